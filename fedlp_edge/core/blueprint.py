@@ -1,0 +1,140 @@
+"""What everybody must know about a split model, without having torch.
+
+A *blueprint* is the description of a layered model as plain data: which units exist, which tensors
+each one holds, and what each depth costs. The coordinator plans, counts and aggregates with it, and
+devices compare its digest with the one that their own copy of the model gives.
+
+A **unit** is what is exchanged, drawn and averaged: layer ``L1`` .. ``LD`` or exit head ``H1`` .. ``HD``.
+Depth ``d`` holds layers ``L1`` .. ``Ld`` and head ``Hd``; ``HD`` is the user's own classifier.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+
+HeadMode = Literal["shared", "personal"]
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """One exchanged tensor; all exchanged tensors are float32.
+
+    Attributes:
+        name: key in ``LayeredModel.state_dict()``.
+        shape: dimensions; ``()`` for a scalar.
+        trainable: True for a parameter, False for a buffer such as a BatchNorm mean.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    trainable: bool
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+
+class Unit(msgspec.Struct, frozen=True):
+    """A layer or an exit head.
+
+    Attributes:
+        id: ``"L3"`` or ``"H3"``; also the last level of its MQTT topic.
+        name: for people, from the model's own module names (``"layer2.0"``).
+        kind: ``"layer"`` or ``"head"``.
+        depth: its number, from 1.
+        tensors: what it holds, in ``state_dict`` order, integer buffers left out.
+    """
+
+    id: str
+    name: str
+    kind: Literal["layer", "head"]
+    depth: int
+    tensors: tuple[TensorSpec, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable scalars; buffers do not count."""
+        return sum(t.numel for t in self.tensors if t.trainable)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors as float32, buffers included."""
+        return 4 * sum(t.numel for t in self.tensors)
+
+
+class DepthCost(msgspec.Struct, frozen=True):
+    """What one depth costs, per sample where it depends on the batch.
+
+    Attributes:
+        depth: from 1.
+        parameters: trainable scalars of the prefix and its head.
+        forward_macs: multiply-accumulates of convolutions and linear layers, one sample.
+        activation_bytes: bytes that autograd keeps for the backward pass, one sample.
+    """
+
+    depth: int
+    parameters: int
+    forward_macs: int
+    activation_bytes: int
+
+
+class Blueprint(msgspec.Struct, frozen=True, dict=True):
+    """A layered model as data.
+
+    Attributes:
+        model: the specification it was built from (``"fedlp-cnn"``, ``"torchvision:resnet18"``).
+        input_shape: of one sample, without the batch dimension.
+        classes: number of logits.
+        heads: whether shallow heads are averaged (``"shared"``) or stay on their device.
+        units: ``L1`` .. ``LD``, then ``H1`` .. ``HD``.
+        costs: one per depth, shallowest first.
+    """
+
+    model: str
+    input_shape: tuple[int, ...]
+    classes: int
+    heads: HeadMode
+    units: tuple[Unit, ...]
+    costs: tuple[DepthCost, ...]
+
+    @cached_property
+    def by_id(self) -> dict[str, Unit]:
+        return {unit.id: unit for unit in self.units}
+
+    @property
+    def depths(self) -> range:
+        """All depths, 1 to D."""
+        return range(1, len(self.costs) + 1)
+
+    @property
+    def full_depth(self) -> int:
+        return len(self.costs)
+
+    def is_global(self, unit: Unit) -> bool:
+        """Whether the coordinator holds it; a personal head never leaves its device."""
+        return unit.kind == "layer" or self.heads == "shared" or unit.depth == self.full_depth
+
+    @cached_property
+    def global_units(self) -> tuple[Unit, ...]:
+        """What makes up the global model."""
+        return tuple(unit for unit in self.units if self.is_global(unit))
+
+    def held_by(self, depth: int) -> tuple[Unit, ...]:
+        """Layers 1 to ``depth`` and the head of ``depth``, personal or not."""
+        if depth not in self.depths:
+            raise ValueError(f"depth {depth} is not between 1 and {self.full_depth}")
+        return tuple(u for u in self.units if (u.depth <= depth if u.kind == "layer" else u.depth == depth))
+
+    def exchanged_by(self, depth: int) -> tuple[Unit, ...]:
+        """What a device of ``depth`` downloads, and uploads unless it is pruned."""
+        return tuple(unit for unit in self.held_by(depth) if self.is_global(unit))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that two copies must agree on (costs are not part of it)."""
+        agreed = (self.input_shape, self.classes, self.heads, self.units)
+        return hashlib.sha256(msgspec.json.encode(agreed)).hexdigest()

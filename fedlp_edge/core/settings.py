@@ -1,0 +1,97 @@
+"""The choices of a run that travel with every task: what to learn and how to train it.
+
+They are structs that validate themselves when they are built, whether they come from a TOML file,
+from a message, or from code, so that no later module has to ask again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from fedlp_edge.core.blueprint import HeadMode
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+Prune = Literal["upload", "train"]
+Granularity = Literal["layer", "tensor"]
+Weighting = Literal["samples", "uniform"]
+
+
+class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which model the fleet learns.
+
+    Attributes:
+        name: ``fedlp-cnn``, ``small-cnn``, ``mlp``, ``torchvision:NAME`` or ``module:callable``.
+        input: shape of one sample, channels first.
+        classes: number of classes; 0 keeps the model's own.
+        heads: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
+    """
+
+    name: str = "small-cnn"
+    input: tuple[Count, ...] = (1, 28, 28)
+    classes: Annotated[int, msgspec.Meta(ge=0)] = 10
+    heads: HeadMode = "shared"
+
+
+class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a device trains in one round.
+
+    Attributes:
+        epochs: passes over the device's samples.
+        batch_size: samples per step.
+        optimizer: ``sgd`` or ``adam``.
+        lr: step size.
+        momentum: for ``sgd``.
+        weight_decay: L2 factor, added to the gradient.
+    """
+
+    epochs: Count = 1
+    batch_size: Count = 32
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: Positive = 0.05
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 0.0
+
+
+class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """FedLP itself; FedAvg is ``lpr = 1.0`` with ``depth`` at the full depth.
+
+    Attributes:
+        lpr: layer-preserving rate of every layer, or ``auto`` to fit each device's link.
+        depth: ``auto`` gives each device the deepest prefix it can bear; ``full`` gives everyone everything;
+            a number gives everyone that depth.
+        prune: ``upload`` drops a pruned layer after training (the paper); ``train`` also freezes it.
+        granularity: ``layer`` (the paper's text) or ``tensor`` (the authors' code) is drawn.
+        weights: weigh updates by ``samples``, or ``uniform`` as the authors do.
+    """
+
+    lpr: Share | Literal["auto"] = 1.0
+    depth: Count | Literal["auto", "full"] = "auto"
+    prune: Prune = "upload"
+    granularity: Granularity = "layer"
+    weights: Weighting = "samples"
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The server's step on the averaged delta (Reddi et al., arXiv 2003.00295).
+
+    Attributes:
+        optimizer: ``plain`` adds the mean; ``momentum`` and ``adam`` treat it as a negative gradient.
+        lr: factor on the step.
+        momentum: for ``momentum``.
+        beta1: first moment of ``adam``.
+        beta2: second moment of ``adam``.
+        epsilon: added to the root of the second moment.
+    """
+
+    optimizer: Literal["plain", "momentum", "adam"] = "plain"
+    lr: Positive = 1.0
+    momentum: Share = 0.9
+    beta1: Share = 0.9
+    beta2: Share = 0.99
+    epsilon: Positive = 1e-3

@@ -1,0 +1,68 @@
+"""Every error that FedLP Edge raises on purpose, grouped by who can act on it.
+
+One base class lets a command catch everything it knows how to explain with a single ``except``;
+the families tell the reader of a log whose turn it is: the operator who wrote a configuration, the
+owner of a device, the peer that sent a bad message, or whoever runs the broker.
+"""
+
+from __future__ import annotations
+
+
+class FedLPError(Exception):
+    """Base of all deliberate errors. ``str(error)`` is one line: what is wrong and what to do."""
+
+
+class OperatorError(FedLPError):
+    """The person who started the command can mend it: a flag, a file, a configuration."""
+
+
+class ConfigError(OperatorError):
+    """A configuration file has a wrong key or value."""
+
+
+class DataError(OperatorError):
+    """A data specification names data that is missing or unusable."""
+
+
+class ModelError(OperatorError):
+    """A model specification is unknown, or a model cannot be built from it."""
+
+
+class PartitionError(ModelError):
+    """A model cannot be split into layers."""
+
+
+class ExportError(OperatorError):
+    """An ONNX file cannot be written, or does not compute what PyTorch computes."""
+
+
+class StorageError(OperatorError):
+    """A run directory or a device's state directory is unusable."""
+
+
+class DeviceError(FedLPError):
+    """Something on the device itself failed: memory, a worker process, a disk."""
+
+
+class WorkerError(DeviceError):
+    """A worker process ended or answered with an error."""
+
+
+class PeerError(FedLPError):
+    """Another party of the fleet sent something that is not acceptable."""
+
+
+class RejectedUpdate(PeerError):
+    """An update was refused on admission; it never touches the model.
+
+    Attributes:
+        reason: a short stable code, for counting (``"digest"``, ``"shape"``, ``"not-finite"`` ...).
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class BrokerError(FedLPError):
+    """The MQTT broker is unreachable, refuses the login, or cannot carry what a fleet needs."""

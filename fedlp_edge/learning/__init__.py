@@ -1,0 +1,1 @@
+"""Everything that needs torch: splitting, costs, data, training, evaluation, export."""

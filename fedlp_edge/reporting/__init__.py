@@ -1,0 +1,1 @@
+"""What a run tells people: events, the live view, the summary, plots."""

@@ -1,0 +1,158 @@
+"""The events of a run, one JSON line each in ``events.jsonl``.
+
+They are the only channel from the coordinator to anything that watches: the terminal's live view, the
+demo, a script. ``time`` is in seconds since the epoch, for people; nothing is computed from it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True):
+    time: float
+
+
+class RunStarted(Event, kw_only=True):
+    run: str
+    fleet: str
+    model: str
+    depths: int
+    parameters: int
+    rounds: int
+    resumed_at: int | None = None
+
+
+class DeviceJoined(Event, kw_only=True):
+    """Also written when a device comes back, or its assignment changes."""
+
+    device: str
+    profile: str
+    samples: int
+    depth: int
+    lpr: float
+    explanation: str
+
+
+class DeviceLeft(Event, kw_only=True):
+    device: str
+
+
+class DeviceUnfit(Event, kw_only=True):
+    """The device cannot bear even depth 1."""
+
+    device: str
+    explanation: str
+
+
+class RoundStarted(Event, kw_only=True):
+    round: int
+    devices: tuple[str, ...]
+    deadline_seconds: float
+
+
+class UpdateAccepted(Event, kw_only=True):
+    round: int
+    device: str
+    layers_sent: tuple[str, ...]
+    samples: int
+    loss: float
+    seconds: float
+    bytes_up: int
+
+
+class UpdateRejected(Event, kw_only=True):
+    round: int
+    device: str
+    code: str
+    reason: str
+
+
+class DeviceFailed(Event, kw_only=True):
+    round: int | None
+    device: str
+    reason: str
+
+
+class RoundFinished(Event, kw_only=True):
+    """``lost`` are the devices of the cohort that did not deliver in time."""
+
+    round: int
+    seconds: float
+    accuracy: dict[int, float]
+    contributors: int
+    lost: tuple[str, ...]
+    bytes_down: int
+    bytes_up: int
+
+
+class RoundFailed(Event, kw_only=True):
+    """Fewer updates than the quorum by the deadline; the round is tried again with a new cohort."""
+
+    round: int
+    contributors: int
+    quorum: int
+
+
+class Waiting(Event, kw_only=True):
+    """The coordinator waits for devices."""
+
+    present: int
+    wanted: int
+
+
+class BrokerLost(Event, kw_only=True):
+    reason: str
+
+
+class BrokerBack(Event, kw_only=True):
+    pass
+
+
+class Exporting(Event, kw_only=True):
+    depths: tuple[int, ...]
+
+
+class ModelExported(Event, kw_only=True):
+    file: str
+    depth: int
+    max_abs_diff: float
+    accuracy: float
+
+
+class RunFinished(Event, kw_only=True):
+    rounds: int
+    accuracy: dict[int, float]
+    model_digest: str
+    seconds: float
+
+
+class RunStopped(Event, kw_only=True):
+    """Ended before its last round; the same command goes on."""
+
+    round: int
+    reason: Literal["signal", "error"]
+    detail: str = ""
+
+
+AnyEvent = (
+    RunStarted
+    | DeviceJoined
+    | DeviceLeft
+    | DeviceUnfit
+    | RoundStarted
+    | UpdateAccepted
+    | UpdateRejected
+    | DeviceFailed
+    | RoundFinished
+    | RoundFailed
+    | Waiting
+    | BrokerLost
+    | BrokerBack
+    | Exporting
+    | ModelExported
+    | RunFinished
+    | RunStopped
+)

@@ -1,0 +1,78 @@
+"""``summary.json``: what a finished (or stopped) run reports, for people and programs.
+
+The format is an interface; docs/run-directory.md describes it. Depths are JSON object keys (strings).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from fedlp_edge.worker.jobs import ExportedModel
+
+
+class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
+    """One device's part in one round.
+
+    Attributes:
+        status: ``contributed``, ``lost`` (nothing by the deadline), ``rejected`` or ``failed``.
+        layers_sent: unit ids that were not pruned.
+        loss: mean training loss of the last epoch; None unless it contributed.
+        seconds: of training.
+        params_down: parameters sent to it as the paper counts (buffers, personal heads left out), cached or not.
+        params_up: likewise, what it returned.
+        bytes_down: model bytes on the wire to it, headers and repeats included.
+        bytes_up: update bytes on the wire from it.
+    """
+
+    id: str
+    profile: str
+    depth: int
+    lpr: float
+    status: Literal["contributed", "lost", "rejected", "failed"]
+    layers_sent: tuple[str, ...] = ()
+    samples: int = 0
+    loss: float | None = None
+    seconds: float = 0.0
+    params_down: int = 0
+    params_up: int = 0
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
+class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One committed round; ``coverage`` is the ledger: weight by device, per unit."""
+
+    round: int
+    seconds: float
+    accuracy: dict[int, float]
+    devices: tuple[DeviceRound, ...]
+    coverage: dict[str, dict[str, int]]
+
+
+class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
+    accuracy: dict[int, float]
+    model_digest: str
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    run: str
+    fleet: str
+    model: str
+    rounds: tuple[RoundSummary, ...]
+    final: FinalModel | None = None
+    onnx: tuple[ExportedModel, ...] = ()
+
+
+def save(summary: Summary, path: Path) -> None:
+    """Writes it, indented, replacing the old file in one step."""
+    partial = path.with_suffix(".json.part")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))
+    os.replace(partial, path)
+
+
+def load(path: Path) -> Summary:
+    return msgspec.json.decode(path.read_bytes(), type=Summary)

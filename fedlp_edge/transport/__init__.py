@@ -1,0 +1,1 @@
+"""Topics and bytes, and nothing else: one interface, over MQTT or in memory."""

@@ -1,0 +1,1 @@
+"""Messages to bytes and back; everything that a stranger may have written is checked here."""

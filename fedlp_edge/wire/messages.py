@@ -1,0 +1,278 @@
+"""The control messages of a fleet: JSON, typed, validated when built and when decoded.
+
+Tensors never travel in these; they go as chunks (see ``chunks``). Every message that concerns an update
+names (run, round, device), so that a repeat, a replay or a message of an earlier run is recognised.
+
+============================  ====================================================  =================
+topic (under the fleet root)  messages                                              sender
+============================  ====================================================  =================
+``coordinator``               Announcement, retained, last will                     coordinator
+``device/ID``                 Status, retained, last will                           device ID
+``down/ID``                   Assignment, Task, Grant, Receipt, Farewell            coordinator
+``up/ID``                     Ready, UnitRequest, Offer, Failure                    device ID
+``model/UNIT``                chunks of the current version of a unit               coordinator
+``repeat/ID``                 chunks that device ID asked for again                 coordinator
+``upload/ID``                 chunks of the update that was granted                 device ID
+============================  ====================================================  =================
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.settings import (
+    Granularity,
+    ModelSettings,
+    Prune,
+    Share,
+    TrainingSettings,
+)
+from fedlp_edge.errors import PeerError
+
+PROTOCOL = 1
+
+# Names end up in topics and in file names: nothing that means something there.
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}|onnx-[1-9][0-9]{0,3})$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Reason = Annotated[str, msgspec.Meta(max_length=2000)]
+
+# Half-open [start, stop) chunk numbers.
+Ranges = tuple[tuple[Natural, Natural], ...]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """Base of all control messages; ``type`` on the wire is the class name."""
+
+
+class UnitVersion(msgspec.Struct, frozen=True):
+    """One blob that the coordinator serves: a unit of the model, or an ONNX file (``onnx-DEPTH``).
+
+    Attributes:
+        unit: its id and topic level.
+        digest: SHA-256 of the blob.
+        size: bytes of the blob.
+        chunk_bytes: payload bytes of every chunk but the last.
+    """
+
+    unit: UnitId
+    digest: Digest
+    size: Natural
+    chunk_bytes: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Announcement(Message, kw_only=True):
+    """The coordinator is there, or (as last will, or at its end) no longer.
+
+    Attributes:
+        session: drawn anew at every start; a change tells devices that it forgot what it did not journal.
+    """
+
+    online: bool
+    run: Name
+    session: Name
+    state: Literal["waiting", "running", "finished", "offline"]
+    protocol: int = PROTOCOL
+
+
+class Status(Message, kw_only=True):
+    """A device is there with these facts, or (as last will, or at its end) no longer.
+
+    Attributes:
+        session: drawn anew at every start of the agent; tells two agents with one identity apart.
+    """
+
+    device: Name
+    online: bool
+    session: Name
+    facts: DeviceFacts | None = None
+    version: str = ""
+    protocol: int = PROTOCOL
+
+
+class Assignment(Message, kw_only=True):
+    """Hold this depth of this model for the run; answered by Ready once the topics are subscribed.
+
+    Attributes:
+        blueprint_digest: of the coordinator's copy of the layered model.
+        explanation: the planner's one line, for the agent's log.
+    """
+
+    run: Name
+    device: Name
+    model: ModelSettings
+    blueprint_digest: Digest
+    depth: Annotated[int, msgspec.Meta(ge=1)]
+    explanation: str = ""
+
+
+class Ready(Message, kw_only=True):
+    """The device has built its submodel and is subscribed to its units."""
+
+    run: Name
+    device: Name
+    session: Name
+    depth: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Task(Message, kw_only=True):
+    """Train one round. Sent again as often as needed: the same (run, round, device) is the same work.
+
+    Attributes:
+        seed: of the run; draws derive from (seed, round, device, layer).
+        lpr: layer-preserving rate of every unit that ``lpr_of`` does not name.
+        lpr_of: rate by unit id.
+        manifest: the version of every unit that training starts from.
+        deadline_seconds: time left from the sending on; relative, since clocks differ.
+        chunk_bytes: payload bytes of an upload's chunks.
+    """
+
+    run: Name
+    round: Natural
+    device: Name
+    depth: Annotated[int, msgspec.Meta(ge=1)]
+    seed: Natural
+    lpr: Share
+    lpr_of: dict[UnitId, Share] = {}
+    granularity: Granularity
+    prune: Prune
+    training: TrainingSettings
+    manifest: tuple[UnitVersion, ...]
+    deadline_seconds: float
+    chunk_bytes: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class UnitRequest(Message, kw_only=True):
+    """These chunks of this version did not arrive; send them to me alone."""
+
+    run: Name
+    device: Name
+    unit: UnitId
+    digest: Digest
+    missing: Ranges
+
+
+class UnitPayload(msgspec.Struct, frozen=True):
+    """Where one unit's delta lies in an update's blob (a safetensors file of its own)."""
+
+    unit: UnitId
+    offset: Natural
+    size: Natural
+
+
+class Offer(Message, kw_only=True):
+    """A finished update waits on the device's disk. Repeated until a final Receipt.
+
+    Attributes:
+        digest: SHA-256 of the blob.
+        size: bytes of the blob; 0 if everything was pruned.
+        units: its parts, without gaps, in the order of the blueprint.
+        samples: training samples that it rests on.
+        loss: mean training loss of the last epoch.
+        seconds: of training.
+        bytes_down: model bytes received for this round, chunk headers included.
+        peak_memory: bytes that training took on top of the idle worker.
+    """
+
+    run: Name
+    round: Natural
+    device: Name
+    session: Name
+    digest: Digest
+    size: Natural
+    units: tuple[UnitPayload, ...]
+    samples: Natural
+    loss: float
+    seconds: float
+    bytes_down: Natural
+    peak_memory: Natural = 0
+
+
+class Grant(Message, kw_only=True):
+    """Send these chunks now, keeping at most ``window`` of them unacknowledged by the broker."""
+
+    run: Name
+    round: Natural
+    device: Name
+    digest: Digest
+    missing: Ranges
+    window: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Receipt(Message, kw_only=True):
+    """The final word on an update: forget it.
+
+    Attributes:
+        state: ``accepted``: journaled by the coordinator; ``rejected``: refused by admission, with the
+            reason; ``stale``: of a round or run that is over.
+    """
+
+    run: Name
+    round: Natural
+    device: Name
+    digest: Digest
+    state: Literal["accepted", "rejected", "stale"]
+    reason: Reason = ""
+
+
+class Failure(Message, kw_only=True):
+    """The device could not do a task or an assignment, and says why."""
+
+    run: Name
+    device: Name
+    session: Name
+    round: Natural | None = None
+    kind: Literal["memory", "model", "data", "worker"]
+    reason: Reason
+
+
+class Farewell(Message, kw_only=True):
+    """The run is over; ``models`` can be asked for with UnitRequest.
+
+    Attributes:
+        models: the ONNX file of the device's depth (and only that), empty if nothing was exported.
+    """
+
+    run: Name
+    device: Name
+    rounds: Natural
+    models: tuple[UnitVersion, ...] = ()
+
+
+FromDevice = Ready | UnitRequest | Offer | Failure
+FromCoordinator = Assignment | Task | Grant | Receipt | Farewell
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """The message as JSON bytes."""
+    return _encoder.encode(message)
+
+
+def decoder(kind: object, max_bytes: int) -> _Decoder:
+    """A decoder for one topic's messages that refuses anything longer than ``max_bytes`` unread."""
+    return _Decoder(kind, max_bytes)
+
+
+class _Decoder:
+    def __init__(self, kind: object, max_bytes: int) -> None:
+        self._decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(kind)  # type: ignore[arg-type]
+        self._max_bytes = max_bytes
+
+    def __call__(self, payload: bytes) -> object:
+        """Decodes one payload.
+
+        Raises:
+            PeerError: it is too long, not JSON, or not one of the messages expected.
+        """
+        if len(payload) > self._max_bytes:
+            raise PeerError(f"control message of {len(payload)} bytes is over the limit of {self._max_bytes}")
+        try:
+            return self._decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise PeerError(f"malformed control message: {error}") from None

@@ -1,0 +1,197 @@
+"""What a worker process can be asked to do, and what it answers.
+
+The agent and the coordinator never import torch: they hand jobs to a worker, which keeps the MQTT
+connection alive while it trains and lets the kernel kill the worker, not the agent, when memory ends.
+Jobs and results are one JSON line each; tensors are exchanged as safetensors files named by path.
+Model states are files whose keys are ``LayeredModel.state_dict()`` names.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="job", tag=True):
+    """Base of all jobs."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="result", tag=True):
+    """Base of all results."""
+
+
+class Build(Job, kw_only=True):
+    """Build and split the model; with ``state_path``, write its seeded initial global state there."""
+
+    model: ModelSettings
+    seed: int = 0
+    state_path: str | None = None
+
+
+class Built(Result, kw_only=True):
+    blueprint: Blueprint
+
+
+class Measure(Job, kw_only=True):
+    """Load the training data and run the short training benchmark."""
+
+    data: str
+    split: str = "train"
+    seconds: float = 0.3
+
+
+class Measured(Result, kw_only=True):
+    """
+    Attributes:
+        samples: in the training data.
+        classes: distinct labels.
+        input_shape: of one sample.
+        training_macs_per_second: see ``DeviceFacts``.
+        processor: ``"cpu"`` or ``"cuda"``.
+        idle_memory: resident bytes of the worker with torch and the data loaded.
+    """
+
+    samples: int
+    classes: int
+    input_shape: tuple[int, ...]
+    training_macs_per_second: float
+    processor: str
+    idle_memory: int
+    cuda_name: str | None = None
+    cuda_memory: int | None = None
+
+
+class Train(Job, kw_only=True):
+    """Train one round and write the retained tensors' deltas.
+
+    Attributes:
+        state_path: the exchanged units' values at the start of the round.
+        personal_path: where the personal head's values are kept between rounds; made if missing; None
+            if heads are shared or the depth is full.
+        retained: names of the tensors whose deltas are wanted, by unit id.
+        freeze: train the retained tensors only (``prune="train"``).
+        seed: of the sample order, dropout and a new personal head.
+        delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``retained``.
+    """
+
+    model: ModelSettings
+    depth: int
+    state_path: str
+    personal_path: str | None
+    retained: dict[str, tuple[str, ...]]
+    freeze: bool
+    training: TrainingSettings
+    seed: int
+    data: str
+    delta_dir: str
+
+
+class Trained(Result, kw_only=True):
+    """
+    Attributes:
+        samples: seen per epoch.
+        loss: mean over the last epoch.
+        seconds: of training alone.
+        peak_memory: bytes on top of the idle worker.
+    """
+
+    samples: int
+    loss: float
+    seconds: float
+    peak_memory: int
+
+
+class Evaluate(Job, kw_only=True):
+    """Accuracy and loss of the state's exits on a held-out split."""
+
+    model: ModelSettings
+    state_path: str
+    depths: tuple[int, ...]
+    data: str
+    batch_size: int = 256
+
+
+class Evaluated(Result, kw_only=True):
+    """Accuracy (0 to 1) and mean cross-entropy, by depth."""
+
+    accuracy: dict[int, float]
+    loss: dict[int, float]
+    samples: int
+
+
+class Export(Job, kw_only=True):
+    """Write one ONNX file per depth, check each against PyTorch on real samples.
+
+    Attributes:
+        metadata: extra string properties (run, round, classes' names) for every file.
+        personal_path: a device's own head for the depth, if heads are personal.
+    """
+
+    model: ModelSettings
+    state_path: str
+    depths: tuple[int, ...]
+    data: str
+    directory: str
+    metadata: dict[str, str] = {}
+    personal_path: str | None = None
+
+
+class ExportedModel(msgspec.Struct, frozen=True):
+    """One entry of ``summary.json``'s ``onnx`` list; ``file`` is relative to the export directory."""
+
+    file: str
+    depth: int
+    max_abs_diff: float
+    accuracy: float
+
+
+class Exported(Result, kw_only=True):
+    models: tuple[ExportedModel, ...]
+
+
+class Failed(Result, kw_only=True):
+    """The job could not be done.
+
+    Attributes:
+        kind: ``memory``, ``model``, ``data`` or ``worker``.
+        reason: one line for people.
+    """
+
+    kind: str
+    reason: str
+
+
+AnyJob = Build | Measure | Train | Evaluate | Export
+AnyResult = Built | Measured | Trained | Evaluated | Exported | Failed
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A job with the number that its reply will carry."""
+
+    id: int
+    job: AnyJob
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The answer to the request of the same number."""
+
+    id: int
+    result: AnyResult
+
+
+class WorkerOptions(msgspec.Struct, frozen=True):
+    """How a worker process is started (its command line carries this as one JSON argument).
+
+    Attributes:
+        threads: for torch; 0 leaves torch's default.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        memory_bytes: what jobs may take on top of the idle worker; enforced; None for no limit.
+        allow_models: ``module:callable`` names that this worker may import.
+    """
+
+    threads: int = 1
+    device: str = "auto"
+    memory_bytes: int | None = None
+    allow_models: tuple[str, ...] = ()
