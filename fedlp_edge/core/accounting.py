@@ -1,0 +1,77 @@
+"""Communication and computation as the paper counts them.
+
+Per client-round: parameters down plus parameters up, buffers and personal heads left out, and forward
+multiply-accumulates (MACs) of the submodel with its head. What really crossed the wire is measured
+elsewhere; a report shows both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from fedlp_edge.core.blueprint import Blueprint, Unit
+
+
+class Communication(msgspec.Struct, frozen=True, kw_only=True):
+    """Expected cost of one client-round.
+
+    Attributes:
+        down_kparams: thousands of parameters received.
+        up_kparams: thousands of parameters sent.
+        communication_kparams: their sum.
+        forward_mmacs: millions of MACs of one sample's forward pass.
+    """
+
+    down_kparams: float
+    up_kparams: float
+    communication_kparams: float
+    forward_mmacs: float
+
+
+def communication(blueprint: Blueprint, depth_mix: Sequence[float], lpr: float) -> Communication:
+    """Expectation over a mix of depths and the draws of FedLP-Homo.
+
+    Args:
+        blueprint: of the layered model.
+        depth_mix: share of the devices at depth 1, 2, ..., D; sums to 1.
+        lpr: layer-preserving rate of every layer.
+
+    Raises:
+        ValueError: the mix does not fit the model, or is no distribution; the rate is not in [0, 1].
+    """
+    if len(depth_mix) != blueprint.full_depth:
+        raise ValueError(
+            f"the depth mix has {len(depth_mix)} shares, but {blueprint.model} has {blueprint.full_depth} depths"
+        )
+    if any(share < 0 for share in depth_mix) or abs(sum(depth_mix) - 1) > 1e-6:
+        raise ValueError(f"the depth mix must be shares that sum to 1, not {sum(depth_mix):g}")
+    if not 0 <= lpr <= 1:
+        raise ValueError(f"the layer-preserving rate must be between 0 and 1, not {lpr:g}")
+    down = sum(
+        share * parameters(blueprint.exchanged_by(depth))
+        for share, depth in zip(depth_mix, blueprint.depths, strict=True)
+    )
+    macs = sum(share * cost.forward_macs for share, cost in zip(depth_mix, blueprint.costs, strict=True))
+    return Communication(
+        down_kparams=down / 1e3,
+        up_kparams=lpr * down / 1e3,
+        communication_kparams=(1 + lpr) * down / 1e3,
+        forward_mmacs=macs / 1e6,
+    )
+
+
+def parameters(units: Iterable[Unit]) -> int:
+    """Trainable scalars of some units."""
+    return sum(unit.parameters for unit in units)
+
+
+def parameters_sent(units: Sequence[Unit], kept: Mapping[str, Sequence[str]]) -> int:
+    """Trainable scalars of the tensors that a draw kept (see ``selection.retained``)."""
+    return sum(
+        tensor.numel
+        for unit in units
+        for tensor in unit.tensors
+        if tensor.trainable and tensor.name in kept.get(unit.id, ())
+    )

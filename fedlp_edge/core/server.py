@@ -1,0 +1,66 @@
+"""The server's step: how the averaged delta changes the global model.
+
+``init`` and ``apply`` on explicit state, so that resuming is loading the state. The averaged delta plays the
+negative gradient, as in FedAvgM and FedAdam (Reddi et al., arXiv 2003.00295, algorithm 2, without bias
+correction). A tensor that nobody sent keeps its value *and* its moments: silence is not a zero gradient.
+Buffers such as BatchNorm means are no gradients and always take the plain mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fedlp_edge.core.aggregation import Array
+from fedlp_edge.core.settings import ServerSettings
+
+ServerState = dict[str, Array]
+"""Moments by ``"m/NAME"`` and ``"v/NAME"``; a missing entry is zero."""
+
+
+def init() -> ServerState:
+    """State before the first round."""
+    return {}
+
+
+def apply(
+    settings: ServerSettings,
+    state: ServerState,
+    weights: Mapping[str, Array],
+    means: Mapping[str, Array],
+    buffers: frozenset[str],
+) -> tuple[dict[str, Array], ServerState]:
+    """Takes one step.
+
+    Args:
+        settings: optimiser and its constants.
+        state: of the last step; not modified.
+        weights: global tensors by name; not modified.
+        means: averaged delta of each tensor that somebody sent.
+        buffers: names that are no parameters.
+
+    Returns:
+        New weights (unsent tensors are the same objects) and new state.
+    """
+    new_weights, new_state = dict(weights), dict(state)
+    for name, mean in means.items():
+        step = mean if name in buffers else _step(settings, new_state, name, mean)
+        new_weights[name] = np.asarray(weights[name] + step, dtype=np.float32)
+    return new_weights, new_state
+
+
+def _step(settings: ServerSettings, state: ServerState, name: str, mean: Array) -> Array:
+    """The change of one parameter; writes its new moments into ``state``."""
+    lr = np.float32(settings.lr)
+    if settings.optimizer == "plain":
+        return mean if settings.lr == 1.0 else lr * mean
+    first = state.get(f"m/{name}", np.zeros_like(mean))
+    if settings.optimizer == "momentum":
+        first = state[f"m/{name}"] = np.float32(settings.momentum) * first + mean
+        return lr * first
+    beta1, beta2 = np.float32(settings.beta1), np.float32(settings.beta2)
+    second = state.get(f"v/{name}", np.zeros_like(mean))
+    first = state[f"m/{name}"] = beta1 * first + (1 - beta1) * mean
+    second = state[f"v/{name}"] = beta2 * second + (1 - beta2) * mean * mean
+    return lr * first / (np.sqrt(second) + np.float32(settings.epsilon))
