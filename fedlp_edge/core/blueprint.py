@@ -35,6 +35,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
     @property
     def numel(self) -> int:
+        """Number of scalars."""
         return math.prod(self.shape)
 
 
@@ -103,6 +104,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def by_id(self) -> dict[str, Unit]:
+        """Units by their id."""
         return {unit.id: unit for unit in self.units}
 
     @property
@@ -112,6 +114,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def full_depth(self) -> int:
+        """The deepest depth, D."""
         return len(self.costs)
 
     def is_global(self, unit: Unit) -> bool:

@@ -6,6 +6,8 @@ comes with one line that says why not deeper.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost
@@ -79,62 +81,68 @@ def plan(
     Returns:
         The plan; ``depth`` 0 with the reason if nothing fits.
     """
+    budget = TIME_SHARE * deadline_seconds
+    case = _Case(facts, blueprint, scheme, training, budget)
+    full = blueprint.full_depth
     if scheme.depth != "auto":
-        depth = blueprint.full_depth if scheme.depth == "full" else min(scheme.depth, blueprint.full_depth)
-        lpr, seconds, _ = _time(facts, blueprint, depth, scheme, training, deadline_seconds)
-        why = f"depth {depth} of {blueprint.full_depth} for every device, as configured"
-        return Plan(depth, lpr, why, training_memory(blueprint.costs[depth - 1], training), seconds)
-    too_deep = ""
+        depth = full if scheme.depth == "full" else min(scheme.depth, full)
+        lpr = case.lpr(depth)
+        why = f"depth {depth} of {full} for every device, as configured"
+        return Plan(depth, lpr, why, training_memory(blueprint.costs[depth - 1], training), case.seconds(depth, lpr))
+    obstacle = ""
     for depth in reversed(blueprint.depths):
         memory = training_memory(blueprint.costs[depth - 1], training)
         if memory > facts.training_memory:
-            too_deep = (
-                f"depth {depth} needs {_mb(memory)} of memory, {_mb(facts.training_memory)} are free for training"
-            )
+            obstacle = f"depth {depth} needs {_mb(memory)} for training, {_mb(facts.training_memory)} are free"
             continue
-        lpr, seconds, late = _time(facts, blueprint, depth, scheme, training, deadline_seconds)
-        if late:
-            too_deep = (
-                f"depth {depth} takes {seconds:.0f} s, {TIME_SHARE * deadline_seconds:.0f} s are planned for a round"
-            )
+        lpr = case.lpr(depth)
+        seconds = case.seconds(depth, lpr)
+        if seconds > budget:
+            obstacle = f"depth {depth} takes {seconds:.0f} s a round, {budget:.0f} s are planned"
             continue
-        return Plan(depth, lpr, _explain(blueprint, depth, lpr, memory, facts, seconds, too_deep), memory, seconds)
-    return Plan(0, 0.0, f"nothing fits: {too_deep}", 0, 0.0)
+        return Plan(depth, lpr, case.explain(depth, lpr, memory, obstacle), memory, seconds)
+    return Plan(0, 0.0, f"nothing fits: {obstacle}", 0, 0.0)
 
 
-def _time(
-    facts: DeviceFacts,
-    blueprint: Blueprint,
-    depth: int,
-    scheme: SchemeSettings,
-    training: TrainingSettings,
-    deadline_seconds: float,
-) -> tuple[float, float, bool]:
-    """Layer-preserving rate, predicted seconds of a round, and whether that is too long."""
-    budget = TIME_SHARE * deadline_seconds
-    macs = BACKWARD_AND_FORWARD * blueprint.costs[depth - 1].forward_macs * facts.samples * training.epochs
-    compute = macs / facts.training_macs_per_second if facts.training_macs_per_second else 0.0
-    nbytes = sum(unit.nbytes for unit in blueprint.exchanged_by(depth))
-    one_way = nbytes / facts.link_bytes_per_second if facts.link_bytes_per_second else 0.0
-    if scheme.lpr == "auto":
-        room = (budget - compute - one_way) / one_way if one_way else 1.0
+@dataclass(frozen=True)
+class _Case:
+    """One device and one run; answers questions about a depth."""
+
+    facts: DeviceFacts
+    blueprint: Blueprint
+    scheme: SchemeSettings
+    training: TrainingSettings
+    budget: float
+
+    def compute_seconds(self, depth: int) -> float:
+        speed = self.facts.training_macs_per_second
+        macs = BACKWARD_AND_FORWARD * self.blueprint.costs[depth - 1].forward_macs
+        return macs * self.facts.samples * self.training.epochs / speed if speed else 0.0
+
+    def transfer_seconds(self, depth: int) -> float:
+        """One way, everything."""
+        link = self.facts.link_bytes_per_second
+        return sum(unit.nbytes for unit in self.blueprint.exchanged_by(depth)) / link if link else 0.0
+
+    def lpr(self, depth: int) -> float:
+        if self.scheme.lpr != "auto":
+            return self.scheme.lpr
+        one_way = self.transfer_seconds(depth)
+        room = (self.budget - self.compute_seconds(depth) - one_way) / one_way if one_way else 1.0
         # Steps of 0.05 keep a plan stable against small changes of a measured link.
-        lpr = min(1.0, max(MIN_AUTO_LPR, int(room * 20) / 20))
-    else:
-        lpr = scheme.lpr
-    seconds = compute + one_way * (1 + lpr)
-    return lpr, seconds, seconds > budget
+        return min(1.0, max(MIN_AUTO_LPR, int(room * 20) / 20))
 
+    def seconds(self, depth: int, lpr: float) -> float:
+        return self.compute_seconds(depth) + self.transfer_seconds(depth) * (1 + lpr)
 
-def _explain(
-    blueprint: Blueprint, depth: int, lpr: float, memory: int, facts: DeviceFacts, seconds: float, too_deep: str
-) -> str:
-    parts = [f"depth {depth} of {blueprint.full_depth}: {_mb(memory)} of {_mb(facts.training_memory)}"]
-    if seconds:
-        parts.append(f"{seconds:.1f} s a round")
-    if lpr < 1:
-        parts.append(f"uploads {lpr:.0%} of its layers")
-    return ", ".join(parts) + (f"; {too_deep}" if too_deep else "")
+    def explain(self, depth: int, lpr: float, memory: int, obstacle: str) -> str:
+        free = _mb(self.facts.training_memory)
+        parts = [f"depth {depth} of {self.blueprint.full_depth}: {_mb(memory)} of {free} for training"]
+        if seconds := self.seconds(depth, lpr):
+            parts.append(f"{seconds:.1f} s a round")
+        if lpr < 1:
+            parts.append(f"uploads {lpr:.0%} of its layers")
+        return ", ".join(parts) + (f"; {obstacle}" if obstacle else "")
 
 
 def _mb(nbytes: int) -> str:

@@ -63,4 +63,4 @@ def _step(settings: ServerSettings, state: ServerState, name: str, mean: Array) 
     second = state.get(f"v/{name}", np.zeros_like(mean))
     first = state[f"m/{name}"] = beta1 * first + (1 - beta1) * mean
     second = state[f"v/{name}"] = beta2 * second + (1 - beta2) * mean * mean
-    return lr * first / (np.sqrt(second) + np.float32(settings.epsilon))
+    return np.asarray(lr * first / (np.sqrt(second) + np.float32(settings.epsilon)), dtype=np.float32)
