@@ -1,0 +1,139 @@
+"""How every command of the package begins to stop, and how it ends.
+
+Services must stop cleanly on Ctrl-C and SIGTERM, and a fleet that one process started must not outlive
+that process. Errors that somebody can mend must end in one line, never in a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Literal, Self
+
+from fedlp_edge.errors import FedLPError
+
+STOP_WITH_STDIN = "FEDLP_STOP_WITH_STDIN"
+"""Environment variable; ``1`` makes a service stop when its standard input is closed."""
+
+EXIT_ERROR = 2
+EXIT_STOPPED = 130
+
+StopReason = Literal["signal", "parent"]
+
+
+class StopSignal:
+    """Set by the first SIGINT or SIGTERM, or by the end of standard input if the environment says so.
+
+    A second signal ends the process at once. Use it as a context manager in the main thread; on leaving,
+    the earlier signal handlers are back.
+
+    Args:
+        on_stop: called once, from a thread of its own, so it may take locks (put on a queue).
+
+    Attributes:
+        reason: what stopped it; None as long as it is not set.
+    """
+
+    def __init__(self, on_stop: Callable[[], None] | None = None) -> None:
+        self.reason: StopReason | None = None
+        self._on_stop = on_stop
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._signals = 0
+        self._handlers: dict[signal.Signals, object] = {}
+        self._pipe: tuple[int, int] | None = None
+
+    def is_set(self) -> bool:
+        """Whether the process has been asked to stop."""
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits at most ``timeout`` seconds; True once it is set."""
+        return self._event.wait(timeout)
+
+    def set(self, reason: StopReason = "signal") -> None:
+        """Stops as a signal would; further calls do nothing."""
+        with self._lock:
+            if self._event.is_set():
+                return
+            self.reason = reason
+            self._event.set()
+        if self._on_stop is not None:
+            self._on_stop()
+
+    def __enter__(self) -> Self:
+        # A handler runs between two bytecodes of the main thread, which may hold the very lock that an
+        # event or a queue needs. So the handler only writes to a pipe; a thread does the rest.
+        self._pipe = os.pipe()
+        threading.Thread(target=self._watch_pipe, args=(self._pipe[0],), name="stop-signal", daemon=True).start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+        if os.environ.get(STOP_WITH_STDIN) == "1":
+            threading.Thread(target=self._watch_stdin, name="stop-with-stdin", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._handlers.clear()
+        if self._pipe is not None:
+            os.close(self._pipe[1])  # ends the watching thread, which closes the other end
+            self._pipe = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(128 + number)
+        if self._pipe is not None:
+            os.write(self._pipe[1], b"s")
+
+    def _watch_pipe(self, pipe: int) -> None:
+        if os.read(pipe, 1):
+            self.set("signal")
+        os.close(pipe)
+
+    def _watch_stdin(self) -> None:
+        try:
+            while os.read(0, 4096):
+                pass
+        except OSError:  # no standard input at all counts as closed
+            pass
+        self.set("parent")
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Runs a command's main function and returns the exit code of the process.
+
+    The one place where errors become words: a ``FedLPError`` is one line on standard error and code 2,
+    Ctrl-C is code 130. Anything else is a defect of ours and keeps its traceback.
+
+    Example::
+
+        def run() -> None:
+            sys.exit(run_command(main))
+    """
+    try:
+        return command() or 0
+    except FedLPError as error:
+        print_error(str(error))
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        # The reader of our output is gone (``| head``); keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def print_error(message: str) -> None:
+    """Writes ``error: MESSAGE`` to standard error, red on a terminal that wants colours."""
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    head = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
+    print(f"{head} {message}", file=sys.stderr, flush=True)

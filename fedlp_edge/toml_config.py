@@ -1,0 +1,230 @@
+"""Configuration files: TOML in, a validated struct out, or one line that says what to mend and where.
+
+The structs carry the rules (types, ranges, allowed words); this module only turns a refusal into
+``FILE:LINE: what is wrong; what is allowed``, so that no service invents messages of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from fedlp_edge.errors import ConfigError
+
+T = TypeVar("T")
+KeyPath = tuple[str | int, ...]
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
+_SYNTAX = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
+
+
+def load_toml(path: Path, kind: type[T]) -> T:
+    """Reads one TOML file into a struct.
+
+    Args:
+        path: the file.
+        kind: a msgspec struct; its ``forbid_unknown_fields`` decides about unknown keys.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or has a wrong key or value; one line with
+            the file and, where there is one, the line number.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_toml(text, kind, str(path))
+
+
+def parse_toml(text: str, kind: type[T], name: str) -> T:
+    """Like ``load_toml`` for text at hand; ``name`` stands for the file in messages."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_syntax_message(error, text, name)) from None
+    for path, number in _not_finite(document, ()):
+        raise ConfigError(f"{name}:{_line_of(text, path)}: {_dotted(path)} is {number}; use a finite number")
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_value_message(error, document, kind, text, name)) from None
+
+
+def _syntax_message(error: tomllib.TOMLDecodeError, text: str, name: str) -> str:
+    match = _SYNTAX.match(str(error))
+    what = match["what"] if match else str(error)
+    line = int(match["line"]) if match and match["line"] else max(1, len(text.splitlines()))
+    return f"{name}:{line}: not valid TOML: {what[0].lower()}{what[1:]}"
+
+
+def _value_message(error: msgspec.ValidationError, document: object, kind: type, text: str, name: str) -> str:
+    match = _AT.match(str(error))
+    what, raw = (match["what"], match["path"] or "") if match else (str(error), "")
+    path, whole = _steps(raw)
+    where = f"{name}:{_line_of(text, path)}" if path else name
+    if not whole or not (path or what.startswith("Object")):
+        # Inside a table of free keys, or a check of the whole file: msgspec's own words are all there is.
+        return f"{where}: {_dotted(path) + ': ' if path else ''}{what}"
+
+    known = _type_at(inspect.type_info(kind), path)
+    if unknown := _UNKNOWN.match(what):
+        key = unknown["name"]
+        allowed = [field.encode_name for field in known.fields] if isinstance(known, inspect.StructType) else []
+        close = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
+        hint = f'did you mean "{close[0]}"?' if close else f"allowed: {', '.join(allowed)}"
+        return f'{name}:{_line_of(text, (*path, key))}: unknown key "{key}"{_within(path)}; {hint}'
+    if missing := _MISSING.match(what):
+        return f'{where}: the key "{missing["name"]}"{_within(path)} is missing; add it'
+    if what.startswith(("Expected", "Invalid")) and known is not None:
+        return f"{where}: {_dotted(path)} is {_shown(_value_at(document, path))}; it must be {describe(known)}"
+    # A struct's own check (``__post_init__``) speaks for itself.
+    return f"{where}: {_dotted(path)}: {what}"
+
+
+def describe(kind: inspect.Type) -> str:  # noqa: PLR0911 - one return a kind of value
+    """What a value of this type may be, in words."""
+    match kind:
+        case inspect.UnionType(types=types):
+            return " or ".join(describe(t) for t in types if not isinstance(t, inspect.NoneType))
+        case inspect.LiteralType(values=values):
+            return " or ".join(_shown(v) for v in values)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType() | inspect.FloatType():
+            noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+            return noun + _bounds(kind)
+        case inspect.StrType(pattern=pattern):
+            return f'text in quotes matching "{pattern}"' if pattern else "text in quotes"
+        case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
+            return f"a list in which each item is {describe(item)}"
+        case inspect.DictType(value_type=value):
+            return f"a table in which each value is {describe(value)}"
+        case inspect.StructType(fields=fields):
+            return f"a table with the keys {', '.join(f.encode_name for f in fields)}"
+        case _:
+            return f"of type {type(kind).__name__.removesuffix('Type').lower()}"
+
+
+def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
+    low = kind.ge if kind.ge is not None else kind.gt
+    high = kind.le if kind.le is not None else kind.lt
+    parts = []
+    if low is not None:
+        parts.append(f"at least {low:g}" if kind.ge is not None else f"greater than {low:g}")
+    if high is not None:
+        parts.append(f"at most {high:g}" if kind.le is not None else f"less than {high:g}")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _steps(path: str) -> tuple[KeyPath, bool]:
+    """``.rounds.count[2]`` as ``("rounds", "count", 2)``, and whether that is the whole path.
+
+    msgspec hides the keys of a table with free keys behind ``[...]``; the path ends before it.
+    """
+    steps: list[str | int] = []
+    for match in _STEP.finditer(path):
+        if match["name"] is not None:
+            steps.append(match["name"])
+        elif match["index"] is not None:
+            steps.append(int(match["index"]))
+        else:
+            return tuple(steps), False
+    return tuple(steps), True
+
+
+def _type_at(kind: inspect.Type, path: KeyPath) -> inspect.Type | None:
+    current: inspect.Type | None = kind
+    for step in path:
+        options = current.types if isinstance(current, inspect.UnionType) else (current,)
+        current = next((found for option in options if (found := _child(option, step)) is not None), None)
+    if isinstance(current, inspect.UnionType):
+        structs = [t for t in current.types if isinstance(t, inspect.StructType)]
+        return structs[0] if len(structs) == 1 else current
+    return current
+
+
+def _child(kind: inspect.Type | None, step: str | int) -> inspect.Type | None:
+    match kind:
+        case inspect.StructType(fields=fields):
+            return next((f.type for f in fields if f.encode_name == step), None)
+        case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
+            return item
+        case inspect.TupleType(item_types=items) if isinstance(step, int) and step < len(items):
+            return items[step]
+        case inspect.DictType(value_type=value):
+            return value
+        case _:
+            return None
+
+
+def _value_at(document: object, path: KeyPath) -> object:
+    """The value at a path; None if it is not there."""
+    current = document
+    for step in path:
+        try:
+            current = current[step]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return current
+
+
+def _line_of(text: str, path: KeyPath) -> int:
+    """Line on which the statement begins that brings ``path`` into the document.
+
+    No scanner of its own: a prefix of the lines either parses or ends inside a multi-line value, so
+    the statement begins right after the last shorter prefix that parsed.
+    """
+    lines = text.splitlines()
+    begin = 1
+    for count in range(1, len(lines) + 1):
+        try:
+            document = tomllib.loads("\n".join(lines[:count]))
+        except tomllib.TOMLDecodeError:
+            continue
+        if _value_at(document, path) is not None:
+            return begin
+        begin = count + 1
+    return 1
+
+
+def _not_finite(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, float]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _not_finite(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _not_finite(item, (*path, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, value
+
+
+def _dotted(path: KeyPath) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def _within(path: KeyPath) -> str:
+    return f" in [{_dotted(path)}]" if path else ""
+
+
+def _shown(value: object) -> str:
+    """A value as TOML would write it, shortened."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value[:60]}"'
+    if isinstance(value, dict):
+        return "a table"
+    return str(value)[:60]

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from fedlp_edge.errors import ConfigError
+from fedlp_edge.lifecycle import EXIT_ERROR, EXIT_STOPPED, STOP_WITH_STDIN, StopSignal, run_command
+
+WAITS = """
+import sys
+from fedlp_edge.lifecycle import StopSignal
+with StopSignal() as stop:
+    print("ready", flush=True)
+    stop.wait()
+    print(stop.reason, flush=True)
+    {after}
+"""
+
+
+@pytest.fixture
+def start() -> Iterator[object]:
+    children: list[subprocess.Popen[str]] = []
+
+    def _start(after: str = "pass", **environment: str) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", WAITS.format(after=after)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        children.append(child)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        return child
+
+    yield _start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stops_on_a_signal(start, number: signal.Signals) -> None:
+    child = start()
+
+    child.send_signal(number)
+
+    assert child.communicate(timeout=10)[0] == "signal\n"
+    assert child.returncode == 0
+
+
+def test_ends_at_once_on_a_second_signal(start) -> None:
+    child = start(after="sys.stdin.read()")
+    child.send_signal(signal.SIGTERM)
+    assert child.stdout.readline() == "signal\n"
+
+    child.send_signal(signal.SIGTERM)
+
+    assert child.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+def test_stops_when_stdin_closes_if_asked_to(start) -> None:
+    child = start(**{STOP_WITH_STDIN: "1"})
+
+    assert child.communicate(timeout=10)[0] == "parent\n"
+
+
+def test_ignores_stdin_unless_asked_to(start) -> None:
+    child = start(**{STOP_WITH_STDIN: "0"})
+    child.stdin.close()
+    child.stdin = None
+
+    child.send_signal(signal.SIGINT)
+
+    assert child.communicate(timeout=10)[0] == "signal\n"
+
+
+def test_calls_back_once_and_restores_handlers() -> None:
+    calls: queue.SimpleQueue[str] = queue.SimpleQueue()
+    before = signal.getsignal(signal.SIGTERM)
+
+    with StopSignal(lambda: calls.put("stop")) as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert calls.get(timeout=10) == "stop"
+        stop.set()
+
+    assert stop.is_set()
+    assert stop.reason == "signal"
+    assert calls.empty()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_turns_an_error_into_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise ConfigError("fleet.toml:3: wrong")
+
+    assert run_command(command) == EXIT_ERROR
+    assert capfd.readouterr().err == "error: fleet.toml:3: wrong\n"
+
+
+def test_ends_with_130_on_an_interrupt() -> None:
+    def command() -> int:
+        raise KeyboardInterrupt
+
+    assert run_command(command) == EXIT_STOPPED
+
+
+def test_passes_on_the_exit_code() -> None:
+    assert run_command(lambda: None) == 0
+    assert run_command(lambda: 7) == 7
+
+
+def test_lets_a_defect_keep_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 // 0)
+
+
+def test_ends_quietly_when_the_reader_of_its_output_is_gone() -> None:
+    program = (
+        "import sys\nfrom fedlp_edge.lifecycle import run_command\n"
+        "def command():\n    sys.stdin.readline()\n    print('x' * 100000, flush=True)\nsys.exit(run_command(command))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    child.stdout.close()
+    child.stdout = None
+
+    _, errors = child.communicate("go\n", timeout=10)
+
+    assert (child.returncode, errors) == (1, "")
