@@ -1,0 +1,81 @@
+"""One file per committed round: the global model under its state names, readable by anything.
+
+The server optimiser's moments stand in a second file beside it, so that the first one can be loaded straight
+into a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from fedlp_edge.core.aggregation import Array
+from fedlp_edge.errors import StorageError
+from fedlp_edge.storage.files import replacing
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        directory: made if missing.
+        keep: how many of the latest stay; 0 keeps all.
+    """
+
+    def __init__(self, directory: Path, keep: int = 0) -> None:
+        self._directory = directory
+        self._keep = keep
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def weights_path(self, round: int) -> Path:
+        """Where the model after ``round`` is, or will be; round 0 is the initial model."""
+        return self._directory / f"round-{round:05d}.safetensors"
+
+    def save(self, round: int, weights: Mapping[str, Array], server: Mapping[str, Array]) -> Path:
+        """Writes both files, the model last: its presence says that the checkpoint is whole."""
+        if server:
+            _save(self._server_path(round), server)
+        path = self.weights_path(round)
+        _save(path, weights)
+        return path
+
+    def load(self, round: int) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Model and server state after ``round``.
+
+        Raises:
+            StorageError: the checkpoint is missing or damaged.
+        """
+        server = self._server_path(round)
+        return _load(self.weights_path(round)), _load(server) if server.exists() else {}
+
+    def prune(self, newest: int) -> None:
+        """Deletes what ``keep`` no longer covers, once round ``newest`` is committed."""
+        if not self._keep:
+            return
+        oldest_kept = newest - self._keep + 1
+        for path in self._directory.glob("round-*.safetensors"):
+            number = path.name.removeprefix("round-").partition(".")[0]
+            if number.isdecimal() and int(number) < oldest_kept:
+                path.unlink(missing_ok=True)
+
+    def _server_path(self, round: int) -> Path:
+        return self._directory / f"round-{round:05d}.server.safetensors"
+
+
+def _save(path: Path, tensors: Mapping[str, Array]) -> None:
+    try:
+        with replacing(path) as partial:
+            save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, partial)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write the checkpoint {path}: {error}; is the disk full?") from error
+
+
+def _load(path: Path) -> dict[str, Array]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot read the checkpoint {path}: {error}") from error

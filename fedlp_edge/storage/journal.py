@@ -1,0 +1,132 @@
+"""What the coordinator must not forget when it is killed between two lines of code.
+
+One SQLite file in write-ahead mode. A round is journaled when it opens (who, with which depth, rate and
+weight), every admitted update when its bytes are in the spool, and the round again when it is committed, so
+a restart repeats nothing that was decided and asks for nothing that has arrived.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from fedlp_edge.core.planner import Plan
+from fedlp_edge.core.rounds import OpenRound, Participant
+from fedlp_edge.errors import StorageError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS devices (
+    device TEXT PRIMARY KEY, plan BLOB NOT NULL, basis TEXT NOT NULL, ready INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS rounds (
+    round INTEGER PRIMARY KEY, capacity INTEGER NOT NULL, participants BLOB NOT NULL, summary BLOB);
+CREATE TABLE IF NOT EXISTS updates (
+    round INTEGER NOT NULL, device TEXT NOT NULL, accepted INTEGER NOT NULL, digest TEXT NOT NULL,
+    report BLOB NOT NULL, PRIMARY KEY (round, device));
+"""
+
+
+class UpdateRow(msgspec.Struct, frozen=True):
+    """The coordinator's final word on one device's update of one round.
+
+    Attributes:
+        accepted: False if it was refused.
+        digest: of its bytes.
+        report: what the device said of it (the offer, encoded), or the reason of the refusal.
+    """
+
+    round: int
+    device: str
+    accepted: bool
+    digest: str
+    report: bytes
+
+
+class Journal:
+    """The journal of one run.
+
+    Args:
+        path: of the SQLite file; made if missing.
+
+    Raises:
+        StorageError: the file is not a journal, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # A lost power supply may cost the last rows: the devices' work is then simply asked for again.
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot use {path} as the journal: {error}") from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    # Devices
+
+    def put_device(self, device: str, plan: Plan, basis: str, *, ready: bool) -> None:
+        """Remembers a device's plan, what it was based on, and whether the device is there."""
+        self._write("REPLACE INTO devices VALUES (?, ?, ?, ?)", (device, _pack(plan), basis, ready))
+
+    def plans(self) -> dict[str, tuple[Plan, str]]:
+        """Plan and basis by device."""
+        rows = self._db.execute("SELECT device, plan, basis FROM devices")
+        return {device: (msgspec.msgpack.decode(plan, type=Plan), basis) for device, plan, basis in rows}
+
+    def ready_devices(self) -> frozenset[str]:
+        """Devices that were there when the journal was last written."""
+        return frozenset(device for (device,) in self._db.execute("SELECT device FROM devices WHERE ready"))
+
+    # Rounds
+
+    def open_round(self, round: int, capacity: int, participants: tuple[Participant, ...]) -> None:
+        """Remembers an opened round, or its extended cohort."""
+        self._write("REPLACE INTO rounds VALUES (?, ?, ?, NULL)", (round, capacity, _pack(participants)))
+
+    def unfinished_round(self) -> OpenRound | None:
+        """The round that was open at the last stop."""
+        row = self._db.execute("SELECT round, participants, capacity FROM rounds WHERE summary IS NULL").fetchone()
+        if row is None:
+            return None
+        participants = msgspec.msgpack.decode(row[1], type=tuple[Participant, ...])
+        return OpenRound(row[0], participants, row[2])
+
+    def commit_round(self, round: int, summary: bytes) -> None:
+        """Ends a round for good."""
+        self._write("UPDATE rounds SET summary = ? WHERE round = ?", (summary, round))
+
+    def summaries(self) -> list[bytes]:
+        """Of the committed rounds, first to last."""
+        rows = self._db.execute("SELECT summary FROM rounds WHERE summary IS NOT NULL ORDER BY round")
+        return [summary for (summary,) in rows]
+
+    # Updates
+
+    def put_update(self, row: UpdateRow) -> None:
+        """Remembers the final word on an update; the first word stays."""
+        self._write("INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(row))
+
+    def drop_update(self, round: int, device: str) -> None:
+        """Forgets an update whose bytes turned out to be lost."""
+        self._write("DELETE FROM updates WHERE round = ? AND device = ?", (round, device))
+
+    def updates(self, round: int) -> list[UpdateRow]:
+        """All final words of a round, by device."""
+        rows = self._db.execute("SELECT * FROM updates WHERE round = ? ORDER BY device", (round,))
+        return [UpdateRow(r, device, bool(accepted), digest, report) for r, device, accepted, digest, report in rows]
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        try:
+            self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot write the journal {self._path}: {error}; is the disk full?") from error
+
+
+def _pack(value: object) -> bytes:
+    return msgspec.msgpack.encode(value)

@@ -1,0 +1,95 @@
+"""The directory of one run: where each thing lies, and that only one coordinator writes there."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from pathlib import Path
+from typing import TextIO
+
+from fedlp_edge.errors import StorageError
+
+
+class RunDirectory:
+    """Paths below a run's directory.
+
+    Args:
+        path: made if missing.
+
+    Raises:
+        StorageError: it cannot be made, or is not a directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: TextIO | None = None
+        try:
+            for directory in (path, self.checkpoints, self.spool, self.onnx):
+                directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot use {path} as a run directory: {error}") from error
+
+    @property
+    def config(self) -> Path:
+        """The configuration that the run was started with."""
+        return self.path / "config.toml"
+
+    @property
+    def journal(self) -> Path:
+        """See ``journal``."""
+        return self.path / "journal.sqlite"
+
+    @property
+    def events(self) -> Path:
+        """One JSON line per event."""
+        return self.path / "events.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """What docs/run-directory.md describes."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One model per round."""
+        return self.path / "checkpoints"
+
+    @property
+    def onnx(self) -> Path:
+        """The exported models."""
+        return self.path / "onnx"
+
+    @property
+    def spool(self) -> Path:
+        """Updates of the open round."""
+        return self.path / "spool"
+
+    @property
+    def worker_log(self) -> Path:
+        """What the worker process printed."""
+        return self.path / "worker.log"
+
+    def update(self, round: int, device: str) -> Path:
+        """Where the bytes of a device's update for a round are kept until the round is committed."""
+        return self.spool / f"{round:05d}-{device}.update"
+
+    def clear_spool(self) -> None:
+        """Deletes the updates of a round that is committed."""
+        shutil.rmtree(self.spool, ignore_errors=True)
+        self.spool.mkdir(exist_ok=True)
+
+    def lock(self) -> None:
+        """Keeps other coordinators out until this process ends.
+
+        Raises:
+            StorageError: another one is at work here.
+        """
+        lock = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise StorageError(
+                f"another coordinator is at work in {self.path}; stop it, or name another directory"
+            ) from None
+        self._lock = lock
