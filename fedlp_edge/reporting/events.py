@@ -12,10 +12,14 @@ import msgspec
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True):
+    """Base of all events."""
+
     time: float
 
 
-class RunStarted(Event, kw_only=True):
+class RunStarted(Event, frozen=True, kw_only=True):
+    """The coordinator begins, or goes on at round ``resumed_at`` after an interruption."""
+
     run: str
     fleet: str
     model: str
@@ -25,7 +29,7 @@ class RunStarted(Event, kw_only=True):
     resumed_at: int | None = None
 
 
-class DeviceJoined(Event, kw_only=True):
+class DeviceJoined(Event, frozen=True, kw_only=True):
     """Also written when a device comes back, or its assignment changes."""
 
     device: str
@@ -36,24 +40,30 @@ class DeviceJoined(Event, kw_only=True):
     explanation: str
 
 
-class DeviceLeft(Event, kw_only=True):
+class DeviceLeft(Event, frozen=True, kw_only=True):
+    """The device said goodbye, or its connection broke."""
+
     device: str
 
 
-class DeviceUnfit(Event, kw_only=True):
+class DeviceUnfit(Event, frozen=True, kw_only=True):
     """The device cannot bear even depth 1."""
 
     device: str
     explanation: str
 
 
-class RoundStarted(Event, kw_only=True):
+class RoundStarted(Event, frozen=True, kw_only=True):
+    """``devices`` are the cohort."""
+
     round: int
     devices: tuple[str, ...]
     deadline_seconds: float
 
 
-class UpdateAccepted(Event, kw_only=True):
+class UpdateAccepted(Event, frozen=True, kw_only=True):
+    """An update was admitted and journaled."""
+
     round: int
     device: str
     layers_sent: tuple[str, ...]
@@ -63,20 +73,24 @@ class UpdateAccepted(Event, kw_only=True):
     bytes_up: int
 
 
-class UpdateRejected(Event, kw_only=True):
+class UpdateRejected(Event, frozen=True, kw_only=True):
+    """Admission refused an update; ``code`` is the stable reason."""
+
     round: int
     device: str
     code: str
     reason: str
 
 
-class DeviceFailed(Event, kw_only=True):
+class DeviceFailed(Event, frozen=True, kw_only=True):
+    """The device reported that it could not do its work."""
+
     round: int | None
     device: str
     reason: str
 
 
-class RoundFinished(Event, kw_only=True):
+class RoundFinished(Event, frozen=True, kw_only=True):
     """``lost`` are the devices of the cohort that did not deliver in time."""
 
     round: int
@@ -88,7 +102,7 @@ class RoundFinished(Event, kw_only=True):
     bytes_up: int
 
 
-class RoundFailed(Event, kw_only=True):
+class RoundFailed(Event, frozen=True, kw_only=True):
     """Fewer updates than the quorum by the deadline; the round is tried again with a new cohort."""
 
     round: int
@@ -96,40 +110,48 @@ class RoundFailed(Event, kw_only=True):
     quorum: int
 
 
-class Waiting(Event, kw_only=True):
+class Waiting(Event, frozen=True, kw_only=True):
     """The coordinator waits for devices."""
 
     present: int
     wanted: int
 
 
-class BrokerLost(Event, kw_only=True):
+class BrokerLost(Event, frozen=True, kw_only=True):
+    """The connection to the broker broke; it is tried again for ever."""
+
     reason: str
 
 
-class BrokerBack(Event, kw_only=True):
-    pass
+class BrokerBack(Event, frozen=True, kw_only=True):
+    """The connection to the broker is there again."""
 
 
-class Exporting(Event, kw_only=True):
+class Exporting(Event, frozen=True, kw_only=True):
+    """The ONNX files of these depths are being written and checked."""
+
     depths: tuple[int, ...]
 
 
-class ModelExported(Event, kw_only=True):
+class ModelExported(Event, frozen=True, kw_only=True):
+    """One ONNX file is written and checked; ``file`` is relative to the run's ``onnx`` directory."""
+
     file: str
     depth: int
     max_abs_diff: float
     accuracy: float
 
 
-class RunFinished(Event, kw_only=True):
+class RunFinished(Event, frozen=True, kw_only=True):
+    """The last round is committed; ``accuracy`` is by depth."""
+
     rounds: int
     accuracy: dict[int, float]
     model_digest: str
     seconds: float
 
 
-class RunStopped(Event, kw_only=True):
+class RunStopped(Event, frozen=True, kw_only=True):
     """Ended before its last round; the same command goes on."""
 
     round: int

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.errors import StorageError
 from fedlp_edge.worker.jobs import ExportedModel
 
 
@@ -54,11 +55,15 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
+    """The model after the last round: accuracy by depth, and a SHA-256 over all its tensors."""
+
     accuracy: dict[int, float]
     model_digest: str
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run; ``final`` is None until the last round is committed."""
+
     run: str
     fleet: str
     model: str
@@ -75,4 +80,14 @@ def save(summary: Summary, path: Path) -> None:
 
 
 def load(path: Path) -> Summary:
-    return msgspec.json.decode(path.read_bytes(), type=Summary)
+    """Reads one.
+
+    Raises:
+        StorageError: it is missing, or not a summary of this version.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Summary)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise StorageError(f"{path}: not a summary of this version: {error}") from None

@@ -1,0 +1,118 @@
+"""``events.jsonl``: written by the coordinator, read by whoever watches, even while it grows.
+
+A line counts once its newline is there. A process killed while it writes leaves half a line at the end;
+the next writer removes it and readers never see it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from fedlp_edge.errors import StorageError
+from fedlp_edge.reporting.events import AnyEvent
+
+FILE_NAME = "events.jsonl"
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+class EventLog:
+    """Appends events, one line each, visible to readers at once.
+
+    Args:
+        path: the file; made if missing, continued if there.
+
+    Raises:
+        StorageError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("a+b", buffering=0)
+            _drop_half_line(self._file.fileno())
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be opened for writing: {error.strerror}") from None
+
+    def write(self, event: AnyEvent) -> None:
+        """Appends one event."""
+        self._file.write(_encoder.encode(event) + b"\n")
+
+    def close(self) -> None:
+        """Closes the file; the log cannot be written any more."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EventReader:
+    """Reads a log piece by piece.
+
+    Args:
+        path: the file; it may not exist yet.
+        skip_existing: begin with what is written from now on.
+    """
+
+    def __init__(self, path: Path, *, skip_existing: bool = False) -> None:
+        self._path = path
+        self._line = 0
+        self._offset = 0
+        if skip_existing and path.exists():
+            content = path.read_bytes()
+            self._offset = content.rfind(b"\n") + 1
+            self._line = content.count(b"\n")
+
+    def poll(self) -> list[AnyEvent]:
+        """The events written since the last call.
+
+        Raises:
+            StorageError: the file cannot be read, or a complete line of it is no event.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StorageError(f"{self._path}: cannot be read: {error.strerror}") from None
+        complete = content[: content.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [self._decode(line) for line in complete.splitlines()]
+
+    def _decode(self, line: bytes) -> AnyEvent:
+        self._line += 1
+        try:
+            return _decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise StorageError(f"{self._path}:{self._line}: not an event of this version: {error}") from None
+
+
+def read_events(path: Path) -> list[AnyEvent]:
+    """All complete events of a log; none if it does not exist."""
+    return EventReader(path).poll()
+
+
+def _drop_half_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - 4096)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)

@@ -1,0 +1,133 @@
+"""The two pictures of a run directory: accuracy by depth, and what crossed the wire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedlp_edge.reporting.summary import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# matplotlib takes half a second to import and is an extra, so only the functions that draw import it.
+
+_GRID = "#e3e6ea"
+_TEXT = "#3c4550"
+_DOWN = "#3b7ddd"
+_UP = "#e08a2e"
+
+
+def write_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
+    """Writes ``accuracy.png`` and ``bytes.png``; nothing before the first round.
+
+    Args:
+        summary: of the run so far.
+        directory: where to; it exists.
+
+    Returns:
+        The files written.
+    """
+    if not summary.rounds:
+        return ()
+    written = []
+    for name, figure in (("accuracy.png", accuracy_figure(summary)), ("bytes.png", bytes_figure(summary))):
+        path = directory / name
+        figure.savefig(path, dpi=144)
+        written.append(path)
+    return tuple(written)
+
+
+def accuracy_figure(summary: Summary) -> Figure:
+    """Held-out accuracy of every exit, one line a depth, over the rounds."""
+    from matplotlib import colormaps  # noqa: PLC0415
+
+    figure, (axes,) = _figure(1)
+    rounds = [entry.round for entry in summary.rounds]
+    depths = sorted({depth for entry in summary.rounds for depth in entry.accuracy})
+    colours = [colormaps["viridis"](0.08 + 0.78 * index / max(1, len(depths) - 1)) for index in range(len(depths))]
+    for depth, colour in zip(reversed(depths), colours, strict=True):
+        shares = [100 * entry.accuracy.get(depth, float("nan")) for entry in summary.rounds]
+        label = f"depth {depth}" + (" (full)" if depth == depths[-1] else "")
+        axes.plot(
+            rounds, shares, color=colour, linewidth=2, marker="o", markersize=4, label=f"{label}: {shares[-1]:.1f} %"
+        )
+    axes.set_ylabel("accuracy on held-out data (%)")
+    axes.set_ylim(0, 101)
+    axes.legend(frameon=False, loc="lower right", labelcolor=_TEXT)
+    axes.set_title(f"{summary.model}: accuracy by depth", loc="left", color=_TEXT, fontweight="bold")
+    _round_axis(axes, rounds)
+    return figure
+
+
+def bytes_figure(summary: Summary) -> Figure:
+    """Bytes on the wire: per round above, in total below."""
+    figure, (per_round, in_total) = _figure(2)
+    rounds = [entry.round for entry in summary.rounds]
+    down = [sum(device.bytes_down for device in entry.devices) / 1e6 for entry in summary.rounds]
+    up = [sum(device.bytes_up for device in entry.devices) / 1e6 for entry in summary.rounds]
+
+    width = 0.38
+    per_round.bar([r - width / 2 for r in rounds], down, width, color=_DOWN, label="to the devices")
+    per_round.bar([r + width / 2 for r in rounds], up, width, color=_UP, label="from the devices")
+    per_round.set_ylabel("MB a round")
+    per_round.set_title(f"{summary.model}: model bytes on the wire", loc="left", color=_TEXT, fontweight="bold")
+    per_round.legend(
+        frameon=False, loc="lower left", bbox_to_anchor=(0.55, 1.0), ncols=2, borderaxespad=0.2, labelcolor=_TEXT
+    )
+
+    totals = [(_running(down), _DOWN, "down"), (_running(up), _UP, "up")]
+    for values, colour, label in totals:
+        in_total.plot(rounds, values, color=colour, linewidth=2, marker="o", markersize=4)
+        in_total.annotate(
+            f"{label} {values[-1]:.1f} MB",
+            (rounds[-1], values[-1]),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            annotation_clip=False,
+        )
+    in_total.set_ylabel("MB in total")
+    in_total.set_ylim(bottom=0)
+    for axes in (per_round, in_total):
+        _round_axis(axes, rounds)
+    per_round.set_xlabel("")
+    return figure
+
+
+def _figure(rows: int) -> tuple[Figure, list[Axes]]:
+    # A figure of its own rather than pyplot: no global state, no display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(8, 4.6 if rows == 1 else 5.6), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = [figure.add_subplot(rows, 1, row + 1) for row in range(rows)]
+    for one in axes:
+        one.grid(axis="y", color=_GRID)
+        one.set_axisbelow(True)
+        one.spines[["top", "right"]].set_visible(False)
+        one.spines[["left", "bottom"]].set_color(_GRID)
+        one.tick_params(colors=_TEXT, length=0)
+        one.yaxis.label.set_color(_TEXT)
+        one.xaxis.label.set_color(_TEXT)
+    return figure, axes
+
+
+def _round_axis(axes: Axes, rounds: list[int]) -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
+    axes.set_xlabel("round")
+
+
+def _running(values: list[float]) -> list[float]:
+    total = 0.0
+    sums = []
+    for value in values:
+        total += value
+        sums.append(total)
+    return sums

@@ -1,0 +1,226 @@
+"""What is known of a run after some of its events: the state that every view draws.
+
+A pure fold: events in, one mutable picture out. Views differ only in how they show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import Literal
+
+from fedlp_edge.reporting.events import (
+    AnyEvent,
+    BrokerBack,
+    BrokerLost,
+    DeviceFailed,
+    DeviceJoined,
+    DeviceLeft,
+    DeviceUnfit,
+    Event,
+    Exporting,
+    ModelExported,
+    RoundFailed,
+    RoundFinished,
+    RoundStarted,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    UpdateAccepted,
+    UpdateRejected,
+    Waiting,
+)
+from fedlp_edge.reporting.units import format_seconds
+
+DeviceState = Literal["ready", "training", "delivered", "lost", "rejected", "failed", "away", "unfit"]
+Phase = Literal["starting", "waiting", "round", "exporting", "finished", "stopped"]
+
+
+@dataclass
+class DeviceProgress:
+    """One device as the last events left it."""
+
+    id: str
+    profile: str = ""
+    depth: int = 0
+    lpr: float = 1.0
+    samples: int = 0
+    state: DeviceState = "ready"
+    loss: float | None = None
+    bytes_up: int = 0
+    updates: int = 0
+
+
+@dataclass
+class RunProgress:
+    """The run as the last events left it.
+
+    Attributes:
+        round: number of the round that is running or was last run; 0 before the first.
+        finished_rounds: how many are committed.
+        accuracy: by depth, one value a round.
+        note: one line on what is going on, for people.
+        trouble: the latest thing that went wrong, until the next round ends well.
+    """
+
+    run: str = ""
+    fleet: str = ""
+    model: str = ""
+    depths: int = 0
+    parameters: int = 0
+    rounds: int = 0
+    round: int = 0
+    finished_rounds: int = 0
+    phase: Phase = "starting"
+    note: str = "starting"
+    trouble: str = ""
+    started: float = 0.0
+    latest: float = 0.0
+    bytes_down: int = 0
+    bytes_up: int = 0
+    devices: dict[str, DeviceProgress] = field(default_factory=dict)
+    accuracy: dict[int, list[float]] = field(default_factory=dict)
+    exported: list[ModelExported] = field(default_factory=list)
+
+    def apply(self, event: AnyEvent) -> None:
+        """Takes one event into account."""
+        self.started = self.started or event.time
+        self.latest = event.time
+        _apply(event, self)
+
+    def device(self, name: str) -> DeviceProgress:
+        """The device of that id, new if it was not heard of."""
+        return self.devices.setdefault(name, DeviceProgress(name))
+
+
+@singledispatch
+def _apply(_event: Event, _progress: RunProgress) -> None:
+    """Events that change nothing in the picture."""
+
+
+@_apply.register
+def _(event: RunStarted, progress: RunProgress) -> None:
+    progress.run = event.run
+    progress.fleet = event.fleet
+    progress.model = event.model
+    progress.depths = event.depths
+    progress.parameters = event.parameters
+    progress.rounds = event.rounds
+    progress.phase = "waiting"
+    progress.trouble = ""
+    progress.note = "waiting for devices"
+    if event.resumed_at is not None:
+        progress.note = f"going on at round {event.resumed_at}"
+
+
+@_apply.register
+def _(event: DeviceJoined, progress: RunProgress) -> None:
+    device = progress.device(event.device)
+    device.profile = event.profile
+    device.samples = event.samples
+    device.depth = event.depth
+    device.lpr = event.lpr
+    if device.state in ("away", "unfit"):
+        device.state = "ready"
+
+
+@_apply.register
+def _(event: DeviceLeft, progress: RunProgress) -> None:
+    progress.device(event.device).state = "away"
+
+
+@_apply.register
+def _(event: DeviceUnfit, progress: RunProgress) -> None:
+    progress.device(event.device).state = "unfit"
+    progress.trouble = f"{event.device}: {event.explanation}"
+
+
+@_apply.register
+def _(event: RoundStarted, progress: RunProgress) -> None:
+    progress.phase = "round"
+    progress.round = event.round
+    progress.note = f"round {event.round}, at most {format_seconds(event.deadline_seconds)}"
+    for name in event.devices:
+        progress.device(name).state = "training"
+
+
+@_apply.register
+def _(event: UpdateAccepted, progress: RunProgress) -> None:
+    device = progress.device(event.device)
+    device.state = "delivered"
+    device.loss = event.loss
+    device.bytes_up += event.bytes_up
+    device.updates += 1
+
+
+@_apply.register
+def _(event: UpdateRejected, progress: RunProgress) -> None:
+    progress.device(event.device).state = "rejected"
+    progress.trouble = f"update of {event.device} refused ({event.code}): {event.reason}"
+
+
+@_apply.register
+def _(event: DeviceFailed, progress: RunProgress) -> None:
+    progress.device(event.device).state = "failed"
+    progress.trouble = f"{event.device}: {event.reason}"
+
+
+@_apply.register
+def _(event: RoundFinished, progress: RunProgress) -> None:
+    progress.round = event.round
+    progress.finished_rounds += 1
+    progress.note = f"round {event.round} took {format_seconds(event.seconds)}, {event.contributors} devices"
+    progress.trouble = ""
+    progress.bytes_down += event.bytes_down
+    progress.bytes_up += event.bytes_up
+    for depth, share in event.accuracy.items():
+        progress.accuracy.setdefault(depth, []).append(share)
+    for name in event.lost:
+        progress.device(name).state = "lost"
+    if event.lost:
+        progress.trouble = f"nothing in time from {', '.join(event.lost)}"
+
+
+@_apply.register
+def _(event: RoundFailed, progress: RunProgress) -> None:
+    progress.trouble = f"round {event.round} is tried again: {event.contributors} updates, {event.quorum} needed"
+
+
+@_apply.register
+def _(event: Waiting, progress: RunProgress) -> None:
+    progress.phase = "waiting"
+    progress.note = f"waiting for devices: {event.present} of {event.wanted} are there"
+
+
+@_apply.register
+def _(event: BrokerLost, progress: RunProgress) -> None:
+    progress.trouble = f"broker lost: {event.reason}"
+
+
+@_apply.register
+def _(_event: BrokerBack, progress: RunProgress) -> None:
+    progress.trouble = ""
+    progress.note = "broker is back"
+
+
+@_apply.register
+def _(event: Exporting, progress: RunProgress) -> None:
+    progress.phase = "exporting"
+    progress.note = f"exporting {len(event.depths)} ONNX models and checking them against PyTorch"
+
+
+@_apply.register
+def _(event: ModelExported, progress: RunProgress) -> None:
+    progress.exported.append(event)
+
+
+@_apply.register
+def _(event: RunFinished, progress: RunProgress) -> None:
+    progress.phase = "finished"
+    progress.note = f"finished after {event.rounds} rounds"
+
+
+@_apply.register
+def _(event: RunStopped, progress: RunProgress) -> None:
+    progress.phase = "stopped"
+    progress.note = f"stopped in round {event.round}" + (f": {event.detail}" if event.detail else "")

@@ -1,0 +1,119 @@
+"""What a person reads at the end of a run, or later about a run directory."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fedlp_edge.reporting.summary import DeviceRound, Summary
+from fedlp_edge.reporting.units import depth_bar, format_bytes, format_share
+
+ONNX_DIRECTORY = "onnx"
+
+
+def final_report(summary: Summary, directory: Path, console: Console | None = None) -> None:
+    """Prints accuracy and files by depth, the devices' shares, the traffic, and how to use the models.
+
+    Args:
+        summary: of the run.
+        directory: the run directory.
+        console: where to; standard output if None.
+    """
+    (console or Console()).print(report(summary, directory))
+
+
+def report(summary: Summary, directory: Path) -> RenderableType:
+    """The report as something that rich prints."""
+    accuracy = summary.final.accuracy if summary.final else summary.rounds[-1].accuracy if summary.rounds else {}
+    parts: list[RenderableType] = ["", _headline(summary), ""]
+    if accuracy:
+        parts += [_models(summary, accuracy), ""]
+    if summary.rounds:
+        parts += [_devices(summary, max(accuracy, default=0)), "", _traffic(summary), ""]
+    parts.append(_places(summary, directory))
+    return Group(*parts)
+
+
+def _headline(summary: Summary) -> Text:
+    text = Text(f"Run {summary.run}", style="bold cyan")
+    state = "finished" if summary.final else "not finished"
+    seconds = sum(entry.seconds for entry in summary.rounds)
+    text.append(
+        f"  {summary.model}, {len(summary.rounds)} rounds in {seconds:.1f} s, {state}", style="not bold default"
+    )
+    return text
+
+
+def _models(summary: Summary, accuracy: dict[int, float]) -> RenderableType:
+    exported = {model.depth: model for model in summary.onnx}
+    table = _table("exit", "PyTorch>", "onnxruntime>", "max |difference|>", "ONNX file")
+    for depth, share in sorted(accuracy.items()):
+        model = exported.get(depth)
+        table.add_row(
+            Text(f"{depth_bar(depth, max(accuracy))} {depth}", style="cyan"),
+            format_share(share),
+            format_share(model.accuracy if model else None),
+            f"{model.max_abs_diff:.1e}" if model else "-",
+            f"{ONNX_DIRECTORY}/{model.file}" if model else "-",
+        )
+    return table
+
+
+def _devices(summary: Summary, depths: int) -> RenderableType:
+    table = _table("device", "profile", "depth", "LPR>", "updates>", "samples>", "received>", "sent>")
+    by_device: dict[str, list[DeviceRound]] = defaultdict(list)
+    for entry in summary.rounds:
+        for device in entry.devices:
+            by_device[device.id].append(device)
+    for name, entries in sorted(by_device.items()):
+        last = entries[-1]
+        contributed = [entry for entry in entries if entry.status == "contributed"]
+        table.add_row(
+            name,
+            last.profile,
+            Text(f"{depth_bar(last.depth, depths)} {last.depth}", style="cyan"),
+            f"{last.lpr:.2f}",
+            f"{len(contributed)}/{len(entries)}",
+            f"{max((entry.samples for entry in entries), default=0):,}",
+            format_bytes(sum(entry.bytes_down for entry in entries)),
+            format_bytes(sum(entry.bytes_up for entry in entries)),
+        )
+    return table
+
+
+def _traffic(summary: Summary) -> Text:
+    entries = [device for entry in summary.rounds for device in entry.devices]
+    contributed = [device for device in entries if device.status == "contributed"]
+    down, up = _total(d.bytes_down for d in entries), _total(d.bytes_up for d in entries)
+    text = Text(f"On the wire: {format_bytes(down)} down, {format_bytes(up)} up.")
+    if contributed:
+        kparams = sum(d.params_down + d.params_up for d in contributed) / len(contributed) / 1e3
+        text.append(f" As the paper counts: {kparams:,.1f} k parameters per client and round.")
+    return text
+
+
+def _places(summary: Summary, directory: Path) -> RenderableType:
+    lines = [Text.assemble("Everything is in ", (str(directory), "bold"))]
+    if summary.onnx:
+        best = max(summary.onnx, key=lambda model: model.depth)
+        command = f"fedlp infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} IMAGE"
+        lines.append(Text.assemble("Use a model:     ", (command, "bold")))
+    return Group(*lines)
+
+
+def _table(*columns: str) -> Table:
+    """Columns by name; ``>`` at the end aligns to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left", no_wrap=True)
+    return table
+
+
+def _total(counts: Iterable[int]) -> int:
+    return sum(counts)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+
+from fedlp_edge.reporting.events import (
+    AnyEvent,
+    BrokerBack,
+    BrokerLost,
+    DeviceFailed,
+    DeviceJoined,
+    DeviceLeft,
+    DeviceUnfit,
+    Exporting,
+    RoundFailed,
+    RunStarted,
+    RunStopped,
+    UpdateRejected,
+    Waiting,
+)
+from fedlp_edge.reporting.progress import RunProgress
+
+
+@pytest.fixture
+def progress(events: list[AnyEvent]) -> RunProgress:
+    progress = RunProgress()
+    for event in events[:5]:
+        progress.apply(event)
+    return progress
+
+
+def test_follows_a_round(events: list[AnyEvent], progress: RunProgress) -> None:
+    assert (progress.run, progress.model, progress.depths, progress.phase) == ("demo-1", "small-cnn", 3, "round")
+    assert [(d.id, d.state, d.depth, d.loss, d.bytes_up) for d in progress.devices.values()] == [
+        ("a", "delivered", 3, 0.25, 5000),
+        ("b", "training", 1, None, 0),
+    ]
+
+    for event in events[5:]:
+        progress.apply(event)
+
+    assert progress.devices["b"].state == "lost"
+    assert progress.accuracy == {1: [0.5], 3: [0.75]}
+    assert (progress.bytes_down, progress.bytes_up, progress.finished_rounds) == (9000, 5000, 1)
+    assert progress.phase == "finished"
+    assert [model.depth for model in progress.exported] == [3]
+    assert progress.latest - progress.started == 6.0
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "trouble"),
+    [
+        (DeviceLeft(time=1.0, device="b"), "away", ""),
+        (DeviceUnfit(time=1.0, device="b", explanation="nothing fits"), "unfit", "b: nothing fits"),
+        (DeviceFailed(time=1.0, round=1, device="b", reason="no memory"), "failed", "b: no memory"),
+        (
+            UpdateRejected(time=1.0, round=1, device="b", code="digest", reason="wrong digest"),
+            "rejected",
+            "update of b refused (digest): wrong digest",
+        ),
+    ],
+)
+def test_marks_a_device_in_trouble(progress: RunProgress, event: AnyEvent, state: str, trouble: str) -> None:
+    progress.apply(event)
+
+    assert progress.devices["b"].state == state
+    assert progress.trouble == trouble
+
+
+def test_takes_a_device_back(progress: RunProgress) -> None:
+    progress.apply(DeviceLeft(time=1.0, device="b"))
+    progress.apply(DeviceJoined(time=2.0, device="b", profile="x", samples=1, depth=2, lpr=1.0, explanation=""))
+
+    assert (progress.devices["b"].state, progress.devices["b"].depth) == ("ready", 2)
+
+
+@pytest.mark.parametrize(
+    ("event", "phase", "note"),
+    [
+        (Waiting(time=1.0, present=1, wanted=3), "waiting", "waiting for devices: 1 of 3 are there"),
+        (Exporting(time=1.0, depths=(1, 2)), "exporting", "exporting 2 ONNX models and checking them against PyTorch"),
+        (RunStopped(time=1.0, round=2, reason="signal"), "stopped", "stopped in round 2"),
+        (RunStopped(time=1.0, round=2, reason="error", detail="disk full"), "stopped", "stopped in round 2: disk full"),
+    ],
+)
+def test_says_what_goes_on(progress: RunProgress, event: AnyEvent, phase: str, note: str) -> None:
+    progress.apply(event)
+
+    assert (progress.phase, progress.note) == (phase, note)
+
+
+def test_forgets_trouble_with_the_broker_when_it_is_back(progress: RunProgress) -> None:
+    progress.apply(BrokerLost(time=1.0, reason="connection refused"))
+    assert progress.trouble == "broker lost: connection refused"
+
+    progress.apply(BrokerBack(time=2.0))
+    assert progress.trouble == ""
+
+
+def test_says_that_a_round_is_tried_again(progress: RunProgress) -> None:
+    progress.apply(RoundFailed(time=1.0, round=1, contributors=1, quorum=2))
+
+    assert progress.trouble == "round 1 is tried again: 1 updates, 2 needed"
+
+
+def test_keeps_accuracy_when_a_run_goes_on(events: list[AnyEvent]) -> None:
+    progress = RunProgress()
+    for event in events[:6]:
+        progress.apply(event)
+
+    progress.apply(
+        RunStarted(time=200.0, run="demo-1", fleet="demo", model="m", depths=3, parameters=1, rounds=3, resumed_at=2)
+    )
+
+    assert progress.accuracy == {1: [0.5], 3: [0.75]}
+    assert (progress.finished_rounds, progress.rounds, progress.note) == (1, 3, "going on at round 2")

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from fedlp_edge.reporting.report import final_report
+from fedlp_edge.reporting.summary import Summary
+
+
+def report_of(summary: Summary, directory: str = "runs/demo") -> str:
+    file = io.StringIO()
+    final_report(summary, Path(directory), Console(file=file, width=140))
+    return file.getvalue()
+
+
+def test_reports_a_finished_run(summary: Summary) -> None:
+    text = report_of(summary)
+
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "Run demo-1 small-cnn, 1 rounds in 2.0 s, finished" in lines
+    assert "▮▯▯ 1 50.0 % - - -" in lines
+    assert "▮▮▮ 3 75.0 % 74.5 % 2.0e-07 onnx/small-cnn-depth-3.onnx" in lines
+    assert "a class-l ▮▮▮ 3 1.00 1/1 200 8.2 kB 8.1 kB" in lines
+    assert "b class-xs ▮▯▯ 1 0.50 0/1 0 800 B 0 B" in lines
+    assert "On the wire: 9.0 kB down, 8.1 kB up. As the paper counts: 4.0 k parameters per client and round." in lines
+    assert "Use a model: fedlp infer runs/demo/onnx/small-cnn-depth-3.onnx IMAGE" in lines
+
+
+def test_quotes_a_path_for_the_shell(summary: Summary) -> None:
+    assert "fedlp infer 'my runs/onnx/small-cnn-depth-3.onnx' IMAGE" in report_of(summary, "my runs")
+
+
+def test_reports_a_run_that_has_not_begun(summary: Summary) -> None:
+    text = report_of(msgspec.structs.replace(summary, rounds=(), final=None, onnx=()))
+
+    assert "0 rounds in 0.0 s, not finished" in text
+    assert "Everything is in runs/demo" in text

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.errors import StorageError
+from fedlp_edge.reporting.summary import Summary, load, save
+
+
+def test_reads_back_what_was_saved(tmp_path: Path, summary: Summary) -> None:
+    save(summary, tmp_path / "summary.json")
+
+    assert load(tmp_path / "summary.json") == summary
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_has_the_documented_keys(tmp_path: Path, summary: Summary) -> None:
+    save(summary, tmp_path / "summary.json")
+
+    content = json.loads((tmp_path / "summary.json").read_bytes())
+
+    (entry,) = content["rounds"]
+    assert {"round", "seconds", "accuracy", "devices"} <= entry.keys()
+    assert entry["accuracy"] == {"1": 0.5, "3": 0.75}
+    assert {
+        "id", "profile", "depth", "lpr", "layers_sent", "samples", "loss", "seconds",
+        "params_down", "params_up", "bytes_down", "bytes_up",
+    } <= entry["devices"][0].keys()  # fmt: skip
+    assert content["final"] == {"accuracy": {"1": 0.5, "3": 0.75}, "model_digest": "ab" * 32}
+    assert content["onnx"] == [{"file": "small-cnn-depth-3.onnx", "depth": 3, "max_abs_diff": 2e-7, "accuracy": 0.745}]
+
+
+def test_refuses_a_summary_that_is_missing_or_broken(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be read: No such file"):
+        load(tmp_path / "summary.json")
+
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(StorageError, match="not a summary of this version"):
+        load(tmp_path / "summary.json")

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
+from fedlp_edge.reporting.live import LiveView, PlainView, open_view, picture
+from fedlp_edge.reporting.progress import RunProgress
+
+
+def console(*, terminal: bool, height: int = 40) -> Console:
+    return Console(
+        file=io.StringIO(), force_terminal=terminal, width=120, height=height, color_system=None, legacy_windows=False
+    )
+
+
+def written(console: Console) -> str:
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_prints_one_line_per_event_of_note_without_a_terminal(events: list[AnyEvent]) -> None:
+    out = console(terminal=False)
+
+    with open_view(out) as view:
+        for event in events:
+            view.show(event)
+
+    assert isinstance(view, PlainView)
+    assert written(out).splitlines() == [
+        "run demo-1 starts: small-cnn, 12,345 parameters, 3 depths, 1 rounds",
+        "device a (class-l), 200 samples: depth 3 of 3",
+        "device b (class-xs), 100 samples: depth 1 of 3",
+        "round 1/1: 2.0 s, 1 devices; accuracy depth 1: 50.0 %, depth 3: 75.0 %; 9.0 kB down, 5.0 kB up; "
+        "nothing in time from b",
+        "exported small-cnn-depth-3.onnx: accuracy 75.0 % in onnxruntime, differs from PyTorch by at most 2.0e-07",
+        "run finished after 1 rounds: accuracy depth 1: 50.0 %, depth 3: 75.0 %",
+    ]
+
+
+def test_leaves_the_last_picture_on_a_terminal(events: list[AnyEvent]) -> None:
+    out = console(terminal=True)
+
+    with open_view(out, subtitle="mqtt://127.0.0.1:1883") as view:
+        for event in events:
+            view.show(event)
+
+    assert isinstance(view, LiveView)
+    last = written(out)
+    for text in (
+        "demo-1",
+        "mqtt://127.0.0.1:1883",
+        "round 1/1",
+        "▮▯▯",
+        "delivered",
+        "lost",
+        "75.0 %",
+        "finished after",
+    ):
+        assert text in last
+
+
+def test_counts_devices_that_do_not_fit_the_screen(events: list[AnyEvent]) -> None:
+    progress = RunProgress()
+    progress.apply(events[0])
+    for number in range(50):
+        progress.apply(
+            DeviceJoined(time=1.0, device=f"d{number}", profile="p", samples=1, depth=1, lpr=1.0, explanation="")
+        )
+    out = console(terminal=True, height=30)
+
+    out.print(picture(progress, 101.0, 30))
+
+    assert "and 37 more" in written(out)
+    assert len(written(out).splitlines()) <= 30
+
+
+def test_draws_before_the_first_event() -> None:
+    out = console(terminal=True)
+
+    out.print(picture(RunProgress(), 0.0, 40))
+
+    assert "starting" in written(out)
