@@ -19,7 +19,7 @@ _DOWN = "#3b7ddd"
 _UP = "#e08a2e"
 
 
-def write_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
+def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
     """Writes ``accuracy.png`` and ``bytes.png``; nothing before the first round.
 
     Args:

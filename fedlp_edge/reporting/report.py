@@ -11,21 +11,23 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedlp_edge.reporting.summary import DeviceRound, Summary
+from fedlp_edge.reporting.summary import DeviceRound, Summary, load
 from fedlp_edge.reporting.units import depth_bar, format_bytes, format_share
 
 ONNX_DIRECTORY = "onnx"
 
 
-def final_report(summary: Summary, directory: Path, console: Console | None = None) -> None:
+def print_report(directory: Path, console: Console | None = None) -> None:
     """Prints accuracy and files by depth, the devices' shares, the traffic, and how to use the models.
 
     Args:
-        summary: of the run.
-        directory: the run directory.
+        directory: the run directory; its ``summary.json`` is read.
         console: where to; standard output if None.
+
+    Raises:
+        StorageError: there is no summary, or it is not one of this version.
     """
-    (console or Console()).print(report(summary, directory))
+    (console or Console()).print(report(load(directory / "summary.json"), directory))
 
 
 def report(summary: Summary, directory: Path) -> RenderableType:

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fedlp_edge.reporting.plots import accuracy_figure, bytes_figure, write_plots
+from fedlp_edge.reporting.plots import accuracy_figure, bytes_figure, draw_plots
 from fedlp_edge.reporting.summary import Summary
 
 
@@ -17,14 +17,14 @@ def two_rounds(summary: Summary) -> Summary:
 
 
 def test_writes_both_pictures(tmp_path: Path, summary: Summary) -> None:
-    paths = write_plots(summary, tmp_path)
+    paths = draw_plots(summary, tmp_path)
 
     assert [path.name for path in paths] == ["accuracy.png", "bytes.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
 def test_writes_nothing_before_the_first_round(tmp_path: Path, summary: Summary) -> None:
-    assert write_plots(msgspec.structs.replace(summary, rounds=()), tmp_path) == ()
+    assert draw_plots(msgspec.structs.replace(summary, rounds=()), tmp_path) == ()
     assert list(tmp_path.iterdir()) == []
 
 

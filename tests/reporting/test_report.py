@@ -6,14 +6,23 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from fedlp_edge.reporting.report import final_report
-from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.reporting.report import print_report, report
+from fedlp_edge.reporting.summary import Summary, save
 
 
 def report_of(summary: Summary, directory: str = "runs/demo") -> str:
     file = io.StringIO()
-    final_report(summary, Path(directory), Console(file=file, width=140))
+    Console(file=file, width=140).print(report(summary, Path(directory)))
     return file.getvalue()
+
+
+def test_reads_the_summary_of_a_run_directory(tmp_path: Path, summary: Summary) -> None:
+    save(summary, tmp_path / "summary.json")
+    file = io.StringIO()
+
+    print_report(tmp_path, Console(file=file, width=140))
+
+    assert "Run demo-1" in file.getvalue()
 
 
 def test_reports_a_finished_run(summary: Summary) -> None:
