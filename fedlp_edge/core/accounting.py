@@ -45,7 +45,7 @@ def communication(blueprint: Blueprint, depth_mix: Sequence[float], lpr: float) 
         raise ValueError(
             f"the depth mix has {len(depth_mix)} shares, but {blueprint.model} has {blueprint.full_depth} depths"
         )
-    if any(share < 0 for share in depth_mix) or abs(sum(depth_mix) - 1) > 1e-6:
+    if any(share < 0 for share in depth_mix) or not abs(sum(depth_mix) - 1) <= 1e-6:
         raise ValueError(f"the depth mix must be shares that sum to 1, not {sum(depth_mix):g}")
     if not 0 <= lpr <= 1:
         raise ValueError(f"the layer-preserving rate must be between 0 and 1, not {lpr:g}")

@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
-SCALE_BITS = 40
+SCALE_BITS = 42
 """Fraction bits of the fixed-point sum of *normalised* contributions (weight / weight capacity)."""
 
 MAX_ABS_DELTA = 2.0**20
-"""Largest absolute delta that admission lets through; with it the sum stays below 2**60."""
+"""Largest absolute delta that admission lets through; with it a sum stays within 2**62, so int64 holds it."""
 
 _BLOCK = 1 << 16  # elements; the float64 temporaries of one block stay in the second-level cache
 
@@ -54,18 +54,23 @@ class LayerwiseMean:
             weight: sample count, or 1 for uniform weights.
 
         Raises:
-            ValueError: the weight is not positive, or the weights exceed the capacity.
+            ValueError: the weight is not positive, the weights exceed the capacity, or a shape differs from the
+                one that others sent; nothing was added then.
         """
         if weight < 1:
             raise ValueError(f"weight must be at least 1, not {weight}")
-        factor = float(weight) * 2.0 ** (SCALE_BITS - self._capacity_bits)
+        # All checks come first: a refused update leaves no trace in any sum.
         for name, delta in deltas.items():
-            total = self._weights.get(name, 0) + weight
+            total = self.weight_of(name) + weight
             if total > 1 << self._capacity_bits:
                 raise ValueError(f"weights of {name} sum to {total}, over the capacity of {1 << self._capacity_bits}")
+            if name in self._sums and self._sums[name].shape != delta.shape:
+                raise ValueError(f"{name} has shape {delta.shape}, but others sent {self._sums[name].shape}")
+        factor = float(weight) * 2.0 ** (SCALE_BITS - self._capacity_bits)
+        for name, delta in deltas.items():
             if name not in self._sums:
                 self._sums[name] = np.zeros(delta.shape, dtype=np.int64)
-            self._weights[name] = total
+            self._weights[name] = self.weight_of(name) + weight
             _accumulate(self._sums[name].reshape(-1), np.ascontiguousarray(delta).reshape(-1), factor)
 
     def weight_of(self, name: str) -> int:
@@ -76,7 +81,8 @@ class LayerwiseMean:
         """The mean delta of every tensor that somebody sent, as float32."""
         unit = 2.0 ** (self._capacity_bits - SCALE_BITS)
         return {
-            name: (total.astype(np.float64) * (unit / self._weights[name])).astype(np.float32)
+            # asarray: arithmetic turns an array without dimensions into a bare number.
+            name: np.asarray(total.astype(np.float64) * (unit / self._weights[name]), dtype=np.float32)
             for name, total in self._sums.items()
         }
 
@@ -86,6 +92,8 @@ def _accumulate(total: npt.NDArray[np.int64], delta: Array, factor: float) -> No
     for start in range(0, delta.size, _BLOCK):
         piece = delta[start : start + _BLOCK]
         scaled = scratch[: piece.size]
-        np.multiply(piece, factor, out=scaled)
+        # Widened first: numpy would multiply float32 by a Python number in float32, and round where it must not.
+        scaled[...] = piece
+        scaled *= factor
         np.rint(scaled, out=scaled)
         total[start : start + _BLOCK] += scaled.astype(np.int64)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import msgspec
 
-NotNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
+# Bounded, so that no report can make a later computation overflow.
+NotNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 

@@ -97,8 +97,9 @@ def plan(
             continue
         lpr = case.lpr(depth)
         seconds = case.seconds(depth, lpr)
-        if seconds > budget:
-            obstacle = f"depth {depth} takes {seconds:.0f} s a round, {budget:.0f} s are planned"
+        # The tolerance is for rounding alone: a rate chosen to fill the budget must not exceed it by its last bit.
+        if seconds > budget * (1 + 1e-9):
+            obstacle = f"depth {depth} takes {seconds:.1f} s a round, {budget:.1f} s are planned"
             continue
         return Plan(depth, lpr, case.explain(depth, lpr, memory, obstacle), memory, seconds)
     return Plan(0, 0.0, f"nothing fits: {obstacle}", 0, 0.0)
@@ -129,8 +130,11 @@ class _Case:
             return self.scheme.lpr
         one_way = self.transfer_seconds(depth)
         room = (self.budget - self.compute_seconds(depth) - one_way) / one_way if one_way else 1.0
+        # Written so that a report of an absurd link, whose room is infinite or no number, still gets a rate.
+        if not room > MIN_AUTO_LPR:
+            return MIN_AUTO_LPR
         # Steps of 0.05 keep a plan stable against small changes of a measured link.
-        return min(1.0, max(MIN_AUTO_LPR, int(room * 20) / 20))
+        return int(min(room, 1.0) * 20) / 20
 
     def seconds(self, depth: int, lpr: float) -> float:
         return self.compute_seconds(depth) + self.transfer_seconds(depth) * (1 + lpr)

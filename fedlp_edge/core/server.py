@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.settings import ServerSettings
@@ -46,7 +47,7 @@ def apply(
     new_weights, new_state = dict(weights), dict(state)
     for name, mean in means.items():
         step = mean if name in buffers else _step(settings, new_state, name, mean)
-        new_weights[name] = np.asarray(weights[name] + step, dtype=np.float32)
+        new_weights[name] = _array(weights[name] + step)
     return new_weights, new_state
 
 
@@ -54,13 +55,18 @@ def _step(settings: ServerSettings, state: ServerState, name: str, mean: Array) 
     """The change of one parameter; writes its new moments into ``state``."""
     lr = np.float32(settings.lr)
     if settings.optimizer == "plain":
-        return mean if settings.lr == 1.0 else lr * mean
+        return mean if settings.lr == 1.0 else _array(lr * mean)
     first = state.get(f"m/{name}", np.zeros_like(mean))
     if settings.optimizer == "momentum":
-        first = state[f"m/{name}"] = np.float32(settings.momentum) * first + mean
-        return lr * first
+        first = state[f"m/{name}"] = _array(np.float32(settings.momentum) * first + mean)
+        return _array(lr * first)
     beta1, beta2 = np.float32(settings.beta1), np.float32(settings.beta2)
     second = state.get(f"v/{name}", np.zeros_like(mean))
-    first = state[f"m/{name}"] = beta1 * first + (1 - beta1) * mean
-    second = state[f"v/{name}"] = beta2 * second + (1 - beta2) * mean * mean
-    return np.asarray(lr * first / (np.sqrt(second) + np.float32(settings.epsilon)), dtype=np.float32)
+    first = state[f"m/{name}"] = _array(beta1 * first + (1 - beta1) * mean)
+    second = state[f"v/{name}"] = _array(beta2 * second + (1 - beta2) * mean * mean)
+    return _array(lr * first / (np.sqrt(second) + np.float32(settings.epsilon)))
+
+
+def _array(value: npt.ArrayLike) -> Array:
+    """``value`` as an array: arithmetic turns arrays without dimensions into bare numbers."""
+    return np.asarray(value, dtype=np.float32)

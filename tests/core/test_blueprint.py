@@ -1,0 +1,55 @@
+import msgspec
+import pytest
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.devices import DeviceFacts
+
+
+def ids(units):
+    return [unit.id for unit in units]
+
+
+def test_held_by_gives_the_prefix_and_its_own_head(paper_cnn: Blueprint):
+    assert ids(paper_cnn.held_by(1)) == ["L1", "H1"]
+    assert ids(paper_cnn.held_by(3)) == ["L1", "L2", "L3", "H3"]
+
+
+def test_exchanged_by_leaves_out_personal_heads_but_the_deepest(paper_cnn: Blueprint):
+    assert ids(paper_cnn.exchanged_by(2)) == ["L1", "L2"]
+    assert ids(paper_cnn.exchanged_by(5)) == ["L1", "L2", "L3", "L4", "L5", "H5"]
+
+
+def test_exchanged_by_includes_shared_heads(three_depths: Blueprint):
+    assert ids(three_depths.exchanged_by(2)) == ["L1", "L2", "H2"]
+
+
+def test_global_units_follow_the_head_mode(paper_cnn: Blueprint, three_depths: Blueprint):
+    assert ids(paper_cnn.global_units) == ["L1", "L2", "L3", "L4", "L5", "H5"]
+    assert ids(three_depths.global_units) == ["L1", "L2", "L3", "H1", "H2", "H3"]
+
+
+@pytest.mark.parametrize("depth", [0, 6, -1])
+def test_held_by_refuses_a_depth_that_is_not_there(paper_cnn: Blueprint, depth: int):
+    with pytest.raises(ValueError, match=f"depth {depth} is not between 1 and 5"):
+        paper_cnn.held_by(depth)
+
+
+def test_parameters_leave_buffers_out_and_bytes_count_them(paper_cnn: Blueprint):
+    layer = paper_cnn.by_id["L2"]
+    assert layer.parameters == 18_432 + 3 * 64
+    assert layer.nbytes == 4 * (18_432 + 5 * 64)
+
+
+def test_digest_ignores_costs_and_follows_shapes(three_depths: Blueprint):
+    cheaper = msgspec.structs.replace(
+        three_depths, costs=tuple(msgspec.structs.replace(c, activation_bytes=0) for c in three_depths.costs)
+    )
+    other = msgspec.structs.replace(three_depths, input_shape=(5,))
+    assert cheaper.digest == three_depths.digest
+    assert other.digest != three_depths.digest
+
+
+def test_decode_refuses_facts_that_would_overflow_later():
+    report = b'{"training_memory": 1, "training_macs_per_second": 1, "samples": 1' + b"0" * 400 + b"}"
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(report, type=DeviceFacts)
