@@ -75,6 +75,7 @@ class Participant(msgspec.Struct, frozen=True):
         lpr: layer-preserving rate.
         samples: that it announced; its update may rest on no more.
         weight: the most that its update can weigh: ``samples``, or 1 for uniform weights.
+        replacement: taken in when the round was extended; it does not raise the quorum.
     """
 
     device: str
@@ -82,6 +83,7 @@ class Participant(msgspec.Struct, frozen=True):
     lpr: float
     samples: int
     weight: int
+    replacement: bool = False
 
 
 # Events
@@ -96,7 +98,7 @@ class DeviceReady:
 
 @dataclass(frozen=True)
 class DeviceGone:
-    """A device went offline; it keeps its place in an open round until the deadline."""
+    """A device went offline; it keeps its place in an open round, and gets its task again when it is back."""
 
     device: str
 
@@ -148,12 +150,20 @@ class OpenRound:
 
 @dataclass(frozen=True)
 class ExtendRound:
-    """Too few updates by the deadline: another deadline, and these devices in addition."""
+    """Too few updates by the deadline: another deadline, and these devices in addition.
+
+    Attributes:
+        added: new places; a device whose update was missed may be among them, with a place of its own anew.
+        contributors: updates so far.
+        quorum: updates needed.
+        weight_capacity: from now on; larger than before if the new places need it.
+    """
 
     round: int
     added: tuple[Participant, ...]
     contributors: int
     quorum: int
+    weight_capacity: int
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,16 @@ class _OpenRound:
     def resolved(self) -> bool:
         return len(self.arrived) + len(self.missed) == len(self.participants)
 
+    @property
+    def complete(self) -> bool:
+        """Nothing more can come, and what came is enough."""
+        return self.resolved and len(self.arrived) >= self.quorum
+
+    @property
+    def weight(self) -> int:
+        """The most that all updates which came or may still come can weigh."""
+        return sum(p.weight for p in self.participants.values() if p.device not in self.missed)
+
 
 class RoundMachine:
     """A run from round ``next_round`` on.
@@ -239,16 +259,32 @@ class RoundMachine:
         """The open round, or the one that will open next."""
         return self._next_round
 
-    def resume(self, opened: OpenRound, arrived: frozenset[str], now: float) -> None:
-        """Takes up a round that was open when the coordinator ended; its deadline starts anew."""
+    def resume(
+        self, opened: OpenRound, arrived: frozenset[str], now: float, *, missed: frozenset[str] = frozenset()
+    ) -> None:
+        """Takes up a round that was open when the coordinator ended; its deadline starts anew.
+
+        Args:
+            opened: the round with all its places, those of extensions included, and its latest capacity.
+            arrived: devices whose updates are safe on disk.
+            now: the time.
+            missed: devices whose updates will not come.
+
+        Raises:
+            ValueError: it is not the round that comes next.
+        """
+        if opened.round != self._next_round:
+            raise ValueError(f"round {opened.round} cannot be resumed when round {self._next_round} is next")
         self._move(Phase.COLLECTING)
+        participants = {p.device: p for p in opened.participants}
         self._open = _OpenRound(
             opened.round,
             now + self._settings.deadline_seconds,
             opened.weight_capacity,
-            self._quorum(len(opened.participants)),
-            {p.device: p for p in opened.participants},
-            arrived=set(arrived),
+            self._quorum(sum(not p.replacement for p in opened.participants)),
+            participants,
+            arrived=set(arrived & participants.keys()),
+            missed=set((missed - arrived) & participants.keys()),
         )
 
     def participant(self, device: str, round: int) -> Participant | None:
@@ -267,7 +303,8 @@ class RoundMachine:
     def wake_at(self) -> float | None:
         """When to send the next Tick at the latest; None if only events matter."""
         if self.phase is Phase.COLLECTING and self._open:
-            return self._open.deadline
+            # A resumed round may have been complete already: it is closed by the first Tick.
+            return -math.inf if self._open.complete else self._open.deadline
         if self.phase is Phase.WAITING and self._missing():
             return self._rejoin_until
         return None
@@ -278,8 +315,7 @@ class RoundMachine:
         match event:
             case DeviceReady(participant):
                 self._ready[participant.device] = participant
-                if self.participant(participant.device, self._next_round):
-                    effects.append(SendTask(self._next_round, participant.device))
+                self._welcome(participant, effects)
             case DeviceGone(device):
                 self._ready.pop(device, None)
             case UpdateArrived(device):
@@ -298,17 +334,29 @@ class RoundMachine:
             self._try_open(now, effects)
         return effects
 
+    def _welcome(self, participant: Participant, effects: list[Effect]) -> None:
+        """Gives a device that is (again) ready its task, if it has a place that it can still fill."""
+        place = self.participant(participant.device, self._next_round)
+        if place is None or self._open is None:
+            return
+        if place.depth == participant.depth:
+            effects.append(SendTask(self._next_round, participant.device))
+        else:
+            # It was planned anew and holds another submodel now. An extension may give it a new place.
+            self._open.missed.add(participant.device)
+
     def _quorum(self, cohort_size: int) -> int:
-        return max(1, math.ceil(self._settings.quorum * cohort_size))
+        # Less a trifle: 0.55 * 100 is a little more than 55 in floating point, and still means 55.
+        return max(1, math.ceil(self._settings.quorum * cohort_size - 1e-9))
 
     def _missing(self) -> frozenset[str]:
         return self._expected - self._ready.keys()
 
     def _try_open(self, now: float, effects: list[Effect]) -> None:
-        wanted = self._settings.min_devices
-        if self._missing() and now < self._rejoin_until:
-            wanted = max(wanted, len(self._expected))
-        if len(self._ready) < wanted or (self._missing() and now < self._rejoin_until):
+        if now >= self._rejoin_until:
+            self._expected = frozenset()
+        wanted = max(self._settings.min_devices, len(self._expected | self._ready.keys()))
+        if len(self._ready) < wanted:
             if self._reported != (len(self._ready), wanted):
                 self._reported = (len(self._ready), wanted)
                 effects.append(StillWaiting(len(self._ready), wanted))
@@ -316,7 +364,7 @@ class RoundMachine:
         self._expected, self._reported = frozenset(), None
         chosen = cohort(self._ready, self._settings.devices_per_round, seed=self._seed, round=self._next_round)
         participants = {device: self._ready[device] for device in chosen}
-        # Twice what the cohort holds leaves room for replacements without changing the scale of the sum.
+        # Twice what the cohort holds: replacements rarely have to change the scale of the sum.
         capacity = 2 * sum(p.weight for p in participants.values())
         deadline = now + self._settings.deadline_seconds
         quorum = self._quorum(len(participants))
@@ -337,20 +385,29 @@ class RoundMachine:
             self._extend(current, now, effects)
 
     def _extend(self, current: _OpenRound, now: float, effects: list[Effect]) -> None:
-        """Waits once more, and fills the places of those who will not come as far as the scale allows."""
-        spare = [device for device in self._ready if device not in current.participants]
+        """Waits once more, and gives places to as many ready devices as are lacking."""
         wanted = current.quorum - len(current.arrived)
-        room = current.capacity - sum(p.weight for p in current.participants.values())
-        added: list[Participant] = []
-        for device in cohort(spare, wanted, seed=self._seed, round=current.round):
-            if self._ready[device].weight <= room:
-                added.append(self._ready[device])
-                room -= self._ready[device].weight
         retry = sorted(current.participants.keys() - current.arrived - current.missed)
+        added = [self._place(current, device) for device in self._replacements(current, wanted)]
         current.participants.update({p.device: p for p in added})
+        current.missed -= {p.device for p in added}
+        current.capacity = max(current.capacity, current.weight)
         current.deadline = now + self._settings.deadline_seconds
-        effects.append(ExtendRound(current.round, tuple(added), len(current.arrived), current.quorum))
+        effects.append(ExtendRound(current.round, tuple(added), len(current.arrived), current.quorum, current.capacity))
         effects.extend(SendTask(current.round, device) for device in retry if device in self._ready)
+
+    def _replacements(self, current: _OpenRound, wanted: int) -> list[str]:
+        """Ready devices without a place first; then those that missed: the same device may do better now."""
+        chosen: list[str] = []
+        fresh = self._ready.keys() - current.participants.keys()
+        for spare in (fresh, self._ready.keys() & current.missed):
+            if len(chosen) < wanted:
+                chosen += cohort(spare, wanted - len(chosen), seed=self._seed, round=current.round)
+        return chosen
+
+    def _place(self, current: _OpenRound, device: str) -> Participant:
+        before = current.participants.get(device)
+        return msgspec.structs.replace(self._ready[device], replacement=before is None or before.replacement)
 
     def _commit(self, round: int, effects: list[Effect]) -> None:
         if self.phase is not Phase.CLOSING or round != self._next_round:

@@ -1,0 +1,81 @@
+"""The fleet's one TOML file. docs/configuration.md describes every key."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from fedlp_edge.core.rounds import RoundSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
+from fedlp_edge.toml_config import load_toml
+from fedlp_edge.transport.url import BrokerSettings
+from fedlp_edge.wire.messages import Name
+
+
+class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the coordinator itself needs data for.
+
+    Attributes:
+        evaluate: specification of held-out data (its test split); empty to run without evaluation and export.
+    """
+
+    evaluate: str = "digits"
+
+
+class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ONNX files at the end of a run.
+
+    Attributes:
+        depths: ``all``, ``full``, ``none``, or a list of depths.
+    """
+
+    depths: Literal["all", "full", "none"] | tuple[Annotated[int, msgspec.Meta(ge=1)], ...] = "all"
+
+
+class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fleet and the run that it is to do.
+
+    Attributes:
+        fleet: name of the fleet, a level of its topics.
+        run: name of the run; by default derived from everything that defines it.
+        seed: of every draw.
+    """
+
+    fleet: Name
+    run: Name | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 1
+    broker: BrokerSettings = msgspec.field(default_factory=BrokerSettings)
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    training: TrainingSettings = TrainingSettings()
+    scheme: SchemeSettings = SchemeSettings()
+    server: ServerSettings = ServerSettings()
+    rounds: RoundSettings = RoundSettings()
+    export: ExportSettings = ExportSettings()
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that decides what is learned; a run cannot go on when it has changed.
+
+        The broker, times, the number of rounds and the export may change between two starts.
+        """
+        parts = (self.fleet, self.seed, self.model, self.training, self.scheme, self.server, self.data)
+        cohort = (self.rounds.devices_per_round,)
+        return hashlib.sha256(msgspec.json.encode((parts, cohort))).hexdigest()
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run, on the wire and in files."""
+        return self.run or f"{self.fleet[:48]}-{self.identity[:12]}"
+
+
+def load_config(path: Path) -> FleetConfig:
+    """Reads the fleet's file.
+
+    Raises:
+        ConfigError: one line with the file, the line and what is allowed.
+    """
+    return load_toml(path, FleetConfig)

@@ -1,0 +1,151 @@
+"""The end of a run: ONNX files are made and checked, and every device fetches the one of its depth."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from coordinator.config import FleetConfig
+from coordinator.registry import Member
+from coordinator.shelf import Shelf
+from fedlp_edge.reporting import events
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.wire.messages import Farewell, UnitRequest
+from fedlp_edge.worker.jobs import Export, Exported, ExportedModel
+from fedlp_edge.worker.process import WorkerProcess
+
+log = logging.getLogger("fedlp.coordinator")
+
+FIRST_REQUEST_SECONDS = 10.0
+"""How long a device may take to begin fetching its file before it is given up."""
+
+QUIET_SECONDS = 3.0
+"""A device that has asked for nothing this long has what it wants."""
+
+
+class Finale:
+    """Export, then farewell.
+
+    Args:
+        config: of the fleet.
+        run: its name.
+        full_depth: of the model.
+        depths: that the global model can compute.
+        state_path: the final model.
+        directory: where the files go.
+        worker: exports.
+        shelf: serves the files.
+        tell: sends a control message to a device.
+        emit: takes events.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: FleetConfig,
+        run: str,
+        full_depth: int,
+        depths: tuple[int, ...],
+        state_path: Path,
+        directory: RunDirectory,
+        worker: WorkerProcess,
+        shelf: Shelf,
+        tell: Callable[[Farewell], None],
+        emit: Callable[[events.AnyEvent], None],
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._state_path = state_path
+        self._directory = directory
+        self._worker = worker
+        self._shelf = shelf
+        self._tell = tell
+        self._emit = emit
+        self._depths = _chosen(config, depths, full_depth)
+        self._fetching: dict[str, float] = {}
+        self._said_goodbye = False
+        self.models: tuple[ExportedModel, ...] = ()
+
+    @property
+    def exports(self) -> bool:
+        """Whether there is anything to export."""
+        return bool(self._depths)
+
+    @property
+    def done(self) -> bool:
+        """Whether every device has its file, or was given up."""
+        return self._said_goodbye and not self._fetching
+
+    def export(self) -> None:
+        """Asks the worker for the files; ``exported`` takes its answer."""
+        self._emit(events.Exporting(time=time.time(), depths=self._depths))
+        self._worker.submit(
+            Export(
+                model=self._config.model,
+                state_path=str(self._state_path),
+                depths=self._depths,
+                data=self._config.data.evaluate,
+                directory=str(self._directory.onnx),
+                metadata={"run": self._run, "round": str(self._config.rounds.count), "fleet": self._config.fleet},
+            )
+        )
+
+    def exported(self, result: Exported) -> None:
+        """Takes the files that were written and checked."""
+        self.models = result.models
+        for model in result.models:
+            self._shelf.put(f"onnx-{model.depth}", (self._directory.onnx / model.file).read_bytes())
+            self._emit(
+                events.ModelExported(
+                    time=time.time(),
+                    file=model.file,
+                    depth=model.depth,
+                    max_abs_diff=model.max_abs_diff,
+                    accuracy=model.accuracy,
+                )
+            )
+
+    def farewell(self, members: list[Member], now: float) -> None:
+        """Tells every device that the run is over and which file is its own."""
+        self._said_goodbye = True
+        for member in members:
+            self.part_with(member, now)
+
+    def part_with(self, member: Member, now: float) -> None:
+        """Tells one device; also one that comes late."""
+        if not self._said_goodbye or member.plan.depth == 0:
+            return
+        own = [model for model in self.models if model.depth == member.plan.depth]
+        versions = self._shelf.versions(f"onnx-{model.depth}" for model in own)
+        self._tell(Farewell(run=self._run, device=member.device, rounds=self._config.rounds.count, models=versions))
+        if versions:
+            self._fetching.setdefault(member.device, now + FIRST_REQUEST_SECONDS)
+
+    def requested(self, request: UnitRequest, now: float) -> None:
+        """Notes that a device is fetching."""
+        if request.device in self._fetching:
+            self._fetching[request.device] = now + QUIET_SECONDS
+
+    def left(self, device: str) -> None:
+        """A device went offline: it has its file, or does not want it."""
+        self._fetching.pop(device, None)
+
+    def tick(self, now: float) -> None:
+        """Lets go of devices that ask for nothing any more."""
+        self._fetching = {device: until for device, until in self._fetching.items() if until > now}
+
+
+def _chosen(config: FleetConfig, available: tuple[int, ...], full_depth: int) -> tuple[int, ...]:
+    """Depths to export; without data nothing could be checked, so nothing is exported."""
+    if not config.data.evaluate or config.export.depths == "none":
+        return ()
+    if config.export.depths == "all":
+        return available
+    if config.export.depths == "full":
+        return (full_depth,)
+    unknown = [depth for depth in config.export.depths if depth not in available]
+    if unknown:
+        log.warning("depths %s cannot be exported; the global model has %s", unknown, list(available))
+    return tuple(depth for depth in config.export.depths if depth in available)

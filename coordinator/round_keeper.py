@@ -1,0 +1,377 @@
+"""Carries out the rounds: what the state machine decides becomes tasks, averages and checkpoints.
+
+One round from top to bottom: ``_open`` (tasks and model go out), ``offered`` and ``chunk`` (updates come in),
+``_close`` (average, server step, checkpoint, evaluation), ``_commit``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import assert_never
+
+import msgspec
+
+from coordinator.config import FleetConfig
+from coordinator.intake import Intake, Whole
+from coordinator.round_book import RoundBook, Verdict
+from coordinator.shelf import Shelf
+from coordinator.voice import Voice
+from fedlp_edge.core import rounds, server
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.state import model_digest
+from fedlp_edge.errors import RejectedUpdate, StorageError
+from fedlp_edge.reporting import events
+from fedlp_edge.reporting.summary import RoundSummary
+from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.wire.chunks import Chunk
+from fedlp_edge.wire.messages import Failure, Offer, Task
+from fedlp_edge.worker.jobs import Evaluate, Evaluated
+from fedlp_edge.worker.process import WorkerProcess
+
+log = logging.getLogger("fedlp.coordinator")
+
+
+class RoundKeeper:
+    """The rounds of a run.
+
+    Args:
+        config: of the fleet.
+        run: its name.
+        blueprint: of the model.
+        directory: of the run.
+        journal: of the run.
+        voice: to the devices.
+        shelf: serves the model.
+        chunk_bytes: payload bytes of a chunk of an update.
+        worker: evaluates.
+        emit: takes events.
+        clock: monotonic seconds.
+        profiles: name of each known device's profile; kept up to date by the caller.
+        finished: called once the last round is committed.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: FleetConfig,
+        run: str,
+        blueprint: Blueprint,
+        directory: RunDirectory,
+        journal: Journal,
+        voice: Voice,
+        shelf: Shelf,
+        chunk_bytes: int,
+        worker: WorkerProcess,
+        emit: Callable[[events.AnyEvent], None],
+        clock: Callable[[], float],
+        profiles: Mapping[str, str],
+        finished: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._blueprint = blueprint
+        self._directory = directory
+        self._journal = journal
+        self._voice = voice
+        self._shelf = shelf
+        self._chunk_bytes = chunk_bytes
+        self._worker = worker
+        self._emit = emit
+        self._clock = clock
+        self._profiles = profiles
+        self._finished = finished
+        self._intake = Intake(chunk_bytes, voice.tell)
+        self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
+        self._buffers = frozenset(t.name for unit in blueprint.units for t in unit.tensors if not t.trainable)
+        self._book: RoundBook | None = None
+        self._began = clock()
+        self._evaluation: int | None = None
+        self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
+        committed = self.summaries[-1].round if self.summaries else 0
+        self._weights, self._server_state = self._checkpoints.load(committed)
+        shelf.put_weights(blueprint, self._weights)
+        self._machine = rounds.RoundMachine(
+            config.rounds,
+            config.seed,
+            now=clock(),
+            next_round=committed + 1,
+            expected=journal.ready_devices(),
+        )
+
+    # What the service asks
+
+    @property
+    def round(self) -> int:
+        """The open round, or the one that will open next."""
+        return self._machine.round
+
+    @property
+    def all_committed(self) -> bool:
+        """Whether no round is left to do."""
+        return self._machine.phase is rounds.Phase.FINISHED
+
+    @property
+    def digest(self) -> str:
+        """Of the global model as it stands."""
+        return model_digest(self._weights)
+
+    @property
+    def global_depths(self) -> tuple[int, ...]:
+        """Depths that the global model can compute: personal heads are not here."""
+        if self._blueprint.heads == "shared":
+            return tuple(self._blueprint.depths)
+        return (self._blueprint.full_depth,)
+
+    def wake_at(self) -> float | None:
+        """When ``tick`` has something to do at the latest."""
+        return self._machine.wake_at()
+
+    # What happens
+
+    def resume(self) -> None:
+        """Takes up the round that was open when the coordinator ended, if there was one."""
+        opened = self._journal.unfinished_round()
+        if opened is None:
+            return
+        book = self._begin(opened)
+        book.replay()
+        arrived = frozenset(book.accepted)
+        missed = frozenset(device for device in book.participants if book.verdict(device)) - arrived
+        log.info("round %d goes on: %d of %d updates are here", opened.round, len(arrived), len(opened.participants))
+        self._machine.resume(opened, arrived, missed, self._clock())
+
+    def step(self, event: rounds.Event) -> None:
+        """Hands an event to the state machine and carries out what it decides."""
+        for effect in self._machine.handle(event, self._clock()):
+            self._carry_out(effect)
+
+    def tick(self) -> None:
+        """Lets time pass."""
+        now = self._clock()
+        self._intake.tick(now)
+        wake = self._machine.wake_at()
+        if wake is not None and now >= wake:
+            self.step(rounds.Tick())
+
+    def offered(self, offer: Offer) -> None:
+        """A device has an update (again)."""
+        wanted = self._machine.participant(offer.device, offer.round) if offer.run == self._run else None
+        if wanted is None or self._book is None:
+            self._answer_late(offer)
+            return
+        try:
+            self._book.check(offer)
+        except RejectedUpdate as error:
+            self._reject(offer, error)
+            return
+        path = self._directory.spool / f"{offer.device}.part"
+        if whole := self._intake.offer(offer, path, self._clock()):
+            self._take(whole)
+
+    def chunk(self, device: str, payload: bytes) -> None:
+        """A part of an update came in.
+
+        Raises:
+            PeerError: it is no chunk.
+        """
+        self._voice.count("update", len(payload))
+        if whole := self._intake.chunk(device, Chunk.parse(payload), len(payload), self._clock()):
+            self._take(whole)
+
+    def failed(self, failure: Failure) -> None:
+        """A device gave up its task."""
+        place = failure.round is not None and self._machine.participant(failure.device, failure.round)
+        if place and self._book:
+            self._book.give_up(failure.device, "", Verdict("failed", failure.reason))
+            self.step(rounds.UpdateMissed(failure.device))
+
+    def evaluated(self, job: int, result: Evaluated) -> None:
+        """The worker has measured the new model."""
+        if job == self._evaluation:
+            self._evaluation = None
+            self._commit(result.accuracy)
+
+    # What is decided
+
+    def _carry_out(self, effect: rounds.Effect) -> None:
+        match effect:
+            case rounds.OpenRound():
+                self._open(effect)
+            case rounds.ExtendRound():
+                self._extend(effect)
+            case rounds.SendTask(_, device):
+                self._send_task(device)
+            case rounds.CloseRound():
+                self._close(effect)
+            case rounds.StillWaiting(present, wanted):
+                self._emit(events.Waiting(time=time.time(), present=present, wanted=wanted))
+            case rounds.FinishRun():
+                self._finished()
+            case _:
+                assert_never(effect)
+
+    def _begin(self, opened: rounds.OpenRound) -> RoundBook:
+        self._book = RoundBook(
+            opened,
+            run=self._run,
+            seed=self._config.seed,
+            blueprint=self._blueprint,
+            scheme=self._config.scheme,
+            directory=self._directory,
+            journal=self._journal,
+        )
+        self._began = self._clock()
+        self._voice.announce("running")
+        self._emit(
+            events.RoundStarted(
+                time=time.time(),
+                round=opened.round,
+                devices=tuple(self._book.participants),
+                deadline_seconds=self._config.rounds.deadline_seconds,
+            )
+        )
+        return self._book
+
+    def _open(self, opened: rounds.OpenRound) -> None:
+        self._journal.open_round(opened.round, opened.weight_capacity, opened.participants)
+        self._begin(opened)
+        for place in opened.participants:
+            self._send_task(place.device)
+        held = {unit.id for place in opened.participants for unit in self._blueprint.exchanged_by(place.depth)}
+        self._shelf.broadcast(unit.id for unit in self._blueprint.global_units if unit.id in held)
+
+    def _extend(self, extension: rounds.ExtendRound) -> None:
+        have, need = extension.contributors, extension.quorum
+        log.warning("round %d has %d updates and needs %d; it waits once more", extension.round, have, need)
+        self._emit(events.RoundFailed(time=time.time(), round=extension.round, contributors=have, quorum=need))
+        if self._book:
+            self._book.extend(extension.added)
+        for place in extension.added:
+            self._send_task(place.device)
+
+    def _send_task(self, device: str) -> None:
+        if self._book is None:
+            return
+        place = self._book.participants[device]
+        scheme = self._config.scheme
+        self._voice.tell(
+            Task(
+                run=self._run,
+                round=self._book.round,
+                device=device,
+                depth=place.depth,
+                seed=self._config.seed,
+                lpr=place.lpr,
+                granularity=scheme.granularity,
+                prune=scheme.prune,
+                training=self._config.training,
+                manifest=self._shelf.versions(unit.id for unit in self._blueprint.exchanged_by(place.depth)),
+                deadline_seconds=self._machine.seconds_left(self._clock()),
+                chunk_bytes=self._chunk_bytes,
+            )
+        )
+
+    def _take(self, whole: Whole) -> None:
+        """All bytes of an update are here."""
+        offer = whole.offer
+        if self._book is None or not self._machine.participant(offer.device, offer.round):
+            self._answer_late(offer)
+            return
+        try:
+            update = self._book.accept(offer, whole.path, whole.bytes_seen)
+        except RejectedUpdate as error:
+            whole.path.unlink(missing_ok=True)
+            self._reject(offer, error)
+            return
+        except OSError as error:
+            raise StorageError(f"cannot keep an update in {self._directory.spool}: {error}") from error
+        self._voice.receipt(offer, "accepted")
+        self._emit(
+            events.UpdateAccepted(
+                time=time.time(),
+                round=offer.round,
+                device=offer.device,
+                layers_sent=tuple(part.unit for part in offer.units),
+                samples=offer.samples,
+                loss=offer.loss,
+                seconds=offer.seconds,
+                bytes_up=update.bytes_up,
+            )
+        )
+        self.step(rounds.UpdateArrived(offer.device))
+
+    def _answer_late(self, offer: Offer) -> None:
+        verdict = None
+        if self._book and offer.run == self._run and offer.round == self._book.round:
+            verdict = self._book.verdict(offer.device)
+        if verdict is None:
+            self._voice.receipt(offer, "stale", "that round is over")
+        elif verdict.status == "contributed":
+            self._voice.receipt(offer, "accepted")
+        else:
+            self._voice.receipt(offer, "rejected", verdict.reason)
+
+    def _reject(self, offer: Offer, error: RejectedUpdate) -> None:
+        log.warning("rejected the update of %s for round %d: %s", offer.device, offer.round, error)
+        self._emit(
+            events.UpdateRejected(
+                time=time.time(), round=offer.round, device=offer.device, code=error.reason, reason=str(error)
+            )
+        )
+        self._intake.forget(offer.device)
+        self._voice.receipt(offer, "rejected", str(error))
+        if self._book:
+            self._book.give_up(offer.device, offer.digest, Verdict("rejected", str(error)))
+        self.step(rounds.UpdateMissed(offer.device))
+
+    def _close(self, closing: rounds.CloseRound) -> None:
+        book = self._current()
+        self._intake.clear()
+        self._weights, self._server_state = server.apply(
+            self._config.server, self._server_state, self._weights, book.means(), self._buffers
+        )
+        path = self._checkpoints.save(closing.round, self._weights, self._server_state)
+        self._shelf.put_weights(self._blueprint, self._weights)
+        if not self._config.data.evaluate:
+            self._commit({})
+            return
+        self._evaluation = self._worker.submit(
+            Evaluate(
+                model=self._config.model,
+                state_path=str(path),
+                depths=self.global_depths,
+                data=self._config.data.evaluate,
+            )
+        )
+
+    def _commit(self, accuracy: dict[int, float]) -> None:
+        book = self._current()
+        summary = book.summary(self._clock() - self._began, accuracy, self._profiles)
+        self._journal.commit_round(book.round, msgspec.json.encode(summary))
+        self.summaries.append(summary)
+        self._directory.clear_spool()
+        self._checkpoints.prune(book.round)
+        log.info("round %d: %d of %d devices, accuracy %s", book.round, len(book.accepted), len(book.participants),
+                 " ".join(f"{value:.3f}" for value in accuracy.values()) or "not evaluated")  # fmt: skip
+        self._emit(
+            events.RoundFinished(
+                time=time.time(),
+                round=book.round,
+                seconds=summary.seconds,
+                accuracy=accuracy,
+                contributors=len(book.accepted),
+                lost=tuple(device.id for device in summary.devices if device.status == "lost"),
+                bytes_down=sum(device.bytes_down for device in summary.devices),
+                bytes_up=sum(device.bytes_up for device in summary.devices),
+            )
+        )
+        self.step(rounds.RoundCommitted(book.round))
+
+    def _current(self) -> RoundBook:
+        if self._book is None:
+            raise ValueError("no round is open")
+        return self._book

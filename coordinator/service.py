@@ -1,0 +1,435 @@
+"""The coordinator's one loop: what broker, worker and clock bring is taken in order, by one thread.
+
+Devices report, get an assignment and are ready; the round keeper gives them work; at the end the models are
+exported and handed to the devices.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from coordinator.config import FleetConfig
+from coordinator.finale import Finale
+from coordinator.registry import Member, Registry
+from coordinator.round_keeper import RoundKeeper
+from coordinator.shelf import Shelf
+from coordinator.voice import Voice
+from fedlp_edge.core import rounds
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.errors import PeerError, WorkerError
+from fedlp_edge.reporting import events
+from fedlp_edge.reporting.summary import FinalModel, Summary, save
+from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.transport.base import (
+    BrokerLimits,
+    Connected,
+    Delivered,
+    Disconnected,
+    Received,
+    Refused,
+    Transport,
+    TransportEvent,
+)
+from fedlp_edge.transport.pump import Pump
+from fedlp_edge.wire.chunks import chunk_bytes_for
+from fedlp_edge.wire.messages import Assignment, Failure, FromDevice, Offer, Ready, Status, UnitRequest, decoder
+from fedlp_edge.wire.topics import Topics
+from fedlp_edge.worker.jobs import Build, Built, Evaluated, Exported, Failed
+from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, WorkerReply
+
+log = logging.getLogger("fedlp.coordinator")
+
+MAX_CONTROL_BYTES = 1 << 20
+"""Longest control message that is read at all; an offer for a model of 4,000 units stays far below."""
+
+WINDOW = 32
+"""Chunks that the broker may not have acknowledged yet."""
+
+HEARTBEAT_SECONDS = 0.5
+BUILD_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Put into the inbox to end the loop."""
+
+
+InboxItem = TransportEvent | WorkerEvent | Stop
+
+
+class Coordinator:
+    """One run of one fleet.
+
+    Args:
+        config: the fleet.
+        directory: of the run, locked.
+        inbox: where transport, worker and the stop signal put their events.
+        transport: not yet started.
+        worker: for evaluation and export.
+        emit: takes every event of the run.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: FleetConfig,
+        directory: RunDirectory,
+        inbox: queue.Queue[InboxItem],
+        transport: Transport,
+        worker: WorkerProcess,
+        emit: Callable[[events.AnyEvent], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._inbox = inbox
+        self._transport = transport
+        self._worker = worker
+        self._emit = emit
+        self._clock = clock
+        self._run = config.run_name
+        self._topics = Topics(config.fleet)
+        self._voice = Voice(transport, self._topics, self._run)
+        self._pump = Pump(transport, WINDOW)
+        self._read_message = decoder(FromDevice, MAX_CONTROL_BYTES)
+        self._read_status = decoder(Status, MAX_CONTROL_BYTES)
+        self._profiles: dict[str, str] = {}
+        self._finale: Finale | None = None
+        self._began = clock()
+
+    def run(self) -> bool:
+        """Runs until the last round is exported and handed out, or until stopped.
+
+        Returns:
+            True if the run is finished, False if it was stopped and can go on.
+
+        Raises:
+            FedLPError: the model cannot be built, the broker refuses, the disk is full.
+        """
+        self._journal = Journal(self._directory.journal)
+        try:
+            self._blueprint = self._build()
+            self._transport.start(self._inbox.put)
+            try:
+                limits = self._first_connection()
+                if limits is None:
+                    return False
+                self._prepare(limits)
+                self._loop()
+            finally:
+                self._voice.announce("finished" if self.finished else "offline")
+                self._transport.stop()
+        finally:
+            self._worker.stop()
+            self._journal.close()
+        return self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over and every device was told."""
+        return self._finale is not None and self._finale.done
+
+    @property
+    def round(self) -> int:
+        """The round that a restart would go on with."""
+        keeper = getattr(self, "_rounds", None)
+        return keeper.round if keeper else 1
+
+    # Start
+
+    def _build(self) -> Blueprint:
+        first = Checkpoints(self._directory.checkpoints).weights_path(0)
+        job = Build(
+            model=self._config.model,
+            seed=self._config.seed,
+            state_path=None if first.exists() or self._journal.summaries() else str(first),
+        )
+        built = self._worker.call(job, timeout=BUILD_SECONDS)
+        if not isinstance(built, Built):
+            raise WorkerError(f"the worker answered a build with {type(built).__name__}")
+        return built.blueprint
+
+    def _first_connection(self) -> BrokerLimits | None:
+        """Waits for the broker; None if stopped meanwhile."""
+        while True:
+            item = self._inbox.get()
+            if isinstance(item, Connected):
+                return item.limits
+            if isinstance(item, Stop):
+                return None
+
+    def _prepare(self, limits: BrokerLimits) -> None:
+        config = self._config
+        chunk_bytes = chunk_bytes_for(limits)
+        self._shelf = Shelf(self._topics, self._pump, chunk_bytes, self._voice.count)
+        self._registry = Registry(
+            self._blueprint, config.scheme, config.training, config.rounds.deadline_seconds, self._journal
+        )
+        self._rounds = RoundKeeper(
+            config=config,
+            run=self._run,
+            blueprint=self._blueprint,
+            directory=self._directory,
+            journal=self._journal,
+            voice=self._voice,
+            shelf=self._shelf,
+            chunk_bytes=chunk_bytes,
+            worker=self._worker,
+            emit=self._emit_and_save,
+            clock=self._clock,
+            profiles=self._profiles,
+            finished=self._begin_finale,
+        )
+        again = bool(self._rounds.summaries) or self._journal.unfinished_round() is not None
+        self._emit(
+            events.RunStarted(
+                time=time.time(),
+                run=self._run,
+                fleet=config.fleet,
+                model=config.model.name,
+                depths=self._blueprint.full_depth,
+                parameters=self._blueprint.costs[-1].parameters,
+                rounds=config.rounds.count,
+                resumed_at=self._rounds.round if again else None,
+            )
+        )
+        for branch in ("device", "up", "upload"):
+            self._transport.subscribe(self._topics.of(branch, "+"))  # type: ignore[arg-type]
+        self._voice.announce("waiting")
+        self._rounds.resume()
+        if self._rounds.all_committed:
+            self._begin_finale()
+        else:
+            self._rounds.step(rounds.Tick())
+
+    # The loop
+
+    def _loop(self) -> None:
+        while not self.finished:
+            try:
+                item = self._inbox.get(timeout=self._patience())
+            except queue.Empty:
+                pass
+            else:
+                if isinstance(item, Stop):
+                    return
+                self._take(item)
+            self._rounds.tick()
+            if self._finale:
+                self._finale.tick(self._clock())
+
+    def _patience(self) -> float:
+        wake = self._rounds.wake_at()
+        return HEARTBEAT_SECONDS if wake is None else max(0.0, min(HEARTBEAT_SECONDS, wake - self._clock()))
+
+    def _take(self, item: TransportEvent | WorkerEvent) -> None:
+        match item:
+            case Received(topic, payload):
+                try:
+                    self._receive(topic, payload)
+                except PeerError as error:
+                    log.warning("ignored a message on %s: %s", topic, error)
+            case Delivered(token):
+                self._pump.delivered(token)
+            case WorkerReply() | WorkerDied():
+                self._worker_answered(item)
+            case Connected():
+                log.info("connected to the broker again")
+                self._emit(events.BrokerBack(time=time.time()))
+                self._voice.announce()
+            case Disconnected(reason):
+                log.warning("lost the broker: %s", reason)
+                self._emit(events.BrokerLost(time=time.time(), reason=reason))
+            case Refused(topic, reason):
+                log.warning("the broker refused %s: %s", topic, reason)
+            case _:
+                pass
+
+    def _receive(self, topic: str, payload: bytes) -> None:
+        branch, leaf = self._topics.parse(topic)
+        if branch == "upload":
+            self._rounds.chunk(leaf, payload)
+            return
+        self._voice.count("control", len(payload))
+        if branch == "device":
+            self._device_reported(_of(leaf, self._read_status(payload)))  # type: ignore[arg-type]
+            return
+        message = _of(leaf, self._read_message(payload))
+        match message:
+            case Ready():
+                self._device_ready(message)
+            case Failure():
+                self._device_failed(message)
+            case UnitRequest():
+                self._unit_requested(message)
+            case Offer():
+                self._rounds.offered(message)
+            case _:
+                assert_never(message)
+
+    def _worker_answered(self, answer: WorkerEvent) -> None:
+        match answer:
+            case WorkerDied(how):
+                raise WorkerError(f"the process that evaluates and exports ended: {how}")
+            case WorkerReply(_, Failed() as failed):
+                raise WorkerError(failed.reason)
+            case WorkerReply(job, Evaluated() as result):
+                self._rounds.evaluated(job, result)
+            case WorkerReply(_, Exported() as result) if self._finale:
+                self._finale.exported(result)
+                self._finish()
+            case _:
+                log.warning("the worker answered what nobody asked: %s", answer)
+
+    # Devices
+
+    def _device_reported(self, status: Status) -> None:
+        if not status.online or status.facts is None:
+            if self._registry.leave(status.device, status.session):
+                log.info("%s left", status.device)
+                self._emit(events.DeviceLeft(time=time.time(), device=status.device))
+                self._rounds.step(rounds.DeviceGone(status.device))
+                if self._finale:
+                    self._finale.left(status.device)
+            return
+        self._profiles[status.device] = status.facts.profile
+        member = self._registry.arrive(status.device, status.session, status.facts)
+        if member.plan.depth == 0:
+            log.warning("%s cannot take part: %s", status.device, member.plan.explanation)
+            self._emit(events.DeviceUnfit(time=time.time(), device=status.device, explanation=member.plan.explanation))
+        elif not member.ready:
+            self._assign(member)
+
+    def _assign(self, member: Member) -> None:
+        log.info("%s (%s) gets %s", member.device, member.facts.profile, member.plan.explanation)
+        self._emit(
+            events.DeviceJoined(
+                time=time.time(),
+                device=member.device,
+                profile=member.facts.profile,
+                samples=member.facts.samples,
+                depth=member.plan.depth,
+                lpr=member.plan.lpr,
+                explanation=member.plan.explanation,
+            )
+        )
+        self._voice.tell(
+            Assignment(
+                run=self._run,
+                device=member.device,
+                model=self._config.model,
+                blueprint_digest=self._blueprint.digest,
+                depth=member.plan.depth,
+                explanation=member.plan.explanation,
+            )
+        )
+
+    def _device_ready(self, message: Ready) -> None:
+        if message.run != self._run:
+            return
+        member = self._registry.ready(message.device, message.session, message.depth)
+        if member is None:
+            return
+        if self._finale:
+            self._finale.part_with(member, self._clock())
+            return
+        uniform = self._config.scheme.weights == "uniform"
+        self._rounds.step(rounds.DeviceReady(member.participant(uniform=uniform)))
+
+    def _device_failed(self, failure: Failure) -> None:
+        if failure.run != self._run:
+            return
+        log.warning("%s failed: %s", failure.device, failure.reason)
+        self._emit(
+            events.DeviceFailed(time=time.time(), round=failure.round, device=failure.device, reason=failure.reason)
+        )
+        self._rounds.failed(failure)
+        if failure.kind == "memory" and (member := self._registry.shrink(failure.device, failure.reason)):
+            self._rounds.step(rounds.DeviceGone(failure.device))
+            self._assign(member)
+        elif failure.round is None:
+            # It cannot build the model at all, so it must not be counted on.
+            self._rounds.step(rounds.DeviceGone(failure.device))
+
+    def _unit_requested(self, request: UnitRequest) -> None:
+        if request.run != self._run:
+            return
+        if self._finale:
+            self._finale.requested(request, self._clock())
+        if not self._shelf.repeat(request):
+            log.debug("%s asked for an old version of %s", request.device, request.unit)
+
+    # The end
+
+    def _begin_finale(self) -> None:
+        self._finale = Finale(
+            config=self._config,
+            run=self._run,
+            full_depth=self._blueprint.full_depth,
+            depths=self._rounds.global_depths,
+            state_path=Checkpoints(self._directory.checkpoints).weights_path(self._rounds.summaries[-1].round),
+            directory=self._directory,
+            worker=self._worker,
+            shelf=self._shelf,
+            tell=self._voice.tell,
+            emit=self._emit,
+        )
+        if self._finale.exports:
+            self._finale.export()
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._finale is None:
+            return
+        self._write_summary(final=True)
+        self._voice.announce("finished")
+        self._finale.farewell(list(self._registry.members.values()), self._clock())
+        self._emit(
+            events.RunFinished(
+                time=time.time(),
+                rounds=len(self._rounds.summaries),
+                accuracy=self._rounds.summaries[-1].accuracy,
+                model_digest=self._rounds.digest,
+                seconds=self._clock() - self._began,
+            )
+        )
+
+    def _emit_and_save(self, event: events.AnyEvent) -> None:
+        """Keeps ``summary.json`` up with every committed round, so that a stopped run has one too."""
+        self._emit(event)
+        if isinstance(event, events.RoundFinished):
+            self._write_summary(final=False)
+
+    def _write_summary(self, *, final: bool) -> None:
+        done = self._rounds.summaries
+        model = FinalModel(accuracy=done[-1].accuracy, model_digest=self._rounds.digest) if final else None
+        summary = Summary(
+            run=self._run,
+            fleet=self._config.fleet,
+            model=self._config.model.name,
+            rounds=tuple(done),
+            final=model,
+            onnx=self._finale.models if self._finale else (),
+        )
+        save(summary, self._directory.summary)
+
+
+def _of(leaf: str, message: object) -> FromDevice:
+    """The message, if it comes from the device that it names.
+
+    Raises:
+        PeerError: a device speaks in the name of another one.
+    """
+    device = getattr(message, "device", None)
+    if device != leaf:
+        raise PeerError(f"a message in the name of {device!r} came from {leaf!r}")
+    return message  # type: ignore[return-value]

@@ -1,0 +1,69 @@
+"""How the coordinator speaks: control messages to devices, its retained announcement, and what it all weighs."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from typing import Literal
+
+from fedlp_edge.transport.base import LastWill, Transport
+from fedlp_edge.wire.messages import Announcement, FromCoordinator, Offer, Receipt, encode
+from fedlp_edge.wire.topics import Topics
+
+State = Literal["waiting", "running", "finished", "offline"]
+
+
+class Voice:
+    """Sends control messages.
+
+    Args:
+        transport: started or not.
+        topics: of the fleet.
+        run: name of the run.
+
+    Attributes:
+        traffic: bytes by purpose (``control``, ``model``, ``repeat``, ``update``).
+    """
+
+    def __init__(self, transport: Transport, topics: Topics, run: str) -> None:
+        self.traffic: Counter[str] = Counter()
+        self._transport = transport
+        self._topics = topics
+        self._run = run
+        self._session = secrets.token_hex(8)
+        self._state: State = "waiting"
+
+    def tell(self, message: FromCoordinator) -> None:
+        """Sends a message to the device that it names."""
+        payload = encode(message)
+        self.traffic["control"] += len(payload)
+        self._transport.publish(self._topics.of("down", message.device), payload)
+
+    def receipt(self, offer: Offer, state: Literal["accepted", "rejected", "stale"], reason: str = "") -> None:
+        """Says the final word on an offered update."""
+        self.tell(
+            Receipt(
+                run=offer.run,
+                round=offer.round,
+                device=offer.device,
+                digest=offer.digest,
+                state=state,
+                reason=reason,
+            )
+        )
+
+    def announce(self, state: State | None = None) -> None:
+        """Tells everybody, now and later, where the run stands; by default what was said last."""
+        self._state = state or self._state
+        message = Announcement(online=self._state != "offline", run=self._run, session=self._session, state=self._state)
+        self._transport.publish(self._topics.coordinator, encode(message), retain=True)
+
+    def count(self, purpose: str, nbytes: int) -> None:
+        """Adds to the traffic of a purpose."""
+        self.traffic[purpose] += nbytes
+
+
+def last_will(topics: Topics, run: str) -> LastWill:
+    """What the broker says when the coordinator vanishes."""
+    gone = Announcement(online=False, run=run, session="gone", state="offline")
+    return LastWill(topics.coordinator, encode(gone))
