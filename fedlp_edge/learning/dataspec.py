@@ -1,0 +1,165 @@
+"""A data specification: one line of text that names samples, wherever they are.
+
+``fashion-mnist#share=3/8&partition=dirichlet:0.5&seed=1&limit=1500`` is short enough for a command line
+and complete enough that two processes that read it get the same samples. Reading it needs no data and
+no torch, so a command can refuse a wrong one at once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.shares import Partition, parse_partition
+
+NAMED = ("digits", "fashion-mnist", "mnist", "cifar10")
+FORMS = f"{', '.join(NAMED)}, imagefolder:DIR, npz:FILE or module:callable"
+OPTIONS = ("share", "partition", "seed", "limit", "holdout", "size", "channels")
+
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_MAX_SIZE = 4096
+
+Source = Literal["digits", "fashion-mnist", "mnist", "cifar10", "imagefolder", "npz", "callable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One device's part of a data set that a simulated fleet shares.
+
+    Attributes:
+        device: its number, from 0.
+        devices: how many share.
+        partition: how the samples are dealt.
+    """
+
+    device: int
+    devices: int
+    partition: Partition
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """A parsed specification.
+
+    Attributes:
+        source: a named data set or the kind of the user's own.
+        argument: directory, file or ``module:callable``; empty for named sets.
+        share: part of a simulated fleet; None takes everything. Held-out samples are never shared out.
+        seed: of the deal and of the choice that ``limit`` makes.
+        limit: at most so many samples, chosen at random; None takes all.
+        holdout: share of the samples that is held out where the source has no test split of its own.
+        size: height and width that images of ``imagefolder`` are brought to, pixels.
+        channels: 1 (grey) or 3 (RGB), for ``imagefolder``.
+    """
+
+    source: Source
+    argument: str = ""
+    share: Share | None = None
+    seed: int = 0
+    limit: int | None = None
+    holdout: float = 0.2
+    size: tuple[int, int] = (32, 32)
+    channels: int = 3
+
+
+def parse_spec(text: str) -> DataSpec:
+    """Reads a data specification.
+
+    Raises:
+        DataError: it is malformed; the message says what is allowed.
+    """
+    name, mark, tail = text.rpartition("#")
+    if not mark:
+        name, tail = text, ""
+    source, argument = _parse_source(name)
+    options = _parse_options(tail, text) if mark else {}
+    if "partition" in options and "share" not in options:
+        raise DataError(f"data {text!r}: partition= says how a share is dealt; add share=K/N, or leave it out")
+    if source != "imagefolder" and ("size" in options or "channels" in options):
+        raise DataError(f"data {text!r}: size= and channels= are for imagefolder only")
+    share = None
+    if "share" in options:
+        device, devices = _parse_share(options["share"])
+        share = Share(device, devices, parse_partition(options.get("partition", "iid")))
+    return DataSpec(
+        source=source,
+        argument=argument,
+        share=share,
+        seed=_whole(options, "seed", default=0, least=0),
+        limit=_whole(options, "limit", default=0, least=1) or None,
+        holdout=_fraction(options, "holdout", default=0.2),
+        size=_parse_size(options.get("size", "32")),
+        channels=_parse_channels(options.get("channels", "3")),
+    )
+
+
+def _parse_source(name: str) -> tuple[Source, str]:
+    for named in NAMED:
+        if name == named:
+            return named, ""  # type: ignore[return-value]  # NAMED is a subset of Source
+    kind, _, argument = name.partition(":")
+    if kind in ("imagefolder", "npz"):
+        if not argument:
+            raise DataError(
+                f"data {name!r} lacks its {'directory' if kind == 'imagefolder' else 'file'}: write {FORMS}"
+            )
+        return ("imagefolder" if kind == "imagefolder" else "npz"), argument
+    if _CALLABLE.fullmatch(name):
+        return "callable", name
+    raise DataError(f"data {name!r} is unknown: use {FORMS}")
+
+
+def _parse_options(tail: str, text: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for pair in tail.split("&"):
+        key, equals, value = pair.partition("=")
+        if not equals or key not in OPTIONS:
+            raise DataError(f"data {text!r}: {pair!r} is no option; after # come {', '.join(OPTIONS)}, joined by &")
+        if key in options:
+            raise DataError(f"data {text!r}: {key}= is given twice")
+        options[key] = value
+    return options
+
+
+def _parse_share(value: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value)
+    if match:
+        device, devices = int(match[1]), int(match[2])
+        if device < devices:
+            return device, devices
+    raise DataError(f"share={value} is wrong: write share=K/N, device K of N, counted from 0 (0/8 to 7/8)")
+
+
+def _parse_size(value: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", value)
+    if match:
+        height, width = int(match[1]), int(match[2] or match[1])
+        if 1 <= height <= _MAX_SIZE and 1 <= width <= _MAX_SIZE:
+            return height, width
+    raise DataError(f"size={value} is wrong: write size=64 or size=HEIGHTxWIDTH, at most {_MAX_SIZE} pixels")
+
+
+def _parse_channels(value: str) -> int:
+    if value not in ("1", "3"):
+        raise DataError(f"channels={value} is wrong: 1 for grey images, 3 for RGB")
+    return int(value)
+
+
+def _whole(options: dict[str, str], key: str, default: int, least: int) -> int:
+    value = options.get(key)
+    if value is None:
+        return default
+    if not re.fullmatch(r"\d{1,15}", value) or int(value) < least:
+        raise DataError(f"{key}={value} is wrong: write a whole number, {least} or more")
+    return int(value)
+
+
+def _fraction(options: dict[str, str], key: str, default: float) -> float:
+    value = options.get(key)
+    if value is None:
+        return default
+    if not re.fullmatch(r"0|1|0?\.\d{1,9}|1\.0", value):
+        raise DataError(f"{key}={value} is wrong: write a number from 0 to 1")
+    return float(value)

@@ -1,0 +1,148 @@
+"""How one data set is dealt to the devices of a simulated fleet.
+
+A real device trains on its own samples. A demo, a test or a benchmark has one public data set and
+needs it split as unevenly as real devices' data would be; every device computes the same deal from the
+same seed and keeps its own part, so nothing has to be handed out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import DataError
+
+Indices = npt.NDArray[np.int64]
+
+MIN_SAMPLES = 8
+"""No device gets fewer, as long as there are so many for each."""
+
+SHARDS_OF_MIXED = 2
+
+ALLOWED = "use iid, dirichlet:ALPHA (above 0), shards:N (1 or more) or mixed:SHARE (0 to 1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """How samples are dealt.
+
+    Attributes:
+        kind: ``iid`` deals shuffled samples evenly; ``dirichlet`` deals each class by proportions drawn
+            from Dirichlet(value); ``shards`` sorts by label and deals ``value`` contiguous shards to each
+            device; ``mixed`` (the FedLP experiments) deals the share ``1 - value`` evenly and the rest as
+            two shards to each device.
+        value: the number after the colon; 0 for ``iid``.
+    """
+
+    kind: Literal["iid", "dirichlet", "shards", "mixed"]
+    value: float = 0.0
+
+
+def parse_partition(text: str) -> Partition:
+    """Reads ``iid``, ``dirichlet:0.5``, ``shards:2`` or ``mixed:0.95``.
+
+    Raises:
+        DataError: it is none of these, or its number is out of range.
+    """
+    kind, colon, number = text.partition(":")
+    if kind == "iid" and not colon:
+        return Partition("iid")
+    try:
+        value = float(number)
+    except ValueError:
+        raise DataError(f"partition {text!r} is unknown: {ALLOWED}") from None
+    if kind == "dirichlet" and 0 < value < np.inf:
+        return Partition("dirichlet", value)
+    if kind == "shards" and number.isdecimal() and value >= 1:
+        return Partition("shards", value)
+    if kind == "mixed" and 0 <= value <= 1:
+        return Partition("mixed", value)
+    raise DataError(f"partition {text!r} is unknown: {ALLOWED}")
+
+
+def deal(labels: npt.NDArray[np.integer], devices: int, partition: Partition, seed: int) -> list[Indices]:
+    """Deals every sample to exactly one device.
+
+    Args:
+        labels: class of each sample, [N].
+        devices: how many devices share them.
+        partition: how.
+        seed: the same seed gives the same deal.
+
+    Returns:
+        One ascending index array per device; they are disjoint and together cover all samples.
+
+    Raises:
+        DataError: there are not two samples for every device, or fewer samples than shards.
+    """
+    if len(labels) < 2 * devices:
+        raise DataError(f"{len(labels)} samples cannot be shared by {devices} devices: each needs two at least")
+    rng = np.random.default_rng([seed, devices])
+    if partition.kind == "iid":
+        parts = _deal_evenly(rng.permutation(len(labels)), devices)
+    elif partition.kind == "dirichlet":
+        parts = _deal_dirichlet(labels, devices, partition.value, rng)
+    elif partition.kind == "shards":
+        parts = _deal_shards(rng.permutation(len(labels)), labels, devices, int(partition.value), rng)
+    else:
+        parts = _deal_mixed(labels, devices, partition.value, rng)
+    _top_up(parts, min(MIN_SAMPLES, len(labels) // devices), rng)
+    return [np.sort(part) for part in parts]
+
+
+def _deal_evenly(pool: Indices, devices: int) -> list[Indices]:
+    return list(np.array_split(pool, devices))
+
+
+def _deal_dirichlet(
+    labels: npt.NDArray[np.integer], devices: int, alpha: float, rng: np.random.Generator
+) -> list[Indices]:
+    parts: list[list[Indices]] = [[] for _ in range(devices)]
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        shares = rng.dirichlet(np.full(devices, alpha))
+        # A very small alpha can underflow to all zeros: the limit is one device that gets everything.
+        if not np.isfinite(shares).all() or shares.sum() == 0:
+            shares = np.eye(devices)[rng.integers(devices)]
+        cuts = (np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
+        for part, piece in zip(parts, np.split(members, cuts), strict=True):
+            part.append(piece)
+    return [np.concatenate(part) for part in parts]
+
+
+def _deal_shards(
+    pool: Indices, labels: npt.NDArray[np.integer], devices: int, per_device: int, rng: np.random.Generator
+) -> list[Indices]:
+    """Cuts the pool, ordered by label, into equal shards and deals them at random."""
+    count = devices * per_device
+    if len(pool) < count:
+        raise DataError(f"{len(pool)} samples cannot be cut into {count} shards: ask for fewer shards per device")
+    shards = np.array_split(pool[np.argsort(labels[pool], kind="stable")], count)
+    order = rng.permutation(count).reshape(devices, per_device)
+    return [np.concatenate([shards[index] for index in row]) for row in order]
+
+
+def _deal_mixed(
+    labels: npt.NDArray[np.integer], devices: int, skewed: float, rng: np.random.Generator
+) -> list[Indices]:
+    pool = rng.permutation(len(labels))
+    even = round(len(pool) * (1 - skewed))
+    evenly = _deal_evenly(pool[:even], devices)
+    if len(pool) - even < devices * SHARDS_OF_MIXED:
+        return _deal_evenly(pool, devices)
+    sharded = _deal_shards(pool[even:], labels, devices, SHARDS_OF_MIXED, rng)
+    return [np.concatenate(pair) for pair in zip(evenly, sharded, strict=True)]
+
+
+def _top_up(parts: list[Indices], minimum: int, rng: np.random.Generator) -> None:
+    """Moves samples from the richest device to those below the minimum."""
+    for poor in range(len(parts)):
+        while len(parts[poor]) < minimum:
+            rich = max(range(len(parts)), key=lambda device: len(parts[device]))
+            gift = min(minimum - len(parts[poor]), len(parts[rich]) - minimum)
+            shuffled = rng.permutation(parts[rich])
+            parts[poor] = np.concatenate([parts[poor], shuffled[:gift]])
+            parts[rich] = shuffled[gift:]
