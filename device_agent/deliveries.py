@@ -1,0 +1,154 @@
+"""Bringing finished updates to the coordinator: offer, grant, chunks, receipt. Pure.
+
+An update is offered until the coordinator grants it (it may be busy with others), sent in a bounded window, and
+offered again if no receipt follows, since the broker's acknowledgement says nothing of the coordinator. Uploads are
+paced where the profile states a link.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from device_agent.effects import Effects, ForgetUpdate, Identity, Note, Publish, SendChunk
+from device_agent.outbox import Update, UpdateId
+from fedlp_edge.wire.chunks import expand
+from fedlp_edge.wire.messages import Grant, Receipt
+
+OFFER_FIRST = 1.0
+OFFER_LONGEST = 10.0
+RECEIPT_FIRST = 2.0
+"""Seconds from the last acknowledged chunk to the next offer."""
+
+
+@dataclass
+class _Delivery:
+    update: Update
+    offer_at: float
+    patience: float = OFFER_FIRST
+    waiting: deque[int] = field(default_factory=deque)
+    in_flight: set[int] = field(default_factory=set)
+    window: int = 1
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.waiting or self.in_flight)
+
+    @property
+    def can_send(self) -> bool:
+        return bool(self.waiting) and len(self.in_flight) < self.window
+
+
+class Deliveries:
+    """All updates of this device that no receipt has settled.
+
+    Args:
+        identity: of the agent.
+        updates: left in the outbox by an earlier life; offered once the coordinator of their run is there.
+        link_bytes_per_second: uploads stay below it; None for as fast as the broker takes them.
+    """
+
+    def __init__(
+        self, identity: Identity, updates: Iterable[Update] = (), link_bytes_per_second: float | None = None
+    ) -> None:
+        self._identity = identity
+        self._topic = identity.topics.of("up", identity.device)
+        self._link = link_bytes_per_second
+        self._link_free_at = 0.0
+        self._run: str | None = None
+        self._all = {update.id: _Delivery(update, offer_at=0.0) for update in updates}
+
+    def find(self, fingerprint: str) -> Update | None:
+        """The update that answers this task, if it is already trained."""
+        return next((d.update for d in self._all.values() if d.update.fingerprint == fingerprint), None)
+
+    def deadline(self) -> float | None:
+        """When ``work`` has something to do, unless an event comes first."""
+        times = [delivery.offer_at for delivery in self._current()]
+        if any(delivery.can_send for delivery in self._current()):
+            times.append(self._link_free_at)
+        return min(times, default=None)
+
+    def add(self, update: Update, now: float) -> Effects:
+        """Takes up an update (again) and offers it at once; older ones of the same round are forgotten."""
+        others = [i for i in self._all if i[:2] == update.id[:2] and i != update.id]
+        self._all[update.id] = _Delivery(update, offer_at=now)
+        return [*self._forget(others), *self.work(now)]
+
+    def online(self, run: str, now: float) -> Effects:
+        """A coordinator is there (again); what belongs to another run is forgotten, the rest is offered anew."""
+        self._run = run
+        others = [update for update in self._all if update.run != run]
+        for delivery in self._all.values():
+            delivery.offer_at, delivery.patience = now, OFFER_FIRST
+            delivery.waiting.clear()
+        return [*self._forget(others), *self.work(now)]
+
+    def offline(self) -> None:
+        """Nobody is there to listen: nothing is offered or sent until ``online``."""
+        self._run = None
+
+    def grant(self, message: Grant, now: float) -> Effects:
+        """Sends what the coordinator asks for, after what it asked for before."""
+        delivery = self._all.get(UpdateId(message.run, message.round, message.digest))
+        if delivery is None:
+            return []
+        # What is in flight the transport will bring, even over a reconnect.
+        known = delivery.in_flight.union(delivery.waiting)
+        delivery.waiting.extend(i for i in expand(message.missing, delivery.update.chunk_count) if i not in known)
+        delivery.window = message.window
+        delivery.patience = RECEIPT_FIRST
+        delivery.offer_at = now + (OFFER_LONGEST if delivery.busy else RECEIPT_FIRST)
+        return self.work(now)
+
+    def delivered(self, update: UpdateId, index: int, now: float) -> Effects:
+        """The broker took a chunk; the next one may go."""
+        delivery = self._all.get(update)
+        if delivery is None or index not in delivery.in_flight:
+            return []
+        delivery.in_flight.remove(index)
+        # While chunks move, an offer is only the way out of a broker that swallowed one.
+        delivery.offer_at = now + (OFFER_LONGEST if delivery.busy else RECEIPT_FIRST)
+        return self.work(now)
+
+    def receipt(self, message: Receipt) -> Effects:
+        """The final word on an update."""
+        update = UpdateId(message.run, message.round, message.digest)
+        if update not in self._all:
+            return []
+        if message.state == "accepted":
+            note = Note(f"round {message.round}: update accepted")
+        else:
+            note = Note(f"round {message.round}: update {message.state}: {message.reason or 'no reason given'}", True)
+        return [note, *self._forget([update])]
+
+    def drop_run(self, run: str) -> Effects:
+        """Forgets the updates of a run that is over."""
+        return self._forget([update for update in self._all if update.run == run])
+
+    def work(self, now: float) -> Effects:
+        """Offers and sends what is due."""
+        effects: Effects = []
+        for delivery in self._current():
+            if delivery.offer_at <= now:
+                effects.append(Publish(self._topic, delivery.update.offer(self._identity.session)))
+                delivery.offer_at = now + delivery.patience
+                delivery.patience = min(2 * delivery.patience, OFFER_LONGEST)
+            while delivery.can_send and self._link_free_at <= now:
+                index = delivery.waiting.popleft()
+                delivery.in_flight.add(index)
+                effects.append(SendChunk(delivery.update.id, index))
+                if self._link:
+                    self._link_free_at = max(now, self._link_free_at) + delivery.update.chunk_bytes / self._link
+        return effects
+
+    def _current(self) -> list[_Delivery]:
+        return [delivery for delivery in self._all.values() if delivery.update.run == self._run]
+
+    def _forget(self, updates: Iterable[UpdateId]) -> Effects:
+        effects: Effects = []
+        for update in updates:
+            del self._all[update]
+            effects.append(ForgetUpdate(update))
+        return effects

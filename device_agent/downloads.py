@@ -1,0 +1,189 @@
+"""Collecting blobs (units of the model, an ONNX file) from chunks that arrive in any order, or not at all.
+
+The broadcast of a unit may begin before the task that names its version arrives, so a bounded number of early chunks
+is held. What does not come is asked for once nothing has come for a while: the broadcast may still be under way, and
+asking for it again would double it. Pure but for the store that bytes are written to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk, Sink
+from fedlp_edge.wire.messages import Ranges, UnitVersion
+
+PATIENCE_FIRST = 0.5
+PATIENCE_LONGEST = 5.0
+Check = Callable[[UnitVersion, memoryview], object]
+"""Admits a blob whose digest is right, or raises PeerError."""
+
+
+class BlobStore(Protocol):
+    """Where blobs are collected and kept, by digest."""
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there, whole."""
+
+    def begin(self, version: UnitVersion) -> Sink:
+        """A place to write a blob's bytes to."""
+
+    def written(self, version: UnitVersion) -> memoryview:
+        """The bytes that were written since ``begin``."""
+
+    def keep(self, version: UnitVersion) -> None:
+        """Makes what was written since ``begin`` a blob of the store."""
+
+    def discard(self, version: UnitVersion) -> None:
+        """Throws away what was written since ``begin``."""
+
+
+@dataclass
+class _Early:
+    """Chunks of one version of one unit that no task has named yet."""
+
+    prefix: bytes
+    chunks: list[Chunk] = field(default_factory=list)
+    nbytes: int = 0
+
+
+class Downloads:
+    """One set of blobs at a time.
+
+    Args:
+        store: keeps them.
+        check: called once per blob that was downloaded.
+    """
+
+    def __init__(self, store: BlobStore, check: Check) -> None:
+        self._store = store
+        self._check = check
+        self._wanted: dict[str, UnitVersion] = {}
+        self._assemblies: dict[str, Assembly] = {}
+        self._by_prefix: dict[bytes, str] = {}
+        self._early: dict[str, _Early] = {}
+        self._allowance: dict[str, int] = {}
+        self._patience = PATIENCE_FIRST
+        self._progress_at = 0.0
+        self._received = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every wanted blob is in the store."""
+        return not self._assemblies
+
+    def deadline(self) -> float | None:
+        """When ``overdue`` has something to say unless a chunk comes first; None if nothing is missing."""
+        asks = not self.complete and self._patience < math.inf
+        return self._progress_at + self._patience if asks else None
+
+    def allow_early(self, allowance: Mapping[str, int]) -> None:
+        """Says for which units chunks may be held before a task names them, and how many bytes of each."""
+        self._allowance = dict(allowance)
+        self._early = {unit: early for unit, early in self._early.items() if unit in self._allowance}
+
+    def start(self, versions: Iterable[UnitVersion], now: float, patience: float = PATIENCE_FIRST) -> None:
+        """Wants these blobs now, instead of what was wanted before; what has already come of them counts.
+
+        Args:
+            versions: what is wanted.
+            now: the time.
+            patience: seconds before the first request; 0 for what nobody broadcasts.
+
+        Raises:
+            PeerError: one that is complete by what had come early is not acceptable.
+        """
+        before = self._wanted
+        self._wanted = {version.digest: version for version in versions}
+        self._by_prefix = {bytes.fromhex(digest)[:PREFIX_BYTES]: digest for digest in self._wanted}
+        for digest in self._assemblies.keys() - self._wanted.keys():
+            self._assemblies.pop(digest).abandon()
+            self._store.discard(before[digest])
+        self._patience, self._progress_at = patience, now
+        for version in self._wanted.values():
+            if version.digest not in self._assemblies and not self._store.has(version.digest):
+                self._assemblies[version.digest] = Assembly(
+                    version.digest, version.size, version.chunk_bytes, self._store.begin(version)
+                )
+            early = self._early.pop(version.unit, None)
+            for chunk in early.chunks if early else ():
+                self._add(chunk, now)
+
+    def pause(self) -> None:
+        """Asks for nothing until ``resume`` or ``start``; what comes by itself is still taken."""
+        self._patience = math.inf
+
+    def resume(self, now: float) -> None:
+        """Asks again for what is missing."""
+        self._patience, self._progress_at = PATIENCE_FIRST, now
+
+    def nudge(self, now: float) -> None:
+        """Somebody is there again who may answer: what is missing is asked for soon, unless paused."""
+        if self._patience < math.inf:
+            self.resume(now)
+
+    def wants(self, chunk: Chunk) -> bool:
+        """Whether a chunk belongs to a blob that is (or was just) wanted."""
+        return chunk.prefix in self._by_prefix
+
+    def receive(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> None:
+        """Takes one chunk.
+
+        Args:
+            unit: the topic it came on; None if it was sent to this device alone.
+            chunk: parsed.
+            nbytes: of it on the wire, for counting.
+            now: the time.
+
+        Raises:
+            PeerError: it completes a blob that is not acceptable.
+        """
+        if self.wants(chunk):
+            self._received += nbytes
+            self._add(chunk, now)
+        elif unit is not None and unit in self._allowance:
+            self._received += nbytes
+            self._hold(unit, chunk)
+
+    def overdue(self, now: float) -> list[tuple[UnitVersion, Ranges]]:
+        """What to ask for now because nothing has come for a while; waits longer from time to time."""
+        due = self.deadline()
+        if due is None or now < due:
+            return []
+        self._patience, self._progress_at = min(max(2 * self._patience, PATIENCE_FIRST), PATIENCE_LONGEST), now
+        return [(self._wanted[digest], assembly.missing) for digest, assembly in self._assemblies.items()]
+
+    def take_received(self) -> int:
+        """Bytes of chunks that came since the last call, headers included."""
+        received, self._received = self._received, 0
+        return received
+
+    def _hold(self, unit: str, chunk: Chunk) -> None:
+        early = self._early.get(unit)
+        if early is None or early.prefix != chunk.prefix:
+            early = self._early[unit] = _Early(chunk.prefix)
+        if early.nbytes + len(chunk.payload) <= self._allowance[unit]:
+            early.chunks.append(chunk)
+            early.nbytes += len(chunk.payload)
+
+    def _add(self, chunk: Chunk, now: float) -> None:
+        digest = self._by_prefix.get(chunk.prefix)
+        assembly = self._assemblies.get(digest) if digest else None
+        if digest is None or assembly is None or not assembly.add(chunk):
+            return
+        self._progress_at = now
+        if self._patience < math.inf:
+            self._patience = PATIENCE_FIRST
+        if not assembly.complete or not assembly.finish():
+            return
+        version = self._wanted[digest]
+        del self._assemblies[digest]
+        try:
+            self._check(version, self._store.written(version))
+        except PeerError:
+            self._store.discard(version)
+            raise
+        self._store.keep(version)

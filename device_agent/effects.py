@@ -1,0 +1,223 @@
+"""The vocabulary between the pure half of the agent and the half that touches the world.
+
+Events go into ``Participant.handle``; effects come out and are carried out by ``service``, in order. Neither side
+calls the other, so a test plays a whole run with literal values and no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from device_agent.outbox import Update, UpdateId
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.transport.base import TransportEvent
+from fedlp_edge.wire.messages import Message, Task, UnitVersion
+from fedlp_edge.wire.topics import Topics
+
+FailureKind = Literal["memory", "model", "data", "worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this agent is.
+
+    Attributes:
+        topics: of its fleet.
+        device: its id within the fleet.
+        session: drawn anew at every start; a later start sorts after an earlier one.
+    """
+
+    topics: Topics
+    device: str
+    session: str
+
+
+# Events, besides those of the transport
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMeasured:
+    """The worker has loaded the data and run its benchmark."""
+
+    facts: DeviceFacts
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBuilt:
+    """The worker has built and split the model."""
+
+    model: ModelSettings
+    blueprint: Blueprint
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFailed:
+    """The worker could not build the model."""
+
+    model: ModelSettings
+    kind: FailureKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrained:
+    """A round is trained, and its update is in the outbox."""
+
+    update: Update
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFailed:
+    """A round could not be trained."""
+
+    fingerprint: str
+    kind: FailureKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDelivered:
+    """The broker took a chunk of an update."""
+
+    update: UpdateId
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInstalled:
+    """The final model is in place; ``path`` is for people."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstallFailed:
+    """The final model does not load, or cannot be written."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The agent was told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Only time has passed."""
+
+
+Event = (
+    TransportEvent
+    | DeviceMeasured
+    | ModelBuilt
+    | BuildFailed
+    | RoundTrained
+    | TrainingFailed
+    | ChunkDelivered
+    | ModelInstalled
+    | InstallFailed
+    | Leave
+    | Tick
+)
+
+
+# Effects
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send a control message."""
+
+    topic: str
+    message: Message
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Listen to a topic, now and after every reconnect."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """No longer listen to a topic."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildModel:
+    """Have the worker build the model."""
+
+    model: ModelSettings
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRound:
+    """Have the worker train and put the update in the outbox.
+
+    Attributes:
+        task: what to train; every unit of its manifest is in the cache.
+        fingerprint: of the task.
+        order: ids of the units that are exchanged, in blueprint order.
+        retained: names of the tensors whose deltas are sent, by unit id.
+        personal_head: whether the head of this depth stays on the device.
+        bytes_down: model bytes received for this round.
+    """
+
+    task: Task
+    fingerprint: str
+    order: tuple[str, ...]
+    retained: dict[str, tuple[str, ...]]
+    personal_head: bool
+    bytes_down: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendChunk:
+    """Publish one chunk of an update."""
+
+    update: UpdateId
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetUpdate:
+    """Remove an update from the outbox."""
+
+    update: UpdateId
+
+
+@dataclass(frozen=True, slots=True)
+class InstallModel:
+    """Put a downloaded ONNX file in its place and try it."""
+
+    run: str
+    version: UnitVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line for the log."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the agent; ``error`` says what went wrong, if something did."""
+
+    error: str | None = None
+
+
+Effect = (
+    Publish | Subscribe | Unsubscribe | BuildModel | TrainRound | SendChunk | ForgetUpdate | InstallModel | Note | Stop
+)
+Effects = list[Effect]

@@ -1,0 +1,82 @@
+"""Files that survive a power cut: written beside their place, flushed to the disk, then moved there.
+
+A small board loses power without a goodbye. What has its final name is complete; what has not is rubbish that the
+next start removes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from fedlp_edge.errors import StorageError
+
+PARTIAL = ".part"
+"""Suffix of files that are still being written."""
+
+
+def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Writes a file that is either complete under its name or not there at all."""
+    partial = path.with_name(path.name + PARTIAL)
+    with partial.open("wb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    move_into_place(partial, path)
+
+
+def move_into_place(source: Path, path: Path) -> None:
+    """Renames a file that is already flushed, and makes the renaming itself durable."""
+    os.replace(source, path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Flushes a directory's entries."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(directory: Path) -> None:
+    """Removes what an earlier life did not finish writing."""
+    for path in directory.glob(f"*{PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+def make_directory(directory: Path) -> Path:
+    """Makes a directory and its parents.
+
+    Raises:
+        StorageError: it cannot be made or written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{directory}: {error.strerror}; choose another place with --state") from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise StorageError(f"{directory}: not writable; choose another place with --state")
+    return directory
+
+
+def lock_directory(directory: Path) -> BinaryIO:
+    """Takes a directory for this process; the kernel gives it back when the process ends, however it ends.
+
+    Raises:
+        StorageError: another agent has it.
+    """
+    file = (directory / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise StorageError(
+            f"{directory}: another agent is running there; give each agent an --id of its own, or stop the other one"
+        ) from None
+    return file

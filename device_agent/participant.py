@@ -1,0 +1,234 @@
+"""The device's side of the protocol as one pure state machine: events and the time go in, effects come out.
+
+Routes each event to the part that knows: ``presence`` (being there), ``enrolment`` (assignment to Ready),
+``roundwork`` (task to update), ``deliveries`` (offer to receipt), ``homecoming`` (the final model).
+"""
+
+from __future__ import annotations
+
+from device_agent.deliveries import Deliveries
+from device_agent.downloads import Downloads
+from device_agent.effects import (
+    BuildFailed,
+    ChunkDelivered,
+    DeviceMeasured,
+    Effects,
+    Event,
+    Identity,
+    InstallFailed,
+    Leave,
+    ModelBuilt,
+    ModelInstalled,
+    Note,
+    RoundTrained,
+    Stop,
+    Tick,
+    TrainingFailed,
+)
+from device_agent.enrolment import Enrolment
+from device_agent.homecoming import Homecoming
+from device_agent.presence import Presence
+from device_agent.roundwork import RoundWork
+from fedlp_edge.errors import PeerError
+from fedlp_edge.transport.base import Connected, Delivered, Disconnected, Received, Refused, Subscribed, TransportEvent
+from fedlp_edge.wire.chunks import Chunk
+from fedlp_edge.wire.messages import (
+    Announcement,
+    Assignment,
+    Farewell,
+    FromCoordinator,
+    Grant,
+    Receipt,
+    Status,
+    Task,
+    decoder,
+)
+
+MAX_CONTROL_BYTES = 4 << 20
+"""Of a control message; a task's manifest takes some 150 bytes a unit, a grant's ranges 20 each."""
+
+_decode_down = decoder(FromCoordinator, MAX_CONTROL_BYTES)
+_decode_status = decoder(Status, MAX_CONTROL_BYTES)
+_decode_announcement = decoder(Announcement, MAX_CONTROL_BYTES)
+
+
+class Participant:
+    """One device in one fleet.
+
+    Args:
+        identity: of the agent.
+        units: downloads of the model's units.
+        models: downloads of ONNX files.
+        deliveries: with the updates that an earlier life left.
+        allow_models: ``module:callable`` models whose code the owner trusts.
+        once: stop when the run is over.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        units: Downloads,
+        models: Downloads,
+        deliveries: Deliveries,
+        *,
+        allow_models: frozenset[str] = frozenset(),
+        once: bool = False,
+    ) -> None:
+        self._identity = identity
+        self._units = units
+        self._models = models
+        self._presence = Presence(identity)
+        self._enrolment = Enrolment(identity, allow_models)
+        self._deliveries = deliveries
+        self._work = RoundWork(identity, units, deliveries)
+        self._homecoming = Homecoming(identity, models, once)
+
+    def start(self) -> Effects:
+        """What is to be done before the first event."""
+        return self._presence.start()
+
+    def deadline(self) -> float | None:
+        """When the next Tick is due at the latest; None if only events matter."""
+        if not self._presence.connected:
+            return None
+        times = [self._work.deadline(), self._deliveries.deadline(), self._homecoming.deadline()]
+        return min((time for time in times if time is not None), default=None)
+
+    def handle(self, event: Event, now: float) -> Effects:
+        """Takes one event and returns what is to be done, in order.
+
+        Args:
+            event: what happened.
+            now: seconds on any monotonic clock.
+        """
+        effects = self._dispatch(event, now)
+        if self._presence.connected:
+            effects += [*self._work.work(now), *self._deliveries.work(now), *self._homecoming.work(now)]
+        return effects
+
+    def _dispatch(self, event: Event, now: float) -> Effects:
+        effects: Effects = []
+        match event:
+            case DeviceMeasured(facts):
+                effects = self._presence.measured(facts)
+            case ModelBuilt():
+                effects = self._enrolment.built(event)
+                self._units.allow_early(self._enrolment.early_allowance())
+            case BuildFailed():
+                effects = self._enrolment.build_failed(event)
+            case RoundTrained():
+                effects = self._work.trained(event, now)
+            case TrainingFailed():
+                effects = self._work.failed(event)
+            case ChunkDelivered(update, index):
+                effects = self._deliveries.delivered(update, index, now)
+            case ModelInstalled():
+                effects = self._homecoming.installed(event)
+            case InstallFailed():
+                effects = self._homecoming.install_failed(event)
+            case Leave():
+                effects = self._presence.leave()
+            case Tick():
+                pass
+            case _:
+                effects = self._transport(event, now)
+        return effects
+
+    def _transport(self, event: TransportEvent, now: float) -> Effects:
+        effects: Effects = []
+        match event:
+            case Connected(limits):
+                self._presence.connected = True
+                self._units.nudge(now)
+                note = Note(f"connected (MQTT {limits.protocol})")
+                effects = [note, *self._presence.announce(), *self._enrolment.ready()]
+            case Disconnected(reason):
+                self._presence.connected = False
+                effects = [Note(f"disconnected: {reason}; trying again, nothing is lost", warning=True)]
+            case Refused(topic, reason, token):
+                text = f"the broker refuses {topic}: {reason}; check its access rules for this device's login"
+                # Without a subscription nothing works; a publish may be one of many.
+                effects = [Stop(text)] if token is None else [Note(text, warning=True)]
+            case Subscribed(topic):
+                effects = self._enrolment.subscribed(topic)
+            case Received():
+                try:
+                    effects = self._receive(event, now)
+                except PeerError as error:
+                    effects = [Note(f"{event.topic}: {error}", warning=True)]
+            case Delivered():
+                pass  # The service knows whose token it is and says ChunkDelivered.
+        return effects
+
+    def _receive(self, event: Received, now: float) -> Effects:
+        topics = self._identity.topics
+        branch, leaf = topics.parse(event.topic)
+        if branch == "model":
+            return self._chunk(leaf, event.payload, now)
+        if branch == "repeat":
+            return self._chunk(None, event.payload, now)
+        if branch == "down":
+            return self._down(_decode_down(event.payload), now)
+        if branch == "device" and event.payload:
+            message = _decode_status(event.payload)
+            return self._presence.on_status(message, event.retained) if isinstance(message, Status) else []
+        if event.topic == topics.coordinator and event.payload:
+            message = _decode_announcement(event.payload)
+            return self._announced(message, now) if isinstance(message, Announcement) else []
+        return []
+
+    def _chunk(self, unit: str | None, payload: bytes, now: float) -> Effects:
+        chunk = Chunk.parse(payload)
+        if self._models.wants(chunk):
+            try:
+                self._models.receive(unit, chunk, len(payload), now)
+            except PeerError as error:
+                return self._homecoming.rejected(error)
+            return self._homecoming.progress()
+        try:
+            self._units.receive(unit, chunk, len(payload), now)
+        except PeerError as error:
+            return self._work.rejected(error)
+        return self._work.progress()
+
+    def _down(self, message: object, now: float) -> Effects:
+        if getattr(message, "device", None) != self._identity.device:
+            return [Note("a message for another device came on this one's topic and is ignored", warning=True)]
+        effects: Effects = []
+        match message:
+            case Assignment():
+                effects = self._enrolment.assign(message)
+                self._units.allow_early(self._enrolment.early_allowance())
+            case Task():
+                effects = self._task(message, now)
+            case Grant():
+                effects = self._deliveries.grant(message, now)
+            case Receipt():
+                effects = self._deliveries.receipt(message)
+            case Farewell():
+                self._work.end(now)
+                self._units.allow_early({})
+                effects = [*self._deliveries.drop_run(message.run), *self._enrolment.end()]
+                effects += self._homecoming.start(message, now)
+        return effects
+
+    def _task(self, task: Task, now: float) -> Effects:
+        assignment, blueprint = self._enrolment.assignment, self._enrolment.blueprint
+        if blueprint is None or assignment is None or assignment.run != task.run:
+            # The coordinator takes this device for another life of itself; the status sets that right.
+            return [Note(f"task of round {task.round} without an assignment"), *self._presence.announce()]
+        self._homecoming.cancel()
+        coordinator = self._presence.coordinator
+        return self._work.assign(task, blueprint, coordinator.session if coordinator else None, now)
+
+    def _announced(self, message: Announcement, now: float) -> Effects:
+        came, effects = self._presence.on_announcement(message)
+        if came:
+            self._work.online(message.run, now)
+            self._homecoming.online(now)
+            return [*effects, *self._deliveries.online(message.run, now)]
+        if not message.online:
+            self._work.offline()
+            self._homecoming.offline(now)
+            self._deliveries.offline()
+        return effects
