@@ -22,8 +22,8 @@ from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, run_command
 from fedlp_edge.reporting.events import AnyEvent, RunStopped
 from fedlp_edge.reporting.live import open_view
 from fedlp_edge.reporting.log import EventLog
-from fedlp_edge.reporting.plots import write_plots
-from fedlp_edge.reporting.report import final_report
+from fedlp_edge.reporting.plots import draw_plots
+from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.topics import Topics
@@ -103,9 +103,9 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
         if not finished:
             emit(RunStopped(time=time.time(), round=coordinator.round, reason="signal"))
     if finished:
-        write_plots(load(directory.summary), directory.path)
+        draw_plots(load(directory.summary), directory.path)
         if not quiet:
-            final_report(load(directory.summary), directory.path)
+            print_report(directory.path)
     return finished
 
 

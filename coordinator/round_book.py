@@ -70,7 +70,7 @@ class RoundBook:
         journal: Journal,
     ) -> None:
         self.round = opened.round
-        self.capacity = opened.weight_capacity
+        self._capacity = opened.weight_capacity
         self.participants: dict[str, Participant] = {p.device: p for p in opened.participants}
         self.accepted: dict[str, AcceptedUpdate] = {}
         self._verdicts: dict[str, Verdict] = {}
@@ -83,10 +83,21 @@ class RoundBook:
         self._admission = Admission(run, blueprint)
         self._mean = LayerwiseMean(opened.weight_capacity)
 
-    def extend(self, added: tuple[Participant, ...]) -> None:
-        """Takes further devices into the cohort."""
+    def extend(self, added: tuple[Participant, ...], capacity: int) -> None:
+        """Takes further devices into the cohort, or gives one whose update was missed a new place.
+
+        A larger capacity changes the scale of the sum, so what has arrived is added up again from the spool:
+        the bits are then those of a round that had this capacity from the start.
+        """
         self.participants.update({p.device: p for p in added})
-        self._journal.open_round(self.round, self.capacity, tuple(self.participants.values()))
+        for place in added:
+            self._verdicts.pop(place.device, None)
+            self._journal.drop_update(self.round, place.device)
+        self._journal.open_round(self.round, capacity, tuple(self.participants.values()))
+        if capacity != self._capacity:
+            self._capacity = capacity
+            self._mean = LayerwiseMean(capacity)
+            self.replay()
 
     def verdict(self, device: str) -> Verdict | None:
         """The final word on a device's update, if there is one."""

@@ -135,14 +135,14 @@ class RoundKeeper:
     def resume(self) -> None:
         """Takes up the round that was open when the coordinator ended, if there was one."""
         opened = self._journal.unfinished_round()
-        if opened is None:
+        if opened is None or opened.round != self._machine.round:
             return
         book = self._begin(opened)
         book.replay()
         arrived = frozenset(book.accepted)
         missed = frozenset(device for device in book.participants if book.verdict(device)) - arrived
         log.info("round %d goes on: %d of %d updates are here", opened.round, len(arrived), len(opened.participants))
-        self._machine.resume(opened, arrived, missed, self._clock())
+        self._machine.resume(opened, arrived, self._clock(), missed=missed)
 
     def step(self, event: rounds.Event) -> None:
         """Hands an event to the state machine and carries out what it decides."""
@@ -249,7 +249,7 @@ class RoundKeeper:
         log.warning("round %d has %d updates and needs %d; it waits once more", extension.round, have, need)
         self._emit(events.RoundFailed(time=time.time(), round=extension.round, contributors=have, quorum=need))
         if self._book:
-            self._book.extend(extension.added)
+            self._book.extend(extension.added, extension.weight_capacity)
         for place in extension.added:
             self._send_task(place.device)
 

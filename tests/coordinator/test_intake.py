@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from coordinator.intake import CREDIT, SLICE, Intake, Whole
+from fedlp_edge.wire.chunks import Chunk, split
+from fedlp_edge.wire.messages import Grant, Offer
+from fedlp_edge.wire.ranges import expand
+
+CHUNK = 10
+
+
+class Fleet:
+    """An intake, what it granted, and the blobs of its devices."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.grants: list[Grant] = []
+        self.intake = Intake(CHUNK, self.grants.append, patience_seconds=5)
+        self.blobs: dict[str, bytes] = {}
+
+    def offer(self, device: str, chunks: int, now: float = 0.0) -> Whole | None:
+        blob = device.encode().ljust(chunks * CHUNK, b".")[: chunks * CHUNK]
+        self.blobs[device] = blob
+        offer = Offer(
+            run="r",
+            round=1,
+            device=device,
+            session="s",
+            digest=hashlib.sha256(blob).hexdigest(),
+            size=len(blob),
+            units=(),
+            samples=1,
+            loss=0.0,
+            seconds=0.0,
+            bytes_down=0,
+        )
+        return self.intake.offer(offer, self.directory / device, now)
+
+    def granted(self) -> list[tuple[str, int]]:
+        """(device, chunk) of everything granted since the last call."""
+        found = [(g.device, i) for g in self.grants for i in expand(g.missing, 10**6)]
+        self.grants.clear()
+        return found
+
+    def send(self, device: str, index: int, now: float = 0.0) -> Whole | None:
+        blob = self.blobs[device]
+        digest = hashlib.sha256(blob).hexdigest()
+        (data,) = split(blob, digest, CHUNK, [(index, index + 1)])
+        return self.intake.chunk(device, Chunk.parse(data), len(data), now)
+
+
+def test_grants_and_completes_a_small_update(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    assert fleet.offer("a", 3) is None
+    assert fleet.granted() == [("a", 0), ("a", 1), ("a", 2)]
+    assert fleet.send("a", 2) is None
+    assert fleet.send("a", 0) is None
+    whole = fleet.send("a", 1)
+    assert whole is not None
+    assert whole.path.read_bytes() == fleet.blobs["a"]
+    assert whole.bytes_seen == 3 * (CHUNK + 36)
+
+
+def test_completes_at_once_when_everything_was_pruned(tmp_path: Path) -> None:
+    whole = Fleet(tmp_path).offer("a", 0)
+    assert whole is not None
+    assert whole.path.read_bytes() == b""
+
+
+def test_never_grants_more_than_the_credit_to_all_devices_together(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    for number in range(20):
+        fleet.offer(f"d{number:02d}", 100)
+    under_way = fleet.granted()
+    assert len(under_way) == CREDIT
+    assert {device for device, _ in under_way} == {f"d{n:02d}" for n in range(CREDIT // SLICE)}
+    finished = set()
+    for _ in range(20 * 100):
+        device, index = under_way.pop(0)
+        if fleet.send(device, index):
+            finished.add(device)
+        under_way += fleet.granted()
+        assert len(under_way) <= CREDIT
+    assert len(finished) == 20
+    assert under_way == []
+
+
+def test_grants_only_what_is_missing_when_a_device_offers_again(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.offer("a", 4)
+    fleet.granted()
+    fleet.send("a", 1)
+    fleet.granted()
+    fleet.offer("a", 4)
+    assert fleet.granted() == [("a", 0), ("a", 2), ("a", 3)]
+
+
+def test_takes_credit_back_from_a_silent_device(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    for device in "abcd":
+        fleet.offer(device, SLICE)
+    fleet.offer("late", 2)
+    assert ("late", 0) not in fleet.granted()
+    fleet.intake.tick(4.0)
+    assert fleet.granted() == []
+    fleet.intake.tick(6.0)
+    assert fleet.granted() == [("late", 0), ("late", 1)]
+
+
+def test_starts_over_when_the_bytes_do_not_have_their_digest(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.offer("a", 2)
+    fleet.granted()
+    fleet.send("a", 0)
+    good = fleet.blobs["a"]
+    digest = hashlib.sha256(good).hexdigest()
+    (wrong,) = split(b"x" * 20, digest, CHUNK, [(1, 2)])
+    assert fleet.intake.chunk("a", Chunk.parse(wrong), len(wrong), 0.0) is None
+    assert fleet.granted() == [("a", 0), ("a", 1)]
+    fleet.send("a", 0)
+    assert fleet.send("a", 1) is not None
+
+
+def test_ignores_chunks_that_nobody_offered(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.blobs["ghost"] = b"y" * 20
+    assert fleet.send("ghost", 0) is None
+
+
+def test_forgets_everything_when_the_round_is_over(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.offer("a", 30)
+    fleet.granted()
+    fleet.intake.clear()
+    assert list(tmp_path.iterdir()) == []
+    fleet.offer("b", CREDIT)
+    assert len(fleet.granted()) == SLICE

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordinator.registry import Registry
+from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
+from fedlp_edge.storage.journal import Journal
+from tests.coordinator.fleets import facts, tiny_blueprint
+
+LITTLE, PLENTY = 200_000_000, 10**12
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal.sqlite")
+
+
+def registry(journal: Journal) -> Registry:
+    return Registry(tiny_blueprint(), SchemeSettings(), TrainingSettings(), 60.0, journal)
+
+
+def test_plans_depth_by_memory(journal: Journal) -> None:
+    fleet = registry(journal)
+    assert fleet.arrive("big", "s", facts(memory=PLENTY)).plan.depth == 2
+    assert fleet.arrive("small", "s", facts(memory=LITTLE)).plan.depth == 1
+    assert fleet.arrive("none", "s", facts(memory=1000)).plan.depth == 0
+
+
+def test_keeps_the_plan_when_a_device_comes_back_with_more_or_other_speed(journal: Journal) -> None:
+    registry(journal).arrive("a", "s1", facts(memory=LITTLE))
+    again = registry(journal).arrive("a", "s2", facts(memory=PLENTY))
+    assert again.plan.depth == 1
+
+
+def test_plans_anew_when_the_device_changed(journal: Journal) -> None:
+    registry(journal).arrive("a", "s1", facts(memory=LITTLE, samples=10))
+    assert registry(journal).arrive("a", "s2", facts(memory=PLENTY, samples=11)).plan.depth == 2
+
+
+def test_plans_anew_when_the_plan_no_longer_fits(journal: Journal) -> None:
+    fleet = registry(journal)
+    assert fleet.arrive("a", "s1", facts(memory=PLENTY)).plan.depth == 2
+    assert fleet.arrive("a", "s1", facts(memory=LITTLE)).plan.depth == 1
+
+
+def test_is_ready_only_for_the_session_and_depth_that_were_assigned(journal: Journal) -> None:
+    fleet = registry(journal)
+    fleet.arrive("a", "new", facts())
+    assert fleet.ready("a", "old", 2) is None
+    assert fleet.ready("a", "new", 1) is None
+    assert fleet.ready("ghost", "new", 2) is None
+    assert journal.ready_devices() == frozenset()
+    assert fleet.ready("a", "new", 2) is not None
+    assert journal.ready_devices() == {"a"}
+
+
+def test_stays_ready_when_the_same_session_reports_again(journal: Journal) -> None:
+    fleet = registry(journal)
+    fleet.arrive("a", "s", facts())
+    fleet.ready("a", "s", 2)
+    assert fleet.arrive("a", "s", facts()).ready
+    assert not fleet.arrive("a", "another life", facts()).ready
+
+
+def test_ignores_the_last_will_of_an_earlier_life(journal: Journal) -> None:
+    fleet = registry(journal)
+    fleet.arrive("a", "new", facts())
+    fleet.ready("a", "new", 2)
+    assert fleet.leave("a", "old") is None
+    assert fleet.leave("a", "new") is not None
+    assert journal.ready_devices() == frozenset()
+
+
+def test_gives_one_depth_less_after_memory_ran_out_and_remembers_it(journal: Journal) -> None:
+    fleet = registry(journal)
+    fleet.arrive("a", "s", facts())
+    shrunk = fleet.shrink("a", "killed")
+    assert shrunk is not None
+    assert shrunk.plan.depth == 1
+    assert not shrunk.ready
+    assert fleet.shrink("a", "killed") is None
+    assert registry(journal).arrive("a", "s2", facts()).plan.depth == 1

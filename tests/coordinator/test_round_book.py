@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coordinator.round_book import RoundBook, Verdict
+from fedlp_edge.core.rounds import OpenRound, Participant
+from fedlp_edge.core.settings import SchemeSettings
+from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.run_directory import RunDirectory
+from tests.coordinator.fleets import NAMES, RUN, tiny_blueprint, update
+
+PLACES = (Participant("a", 2, 1.0, 10, 10), Participant("b", 1, 1.0, 30, 30))
+
+
+def book(directory: Path, *, weights: str = "samples", capacity: int = 80) -> RoundBook:
+    run = RunDirectory(directory)
+    journal = Journal(run.journal)
+    opened = journal.unfinished_round() or OpenRound(1, PLACES, capacity)
+    journal.open_round(1, opened.weight_capacity, opened.participants)
+    return RoundBook(
+        opened,
+        run=RUN,
+        seed=1,
+        blueprint=tiny_blueprint(),
+        scheme=SchemeSettings(weights=weights),  # type: ignore[arg-type]
+        directory=run,
+        journal=journal,
+    )
+
+
+def deliver(to: RoundBook, directory: Path, device: str, deltas: dict[str, float], samples: int) -> None:
+    offer, blob = update(device, deltas, samples=samples)
+    path = directory / f"{device}.part"
+    path.write_bytes(blob)
+    to.check(offer)
+    to.accept(offer, path, len(blob) + 36)
+
+
+def deliver_both(to: RoundBook, directory: Path) -> None:
+    deliver(to, directory, "a", {"L1": 1.0, "L2": 2.0, "H2": 3.0}, 10)
+    deliver(to, directory, "b", {"L1": 5.0, "H1": 7.0}, 30)
+
+
+def test_averages_each_unit_over_the_devices_that_sent_it(tmp_path: Path) -> None:
+    round = book(tmp_path)
+    deliver_both(round, tmp_path)
+    means = {name: mean.tolist() for name, mean in round.means().items()}
+    assert means == {
+        NAMES["L1"]: [4.0, 4.0],  # (10 * 1 + 30 * 5) / 40
+        NAMES["L2"]: [2.0, 2.0],
+        NAMES["H2"]: [3.0, 3.0],
+        NAMES["H1"]: [7.0, 7.0],
+    }
+
+
+def test_weighs_all_devices_alike_when_told_so(tmp_path: Path) -> None:
+    round = book(tmp_path, weights="uniform")
+    deliver_both(round, tmp_path)
+    assert round.means()[NAMES["L1"]].tolist() == [3.0, 3.0]
+
+
+def test_replays_to_the_same_bits_after_a_restart(tmp_path: Path) -> None:
+    before = book(tmp_path)
+    deliver(before, tmp_path, "a", {"L1": 0.1, "L2": 0.2, "H2": 0.3}, 7)
+    deliver(before, tmp_path, "b", {"L1": 1e-7, "H1": -3.3}, 29)
+    after = book(tmp_path)
+    assert after.means() == {}
+    after.replay()
+    assert set(after.accepted) == {"a", "b"}
+    for name, mean in before.means().items():
+        np.testing.assert_array_equal(after.means()[name], mean)
+
+
+def test_asks_again_for_an_update_whose_bytes_were_lost(tmp_path: Path) -> None:
+    deliver_both(book(tmp_path), tmp_path)
+    RunDirectory(tmp_path).update(1, "a").write_bytes(b"")
+    after = book(tmp_path)
+    after.replay()
+    assert set(after.accepted) == {"b"}
+    assert after.verdict("a") is None
+
+
+def test_refuses_an_update_of_layers_that_the_device_does_not_hold(tmp_path: Path) -> None:
+    round = book(tmp_path)
+    offer, _ = update("b", {"L1": 1.0, "L2": 1.0, "H1": 1.0}, samples=30)
+    with pytest.raises(RejectedUpdate) as caught:
+        round.check(offer)
+    assert caught.value.reason == "units"
+
+
+def test_refuses_more_samples_than_the_device_has(tmp_path: Path) -> None:
+    round = book(tmp_path)
+    offer, _ = update("b", {"L1": 1.0, "H1": 1.0}, samples=31)
+    with pytest.raises(RejectedUpdate) as caught:
+        round.check(offer)
+    assert caught.value.reason == "samples"
+
+
+def test_remembers_a_refusal_over_a_restart(tmp_path: Path) -> None:
+    book(tmp_path).give_up("a", "0" * 64, Verdict("rejected", "why"))
+    after = book(tmp_path)
+    after.replay()
+    assert after.verdict("a") == Verdict("rejected", "why")
+
+
+def test_adds_up_again_when_an_extension_changes_the_scale(tmp_path: Path) -> None:
+    extended, straight = book(tmp_path / "1"), book(tmp_path / "2", capacity=1000)
+    deliver(extended, tmp_path, "a", {"L1": 0.1, "L2": 0.2, "H2": 0.3}, 7)
+    extended.extend((Participant("c", 1, 1.0, 900, 900, replacement=True),), 1000)
+    deliver(straight, tmp_path, "a", {"L1": 0.1, "L2": 0.2, "H2": 0.3}, 7)
+    for name, mean in straight.means().items():
+        np.testing.assert_array_equal(extended.means()[name], mean)
+    deliver(extended, tmp_path, "c", {"L1": 1.0, "H1": 1.0}, 900)
+    assert set(extended.accepted) == {"a", "c"}
+
+
+def test_summarises_who_did_what(tmp_path: Path) -> None:
+    round = book(tmp_path)
+    deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)
+    summary = round.summary(2.0, {1: 0.5, 2: 0.6}, {"a": "pi", "b": "nano"})
+    lost, contributed = summary.devices
+    assert (lost.id, lost.profile, lost.status, lost.params_down, lost.params_up) == ("a", "pi", "lost", 6, 0)
+    assert (contributed.id, contributed.status, contributed.layers_sent) == ("b", "contributed", ("L1", "H1"))
+    assert (contributed.params_down, contributed.params_up, contributed.bytes_down) == (4, 4, 100)
+    assert summary.coverage == {"L1": {"b": 30}, "L2": {}, "H1": {"b": 30}, "H2": {}}

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.core.planner import Plan
+from fedlp_edge.core.rounds import OpenRound, Participant
+from fedlp_edge.errors import StorageError
+from fedlp_edge.storage.journal import Journal, UpdateRow
+
+PLACES = (Participant("a", 1, 0.5, 10, 10), Participant("b", 2, 1.0, 20, 20, replacement=True))
+
+
+def reopened(path: Path) -> Journal:
+    return Journal(path / "journal.sqlite")
+
+
+def test_remembers_the_open_round_until_it_is_committed(tmp_path: Path) -> None:
+    reopened(tmp_path).open_round(1, 60, PLACES)
+    assert reopened(tmp_path).unfinished_round() == OpenRound(1, PLACES, 60)
+    reopened(tmp_path).commit_round(1, b"one")
+    assert reopened(tmp_path).unfinished_round() is None
+    assert reopened(tmp_path).summaries() == [b"one"]
+
+
+def test_keeps_the_first_word_on_an_update(tmp_path: Path) -> None:
+    first = UpdateRow(1, "a", True, "d1", b"report")
+    reopened(tmp_path).put_update(first)
+    reopened(tmp_path).put_update(UpdateRow(1, "a", False, "d2", b"too late"))
+    assert reopened(tmp_path).updates(1) == [first]
+    assert reopened(tmp_path).updates(2) == []
+    reopened(tmp_path).drop_update(1, "a")
+    assert reopened(tmp_path).updates(1) == []
+
+
+def test_remembers_plans_and_who_was_ready(tmp_path: Path) -> None:
+    plan = Plan(2, 0.5, "why", 1000, 1.5)
+    journal = reopened(tmp_path)
+    journal.put_device("a", plan, "basis", ready=True)
+    journal.put_device("b", plan, "basis", ready=True)
+    journal.put_device("b", plan, "basis", ready=False)
+    assert reopened(tmp_path).plans() == {"a": (plan, "basis"), "b": (plan, "basis")}
+    assert reopened(tmp_path).ready_devices() == {"a"}
+
+
+def test_refuses_a_file_that_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(b"not a database, but long enough to look like one" * 50)
+    with pytest.raises(StorageError, match=r"journal\.sqlite"):
+        reopened(tmp_path)

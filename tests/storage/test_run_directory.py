@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.errors import StorageError
+from fedlp_edge.storage.files import replacing
+from fedlp_edge.storage.run_directory import RunDirectory
+
+
+def test_admits_one_coordinator_at_a_time(tmp_path: Path) -> None:
+    first = RunDirectory(tmp_path)
+    first.lock()
+    with pytest.raises(StorageError, match="another coordinator is at work"):
+        RunDirectory(tmp_path).lock()
+
+
+def test_names_a_path_that_cannot_be_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file"):
+        RunDirectory(tmp_path / "file")
+
+
+def test_clears_the_spool_and_nothing_else(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.update(1, "a").write_bytes(b"x")
+    (run.checkpoints / "kept").write_bytes(b"y")
+    run.clear_spool()
+    assert list(run.spool.iterdir()) == []
+    assert (run.checkpoints / "kept").exists()
+
+
+def test_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    with replacing(path) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "new"
