@@ -1,0 +1,180 @@
+"""Whatever happens to a fleet, in whatever order, the promises of the round machine hold."""
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedlp_edge.core.rounds import (
+    CloseRound,
+    DeviceGone,
+    DeviceReady,
+    Effect,
+    Event,
+    ExtendRound,
+    FinishRun,
+    OpenRound,
+    Participant,
+    Phase,
+    RoundCommitted,
+    RoundMachine,
+    RoundSettings,
+    Tick,
+    UpdateArrived,
+    UpdateMissed,
+)
+
+DEVICES = ("a", "b", "c")
+"""Few, so that random stories often come to the edge of a quorum."""
+
+
+class Fleet:
+    """A coordinator reduced to its bookkeeping: it journals what a real one would and checks every promise."""
+
+    def __init__(self, rules: RoundSettings) -> None:
+        self.rules = rules
+        self.now = 0.0
+        self.machine = RoundMachine(rules, seed=1, now=0.0)
+        self.ready: set[str] = set()
+        self.closed: list[int] = []
+        self.finished = False
+        self._forget_round()
+
+    def _forget_round(self) -> None:
+        self.places: dict[str, Participant] = {}
+        self.capacity = self.needed = 0
+        self.arrived: set[str] = set()
+        self.missed: set[str] = set()
+
+    def feed(self, event: Event) -> None:
+        """Hands over an event, as a coordinator does: updates only if they are wanted, on disk before."""
+        match event:
+            case DeviceReady(participant):
+                self.ready.add(participant.device)
+            case DeviceGone(device):
+                self.ready.discard(device)
+            case UpdateArrived(device) if self.machine.participant(device, self.machine.round):
+                self.arrived.add(device)
+            case UpdateMissed(device) if self.machine.participant(device, self.machine.round):
+                self.missed.add(device)
+        for effect in self.machine.handle(event, self.now):
+            self.check(effect)
+        wake = self.machine.wake_at()
+        if isinstance(event, Tick):
+            assert wake is None or wake > self.now, "a Tick must not ask for another one at once"
+
+    def check(self, effect: Effect) -> None:
+        match effect:
+            case OpenRound(number, participants, capacity):
+                assert number == len(self.closed) + 1
+                assert {p.device for p in participants} <= self.ready
+                assert len(participants) >= self.rules.min_devices
+                assert len(participants) <= (self.rules.devices_per_round or len(DEVICES))
+                self._forget_round()
+                self.places = {p.device: p for p in participants}
+                self.capacity = capacity
+                self.needed = max(1, math.ceil(self.rules.quorum * len(participants)))
+            case ExtendRound(_, added, contributors, quorum, capacity):
+                assert contributors == len(self.arrived) < quorum == self.needed
+                assert not {p.device for p in added} & self.arrived
+                assert capacity >= self.capacity
+                self.places.update({p.device: p for p in added})
+                self.missed -= {p.device for p in added}
+                self.capacity = capacity
+            case CloseRound(number, contributors, lost):
+                assert len(set(contributors)) == len(contributors) >= self.needed
+                assert set(contributors) == self.arrived
+                assert set(contributors) | set(lost) == self.places.keys()
+                assert not set(contributors) & set(lost)
+                assert sum(self.places[device].weight for device in contributors) <= self.capacity
+                self.closed.append(number)
+            case FinishRun():
+                assert self.closed == list(range(1, self.rules.count + 1))
+                self.finished = True
+
+    def restart(self) -> None:
+        """The coordinator is killed and started again; only what it journaled is left."""
+        if self.machine.phase is Phase.FINISHED:
+            return
+        committed = len(self.closed) - (self.machine.phase is Phase.CLOSING)
+        phase = self.machine.phase
+        self.machine = RoundMachine(
+            self.rules, seed=1, now=self.now, next_round=committed + 1, expected=frozenset(self.ready)
+        )
+        self.ready = set()
+        if phase is not Phase.WAITING:
+            self.closed = self.closed[:committed]
+            opened = OpenRound(committed + 1, tuple(self.places.values()), self.capacity)
+            self.machine.resume(opened, frozenset(self.arrived), self.now, missed=frozenset(self.missed))
+        self.feed(Tick())
+
+
+def participant(device: str, depth: int, weight: int) -> Participant:
+    return Participant(device, depth, 1.0, weight, weight)
+
+
+devices = st.sampled_from(DEVICES)
+happenings = st.one_of(
+    st.builds(DeviceReady, st.builds(participant, devices, st.integers(1, 2), st.sampled_from([1, 10, 1000]))),
+    st.builds(DeviceGone, devices),
+    st.builds(UpdateArrived, devices),
+    st.builds(UpdateMissed, devices),
+    st.just(100.0),
+    st.builds(RoundCommitted, st.integers(1, 3)),
+    st.just("commit"),
+    st.just("restart"),
+    st.floats(0.0, 150.0),
+)
+rules = st.builds(
+    RoundSettings,
+    count=st.integers(1, 3),
+    devices_per_round=st.sampled_from([0, 3]),
+    min_devices=st.integers(1, 3),
+    deadline_seconds=st.just(100.0),
+    quorum=st.sampled_from([0.0, 0.5, 1.0]),
+    rejoin_seconds=st.sampled_from([0.0, 20.0]),
+)
+
+
+def play(fleet: Fleet, story) -> None:
+    """Everybody gets ready, so that a round opens; then the story takes its course."""
+    for device in DEVICES:
+        fleet.feed(DeviceReady(participant(device, 1, 10)))
+    for happening in story:
+        match happening:
+            case float():
+                fleet.now += happening
+                fleet.feed(Tick())
+            case "restart":
+                fleet.restart()
+            case "commit":
+                fleet.feed(RoundCommitted(fleet.machine.round))
+            case _:
+                fleet.feed(happening)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rules, st.lists(happenings, min_size=5, max_size=60))
+def test_machine_keeps_its_promises_in_every_story(rules: RoundSettings, story):
+    fleet = Fleet(rules)
+    play(fleet, story)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rules, st.lists(happenings, min_size=5, max_size=40))
+def test_run_can_be_finished_after_every_story(rules: RoundSettings, story):
+    """Once all devices are there and do what they are asked, no earlier mishap keeps the run from its end."""
+    fleet = Fleet(rules)
+    play(fleet, story)
+    for _ in range(4 * rules.count):
+        for device in DEVICES:
+            fleet.feed(DeviceReady(participant(device, 1, 10)))
+        for device in DEVICES:
+            if fleet.machine.participant(device, fleet.machine.round):
+                fleet.feed(UpdateArrived(device))
+        fleet.feed(RoundCommitted(fleet.machine.round))
+        fleet.now += 100.0
+        fleet.feed(Tick())
+        fleet.feed(RoundCommitted(fleet.machine.round))
+    assert fleet.machine.phase is Phase.FINISHED
+    assert fleet.closed == list(range(1, rules.count + 1))
