@@ -63,7 +63,22 @@ class Subscribed:
     topic: str
 
 
-TransportEvent = Connected | Disconnected | Received | Delivered | Subscribed
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker will not carry this, usually because of its access rules; trying again does not help.
+
+    Attributes:
+        topic: of the publish, or the filter of the subscription.
+        reason: in words.
+        token: of the publish, for which no Delivered follows; None for a subscription.
+    """
+
+    topic: str
+    reason: str
+    token: int | None = None
+
+
+TransportEvent = Connected | Disconnected | Received | Delivered | Subscribed | Refused
 Sink = Callable[[TransportEvent], None]
 
 

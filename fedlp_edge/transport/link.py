@@ -1,0 +1,299 @@
+"""One connection to a broker, from CONNECT to its end.
+
+paho knows the MQTT packets; this module drives it through its external-loop interface, in one thread, without
+paho's own reconnecting: after a loss everything starts with a new link, so no half-remembered state of an old
+connection (packet ids, windows, queued packets) can leak into a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from fedlp_edge.errors import BrokerError
+from fedlp_edge.transport import words
+from fedlp_edge.transport.base import BrokerLimits, LastWill
+from fedlp_edge.transport.url import BrokerAddress
+
+KEEPALIVE_SECONDS = 30
+CONNECT_SECONDS = 10.0
+PROBE_AFTER_SECONDS = 0.4
+RECEIVE_MAXIMUM = 65535  # what MQTT 5 means by saying nothing
+
+# The smallest CONNECT of MQTT 5: clean start, no client id, no login, no will.
+_SMALLEST_CONNECT = bytes((0x10, 13, 0, 4)) + b"MQTT" + bytes((5, 2, 0, 10, 0, 0, 0))
+
+
+class LinkLost(Exception):
+    """The connection has ended; ``str`` says why.
+
+    Attributes:
+        code: MQTT 5's reason, 0 if the broker gave none.
+    """
+
+    def __init__(self, reason: str, code: int = 0) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class OlderProtocol(Exception):
+    """The broker seems not to speak MQTT 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvents:
+    """Called from ``step``; codes are MQTT 5's and mean refusal from 0x80 on.
+
+    Attributes:
+        received: topic, payload, whether it had been retained.
+        published: packet id, code, its name.
+        subscribed: packet id, one (code, name) per filter.
+    """
+
+    received: Callable[[str, bytes, bool], None]
+    published: Callable[[int, int, str], None]
+    subscribed: Callable[[int, list[tuple[int, str]]], None]
+
+
+class Link:
+    """One connection. Everything but ``wake`` belongs to one thread.
+
+    Args:
+        address: of the broker.
+        events: what to call.
+        context: for TLS.
+        client_id: must differ between all clients of the broker.
+        will: left with the broker.
+        version: of MQTT, ``"5"`` or ``"3.1.1"``.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        events: LinkEvents,
+        *,
+        context: ssl.SSLContext | None,
+        client_id: str,
+        will: LastWill | None,
+        version: str,
+    ) -> None:
+        self._address = address
+        self._context = context
+        self._version = version
+        self._events = events
+        self._answer: tuple[ReasonCode, Properties | None] | None = None
+        self._end: tuple[str, int] | None = None
+        self._selector = selectors.DefaultSelector()
+        self._wants_write = False
+        protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=protocol, reconnect_on_failure=False)
+        if context is not None:
+            client.tls_set_context(context)
+        if address.username is not None:
+            client.username_pw_set(address.username, address.password)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.connect_timeout = CONNECT_SECONDS
+        client.max_inflight_messages_set(0)  # the window is ours: see MqttTransport
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        self._client = client
+
+    def open(self, wake: socket.socket) -> BrokerLimits:
+        """Connects and waits for the broker's answer.
+
+        Args:
+            wake: a socket that ends the waiting of ``step`` when it becomes readable.
+
+        Raises:
+            BrokerError: the broker cannot be reached or says no.
+            OlderProtocol: it should be tried with MQTT 3.1.1.
+        """
+        try:
+            self._client.connect(self._address.host, self._address.port, KEEPALIVE_SECONDS)
+            wire = self._socket()
+            # Small control messages must not wait for the acknowledgement of the packet before them.
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._selector.register(wire, selectors.EVENT_READ)
+        except (OSError, UnicodeError) as error:  # the latter if a host name cannot be encoded
+            raise words.unreachable(self._address, error) from None
+        except LinkLost:
+            raise self._closed_early() from None
+        reason, properties = self._wait_for_answer()
+        if reason.value == words.UNSUPPORTED_VERSION and self._version == "5":
+            raise OlderProtocol
+        if reason.is_failure:
+            raise words.login_refused(self._address, reason.value, str(reason))
+        self._selector.register(wake, selectors.EVENT_READ)
+        return self._limits(properties)
+
+    def step(self, timeout: float) -> None:
+        """Waits until something can be done, and does it.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Raises:
+            LinkLost: the connection has ended.
+        """
+        wire = self._socket()
+        wants_write = self._client.want_write()
+        if wants_write != self._wants_write:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wants_write else 0)
+            self._selector.modify(wire, events)
+            self._wants_write = wants_write
+        pending = isinstance(wire, ssl.SSLSocket) and wire.pending() > 0
+        ready = {key.fileobj: mask for key, mask in self._selector.select(0 if pending else timeout)}
+        mask = ready.get(wire, 0)
+        if pending or mask & selectors.EVENT_READ:
+            self._check(self._client.loop_read())
+        if mask & selectors.EVENT_WRITE:
+            self._check(self._client.loop_write())
+        self._check(self._client.loop_misc())
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        """Sends at QoS 1; returns the packet id."""
+        return self._client.publish(topic, payload, qos=1, retain=retain).mid
+
+    def subscribe(self, topics: Sequence[str]) -> int | None:
+        """Subscribes at QoS 1; returns the packet id, None if the connection has just ended."""
+        return self._client.subscribe([(topic, 1) for topic in topics])[1]
+
+    def unsubscribe(self, topic: str) -> None:
+        """Ends a subscription."""
+        self._client.unsubscribe(topic)
+
+    def close(self) -> None:
+        """Says goodbye, if the connection stands, and lets go of the socket: the will is not published."""
+        deadline = time.monotonic() + 1.0
+        with contextlib.suppress(LinkLost):
+            self._client.disconnect()
+            while time.monotonic() < deadline:
+                self.step(0.1)
+        self.abort()
+
+    def abort(self) -> None:
+        """Lets go of the socket without a goodbye."""
+        with contextlib.suppress(OSError):
+            if (wire := self._client.socket()) is not None:
+                wire.close()
+        self._selector.close()
+
+    def _wait_for_answer(self) -> tuple[ReasonCode, Properties | None]:
+        started = time.monotonic()
+        probed = self._version != "5" or self._address.protocol != "auto"
+        while self._answer is None:
+            waited = time.monotonic() - started
+            if waited >= CONNECT_SECONDS:
+                raise words.silent(self._address, CONNECT_SECONDS)
+            if not probed and waited >= PROBE_AFTER_SECONDS:
+                probed = True
+                if speaks_only_older(self._address, self._context):
+                    raise OlderProtocol
+            try:
+                self.step(0.1)
+            except LinkLost:
+                if self._answer is None:
+                    raise self._closed_early() from None
+        return self._answer
+
+    def _closed_early(self) -> Exception:
+        """MQTT 3.1.1 lets a broker just close on a version that it does not know."""
+        if self._version == "5" and self._address.protocol == "auto":
+            return OlderProtocol()
+        return words.closed_early(self._address)
+
+    def _limits(self, properties: Properties | None) -> BrokerLimits:
+        announced: dict[str, Any] = {} if properties is None else vars(properties)
+        if announced.get("MaximumQoS", 2) < 1:
+            raise BrokerError(f"the broker at {self._address.url} allows no QoS 1, which fleets need")
+        if announced.get("RetainAvailable", 1) < 1:
+            raise BrokerError(f"the broker at {self._address.url} keeps no retained messages, which fleets need")
+        packet_limits = [announced.get("MaximumPacketSize"), self._address.max_packet_bytes]
+        return BrokerLimits(
+            protocol=self._version,
+            max_packet_bytes=min((limit for limit in packet_limits if limit is not None), default=None),
+            receive_maximum=announced.get("ReceiveMaximum", RECEIVE_MAXIMUM),
+        )
+
+    def _socket(self) -> socket.socket:
+        wire = self._client.socket()
+        if wire is None:
+            raise LinkLost(*(self._end or ("the connection was lost", 0)))
+        return cast(socket.socket, wire)  # paho's protocol type leaves out what a selector needs
+
+    def _check(self, result: MQTTErrorCode) -> None:
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
+            raise LinkLost(*(self._end or ("the connection was lost", 0)))
+
+    def _on_connect(
+        self, client: paho.Client, data: object, flags: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        del client, data, flags
+        self._answer = (reason, properties)
+
+    def _on_disconnect(
+        self,
+        client: paho.Client,
+        data: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        del client, data, properties
+        if flags.is_disconnect_packet_from_server:
+            self._end = (f"the broker ended the connection: {reason}", int(reason.value))
+        else:
+            self._end = ("the connection was lost", 0)
+
+    def _on_message(self, client: paho.Client, data: object, message: paho.MQTTMessage) -> None:
+        del client, data
+        with contextlib.suppress(UnicodeDecodeError):  # such a topic cannot be one of ours
+            self._events.received(message.topic, bytes(message.payload), message.retain)
+
+    def _on_publish(
+        self, client: paho.Client, data: object, packet_id: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        del client, data, properties
+        self._events.published(packet_id, int(reason.value), str(reason))
+
+    def _on_subscribe(
+        self,
+        client: paho.Client,
+        data: object,
+        packet_id: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        del client, data, properties
+        self._events.subscribed(packet_id, [(int(reason.value), str(reason)) for reason in reasons])
+
+
+def speaks_only_older(address: BrokerAddress, context: ssl.SSLContext | None, timeout: float = 3.0) -> bool:
+    """Whether a broker answers the smallest MQTT 5 CONNECT in the format of MQTT 3.1.1.
+
+    Some brokers of 3.1.1 take the fields that MQTT 5 added for lengths and wait for ever for what will not
+    come. The smallest CONNECT has nothing that could be mistaken, so they get to answer it.
+    """
+    try:
+        with contextlib.closing(socket.create_connection((address.host, address.port), timeout)) as plain:
+            wire = plain if context is None else context.wrap_socket(plain, server_hostname=address.host)
+            with contextlib.closing(wire):
+                wire.sendall(_SMALLEST_CONNECT)
+                return wire.recv(4)[:2] == bytes((0x20, 2))
+    except OSError:
+        return False

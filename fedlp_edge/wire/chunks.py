@@ -1,0 +1,233 @@
+"""Blobs cut into MQTT messages, and put together again in whatever order they come.
+
+A chunk describes itself: which blob (the first half of its SHA-256), which part of how many, and a checksum.
+So a receiver needs no state to judge one, and repeats, reorderings and strays of another version do no harm.
+Layout, big-endian, 36 bytes before the payload::
+
+    magic "FLP1" | kind u8 | flags u8 | zero u16 | digest prefix 16 bytes | index u32 | count u32 | crc32 u32
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, Self
+
+from fedlp_edge.errors import BrokerError, PeerError
+from fedlp_edge.wire.ranges import Ranges, expand, ranges_of
+from fedlp_edge.wire.sinks import FileSink, MemorySink, Sink
+
+__all__ = [
+    "DEFAULT_CHUNK_BYTES",
+    "HEADER_BYTES",
+    "MAX_RANGES",
+    "Assembly",
+    "Chunk",
+    "FileSink",
+    "MemorySink",
+    "Sink",
+    "chunk_bytes_for",
+    "chunk_count",
+    "expand",
+    "ranges_of",
+    "split",
+]
+
+MAGIC = b"FLP1"
+KIND_BLOB = 1
+PREFIX_BYTES = 16
+DEFAULT_CHUNK_BYTES = 128 * 1024
+MAX_RANGES = 512
+"""Ranges in one request; what is missing beyond them is asked for when these have come."""
+
+_HEADER = struct.Struct(f">4sBBH{PREFIX_BYTES}sIII")
+HEADER_BYTES = _HEADER.size
+
+# MQTT's fixed header (5), topic (2 + 256 on the narrowest brokers), packet id (2), properties (some): rounded up.
+_MQTT_OVERHEAD = 512
+_SMALLEST_CHUNK = 1024
+
+
+class PacketLimit(Protocol):
+    """Anything that knows the largest MQTT packet of a broker, such as ``transport.base.BrokerLimits``."""
+
+    @property
+    def max_packet_bytes(self) -> int | None:
+        """None if the broker did not say."""
+
+
+def chunk_bytes_for(limits: PacketLimit, default: int = DEFAULT_CHUNK_BYTES) -> int:
+    """Payload bytes per chunk so that a whole MQTT packet fits.
+
+    Raises:
+        BrokerError: the broker's packets are too small to carry models.
+    """
+    if limits.max_packet_bytes is None:
+        return default
+    room = limits.max_packet_bytes - _MQTT_OVERHEAD - HEADER_BYTES
+    if room < _SMALLEST_CHUNK:
+        raise BrokerError(
+            f"the broker carries packets of {limits.max_packet_bytes} bytes at most; raise its maximum packet size "
+            f"to at least {_SMALLEST_CHUNK + _MQTT_OVERHEAD + HEADER_BYTES} (128 KiB and more is sensible)"
+        )
+    return min(default, room)
+
+
+def chunk_count(size: int, chunk_bytes: int) -> int:
+    """How many chunks a blob of ``size`` bytes has; none if it is empty."""
+    return -(-size // chunk_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One part of a blob, its checksum verified.
+
+    Attributes:
+        prefix: the first 16 bytes of the blob's SHA-256.
+        index: number of the part, from 0.
+        count: how many parts there are.
+        payload: its bytes, a view of what was parsed.
+    """
+
+    prefix: bytes
+    index: int
+    count: int
+    payload: memoryview
+
+    @classmethod
+    def parse(cls, data: bytes | memoryview) -> Self:
+        """Reads one message without copying its payload.
+
+        Raises:
+            PeerError: it is not a chunk of this protocol version, or was damaged.
+        """
+        if len(data) <= HEADER_BYTES:
+            raise PeerError(f"a message of {len(data)} bytes is no chunk")
+        magic, kind, flags, zero, prefix, index, count, crc = _HEADER.unpack_from(data)
+        if magic != MAGIC:
+            raise PeerError("a message without the chunk mark is no chunk")
+        if kind != KIND_BLOB or flags or zero:
+            raise PeerError(f"chunk of unknown kind {kind} or flags {flags}; is the sender of a newer version?")
+        if index >= count:
+            raise PeerError(f"chunk {index} of {count} does not exist")
+        payload = memoryview(data)[HEADER_BYTES:]
+        if zlib.crc32(payload) != crc:
+            raise PeerError(f"chunk {index} of {count} was damaged on its way")
+        return cls(prefix, index, count, payload)
+
+
+def split(
+    blob: bytes | bytearray | memoryview,
+    digest: str,
+    chunk_bytes: int,
+    which: Iterable[tuple[int, int]] | None = None,
+) -> Iterator[bytes]:
+    """Makes a blob's messages one by one.
+
+    Args:
+        blob: the bytes; not changed while the iterator lives.
+        digest: their SHA-256, 64 hexadecimal digits.
+        chunk_bytes: payload bytes of every chunk but the last.
+        which: half-open ranges of chunk numbers; all by default. Numbers that do not exist are left out.
+    """
+    view = memoryview(blob).cast("B")
+    prefix = _prefix(digest)
+    count = chunk_count(len(view), chunk_bytes)
+    for index in range(count) if which is None else expand(which, count):
+        payload = view[index * chunk_bytes : (index + 1) * chunk_bytes]
+        header = _HEADER.pack(MAGIC, KIND_BLOB, 0, 0, prefix, index, count, zlib.crc32(payload))
+        yield b"".join((header, payload))
+
+
+class Assembly:
+    """One blob on its way in.
+
+    Everything about it but its bytes is known beforehand (from a manifest, or an offer that was checked), so
+    the memory it takes does not depend on what arrives.
+
+    Args:
+        digest: SHA-256 of the blob, 64 hexadecimal digits.
+        size: of the blob; bounded by the caller.
+        chunk_bytes: payload bytes of every chunk but the last.
+        sink: takes the bytes.
+
+    Attributes:
+        ignored: chunks that were refused: of another blob, or of another shape.
+    """
+
+    def __init__(self, digest: str, size: int, chunk_bytes: int, sink: Sink) -> None:
+        self.ignored = 0
+        self._digest = digest
+        self._prefix = _prefix(digest)
+        self._size = size
+        self._chunk_bytes = chunk_bytes
+        self._sink = sink
+        self._count = chunk_count(size, chunk_bytes)
+        self._have = bytearray(self._count)
+        self._missing = self._count
+
+    def add(self, chunk: Chunk) -> bool:
+        """Takes a chunk; False if it brings nothing new (a duplicate) or does not belong here (``ignored``).
+
+        Raises:
+            OSError: the sink cannot store it.
+        """
+        start = chunk.index * self._chunk_bytes
+        expected = min(self._chunk_bytes, self._size - start)
+        if chunk.prefix != self._prefix or chunk.count != self._count or len(chunk.payload) != expected:
+            self.ignored += 1
+            return False
+        if self._have[chunk.index]:
+            return False
+        self._sink.write(start, chunk.payload)
+        self._have[chunk.index] = 1
+        self._missing -= 1
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk has come; ``finish`` tells whether they are the right bytes."""
+        return self._missing == 0
+
+    @property
+    def missing(self) -> Ranges:
+        """What has not come yet: the first ``MAX_RANGES`` half-open ranges of it."""
+        return tuple(islice(self._gaps(), MAX_RANGES))
+
+    def finish(self) -> bool:
+        """Verifies the digest of a complete blob and closes the sink.
+
+        Returns:
+            False if the bytes are not those that the digest promised; then everything is missing again.
+
+        Raises:
+            ValueError: it is not complete.
+        """
+        if not self.complete:
+            raise ValueError(f"{self._missing} of {self._count} chunks are missing")
+        if self._sink.sha256() == self._digest:
+            self._sink.close()
+            return True
+        self._have = bytearray(self._count)
+        self._missing = self._count
+        return False
+
+    def abandon(self) -> None:
+        """Closes the sink without the blob."""
+        self._sink.close()
+
+    def _gaps(self) -> Iterator[tuple[int, int]]:
+        start = self._have.find(0)
+        while start >= 0:
+            stop = self._have.find(1, start)
+            if stop < 0:
+                stop = self._count
+            yield start, stop
+            start = self._have.find(0, stop)
+
+
+def _prefix(digest: str) -> bytes:
+    return bytes.fromhex(digest)[:PREFIX_BYTES]

@@ -1,0 +1,100 @@
+"""Where the bytes of a blob are put while its chunks arrive.
+
+A sink knows offsets and bytes alone. The one in memory is for blobs that are read at once; the one in a file
+keeps memory flat however many devices upload at the same time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Protocol
+
+
+class Sink(Protocol):
+    """A place of fixed size for one blob."""
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Puts bytes at their place; the caller keeps within the size."""
+
+    def sha256(self) -> str:
+        """Digest of the whole place, as 64 hexadecimal digits."""
+
+    def close(self) -> None:
+        """Lets go of what is held open; what was written stays. May be called twice."""
+
+
+class MemorySink:
+    """A blob in memory, allocated at once: the caller must have bounded ``size``.
+
+    Attributes:
+        buffer: the bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.buffer = bytearray(size)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Copies ``data`` to ``offset``."""
+        self.buffer[offset : offset + len(data)] = data
+
+    def sha256(self) -> str:
+        """Digest of the buffer."""
+        return hashlib.sha256(self.buffer).hexdigest()
+
+    def close(self) -> None:
+        """Does nothing: the buffer belongs to whoever holds the sink."""
+
+
+class FileSink:
+    """A blob in a sparse file, which takes room on the disk only as chunks arrive.
+
+    Args:
+        path: written anew; its directory exists.
+        size: of the blob.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self._file: int | None = None
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.ftruncate(self._file, size)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Writes ``data`` at ``offset``.
+
+        Raises:
+            OSError: the disk is full or failed, or the sink is closed.
+        """
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(self._descriptor(), rest, offset)
+            offset, rest = offset + written, rest[written:]
+
+    def sha256(self) -> str:
+        """Digest of the file, read in blocks."""
+        with open(self.path, "rb") as file:  # noqa: PTH123 - as a descriptor of its own, with its own position
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def sync(self) -> None:
+        """Waits until the disk has it all.
+
+        Raises:
+            OSError: the disk failed, or the sink is closed.
+        """
+        os.fsync(self._descriptor())
+
+    def close(self) -> None:
+        """Closes the file and leaves it where it is."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _descriptor(self) -> int:
+        if self._file is None:
+            raise OSError(f"{self.path} is closed")
+        return self._file

@@ -1,0 +1,169 @@
+"""Named float32 arrays as safetensors bytes, and back without copying.
+
+Writing is the library's. Reading is our own few lines, for three reasons: arrays are views of the bytes that
+arrived, not copies; every limit is checked before anything is allocated; and whatever is wrong is one kind
+of error. The layout rules are those of the format: an 8-byte little-endian length, a JSON header, then the
+tensors' bytes without gap or overlap.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save
+
+from fedlp_edge.errors import PeerError
+
+Array = npt.NDArray[np.float32]
+Blob = bytes | bytearray | memoryview
+
+FLOAT32 = "F32"
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+MAX_DIMENSIONS = 16
+_LENGTH_BYTES = 8
+
+_Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a header says of one tensor.
+
+    Attributes:
+        dtype: ``"F32"`` and so on.
+        shape: dimensions.
+        data_offsets: first byte and one past the last, counted from the end of the header.
+    """
+
+    dtype: str
+    shape: Annotated[tuple[_Natural, ...], msgspec.Meta(max_length=MAX_DIMENSIONS)]
+    data_offsets: tuple[_Natural, _Natural]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its offsets span."""
+        return self.data_offsets[1] - self.data_offsets[0]
+
+
+_entries = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_info = msgspec.json.Decoder(TensorInfo)
+
+
+def pack(tensors: Mapping[str, Array]) -> bytes:
+    """The same bytes for the same tensors, whatever the order of the mapping.
+
+    Raises:
+        ValueError: a tensor is not float32.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32:
+            raise ValueError(f"{name} is {tensor.dtype}, not float32")
+    # ascontiguousarray would make a scalar one-dimensional.
+    dense = {name: np.require(tensors[name], dtype="<f4", requirements="C") for name in sorted(tensors)}
+    return bytes(save(dense))
+
+
+def pack_file(tensors: Mapping[str, Array], path: Path) -> None:
+    """Writes ``pack(tensors)``, replacing ``path`` in one step that a power cut cannot halve.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    partial = path.with_name(path.name + ".part")
+    with partial.open("wb") as file:
+        file.write(pack(tensors))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def unpack(blob: Blob) -> dict[str, Array]:
+    """Read-only views of the tensors in ``blob``, which must not change afterwards.
+
+    Raises:
+        PeerError: it is not safetensors, or holds anything but float32.
+    """
+    header, body = read_header(blob)
+    return {name: view(name, info, body) for name, info in header.items()}
+
+
+def unpack_file(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
+    """Read-only views of a file that is mapped, not read: pages are loaded as they are touched.
+
+    Args:
+        path: not to be changed in place while the arrays live (replacing it is fine).
+        names: only these, which must be there; others may then be of any type. All by default.
+
+    Raises:
+        PeerError: as ``unpack``, or a name is missing.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+    header, body = read_header(memoryview(mapped))
+    chosen = header if names is None else {name: header[name] for name in names if name in header}
+    if names is not None and len(chosen) < len(names):
+        raise PeerError(f"{path.name} lacks {sorted(set(names) - set(chosen))[0]}")
+    return {name: view(name, info, body) for name, info in chosen.items()}
+
+
+def read_header(blob: Blob, max_header_bytes: int = MAX_HEADER_BYTES) -> tuple[dict[str, TensorInfo], memoryview]:
+    """The header, and the bytes after it, which it describes without gap or overlap.
+
+    Types are not judged here beyond the sizes of those that are known.
+
+    Raises:
+        PeerError: malformed, or the header is longer than ``max_header_bytes``.
+    """
+    whole = memoryview(blob).cast("B")
+    length = int.from_bytes(whole[:_LENGTH_BYTES], "little")
+    end = _LENGTH_BYTES + length
+    if len(whole) < _LENGTH_BYTES or end > len(whole):
+        raise PeerError(f"safetensors of {len(whole)} bytes is cut short")
+    if length > max_header_bytes:
+        raise PeerError(f"safetensors header of {length} bytes is over the limit of {max_header_bytes}")
+    try:
+        entries = _entries.decode(whole[_LENGTH_BYTES:end])
+        entries.pop("__metadata__", None)
+        header = {name: _info.decode(entry) for name, entry in entries.items()}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PeerError(f"malformed safetensors header: {error}") from None
+    body = whole[end:]
+    _check_layout(header, len(body))
+    return header, body
+
+
+def view(name: str, info: TensorInfo, body: memoryview) -> Array:
+    """One tensor as a read-only view of the bytes after the header.
+
+    Raises:
+        PeerError: it is not float32, or its size is not that of its shape.
+    """
+    if info.dtype != FLOAT32:
+        raise PeerError(f"tensor {name} is {info.dtype}, not {FLOAT32}")
+    if info.nbytes != 4 * math.prod(info.shape):
+        raise PeerError(f"tensor {name} of shape {list(info.shape)} has {info.nbytes} bytes")
+    start, stop = info.data_offsets
+    try:
+        array: npt.NDArray[Any] = np.frombuffer(body[start:stop], dtype="<f4").reshape(info.shape)
+    except ValueError as error:  # an empty tensor whose other dimensions are beyond numpy
+        raise PeerError(f"tensor {name} has an impossible shape: {error}") from None
+    array.flags.writeable = False
+    return array
+
+
+def _check_layout(header: Mapping[str, TensorInfo], nbytes: int) -> None:
+    expected = 0
+    for start, stop in sorted(info.data_offsets for info in header.values()):
+        if start != expected or stop < start:
+            raise PeerError(f"safetensors with a gap, an overlap or a negative size at byte {min(start, expected)}")
+        expected = stop
+    if expected != nbytes:
+        raise PeerError(f"safetensors describes {expected} bytes but holds {nbytes}")
