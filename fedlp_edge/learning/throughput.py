@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fedlp_edge.learning.randomness import seeded
+
 _SIDE = 16
 _CHANNELS = (3, 32, 32, 64)
 _CLASSES = 10
@@ -28,8 +30,7 @@ def training_macs_per_second(device: torch.device, seconds: float = 0.3) -> floa
         seconds: how long to measure, after one step of warming up.
     """
     generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = _network().to(device)
     x = torch.randn(_BATCH, _CHANNELS[0], _SIDE, _SIDE, generator=generator).to(device)
     y = torch.randint(_CLASSES, (_BATCH,), generator=generator).to(device)

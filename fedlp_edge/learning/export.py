@@ -1,0 +1,223 @@
+"""From PyTorch to ONNX files that are proven to compute the same.
+
+A file that is written is not yet a file that works: operators differ between exporters and runtimes. So
+every file is run in onnxruntime on real samples before it gets its name, and refused if it differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fedlp_edge.errors import ExportError
+from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.modelcard import INPUT, OUTPUT, ModelCard, to_properties
+
+OPSET = 18
+"""Runs on onnxruntime 1.14 and later, which is what older boards' images bring."""
+
+TOLERANCE = 1e-4
+"""Largest difference of a logit between PyTorch and onnxruntime."""
+
+_MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB
+_COMPARED = 256
+_SINGLES = 8
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A file that was written and checked.
+
+    Attributes:
+        path: of the file.
+        max_abs_diff: largest difference of a logit from PyTorch's, over real samples.
+        accuracy: on all held-out samples, through onnxruntime, 0 to 1.
+    """
+
+    path: Path
+    max_abs_diff: float
+    accuracy: float
+
+
+def export(model: nn.Module, card: ModelCard, data: Dataset, path: Path, extra: Mapping[str, str]) -> Verified:
+    """Writes one model as ONNX, checks it, and only then gives it its name.
+
+    Args:
+        model: gives logits [B, classes] from [B, ...]; on the CPU; put into evaluation mode.
+        card: stored in the file.
+        data: held-out samples, on the CPU.
+        path: of the file; an older one is replaced in one step.
+        extra: further string properties.
+
+    Raises:
+        ExportError: it cannot be exported, or onnxruntime computes something else.
+    """
+    model.eval()
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if size > _MAX_BYTES:
+        raise ExportError(
+            f"depth {card.depth} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most"
+        )
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Two samples: the exporter would take a batch of one for a constant.
+        example, _ = data.batch(torch.arange(2) % len(data))
+        partial.write_bytes(_to_onnx(_Named(model).eval(), example, to_properties(card, extra)))
+        verified = _verify(model, partial, data, path)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ExportError(f"cannot write {path}: {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return verified
+
+
+class _Named(nn.Module):
+    """Fixes the argument's name, which becomes the graph's."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input: Tensor) -> Any:
+        return self.model(input)
+
+
+def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str]) -> bytes:
+    try:
+        import onnx  # noqa: PLC0415  # an extra of the coordinator
+        import onnxscript  # noqa: F401, PLC0415  # the exporter needs it
+    except ImportError as error:
+        raise ExportError(f'exporting needs {error.name}: pip install "fedlp-edge[coordinator]"') from None
+    with _quiet():
+        try:
+            proto = _by_graph(model, example)
+        except Exception as first:  # the exporter raises whatever its many parts raise
+            try:
+                proto = _by_tracing(model, example)
+            except Exception:
+                reason = str(first).strip().partition("\n")[0][:300]
+                raise ExportError(f"PyTorch cannot export this model to ONNX: {reason}") from first
+    # The exporter notes source lines and module paths of the machine it ran on; none of it is for users.
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, dict(properties))
+    proto.producer_name = "fedlp-edge"
+    serialized: bytes = proto.SerializeToString()
+    return serialized
+
+
+def _by_graph(model: nn.Module, example: Tensor) -> Any:
+    program = torch.onnx.export(
+        model,
+        (example,),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        opset_version=OPSET,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise ExportError("the exporter returned nothing")
+    return program.model_proto
+
+
+def _by_tracing(model: nn.Module, example: Tensor) -> Any:
+    """The older exporter, for what the graph exporter does not take."""
+    import onnx  # noqa: PLC0415
+
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        model,
+        (example,),
+        buffer,  # type: ignore[arg-type]  # takes any binary file, whatever its annotation says
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        opset_version=min(OPSET, 17),
+        dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+        dynamo=False,
+        verbose=False,
+    )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def _verify(model: nn.Module, file: Path, data: Dataset, path: Path) -> Verified:
+    session = _session(file)
+    # Evenly over the whole split, so that every class is among them; with one by one and all together,
+    # a batch size that was frozen into the graph shows.
+    compared = torch.linspace(0, len(data) - 1, min(_COMPARED, len(data))).long()
+    worst = 0.0
+    for indices in [compared, *compared[:_SINGLES, None]]:
+        x, _ = data.batch(indices)
+        with torch.no_grad():
+            expected: npt.NDArray[np.float32] = model(x).numpy()
+        got = _run(session, x.numpy())
+        if got.shape != expected.shape:
+            raise ExportError(f"{path.name} gives {got.shape} in onnxruntime where PyTorch gives {expected.shape}")
+        worst = float(np.maximum(worst, np.abs(got - expected).max()))  # unlike max(), keeps a NaN
+    if not worst <= TOLERANCE:  # also true of a NaN
+        raise ExportError(
+            f"{path.name} is refused: onnxruntime differs from PyTorch by {worst:.1e} on real samples "
+            f"(at most {TOLERANCE:.0e} is accepted)"
+        )
+    correct = 0
+    for start in range(0, len(data), _BATCH):
+        x, y = data.batch(slice(start, start + _BATCH))
+        correct += int((_run(session, x.numpy()).argmax(axis=1) == y.numpy()).sum())
+    return Verified(path=path, max_abs_diff=worst, accuracy=correct / len(data))
+
+
+def _session(file: Path) -> Any:
+    try:
+        import onnxruntime  # noqa: PLC0415
+    except ImportError:
+        raise ExportError('checking an export needs onnxruntime: pip install "fedlp-edge[coordinator]"') from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise ExportError(f"onnxruntime does not load the exported file: {str(error)[:300]}") from None
+
+
+def _run(session: Any, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    try:
+        (logits,) = session.run([OUTPUT], {INPUT: x})
+    except Exception as error:
+        raise ExportError(f"onnxruntime does not run the exported file: {str(error)[:300]}") from None
+    return np.asarray(logits, dtype=np.float32)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters report their progress on standard output and warn about their own internals."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

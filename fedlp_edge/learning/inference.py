@@ -1,0 +1,157 @@
+"""Running an exported model on pictures or arrays, with onnxruntime alone.
+
+What a device needs at the end: no torch, no coordinator, one file that says itself how its input is
+prepared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import DataError, ExportError, OperatorError
+from fedlp_edge.learning.modelcard import INPUT, OUTPUT, ModelCard, from_properties
+
+_INSTALL = 'pip install "fedlp-edge[inference]"'
+_ASPECT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says about one input.
+
+    Attributes:
+        file: the input.
+        label: name of the most probable class.
+        probability: of that class, 0 to 1.
+        top: the three most probable classes with their probabilities, most probable first.
+        warning: one line if the input had to be changed in a way that may matter; else None.
+    """
+
+    file: str
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    warning: str | None = None
+
+
+class Classifier:
+    """An exported model, loaded.
+
+    Args:
+        path: of the ONNX file.
+        threads: for onnxruntime; 0 leaves its default.
+
+    Raises:
+        ExportError: it is missing, not an ONNX file, or not one of ours.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        try:
+            import onnxruntime  # noqa: PLC0415  # an extra
+        except ImportError:
+            raise OperatorError(f"inference needs onnxruntime: {_INSTALL}") from None
+        if not path.is_file():
+            raise ExportError(f"there is no file {path}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception:  # onnxruntime's exceptions share no base of their own
+            raise ExportError(f"{path} is not an ONNX model that onnxruntime can load") from None
+        self.card: ModelCard = from_properties(self._session.get_modelmeta().custom_metadata_map, str(path))
+
+    def predict(self, file: Path) -> Prediction:
+        """Classifies one picture, or one sample in a ``.npy`` file.
+
+        Raises:
+            DataError: it cannot be read, or has the wrong shape.
+        """
+        sample, warning = load_sample(file, self.card)
+        probabilities = self.probabilities(sample[None])[0]
+        order = np.argsort(-probabilities, kind="stable")[:3]
+        top = tuple((self._name(int(index)), float(probabilities[index])) for index in order)
+        return Prediction(file=str(file), label=top[0][0], probability=top[0][1], top=top, warning=warning)
+
+    def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Class probabilities.
+
+        Args:
+            x: normalised samples, [B, ...].
+
+        Returns:
+            [B, classes], each row adding up to 1.
+        """
+        (logits,) = self._session.run([OUTPUT], {INPUT: x})
+        shifted = np.asarray(logits, dtype=np.float64)
+        exponentials = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+        result: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return result
+
+    def _name(self, index: int) -> str:
+        return self.card.classes[index] if index < len(self.card.classes) else str(index)
+
+
+def load_sample(file: Path, card: ModelCard) -> tuple[npt.NDArray[np.float32], str | None]:
+    """Reads one input as the model wants it.
+
+    Args:
+        file: a picture, or a ``.npy`` array of one sample: bytes are scaled like a picture, other numbers
+            are taken to be in the unit of the card's mean and std.
+        card: of the model.
+
+    Returns:
+        The sample, float32 of the card's input shape, normalised; and a warning or None.
+
+    Raises:
+        DataError: it cannot be read, or has the wrong shape.
+    """
+    warning = None
+    if file.suffix.lower() == ".npy":
+        values, scale = _load_array(file, card)
+    else:
+        values, warning = _load_picture(file, card)
+        scale = 1 / 255
+    shape = (-1,) + (1,) * (len(card.input_shape) - 1)
+    mean = np.asarray(card.mean, dtype=np.float32).reshape(shape)
+    std = np.asarray(card.std, dtype=np.float32).reshape(shape)
+    return (values.astype(np.float32) * np.float32(scale) - mean) / std, warning
+
+
+def _load_array(file: Path, card: ModelCard) -> tuple[npt.NDArray[Any], float]:
+    try:
+        values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"cannot read {file}: {error}") from None
+    if values.dtype.kind not in "uif" or tuple(values.shape) != card.input_shape:
+        want = "x".join(map(str, card.input_shape))
+        raise DataError(f"{file} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}")
+    return values, card.scale if values.dtype == np.uint8 else 1.0
+
+
+def _load_picture(file: Path, card: ModelCard) -> tuple[npt.NDArray[np.uint8], str | None]:
+    try:
+        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise OperatorError(f"reading pictures needs Pillow: {_INSTALL}") from None
+    if len(card.input_shape) != 3 or card.input_shape[0] not in (1, 3):
+        want = "x".join(map(str, card.input_shape))
+        raise DataError(f"the model takes {want} arrays, not pictures: give it a .npy file")
+    channels, height, width = card.input_shape
+    try:
+        with Image.open(file) as image:
+            before = image.size
+            converted = image.convert("L" if channels == 1 else "RGB")
+            pixels = np.asarray(converted.resize((width, height)))
+    except UnidentifiedImageError:
+        raise DataError(f"{file} is not a picture, nor a .npy array") from None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read {file}: {error}") from None
+    stretched = abs(before[0] * height / (before[1] * width) - 1) > _ASPECT_TOLERANCE
+    warning = f"{file}: stretched from {before[0]}x{before[1]} to {width}x{height}" if stretched else None
+    return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), warning
