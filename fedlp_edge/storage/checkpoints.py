@@ -69,7 +69,8 @@ class Checkpoints:
 def _save(path: Path, tensors: Mapping[str, Array]) -> None:
     try:
         with replacing(path) as partial:
-            save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, partial)
+            # Not ascontiguousarray, which makes a scalar a vector of one.
+            save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, partial)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write the checkpoint {path}: {error}; is the disk full?") from error
 

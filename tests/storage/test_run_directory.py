@@ -31,12 +31,17 @@ def test_clears_the_spool_and_nothing_else(tmp_path: Path) -> None:
     assert (run.checkpoints / "kept").exists()
 
 
+def write_half(path: Path) -> None:
+    with replacing(path) as partial:
+        partial.write_text("half")
+        raise OSError("the disk is full")
+
+
 def test_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError
+    with pytest.raises(OSError, match="full"):
+        write_half(path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
     with replacing(path) as partial:
