@@ -1,0 +1,24 @@
+"""Fixtures for every part; the brokers are real."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+for _name in [name for name in os.environ if name.startswith("FEDLP_")]:
+    del os.environ[_name]  # a developer's own broker must not leak into tests
+
+from fedlp_edge.transport.mosquitto import MosquittoBroker  # noqa: E402 - after the environment is set
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> Iterator[MosquittoBroker]:
+    """A running Mosquitto with its default limits, shared by all tests: use topics of your own.
+
+    Fails, and does not skip, where Mosquitto is not installed: it is part of what the product promises.
+    """
+    with MosquittoBroker() as broker:
+        yield broker
