@@ -1,0 +1,59 @@
+# One command each; the first call of any of them makes .venv and installs everything into it.
+#
+#   make demo    a whole fleet on this machine, a minute or two
+#   make test    the whole test suite
+#   make lint    formatting, lint, types, import rules
+#
+# On x86-64 the registry's torch is the CUDA build (about 5 GB). Where that is too much, name PyTorch's CPU
+# index (see pytorch.org):   make demo TORCH_INDEX_URL=...
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+TORCH_INDEX_URL ?=
+PYTEST_FLAGS ?=
+DEMO_FLAGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+MOSQUITTO := $(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto)
+FASHION_MNIST := $(wildcard /usr/share/datasets/fashion-mnist)
+
+.PHONY: help setup demo test lint format clean
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed, and there is no python3 here" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(TORCH_INDEX_URL),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX_URL) torch torchvision)
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/fedlp demo $(DEMO_FLAGS)
+
+# Tests that need real Mosquitto or real pictures fail, rather than pass unnoticed, where these are missing.
+test: $(READY)
+	@test -n "$(MOSQUITTO)" || echo "note: mosquitto is missing; on Debian: apt install mosquitto"
+	@test -n "$(FASHION_MNIST)" || echo "note: Fashion-MNIST is missing; on Debian: apt install dataset-fashion-mnist"
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
