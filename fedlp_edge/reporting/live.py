@@ -42,6 +42,9 @@ class View(Protocol):
     def show(self, event: AnyEvent) -> None:
         """Takes in one event and shows what it changed."""
 
+    def note(self, text: str) -> None:
+        """Shows a line that no event carries, until the next event has something to say."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -71,7 +74,11 @@ class PlainView:
         """Prints the event's line, if it has one."""
         self.progress.apply(event)
         if line := line_for(event, self.progress):
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.note(line)
+
+    def note(self, text: str) -> None:
+        """Prints the line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +104,11 @@ class LiveView:
         """Takes in one event; the next redraw shows it."""
         with self._lock:
             self.progress.apply(event)
+
+    def note(self, text: str) -> None:
+        """Replaces the line below the tables."""
+        with self._lock:
+            self.progress.note = text
 
     def _draw(self) -> RenderableType:
         with self._lock:

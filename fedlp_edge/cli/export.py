@@ -1,0 +1,98 @@
+"""``fedlp export``: ONNX files from the latest checkpoint of a run, finished or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import ConfigError, StorageError, WorkerError
+from fedlp_edge.reporting.units import format_share
+from fedlp_edge.toml_config import load_toml
+from fedlp_edge.worker.jobs import Build, Built, Export, Exported, WorkerOptions
+from fedlp_edge.worker.process import WorkerProcess
+
+_BUILD_SECONDS = 600.0
+
+
+class _Data(msgspec.Struct, frozen=True):
+    evaluate: str = "digits"
+
+
+class RunConfig(msgspec.Struct, frozen=True):
+    """What an export needs of the fleet's file; the coordinator checks the rest."""
+
+    fleet: str
+    model: ModelSettings = ModelSettings()
+    data: _Data = _Data()
+
+
+def latest_checkpoint(run: Path) -> tuple[int, Path]:
+    """Number of the last committed round and its model.
+
+    Raises:
+        StorageError: there is none.
+    """
+    found = sorted((run / "checkpoints").glob("round-?????.safetensors"))
+    if not found:
+        raise StorageError(f"{run} holds no checkpoint; is it the directory of a run?")
+    return int(found[-1].stem.removeprefix("round-")), found[-1]
+
+
+def parse_depths(text: str, depths: tuple[int, ...]) -> tuple[int, ...]:
+    """``all`` or one number.
+
+    Args:
+        text: of the option.
+        depths: that the global model can compute.
+
+    Raises:
+        ConfigError: it is neither, or the model has no such depth.
+    """
+    if text == "all":
+        return depths
+    if text.isdecimal() and int(text) in depths:
+        return (int(text),)
+    raise ConfigError(f"--depth {text}: use all, or one of {', '.join(map(str, depths))}")
+
+
+def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
+    """Exports, checks against PyTorch, and says what was written."""
+    round_number, state = latest_checkpoint(run)
+    config = load_toml(run / "config.toml", RunConfig)
+    evaluate = data or config.data.evaluate
+    if not evaluate:
+        raise ConfigError("the run names no data to check the export with; name some with --data")
+    # The owner of the run directory asks, so the model that it names may run.
+    with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(config.model.name,))) as worker:
+        built = worker.call(Build(model=config.model), timeout=_BUILD_SECONDS)
+        if not isinstance(built, Built):
+            raise WorkerError(f"the worker answered a build with {type(built).__name__}")
+        # A personal head never reached the coordinator, so the depths that end in one are not there.
+        held = {unit.depth for unit in built.blueprint.global_units if unit.kind == "head"}
+        depths = parse_depths(depth, tuple(sorted(held)))
+        directory.mkdir(parents=True, exist_ok=True)
+        exported = worker.call(
+            Export(
+                model=config.model,
+                state_path=str(state.absolute()),
+                depths=depths,
+                data=evaluate,
+                directory=str(directory.absolute()),
+                metadata={"run": run.name, "round": str(round_number), "fleet": config.fleet},
+            )
+        )
+    if not isinstance(exported, Exported):
+        raise WorkerError(f"the worker answered an export with {type(exported).__name__}")
+    console = Console()
+    for model in exported.models:
+        console.print(
+            f"{directory / model.file}: depth {model.depth}, round {round_number}, "
+            f"accuracy {format_share(model.accuracy)}, differs from PyTorch by at most {model.max_abs_diff:.1e}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return 0

@@ -1,0 +1,182 @@
+"""The ``fedlp`` command: its subcommands and their options.
+
+Only this module knows the command line. Each command imports its work when it is called, which keeps
+``fedlp --help`` fast.
+"""
+
+# ruff: noqa: PLC0415 - imports inside commands are the point
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fedlp_edge.lifecycle import run_command
+
+app = typer.Typer(
+    name="fedlp",
+    help="Federated learning by layers for unequal devices, over MQTT.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command()
+def demo(
+    data: Annotated[str | None, typer.Option(help="digits, fashion-mnist or mnist. [default: digits]")] = None,
+    devices: Annotated[int | None, typer.Option(min=1, max=99, help="Agents to start. [default: 5]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds to run. [default: 10]")] = None,
+    broker: Annotated[
+        str | None, typer.Option(help="embedded, mosquitto, or the URL of a broker. [default: embedded]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory; a stopped demo there goes on. [default: runs/demo-DATE-TIME]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is drawn. [default: 1]")] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(help="How samples are dealt: iid, dirichlet:ALPHA, shards:N, mixed:SHARE. [default: iid]"),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=0, help="Per device, at most; 0 for its whole share. [default: by data set]")
+    ] = None,
+    scheme: Annotated[
+        Literal["hetero", "homo", "both", "fedavg"] | None,
+        typer.Option(help="Depth by device, layers drawn for upload, both, or neither. [default: hetero]"),
+    ] = None,
+    lpr: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Layer-preserving rate for homo and both. [default: 0.5]")
+    ] = None,
+    heads: Annotated[
+        Literal["shared", "personal"] | None, typer.Option(help="Exit heads of shallow depths. [default: shared]")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(help="Processor of the agents; the same seed gives the same bits on cpu. [default: cpu]"),
+    ] = None,
+) -> None:
+    """Runs a whole fleet on this machine: a broker, a coordinator and unequal devices, each a process."""
+    from fedlp_edge.cli.demo import run_demo
+    from fedlp_edge.cli.demo_plan import GivenOptions
+
+    given = GivenOptions(
+        data=data,
+        devices=devices,
+        rounds=rounds,
+        broker=broker,
+        seed=seed,
+        partition=partition,
+        samples=samples,
+        scheme=scheme,
+        lpr=lpr,
+        heads=heads,
+        device=device,
+    )
+    raise typer.Exit(run_demo(given, out))
+
+
+@app.command()
+def cost(
+    model: Annotated[str, typer.Option(help="fedlp-cnn, small-cnn, mlp, torchvision:NAME or module:callable.")],
+    input: Annotated[str, typer.Option(help="Shape of one sample, such as 3x32x32.")],
+    classes: Annotated[int, typer.Option(min=0, help="0 keeps the model's own.")] = 10,
+    scheme: Annotated[Literal["homo", "hetero", "fedavg"], typer.Option(help="Which rules to count by.")] = "fedavg",
+    lpr: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Layer-preserving rate. [default: homo 0.5, else 1]")
+    ] = None,
+    depth_mix: Annotated[
+        str | None, typer.Option(help="Share of the devices per depth, such as 0.2,0.3,0.5. [default: uniform]")
+    ] = None,
+    heads: Annotated[
+        Literal["shared", "personal"], typer.Option(help="personal (the paper): shallow heads stay at home.")
+    ] = "personal",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+) -> None:
+    """Counts communication and computation of a model under a scheme, as the FedLP paper does."""
+    from fedlp_edge.cli.cost import run_cost
+
+    raise typer.Exit(run_cost(model, input, classes, scheme, lpr, depth_mix, heads, as_json=json))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory for the ONNX files.")],
+    depth: Annotated[str, typer.Option(help="A depth, or all.")] = "all",
+    data: Annotated[
+        str | None, typer.Option(help="Held-out data to check with. [default: what the run was evaluated with]")
+    ] = None,
+) -> None:
+    """Writes ONNX files of a run's latest checkpoint, each checked against PyTorch."""
+    from fedlp_edge.cli.export import run_export
+
+    raise typer.Exit(run_export(run, depth, out, data))
+
+
+@app.command()
+def infer(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An exported model.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or .npy files of one sample.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Classifies pictures with an exported model."""
+    from fedlp_edge.cli.infer import run_infer
+
+    raise typer.Exit(run_infer(model, images, as_json=json))
+
+
+@app.command()
+def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]) -> None:
+    """Reports what a run directory holds."""
+    from fedlp_edge.cli.status import run_status
+
+    raise typer.Exit(run_status(run))
+
+
+@app.command()
+def broker(
+    kind: Annotated[
+        Literal["embedded", "mosquitto"], typer.Option(help="Pure Python, or the installed Mosquitto.")
+    ] = "embedded",
+    host: Annotated[str, typer.Option(help="Address to listen on; anyone who reaches it may join.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 1883,
+) -> None:
+    """Runs an MQTT broker without logins, for a first try."""
+    from fedlp_edge.cli.broker import run_broker
+
+    raise typer.Exit(run_broker(kind, host, port))
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def coordinator(context: typer.Context) -> None:
+    """Runs the coordinator (the same as fedlp-coordinator)."""
+    from fedlp_edge.cli.services import run_service
+
+    run_service("fedlp-coordinator", context.args)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def agent(context: typer.Context) -> None:
+    """Runs a device agent (the same as fedlp-agent)."""
+    from fedlp_edge.cli.services import run_service
+
+    run_service("fedlp-agent", context.args)
+
+
+@app.command()
+def version() -> None:
+    """Prints the version."""
+    from fedlp_edge import __version__
+
+    print(f"fedlp-edge {__version__}")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(app))

@@ -1,0 +1,30 @@
+"""``fedlp coordinator`` and ``fedlp agent``: the services under one roof.
+
+They are found by the names of their installed commands: no module of this package imports a service.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+from fedlp_edge.errors import OperatorError
+
+
+def run_service(name: str, arguments: Sequence[str]) -> None:
+    """Runs a console script of this distribution in this process, as if it had been called by its name.
+
+    Args:
+        name: such as ``fedlp-agent``.
+        arguments: what follows it on the command line.
+
+    Raises:
+        OperatorError: no such command is installed.
+    """
+    found = list(entry_points(group="console_scripts", name=name))
+    if not found:
+        raise OperatorError(f"{name} is not installed; install the whole fedlp-edge package")
+    start = found[0].load()
+    sys.argv = [name, *arguments]
+    start()

@@ -1,0 +1,36 @@
+"""``fedlp status``: what a run directory holds, finished or still at work."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from fedlp_edge.errors import StorageError
+from fedlp_edge.reporting.live import picture
+from fedlp_edge.reporting.log import FILE_NAME, read_events
+from fedlp_edge.reporting.progress import RunProgress
+from fedlp_edge.reporting.report import report
+from fedlp_edge.reporting.summary import load
+
+
+def run_status(run: Path) -> int:
+    """Prints the final report of a finished run, else where it stands.
+
+    Raises:
+        StorageError: the directory holds no run.
+    """
+    console = Console()
+    summary = load(run / "summary.json") if (run / "summary.json").exists() else None
+    events = read_events(run / FILE_NAME)
+    if summary is None and not events:
+        raise StorageError(f"{run} holds no run (neither summary.json nor {FILE_NAME})")
+    if summary is not None and summary.final is not None:
+        console.print(report(summary, run))
+        return 0
+    progress = RunProgress()
+    for event in events:
+        progress.apply(event)
+    console.print(picture(progress, time.time(), console.height, str(run)))
+    return 0
