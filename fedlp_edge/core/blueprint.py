@@ -57,6 +57,11 @@ class Unit(msgspec.Struct, frozen=True):
     tensors: tuple[TensorSpec, ...]
 
     @property
+    def state_names(self) -> tuple[str, ...]:
+        """Keys of its tensors in the state of the layered model."""
+        return tuple(t.name for t in self.tensors)
+
+    @property
     def parameters(self) -> int:
         """Trainable scalars; buffers do not count."""
         return sum(t.numel for t in self.tensors if t.trainable)

@@ -1,0 +1,152 @@
+"""What each depth costs to train: multiply-accumulates and memory for the backward pass.
+
+Both are counted while a copy of the model runs once, forward, in training mode. Counting at the level of
+torch functions needs neither formulas per module nor ``torch.utils.flop_counter``, whose dispatch mode loads
+the whole compiler (over a second and 70 MB, which a training process on a small board should not pay).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from fedlp_edge.learning.randomness import preserved
+
+_BATCH = 2  # the least that batch normalisation accepts in training
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """Of one depth, per sample: see `fedlp_edge.core.blueprint.DepthCost`."""
+
+    forward_macs: int
+    activation_bytes: int
+
+
+class MacCounter(TorchFunctionMode):
+    """Counts the multiply-accumulates of convolutions and linear layers while it is active.
+
+    The projections of ``nn.MultiheadAttention`` are linear layers and count; the products between tokens, like
+    biases, normalisation and activations, do not (the paper's convention).
+
+    Attributes:
+        macs: counted so far, for whole batches.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        count = _COUNTS.get(func)
+        if count is not None:
+            self.macs += count(result, args, kwargs)
+        return result
+
+
+def measure_costs(layers: Sequence[nn.Module], heads: Sequence[nn.Module], sample: torch.Tensor) -> list[RunCost]:
+    """Runs a copy of all layers and heads once and counts, for every depth.
+
+    Args:
+        layers: the code of layers 1 to D; left untouched.
+        heads: the exit heads of depths 1 to D; left untouched.
+        sample: one input with a batch dimension of 1.
+    """
+    layers, heads = copy.deepcopy((list(layers), list(heads)))
+    modules = nn.ModuleList([*layers, *heads]).train()
+    state = {_storage(t).data_ptr() for t in [*modules.parameters(), *modules.buffers()]}
+    prefix_macs, prefix_saved = 0, dict[int, int]()
+    costs = []
+    keep_alive: list[torch.Tensor] = []  # a storage is known by its address, which must not be used twice
+    feature = sample.expand(_BATCH, *sample.shape[1:]).contiguous()
+    with preserved(sample.device), torch.enable_grad():
+        for layer, head in zip(layers, heads, strict=True):
+            with _counting(keep_alive, state) as in_layer:
+                feature = layer(feature)
+            prefix_macs += in_layer.macs
+            prefix_saved |= in_layer.saved
+            with _counting(keep_alive, state) as in_head:
+                keep_alive.append(head(feature))
+            saved = prefix_saved | in_head.saved
+            costs.append(
+                RunCost((prefix_macs + in_head.macs) // _BATCH, math.ceil(sum(saved.values()) / _BATCH)),
+            )
+    return costs
+
+
+@dataclass
+class _Counted:
+    macs: int
+    saved: dict[int, int]  # bytes of each storage that autograd keeps, by address
+
+
+@contextmanager
+def _counting(keep_alive: list[torch.Tensor], ignored: set[int]) -> Iterator[_Counted]:
+    counted = _Counted(0, {})
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = _storage(tensor)
+        if storage.data_ptr() not in ignored:
+            counted.saved[storage.data_ptr()] = storage.nbytes()
+        kept = tensor.detach()  # the tensor itself would hold its own graph alive for ever
+        keep_alive.append(kept)
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept), MacCounter() as counter:
+        yield counted
+    counted.macs = counter.macs
+
+
+def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
+    return tensor.untyped_storage()
+
+
+def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str) -> Any:
+    return args[position] if len(args) > position else kwargs[name]
+
+
+def _linear(result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    return result.numel() * int(_argument(args, kwargs, 1, "weight").shape[-1])
+
+
+def _convolution(result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    # weight: [out, in / groups, *kernel]
+    return result.numel() * math.prod(_argument(args, kwargs, 1, "weight").shape[1:])
+
+
+def _transposed(_result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    # weight: [in, out / groups, *kernel]; every input value meets each of its filters once
+    given = _argument(args, kwargs, 0, "input")
+    return int(given.numel()) * math.prod(_argument(args, kwargs, 1, "weight").shape[1:])
+
+
+def _attention(result: tuple[torch.Tensor, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    # query, key, value: [tokens, batch, width]; the output projection maps [.., E] to [.., E]
+    query, key, value = (_argument(args, kwargs, i, name) for i, name in enumerate(("query", "key", "value")))
+    width = int(_argument(args, kwargs, 3, "embed_dim_to_check"))
+    return width * (query.numel() + key.numel() + value.numel() + result[0].numel())
+
+
+_COUNTS: dict[Callable[..., Any], Callable[..., int]] = {
+    functional.linear: _linear,
+    functional.conv1d: _convolution,
+    functional.conv2d: _convolution,
+    functional.conv3d: _convolution,
+    functional.conv_transpose1d: _transposed,
+    functional.conv_transpose2d: _transposed,
+    functional.conv_transpose3d: _transposed,
+    functional.multi_head_attention_forward: _attention,
+}

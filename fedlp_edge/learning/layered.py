@@ -1,0 +1,192 @@
+"""A model as an ordered list of layers with an exit head per depth.
+
+Everything that the fleet exchanges is named here: the modules of layer 3 live under ``L3.`` and those of its
+exit head under ``H3.``, followed by the names that the user's own model gives them, so the unit of a tensor
+is the part of its name before the first dot.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import Literal
+
+import torch
+from torch import nn
+
+from fedlp_edge.core.blueprint import Blueprint, DepthCost, HeadMode, TensorSpec, Unit
+from fedlp_edge.learning.costs import measure_costs
+
+Named = tuple[str, nn.Module]
+
+
+class LayeredModel(nn.Module):
+    """Layers ``L1`` .. ``LD`` and exit heads ``H1`` .. ``HD``; built by `fedlp_edge.partition`.
+
+    ``model(x)`` gives the deepest logits [batch, classes], ``model(x, depth=d)`` those of exit d. At full depth
+    it is the user's model: the same modules and the same outputs.
+
+    Args:
+        layers: name for people and code of each layer, in order.
+        heads: likewise of each exit head, shallowest first; as many as layers.
+        sample: one input with a batch dimension of 1; its shape and type are what costs are measured on.
+        classes: number of logits.
+        head_mode: whether shallow heads are averaged (``"shared"``) or stay on their device (``"personal"``).
+
+    Attributes:
+        classes: number of logits.
+        head_mode: as above.
+        units: all layers, then all heads, as plain data.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Named],
+        heads: Sequence[Named],
+        sample: torch.Tensor,
+        *,
+        classes: int,
+        head_mode: HeadMode = "shared",
+    ) -> None:
+        super().__init__()
+        if not layers or len(layers) != len(heads):
+            raise ValueError(f"{len(layers)} layers need as many exit heads, not {len(heads)}")
+        self.classes = classes
+        self.head_mode: HeadMode = head_mode
+        self._full_depth = len(layers)
+        self._sample = sample
+        units = []
+        kinds: tuple[tuple[Literal["layer", "head"], Sequence[Named]], ...] = (("layer", layers), ("head", heads))
+        for kind, parts in kinds:
+            for depth, (name, module) in enumerate(parts, start=1):
+                unit_id = f"{'L' if kind == 'layer' else 'H'}{depth}"
+                self.add_module(unit_id, module)
+                units.append(Unit(unit_id, name, kind, depth, _exchanged(unit_id, module)))
+        self.units = tuple(units)
+
+    @property
+    def depths(self) -> range:
+        """All depths, 1 to D."""
+        return range(1, self._full_depth + 1)
+
+    @property
+    def layers(self) -> tuple[Unit, ...]:
+        """The layers without the heads: name, parameter count, state names."""
+        return self.units[: self._full_depth]
+
+    @property
+    def exit_heads(self) -> tuple[Unit, ...]:
+        """The exit heads; the last one is the user's own classifier."""
+        return self.units[self._full_depth :]
+
+    def forward(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
+        """The logits [batch, classes] of one exit, of the deepest if ``depth`` is left out."""
+        depth = self._full_depth if depth is None else depth
+        logits: torch.Tensor = self.get_submodule(f"H{depth}")(self.activations(x, depth))
+        return logits
+
+    def activations(self, x: torch.Tensor, depth: int) -> torch.Tensor:
+        """The feature that layer ``depth`` gives, before its exit head."""
+        self._check(depth)
+        for number in range(1, depth + 1):
+            x = self.get_submodule(f"L{number}")(x)
+        return x
+
+    def exits(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The logits of all exits, shallowest first, in one pass through the layers."""
+        logits = []
+        for depth in self.depths:
+            x = self.get_submodule(f"L{depth}")(x)
+            logits.append(self.get_submodule(f"H{depth}")(x))
+        return tuple(logits)
+
+    def submodel(self, depth: int) -> Submodel:
+        """A copy of what a device of this depth holds; it shares no parameter with this model.
+
+        Its state names are among this model's, and it computes what ``self(x, depth=depth)`` computes.
+
+        Raises:
+            ValueError: there is no such depth.
+        """
+        self._check(depth)
+        ids = [f"L{number}" for number in range(1, depth + 1)] + [f"H{depth}"]
+        parts = copy.deepcopy({unit_id: self.get_submodule(unit_id) for unit_id in ids})
+        return Submodel(parts, depth).train(self.training)
+
+    def blueprint(self, model: str = "custom") -> Blueprint:
+        """The description of this model as plain data, costs included.
+
+        Args:
+            model: the specification that it was built from.
+        """
+        return Blueprint(
+            model=model,
+            input_shape=self.input_shape,
+            classes=self.classes,
+            heads=self.head_mode,
+            units=self.units,
+            costs=self._costs,
+        )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch."""
+        return tuple(self._sample.shape[1:])
+
+    def original_state_dict(self) -> dict[str, torch.Tensor]:
+        """The state of the full-depth model under the names of the user's own model.
+
+        ``model.load_state_dict(layered.original_state_dict())`` loads it back. What the user's forward does not
+        use in evaluation, such as auxiliary classifiers, is not part of it (``strict=False`` leaves it alone).
+        """
+        kept = {unit.id for unit in self.layers} | {f"H{self._full_depth}"}
+        split = ((*name.partition("."), value) for name, value in self.state_dict().items())
+        return {original: value for unit_id, _, original, value in split if unit_id in kept}
+
+    @cached_property
+    def _costs(self) -> tuple[DepthCost, ...]:
+        layers = [self.get_submodule(unit.id) for unit in self.layers]
+        heads = [self.get_submodule(unit.id) for unit in self.exit_heads]
+        of_layers = accumulate(unit.parameters for unit in self.layers)
+        return tuple(
+            DepthCost(head.depth, prefix + head.parameters, run.forward_macs, run.activation_bytes)
+            for prefix, head, run in zip(
+                of_layers, self.exit_heads, measure_costs(layers, heads, self._sample), strict=True
+            )
+        )
+
+    def _check(self, depth: int) -> None:
+        if depth not in self.depths:
+            raise ValueError(f"depth {depth} is not between 1 and {self._full_depth}")
+
+
+class Submodel(nn.Module):
+    """What one device trains: the first layers and one exit head, under the names of the whole model.
+
+    Args:
+        parts: ``L1`` .. ``Ld`` and ``Hd``, by id, in order of execution.
+        depth: d.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module], depth: int) -> None:
+        super().__init__()
+        self.depth = depth
+        for unit_id, module in parts.items():
+            self.add_module(unit_id, module)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The logits [batch, classes] of its exit."""
+        for part in self.children():
+            x = part(x)
+        return x
+
+
+def _exchanged(unit_id: str, module: nn.Module) -> tuple[TensorSpec, ...]:
+    """The floating state of a unit; a tensor with two names (tied weights) under its first."""
+    specs: dict[int, TensorSpec] = {}
+    for name, value in module.state_dict(keep_vars=True).items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and id(value) not in specs:
+            specs[id(value)] = TensorSpec(f"{unit_id}.{name}", tuple(value.shape), value.requires_grad)
+    return tuple(specs.values())

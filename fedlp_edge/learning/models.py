@@ -1,0 +1,140 @@
+"""From the words in a configuration to a layered model, the same bits every time."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import FedLPError, ModelError
+from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.partition import partition
+from fedlp_edge.learning.randomness import seeded
+from fedlp_edge.learning.zoo import BUILT_IN
+
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str] | None = ()) -> LayeredModel:
+    """Builds a model, with weights drawn from ``seed``, and splits it.
+
+    torch's global random numbers are left alone. torchvision is imported only for ``torchvision:NAME``.
+
+    Args:
+        settings: which model, for which input and how many classes.
+        seed: of the initial weights.
+        allow_models: the ``module:callable`` names that may be imported and called, because importing runs code;
+            None if the caller was told the name by the owner of this very process.
+
+    Raises:
+        ModelError: the model is unknown, not allowed, or cannot be built for this input.
+        PartitionError: it cannot be split.
+    """
+    name = settings.name
+    if name in BUILT_IN:
+        if not settings.classes:
+            raise ModelError(f"{name} has no number of classes of its own; set classes")
+        return BUILT_IN[name](settings.input, settings.classes, settings.heads, seed)
+    model: nn.Module | list[nn.Module]
+    if name.startswith("torchvision:"):
+        model = _torchvision(name.removeprefix("torchvision:"), settings, seed)
+    elif _CALLABLE.fullmatch(name):
+        model = _users_own(name, settings, seed, allow_models)
+    else:
+        near = difflib.get_close_matches(name, BUILT_IN, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        known = ", ".join(BUILT_IN)
+        raise ModelError(f"unknown model {name!r}{hint} (known: {known}, torchvision:NAME, module:callable)")
+    if isinstance(model, LayeredModel):
+        return _checked(model, settings)
+    return partition(
+        model,
+        torch.zeros(1, *settings.input),
+        num_classes=settings.classes or None,
+        heads=settings.heads,
+        seed=seed,
+    )
+
+
+def _torchvision(name: str, settings: ModelSettings, seed: int) -> nn.Module:
+    try:
+        from torchvision import models  # noqa: PLC0415 -- 150 MB that other models do not need
+    except ImportError as error:
+        raise ModelError(f'torchvision:{name} needs torchvision ({error}); pip install "fedlp-edge[vision]"') from error
+    known = models.list_models(module=models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known)
+        raise ModelError(f"torchvision has no classifier {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
+    options: dict[str, Any] = {"num_classes": settings.classes} if settings.classes else {}
+    # Some constructors fix the size of the image, or warn unless told how to initialise.
+    if name.startswith("vit_"):
+        if len(settings.input) != 3 or settings.input[1] != settings.input[2]:
+            raise ModelError(f"torchvision:{name} takes square images, not {_shape(settings.input)}")
+        options["image_size"] = settings.input[1]
+    elif name.startswith("maxvit"):
+        options["input_size"] = settings.input[1:]
+    elif name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}
+    try:
+        with seeded(seed):
+            model: nn.Module = models.get_model(name, weights=None, **options)
+    except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+        reason = str(error) or type(error).__name__
+        raise ModelError(f"torchvision:{name} cannot be built for {_shape(settings.input)}: {reason}") from error
+    return model
+
+
+def _users_own(
+    name: str, settings: ModelSettings, seed: int, allow_models: Collection[str] | None
+) -> nn.Module | list[nn.Module]:
+    if allow_models is not None and name not in allow_models:
+        raise ModelError(
+            f"the model {name} is code of its own, which this device does not run unasked; "
+            f"start it with --allow-model {name} if you trust it"
+        )
+    module_name, _, attribute = name.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise ModelError(f"cannot import {module_name} for the model {name}: {error}; is it on PYTHONPATH?") from error
+    except AttributeError as error:
+        raise ModelError(f"{module_name} has no {attribute}, which the model {name} names") from error
+    try:
+        takes_classes = "num_classes" in inspect.signature(function).parameters
+        with seeded(seed):
+            model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
+    except FedLPError:
+        raise
+    except Exception as error:  # anything may go wrong in a user's code, and one line must say so
+        raise ModelError(f"{name} could not build its model ({type(error).__name__}: {error})") from error
+    if isinstance(model, nn.Module):
+        return model
+    if isinstance(model, (list, tuple)):
+        return list(model)
+    raise ModelError(f"{name} gave a {type(model).__name__}, not an nn.Module, a list of blocks, or a LayeredModel")
+
+
+def _checked(model: LayeredModel, settings: ModelSettings) -> LayeredModel:
+    """A model that its builder has split itself must be what the configuration says."""
+    if model.input_shape != settings.input:
+        raise ModelError(
+            f"{settings.name} gave a model for {_shape(model.input_shape)}, the configuration says "
+            f"{_shape(settings.input)}"
+        )
+    if settings.classes not in (0, model.classes):
+        raise ModelError(
+            f"{settings.name} gave a model for {model.classes} classes, the configuration says {settings.classes}"
+        )
+    model.head_mode = settings.heads
+    return model
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,144 @@
+"""Splitting a user's model into the layers that the fleet trains, draws and averages."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from fedlp_edge.core.blueprint import HeadMode
+from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.heads import exit_head, has_channels_first, replace_classifier
+from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.naming import layer_names
+from fedlp_edge.learning.pieces import Piece, pieces_of_blocks, pieces_of_graph
+from fedlp_edge.learning.randomness import preserved, seeded
+from fedlp_edge.learning.tracing import mode
+
+DEFAULT_DEPTHS = 8
+
+
+def partition(
+    model: nn.Module | Sequence[nn.Module],
+    example_input: torch.Tensor,
+    num_classes: int | None = None,
+    heads: HeadMode = "shared",
+    depths: int | None = None,
+    *,
+    seed: int = 0,
+) -> LayeredModel:
+    """Splits a classifier into layers, each depth with an exit head of its own.
+
+    A module is traced with ``torch.fx`` and cut where one tensor is all that is passed on. An ``nn.Sequential``
+    or a list of blocks is not traced: each block with parameters starts a layer, and the last of them is the
+    classifier. The result shares the modules of ``model``, which is left as it is; the split depends on the
+    model and the shape of the input alone.
+
+    Args:
+        model: takes a tensor [batch, ...] and gives logits [batch, classes]; its floating state is float32.
+        example_input: [batch, ...], one sample or more; only its shape and type matter.
+        num_classes: number of logits; if it is not the model's own, a fresh last layer takes the place of the
+            model's (in a copy). None keeps the model's own.
+        heads: ``"shared"`` averages the shallow exit heads over the fleet, ``"personal"`` (the paper) keeps them
+            on their devices.
+        depths: most layers; None means at most 8 for a traced module, and every block of an explicit list.
+        seed: of the new heads' initial weights.
+
+    Raises:
+        PartitionError: the model cannot be split; the message names the reason and the way out.
+    """
+    if depths is not None and depths < 1:
+        raise PartitionError(f"a model cannot have {depths} depths; ask for at least one")
+    if not isinstance(example_input, torch.Tensor) or example_input.dim() < 2 or len(example_input) == 0:
+        raise PartitionError("example_input must be a tensor with a batch dimension, like torch.zeros(1, 3, 32, 32)")
+    # Two samples, so that a model that confuses the batch with something else is found out.
+    sample = torch.cat([example_input[:1].detach()] * 2)
+    blocks = _explicit_blocks(model)
+    if blocks is not None:
+        for _, block in blocks:
+            _check_state(block)
+        pieces = pieces_of_blocks(blocks, sample, depths)
+    else:
+        assert isinstance(model, nn.Module)
+        _check_state(model)
+        pieces = pieces_of_graph(model, sample, depths or DEFAULT_DEPTHS)
+    return _with_exits(pieces, sample, num_classes, heads, seed)
+
+
+def _explicit_blocks(model: object) -> list[tuple[str, nn.Module]] | None:
+    if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
+        # Not named_children(), which leaves out a block that is called a second time.
+        return [(n, block) for n, block in model.named_modules(remove_duplicate=False) if n and "." not in n]
+    if isinstance(model, (list, tuple, nn.ModuleList)):
+        wrong = [type(block).__name__ for block in model if not isinstance(block, nn.Module)]
+        if wrong:
+            raise PartitionError(f"a block must be an nn.Module, not a {wrong[0]}; wrap functions in a module")
+        return [(str(index), block) for index, block in enumerate(model)]
+    if isinstance(model, nn.Module):
+        return None
+    raise PartitionError(f"a model is an nn.Module or a list of them, not a {type(model).__name__}")
+
+
+def _check_state(model: nn.Module) -> None:
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if (value.is_floating_point() or value.is_complex()) and value.dtype != torch.float32:
+            raise PartitionError(
+                f"{name} is {str(value.dtype).removeprefix('torch.')}, and layers are exchanged as float32; "
+                "call model.float() first"
+            )
+
+
+def _with_exits(
+    pieces: list[Piece], sample: torch.Tensor, num_classes: int | None, heads: HeadMode, seed: int
+) -> LayeredModel:
+    *layers, own = pieces
+    features, logits = _run(pieces, sample)
+    if logits.dim() != 2 or len(logits) != len(sample) or not logits.is_floating_point():
+        raise PartitionError(
+            f"the model gives {list(logits.shape)} for a batch of {len(sample)}, not logits [batch, classes]; "
+            "wrap it in a module that ends in a classifier"
+        )
+    classes = num_classes or logits.shape[1]
+    classifier = own.module
+    with seeded(seed):
+        if classes != logits.shape[1]:
+            classifier = copy.deepcopy(classifier)
+            replace_classifier(classifier, classes, logits.shape[1])
+        parameters = [_count(layer.module) for layer in layers]
+        whole = sum(parameters) + _count(classifier)
+        exits = []
+        for depth, (layer, feature) in enumerate(zip(layers[:-1], features, strict=False), start=1):
+            shape = tuple(feature.shape[1:])
+            head = exit_head(
+                shape,
+                classes,
+                channels_first=has_channels_first(layer.module, shape),
+                budget=whole - sum(parameters[:depth]),
+            )
+            exits.append((f"exit {depth}", head.to(feature.device).train(classifier.training)))
+    names = layer_names([piece.holders for piece in pieces])
+    return LayeredModel(
+        list(zip(names[:-1], (layer.module for layer in layers), strict=True)),
+        [*exits, (names[-1], classifier)],
+        sample[:1],
+        classes=classes,
+        head_mode=heads,
+    )
+
+
+def _run(pieces: list[Piece], sample: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """What each layer gives in evaluation, and the logits."""
+    features = []
+    value = sample
+    with preserved(sample.device), torch.no_grad():
+        for piece in pieces:
+            with mode(piece.module, training=False):
+                value = piece.module(value)
+            features.append(value)
+    return features[:-1], features[-1]
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
