@@ -118,33 +118,35 @@ def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, n
     return args[position] if len(args) > position else kwargs[name]
 
 
-def _linear(result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    return result.numel() * int(_argument(args, kwargs, 1, "weight").shape[-1])
+def _filter(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """Scalars of one filter: the weight is [filters, channels, *kernel]."""
+    weight: torch.Tensor = _argument(args, kwargs, 1, "weight")
+    return math.prod(weight.shape[1:])
 
 
-def _convolution(result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    # weight: [out, in / groups, *kernel]
-    return result.numel() * math.prod(_argument(args, kwargs, 1, "weight").shape[1:])
+def _product(result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    # Linear layers and convolutions: every value of the result is the product with one filter.
+    return result.numel() * _filter(args, kwargs)
 
 
 def _transposed(_result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    # weight: [in, out / groups, *kernel]; every input value meets each of its filters once
-    given = _argument(args, kwargs, 0, "input")
-    return int(given.numel()) * math.prod(_argument(args, kwargs, 1, "weight").shape[1:])
+    # Every value of the input meets each of its channel's filters once.
+    given: torch.Tensor = _argument(args, kwargs, 0, "input")
+    return given.numel() * _filter(args, kwargs)
 
 
 def _attention(result: tuple[torch.Tensor, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    # query, key, value: [tokens, batch, width]; the output projection maps [.., E] to [.., E]
-    query, key, value = (_argument(args, kwargs, i, name) for i, name in enumerate(("query", "key", "value")))
+    # query, key, value: [tokens, batch, width]; their projections and the one of the result map to embed_dim.
+    given: list[torch.Tensor] = [_argument(args, kwargs, i, name) for i, name in enumerate(("query", "key", "value"))]
     width = int(_argument(args, kwargs, 3, "embed_dim_to_check"))
-    return width * (query.numel() + key.numel() + value.numel() + result[0].numel())
+    return width * (sum(tensor.numel() for tensor in given) + result[0].numel())
 
 
 _COUNTS: dict[Callable[..., Any], Callable[..., int]] = {
-    functional.linear: _linear,
-    functional.conv1d: _convolution,
-    functional.conv2d: _convolution,
-    functional.conv3d: _convolution,
+    functional.linear: _product,
+    functional.conv1d: _product,
+    functional.conv2d: _product,
+    functional.conv3d: _product,
     functional.conv_transpose1d: _transposed,
     functional.conv_transpose2d: _transposed,
     functional.conv_transpose3d: _transposed,

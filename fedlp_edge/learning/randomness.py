@@ -19,7 +19,7 @@ def seeded(seed: int) -> Iterator[None]:
     CUDA generators are not touched: weights are always drawn on the CPU.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 

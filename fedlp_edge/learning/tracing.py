@@ -69,8 +69,8 @@ class ModeSwitch(nn.Module):
         args = map_aggregate(template.args, fill)
         kwargs = map_aggregate(template.kwargs, fill)
         if isinstance(self._call, str):
-            return getattr(args[0], self._call)(*args[1:], **kwargs)  # type: ignore[index,arg-type]
-        return self._call(*args, **kwargs)  # type: ignore[misc,arg-type]
+            return getattr(args[0], self._call)(*args[1:], **kwargs)
+        return self._call(*args, **kwargs)
 
 
 def trace(model: nn.Module) -> Traced:
@@ -285,8 +285,12 @@ def _insert_switch(
     holder: nn.Module, graph: torch.fx.Graph, node: torch.fx.Node, twin: torch.fx.Node, name: str
 ) -> None:
     def template(of: torch.fx.Node) -> _Template:
-        slot_of = {source: _Slot(index) for index, source in enumerate(of.all_input_nodes)}
-        return _Template(map_arg(of.args, slot_of.__getitem__), map_arg(of.kwargs, slot_of.__getitem__))
+        order = of.all_input_nodes
+
+        def slot(source: torch.fx.Node) -> Any:
+            return _Slot(order.index(source))
+
+        return _Template(map_arg(of.args, slot), map_arg(of.kwargs, slot))
 
     assert isinstance(node.target, str) or callable(node.target)
     holder.add_module(name, ModeSwitch(node.target, training=template(twin), evaluation=template(node)))
