@@ -1,0 +1,91 @@
+"""What admission lets through; what it refuses is in tests/hostile."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedlp_edge.core.aggregation import MAX_ABS_DELTA
+from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.wire.admission import Admission, AdmissionLimits, admit_unit, max_unit_bytes
+from fedlp_edge.wire.tensors import pack
+
+from .fleet import BLUEPRINT, DEVICE, RUN, delta, expectation, update, version
+
+ADMISSION = Admission(RUN, BLUEPRINT)
+
+
+def test_admit_returns_the_deltas_as_read_only_views_of_the_blob() -> None:
+    offer, blob = update()
+    ADMISSION.check_offer(offer, DEVICE, expectation())
+    admitted = ADMISSION.admit(offer, blob, expectation())
+
+    assert (admitted.device, admitted.round, admitted.weight_samples) == (DEVICE, 3, 100)
+    assert {name: array.tolist() for name, array in admitted.deltas.items()} == {
+        "a.weight": [[0.5, 0.5], [0.5, 0.5]],
+        "a.bias": [-1.0, -1.0],
+        "h2.weight": [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]],
+    }
+    memory = np.frombuffer(blob, dtype=np.uint8)
+    assert all(np.shares_memory(array, memory) for array in admitted.deltas.values())
+    assert not any(array.flags.writeable for array in admitted.deltas.values())
+
+
+def test_admit_takes_an_update_of_which_everything_was_pruned() -> None:
+    offer, blob = update({})
+    expected = expectation(L1=())
+
+    assert ADMISSION.admit(offer, blob, expected).deltas == {}
+
+
+def test_admit_takes_single_tensors_of_a_unit_when_tensors_are_drawn() -> None:
+    offer, blob = update({"L2": pack({"b.mean": delta("b.mean")})})
+
+    assert list(ADMISSION.admit(offer, blob, expectation(L2=("b.mean",))).deltas) == ["b.mean"]
+
+
+def test_admit_takes_fewer_samples_than_reported() -> None:
+    offer, blob = update(samples=1)
+
+    assert ADMISSION.admit(offer, blob, expectation()).weight_samples == 1
+
+
+@pytest.mark.parametrize("value", [MAX_ABS_DELTA, -MAX_ABS_DELTA])
+def test_admit_takes_values_up_to_the_limit_and_no_further(value: float) -> None:
+    expected = expectation(H2=("h2.weight",))
+    offer, blob = update({"H2": pack({"h2.weight": delta("h2.weight", value)})})
+    assert ADMISSION.admit(offer, blob, expected).deltas["h2.weight"][0, 0] == value
+
+    beyond = delta("h2.weight")
+    beyond[1, 2] = np.nextafter(np.float32(value), np.float32(2 * value))
+    offer, blob = update({"H2": pack({"h2.weight": beyond})})
+    with pytest.raises(RejectedUpdate) as refused:
+        ADMISSION.admit(offer, blob, expected)
+    assert refused.value.reason == "value"
+
+
+def test_admit_applies_the_norm_limit_to_the_whole_update() -> None:
+    expected = expectation(L1=("a.bias",), H1=("h1.weight",), H2=("h2.weight",))
+    parts = {
+        "L1": pack({"a.bias": np.array([3.0, 0.0], dtype=np.float32)}),
+        "H2": pack({"h2.weight": np.array([[4.0, 0, 0], [0, 0, 0]], dtype=np.float32)}),
+    }
+    offer, blob = update(parts)
+    Admission(RUN, BLUEPRINT, AdmissionLimits(max_norm=5.0)).admit(offer, blob, expected)
+    with pytest.raises(RejectedUpdate) as refused:
+        Admission(RUN, BLUEPRINT, AdmissionLimits(max_norm=4.999)).admit(offer, blob, expected)
+
+    assert refused.value.reason == "norm"
+
+
+def test_limits_never_exceed_what_the_exact_sum_can_hold() -> None:
+    with pytest.raises(ValueError, match="max_value"):
+        AdmissionLimits(max_value=2 * MAX_ABS_DELTA)
+
+
+def test_admit_unit_returns_all_tensors_of_the_unit() -> None:
+    unit = BLUEPRINT.by_id["L1"]
+    blob = pack({"a.bias": delta("a.bias", 1e30), "a.weight": delta("a.weight")})
+
+    assert len(blob) <= max_unit_bytes(unit)
+    assert admit_unit(unit, version("L1", blob), blob)["a.bias"].tolist() == [np.float32(1e30)] * 2
