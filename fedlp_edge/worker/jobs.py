@@ -22,7 +22,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="result", tag=
     """Base of all results."""
 
 
-class Build(Job, kw_only=True):
+class Build(Job, frozen=True, kw_only=True):
     """Build and split the model; with ``state_path``, write its seeded initial global state there."""
 
     model: ModelSettings
@@ -30,11 +30,13 @@ class Build(Job, kw_only=True):
     state_path: str | None = None
 
 
-class Built(Result, kw_only=True):
+class Built(Result, frozen=True, kw_only=True):
+    """The model as data."""
+
     blueprint: Blueprint
 
 
-class Measure(Job, kw_only=True):
+class Measure(Job, frozen=True, kw_only=True):
     """Load the training data and run the short training benchmark."""
 
     data: str
@@ -42,7 +44,7 @@ class Measure(Job, kw_only=True):
     seconds: float = 0.3
 
 
-class Measured(Result, kw_only=True):
+class Measured(Result, frozen=True, kw_only=True):
     """
     Attributes:
         samples: in the training data.
@@ -63,7 +65,7 @@ class Measured(Result, kw_only=True):
     cuda_memory: int | None = None
 
 
-class Train(Job, kw_only=True):
+class Train(Job, frozen=True, kw_only=True):
     """Train one round and write the retained tensors' deltas.
 
     Attributes:
@@ -88,7 +90,7 @@ class Train(Job, kw_only=True):
     delta_dir: str
 
 
-class Trained(Result, kw_only=True):
+class Trained(Result, frozen=True, kw_only=True):
     """
     Attributes:
         samples: seen per epoch.
@@ -103,7 +105,7 @@ class Trained(Result, kw_only=True):
     peak_memory: int
 
 
-class Evaluate(Job, kw_only=True):
+class Evaluate(Job, frozen=True, kw_only=True):
     """Accuracy and loss of the state's exits on a held-out split."""
 
     model: ModelSettings
@@ -113,7 +115,7 @@ class Evaluate(Job, kw_only=True):
     batch_size: int = 256
 
 
-class Evaluated(Result, kw_only=True):
+class Evaluated(Result, frozen=True, kw_only=True):
     """Accuracy (0 to 1) and mean cross-entropy, by depth."""
 
     accuracy: dict[int, float]
@@ -121,7 +123,7 @@ class Evaluated(Result, kw_only=True):
     samples: int
 
 
-class Export(Job, kw_only=True):
+class Export(Job, frozen=True, kw_only=True):
     """Write one ONNX file per depth, check each against PyTorch on real samples.
 
     Attributes:
@@ -147,15 +149,17 @@ class ExportedModel(msgspec.Struct, frozen=True):
     accuracy: float
 
 
-class Exported(Result, kw_only=True):
+class Exported(Result, frozen=True, kw_only=True):
+    """The files that were written and checked, shallowest first."""
+
     models: tuple[ExportedModel, ...]
 
 
-class Failed(Result, kw_only=True):
+class Failed(Result, frozen=True, kw_only=True):
     """The job could not be done.
 
     Attributes:
-        kind: ``memory``, ``model``, ``data`` or ``worker``.
+        kind: ``memory``, ``model``, ``data``, ``export`` (only as the answer to Export) or ``worker``.
         reason: one line for people.
     """
 

@@ -1,0 +1,260 @@
+"""The worker's jobs, each a short sequence of what the modules beside this one do."""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.seeds import derive
+from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
+from fedlp_edge.learning import export, memory, processor, states
+from fedlp_edge.learning.data import Dataset, load_data
+from fedlp_edge.learning.evaluation import evaluate
+from fedlp_edge.learning.fetch import Split
+from fedlp_edge.learning.modelcard import ModelCard
+from fedlp_edge.learning.models import build_model
+from fedlp_edge.learning.modelstore import ModelStore, Ready, tensor_names
+from fedlp_edge.learning.throughput import training_macs_per_second
+from fedlp_edge.learning.training import train_round
+from fedlp_edge.worker.jobs import (
+    AnyJob,
+    AnyResult,
+    Build,
+    Built,
+    Evaluate,
+    Evaluated,
+    Export,
+    Exported,
+    ExportedModel,
+    Failed,
+    Measure,
+    Measured,
+    Train,
+    Trained,
+    WorkerOptions,
+)
+
+_DATASETS_KEPT = 2  # one to train on, one to evaluate on
+_MAX_REASON = 1000
+
+
+class JobRunner:
+    """Does jobs one after the other and keeps models and data between them.
+
+    Args:
+        options: how the worker process was started.
+    """
+
+    def __init__(self, options: WorkerOptions) -> None:
+        if options.threads > 0:
+            torch.set_num_threads(options.threads)
+            torch.set_num_interop_threads(1)
+        self._options = options
+        self._device: torch.device | None = None
+        self._models: ModelStore | None = None
+        self._data: dict[tuple[str, Split], Dataset] = {}
+
+    def run(self, job: AnyJob) -> AnyResult:
+        """Does a job; whatever goes wrong becomes a ``Failed``."""
+        try:
+            return self._do(job)
+        except FedLPError as error:
+            return Failed(kind=_kind(error), reason=_one_line(str(error)))
+        except Exception as error:
+            if memory.is_out_of_memory(error):
+                return Failed(kind="memory", reason=f"memory ran out in {type(job).__name__}: {_one_line(str(error))}")
+            traceback.print_exc(file=sys.stderr)
+            return Failed(kind="worker", reason=_one_line(f"{type(job).__name__}: {type(error).__name__}: {error}"))
+        finally:
+            memory.give_back()
+
+    def _do(self, job: AnyJob) -> AnyResult:
+        match job:
+            case Build():
+                return self._build(job)
+            case Measure():
+                return self._measure(job)
+            case Train():
+                return self._train(job)
+            case Evaluate():
+                return self._evaluate(job)
+            case Export():
+                return self._export(job)
+
+    def _build(self, job: Build) -> Built:
+        model, blueprint = self.models.fresh(job.model, job.seed)
+        if job.state_path is not None:
+            states.save_values(model, Path(job.state_path), tensor_names(blueprint.global_units))
+        return Built(blueprint=blueprint)
+
+    def _measure(self, job: Measure) -> Measured:
+        if job.split not in ("train", "test"):
+            raise DataError(f"there is no split {job.split!r}: train or test")
+        data = self._load(job.data, "train" if job.split == "train" else "test")
+        speed = training_macs_per_second(self.device, job.seconds)
+        memory.give_back()
+        on_cuda = self.device.type == "cuda"
+        return Measured(
+            samples=len(data),
+            classes=int((data.y.bincount() > 0).sum()),
+            input_shape=data.input_shape,
+            training_macs_per_second=speed,
+            processor=self.device.type,
+            idle_memory=memory.resident_bytes(),
+            cuda_name=torch.cuda.get_device_name(self.device) if on_cuda else None,
+            cuda_memory=torch.cuda.mem_get_info(self.device)[0] if on_cuda else None,
+        )
+
+    def _train(self, job: Train) -> Trained:
+        data = self._load(job.data, "train")
+        ready = self.models.part(job.model, job.depth)
+        blueprint, model = ready.blueprint, ready.model
+        data.check_fits(blueprint.input_shape, blueprint.classes)
+        exchanged = tensor_names(blueprint.exchanged_by(job.depth))
+        unknown = {name for names in job.retained.values() for name in names} - set(exchanged)
+        if unknown:
+            raise ModelError(f"depth {job.depth} exchanges no tensor {sorted(unknown)[0]}")
+        ready.forget_rounds()
+        personal = self._load_personal_head(job, ready, exchanged)
+        trainable = {*personal, *(n for names in job.retained.values() for n in names)} if job.freeze else None
+
+        # The model is resident already, but it is part of what training takes.
+        meter = memory.PeakMeter(self.device)
+        with memory.limited(self._budget_beside(ready), self.device):
+            meter.start()
+            states.load_values(model, Path(job.state_path), exchanged)
+            outcome = train_round(model, data, job.training, seed=job.seed, device=self.device, trainable=trainable)
+            states.save_deltas(model, Path(job.state_path), job.retained, Path(job.delta_dir))
+            peak = meter.stop() + ready.nbytes
+        if job.personal_path is not None:
+            states.save_values(model, Path(job.personal_path), personal)
+        return Trained(samples=outcome.samples, loss=outcome.loss, seconds=outcome.seconds, peak_memory=peak)
+
+    def _evaluate(self, job: Evaluate) -> Evaluated:
+        data = self._load(job.data, "test").to(self.device)
+        model, blueprint = self.models.whole(job.model)
+        data.check_fits(blueprint.input_shape, blueprint.classes)
+        wanted = dict.fromkeys(name for depth in job.depths for name in _held(blueprint, depth))
+        states.load_values(model, Path(job.state_path), wanted)
+        model.to(self.device)
+        if job.depths == (blueprint.full_depth,):
+            scores = evaluate(model, lambda x: [model(x)], job.depths, data, job.batch_size)
+        else:
+
+            def logits(x: torch.Tensor) -> list[torch.Tensor]:
+                exits = model.exits(x)
+                return [exits[depth - 1] for depth in job.depths]
+
+            scores = evaluate(model, logits, job.depths, data, job.batch_size)
+        return Evaluated(accuracy=scores.accuracy, loss=scores.loss, samples=len(data))
+
+    def _export(self, job: Export) -> Exported:
+        data = self._load(job.data, "test")
+        model, blueprint = self.models.whole(job.model)
+        model.to("cpu")
+        data.check_fits(blueprint.input_shape, blueprint.classes)
+        classes = tuple(data.classes[i] if i < len(data.classes) else str(i) for i in range(blueprint.classes))
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", job.model.name)
+        written = []
+        for depth in job.depths:
+            submodel = model.submodel(depth)
+            self._load_for_export(job, submodel, blueprint, depth)
+            card = ModelCard(
+                model=job.model.name,
+                depth=depth,
+                input_shape=blueprint.input_shape,
+                classes=classes,
+                scale=data.scale,
+                mean=data.mean,
+                std=data.std,
+            )
+            path = Path(job.directory) / f"{stem}-depth-{depth}.onnx"
+            checked = export.export(submodel, card, data, path, job.metadata)
+            written.append(
+                ExportedModel(file=path.name, depth=depth, max_abs_diff=checked.max_abs_diff, accuracy=checked.accuracy)
+            )
+        return Exported(models=tuple(written))
+
+    def _load_for_export(self, job: Export, model: torch.nn.Module, blueprint: Blueprint, depth: int) -> None:
+        names = _held(blueprint, depth)
+        exchanged = tensor_names(blueprint.exchanged_by(depth))
+        personal = [name for name in names if name not in set(exchanged)]
+        states.load_values(model, Path(job.state_path), exchanged)
+        if personal and job.personal_path is None:
+            raise ModelError(f"the head of depth {depth} is personal: only the devices of that depth can export it")
+        if personal and job.personal_path is not None:
+            states.load_values(model, Path(job.personal_path), personal)
+
+    def _load_personal_head(self, job: Train, ready: Ready, exchanged: list[str]) -> list[str]:
+        """Fills the head that stays on this device; returns its tensors' names, none if it is shared."""
+        personal = [name for name in _held(ready.blueprint, job.depth) if name not in set(exchanged)]
+        if not personal:
+            return []
+        if job.personal_path is None:
+            raise ModelError(f"the head of depth {job.depth} is personal, but no file to keep it in is named")
+        path = Path(job.personal_path)
+        if not path.exists():
+            seed = derive(job.seed, "personal head")
+            fresh = build_model(job.model, seed, allow_models=self._options.allow_models)
+            states.save_values(fresh, path, personal)
+        states.load_values(ready.model, path, personal)
+        return personal
+
+    def _budget_beside(self, ready: Ready) -> int | None:
+        budget = self._options.memory_bytes
+        if budget is None:
+            return None
+        if ready.nbytes > budget:
+            raise MemoryError(f"the model's values alone take {ready.nbytes} bytes of the {budget} allowed")
+        return budget - ready.nbytes
+
+    def _load(self, spec: str, split: Split) -> Dataset:
+        if (spec, split) not in self._data:
+            while len(self._data) >= _DATASETS_KEPT:
+                del self._data[next(iter(self._data))]
+            self._data[spec, split] = load_data(spec, split)
+        return self._data[spec, split]
+
+    @property
+    def device(self) -> torch.device:
+        """The processor, chosen by the first job so that a wrong choice is that job's answer."""
+        if self._device is None:
+            self._device = processor.choose(self._options.device)
+            processor.make_repeatable(self._device)
+            # What the first step of a process allocates once is no job's own: threads, caches, kernels.
+            training_macs_per_second(self._device, seconds=0.0)
+            # What is loaded by now stays: the collections between jobs need not look through torch each time.
+            gc.collect()
+            gc.freeze()
+        return self._device
+
+    @property
+    def models(self) -> ModelStore:
+        """The models of this worker."""
+        if self._models is None:
+            self._models = ModelStore(self.device, self._options.allow_models)
+        return self._models
+
+
+def _held(blueprint: Blueprint, depth: int) -> list[str]:
+    if depth not in blueprint.depths:
+        raise ModelError(f"{blueprint.model} has depths 1 to {blueprint.full_depth}, not {depth}")
+    return tensor_names(blueprint.held_by(depth))
+
+
+def _kind(error: FedLPError) -> str:
+    if isinstance(error, DataError):
+        return "data"
+    if isinstance(error, ExportError):
+        return "export"
+    return "model" if isinstance(error, ModelError) else "worker"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_MAX_REASON]

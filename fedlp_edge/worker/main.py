@@ -1,0 +1,74 @@
+"""The worker process: reads jobs from standard input, answers on standard output, one JSON line each.
+
+Run as ``python -m fedlp_edge.worker.main '<WorkerOptions as JSON>'`` by :mod:`fedlp_edge.worker.process`.
+It ends at once when its input does, so it never outlives whoever started it, not even in the middle of
+training: every file that jobs write is complete or absent.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from fedlp_edge.worker.jobs import Reply, Request, WorkerOptions
+
+_KILL_ME_FIRST = "900"  # of at most 1000
+
+
+def main() -> None:
+    """Serves until standard input ends."""
+    options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
+    replies = _private_stdout()
+    # A Ctrl-C in a terminal reaches every process in it; what happens then is for the parent to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _offer_to_the_kernel()
+    sys.path.append(str(Path.cwd()))  # where the owner's own model and data functions are; shadows nothing
+
+    requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests,), name="requests", daemon=True).start()
+
+    from fedlp_edge.learning.jobs import JobRunner  # noqa: PLC0415  # torch, only now that input is watched
+
+    runner = JobRunner(options)
+    while True:
+        request = requests.get()
+        replies.write(msgspec.json.encode(Reply(id=request.id, result=runner.run(request.job))) + b"\n")
+        replies.flush()
+
+
+def _private_stdout() -> IO[bytes]:
+    """Takes standard output for replies alone; what anything else prints goes to standard error."""
+    sys.stdout.flush()
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return replies
+
+
+def _offer_to_the_kernel() -> None:
+    """Out of memory, the kernel shall kill this process and not the one that keeps the connection."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(_KILL_ME_FIRST)
+    except OSError:
+        return  # Not Linux, or not allowed: the kernel then decides by size, which says the same.
+
+
+def _read_requests(requests: queue.SimpleQueue[Request]) -> None:
+    decoder = msgspec.json.Decoder(Request)
+    for line in sys.stdin.buffer:
+        try:
+            requests.put(decoder.decode(line))
+        except msgspec.MsgspecError as error:
+            print(f"an unreadable job: {error}", file=sys.stderr, flush=True)
+            os._exit(2)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

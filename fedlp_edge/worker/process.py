@@ -1,0 +1,270 @@
+"""The parent's side of a worker process: jobs go in, replies and deaths come out.
+
+Whoever trains may be killed by the kernel for memory, crash in native code, or simply take minutes. In
+a process of its own that costs one job; in this one it would cost the MQTT connection. A worker that
+died is started again by the next job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError, WorkerError
+from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, WorkerOptions
+
+_ERRORS: dict[str, type[FedLPError]] = {"data": DataError, "model": ModelError, "export": ExportError}
+_TAIL_LINES = 40
+_STOP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReply:
+    """A job was done, or could not be (``result`` is then ``Failed``)."""
+
+    id: int
+    result: AnyResult
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """The process ended by itself; one event per job that it took with it.
+
+    Attributes:
+        exit: how, in words that go on from "the worker process".
+        job_id: the job that is lost; None if there was none.
+        memory: whether a lack of memory most likely ended it.
+    """
+
+    exit: str
+    job_id: int | None
+    memory: bool = False
+
+
+WorkerEvent = WorkerReply | WorkerDied
+WorkerSink = Callable[[WorkerEvent], None]
+
+
+class WorkerProcess:
+    """A worker process, started by the first job and started again after a death.
+
+    Args:
+        options: threads, device and limits of the process.
+        sink: gets WorkerReply and WorkerDied, from a thread of this object; None if only ``call`` is used.
+        log_path: file that the process's standard error is appended to; without one, only the last lines are
+            kept, for the message about a death.
+    """
+
+    def __init__(self, options: WorkerOptions, sink: WorkerSink | None = None, log_path: Path | None = None) -> None:
+        self._options = options
+        self._sink = sink
+        self._log_path = log_path
+        self._lock = threading.Lock()
+        self._running: _Running | None = None
+        self._last_id = 0
+
+    def submit(self, job: AnyJob) -> int:
+        """Hands in a job and returns at once; jobs are done in order.
+
+        Returns:
+            The number that its WorkerReply or WorkerDied will carry.
+
+        Raises:
+            WorkerError: the process cannot be started.
+        """
+        if self._sink is None:
+            raise ValueError("submit needs a sink; use call")
+        return self._send(job, self._sink)
+
+    def call(self, job: AnyJob, timeout: float | None = None) -> AnyResult:
+        """Does a job and waits for its result.
+
+        Args:
+            job: what to do.
+            timeout: seconds; the worker is ended when they are over. None waits for ever.
+
+        Raises:
+            DataError: the worker found the data unusable.
+            ModelError: the worker found the model unusable.
+            ExportError: the model cannot be exported.
+            WorkerError: anything else went wrong, memory included.
+        """
+        answers: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
+        self._send(job, answers.put)
+        try:
+            event = answers.get(timeout=timeout)
+        except queue.Empty:
+            self.stop()
+            raise WorkerError(f"the worker did not finish {type(job).__name__} within {timeout:g} s") from None
+        if isinstance(event, WorkerDied):
+            raise WorkerError(f"the worker process {event.exit}")
+        if isinstance(event.result, Failed):
+            raise _ERRORS.get(event.result.kind, WorkerError)(event.result.reason)
+        return event.result
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, for tools that watch it; None while there is none."""
+        running = self._running
+        return running.pid if running is not None and running.alive else None
+
+    def stop(self) -> None:
+        """Ends the process within two seconds; jobs that it has not finished are dropped silently."""
+        with self._lock:
+            running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _send(self, job: AnyJob, sink: WorkerSink) -> int:
+        with self._lock:
+            if self._running is None or not self._running.alive:
+                self._running = _Running(self._options, self._log_path, self._sink)
+            self._last_id += 1
+            self._running.send(Request(id=self._last_id, job=job), sink)
+            return self._last_id
+
+
+class _Running:
+    """One life of the process: it never starts again once it is dead."""
+
+    def __init__(self, options: WorkerOptions, log_path: Path | None, sink: WorkerSink | None) -> None:
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._pending: dict[int, WorkerSink] = {}
+        self._stopping = False
+        self._ended = False
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        # -P keeps the current directory from shadowing modules; the worker appends it at the end instead.
+        command = [sys.executable, "-P", "-m", "fedlp_edge.worker.main", msgspec.json.encode(options).decode()]
+        environment = dict(os.environ)
+        if options.threads > 0:
+            environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(options.threads)
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            )
+        except OSError as error:
+            raise WorkerError(f"cannot start a worker process: {error}") from None
+        self._errors = threading.Thread(target=self._read_errors, args=(log_path,), name="worker-log", daemon=True)
+        self._reader = threading.Thread(target=self._read_replies, name="worker", daemon=True)
+        self._errors.start()
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether a job handed in now has a chance; a death that is noticed later is reported for it."""
+        with self._lock:
+            return not self._ended and self._process.poll() is None
+
+    def send(self, request: Request, sink: WorkerSink) -> None:
+        line = msgspec.json.encode(request) + b"\n"
+        with self._lock:
+            died = self._ended
+            if not died:
+                self._pending[request.id] = sink
+        if died:
+            sink(self._death(request.id))
+            return
+        try:
+            pipe = _pipe(self._process.stdin)
+            pipe.write(line)
+            pipe.flush()
+        except (OSError, ValueError):
+            return  # It died just now, and the reader reports the job as lost.
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopping = True
+            self._pending.clear()
+        with contextlib.suppress(OSError):  # a line that does not get through any more
+            _pipe(self._process.stdin).close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for thread in (self._reader, self._errors):
+            if thread is not threading.current_thread():
+                thread.join(_STOP_SECONDS)
+
+    def _read_replies(self) -> None:
+        decoder = msgspec.json.Decoder(Reply)
+        with _pipe(self._process.stdout) as pipe:
+            for line in pipe:
+                try:
+                    reply = decoder.decode(line)
+                except msgspec.MsgspecError as error:
+                    self._tail.append(f"an unreadable reply ({error})")
+                    self._process.kill()
+                    break
+                with self._lock:
+                    sink = self._pending.pop(reply.id, None)
+                if sink is not None:
+                    sink(WorkerReply(reply.id, reply.result))
+        self._process.wait()
+        self._errors.join(_STOP_SECONDS)
+        self._report_death()
+
+    def _report_death(self) -> None:
+        with self._lock:
+            self._ended = True
+            if self._stopping:
+                return
+            lost, self._pending = self._pending, {}
+        for job_id, sink in lost.items():
+            sink(self._death(job_id))
+        if not lost and self._sink is not None:
+            self._sink(self._death(None))
+
+    def _read_errors(self, log_path: Path | None) -> None:
+        with _pipe(self._process.stderr) as pipe:
+            if log_path is None:
+                for line in pipe:
+                    self._tail.append(line.decode(errors="replace").rstrip())
+                return
+            with log_path.open("ab", buffering=0) as file:
+                for line in pipe:
+                    self._tail.append(line.decode(errors="replace").rstrip())
+                    file.write(line)
+
+    def _death(self, job_id: int | None) -> WorkerDied:
+        code = self._process.wait()
+        if code == -signal.SIGKILL:
+            words = "was killed by the kernel, most likely for memory: give it more, or train a smaller depth"
+            return WorkerDied(words, job_id, memory=True)
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        # Native code that gets no memory has no way but to abort.
+        memory = any(word in line for line in self._tail for word in ("bad_alloc", "MemoryError"))
+        return WorkerDied(how + self._last_words(), job_id, memory)
+
+    def _last_words(self) -> str:
+        said = [line for line in self._tail if line.strip()]
+        return f" ({said[-1].strip()[:500]})" if said else ""
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise WorkerError("the worker process was started without pipes")
+    return stream

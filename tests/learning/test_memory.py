@@ -1,0 +1,60 @@
+"""Measuring and limiting what a job takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fedlp_edge.learning import memory
+from fedlp_edge.learning.memory import SLACK, PeakMeter, give_back, is_out_of_memory, limited, resident_bytes
+
+CPU = torch.device("cpu")
+MIB = 1 << 20
+
+
+def test_limited_refuses_what_goes_beyond_the_budget() -> None:
+    with limited(32 * MIB, CPU):
+        torch.ones(32 * MIB, dtype=torch.uint8)
+        with pytest.raises(RuntimeError) as caught:
+            torch.ones(32 * MIB + SLACK + MIB, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert torch.ones(32 * MIB + SLACK + MIB, dtype=torch.uint8)[-1] == 1
+
+
+def test_limited_without_a_budget_limits_nothing() -> None:
+    with limited(None, CPU):
+        assert torch.ones(64 * MIB, dtype=torch.uint8)[-1] == 1
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_peak_meter_sees_memory_that_is_gone_again(by_kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not by_kernel:
+        monkeypatch.setattr(memory, "_reset_high_water_mark", lambda: False)
+    give_back()
+    meter = PeakMeter(CPU)
+    meter.start()
+    for _ in range(20):  # long enough for the sampling thread to look
+        torch.ones(64 * MIB, dtype=torch.uint8)
+    assert 60 * MIB < meter.stop() < 90 * MIB
+
+
+def test_resident_bytes_follows_allocations() -> None:
+    before = resident_bytes()
+    block = torch.ones(64 * MIB, dtype=torch.uint8)
+    assert 60 * MIB < resident_bytes() - before < 90 * MIB
+    assert block[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory of whom?"), False),
+    ],
+)
+def test_is_out_of_memory_knows_its_many_faces(error: BaseException, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

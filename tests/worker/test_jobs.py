@@ -1,0 +1,218 @@
+"""All jobs, in a real worker process, on the model and data of the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.errors import DataError, ModelError, WorkerError
+from fedlp_edge.learning.inference import Classifier
+from fedlp_edge.worker.jobs import (
+    Build,
+    Built,
+    Evaluate,
+    Evaluated,
+    Export,
+    Exported,
+    Train,
+    Trained,
+    WorkerOptions,
+)
+from fedlp_edge.worker.process import WorkerProcess
+
+MODEL = ModelSettings(name="small-cnn", input=(1, 8, 8), classes=10)
+PERSONAL = msgspec.structs.replace(MODEL, heads="personal")
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[WorkerProcess]:
+    with WorkerProcess(WorkerOptions(device="cpu")) as process:
+        yield process
+
+
+class Bench:
+    """A directory with an initial state, and the jobs in short words."""
+
+    def __init__(self, worker: WorkerProcess, directory: Path, model: ModelSettings = MODEL) -> None:
+        self.worker = worker
+        self.directory = directory
+        self.model = model
+        self.state = directory / "state.safetensors"
+        built = worker.call(Build(model=model, seed=1, state_path=str(self.state)), timeout=120)
+        assert isinstance(built, Built)
+        self.blueprint: Blueprint = built.blueprint
+
+    def retained(self, depth: int) -> dict[str, tuple[str, ...]]:
+        return {unit.id: tuple(t.name for t in unit.tensors) for unit in self.blueprint.exchanged_by(depth)}
+
+    def train(self, held: int, **changes: object) -> tuple[Trained, dict[str, np.ndarray]]:
+        deltas = self.directory / "deltas"
+        job = Train(
+            model=self.model,
+            depth=held,
+            state_path=str(self.state),
+            personal_path=None,
+            retained=self.retained(held),
+            freeze=False,
+            training=TrainingSettings(),
+            seed=5,
+            data="digits#limit=300",
+            delta_dir=str(deltas),
+        )
+        for file in deltas.glob("*"):
+            file.unlink()
+        result = self.worker.call(msgspec.structs.replace(job, **changes), timeout=120)
+        assert isinstance(result, Trained)
+        return result, {name: delta for file in sorted(deltas.iterdir()) for name, delta in load_file(file).items()}
+
+    def evaluate(self, *depths: int) -> Evaluated:
+        job = Evaluate(model=self.model, state_path=str(self.state), depths=depths, data="digits")
+        result = self.worker.call(job, timeout=120)
+        assert isinstance(result, Evaluated)
+        return result
+
+
+@pytest.fixture
+def bench(worker: WorkerProcess, tmp_path: Path) -> Bench:
+    return Bench(worker, tmp_path)
+
+
+def test_build_writes_the_same_initial_state_for_the_same_seed(bench: Bench, tmp_path: Path) -> None:
+    state = load_file(bench.state)
+    assert set(state) == {t.name for unit in bench.blueprint.global_units for t in unit.tensors}
+    (tmp_path / "again").mkdir()
+    again = load_file(Bench(bench.worker, tmp_path / "again").state)
+    assert all(np.array_equal(state[name], again[name]) for name in state)
+
+
+def test_a_round_learns_and_its_export_runs(bench: Bench) -> None:
+    """Build, train, add the deltas, evaluate, export, infer: one device's life in a worker."""
+    full = bench.blueprint.full_depth
+    before = bench.evaluate(*bench.blueprint.depths)
+    result, deltas = bench.train(full, data="digits", training=TrainingSettings(epochs=4))
+    assert result.samples == 1438
+    assert result.seconds > 0
+    assert 0 < result.peak_memory < 1 << 30
+    state = load_file(bench.state)
+    save_file({name: value + deltas.get(name, np.float32(0)) for name, value in state.items()}, bench.state)
+    after = bench.evaluate(*bench.blueprint.depths)
+    assert set(after.accuracy) == set(bench.blueprint.depths)
+    assert before.accuracy[full] < 0.5
+    assert after.accuracy[full] > 0.9
+    assert bench.evaluate(full).accuracy[full] == after.accuracy[full]
+
+    exported = bench.worker.call(
+        Export(
+            model=MODEL,
+            state_path=str(bench.state),
+            depths=(1, full),
+            data="digits",
+            directory=str(bench.directory / "onnx"),
+            metadata={"run": "r"},
+        ),
+        timeout=120,
+    )
+    assert isinstance(exported, Exported)
+    assert [model.file for model in exported.models] == ["small-cnn-depth-1.onnx", f"small-cnn-depth-{full}.onnx"]
+    assert all(model.max_abs_diff <= 1e-4 for model in exported.models)
+    assert exported.models[-1].accuracy == pytest.approx(after.accuracy[full], abs=0.003)
+    assert Classifier(bench.directory / "onnx" / exported.models[0].file).card.depth == 1
+
+
+def test_train_gives_the_same_bits_however_often_it_is_asked(bench: Bench) -> None:
+    first, again = bench.train(2)[1], bench.train(2)[1]
+    assert set(first) == {name for names in bench.retained(2).values() for name in names}
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(delta.any() for delta in first.values())
+
+
+def test_train_writes_one_file_per_retained_unit(bench: Bench) -> None:
+    kept = {"L1": bench.retained(2)["L1"][:1], "H2": bench.retained(2)["H2"]}
+    _, deltas = bench.train(2, retained=kept)
+    assert sorted(file.name for file in (bench.directory / "deltas").iterdir()) == ["H2.safetensors", "L1.safetensors"]
+    assert set(deltas) == {name for names in kept.values() for name in names}
+
+
+def test_train_frozen_changes_retained_parameters_only(bench: Bench) -> None:
+    """What is pruned stays as it was while training, so the rest learns something else than without freezing."""
+    kept = {"H1": bench.retained(1)["H1"]}
+    free = bench.train(1, retained=kept)[1]
+    frozen = bench.train(1, retained=kept, freeze=True)[1]
+    assert set(free) == set(frozen)
+    assert any(not np.array_equal(free[name], frozen[name]) for name in free)
+    assert any(delta.any() for delta in frozen.values())
+
+
+def test_train_keeps_a_personal_head_between_rounds(worker: WorkerProcess, tmp_path: Path) -> None:
+    bench = Bench(worker, tmp_path, PERSONAL)
+    head = tmp_path / "personal" / "head.safetensors"
+    names = {t.name for t in bench.blueprint.by_id["H1"].tensors}
+    assert "H1" not in bench.retained(1)
+    _, deltas = bench.train(1, personal_path=str(head))
+    assert not names & set(deltas)
+    first = load_file(head)
+    assert set(first) == names
+    bench.train(1, personal_path=str(head))
+    second = load_file(head)
+    assert any(not np.array_equal(first[name], second[name]) for name in names)
+    head.unlink()
+    bench.train(1, personal_path=str(head))
+    assert all(np.array_equal(first[name], value) for name, value in load_file(head).items())
+    with pytest.raises(ModelError, match="the head of depth 1 is personal"):
+        bench.train(1)
+
+
+def test_export_takes_a_personal_head_from_its_device(worker: WorkerProcess, tmp_path: Path) -> None:
+    bench = Bench(worker, tmp_path, PERSONAL)
+    head = tmp_path / "head.safetensors"
+    bench.train(1, personal_path=str(head))
+    job = Export(model=PERSONAL, state_path=str(bench.state), depths=(1,), data="digits", directory=str(tmp_path))
+    with pytest.raises(ModelError, match="the head of depth 1 is personal"):
+        worker.call(job, timeout=60)
+    exported = worker.call(msgspec.structs.replace(job, personal_path=str(head)), timeout=120)
+    assert isinstance(exported, Exported)
+
+
+def test_jobs_refuse_what_does_not_go_together(bench: Bench) -> None:
+    with pytest.raises(DataError, match="the samples are 1x28x28 but the model takes 1x8x8"):
+        bench.train(1, data="fashion-mnist#limit=10")
+    with pytest.raises(ModelError, match="not 99"):
+        bench.train(1, depth=99)
+    with pytest.raises(ModelError, match=r"exchanges no tensor L9\.weight"):
+        bench.train(1, retained={"L9": ("L9.weight",)})
+    with pytest.raises(WorkerError, match="cannot read the model state"):
+        bench.train(1, state_path=str(bench.directory / "none"))
+    save_file({"other": np.zeros(1, np.float32)}, bench.state)
+    with pytest.raises(ModelError, match=r"state\.safetensors lacks the tensor L1\."):
+        bench.evaluate(1)
+
+
+def test_train_reports_divergence_as_the_owners_to_mend(bench: Bench) -> None:
+    with pytest.raises(WorkerError, match=r"training diverged .* lower \[training\] lr"):
+        bench.train(1, training=TrainingSettings(lr=1e38))
+
+
+def test_train_fails_for_memory_beyond_its_budget_and_the_worker_lives_on(tmp_path: Path) -> None:
+    """Fashion-MNIST in one batch of 4,000 takes far more than the budget; in batches of 8 it does not."""
+    model = ModelSettings(name="small-cnn", input=(1, 28, 28), classes=10)
+    with WorkerProcess(WorkerOptions(device="cpu", memory_bytes=32 << 20)) as worker:
+        bench = Bench(worker, tmp_path, model)
+        full = bench.blueprint.full_depth
+        with pytest.raises(WorkerError, match="memory ran out in Train"):
+            bench.train(full, data="fashion-mnist#limit=4000", training=TrainingSettings(batch_size=4000))
+        result, _ = bench.train(full, data="fashion-mnist#limit=64", training=TrainingSettings(batch_size=8))
+        assert result.peak_memory < 48 << 20
+
+
+def test_train_fails_where_the_model_alone_is_too_much(tmp_path: Path) -> None:
+    with WorkerProcess(WorkerOptions(device="cpu", memory_bytes=1000)) as worker:
+        bench = Bench(worker, tmp_path)
+        with pytest.raises(WorkerError, match="memory ran out in Train: the model's values alone take"):
+            bench.train(1)

@@ -1,0 +1,172 @@
+"""Whatever happens to a worker process, its parent hears of every job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import DataError, ModelError, WorkerError
+from fedlp_edge.worker.jobs import Build, Failed, Measure, Measured, WorkerOptions
+from fedlp_edge.worker.process import WorkerDied, WorkerProcess, WorkerReply
+
+from .conftest import Watched
+
+QUICK = Measure(data="digits#limit=20", seconds=0.0)
+
+
+def do(watched: Watched, job: Measure) -> Measured:
+    """Has a job done and makes sure that nothing else happened."""
+    watched.process.submit(job)
+    event = watched.next_event()
+    assert isinstance(event, WorkerReply)
+    assert isinstance(event.result, Measured)
+    assert watched.events.empty()
+    return event.result
+
+
+def test_submit_answers_in_order(watched: Watched) -> None:
+    jobs = [QUICK, Measure(data="gold"), QUICK]
+    ids = [watched.process.submit(job) for job in jobs]
+    replies = [event for event in (watched.next_event() for _ in ids) if isinstance(event, WorkerReply)]
+    assert [reply.id for reply in replies] == ids
+    measured, failed, _ = (reply.result for reply in replies)
+    assert isinstance(failed, Failed)
+    assert failed.kind == "data"
+    assert isinstance(measured, Measured)
+    assert measured.samples == 20
+    assert measured.input_shape == (1, 8, 8)
+    assert measured.processor == "cpu"
+    assert measured.idle_memory > 50 << 20
+
+
+def test_prints_of_user_code_do_not_reach_the_protocol(watched: Watched) -> None:
+    do(watched, Measure(data="own_code:chatty", seconds=0.0))
+    deadline = time.monotonic() + 10
+    wanted = "hello from the user's code\nnot a reply\na line for the log\n"
+    while sorted(wanted.split("\n")) != sorted(watched.log_path.read_text().split("\n")):
+        assert time.monotonic() < deadline, watched.log_path.read_text()
+        time.sleep(0.01)
+
+
+def test_a_worker_ignores_ctrl_c(watched: Watched) -> None:
+    do(watched, QUICK)
+    before = watched.process.pid
+    assert before is not None
+    os.kill(before, signal.SIGINT)
+    do(watched, QUICK)
+    assert watched.process.pid == before
+
+
+def test_the_kernel_would_take_the_worker_first(watched: Watched) -> None:
+    do(watched, QUICK)
+    assert Path(f"/proc/{watched.process.pid}/oom_score_adj").read_text().strip() == "900"
+
+
+def test_a_killed_worker_is_reported_for_every_job_and_started_again(watched: Watched) -> None:
+    lost = [watched.process.submit(Measure(data="own_code:killed")), watched.process.submit(QUICK)]
+    deaths = [event for event in (watched.next_event() for _ in lost) if isinstance(event, WorkerDied)]
+    assert [death.job_id for death in deaths] == lost
+    assert all(death.memory for death in deaths)
+    assert deaths[0].exit.startswith("was killed by the kernel, most likely for memory")
+    do(watched, QUICK)
+
+
+def test_a_death_between_jobs_is_reported_once(watched: Watched) -> None:
+    do(watched, QUICK)
+    assert watched.process.pid is not None
+    os.kill(watched.process.pid, signal.SIGKILL)
+    death = watched.next_event()
+    assert isinstance(death, WorkerDied)
+    assert death.job_id is None
+
+
+def test_an_exit_is_reported_with_the_last_words(watched: Watched) -> None:
+    job = watched.process.submit(Measure(data="own_code:left"))
+    assert watched.next_event() == WorkerDied("ended with exit code 3 (giving up)", job)
+
+
+def test_an_abort_is_reported_by_its_signal(watched: Watched) -> None:
+    watched.process.submit(Measure(data="own_code:aborted"))
+    death = watched.next_event()
+    assert isinstance(death, WorkerDied)
+    assert death.exit.startswith("was ended by SIGABRT")
+    assert not death.memory
+
+
+def test_call_raises_by_kind_death_and_time_out(watched: Watched) -> None:
+    worker = watched.process
+    assert isinstance(worker.call(QUICK, timeout=60), Measured)
+    with pytest.raises(DataError, match="is unknown: use digits"):
+        worker.call(Measure(data="gold"), timeout=60)
+    with pytest.raises(ModelError, match="unknown model 'no-such-model'"):
+        worker.call(Build(model=ModelSettings(name="no-such-model")), timeout=60)
+    with pytest.raises(WorkerError, match=r"did not finish Measure within 0\.2 s"):
+        worker.call(Measure(data="own_code:endless"), timeout=0.2)
+    assert worker.pid is None
+    with pytest.raises(WorkerError, match="the worker process was killed by the kernel"):
+        worker.call(Measure(data="own_code:killed"), timeout=60)
+    assert watched.events.empty()
+
+
+def test_stop_ends_a_busy_worker_within_two_seconds(watched: Watched) -> None:
+    do(watched, QUICK)
+    watched.process.submit(Measure(data="own_code:endless"))
+    pid = watched.process.pid
+    began = time.monotonic()
+    watched.process.stop()
+    assert time.monotonic() - began < 2
+    assert not Path(f"/proc/{pid}").exists()
+    assert watched.events.empty()
+    watched.process.stop()
+
+
+def test_a_worker_ends_with_its_parent() -> None:
+    """The parent is killed while the worker waits for jobs; the closed pipe tells it."""
+    program = (
+        "import os, signal\n"
+        "from fedlp_edge.worker.jobs import Measure, WorkerOptions\n"
+        "from fedlp_edge.worker.process import WorkerProcess\n"
+        "worker = WorkerProcess(WorkerOptions(device='cpu'))\n"
+        "worker.call(Measure(data='digits#limit=20', seconds=0.0))\n"
+        "print(worker.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while _runs(int(done.stdout)):
+        assert time.monotonic() < deadline, "the worker outlives its parent"
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process exists and is more than a zombie that its new parent has not collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_cuda_is_used_where_there_is_one_and_refused_where_not() -> None:
+    with WorkerProcess(WorkerOptions(device="cuda")) as worker:
+        if torch.cuda.is_available():
+            measured = worker.call(QUICK, timeout=60)
+            assert isinstance(measured, Measured)
+            assert measured.processor == "cuda"
+        else:
+            with pytest.raises(WorkerError, match="has no CUDA device"):
+                worker.call(QUICK, timeout=60)
+
+
+def test_process_module_loads_no_torch() -> None:
+    program = "import sys, fedlp_edge.worker.process; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
