@@ -1,0 +1,97 @@
+"""Blobs on disk by their digest: an unchanged layer is not downloaded again, not even after a restart.
+
+Only what the last task named is kept, so the cache never takes more than one model and one download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from device_agent.files import PARTIAL, make_directory, move_into_place, remove_partials
+from fedlp_edge.wire.chunks import FileSink
+from fedlp_edge.wire.messages import UnitVersion
+
+
+class BlobCache:
+    """A directory of blobs, a ``BlobStore``.
+
+    Args:
+        directory: made if missing; half-written blobs of an earlier life are removed.
+
+    Raises:
+        StorageError: the directory cannot be made or written to.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = make_directory(directory)
+        self._verified: set[str] = set()
+        self._sinks: dict[str, FileSink] = {}
+        remove_partials(directory)
+
+    def path(self, digest: str) -> Path:
+        """Where a blob is, if it is there."""
+        return self._directory / digest
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there; its bytes are verified once in each life of the agent."""
+        if digest in self._verified:
+            return True
+        path = self.path(digest)
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == digest
+        if whole:
+            self._verified.add(digest)
+        else:
+            path.unlink()
+        return whole
+
+    def read(self, digest: str) -> memoryview:
+        """The blob's bytes, read from disk as they are touched."""
+        return _mapped(self.path(digest))
+
+    def begin(self, version: UnitVersion) -> FileSink:
+        """A file for the bytes of a download."""
+        sink = self._sinks[version.digest] = FileSink(self._partial(version), version.size)
+        return sink
+
+    def written(self, version: UnitVersion) -> memoryview:
+        """The bytes of a download so far."""
+        return _mapped(self._partial(version))
+
+    def keep(self, version: UnitVersion) -> None:
+        """Makes a finished download a blob of the cache."""
+        self._sinks.pop(version.digest).close()
+        partial = self._partial(version)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        move_into_place(partial, self.path(version.digest))
+        self._verified.add(version.digest)
+
+    def discard(self, version: UnitVersion) -> None:
+        """Throws a download away."""
+        sink = self._sinks.pop(version.digest, None)
+        if sink is not None:
+            sink.close()
+        self._partial(version).unlink(missing_ok=True)
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Removes every blob but these."""
+        for path in self._directory.iterdir():
+            if path.suffix != PARTIAL and path.name not in digests:
+                path.unlink()
+        self._verified &= set(digests)
+
+    def _partial(self, version: UnitVersion) -> Path:
+        return self._directory / f"{version.digest}{PARTIAL}"
+
+
+def _mapped(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        # An empty file cannot be mapped.
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b"")

@@ -1,0 +1,114 @@
+"""What the control group of this process leaves it: psutil sees the machine, not the container.
+
+Pure functions over a given root path, so that they are tested on small trees of files. Both hierarchies are read:
+version 2 (one tree) and version 1 (one tree per controller), as older boards still boot with the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_UNLIMITED = 1 << 60
+"""Version 1 writes "no limit" as a huge number just below 2**63."""
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupLimits:
+    """The tightest limits between this process and the root; ``None`` where there is no limit.
+
+    Attributes:
+        memory_total: bytes that the group may use.
+        memory_available: bytes still free in it; page cache that the kernel would give up counts as free.
+        cpus: CPU quota in cores.
+    """
+
+    memory_total: int | None = None
+    memory_available: int | None = None
+    cpus: float | None = None
+
+
+def read_limits(root: Path = Path("/")) -> CgroupLimits:
+    """Reads the limits of the calling process below ``root`` (``proc/self/cgroup``, ``sys/fs/cgroup``)."""
+    totals: list[int] = []
+    available: list[int] = []
+    quotas: list[float] = []
+    for limit, used in _memory_levels(root):
+        totals.append(limit)
+        available.append(max(0, limit - used))
+    quotas.extend(_cpu_levels(root))
+    return CgroupLimits(min(totals, default=None), min(available, default=None), min(quotas, default=None))
+
+
+def _memory_levels(root: Path) -> Iterator[tuple[int, int]]:
+    """Limit and use of every limited level, in bytes."""
+    for directory in _levels(root, ""):
+        limits = [_integer(directory / name) for name in ("memory.max", "memory.high")]
+        used = _integer(directory / "memory.current")
+        for limit in limits:
+            if limit is not None and used is not None:
+                yield limit, used - _statistic(directory / "memory.stat", "inactive_file")
+    for directory in _levels(root, "memory"):
+        limit = _integer(directory / "memory.limit_in_bytes")
+        used = _integer(directory / "memory.usage_in_bytes")
+        if limit is not None and used is not None and limit < _UNLIMITED:
+            yield limit, used - _statistic(directory / "memory.stat", "total_inactive_file")
+
+
+def _cpu_levels(root: Path) -> Iterator[float]:
+    for directory in _levels(root, ""):
+        quota, _, period = _text(directory / "cpu.max").partition(" ")
+        if quota.isdigit() and period.isdigit() and int(period):
+            yield int(quota) / int(period)
+    for directory in _levels(root, "cpu"):
+        quota_us, period_us = _integer(directory / "cpu.cfs_quota_us"), _integer(directory / "cpu.cfs_period_us")
+        if quota_us is not None and quota_us > 0 and period_us:
+            yield quota_us / period_us
+
+
+def _levels(root: Path, controller: str) -> Iterator[Path]:
+    """The directories from the mount point down to this process; ``controller`` is empty for version 2.
+
+    In a container the path in ``proc/self/cgroup`` may be the host's and not exist; then the mount point itself is
+    the container's group.
+    """
+    own = _own_group(root, controller)
+    if own is None:
+        return
+    directory = root / "sys/fs/cgroup" / controller
+    yield directory
+    for part in Path(own.lstrip("/")).parts:
+        directory = directory / part
+        if part == ".." or not directory.is_dir():
+            return
+        yield directory
+
+
+def _own_group(root: Path, controller: str) -> str | None:
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "" == controller or (controller and controller in controllers.split(",")):
+            return path
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _integer(path: Path) -> int | None:
+    """``None`` for a missing file or the word ``max``."""
+    text = _text(path)
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def _statistic(path: Path, key: str) -> int:
+    for line in _text(path).splitlines():
+        name, _, value = line.partition(" ")
+        if name == key and value.isdigit():
+            return int(value)
+    return 0

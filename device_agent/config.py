@@ -1,0 +1,122 @@
+"""What the agent is told: a TOML file, overridden by the command line, completed from the environment and the host.
+
+Secrets (the broker's password, keys) come from the file or the environment, never from the command line, which every
+user of the machine can read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import msgspec.inspect
+
+from fedlp_edge.errors import ConfigError
+from fedlp_edge.toml_config import describe, load_toml
+from fedlp_edge.transport.url import BrokerAddress, BrokerSettings
+from fedlp_edge.wire.messages import Name
+
+STATE_DIR = "FEDLP_STATE_DIR"
+"""Environment variable; the directory below which every agent's state stands."""
+
+_NAME_WORDS = "1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
+
+Processor = Literal["auto", "cpu", "cuda"]
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The keys of ``agent.toml``; each has a flag of the same name, but for ``[broker]``.
+
+    Attributes:
+        broker: where the fleet meets; see ``transport.url.BrokerSettings``.
+        fleet: its name.
+        data: specification of the training data.
+        id: of this device within the fleet; empty for the host's name.
+        profile: name or path of a device profile; None for the machine as it is.
+        device: processor to train on.
+        state: directory of this agent's state; empty for a default below the user's home.
+        threads: for training; 0 for what profile and machine say.
+        allow_models: ``module:callable`` models whose code may run here.
+        once: end when the run is over.
+        verbose: say more.
+    """
+
+    broker: BrokerSettings = msgspec.field(default_factory=BrokerSettings)
+    fleet: Name | None = None
+    data: str | None = None
+    id: Name | Literal[""] = ""
+    profile: str | None = None
+    device: Processor = "auto"
+    state: str = ""
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    allow_models: tuple[str, ...] = ()
+    once: bool = False
+    verbose: bool = False
+
+    @property
+    def device_id(self) -> str:
+        """The id given, or one made of the host's name."""
+        return self.id or default_id(socket.gethostname())
+
+    @property
+    def state_dir(self) -> Path:
+        """The directory given, or a default one for this fleet and id."""
+        if self.state:
+            return Path(self.state).expanduser()
+        return state_base() / str(self.fleet) / self.device_id
+
+
+def load_config(path: Path | None, overrides: dict[str, Any]) -> AgentConfig:
+    """Reads the file, if there is one, and lays the command line over it.
+
+    Args:
+        path: of ``agent.toml``.
+        overrides: keys of ``AgentConfig`` that were given, and ``broker`` as a URL.
+
+    Raises:
+        ConfigError: a wrong key or value, a password in the URL, or fleet or data are not given anywhere.
+    """
+    config = load_toml(path, AgentConfig) if path else AgentConfig()
+    changes = {key: _checked(key, value) for key, value in overrides.items() if key != "broker"}
+    if (url := overrides.get("broker")) is not None:
+        BrokerAddress.parse(url)  # refuses a password, which in a file would be fine
+        changes["broker"] = msgspec.structs.replace(config.broker, url=url)
+    config = msgspec.structs.replace(config, **changes)
+    for key, value in (("fleet", "NAME"), ("data", "SPEC")):
+        if not getattr(config, key):
+            raise ConfigError(f"give --{key} {value}, or {key} in the file named by --config")
+    return config
+
+
+def default_id(hostname: str) -> str:
+    """A device id made of a host's name: what topics and file names cannot bear becomes ``-``."""
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", hostname.partition(".")[0]).lstrip("._-")[:64]
+    return cleaned or "device"
+
+
+def state_base() -> Path:
+    """The directory below which agents keep their state."""
+    if directory := os.environ.get(STATE_DIR):
+        return Path(directory).expanduser()
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "fedlp-edge"
+
+
+def new_session() -> str:
+    """A name for this life of the agent that sorts after those of earlier lives."""
+    return f"{time.time_ns() // 1_000_000:012x}-{secrets.token_hex(4)}"
+
+
+def _checked(key: str, value: Any) -> Any:
+    kind = {field.name: field.type for field in msgspec.structs.fields(AgentConfig)}[key]
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        allowed = _NAME_WORDS if key in ("fleet", "id") else describe(msgspec.inspect.type_info(kind))
+        raise ConfigError(f"--{key} is {value!r}; it must be {allowed}") from None

@@ -1,0 +1,85 @@
+"""Installing the final model: an ONNX file under its own name, and ``current.onnx`` for whoever infers with it.
+
+The link changes in one step and only after the file has computed something, so an application that opens
+``current.onnx`` never finds half a model or a broken one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from device_agent.files import make_directory, move_into_place
+from fedlp_edge.errors import DeviceError
+
+CURRENT = "current.onnx"
+
+
+def install_model(source: Path, directory: Path, run: str, unit: str) -> Path:
+    """Copies a downloaded file into place, tries it, and points ``current.onnx`` at it.
+
+    Args:
+        source: the file, its digest already verified.
+        directory: of the device's models; made if missing.
+        run: that it is the result of.
+        unit: ``onnx-DEPTH``.
+
+    Returns:
+        The path of the installed file.
+
+    Raises:
+        DeviceError: the file does not load or compute in onnxruntime, or cannot be written.
+    """
+    make_directory(directory)
+    path = directory / f"{run}-depth-{unit.removeprefix('onnx-')}.onnx"
+    partial = path.with_name(path.name + ".part")
+    try:
+        shutil.copyfile(source, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        try_model(partial)
+        move_into_place(partial, path)
+        _point(directory / CURRENT, path.name)
+    except OSError as error:
+        raise DeviceError(f"{path}: {error.strerror}; make room and start the agent again") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def try_model(path: Path) -> bool:
+    """Runs a model once on zeros.
+
+    Returns:
+        False if onnxruntime is not installed, so that nothing could be tried.
+
+    Raises:
+        DeviceError: it does not load, or does not compute finite numbers.
+    """
+    if find_spec("onnxruntime") is None:
+        return False
+    import onnxruntime  # noqa: PLC0415 - most agents never need its 50 MB
+
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        entry = session.get_inputs()[0]
+        shape = [size if isinstance(size, int) else 1 for size in entry.shape]
+        (logits, *_) = session.run(None, {entry.name: np.zeros(shape, np.float32)})
+    except Exception as error:  # its own exceptions share no base class
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise DeviceError(f"the final model does not run in onnxruntime: {reason}") from None
+    if not np.isfinite(logits).all():
+        raise DeviceError("the final model computes numbers that are not finite")
+    return True
+
+
+def _point(link: Path, target: str) -> None:
+    """Makes a symbolic link point elsewhere, in one step."""
+    partial = link.with_name(link.name + ".part")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    move_into_place(partial, link)

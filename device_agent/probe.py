@@ -1,0 +1,144 @@
+"""What this device can bear, from psutil, its control group, the worker's measurement and the profile.
+
+``probe_host`` looks at the machine; ``device_facts`` is pure and decides what of that training may take.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from device_agent.cgroup import CgroupLimits, read_limits
+from device_agent.profiles import DeviceProfile
+from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.worker.jobs import Measured
+
+BOARD_SYSTEM_MEMORY = 200_000_000
+"""Bytes that the operating system of a played board is taken to need; a Raspberry Pi OS Lite without a desktop
+idles between 100 and 200 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine as this process sees it; limits of its control group are already in the figures.
+
+    Attributes:
+        memory_available: bytes.
+        memory_total: bytes.
+        cores: usable; fractional under a CPU quota.
+        load: one-minute average divided by the cores.
+        battery_percent: charge, where there is a battery.
+        on_battery: whether it is running from it.
+        temperature_celsius: hottest sensor.
+    """
+
+    hostname: str
+    architecture: str
+    memory_available: int
+    memory_total: int
+    cores: float
+    load: float = 0.0
+    battery_percent: float | None = None
+    on_battery: bool | None = None
+    temperature_celsius: float | None = None
+
+
+def probe_host(root: Path = Path("/")) -> Host:
+    """Looks at the machine; ``root`` is where the control group's files are read."""
+    memory = psutil.virtual_memory()
+    battery = _sensor("sensors_battery")
+    host = Host(
+        hostname=socket.gethostname(),
+        architecture=platform.machine(),
+        memory_available=memory.available,
+        memory_total=memory.total,
+        cores=float(len(os.sched_getaffinity(0))),
+        battery_percent=None if battery is None else max(0.0, float(battery.percent)),
+        on_battery=None if battery is None else not battery.power_plugged,
+        temperature_celsius=_hottest(_sensor("sensors_temperatures")),
+    )
+    return within(host, read_limits(root), os.getloadavg()[0])
+
+
+def within(host: Host, limits: CgroupLimits, load_average: float) -> Host:
+    """The host as seen from inside a control group."""
+    cores = min(host.cores, limits.cpus or host.cores)
+    return Host(
+        hostname=host.hostname,
+        architecture=host.architecture,
+        memory_available=_least(host.memory_available, limits.memory_available),
+        memory_total=_least(host.memory_total, limits.memory_total),
+        cores=cores,
+        load=load_average / cores,
+        battery_percent=host.battery_percent,
+        on_battery=host.on_battery,
+        temperature_celsius=host.temperature_celsius,
+    )
+
+
+def training_threads(asked: int | None, profile: DeviceProfile, cores: float) -> int:
+    """Threads for training: what the owner asked for, else the profile's, else one per whole core."""
+    return asked or min(profile.threads or max(1, int(cores)), max(1, int(cores)))
+
+
+def device_facts(host: Host, measured: Measured, profile: DeviceProfile, threads: int) -> DeviceFacts:
+    """Puts together what the planner needs.
+
+    Args:
+        host: probed while the idle worker is running, so that its memory is no longer available.
+        measured: the worker's report.
+        profile: its caps.
+        threads: that training will use.
+    """
+    board_left = None if profile.ram is None else max(0, profile.ram - BOARD_SYSTEM_MEMORY - measured.idle_memory)
+    free = host.memory_available if measured.cuda_memory is None else measured.cuda_memory
+    speed = measured.training_macs_per_second
+    if profile.training_gmacs_per_second is not None:
+        speed = min(speed, profile.training_gmacs_per_second * 1e9)
+    return DeviceFacts(
+        profile=profile.name,
+        hostname=host.hostname,
+        architecture=host.architecture,
+        processor=measured.processor,
+        training_memory=_least(free, board_left, profile.training_memory),
+        memory_available=_least(host.memory_available, board_left),
+        memory_total=_least(host.memory_total, profile.ram),
+        cores=host.cores,
+        threads=threads,
+        load=host.load,
+        training_macs_per_second=speed,
+        link_bytes_per_second=profile.link_bytes_per_second,
+        cuda_name=measured.cuda_name,
+        cuda_memory=measured.cuda_memory,
+        battery_percent=host.battery_percent,
+        on_battery=host.on_battery,
+        temperature_celsius=host.temperature_celsius,
+        samples=measured.samples,
+    )
+
+
+def _least(first: int, *others: int | None) -> int:
+    return min([first, *(other for other in others if other is not None)])
+
+
+def _sensor(name: str) -> Any:
+    """A psutil sensor's reading; None where the platform, the kernel or the machine has none."""
+    read: Callable[[], Any] | None = getattr(psutil, name, None)
+    if read is None:
+        return None
+    try:
+        return read()
+    except (OSError, RuntimeError, ValueError, NotImplementedError):
+        return None
+
+
+def _hottest(sensors: dict[str, list[Any]] | None) -> float | None:
+    readings = [float(reading.current) for group in (sensors or {}).values() for reading in group if reading.current]
+    return max(readings, default=None)

@@ -1,0 +1,261 @@
+"""The agent at work: one queue of events, one loop that carries out what the participant decides.
+
+Transport and worker run in threads and processes of their own and only put events on the queue, so nothing here can
+stop a keep-alive, and nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_agent.cache import BlobCache
+from device_agent.deliveries import Deliveries
+from device_agent.deployment import install_model
+from device_agent.downloads import Downloads
+from device_agent.effects import (
+    BuildModel,
+    ChunkDelivered,
+    DeviceMeasured,
+    Effect,
+    Effects,
+    Event,
+    ForgetUpdate,
+    Identity,
+    InstallFailed,
+    InstallModel,
+    Leave,
+    ModelBuilt,
+    ModelInstalled,
+    Note,
+    Publish,
+    SendChunk,
+    Stop,
+    Subscribe,
+    Tick,
+    TrainRound,
+    Unsubscribe,
+)
+from device_agent.files import lock_directory, make_directory
+from device_agent.outbox import Outbox, UpdateId
+from device_agent.participant import Participant
+from device_agent.probe import device_facts, probe_host
+from device_agent.profiles import DeviceProfile
+from device_agent.trainer import Trainer
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import DeviceError, StorageError
+from fedlp_edge.transport.base import Delivered, Transport
+from fedlp_edge.wire.admission import admit_unit
+from fedlp_edge.wire.chunks import split
+from fedlp_edge.wire.messages import UnitVersion, encode
+from fedlp_edge.worker.jobs import Measured
+from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, WorkerReply
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What an agent needs to know, all defaults filled in.
+
+    Attributes:
+        identity: who it is.
+        data: specification of the training data.
+        state: directory of its own.
+        profile: caps on what training may take.
+        threads: for training.
+        allow_models: ``module:callable`` models whose code may run.
+        once: end when the run is over.
+    """
+
+    identity: Identity
+    data: str
+    state: Path
+    profile: DeviceProfile
+    threads: int = 1
+    allow_models: frozenset[str] = frozenset()
+    once: bool = False
+
+
+class Agent:
+    """One device agent.
+
+    Args:
+        settings: see there.
+        transport: not yet started.
+        make_worker: makes the worker process, given where its events are to go.
+        clock: monotonic seconds.
+
+    Raises:
+        StorageError: the state directory is unusable, or another agent runs there.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        transport: Transport,
+        make_worker: Callable[[Callable[[WorkerEvent], None]], WorkerProcess],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._clock = clock
+        self._queue: queue.SimpleQueue[Event | WorkerEvent | Delivered] = queue.SimpleQueue()
+        self._blueprint: tuple[ModelSettings, Blueprint] | None = None
+        self._tokens: dict[int, ChunkDelivered] = {}
+        self._stop: Stop | None = None
+
+        state = make_directory(settings.state)
+        self._lock = lock_directory(state)
+        self._outbox = Outbox(state / "outbox")
+        self._units = BlobCache(state / "cache")
+        self._models = BlobCache(state / "downloads")
+        self._worker = make_worker(self._queue.put)
+        self._trainer = Trainer(self._worker, self._units, self._outbox, state, settings.data)
+        self._participant = Participant(
+            settings.identity,
+            Downloads(self._units, self._admit),
+            Downloads(self._models, _admit_model),
+            Deliveries(settings.identity, self._outbox.entries(), settings.profile.link_bytes_per_second),
+            allow_models=settings.allow_models,
+            once=settings.once,
+        )
+
+    def stop(self) -> None:
+        """Tells the agent to end; may be called from any thread."""
+        self._queue.put(Leave())
+
+    def run(self) -> bool:
+        """Works until told to stop, or, with ``once``, until the run is over.
+
+        Returns:
+            Whether it ended by itself.
+
+        Raises:
+            BrokerError: the first connection to the broker failed.
+            DataError: the training data are not usable.
+            DeviceError: the device cannot take part, or another one has its name.
+        """
+        try:
+            self._trainer.measure()
+            # Asked for before the connection is there, so that the first Connected finds all of it in place.
+            self._carry_out(self._participant.start())
+            self._transport.start(self._queue.put)
+            left = self._loop()
+            self._carry_out(self._participant.handle(Leave(), self._clock()))
+        except OSError as error:
+            text = f"{self._settings.state}: {error.strerror or error}; make room there, or choose another --state"
+            raise StorageError(text) from None
+        finally:
+            self._transport.stop()
+            self._worker.stop()
+            self._lock.close()
+        if self._stop is not None and self._stop.error:
+            raise DeviceError(self._stop.error)
+        if left:
+            waiting = len(self._outbox.entries())
+            kept = f" ({waiting} finished update(s) wait for the coordinator)" if waiting else ""
+            log.info("stopped; nothing is lost, start the same command again to go on%s", kept)
+        return not left
+
+    def _loop(self) -> bool:
+        """Returns whether the agent was told to leave."""
+        while self._stop is None:
+            due = self._participant.deadline()
+            try:
+                event = self._queue.get(timeout=None if due is None else max(0.0, due - self._clock()))
+            except queue.Empty:
+                event = Tick()
+            if isinstance(event, Leave):
+                return True
+            for translated in self._translate(event):
+                self._carry_out(self._participant.handle(translated, self._clock()))
+        return False
+
+    def _translate(self, event: Event | WorkerEvent | Delivered) -> list[Event]:
+        """What an event of transport or worker means to the participant."""
+        if isinstance(event, Delivered):
+            chunk = self._tokens.pop(event.token, None)
+            return [chunk] if chunk else []
+        if not isinstance(event, WorkerReply | WorkerDied):
+            return [event]
+        result = self._trainer.finish(event)
+        if isinstance(result, Measured):
+            facts = device_facts(probe_host(), result, self._settings.profile, self._settings.threads)
+            log.info(
+                "%s: %d samples, %.1f GMAC/s in training on %s, %.0f MB for training",
+                facts.profile,
+                facts.samples,
+                facts.training_macs_per_second / 1e9,
+                facts.cuda_name or f"{facts.threads} CPU thread(s)",
+                facts.training_memory / 1e6,
+            )
+            return [DeviceMeasured(facts)]
+        if isinstance(result, ModelBuilt):
+            self._blueprint = (result.model, result.blueprint)
+        return [] if result is None else [result]
+
+    def _carry_out(self, effects: Effects) -> None:
+        for effect in effects:
+            self._do(effect)
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Publish(topic, message, retain):
+                self._transport.publish(topic, encode(message), retain=retain)
+            case Subscribe(topic):
+                self._transport.subscribe(topic)
+            case Unsubscribe(topic):
+                self._transport.unsubscribe(topic)
+            case BuildModel():
+                self._trainer.build(effect)
+            case TrainRound():
+                if self._blueprint is not None:
+                    self._trainer.train(effect, self._blueprint[0])
+            case SendChunk(update, index):
+                self._send(update, index)
+            case ForgetUpdate(update):
+                self._outbox.forget(update)
+            case InstallModel(run, version):
+                self._install(run, version)
+            case Note(text, warning):
+                log.log(logging.WARNING if warning else logging.INFO, text)
+            case Stop():
+                self._stop = effect
+
+    def _send(self, update: UpdateId, index: int) -> None:
+        blob = self._outbox.blob(update)
+        entry = self._outbox.entry(update)
+        for chunk in split(blob, update.digest, entry.chunk_bytes, [(index, index + 1)]):
+            token = self._transport.publish(self._upload_topic, chunk)
+            self._tokens[token] = ChunkDelivered(update, index)
+
+    def _install(self, run: str, version: UnitVersion) -> None:
+        try:
+            path = install_model(self._models.path(version.digest), self._settings.state / "models", run, version.unit)
+        except DeviceError as error:
+            self._queue.put(InstallFailed(str(error)))
+        else:
+            self._models.keep_only(())
+            self._queue.put(ModelInstalled(str(path)))
+
+    def _admit(self, version: UnitVersion, blob: memoryview) -> None:
+        if self._blueprint is not None:
+            admit_unit(self._blueprint[1].by_id[version.unit], version, blob)
+
+    @property
+    def _upload_topic(self) -> str:
+        identity = self._settings.identity
+        return identity.topics.of("upload", identity.device)
+
+
+def _admit_model(version: UnitVersion, blob: memoryview) -> None:
+    """An ONNX file is tried after it is installed; here its digest was all."""
+    del version, blob

@@ -1,0 +1,201 @@
+"""Between the agent and its worker process: effects become jobs, results become events and files.
+
+The worker reads one file with the whole state and writes one file of deltas per unit; the agent keeps units apart,
+since they are downloaded, cached and uploaded apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_agent.cache import BlobCache
+from device_agent.effects import (
+    BuildFailed,
+    BuildModel,
+    Event,
+    FailureKind,
+    ModelBuilt,
+    RoundTrained,
+    TrainingFailed,
+    TrainRound,
+)
+from device_agent.files import make_directory, write_atomic
+from device_agent.outbox import Outbox, Update
+from fedlp_edge.core.seeds import derive
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import DataError, StorageError, WorkerError
+from fedlp_edge.wire.messages import UnitPayload
+from fedlp_edge.wire.tensors import pack, unpack
+from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, Failed, Measure, Measured, Train, Trained
+from fedlp_edge.worker.process import WorkerDied, WorkerProcess, WorkerReply
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    pass
+
+
+_Purpose = _Measuring | BuildModel | TrainRound
+
+
+class Trainer:
+    """The worker's jobs in the agent's terms.
+
+    Args:
+        worker: not yet started or running.
+        cache: holds the units of a task's manifest.
+        outbox: takes the updates.
+        directory: of this device's state; ``work`` and ``personal`` are made below it.
+        data: specification of the training data.
+    """
+
+    def __init__(self, worker: WorkerProcess, cache: BlobCache, outbox: Outbox, directory: Path, data: str) -> None:
+        self._worker = worker
+        self._cache = cache
+        self._outbox = outbox
+        self._work = directory / "work"
+        self._personal = make_directory(directory / "personal")
+        self._data = data
+        self._jobs: dict[int, _Purpose] = {}
+        shutil.rmtree(self._work, ignore_errors=True)
+        make_directory(self._work)
+
+    def measure(self) -> None:
+        """Has the data loaded and the benchmark run; ``Measured`` comes from ``finish``."""
+        self._submit(Measure(data=self._data), _Measuring())
+
+    def build(self, effect: BuildModel) -> None:
+        """Has the model built."""
+        self._submit(Build(model=effect.model), effect)
+
+    def train(self, effect: TrainRound, model: ModelSettings) -> None:
+        """Has a round trained from the units in the cache."""
+        task = effect.task
+        deltas = self._deltas
+        shutil.rmtree(deltas, ignore_errors=True)
+        make_directory(deltas)
+        state = self._work / "state.safetensors"
+        self._merge(effect, state)
+        self._cache.keep_only({version.digest for version in task.manifest})
+        personal = self._personal / f"{task.run}-depth-{task.depth}.safetensors" if effect.personal_head else None
+        job = Train(
+            model=model,
+            depth=task.depth,
+            state_path=str(state),
+            personal_path=str(personal) if personal else None,
+            retained=effect.retained,
+            freeze=task.prune == "train",
+            training=task.training,
+            seed=derive(task.seed, task.round, task.device, "train"),
+            data=self._data,
+            delta_dir=str(deltas),
+        )
+        self._submit(job, effect)
+
+    def finish(self, event: WorkerReply | WorkerDied) -> Event | Measured | None:
+        """What a message of the worker means; None if nobody asked for it.
+
+        Raises:
+            DataError: the training data are not usable.
+            WorkerError: the worker cannot even be measured.
+        """
+        if isinstance(event, WorkerDied):
+            return self._died(event)
+        purpose = self._jobs.pop(event.id, None)
+        return None if purpose is None else self._finished(purpose, event.result)
+
+    @property
+    def _deltas(self) -> Path:
+        return self._work / "deltas"
+
+    def _submit(self, job: AnyJob, purpose: _Purpose) -> None:
+        self._jobs[self._worker.submit(job)] = purpose
+
+    def _died(self, event: WorkerDied) -> Event | None:
+        purpose = self._jobs.pop(event.job_id, None) if event.job_id is not None else None
+        if purpose is None:
+            return None
+        return self._failed(purpose, "memory" if event.memory else "worker", f"the worker process {event.exit}")
+
+    def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | Measured:
+        match purpose, result:
+            case _Measuring(), Measured():
+                return result
+            case BuildModel(model), Built(blueprint=blueprint):
+                return ModelBuilt(model, blueprint)
+            case TrainRound(), Trained():
+                return self._trained(purpose, result)
+            case _, Failed(kind=kind, reason=reason):
+                return self._failed(purpose, _kind(kind), reason)
+        return self._failed(purpose, "worker", f"the worker answered with {type(result).__name__}")
+
+    def _failed(self, purpose: _Purpose, kind: FailureKind, reason: str) -> Event:
+        match purpose:
+            case BuildModel(model):
+                return BuildFailed(model, kind, reason)
+            case TrainRound():
+                return TrainingFailed(purpose.fingerprint, kind, reason)
+        raise DataError(reason) if kind == "data" else WorkerError(reason)
+
+    def _trained(self, effect: TrainRound, result: Trained) -> Event:
+        """Puts the deltas together into one blob in the outbox."""
+        task = effect.task
+        paths = {unit: self._deltas / f"{unit}.safetensors" for unit in effect.order if unit in effect.retained}
+        units, offset = [], 0
+        for unit, path in paths.items():
+            size = path.stat().st_size
+            units.append(UnitPayload(unit, offset, size))
+            offset += size
+        digest = hashlib.sha256()
+        for block in _blocks(paths.values()):
+            digest.update(block)
+        update = Update(
+            run=task.run,
+            round=task.round,
+            device=task.device,
+            fingerprint=effect.fingerprint,
+            digest=digest.hexdigest(),
+            size=offset,
+            units=tuple(units),
+            samples=result.samples,
+            loss=result.loss,
+            seconds=result.seconds,
+            bytes_down=effect.bytes_down,
+            peak_memory=result.peak_memory,
+            chunk_bytes=task.chunk_bytes,
+        )
+        try:
+            self._outbox.put(update, _blocks(paths.values()))
+        except OSError as error:
+            return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be written: {error.strerror}")
+        return RoundTrained(update)
+
+    def _merge(self, effect: TrainRound, path: Path) -> None:
+        """Writes the units of the manifest as one state file."""
+        tensors = {}
+        for version in effect.task.manifest:
+            tensors.update(unpack(self._cache.read(version.digest)))
+        try:
+            write_atomic(path, [pack(tensors)])
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}; make room on the disk") from None
+
+
+def _kind(kind: str) -> FailureKind:
+    return kind if kind in ("memory", "model", "data") else "worker"  # type: ignore[return-value]
+
+
+def _blocks(paths: Iterable[Path]) -> Iterator[bytes]:
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block

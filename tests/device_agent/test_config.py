@@ -1,0 +1,80 @@
+"""Settings from file, command line, environment and host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from device_agent.config import AgentConfig, default_id, load_config, new_session
+from fedlp_edge.errors import ConfigError
+from fedlp_edge.wire.messages import Name
+
+GIVEN = {"broker": "mqtt://hub", "fleet": "shop", "data": "digits"}
+
+
+def test_reads_a_file_and_lays_the_command_line_over_it(tmp_path: Path):
+    path = tmp_path / "agent.toml"
+    path.write_text('fleet = "shop"\ndata = "digits"\nthreads = 3\n[broker]\nurl = "mqtt://hub"\nusername = "pi"\n')
+    config = load_config(path, {"threads": 1, "broker": "mqtt://other", "id": "pi"})
+    assert (config.fleet, config.threads, config.device_id) == ("shop", 1, "pi")
+    assert (config.broker.url, config.broker.username) == ("mqtt://other", "pi")
+
+
+@pytest.mark.parametrize("missing", ["fleet", "data"])
+def test_says_what_is_missing(missing: str):
+    with pytest.raises(ConfigError, match=rf"give --{missing} [A-Z]+, or {missing} in the file"):
+        load_config(None, {key: value for key, value in GIVEN.items() if key != missing})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("fleet", "a/b", "1 to 64 letters"),
+        ("id", "+", "1 to 64 letters"),
+        ("device", "tpu", '"auto" or "cpu" or "cuda"'),
+        ("threads", -1, "at least 0"),
+        ("broker", "http://hub", "mqtt://"),
+        ("broker", "mqtt://me:secret@hub", "FEDLP_BROKER_PASSWORD"),
+    ],
+)
+def test_refuses_a_wrong_value_in_one_line(key: str, value: object, words: str):
+    with pytest.raises(ConfigError) as refusal:
+        load_config(None, {**GIVEN, key: value})
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+def test_names_the_line_of_a_wrong_key(tmp_path: Path):
+    path = tmp_path / "agent.toml"
+    path.write_text('fleet = "shop"\ndate = "digits"\n')
+    with pytest.raises(ConfigError, match=r'agent\.toml:2: unknown key "date".*"data"'):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize(
+    ("hostname", "expected"),
+    [("raspberrypi", "raspberrypi"), ("till 3.shop.example", "till-3"), ("--x", "x"), ("ÄÖ", "device"), ("", "device")],
+)
+def test_makes_an_id_of_any_host_name(hostname: str, expected: str):
+    assert default_id(hostname) == expected
+    msgspec.convert(default_id(hostname), Name)
+
+
+def test_keeps_state_apart_by_fleet_and_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = AgentConfig(fleet="shop", id="pi")
+    monkeypatch.setenv("FEDLP_STATE_DIR", str(tmp_path))
+    assert config.state_dir == tmp_path / "shop" / "pi"
+    monkeypatch.delenv("FEDLP_STATE_DIR")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert config.state_dir == tmp_path / "xdg" / "fedlp-edge" / "shop" / "pi"
+    assert AgentConfig(fleet="shop", id="pi", state=str(tmp_path)).state_dir == tmp_path
+
+
+def test_draws_sessions_that_sort_by_time():
+    sessions = [new_session() for _ in range(3)]
+    assert len(set(sessions)) == 3
+    assert [s[:12] for s in sessions] == sorted(s[:12] for s in sessions)
+    msgspec.convert(sessions[0], Name)

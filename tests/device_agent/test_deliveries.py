@@ -1,0 +1,105 @@
+"""Offers, credit, pacing: an update reaches its receipt, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from device_agent.deliveries import Deliveries
+from device_agent.effects import Effects, ForgetUpdate, Note, Publish, SendChunk
+from fedlp_edge.wire.messages import Grant, Receipt
+from tests.device_agent.support import ME, update
+
+UPDATE = update(1, size=100)  # ten chunks of ten bytes
+
+
+def online(**options: float) -> Deliveries:
+    deliveries = Deliveries(ME, **options)
+    deliveries.online("run", 0.0)
+    deliveries.add(UPDATE, 0.0)
+    return deliveries
+
+
+def grant(missing: tuple[tuple[int, int], ...], window: int = 16) -> Grant:
+    return Grant(run="run", round=1, device="pi", digest=UPDATE.digest, missing=missing, window=window)
+
+
+def indices(effects: Effects) -> list[int]:
+    return [effect.index for effect in effects if isinstance(effect, SendChunk)]
+
+
+def offers(effects: Effects) -> int:
+    return sum(isinstance(effect, Publish) for effect in effects)
+
+
+def test_repeats_its_offer_ever_more_slowly_until_a_grant():
+    deliveries, times = online(), []
+    for _ in range(6):
+        due = deliveries.deadline()
+        assert due is not None
+        times.append(due)
+        assert offers(deliveries.work(due - 0.01)) == 0
+        assert offers(deliveries.work(due)) == 1
+    assert times == [1.0, 3.0, 7.0, 15.0, 25.0, 35.0]
+
+
+def test_sends_grants_one_after_the_other():
+    deliveries = online()
+    assert indices(deliveries.grant(grant(((0, 4),), window=3), 0.0)) == [0, 1, 2]
+    assert indices(deliveries.grant(grant(((4, 6),), window=3), 0.0)) == []
+    order = [indices(deliveries.delivered(UPDATE.id, i, 0.0)) for i in range(6)]
+    assert order == [[3], [4], [5], [], [], []]
+
+
+def test_does_not_send_twice_what_is_under_way_when_it_is_granted_again():
+    deliveries = online()
+    deliveries.grant(grant(((0, 3),)), 0.0)
+    assert indices(deliveries.grant(grant(((0, 5),)), 0.1)) == [3, 4]
+
+
+def test_sends_again_what_the_broker_took_and_the_coordinator_misses():
+    deliveries = online()
+    deliveries.grant(grant(((0, 10),)), 0.0)
+    for i in range(10):
+        deliveries.delivered(UPDATE.id, i, 0.0)
+    assert offers(deliveries.work(2.0)) == 1  # no receipt came
+    assert indices(deliveries.grant(grant(((7, 8),)), 2.1)) == [7]
+
+
+def test_never_sends_chunks_that_do_not_exist():
+    assert indices(online().grant(grant(((8, 2**53),)), 0.0)) == [8, 9]
+
+
+def test_keeps_to_the_rate_of_its_link():
+    deliveries = online(link_bytes_per_second=100.0)  # ten chunks a second
+    assert indices(deliveries.grant(grant(((0, 10),)), 0.0)) == [0]
+    assert deliveries.deadline() == pytest.approx(0.1)
+    assert indices(deliveries.work(0.05)) == []
+    assert indices(deliveries.work(0.1)) == [1]
+
+
+def test_offers_anew_to_a_coordinator_that_restarted():
+    deliveries = online()
+    deliveries.grant(grant(((0, 10),), window=1), 0.0)
+    deliveries.offline()
+    assert deliveries.work(100.0) == []
+    effects = deliveries.online("run", 100.0)
+    assert (offers(effects), indices(effects)) == (1, [])
+
+
+def test_says_why_an_update_was_refused_and_forgets_it():
+    receipt = Receipt(run="run", round=1, device="pi", digest=UPDATE.digest, state="rejected", reason="not finite")
+    note, forget = online().receipt(receipt)
+    assert note == Note("round 1: update rejected: not finite", warning=True)
+    assert forget == ForgetUpdate(UPDATE.id)
+
+
+def test_ignores_receipts_and_grants_of_other_updates():
+    deliveries = online()
+    other = Receipt(run="run", round=2, device="pi", digest=UPDATE.digest, state="stale")
+    assert deliveries.receipt(other) == []
+    assert deliveries.grant(Grant(run="x", round=1, device="pi", digest=UPDATE.digest, missing=(), window=1), 0.0) == []
+
+
+def test_replaces_an_update_of_the_same_round():
+    effects = online().add(update(1, size=50), 1.0)
+    assert [e.update for e in effects if isinstance(e, ForgetUpdate)] == [UPDATE.id]

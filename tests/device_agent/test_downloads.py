@@ -1,0 +1,138 @@
+"""Blobs from chunks in any order, with losses, early arrivals and strangers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agent.downloads import Downloads
+from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.chunks import Chunk
+from fedlp_edge.wire.messages import UnitVersion
+from tests.device_agent.support import MemoryStore, chunks, version
+
+OLD, NEW = bytes(range(100)), bytes(range(100, 200))
+
+
+def accept(version: UnitVersion, blob: memoryview) -> None:
+    del version, blob
+
+
+def receive(downloads: Downloads, payload: bytes, unit: str | None = "L1", now: float = 0.0) -> None:
+    downloads.receive(unit, Chunk.parse(payload), len(payload), now)
+
+
+@given(data=st.data())
+def test_completes_from_any_order_with_losses_and_repeats(data: st.DataObject):
+    store = MemoryStore()
+    downloads = Downloads(store, accept)
+    downloads.allow_early({"L1": 100, "L2": 100})
+    sent = [("L1", c) for c in chunks(OLD, 9)] + [("L2", c) for c in chunks(NEW, 13)]
+    arriving = data.draw(st.lists(st.sampled_from(sent), max_size=60))
+    early = data.draw(st.integers(0, len(arriving)))
+    for unit, chunk in arriving[:early]:
+        receive(downloads, chunk, unit)
+    downloads.start([version("L1", OLD, 9), version("L2", NEW, 13)], 0.0)
+    for unit, chunk in arriving[early:]:
+        receive(downloads, chunk, unit)
+    for wanted, missing in downloads.overdue(1.0):
+        content, size = (OLD, 9) if wanted.unit == "L1" else (NEW, 13)
+        for start, stop in missing:
+            for chunk in chunks(content, size)[start:stop]:
+                receive(downloads, chunk, None)
+    assert downloads.complete
+    assert sorted(store.blobs.values()) == [OLD, NEW]
+
+
+def test_holds_no_more_early_bytes_than_allowed():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.allow_early({"L1": 40})
+    for chunk in chunks(OLD, 10):
+        receive(downloads, chunk)
+    downloads.start([version("L1", OLD, 10)], 0.0)
+    ((_, missing),) = downloads.overdue(1.0)
+    assert missing == ((4, 10),)
+
+
+def test_holds_the_latest_version_of_a_unit_alone():
+    store = MemoryStore()
+    downloads = Downloads(store, accept)
+    downloads.allow_early({"L1": 100})
+    for chunk in [*chunks(OLD), *chunks(NEW)]:
+        receive(downloads, chunk)
+    downloads.start([version("L1", NEW)], 0.0)
+    assert downloads.complete
+    assert list(store.blobs.values()) == [NEW]
+
+
+def test_holds_nothing_of_units_that_are_not_its_own():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.allow_early({"L2": 1000})
+    for chunk in chunks(OLD):
+        receive(downloads, chunk, "L1")
+        receive(downloads, chunk, None)
+    assert downloads.take_received() == 0
+
+
+def test_goes_on_with_a_half_download_that_the_next_task_wants_too():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.start([version("L1", OLD)], 0.0)
+    receive(downloads, chunks(OLD)[0])
+    downloads.start([version("L1", OLD), version("L2", NEW)], 1.0)
+    missing = {v.unit: ranges for v, ranges in downloads.overdue(2.0)}
+    assert missing == {"L1": ((1, 3),), "L2": ((0, 3),)}
+
+
+def test_throws_away_a_half_download_that_nobody_wants():
+    store = MemoryStore()
+    downloads = Downloads(store, accept)
+    downloads.start([version("L1", OLD)], 0.0)
+    downloads.start([version("L1", NEW)], 1.0)
+    assert list(store.begun) == [version("L1", NEW).digest]
+
+
+def test_waits_longer_each_time_nothing_comes():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.start([version("L1", OLD)], 0.0)
+    times = []
+    for _ in range(6):
+        due = downloads.deadline()
+        assert due is not None
+        times.append(due)
+        assert downloads.overdue(due - 0.01) == []
+        assert downloads.overdue(due)
+    assert times == [0.5, 1.5, 3.5, 7.5, 12.5, 17.5]
+
+
+def test_asks_at_once_for_what_nobody_broadcasts():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.start([version("onnx-1", OLD)], 3.0, patience=0.0)
+    assert downloads.overdue(3.0)
+    assert downloads.deadline() == 3.5
+
+
+def test_wants_everything_again_when_the_bytes_have_another_digest():
+    downloads = Downloads(MemoryStore(), accept)
+    right = version("L1", OLD)
+    liar = version("L1", NEW)
+    # Chunks that carry the right prefix but other bytes: a sender whose digest is wrong.
+    forged = [c[:8] + bytes.fromhex(right.digest)[:16] + c[24:] for c in chunks(NEW)]
+    assert liar.size == right.size
+    downloads.start([right], 0.0)
+    for chunk in forged:
+        receive(downloads, chunk)
+    assert not downloads.complete
+    assert downloads.overdue(1.0)[0][1] == ((0, 3),)
+
+
+def test_raises_and_keeps_nothing_when_a_blob_is_not_acceptable():
+    def refuse(version: UnitVersion, blob: memoryview) -> None:
+        raise PeerError("not finite")
+
+    store = MemoryStore()
+    downloads = Downloads(store, refuse)
+    downloads.start([version("L1", b"tiny", 10)], 0.0)
+    with pytest.raises(PeerError, match="not finite"):
+        receive(downloads, chunks(b"tiny", 10)[0])
+    assert (store.blobs, store.begun) == ({}, {})

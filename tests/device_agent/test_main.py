@@ -1,0 +1,98 @@
+"""The command as a user meets it: errors are one line and code 2, stopping is code 130."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.transport.mosquitto import MosquittoBroker
+
+
+def command(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "device_agent", *flags]
+
+
+def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*flags), capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--fleet", "f", "--data", "digits", "--broker", "tcp://hub"], "mqtt://"),
+        (["--fleet", "f", "--data", "digits", "--profile", "raspberry-pi-44"], "did you mean raspberry-pi-4"),
+        (["--data", "digits"], "--fleet"),
+        (["--config", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_ends_with_one_line_and_code_2(flags: list[str], words: str):
+    done = run(*flags)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("data", "broker", "words"),
+    [("npz:/nowhere/x.npz", "", "/nowhere/x.npz"), ("digits", "mqtt://127.0.0.1:1", "nothing listens")],
+)
+def test_ends_without_a_traceback_when_it_cannot_take_part(
+    tmp_path: Path, mosquitto: MosquittoBroker, data: str, broker: str, words: str
+):
+    done = run(
+        "--broker",
+        broker or mosquitto.url,
+        "--fleet",
+        "mainless",
+        "--data",
+        data,
+        "--state",
+        str(tmp_path),
+        "--id",
+        "x",
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert words in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops_on_a_signal_and_says_how_to_go_on(tmp_path: Path, mosquitto: MosquittoBroker, number: signal.Signals):
+    flags = [
+        "--broker",
+        mosquitto.url,
+        "--fleet",
+        "stopping",
+        "--data",
+        "digits",
+        "--state",
+        str(tmp_path),
+        "--id",
+        "x",
+    ]
+    process = subprocess.Popen(command(*flags), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    seen = ""
+    while "connected (MQTT 5)" not in seen:
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "start the same command again" in rest
+
+
+def test_never_loads_torch():
+    probe = "import sys, device_agent.main; print(sorted({'torch', 'onnx', 'onnxruntime'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=True, env=environment
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,102 @@
+"""An update is either whole in the outbox or not there, whenever the power goes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from device_agent.outbox import Outbox, Update
+from tests.device_agent.support import update
+
+CONTENT = b"\x01" * 25
+
+
+def test_keeps_updates_over_a_restart(tmp_path: Path):
+    Outbox(tmp_path).put(update(1), [b"\x01" * 20, b"\x01" * 5])
+    again = Outbox(tmp_path)
+    assert again.entries() == [update(1)]
+    assert bytes(again.blob(update(1).id)) == CONTENT
+
+
+def test_lists_the_oldest_round_first(tmp_path: Path):
+    outbox = Outbox(tmp_path)
+    for round in (10, 2):
+        outbox.put(update(round), [bytes([round]) * 25])
+    assert [entry.round for entry in outbox.entries()] == [2, 10]
+
+
+def test_keeps_an_update_in_which_everything_was_pruned(tmp_path: Path):
+    empty = update(1, size=0)
+    Outbox(tmp_path).put(empty, [])
+    assert bytes(Outbox(tmp_path).blob(empty.id)) == b""
+    assert empty.chunk_count == 0
+
+
+def test_forgets_without_a_trace(tmp_path: Path):
+    outbox = Outbox(tmp_path)
+    outbox.put(update(1), [CONTENT])
+    outbox.forget(update(1).id)
+    outbox.forget(update(1).id)
+    assert list(tmp_path.iterdir()) == []
+    assert Outbox(tmp_path).entries() == []
+
+
+def test_puts_an_update_twice_without_harm(tmp_path: Path):
+    outbox = Outbox(tmp_path)
+    outbox.put(update(1), [CONTENT])
+    outbox.put(update(1), [CONTENT])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def whole_files(directory: Path) -> dict[str, bytes]:
+    outbox = Outbox(directory)
+    outbox.put(update(1), [CONTENT])
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("kept", ["blob", "json"])
+def test_removes_halves_that_a_power_cut_left(tmp_path: Path, kept: str):
+    for path in (tmp_path / name for name in whole_files(tmp_path)):
+        if not path.name.endswith(kept):
+            path.unlink()
+    assert Outbox(tmp_path).entries() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_removes_files_that_were_still_being_written(tmp_path: Path):
+    (tmp_path / "run.1.abc.blob.part").write_bytes(b"half")
+    assert Outbox(tmp_path).entries() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_survives_a_cut_at_every_byte_of_either_file(tmp_path: Path):
+    whole = whole_files(tmp_path)
+    for name, content in whole.items():
+        for length in range(len(content)):
+            for other, rest in whole.items():
+                (tmp_path / other).write_bytes(content[:length] if other == name else rest)
+            assert Outbox(tmp_path).entries() == []
+
+
+def test_does_not_trust_an_entry_under_another_name(tmp_path: Path):
+    entry = msgspec.structs.replace(update(1), run="../elsewhere")
+    (tmp_path / "x.json").write_bytes(msgspec.json.encode(entry))
+    assert Outbox(tmp_path).entries() == []
+
+
+def test_offers_itself_with_the_session_of_the_present_life():
+    offer = update(4).offer("0009-z")
+    assert (offer.session, offer.round, offer.digest) == (
+        "0009-z",
+        4,
+        hashlib.sha256(b"\x04" * 25).hexdigest(),
+    )
+
+
+def test_round_trips_every_field_through_its_file(tmp_path: Path):
+    Outbox(tmp_path).put(update(1), [CONTENT])
+    (path,) = tmp_path.glob("*.json")
+    assert msgspec.json.decode(path.read_bytes(), type=Update) == update(1)

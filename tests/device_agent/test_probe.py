@@ -1,0 +1,91 @@
+"""What training may take is the least of everything that limits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from device_agent.cgroup import CgroupLimits
+from device_agent.probe import BOARD_SYSTEM_MEMORY, Host, device_facts, probe_host, training_threads, within
+from device_agent.profiles import DeviceProfile
+from fedlp_edge.worker.jobs import Measured
+
+MB = 1_000_000
+HOST = Host("pi", "aarch64", memory_available=3000 * MB, memory_total=4000 * MB, cores=4.0, load=0.25)
+MEASURED = Measured(
+    samples=120,
+    classes=10,
+    input_shape=(1, 8, 8),
+    training_macs_per_second=5e9,
+    processor="cpu",
+    idle_memory=300 * MB,
+)
+
+
+def test_takes_what_is_available_without_a_profile():
+    facts = device_facts(HOST, MEASURED, DeviceProfile(), 4)
+    assert facts.training_memory == 3000 * MB
+    assert (facts.profile, facts.samples, facts.training_macs_per_second) == ("host", 120, 5e9)
+    assert facts.link_bytes_per_second is None
+
+
+def test_takes_no_more_than_the_owner_lets_training_take():
+    profile = DeviceProfile(name="guest", training_memory_mb=1.5, link_mbit_per_second=8)
+    facts = device_facts(HOST, MEASURED, profile, 1)
+    assert facts.training_memory == 1_500_000
+    assert facts.link_bytes_per_second == 1_000_000
+
+
+def test_leaves_system_and_idle_worker_their_part_of_a_played_board():
+    facts = device_facts(HOST, MEASURED, DeviceProfile(name="board", ram_mb=1000), 4)
+    assert facts.training_memory == 1000 * MB - BOARD_SYSTEM_MEMORY - 300 * MB
+    assert facts.memory_total == 1000 * MB
+
+
+def test_promises_nothing_that_the_machine_does_not_have():
+    facts = device_facts(HOST, MEASURED, DeviceProfile(name="big", ram_mb=64_000, training_memory_mb=32_000), 4)
+    assert facts.training_memory == 3000 * MB
+
+
+def test_leaves_nothing_on_a_board_that_the_idle_worker_fills():
+    assert device_facts(HOST, MEASURED, DeviceProfile(name="tiny", ram_mb=256), 4).training_memory == 0
+
+
+def test_looks_at_the_memory_of_the_gpu_when_it_trains_there():
+    measured = msgspec.structs.replace(MEASURED, processor="cuda", cuda_name="T4", cuda_memory=9000 * MB)
+    facts = device_facts(HOST, measured, DeviceProfile(), 4)
+    assert (facts.training_memory, facts.cuda_name) == (9000 * MB, "T4")
+
+
+def test_caps_the_speed_that_it_reports():
+    profile = DeviceProfile(name="slow", training_gmacs_per_second=2)
+    assert device_facts(HOST, MEASURED, profile, 1).training_macs_per_second == 2e9
+    assert device_facts(HOST, MEASURED, DeviceProfile(training_gmacs_per_second=9), 1).training_macs_per_second == 5e9
+
+
+def test_sees_the_machine_through_its_control_group():
+    host = within(HOST, CgroupLimits(memory_total=500 * MB, memory_available=100 * MB, cpus=0.5), load_average=1.0)
+    assert (host.memory_total, host.memory_available, host.cores, host.load) == (500 * MB, 100 * MB, 0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "profile", "cores", "threads"),
+    [
+        (None, None, 4.0, 4),
+        (None, None, 0.5, 1),
+        (None, 2, 4.0, 2),
+        (None, 8, 4.0, 4),
+        (3, 1, 4.0, 3),
+        (0, None, 2.0, 2),
+    ],
+)
+def test_chooses_threads(asked: int | None, profile: int | None, cores: float, threads: int):
+    assert training_threads(asked, DeviceProfile(threads=profile), cores) == threads
+
+
+def test_probes_this_very_machine(tmp_path: Path):
+    host = probe_host(tmp_path)
+    assert 0 < host.memory_available <= host.memory_total
+    assert host.cores >= 1

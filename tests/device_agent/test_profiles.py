@@ -1,0 +1,68 @@
+"""Profiles are found by name or path, and every one that comes with the package is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_agent.profiles import DeviceProfile, find_profile, profile_names
+from fedlp_edge.errors import ConfigError
+
+BOARDS = [
+    "gpu-workstation",
+    "jetson-nano",
+    "jetson-orin-nano",
+    "laptop",
+    "n100-gateway",
+    "raspberry-pi-3b-plus",
+    "raspberry-pi-4",
+    "raspberry-pi-5",
+]
+CLASSES = ["class-xs", "class-s", "class-m", "class-l", "class-xl", "class-2xl", "class-3xl"]
+
+
+def test_knows_boards_and_classes():
+    assert profile_names() == sorted(BOARDS + CLASSES)
+
+
+@pytest.mark.parametrize("name", BOARDS + CLASSES)
+def test_every_profile_is_sound(name: str):
+    profile = find_profile(name)
+    assert profile.name == name
+    assert profile.description
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_board_names_its_sources(name: str):
+    profile = find_profile(name)
+    assert profile.sources
+    assert profile.ram_mb
+
+
+def test_is_the_machine_as_it_is_without_a_profile():
+    assert find_profile(None) == DeviceProfile(name="host")
+
+
+def test_reads_a_profile_from_a_path(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nthreads = 2\ntraining_memory_mb = 64\n')
+    profile = find_profile(str(path))
+    assert (profile.name, profile.threads, profile.training_memory) == ("mine", 2, 64_000_000)
+
+
+def test_suggests_names_that_are_close():
+    with pytest.raises(ConfigError, match=r'no profile is called "raspbery-pi4"; did you mean raspberry-pi-'):
+        find_profile("raspbery-pi4")
+
+
+def test_lists_all_names_when_nothing_is_close():
+    with pytest.raises(ConfigError, match=r"known are class-2xl, class-3xl"):
+        find_profile("zzzzzz")
+
+
+def test_names_the_line_of_a_wrong_key(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nthread = 2\n')
+    with pytest.raises(ConfigError, match=r'mine\.toml:2: unknown key "thread".*threads'):
+        find_profile(str(path))
