@@ -91,7 +91,7 @@ class MosquittoBroker:
             self.port = self.port if fixed else free_port(self.host)
             if self._launch(program):
                 return
-            complaint = self.log().strip().rpartition("\n")[2]
+            complaint = self._complaint()
             self.kill()
             if fixed or "in use" not in complaint or attempt == ATTEMPTS - 1:
                 raise OperatorError(f"mosquitto did not start on {self.host}:{self.port}: {complaint or 'no answer'}")
@@ -126,6 +126,11 @@ class MosquittoBroker:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+
+    def _complaint(self) -> str:
+        """Its last words, without their time stamps."""
+        lines = [line.partition(": ")[2] for line in self.log().splitlines()]
+        return " ".join(line for line in lines[-2:] if line)
 
     def _launch(self, program: str) -> bool:
         """Starts the process; False if it ended, or cannot be reached in time."""

@@ -1,0 +1,109 @@
+"""The brokers that the demo and the tests start: as objects and as processes."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from fedlp_edge.errors import OperatorError
+from fedlp_edge.transport.embedded import EmbeddedBroker
+from fedlp_edge.transport.mosquitto import MosquittoBroker, find_mosquitto
+
+from .clients import connected
+
+MODULES = ["fedlp_edge.transport.embedded", "fedlp_edge.transport.mosquitto"]
+BROKERS = [EmbeddedBroker, MosquittoBroker]
+
+
+def launch(module: str, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environ,
+    )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_process_says_where_it_listens_and_ends_on_sigterm(module: str) -> None:
+    with launch(module, "--port", "0") as process:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        with connected(words[-1], "visitor") as client:
+            client.subscribe("x")
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(20) == 0
+        assert words[:2] == ["listening", "on"]
+        assert words[-1].startswith("mqtt://127.0.0.1:")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_process_ends_with_its_parent(module: str) -> None:
+    with launch(module, "--port", "0", FEDLP_STOP_WITH_STDIN="1") as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        process.stdout.readline()
+        process.stdin.close()
+
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_process_says_in_one_line_that_a_port_is_taken(module: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        process = launch(module, "--port", port)
+        _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 2
+    assert errors.startswith("error: ")
+    assert port in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("start", BROKERS)
+def test_broker_is_gone_after_the_block(start: Callable[[], EmbeddedBroker | MosquittoBroker]) -> None:
+    with start() as broker:
+        assert broker.alive()
+        socket.create_connection(("127.0.0.1", broker.port), 5).close()
+
+    assert not broker.alive()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", broker.port), 5)
+
+
+def test_embedded_broker_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_amqtt(name: str, *arguments: object) -> object:
+        if name.startswith("amqtt"):
+            raise ImportError(name)
+        return real(name, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without_amqtt)
+    with pytest.raises(OperatorError, match=r'pip install "fedlp-edge\[broker\]"'):
+        EmbeddedBroker().start()
+
+
+def test_mosquitto_is_found_outside_the_path_and_missed_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert find_mosquitto().endswith("/mosquitto")
+
+    monkeypatch.setattr("fedlp_edge.transport.mosquitto._PLACES", ("/nowhere",))
+    with pytest.raises(OperatorError, match="apt-get install mosquitto"):
+        MosquittoBroker().start()
+
+
+def test_mosquitto_tells_what_is_wrong_with_its_configuration() -> None:
+    with pytest.raises(OperatorError, match="no_such_option"):
+        MosquittoBroker(extra=["no_such_option 1"]).start()

@@ -1,0 +1,227 @@
+"""What the transport does when a broker is missing, silent, or ends the connection: brokers played by the test."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from fedlp_edge.errors import BrokerError
+from fedlp_edge.transport.base import Connected, Delivered, Disconnected, Refused, Subscribed
+from fedlp_edge.transport.mqtt import MqttTransport
+from fedlp_edge.transport.url import BrokerAddress, Protocol
+
+from .clients import Client
+
+CONNACK_311 = b"\x20\x02\x00\x00"
+CONNACK_5 = b"\x20\x03\x00\x00\x00"
+
+
+class Wire:
+    """The broker's end of one connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._stream = connection.makefile("rb")
+
+    def read(self) -> bytes:
+        """One short packet, its two-byte header included; empty at the end of the connection."""
+        head = self._stream.read(2)
+        return head + self._stream.read(head[1]) if len(head) == 2 else b""
+
+    def send(self, packet: bytes) -> None:
+        self._connection.sendall(packet)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._connection.close()
+
+
+@contextmanager
+def played(*lives: Callable[[Wire], None], protocol: Protocol = "auto") -> Iterator[BrokerAddress]:
+    """A broker that plays one of ``lives`` on each connection, in order, and then is gone."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def play() -> None:
+            for life in lives:
+                connection, _ = server.accept()
+                connection.settimeout(20)
+                wire = Wire(connection)
+                try:
+                    life(wire)
+                finally:
+                    wire.close()
+
+        thread = threading.Thread(target=play)
+        thread.start()
+        yield BrokerAddress("127.0.0.1", server.getsockname()[1], protocol=protocol)
+        thread.join()
+
+
+def hang_up(wire: Wire) -> None:
+    wire.read()
+
+
+def stay_silent(wire: Wire) -> None:
+    while wire.read():
+        pass
+
+
+def test_what_was_not_acknowledged_is_sent_again_after_the_reconnect() -> None:
+    publishes: list[bytes] = []
+
+    def take_and_break(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_311)
+        publishes.append(wire.read())
+
+    def acknowledge(wire: Wire) -> None:
+        take_and_break(wire)
+        wire.send(b"\x40\x02" + publishes[-1][5:7])
+        wire.read()
+
+    with played(take_and_break, acknowledge, protocol="3.1.1") as address:
+        client = Client(address, "again").start()
+        token = client.transport.publish("t", b"hello")
+        client.wait(Disconnected)
+        assert client.wait(Delivered).token == token
+        client.transport.stop()
+
+    assert [packet[-5:] for packet in publishes] == [b"hello", b"hello"]
+
+
+def test_reason_of_the_broker_reaches_the_event() -> None:
+    def throw_out(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5 + b"\xe0\x01\x8e")
+        wire.read()
+
+    with played(throw_out) as address:
+        client = Client(address, "twin").start()
+        assert client.wait(Disconnected).reason == "the broker ended the connection: Session taken over"
+        client.transport.stop()
+
+
+def test_limits_are_those_that_the_broker_announces() -> None:
+    def announce(wire: Wire) -> None:
+        wire.read()
+        properties = b"\x21\x00\x07" + b"\x27\x00\x01\x00\x00"  # receive maximum 7, packets of 64 KiB
+        wire.send(b"\x20" + bytes((3 + len(properties),)) + b"\x00\x00" + bytes((len(properties),)) + properties)
+        wire.read()
+
+    with played(announce) as address:
+        client = Client(address, "limits").start()
+        limits = client.wait(Connected).limits
+        client.transport.stop()
+
+    assert (limits.protocol, limits.max_packet_bytes, limits.receive_maximum) == ("5", 65536, 7)
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"), [(b"\x24\x00", "allows no QoS 1"), (b"\x25\x00", "keeps no retained messages")]
+)
+def test_broker_that_lacks_what_fleets_need_is_refused(properties: bytes, words: str) -> None:
+    def announce(wire: Wire) -> None:
+        wire.read()
+        wire.send(b"\x20\x05\x00\x00\x02" + properties)
+
+    with played(announce) as address, pytest.raises(BrokerError, match=words):
+        MqttTransport(address, "lacking").start(print)
+
+
+def test_puback_with_a_refusal_is_reported_and_not_counted_as_delivered() -> None:
+    def refuse(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+        for code in (b"\x97", b"\x10"):  # quota exceeded; taken, but nobody subscribes
+            wire.send(b"\x40\x03" + wire.read()[5:7] + code)
+        wire.read()
+
+    with played(refuse) as address:
+        client = Client(address, "quota").start()
+        first, second = client.transport.publish("t", b"1"), client.transport.publish("t", b"2")
+        assert client.wait(Refused) == Refused("t", "Quota exceeded", first)
+        assert client.wait(Delivered).token == second
+        client.transport.stop()
+
+
+def test_subscription_that_is_refused_is_reported_and_does_not_keep_the_client_from_working() -> None:
+    def refuse(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+        subscribe = wire.read()
+        wire.send(b"\x90\x05" + subscribe[2:4] + b"\x00\x87\x01")  # not authorised; granted
+        stay_silent(wire)
+
+    with played(refuse) as address:
+        client = Client(address, "rules")
+        client.transport.subscribe("secret")
+        client.transport.subscribe("open")
+        client.start()
+        assert client.wait(Refused) == Refused("secret", "Not authorized", None)
+        assert client.wait(Subscribed).topic == "open"
+        client.wait(Connected)
+        client.transport.stop()
+
+
+def test_broker_that_hangs_up_on_mqtt_5_is_tried_with_311() -> None:
+    versions: list[int] = []
+
+    def only_311(wire: Wire) -> None:
+        versions.append(wire.read()[8])
+        wire.send(CONNACK_311)
+        wire.read()
+
+    def hang_up_on_5(wire: Wire) -> None:
+        versions.append(wire.read()[8])
+
+    with played(hang_up_on_5, only_311) as address:
+        client = Client(address, "old").start()
+        assert client.wait(Connected).limits.protocol == "3.1.1"
+        client.transport.stop()
+
+    assert versions == [5, 4]
+
+
+def test_version_that_is_configured_is_the_only_one_tried() -> None:
+    with played(hang_up, protocol="5") as address, pytest.raises(BrokerError, match="before answering"):
+        MqttTransport(address, "strict").start(print)
+
+
+def test_start_fails_clearly_where_nothing_listens_and_can_be_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    transport = MqttTransport(BrokerAddress("127.0.0.1", port), "nobody")
+    for _ in range(2):
+        with pytest.raises(BrokerError, match=f"nothing listens at mqtt://127.0.0.1:{port}"):
+            transport.start(print)
+    transport.stop()
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70])
+def test_start_fails_clearly_for_an_unknown_host(host: str) -> None:
+    with pytest.raises(BrokerError, match=r"host name .* is unknown"):
+        MqttTransport(BrokerAddress(host, 1883), "nobody").start(print)
+
+
+def test_start_fails_clearly_where_something_else_hangs_up() -> None:
+    with played(hang_up, hang_up) as address, pytest.raises(BrokerError, match="ended the connection before answering"):
+        MqttTransport(address, "nobody").start(print)
+
+
+def test_start_fails_clearly_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedlp_edge.transport.link.CONNECT_SECONDS", 0.2)
+    with played(stay_silent) as address, pytest.raises(BrokerError, match="does not answer within"):
+        MqttTransport(address, "nobody").start(print)
+
+
+def test_start_fails_clearly_where_something_else_answers() -> None:
+    def web_server(wire: Wire) -> None:
+        wire.read()
+        wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with played(web_server, web_server) as address, pytest.raises(BrokerError, match="is this port MQTT"):
+        MqttTransport(address, "nobody").start(print)
