@@ -7,7 +7,10 @@
 # On x86-64 the registry's torch is the CUDA build (about 5 GB). Where that is too much, name PyTorch's CPU
 # index (see pytorch.org):   make demo TORCH_INDEX_URL=...
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+ifeq ($(origin PYTHON), undefined)
+PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+endif
 TORCH_INDEX_URL ?=
 PYTEST_FLAGS ?=
 DEMO_FLAGS ?=
@@ -25,11 +28,10 @@ help:
 setup: $(READY)
 
 $(READY): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed, and there is no python3 here" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; name one with make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	@echo "installing into .venv; the first time takes some minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(TORCH_INDEX_URL),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX_URL) torch torchvision)

@@ -128,7 +128,7 @@ def rounded(cost: Communication) -> Communication:
 def cost_tables(blueprint: Blueprint, cost: Communication, scheme: str) -> RenderableType:
     """Every depth's cost, then the scheme's."""
     by_depth = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("depth", "layer", "parameters", "exchanged", "bytes", "forward MMACs", "activations/sample"):
+    for name in ("depth", "layer", "parameters", "exchanged", "bytes", "MMACs", "activations"):
         by_depth.add_column(name, justify="left" if name in ("depth", "layer") else "right", no_wrap=True)
     for depth in blueprint.depths:
         exchanged = blueprint.exchanged_by(depth)
@@ -154,7 +154,7 @@ def cost_tables(blueprint: Blueprint, cost: Communication, scheme: str) -> Rende
         Text(f"{blueprint.model} on {shape}, {blueprint.classes} classes, {blueprint.heads} heads", style="bold cyan"),
         "",
         by_depth,
-        Text("exchanged: parameters as the paper counts; bytes: float32 with buffers", style="dim"),
+        Text("exchanged: as the paper counts; bytes: float32 with buffers; MMACs, activations: a sample", style="dim"),
         "",
         Text(f"Expected per client and round under {scheme}", style="bold"),
         expected,

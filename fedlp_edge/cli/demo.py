@@ -28,9 +28,10 @@ from fedlp_edge.cli.demo_plan import (
 )
 from fedlp_edge.cli.demo_samples import classify_samples
 from fedlp_edge.cli.processes import Child, Supervisor, died
-from fedlp_edge.errors import ConfigError, ExportError
+from fedlp_edge.errors import ConfigError, DeviceError, ExportError
 from fedlp_edge.learning.shares import parse_partition
 from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal
+from fedlp_edge.reporting.events import DeviceUnfit
 from fedlp_edge.reporting.live import View, open_view
 from fedlp_edge.reporting.log import FILE_NAME, EventReader
 from fedlp_edge.reporting.report import ONNX_DIRECTORY, print_report
@@ -145,6 +146,9 @@ class _Demo:
             over = coordinator.exit_code == 0
             for event in reader.poll():
                 self.view.show(event)
+                if isinstance(event, DeviceUnfit):
+                    # The run waits for every device, so without this one it would wait for ever.
+                    raise DeviceError(f"{event.device} cannot take part on this machine: {event.explanation}")
             if over:
                 for agent in self.supervisor.wait(agents, FAREWELL_SECONDS):
                     self.view.note(f"{agent.name} did not end by itself; its log is {agent.log}")

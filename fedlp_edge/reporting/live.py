@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fedlp_edge.reporting.events import AnyEvent
+from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
 from fedlp_edge.reporting.lines import line_for
 from fedlp_edge.reporting.progress import DeviceProgress, DeviceState, RunProgress
-from fedlp_edge.reporting.units import depth_bar, format_bytes, format_seconds, format_share, sparkline
+from fedlp_edge.reporting.units import UNTRAINED, depth_bar, format_bytes, format_seconds, format_share, sparkline
 
 _STYLES: dict[DeviceState, str] = {
     "ready": "dim",
@@ -69,11 +69,18 @@ class PlainView:
     def __init__(self, console: Console) -> None:
         self.progress = RunProgress()
         self._console = console
+        self._joined: dict[str, str] = {}
 
     def show(self, event: AnyEvent) -> None:
         """Prints the event's line, if it has one."""
         self.progress.apply(event)
-        if line := line_for(event, self.progress):
+        line = line_for(event, self.progress)
+        if isinstance(event, DeviceJoined):
+            # Written again at every reconnect; worth a line only if something changed.
+            if line == self._joined.get(event.device):
+                return
+            self._joined[event.device] = line or ""
+        if line:
             self.note(line)
 
     def note(self, text: str) -> None:
@@ -200,7 +207,9 @@ def _accuracy(progress: RunProgress) -> RenderableType:
     table.add_column("exit", no_wrap=True)
     table.add_column("accuracy", justify="right", no_wrap=True)
     table.add_column("by round", no_wrap=True)
+    trained = {device.depth for device in progress.devices.values()}
     for depth, shares in sorted(progress.accuracy.items()):
         bar = Text(depth_bar(depth, progress.depths), style="cyan")
-        table.add_row(bar, format_share(shares[-1]), Text(sparkline(shares), style="green"))
+        note = Text(sparkline(shares), style="green") if depth in trained else Text(UNTRAINED, style="dim")
+        table.add_row(bar, format_share(shares[-1]), note)
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.reporting.summary import Summary, trained_exits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,22 +40,24 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
 
 
 def accuracy_figure(summary: Summary) -> Figure:
-    """Held-out accuracy of every exit, one line a depth, over the rounds."""
+    """Held-out accuracy of every exit that somebody trains, one line a depth, over the rounds."""
     from matplotlib import colormaps  # noqa: PLC0415
 
     figure, (axes,) = _figure(1)
     rounds = [entry.round for entry in summary.rounds]
-    depths = sorted({depth for entry in summary.rounds for depth in entry.accuracy})
+    measured = {depth for entry in summary.rounds for depth in entry.accuracy}
+    depths = sorted(measured & trained_exits(summary))
     colours = [colormaps["viridis"](0.08 + 0.78 * index / max(1, len(depths) - 1)) for index in range(len(depths))]
     for depth, colour in zip(reversed(depths), colours, strict=True):
         shares = [100 * entry.accuracy.get(depth, float("nan")) for entry in summary.rounds]
-        label = f"depth {depth}" + (" (full)" if depth == depths[-1] else "")
+        label = f"depth {depth}" + (" (full)" if depth == max(measured) else "")
         axes.plot(
             rounds, shares, color=colour, linewidth=2, marker="o", markersize=4, label=f"{label}: {shares[-1]:.1f} %"
         )
     axes.set_ylabel("accuracy on held-out data (%)")
     axes.set_ylim(0, 101)
-    axes.legend(frameon=False, loc="lower right", labelcolor=_TEXT)
+    if depths:
+        axes.legend(frameon=False, loc="lower right", labelcolor=_TEXT)
     axes.set_title(f"{summary.model}: accuracy by depth", loc="left", color=_TEXT, fontweight="bold")
     _round_axis(axes, rounds)
     return figure

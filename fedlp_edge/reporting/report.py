@@ -11,8 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedlp_edge.reporting.summary import DeviceRound, Summary, load
-from fedlp_edge.reporting.units import depth_bar, format_bytes, format_share
+from fedlp_edge.reporting.summary import DeviceRound, Summary, load, trained_exits
+from fedlp_edge.reporting.units import UNTRAINED, depth_bar, format_bytes, format_share
 
 ONNX_DIRECTORY = "onnx"
 
@@ -53,16 +53,18 @@ def _headline(summary: Summary) -> Text:
 
 
 def _models(summary: Summary, accuracy: dict[int, float]) -> RenderableType:
+    trained = trained_exits(summary)
     exported = {model.depth: model for model in summary.onnx}
     table = _table("exit", "PyTorch>", "onnxruntime>", "max |difference|>", "ONNX file")
     for depth, share in sorted(accuracy.items()):
         model = exported.get(depth)
+        file = f"{ONNX_DIRECTORY}/{model.file}" if model else "-"
         table.add_row(
             Text(f"{depth_bar(depth, max(accuracy))} {depth}", style="cyan"),
             format_share(share),
             format_share(model.accuracy if model else None),
             f"{model.max_abs_diff:.1e}" if model else "-",
-            f"{ONNX_DIRECTORY}/{model.file}" if model else "-",
+            Text(file if depth in trained else UNTRAINED, style="" if depth in trained else "dim"),
         )
     return table
 

@@ -91,3 +91,13 @@ def load(path: Path) -> Summary:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
         raise StorageError(f"{path}: not a summary of this version: {error}") from None
+
+
+def trained_exits(summary: Summary) -> set[int]:
+    """Depths whose exit head at least one device trained in at least one round."""
+    return {
+        int(unit.removeprefix("H"))
+        for entry in summary.rounds
+        for unit, weights in entry.coverage.items()
+        if unit.startswith("H") and weights
+    }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+UNTRAINED = "no device has this depth"
+"""Of an exit that nobody trains: its accuracy says nothing."""
+
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 

@@ -73,7 +73,11 @@ def summary() -> Summary:
         model="small-cnn",
         rounds=(
             RoundSummary(
-                round=1, seconds=2.0, accuracy={1: 0.5, 3: 0.75}, devices=devices, coverage={"L1": {"a": 200}}
+                round=1,
+                seconds=2.0,
+                accuracy={1: 0.5, 3: 0.75},
+                devices=devices,
+                coverage={"L1": {"a": 200}, "H1": {}, "H3": {"a": 200}},
             ),
         ),
         final=FinalModel(accuracy={1: 0.5, 3: 0.75}, model_digest="ab" * 32),

@@ -30,7 +30,7 @@ def test_reports_a_finished_run(summary: Summary) -> None:
 
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "Run demo-1 small-cnn, 1 rounds in 2.0 s, finished" in lines
-    assert "▮▯▯ 1 50.0 % - - -" in lines
+    assert "▮▯▯ 1 50.0 % - - no device has this depth" in lines
     assert "▮▮▮ 3 75.0 % 74.5 % 2.0e-07 onnx/small-cnn-depth-3.onnx" in lines
     assert "a class-l ▮▮▮ 3 1.00 1/1 200 8.2 kB 8.1 kB" in lines
     assert "b class-xs ▮▯▯ 1 0.50 0/1 0 800 B 0 B" in lines

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import msgspec
 from rich.console import Console
 
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
@@ -38,6 +39,32 @@ def test_prints_one_line_per_event_of_note_without_a_terminal(events: list[AnyEv
         "exported small-cnn-depth-3.onnx: accuracy 75.0 % in onnxruntime, differs from PyTorch by at most 2.0e-07",
         "run finished after 1 rounds: accuracy depth 1: 50.0 %, depth 3: 75.0 %",
     ]
+
+
+def test_says_once_what_a_device_got(events: list[AnyEvent]) -> None:
+    out = console(terminal=False)
+    view = PlainView(out)
+
+    for event in [*events[:2], events[1], msgspec.structs.replace(events[1], explanation="depth 2 of 3")]:
+        view.show(event)
+
+    assert [line for line in written(out).splitlines() if line.startswith("device a")] == [
+        "device a (class-l), 200 samples: depth 3 of 3",
+        "device a (class-l), 200 samples: depth 2 of 3",
+    ]
+
+
+def test_says_which_exit_nobody_trains(events: list[AnyEvent]) -> None:
+    progress = RunProgress()
+    for event in [*events[:2], *events[3:]]:
+        progress.apply(event)
+    out = console(terminal=True)
+
+    out.print(picture(progress, 110.0, 40))
+
+    lines = [" ".join(line.split()) for line in written(out).splitlines()]
+    assert "▮▯▯ 50.0 % no device has this depth" in lines
+    assert "▮▮▮ 75.0 % ▇" in lines
 
 
 def test_leaves_the_last_picture_on_a_terminal(events: list[AnyEvent]) -> None:
