@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from device_agent.profiles import DeviceProfile, find_profile, profile_names
+from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.planner import plan
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.errors import ConfigError
 
 BOARDS = [
@@ -66,3 +69,23 @@ def test_names_the_line_of_a_wrong_key(tmp_path: Path):
     path.write_text('name = "mine"\nthread = 2\n')
     with pytest.raises(ConfigError, match=r'mine\.toml:2: unknown key "thread".*threads'):
         find_profile(str(path))
+
+
+@pytest.mark.parametrize(
+    ("side", "depths"),
+    [
+        (8, {"xs": 1, "s": 2, "m": 3, "l": 5, "xl": 5, "2xl": 5, "3xl": 5}),
+        (28, {"xs": 0, "s": 0, "m": 0, "l": 1, "xl": 2, "2xl": 3, "3xl": 5}),
+    ],
+)
+def test_classes_get_the_depths_that_the_documentation_promises(side: int, depths: dict[str, int]):
+    from fedlp_edge.learning.models import build_model
+
+    settings = ModelSettings(name="small-cnn", input=(1, side, side))
+    blueprint = build_model(settings, seed=0).blueprint("small-cnn")
+
+    def depth(profile: DeviceProfile) -> int:
+        facts = DeviceFacts(training_memory=profile.training_memory or 0, training_macs_per_second=1e12, samples=1)
+        return plan(facts, blueprint, SchemeSettings(), TrainingSettings(), 60.0).depth
+
+    assert {name: depth(find_profile(f"class-{name}")) for name in depths} == depths
