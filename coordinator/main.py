@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from fedlp_edge.transport.mqtt import MqttTransport
 
 from coordinator.config import FleetConfig, load_config
 from coordinator.service import Coordinator, InboxItem, Stop
@@ -26,6 +25,7 @@ from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.transport.mqtt import MqttTransport
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess

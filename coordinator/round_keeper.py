@@ -91,6 +91,7 @@ class RoundKeeper:
         self._began = clock()
         self._evaluation: int | None = None
         self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
+        self._held_depths = {device.depth for summary in self.summaries for device in summary.devices}
         committed = self.summaries[-1].round if self.summaries else 0
         self._weights, self._server_state = self._checkpoints.load(committed)
         shelf.put_weights(blueprint, self._weights)
@@ -120,11 +121,16 @@ class RoundKeeper:
         return model_digest(self._weights)
 
     @property
-    def global_depths(self) -> tuple[int, ...]:
-        """Depths that the global model can compute: personal heads are not here."""
-        if self._blueprint.heads == "shared":
-            return tuple(self._blueprint.depths)
-        return (self._blueprint.full_depth,)
+    def useful_depths(self) -> tuple[int, ...]:
+        """Depths worth evaluating and exporting: those that some device trains, and the full model.
+
+        Personal heads are not here, so only the full model is then left. An exit that no device ever held
+        still has the numbers it was born with.
+        """
+        full = self._blueprint.full_depth
+        if self._blueprint.heads == "personal":
+            return (full,)
+        return tuple(sorted(self._held_depths | {full}))
 
     def wake_at(self) -> float | None:
         """When ``tick`` has something to do at the latest."""
@@ -224,6 +230,7 @@ class RoundKeeper:
             directory=self._directory,
             journal=self._journal,
         )
+        self._note_depths(opened.participants)
         self._began = self._clock()
         self._voice.announce("running")
         self._emit(
@@ -250,8 +257,15 @@ class RoundKeeper:
         self._emit(events.RoundFailed(time=time.time(), round=extension.round, contributors=have, quorum=need))
         if self._book:
             self._book.extend(extension.added, extension.weight_capacity)
+            self._note_depths(extension.added)
         for place in extension.added:
             self._send_task(place.device)
+
+    def _note_depths(self, participants: tuple[rounds.Participant, ...]) -> None:
+        self._held_depths |= {place.depth for place in participants}
+        full = self._blueprint.full_depth
+        if full not in self._held_depths:
+            log.warning("no device is large enough for depth %d: the full model's last layers stay untrained", full)
 
     def _send_task(self, device: str) -> None:
         if self._book is None:
@@ -343,7 +357,7 @@ class RoundKeeper:
             Evaluate(
                 model=self._config.model,
                 state_path=str(path),
-                depths=self.global_depths,
+                depths=self.useful_depths,
                 data=self._config.data.evaluate,
             )
         )

@@ -202,7 +202,7 @@ class Coordinator:
             )
         )
         for branch in ("device", "up", "upload"):
-            self._transport.subscribe(self._topics.of(branch, "+"))  # type: ignore[arg-type]
+            self._transport.subscribe(self._topics.of(branch, "+"))
         self._voice.announce("waiting")
         self._rounds.resume()
         if self._rounds.all_committed:
@@ -301,14 +301,20 @@ class Coordinator:
                     self._finale.left(status.device)
             return
         self._profiles[status.device] = status.facts.profile
+        before = self._registry.members.get(status.device)
         member = self._registry.arrive(status.device, status.session, status.facts)
-        if member.plan.depth == 0:
-            log.warning("%s cannot take part: %s", status.device, member.plan.explanation)
-            self._emit(events.DeviceUnfit(time=time.time(), device=status.device, explanation=member.plan.explanation))
-        elif not member.ready:
+        news = before is None or (before.session, before.plan) != (member.session, member.plan)
+        if news:
+            self._introduce(member)
+        if member.plan.depth and not member.ready:
+            # Also when a device only reports again: perhaps it never got its assignment.
             self._assign(member)
 
-    def _assign(self, member: Member) -> None:
+    def _introduce(self, member: Member) -> None:
+        if member.plan.depth == 0:
+            log.warning("%s cannot take part: %s", member.device, member.plan.explanation)
+            self._emit(events.DeviceUnfit(time=time.time(), device=member.device, explanation=member.plan.explanation))
+            return
         log.info("%s (%s) gets %s", member.device, member.facts.profile, member.plan.explanation)
         self._emit(
             events.DeviceJoined(
@@ -321,6 +327,8 @@ class Coordinator:
                 explanation=member.plan.explanation,
             )
         )
+
+    def _assign(self, member: Member) -> None:
         self._voice.tell(
             Assignment(
                 run=self._run,
@@ -354,6 +362,7 @@ class Coordinator:
         self._rounds.failed(failure)
         if failure.kind == "memory" and (member := self._registry.shrink(failure.device, failure.reason)):
             self._rounds.step(rounds.DeviceGone(failure.device))
+            self._introduce(member)
             self._assign(member)
         elif failure.round is None:
             # It cannot build the model at all, so it must not be counted on.
@@ -374,7 +383,7 @@ class Coordinator:
             config=self._config,
             run=self._run,
             full_depth=self._blueprint.full_depth,
-            depths=self._rounds.global_depths,
+            depths=self._rounds.useful_depths,
             state_path=Checkpoints(self._directory.checkpoints).weights_path(self._rounds.summaries[-1].round),
             directory=self._directory,
             worker=self._worker,
