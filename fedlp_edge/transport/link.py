@@ -8,6 +8,7 @@ connection (packet ids, windows, queued packets) can leak into a new one.
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import ssl
@@ -29,6 +30,7 @@ from fedlp_edge.transport.url import BrokerAddress
 KEEPALIVE_SECONDS = 30
 CONNECT_SECONDS = 10.0
 PROBE_AFTER_SECONDS = 0.4
+GOODBYE_SECONDS = 1.0
 RECEIVE_MAXIMUM = 65535  # what MQTT 5 means by saying nothing
 
 # The smallest CONNECT of MQTT 5: clean start, no client id, no login, no will.
@@ -179,11 +181,19 @@ class Link:
 
     def close(self) -> None:
         """Says goodbye, if the connection stands, and lets go of the socket: the will is not published."""
-        deadline = time.monotonic() + 1.0
-        with contextlib.suppress(LinkLost):
+        deadline = time.monotonic() + GOODBYE_SECONDS
+        # paho closes its socket right behind the goodbye, and some brokers take what they see first, the closing,
+        # for a loss. A second handle keeps the connection open until the broker has closed it.
+        with (
+            contextlib.suppress(LinkLost, OSError),
+            contextlib.closing(socket.socket(fileno=os.dup(self._socket().fileno()))) as kept,
+        ):
             self._client.disconnect()
-            while time.monotonic() < deadline:
+            while self._client.socket() is not None and time.monotonic() < deadline:
                 self.step(0.1)
+            kept.settimeout(GOODBYE_SECONDS)
+            while time.monotonic() < deadline and kept.recv(65536):
+                pass
         self.abort()
 
     def abort(self) -> None:
