@@ -134,6 +134,8 @@ def test_offer_cut_at_any_byte_is_refused() -> None:
         b'{"type":"Ready","run":"../../etc","device":"d","session":"s","depth":1}',
         b'{"type":"Ready","run":"r","device":"a/b","session":"s","depth":1}',
         b'{"type":"Ready","run":"r","device":"+","session":"s","depth":1}',
+        b'{"type":"Ready","run":"r","device":"d\\n","session":"s","depth":1}',
+        b'{"type":"Ready","run":"r\\n","device":"d","session":"s","depth":1}',
         b'{"type":"Ready","run":"r","device":"d","session":"s","depth":0}',
         b'{"type":"Ready","run":"r","device":"d","session":"s","depth":1e400}',
         b'{"type":"UnitRequest","run":"r","device":"d","unit":"L0","digest":"' + b"0" * 64 + b'","missing":[]}',
