@@ -127,7 +127,7 @@ def _shared_after(nodes: list[torch.fx.Node], holder: nn.Module) -> list[str]:
     shared = [""] * len(nodes)
     for identity, (stop, name) in last.items():
         for index in range(first[identity], stop):
-            shared[index] = name.removeprefix("model.")
+            shared[index] = shared[index] or name.removeprefix("model.")
     return shared
 
 

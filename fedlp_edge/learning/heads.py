@@ -90,9 +90,9 @@ def exit_head(feature: tuple[int, ...], classes: int, *, channels_first: bool, b
 def has_channels_first(layer: nn.Module, feature: tuple[int, ...]) -> bool:
     """Guesses where a layer's feature keeps its channels.
 
-    The last submodule that says how many channels it gives decides, if exactly one end of the shape has that
-    size; otherwise its kind does: convolutions and batch norms put channels first, linear layers, layer norms
-    and attention last. Without any such module: first for images, last for sequences.
+    The last submodule that says how many channels it gives decides, if one end of the shape and no other
+    dimension has that size; otherwise its kind does: convolutions and batch norms put channels first, linear
+    layers, layer norms and attention last. Without any such module: first for images, last for sequences.
 
     Args:
         layer: the code that gives the feature.
@@ -103,7 +103,7 @@ def has_channels_first(layer: nn.Module, feature: tuple[int, ...]) -> bool:
     for module in reversed(list(layer.modules())):
         if isinstance(module, _FIRST + _LAST):
             given = _channels(module)
-            if (feature[0] == given) != (feature[-1] == given):
+            if feature.count(given) == 1 and given in (feature[0], feature[-1]):
                 return feature[0] == given
             return isinstance(module, _FIRST)
     return len(feature) > 2

@@ -65,6 +65,7 @@ class LayeredModel(nn.Module):
                 self.add_module(unit_id, module)
                 units.append(Unit(unit_id, name, kind, depth, _exchanged(unit_id, module)))
         self.units = tuple(units)
+        self.training = layers[-1][1].training  # the modules keep the mode that they came in
 
     @property
     def depths(self) -> range:
@@ -84,7 +85,8 @@ class LayeredModel(nn.Module):
     def forward(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
         """The logits [batch, classes] of one exit, of the deepest if ``depth`` is left out."""
         depth = self._full_depth if depth is None else depth
-        logits: torch.Tensor = self.get_submodule(f"H{depth}")(self.activations(x, depth))
+        feature = self.activations(x, depth)
+        logits: torch.Tensor = self.get_submodule(f"H{depth}")(feature)
         return logits
 
     def activations(self, x: torch.Tensor, depth: int) -> torch.Tensor:
@@ -113,7 +115,7 @@ class LayeredModel(nn.Module):
         self._check(depth)
         ids = [f"L{number}" for number in range(1, depth + 1)] + [f"H{depth}"]
         parts = copy.deepcopy({unit_id: self.get_submodule(unit_id) for unit_id in ids})
-        return Submodel(parts, depth).train(self.training)
+        return Submodel(parts, depth)
 
     def blueprint(self, model: str = "custom") -> Blueprint:
         """The description of this model as plain data, costs included.
@@ -173,6 +175,7 @@ class Submodel(nn.Module):
     def __init__(self, parts: Mapping[str, nn.Module], depth: int) -> None:
         super().__init__()
         self.depth = depth
+        self.training = parts[f"L{depth}"].training
         for unit_id, module in parts.items():
             self.add_module(unit_id, module)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import nn
@@ -51,6 +52,8 @@ def partition(
     """
     if depths is not None and depths < 1:
         raise PartitionError(f"a model cannot have {depths} depths; ask for at least one")
+    if heads not in get_args(HeadMode):
+        raise PartitionError(f"heads are {' or '.join(get_args(HeadMode))}, not {heads!r}")
     if not isinstance(example_input, torch.Tensor) or example_input.dim() < 2 or len(example_input) == 0:
         raise PartitionError("example_input must be a tensor with a batch dimension, like torch.zeros(1, 3, 32, 32)")
     # Two samples, so that a model that confuses the batch with something else is found out.

@@ -73,7 +73,9 @@ def pieces_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tens
     for run in [*joined, runs[-1]]:
         chosen = [blocks[i] for i in run]
         holders = tuple(name for name, block in chosen if any(True for _ in block.parameters()))
-        result.append(Piece(holders, nn.Sequential(OrderedDict(chosen))))
+        module = nn.Sequential(OrderedDict(chosen))
+        module.training = blocks[0][1].training
+        result.append(Piece(holders, module))
     return result
 
 
@@ -190,7 +192,7 @@ def _run_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor) -
             with mode(block, training=False), MacCounter() as counter:
                 try:
                     value = block(value)
-                except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                except Exception as error:  # a user's forward may fail in any way
                     raise _cannot_run(f"block {name}", sample, error) from error
             if not isinstance(value, torch.Tensor):
                 raise PartitionError(
@@ -239,16 +241,21 @@ def _run_graph(
         try:
             with seeded(0):
                 expected = model(sample)
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        except Exception as error:  # a user's forward may fail in any way
             raise _cannot_run(type(model).__name__, sample, error) from error
         with seeded(0):
             recorder.run(sample)
-    if not torch.equal(recorder.logits, expected):
+    if not isinstance(expected, torch.Tensor) or not _same(recorder.logits, expected):
         raise PartitionError(
             f"{type(model).__name__} does not compute the same when traced, because its forward decides by more than "
             "its input; pass the model as a list of blocks"
         )
     return frozenset(recorder.tensors), recorder.macs
+
+
+def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Bit for bit, where not a number is the same as not a number."""
+    return torch.equal(left.nan_to_num(), right.nan_to_num())
 
 
 def _cannot_run(what: str, sample: torch.Tensor, error: Exception) -> PartitionError:

@@ -98,7 +98,7 @@ def trace(model: nn.Module) -> Traced:
                 ) from failure
             whole.add(failure.module)
             continue
-        comparison = _compare(_logits(evaluation, model), _logits(training, model, auxiliary=True))
+        comparison = _compare(holder, _logits(evaluation, model), _logits(training, model, auxiliary=True))
         if comparison.switches is not None:
             for number, (node, twin) in enumerate(comparison.switches):
                 _insert_switch(holder, evaluation, node, twin, f"mode_switch_{number}")
@@ -217,11 +217,11 @@ class _Comparison:
     module: str | None = None
 
 
-def _compare(evaluation: torch.fx.Node, training: torch.fx.Node) -> _Comparison:
+def _compare(holder: nn.Module, evaluation: torch.fx.Node, training: torch.fx.Node) -> _Comparison:
     twin_of: dict[torch.fx.Node, torch.fx.Node] = {}
     switches = []
     for node, twin in zip_longest(_ancestry(evaluation), _ancestry(training)):
-        if node is None or twin is None or (node.op, node.target) != (twin.op, twin.target):
+        if node is None or twin is None or not _calls_alike(holder, node, twin):
             return _Comparison(None, _innermost(node, twin))
         leaves = list(zip_longest(_leaves((node.args, node.kwargs)), _leaves((twin.args, twin.kwargs))))
         wired_alike = all(
@@ -236,6 +236,17 @@ def _compare(evaluation: torch.fx.Node, training: torch.fx.Node) -> _Comparison:
             switches.append((node, twin))
         twin_of[node] = twin
     return _Comparison(switches)
+
+
+def _calls_alike(holder: nn.Module, node: torch.fx.Node, twin: torch.fx.Node) -> bool:
+    """Whether both nodes call the same thing; constants made in the forward have a new name in each record."""
+    if (node.op, node.target) == (twin.op, twin.target):
+        return True
+    if node.op == twin.op == "get_attr":
+        made, again = (getattr(holder, str(of.target), None) for of in (node, twin))
+        if isinstance(made, torch.Tensor) and isinstance(again, torch.Tensor):
+            return made.dtype == again.dtype and torch.equal(made, again)
+    return False
 
 
 def _ancestry(output: torch.fx.Node) -> list[torch.fx.Node]:
