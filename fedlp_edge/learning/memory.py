@@ -113,6 +113,8 @@ def limited(budget: int | None, device: torch.device) -> Iterator[None]:
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, device)
     else:
+        # Freed memory that the allocator still holds would come on top of the budget.
+        give_back()
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         allowed = _status_bytes("VmData") + budget + SLACK
         if hard != resource.RLIM_INFINITY:
