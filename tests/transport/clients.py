@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,3 +56,10 @@ def connected(url: str | BrokerAddress, client_id: str, will: LastWill | None = 
         yield client
     finally:
         client.transport.stop()
+
+
+def password_entry(user: str, password: str) -> str:
+    """A line of Mosquitto's password file, as mosquitto_passwd writes it (which is in another package)."""
+    salt = b"saltsaltsalt"
+    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101, 64)
+    return f"{user}:$7$101${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}\n"

@@ -14,27 +14,17 @@ from fedlp_edge.transport.mosquitto import MosquittoBroker
 from fedlp_edge.transport.mqtt import MqttTransport
 from fedlp_edge.transport.url import BrokerAddress, BrokerSettings
 
-from .clients import connected
+from .clients import connected, password_entry
 
 PASSWORD = "correct horse"  # the test's own
-# PBKDF2-SHA512 with 101 rounds, as mosquitto_passwd writes it; that program is in another package.
 ACCESS_RULES = "user pi-1\ntopic readwrite fleet/#\n"
-
-
-def _hashed(password: str) -> str:
-    import base64
-    import hashlib
-
-    salt = b"saltsaltsalt"
-    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101, 64)
-    return f"$7$101${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoBroker]:
     """A broker with one user, pi-1, who may use fleet/# and nothing else."""
     directory = tmp_path_factory.mktemp("guarded")
-    (directory / "passwords").write_text(f"pi-1:{_hashed(PASSWORD)}\n")
+    (directory / "passwords").write_text(password_entry("pi-1", PASSWORD))
     (directory / "rules").write_text(ACCESS_RULES)
     for file in directory.iterdir():
         file.chmod(0o600)
