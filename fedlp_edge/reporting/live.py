@@ -181,7 +181,7 @@ def _devices(progress: RunProgress, room: int) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("device", "profile", "depth", "LPR", "state", "loss", "sent", "samples"):
         table.add_column(name, justify="right" if name in ("LPR", "loss", "sent", "samples") else "left", no_wrap=True)
-    devices = list(progress.devices.values())
+    devices = [progress.devices[name] for name in sorted(progress.devices)]
     for device in devices[:room]:
         table.add_row(*_device_row(device, progress.depths))
     if (more := len(devices) - room) > 0:

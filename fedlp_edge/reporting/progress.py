@@ -109,6 +109,10 @@ def _(event: RunStarted, progress: RunProgress) -> None:
     progress.phase = "waiting"
     progress.trouble = ""
     progress.note = "waiting for devices"
+    # A run may go on days later, with devices that first have to come back.
+    progress.started = event.time
+    for device in progress.devices.values():
+        device.state = "away"
     if event.resumed_at is not None:
         progress.note = f"going on at round {event.resumed_at}"
 

@@ -113,3 +113,5 @@ def test_keeps_accuracy_when_a_run_goes_on(events: list[AnyEvent]) -> None:
 
     assert progress.accuracy == {1: [0.5], 3: [0.75]}
     assert (progress.finished_rounds, progress.rounds, progress.note) == (1, 3, "going on at round 2")
+    assert progress.started == 200.0
+    assert {device.state for device in progress.devices.values()} == {"away"}
