@@ -125,7 +125,7 @@ class Coordinator:
                 self._prepare(limits)
                 self._loop()
             finally:
-                self._voice.announce("finished" if self.finished else "offline")
+                self._voice.announce("finished" if self.finished else "offline", leaving=True)
                 self._transport.stop()
         finally:
             self._worker.stop()

@@ -52,10 +52,15 @@ class Voice:
             )
         )
 
-    def announce(self, state: State | None = None) -> None:
-        """Tells everybody, now and later, where the run stands; by default what was said last."""
+    def announce(self, state: State | None = None, *, leaving: bool = False) -> None:
+        """Tells everybody, now and later, where the run stands.
+
+        Args:
+            state: by default what was said last.
+            leaving: this is the last word; nobody is here any more.
+        """
         self._state = state or self._state
-        message = Announcement(online=self._state != "offline", run=self._run, session=self._session, state=self._state)
+        message = Announcement(online=not leaving, run=self._run, session=self._session, state=self._state)
         self._transport.publish(self._topics.coordinator, encode(message), retain=True)
 
     def count(self, purpose: str, nbytes: int) -> None:

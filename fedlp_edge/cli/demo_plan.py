@@ -22,9 +22,6 @@ from fedlp_edge.errors import ConfigError, StorageError
 T = TypeVar("T")
 Scheme = Literal["hetero", "homo", "both", "fedavg"]
 
-PROFILES = ("class-l", "class-m", "class-s", "class-xs")
-"""Dealt in turn, the largest first: somebody must train the full depth."""
-
 _OPTIONS_FILE = "demo.json"
 _HOMO_LPR = 0.5
 
@@ -38,18 +35,30 @@ class Preset:
         epochs: per round.
         rounds: enough for a good model.
         samples: per device; 0 takes its whole share.
+        profiles: dealt in turn, the largest first: somebody must train the full depth. Larger pictures need
+            larger devices.
+        lr: step size.
+        held_out: test samples that every round is judged on; 0 takes them all. The exported files are too.
     """
 
     input: tuple[int, int, int]
     epochs: int
     rounds: int
     samples: int
+    profiles: tuple[str, ...]
+    lr: float = 0.05
+    held_out: int = 0
 
+
+_FOR_8X8 = ("class-l", "class-m", "class-s", "class-xs")
+_FOR_28X28 = ("class-3xl", "class-2xl", "class-xl", "class-l")
 
 PRESETS = {
-    "digits": Preset(input=(1, 8, 8), epochs=2, rounds=10, samples=0),
-    "fashion-mnist": Preset(input=(1, 28, 28), epochs=1, rounds=10, samples=1500),
-    "mnist": Preset(input=(1, 28, 28), epochs=1, rounds=10, samples=1500),
+    "digits": Preset(input=(1, 8, 8), epochs=2, rounds=10, samples=0, profiles=_FOR_8X8),
+    "fashion-mnist": Preset(
+        input=(1, 28, 28), epochs=1, rounds=10, samples=3000, lr=0.02, held_out=2000, profiles=_FOR_28X28
+    ),
+    "mnist": Preset(input=(1, 28, 28), epochs=1, rounds=10, samples=3000, lr=0.02, held_out=2000, profiles=_FOR_28X28),
 }
 
 
@@ -167,6 +176,7 @@ def differing(given: GivenOptions, options: DemoOptions) -> list[str]:
 def config_text(options: DemoOptions, broker_url: str) -> str:
     """The fleet's TOML file, with comments: it is meant to be copied."""
     preset = PRESETS[options.data]
+    evaluated = f"{options.data}#limit={preset.held_out}" if preset.held_out else options.data
     depth = "full" if options.scheme in ("homo", "fedavg") else "auto"
     return f"""\
 # Written by `fedlp demo`. Copy it as a start for a fleet of your own; docs/configuration.md has every key.
@@ -184,12 +194,12 @@ heads = {_quoted(options.heads)}
 
 [data]
 # What the coordinator evaluates with: the test split, which no device trains on.
-evaluate = {_quoted(options.data)}
+evaluate = {_quoted(evaluated)}
 
 [training]
 epochs = {preset.epochs}
 batch_size = 32
-lr = 0.05
+lr = {preset.lr}
 momentum = 0.9
 
 [scheme]
@@ -212,13 +222,14 @@ def coordinator_command(config: Path, directory: Path) -> list[str]:
 def agent_command(options: DemoOptions, number: int, broker_url: str, directory: Path) -> list[str]:
     """One device's process; ``number`` counts from 0."""
     device = device_id(number)
+    profiles = PRESETS[options.data].profiles
     return [
         *(sys.executable, "-P", "-m", "device_agent"),
         *("--broker", broker_url),
         *("--fleet", options.fleet),
         *("--id", device),
         *("--data", data_spec(options, number)),
-        *("--profile", PROFILES[number % len(PROFILES)]),
+        *("--profile", profiles[number % len(profiles)]),
         *("--device", options.device),
         *("--threads", "1"),
         *("--state", str(directory / "devices" / device)),

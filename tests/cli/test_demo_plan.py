@@ -7,7 +7,7 @@ import pytest
 from coordinator.config import FleetConfig
 from device_agent.profiles import profile_names
 from fedlp_edge.cli.demo_plan import (
-    PROFILES,
+    PRESETS,
     DemoOptions,
     GivenOptions,
     Scheme,
@@ -108,7 +108,7 @@ def test_gives_the_first_device_the_largest_profile() -> None:
 
 
 def test_knows_profiles_that_exist() -> None:
-    assert set(PROFILES) <= set(profile_names())
+    assert {name for preset in PRESETS.values() for name in preset.profiles} <= set(profile_names())
 
 
 def test_starts_the_coordinator_quietly() -> None:
