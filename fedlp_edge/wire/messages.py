@@ -65,7 +65,7 @@ class UnitVersion(msgspec.Struct, frozen=True):
     chunk_bytes: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Announcement(Message, kw_only=True):
+class Announcement(Message, frozen=True, kw_only=True):
     """The coordinator is there, or (as last will, or at its end) no longer.
 
     Attributes:
@@ -79,7 +79,7 @@ class Announcement(Message, kw_only=True):
     protocol: int = PROTOCOL
 
 
-class Status(Message, kw_only=True):
+class Status(Message, frozen=True, kw_only=True):
     """A device is there with these facts, or (as last will, or at its end) no longer.
 
     Attributes:
@@ -94,7 +94,7 @@ class Status(Message, kw_only=True):
     protocol: int = PROTOCOL
 
 
-class Assignment(Message, kw_only=True):
+class Assignment(Message, frozen=True, kw_only=True):
     """Hold this depth of this model for the run; answered by Ready once the topics are subscribed.
 
     Attributes:
@@ -110,7 +110,7 @@ class Assignment(Message, kw_only=True):
     explanation: str = ""
 
 
-class Ready(Message, kw_only=True):
+class Ready(Message, frozen=True, kw_only=True):
     """The device has built its submodel and is subscribed to its units."""
 
     run: Name
@@ -119,7 +119,7 @@ class Ready(Message, kw_only=True):
     depth: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Task(Message, kw_only=True):
+class Task(Message, frozen=True, kw_only=True):
     """Train one round. Sent again as often as needed: the same (run, round, device) is the same work.
 
     Attributes:
@@ -146,7 +146,7 @@ class Task(Message, kw_only=True):
     chunk_bytes: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class UnitRequest(Message, kw_only=True):
+class UnitRequest(Message, frozen=True, kw_only=True):
     """These chunks of this version did not arrive; send them to me alone."""
 
     run: Name
@@ -164,7 +164,7 @@ class UnitPayload(msgspec.Struct, frozen=True):
     size: Natural
 
 
-class Offer(Message, kw_only=True):
+class Offer(Message, frozen=True, kw_only=True):
     """A finished update waits on the device's disk. Repeated until a final Receipt.
 
     Attributes:
@@ -192,7 +192,7 @@ class Offer(Message, kw_only=True):
     peak_memory: Natural = 0
 
 
-class Grant(Message, kw_only=True):
+class Grant(Message, frozen=True, kw_only=True):
     """Send these chunks now, keeping at most ``window`` of them unacknowledged by the broker."""
 
     run: Name
@@ -203,7 +203,7 @@ class Grant(Message, kw_only=True):
     window: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Receipt(Message, kw_only=True):
+class Receipt(Message, frozen=True, kw_only=True):
     """The final word on an update: forget it.
 
     Attributes:
@@ -219,7 +219,7 @@ class Receipt(Message, kw_only=True):
     reason: Reason = ""
 
 
-class Failure(Message, kw_only=True):
+class Failure(Message, frozen=True, kw_only=True):
     """The device could not do a task or an assignment, and says why."""
 
     run: Name
@@ -230,7 +230,7 @@ class Failure(Message, kw_only=True):
     reason: Reason
 
 
-class Farewell(Message, kw_only=True):
+class Farewell(Message, frozen=True, kw_only=True):
     """The run is over; ``models`` can be asked for with UnitRequest.
 
     Attributes:
@@ -261,7 +261,7 @@ def decoder(kind: object, max_bytes: int) -> _Decoder:
 
 class _Decoder:
     def __init__(self, kind: object, max_bytes: int) -> None:
-        self._decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(kind)  # type: ignore[arg-type]
+        self._decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(kind)
         self._max_bytes = max_bytes
 
     def __call__(self, payload: bytes) -> object:

@@ -20,10 +20,12 @@ class Topics(msgspec.Struct, frozen=True):
 
     @property
     def root(self) -> str:
+        """The prefix of all of them."""
         return f"fedlp/{self.fleet}"
 
     @property
     def coordinator(self) -> str:
+        """Where the coordinator announces itself."""
         return f"{self.root}/coordinator"
 
     def of(self, branch: Branch, leaf: str) -> str:
