@@ -12,6 +12,7 @@ import os
 import selectors
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ class Link:
             client.username_pw_set(address.username, address.password)
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
-        client.connect_timeout = CONNECT_SECONDS
+        client.connect_timeout = CONNECT_SECONDS / 2
         client.max_inflight_messages_set(0)  # the window is ours: see MqttTransport
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -115,11 +116,12 @@ class Link:
         client.on_subscribe = self._on_subscribe
         self._client = client
 
-    def open(self, wake: socket.socket) -> BrokerLimits:
+    def open(self, wake: socket.socket, stopping: threading.Event) -> BrokerLimits:
         """Connects and waits for the broker's answer.
 
         Args:
             wake: a socket that ends the waiting of ``step`` when it becomes readable.
+            stopping: gives up when it is set.
 
         Raises:
             BrokerError: the broker cannot be reached or says no.
@@ -135,7 +137,7 @@ class Link:
             raise words.unreachable(self._address, error) from None
         except LinkLost:
             raise self._closed_early() from None
-        reason, properties = self._wait_for_answer()
+        reason, properties = self._wait_for_answer(stopping)
         if reason.value == words.UNSUPPORTED_VERSION and self._version == "5":
             raise OlderProtocol
         if reason.is_failure:
@@ -203,13 +205,15 @@ class Link:
                 wire.close()
         self._selector.close()
 
-    def _wait_for_answer(self) -> tuple[ReasonCode, Properties | None]:
+    def _wait_for_answer(self, stopping: threading.Event) -> tuple[ReasonCode, Properties | None]:
         started = time.monotonic()
         probed = self._version != "5" or self._address.protocol != "auto"
         while self._answer is None:
             waited = time.monotonic() - started
             if waited >= CONNECT_SECONDS:
                 raise words.silent(self._address, CONNECT_SECONDS)
+            if stopping.is_set():
+                raise BrokerError("stopped before the broker answered")
             if not probed and waited >= PROBE_AFTER_SECONDS:
                 probed = True
                 if speaks_only_older(self._address, self._context):

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from fedlp_edge.errors import BrokerError
@@ -34,15 +33,10 @@ from fedlp_edge.transport.base import (
     Subscribed,
 )
 from fedlp_edge.transport.link import Link, LinkEvents, LinkLost, OlderProtocol
+from fedlp_edge.transport.outgoing import Outgoing, Publish
 from fedlp_edge.transport.url import BrokerAddress
 
 log = logging.getLogger(__name__)
-
-WINDOW = 64
-"""Publishes on their way to the broker at once, if it allows that many."""
-
-WINDOW_BYTES = 8 * 1024 * 1024
-"""Payload bytes on their way at once; bounds the memory that paho's copies take."""
 
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
@@ -55,14 +49,6 @@ SUBSCRIPTIONS_PER_PACKET = 8  # AWS IoT takes no more
 
 _REFUSED = 0x80
 _PACKET_OVERHEAD = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _Publish:
-    token: int
-    topic: str
-    payload: bytes
-    retain: bool
 
 
 class MqttTransport:
@@ -79,7 +65,7 @@ class MqttTransport:
         self._client_id = client_id
         self._will = will
         self._tokens = itertools.count(1)
-        self._queue: deque[_Publish] = deque()
+        self._outgoing = Outgoing()
         self._wishes: deque[tuple[str, bool]] = deque()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -95,8 +81,6 @@ class MqttTransport:
         self._limits = BrokerLimits(self._version, None, 1)
         self._topics: dict[str, None] = {}
         self._asked: dict[int, list[str]] = {}
-        self._in_flight: dict[int, _Publish] = {}
-        self._in_flight_bytes = 0
 
     def start(self, sink: Sink) -> None:
         """See ``Transport.start``; returns when the first connection stands.
@@ -142,7 +126,7 @@ class MqttTransport:
         if not 0 < len(topic.encode()) < 2**16 or "+" in topic or "#" in topic:
             raise ValueError(f"{topic[:80]!r} is no topic to publish to")
         token = next(self._tokens)
-        self._queue.append(_Publish(token, topic, payload, retain))
+        self._outgoing.put(Publish(token, topic, payload, retain))
         self._wake()
         return token
 
@@ -215,7 +199,7 @@ class MqttTransport:
         events = LinkEvents(self._on_received, self._on_published, self._on_subscribed)
         link = Link(self._address, events, context=context, client_id=self._client_id, will=self._will, version=version)
         try:
-            self._limits = link.open(self._wake_in)
+            self._limits = link.open(self._wake_in, self._stopping)
         except BaseException:
             link.abort()
             raise
@@ -233,14 +217,14 @@ class MqttTransport:
                 self._fill(link)
                 if self._stopping.is_set():
                     goodbye = goodbye or time.monotonic() + GOODBYE_SECONDS
-                    if not (self._queue or self._in_flight) or time.monotonic() > goodbye:
+                    if self._outgoing.idle or time.monotonic() > goodbye:
                         link.close()
                         return 0
                 link.step(0.1 if goodbye else 1.0)
                 self._drain_wake()
         except LinkLost as lost:
             link.abort()
-            self._requeue()
+            self._outgoing.rewind()
             if not self._stopping.is_set():
                 log.info("%s: %s", self._address.url, lost)
                 self._emit(Disconnected(str(lost)))
@@ -285,26 +269,13 @@ class MqttTransport:
 
     def _fill(self, link: Link) -> None:
         """Hands over as many publishes as the window takes."""
-        window = min(WINDOW, self._limits.receive_maximum)
         limit = self._limits.max_packet_bytes
-        while self._queue and len(self._in_flight) < window and self._in_flight_bytes < WINDOW_BYTES:
-            item = self._queue.popleft()
+        while (item := self._outgoing.take(self._limits.receive_maximum)) is not None:
             size = len(item.payload) + len(item.topic.encode()) + _PACKET_OVERHEAD
             if limit is not None and size > limit:
                 self._refuse(item.topic, f"{size} bytes are over the broker's packet limit of {limit}", item.token)
-                continue
-            packet_id = link.publish(item.topic, item.payload, retain=item.retain)
-            if packet_id in self._in_flight:  # the ids went once around while one stayed unacknowledged
-                self._queue.appendleft(item)
-                continue
-            self._in_flight[packet_id] = item
-            self._in_flight_bytes += len(item.payload)
-
-    def _requeue(self) -> None:
-        """Puts what was on its way back to the front, in order."""
-        self._queue.extendleft(reversed(self._in_flight.values()))
-        self._in_flight.clear()
-        self._in_flight_bytes = 0
+            else:
+                self._outgoing.sent(link.publish(item.topic, item.payload, retain=item.retain), item)
 
     def _drain_wake(self) -> None:
         if self._woken:
@@ -316,10 +287,9 @@ class MqttTransport:
         self._emit(Received(topic, payload, retained))
 
     def _on_published(self, packet_id: int, code: int, reason: str) -> None:
-        item = self._in_flight.pop(packet_id, None)
+        item = self._outgoing.answered(packet_id)
         if item is None:
             return
-        self._in_flight_bytes -= len(item.payload)
         if code >= _REFUSED:
             self._refuse(item.topic, reason, item.token)
         else:

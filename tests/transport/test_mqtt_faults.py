@@ -218,6 +218,16 @@ def test_start_fails_clearly_where_nobody_answers(monkeypatch: pytest.MonkeyPatc
         MqttTransport(address, "nobody").start(print)
 
 
+def test_stop_ends_a_start_that_waits_for_an_answer() -> None:
+    with played(stay_silent, protocol="5") as address:
+        transport = MqttTransport(address, "impatient")
+        stopper = threading.Timer(0.05, transport.stop)
+        stopper.start()
+        with pytest.raises(BrokerError, match="stopped before the broker answered"):
+            transport.start(print)
+        stopper.join()
+
+
 def test_start_fails_clearly_where_something_else_answers() -> None:
     def web_server(wire: Wire) -> None:
         wire.read()
