@@ -95,7 +95,7 @@ def test_deals_disjoint_shares_to_devices() -> None:
     specs = [parse_spec(data_spec(chosen, number)) for number in range(8)]
 
     assert [(spec.share.device, spec.share.devices) for spec in specs if spec.share] == [(n, 8) for n in range(8)]
-    assert {(spec.seed, spec.limit) for spec in specs} == {(3, 1500)}
+    assert {(spec.seed, spec.limit) for spec in specs} == {(3, 3000)}
 
 
 def test_gives_the_first_device_the_largest_profile() -> None:

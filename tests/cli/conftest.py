@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def fedlp() -> Run:
+    """Runs ``fedlp`` as a user would, in a process of its own."""
+
+    def run(*arguments: object, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fedlp_edge", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            # Wide tables, no colours: what a log would get.
+            env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1"},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_demo(fedlp: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Run directory and output of a small demo, from start to end."""
+    directory = tmp_path_factory.mktemp("demo") / "run"
+    done = fedlp("demo", "--out", directory, "--devices", 3, "--rounds", 2, "--scheme", "both", "--lpr", 0.7)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return directory, done.stdout

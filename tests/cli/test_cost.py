@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fedlp_edge.cli.cost import build_blueprint, parse_input, parse_mix, rounded, scheme_cost
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import ConfigError, ModelError
+from tests.cli.conftest import Run
+
+
+@pytest.fixture(scope="module")
+def paper_cnn() -> Blueprint:
+    return build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), classes=10, heads="personal"))
+
+
+def test_prints_the_published_figures_as_a_table(fedlp: Run) -> None:
+    done = fedlp("cost", "--model", "fedlp-cnn", "--input", "3x32x32", "--scheme", "homo", "--lpr", 0.5)
+
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["communication", "(k)", "827.20"] in rows
+    assert ["forward", "MACs", "(M)", "38.90"] in rows
+
+
+def test_prints_one_object_as_json(fedlp: Run) -> None:
+    done = fedlp("cost", "--model", "fedlp-cnn", "--input", "3x32x32", "--scheme", "hetero", "--json")
+
+    assert json.loads(done.stdout) == {
+        "down_kparams": 159.33,
+        "up_kparams": 159.33,
+        "communication_kparams": 318.66,
+        "forward_mmacs": pytest.approx(24.06),
+    }
+
+
+@pytest.mark.parametrize(
+    ("scheme", "lpr", "mix", "communication"),
+    [
+        ("fedavg", None, None, 1102.93),
+        ("homo", None, None, 827.20),
+        ("homo", 0.5, None, 827.20),
+        ("hetero", None, None, 318.66),
+        ("hetero", None, (0.2, 0.2, 0.2, 0.2, 0.2), 318.66),
+        ("hetero", 0.5, (0.0, 0.0, 0.0, 0.0, 1.0), 827.20),
+        ("hetero", 1.0, (1.0, 0.0, 0.0, 0.0, 0.0), 20.54),
+    ],
+)
+def test_counts_as_the_paper_does(paper_cnn, scheme, lpr, mix, communication) -> None:
+    cost = scheme_cost(paper_cnn, scheme, lpr, mix)
+
+    assert round(cost.communication_kparams, 2) == communication
+    assert rounded(cost).communication_kparams == pytest.approx(
+        rounded(cost).down_kparams + rounded(cost).up_kparams, abs=0.0015
+    )
+
+
+@pytest.mark.parametrize(
+    ("scheme", "lpr", "mix", "message"),
+    [
+        ("homo", None, (1.0,), "--depth-mix goes with --scheme hetero"),
+        ("fedavg", 0.5, None, "--lpr goes with --scheme homo or hetero"),
+        ("hetero", None, (0.5, 0.5), "the depth mix has 2 shares, but fedlp-cnn has 5 depths"),
+        ("hetero", None, (0.5, 0.5, 0.5, 0.0, 0.0), "must be shares that sum to 1, not 1.5"),
+    ],
+)
+def test_refuses_options_that_do_not_fit(paper_cnn, scheme, lpr, mix, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        scheme_cost(paper_cnn, scheme, lpr, mix)
+
+
+def test_reads_shapes_and_mixes() -> None:
+    assert parse_input("3x32x32") == (3, 32, 32)
+    assert parse_input("64") == (64,)
+    assert parse_mix("0.2,0.8") == (0.2, 0.8)
+
+
+@pytest.mark.parametrize("text", ["", "3x", "3y32", "0x8x8", "-1x8", "3 x 8"])
+def test_refuses_what_is_no_shape(text: str) -> None:
+    with pytest.raises(ConfigError, match="write the shape of one sample as 3x32x32"):
+        parse_input(text)
+
+
+def test_refuses_what_is_no_mix() -> None:
+    with pytest.raises(ConfigError, match="write one share per depth"):
+        parse_mix("0.2;0.8")
+
+
+def test_says_that_a_model_is_unknown() -> None:
+    with pytest.raises(ModelError, match="unknown model 'nope'"):
+        build_blueprint(ModelSettings(name="nope", input=(1, 8, 8)))
