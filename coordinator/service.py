@@ -248,8 +248,10 @@ class Coordinator:
             case Disconnected(reason):
                 log.warning("lost the broker: %s", reason)
                 self._emit(events.BrokerLost(time=time.time(), reason=reason))
-            case Refused(topic, reason):
+            case Refused(topic, reason, token):
                 log.warning("the broker refused %s: %s", topic, reason)
+                if token is not None:
+                    self._pump.delivered(token)  # its place in the window is free again
             case _:
                 pass
 
