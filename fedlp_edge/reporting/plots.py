@@ -79,15 +79,17 @@ def bytes_figure(summary: Summary) -> Figure:
         frameon=False, loc="lower left", bbox_to_anchor=(0.55, 1.0), ncols=2, borderaxespad=0.2, labelcolor=_TEXT
     )
 
-    totals = [(_running(down), _DOWN, "down"), (_running(up), _UP, "up")]
-    for values, colour, label in totals:
-        in_total.plot(rounds, values, color=colour, linewidth=2, marker="o", markersize=4)
+    # The larger total is labelled above its point and the other below, and dashes let a covered line through:
+    # with nothing pruned the two are equal.
+    totals = sorted([(_running(down), _DOWN, "down"), (_running(up), _UP, "up")], key=lambda total: -total[0][-1])
+    for (values, colour, label), style, place in zip(totals, ("-", "--"), ("bottom", "top"), strict=True):
+        in_total.plot(rounds, values, color=colour, linewidth=2, linestyle=style, marker="o", markersize=4)
         in_total.annotate(
             f"{label} {values[-1]:.1f} MB",
             (rounds[-1], values[-1]),
             xytext=(8, 0),
             textcoords="offset points",
-            va="center",
+            va=place,
             color=colour,
             annotation_clip=False,
         )
