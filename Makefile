@@ -17,8 +17,6 @@ DEMO_FLAGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
-MOSQUITTO := $(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto)
-FASHION_MNIST := $(wildcard /usr/share/datasets/fashion-mnist)
 
 .PHONY: help setup demo test lint format clean
 
@@ -41,10 +39,9 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/fedlp demo $(DEMO_FLAGS)
 
-# Tests that need real Mosquitto or real pictures fail, rather than pass unnoticed, where these are missing.
+# The tests use a real Mosquitto and real pictures; where these are missing they are installed, or named.
 test: $(READY)
-	@test -n "$(MOSQUITTO)" || echo "note: mosquitto is missing; on Debian: apt install mosquitto"
-	@test -n "$(FASHION_MNIST)" || echo "note: Fashion-MNIST is missing; on Debian: apt install dataset-fashion-mnist"
+	@.ci/system-packages
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 lint: $(READY)
