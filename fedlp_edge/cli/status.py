@@ -11,7 +11,7 @@ from fedlp_edge.errors import StorageError
 from fedlp_edge.reporting.live import picture
 from fedlp_edge.reporting.log import FILE_NAME, read_events
 from fedlp_edge.reporting.progress import RunProgress
-from fedlp_edge.reporting.report import report
+from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 
 
@@ -27,7 +27,7 @@ def run_status(run: Path) -> int:
     if summary is None and not events:
         raise StorageError(f"{run} holds no run (neither summary.json nor {FILE_NAME})")
     if summary is not None and summary.final is not None:
-        console.print(report(summary, run))
+        print_report(run, console)
         return 0
     progress = RunProgress()
     for event in events:

@@ -27,7 +27,7 @@ def print_report(directory: Path, console: Console | None = None) -> None:
     Raises:
         StorageError: there is no summary, or it is not one of this version.
     """
-    (console or Console()).print(report(load(directory / "summary.json"), directory))
+    (console or Console()).print(report(load(directory / "summary.json"), directory), crop=False)
 
 
 def report(summary: Summary, directory: Path) -> RenderableType:
@@ -107,7 +107,8 @@ def _places(summary: Summary, directory: Path) -> RenderableType:
     if summary.onnx:
         best = max(summary.onnx, key=lambda model: model.depth)
         command = f"fedlp infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} IMAGE"
-        lines.append(Text.assemble("Use a model:     ", (command, "bold")))
+        # A command is for copying: never broken across lines.
+        lines.append(Text.assemble("Use a model:     ", (command, "bold"), no_wrap=True, overflow="ignore"))
     return Group(*lines)
 
 

@@ -42,6 +42,15 @@ def test_quotes_a_path_for_the_shell(summary: Summary) -> None:
     assert "fedlp infer 'my runs/onnx/small-cnn-depth-3.onnx' IMAGE" in report_of(summary, "my runs")
 
 
+def test_does_not_break_a_command_across_lines(tmp_path: Path, summary: Summary) -> None:
+    save(summary, tmp_path / "summary.json")
+    file = io.StringIO()
+
+    print_report(tmp_path, Console(file=file, width=40))
+
+    assert f"fedlp infer {tmp_path}/onnx/small-cnn-depth-3.onnx IMAGE" in file.getvalue()
+
+
 def test_reports_a_run_that_has_not_begun(summary: Summary) -> None:
     text = report_of(msgspec.structs.replace(summary, rounds=(), final=None, onnx=()))
 
