@@ -26,6 +26,7 @@ from device_agent.effects import (
 )
 from device_agent.files import make_directory, write_atomic
 from device_agent.outbox import Outbox, Update
+from device_agent.personal import PersonalHeads
 from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, StorageError, WorkerError
@@ -63,7 +64,7 @@ class Trainer:
         self._cache = cache
         self._outbox = outbox
         self._work = directory / "work"
-        self._personal = make_directory(directory / "personal")
+        self._heads = PersonalHeads(directory / "personal")
         self._data = data
         self._jobs: dict[int, _Purpose] = {}
         shutil.rmtree(self._work, ignore_errors=True)
@@ -86,12 +87,14 @@ class Trainer:
         state = self._work / "state.safetensors"
         self._merge(effect, state)
         self._cache.keep_only({version.digest for version in task.manifest})
-        personal = self._personal / f"{task.run}-depth-{task.depth}.safetensors" if effect.personal_head else None
+        head = (task.run, task.depth, task.round)
+        before = self._heads.before(*head) if effect.personal_head else None
         job = Train(
             model=model,
             depth=task.depth,
             state_path=str(state),
-            personal_path=str(personal) if personal else None,
+            personal_path=str(before) if before else None,
+            personal_result=str(self._heads.after(*head)) if effect.personal_head else None,
             retained=effect.retained,
             freeze=task.prune == "train",
             training=task.training,

@@ -132,8 +132,8 @@ class JobRunner:
             outcome = train_round(model, data, job.training, seed=job.seed, device=self.device, trainable=trainable)
             states.save_deltas(model, Path(job.state_path), job.retained, Path(job.delta_dir))
             peak = meter.stop() + ready.nbytes
-        if job.personal_path is not None:
-            states.save_values(model, Path(job.personal_path), personal)
+        if job.personal_result is not None:
+            states.save_values(model, Path(job.personal_result), personal)
         return Trained(samples=outcome.samples, loss=outcome.loss, seconds=outcome.seconds, peak_memory=peak)
 
     def _evaluate(self, job: Evaluate) -> Evaluated:
@@ -196,14 +196,14 @@ class JobRunner:
         personal = [name for name in _held(ready.blueprint, job.depth) if name not in set(exchanged)]
         if not personal:
             return []
-        if job.personal_path is None:
+        if job.personal_result is None:
             raise ModelError(f"the head of depth {job.depth} is personal, but no file to keep it in is named")
-        path = Path(job.personal_path)
-        if not path.exists():
+        if job.personal_path is not None:
+            states.load_values(ready.model, Path(job.personal_path), personal)
+        else:
             seed = derive(job.seed, "personal head")
             fresh = build_model(job.model, seed, allow_models=self._options.allow_models)
-            states.save_values(fresh, path, personal)
-        states.load_values(ready.model, path, personal)
+            states.copy_values(fresh, ready.model, personal)
         return personal
 
     def _budget_beside(self, ready: Ready) -> int | None:

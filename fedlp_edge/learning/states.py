@@ -44,6 +44,14 @@ def load_values(model: nn.Module, path: Path, names: Iterable[str]) -> None:
         raise StorageError(f"cannot read the model state {path}: {error}") from None
 
 
+@torch.no_grad()
+def copy_values(source: nn.Module, model: nn.Module, names: Iterable[str]) -> None:
+    """Copies the named tensors from one model into another of the same shapes."""
+    given, held = source.state_dict(), model.state_dict()
+    for name in names:
+        held[name].copy_(given[name])
+
+
 def save_values(model: nn.Module, path: Path, names: Iterable[str]) -> None:
     """Writes the named tensors of a model, replacing the file in one step.
 

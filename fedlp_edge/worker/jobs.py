@@ -70,8 +70,10 @@ class Train(Job, frozen=True, kw_only=True):
 
     Attributes:
         state_path: the exchanged units' values at the start of the round.
-        personal_path: where the personal head's values are kept between rounds; made if missing; None
-            if heads are shared or the depth is full.
+        personal_path: the personal head's values at the start of the round; never written, so that the same
+            job again gives the same update. None if there are none yet: the head is then drawn from the seed.
+        personal_result: where the personal head's values after the round go; None if heads are shared or the
+            depth is full.
         retained: names of the tensors whose deltas are wanted, by unit id.
         freeze: train the retained tensors only (``prune="train"``).
         seed: of the sample order, dropout and a new personal head.
@@ -82,6 +84,7 @@ class Train(Job, frozen=True, kw_only=True):
     depth: int
     state_path: str
     personal_path: str | None
+    personal_result: str | None = None
     retained: dict[str, tuple[str, ...]]
     freeze: bool
     training: TrainingSettings

@@ -152,19 +152,36 @@ def test_train_frozen_changes_retained_parameters_only(bench: Bench) -> None:
 
 def test_train_keeps_a_personal_head_between_rounds(worker: WorkerProcess, tmp_path: Path) -> None:
     bench = Bench(worker, tmp_path, PERSONAL)
-    head = tmp_path / "personal" / "head.safetensors"
+    head, later = tmp_path / "personal" / "first.safetensors", tmp_path / "personal" / "second.safetensors"
     names = {t.name for t in bench.blueprint.by_id["H1"].tensors}
     assert "H1" not in bench.retained(1)
-    _, deltas = bench.train(1, personal_path=str(head))
+    _, deltas = bench.train(1, personal_result=str(head))
     assert not names & set(deltas)
     first = load_file(head)
     assert set(first) == names
-    bench.train(1, personal_path=str(head))
-    second = load_file(head)
+    _, deltas = bench.train(1, personal_path=str(head), personal_result=str(later))
+    second = load_file(later)
     assert any(not np.array_equal(first[name], second[name]) for name in names)
     head.unlink()
-    bench.train(1, personal_path=str(head))
+    bench.train(1, personal_result=str(head))
     assert all(np.array_equal(first[name], value) for name, value in load_file(head).items())
+
+
+def test_train_gives_the_same_bits_when_a_round_with_a_personal_head_is_done_again(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    bench = Bench(worker, tmp_path, PERSONAL)
+    start, result = tmp_path / "start.safetensors", tmp_path / "result.safetensors"
+    bench.train(1, personal_result=str(start))
+    _, first = bench.train(1, personal_path=str(start), personal_result=str(result))
+    head = result.read_bytes()
+    _, again = bench.train(1, personal_path=str(start), personal_result=str(result))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert result.read_bytes() == head
+
+
+def test_train_refuses_a_personal_head_without_a_place_for_it(worker: WorkerProcess, tmp_path: Path) -> None:
+    bench = Bench(worker, tmp_path, PERSONAL)
     with pytest.raises(ModelError, match="the head of depth 1 is personal"):
         bench.train(1)
 
@@ -172,7 +189,7 @@ def test_train_keeps_a_personal_head_between_rounds(worker: WorkerProcess, tmp_p
 def test_export_takes_a_personal_head_from_its_device(worker: WorkerProcess, tmp_path: Path) -> None:
     bench = Bench(worker, tmp_path, PERSONAL)
     head = tmp_path / "head.safetensors"
-    bench.train(1, personal_path=str(head))
+    bench.train(1, personal_result=str(head))
     job = Export(model=PERSONAL, state_path=str(bench.state), depths=(1,), data="digits", directory=str(tmp_path))
     with pytest.raises(ModelError, match="the head of depth 1 is personal"):
         worker.call(job, timeout=60)
