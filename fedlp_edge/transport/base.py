@@ -19,11 +19,14 @@ class BrokerLimits:
         protocol: ``"5"`` or ``"3.1.1"``; ``"memory"`` for the in-memory hub.
         max_packet_bytes: largest MQTT packet, header and topic included; None if not announced.
         receive_maximum: QoS 1 messages that may be unacknowledged at once.
+        max_queued_messages: messages that the broker holds for one subscriber before it drops more; None for any
+            number. No broker announces it.
     """
 
     protocol: str
     max_packet_bytes: int | None
     receive_maximum: int
+    max_queued_messages: int | None = 1000
 
 
 @dataclass(frozen=True, slots=True)

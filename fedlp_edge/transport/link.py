@@ -237,11 +237,8 @@ class Link:
             raise BrokerError(f"the broker at {self._address.url} allows no QoS 1, which fleets need")
         if announced.get("RetainAvailable", 1) < 1:
             raise BrokerError(f"the broker at {self._address.url} keeps no retained messages, which fleets need")
-        packet_limits = [announced.get("MaximumPacketSize"), self._address.max_packet_bytes]
-        return BrokerLimits(
-            protocol=self._version,
-            max_packet_bytes=min((limit for limit in packet_limits if limit is not None), default=None),
-            receive_maximum=announced.get("ReceiveMaximum", RECEIVE_MAXIMUM),
+        return limits_of(
+            self._address, self._version, announced.get("MaximumPacketSize"), announced.get("ReceiveMaximum")
         )
 
     def _socket(self) -> socket.socket:
@@ -295,6 +292,32 @@ class Link:
     ) -> None:
         del client, data, properties
         self._events.subscribed(packet_id, [(int(reason.value), str(reason)) for reason in reasons])
+
+
+def limits_of(
+    address: BrokerAddress, version: str, max_packet_bytes: int | None, receive_maximum: int | None
+) -> BrokerLimits:
+    """What a broker allows: what it announced, else its preset, with what the configuration names in place of either.
+
+    Args:
+        address: with the preset and the configured limits.
+        version: of MQTT.
+        max_packet_bytes: as announced; None if it was not.
+        receive_maximum: likewise.
+    """
+    preset = address.preset
+    # Whoever sends a larger packet than was announced is thrown off, so nothing configured can exceed that.
+    if address.max_packet_bytes is not None:
+        limits = [address.max_packet_bytes, max_packet_bytes]
+    else:
+        limits = [max_packet_bytes or preset.max_packet_bytes, preset.max_payload_bytes]
+    queued = preset.max_queued_messages if address.max_queued_messages is None else address.max_queued_messages
+    return BrokerLimits(
+        protocol=version,
+        max_packet_bytes=min((limit for limit in limits if limit is not None), default=None),
+        receive_maximum=receive_maximum or preset.receive_maximum or RECEIVE_MAXIMUM,
+        max_queued_messages=queued or None,
+    )
 
 
 def speaks_only_older(address: BrokerAddress, context: ssl.SSLContext | None, timeout: float = 3.0) -> bool:

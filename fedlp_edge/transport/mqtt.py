@@ -34,6 +34,7 @@ from fedlp_edge.transport.base import (
 )
 from fedlp_edge.transport.link import Link, LinkEvents, LinkLost, OlderProtocol
 from fedlp_edge.transport.outgoing import Outgoing, Publish
+from fedlp_edge.transport.pace import Pace
 from fedlp_edge.transport.url import BrokerAddress
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class MqttTransport:
         self._version: str = "5" if address.protocol == "auto" else address.protocol
         self._version_known = address.protocol != "auto"
         self._limits = BrokerLimits(self._version, None, 1)
+        preset = address.preset
+        self._pace = Pace(preset.publishes_per_second, preset.bytes_per_second, time.monotonic())
         self._topics: dict[str, None] = {}
         self._asked: dict[int, list[str]] = {}
 
@@ -220,7 +223,7 @@ class MqttTransport:
                     if self._outgoing.idle or time.monotonic() > goodbye:
                         link.close()
                         return 0
-                link.step(0.1 if goodbye else 1.0)
+                link.step(self._patience(goodbye=bool(goodbye)))
                 self._drain_wake()
         except LinkLost as lost:
             link.abort()
@@ -270,12 +273,22 @@ class MqttTransport:
     def _fill(self, link: Link) -> None:
         """Hands over as many publishes as the window takes."""
         limit = self._limits.max_packet_bytes
-        while (item := self._outgoing.take(self._limits.receive_maximum)) is not None:
+        while not self._pace.wait(time.monotonic()):
+            item = self._outgoing.take(self._limits.receive_maximum)
+            if item is None:
+                return
             size = len(item.payload) + len(item.topic.encode()) + _PACKET_OVERHEAD
             if limit is not None and size > limit:
                 self._refuse(item.topic, f"{size} bytes are over the broker's packet limit of {limit}", item.token)
             else:
+                self._pace.spend(size, time.monotonic())
                 self._outgoing.sent(link.publish(item.topic, item.payload, retain=item.retain), item)
+
+    def _patience(self, *, goodbye: bool) -> float:
+        """Seconds to wait for the socket: no longer than until the next publish may go."""
+        longest = 0.1 if goodbye else 1.0
+        wait = self._pace.wait(time.monotonic())
+        return min(longest, wait) if wait else longest
 
     def _drain_wake(self) -> None:
         if self._woken:

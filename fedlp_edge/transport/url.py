@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import msgspec
 
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.transport.presets import PRESETS, Preset, PresetName
 
 DEFAULT_URL = "mqtt://127.0.0.1:1883"
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -37,7 +38,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
             system's authorities by default.
         certificate: PEM file with the client's certificate (``FEDLP_BROKER_CERT``).
         key: PEM file with its private key (``FEDLP_BROKER_KEY``).
+        preset: what is known of this kind of broker (``FEDLP_BROKER_PRESET``); see ``transport.presets``.
         max_packet_bytes: for brokers with a limit that they do not announce.
+        max_queued_messages: what the broker holds for one subscriber before it drops messages; 0 for any number.
         protocol: MQTT version; ``auto`` tries 5 first.
     """
 
@@ -48,7 +51,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None
+    preset: PresetName | None = None
     max_packet_bytes: Annotated[int, msgspec.Meta(ge=2048)] | None = None
+    max_queued_messages: Annotated[int, msgspec.Meta(ge=0)] | None = None
     protocol: Protocol = "auto"
 
     def __repr__(self) -> str:
@@ -79,7 +84,9 @@ class BrokerAddress:
         ca: file of the certificate authority; None for the system's.
         certificate: file of the client's certificate.
         key: file of its key.
-        max_packet_bytes: assumed limit, on top of what the broker announces.
+        preset: what is known of this kind of broker.
+        max_packet_bytes: explicit limit, in place of the preset's and never above what the broker announces.
+        max_queued_messages: explicit figure in place of the preset's; 0 for any number.
         protocol: MQTT version to speak.
     """
 
@@ -91,7 +98,9 @@ class BrokerAddress:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    preset: Preset = PRESETS["generic"]
     max_packet_bytes: int | None = None
+    max_queued_messages: int | None = None
     protocol: Protocol = "auto"
 
     @classmethod
@@ -176,9 +185,20 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
         ca=ca,
         certificate=certificate,
         key=key,
+        preset=_preset(settings.preset or environ.get("FEDLP_BROKER_PRESET")),
         max_packet_bytes=settings.max_packet_bytes,
+        max_queued_messages=settings.max_queued_messages,
         protocol=settings.protocol,
     )
+
+
+def _preset(name: str | None) -> Preset:
+    if not name:
+        return PRESETS["generic"]
+    for preset in PRESETS.values():
+        if preset.name == name:
+            return preset
+    raise ConfigError(f"broker preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
 
 
 def _split(url: str) -> SplitResult:

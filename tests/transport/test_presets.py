@@ -1,0 +1,123 @@
+"""Limits: announced, of a preset, or configured; and the pace of hosted brokers."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fedlp_edge.errors import ConfigError
+from fedlp_edge.transport.base import BrokerLimits, Delivered
+from fedlp_edge.transport.link import limits_of
+from fedlp_edge.transport.mosquitto import MosquittoBroker
+from fedlp_edge.transport.pace import Pace
+from fedlp_edge.transport.presets import PRESETS, recognise
+from fedlp_edge.transport.url import BrokerAddress, BrokerSettings
+from fedlp_edge.wire.chunks import HEADER_BYTES, chunk_bytes_for
+from fedlp_edge.wire.topics import Topics
+
+from .clients import connected
+
+
+def limits(settings: BrokerSettings, packet: int | None = None, receive: int | None = None) -> BrokerLimits:
+    return limits_of(settings.address({}), "5", packet, receive)
+
+
+def test_preset_fills_in_what_is_not_announced() -> None:
+    assert limits(BrokerSettings(preset="emqx")) == BrokerLimits("5", 1 << 20, 32, 1000)
+    assert limits(BrokerSettings()) == BrokerLimits("5", None, 65535, 1000)
+
+
+def test_what_is_announced_wins_over_the_preset() -> None:
+    assert limits(BrokerSettings(preset="emqx"), 2 << 20, 64) == BrokerLimits("5", 2 << 20, 64, 1000)
+
+
+def test_what_is_configured_wins_over_the_preset() -> None:
+    settings = BrokerSettings(preset="emqx", max_packet_bytes=4 << 20, max_queued_messages=50)
+
+    assert limits(settings) == BrokerLimits("5", 4 << 20, 32, 50)
+
+
+def test_what_is_configured_never_exceeds_what_is_announced() -> None:
+    assert limits(BrokerSettings(max_packet_bytes=4 << 20), 100_000).max_packet_bytes == 100_000
+    assert limits(BrokerSettings(max_packet_bytes=50_000), 100_000).max_packet_bytes == 50_000
+
+
+def test_zero_queued_messages_means_any_number() -> None:
+    assert limits(BrokerSettings(max_queued_messages=0)).max_queued_messages is None
+
+
+def test_chunks_stay_within_a_payload_limit_that_is_below_the_packet_limit() -> None:
+    announced_by_aws = 149_504
+
+    size = chunk_bytes_for(limits(BrokerSettings(preset="aws-iot"), announced_by_aws, 100))
+
+    assert size + HEADER_BYTES <= 128 * 1024
+
+
+def test_preset_may_come_from_the_environment_and_is_checked() -> None:
+    assert BrokerAddress.parse("mqtt://b", {"FEDLP_BROKER_PRESET": "hivemq"}).preset is PRESETS["hivemq"]
+    assert BrokerSettings(preset="emqx").address({"FEDLP_BROKER_PRESET": "hivemq"}).preset is PRESETS["emqx"]
+    with pytest.raises(ConfigError, match="use one of generic, mosquitto, emqx"):
+        BrokerAddress.parse("mqtt://b", {"FEDLP_BROKER_PRESET": "rabbit"})
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_every_preset_carries_a_fleets_topics_and_messages(preset: object) -> None:
+    kind = PRESETS[preset.name]  # type: ignore[attr-defined]
+    longest = Topics("f" * 64).of("upload", "d" * 64)
+
+    assert len(longest) <= kind.topic_bytes
+    assert kind.topic_slashes is None or longest.count("/") <= kind.topic_slashes
+    assert kind.max_qos >= 1
+    assert chunk_bytes_for(limits(BrokerSettings(preset=kind.name))) >= 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("host", "version", "name"),
+    [
+        ("abc-ats.iot.eu-central-1.amazonaws.com", "", "aws-iot"),
+        ("fleet.westeurope-1.ts.eventgrid.azure.net", "", "azure-event-grid"),
+        ("x.s1.eu.hivemq.cloud", "", "hivemq"),
+        ("10.0.0.1", "mosquitto version 2.0.11", "mosquitto"),
+        ("10.0.0.1", "EMQX 5.8.0", "emqx"),
+        ("10.0.0.1", "", "generic"),
+        ("amazonaws.com.example", "", "generic"),
+    ],
+)
+def test_recognises_brokers(host: str, version: str, name: str) -> None:
+    assert recognise(host, version).name == name
+
+
+def test_pace_lets_a_burst_go_and_then_keeps_the_rate() -> None:
+    pace = Pace(messages=100.0, nbytes=None, now=0.0)
+    now, sent = 0.0, 0
+    while now < 2.0:
+        wait = pace.wait(now)
+        if wait:
+            now += wait
+            continue
+        pace.spend(1, now)
+        sent += 1
+
+    assert 200 <= sent <= 227  # two seconds' worth, and a quarter second's saved up
+
+
+def test_pace_counts_bytes_as_well() -> None:
+    pace = Pace(messages=None, nbytes=1000.0, now=0.0)
+    assert pace.wait(0.0) == 0
+    pace.spend(1250, 0.0)
+
+    assert pace.wait(0.0) == pytest.approx(1.0)
+    assert pace.wait(0.4) == pytest.approx(0.6)
+    assert pace.wait(1.5) == 0
+
+
+def test_transport_publishes_no_faster_than_the_preset_says(mosquitto: MosquittoBroker) -> None:
+    address = BrokerSettings(url=mosquitto.url, preset="aws-iot").address({})
+    with connected(address, "paced") as client:
+        began = time.monotonic()
+        last = [client.transport.publish("paced/x", b"x") for _ in range(75)][-1]
+        client.wait(Delivered, lambda event: event.token == last)
+
+    assert 0.4 < time.monotonic() - began < 5.0  # 25 at once, 50 at 100 a second
