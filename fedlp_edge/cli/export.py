@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, StorageError, WorkerError
+from fedlp_edge.reporting.summary import load, trained_exits
 from fedlp_edge.reporting.units import format_share
 from fedlp_edge.toml_config import load_toml
 from fedlp_edge.worker.jobs import Build, Built, Export, Exported, WorkerOptions
@@ -95,4 +97,11 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
             highlight=False,
             soft_wrap=True,
         )
+    for exit_depth in sorted(set(depths) - _trained(run)):
+        print(f"warning: no device trained exit {exit_depth}; it answers at random", file=sys.stderr)
     return 0
+
+
+def _trained(run: Path) -> set[int]:
+    summary = run / "summary.json"
+    return trained_exits(load(summary)) if summary.exists() else set()

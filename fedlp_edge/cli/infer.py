@@ -10,20 +10,35 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from fedlp_edge.errors import DataError
 from fedlp_edge.learning.inference import Classifier, Prediction
+from fedlp_edge.lifecycle import EXIT_ERROR, print_error
 
 
 def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
-    """Prints one line per input: label, probability and the runners-up."""
+    """Prints one line per input: label, probability and the runners-up.
+
+    A file that is no picture does not cost the others their answer.
+
+    Returns:
+        0, or 2 if some file could not be read.
+    """
     classifier = Classifier(model)
-    predictions = [classifier.predict(file) for file in files]
+    predictions: list[Prediction] = []
+    code = 0
+    for file in files:
+        try:
+            predictions.append(classifier.predict(file))
+        except DataError as error:
+            print_error(str(error))
+            code = EXIT_ERROR
     for prediction in predictions:
         if prediction.warning:
             print(f"warning: {prediction.warning}", file=sys.stderr)
     if as_json:
         for prediction in predictions:
             print(msgspec.json.encode(prediction).decode())
-        return 0
+        return code
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
     table.add_column("label", style="bold", no_wrap=True)
@@ -31,8 +46,9 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
     table.add_column("then", style="dim")
     for prediction in predictions:
         table.add_row(prediction.file, prediction.label, f"{100 * prediction.probability:.1f} %", _others(prediction))
-    Console().print(table)
-    return 0
+    if predictions:
+        Console().print(table)
+    return code
 
 
 def _others(prediction: Prediction) -> str:

@@ -60,6 +60,23 @@ def test_infers_with_an_exported_model(finished_demo: Demo, fedlp: Run) -> None:
     assert len(answer["top"]) == 3
 
 
+def test_infers_the_other_files_when_one_is_no_picture(finished_demo: Demo, fedlp: Run, tmp_path: Path) -> None:
+    directory, _ = finished_demo
+    (tmp_path / "notes.png").write_text("no picture")
+    model = next((directory / "onnx").glob("*.onnx"))
+    picture = next((directory / "samples").glob("*.png"))
+    done = fedlp("infer", model, tmp_path / "notes.png", picture, "--json")
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"error: {tmp_path}/notes.png is not a picture, nor a .npy array"
+    assert json.loads(done.stdout)["file"] == str(picture)
+
+
+def test_warns_of_an_exit_that_nobody_trained(finished_demo: Demo, fedlp: Run, tmp_path: Path) -> None:
+    done = fedlp("export", finished_demo[0], "--depth", 4, "-o", tmp_path)
+    assert done.returncode == 0
+    assert "no device trained exit 4" in done.stderr
+
+
 def test_exports_again_from_the_last_checkpoint(finished_demo: Demo, fedlp: Run, tmp_path: Path) -> None:
     directory, _ = finished_demo
 
