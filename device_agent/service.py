@@ -59,6 +59,7 @@ from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, Wo
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+InboxItem = Event | WorkerEvent | Delivered
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Agent:
         transport: not yet started.
         make_worker: makes the worker process, given where its events are to go.
         clock: monotonic seconds.
+        inbox: where the events of transport and worker wait for the loop; one of its own by default.
 
     Raises:
         StorageError: the state directory is unusable, or another agent runs there.
@@ -103,11 +105,12 @@ class Agent:
         transport: Transport,
         make_worker: Callable[[Callable[[WorkerEvent], None]], WorkerProcess],
         clock: Clock = time.monotonic,
+        inbox: queue.SimpleQueue[InboxItem] | None = None,
     ) -> None:
         self._settings = settings
         self._transport = transport
         self._clock = clock
-        self._queue: queue.SimpleQueue[Event | WorkerEvent | Delivered] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[InboxItem] = queue.SimpleQueue() if inbox is None else inbox
         self._blueprint: tuple[ModelSettings, Blueprint] | None = None
         self._tokens: dict[int, ChunkDelivered] = {}
         self._stop: Stop | None = None
