@@ -63,6 +63,11 @@ class Deliveries:
         """The update that answers this task, if it is already trained."""
         return next((d.update for d in self._all.values() if d.update.fingerprint == fingerprint), None)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for a receipt."""
+        return not self._current()
+
     def deadline(self) -> float | None:
         """When ``work`` has something to do, unless an event comes first."""
         times = [delivery.offer_at for delivery in self._current()]

@@ -33,6 +33,11 @@ class Homecoming:
         self._give_up_at: float | None = None
         self._installing = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether no final model is on its way."""
+        return self._farewell is None
+
     def deadline(self) -> float | None:
         """When ``work`` has something to do, unless an event comes first."""
         if self._farewell is None:
@@ -43,7 +48,7 @@ class Homecoming:
         """The run is over; begins fetching what there is to fetch."""
         if self._farewell == message or self._finished == message.run:
             return []
-        note = Note(f"run {message.run} is over after {message.rounds} rounds")
+        note = Note(f"run {message.run} is over" + (f" after {message.rounds} rounds" if message.rounds else ""))
         if not message.models:
             return [note, *self._done(message.run)]
         for version in message.models:

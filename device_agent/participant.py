@@ -28,6 +28,7 @@ from device_agent.effects import (
 from device_agent.enrolment import Enrolment
 from device_agent.homecoming import Homecoming
 from device_agent.presence import Presence
+from device_agent.reminders import Reminders
 from device_agent.roundwork import RoundWork
 from fedlp_edge.errors import PeerError
 from fedlp_edge.transport.base import Connected, Delivered, Disconnected, Received, Refused, Subscribed, TransportEvent
@@ -82,6 +83,7 @@ class Participant:
         self._deliveries = deliveries
         self._work = RoundWork(identity, units, deliveries)
         self._homecoming = Homecoming(identity, models, once)
+        self._reminders = Reminders(identity)
 
     def start(self) -> Effects:
         """What is to be done before the first event."""
@@ -92,6 +94,8 @@ class Participant:
         if not self._presence.connected:
             return None
         times = [self._work.deadline(), self._deliveries.deadline(), self._homecoming.deadline()]
+        if self._idle:
+            times.append(self._reminders.deadline())
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, event: Event, now: float) -> Effects:
@@ -104,7 +108,14 @@ class Participant:
         effects = self._dispatch(event, now)
         if self._presence.connected:
             effects += [*self._work.work(now), *self._deliveries.work(now), *self._homecoming.work(now)]
+            if self._idle and self._reminders.due(now):
+                effects += [*self._presence.announce(), *self._enrolment.ready()]
         return effects
+
+    @property
+    def _idle(self) -> bool:
+        """Whether only a word of the coordinator can give this device something to do."""
+        return self._work.idle and self._deliveries.idle and self._homecoming.idle
 
     def _dispatch(self, event: Event, now: float) -> Effects:
         effects: Effects = []
@@ -195,6 +206,7 @@ class Participant:
         if getattr(message, "device", None) != self._identity.device:
             return [Note("a message for another device came on this one's topic and is ignored", warning=True)]
         effects: Effects = []
+        self._reminders.heard(now)
         match message:
             case Assignment():
                 effects = self._enrolment.assign(message)
@@ -206,11 +218,14 @@ class Participant:
             case Receipt():
                 effects = self._deliveries.receipt(message)
             case Farewell():
-                self._work.end(now)
-                self._units.allow_early({})
-                effects = [*self._deliveries.drop_run(message.run), *self._enrolment.end()]
-                effects += self._homecoming.start(message, now)
+                effects = self._farewell(message, now)
         return effects
+
+    def _farewell(self, message: Farewell, now: float) -> Effects:
+        self._work.end(now)
+        self._units.allow_early({})
+        effects = [*self._deliveries.drop_run(message.run), *self._enrolment.end()]
+        return [*effects, *self._homecoming.start(message, now)]
 
     def _task(self, task: Task, now: float) -> Effects:
         assignment, blueprint = self._enrolment.assignment, self._enrolment.blueprint
@@ -224,11 +239,18 @@ class Participant:
     def _announced(self, message: Announcement, now: float) -> Effects:
         came, effects = self._presence.on_announcement(message)
         if came:
+            self._reminders.heard(now)
             self._work.online(message.run, now)
             self._homecoming.online(now)
             return [*effects, *self._deliveries.online(message.run, now)]
         if not message.online:
+            self._reminders.silent()
             self._work.offline()
             self._homecoming.offline(now)
             self._deliveries.offline()
+            assignment = self._enrolment.assignment
+            if message.state == "finished" and assignment is not None and assignment.run == message.run:
+                # The farewell to this device got lost, and nobody is there any more to repeat it.
+                lost = Farewell(run=message.run, device=self._identity.device, rounds=0)
+                effects += self._farewell(lost, now)
         return effects

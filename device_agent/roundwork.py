@@ -73,6 +73,11 @@ class RoundWork:
         """Nobody is there to answer requests."""
         self._online = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is no task in hand that can still be done in time."""
+        return self._job is None or self._job.expired
+
     def deadline(self) -> float | None:
         """When ``work`` has something to do, unless an event comes first."""
         if self._job is None or self._job.stage != "fetching":
