@@ -17,7 +17,7 @@ from coordinator.config import FleetConfig, load_config
 from coordinator.service import Coordinator, InboxItem, Stop
 from coordinator.voice import last_will
 from fedlp_edge.errors import FedLPError, OperatorError
-from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, run_command
+from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, own_command, run_command
 from fedlp_edge.reporting.events import AnyEvent, RunStopped
 from fedlp_edge.reporting.live import open_view
 from fedlp_edge.reporting.log import EventLog
@@ -52,7 +52,7 @@ def coordinate(
     _configure_log(directory, verbose=verbose)
     if not _run(fleet, directory, quiet=quiet, threads=threads):
         if not quiet:
-            again = f"fedlp-coordinator --config {config}" + (f" --out {out}" if out else "")
+            again = f"{own_command('fedlp-coordinator')} --config {config}" + (f" --out {out}" if out else "")
             print(f"Stopped; nothing is lost. Go on with: {again}")
         raise typer.Exit(EXIT_STOPPED)
 
@@ -61,7 +61,7 @@ def _claim(directory: RunDirectory, source: Path, fleet: FleetConfig) -> None:
     """Makes sure that the directory is new or holds this very run, and keeps a copy of the configuration."""
     if directory.summary.exists() and load(directory.summary).final is not None:
         raise OperatorError(
-            f"the run in {directory.path} is finished (fedlp status {directory.path}); "
+            f"the run in {directory.path} is finished ({own_command()} status {directory.path}); "
             "name another directory with --out, or change the configuration for a new run"
         )
     if directory.config.exists() and load_config(directory.config).identity != fleet.identity:

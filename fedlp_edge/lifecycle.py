@@ -7,10 +7,13 @@ that process. Errors that somebody can mend must end in one line, never in a tra
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, Self
 
@@ -137,3 +140,11 @@ def print_error(message: str) -> None:
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     head = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
     print(f"{head} {message}", file=sys.stderr, flush=True)
+
+
+def own_command(name: str = "fedlp") -> str:
+    """How the reader can call one of our commands: by its name, or by its path where it is not on PATH."""
+    beside = Path(sys.executable).with_name(name)
+    if shutil.which(name) or not beside.exists():
+        return name
+    return shlex.quote(os.path.relpath(beside))

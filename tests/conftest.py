@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As in an activated environment: messages then name our commands without a path.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 for _name in [name for name in os.environ if name.startswith("FEDLP_")]:
     del os.environ[_name]  # a developer's own broker must not leak into tests
 

@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fedlp_edge.errors import ConfigError
-from fedlp_edge.lifecycle import EXIT_ERROR, EXIT_STOPPED, STOP_WITH_STDIN, StopSignal, run_command
+from fedlp_edge.lifecycle import EXIT_ERROR, EXIT_STOPPED, STOP_WITH_STDIN, StopSignal, own_command, run_command
 
 WAITS = """
 import sys
@@ -141,3 +142,17 @@ def test_ends_quietly_when_the_reader_of_its_output_is_gone() -> None:
     _, errors = child.communicate("go\n", timeout=10)
 
     assert (child.returncode, errors) == (1, "")
+
+
+def test_names_a_command_by_its_path_where_it_is_not_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "fedlp").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert own_command() == "bin/fedlp"
+    assert own_command("fedlp-elsewhere") == "fedlp-elsewhere"
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert own_command() == "fedlp"

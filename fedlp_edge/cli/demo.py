@@ -30,7 +30,7 @@ from fedlp_edge.cli.demo_samples import classify_samples
 from fedlp_edge.cli.processes import Child, Supervisor, died
 from fedlp_edge.errors import ConfigError, DeviceError, ExportError
 from fedlp_edge.learning.shares import parse_partition
-from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal
+from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, own_command
 from fedlp_edge.reporting.events import DeviceUnfit
 from fedlp_edge.reporting.live import View, open_view
 from fedlp_edge.reporting.log import FILE_NAME, EventReader
@@ -70,7 +70,8 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
             finished = _Demo(options, directory, url, supervisor, view, stop).run()
     if not finished:
         console.print(
-            f"Stopped; nothing is lost. Go on with: fedlp demo --out {shlex.quote(str(directory))}", soft_wrap=True
+            f"Stopped; nothing is lost. Go on with: {own_command()} demo --out {shlex.quote(str(directory))}",
+            soft_wrap=True,
         )
         return EXIT_STOPPED
     _conclude(options, directory, console)
@@ -90,7 +91,8 @@ def _options(given: GivenOptions, directory: Path) -> DemoOptions:
         return options
     if (directory / "summary.json").exists() and load(directory / "summary.json").final is not None:
         raise ConfigError(
-            f"the run in {directory} is finished (fedlp status {directory}); choose another directory with --out"
+            f"the run in {directory} is finished ({own_command()} status {directory}); "
+            "choose another directory with --out"
         )
     if names := differing(given, known):
         raise ConfigError(

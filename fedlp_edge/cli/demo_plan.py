@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from fedlp_edge.core.blueprint import HeadMode
-from fedlp_edge.core.settings import Count, Share
+from fedlp_edge.core.settings import Count, Encoding, Share
 from fedlp_edge.errors import ConfigError, StorageError
 
 T = TypeVar("T")
@@ -76,6 +76,7 @@ class DemoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         heads: shared or personal exit heads.
         scheme: which part of FedLP to show.
         lpr: layer-preserving rate.
+        encoding: of the updates, or ``auto`` to fit each device's link.
         device: processor to train on.
         fleet: name of the fleet.
     """
@@ -92,6 +93,7 @@ class DemoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     lpr: Share
     device: Literal["auto", "cpu", "cuda"]
     fleet: str
+    encoding: Encoding | Literal["auto"] = "none"
 
 
 class GivenOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +109,7 @@ class GivenOptions(msgspec.Struct, frozen=True, kw_only=True):
     heads: HeadMode | None = None
     scheme: Scheme | None = None
     lpr: float | None = None
+    encoding: Encoding | Literal["auto"] | None = None
     device: Literal["auto", "cpu", "cuda"] | None = None
 
 
@@ -138,6 +141,7 @@ def complete(given: GivenOptions) -> DemoOptions:
         heads=given.heads or "shared",
         scheme=scheme,
         lpr=_or(given.lpr, _HOMO_LPR if scheme in ("homo", "both") else 1.0),
+        encoding=given.encoding or "none",
         device=given.device or "cpu",
         # On a broker that others use as well, two demos must not meet.
         fleet="demo" if private else f"demo-{secrets.token_hex(3)}",
@@ -205,6 +209,7 @@ momentum = 0.9
 [scheme]
 depth = {_quoted(depth)}
 lpr = {options.lpr}
+encoding = {_quoted(options.encoding)}
 
 [rounds]
 count = {options.rounds}

@@ -11,6 +11,7 @@ import numpy as np
 from fedlp_edge.learning.dataspec import parse_spec
 from fedlp_edge.learning.inference import Classifier
 from fedlp_edge.learning.sources import Samples, read
+from fedlp_edge.lifecycle import own_command
 
 _PICTURES = 3
 
@@ -36,7 +37,7 @@ def classify_samples(data: str, models: Sequence[Path], directory: Path) -> list
     said = ", ".join(
         f"{Path(answer.file).name}: {answer.label} ({100 * answer.probability:.0f} %)" for answer in answers
     )
-    command = shlex.join(["fedlp", "infer", str(models[-1]), str(pictures[0])])
+    command = f"{own_command()} {shlex.join(['infer', str(models[-1]), str(pictures[0])])}"
     return [
         f"All {len(models)} ONNX files run in onnxruntime; the deepest says of held-out pictures: {said}",
         f"Try it: {command}",

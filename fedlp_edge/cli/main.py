@@ -53,6 +53,10 @@ def demo(
     lpr: Annotated[
         float | None, typer.Option(min=0, max=1, help="Layer-preserving rate for homo and both. [default: 0.5]")
     ] = None,
+    encoding: Annotated[
+        Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd", "auto"] | None,
+        typer.Option(help="How the numbers of an update travel; auto fits it to the link. [default: none]"),
+    ] = None,
     heads: Annotated[
         Literal["shared", "personal"] | None, typer.Option(help="Exit heads of shallow depths. [default: shared]")
     ] = None,
@@ -75,6 +79,7 @@ def demo(
         samples=samples,
         scheme=scheme,
         lpr=lpr,
+        encoding=encoding,
         heads=heads,
         device=device,
     )

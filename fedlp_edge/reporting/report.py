@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedlp_edge.lifecycle import own_command
 from fedlp_edge.reporting.summary import DeviceRound, Summary, load, trained_exits
 from fedlp_edge.reporting.units import UNTRAINED, depth_bar, format_bytes, format_share
 
@@ -96,17 +97,28 @@ def _traffic(summary: Summary) -> Text:
     contributed = [device for device in entries if device.status == "contributed"]
     down, up = _total(d.bytes_down for d in entries), _total(d.bytes_up for d in entries)
     text = Text(f"On the wire: {format_bytes(down)} down, {format_bytes(up)} up.")
+    if by_purpose := _by_purpose(summary):
+        text.append(f" At the coordinator: {by_purpose}.")
     if contributed:
         kparams = sum(d.params_down + d.params_up for d in contributed) / len(contributed) / 1e3
         text.append(f" As the paper counts: {kparams:,.1f} k parameters per client and round.")
     return text
 
 
+def _by_purpose(summary: Summary) -> str:
+    """What the coordinator sent and received, in words; empty for a run that did not count it."""
+    totals: dict[str, int] = defaultdict(int)
+    for entry in summary.rounds:
+        for purpose, traffic in entry.traffic.items():
+            totals[purpose] += traffic.bytes
+    return ", ".join(f"{purpose} {format_bytes(nbytes)}" for purpose, nbytes in totals.items())
+
+
 def _places(summary: Summary, directory: Path) -> RenderableType:
     lines = [Text.assemble("Everything is in ", (str(directory), "bold"))]
     if summary.onnx:
         best = max(summary.onnx, key=lambda model: model.depth)
-        command = f"fedlp infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} IMAGE"
+        command = f"{own_command()} infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} IMAGE"
         # A command is for copying: never broken across lines.
         lines.append(Text.assemble("Use a model:     ", (command, "bold"), no_wrap=True, overflow="ignore"))
     return Group(*lines)

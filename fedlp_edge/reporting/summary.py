@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import StorageError
 from fedlp_edge.worker.jobs import ExportedModel
 
@@ -27,6 +28,7 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
         params_up: likewise, what it returned.
         bytes_down: model bytes on the wire to it, headers and repeats included.
         bytes_up: update bytes on the wire from it.
+        encoding: of the numbers in its update.
     """
 
     id: str
@@ -42,16 +44,35 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
     params_up: int = 0
     bytes_down: int = 0
     bytes_up: int = 0
+    encoding: Encoding = "none"
+
+
+Purpose = Literal["control", "model", "update", "repeat"]
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """Payloads at the coordinator, sent and received; what a broker multiplies is counted once."""
+
+    bytes: int = 0
+    messages: int = 0
 
 
 class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed round; ``coverage`` is the ledger: weight by device, per unit."""
+    """One committed round.
+
+    Attributes:
+        coverage: the ledger: weight by device, per unit.
+        traffic: since the commit of the round before, by purpose: ``control`` messages both ways, chunks of the
+            ``model`` as broadcast, chunks of the ``update`` of every device, and chunks of the model that a device
+            asked for again (``repeat``).
+    """
 
     round: int
     seconds: float
     accuracy: dict[int, float]
     devices: tuple[DeviceRound, ...]
     coverage: dict[str, dict[str, int]]
+    traffic: dict[Purpose, Traffic] = {}
 
 
 class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
