@@ -43,7 +43,7 @@ def resnet18() -> nn.Module:
     from torch import nn  # noqa: PLC0415
     from torchvision.models import resnet18 as build  # noqa: PLC0415
 
-    model = build(weights=None, num_classes=10)
+    model: nn.Module = build(weights=None, num_classes=10)
     model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     return model
 
