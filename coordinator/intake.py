@@ -7,28 +7,35 @@ the coordinator hands out *credit*: devices send only the chunks they were grant
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedlp_edge.wire.chunks import Assembly, Chunk, FileSink
+from fedlp_edge.wire.chunks import Assembly, Chunk, FileSink, chunk_count
 from fedlp_edge.wire.messages import Grant, Offer
 from fedlp_edge.wire.ranges import Ranges, take
 
 CREDIT = 64
-"""Granted chunks under way from all devices together; brokers that limit queues hold at least this many."""
+"""Granted chunks under way from all devices together, if the broker's queue allows that many."""
 
 SLICE = 16
-"""Chunks granted to one device at a time."""
+"""Most chunks granted to one device at a time."""
+
+LEAST = 4
+"""Fewest chunks granted at a time, unless fewer are missing: a grant for each chunk would double the messages."""
+
+OPEN = 128
+"""Uploads that have begun and are not whole, each of which holds a file; others wait with their offer alone."""
 
 
 @dataclass
 class _Upload:
+    """One offered update; it takes a file only from its first grant on, so a thousand that wait take none."""
+
     offer: Offer
-    assembly: Assembly
     path: Path
     pending: Ranges
+    assembly: Assembly | None = None
     under_way: int = 0
     last_sign: float = 0.0
     bytes_seen: int = 0
@@ -57,8 +64,12 @@ class Intake:
         self._grant = grant
         self._patience = patience_seconds
         self._uploads: dict[str, _Upload] = {}
-        self._queue: deque[str] = deque()
+        # Two lines, used as ordered sets, of those that need a grant: with a file open, and without.
+        self._begun: dict[str, None] = {}
+        self._waiting: dict[str, None] = {}
+        self._open = 0
         self._credit = CREDIT
+        self._look_at = 0.0
 
     def offer(self, offer: Offer, path: Path, now: float) -> Whole | None:
         """Takes a valid offer (again): what is missing will be granted, at once if there is credit.
@@ -69,35 +80,38 @@ class Intake:
         known = self._uploads.get(offer.device)
         if known is None or known.offer.digest != offer.digest:
             self.forget(offer.device)
-            assembly = Assembly(offer.digest, offer.size, self._chunk_bytes, FileSink(path, offer.size))
-            known = self._uploads[offer.device] = _Upload(offer, assembly, path, ())
+            count = chunk_count(offer.size, self._chunk_bytes)
+            known = self._uploads[offer.device] = _Upload(offer, path, ((0, count),) if count else ())
         # Whatever was granted and has not come is lost: a device offers again only when it waits.
         self._credit += known.under_way
         known.offer, known.under_way, known.last_sign = offer, 0, now
-        known.pending = known.assembly.missing
-        if whole := self._finish(known):
-            return whole
-        self._enqueue(offer.device)
+        if known.assembly is not None or not known.pending:
+            assembly = self._begin(known)
+            known.pending = assembly.missing
+            if whole := self._finish(known, assembly):
+                return whole
+        self._enqueue(known)
         self._dispense(now)
         return None
 
     def chunk(self, device: str, chunk: Chunk, nbytes: int, now: float) -> Whole | None:
         """Takes one chunk of a device; returns the upload once it is whole."""
         upload = self._uploads.get(device)
-        if upload is None or not upload.assembly.add(chunk):
+        assembly = upload.assembly if upload else None
+        if upload is None or assembly is None or not assembly.add(chunk):
             return None
         upload.last_sign = now
         upload.bytes_seen += nbytes
         if upload.under_way:
             upload.under_way -= 1
             self._credit += 1
-        if whole := self._finish(upload):
+        if whole := self._finish(upload, assembly):
             self._dispense(now)
             return whole
-        if upload.under_way <= SLICE // 2:
+        if upload.under_way <= self._slice // 2:
             if not upload.pending and not upload.under_way:
-                upload.pending = upload.assembly.missing  # lost chunks, or more gaps than one listing holds
-            self._enqueue(device)
+                upload.pending = assembly.missing  # lost chunks, or more gaps than one listing holds
+            self._enqueue(upload)
             self._dispense(now)
         return None
 
@@ -107,37 +121,64 @@ class Intake:
         if upload is None:
             return
         self._credit += upload.under_way
-        upload.assembly.abandon()
-        upload.path.unlink(missing_ok=True)
+        self._begun.pop(device, None)
+        self._waiting.pop(device, None)
+        if upload.assembly is not None:
+            self._open -= 1
+            upload.assembly.abandon()
+            upload.path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Drops all uploads: the round is over."""
         for device in list(self._uploads):
             self.forget(device)
-        self._queue.clear()
         self._credit = CREDIT
 
     def tick(self, now: float) -> None:
-        """Takes back the credit of devices that went silent, so that others can go on."""
+        """Takes back the credit of devices that went silent, so that others can go on.
+
+        May be called after every message: it looks at all uploads only now and then.
+        """
+        if now < self._look_at:
+            return
+        self._look_at = now + self._patience / 10
         for upload in self._uploads.values():
             if upload.under_way and now - upload.last_sign > self._patience:
                 self._credit += upload.under_way
                 upload.under_way = 0
         self._dispense(now)
 
-    def _enqueue(self, device: str) -> None:
-        if device not in self._queue and self._uploads[device].pending:
-            self._queue.append(device)
+    @property
+    def _slice(self) -> int:
+        """Chunks per grant: fewer if many want some, so that slow links do not hold all the credit."""
+        return max(LEAST, min(SLICE, CREDIT // max(1, len(self._uploads))))
+
+    def _begin(self, upload: _Upload) -> Assembly:
+        if upload.assembly is None:
+            offer = upload.offer
+            sink = FileSink(upload.path, offer.size)
+            upload.assembly = Assembly(offer.digest, offer.size, self._chunk_bytes, sink)
+            self._open += 1
+        return upload.assembly
+
+    def _enqueue(self, upload: _Upload) -> None:
+        if upload.pending:
+            line = self._waiting if upload.assembly is None else self._begun
+            line.setdefault(upload.offer.device)
+
+    def _next(self) -> _Upload | None:
+        line = self._waiting if self._waiting and self._open < OPEN else self._begun
+        if not line:
+            return None
+        device = next(iter(line))
+        del line[device]
+        return self._uploads[device]
 
     def _dispense(self, now: float) -> None:
-        while self._queue and self._credit > 0:
-            upload = self._uploads.get(self._queue.popleft())
-            if upload is None:
-                continue
-            granted, upload.pending = take(upload.pending, min(SLICE, self._credit))
+        while self._credit >= min(LEAST, CREDIT) and (upload := self._next()):
+            granted, upload.pending = take(upload.pending, min(self._slice, self._credit))
             count = sum(stop - start for start, stop in granted)
-            if not count:
-                continue
+            self._begin(upload)
             self._credit -= count
             upload.under_way += count
             upload.last_sign = now
@@ -153,14 +194,17 @@ class Intake:
                 )
             )
 
-    def _finish(self, upload: _Upload) -> Whole | None:
+    def _finish(self, upload: _Upload, assembly: Assembly) -> Whole | None:
         """The whole upload; or, if its bytes do not have their digest, everything is pending again."""
-        if not upload.assembly.complete:
+        if not assembly.complete:
             return None
-        if not upload.assembly.finish():
-            upload.pending = upload.assembly.missing
-            self._enqueue(upload.offer.device)
+        if not assembly.finish():
+            upload.pending = assembly.missing
+            self._enqueue(upload)
             return None
-        del self._uploads[upload.offer.device]
+        device = upload.offer.device
+        del self._uploads[device]
+        self._begun.pop(device, None)
+        self._open -= 1
         self._credit += upload.under_way
         return Whole(upload.offer, upload.path, upload.bytes_seen)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from coordinator.intake import CREDIT, SLICE, Intake, Whole
+from coordinator.intake import CREDIT, LEAST, OPEN, SLICE, Intake, Whole
 from fedlp_edge.wire.chunks import Chunk, split
 from fedlp_edge.wire.messages import Grant, Offer
 from fedlp_edge.wire.ranges import expand
@@ -137,3 +137,37 @@ def test_forgets_everything_when_the_round_is_over(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     fleet.offer("b", CREDIT)
     assert len(fleet.granted()) == SLICE
+
+
+def test_opens_no_file_for_an_update_that_waits_for_its_turn(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    for number in range(300):
+        fleet.offer(f"d{number:03d}", SLICE)
+    begun = {device for device, _ in fleet.granted()}
+    assert {path.name for path in tmp_path.iterdir()} == begun
+    assert len(begun) <= CREDIT // LEAST
+
+
+def test_holds_no_more_files_than_its_limit_when_devices_stop_halfway(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    now, silent = 0.0, set()
+    for number in range(300):
+        fleet.offer(f"d{number:03d}", SLICE)
+    for _ in range(60):
+        silent |= {device for device, _ in fleet.granted()}
+        now += 10
+        fleet.intake.tick(now)
+    assert len(silent) == len(list(tmp_path.iterdir())) == OPEN
+
+
+def test_does_not_grant_chunk_by_chunk_when_many_wait(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    for number in range(50):
+        fleet.offer(f"d{number:02d}", 8)
+    count, finished = 0, 0
+    while fleet.grants:
+        count += len(fleet.grants)
+        for device, index in fleet.granted():
+            finished += fleet.send(device, index) is not None
+    assert finished == 50
+    assert count <= 50 * 8 // LEAST
