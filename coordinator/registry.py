@@ -38,7 +38,8 @@ class Member:
     def participant(self, *, uniform: bool) -> Participant:
         """Its place in a round that opens now."""
         samples = max(1, self.facts.samples)
-        return Participant(self.device, self.plan.depth, self.plan.lpr, samples, 1 if uniform else samples)
+        weight = 1 if uniform else samples
+        return Participant(self.device, self.plan.depth, self.plan.lpr, samples, weight, encoding=self.plan.encoding)
 
 
 class Registry:

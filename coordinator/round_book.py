@@ -19,7 +19,7 @@ from fedlp_edge.core.rounds import OpenRound, Participant
 from fedlp_edge.core.selection import retained
 from fedlp_edge.core.settings import SchemeSettings
 from fedlp_edge.errors import RejectedUpdate
-from fedlp_edge.reporting.summary import DeviceRound, RoundSummary
+from fedlp_edge.reporting.summary import DeviceRound, Purpose, RoundSummary, Traffic
 from fedlp_edge.storage.journal import Journal, UpdateRow
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.admission import Admission, Expectation
@@ -149,7 +149,13 @@ class RoundBook:
         """The averaged delta of every tensor that somebody sent."""
         return self._mean.means()
 
-    def summary(self, seconds: float, accuracy: Mapping[int, float], profiles: Mapping[str, str]) -> RoundSummary:
+    def summary(
+        self,
+        seconds: float,
+        accuracy: Mapping[int, float],
+        profiles: Mapping[str, str],
+        traffic: Mapping[Purpose, Traffic],
+    ) -> RoundSummary:
         """The round as ``summary.json`` tells it."""
         devices = tuple(self._device(self.participants[d], profiles.get(d, "")) for d in sorted(self.participants))
         coverage = {
@@ -161,11 +167,23 @@ class RoundBook:
             for unit in self._blueprint.global_units
         }
         return RoundSummary(
-            round=self.round, seconds=seconds, accuracy=dict(accuracy), devices=devices, coverage=coverage
+            round=self.round,
+            seconds=seconds,
+            accuracy=dict(accuracy),
+            devices=devices,
+            coverage=coverage,
+            traffic=dict(traffic),
         )
 
     def _device(self, place: Participant, profile: str) -> DeviceRound:
-        owed = DeviceRound(id=place.device, profile=profile, depth=place.depth, lpr=place.lpr, status="lost")
+        owed = DeviceRound(
+            id=place.device,
+            profile=profile,
+            depth=place.depth,
+            lpr=place.lpr,
+            status="lost",
+            encoding=place.encoding,
+        )
         units = self._blueprint.exchanged_by(place.depth)
         update = self.accepted.get(place.device)
         if update is None:
@@ -197,7 +215,7 @@ class RoundBook:
             device=device,
             granularity=self._scheme.granularity,
         )
-        return Expectation(device, self.round, place.depth, place.samples, kept)
+        return Expectation(device, self.round, place.depth, place.samples, kept, place.encoding)
 
     def _admit(self, offer: Offer, blob: Path) -> Mapping[str, Array]:
         return self._admission.admit(offer, blob.read_bytes(), self._expectation(offer.device)).deltas

@@ -142,7 +142,6 @@ class RoundKeeper:
         """Takes up the round that was open when the coordinator ended, if there was one."""
         opened = self._journal.unfinished_round()
         if opened is None or opened.round != self._machine.round:
-            self._directory.clear_spool()  # it may have ended between the commit and the clearing
             return
         book = self._begin(opened)
         book.replay()
@@ -287,6 +286,7 @@ class RoundKeeper:
                 manifest=self._shelf.versions(unit.id for unit in self._blueprint.exchanged_by(place.depth)),
                 deadline_seconds=self._machine.seconds_left(self._clock()),
                 chunk_bytes=self._chunk_bytes,
+                encoding=place.encoding,
             )
         )
 
@@ -365,7 +365,8 @@ class RoundKeeper:
 
     def _commit(self, accuracy: dict[int, float]) -> None:
         book = self._current()
-        summary = book.summary(self._clock() - self._began, accuracy, self._profiles)
+        seconds = self._clock() - self._began
+        summary = book.summary(seconds, accuracy, self._profiles, self._voice.take_traffic())
         self._journal.commit_round(book.round, msgspec.json.encode(summary))
         self.summaries.append(summary)
         self._directory.clear_spool()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.reporting.summary import Purpose
 from fedlp_edge.transport.pump import Pump
 from fedlp_edge.wire.chunks import chunk_count, split
 from fedlp_edge.wire.messages import UnitRequest, UnitVersion
@@ -40,7 +41,7 @@ class Shelf:
         count: called with (purpose, bytes) for each chunk; the purposes are ``model`` and ``repeat``.
     """
 
-    def __init__(self, topics: Topics, pump: Pump, chunk_bytes: int, count: Callable[[str, int], None]) -> None:
+    def __init__(self, topics: Topics, pump: Pump, chunk_bytes: int, count: Callable[[Purpose, int], None]) -> None:
         self._topics = topics
         self._pump = pump
         self._chunk_bytes = chunk_bytes
@@ -84,7 +85,7 @@ class Shelf:
         self._send(topic, blob, wanted, "repeat")
         return True
 
-    def _send(self, topic: str, blob: _Blob, which: Ranges | None, purpose: str) -> None:
+    def _send(self, topic: str, blob: _Blob, which: Ranges | None, purpose: Purpose) -> None:
         chunks = split(blob.payload, blob.version.digest, blob.version.chunk_bytes, which)
         key = f"{topic} {blob.version.unit}"
         self._pump.push(topic, chunks, key=key, sent=lambda nbytes: self._count(purpose, nbytes))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from typing import Literal
+from typing import Literal, get_args
 
+from fedlp_edge.reporting.summary import Purpose, Traffic
 from fedlp_edge.transport.base import LastWill, Transport
 from fedlp_edge.wire.messages import Announcement, FromCoordinator, Offer, Receipt, encode
 from fedlp_edge.wire.topics import Topics
@@ -20,13 +21,11 @@ class Voice:
         transport: started or not.
         topics: of the fleet.
         run: name of the run.
-
-    Attributes:
-        traffic: bytes by purpose (``control``, ``model``, ``repeat``, ``update``).
     """
 
     def __init__(self, transport: Transport, topics: Topics, run: str) -> None:
-        self.traffic: Counter[str] = Counter()
+        self._bytes: Counter[Purpose] = Counter()
+        self._messages: Counter[Purpose] = Counter()
         self._transport = transport
         self._topics = topics
         self._run = run
@@ -36,7 +35,7 @@ class Voice:
     def tell(self, message: FromCoordinator) -> None:
         """Sends a message to the device that it names."""
         payload = encode(message)
-        self.traffic["control"] += len(payload)
+        self.count("control", len(payload))
         self._transport.publish(self._topics.of("down", message.device), payload)
 
     def receipt(self, offer: Offer, state: Literal["accepted", "rejected", "stale"], reason: str = "") -> None:
@@ -61,11 +60,21 @@ class Voice:
         """
         self._state = state or self._state
         message = Announcement(online=not leaving, run=self._run, session=self._session, state=self._state)
-        self._transport.publish(self._topics.coordinator, encode(message), retain=True)
+        payload = encode(message)
+        self.count("control", len(payload))
+        self._transport.publish(self._topics.coordinator, payload, retain=True)
 
-    def count(self, purpose: str, nbytes: int) -> None:
-        """Adds to the traffic of a purpose."""
-        self.traffic[purpose] += nbytes
+    def count(self, purpose: Purpose, nbytes: int) -> None:
+        """Notes one message, sent or received."""
+        self._bytes[purpose] += nbytes
+        self._messages[purpose] += 1
+
+    def take_traffic(self) -> dict[Purpose, Traffic]:
+        """What was noted since the last call, by purpose."""
+        taken = {purpose: Traffic(self._bytes[purpose], self._messages[purpose]) for purpose in get_args(Purpose)}
+        self._bytes.clear()
+        self._messages.clear()
+        return taken
 
 
 def last_will(topics: Topics, run: str) -> LastWill:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from device_agent.outbox import Update, UpdateId
-from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.blueprint import Blueprint, TensorSpec
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.transport.base import TransportEvent
@@ -169,6 +169,7 @@ class TrainRound:
         retained: names of the tensors whose deltas are sent, by unit id.
         personal_head: whether the head of this depth stays on the device.
         bytes_down: model bytes received for this round.
+        tensors: what ``retained`` names, described, in blueprint order.
     """
 
     task: Task
@@ -177,6 +178,7 @@ class TrainRound:
     retained: dict[str, tuple[str, ...]]
     personal_head: bool
     bytes_down: int
+    tensors: dict[str, tuple[TensorSpec, ...]]
 
 
 @dataclass(frozen=True, slots=True)

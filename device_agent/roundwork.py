@@ -143,6 +143,11 @@ class RoundWork:
                 retained=kept,
                 personal_head=units != job.blueprint.held_by(task.depth),
                 bytes_down=self._downloads.take_received(),
+                tensors={
+                    unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in kept[unit.id])
+                    for unit in units
+                    if unit.id in kept
+                },
             )
         ]
 

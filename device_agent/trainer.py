@@ -26,6 +26,7 @@ from device_agent.effects import (
 )
 from device_agent.files import make_directory, write_atomic
 from device_agent.outbox import Outbox, Update
+from device_agent.parts import part_files
 from device_agent.personal import PersonalHeads
 from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import ModelSettings
@@ -152,7 +153,10 @@ class Trainer:
     def _trained(self, effect: TrainRound, result: Trained) -> Event:
         """Puts the deltas together into one blob in the outbox."""
         task = effect.task
-        paths = {unit: self._deltas / f"{unit}.safetensors" for unit in effect.order if unit in effect.retained}
+        try:
+            paths = part_files(effect, self._deltas)
+        except OSError as error:
+            return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be encoded: {error.strerror}")
         units, offset = [], 0
         for unit, path in paths.items():
             size = path.stat().st_size

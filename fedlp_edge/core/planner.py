@@ -1,7 +1,8 @@
-"""Which depth and which layer-preserving rate a device gets: one pure function.
+"""Which depth, encoding and layer-preserving rate a device gets: one pure function.
 
 The deepest prefix wins whose training fits the device's memory and whose round fits the deadline. Each choice
-comes with one line that says why not deeper.
+comes with one line that says why not deeper. What costs least is given up first: digits of the update, then layers of
+it, then depth.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
+from fedlp_edge.core.settings import Encoding, SchemeSettings, TrainingSettings
 
 MEMORY_FACTOR = 1.7
 """What a process really takes over the analytical sum on a CPU: allocator, oneDNN workspaces, thread pools.
@@ -26,6 +27,12 @@ TIME_SHARE = 0.8
 
 MIN_AUTO_LPR = 0.1
 """With ``lpr = "auto"``, a link too slow for this rate costs depth instead: rates below it starve layers."""
+
+AUTO_ENCODINGS: tuple[Encoding, ...] = ("none", "fp16", "int8+zstd")
+"""What ``encoding = "auto"`` tries, the most exact first."""
+
+_NUMBER_BYTES = {"none": 4, "fp16": 2, "int8": 1}
+"""Bytes of a parameter in an update; what zstandard takes off depends on the data and is not counted on."""
 
 BACKWARD_AND_FORWARD = 3
 """Training MACs per forward MAC: the backward pass computes two products per forward one."""
@@ -42,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True):
         explanation: one line for people.
         memory_bytes: predicted for training.
         seconds: predicted for a round, transfers included; 0 if the device's speed is unknown.
+        encoding: of its updates.
     """
 
     depth: int
@@ -49,6 +57,7 @@ class Plan(msgspec.Struct, frozen=True):
     explanation: str
     memory_bytes: int
     seconds: float
+    encoding: Encoding = "none"
 
 
 def training_memory(cost: DepthCost, training: TrainingSettings) -> int:
@@ -74,7 +83,7 @@ def plan(
     Args:
         facts: its latest report.
         blueprint: of the model, with the cost of every depth.
-        scheme: rules of the run; ``depth = "auto"`` plans, anything else dictates.
+        scheme: rules of the run; ``"auto"`` plans, anything else dictates.
         training: batch size, epochs and optimiser enter memory and time.
         deadline_seconds: of a round.
 
@@ -86,22 +95,22 @@ def plan(
     full = blueprint.full_depth
     if scheme.depth != "auto":
         depth = full if scheme.depth == "full" else min(scheme.depth, full)
-        lpr = case.lpr(depth)
-        why = f"depth {depth} of {full} for every device, as configured"
-        return Plan(depth, lpr, why, training_memory(blueprint.costs[depth - 1], training), case.seconds(depth, lpr))
+        encoding, lpr = case.upload(depth)
+        why = f"depth {depth} of {full} for every device, as configured{_sends(encoding)}"
+        memory = training_memory(blueprint.costs[depth - 1], training)
+        return Plan(depth, lpr, why, memory, case.seconds(depth, lpr, encoding), encoding)
     obstacle = ""
     for depth in reversed(blueprint.depths):
         memory = training_memory(blueprint.costs[depth - 1], training)
         if memory > facts.training_memory:
             obstacle = f"depth {depth} needs {_mb(memory)} for training, {_mb(facts.training_memory)} are free"
             continue
-        lpr = case.lpr(depth)
-        seconds = case.seconds(depth, lpr)
-        # The tolerance is for rounding alone: a rate chosen to fill the budget must not exceed it by its last bit.
-        if seconds > budget * (1 + 1e-9):
+        encoding, lpr = case.upload(depth)
+        seconds = case.seconds(depth, lpr, encoding)
+        if not case.in_time(seconds):
             obstacle = f"depth {depth} takes {seconds:.1f} s a round, {budget:.1f} s are planned"
             continue
-        return Plan(depth, lpr, case.explain(depth, lpr, memory, obstacle), memory, seconds)
+        return Plan(depth, lpr, case.explain(depth, lpr, encoding, obstacle), memory, seconds, encoding)
     return Plan(0, 0.0, f"nothing fits: {obstacle}", 0, 0.0)
 
 
@@ -120,33 +129,59 @@ class _Case:
         macs = BACKWARD_AND_FORWARD * self.blueprint.costs[depth - 1].forward_macs
         return macs * self.facts.samples * self.training.epochs / speed if speed else 0.0
 
-    def transfer_seconds(self, depth: int) -> float:
-        """One way, everything."""
+    def down_seconds(self, depth: int) -> float:
+        """Of the whole submodel, in float32."""
         link = self.facts.link_bytes_per_second
         return sum(unit.nbytes for unit in self.blueprint.exchanged_by(depth)) / link if link else 0.0
 
-    def lpr(self, depth: int) -> float:
+    def up_seconds(self, depth: int, encoding: Encoding) -> float:
+        """Of an update of everything; buffers are always float32."""
+        link = self.facts.link_bytes_per_second
+        saved = 4 - _NUMBER_BYTES[encoding.removesuffix("+zstd")]
+        nbytes = sum(unit.nbytes - saved * unit.parameters for unit in self.blueprint.exchanged_by(depth))
+        return nbytes / link if link else 0.0
+
+    def upload(self, depth: int) -> tuple[Encoding, float]:
+        """Encoding and rate: the first encoding with which everything is in time, or the smallest one."""
+        if self.scheme.encoding != "auto":
+            return self.scheme.encoding, self.lpr(depth, self.scheme.encoding)
+        whole = 1.0 if self.scheme.lpr == "auto" else self.scheme.lpr
+        for encoding in AUTO_ENCODINGS:
+            if self.in_time(self.seconds(depth, whole, encoding)):
+                return encoding, whole
+        return AUTO_ENCODINGS[-1], self.lpr(depth, AUTO_ENCODINGS[-1])
+
+    def lpr(self, depth: int, encoding: Encoding) -> float:
         if self.scheme.lpr != "auto":
             return self.scheme.lpr
-        one_way = self.transfer_seconds(depth)
-        room = (self.budget - self.compute_seconds(depth) - one_way) / one_way if one_way else 1.0
+        up = self.up_seconds(depth, encoding)
+        room = (self.budget - self.compute_seconds(depth) - self.down_seconds(depth)) / up if up else 1.0
         # Written so that a report of an absurd link, whose room is infinite or no number, still gets a rate.
         if not room > MIN_AUTO_LPR:
             return MIN_AUTO_LPR
         # Steps of 0.05 keep a plan stable against small changes of a measured link.
         return int(min(room, 1.0) * 20) / 20
 
-    def seconds(self, depth: int, lpr: float) -> float:
-        return self.compute_seconds(depth) + self.transfer_seconds(depth) * (1 + lpr)
+    def seconds(self, depth: int, lpr: float, encoding: Encoding) -> float:
+        return self.compute_seconds(depth) + self.down_seconds(depth) + self.up_seconds(depth, encoding) * lpr
 
-    def explain(self, depth: int, lpr: float, memory: int, obstacle: str) -> str:
+    def in_time(self, seconds: float) -> bool:
+        # The tolerance is for rounding alone: a rate chosen to fill the budget must not exceed it by its last bit.
+        return seconds <= self.budget * (1 + 1e-9)
+
+    def explain(self, depth: int, lpr: float, encoding: Encoding, obstacle: str) -> str:
+        needed = _mb(training_memory(self.blueprint.costs[depth - 1], self.training))
         free = _mb(self.facts.training_memory)
-        parts = [f"depth {depth} of {self.blueprint.full_depth}: {_mb(memory)} of {free} for training"]
-        if seconds := self.seconds(depth, lpr):
+        parts = [f"depth {depth} of {self.blueprint.full_depth}: {needed} of {free} for training"]
+        if seconds := self.seconds(depth, lpr, encoding):
             parts.append(f"{seconds:.1f} s a round")
         if lpr < 1:
             parts.append(f"uploads {lpr:.0%} of its layers")
-        return ", ".join(parts) + (f"; {obstacle}" if obstacle else "")
+        return ", ".join(parts) + _sends(encoding) + (f"; {obstacle}" if obstacle else "")
+
+
+def _sends(encoding: Encoding) -> str:
+    return "" if encoding == "none" else f", sends {encoding}"
 
 
 def _mb(nbytes: int) -> str:

@@ -14,7 +14,7 @@ from enum import Enum
 import msgspec
 
 from fedlp_edge.core.selection import cohort
-from fedlp_edge.core.settings import Count, NotNegative, Positive, Share
+from fedlp_edge.core.settings import Count, Encoding, NotNegative, Positive, Share
 
 
 class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,6 +76,7 @@ class Participant(msgspec.Struct, frozen=True):
         samples: that it announced; its update may rest on no more.
         weight: the most that its update can weigh: ``samples``, or 1 for uniform weights.
         replacement: taken in when the round was extended; it does not raise the quorum.
+        encoding: of the numbers in its update.
     """
 
     device: str
@@ -84,6 +85,7 @@ class Participant(msgspec.Struct, frozen=True):
     samples: int
     weight: int
     replacement: bool = False
+    encoding: Encoding = "none"
 
 
 # Events

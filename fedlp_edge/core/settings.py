@@ -20,6 +20,8 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Prune = Literal["upload", "train"]
 Granularity = Literal["layer", "tensor"]
 Weighting = Literal["samples", "uniform"]
+Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd"]
+"""How the numbers of an update travel: as float32, in half precision or as 8-bit integers; then perhaps compressed."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +70,7 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         prune: ``upload`` drops a pruned layer after training (the paper); ``train`` also freezes it.
         granularity: ``layer`` (the paper's text) or ``tensor`` (the authors' code) is drawn.
         weights: weigh updates by ``samples``, or ``uniform`` as the authors do.
+        encoding: of every update, or ``auto`` to fit each device's link.
     """
 
     lpr: Share | Literal["auto"] = 1.0
@@ -75,6 +78,7 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prune: Prune = "upload"
     granularity: Granularity = "layer"
     weights: Weighting = "samples"
+    encoding: Encoding | Literal["auto"] = "none"
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,9 +20,11 @@ import numpy as np
 
 from fedlp_edge.core.aggregation import MAX_ABS_DELTA
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
+from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import PeerError, RejectedUpdate
+from fedlp_edge.wire import compression
 from fedlp_edge.wire.messages import Offer, UnitVersion
-from fedlp_edge.wire.tensors import FLOAT32, Array, Blob, TensorInfo, read_header, view
+from fedlp_edge.wire.tensors import FLOAT32, INT8, WIDTH, Array, Blob, TensorInfo, read_header, view, view_any
 
 
 class Refusal(StrEnum):
@@ -73,6 +75,7 @@ class Expectation:
         depth: that it was given.
         samples: that it reported; it may have trained on fewer.
         retained: names of the tensors to send, by unit id; units that are pruned are left out.
+        encoding: that it was asked for.
     """
 
     device: str
@@ -80,6 +83,7 @@ class Expectation:
     depth: int
     samples: int
     retained: Mapping[str, tuple[str, ...]]
+    encoding: Encoding = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ class AdmittedUpdate:
         device: who sent it.
         round: which it belongs to.
         weight_samples: training samples that it rests on.
-        deltas: by tensor name; float32, finite, within the limits, read-only views of the blob.
+        deltas: by tensor name; float32, finite, within the limits, read-only; views of the blob where nothing was
+            encoded.
     """
 
     device: str
@@ -134,7 +139,7 @@ class Admission:
             _refuse(Refusal.SAMPLES, f"{offer.samples} samples are not between 1 and the {expected.samples} reported")
         if not (math.isfinite(offer.loss) and math.isfinite(offer.seconds) and offer.seconds >= 0):
             _refuse(Refusal.FIGURES, f"a loss of {offer.loss} or {offer.seconds} seconds cannot be")
-        self._check_parts(offer, self._owed(expected))
+        self._check_parts(offer, self._owed(expected), expected.encoding)
 
     def admit(self, offer: Offer, blob: Blob, expected: Expectation) -> AdmittedUpdate:
         """Makes an update of the bytes that were offered.
@@ -155,7 +160,8 @@ class Admission:
             _refuse(Refusal.DIGEST, "the bytes that came do not have the digest that was offered")
         deltas: dict[str, Array] = {}
         for part, (unit, owed) in zip(offer.units, self._owed(expected), strict=True):
-            _decode(unit, owed, whole[part.offset : part.offset + part.size], self._limits.max_value, into=deltas)
+            payload = whole[part.offset : part.offset + part.size]
+            _decode(unit, owed, payload, self._limits.max_value, expected.encoding, into=deltas)
         self._check_norm(deltas.values())
         return AdmittedUpdate(expected.device, expected.round, offer.samples, deltas)
 
@@ -168,7 +174,7 @@ class Admission:
                 owed.append((unit, tuple(tensor for tensor in unit.tensors if tensor.name in names)))
         return owed
 
-    def _check_parts(self, offer: Offer, owed: list[tuple[Unit, tuple[TensorSpec, ...]]]) -> None:
+    def _check_parts(self, offer: Offer, owed: list[tuple[Unit, tuple[TensorSpec, ...]]], encoding: Encoding) -> None:
         """The parts are exactly those owed, of possible sizes, without gap or overlap."""
         sent, due = [part.unit for part in offer.units], [unit.id for unit, _ in owed]
         if sent != due:
@@ -177,7 +183,7 @@ class Admission:
         for part, (unit, tensors) in zip(offer.units, owed, strict=True):
             if part.offset != offset:
                 _refuse(Refusal.UNITS, f"{unit.id} begins at byte {part.offset}, not {offset}")
-            least, most = _size_bounds(tensors)
+            least, most = _size_bounds(tensors, encoding)
             if not least <= part.size <= most:
                 _refuse(Refusal.SIZE, f"{unit.id} of {part.size} bytes is not between {least} and {most}")
             offset += part.size
@@ -194,7 +200,7 @@ class Admission:
 
 def max_unit_bytes(unit: Unit) -> int:
     """Bytes that no honest version of a unit exceeds: what a device reserves before it has seen any."""
-    return _size_bounds(unit.tensors)[1]
+    return _size_bounds(unit.tensors, "none")[1]
 
 
 def admit_unit(unit: Unit, version: UnitVersion, blob: Blob) -> dict[str, Array]:
@@ -220,35 +226,53 @@ def admit_unit(unit: Unit, version: UnitVersion, blob: Blob) -> dict[str, Array]
     if hashlib.sha256(whole).hexdigest() != version.digest:
         raise PeerError(f"{unit.id} does not have the digest that was announced")
     values: dict[str, Array] = {}
-    _decode(unit, unit.tensors, whole, math.inf, into=values)
+    _decode(unit, unit.tensors, whole, math.inf, "none", into=values)
     return values
 
 
 def _decode(
-    unit: Unit, expected: tuple[TensorSpec, ...], blob: memoryview, max_value: float, *, into: dict[str, Array]
+    unit: Unit,
+    expected: tuple[TensorSpec, ...],
+    blob: Blob,
+    max_value: float,
+    encoding: Encoding,
+    *,
+    into: dict[str, Array],
 ) -> None:
-    """Reads exactly the expected tensors of one unit from safetensors bytes."""
+    """Reads exactly the expected tensors of one unit."""
     try:
+        if compression.is_compressed(encoding):
+            blob = compression.decompress(blob, _plain_bounds(expected, encoding)[1])
         header, body = read_header(blob, _header_bound(expected))
     except PeerError as error:
         _refuse(Refusal.MALFORMED, f"{unit.id}: {error}")
-    names = {spec.name for spec in expected}
+    integers = [spec for spec in expected if spec.name in header and header[spec.name].dtype == INT8]
+    scales = TensorSpec(compression.SCALES, (len(integers),), False)
+    names = {spec.name for spec in (*expected, *([scales] if integers else []))}
     if header.keys() != names:
         _refuse(Refusal.NAMES, f"{unit.id} holds {_listed(sorted(header))}, not {_listed(sorted(names))}")
     for spec in expected:
-        info = header[spec.name]
-        _check_type(spec, info)
-        into[spec.name] = array = view(spec.name, info, body)
+        _check_type(spec, header[spec.name], compression.dtypes(spec, encoding))
+    scale_of: dict[str, np.float32] = {}
+    if integers:
+        _check_type(scales, header[scales.name], (FLOAT32,))
+        values = view(scales.name, header[scales.name], body)
+        # What a scale may be is judged by the values that it leads to.
+        scale_of = {spec.name: values[index] for index, spec in enumerate(integers)}
+    for spec in expected:
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = compression.widen(view_any(spec.name, header[spec.name], body), scale_of.get(spec.name))
         _check_values(spec.name, array, max_value)
+        into[spec.name] = array
 
 
-def _check_type(spec: TensorSpec, info: TensorInfo) -> None:
-    if info.dtype != FLOAT32:
-        _refuse(Refusal.DTYPE, f"{spec.name} is {info.dtype[:16]}, not {FLOAT32}")
+def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...]) -> None:
+    if info.dtype not in allowed:
+        _refuse(Refusal.DTYPE, f"{spec.name} is {info.dtype[:16]}, not {' or '.join(allowed)}")
     if info.shape != spec.shape:
         _refuse(Refusal.SHAPE, f"{spec.name} has shape {list(info.shape)}, not {list(spec.shape)}")
-    if info.nbytes != 4 * spec.numel:
-        _refuse(Refusal.SHAPE, f"{spec.name} has {info.nbytes} bytes, not {4 * spec.numel}")
+    if info.nbytes != WIDTH[info.dtype] * spec.numel:
+        _refuse(Refusal.SHAPE, f"{spec.name} has {info.nbytes} bytes, not {WIDTH[info.dtype] * spec.numel}")
 
 
 def _check_values(name: str, array: Array, max_value: float) -> None:
@@ -267,16 +291,22 @@ def _squared_norm(array: Array) -> float:
     return float(np.einsum("i,i->", flat, flat, dtype=np.float64))
 
 
-def _size_bounds(tensors: tuple[TensorSpec, ...]) -> tuple[int, int]:
+def _size_bounds(tensors: tuple[TensorSpec, ...], encoding: Encoding) -> tuple[int, int]:
+    """Least and most bytes in which these tensors can come."""
+    plain = _plain_bounds(tensors, encoding)
+    return compression.frame_bounds(plain[1]) if compression.is_compressed(encoding) else plain
+
+
+def _plain_bounds(tensors: tuple[TensorSpec, ...], encoding: Encoding) -> tuple[int, int]:
     """Least and most bytes of a safetensors file that holds these tensors."""
-    body = 4 * sum(tensor.numel for tensor in tensors)
-    return body + 8 + 2, body + 8 + _header_bound(tensors)
+    least, most = compression.body_bounds(tensors, encoding)
+    return least + 8 + 2, most + 8 + _header_bound(tensors)
 
 
 def _header_bound(tensors: tuple[TensorSpec, ...]) -> int:
-    """Bytes that a header of these tensors cannot need more of, however it is written."""
+    """Bytes that a header of these tensors, and of their scales, cannot need more of, however it is written."""
     # A byte of a name takes six characters at most in JSON, a number 17; the rest are keys and punctuation.
-    return 256 + sum(160 + 6 * len(tensor.name.encode()) + 17 * len(tensor.shape) for tensor in tensors)
+    return 512 + sum(160 + 6 * len(tensor.name.encode()) + 17 * len(tensor.shape) for tensor in tensors)
 
 
 def _listed(names: list[str]) -> str:

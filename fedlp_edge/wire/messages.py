@@ -24,6 +24,7 @@ import msgspec
 
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.settings import (
+    Encoding,
     Granularity,
     ModelSettings,
     Prune,
@@ -129,6 +130,7 @@ class Task(Message, frozen=True, kw_only=True):
         manifest: the version of every unit that training starts from.
         deadline_seconds: time left from the sending on; relative, since clocks differ.
         chunk_bytes: payload bytes of an upload's chunks.
+        encoding: of the numbers in the update.
     """
 
     run: Name
@@ -144,6 +146,7 @@ class Task(Message, frozen=True, kw_only=True):
     manifest: tuple[UnitVersion, ...]
     deadline_seconds: float
     chunk_bytes: Annotated[int, msgspec.Meta(ge=1)]
+    encoding: Encoding = "none"
 
 
 class UnitRequest(Message, frozen=True, kw_only=True):

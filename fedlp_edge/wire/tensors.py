@@ -26,6 +26,12 @@ Array = npt.NDArray[np.float32]
 Blob = bytes | bytearray | memoryview
 
 FLOAT32 = "F32"
+FLOAT16 = "F16"
+INT8 = "I8"
+_NUMPY: dict[str, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), INT8: np.dtype("i1")}
+WIDTH = {name: dtype.itemsize for name, dtype in _NUMPY.items()}
+"""Bytes of an element, by type."""
+
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_DIMENSIONS = 16
 _LENGTH_BYTES = 8
@@ -141,18 +147,30 @@ def read_header(blob: Blob, max_header_bytes: int = MAX_HEADER_BYTES) -> tuple[d
 
 
 def view(name: str, info: TensorInfo, body: memoryview) -> Array:
-    """One tensor as a read-only view of the bytes after the header.
+    """One float32 tensor as a read-only view of the bytes after the header.
 
     Raises:
         PeerError: it is not float32, or its size is not that of its shape.
     """
     if info.dtype != FLOAT32:
         raise PeerError(f"tensor {name} is {info.dtype}, not {FLOAT32}")
-    if info.nbytes != 4 * math.prod(info.shape):
+    return view_any(name, info, body)
+
+
+def view_any(name: str, info: TensorInfo, body: memoryview) -> npt.NDArray[Any]:
+    """One tensor of any type that a fleet sends (float32, float16, int8), as a read-only view.
+
+    Raises:
+        PeerError: it is of another type, or its size is not that of its shape.
+    """
+    dtype = _NUMPY.get(info.dtype)
+    if dtype is None:
+        raise PeerError(f"tensor {name} is {info.dtype}, which no update holds")
+    if info.nbytes != dtype.itemsize * math.prod(info.shape):
         raise PeerError(f"tensor {name} of shape {list(info.shape)} has {info.nbytes} bytes")
     start, stop = info.data_offsets
     try:
-        array: npt.NDArray[Any] = np.frombuffer(body[start:stop], dtype="<f4").reshape(info.shape)
+        array: npt.NDArray[Any] = np.frombuffer(body[start:stop], dtype=dtype).reshape(info.shape)
     except ValueError as error:  # an empty tensor whose other dimensions are beyond numpy
         raise PeerError(f"tensor {name} has an impossible shape: {error}") from None
     array.flags.writeable = False

@@ -41,6 +41,7 @@ def test_fills_in_defaults() -> None:
         heads="shared",
         scheme="hetero",
         lpr=1.0,
+        encoding="none",
         device="cpu",
         fleet="demo",
     )
@@ -71,12 +72,13 @@ def test_keeps_fleets_on_a_common_broker_apart() -> None:
     [("hetero", "auto", 1.0), ("homo", "full", 0.5), ("both", "auto", 0.5), ("fedavg", "full", 1.0)],
 )
 def test_writes_a_configuration_that_the_coordinator_reads(scheme: Scheme, depth: str, lpr: float) -> None:
-    text = config_text(options(scheme=scheme, devices=3, rounds=2, seed=7), "mqtt://127.0.0.1:1234")
+    chosen = options(scheme=scheme, devices=3, rounds=2, seed=7, encoding="int8+zstd")
+    text = config_text(chosen, "mqtt://127.0.0.1:1234")
 
     config = parse_toml(text, FleetConfig, "config.toml")
 
     assert (config.fleet, config.seed, config.broker.url) == ("demo", 7, "mqtt://127.0.0.1:1234")
-    assert (config.scheme.depth, config.scheme.lpr) == (depth, lpr)
+    assert (config.scheme.depth, config.scheme.lpr, config.scheme.encoding) == (depth, lpr, "int8+zstd")
     assert (config.rounds.count, config.rounds.min_devices) == (2, 3)
     assert (config.model.name, config.model.input, config.data.evaluate) == ("small-cnn", (1, 8, 8), "digits")
 

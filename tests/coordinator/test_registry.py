@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.registry import Registry
+from fedlp_edge.core.rounds import Participant
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
 from tests.coordinator.fleets import facts, tiny_blueprint
@@ -26,6 +27,13 @@ def test_plans_depth_by_memory(journal: Journal) -> None:
     assert fleet.arrive("big", "s", facts(memory=PLENTY)).plan.depth == 2
     assert fleet.arrive("small", "s", facts(memory=LITTLE)).plan.depth == 1
     assert fleet.arrive("none", "s", facts(memory=1000)).plan.depth == 0
+
+
+def test_gives_a_device_the_encoding_of_its_plan(journal: Journal) -> None:
+    fleet = Registry(tiny_blueprint(), SchemeSettings(encoding="fp16+zstd"), TrainingSettings(), 300.0, journal)
+    assert fleet.arrive("a", "s", facts()).participant(uniform=True) == Participant(
+        "a", 2, 1.0, 10, 1, encoding="fp16+zstd"
+    )
 
 
 def test_keeps_the_plan_when_a_device_comes_back_with_more_or_other_speed(journal: Journal) -> None:

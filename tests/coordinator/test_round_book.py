@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,8 +11,11 @@ from coordinator.round_book import RoundBook, Verdict
 from fedlp_edge.core.rounds import OpenRound, Participant
 from fedlp_edge.core.settings import SchemeSettings
 from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.reporting.summary import Purpose, Traffic
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.wire.compression import encode_unit
+from fedlp_edge.wire.messages import UnitPayload
 from tests.coordinator.fleets import NAMES, RUN, tiny_blueprint, update
 
 PLACES = (Participant("a", 2, 1.0, 10, 10), Participant("b", 1, 1.0, 30, 30))
@@ -55,6 +60,37 @@ def test_averages_each_unit_over_the_devices_that_sent_it(tmp_path: Path) -> Non
         NAMES["H2"]: [3.0, 3.0],
         NAMES["H1"]: [7.0, 7.0],
     }
+
+
+def test_takes_an_update_in_the_encoding_that_its_place_asks_for(tmp_path: Path) -> None:
+    journal = Journal(RunDirectory(tmp_path).journal)
+    journal.open_round(1, 80, (Participant("b", 1, 1.0, 30, 30, encoding="fp16"),))
+    journal.close()
+    round = book(tmp_path)
+    blueprint = tiny_blueprint()
+    parts = {
+        unit: encode_unit(blueprint.by_id[unit].tensors, {NAMES[unit]: np.full(2, value, np.float32)}, "fp16")
+        for unit, value in {"L1": 5.0, "H1": 7.0}.items()
+    }
+    blob = b"".join(parts.values())
+    offer = msgspec.structs.replace(
+        update("b", {"L1": 5.0, "H1": 7.0}, samples=30)[0],
+        digest=hashlib.sha256(blob).hexdigest(),
+        size=len(blob),
+        units=(UnitPayload("L1", 0, len(parts["L1"])), UnitPayload("H1", len(parts["L1"]), len(parts["H1"]))),
+    )
+    path = tmp_path / "b.part"
+    path.write_bytes(blob)
+    round.check(offer)
+    round.accept(offer, path, len(blob))
+    after = book(tmp_path)
+    after.replay()
+    for taken in (round, after):
+        assert {name: mean.tolist() for name, mean in taken.means().items()} == {
+            NAMES["L1"]: [5.0, 5.0],
+            NAMES["H1"]: [7.0, 7.0],
+        }
+        assert [device.encoding for device in taken.summary(1.0, {}, {}, {}).devices] == ["fp16"]
 
 
 def test_weighs_all_devices_alike_when_told_so(tmp_path: Path) -> None:
@@ -121,9 +157,11 @@ def test_adds_up_again_when_an_extension_changes_the_scale(tmp_path: Path) -> No
 def test_summarises_who_did_what(tmp_path: Path) -> None:
     round = book(tmp_path)
     deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)
-    summary = round.summary(2.0, {1: 0.5, 2: 0.6}, {"a": "pi", "b": "nano"})
+    traffic: dict[Purpose, Traffic] = {"update": Traffic(300, 2)}
+    summary = round.summary(2.0, {1: 0.5, 2: 0.6}, {"a": "pi", "b": "nano"}, traffic)
     lost, contributed = summary.devices
     assert (lost.id, lost.profile, lost.status, lost.params_down, lost.params_up) == ("a", "pi", "lost", 6, 0)
     assert (contributed.id, contributed.status, contributed.layers_sent) == ("b", "contributed", ("L1", "H1"))
     assert (contributed.params_down, contributed.params_up, contributed.bytes_down) == (4, 4, 100)
+    assert summary.traffic == traffic
     assert summary.coverage == {"L1": {"b": 30}, "L2": {}, "H1": {"b": 30}, "H2": {}}

@@ -103,6 +103,51 @@ def test_plan_gives_rate_one_without_a_known_link(three_depths: Blueprint):
     assert choose(three_depths, lpr="auto").lpr == 1.0
 
 
+@pytest.mark.parametrize(
+    ("link", "encoding", "lpr"),
+    [
+        # 12,040 bytes down, and as many up, half or a quarter of them; 15 s are left after training.
+        (None, "none", 1.0),
+        (1700.0, "none", 1.0),  # 7.08 + 7.08
+        (1300.0, "fp16", 1.0),  # 9.26 + 4.63
+        (1100.0, "int8+zstd", 1.0),  # 10.95 + 2.74
+        (900.0, "int8+zstd", 0.45),  # 13.38, and 1.62 of 3.34
+    ],
+)
+def test_plan_sends_fewer_digits_before_fewer_layers(three_depths: Blueprint, link, encoding: str, lpr: float):
+    chosen = choose(three_depths, facts(link_bytes_per_second=link), deadline=30.0, lpr="auto", encoding="auto")
+    assert (chosen.depth, chosen.encoding, chosen.lpr) == (3, encoding, lpr)
+    assert chosen.explanation.endswith(f", sends {encoding}" if encoding != "none" else " s a round")
+
+
+def test_plan_sends_fewer_digits_before_it_gives_up_depth(three_depths: Blueprint):
+    # As float32 the round would take 9 + 2 * 10.95 s of the 24 that are planned.
+    device = facts(link_bytes_per_second=1100.0)
+    assert choose(three_depths, device, deadline=30.0).depth == 2
+    chosen = choose(three_depths, device, deadline=30.0, encoding="auto")
+    assert (chosen.depth, chosen.encoding, chosen.lpr) == (3, "int8+zstd", 1.0)
+    assert chosen.seconds == pytest.approx(9.0 + 12_040 / 1100 * 1.25)
+
+
+def test_plan_counts_statistics_as_float32(paper_cnn: Blueprint):
+    device = facts(training_macs_per_second=0.0, link_bytes_per_second=1.0)
+    seconds = [
+        plan(device, paper_cnn, SchemeSettings(depth=1, encoding=encoding), TRAINING, 1.0).seconds  # type: ignore[arg-type]
+        for encoding in ("none", "fp16", "int8", "none+zstd", "int8+zstd")
+    ]
+    # 10,272 parameters, and 128 numbers of statistics that no encoding touches.
+    down = 41_600
+    assert seconds == [down + up for up in (41_600, 21_056, 10_784, 41_600, 10_784)]
+
+
+@pytest.mark.parametrize("encoding", ["fp16", "int8+zstd"])
+def test_plan_follows_a_dictated_encoding(three_depths: Blueprint, encoding: str):
+    chosen = choose(three_depths, encoding=encoding)
+    assert (chosen.encoding, chosen.explanation.endswith(f", sends {encoding}")) == (encoding, True)
+    dictated = choose(three_depths, encoding=encoding, depth=2)
+    assert dictated.explanation == f"depth 2 of 3 for every device, as configured, sends {encoding}"
+
+
 @pytest.mark.parametrize(("depth", "given_depth"), [("full", 3), (1, 1), (3, 3), (9, 3)])
 def test_plan_follows_a_dictated_depth(three_depths: Blueprint, depth, given_depth: int):
     chosen = choose(three_depths, facts(training_memory=0), depth=depth)
@@ -117,9 +162,10 @@ ABSURD = st.sampled_from([0.0, 5e-324, 1e-310, 1e-3, 1.0, 1e300, 1.7e308])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_plan_answers_whatever_a_device_reports(three_depths, speed, link, samples: int, memory: int):
     device = facts(training_macs_per_second=speed, link_bytes_per_second=link, samples=samples, training_memory=memory)
-    chosen = choose(three_depths, device, lpr="auto")
-    assert 0 <= chosen.depth <= 3
-    assert 0 <= chosen.lpr <= 1
+    for encoding in ("none", "auto"):
+        chosen = choose(three_depths, device, lpr="auto", encoding=encoding)
+        assert 0 <= chosen.depth <= 3
+        assert 0 <= chosen.lpr <= 1
 
 
 growth = st.floats(1.0, 100.0)
@@ -130,18 +176,21 @@ growth = st.floats(1.0, 100.0)
     speed=st.floats(1e7, 1e10),
     link=st.floats(10.0, 1e6) | st.none(),
     lpr=st.sampled_from([1.0, 0.5, "auto"]),
+    encoding=st.sampled_from(["none", "int8", "auto"]),
     deadline=st.floats(1.0, 300.0),
     more=st.tuples(growth, growth, growth),
 )
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_plan_never_gives_less_depth_to_a_better_device(three_depths, *, memory, speed, link, lpr, deadline, more):
+def test_plan_never_gives_less_depth_to_a_better_device(
+    three_depths, *, memory, speed, link, lpr, encoding, deadline, more
+):
     device = facts(training_memory=memory, training_macs_per_second=speed, link_bytes_per_second=link)
     better = facts(
         training_memory=int(memory * more[0]),
         training_macs_per_second=speed * more[1],
         link_bytes_per_second=link and link * more[2],
     )
-    before = choose(three_depths, device, deadline=deadline, lpr=lpr)
-    after = choose(three_depths, better, deadline=deadline, lpr=lpr)
+    before = choose(three_depths, device, deadline=deadline, lpr=lpr, encoding=encoding)
+    after = choose(three_depths, better, deadline=deadline, lpr=lpr, encoding=encoding)
     assert after.depth >= before.depth
     assert before.seconds <= 0.8 * deadline * (1 + 1e-9)

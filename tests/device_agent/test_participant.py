@@ -204,6 +204,10 @@ def test_trains_once_all_units_of_the_task_have_come():
     effect = only(device.model("H1", blob("H1")), TrainRound)
     assert effect.order == ("L1", "H1")
     assert effect.retained == {"L1": ("L1.w",), "H1": ("H1.w",)}
+    assert {unit: [t.name for t in tensors] for unit, tensors in effect.tensors.items()} == {
+        "L1": ["L1.w"],
+        "H1": ["H1.w"],
+    }
     assert effect.bytes_down == sum(len(c) for id in ("L1", "H1") for c in chunks(blob(id)))
 
 

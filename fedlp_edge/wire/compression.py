@@ -1,0 +1,193 @@
+"""The numbers of an update in fewer bytes: half precision or 8-bit integers, each perhaps compressed.
+
+One unit at a time, deltas to bytes and back. What a device encodes is a function of its deltas and a seed, and what
+the coordinator decodes is a function of the bytes, so a repeated round gives the same bytes, and the exact sum stays
+exact. docs/compression.md states the error of each encoding and what it costs in accuracy.
+
+Inside is always safetensors, with the names and shapes of the model:
+
+=========  ==================================================================================================
+``none``   float32
+``fp16``   parameters in IEEE half precision
+``int8``   parameters as integers, with one float32 scale each in the tensor ``scales``, in the unit's order
+=========  ==================================================================================================
+
+Buffers are statistics, not gradients, and stay float32; so does a tensor with a value that the encoding cannot hold.
+With ``+zstd`` the file is one Zstandard frame that declares its size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+from safetensors.numpy import save
+
+from fedlp_edge.core.blueprint import TensorSpec
+from fedlp_edge.core.seeds import derive
+from fedlp_edge.core.settings import Encoding
+from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.tensors import FLOAT16, FLOAT32, INT8, WIDTH, Array, Blob
+
+SCALES: Final = "scales"
+"""Name of the tensor of scales; the tensors of a model all have a dot in their names."""
+
+ZSTD_LEVEL = 3
+
+_ZSTD_SUFFIX = "+zstd"
+_LARGEST_HALF = 65504.0
+_LARGEST_INT8 = 127
+_DITHER_BITS = 16
+_BLOCK = 1 << 16  # elements; the temporaries of one block stay in the second-level cache
+_SMALLEST_FRAME = 9
+_SMALLEST_WINDOW = 1 << 10
+
+_NARROW = {"none": FLOAT32, "fp16": FLOAT16, "int8": INT8}
+
+
+def number_format(encoding: Encoding) -> str:
+    """The encoding without its compression: ``none``, ``fp16`` or ``int8``."""
+    return encoding.removesuffix(_ZSTD_SUFFIX)
+
+
+def is_compressed(encoding: Encoding) -> bool:
+    """Whether Zstandard is wrapped around the numbers."""
+    return encoding.endswith(_ZSTD_SUFFIX)
+
+
+def dtypes(spec: TensorSpec, encoding: Encoding) -> tuple[str, ...]:
+    """Types in which a tensor may come, the one that is meant first."""
+    narrow = _NARROW[number_format(encoding)]
+    return (narrow, FLOAT32) if spec.trainable and narrow != FLOAT32 else (FLOAT32,)
+
+
+def body_bounds(tensors: Sequence[TensorSpec], encoding: Encoding) -> tuple[int, int]:
+    """Least and most bytes that these tensors take after a safetensors header, scales included."""
+    least = sum(WIDTH[dtypes(tensor, encoding)[0]] * tensor.numel for tensor in tensors)
+    most = sum(4 * tensor.numel for tensor in tensors)
+    if number_format(encoding) == "int8":
+        most += 4 * sum(tensor.trainable for tensor in tensors)
+    return least, most
+
+
+def frame_bounds(most: int) -> tuple[int, int]:
+    """Least and most bytes of a Zstandard frame of up to ``most`` bytes (the library's ``ZSTD_COMPRESSBOUND``)."""
+    return _SMALLEST_FRAME, most + (most >> 8) + max(0, (128 * 1024 - most) >> 11)
+
+
+def rounding_seed(seed: int, round: int, device: str, unit: str) -> int:
+    """Of the stochastic rounding of one unit's deltas: a repeated task rounds alike."""
+    return derive(seed, round, device, unit, "int8")
+
+
+def encode_unit(
+    tensors: Sequence[TensorSpec], deltas: Mapping[str, Array], encoding: Encoding, *, seed: int = 0
+) -> bytes:
+    """The bytes of one unit's part of an update.
+
+    Args:
+        tensors: of the unit that are sent, in the order of the blueprint.
+        deltas: float32, by name; others are left out.
+        encoding: asked for by the task.
+        seed: of the rounding, see ``rounding_seed``; without meaning for others than ``int8``.
+    """
+    packed: dict[str, npt.NDArray[Any]] = {}
+    scales: list[np.float32] = []
+    dither = np.random.SFC64(seed)
+    for spec in tensors:
+        # ascontiguousarray would make a scalar one-dimensional.
+        delta = np.require(deltas[spec.name], dtype="<f4", requirements="C")
+        packed[spec.name] = delta
+        narrow, top = dtypes(spec, encoding)[0], _magnitude(delta)
+        if narrow == FLOAT16 and top <= _LARGEST_HALF:
+            packed[spec.name] = delta.astype("<f2")
+        elif narrow == INT8 and math.isfinite(top):
+            scales.append(_scale(top))
+            packed[spec.name] = _quantise(delta, scales[-1], dither)
+    if scales:
+        packed[SCALES] = np.array(scales, dtype="<f4")
+    # Sorted, so that the order of the mapping cannot show in the bytes.
+    whole = bytes(save({name: packed[name] for name in sorted(packed)}))
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(whole) if is_compressed(encoding) else whole
+
+
+def decompress(frame: Blob, most: int) -> bytes:
+    """What a Zstandard frame holds, if it is no more than ``most`` bytes.
+
+    Nothing is allocated before the frame has declared a size within the limit, and a window no larger than that.
+
+    Raises:
+        PeerError: it is not exactly one whole frame, or declares no size, or too much.
+    """
+    try:
+        declared = zstandard.get_frame_parameters(frame)
+        size, window = declared.content_size, declared.window_size
+        if size == zstandard.CONTENTSIZE_UNKNOWN or size > most:
+            raise PeerError(f"zstandard frame declares {_said(size)}, over the limit of {most}")
+        if window > max(size, _SMALLEST_WINDOW):
+            raise PeerError(f"zstandard frame of {size} bytes asks for a window of {window}")
+        content = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise PeerError(f"not a whole zstandard frame: {error}") from None
+    if len(content) != size:
+        raise PeerError(f"zstandard frame holds {len(content)} bytes and declares {size}")
+    return content
+
+
+def widen(values: npt.NDArray[Any], scale: np.float32 | None = None) -> Array:
+    """Encoded numbers as float32, read-only; ``scale`` is that of integers."""
+    wide: Array = np.asarray(values if scale is None else np.multiply(values, scale, dtype=np.float32), dtype="<f4")
+    wide.flags.writeable = False
+    return wide
+
+
+def _said(size: int) -> str:
+    return "no size" if size == zstandard.CONTENTSIZE_UNKNOWN else f"{size} bytes"
+
+
+def _magnitude(values: Array) -> float:
+    """Largest magnitude; not finite if any element is not."""
+    if not values.size:
+        return 0.0
+    low, high = float(values.min()), float(values.max())
+    return math.nan if math.isnan(low) else max(-low, high)
+
+
+def _scale(top: float) -> np.float32:
+    """The smallest float32 of which 127 reach ``top``."""
+    scale = np.float32(top / _LARGEST_INT8)
+    return scale if float(scale) * _LARGEST_INT8 >= top else np.nextafter(scale, np.float32(np.inf))
+
+
+def _quantise(delta: Array, scale: np.float32, dither: np.random.SFC64) -> npt.NDArray[np.int8]:
+    """Rounds each element to a neighbouring multiple of the scale, the nearer one more often.
+
+    In fixed point: ``floor((rint(2^16 x / scale) + r) / 2^16)`` with ``r`` uniform on the 16-bit integers. Its mean
+    over ``r`` is exact, and since ``|x| <= 127 scale`` the result cannot leave -127 .. 127.
+    """
+    flat = delta.reshape(-1)
+    rounded = np.zeros(flat.size, dtype=np.int8)
+    if not scale:
+        return rounded.reshape(delta.shape)
+    size = min(_BLOCK, flat.size)
+    quotient, fixed = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.int32)
+    for start in range(0, flat.size, _BLOCK):
+        piece = flat[start : start + _BLOCK]
+        ratio, bits = quotient[: piece.size], fixed[: piece.size]
+        np.divide(piece, scale, out=ratio)
+        ratio *= 2.0**_DITHER_BITS
+        bits[...] = np.rint(ratio, out=ratio)
+        bits += _dither(dither, piece.size)
+        bits >>= _DITHER_BITS
+        rounded[start : start + _BLOCK] = bits
+    return rounded.reshape(delta.shape)
+
+
+def _dither(source: np.random.SFC64, count: int) -> npt.NDArray[np.uint16]:
+    """Uniform 16-bit numbers, the same on every machine: raw output, cut the little-endian way."""
+    raw = np.asarray(source.random_raw(-(-count // 4)), dtype="<u8")
+    return raw.view("<u2")[:count]
