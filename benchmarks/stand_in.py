@@ -21,10 +21,10 @@ import numpy as np
 from device_agent.config import new_session
 from device_agent.effects import Identity
 from device_agent.presence import status
-from device_agent.profiles import DeviceProfile
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.lifecycle import StopSignal
+from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.mqtt import MqttTransport
 from fedlp_edge.transport.url import BrokerAddress

@@ -13,10 +13,10 @@ import typer
 from device_agent.config import AgentConfig, load_config, new_session
 from device_agent.effects import Identity
 from device_agent.presence import status
-from device_agent.probe import probe_host, training_threads
-from device_agent.profiles import find_profile
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, run_command
+from fedlp_edge.probe.host import probe_host, training_threads
+from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.mqtt import MqttTransport
 from fedlp_edge.wire.messages import encode

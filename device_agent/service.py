@@ -43,12 +43,12 @@ from device_agent.effects import (
 from device_agent.files import lock_directory, make_directory
 from device_agent.outbox import Outbox, UpdateId
 from device_agent.participant import Participant
-from device_agent.probe import device_facts, probe_host
-from device_agent.profiles import DeviceProfile
 from device_agent.trainer import Trainer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DeviceError, StorageError
+from fedlp_edge.probe.host import device_facts, probe_host
+from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.transport.base import Delivered, Transport
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split

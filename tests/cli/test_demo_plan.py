@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from coordinator.config import FleetConfig
-from device_agent.profiles import profile_names
 from fedlp_edge.cli.demo_plan import (
     PRESETS,
     DemoOptions,
@@ -22,6 +21,7 @@ from fedlp_edge.cli.demo_plan import (
 )
 from fedlp_edge.errors import ConfigError, StorageError
 from fedlp_edge.learning.dataspec import parse_spec
+from fedlp_edge.probe.profiles import profile_names
 from fedlp_edge.toml_config import parse_toml
 
 

@@ -13,12 +13,12 @@ import pytest
 from device_agent.config import new_session
 from device_agent.effects import Identity
 from device_agent.presence import status
-from device_agent.profiles import find_profile
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.selection import retained
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import DataError, DeviceError, StorageError
+from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.memory import Fault, MemoryHub
 from fedlp_edge.wire.admission import Admission, Expectation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from device_agent.cgroup import CgroupLimits, read_limits
+from fedlp_edge.probe.cgroup import CgroupLimits, read_limits
 
 MB = 1_000_000
 

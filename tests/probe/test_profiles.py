@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.profiles import DeviceProfile, find_profile, profile_names
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.planner import plan
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.probe.profiles import DeviceProfile, find_profile, profile_names
 
 BOARDS = [
     "gpu-workstation",

@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
-from device_agent.cgroup import CgroupLimits, read_limits
-from device_agent.profiles import DeviceProfile
 from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.probe.cgroup import CgroupLimits, read_limits
+from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.worker.jobs import Measured
 
 BOARD_SYSTEM_MEMORY = 200_000_000

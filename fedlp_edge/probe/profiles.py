@@ -61,7 +61,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def profile_directory() -> Path:
     """Where the profiles that come with the package stand: its data if installed, else the checkout's folder."""
     installed = Path(str(files("fedlp_edge"))) / "profiles"
-    return installed if installed.is_dir() else Path(__file__).resolve().parent.parent / "profiles"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "profiles"
 
 
 def profile_names() -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from device_agent.cgroup import CgroupLimits
-from device_agent.probe import BOARD_SYSTEM_MEMORY, Host, device_facts, probe_host, training_threads, within
-from device_agent.profiles import DeviceProfile
+from fedlp_edge.probe.cgroup import CgroupLimits
+from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY, Host, device_facts, probe_host, training_threads, within
+from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.worker.jobs import Measured
 
 MB = 1_000_000
