@@ -7,6 +7,7 @@ paced where the profile states a link.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -55,9 +56,9 @@ class Deliveries:
         self._identity = identity
         self._topic = identity.topics.of("up", identity.device)
         self._link = link_bytes_per_second
-        self._link_free_at = 0.0
+        self._link_free_at = -math.inf
         self._run: str | None = None
-        self._all = {update.id: _Delivery(update, offer_at=0.0) for update in updates}
+        self._all = {update.id: _Delivery(update, offer_at=-math.inf) for update in updates}
 
     def find(self, fingerprint: str) -> Update | None:
         """The update that answers this task, if it is already trained."""
