@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from device_agent.effects import Identity, Note, Stop, Tick
 from device_agent.reminders import FIRST_SECONDS, LONGEST_SECONDS, Reminders
 from fedlp_edge.transport.base import Disconnected
@@ -19,7 +21,7 @@ def test_speaks_up_less_and_less_often() -> None:
         assert not reminders.due(now - 0.01)
         assert reminders.due(now)
         times.append(now)
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
 
     assert FIRST_SECONDS <= times[0] <= 1.5 * FIRST_SECONDS
     assert gaps == sorted(gaps)
