@@ -71,7 +71,9 @@ def _models(summary: Summary, accuracy: dict[int, float]) -> RenderableType:
 
 
 def _devices(summary: Summary, depths: int) -> RenderableType:
-    table = _table("device", "profile", "depth", "LPR>", "updates>", "samples>", "received>", "sent>")
+    encoded = any(device.encoding != "none" for entry in summary.rounds for device in entry.devices)
+    columns = ("device", "profile", "depth", "LPR>", "updates>", "samples>", "received>", "sent>")
+    table = _table(*columns, *(["as"] if encoded else []))
     by_device: dict[str, list[DeviceRound]] = defaultdict(list)
     for entry in summary.rounds:
         for device in entry.devices:
@@ -88,6 +90,7 @@ def _devices(summary: Summary, depths: int) -> RenderableType:
             f"{max((entry.samples for entry in entries), default=0):,}",
             format_bytes(sum(entry.bytes_down for entry in entries)),
             format_bytes(sum(entry.bytes_up for entry in entries)),
+            *([last.encoding] if encoded else []),
         )
     return table
 

@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 
 from fedlp_edge.reporting.report import print_report, report
-from fedlp_edge.reporting.summary import Summary, save
+from fedlp_edge.reporting.summary import Summary, Traffic, save
 
 
 def report_of(summary: Summary, directory: str = "runs/demo") -> str:
@@ -36,6 +36,24 @@ def test_reports_a_finished_run(summary: Summary) -> None:
     assert "b class-xs ▮▯▯ 1 0.50 0/1 0 800 B 0 B" in lines
     assert "On the wire: 9.0 kB down, 8.1 kB up. As the paper counts: 4.0 k parameters per client and round." in lines
     assert "Use a model: fedlp infer runs/demo/onnx/small-cnn-depth-3.onnx IMAGE" in lines
+
+
+def test_reports_the_traffic_of_all_rounds_by_purpose(summary: Summary) -> None:
+    (entry,) = summary.rounds
+    counted = msgspec.structs.replace(entry, traffic={"control": Traffic(500, 9), "model": Traffic(4000, 3)})
+    text = " ".join(report_of(msgspec.structs.replace(summary, rounds=(counted, counted))).split())
+
+    assert "16.2 kB up. At the coordinator: control 1.0 kB, model 8.0 kB. As the paper" in text
+
+
+def test_names_the_encoding_of_devices_that_have_one(summary: Summary) -> None:
+    (entry,) = summary.rounds
+    devices = (msgspec.structs.replace(entry.devices[0], encoding="int8+zstd"), entry.devices[1])
+    encoded = msgspec.structs.replace(summary, rounds=(msgspec.structs.replace(entry, devices=devices),))
+
+    lines = [" ".join(line.split()) for line in report_of(encoded).splitlines()]
+    assert "a class-l ▮▮▮ 3 1.00 1/1 200 8.2 kB 8.1 kB int8+zstd" in lines
+    assert "b class-xs ▮▯▯ 1 0.50 0/1 0 800 B 0 B none" in lines
 
 
 def test_quotes_a_path_for_the_shell(summary: Summary) -> None:
