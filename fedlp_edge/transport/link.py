@@ -51,7 +51,15 @@ class LinkLost(Exception):
 
 
 class OlderProtocol(Exception):
-    """The broker seems not to speak MQTT 5."""
+    """The broker seems not to speak MQTT 5.
+
+    Attributes:
+        sure: whether it said so; otherwise it just ended the connection, or the network did.
+    """
+
+    def __init__(self, *, sure: bool) -> None:
+        super().__init__()
+        self.sure = sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +147,7 @@ class Link:
             raise self._closed_early() from None
         reason, properties = self._wait_for_answer(stopping)
         if reason.value == words.UNSUPPORTED_VERSION and self._version == "5":
-            raise OlderProtocol
+            raise OlderProtocol(sure=True)
         if reason.is_failure:
             raise words.login_refused(self._address, reason.value, str(reason))
         self._selector.register(wake, selectors.EVENT_READ)
@@ -217,7 +225,7 @@ class Link:
             if not probed and waited >= PROBE_AFTER_SECONDS:
                 probed = True
                 if speaks_only_older(self._address, self._context):
-                    raise OlderProtocol
+                    raise OlderProtocol(sure=True)
             try:
                 self.step(0.1)
             except LinkLost:
@@ -228,7 +236,7 @@ class Link:
     def _closed_early(self) -> Exception:
         """MQTT 3.1.1 lets a broker just close on a version that it does not know."""
         if self._version == "5" and self._address.protocol == "auto":
-            return OlderProtocol()
+            return OlderProtocol(sure=False)
         return words.closed_early(self._address)
 
     def _limits(self, properties: Properties | None) -> BrokerLimits:

@@ -193,9 +193,13 @@ class MqttTransport:
         """A link that stands, of the newest version that the broker speaks; later ones are of the same."""
         try:
             return self._try(context, self._version)
-        except OlderProtocol:
+        except OlderProtocol as older:
             if self._version_known:
                 raise BrokerError(f"the broker at {self._address.url} ended the connection before answering") from None
+            if not older.sure:
+                # Perhaps just this connection was lost, and 3.1.1 would not say how large packets may be.
+                with contextlib.suppress(OlderProtocol):
+                    return self._try(context, self._version)
             return self._try(context, "3.1.1")
 
     def _try(self, context: ssl.SSLContext | None, version: str) -> Link:

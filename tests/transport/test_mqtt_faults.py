@@ -178,12 +178,24 @@ def test_broker_that_hangs_up_on_mqtt_5_is_tried_with_311() -> None:
     def hang_up_on_5(wire: Wire) -> None:
         versions.append(wire.read()[8])
 
-    with played(hang_up_on_5, only_311) as address:
+    with played(hang_up_on_5, hang_up_on_5, only_311) as address:
         client = Client(address, "old").start()
         assert client.wait(Connected).limits.protocol == "3.1.1"
         client.transport.stop()
 
-    assert versions == [5, 4]
+    assert versions == [5, 5, 4]
+
+
+def test_broker_of_mqtt_5_is_not_taken_for_an_older_one_because_the_first_connection_is_lost() -> None:
+    def accept(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+        wire.read()
+
+    with played(hang_up, accept) as address:
+        client = Client(address, "unlucky").start()
+        assert client.wait(Connected).limits.protocol == "5"
+        client.transport.stop()
 
 
 def test_version_that_is_configured_is_the_only_one_tried() -> None:
@@ -208,7 +220,8 @@ def test_start_fails_clearly_for_an_unknown_host(host: str) -> None:
 
 
 def test_start_fails_clearly_where_something_else_hangs_up() -> None:
-    with played(hang_up, hang_up) as address, pytest.raises(BrokerError, match="ended the connection before answering"):
+    lives = (hang_up, hang_up, hang_up)
+    with played(*lives) as address, pytest.raises(BrokerError, match="ended the connection before answering"):
         MqttTransport(address, "nobody").start(print)
 
 
