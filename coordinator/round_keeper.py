@@ -142,6 +142,7 @@ class RoundKeeper:
         """Takes up the round that was open when the coordinator ended, if there was one."""
         opened = self._journal.unfinished_round()
         if opened is None or opened.round != self._machine.round:
+            self._directory.clear_spool()  # it may have ended between the commit and the clearing
             return
         book = self._begin(opened)
         book.replay()
