@@ -30,6 +30,7 @@ class Enrolment:
     Attributes:
         assignment: the last one, if it is acceptable.
         blueprint: of the model assigned; None until it is built and found to be the coordinator's.
+        refused: whether the last assignment could not be accepted.
     """
 
     def __init__(self, identity: Identity, allow_models: frozenset[str]) -> None:
@@ -41,10 +42,11 @@ class Enrolment:
         self._confirmed: set[str] = set()
         self.assignment: Assignment | None = None
         self.blueprint: Blueprint | None = None
+        self.refused = False
 
     def assign(self, assignment: Assignment) -> Effects:
         """Takes an assignment, new or repeated."""
-        model = assignment.model
+        model, self.refused = assignment.model, False
         if is_custom(model.name) and model.name not in self._allow_models:
             return self._refuse(
                 assignment,
@@ -140,7 +142,7 @@ class Enrolment:
         return effects
 
     def _refuse(self, assignment: Assignment, kind: FailureKind, reason: str) -> Effects:
-        self.assignment = self.blueprint = None
+        self.assignment, self.blueprint, self.refused = None, None, True
         message = Failure(
             run=assignment.run,
             device=self._identity.device,

@@ -115,6 +115,8 @@ class Participant:
     @property
     def _idle(self) -> bool:
         """Whether only a word of the coordinator can give this device something to do."""
+        if self._enrolment.refused:
+            return False
         return self._work.idle and self._deliveries.idle and self._homecoming.idle
 
     def _dispatch(self, event: Event, now: float) -> Effects:

@@ -8,7 +8,7 @@ from device_agent.effects import Identity, Note, Stop, Tick
 from device_agent.reminders import FIRST_SECONDS, LONGEST_SECONDS, Reminders
 from fedlp_edge.transport.base import Disconnected
 from fedlp_edge.wire.messages import Announcement, Farewell, Ready, Status
-from tests.device_agent.support import TOPICS, Device, announcement, only, published, task
+from tests.device_agent.support import TOPICS, Device, announcement, assignment, only, published, task
 
 
 def test_speaks_up_less_and_less_often() -> None:
@@ -57,6 +57,14 @@ def test_does_not_speak_up_while_it_has_work_or_nobody_listens() -> None:
     apart = Device().join()
     apart.handle(Disconnected("cut"))
     assert apart.participant.deadline() is None
+
+
+def test_does_not_ask_again_for_an_assignment_that_it_cannot_take() -> None:
+    device = Device().join()
+    device.down(assignment(digest="0" * 64))
+    assert device.participant.deadline() is None
+    device.down(assignment())
+    assert device.participant.deadline() is not None
 
 
 def test_ends_when_the_run_is_finished_and_its_farewell_was_lost() -> None:
