@@ -56,10 +56,17 @@ class Intake:
     Args:
         chunk_bytes: payload bytes of a chunk, as told in the tasks.
         grant: sends a Grant.
+        credit: granted chunks under way from all devices together; less than the broker holds for one subscriber.
         patience_seconds: credit of a device that was silent this long is taken back.
     """
 
-    def __init__(self, chunk_bytes: int, grant: Callable[[Grant], None], patience_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        chunk_bytes: int,
+        grant: Callable[[Grant], None],
+        credit: int = CREDIT,
+        patience_seconds: float = 5.0,
+    ) -> None:
         self._chunk_bytes = chunk_bytes
         self._grant = grant
         self._patience = patience_seconds
@@ -68,7 +75,7 @@ class Intake:
         self._begun: dict[str, None] = {}
         self._waiting: dict[str, None] = {}
         self._open = 0
-        self._credit = CREDIT
+        self._most_credit = self._credit = credit
         self._look_at = 0.0
 
     def offer(self, offer: Offer, path: Path, now: float) -> Whole | None:
@@ -132,7 +139,7 @@ class Intake:
         """Drops all uploads: the round is over."""
         for device in list(self._uploads):
             self.forget(device)
-        self._credit = CREDIT
+        self._credit = self._most_credit
 
     def tick(self, now: float) -> None:
         """Takes back the credit of devices that went silent, so that others can go on.
@@ -151,7 +158,7 @@ class Intake:
     @property
     def _slice(self) -> int:
         """Chunks per grant: fewer if many want some, so that slow links do not hold all the credit."""
-        return max(LEAST, min(SLICE, CREDIT // max(1, len(self._uploads))))
+        return max(LEAST, min(SLICE, self._most_credit // max(1, len(self._uploads))))
 
     def _begin(self, upload: _Upload) -> Assembly:
         if upload.assembly is None:

@@ -14,6 +14,7 @@ from typing import assert_never
 import msgspec
 
 from coordinator.config import FleetConfig
+from coordinator.flow import FlowLimits
 from coordinator.intake import Intake, Whole
 from coordinator.round_book import RoundBook, Verdict
 from coordinator.shelf import Shelf
@@ -47,6 +48,7 @@ class RoundKeeper:
         voice: to the devices.
         shelf: serves the model.
         chunk_bytes: payload bytes of a chunk of an update.
+        flow: how much may be under way.
         worker: evaluates.
         emit: takes events.
         clock: monotonic seconds.
@@ -65,6 +67,7 @@ class RoundKeeper:
         voice: Voice,
         shelf: Shelf,
         chunk_bytes: int,
+        flow: FlowLimits,
         worker: WorkerProcess,
         emit: Callable[[events.AnyEvent], None],
         clock: Callable[[], float],
@@ -84,7 +87,7 @@ class RoundKeeper:
         self._clock = clock
         self._profiles = profiles
         self._finished = finished
-        self._intake = Intake(chunk_bytes, voice.tell)
+        self._intake = Intake(chunk_bytes, voice.tell, credit=flow.credit)
         self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
         self._buffers = frozenset(t.name for unit in blueprint.units for t in unit.tensors if not t.trainable)
         self._book: RoundBook | None = None
@@ -249,8 +252,11 @@ class RoundKeeper:
         self._begin(opened)
         for place in opened.participants:
             self._send_task(place.device)
-        held = {unit.id for place in opened.participants for unit in self._blueprint.exchanged_by(place.depth)}
-        self._shelf.broadcast(unit.id for unit in self._blueprint.global_units if unit.id in held)
+        readers: dict[str, list[str]] = {unit.id: [] for unit in self._blueprint.global_units}
+        for place in opened.participants:
+            for unit in self._blueprint.exchanged_by(place.depth):
+                readers[unit.id].append(place.device)
+        self._shelf.broadcast({unit: devices for unit, devices in readers.items() if devices})
 
     def _extend(self, extension: rounds.ExtendRound) -> None:
         have, need = extension.contributors, extension.quorum

@@ -15,6 +15,7 @@ from typing import assert_never
 
 from coordinator.config import FleetConfig
 from coordinator.finale import Finale
+from coordinator.flow import FlowLimits
 from coordinator.registry import Member, Registry
 from coordinator.round_keeper import RoundKeeper
 from coordinator.shelf import Shelf
@@ -39,7 +40,17 @@ from fedlp_edge.transport.base import (
 )
 from fedlp_edge.transport.pump import Pump
 from fedlp_edge.wire.chunks import chunk_bytes_for
-from fedlp_edge.wire.messages import Assignment, Failure, FromDevice, Offer, Ready, Status, UnitRequest, decoder
+from fedlp_edge.wire.messages import (
+    Assignment,
+    Failure,
+    FromDevice,
+    Offer,
+    Progress,
+    Ready,
+    Status,
+    UnitRequest,
+    decoder,
+)
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import Build, Built, Evaluated, Exported, Failed
 from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, WorkerReply
@@ -169,7 +180,8 @@ class Coordinator:
     def _prepare(self, limits: BrokerLimits) -> None:
         config = self._config
         chunk_bytes = chunk_bytes_for(limits)
-        self._shelf = Shelf(self._topics, self._pump, chunk_bytes, self._voice.count)
+        flow = FlowLimits.for_queue(limits.max_queued_messages)
+        self._shelf = Shelf(self._topics, self._pump, chunk_bytes, self._voice.count, flow, self._clock)
         self._registry = Registry(
             self._blueprint, config.scheme, config.training, config.rounds.deadline_seconds, self._journal
         )
@@ -182,6 +194,7 @@ class Coordinator:
             voice=self._voice,
             shelf=self._shelf,
             chunk_bytes=chunk_bytes,
+            flow=flow,
             worker=self._worker,
             emit=self._emit_and_save,
             clock=self._clock,
@@ -223,6 +236,7 @@ class Coordinator:
                     return
                 self._take(item)
             self._rounds.tick()
+            self._shelf.tick()
             if self._finale:
                 self._finale.tick(self._clock())
 
@@ -272,6 +286,9 @@ class Coordinator:
                 self._device_failed(message)
             case UnitRequest():
                 self._unit_requested(message)
+            case Progress():
+                if message.run == self._run:
+                    self._shelf.reported(message)
             case Offer():
                 self._rounds.offered(message)
             case _:
@@ -299,6 +316,7 @@ class Coordinator:
                 log.info("%s left", status.device)
                 self._emit(events.DeviceLeft(time=time.time(), device=status.device))
                 self._rounds.step(rounds.DeviceGone(status.device))
+                self._shelf.gone(status.device)
                 if self._finale:
                     self._finale.left(status.device)
             return

@@ -1,27 +1,26 @@
 """What the coordinator serves: the current version of every unit, and the ONNX files at the end.
 
 Each changed unit is broadcast once on its own topic, whoever listens; a version that was broadcast before
-is never broadcast again. Devices ask for the chunks that they miss, and those go to them alone.
+is never broadcast again. Devices ask for the chunks that they miss, and those go to them alone, a slice at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from coordinator.broadcast import Broadcast
+from coordinator.flow import FlowLimits
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.summary import Purpose
 from fedlp_edge.transport.pump import Pump
 from fedlp_edge.wire.chunks import chunk_count, split
-from fedlp_edge.wire.messages import UnitRequest, UnitVersion
+from fedlp_edge.wire.messages import Progress, UnitRequest, UnitVersion
 from fedlp_edge.wire.ranges import Ranges, clip, take
 from fedlp_edge.wire.tensors import pack
 from fedlp_edge.wire.topics import Topics
-
-MAX_REPEATED_CHUNKS = 256
-"""Chunks sent for one request; a device that misses more asks again. Bounds what a hostile one can cause."""
 
 
 @dataclass
@@ -39,14 +38,26 @@ class Shelf:
         pump: sends the chunks.
         chunk_bytes: payload bytes of a chunk.
         count: called with (purpose, bytes) for each chunk; the purposes are ``model`` and ``repeat``.
+        flow: how much may be under way.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, topics: Topics, pump: Pump, chunk_bytes: int, count: Callable[[Purpose, int], None]) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        pump: Pump,
+        chunk_bytes: int,
+        count: Callable[[Purpose, int], None],
+        flow: FlowLimits,
+        clock: Callable[[], float],
+    ) -> None:
         self._topics = topics
         self._pump = pump
         self._chunk_bytes = chunk_bytes
         self._count = count
+        self._flow = flow
         self._blobs: dict[str, _Blob] = {}
+        self._broadcast = Broadcast(flow.broadcast, self._send_part, clock)
 
     def put_weights(self, blueprint: Blueprint, weights: Mapping[str, Array]) -> None:
         """Takes a new global model; units whose bytes are unchanged keep their version."""
@@ -66,13 +77,28 @@ class Shelf:
         """Current versions, in the order asked for."""
         return tuple(self._blobs[unit].version for unit in units)
 
-    def broadcast(self, units: Iterable[str]) -> None:
-        """Sends every unit whose current version was not broadcast yet."""
-        for unit in units:
-            blob = self._blobs[unit]
-            if not blob.broadcast:
-                blob.broadcast = True
-                self._send(self._topics.of("model", unit), blob, None, "model")
+    def broadcast(self, readers: Mapping[str, Collection[str]]) -> None:
+        """Sends every unit whose current version was not broadcast yet.
+
+        Args:
+            readers: the devices that need a unit, by unit, in the order in which the units are sent.
+        """
+        new = [(unit, blob) for unit in readers if not (blob := self._blobs[unit]).broadcast]
+        for _, blob in new:
+            blob.broadcast = True
+        self._broadcast.start([(blob.version, readers[unit]) for unit, blob in new])
+
+    def reported(self, message: Progress) -> None:
+        """A device has got what was broadcast so far."""
+        self._broadcast.reported(message)
+
+    def gone(self, device: str) -> None:
+        """A device is offline: nothing waits for it."""
+        self._broadcast.gone(device)
+
+    def tick(self) -> None:
+        """Lets time pass."""
+        self._broadcast.tick()
 
     def repeat(self, request: UnitRequest) -> bool:
         """Sends a device what it misses; False if the version is not the current one."""
@@ -80,12 +106,35 @@ class Shelf:
         if blob is None or blob.version.digest != request.digest:
             return False
         count = chunk_count(blob.version.size, blob.version.chunk_bytes)
-        wanted, _ = take(clip(request.missing, count), MAX_REPEATED_CHUNKS)
-        topic = self._topics.of("repeat", request.device)
-        self._send(topic, blob, wanted, "repeat")
+        # What the broadcast has not reached yet is not missing.
+        reached = count - self._broadcast.pending(request.digest)
+        wanted, _ = take(clip(request.missing, reached), self._flow.repeat)
+        self._push(self._topics.of("repeat", request.device), blob, wanted, "repeat", report=True)
         return True
 
-    def _send(self, topic: str, blob: _Blob, which: Ranges | None, purpose: Purpose) -> None:
-        chunks = split(blob.payload, blob.version.digest, blob.version.chunk_bytes, which)
-        key = f"{topic} {blob.version.unit}"
-        self._pump.push(topic, chunks, key=key, sent=lambda nbytes: self._count(purpose, nbytes))
+    def _send_part(self, version: UnitVersion, start: int, stop: int, report: bool, done: Callable[[], None]) -> None:
+        topic, which = self._topics.of("model", version.unit), ((start, stop),)
+        self._push(topic, self._blobs[version.unit], which, "model", report=report, key=f"{topic} {start}", done=done)
+
+    def _push(
+        self,
+        topic: str,
+        blob: _Blob,
+        which: Ranges,
+        purpose: Purpose,
+        *,
+        report: bool,
+        key: str = "",
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
+        left = sum(stop - start for start, stop in which)
+
+        def sent(nbytes: int) -> None:
+            nonlocal left
+            left -= 1
+            self._count(purpose, nbytes)
+            if not left:
+                done()
+
+        chunks = split(blob.payload, blob.version.digest, blob.version.chunk_bytes, which, report=report)
+        self._pump.push(topic, chunks, key=key or f"{topic} {blob.version.unit}", sent=sent)

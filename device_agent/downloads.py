@@ -2,7 +2,8 @@
 
 The broadcast of a unit may begin before the task that names its version arrives, so a bounded number of early chunks
 is held. What does not come is asked for once nothing has come for a while: the broadcast may still be under way, and
-asking for it again would double it. Pure but for the store that bytes are written to.
+asking for it again would double it. An answer comes in slices that fit the broker's queue; the end of one is the
+signal to ask for the next. Pure but for the store that bytes are written to.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from fedlp_edge.wire.messages import Ranges, UnitVersion
 
 PATIENCE_FIRST = 0.5
 PATIENCE_LONGEST = 5.0
+ENOUGH_CHUNKS = 16
+"""Units are asked for together until they miss this many chunks, so that small ones do not cost a journey each."""
+
 Check = Callable[[UnitVersion, memoryview], object]
 """Admits a blob whose digest is right, or raises PeerError."""
 
@@ -66,6 +70,7 @@ class Downloads:
         self._by_prefix: dict[bytes, str] = {}
         self._early: dict[str, _Early] = {}
         self._allowance: dict[str, int] = {}
+        self._asked: set[bytes] = set()
         self._patience = PATIENCE_FIRST
         self._progress_at = 0.0
         self._received = 0
@@ -103,6 +108,7 @@ class Downloads:
             self._assemblies.pop(digest).abandon()
             self._store.discard(before[digest])
         self._patience, self._progress_at = patience, now
+        self._asked.clear()
         for version in self._wanted.values():
             if version.digest not in self._assemblies and not self._store.has(version.digest):
                 self._assemblies[version.digest] = Assembly(
@@ -144,6 +150,8 @@ class Downloads:
         if self.wants(chunk):
             self._received += nbytes
             self._add(chunk, now)
+            if unit is None and chunk.report:
+                self._answered(chunk.prefix, now)
         elif unit is not None and unit in self._allowance:
             self._received += nbytes
             self._hold(unit, chunk)
@@ -154,12 +162,28 @@ class Downloads:
         if due is None or now < due:
             return []
         self._patience, self._progress_at = min(max(2 * self._patience, PATIENCE_FIRST), PATIENCE_LONGEST), now
-        return [(self._wanted[digest], assembly.missing) for digest, assembly in self._assemblies.items()]
+        requests: list[tuple[UnitVersion, Ranges]] = []
+        chunks = 0
+        for digest, assembly in self._assemblies.items():
+            requests.append((self._wanted[digest], assembly.missing))
+            chunks += sum(stop - start for start, stop in assembly.missing)
+            if chunks >= ENOUGH_CHUNKS:
+                break
+        self._asked = {bytes.fromhex(version.digest)[:PREFIX_BYTES] for version, _ in requests}
+        return requests
 
     def take_received(self) -> int:
         """Bytes of chunks that came since the last call, headers included."""
         received, self._received = self._received, 0
         return received
+
+    def _answered(self, prefix: bytes, now: float) -> None:
+        """The slice that answers a request is through; once all are, what is still missing is asked for at once."""
+        if prefix not in self._asked:
+            return
+        self._asked.remove(prefix)
+        if not self._asked and self._patience < math.inf:
+            self._patience, self._progress_at = 0.0, now
 
     def _hold(self, unit: str, chunk: Chunk) -> None:
         early = self._early.get(unit)

@@ -20,6 +20,7 @@ from device_agent.effects import (
     ModelBuilt,
     ModelInstalled,
     Note,
+    Publish,
     RoundTrained,
     Stop,
     Tick,
@@ -39,6 +40,7 @@ from fedlp_edge.wire.messages import (
     Farewell,
     FromCoordinator,
     Grant,
+    Progress,
     Receipt,
     Status,
     Task,
@@ -176,10 +178,9 @@ class Participant:
     def _receive(self, event: Received, now: float) -> Effects:
         topics = self._identity.topics
         branch, leaf = topics.parse(event.topic)
-        if branch == "model":
-            return self._chunk(leaf, event.payload, now)
-        if branch == "repeat":
-            return self._chunk(None, event.payload, now)
+        if branch in {"model", "repeat"}:
+            unit, chunk = leaf if branch == "model" else None, Chunk.parse(event.payload)
+            return [*self._report(unit, chunk), *self._chunk(unit, chunk, len(event.payload), now)]
         if branch == "down":
             return self._down(_decode_down(event.payload), now)
         if branch == "device" and event.payload:
@@ -190,19 +191,27 @@ class Participant:
             return self._announced(message, now) if isinstance(message, Announcement) else []
         return []
 
-    def _chunk(self, unit: str | None, payload: bytes, now: float) -> Effects:
-        chunk = Chunk.parse(payload)
+    def _chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
         if self._models.wants(chunk):
             try:
-                self._models.receive(unit, chunk, len(payload), now)
+                self._models.receive(unit, chunk, nbytes, now)
             except PeerError as error:
                 return self._homecoming.rejected(error)
             return self._homecoming.progress()
         try:
-            self._units.receive(unit, chunk, len(payload), now)
+            self._units.receive(unit, chunk, nbytes, now)
         except PeerError as error:
             return self._work.rejected(error)
         return self._work.progress()
+
+    def _report(self, unit: str | None, chunk: Chunk) -> Effects:
+        """The answer to a chunk of the broadcast that asks how this device stands."""
+        assignment = self._enrolment.assignment
+        if unit is None or not chunk.report or assignment is None:
+            return []
+        device = self._identity.device
+        message = Progress(run=assignment.run, device=device, unit=unit, blob=chunk.prefix.hex(), index=chunk.index)
+        return [Publish(self._identity.topics.of("up", device), message)]
 
     def _down(self, message: object, now: float) -> Effects:
         if getattr(message, "device", None) != self._identity.device:

@@ -5,6 +5,8 @@ So a receiver needs no state to judge one, and repeats, reorderings and strays o
 Layout, big-endian, 36 bytes before the payload::
 
     magic "FLP1" | kind u8 | flags u8 | zero u16 | digest prefix 16 bytes | index u32 | count u32 | crc32 u32
+
+Flag 1 marks the last chunk of a slice: the sender sends no more for now, and wants to know how it stands.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from itertools import islice
 from typing import Protocol, Self
 
 from fedlp_edge.errors import BrokerError, PeerError
-from fedlp_edge.wire.ranges import Ranges, expand, ranges_of
+from fedlp_edge.wire.ranges import Ranges, clip, expand, ranges_of
 from fedlp_edge.wire.sinks import FileSink, MemorySink, Sink
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
 
 MAGIC = b"FLP1"
 KIND_BLOB = 1
+FLAG_REPORT = 1
 PREFIX_BYTES = 16
 DEFAULT_CHUNK_BYTES = 128 * 1024
 MAX_RANGES = 512
@@ -90,12 +93,14 @@ class Chunk:
         index: number of the part, from 0.
         count: how many parts there are.
         payload: its bytes, a view of what was parsed.
+        report: whether the sender wants to know how it stands.
     """
 
     prefix: bytes
     index: int
     count: int
     payload: memoryview
+    report: bool = False
 
     @classmethod
     def parse(cls, data: bytes | memoryview) -> Self:
@@ -109,14 +114,14 @@ class Chunk:
         magic, kind, flags, zero, prefix, index, count, crc = _HEADER.unpack_from(data)
         if magic != MAGIC:
             raise PeerError("a message without the chunk mark is no chunk")
-        if kind != KIND_BLOB or flags or zero:
+        if kind != KIND_BLOB or flags & ~FLAG_REPORT or zero:
             raise PeerError(f"chunk of unknown kind {kind} or flags {flags}; is the sender of a newer version?")
         if index >= count:
             raise PeerError(f"chunk {index} of {count} does not exist")
         payload = memoryview(data)[HEADER_BYTES:]
         if zlib.crc32(payload) != crc:
             raise PeerError(f"chunk {index} of {count} was damaged on its way")
-        return cls(prefix, index, count, payload)
+        return cls(prefix, index, count, payload, report=bool(flags & FLAG_REPORT))
 
 
 def split(
@@ -124,6 +129,8 @@ def split(
     digest: str,
     chunk_bytes: int,
     which: Iterable[tuple[int, int]] | None = None,
+    *,
+    report: bool = False,
 ) -> Iterator[bytes]:
     """Makes a blob's messages one by one.
 
@@ -132,13 +139,17 @@ def split(
         digest: their SHA-256, 64 hexadecimal digits.
         chunk_bytes: payload bytes of every chunk but the last.
         which: half-open ranges of chunk numbers; all by default. Numbers that do not exist are left out.
+        report: whether the last one of them asks the receiver how it stands.
     """
     view = memoryview(blob).cast("B")
     prefix = _prefix(digest)
     count = chunk_count(len(view), chunk_bytes)
-    for index in range(count) if which is None else expand(which, count):
+    numbers = clip([(0, count)] if which is None else which, count)
+    asking = numbers[-1][1] - 1 if report and numbers else None
+    for index in expand(numbers, count):
         payload = view[index * chunk_bytes : (index + 1) * chunk_bytes]
-        header = _HEADER.pack(MAGIC, KIND_BLOB, 0, 0, prefix, index, count, zlib.crc32(payload))
+        flags = FLAG_REPORT if index == asking else 0
+        header = _HEADER.pack(MAGIC, KIND_BLOB, flags, 0, prefix, index, count, zlib.crc32(payload))
         yield b"".join((header, payload))
 
 

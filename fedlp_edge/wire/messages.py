@@ -9,7 +9,7 @@ topic (under the fleet root)  messages                                          
 ``coordinator``               Announcement, retained, last will                     coordinator
 ``device/ID``                 Status, retained, last will                           device ID
 ``down/ID``                   Assignment, Task, Grant, Receipt, Farewell            coordinator
-``up/ID``                     Ready, UnitRequest, Offer, Failure                    device ID
+``up/ID``                     Ready, UnitRequest, Progress, Offer, Failure          device ID
 ``model/UNIT``                chunks of the current version of a unit               coordinator
 ``repeat/ID``                 chunks that device ID asked for again                 coordinator
 ``upload/ID``                 chunks of the update that was granted                 device ID
@@ -159,6 +159,21 @@ class UnitRequest(Message, frozen=True, kw_only=True):
     missing: Ranges
 
 
+class Progress(Message, frozen=True, kw_only=True):
+    """A chunk of the broadcast that asked for a report has come, and so has what the broker delivered before it.
+
+    Attributes:
+        blob: first half of the version's digest, which is all that a chunk tells.
+        index: of the chunk.
+    """
+
+    run: Name
+    device: Name
+    unit: UnitId
+    blob: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    index: Natural
+
+
 class UnitPayload(msgspec.Struct, frozen=True):
     """Where one unit's delta lies in an update's blob (a safetensors file of its own)."""
 
@@ -246,7 +261,7 @@ class Farewell(Message, frozen=True, kw_only=True):
     models: tuple[UnitVersion, ...] = ()
 
 
-FromDevice = Ready | UnitRequest | Offer | Failure
+FromDevice = Ready | UnitRequest | Progress | Offer | Failure
 FromCoordinator = Assignment | Task | Grant | Receipt | Farewell
 
 _encoder = msgspec.json.Encoder()

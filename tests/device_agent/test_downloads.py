@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from device_agent.downloads import Downloads
 from fedlp_edge.errors import PeerError
-from fedlp_edge.wire.chunks import Chunk
+from fedlp_edge.wire.chunks import Chunk, split
 from fedlp_edge.wire.messages import UnitVersion
 from tests.device_agent.support import MemoryStore, chunks, version
 
@@ -136,3 +136,38 @@ def test_raises_and_keeps_nothing_when_a_blob_is_not_acceptable():
     with pytest.raises(PeerError, match="not finite"):
         receive(downloads, chunks(b"tiny", 10)[0])
     assert (store.blobs, store.begun) == ({}, {})
+
+
+def test_asks_for_the_next_slice_as_soon_as_one_is_through():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.start([version("L1", OLD, 4)], 0.0, patience=0.0)
+    ((wanted, missing),) = downloads.overdue(0.0)
+    assert missing == ((0, 25),)
+    slice_ = list(split(OLD, wanted.digest, 4, [(0, 10)], report=True))
+    for chunk in slice_[:-1]:
+        receive(downloads, chunk, None, now=0.1)
+    assert downloads.overdue(0.1) == []
+    receive(downloads, slice_[-1], None, now=0.1)
+    assert downloads.deadline() == 0.1
+    ((_, missing),) = downloads.overdue(0.1)
+    assert missing == ((10, 25),)
+    assert downloads.deadline() == 0.6
+
+
+def test_asks_for_small_units_together_and_for_large_ones_one_by_one():
+    downloads = Downloads(MemoryStore(), accept)
+    units = [version(f"L{n}", bytes([n]) * 10, 2) for n in range(1, 6)] + [version("L6", OLD, 2), version("L7", NEW, 2)]
+    downloads.start(units, 0.0, patience=0.0)
+    assert [v.unit for v, _ in downloads.overdue(0.0)] == ["L1", "L2", "L3", "L4"]
+    for unit in units[:5]:
+        for chunk in split(bytes([int(unit.unit[1:])]) * 10, unit.digest, 2, report=True):
+            receive(downloads, chunk, None)
+    assert [v.unit for v, _ in downloads.overdue(1.0)] == ["L6"]
+
+
+def test_a_slice_of_the_broadcast_is_no_reason_to_ask():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.start([version("L1", OLD, 10)], 0.0)
+    for chunk in split(OLD, version("L1", OLD).digest, 10, [(0, 5)], report=True):
+        receive(downloads, chunk, "L1")
+    assert downloads.overdue(0.1) == []

@@ -43,7 +43,7 @@ def test_header_of_this_file_is_the_real_one() -> None:
         header(magic=b"FLP2") + BLOB,
         header(kind=0) + BLOB,
         header(kind=2) + BLOB,
-        header(flags=1) + BLOB,
+        header(flags=2) + BLOB,
         header(zero=1) + BLOB,
         header(index=1) + BLOB,
         header(index=2**32 - 1, count=2**32 - 1) + BLOB,

@@ -25,9 +25,9 @@ seed = 7
 
 [broker]
 url = "{url}"
-
+{broker}
 [model]
-name = "mlp"
+name = "{model}"
 input = [1, 8, 8]
 classes = 10
 
@@ -50,6 +50,9 @@ class Fleet:
         directory: for everything that the fleet writes.
         url: of the broker.
         name: of the fleet; fleets on one broker must differ.
+        model: of inputs 1x8x8 and 10 classes; devices run its code if it is a custom one.
+        broker: more lines for the ``[broker]`` table.
+        more: lines for the end of the configuration.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class Fleet:
         devices: int = 3,
         rounds: int = 3,
         deadline: float = 60.0,
+        model: str = "mlp",
+        broker: str = "",
         more: str = "",
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -69,9 +74,19 @@ class Fleet:
         self.url = url
         self.name = name
         self.devices = devices
+        self.model = model
         self._config = directory / "fleet.toml"
         self._config.write_text(
-            CONFIG.format(fleet=name, url=url, rounds=rounds, devices=devices, deadline=deadline, more=more)
+            CONFIG.format(
+                fleet=name,
+                url=url,
+                broker=broker,
+                model=model,
+                rounds=rounds,
+                devices=devices,
+                deadline=deadline,
+                more=more,
+            )
         )
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -85,7 +100,9 @@ class Fleet:
             name,
             "device_agent",
             *("--broker", self.url, "--fleet", self.name, "--id", name, "--data", share, "--threads", "1"),
-            *("--state", str(self.directory / name), "--device", "cpu", "--once", *more),
+            *("--state", str(self.directory / name), "--device", "cpu", "--once"),
+            *(("--allow-model", self.model) if ":" in self.model else ()),
+            *more,
         )
 
     def start_all(self) -> None:

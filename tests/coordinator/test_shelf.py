@@ -1,0 +1,94 @@
+"""What goes out on which topic, and how much at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from coordinator.flow import FlowLimits
+from coordinator.shelf import Shelf
+from fedlp_edge.transport.base import Delivered, Received, TransportEvent
+from fedlp_edge.transport.memory import MemoryHub
+from fedlp_edge.transport.pump import Pump
+from fedlp_edge.wire.chunks import Chunk
+from fedlp_edge.wire.messages import Progress, UnitRequest
+from fedlp_edge.wire.topics import Topics
+
+TOPICS = Topics("f")
+Arrival = tuple[str, int, bool]
+
+
+class Desk:
+    """A shelf, and a listener to all that it sends."""
+
+    def __init__(self, flow: FlowLimits) -> None:
+        self.hub = hub = MemoryHub()
+        transport = hub.transport("coordinator")
+        self.pump = Pump(transport, window=1000)
+        self.traffic: Counter[str] = Counter()
+        self.arrived: list[Arrival] = []
+        listener = hub.transport("listener")
+        listener.start(self._receive)
+        listener.subscribe("fedlp/f/#")
+        transport.start(lambda event: self.pump.delivered(event.token) if isinstance(event, Delivered) else None)
+        self.shelf = Shelf(
+            TOPICS, self.pump, 10, lambda purpose, nbytes: self.traffic.update([purpose]), flow, lambda: 0
+        )
+
+    def _receive(self, event: TransportEvent) -> None:
+        if isinstance(event, Received):
+            chunk = Chunk.parse(event.payload)
+            self.arrived.append((event.topic.removeprefix("fedlp/f/"), chunk.index, chunk.report))
+
+    def take(self) -> list[Arrival]:
+        self.hub.deliver()
+        taken, self.arrived = self.arrived, []
+        return taken
+
+    def request(self, unit: str, *missing: tuple[int, int]) -> bool:
+        (version,) = self.shelf.versions([unit])
+        return self.shelf.repeat(UnitRequest(run="r", device="a", unit=unit, digest=version.digest, missing=missing))
+
+
+def test_broadcasts_a_version_once() -> None:
+    desk = Desk(FlowLimits(None, 64, 64))
+    desk.shelf.put("L1", b"x" * 25)
+    desk.shelf.broadcast({"L1": ["a"]})
+    assert desk.take() == [("model/L1", 0, False), ("model/L1", 1, False), ("model/L1", 2, False)]
+    desk.shelf.put("L1", b"x" * 25)
+    desk.shelf.put("L2", b"y")
+    desk.shelf.broadcast({"L1": ["a"], "L2": ["a"]})
+    assert desk.take() == [("model/L2", 0, False)]
+    assert desk.traffic == {"model": 4}
+
+
+def test_broadcasts_slice_by_slice_as_readers_report() -> None:
+    desk = Desk(FlowLimits(4, 64, 64))
+    version = desk.shelf.put("L1", b"x" * 60)
+    desk.shelf.broadcast({"L1": ["a"]})
+    assert [(index, asks) for _, index, asks in desk.take()] == [(0, False), (1, True), (2, False), (3, True)]
+    desk.shelf.reported(Progress(run="r", device="a", unit="L1", blob=version.digest[:32], index=1))
+    assert [(index, asks) for _, index, asks in desk.take()] == [(4, False), (5, True)]
+
+
+def test_repeats_a_slice_and_asks_how_it_stands() -> None:
+    desk = Desk(FlowLimits(None, 3, 64))
+    desk.shelf.put("L1", b"x" * 90)
+    assert desk.request("L1", (2, 4), (6, 9))
+    assert desk.take() == [("repeat/a", 2, False), ("repeat/a", 3, False), ("repeat/a", 6, True)]
+    assert desk.traffic == {"repeat": 3}
+
+
+def test_repeats_nothing_that_the_broadcast_will_still_bring() -> None:
+    desk = Desk(FlowLimits(4, 64, 64))
+    desk.shelf.put("L1", b"x" * 90)
+    desk.shelf.broadcast({"L1": ["a"]})
+    desk.take()
+    assert desk.request("L1", (3, 9))
+    assert desk.take() == [("repeat/a", 3, True)]
+
+
+def test_refuses_to_repeat_an_old_version() -> None:
+    desk = Desk(FlowLimits(None, 64, 64))
+    old = desk.shelf.put("L1", b"x" * 90)
+    desk.shelf.put("L1", b"y" * 90)
+    assert not desk.shelf.repeat(UnitRequest(run="r", device="a", unit="L1", digest=old.digest, missing=((0, 9),)))
