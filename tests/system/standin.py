@@ -15,6 +15,7 @@ import numpy as np
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, HeadMode, TensorSpec, Unit
 from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.wire.tensors import pack_file, unpack_file
 from fedlp_edge.worker.jobs import (
     AnyJob,
@@ -46,6 +47,12 @@ def blueprint(heads: HeadMode = "shared", width: int = 600) -> Blueprint:
     )
     costs = (DepthCost(1, 2 * width, 100, MEGABYTE // 10), DepthCost(2, 3 * width, 200, 10 * MEGABYTE))
     return Blueprint("stand-in", (1, 2, 2), 2, heads, units, costs)
+
+
+def profile_of(device: str) -> DeviceProfile:
+    """Of ``dev-N``: every second device is small and bears depth 1 alone."""
+    small = int(device.removeprefix("dev-")) % 2 == 0
+    return DeviceProfile(name="small" if small else "large", training_memory_mb=50 if small else 5000)
 
 
 def _tensor(name: str, width: int) -> TensorSpec:

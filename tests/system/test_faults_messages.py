@@ -50,7 +50,8 @@ def messages_of(directory: Path) -> tuple[Summary, int]:
 def test_any_message_may_be_lost_doubled_or_late(tmp_path: Path, action: Literal["drop", "duplicate", "delay"]) -> None:
     expected, messages = messages_of(tmp_path / "undisturbed")
     complaints: list[str] = []
-    for number in range(1, messages + 1):
+    every = 1 if action == "drop" else 2
+    for number in range(1, messages + 1, every):
         fleet, found = run_disturbed(tmp_path / f"{number}", expected, nth(number, action))
         complaints += [f"message {number}: {it}" for it in found]
         if fleet.trainings != DEVICES * ROUNDS:

@@ -1,29 +1,10 @@
-"""A whole fleet in one process and in virtual time: the real coordinator and the real agents, killed at any step.
-
-Services run in threads, but only one at a time, and only while the world waits for it: a service that waits for its
-inbox gives the turn back. So a story is the same every time, an hour passes in no time, and nothing sleeps.
-
-A *step* of a service is everything that somebody else could see afterwards: a publish, a job for the worker, a
-statement of the journal, and every replacing, removing, flushing or writing of a file at a place. Between two steps
-there is nothing that a kill -9 could change, so killing before each step covers all moments. What a service does
-after its death (its ``finally`` clauses run here, as they would not in a killed process) has no effect.
-"""
+"""One run of a fleet in a ``World``: the real coordinator and the real agents, with workers that train nothing."""
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import os
-import queue
-import sqlite3
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from coordinator.config import DataSettings, FleetConfig
 from coordinator.service import Coordinator
@@ -34,274 +15,22 @@ from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import HeadMode
 from fedlp_edge.core.rounds import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings
-from fedlp_edge.errors import BrokerError
-from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.summary import Summary, load
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.transport.base import BrokerLimits, LastWill, Sink
-from fedlp_edge.transport.memory import MemoryHub, MemoryTransport
+from fedlp_edge.transport.base import LastWill
 from fedlp_edge.wire.messages import encode
 from fedlp_edge.wire.topics import Topics
-from tests.system.standin import MODEL, StandIn
+from tests.system.standin import MODEL, StandIn, profile_of
+from tests.system.world import Life, SteppedTransport, Tamper, World
 
 FLEET = "virtual"
-LIMITS = BrokerLimits("memory", max_packet_bytes=1700, receive_maximum=100)
-"""Chunks of a kilobyte: a unit takes three."""
 
 PATIENCE = 3600.0
 """Virtual seconds after which a story that should have ended is taken to hang."""
 
 RESTART_SECONDS = 2.0
 MOST_LIVES = 5
-
-
-Tamper = Callable[[str, bytes], bytes]
-
-
-class Killed(BaseException):
-    """kill -9, as seen from inside."""
-
-
-class Life:
-    """One life of one service, from its start to its end or death.
-
-    Args:
-        world: that it lives in.
-        name: of the service; also its client id.
-        body: what it does; gets this object.
-        die_at: number of the step before which it is killed; None to live.
-    """
-
-    def __init__(self, world: World, name: str, body: Callable[[Life], object], die_at: int | None = None) -> None:
-        self.world = world
-        self.name = name
-        self.inbox = Inbox(self)
-        self.wake_at: float | None = 0.0
-        self.steps: list[str] = []
-        self.dead = False
-        self.ended = False
-        self.result: object = None
-        self._die_at = die_at
-        self._turn, self._back = threading.Semaphore(0), threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, args=(body,), name=name, daemon=True)
-        self._started = False
-
-    @property
-    def runnable(self) -> bool:
-        due = self.wake_at is not None and self.wake_at <= self.world.now
-        return not self.ended and (due or bool(self.inbox.items))
-
-    def go_on(self) -> None:
-        """Lets it work until it waits, ends or dies."""
-        if not self._started:
-            self._started = True
-            self._thread.start()
-        else:
-            self._turn.release()
-        self._back.acquire()
-
-    def wait(self, until: float | None) -> None:
-        """Called by its own thread: gives the turn back."""
-        self.wake_at = until
-        self._back.release()
-        self._turn.acquire()
-        if self.dead:
-            raise Killed
-
-    def kill(self) -> None:
-        """Called by the world while it waits: it never gets anything done again."""
-        self.dead = True
-        if self._started and not self.ended:
-            self.go_on()
-        self.ended = True
-
-    def step(self, what: str) -> None:
-        """Called by its own thread before everything that has an effect."""
-        if self.dead:
-            raise Killed
-        self.steps.append(what)
-        if len(self.steps) == self._die_at:
-            self.dead = True
-            raise Killed
-
-    def _run(self, body: Callable[[Life], object]) -> None:
-        self.world.by_thread[threading.get_ident()] = self
-        try:
-            self.result = body(self)
-        except Killed:
-            pass
-        except BaseException as error:
-            self.result = error
-        finally:
-            del self.world.by_thread[threading.get_ident()]
-            self.ended = True
-            self._back.release()
-
-
-class Inbox(queue.Queue):
-    """A service's queue; waiting for it passes the turn."""
-
-    def __init__(self, life: Life) -> None:
-        super().__init__()
-        self.items: deque[Any] = deque()
-        self._life = life
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        self.items.append(item)
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        if not self.items and block:
-            now = self._life.world.now
-            until = None if timeout is None else now + timeout
-            while not self.items and (until is None or self._life.world.now < until):
-                self._life.wait(until)
-        if self._life.dead:
-            raise Killed
-        if not self.items:
-            raise queue.Empty
-        return self.items.popleft()
-
-    def qsize(self) -> int:
-        return len(self.items)
-
-    def empty(self) -> bool:
-        return not self.items
-
-
-class SteppedTransport:
-    """A transport to the hub whose publishes are steps."""
-
-    def __init__(self, life: Life, will: LastWill, tamper: Tamper = lambda topic, payload: payload) -> None:
-        self._life = life
-        self._tamper = tamper
-        self._inner = life.world.hub.transport(life.name, will)
-
-    def start(self, sink: Sink) -> None:
-        self._life.world.connections[self._life.name] = self._inner
-        try:
-            self._inner.start(sink)
-        except BrokerError:  # down at this very moment; a real transport's caller would be told, and start again
-            self._inner.sink = sink
-
-    def subscribe(self, topic: str) -> None:
-        self._inner.subscribe(topic)
-
-    def unsubscribe(self, topic: str) -> None:
-        self._inner.unsubscribe(topic)
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        self._life.step(f"publish {topic}")
-        return self._inner.publish(topic, self._tamper(topic, payload), retain=retain)
-
-    def stop(self) -> None:
-        if not self._life.dead:
-            self._inner.stop()
-
-
-class World:
-    """Time, the broker, and the services.
-
-    Attributes:
-        now: virtual seconds.
-        hub: the broker.
-        lives: the present life of every service, by name.
-        turns: how many things have happened.
-        at_turn: what a test wants to happen before a thing of this number.
-    """
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.hub = MemoryHub(limits=LIMITS)
-        self.lives: dict[str, Life] = {}
-        self.by_thread: dict[int, Life] = {}
-        self.connections: dict[str, MemoryTransport] = {}
-        self.turns = 0
-        self.at_turn: dict[int, Callable[[], None]] = {}
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-
-    def begin(self, name: str, body: Callable[[Life], object], die_at: int | None = None) -> Life:
-        life = self.lives[name] = Life(self, name, body, die_at)
-        return life
-
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (self.now + seconds, next(self._order), action))
-
-    def bury(self, name: str) -> None:
-        """Takes a dead service off the broker, which publishes its will."""
-        self.connections.pop(name, None)
-        if name in self.hub._clients:
-            self.hub.kill(name)
-
-    def cut(self, name: str, seconds: float = 1.0) -> None:
-        """A client loses its connection and gets it back after a while."""
-        connection = self.connections.get(name)
-        if connection is not None and name in self.hub._clients:
-            self.hub.drop(name)
-            self.after(seconds, lambda: self._reconnect(name, connection))
-
-    def restart_broker(self, seconds: float = 1.0) -> None:
-        """The broker is killed, forgets everything, and is back after a while."""
-        self.hub.shut_down()
-        self.after(seconds, self._broker_is_back)
-
-    def _broker_is_back(self) -> None:
-        self.hub.start_again()
-        for name, connection in list(self.connections.items()):
-            self._reconnect(name, connection)
-
-    def _reconnect(self, name: str, connection: MemoryTransport) -> None:
-        if self.connections.get(name) is connection and not self.lives[name].ended:
-            self.hub.reconnect(connection)
-
-    def advance(self) -> bool:
-        """Lets the next thing happen; False if nothing will ever happen again."""
-        self.turns += 1
-        if self.turns in self.at_turn:
-            self.at_turn.pop(self.turns)()
-        for life in self.lives.values():
-            if life.runnable:
-                life.go_on()
-                if life.dead:
-                    self.bury(life.name)
-                return True
-        if self.hub.deliver(at_most=1) or self.hub.release():
-            return True
-        waking = [life.wake_at for life in self.lives.values() if not life.ended and life.wake_at is not None]
-        due = min([*waking, *(timer[0] for timer in self._timers[:1])], default=None)
-        if due is None:
-            return False
-        self.now = max(self.now, due)
-        while self._timers and self._timers[0][0] <= self.now:
-            heapq.heappop(self._timers)[2]()
-        return True
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """While this lasts, what services do to files and journal are steps."""
-
-        def counted(what: str, real: Callable[..., Any]) -> Callable[..., Any]:
-            def act(*args: Any, **more: Any) -> Any:
-                life = self.by_thread.get(threading.get_ident())
-                if life is not None:
-                    life.step(what)
-                # A killed process leaves to the kernel what it wrote, so waiting for the disk changes nothing here.
-                return None if what == "fsync" and life is not None else real(*args, **more)
-
-            return act
-
-        class Connection(sqlite3.Connection):
-            execute = counted("journal", sqlite3.Connection.execute)
-            executemany = counted("journal", sqlite3.Connection.executemany)
-            commit = counted("journal", sqlite3.Connection.commit)
-
-        connect = sqlite3.connect
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, **more, factory=Connection))
-            for name in ("replace", "rename", "unlink", "fsync", "pwrite", "ftruncate", "link", "symlink"):
-                patch.setattr(os, name, counted(name, getattr(os, name)))
-            yield
 
 
 class VirtualFleet:
@@ -313,6 +42,7 @@ class VirtualFleet:
         rounds: of the run.
         heads: of the model.
         lpr: layer-preserving rate.
+        width: numbers in a unit.
         skew: seconds by which each service's clock differs from the others'.
         tamper: what becomes of each thing that a device publishes, by its name.
         worker: what a device trains with, by its name.
@@ -330,6 +60,7 @@ class VirtualFleet:
         heads: HeadMode = "shared",
         lpr: float = 1.0,
         optimizer: str = "momentum",
+        width: int = 600,
         skew: Mapping[str, float] | None = None,
         tamper: Mapping[str, Tamper] | None = None,
         worker: Mapping[str, type[StandIn]] | None = None,
@@ -345,6 +76,7 @@ class VirtualFleet:
         self.dies: Callable[[str], int | None] = lambda name: None
         self._skew, self._tamper, self._worker = skew or {}, tamper or {}, worker or {}
         self._heads: HeadMode = heads
+        self._width = width
         self._starts = itertools.count(1)
         self._lives: dict[str, list[Life]] = {}
         self.config = FleetConfig(
@@ -413,7 +145,7 @@ class VirtualFleet:
         return f"at {self.world.now:.1f} s\n{ends}\n" + "\n".join(repr(event) for event in self.events[-30:])
 
     def _coordinate(self, life: Life) -> bool:
-        worker = StandIn(life.inbox.put, self._later(life), heads=self._heads)
+        worker = StandIn(life.inbox.put, self._later(life), heads=self._heads, width=self._width)
         coordinator = Coordinator(
             config=self.config,
             directory=RunDirectory(self.run),
@@ -431,17 +163,15 @@ class VirtualFleet:
     def _take_part(self, life: Life, session: str) -> bool:
         device = life.name.partition(".")[0]
         identity = Identity(Topics(FLEET), device, session)
-        small = int(device.removeprefix("dev-")) % 2 == 0
         kind = self._worker.get(device, StandIn)
-        profile = DeviceProfile(name="small" if small else "large", training_memory_mb=50 if small else 5000)
 
         def make_worker(sink: Callable[..., None]) -> StandIn:
-            self.workers.append(kind(sink, self._later(life), heads=self._heads))
+            self.workers.append(kind(sink, self._later(life), heads=self._heads, width=self._width))
             return self.workers[-1]
 
         will = LastWill(identity.topics.of("device", device), encode(status(identity, None)))
         agent = Agent(
-            AgentSettings(identity, "digits", self.directory / life.name, profile, once=True),
+            AgentSettings(identity, "digits", self.directory / life.name, profile_of(device), once=True),
             SteppedTransport(life, will, self._tamper.get(device, lambda topic, payload: payload)),
             make_worker,  # type: ignore[arg-type]
             clock=self._clock(life),
