@@ -96,14 +96,14 @@ class JobRunner:
     def _measure(self, job: Measure) -> Measured:
         if job.split not in ("train", "test"):
             raise DataError(f"there is no split {job.split!r}: train or test")
-        data = self._load(job.data, "train" if job.split == "train" else "test")
+        data = self._load(job.data, "train" if job.split == "train" else "test") if job.data else None
         speed = training_macs_per_second(self.device, job.seconds)
         memory.give_back()
         on_cuda = self.device.type == "cuda"
         return Measured(
-            samples=len(data),
-            classes=int((data.y.bincount() > 0).sum()),
-            input_shape=data.input_shape,
+            samples=0 if data is None else len(data),
+            classes=0 if data is None else int((data.y.bincount() > 0).sum()),
+            input_shape=() if data is None else data.input_shape,
             training_macs_per_second=speed,
             processor=self.device.type,
             idle_memory=memory.resident_bytes(),

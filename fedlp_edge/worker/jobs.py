@@ -37,9 +37,9 @@ class Built(Result, frozen=True, kw_only=True):
 
 
 class Measure(Job, frozen=True, kw_only=True):
-    """Load the training data and run the short training benchmark."""
+    """Load the training data, if any are named, and run the short training benchmark."""
 
-    data: str
+    data: str = ""
     split: str = "train"
     seconds: float = 0.3
 
@@ -47,9 +47,9 @@ class Measure(Job, frozen=True, kw_only=True):
 class Measured(Result, frozen=True, kw_only=True):
     """
     Attributes:
-        samples: in the training data.
+        samples: in the training data; 0 without.
         classes: distinct labels.
-        input_shape: of one sample.
+        input_shape: of one sample; empty without data.
         training_macs_per_second: see ``DeviceFacts``.
         processor: ``"cpu"`` or ``"cuda"``.
         idle_memory: resident bytes of the worker with torch and the data loaded.
