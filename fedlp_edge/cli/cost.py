@@ -1,8 +1,4 @@
-"""``fedlp cost``: what a model costs under a scheme, before anything is trained.
-
-The model is built by a worker process, so this command needs no torch of its own and a model that does
-not fit into memory ends in a message.
-"""
+"""``fedlp cost``: what a model costs under a scheme, before anything is trained."""
 
 from __future__ import annotations
 
@@ -13,30 +9,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedlp_edge.cli.depths import build_blueprint, depth_table, parse_input, title
 from fedlp_edge.core.accounting import Communication, communication, parameters
 from fedlp_edge.core.blueprint import Blueprint, HeadMode
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import ConfigError, WorkerError
-from fedlp_edge.reporting.units import depth_bar, format_bytes
-from fedlp_edge.worker.jobs import Build, Built, WorkerOptions
-from fedlp_edge.worker.process import WorkerProcess
+from fedlp_edge.errors import ConfigError
 
 Scheme = Literal["homo", "hetero", "fedavg"]
 
-_BUILD_SECONDS = 600.0
 _PAPER_LPR = 0.5
-
-
-def parse_input(text: str) -> tuple[int, ...]:
-    """``3x32x32`` as ``(3, 32, 32)``.
-
-    Raises:
-        ConfigError: it is no such shape.
-    """
-    parts = text.lower().split("x")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"--input {text}: write the shape of one sample as 3x32x32 (channels x height x width)")
-    return tuple(int(part) for part in parts)
 
 
 def parse_mix(text: str) -> tuple[float, ...]:
@@ -49,21 +30,6 @@ def parse_mix(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--depth-mix {text}: write one share per depth, such as 0.2,0.3,0.5") from None
-
-
-def build_blueprint(model: ModelSettings) -> Blueprint:
-    """The blueprint of a model, built by a worker process.
-
-    Raises:
-        ModelError: it is unknown, or cannot be built or split.
-        WorkerError: the worker failed.
-    """
-    # The user named the model on this command line, so its code may run.
-    with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(model.name,))) as worker:
-        built = worker.call(Build(model=model), timeout=_BUILD_SECONDS)
-    if not isinstance(built, Built):
-        raise WorkerError(f"the worker answered a build with {type(built).__name__}")
-    return built.blueprint
 
 
 def scheme_cost(
@@ -127,21 +93,6 @@ def rounded(cost: Communication) -> Communication:
 
 def cost_tables(blueprint: Blueprint, cost: Communication, scheme: str) -> RenderableType:
     """Every depth's cost, then the scheme's."""
-    by_depth = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("depth", "layer", "parameters", "exchanged", "bytes", "MMACs", "activations"):
-        by_depth.add_column(name, justify="left" if name in ("depth", "layer") else "right", no_wrap=True)
-    for depth in blueprint.depths:
-        exchanged = blueprint.exchanged_by(depth)
-        detail = blueprint.costs[depth - 1]
-        by_depth.add_row(
-            Text(f"{depth_bar(depth, blueprint.full_depth)} {depth}", style="cyan"),
-            blueprint.by_id[f"L{depth}"].name,
-            f"{detail.parameters:,}",
-            f"{parameters(exchanged):,}",
-            format_bytes(sum(unit.nbytes for unit in exchanged)),
-            f"{detail.forward_macs / 1e6:.2f}",
-            format_bytes(detail.activation_bytes),
-        )
     expected = Table(box=None, pad_edge=False, show_header=False)
     expected.add_column(no_wrap=True)
     expected.add_column(justify="right", no_wrap=True)
@@ -149,12 +100,14 @@ def cost_tables(blueprint: Blueprint, cost: Communication, scheme: str) -> Rende
     expected.add_row("parameters up (k)", f"{cost.up_kparams:.2f}")
     expected.add_row("communication (k)", Text(f"{cost.communication_kparams:.2f}", style="bold"))
     expected.add_row("forward MACs (M)", Text(f"{cost.forward_mmacs:.2f}", style="bold"))
-    shape = "x".join(str(size) for size in blueprint.input_shape)
     return Group(
-        Text(f"{blueprint.model} on {shape}, {blueprint.classes} classes, {blueprint.heads} heads", style="bold cyan"),
+        title(blueprint),
         "",
-        by_depth,
-        Text("exchanged: as the paper counts; bytes: float32 with buffers; MMACs, activations: a sample", style="dim"),
+        depth_table(blueprint, "exchanged", lambda depth: f"{parameters(blueprint.exchanged_by(depth)):,}"),
+        Text(
+            "bytes: float32 with buffers; MMACs, saved: a sample; exchanged: as the paper counts",
+            style="dim",
+        ),
         "",
         Text(f"Expected per client and round under {scheme}", style="bold"),
         expected,

@@ -110,6 +110,41 @@ def cost(
 
 
 @app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="fedlp-cnn, small-cnn, mlp, torchvision:NAME or module:callable.")],
+    input: Annotated[str, typer.Option(help="Shape of one sample, such as 3x64x64.")],
+    classes: Annotated[int, typer.Option(min=0, help="0 keeps the model's own.")] = 10,
+    profiles: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory of profiles. [default: the package's]")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per training step.")] = 32,
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds of a round.")] = 300.0,
+    samples: Annotated[int, typer.Option(min=1, help="Training samples of a device.")] = 1000,
+    heads: Annotated[Literal["shared", "personal"], typer.Option(help="Exit heads of shallow depths.")] = "shared",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+) -> None:
+    """Says which depth of a model each class of devices would get, and why."""
+    from fedlp_edge.cli.depths import parse_input
+    from fedlp_edge.cli.plan import run_plan
+    from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+
+    settings = ModelSettings(name=model, input=parse_input(input), classes=classes, heads=heads)
+    training = TrainingSettings(batch_size=batch_size)
+    raise typer.Exit(run_plan(settings, training, profiles, deadline, samples, as_json=json))
+
+
+@app.command()
+def profile(
+    measure: Annotated[bool, typer.Option("--measure", help="Start a worker and measure how fast it trains.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Says what this machine has, and what training may take of it."""
+    from fedlp_edge.cli.profile import run_profile
+
+    raise typer.Exit(run_profile(measure=measure, as_json=json))
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory for the ONNX files.")],

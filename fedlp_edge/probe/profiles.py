@@ -69,6 +69,19 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in profile_directory().glob("*.toml"))
 
 
+def load_profiles(directory: Path | None = None) -> list[DeviceProfile]:
+    """All profiles of a directory, by file name; by default those that come with the package.
+
+    Raises:
+        ConfigError: there are none, or a file has a wrong key or value.
+    """
+    directory = directory or profile_directory()
+    profiles = [load_toml(path, DeviceProfile) for path in sorted(directory.glob("*.toml"))]
+    if not profiles:
+        raise ConfigError(f"{directory} holds no profile; name a directory with one TOML file per device class")
+    return profiles
+
+
 def find_profile(spec: str | None) -> DeviceProfile:
     """Finds a profile by its name or by the path of a file; ``None`` is the machine as it is.
 

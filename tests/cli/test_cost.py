@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from fedlp_edge.cli.cost import build_blueprint, parse_input, parse_mix, rounded, scheme_cost
+from fedlp_edge.cli.cost import parse_mix, rounded, scheme_cost
+from fedlp_edge.cli.depths import build_blueprint
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import ConfigError, ModelError
+from fedlp_edge.errors import ConfigError
 from tests.cli.conftest import Run
 
 
@@ -70,23 +71,10 @@ def test_refuses_options_that_do_not_fit(paper_cnn, scheme, lpr, mix, message) -
         scheme_cost(paper_cnn, scheme, lpr, mix)
 
 
-def test_reads_shapes_and_mixes() -> None:
-    assert parse_input("3x32x32") == (3, 32, 32)
-    assert parse_input("64") == (64,)
+def test_reads_mixes() -> None:
     assert parse_mix("0.2,0.8") == (0.2, 0.8)
-
-
-@pytest.mark.parametrize("text", ["", "3x", "3y32", "0x8x8", "-1x8", "3 x 8"])
-def test_refuses_what_is_no_shape(text: str) -> None:
-    with pytest.raises(ConfigError, match="write the shape of one sample as 3x32x32"):
-        parse_input(text)
 
 
 def test_refuses_what_is_no_mix() -> None:
     with pytest.raises(ConfigError, match="write one share per depth"):
         parse_mix("0.2;0.8")
-
-
-def test_says_that_a_model_is_unknown() -> None:
-    with pytest.raises(ModelError, match="unknown model 'nope'"):
-        build_blueprint(ModelSettings(name="nope", input=(1, 8, 8)))

@@ -10,7 +10,7 @@ from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.planner import plan
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.errors import ConfigError
-from fedlp_edge.probe.profiles import DeviceProfile, find_profile, profile_names
+from fedlp_edge.probe.profiles import DeviceProfile, find_profile, load_profiles, profile_names
 
 BOARDS = [
     "gpu-workstation",
@@ -89,3 +89,16 @@ def test_classes_get_the_depths_that_the_documentation_promises(side: int, depth
         return plan(facts, blueprint, SchemeSettings(), TrainingSettings(), 60.0).depth
 
     assert {name: depth(find_profile(f"class-{name}")) for name in depths} == depths
+
+
+def test_loads_all_profiles_of_a_directory_by_file_name(tmp_path: Path):
+    (tmp_path / "b.toml").write_text('name = "first"\n')
+    (tmp_path / "a.toml").write_text('name = "second"\n')
+    (tmp_path / "notes.txt").write_text("no profile")
+    assert [profile.name for profile in load_profiles(tmp_path)] == ["second", "first"]
+    assert [profile.name for profile in load_profiles()] == profile_names()
+
+
+def test_says_that_a_directory_holds_no_profile(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"holds no profile; name a directory"):
+        load_profiles(tmp_path / "absent")

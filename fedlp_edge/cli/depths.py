@@ -1,0 +1,84 @@
+"""What the commands show of a split model: built by a worker process, one row for every depth.
+
+The worker builds, so a command needs no torch of its own, and a model that does not fit into memory ends in a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.table import Table
+from rich.text import Text
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import ConfigError, WorkerError
+from fedlp_edge.reporting.units import depth_bar, format_bytes
+from fedlp_edge.worker.jobs import Build, Built, WorkerOptions
+from fedlp_edge.worker.process import WorkerProcess
+
+_BUILD_SECONDS = 600.0
+
+
+def parse_input(text: str) -> tuple[int, ...]:
+    """``3x32x32`` as ``(3, 32, 32)``.
+
+    Raises:
+        ConfigError: it is no such shape.
+    """
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--input {text}: write the shape of one sample as 3x32x32 (channels x height x width)")
+    return tuple(int(part) for part in parts)
+
+
+def build_blueprint(model: ModelSettings) -> Blueprint:
+    """The blueprint of a model, built by a worker process.
+
+    Raises:
+        ModelError: it is unknown, or cannot be built or split.
+        WorkerError: the worker failed.
+    """
+    # The user named the model on this command line, so its code may run.
+    with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(model.name,))) as worker:
+        built = worker.call(Build(model=model), timeout=_BUILD_SECONDS)
+    if not isinstance(built, Built):
+        raise WorkerError(f"the worker answered a build with {type(built).__name__}")
+    return built.blueprint
+
+
+def title(blueprint: Blueprint) -> Text:
+    """The model in one line."""
+    shape = "x".join(str(size) for size in blueprint.input_shape)
+    words = f"{blueprint.model} on {shape}, {blueprint.classes} classes, {blueprint.heads} heads"
+    return Text(words, style="bold cyan")
+
+
+def exchanged_bytes(blueprint: Blueprint, depth: int) -> int:
+    """What a device of this depth downloads, as float32 with buffers."""
+    return sum(unit.nbytes for unit in blueprint.exchanged_by(depth))
+
+
+def depth_table(blueprint: Blueprint, column: str, cell: Callable[[int], str]) -> Table:
+    """A row per depth: the last layer, and what it costs; ``saved`` is what autograd keeps for the backward pass.
+
+    Args:
+        blueprint: of the model.
+        column: heading of one more column.
+        cell: its text for a depth.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("depth", "layer", "parameters", "bytes", "MMACs", "saved", column):
+        table.add_column(name, justify="left" if name in ("depth", "layer") else "right", no_wrap=True)
+    for depth in blueprint.depths:
+        cost = blueprint.costs[depth - 1]
+        table.add_row(
+            Text(f"{depth_bar(depth, blueprint.full_depth)} {depth}", style="cyan"),
+            blueprint.by_id[f"L{depth}"].name,
+            f"{cost.parameters:,}",
+            format_bytes(exchanged_bytes(blueprint, depth)),
+            f"{cost.forward_macs / 1e6:.2f}",
+            format_bytes(cost.activation_bytes),
+            cell(depth),
+        )
+    return table

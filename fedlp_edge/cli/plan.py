@@ -1,0 +1,174 @@
+"""``fedlp plan``: which depth every class of devices would get, before a device is bought or a round is run.
+
+The plan is the coordinator's own (``core/planner.py``); only the devices' reports are taken from profiles.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, title
+from fedlp_edge.core.blueprint import Blueprint, HeadMode
+from fedlp_edge.core.planner import plan, training_memory
+from fedlp_edge.core.settings import Encoding, ModelSettings, SchemeSettings, TrainingSettings
+from fedlp_edge.probe.expected import RUNTIME_MEMORY, expected_facts
+from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY
+from fedlp_edge.probe.profiles import DeviceProfile, load_profiles
+from fedlp_edge.reporting.units import depth_bar, format_bytes
+
+NO_MEMORY = "not planned: the profile states neither ram_mb nor training_memory_mb"
+NO_SPEED = "time is not considered: the profile states no training speed"
+ONLY_TRANSFERS = "that time is transfers alone: the profile states no training speed"
+
+
+class DepthRow(msgspec.Struct, frozen=True):
+    """One depth of the model; ``docs/planning.md`` has the keys."""
+
+    depth: int
+    layer: str
+    parameters: int
+    bytes: int
+    forward_macs: int
+    activation_bytes: int
+    training_memory: int
+
+
+class ProfilePlan(msgspec.Struct, frozen=True):
+    """What one class of devices gets; ``docs/planning.md`` has the keys."""
+
+    profile: str
+    description: str
+    training_memory: int | None
+    training_macs_per_second: float | None
+    link_bytes_per_second: float | None
+    depth: int | None
+    lpr: float | None
+    encoding: Encoding | None
+    memory_bytes: int | None
+    seconds: float | None
+    explanation: str
+
+
+class FleetPlan(msgspec.Struct, frozen=True):
+    """All of the command's answer; ``docs/planning.md`` has the keys."""
+
+    model: str
+    input: tuple[int, ...]
+    classes: int
+    heads: HeadMode
+    batch_size: int
+    samples: int
+    deadline_seconds: float
+    depths: tuple[DepthRow, ...]
+    profiles: tuple[ProfilePlan, ...]
+
+
+def run_plan(
+    model: ModelSettings,
+    training: TrainingSettings,
+    directory: Path | None,
+    deadline_seconds: float,
+    samples: int,
+    *,
+    as_json: bool,
+) -> int:
+    """Prints costs and assignments, or the JSON object of ``FleetPlan``."""
+    profiles = load_profiles(directory)
+    blueprint = build_blueprint(model)
+    fleet = plan_fleet(blueprint, training, profiles, deadline_seconds, samples)
+    if as_json:
+        print(msgspec.json.encode(fleet).decode())
+    else:
+        _print_plan(blueprint, fleet)
+    return 0
+
+
+def plan_fleet(
+    blueprint: Blueprint,
+    training: TrainingSettings,
+    profiles: list[DeviceProfile],
+    deadline_seconds: float,
+    samples: int,
+) -> FleetPlan:
+    """Plans one device of every profile, the one with the least memory first.
+
+    Args:
+        blueprint: of the model.
+        training: batch size, epochs and optimiser.
+        profiles: the classes of devices.
+        deadline_seconds: of a round.
+        samples: that every device is taken to hold.
+    """
+    plans = [plan_profile(blueprint, training, profile, deadline_seconds, samples) for profile in profiles]
+    return FleetPlan(
+        model=blueprint.model,
+        input=blueprint.input_shape,
+        classes=blueprint.classes,
+        heads=blueprint.heads,
+        batch_size=training.batch_size,
+        samples=samples,
+        deadline_seconds=deadline_seconds,
+        depths=tuple(
+            DepthRow(
+                depth=cost.depth,
+                layer=blueprint.by_id[f"L{cost.depth}"].name,
+                parameters=cost.parameters,
+                bytes=exchanged_bytes(blueprint, cost.depth),
+                forward_macs=cost.forward_macs,
+                activation_bytes=cost.activation_bytes,
+                training_memory=training_memory(cost, training),
+            )
+            for cost in blueprint.costs
+        ),
+        profiles=tuple(sorted(plans, key=lambda one: (one.training_memory or 0, one.profile))),
+    )
+
+
+def plan_profile(
+    blueprint: Blueprint, training: TrainingSettings, profile: DeviceProfile, deadline_seconds: float, samples: int
+) -> ProfilePlan:
+    """Plans one device under the default scheme; what the profile leaves open is said in the explanation."""
+    facts = expected_facts(profile, samples)
+    chosen = None if facts is None else plan(facts, blueprint, SchemeSettings(), training, deadline_seconds)
+    timeless = profile.training_gmacs_per_second is None
+    explanation = NO_MEMORY if chosen is None else chosen.explanation
+    if chosen is not None and chosen.depth and timeless:
+        explanation += f"; {ONLY_TRANSFERS if chosen.seconds else NO_SPEED}"
+    return ProfilePlan(
+        profile=profile.name,
+        description=profile.description,
+        training_memory=facts.training_memory if facts else None,
+        training_macs_per_second=None if facts is None or timeless else facts.training_macs_per_second,
+        link_bytes_per_second=profile.link_bytes_per_second,
+        depth=chosen.depth if chosen else None,
+        lpr=chosen.lpr if chosen else None,
+        encoding=chosen.encoding if chosen else None,
+        memory_bytes=chosen.memory_bytes if chosen else None,
+        seconds=None if chosen is None or timeless else chosen.seconds,
+        explanation=explanation,
+    )
+
+
+def _print_plan(blueprint: Blueprint, fleet: FleetPlan) -> None:
+    console = Console()
+    needed = {row.depth: format_bytes(row.training_memory) for row in fleet.depths}
+    console.print(title(blueprint))
+    console.print()
+    console.print(depth_table(blueprint, "memory", needed.__getitem__))
+    console.print(
+        Text(f"bytes: a download; MMACs, saved: a sample; memory: training, batches of {fleet.batch_size}", style="dim")
+    )
+    console.print()
+    console.print(Text(f"{fleet.samples} samples on every device, {fleet.deadline_seconds:g} s a round", style="bold"))
+    width = max(len(one.profile) for one in fleet.profiles)
+    for one in fleet.profiles:
+        bar = Text(depth_bar(one.depth or 0, blueprint.full_depth), style="cyan")
+        # One line each, however long, so that it can be searched.
+        console.print(Text.assemble(f"{one.profile:<{width}}  ", bar, f"  {one.explanation}"), soft_wrap=True)
+    system, runtime = format_bytes(BOARD_SYSTEM_MEMORY), format_bytes(RUNTIME_MEMORY)
+    note = f"A board's memory is its RAM less {system} for the system and {runtime} for agent and PyTorch."
+    console.print(Text(note, style="dim"), soft_wrap=True)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, parse_input
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import ConfigError, ModelError
+
+
+def test_reads_shapes() -> None:
+    assert parse_input("3x32x32") == (3, 32, 32)
+    assert parse_input("64") == (64,)
+
+
+@pytest.mark.parametrize("text", ["", "3x", "3y32", "0x8x8", "-1x8", "3 x 8"])
+def test_refuses_what_is_no_shape(text: str) -> None:
+    with pytest.raises(ConfigError, match="write the shape of one sample as 3x32x32"):
+        parse_input(text)
+
+
+def test_says_that_a_model_is_unknown() -> None:
+    with pytest.raises(ModelError, match="unknown model 'nope'"):
+        build_blueprint(ModelSettings(name="nope", input=(1, 8, 8)))
+
+
+def test_shows_every_depth_within_a_terminal_of_80_columns() -> None:
+    blueprint = build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), heads="personal"))
+    console = Console(width=80, record=True, file=None, color_system=None)
+    with console.capture() as shown:
+        console.print(depth_table(blueprint, "more", "<{}>".format))
+
+    lines = [line.split() for line in shown.get().splitlines()]
+    assert lines[0] == ["depth", "layer", "parameters", "bytes", "MMACs", "saved", "more"]
+    assert [line[1] for line in lines[1:]] == ["1", "2", "3", "4", "5"]
+    assert [line[-1] for line in lines[1:]] == ["<1>", "<2>", "<3>", "<4>", "<5>"]
+
+
+def test_counts_what_is_exchanged_without_personal_heads() -> None:
+    personal = build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), heads="personal"))
+
+    # 10,272 parameters and 128 running statistics.
+    assert exchanged_bytes(personal, 1) == 4 * 10_400
