@@ -24,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+doctor = typer.Typer(name="doctor", help="Examines what a fleet stands on.", no_args_is_help=True)
+app.add_typer(doctor)
+
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -191,6 +194,27 @@ def broker(
     from fedlp_edge.cli.broker import run_broker
 
     raise typer.Exit(run_broker(kind, host, port))
+
+
+@doctor.command("broker")
+def doctor_broker(
+    url: Annotated[
+        str | None, typer.Argument(metavar="[URL]", help="mqtt://HOST[:PORT], or mqtts:// for TLS; else --config's.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="The fleet's file: its [broker] table and its name.")] = None,
+    device_config: Annotated[
+        Path | None, typer.Option(help="An agent's file, if devices have another login than the coordinator.")
+    ] = None,
+    fleet: Annotated[
+        str | None, typer.Option(help="Whose topics to try, as access rules may name them. [default: one of its own]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Id of the device to play. [default: its login's name]")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+) -> None:
+    """Tells whether a broker can carry a fleet, how fast, and what to set; a login comes from files or environment."""
+    from fedlp_edge.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(url, config, device_config, fleet, device, as_json=json))
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)

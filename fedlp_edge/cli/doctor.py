@@ -1,0 +1,288 @@
+"""``fedlp doctor broker``: does this broker carry a fleet, how fast, and what should be set.
+
+Reads like a visit: connect in both roles, try every way that a fleet's messages go, then measure. ``findings`` turns
+figures into judgements; nothing is judged in the measuring itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fedlp_edge.cli.findings import Finding, Measured, Route, judge, key_lines
+from fedlp_edge.errors import BrokerError, ConfigError
+from fedlp_edge.toml_config import load_toml
+from fedlp_edge.transport import measuring
+from fedlp_edge.transport.base import BrokerLimits
+from fedlp_edge.transport.measuring import Site
+from fedlp_edge.transport.presets import recognise
+from fedlp_edge.transport.url import BrokerAddress, BrokerSettings
+from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, chunk_bytes_for
+from fedlp_edge.wire.messages import Name
+from fedlp_edge.wire.topics import Branch, Topics
+
+EXIT_UNFIT = 1
+_MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "failure": ("FAILS", "bold red")}
+
+T = TypeVar("T")
+
+
+class _Config(msgspec.Struct, frozen=True):
+    """What is read of a fleet's or an agent's file; the services check the rest."""
+
+    fleet: Name | None = None
+    id: str = ""
+    broker: BrokerSettings = msgspec.field(default_factory=BrokerSettings)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """The broker as both roles reach it.
+
+    Attributes:
+        coordinator: with the coordinator's login.
+        device: with a device's.
+        fleet: whose topics are tried.
+        id: of the device.
+    """
+
+    coordinator: BrokerAddress
+    device: BrokerAddress
+    fleet: str
+    id: str
+
+
+class Report(msgspec.Struct):
+    """The outcome; ``--json`` prints it.
+
+    Attributes:
+        fit: whether a fleet would work.
+        keys: lines for the ``[broker]`` table.
+    """
+
+    broker: str
+    fit: bool
+    findings: tuple[Finding, ...]
+    measured: Measured
+    keys: tuple[str, ...] = ()
+
+
+@dataclass
+class _Visit:
+    patient: Patient
+    measured: Measured = field(default_factory=Measured)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def run_doctor(
+    url: str | None,
+    config: Path | None,
+    device_config: Path | None,
+    fleet: str | None,
+    device: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Examines a broker and prints what was found.
+
+    Returns:
+        0 if a fleet would work, perhaps slowly; 1 if it would not.
+
+    Raises:
+        ConfigError: a wrong URL, file or option.
+    """
+    patient = admit(url, config, device_config, fleet, device)
+    console = Console(stderr=as_json)
+    with console.status(f"examining {patient.coordinator.url}"):
+        report = examine(patient)
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        _print(report, Console())
+    return 0 if report.fit else EXIT_UNFIT
+
+
+def admit(
+    url: str | None, config: Path | None, device_config: Path | None, fleet: str | None, device: str | None
+) -> Patient:
+    """Puts the URL, the files and the environment together.
+
+    Raises:
+        ConfigError: neither URL nor file, a password in the URL, or a malformed name.
+    """
+    if url is None and config is None:
+        raise ConfigError("name a broker: fedlp doctor broker mqtt://HOST[:PORT], or the fleet's file with --config")
+    if url is not None:
+        BrokerAddress.parse(url, {})  # refuses a password, which in a file would be fine
+    own = load_toml(config, _Config) if config else _Config()
+    others = load_toml(device_config, _Config) if device_config else own
+    name = fleet or own.fleet or others.fleet or measuring.client_name().removeprefix("fedlp-")
+    boss, thing = (_address(known.broker, url) for known in (own, others))
+    id = device or others.id or (thing.username if others is not own and thing.username else "doctor")
+    for what, text in (("fleet", name), ("device", id)):
+        try:
+            msgspec.convert(text, Name)
+        except msgspec.ValidationError:
+            raise ConfigError(f"--{what} {text}: use letters, digits, dots, dashes and underscores") from None
+    return Patient(boss, thing, name, id)
+
+
+def _address(settings: BrokerSettings, url: str | None) -> BrokerAddress:
+    return (settings if url is None else msgspec.structs.replace(settings, url=url)).address()
+
+
+def examine(patient: Patient) -> Report:
+    """Measures everything that can be measured, and judges it."""
+    visit = _Visit(patient)
+    limits = _connect(visit)
+    if limits is not None:
+        visit.measured.protocol = limits.protocol
+        visit.measured.receive_maximum = limits.receive_maximum
+        _measure(visit, limits)
+        visit.findings += judge(visit.measured, patient.coordinator)
+    fit = all(finding.level != "failure" for finding in visit.findings)
+    keys = key_lines(visit.measured, patient.coordinator) if limits else ()
+    return Report(patient.coordinator.url, fit, tuple(visit.findings), visit.measured, keys)
+
+
+def _connect(visit: _Visit) -> BrokerLimits | None:
+    """Connects in both roles; None if one of them cannot."""
+    limits = None
+    for role, address in (("coordinator", visit.patient.coordinator), ("device", visit.patient.device)):
+        try:
+            limits = measuring.first_contact(address)
+        except BrokerError as error:
+            visit.findings.append(Finding("connection", "failure", f"not as {role}", str(error)))
+            return None
+    address = visit.patient.coordinator
+    if address.username is None and address.certificate is None and not _loopback(address.host):
+        words = "anybody who reaches this port can join and read: set logins and access rules, see docs/security.md"
+        visit.findings.append(Finding("login", "warning", "none needed", words))
+    else:
+        visit.findings.append(Finding("connection", "ok", "both roles", ""))
+    return limits
+
+
+def _measure(visit: _Visit, limits: BrokerLimits) -> None:
+    patient, measured = visit.patient, visit.measured
+    topics = Topics(patient.fleet)
+    site = Site(
+        patient.coordinator,
+        patient.device,
+        limits.protocol,
+        bulk=topics.of("repeat", patient.id),
+        status=topics.of("device", patient.id),
+    )
+    measured.software = _attempt(lambda: measuring.software(site)) or ""
+    measured.preset = recognise(patient.coordinator.host, measured.software).name
+    measured.blocked = _attempt(lambda: _blocked(site, topics, patient.id))
+    if measured.blocked != ():
+        return  # what follows goes the same ways
+    if patient.device.username != patient.coordinator.username:
+        measured.forgeable = _attempt(lambda: _forgeable(site, topics))
+    measured.packet = _attempt(lambda: measuring.largest_packet(site, limits.max_packet_bytes))
+    measured.packet_limited = limits.max_packet_bytes is not None or measured.packet != measuring.LARGEST_TRIED
+    if not measured.packet:
+        return
+    packet = measured.packet
+    measured.retained = _attempt(lambda: measuring.largest_retained(site, packet))
+    measured.last_will = _attempt(lambda: measuring.last_will_works(site))
+    queue = _attempt(lambda: measuring.queue_depth(site))
+    if queue is not None:
+        measured.queue, measured.queue_dropped, measured.on_the_way = queue.waiting, queue.dropped, queue.on_the_way
+    measured.round_trip_seconds = _attempt(lambda: measuring.round_trip(site))
+    try:
+        measured.chunk_bytes = chunk_bytes_for(BrokerLimits(limits.protocol, packet, 1), DEFAULT_CHUNK_BYTES)
+    except BrokerError:
+        return
+    chunk = measured.chunk_bytes
+    measured.bytes_per_second = _attempt(lambda: measuring.throughput(site, chunk))
+
+
+def _blocked(site: Site, topics: Topics, device: str) -> tuple[Route, ...]:
+    """The ways of a fleet's messages that the broker does not let pass, with what is known of why."""
+    down: tuple[Branch, ...] = ("down", "repeat")
+    up: tuple[Branch, ...] = ("device", "up", "upload")
+    ways = [
+        ("coordinator", topics.coordinator, topics.coordinator),
+        *(("coordinator", topics.of(branch, device), topics.of(branch, device)) for branch in down),
+        ("coordinator", topics.of("model", "L1"), topics.of("model", "L1")),
+        *(("device", topics.of(branch, device), topics.of(branch, "+")) for branch in up),
+        ("device", topics.of("device", device), topics.of("device", device)),
+    ]
+    blocked = []
+    for sender, topic, pattern in ways:
+        reader = "coordinator" if pattern.endswith("+") else "device"
+        with site.visit(sender) as speaking, site.visit(reader) as hearing:
+            refused = hearing.subscribe(pattern)
+            unsent = speaking.refusal(speaking.publish(topic, b"doctor"))
+            heard = bool(hearing.next(2.0)) if not refused and not unsent else False
+        if unsent:
+            blocked.append(Route(sender, "publish", topic, unsent))
+        elif refused:
+            blocked.append(Route(reader, "subscribe", pattern, refused))
+        elif not heard:
+            blocked.append(Route(sender, "publish", topic, f"nothing arrives at the {reader} on {pattern}"))
+    return tuple(blocked)
+
+
+def _forgeable(site: Site, topics: Topics) -> bool:
+    """Whether the device's login can publish under the name of a device that does not exist."""
+    with site.visit("coordinator") as hearing, site.visit("device") as speaking:
+        hearing.subscribe(topics.of("up", "+"))
+        speaking.refusal(speaking.publish(topics.of("up", "fedlp-doctor"), b"doctor"))
+        return hearing.next(1.0) is not None
+
+
+def _attempt(measure: Callable[[], T]) -> T | None:
+    """What a measurement brings; None if the broker breaks it off."""
+    try:
+        return measure()
+    except (BrokerError, OSError):
+        return None
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _print(report: Report, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("check", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("found", no_wrap=True)
+    table.add_column("what to do", overflow="fold")
+    for finding in report.findings:
+        mark, style = _MARKS[finding.level]
+        table.add_row(finding.check, Text(mark, style=style), finding.found, finding.advice)
+    title = f"{report.broker} {report.measured.software}".strip()
+    console.print(Text(title, style="bold cyan"))
+    console.print(table)
+    console.print()
+    if report.keys:
+        console.print("For the [broker] table of the fleet's file and of the agents' files:", markup=False)
+        for line in report.keys:
+            console.print(f"  {line}", markup=False, highlight=False)
+        console.print()
+    slow = any(finding.level == "warning" for finding in report.findings)
+    verdict = (
+        "A fleet would not work with this broker."
+        if not report.fit
+        else (
+            "A fleet works with this broker; see above for what holds it back."
+            if slow
+            else "A fleet works with this broker."
+        )
+    )
+    console.print(Text(verdict, style="bold red" if not report.fit else "bold green"))
