@@ -45,7 +45,7 @@ def main() -> None:
     fleets.add_argument("--devices", type=int, default=4)
     fleets.add_argument("--rounds", type=int, default=10)
     fleets.set_defaults(measure=measure_fleets)
-    speed = commands.add_parser("speed", help="megabytes of float32 deltas a second, on one core")
+    speed = commands.add_parser("speed", help="megabytes of float32 deltas a second of one core")
     speed.add_argument("--parameters", type=int, default=11_173_962)
     speed.set_defaults(measure=measure_speed)
     arguments = parser.parse_args()
@@ -58,10 +58,10 @@ def measure_fleets(arguments: argparse.Namespace) -> Iterator[dict[str, object]]
     for data in arguments.data:
         for seed in arguments.seeds:
             for encoding in arguments.encodings:
-                yield measure_fleet(data, seed, encoding, arguments.devices, arguments.rounds)
+                yield _fleet(data, seed, encoding, arguments.devices, arguments.rounds)
 
 
-def measure_fleet(data: str, seed: int, encoding: Encoding, devices: int, rounds: int) -> dict[str, object]:
+def _fleet(data: str, seed: int, encoding: Encoding, devices: int, rounds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "run"
         options = {
@@ -134,12 +134,12 @@ def _offer(part: bytes) -> Offer:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Of the fastest of several runs: what else the machine does only slows it down."""
+    """Of the processor, in the fastest of several runs: what else the machine does only slows it down."""
     times = []
     for _ in range(REPEATS):
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     return min(times)
 
 
