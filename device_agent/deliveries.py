@@ -14,11 +14,15 @@ from dataclasses import dataclass, field
 
 from device_agent.effects import Effects, ForgetUpdate, Identity, Note, Publish, SendChunk
 from device_agent.outbox import Update, UpdateId
+from fedlp_edge.core.seeds import uniform
 from fedlp_edge.wire.chunks import expand
 from fedlp_edge.wire.messages import Grant, Receipt
 
 OFFER_FIRST = 1.0
 OFFER_LONGEST = 10.0
+OFFER_SPREAD = 0.5
+"""Offers that overflowed the coordinator's queue together do not come again together: up to this share later."""
+
 RECEIPT_FIRST = 2.0
 """Seconds from the last acknowledged chunk to the next offer."""
 
@@ -28,6 +32,7 @@ class _Delivery:
     update: Update
     offer_at: float
     patience: float = OFFER_FIRST
+    offers: int = 0
     waiting: deque[int] = field(default_factory=deque)
     in_flight: set[int] = field(default_factory=set)
     window: int = 1
@@ -139,7 +144,9 @@ class Deliveries:
         for delivery in self._current():
             if delivery.offer_at <= now:
                 effects.append(Publish(self._topic, delivery.update.offer(self._identity.session)))
-                delivery.offer_at = now + delivery.patience
+                delivery.offers += 1
+                later = OFFER_SPREAD * uniform("offer", self._identity.device, delivery.offers)
+                delivery.offer_at = now + delivery.patience * (1 + later)
                 delivery.patience = min(2 * delivery.patience, OFFER_LONGEST)
             while delivery.can_send and self._link_free_at <= now:
                 index = delivery.waiting.popleft()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+
 import pytest
 
 from device_agent.deliveries import Deliveries
@@ -39,7 +43,8 @@ def test_repeats_its_offer_ever_more_slowly_until_a_grant():
         times.append(due)
         assert offers(deliveries.work(due - 0.01)) == 0
         assert offers(deliveries.work(due)) == 1
-    assert times == [1.0, 3.0, 7.0, 15.0, 25.0, 35.0]
+    pauses = [later - earlier for earlier, later in pairwise([0.0, *times])]
+    assert all(plain <= pause < 1.5 * plain for plain, pause in zip([1, 2, 4, 8, 10, 10], pauses, strict=True))
 
 
 def test_sends_grants_one_after_the_other():
@@ -103,3 +108,39 @@ def test_ignores_receipts_and_grants_of_other_updates():
 def test_replaces_an_update_of_the_same_round():
     effects = online().add(update(1, size=50), 1.0)
     assert [e.update for e in effects if isinstance(e, ForgetUpdate)] == [UPDATE.id]
+
+
+def test_a_thousand_offers_at_once_get_through_a_queue_of_a_hundred():
+    """The broker drops what its queue cannot hold; the coordinator reads 500 offers a second."""
+    queue, seconds_each = 100, 1 / 500
+    fleet = [Deliveries(replace(ME, device=f"d{number}")) for number in range(1000)]
+    for deliveries in fleet:
+        deliveries.online("run", 0.0)
+    waiting: list[int] = []
+    heard: set[int] = set()
+    sent, read_at = 0, 0.0
+
+    def publish(number: int, effects: Effects) -> None:
+        nonlocal sent
+        sent += offers(effects)
+        if len(waiting) < queue:
+            waiting.append(number)
+
+    for number, deliveries in enumerate(fleet):
+        publish(number, deliveries.add(UPDATE, 0.0))
+    due = [(deliveries.deadline() or 0.0, number) for number, deliveries in enumerate(fleet)]
+    heapify(due)
+    now = 0.0
+    while due:
+        now, number = heappop(due)
+        while waiting and read_at + seconds_each <= now:
+            heard.add(waiting.pop(0))
+            read_at += seconds_each
+        read_at = read_at if waiting else now
+        if number not in heard:
+            publish(number, fleet[number].work(now))
+            heappush(due, (fleet[number].deadline() or 0.0, number))
+
+    assert len(heard) == len(fleet)
+    assert now < 15.0
+    assert sent < 5 * len(fleet)
