@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from device_agent.files import PARTIAL, make_directory, move_into_place, remove_partials
+from device_agent.files import PARTIAL, make_directory, remove_partials
 from fedlp_edge.wire.chunks import FileSink
 from fedlp_edge.wire.messages import UnitVersion
 
@@ -67,10 +67,8 @@ class BlobCache:
     def keep(self, version: UnitVersion) -> None:
         """Makes a finished download a blob of the cache."""
         self._sinks.pop(version.digest).close()
-        partial = self._partial(version)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        move_into_place(partial, self.path(version.digest))
+        # Not flushed: should a power cut halve it, ``has`` finds out in the next life, and it is fetched again.
+        os.replace(self._partial(version), self.path(version.digest))
         self._verified.add(version.digest)
 
     def discard(self, version: UnitVersion) -> None:

@@ -1,7 +1,8 @@
-"""Files that survive a power cut: written beside their place, flushed to the disk, then moved there.
+"""Files that survive: written beside their place, then moved there.
 
-A small board loses power without a goodbye. What has its final name is complete; what has not is rubbish that the
-next start removes.
+A process may be killed at any line: what has its final name is complete; what has not is rubbish that the next start
+removes. A small board also loses power without a goodbye. What must survive that is flushed to the disk before it is
+moved; what carries its digest in its name need not be, since the next start verifies it and can get it again.
 """
 
 from __future__ import annotations
@@ -19,14 +20,12 @@ PARTIAL = ".part"
 
 
 def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Writes a file that is either complete under its name or not there at all."""
+    """Writes a file that is either complete under its name or not there at all, whenever the process is killed."""
     partial = path.with_name(path.name + PARTIAL)
     with partial.open("wb") as file:
         for part in parts:
             file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-    move_into_place(partial, path)
+    os.replace(partial, path)
 
 
 def move_into_place(source: Path, path: Path) -> None:

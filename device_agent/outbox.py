@@ -1,8 +1,9 @@
 """Finished updates on disk, until the coordinator has spoken its final word on each.
 
-Training is what a round costs; a power cut, a lost broker or a restart of either side must not cost it twice. An
-entry is a blob and a small JSON file that names it. The JSON file is written last and removed first, so an entry
-is either whole or not there.
+Training is what a round costs; a lost broker or a restart of either side must not cost it twice. An entry is a blob
+and a small JSON file that names it. The JSON file is written last and removed first, so an entry is either whole or
+not there. Nothing waits for the disk: a power cut within the seconds until the kernel has written may cost an entry,
+which the digest tells at the next start; the same task then gives the same update again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from device_agent.files import make_directory, remove_partials, sync_directory, write_atomic
+from device_agent.files import make_directory, remove_partials, write_atomic
 from fedlp_edge.wire.chunks import chunk_count
 from fedlp_edge.wire.messages import Digest, Name, Natural, Offer, UnitPayload
 
@@ -118,7 +119,7 @@ class Outbox:
         return self._entries[update]
 
     def put(self, update: Update, parts: Iterable[bytes | memoryview]) -> None:
-        """Keeps an update; on return it survives a power cut. ``parts`` together are the blob."""
+        """Keeps an update; on return it survives a kill of the process. ``parts`` together are the blob."""
         write_atomic(self._path(update.id, "blob"), parts)
         write_atomic(self._path(update.id, "json"), [msgspec.json.encode(update)])
         self._entries[update.id] = update
@@ -139,7 +140,6 @@ class Outbox:
             self._open = None
         if self._entries.pop(update, None) is not None:
             self._path(update, "json").unlink(missing_ok=True)
-            sync_directory(self._directory)
             self._path(update, "blob").unlink(missing_ok=True)
 
     def _path(self, update: UpdateId, kind: str) -> Path:

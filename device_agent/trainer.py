@@ -32,7 +32,7 @@ from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, StorageError, WorkerError
 from fedlp_edge.wire.messages import UnitPayload
-from fedlp_edge.wire.tensors import pack, unpack
+from fedlp_edge.wire.tensors import pieces, unpack
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, Failed, Measure, Measured, Train, Trained
 from fedlp_edge.worker.process import WorkerDied, WorkerProcess, WorkerReply
 
@@ -192,7 +192,7 @@ class Trainer:
         for version in effect.task.manifest:
             tensors.update(unpack(self._cache.read(version.digest)))
         try:
-            write_atomic(path, [pack(tensors)])
+            write_atomic(path, pieces(tensors))
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}; make room on the disk") from None
 

@@ -1,9 +1,9 @@
 """Named float32 arrays as safetensors bytes, and back without copying.
 
-Writing is the library's. Reading is our own few lines, for three reasons: arrays are views of the bytes that
-arrived, not copies; every limit is checked before anything is allocated; and whatever is wrong is one kind
-of error. The layout rules are those of the format: an 8-byte little-endian length, a JSON header, then the
-tensors' bytes without gap or overlap.
+The format is the library's, the few lines for it are our own, for three reasons: arrays are views of the bytes that
+arrived, and are written from where they are; every limit is checked before anything is allocated; and whatever is
+wrong is one kind of error. The layout rules are those of the format: an 8-byte little-endian length, a JSON header,
+then the tensors' bytes without gap or overlap.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save
 
 from fedlp_edge.errors import PeerError
 
@@ -62,18 +61,38 @@ _entries = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _info = msgspec.json.Decoder(TensorInfo)
 
 
-def pack(tensors: Mapping[str, Array]) -> bytes:
-    """The same bytes for the same tensors, whatever the order of the mapping.
+def pieces(tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
+    """What ``pack`` joins, for writing to a file: the header, then every tensor where it is.
 
     Raises:
         ValueError: a tensor is not float32.
     """
-    for name, tensor in tensors.items():
+    header: dict[str, TensorInfo] = {}
+    bodies: list[bytes | memoryview] = []
+    offset = 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
         if tensor.dtype != np.float32:
             raise ValueError(f"{name} is {tensor.dtype}, not float32")
-    # ascontiguousarray would make a scalar one-dimensional.
-    dense = {name: np.require(tensors[name], dtype="<f4", requirements="C") for name in sorted(tensors)}
-    return bytes(save(dense))
+        header[name] = TensorInfo(FLOAT32, tensor.shape, (offset, offset + tensor.nbytes))
+        offset += tensor.nbytes
+        if tensor.size:  # without elements there is nothing that could be viewed as bytes
+            # ascontiguousarray would make a scalar one-dimensional.
+            dense = np.require(tensor, dtype="<f4", requirements="C")
+            bodies.append(memoryview(dense.reshape(-1).data).cast("B"))
+    text = msgspec.json.encode(header)
+    # The library aligns the tensors by spaces behind the header, and so do we.
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    return [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies]
+
+
+def pack(tensors: Mapping[str, Array]) -> bytes:
+    """The same bytes for the same tensors, whatever the order of the mapping: those of the library.
+
+    Raises:
+        ValueError: a tensor is not float32.
+    """
+    return b"".join(pieces(tensors))
 
 
 def pack_file(tensors: Mapping[str, Array], path: Path) -> None:
@@ -84,7 +103,7 @@ def pack_file(tensors: Mapping[str, Array], path: Path) -> None:
     """
     partial = path.with_name(path.name + ".part")
     with partial.open("wb") as file:
-        file.write(pack(tensors))
+        file.writelines(pieces(tensors))
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

@@ -33,6 +33,11 @@ def test_unpack_inverts_pack_and_agrees_with_the_library(tensors: dict[str, Arra
         assert ours[name].tobytes() == theirs[name].tobytes() == tensor.tobytes()
 
 
+@given(named_arrays())
+def test_pack_makes_the_bytes_that_the_library_makes(tensors: dict[str, Array]) -> None:
+    assert pack(tensors) == save(tensors)
+
+
 @given(named_arrays(), st.randoms())
 def test_pack_makes_the_same_bytes_whatever_the_order(tensors: dict[str, Array], random: object) -> None:
     names = list(tensors)
