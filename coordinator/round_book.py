@@ -6,6 +6,7 @@ the sum. The order matters: an update is acknowledged only when a restart would 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -114,10 +115,15 @@ class RoundBook:
     def accept(self, offer: Offer, blob: Path, bytes_up: int) -> AcceptedUpdate:
         """Admits the bytes, makes them survive a restart, and adds them to the mean.
 
+        Args:
+            offer: the device's words.
+            blob: a file that has just been found to have the digest that was offered.
+            bytes_up: chunk bytes that arrived for it.
+
         Raises:
             RejectedUpdate: admission refuses them; the refusal is journaled.
         """
-        deltas = self._admit(offer, blob)
+        deltas = self._admit(offer, blob, verified=True)
         update = AcceptedUpdate(offer, bytes_up)
         blob.replace(self._directory.update(self.round, offer.device))
         row = UpdateRow(self.round, offer.device, True, offer.digest, msgspec.json.encode(update))
@@ -217,8 +223,13 @@ class RoundBook:
         )
         return Expectation(device, self.round, place.depth, place.samples, kept, place.encoding)
 
-    def _admit(self, offer: Offer, blob: Path) -> Mapping[str, Array]:
-        return self._admission.admit(offer, blob.read_bytes(), self._expectation(offer.device)).deltas
+    def _admit(self, offer: Offer, blob: Path, *, verified: bool = False) -> Mapping[str, Array]:
+        expected = self._expectation(offer.device)
+        with blob.open("rb") as file:
+            # Mapped, since the bytes are in memory already as pages of the file. An empty one cannot be mapped.
+            empty = not blob.stat().st_size
+            whole = memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return self._admission.admit(offer, whole, expected, verified=verified).deltas
 
     def _count(self, update: AcceptedUpdate, deltas: Mapping[str, Array]) -> None:
         self._mean.add(deltas, self._weight(update.offer))

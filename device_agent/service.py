@@ -251,7 +251,7 @@ class Agent:
 
     def _admit(self, version: UnitVersion, blob: memoryview) -> None:
         if self._blueprint is not None:
-            admit_unit(self._blueprint[1].by_id[version.unit], version, blob)
+            admit_unit(self._blueprint[1].by_id[version.unit], version, blob, verified=True)
 
     @property
     def _upload_topic(self) -> str:
