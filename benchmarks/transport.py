@@ -178,24 +178,40 @@ class Meter:
     def __init__(self, pids: dict[str, list[int]]) -> None:
         self._pids = pids
         self._peaks: dict[int, int] = {}
+        self._cpu: dict[int, dict[int, float]] = {}
         self._loopback: dict[int, int] = {}
 
     def look(self, events: Path) -> None:
         """Takes a reading; the peaks are the kernel's own, so nothing is missed in between."""
+        cpu: dict[int, float] = {}
         for pid in (pid for pids in self._pids.values() for pid in pids):
             with contextlib.suppress(OSError, IndexError):
                 status = Path(f"/proc/{pid}/status").read_text()
                 self._peaks[pid] = int(status.split("VmHWM:")[1].split()[0]) * 1024
+                cpu[pid] = cpu_seconds(pid)
         if events.exists():
             began = sum(isinstance(event, RoundStarted) for event in read_events(events))
             self._loopback.setdefault(began, loopback_bytes())
+            self._cpu.setdefault(began, cpu)
 
     def figures(self) -> dict[str, object]:
-        """``rss_mb`` by role and ``loopback_mb_per_round``, the mean of the full rounds seen."""
+        """``rss_mb`` and ``cpu_s_per_round`` by role, ``loopback_mb_per_round``; means of the full rounds seen."""
         memory = {role: round(sum(self._peaks.get(p, 0) for p in ps) / 1e6) for role, ps in self._pids.items()}
         first, last = min(n for n in self._loopback if n), max(self._loopback)
-        crossed = (self._loopback[last] - self._loopback[first]) / max(1, last - first)
-        return {"loopback_mb_per_round": round(crossed / 1e6, 1), "rss_mb": memory}
+        rounds = max(1, last - first)
+        crossed = (self._loopback[last] - self._loopback[first]) / rounds
+        before, after = self._cpu[first], self._cpu[last]
+        cpu = {
+            role: round(sum(after.get(p, 0.0) - before.get(p, 0.0) for p in ps) / rounds, 3)
+            for role, ps in self._pids.items()
+        }
+        return {"loopback_mb_per_round": round(crossed / 1e6, 1), "rss_mb": memory, "cpu_s_per_round": cpu}
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has taken: unlike seconds of a round, it says the same on a busy machine."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def loopback_bytes() -> int:
