@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,29 @@ def test_every_preset_carries_a_fleets_topics_and_messages(preset: object) -> No
     assert kind.topic_slashes is None or longest.count("/") <= kind.topic_slashes
     assert kind.max_qos >= 1
     assert chunk_bytes_for(limits(BrokerSettings(preset=kind.name))) >= 64 * 1024
+
+
+def test_documentation_has_the_figures_of_every_preset() -> None:
+    text = (Path(__file__).parents[2] / "docs/brokers.md").read_text(encoding="utf-8")
+    rows = {row[1].strip("` "): [cell.strip() for cell in row[2:-1]] for row in _rows(text)}
+
+    def shown(figure: float | None) -> str:
+        return "-" if figure is None else f"{figure:.0f}"
+
+    for name, preset in PRESETS.items():
+        figures = (
+            preset.max_packet_bytes,
+            preset.max_queued_messages,
+            preset.receive_maximum,
+            preset.publishes_per_second,
+            preset.bytes_per_second,
+            preset.subscriptions,
+        )
+        assert rows[name] == [shown(figure) for figure in figures], name
+
+
+def _rows(text: str) -> list[list[str]]:
+    return [line.split("|") for line in text.splitlines() if line.startswith("| `")]
 
 
 @pytest.mark.parametrize(
