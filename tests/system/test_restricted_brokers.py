@@ -37,5 +37,7 @@ def test_completes_with_small_packets_and_a_short_queue(tmp_path: Path, told: bo
     for round in summary.rounds:
         assert {device.status for device in round.devices} == {"contributed"}
         assert all(device.bytes_up > 16_000_000 for device in round.devices)
+        if told:
+            assert round.traffic["repeat"].bytes < round.traffic["model"].bytes
     if told:
         assert DROPS not in log
