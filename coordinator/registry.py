@@ -67,6 +67,7 @@ class Registry:
         self._deadline = deadline_seconds
         self._journal = journal
         self._plans = journal.plans()
+        self._journaled: dict[str, tuple[Plan, str, bool]] = {}
         self.members: dict[str, Member] = {}
 
     def arrive(self, device: str, session: str, facts: DeviceFacts) -> Member:
@@ -122,7 +123,11 @@ class Registry:
         return self._scheme.depth != "auto" or known.memory_bytes <= facts.training_memory
 
     def _remember(self, member: Member) -> None:
-        self._journal.put_device(member.device, member.plan, _basis(member.facts), ready=member.ready)
+        # Idle devices report again and again, and nearly always there is nothing new.
+        row = (member.plan, _basis(member.facts), member.ready)
+        if self._journaled.get(member.device) != row:
+            self._journal.put_device(member.device, row[0], row[1], ready=row[2])
+            self._journaled[member.device] = row
 
 
 def _basis(facts: DeviceFacts) -> str:

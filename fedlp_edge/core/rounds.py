@@ -357,7 +357,7 @@ class RoundMachine:
     def _try_open(self, now: float, effects: list[Effect]) -> None:
         if now >= self._rejoin_until:
             self._expected = frozenset()
-        wanted = max(self._settings.min_devices, len(self._expected | self._ready.keys()))
+        wanted = max(self._settings.min_devices, len(self._missing()) + len(self._ready))
         if len(self._ready) < wanted:
             if self._reported != (len(self._ready), wanted):
                 self._reported = (len(self._ready), wanted)

@@ -90,3 +90,15 @@ def test_gives_one_depth_less_after_memory_ran_out_and_remembers_it(journal: Jou
     assert not shrunk.ready
     assert fleet.shrink("a", "killed") is None
     assert registry(journal).arrive("a", "s2", facts()).plan.depth == 1
+
+
+def test_writes_to_the_journal_only_what_is_new(journal: Journal) -> None:
+    fleet = registry(journal)
+    fleet.arrive("a", "s", facts())
+    fleet.ready("a", "s", 2)
+    before = journal._db.total_changes
+    fleet.arrive("a", "s", facts())
+    fleet.ready("a", "s", 2)
+    assert journal._db.total_changes == before
+    fleet.leave("a", "s")
+    assert journal._db.total_changes == before + 1
