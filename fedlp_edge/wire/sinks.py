@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+_BLOCK = 1 << 20
+
 
 class Sink(Protocol):
     """A place of fixed size for one blob."""
@@ -50,6 +52,8 @@ class MemorySink:
 class FileSink:
     """A blob in a sparse file, which takes room on the disk only as chunks arrive.
 
+    Chunks mostly come in order, so each is hashed while it is at hand; only what follows the first gap is read again.
+
     Args:
         path: written anew; its directory exists.
         size: of the blob.
@@ -58,6 +62,8 @@ class FileSink:
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self._file: int | None = None
+        self._digest = hashlib.sha256()
+        self._hashed = 0  # bytes from the start on that are in the digest
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         os.ftruncate(self._file, size)
 
@@ -68,14 +74,22 @@ class FileSink:
             OSError: the disk is full or failed, or the sink is closed.
         """
         rest = memoryview(data)
+        if offset < self._hashed:  # written anew: what was hashed no longer counts
+            self._digest, self._hashed = hashlib.sha256(), 0
+        at = offset
         while rest:
-            written = os.pwrite(self._descriptor(), rest, offset)
-            offset, rest = offset + written, rest[written:]
+            written = os.pwrite(self._descriptor(), rest, at)
+            at, rest = at + written, rest[written:]
+        if offset == self._hashed:
+            self._digest.update(data)
+            self._hashed = at
 
     def sha256(self) -> str:
-        """Digest of the file, read in blocks."""
-        with open(self.path, "rb") as file:  # noqa: PTH123 - as a descriptor of its own, with its own position
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Digest of the file; what came out of order is read in blocks."""
+        while block := os.pread(self._descriptor(), _BLOCK, self._hashed):
+            self._digest.update(block)
+            self._hashed += len(block)
+        return self._digest.hexdigest()
 
     def sync(self) -> None:
         """Waits until the disk has it all.
