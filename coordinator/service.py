@@ -166,6 +166,8 @@ class Coordinator:
         built = self._worker.call(job, timeout=BUILD_SECONDS)
         if not isinstance(built, Built):
             raise WorkerError(f"the worker answered a build with {type(built).__name__}")
+        if not self._config.data.evaluate:
+            self._worker.stop()  # without data there is nothing to evaluate or export, and torch is large
         return built.blueprint
 
     def _first_connection(self) -> BrokerLimits | None:
