@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import assert_never
 
 import msgspec
@@ -34,6 +34,13 @@ from fedlp_edge.worker.jobs import Evaluate, Evaluated
 from fedlp_edge.worker.process import WorkerProcess
 
 log = logging.getLogger("fedlp.coordinator")
+
+LEAST_PATIENCE = 0.5
+"""Seconds of silence before a device asks for what it misses."""
+
+SLOW_BROKER = 50e6
+"""Bytes per second that a broker hands out to all devices together, at the least: half a link of 1 Gbit/s. The more
+devices listen, the longer one may wait for its next chunk, and asking for it again would only add to the load."""
 
 
 class RoundKeeper:
@@ -250,13 +257,21 @@ class RoundKeeper:
     def _open(self, opened: rounds.OpenRound) -> None:
         self._journal.open_round(opened.round, opened.weight_capacity, opened.participants)
         self._begin(opened)
-        for place in opened.participants:
-            self._send_task(place.device)
-        readers: dict[str, list[str]] = {unit.id: [] for unit in self._blueprint.global_units}
+        everyone: dict[str, list[str]] = {unit.id: [] for unit in self._blueprint.global_units}
         for place in opened.participants:
             for unit in self._blueprint.exchanged_by(place.depth):
-                readers[unit.id].append(place.device)
-        self._shelf.broadcast({unit: devices for unit, devices in readers.items() if devices})
+                everyone[unit.id].append(place.device)
+        readers = {unit: devices for unit, devices in everyone.items() if devices}
+        patience = self._patience(readers, len(opened.participants))
+        for place in opened.participants:
+            self._send_task(place.device, patience)
+        self._shelf.broadcast(readers)
+
+    def _patience(self, units: Iterable[str], cohort: int) -> float:
+        """How long the broadcast of these units may take to reach a device."""
+        # Everybody hears it, those without a task in this round too.
+        fan_out = self._shelf.unsent(units) * max(cohort, len(self._profiles)) / SLOW_BROKER
+        return min(max(LEAST_PATIENCE, fan_out), self._config.rounds.deadline_seconds / 4)
 
     def _extend(self, extension: rounds.ExtendRound) -> None:
         have, need = extension.contributors, extension.quorum
@@ -274,7 +289,7 @@ class RoundKeeper:
         if full not in self._held_depths:
             log.warning("no device is large enough for depth %d: the full model's last layers stay untrained", full)
 
-    def _send_task(self, device: str) -> None:
+    def _send_task(self, device: str, patience: float = LEAST_PATIENCE) -> None:
         if self._book is None:
             return
         place = self._book.participants[device]
@@ -293,6 +308,7 @@ class RoundKeeper:
                 manifest=self._shelf.versions(unit.id for unit in self._blueprint.exchanged_by(place.depth)),
                 deadline_seconds=self._machine.seconds_left(self._clock()),
                 chunk_bytes=self._chunk_bytes,
+                patience_seconds=patience,
                 encoding=place.encoding,
             )
         )

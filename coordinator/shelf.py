@@ -77,6 +77,10 @@ class Shelf:
         """Current versions, in the order asked for."""
         return tuple(self._blobs[unit].version for unit in units)
 
+    def unsent(self, units: Iterable[str]) -> int:
+        """Bytes that ``broadcast`` would send for these units."""
+        return sum(blob.version.size for unit in units if not (blob := self._blobs[unit]).broadcast)
+
     def broadcast(self, readers: Mapping[str, Collection[str]]) -> None:
         """Sends every unit whose current version was not broadcast yet.
 

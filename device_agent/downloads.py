@@ -72,6 +72,7 @@ class Downloads:
         self._allowance: dict[str, int] = {}
         self._asked: set[bytes] = set()
         self._patience = PATIENCE_FIRST
+        self._patience_after_progress = PATIENCE_FIRST
         self._progress_at = 0.0
         self._received = 0
 
@@ -96,7 +97,7 @@ class Downloads:
         Args:
             versions: what is wanted.
             now: the time.
-            patience: seconds before the first request; 0 for what nobody broadcasts.
+            patience: seconds of silence before the first request; 0 for what nobody broadcasts.
 
         Raises:
             PeerError: one that is complete by what had come early is not acceptable.
@@ -108,6 +109,7 @@ class Downloads:
             self._assemblies.pop(digest).abandon()
             self._store.discard(before[digest])
         self._patience, self._progress_at = patience, now
+        self._patience_after_progress = max(patience, PATIENCE_FIRST)
         self._asked.clear()
         for version in self._wanted.values():
             if version.digest not in self._assemblies and not self._store.has(version.digest):
@@ -124,7 +126,8 @@ class Downloads:
 
     def resume(self, now: float) -> None:
         """Asks again for what is missing."""
-        self._patience, self._progress_at = PATIENCE_FIRST, now
+        self._patience = self._patience_after_progress = PATIENCE_FIRST
+        self._progress_at = now
 
     def nudge(self, now: float) -> None:
         """Somebody is there again who may answer: what is missing is asked for soon, unless paused."""
@@ -161,7 +164,8 @@ class Downloads:
         due = self.deadline()
         if due is None or now < due:
             return []
-        self._patience, self._progress_at = min(max(2 * self._patience, PATIENCE_FIRST), PATIENCE_LONGEST), now
+        self._patience = min(max(2 * self._patience, PATIENCE_FIRST), max(self._patience, PATIENCE_LONGEST))
+        self._progress_at = now
         requests: list[tuple[UnitVersion, Ranges]] = []
         chunks = 0
         for digest, assembly in self._assemblies.items():
@@ -200,7 +204,7 @@ class Downloads:
             return
         self._progress_at = now
         if self._patience < math.inf:
-            self._patience = PATIENCE_FIRST
+            self._patience = self._patience_after_progress
         if not assembly.complete or not assembly.finish():
             return
         version = self._wanted[digest]

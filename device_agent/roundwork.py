@@ -110,7 +110,7 @@ class RoundWork:
         lpr = f", LPR {task.lpr:g}" if task.lpr < 1 else ""
         note = Note(f"round {task.round}: depth {task.depth}{lpr}")
         try:
-            self._downloads.start(task.manifest, now)
+            self._downloads.start(task.manifest, now, task.patience_seconds)
         except PeerError as error:
             return [note, *self.rejected(error)]
         return [note, *self.progress()]
@@ -222,7 +222,7 @@ class RoundWork:
 
 def fingerprint(task: Task) -> str:
     """A digest of everything in a task that its update depends on: not of deadlines, not of chunk sizes."""
-    same = msgspec.structs.replace(task, manifest=(), deadline_seconds=0.0, chunk_bytes=1)
+    same = msgspec.structs.replace(task, manifest=(), deadline_seconds=0.0, chunk_bytes=1, patience_seconds=0.0)
     versions = [(version.unit, version.digest) for version in task.manifest]
     return hashlib.sha256(msgspec.json.encode((same, versions), order="sorted")).hexdigest()
 

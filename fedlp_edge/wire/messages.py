@@ -129,6 +129,8 @@ class Task(Message, frozen=True, kw_only=True):
         lpr_of: rate by unit id.
         manifest: the version of every unit that training starts from.
         deadline_seconds: time left from the sending on; relative, since clocks differ.
+        patience_seconds: of silence, in which the broadcast may still be on its way through the broker: what is
+            missing is not asked for before.
         chunk_bytes: payload bytes of an upload's chunks.
         encoding: of the numbers in the update.
     """
@@ -144,6 +146,7 @@ class Task(Message, frozen=True, kw_only=True):
     prune: Prune
     training: TrainingSettings
     manifest: tuple[UnitVersion, ...]
+    patience_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.5
     deadline_seconds: float
     chunk_bytes: Annotated[int, msgspec.Meta(ge=1)]
     encoding: Encoding = "none"

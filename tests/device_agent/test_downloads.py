@@ -138,6 +138,25 @@ def test_raises_and_keeps_nothing_when_a_blob_is_not_acceptable():
     assert (store.blobs, store.begun) == ({}, {})
 
 
+def test_asks_for_nothing_while_the_broadcast_may_be_on_its_way():
+    downloads = Downloads(MemoryStore(), accept)
+    wanted = version("L1", OLD, 50)
+    downloads.start([wanted], 10.0, patience=8.0)
+    receive(downloads, chunks(OLD, 50)[0], now=17.0)
+    assert downloads.overdue(24.9) == []
+    assert downloads.overdue(25.0) == [(wanted, ((1, 2),))]
+
+
+def test_stays_patient_while_the_broadcast_goes_on_after_it_has_asked():
+    downloads = Downloads(MemoryStore(), accept)
+    wanted = version("L1", OLD, 50)
+    downloads.start([wanted], 0.0, patience=8.0)
+    assert downloads.overdue(8.0) == [(wanted, ((0, 2),))]
+    receive(downloads, chunks(OLD, 50)[0], now=9.0)
+    assert downloads.overdue(16.9) == []
+    assert downloads.overdue(17.0) == [(wanted, ((1, 2),))]
+
+
 def test_asks_for_the_next_slice_as_soon_as_one_is_through():
     downloads = Downloads(MemoryStore(), accept)
     downloads.start([version("L1", OLD, 4)], 0.0, patience=0.0)
