@@ -45,9 +45,10 @@ class VirtualFleet:
         width: numbers in a unit.
         skew: seconds by which each service's clock differs from the others'.
         tamper: what becomes of each thing that a device publishes, by its name.
-        worker: what a device trains with, by its name.
+        worker: what a device trains with, and the coordinator evaluates with, by its name.
 
     Attributes:
+        on_event: called with every event of the coordinator.
         dies: the step at which a later life of a service is killed in its turn.
     """
 
@@ -73,6 +74,7 @@ class VirtualFleet:
         self.workers: list[StandIn] = []
         self.names = [f"dev-{number}" for number in range(devices)]
         self.everybody = ["coordinator", *self.names]
+        self.on_event: Callable[[AnyEvent], None] = lambda event: None
         self.dies: Callable[[str], int | None] = lambda name: None
         self._skew, self._tamper, self._worker = skew or {}, tamper or {}, worker or {}
         self._heads: HeadMode = heads
@@ -102,16 +104,21 @@ class VirtualFleet:
         for name in self.everybody:
             self.start(name, (die or {}).get(name))
 
-    def finish(self) -> Summary:
+    def until_ended(self) -> Life:
         """Lets time pass until the coordinator ends by itself; who was killed is started again after a while."""
         with self.world.watched():
             while not (ended := self.world.lives["coordinator"]).ended or ended.dead:
                 assert self.world.now < PATIENCE, self.story()
                 assert self.world.advance(), self.story()
                 self.revive()
-            for life in self.world.lives.values():
-                if not life.ended:
-                    life.kill()
+        return ended
+
+    def finish(self) -> Summary:
+        """As ``until_ended``, then ends the rest; what the coordinator raised is raised here."""
+        ended = self.until_ended()
+        for life in self.world.lives.values():
+            if not life.ended:
+                life.kill()
         if isinstance(ended.result, BaseException):
             raise ended.result
         return load(self.run / "summary.json")
@@ -145,17 +152,22 @@ class VirtualFleet:
         return f"at {self.world.now:.1f} s\n{ends}\n" + "\n".join(repr(event) for event in self.events[-30:])
 
     def _coordinate(self, life: Life) -> bool:
-        worker = StandIn(life.inbox.put, self._later(life), heads=self._heads, width=self._width)
+        kind = self._worker.get("coordinator", StandIn)
+        worker = kind(life.inbox.put, self._later(life), heads=self._heads, width=self._width)
         coordinator = Coordinator(
             config=self.config,
             directory=RunDirectory(self.run),
             inbox=life.inbox,
             transport=SteppedTransport(life, last_will(Topics(FLEET), self.config.run_name)),
             worker=worker,  # type: ignore[arg-type]
-            emit=self.events.append,
+            emit=self._emit,
             clock=self._clock(life),
         )
         return coordinator.run()
+
+    def _emit(self, event: AnyEvent) -> None:
+        self.events.append(event)
+        self.on_event(event)
 
     def _clock(self, life: Life) -> Callable[[], float]:
         return lambda: self.world.now + self._skew.get(life.name, 0.0)
