@@ -182,7 +182,7 @@ class Intake:
         return self._uploads[device]
 
     def _dispense(self, now: float) -> None:
-        while self._credit >= min(LEAST, CREDIT) and (upload := self._next()):
+        while self._credit >= min(LEAST, self._most_credit) and (upload := self._next()):
             granted, upload.pending = take(upload.pending, min(self._slice, self._credit))
             count = sum(stop - start for start, stop in granted)
             self._begin(upload)

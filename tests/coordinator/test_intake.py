@@ -14,10 +14,10 @@ CHUNK = 10
 class Fleet:
     """An intake, what it granted, and the blobs of its devices."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, credit: int = CREDIT) -> None:
         self.directory = directory
         self.grants: list[Grant] = []
-        self.intake = Intake(CHUNK, self.grants.append, patience_seconds=5)
+        self.intake = Intake(CHUNK, self.grants.append, credit, patience_seconds=5)
         self.blobs: dict[str, bytes] = {}
 
     def offer(self, device: str, chunks: int, now: float = 0.0) -> Whole | None:
@@ -171,3 +171,17 @@ def test_does_not_grant_chunk_by_chunk_when_many_wait(tmp_path: Path) -> None:
             finished += fleet.send(device, index) is not None
     assert finished == 50
     assert count <= 50 * 8 // LEAST
+
+
+def test_finishes_within_the_credit_of_a_very_short_queue(tmp_path: Path) -> None:
+    for credit in (1, 3, 25):
+        fleet = Fleet(tmp_path / str(credit), credit)
+        fleet.directory.mkdir()
+        for device in "abc":
+            fleet.offer(device, 9)
+        under_way, finished = fleet.granted(), 0
+        while under_way:
+            assert len(under_way) <= credit
+            finished += fleet.send(*under_way.pop(0)) is not None
+            under_way += fleet.granted()
+        assert finished == 3
