@@ -180,7 +180,7 @@ def measure(
 
     Args:
         devices: in it.
-        rounds: that it does.
+        rounds: to do.
         processes: that the devices are shared out to.
         max_queued: of Mosquitto; None for its default.
         deadline: of a round, in seconds.
@@ -322,7 +322,7 @@ def _follow(
         failed = next((process for process in running if process.poll() not in {None, 0}), None)
         if failed is not None or time.monotonic() > until:
             logs = "\n".join(log.read_text(errors="replace")[-2000:] for log in sorted(directory.glob("*.log")))
-            what = "took too long" if failed is None else f"{failed.args} ended with {failed.returncode}"
+            what = "took too long" if failed is None else f"process {failed.pid} ended with {failed.returncode}"
             raise RuntimeError(f"{what}:\n{logs}")
         time.sleep(POLL_SECONDS)
     course.look()

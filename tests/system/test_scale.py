@@ -1,0 +1,27 @@
+"""A hundred devices on one coordinator: the protocol whole, the training left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.models import MODELS
+from benchmarks.scale import measure
+
+pytestmark = pytest.mark.system
+
+MODEL = MODELS["small"]
+FULL_MB = 4 * MODEL.parameters / 1e6
+DEVICES, ROUNDS = 100, 2
+
+
+@pytest.mark.parametrize("max_queued", [None, 100], ids=["default queue", "queue of 100"])
+def test_sends_one_model_a_round_to_a_hundred_devices(max_queued: int | None) -> None:
+    line = measure(DEVICES, rounds=ROUNDS, max_queued=max_queued, deadline=60.0)
+    assert line.contributors == [DEVICES] * ROUNDS
+    assert line.exact
+    # One broadcast, however many listen. A busy machine may lose patience with a few chunks; a storm is a thousand.
+    assert line.coordinator_uplink_mb - line.repeats_mb <= 1.03 * FULL_MB
+    assert line.repeats_mb <= 0.1 * DEVICES * FULL_MB
+    # Updates wait on the disk: the memory that they take does not depend on how many there are.
+    assert line.coordinator_growth_mb < 0.3 * DEVICES * FULL_MB
+    assert line.losses == 0
