@@ -75,12 +75,12 @@ def mqtt_server(port: int, elements: int, devices: int, rounds: int) -> list[flo
     answers = [memoryview(bytearray(len(whole))) for _ in range(devices)]
     count = -(-len(whole) // CHUNK_BYTES)
     done: queue.SimpleQueue[None] = queue.SimpleQueue()
-    ready: queue.SimpleQueue[None] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[str] = queue.SimpleQueue()
     left = [count * devices]
 
     def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         if message.topic.startswith("ready/"):
-            ready.put(None)
+            ready.put(message.topic)
             return
         _store(answers[int(message.topic.rpartition("/")[2])], message.payload)
         left[0] -= 1
@@ -88,8 +88,9 @@ def mqtt_server(port: int, elements: int, devices: int, rounds: int) -> list[flo
             done.put(None)
 
     client = _joined(port, ["answer/+", "ready/+"], on_message)
-    for _ in range(devices):
-        ready.get()
+    present: set[str] = set()
+    while len(present) < devices:
+        present.add(ready.get())
     seconds = []
     for _ in range(rounds):
         left[0] = count * devices
@@ -117,7 +118,9 @@ def mqtt_client(port: int, elements: int, rounds: int, number: int) -> None:
             done.put(None)
 
     client = _joined(port, ["vector"], on_message)
-    client.publish(f"ready/{number}", b"yes", qos=1, retain=True)  # kept for a server that comes later
+    while not arrived[0]:  # again and again: the server may come later
+        client.publish(f"ready/{number}", b"yes", qos=1)
+        time.sleep(0.1)
     for _ in range(rounds):
         done.get()
         vector += np.float32(number)
