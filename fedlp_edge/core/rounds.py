@@ -222,8 +222,8 @@ class _OpenRound:
 
     @property
     def weight(self) -> int:
-        """The most that all updates which came or may still come can weigh."""
-        return sum(p.weight for p in self.participants.values() if p.device not in self.missed)
+        """The most that all updates can weigh, missed ones too: after a restart they may be wanted again."""
+        return sum(p.weight for p in self.participants.values())
 
 
 class RoundMachine:
