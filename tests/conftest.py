@@ -8,6 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Every run tries the same examples, so that a failure is somebody's change and not chance. To search for new ones:
+# pytest --hypothesis-profile=search
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", max_examples=2000)
+settings.load_profile("same")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # As in an activated environment: messages then name our commands without a path.
