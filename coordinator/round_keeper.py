@@ -52,6 +52,7 @@ class RoundKeeper:
         blueprint: of the model.
         directory: of the run.
         journal: of the run.
+        checkpoints: of the run.
         voice: to the devices.
         shelf: serves the model.
         chunk_bytes: payload bytes of a chunk of an update.
@@ -71,6 +72,7 @@ class RoundKeeper:
         blueprint: Blueprint,
         directory: RunDirectory,
         journal: Journal,
+        checkpoints: Checkpoints,
         voice: Voice,
         shelf: Shelf,
         chunk_bytes: int,
@@ -86,6 +88,7 @@ class RoundKeeper:
         self._blueprint = blueprint
         self._directory = directory
         self._journal = journal
+        self._checkpoints = checkpoints
         self._voice = voice
         self._shelf = shelf
         self._chunk_bytes = chunk_bytes
@@ -95,7 +98,6 @@ class RoundKeeper:
         self._profiles = profiles
         self._finished = finished
         self._intake = Intake(chunk_bytes, voice.tell, credit=flow.credit)
-        self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
         self._buffers = frozenset(t.name for unit in blueprint.units for t in unit.tensors if not t.trainable)
         self._book: RoundBook | None = None
         self._began = clock()

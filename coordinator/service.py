@@ -112,6 +112,7 @@ class Coordinator:
         self._pump = Pump(transport, WINDOW)
         self._read_message = decoder(FromDevice, MAX_CONTROL_BYTES)
         self._read_status = decoder(Status, MAX_CONTROL_BYTES)
+        self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
         self._profiles: dict[str, str] = {}
         self._finale: Finale | None = None
         self._began = clock()
@@ -157,7 +158,7 @@ class Coordinator:
     # Start
 
     def _build(self) -> Blueprint:
-        first = Checkpoints(self._directory.checkpoints).weights_path(0)
+        first = self._checkpoints.weights_path(0)
         job = Build(
             model=self._config.model,
             seed=self._config.seed,
@@ -193,6 +194,7 @@ class Coordinator:
             blueprint=self._blueprint,
             directory=self._directory,
             journal=self._journal,
+            checkpoints=self._checkpoints,
             voice=self._voice,
             shelf=self._shelf,
             chunk_bytes=chunk_bytes,
@@ -406,7 +408,7 @@ class Coordinator:
             run=self._run,
             full_depth=self._blueprint.full_depth,
             depths=self._rounds.useful_depths,
-            state_path=Checkpoints(self._directory.checkpoints).weights_path(self._rounds.summaries[-1].round),
+            state_path=self._checkpoints.weights_path(self._rounds.summaries[-1].round),
             directory=self._directory,
             worker=self._worker,
             shelf=self._shelf,
