@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -53,9 +54,10 @@ def test_peak_meter_sees_memory_that_is_gone_again(by_kernel: bool, monkeypatch:
     give_back()
     meter = PeakMeter(CPU)
     meter.start()
-    for _ in range(20):  # long enough for the sampling thread to look
-        torch.ones(64 * MIB, dtype=torch.uint8)
-    assert 60 * MIB < meter.stop() < 90 * MIB
+    block = torch.ones(64 * MIB, dtype=torch.uint8)
+    time.sleep(0.2)  # a thread that samples must have its turn, on a machine that does other things too
+    del block
+    assert 48 * MIB < meter.stop() < 90 * MIB
 
 
 def test_resident_bytes_follows_allocations() -> None:
