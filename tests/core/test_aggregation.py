@@ -160,3 +160,88 @@ def test_add_refuses_a_weight_that_is_not_positive(weight: int):
 def test_mean_refuses_a_capacity_of_nothing():
     with pytest.raises(ValueError, match="weight_capacity must be at least 1"):
         LayerwiseMean(0)
+
+
+def whole(capacity: int) -> LayerwiseMean:
+    return LayerwiseMean(capacity, {"w": (2, 3)})
+
+
+def test_means_average_each_element_over_the_blocks_that_reach_it():
+    """HeteroFL's nested aggregation: the inner block over both devices, the rest over the wide one."""
+    mean = whole(4)
+    mean.add({"w": np.array([[1, 2, 3], [4, 5, 6]], dtype=np.float32)}, 3)
+    mean.add({"w": np.array([[5, 6]], dtype=np.float32)}, 1)
+    assert mean.means()["w"].tolist() == [[2, 3, 3], [4, 5, 6]]
+    assert mean.weight_of("w") == 4
+    assert mean.unsent("w") is None
+
+
+def test_means_are_zero_where_no_block_reaches():
+    mean = whole(2)
+    mean.add({"w": np.array([[4, 6]], dtype=np.float32)}, 1)
+    mean.add({"w": np.array([[2], [8]], dtype=np.float32)}, 1)
+    assert mean.means()["w"].tolist() == [[3, 6, 0], [8, 0, 0]]
+    unsent = mean.unsent("w")
+    assert unsent is not None
+    assert unsent.tolist() == [[False, False, True], [False, True, True]]
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4), (2,), (2, 3, 1), ()])
+def test_add_refuses_what_is_no_leading_block(shape: tuple[int, ...]):
+    mean = whole(4)
+    with pytest.raises(ValueError, match="no leading block"):
+        mean.add({"w": np.zeros(shape, dtype=np.float32)}, 1)
+    assert mean.means() == {}
+
+
+blocks = st.tuples(st.integers(1, 2), st.integers(1, 3)).flatmap(
+    lambda shape: st.lists(finite, min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]).map(
+        lambda values: np.array(values, dtype=np.float32).reshape(shape)
+    )
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(blocks, finite, st.integers(1, 5000)), min_size=1, max_size=8), st.data())
+def test_merge_gives_the_bits_of_one_mean(updates, data):
+    """However devices are spread over partial sums, in whatever order these are merged."""
+    capacity = sum(weight for _, _, weight in updates)
+    parts = [whole(capacity) for _ in range(3)]
+    together = whole(capacity)
+    for block, scalar, weight in updates:
+        deltas = {"w": block, "bias": np.array(scalar, dtype=np.float32)}
+        together.add(deltas, weight)
+        data.draw(st.sampled_from(parts)).add(deltas, weight)
+    merged = whole(capacity)
+    for part in data.draw(st.permutations(parts)):
+        merged.merge(LayerwiseMean.from_arrays(part.arrays(), capacity, {"w": (2, 3)}))
+    expected = together.means()
+    assert {name: value.tobytes() for name, value in merged.means().items()} == {
+        name: value.tobytes() for name, value in expected.items()
+    }
+    assert {name: merged.weight_of(name) for name in expected} == {name: together.weight_of(name) for name in expected}
+
+
+def test_merge_refuses_another_scale():
+    with pytest.raises(ValueError, match="capacity 8 cannot be added to sums of capacity 4"):
+        LayerwiseMean(4).merge(LayerwiseMean(8))
+
+
+def test_merge_leaves_no_trace_of_refused_sums():
+    mean, other = LayerwiseMean(4), LayerwiseMean(4)
+    mean.add({"b": array(1.0)}, 3)
+    other.add({"a": array(1.0), "b": array(1.0)}, 2)
+    with pytest.raises(ValueError, match="weights of b sum to 5"):
+        mean.merge(other)
+    assert mean.means().keys() == {"b"}
+
+
+def test_arrays_are_the_sums_themselves():
+    """Shared memory that holds them goes on being added to."""
+    mean = LayerwiseMean(4)
+    mean.add({"a": array(2.0)}, 1)
+    arrays = mean.arrays()
+    assert arrays["weight/a"].tolist() == [[1, 1]]
+    LayerwiseMean.from_arrays(arrays, 4).add({"a": array(4.0)}, 1)
+    assert mean.arrays()["sum/a"] is arrays["sum/a"]
+    assert arrays["sum/a"].tolist() == [6 << (SCALE_BITS - 2)]
