@@ -28,7 +28,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which model the fleet learns.
 
     Attributes:
-        name: ``fedlp-cnn``, ``small-cnn``, ``mlp``, ``torchvision:NAME`` or ``module:callable``.
+        name: ``fedlp-cnn``, ``fedlp-cnn-narrow``, ``small-cnn``, ``mlp``, ``torchvision:NAME`` or
+            ``module:callable``.
         input: shape of one sample, channels first.
         classes: number of classes; 0 keeps the model's own.
         heads: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.

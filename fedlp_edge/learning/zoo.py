@@ -1,6 +1,7 @@
 """The models that come with FedLP Edge and need no torchvision.
 
 - ``fedlp-cnn``: the network of the paper's experiments (arXiv 2303.06360), layer for layer and head for head.
+- ``fedlp-cnn-narrow``: the same shape with a quarter of the channels, for experiments on a processor.
 - ``small-cnn``: a small network for grey images of 8x8 and up, quick enough for a fleet on one machine.
 - ``mlp``: three hidden layers, for anything of a fixed size.
 """
@@ -34,8 +35,31 @@ def fedlp_cnn(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed:
     Raises:
         ModelError: the input is not an image, or three pools would leave nothing of it.
     """
-    channels, height, width = _image("fedlp-cnn", input_shape, pools=3)
-    widths = (channels, 32, 32, 64, 64, 128, 128)
+    return _paper_cnn("fedlp-cnn", (32, 32, 64, 64, 128, 128), 128, input_shape, classes, heads, seed)
+
+
+def fedlp_cnn_narrow(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) -> LayeredModel:
+    """The paper's network with channels 8-8-16-16-32-32 and 64 hidden units in every head.
+
+    On 1x28x28 it has 37,410 parameters and 1.9 million MACs, where ``fedlp-cnn`` has 436,202 and 29.3 million.
+
+    Raises:
+        ModelError: as ``fedlp_cnn``.
+    """
+    return _paper_cnn("fedlp-cnn-narrow", (8, 8, 16, 16, 32, 32), 64, input_shape, classes, heads, seed)
+
+
+def _paper_cnn(
+    name: str,
+    filters: tuple[int, ...],
+    hidden: int,
+    input_shape: tuple[int, ...],
+    classes: int,
+    heads: HeadMode,
+    seed: int,
+) -> LayeredModel:
+    channels, height, width = _image(name, input_shape, pools=3)
+    widths = (channels, *filters)
 
     def convolution(number: int) -> list[tuple[str, nn.Module]]:
         given, wanted = widths[number - 1], widths[number]
@@ -48,14 +72,15 @@ def fedlp_cnn(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed:
     def pool(number: int) -> list[tuple[str, nn.Module]]:
         return [(f"pool{number}", nn.MaxPool2d(2))]
 
-    def head(filters: int, halvings: int) -> nn.Module:
+    def head(last: int, halvings: int) -> nn.Module:
+        """The exit behind convolution ``last``; ``halvings`` of height and width count its own pool."""
         places = (height >> halvings) * (width >> halvings)
         return _sequence(
             [
                 ("pool", nn.MaxPool2d(2)),
                 ("flatten", nn.Flatten()),
-                ("fc1", nn.Linear(filters * places, 128)),
-                ("fc2", nn.Linear(128, classes)),
+                ("fc1", nn.Linear(widths[last] * places, hidden)),
+                ("fc2", nn.Linear(hidden, classes)),
             ]
         )
 
@@ -67,8 +92,7 @@ def fedlp_cnn(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed:
             ("conv5", _sequence([*pool(2), *convolution(5)])),
             ("conv6", _sequence(convolution(6))),
         ]
-        # Halvings count the head's own pool.
-        exits = [head(32, 1), head(64, 2), head(64, 2), head(128, 3), head(128, 3)]
+        exits = [head(2, 1), head(3, 2), head(4, 2), head(5, 3), head(6, 3)]
     return LayeredModel(
         layers,
         [(f"fc {depth}", module) for depth, module in enumerate(exits, start=1)],
@@ -115,7 +139,12 @@ def mlp(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) 
     return partition(_sequence(blocks), torch.zeros(1, *input_shape), heads=heads, seed=seed)
 
 
-BUILT_IN: Mapping[str, Builder] = {"fedlp-cnn": fedlp_cnn, "small-cnn": small_cnn, "mlp": mlp}
+BUILT_IN: Mapping[str, Builder] = {
+    "fedlp-cnn": fedlp_cnn,
+    "fedlp-cnn-narrow": fedlp_cnn_narrow,
+    "small-cnn": small_cnn,
+    "mlp": mlp,
+}
 
 
 def _image(model: str, input_shape: tuple[int, ...], pools: int) -> tuple[int, int, int]:

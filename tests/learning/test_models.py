@@ -29,6 +29,16 @@ def test_builds_the_papers_network_to_the_parameter() -> None:
     assert [unit.name for unit in blueprint.units[:5]] == ["conv1-2", "conv3", "conv4", "conv5", "conv6"]
 
 
+def test_builds_the_narrow_network_to_the_parameter() -> None:
+    settings = ModelSettings(name="fedlp-cnn-narrow", input=(1, 28, 28), heads="personal")
+    blueprint = build_model(settings, seed=0).blueprint()
+    exchanged = [sum(unit.parameters for unit in blueprint.exchanged_by(depth)) for depth in blueprint.depths]
+    assert exchanged == [696, 1896, 4248, 8952, 37_410]
+    assert [unit.tensors[0].shape for unit in blueprint.units[5:]] == [
+        (64, 1568), (64, 784), (64, 784), (64, 288), (64, 288),
+    ]  # fmt: skip
+
+
 def test_fits_the_papers_network_to_another_input() -> None:
     blueprint = build_model(ModelSettings(name="fedlp-cnn", input=(1, 28, 28)), seed=0).blueprint()
     assert [unit.tensors[0].shape[1] for unit in blueprint.units[5:]] == [6272, 3136, 3136, 1152, 1152]
