@@ -22,7 +22,9 @@ MIN_SAMPLES = 8
 
 SHARDS_OF_MIXED = 2
 
-ALLOWED = "use iid, dirichlet:ALPHA (above 0), shards:N (1 or more) or mixed:SHARE (0 to 1)"
+ALLOWED = "use iid, dirichlet:ALPHA (above 0), shards:N (1 or more), mixed:SHARE or mixed-authors:SHARE (0 to 1)"
+
+Kind = Literal["iid", "dirichlet", "shards", "mixed", "mixed-authors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +35,17 @@ class Partition:
         kind: ``iid`` deals shuffled samples evenly; ``dirichlet`` deals each class by proportions drawn
             from Dirichlet(value); ``shards`` sorts by label and deals ``value`` contiguous shards to each
             device; ``mixed`` (the FedLP experiments) deals the share ``1 - value`` evenly and the rest as
-            two shards to each device.
+            two shards to each device; ``mixed-authors`` is what the FedLP authors' code does under that name:
+            the shards are cut from all samples, so that some are dealt twice and others to nobody.
         value: the number after the colon; 0 for ``iid``.
     """
 
-    kind: Literal["iid", "dirichlet", "shards", "mixed"]
+    kind: Kind
     value: float = 0.0
 
 
 def parse_partition(text: str) -> Partition:
-    """Reads ``iid``, ``dirichlet:0.5``, ``shards:2`` or ``mixed:0.95``.
+    """Reads ``iid``, ``dirichlet:0.5``, ``shards:2``, ``mixed:0.95`` or ``mixed-authors:0.95``.
 
     Raises:
         DataError: it is none of these, or its number is out of range.
@@ -60,11 +63,13 @@ def parse_partition(text: str) -> Partition:
         return Partition("shards", value)
     if kind == "mixed" and 0 <= value <= 1:
         return Partition("mixed", value)
+    if kind == "mixed-authors" and 0 <= value <= 1:
+        return Partition("mixed-authors", value)
     raise DataError(f"partition {text!r} is unknown: {ALLOWED}")
 
 
 def deal(labels: npt.NDArray[np.integer], devices: int, partition: Partition, seed: int) -> list[Indices]:
-    """Deals every sample to exactly one device.
+    """Deals every sample to exactly one device (``mixed-authors`` excepted).
 
     Args:
         labels: class of each sample, [N].
@@ -73,7 +78,8 @@ def deal(labels: npt.NDArray[np.integer], devices: int, partition: Partition, se
         seed: the same seed gives the same deal.
 
     Returns:
-        One ascending index array per device; they are disjoint and together cover all samples.
+        One ascending index array per device; they are disjoint and together cover all samples. With
+        ``mixed-authors`` neither holds, and a device may have an index twice.
 
     Raises:
         DataError: there are not two samples for every device, or fewer samples than shards.
@@ -87,8 +93,10 @@ def deal(labels: npt.NDArray[np.integer], devices: int, partition: Partition, se
         parts = _deal_dirichlet(labels, devices, partition.value, rng)
     elif partition.kind == "shards":
         parts = _deal_shards(rng.permutation(len(labels)), labels, devices, int(partition.value), rng)
-    else:
+    elif partition.kind == "mixed":
         parts = _deal_mixed(labels, devices, partition.value, rng)
+    else:
+        return [np.sort(part) for part in _deal_mixed_as_authors(labels, devices, partition.value, rng)]
     _top_up(parts, min(MIN_SAMPLES, len(labels) // devices), rng)
     return [np.sort(part) for part in parts]
 
@@ -120,8 +128,15 @@ def _deal_shards(
     count = devices * per_device
     if len(pool) < count:
         raise DataError(f"{len(pool)} samples cannot be cut into {count} shards: ask for fewer shards per device")
-    shards = np.array_split(pool[np.argsort(labels[pool], kind="stable")], count)
-    order = rng.permutation(count).reshape(devices, per_device)
+    return _hand_out(_cut_by_label(pool, labels, count), devices, per_device, rng)
+
+
+def _cut_by_label(pool: Indices, labels: npt.NDArray[np.integer], count: int) -> list[Indices]:
+    return np.array_split(pool[np.argsort(labels[pool], kind="stable")], count)
+
+
+def _hand_out(shards: list[Indices], devices: int, per_device: int, rng: np.random.Generator) -> list[Indices]:
+    order = rng.permutation(len(shards))[: devices * per_device].reshape(devices, per_device)
     return [np.concatenate([shards[index] for index in row]) for row in order]
 
 
@@ -134,6 +149,26 @@ def _deal_mixed(
     if len(pool) - even < devices * SHARDS_OF_MIXED:
         return _deal_evenly(pool, devices)
     sharded = _deal_shards(pool[even:], labels, devices, SHARDS_OF_MIXED, rng)
+    return [np.concatenate(pair) for pair in zip(evenly, sharded, strict=True)]
+
+
+def _deal_mixed_as_authors(
+    labels: npt.NDArray[np.integer], devices: int, skewed: float, rng: np.random.Generator
+) -> list[Indices]:
+    """The split of the experiments as their code makes it (github.com/Zhuzzq/FedLP, ``utils/sampling.py``).
+
+    The even part is dealt from the first samples of the set, and the shards are cut from the whole set ordered
+    by label. All devices get the same number of samples.
+    """
+    first = int(len(labels) * (1 - skewed))
+    even = first // devices
+    evenly = rng.permutation(first)[: even * devices].reshape(devices, even)
+    size = len(labels) // devices // SHARDS_OF_MIXED - even // SHARDS_OF_MIXED
+    if size == 0:
+        return list(evenly)
+    count = len(labels) // size
+    shards = _cut_by_label(rng.permutation(count * size), labels, count)
+    sharded = _hand_out(shards, devices, SHARDS_OF_MIXED, rng)
     return [np.concatenate(pair) for pair in zip(evenly, sharded, strict=True)]
 
 

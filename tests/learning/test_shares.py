@@ -72,6 +72,31 @@ def test_deal_mixed_gives_a_twentieth_evenly_and_the_rest_in_two_shards() -> Non
         assert counts[-4:].sum() > 940
 
 
+def test_deal_mixed_as_authors_cuts_its_shards_from_all_samples() -> None:
+    labels = ten_classes(60_000)
+    parts = deal(labels, 100, parse_partition("mixed-authors:0.95"), 1)
+    # 60000 * 0.05 / 100 = 30 evenly, and two of the 210 shards of 600 / 2 - 30 / 2 = 285 samples.
+    assert {len(part) for part in parts} == {600}
+    dealt = np.bincount(np.concatenate(parts), minlength=60_000)
+    assert dealt.max() == 2
+    assert set(np.flatnonzero(dealt == 2)) <= set(range(3000))
+    # Ten of the shards, and the 150 samples that fill none, are nobody's but for their place in the even part.
+    assert 0 < np.count_nonzero(dealt == 0) <= 10 * 285 + 150
+    for part in parts:
+        assert np.sort(np.bincount(labels[part], minlength=10))[-4:].sum() >= 570
+
+
+@given(count=st.integers(20, 200), devices=st.integers(1, 10), skewed=st.floats(0, 1), seed=st.integers(0, 2**40))
+def test_deal_mixed_as_authors_gives_all_devices_the_same_number(
+    count: int, devices: int, skewed: float, seed: int
+) -> None:
+    parts = deal(ten_classes(count), devices, Partition("mixed-authors", skewed), seed)
+    assert len(parts) == devices
+    assert len({len(part) for part in parts}) == 1
+    assert abs(len(parts[0]) - count // devices) <= 1
+    assert all((np.diff(part) >= 0).all() for part in parts)
+
+
 def test_deal_dirichlet_is_skewed_for_a_small_alpha_and_even_for_a_large_one() -> None:
     labels = ten_classes(10_000)
     skewed = deal(labels, 10, Partition("dirichlet", 0.1), 1)[0]
@@ -93,7 +118,7 @@ def test_deal_refuses_more_shards_than_samples() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "iid:1", "dirichlet", "dirichlet:0", "dirichlet:nan", "dirichlet:inf", "shards:0", "shards:1.5", "mixed:1.1",
-     "mixed:-0.1", "zipf:1"],
+     "mixed:-0.1", "mixed-authors:2", "mixed-authors", "zipf:1"],
 )  # fmt: skip
 def test_parse_partition_refuses_with_the_choices(text: str) -> None:
     with pytest.raises(DataError, match="use iid, dirichlet:ALPHA"):
