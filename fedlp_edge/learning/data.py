@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning import sources
+from fedlp_edge.learning.choice import chosen
 from fedlp_edge.learning.dataspec import DataSpec, parse_spec
 from fedlp_edge.learning.fetch import Split
-from fedlp_edge.learning.shares import Indices, deal
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def load_data(spec: str | DataSpec, split: Split = "train") -> Dataset:
     """
     spec = parse_spec(spec) if isinstance(spec, str) else spec
     samples = sources.read(spec, split)
-    keep = _chosen(samples.y, spec, split)
+    keep = chosen(samples.y, spec, split)
     x, y = (samples.x, samples.y) if keep is None else (samples.x[keep], samples.y[keep])
     if len(y) == 0:
         raise DataError(f"{spec.source} {spec.argument} has no samples in its {split} split".replace("  ", " "))
@@ -106,17 +106,3 @@ def load_data(spec: str | DataSpec, split: Split = "train") -> Dataset:
         mean=samples.mean,
         std=samples.std,
     )
-
-
-def _chosen(labels: Indices, spec: DataSpec, split: Split) -> Indices | None:
-    """Indices of the samples to keep; None keeps all without a copy."""
-    keep = None
-    if spec.share is not None and split == "train":
-        keep = deal(labels, spec.share.devices, spec.share.partition, spec.seed)[spec.share.device]
-    available = len(labels) if keep is None else len(keep)
-    if spec.limit is not None and spec.limit < available:
-        device = 0 if spec.share is None else spec.share.device
-        rng = np.random.default_rng([spec.seed, device, available])
-        picked = np.sort(rng.choice(available, size=spec.limit, replace=False))
-        keep = picked if keep is None else keep[picked]
-    return keep
