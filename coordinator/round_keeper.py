@@ -306,6 +306,7 @@ class RoundKeeper:
                 lpr=place.lpr,
                 granularity=scheme.granularity,
                 prune=scheme.prune,
+                personal_heads=scheme.personal_heads,
                 training=self._config.training,
                 manifest=self._shelf.versions(unit.id for unit in self._blueprint.exchanged_by(place.depth)),
                 deadline_seconds=self._machine.seconds_left(self._clock()),

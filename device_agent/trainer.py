@@ -28,7 +28,7 @@ from device_agent.files import make_directory, write_atomic
 from device_agent.outbox import Outbox, Update
 from device_agent.parts import part_files
 from device_agent.personal import PersonalHeads
-from fedlp_edge.core.seeds import derive
+from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, StorageError, WorkerError
 from fedlp_edge.wire.messages import UnitPayload
@@ -92,12 +92,13 @@ class Trainer:
             model=model,
             depth=task.depth,
             state_path=str(state),
-            personal_path=str(before) if before else None,
+            personal_path=str(before) if before and task.personal_heads == "persist" else None,
             personal_result=str(self._heads.after(*head)) if effect.personal_head else None,
             retained=effect.retained,
             freeze=task.prune == "train",
             training=task.training,
-            seed=derive(task.seed, task.round, task.device, "train"),
+            seed=training_seed(task.seed, task.round, task.device),
+            head_seed=head_seed(task.seed, task.device),
             data=self._data,
             delta_dir=str(deltas),
         )

@@ -18,6 +18,16 @@ def derive(*parts: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "big") >> 1
 
 
+def training_seed(seed: int, round: int, device: str) -> int:
+    """Of the sample order and of whatever else is random in one round on one device."""
+    return derive(seed, round, device, "train")
+
+
+def head_seed(seed: int, device: str) -> int:
+    """Of the first values of a device's personal heads, the same in every round."""
+    return derive(seed, device, "personal head")
+
+
 def uniform(*parts: str | int) -> float:
     """A number in [0, 1), a function of ``parts`` alone."""
     return (derive(*parts) >> 10) / 2**53

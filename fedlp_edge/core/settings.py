@@ -20,6 +20,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Prune = Literal["upload", "train"]
 Granularity = Literal["layer", "tensor"]
 Weighting = Literal["samples", "uniform"]
+PersonalHeads = Literal["persist", "reset"]
 Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd"]
 """How the numbers of an update travel: as float32, in half precision or as 8-bit integers; then perhaps compressed."""
 
@@ -71,6 +72,8 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         prune: ``upload`` drops a pruned layer after training (the paper); ``train`` also freezes it.
         granularity: ``layer`` (the paper's text) or ``tensor`` (the authors' code) is drawn.
         weights: weigh updates by ``samples``, or ``uniform`` as the authors do.
+        personal_heads: what a personal head starts a round from: ``persist`` takes the values that its device's
+            last round gave it; ``reset`` (the authors' code) its first values, every time.
         encoding: of every update, or ``auto`` to fit each device's link.
     """
 
@@ -79,6 +82,7 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prune: Prune = "upload"
     granularity: Granularity = "layer"
     weights: Weighting = "samples"
+    personal_heads: PersonalHeads = "persist"
     encoding: Encoding | Literal["auto"] = "none"
 
 

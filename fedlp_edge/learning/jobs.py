@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.seeds import derive
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
 from fedlp_edge.learning import export, memory, processor, states
 from fedlp_edge.learning.data import Dataset, load_data
@@ -201,8 +200,7 @@ class JobRunner:
         if job.personal_path is not None:
             states.load_values(ready.model, Path(job.personal_path), personal)
         else:
-            seed = derive(job.seed, "personal head")
-            fresh = build_model(job.model, seed, allow_models=self._options.allow_models)
+            fresh = build_model(job.model, job.head_seed, allow_models=self._options.allow_models)
             states.copy_values(fresh, ready.model, personal)
         return personal
 

@@ -27,6 +27,7 @@ from fedlp_edge.core.settings import (
     Encoding,
     Granularity,
     ModelSettings,
+    PersonalHeads,
     Prune,
     Share,
     TrainingSettings,
@@ -144,6 +145,7 @@ class Task(Message, frozen=True, kw_only=True):
     lpr_of: dict[UnitId, Share] = {}
     granularity: Granularity
     prune: Prune
+    personal_heads: PersonalHeads = "persist"
     training: TrainingSettings
     manifest: tuple[UnitVersion, ...]
     patience_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.5

@@ -71,12 +71,13 @@ class Train(Job, frozen=True, kw_only=True):
     Attributes:
         state_path: the exchanged units' values at the start of the round.
         personal_path: the personal head's values at the start of the round; never written, so that the same
-            job again gives the same update. None if there are none yet: the head is then drawn from the seed.
+            job again gives the same update. None if there are none yet: the head is then drawn from ``head_seed``.
         personal_result: where the personal head's values after the round go; None if heads are shared or the
             depth is full.
         retained: names of the tensors whose deltas are wanted, by unit id.
         freeze: train the retained tensors only (``prune="train"``).
-        seed: of the sample order, dropout and a new personal head.
+        seed: of the sample order and dropout.
+        head_seed: of a new personal head.
         delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``retained``.
     """
 
@@ -89,6 +90,7 @@ class Train(Job, frozen=True, kw_only=True):
     freeze: bool
     training: TrainingSettings
     seed: int
+    head_seed: int
     data: str
     delta_dir: str
 

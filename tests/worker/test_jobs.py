@@ -63,6 +63,7 @@ class Bench:
             freeze=False,
             training=TrainingSettings(),
             seed=5,
+            head_seed=6,
             data="digits#limit=300",
             delta_dir=str(deltas),
         )
@@ -178,6 +179,19 @@ def test_train_gives_the_same_bits_when_a_round_with_a_personal_head_is_done_aga
     _, again = bench.train(1, personal_path=str(start), personal_result=str(result))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert result.read_bytes() == head
+
+
+def test_train_draws_a_new_personal_head_from_a_seed_of_its_own(worker: WorkerProcess, tmp_path: Path) -> None:
+    bench = Bench(worker, tmp_path, PERSONAL)
+    heads = []
+    for round_seed, head_seed in ((1, 6), (2, 6), (2, 7)):
+        head = tmp_path / f"{round_seed}-{head_seed}.safetensors"
+        # With so small a step the head stays as it was drawn.
+        training = TrainingSettings(lr=1e-30)
+        bench.train(1, personal_result=str(head), seed=round_seed, head_seed=head_seed, training=training)
+        heads.append(load_file(head))
+    assert all(np.array_equal(heads[0][name], heads[1][name]) for name in heads[0])
+    assert any(not np.array_equal(heads[1][name], heads[2][name]) for name in heads[1])
 
 
 def test_train_refuses_a_personal_head_without_a_place_for_it(worker: WorkerProcess, tmp_path: Path) -> None:
