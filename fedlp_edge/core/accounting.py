@@ -12,6 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint, Unit
+from fedlp_edge.core.settings import Encoding
+
+_NUMBER_BYTES = {"none": 4, "fp16": 2, "int8": 1}
+"""Bytes of a parameter in an update; what zstandard takes off depends on the data and is not counted on."""
 
 
 class Communication(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +69,12 @@ def communication(blueprint: Blueprint, depth_mix: Sequence[float], lpr: float) 
 def parameters(units: Iterable[Unit]) -> int:
     """Trainable scalars of some units."""
     return sum(unit.parameters for unit in units)
+
+
+def upload_bytes(unit: Unit, encoding: Encoding) -> int:
+    """Bytes of a unit in an update, without headers; buffers are always float32."""
+    saved = 4 - _NUMBER_BYTES[encoding.removesuffix("+zstd")]
+    return unit.nbytes - saved * unit.parameters
 
 
 def parameters_sent(units: Sequence[Unit], kept: Mapping[str, Sequence[str]]) -> int:

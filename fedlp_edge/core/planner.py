@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.settings import Encoding, SchemeSettings, TrainingSettings
@@ -30,9 +31,6 @@ MIN_AUTO_LPR = 0.1
 
 AUTO_ENCODINGS: tuple[Encoding, ...] = ("none", "fp16", "int8+zstd")
 """What ``encoding = "auto"`` tries, the most exact first."""
-
-_NUMBER_BYTES = {"none": 4, "fp16": 2, "int8": 1}
-"""Bytes of a parameter in an update; what zstandard takes off depends on the data and is not counted on."""
 
 BACKWARD_AND_FORWARD = 3
 """Training MACs per forward MAC: the backward pass computes two products per forward one."""
@@ -135,11 +133,9 @@ class _Case:
         return sum(unit.nbytes for unit in self.blueprint.exchanged_by(depth)) / link if link else 0.0
 
     def up_seconds(self, depth: int, encoding: Encoding) -> float:
-        """Of an update of everything; buffers are always float32."""
+        """Of an update of everything."""
         link = self.facts.link_bytes_per_second
-        saved = 4 - _NUMBER_BYTES[encoding.removesuffix("+zstd")]
-        nbytes = sum(unit.nbytes - saved * unit.parameters for unit in self.blueprint.exchanged_by(depth))
-        return nbytes / link if link else 0.0
+        return sum(upload_bytes(unit, encoding) for unit in self.blueprint.exchanged_by(depth)) / link if link else 0.0
 
     def upload(self, depth: int) -> tuple[Encoding, float]:
         """Encoding and rate: the first encoding with which everything is in time, or the smallest one."""

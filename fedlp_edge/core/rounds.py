@@ -77,6 +77,7 @@ class Participant(msgspec.Struct, frozen=True):
         weight: the most that its update can weigh: ``samples``, or 1 for uniform weights.
         replacement: taken in when the round was extended; it does not raise the quorum.
         encoding: of the numbers in its update.
+        lpr_of: rate by unit id, for units whose rate is not ``lpr`` (see ``GlobalModel.assign``).
     """
 
     device: str
@@ -86,6 +87,7 @@ class Participant(msgspec.Struct, frozen=True):
     weight: int
     replacement: bool = False
     encoding: Encoding = "none"
+    lpr_of: dict[str, float] = {}
 
 
 # Events

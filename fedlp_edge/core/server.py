@@ -17,7 +17,7 @@ from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.settings import ServerSettings
 
 ServerState = dict[str, Array]
-"""Moments by ``"m/NAME"`` and ``"v/NAME"``; a missing entry is zero."""
+"""Moments by ``"m/NAME"`` and ``"v/NAME"``; a missing entry is zero. Other entries are left as they are."""
 
 
 def init() -> ServerState:
@@ -31,6 +31,7 @@ def apply(
     weights: Mapping[str, Array],
     means: Mapping[str, Array],
     buffers: frozenset[str],
+    silent: Mapping[str, npt.NDArray[np.bool_]] | None = None,
 ) -> tuple[dict[str, Array], ServerState]:
     """Takes one step.
 
@@ -40,6 +41,7 @@ def apply(
         weights: global tensors by name; not modified.
         means: averaged delta of each tensor that somebody sent.
         buffers: names that are no parameters.
+        silent: where nobody sent an element of a tensor of which others were sent (see ``LayerwiseMean.unsent``).
 
     Returns:
         New weights (unsent tensors are the same objects) and new state.
@@ -48,6 +50,11 @@ def apply(
     for name, mean in means.items():
         step = mean if name in buffers else _step(settings, new_state, name, mean)
         new_weights[name] = _array(weights[name] + step)
+    for name, mask in (silent or {}).items():
+        new_weights[name][mask] = weights[name][mask]
+        for key in (f"m/{name}", f"v/{name}"):
+            if key in new_state:
+                new_state[key][mask] = state[key][mask] if key in state else 0
     return new_weights, new_state
 
 

@@ -21,6 +21,8 @@ Prune = Literal["upload", "train"]
 Granularity = Literal["layer", "tensor"]
 Weighting = Literal["samples", "uniform"]
 PersonalHeads = Literal["persist", "reset"]
+Rates = Literal["fixed", "importance"]
+UnitId = Annotated[str, msgspec.Meta(pattern=r"^[LH][1-9][0-9]{0,3}\Z")]
 Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd"]
 """How the numbers of an update travel: as float32, in half precision or as 8-bit integers; then perhaps compressed."""
 
@@ -75,6 +77,14 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         personal_heads: what a personal head starts a round from: ``persist`` takes the values that its device's
             last round gave it; ``reset`` (the authors' code) its first values, every time.
         encoding: of every update, or ``auto`` to fit each device's link.
+        lpr_of: layer-preserving rate by unit id, for units whose rate is not ``lpr``.
+        rates: ``fixed``, or by ``importance``: units that change much for their size are sent more often, with
+            the same bytes expected as with ``fixed``.
+        upload_budget: bytes that a device may be expected to send in a round; rates are cut to fit. 0 for no limit.
+        recycle: units of which nobody sends an update in a round: the last one is applied again (FedLUAR). 0 for none.
+        recycle_decay: factor on an update each time that it is applied again.
+        exchange_every: rounds between two exchanges of a unit, by unit id; in between it stays on its device, which
+            trains its own values on.
     """
 
     lpr: Share | Literal["auto"] = 1.0
@@ -84,6 +94,12 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: Weighting = "samples"
     personal_heads: PersonalHeads = "persist"
     encoding: Encoding | Literal["auto"] = "none"
+    lpr_of: dict[UnitId, Share] = {}
+    rates: Rates = "fixed"
+    upload_budget: Annotated[int, msgspec.Meta(ge=0)] = 0
+    recycle: Annotated[int, msgspec.Meta(ge=0)] = 0
+    recycle_decay: Share = 0.9
+    exchange_every: dict[UnitId, Count] = {}
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +112,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         beta1: first moment of ``adam``.
         beta2: second moment of ``adam``.
         epsilon: added to the root of the second moment.
+        ema: share of the old in a running average of the models, which is evaluated and exported instead of the last
+            one; 0 for none.
     """
 
     optimizer: Literal["plain", "momentum", "adam"] = "plain"
@@ -104,3 +122,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     beta1: Share = 0.9
     beta2: Share = 0.99
     epsilon: Positive = 1e-3
+    ema: Share = 0.0
+
+    def __post_init__(self) -> None:
+        if self.ema == 1:
+            raise ValueError("ema must be below 1: an average that takes nothing new never changes")
