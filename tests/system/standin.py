@@ -142,7 +142,8 @@ class StandIn:
         state = unpack_file(Path(job.state_path))
         pull = np.float32(1.0)
         if job.personal_result is not None:
-            head = unpack_file(Path(job.personal_path))["head"] if job.personal_path else noise(8, job.head_seed, "head")
+            kept = job.personal_path
+            head = unpack_file(Path(kept))["head"] if kept else noise(8, job.head_seed, "head")
             pull = np.float32(np.abs(head).mean())
             pack_file({"head": head * np.float32(0.5) + np.float32(len(state))}, Path(job.personal_result))
         for unit, names in job.retained.items():
