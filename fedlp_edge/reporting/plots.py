@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedlp_edge.reporting.figures import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 from fedlp_edge.reporting.summary import Summary, trained_exits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# matplotlib takes half a second to import and is an extra, so only the functions that draw import it.
-
-_GRID = "#e3e6ea"
-_TEXT = "#3c4550"
-_DOWN = "#3b7ddd"
-_UP = "#e08a2e"
+_DOWN, _UP = BLUE, ORANGE
 
 
 def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
@@ -34,7 +30,7 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
     written = []
     for name, figure in (("accuracy.png", accuracy_figure(summary)), ("bytes.png", bytes_figure(summary))):
         path = directory / name
-        figure.savefig(path, dpi=144)
+        figure.savefig(path, dpi=DPI)
         written.append(path)
     return tuple(written)
 
@@ -43,7 +39,7 @@ def accuracy_figure(summary: Summary) -> Figure:
     """Held-out accuracy of every exit that somebody trains, one line a depth, over the rounds."""
     from matplotlib import colormaps  # noqa: PLC0415
 
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = new_figure(size=(8, 4.6))
     rounds = [entry.round for entry in summary.rounds]
     measured = {depth for entry in summary.rounds for depth in entry.accuracy}
     depths = sorted(measured & trained_exits(summary))
@@ -57,15 +53,15 @@ def accuracy_figure(summary: Summary) -> Figure:
     axes.set_ylabel("accuracy on held-out data (%)")
     axes.set_ylim(0, 101)
     if depths:
-        axes.legend(frameon=False, loc="lower right", labelcolor=_TEXT)
-    axes.set_title(f"{summary.model}: accuracy by depth", loc="left", color=_TEXT, fontweight="bold")
+        axes.legend(frameon=False, loc="lower right", labelcolor=TEXT)
+    set_title(axes, f"{summary.model}: accuracy by depth")
     _round_axis(axes, rounds)
     return figure
 
 
 def bytes_figure(summary: Summary) -> Figure:
     """Bytes on the wire: per round above, in total below."""
-    figure, (per_round, in_total) = _figure(2)
+    figure, (per_round, in_total) = new_figure(rows=2, size=(8, 5.6))
     rounds = [entry.round for entry in summary.rounds]
     down = [sum(device.bytes_down for device in entry.devices) / 1e6 for entry in summary.rounds]
     up = [sum(device.bytes_up for device in entry.devices) / 1e6 for entry in summary.rounds]
@@ -74,9 +70,9 @@ def bytes_figure(summary: Summary) -> Figure:
     per_round.bar([r - width / 2 for r in rounds], down, width, color=_DOWN, label="to the devices")
     per_round.bar([r + width / 2 for r in rounds], up, width, color=_UP, label="from the devices")
     per_round.set_ylabel("MB a round")
-    per_round.set_title(f"{summary.model}: model bytes on the wire", loc="left", color=_TEXT, fontweight="bold")
+    set_title(per_round, f"{summary.model}: model bytes on the wire")
     per_round.legend(
-        frameon=False, loc="lower left", bbox_to_anchor=(0.55, 1.0), ncols=2, borderaxespad=0.2, labelcolor=_TEXT
+        frameon=False, loc="lower left", bbox_to_anchor=(0.55, 1.0), ncols=2, borderaxespad=0.2, labelcolor=TEXT
     )
 
     # The larger total is labelled above its point and the other below, and dashes let a covered line through:
@@ -99,25 +95,6 @@ def bytes_figure(summary: Summary) -> Figure:
         _round_axis(axes, rounds)
     per_round.set_xlabel("")
     return figure
-
-
-def _figure(rows: int) -> tuple[Figure, list[Axes]]:
-    # A figure of its own rather than pyplot: no global state, no display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(8, 4.6 if rows == 1 else 5.6), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(rows, 1, row + 1) for row in range(rows)]
-    for one in axes:
-        one.grid(axis="y", color=_GRID)
-        one.set_axisbelow(True)
-        one.spines[["top", "right"]].set_visible(False)
-        one.spines[["left", "bottom"]].set_color(_GRID)
-        one.tick_params(colors=_TEXT, length=0)
-        one.yaxis.label.set_color(_TEXT)
-        one.xaxis.label.set_color(_TEXT)
-    return figure, axes
 
 
 def _round_axis(axes: Axes, rounds: list[int]) -> None:
