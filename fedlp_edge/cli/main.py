@@ -148,6 +148,24 @@ def profile(
 
 
 @app.command()
+def data(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="Data specification without a share.")],
+    devices: Annotated[int, typer.Option(min=1, help="How many share it.")] = 10,
+    partition: Annotated[
+        str,
+        typer.Option(help="How samples are dealt: iid, dirichlet:ALPHA, shards:N, mixed:SHARE, mixed-authors:SHARE."),
+    ] = "iid",
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the deal. [default: the specification's, or 0]")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Says which device of a simulated fleet holds what."""
+    from fedlp_edge.cli.data import run_data
+
+    raise typer.Exit(run_data(spec, devices, partition, seed, plot, as_json=json))
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory for the ONNX files.")],

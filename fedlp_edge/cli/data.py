@@ -1,0 +1,95 @@
+"""``fedlp data``: who holds what when one data set is dealt to a simulated fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fedlp_edge.errors import ConfigError, StorageError
+from fedlp_edge.learning.dataspec import parse_spec
+from fedlp_edge.learning.holdings import Holdings, holdings
+
+MOST = 0.9
+"""The classes that make up this share of a device's samples say how one-sided it is."""
+
+_MOST_ROWS = 20
+
+
+class DataReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The command's answer; ``docs/data.md`` has the keys."""
+
+    data: str
+    devices: int
+    partition: str
+    seed: int
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Path | None, *, as_json: bool) -> int:
+    """Prints a table, or the JSON object of ``DataReport``; draws the picture where one is wanted.
+
+    Raises:
+        ConfigError: the picture's format is unknown, or matplotlib is missing.
+        DataError: the data cannot be had or dealt.
+        StorageError: the picture cannot be written.
+    """
+    held = holdings(data, devices, partition, seed)
+    dealt_by = parse_spec(data).seed if seed is None else seed
+    if plot is not None:
+        _draw(held, f"{data}: {partition}, {devices} devices", plot)
+    if as_json:
+        report = DataReport(
+            data=data,
+            devices=devices,
+            partition=partition,
+            seed=dealt_by,
+            classes=held.classes,
+            counts=tuple(tuple(row) for row in held.counts.tolist()),
+        )
+        print(msgspec.json.encode(report).decode())
+        return 0
+    console = Console()
+    console.print(Text(f"{data}, dealt to {devices} devices as {partition}, seed {dealt_by}", style="bold cyan"))
+    console.print(f"samples a device: {_spread(held.samples)}")
+    console.print(f"classes that make up {MOST:.0%} of a device: {_spread(held.classes_for(MOST))}")
+    if devices <= _MOST_ROWS:
+        console.print(_table(held))
+    if plot is not None:
+        console.print(f"picture: {plot}")
+    return 0
+
+
+def _draw(held: Holdings, title: str, path: Path) -> None:
+    try:
+        from fedlp_edge.reporting.holdings import draw_holdings  # noqa: PLC0415 - matplotlib is an extra
+
+        draw_holdings(held.classes, held.counts, title, path)
+    except ImportError:
+        raise ConfigError('--plot needs matplotlib: pip install "fedlp-edge[coordinator]"') from None
+    except ValueError:
+        raise ConfigError(f"--plot {path}: no such picture format; use .png, .svg or .pdf") from None
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _spread(values: npt.NDArray[np.int64]) -> str:
+    least, median, most = int(values.min()), float(np.median(values)), int(values.max())
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}, median {median:,g}"
+
+
+def _table(held: Holdings) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("device", justify="right")
+    table.add_column("samples", justify="right")
+    for name in held.classes:
+        table.add_column(name, justify="right", overflow="fold")
+    for device, row in enumerate(held.counts.tolist()):
+        table.add_row(str(device), f"{sum(row):,}", *(f"{count:,}" if count else "" for count in row))
+    return table

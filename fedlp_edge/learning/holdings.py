@@ -1,0 +1,78 @@
+"""Who holds what: how many samples of each class every device of a simulated fleet has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning import sources
+from fedlp_edge.learning.choice import everybody
+from fedlp_edge.learning.dataspec import Share, parse_spec
+from fedlp_edge.learning.shares import parse_partition
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """A deal.
+
+    Attributes:
+        classes: names by class number.
+        counts: samples by device and class, [devices, classes].
+    """
+
+    classes: tuple[str, ...]
+    counts: npt.NDArray[np.int64]
+
+    @property
+    def samples(self) -> npt.NDArray[np.int64]:
+        """Of every device, [devices]."""
+        totals: npt.NDArray[np.int64] = self.counts.sum(axis=1)
+        return totals
+
+    def classes_for(self, share: float) -> npt.NDArray[np.int64]:
+        """How many of its largest classes make up this share of a device's samples, [devices]."""
+        largest_first = np.sort(self.counts, axis=1)[:, ::-1]
+        reached = np.cumsum(largest_first, axis=1) >= share * self.samples[:, None] - 1e-9
+        return np.argmax(reached, axis=1) + 1
+
+
+def holdings(data: str, devices: int, partition: str, seed: int | None = None) -> Holdings:
+    """Deals the training split of a data set.
+
+    Args:
+        data: a data specification without a share.
+        devices: how many share it.
+        partition: how, as in ``partition=``.
+        seed: of the deal; the specification's by default.
+
+    Raises:
+        DataError: the specification or the partition is wrong, or the data cannot be had or dealt.
+    """
+    spec = parse_spec(data)
+    if spec.share is not None:
+        raise DataError(f"data {data!r}: leave out share= and partition=; the whole deal is shown")
+    if devices < 1:
+        raise DataError(f"{devices} devices cannot share anything: 1 or more")
+    dealt = replace(spec, share=Share(0, devices, parse_partition(partition)), seed=spec.seed if seed is None else seed)
+    samples = sources.read(spec, "train")
+    classes = samples.classes or tuple(str(label) for label in range(int(samples.y.max()) + 1))
+    return Holdings(classes, count_classes(samples.y, everybody(samples.y, dealt), len(classes)))
+
+
+def count_classes(
+    labels: npt.NDArray[np.integer], parts: list[npt.NDArray[np.int64]], classes: int
+) -> npt.NDArray[np.int64]:
+    """Samples by device and class.
+
+    Args:
+        labels: class of each sample, [N].
+        parts: indices of each device's samples.
+        classes: how many there are.
+
+    Returns:
+        [devices, classes].
+    """
+    return np.stack([np.bincount(labels[part], minlength=classes) for part in parts])

@@ -1,0 +1,40 @@
+"""``fedlp data``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fedlp_edge.cli.data import DataReport
+from tests.cli.conftest import Run
+
+
+def test_prints_who_holds_what_and_draws_it(fedlp: Run, tmp_path: Path) -> None:
+    done = fedlp("data", "digits", "--devices", "3", "--partition", "shards:1", "--plot", str(tmp_path / "who.svg"))
+
+    assert done.returncode == 0, done.stderr
+    assert "samples a device: 479 to 480" in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[-4:-1]] == ["0", "1", "2"]
+    assert (tmp_path / "who.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_prints_one_object_with_the_documented_keys(fedlp: Run) -> None:
+    report = json.loads(fedlp("data", "digits", "--devices", "2", "--seed", "4", "--json").stdout)
+
+    assert tuple(report) == DataReport.__struct_fields__
+    assert (report["seed"], report["partition"], sum(map(sum, report["counts"]))) == (4, "iid", 1438)
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert [key for key in report if f"`{key}`" not in page] == []
+
+
+def test_says_what_is_wrong_in_one_line(fedlp: Run, tmp_path: Path) -> None:
+    for arguments, reason in (
+        (("digits", "--partition", "zipf"), "partition 'zipf' is unknown"),
+        (("digits", "--plot", str(tmp_path / "who.xyz")), "no such picture format"),
+        (("digits", "--plot", str(tmp_path / "none" / "who.png")), "No such file or directory"),
+    ):
+        done = fedlp("data", *arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert reason in done.stderr
+        assert len(done.stderr.splitlines()) == 1
