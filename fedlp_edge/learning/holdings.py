@@ -36,7 +36,8 @@ class Holdings:
         """How many of its largest classes make up this share of a device's samples, [devices]."""
         largest_first = np.sort(self.counts, axis=1)[:, ::-1]
         reached = np.cumsum(largest_first, axis=1) >= share * self.samples[:, None] - 1e-9
-        return np.argmax(reached, axis=1) + 1
+        needed: npt.NDArray[np.int64] = np.argmax(reached, axis=1) + 1
+        return needed
 
 
 def holdings(data: str, devices: int, partition: str, seed: int | None = None) -> Holdings:
