@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from fedlp_edge.core.rounds import RoundSettings
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, check_exits
 from fedlp_edge.toml_config import load_toml
 from fedlp_edge.transport.url import BrokerSettings
 from fedlp_edge.wire.messages import Name
@@ -55,6 +55,9 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     rounds: RoundSettings = RoundSettings()
     export: ExportSettings = ExportSettings()
+
+    def __post_init__(self) -> None:
+        check_exits(self.model, self.training)
 
     @property
     def identity(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from pathlib import Path
 from typing import get_args
 
@@ -33,7 +34,7 @@ def documented_settings() -> dict[str, dict[str, str]]:
     current: dict[str, str] = {}
     for line in page("docs/configuration.md").splitlines():
         if line.startswith("## "):
-            name = re.fullmatch(r"## (?:`\[(\w+)\]`|.*)", line)
+            name = re.fullmatch(r"## (?:`\[([\w.]+)\]`|.*)", line)
             current = tables.setdefault((name and name[1]) or "", {})
         elif row := re.match(r"\| `(\w+)` \| (.*?) \|", line):
             current[row[1]] = row[2].strip("`")
@@ -45,14 +46,18 @@ def settings_of(kind: inspect.Type) -> dict[str, object]:
     return {field.encode_name: field.default for field in kind.fields if not isinstance(field.type, inspect.StructType)}
 
 
+def tables_of(kind: inspect.Type, name: str = "") -> dict[str, set[str]]:
+    """Keys by table, of a struct and of the structs in it."""
+    assert isinstance(kind, inspect.StructType)
+    tables = {name: set(settings_of(kind))}
+    for field in kind.fields:
+        if isinstance(field.type, inspect.StructType):
+            tables |= tables_of(field.type, f"{name}.{field.encode_name}".lstrip("."))
+    return tables
+
+
 def test_configuration_page_has_every_key_and_no_other() -> None:
-    top = inspect.type_info(FleetConfig)
-    assert isinstance(top, inspect.StructType)
-    expected = {"": set(settings_of(top))} | {
-        field.encode_name: set(settings_of(field.type))
-        for field in top.fields
-        if isinstance(field.type, inspect.StructType)
-    }
+    expected = tables_of(inspect.type_info(FleetConfig))
 
     assert {table: set(keys) for table, keys in documented_settings().items()} == expected
 
@@ -60,7 +65,7 @@ def test_configuration_page_has_every_key_and_no_other() -> None:
 def test_configuration_page_has_the_right_defaults() -> None:
     defaults = parse_toml('fleet = "x"', FleetConfig, "fleet.toml")
     for table, keys in documented_settings().items():
-        struct = getattr(defaults, table) if table else defaults
+        struct = attrgetter(table)(defaults) if table else defaults
         for key, documented in keys.items():
             value = getattr(struct, key)
             if value is None or (table, key) == ("", "fleet"):

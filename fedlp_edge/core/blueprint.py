@@ -5,7 +5,8 @@ each one holds, and what each depth costs. The coordinator plans, counts and agg
 devices compare its digest with the one that their own copy of the model gives.
 
 A **unit** is what is exchanged, drawn and averaged: layer ``L1`` .. ``LD`` or exit head ``H1`` .. ``HD``.
-Depth ``d`` holds layers ``L1`` .. ``Ld`` and head ``Hd``; ``HD`` is the user's own classifier.
+Depth ``d`` runs through layers ``L1`` .. ``Ld`` and head ``Hd``; ``HD`` is the user's own classifier. A device of
+depth ``d`` holds these, and where all exits are trained the heads ``H1`` .. ``Hd-1`` of the shallower depths too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Literal
 import msgspec
 
 HeadMode = Literal["shared", "personal"]
+ExitMode = Literal["own", "all"]
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -73,11 +75,11 @@ class Unit(msgspec.Struct, frozen=True):
 
 
 class DepthCost(msgspec.Struct, frozen=True):
-    """What one depth costs, per sample where it depends on the batch.
+    """What training one depth costs, with all the heads that it holds; per sample where it depends on the batch.
 
     Attributes:
         depth: from 1.
-        parameters: trainable scalars of the prefix and its head.
+        parameters: trainable scalars of the prefix and its heads.
         forward_macs: multiply-accumulates of convolutions and linear layers, one sample.
         activation_bytes: bytes that autograd keeps for the backward pass, one sample.
     """
@@ -98,6 +100,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         heads: whether shallow heads are averaged (``"shared"``) or stay on their device.
         units: ``L1`` .. ``LD``, then ``H1`` .. ``HD``.
         costs: one per depth, shallowest first.
+        exits: whether a device of depth d holds and trains head d alone (``"own"``) or heads 1 to d (``"all"``).
     """
 
     model: str
@@ -106,6 +109,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
     heads: HeadMode
     units: tuple[Unit, ...]
     costs: tuple[DepthCost, ...]
+    exits: ExitMode = "own"
 
     @cached_property
     def by_id(self) -> dict[str, Unit]:
@@ -131,11 +135,16 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         """What makes up the global model."""
         return tuple(unit for unit in self.units if self.is_global(unit))
 
-    def held_by(self, depth: int) -> tuple[Unit, ...]:
-        """Layers 1 to ``depth`` and the head of ``depth``, personal or not."""
+    def exit_path(self, depth: int) -> tuple[Unit, ...]:
+        """Layers 1 to ``depth`` and the head of ``depth``, personal or not: what computes its logits."""
         if depth not in self.depths:
             raise ValueError(f"depth {depth} is not between 1 and {self.full_depth}")
         return tuple(u for u in self.units if (u.depth <= depth if u.kind == "layer" else u.depth == depth))
+
+    def held_by(self, depth: int) -> tuple[Unit, ...]:
+        """What a device of ``depth`` trains: the path of its exit, and with ``exits="all"`` the shallower heads."""
+        path = self.exit_path(depth)
+        return path if self.exits == "own" else tuple(u for u in self.units if u.depth <= depth)
 
     def exchanged_by(self, depth: int) -> tuple[Unit, ...]:
         """What a device of ``depth`` downloads, and uploads unless it is pruned."""
@@ -144,5 +153,5 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that two copies must agree on (costs are not part of it)."""
-        agreed = (self.input_shape, self.classes, self.heads, self.units)
+        agreed = (self.input_shape, self.classes, self.heads, self.exits, self.units)
         return hashlib.sha256(msgspec.json.encode(agreed)).hexdigest()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import HeadMode
+from fedlp_edge.core.blueprint import ExitMode, HeadMode
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -36,12 +36,32 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         input: shape of one sample, channels first.
         classes: number of classes; 0 keeps the model's own.
         heads: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
+        exits: a device of depth d holds and trains its ``own`` head d, or ``all`` heads 1 to d.
     """
 
     name: str = "small-cnn"
     input: tuple[Count, ...] = (1, 28, 28)
     classes: Annotated[int, msgspec.Meta(ge=0)] = 10
     heads: HeadMode = "shared"
+    exits: ExitMode = "own"
+
+
+class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device minimises beside the cross entropy of its exits; everything is off by default.
+
+    ``fedlp_edge/learning/objectives`` has the formulas.
+
+    Attributes:
+        logit_adjustment: tau, the factor on the log of the device's own class frequencies.
+        proximal: mu, which pulls the weights towards those at the start of the round (FedProx).
+        distillation: factor on what the exits learn from each other; needs ``[model] exits = "all"``.
+        distillation_temperature: softens what they learn.
+    """
+
+    logit_adjustment: NotNegative = 0.0
+    proximal: NotNegative = 0.0
+    distillation: NotNegative = 0.0
+    distillation_temperature: Positive = 1.0
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +74,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lr: step size.
         momentum: for ``sgd``.
         weight_decay: L2 factor, added to the gradient.
+        objective: what is minimised beside the cross entropy.
     """
 
     epochs: Count = 1
@@ -62,6 +83,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lr: Positive = 0.05
     momentum: Share = 0.9
     weight_decay: NotNegative = 0.0
+    objective: ObjectiveSettings = ObjectiveSettings()
 
 
 class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,3 +149,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.ema == 1:
             raise ValueError("ema must be below 1: an average that takes nothing new never changes")
+
+
+def check_exits(model: ModelSettings, training: TrainingSettings) -> None:
+    """Whether the objective goes with the exits that devices hold.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if training.objective.distillation and model.exits == "own":
+        raise ValueError('[training.objective] distillation is among the exits of a device: set [model] exits = "all"')

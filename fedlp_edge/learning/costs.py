@@ -57,13 +57,16 @@ class MacCounter(TorchFunctionMode):
         return result
 
 
-def measure_costs(layers: Sequence[nn.Module], heads: Sequence[nn.Module], sample: torch.Tensor) -> list[RunCost]:
+def measure_costs(
+    layers: Sequence[nn.Module], heads: Sequence[nn.Module], sample: torch.Tensor, *, all_exits: bool = False
+) -> list[RunCost]:
     """Runs a copy of all layers and heads once and counts, for every depth.
 
     Args:
         layers: the code of layers 1 to D; left untouched.
         heads: the exit heads of depths 1 to D; left untouched.
         sample: one input with a batch dimension of 1.
+        all_exits: whether a depth runs the heads of the shallower depths as well as its own.
     """
     layers, heads = copy.deepcopy((list(layers), list(heads)))
     modules = nn.ModuleList([*layers, *heads]).train()
@@ -80,10 +83,10 @@ def measure_costs(layers: Sequence[nn.Module], heads: Sequence[nn.Module], sampl
             prefix_saved |= in_layer.saved
             with _counting(keep_alive, state) as in_head:
                 keep_alive.append(head(feature))
-            saved = prefix_saved | in_head.saved
-            costs.append(
-                RunCost((prefix_macs + in_head.macs) // _BATCH, math.ceil(sum(saved.values()) / _BATCH)),
-            )
+            macs, saved = prefix_macs + in_head.macs, prefix_saved | in_head.saved
+            costs.append(RunCost(macs // _BATCH, math.ceil(sum(saved.values()) / _BATCH)))
+            if all_exits:
+                prefix_macs, prefix_saved = macs, saved
     return costs
 
 

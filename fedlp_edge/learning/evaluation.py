@@ -15,10 +15,16 @@ from fedlp_edge.learning.data import Dataset
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """By depth: accuracy from 0 to 1, and mean cross-entropy."""
+    """By depth: accuracy from 0 to 1, and mean cross-entropy, of that exit alone and of the ensemble up to it.
+
+    The ensemble of depth d answers with the mean of the logits of the exits up to d, as DepthFL does (Kim et al.,
+    ICLR 2023). Cross-entropy is convex in the logits, so its loss is at most the mean of the exits' losses.
+    """
 
     accuracy: dict[int, float]
     loss: dict[int, float]
+    ensemble_accuracy: dict[int, float]
+    ensemble_loss: dict[int, float]
 
 
 @torch.no_grad()
@@ -34,22 +40,43 @@ def evaluate(
     Args:
         model: put into evaluation mode; on the device that ``data`` is on.
         logits_by_depth: gives one [B, classes] tensor per entry of ``depths``, from one forward pass.
-        depths: which exits those are.
+        depths: which exits those are, shallowest first.
         data: held-out samples.
         batch_size: samples at a time.
     """
     model.eval()
-    correct = dict.fromkeys(depths, 0)
-    total_loss = dict.fromkeys(depths, 0.0)
+    alone, together = _Tally(depths), _Tally(depths)
     for start in range(0, len(data), batch_size):
         x, y = data.batch(slice(start, start + batch_size))
-        for depth, logits in zip(depths, logits_by_depth(x), strict=True):
-            correct[depth] += int((logits.argmax(dim=1) == y).sum())
-            total_loss[depth] += float(functional.cross_entropy(logits, y, reduction="sum"))
+        total: Tensor | None = None
+        for number, (depth, logits) in enumerate(zip(depths, logits_by_depth(x), strict=True), start=1):
+            alone.add(depth, logits, y)
+            total = logits if total is None else total + logits
+            together.add(depth, total / number, y)
     return Scores(
-        accuracy={depth: correct[depth] / len(data) for depth in depths},
-        loss={depth: _finite(total_loss[depth] / len(data)) for depth in depths},
+        accuracy=alone.accuracy(len(data)),
+        loss=alone.mean_loss(len(data)),
+        ensemble_accuracy=together.accuracy(len(data)),
+        ensemble_loss=together.mean_loss(len(data)),
     )
+
+
+class _Tally:
+    """Right answers and losses by depth, added up over batches."""
+
+    def __init__(self, depths: Sequence[int]) -> None:
+        self._correct = dict.fromkeys(depths, 0)
+        self._loss = dict.fromkeys(depths, 0.0)
+
+    def add(self, depth: int, logits: Tensor, y: Tensor) -> None:
+        self._correct[depth] += int((logits.argmax(dim=1) == y).sum())
+        self._loss[depth] += float(functional.cross_entropy(logits, y, reduction="sum"))
+
+    def accuracy(self, samples: int) -> dict[int, float]:
+        return {depth: correct / samples for depth, correct in self._correct.items()}
+
+    def mean_loss(self, samples: int) -> dict[int, float]:
+        return {depth: _finite(loss / samples) for depth, loss in self._loss.items()}
 
 
 def _finite(loss: float) -> float:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
 
-from fedlp_edge.core.blueprint import Blueprint, DepthCost, HeadMode, TensorSpec, Unit
+from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, TensorSpec, Unit
 from fedlp_edge.learning.costs import measure_costs
 
 Named = tuple[str, nn.Module]
@@ -34,10 +33,12 @@ class LayeredModel(nn.Module):
         sample: one input with a batch dimension of 1; its shape and type are what costs are measured on.
         classes: number of logits.
         head_mode: whether shallow heads are averaged (``"shared"``) or stay on their device (``"personal"``).
+        exit_mode: whether a submodel holds its ``"own"`` head or ``"all"`` heads up to its depth.
 
     Attributes:
         classes: number of logits.
         head_mode: as above.
+        exit_mode: as above.
         units: all layers, then all heads, as plain data.
     """
 
@@ -49,14 +50,17 @@ class LayeredModel(nn.Module):
         *,
         classes: int,
         head_mode: HeadMode = "shared",
+        exit_mode: ExitMode = "own",
     ) -> None:
         super().__init__()
         if not layers or len(layers) != len(heads):
             raise ValueError(f"{len(layers)} layers need as many exit heads, not {len(heads)}")
         self.classes = classes
         self.head_mode: HeadMode = head_mode
+        self.exit_mode: ExitMode = exit_mode
         self._full_depth = len(layers)
         self._sample = sample
+        self._measured: dict[ExitMode, tuple[DepthCost, ...]] = {}
         units = []
         kinds: tuple[tuple[Literal["layer", "head"], Sequence[Named]], ...] = (("layer", layers), ("head", heads))
         for kind, parts in kinds:
@@ -104,16 +108,22 @@ class LayeredModel(nn.Module):
             logits.append(self.get_submodule(f"H{depth}")(x))
         return tuple(logits)
 
-    def submodel(self, depth: int) -> Submodel:
+    def submodel(self, depth: int, exits: ExitMode | None = None) -> Submodel:
         """A copy of what a device of this depth holds; it shares no parameter with this model.
 
         Its state names are among this model's, and it computes what ``self(x, depth=depth)`` computes.
+
+        Args:
+            depth: from 1.
+            exits: with its ``"own"`` head or ``"all"`` heads up to its depth; None for this model's ``exit_mode``.
 
         Raises:
             ValueError: there is no such depth.
         """
         self._check(depth)
-        ids = [f"L{number}" for number in range(1, depth + 1)] + [f"H{depth}"]
+        numbers = range(1, depth + 1)
+        heads = numbers if (exits or self.exit_mode) == "all" else (depth,)
+        ids = [f"L{number}" for number in numbers] + [f"H{number}" for number in heads]
         parts = copy.deepcopy({unit_id: self.get_submodule(unit_id) for unit_id in ids})
         return Submodel(parts, depth)
 
@@ -129,7 +139,8 @@ class LayeredModel(nn.Module):
             classes=self.classes,
             heads=self.head_mode,
             units=self.units,
-            costs=self._costs,
+            costs=self._costs(),
+            exits=self.exit_mode,
         )
 
     @property
@@ -147,17 +158,20 @@ class LayeredModel(nn.Module):
         split = ((*name.partition("."), value) for name, value in self.state_dict().items())
         return {original: value for unit_id, _, original, value in split if unit_id in kept}
 
-    @cached_property
     def _costs(self) -> tuple[DepthCost, ...]:
-        layers = [self.get_submodule(unit.id) for unit in self.layers]
-        heads = [self.get_submodule(unit.id) for unit in self.exit_heads]
-        of_layers = accumulate(unit.parameters for unit in self.layers)
-        return tuple(
-            DepthCost(head.depth, prefix + head.parameters, run.forward_macs, run.activation_bytes)
-            for prefix, head, run in zip(
-                of_layers, self.exit_heads, measure_costs(layers, heads, self._sample), strict=True
+        if self.exit_mode not in self._measured:
+            layers = [self.get_submodule(unit.id) for unit in self.layers]
+            heads = [self.get_submodule(unit.id) for unit in self.exit_heads]
+            runs = measure_costs(layers, heads, self._sample, all_exits=self.exit_mode == "all")
+            of_layers = accumulate(unit.parameters for unit in self.layers)
+            of_heads = [unit.parameters for unit in self.exit_heads]
+            if self.exit_mode == "all":
+                of_heads = list(accumulate(of_heads))
+            self._measured[self.exit_mode] = tuple(
+                DepthCost(depth, prefix + held, run.forward_macs, run.activation_bytes)
+                for depth, prefix, held, run in zip(self.depths, of_layers, of_heads, runs, strict=True)
             )
-        )
+        return self._measured[self.exit_mode]
 
     def _check(self, depth: int) -> None:
         if depth not in self.depths:
@@ -165,10 +179,10 @@ class LayeredModel(nn.Module):
 
 
 class Submodel(nn.Module):
-    """What one device trains: the first layers and one exit head, under the names of the whole model.
+    """What one device trains: the first layers and its exit heads, under the names of the whole model.
 
     Args:
-        parts: ``L1`` .. ``Ld`` and ``Hd``, by id, in order of execution.
+        parts: ``L1`` .. ``Ld``, then one head ``Hd`` or all of ``H1`` .. ``Hd``, by id.
         depth: d.
     """
 
@@ -176,14 +190,29 @@ class Submodel(nn.Module):
         super().__init__()
         self.depth = depth
         self.training = parts[f"L{depth}"].training
+        self._path = tuple(
+            (f"L{number}", f"H{number}" if f"H{number}" in parts else None) for number in range(1, depth + 1)
+        )
         for unit_id, module in parts.items():
             self.add_module(unit_id, module)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The logits [batch, classes] of its exit."""
-        for part in self.children():
-            x = part(x)
-        return x
+        """The logits [batch, classes] of its own, deepest exit."""
+        held = cast("dict[str, nn.Module]", self._modules)
+        for layer, _ in self._path:
+            x = held[layer](x)
+        logits: torch.Tensor = held[f"H{self.depth}"](x)
+        return logits
+
+    def exits(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The logits of all exits that it holds, shallowest first, in one pass through the layers."""
+        held = cast("dict[str, nn.Module]", self._modules)
+        logits = []
+        for layer, head in self._path:
+            x = held[layer](x)
+            if head is not None:
+                logits.append(held[head](x))
+        return tuple(logits)
 
 
 def _exchanged(unit_id: str, module: nn.Module) -> tuple[TensorSpec, ...]:

@@ -37,6 +37,12 @@ def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str
         ModelError: the model is unknown, not allowed, or cannot be built for this input.
         PartitionError: it cannot be split.
     """
+    layered = _split(settings, seed, allow_models)
+    layered.exit_mode = settings.exits
+    return layered
+
+
+def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | None) -> LayeredModel:
     name = settings.name
     if name in BUILT_IN:
         if not settings.classes:

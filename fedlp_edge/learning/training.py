@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fedlp_edge.core.settings import TrainingSettings
 from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.objectives import Objective, make_objective
 from fedlp_edge.learning.optimizers import Optimizer, make_optimizer
 
 
@@ -36,7 +36,7 @@ class TrainingOutcome:
     """What a round of training reports.
 
     Attributes:
-        loss: mean cross-entropy over the last epoch.
+        loss: mean of the objective over the last epoch; plain cross-entropy unless the settings add to it.
         samples: seen per epoch.
         seconds: of wall time.
     """
@@ -58,9 +58,10 @@ def train_round(
     """Trains a model in place.
 
     Args:
-        model: on ``device``, holding the values at the start of the round; gives logits [B, classes].
+        model: on ``device``, holding the values at the start of the round; gives logits [B, classes]. Of a
+            `Submodel` all exits that it holds are trained.
         data: the device's samples.
-        settings: epochs, batch size and optimizer.
+        settings: epochs, batch size, optimizer and objective.
         seed: of the sample order and of dropout (through PyTorch's global generator, so call this in a
             process of its own).
         device: where the model is.
@@ -79,15 +80,15 @@ def train_round(
     model.train()
     with _only(model, trainable) as parameters:
         optimizer = make_optimizer(parameters, settings) if parameters else None
+        objective = make_objective(settings.objective, data.y, parameters)
         for epoch in range(settings.epochs):
-            loss, samples = _train_epoch(
-                model, data, sample_order(len(data), settings.batch_size, seed, epoch), optimizer
-            )
+            order = sample_order(len(data), settings.batch_size, seed, epoch)
+            loss, samples = _train_epoch(model, data, order, objective, optimizer)
     return TrainingOutcome(loss=loss, samples=samples, seconds=time.perf_counter() - start)
 
 
 def _train_epoch(
-    model: nn.Module, data: Dataset, batches: Iterator[Tensor], optimizer: Optimizer | None
+    model: nn.Module, data: Dataset, batches: Iterator[Tensor], objective: Objective, optimizer: Optimizer | None
 ) -> tuple[float, int]:
     """One pass; without an optimizer nothing is trained and only BatchNorm statistics move.
 
@@ -98,7 +99,7 @@ def _train_epoch(
     samples = 0
     for indices in batches:
         x, y = data.batch(indices.to(data.x.device))
-        loss = functional.cross_entropy(model(x), y)
+        loss = objective(model, x, y)
         if optimizer is not None:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()

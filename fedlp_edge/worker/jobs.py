@@ -121,11 +121,13 @@ class Evaluate(Job, frozen=True, kw_only=True):
 
 
 class Evaluated(Result, frozen=True, kw_only=True):
-    """Accuracy (0 to 1) and mean cross-entropy, by depth."""
+    """Accuracy (0 to 1) and mean cross-entropy, by depth: of the exit alone, and of the ensemble of exits up to it."""
 
     accuracy: dict[int, float]
     loss: dict[int, float]
     samples: int
+    ensemble_accuracy: dict[int, float] = {}
+    ensemble_loss: dict[int, float] = {}
 
 
 class Export(Job, frozen=True, kw_only=True):

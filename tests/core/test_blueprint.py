@@ -53,3 +53,31 @@ def test_decode_refuses_facts_that_would_overflow_later():
     report = b'{"training_memory": 1, "training_macs_per_second": 1, "samples": 1' + b"0" * 400 + b"}"
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(report, type=DeviceFacts)
+
+
+@pytest.fixture
+def all_exits(paper_cnn: Blueprint) -> Blueprint:
+    return msgspec.structs.replace(paper_cnn, exits="all")
+
+
+def test_held_by_gives_all_shallower_heads_where_all_exits_are_trained(all_exits: Blueprint):
+    assert ids(all_exits.held_by(3)) == ["L1", "L2", "L3", "H1", "H2", "H3"]
+
+
+def test_exit_path_needs_no_other_head(paper_cnn: Blueprint, all_exits: Blueprint):
+    assert ids(paper_cnn.exit_path(3)) == ["L1", "L2", "L3", "H3"]
+    assert ids(all_exits.exit_path(3)) == ["L1", "L2", "L3", "H3"]
+
+
+def test_exchanged_by_keeps_all_personal_heads_at_home(all_exits: Blueprint):
+    assert ids(all_exits.exchanged_by(3)) == ["L1", "L2", "L3"]
+    assert ids(all_exits.exchanged_by(5)) == ["L1", "L2", "L3", "L4", "L5", "H5"]
+
+
+def test_exchanged_by_includes_all_shared_heads(three_depths: Blueprint):
+    shared = msgspec.structs.replace(three_depths, exits="all")
+    assert ids(shared.exchanged_by(2)) == ["L1", "L2", "H1", "H2"]
+
+
+def test_digest_tells_which_exits_are_trained(paper_cnn: Blueprint, all_exits: Blueprint):
+    assert paper_cnn.digest != all_exits.digest

@@ -1,7 +1,14 @@
 import msgspec
 import pytest
 
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
+from fedlp_edge.core.settings import (
+    ModelSettings,
+    ObjectiveSettings,
+    SchemeSettings,
+    ServerSettings,
+    TrainingSettings,
+    check_exits,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,8 +34,19 @@ def test_convert_takes_what_a_scheme_may_say(values, lpr, depth):
         (ServerSettings, {"epsilon": 0.0}),
         (ModelSettings, {"input": [0, 28, 28]}),
         (ModelSettings, {"heads": "private"}),
+        (ModelSettings, {"exits": "some"}),
+        (ObjectiveSettings, {"proximal": -0.1}),
+        (ObjectiveSettings, {"distillation_temperature": 0.0}),
     ],
 )
 def test_convert_refuses_values_out_of_range_and_unknown_keys(kind, values):
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(values, kind)
+
+
+def test_check_exits_refuses_distillation_with_one_exit():
+    distilling = TrainingSettings(objective=ObjectiveSettings(distillation=0.5))
+    check_exits(ModelSettings(exits="all"), distilling)
+    check_exits(ModelSettings(), TrainingSettings())
+    with pytest.raises(ValueError, match=r'set \[model\] exits = "all"'):
+        check_exits(ModelSettings(), distilling)

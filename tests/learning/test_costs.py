@@ -48,6 +48,15 @@ def test_measures_every_depth_per_sample() -> None:
     assert second.activation_bytes == 4 * (4 + 3 + 6)
 
 
+def test_measures_the_shallower_heads_where_all_exits_are_trained() -> None:
+    layers = [nn.Linear(4, 3), nn.Linear(3, 6)]
+    heads = [nn.Linear(3, 2), nn.Linear(6, 2)]
+    first, second = measure_costs(layers, heads, torch.zeros(1, 4), all_exits=True)
+    assert first.forward_macs == 4 * 3 + 3 * 2
+    assert second.forward_macs == 4 * 3 + 3 * 2 + 3 * 6 + 6 * 2
+    assert second.activation_bytes == 4 * (4 + 3 + 6)
+
+
 def test_keeps_nothing_for_layers_that_are_frozen() -> None:
     layer = nn.Linear(4, 3).requires_grad_(False)
     (cost,) = measure_costs([layer], [nn.Linear(3, 2)], torch.zeros(1, 4))

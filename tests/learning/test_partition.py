@@ -404,6 +404,35 @@ def test_says_which_argument_is_wrong() -> None:
 class _Custom(nn.Module):
     """A classifier without a linear layer."""
 
+
+
+def test_submodel_gives_all_the_exits_that_it_holds(images: torch.Tensor) -> None:
+    layered = partition(UsersNet().eval(), INPUT)
+    submodel = layered.submodel(3, exits="all")
+    assert [name for name, _ in submodel.named_children()] == ["L1", "L2", "L3", "H1", "H2", "H3"]
+    for mine, whole in zip(submodel.exits(images), layered.exits(images)[:3], strict=True):
+        assert torch.equal(mine, whole)
+    assert torch.equal(submodel(images), layered(images, depth=3))
+
+
+def test_submodel_with_its_own_head_has_one_exit(images: torch.Tensor) -> None:
+    submodel = partition(UsersNet().eval(), INPUT).submodel(3)
+    (logits,) = submodel.exits(images)
+    assert torch.equal(logits, submodel(images))
+
+
+def test_costs_count_all_the_heads_that_a_depth_holds() -> None:
+    layered = partition(UsersNet(), INPUT)
+    own = layered.blueprint()
+    layered.exit_mode = "all"
+    held = layered.blueprint()
+    heads = [unit.parameters for unit in layered.exit_heads]
+    for depth in layered.depths:
+        one, many = own.costs[depth - 1], held.costs[depth - 1]
+        assert many.parameters == one.parameters + sum(heads[: depth - 1])
+        assert many.parameters == sum(p.numel() for p in layered.submodel(depth).parameters())
+        assert (many.forward_macs > one.forward_macs) == (depth > 1)
+        assert many.activation_bytes >= one.activation_bytes
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(4, 2))

@@ -17,6 +17,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.optimizers import make_optimizer
+from fedlp_edge.learning.partition import partition
 from fedlp_edge.learning.throughput import training_macs_per_second
 from fedlp_edge.learning.training import Diverged, sample_order, train_round
 
@@ -170,6 +171,29 @@ def test_evaluate_counts_every_exit() -> None:
     assert scores.loss[1] == pytest.approx(10 / 3, abs=1e-3)
 
 
+def test_evaluate_averages_the_logits_of_an_ensemble() -> None:
+    data = points([[1.0], [1.0]], [0, 1])
+    wrong_of_0, right_of_0 = torch.tensor([0.0, 1.0]), torch.tensor([3.0, 0.0])
+    scores = evaluate(
+        nn.Identity(), lambda x: [wrong_of_0.expand(len(x), 2), right_of_0.expand(len(x), 2)], (1, 2), data
+    )
+    assert scores.ensemble_accuracy == {1: 0.5, 2: 0.5}
+    assert scores.ensemble_loss[1] == scores.loss[1]
+    # The mean of the logits is [1.5, 0.5].
+    log_total = np.log(np.exp(1.5) + np.exp(0.5))
+    assert scores.ensemble_loss[2] == pytest.approx(log_total - (1.5 + 0.5) / 2)
+
+
+def test_train_round_trains_all_the_exits_that_a_submodel_holds() -> None:
+    layered = partition(nn.Sequential(nn.Linear(1, 4), nn.Linear(4, 4), nn.Linear(4, 2)), torch.zeros(1, 1))
+    for exits, trained in (("own", {"L1", "L2", "H2"}), ("all", {"L1", "L2", "H1", "H2"})):
+        submodel = layered.submodel(2, exits=exits)
+        before = values(submodel)
+        train_round(submodel, points([[1.0], [2.0]], [0, 1]), TrainingSettings(), seed=0, device=CPU)
+        changed = {name.partition(".")[0] for name, value in values(submodel).items() if not value.equal(before[name])}
+        assert changed == trained
+
+
 def test_evaluate_reports_a_number_for_a_model_beyond_all_bounds() -> None:
     scores = evaluate(nn.Identity(), lambda x: [torch.full((len(x), 2), torch.nan)], (1,), points([[1.0]] * 2, [0, 1]))
     assert scores.loss[1] == sys.float_info.max
@@ -183,12 +207,13 @@ def test_training_imports_neither_dynamo_nor_torchvision() -> None:
     program = """
 import sys, torch
 from torch import nn
-from fedlp_edge.core.settings import TrainingSettings
+from fedlp_edge.core.settings import ObjectiveSettings, TrainingSettings
 from fedlp_edge.learning.data import load_data
 from fedlp_edge.learning.training import train_round
 model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
+objective = ObjectiveSettings(logit_adjustment=1.0, proximal=0.1, distillation=0.5)
 for optimizer in ("sgd", "adam"):
-    train_round(model, load_data("digits#limit=40"), TrainingSettings(optimizer=optimizer), seed=0,
+    train_round(model, load_data("digits#limit=40"), TrainingSettings(optimizer=optimizer, objective=objective), seed=0,
                 device=torch.device("cpu"))
 print([name for name in ("torch._dynamo", "torchvision", "sklearn", "onnx", "PIL") if name in sys.modules])
 """

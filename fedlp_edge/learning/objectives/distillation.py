@@ -1,0 +1,39 @@
+"""Self-distillation: every exit learns from what the other exits of the same device say.
+
+DepthFL (Kim et al., "DepthFL: Depthwise Federated Learning for Heterogeneous Clients", ICLR 2023, equation 2) has
+every device of depth d minimise
+
+    sum_i CE_i  +  1 / (d - 1) * sum_i sum_{j != i} KL(p_j || p_i)
+
+with the teacher ``p_j`` taken for a constant. Here both sums are means over i, so factor 1 is DepthFL's objective
+divided by d.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+
+class Distillation:
+    """The mean over exits i of ``factor / (d - 1) * sum_{j != i} T^2 KL(p_j || p_i)``, p the softmax of logits / T.
+
+    Args:
+        factor: lambda; 1 is DepthFL's.
+        temperature: T; ``T^2`` keeps the gradient's size (Hinton et al., arXiv 1503.02531, section 2).
+    """
+
+    def __init__(self, factor: float, temperature: float = 1.0) -> None:
+        self._factor = factor
+        self._temperature = temperature
+
+    def __call__(self, exits: Tensor) -> Tensor:
+        """The loss of the logits [d, B, classes] of two exits or more, a scalar: a mean over the samples."""
+        depth, batch, _ = exits.shape
+        students = functional.log_softmax(exits.float() / self._temperature, dim=-1)
+        known = students.detach()
+        teachers = known.exp()
+        # KL(p_j || p_i) summed over all pairs; those of i = j are 0 and so is their gradient.
+        entropy = depth * (teachers * known).sum()
+        cross = (teachers.sum(dim=0) * students.sum(dim=0)).sum()
+        return (entropy - cross) * (self._factor * self._temperature**2 / (depth * (depth - 1) * batch))
