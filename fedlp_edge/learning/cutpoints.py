@@ -1,8 +1,9 @@
 """Where a forward computation may be cut, and what lies between the cuts.
 
-A cut point is a place in the graph where exactly one value is still needed, and that value is a tensor:
-everything after it is a function of that tensor alone. State that is used on both sides (tied weights, a
-module called twice) forbids a cut, because the two sides would no longer be separate units.
+A cut point is a place in the graph where exactly one tensor that gradients flow through, the *feature*, is still
+needed. Tensors that no gradient flows through, such as a padding mask, are carried past a cut beside the feature.
+State that is used on both sides (tied weights, a module called twice) forbids a cut, because the two sides would no
+longer be separate units.
 
 The code between two neighbouring cut points is a `Segment`, the smallest piece that a layer can be made of.
 """
@@ -10,14 +11,15 @@ The code between two neighbouring cut points is a `Segment`, the smallest piece 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch.fx
 from torch import nn
 
 from fedlp_edge.errors import PartitionError
-from fedlp_edge.learning.tracing import WAY_OUT, Traced
+from fedlp_edge.learning.recording import ROOT
+from fedlp_edge.learning.tracing import WAY_OUT, Traced, batch_size, device_of
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Segment:
 
     Attributes:
         nodes: in order of execution.
-        source: the node whose value it starts from.
-        result: the node whose value is all that later segments see of it.
+        source: the nodes whose values it starts from: the feature, then what is carried beside it.
+        result: likewise the nodes whose values are all that later segments see of it and of those before it.
         torn: how many modules with a forward of their own, and how many plain sequences, the cut before it tears
             apart; less for a cut between two residual blocks than for one in the middle of a block.
         weighty: it holds weights worth starting a layer for; normalisation, biases and bare parameters
@@ -35,47 +37,50 @@ class Segment:
     """
 
     nodes: tuple[torch.fx.Node, ...]
-    source: torch.fx.Node
-    result: torch.fx.Node
+    source: tuple[torch.fx.Node, ...]
+    result: tuple[torch.fx.Node, ...]
     torn: tuple[int, int]
     weighty: bool
 
 
-def segments(traced: Traced, tensors: frozenset[torch.fx.Node]) -> list[Segment]:
+def segments(traced: Traced) -> list[Segment]:
     """Cuts the graph wherever it may be cut.
-
-    Args:
-        traced: the computation; its parameter accesses are moved to just before their first use.
-        tensors: the nodes whose values are tensors.
 
     Raises:
         PartitionError: there is no cut point at all.
     """
-    _sink_accesses(traced.graph)
-    nodes = [node for node in traced.graph.nodes if node.op != "output"]
+    nodes = list(traced.graph.nodes)
     alive = _alive_after(nodes, traced.output)
     shared = _shared_after(nodes, traced.holder)
-    cuts = [i for i, values in enumerate(alive[:-1]) if len(values) == 1 and values[0] in tensors and not shared[i]]
     # The place right after the input is where the first segment starts, whether or not it counts as a cut.
-    starts = [0, *(cut for cut in cuts if cut > 0)]
-    if len(starts) == 1:
-        raise PartitionError(_why_no_cut(traced, alive, shared, tensors))
+    passed: dict[int, tuple[torch.fx.Node, ...]] = {0: (nodes[0],), len(nodes) - 1: (traced.output,)}
+    for place, values in enumerate(alive[1:-1], start=1):
+        if not shared[place] and (passing := _passing(values)):
+            passed[place] = passing
+    places = sorted(passed)
+    if len(places) == 2:
+        raise PartitionError(_why_no_cut(traced, alive, shared))
     weighty = {node for node in nodes if _is_weighty(node, traced.holder)}
     if not weighty:  # written with bare parameters throughout
         weighty = {node for node in nodes if state_of(node, traced.holder)}
     found = []
-    for start, stop in zip(starts, [*starts[1:], len(nodes) - 1], strict=True):
+    for start, stop in pairwise(places):
         inside = tuple(nodes[start + 1 : stop + 1])
         found.append(
             Segment(
                 nodes=inside,
-                source=alive[start][0] if start else nodes[0],
-                result=alive[stop][0] if stop < len(nodes) - 1 else traced.output,
+                source=passed[start],
+                result=passed[stop],
                 torn=_torn(nodes[start], nodes[start + 1]),
                 weighty=not weighty.isdisjoint(inside),
             )
         )
     return found
+
+
+def is_derived(node: torch.fx.Node) -> bool:
+    """Whether a node needs no value in particular: any that follows the batch, or is on the device, will do."""
+    return node.op == "call_function" and node.target in (batch_size, device_of)
 
 
 def state_of(node: torch.fx.Node, holder: nn.Module) -> dict[str, torch.Tensor]:
@@ -91,21 +96,20 @@ def state_of(node: torch.fx.Node, holder: nn.Module) -> dict[str, torch.Tensor]:
     return {}
 
 
-def _sink_accesses(graph: torch.fx.Graph) -> None:
-    """Moves every attribute access to just before its first user, so that it is not alive across a cut."""
-    order = {node: index for index, node in enumerate(graph.nodes)}
-    for node in [node for node in graph.nodes if node.op == "get_attr"]:
-        if node.users:
-            min(node.users, key=order.__getitem__).prepend(node)
-        else:
-            graph.erase_node(node)
+def _passing(alive: list[torch.fx.Node]) -> tuple[torch.fx.Node, ...]:
+    """What is passed on at a place: the one feature and what is carried beside it; nothing if it cannot be cut."""
+    features = [value for value in alive if value.meta["learns"]]
+    carried = [value for value in alive if not value.meta["learns"]]
+    if len(features) != 1 or any(value.meta["shape"] is None for value in alive) or not features[0].meta["batch"]:
+        return ()
+    return (features[0], *carried)
 
 
 def _alive_after(nodes: list[torch.fx.Node], output: torch.fx.Node) -> list[list[torch.fx.Node]]:
     """For each place after a node, the values computed so far that are still needed."""
     last_use = {node: index for index, node in enumerate(nodes)}
     for index, node in enumerate(nodes):
-        for source in node.all_input_nodes:
+        for source in [] if is_derived(node) else node.all_input_nodes:
             last_use[source] = index
     last_use[output] = len(nodes)
     alive: list[list[torch.fx.Node]] = []
@@ -118,10 +122,13 @@ def _alive_after(nodes: list[torch.fx.Node], output: torch.fx.Node) -> list[list
 
 def _shared_after(nodes: list[torch.fx.Node], holder: nn.Module) -> list[str]:
     """For each place after a node, the name of a state used on both sides, or an empty string."""
+    lasting = holder.state_dict(keep_vars=True).keys()
     first: dict[int, int] = {}
     last: dict[int, tuple[int, str]] = {}
     for index, node in enumerate(nodes):
         for name, value in state_of(node, holder).items():
+            if not (isinstance(value, nn.Parameter) or (name in lasting and value.is_floating_point())):
+                continue  # it is not exchanged, so both sides may have it
             first.setdefault(id(value), index)
             last[id(value)] = (index, name)
     shared = [""] * len(nodes)
@@ -151,29 +158,29 @@ def _is_weighty(node: torch.fx.Node, holder: nn.Module) -> bool:
             for parameter in owner.parameters(recurse=False)
         )
     if node.op == "get_attr":
-        # ``F.linear(x, self.proj.weight)``: the owner is a module that exists to hold a weight.
-        owner = holder.get_submodule(str(node.target).rpartition(".")[0])
-        return isinstance(owner, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        # ``F.linear(x, self.proj.weight)`` multiplies with it, unlike the addition of a position embedding.
+        return any(user.meta["macs"] > 0 for user in node.users)
     return False
 
 
-def _why_no_cut(
-    traced: Traced, alive: list[list[torch.fx.Node]], shared: list[str], tensors: frozenset[torch.fx.Node]
-) -> str:
-    model = type(traced.holder.get_submodule("model")).__name__
+def _why_no_cut(traced: Traced, alive: list[list[torch.fx.Node]], shared: list[str]) -> str:
+    model = type(traced.holder.get_submodule(ROOT)).__name__
     inner = range(1, len(alive) - 1)
-    if not inner:
-        return f"{model} is a single operation, so there is nothing to split; {WAY_OUT}"
-    tied = [shared[i] for i in inner if len(alive[i]) == 1 and alive[i][0] in tensors and shared[i]]
+    tied = [shared[i] for i in inner if shared[i] and _passing(alive[i])]
     if tied:
         return (
             f"{model} uses the same weights at both ends ({Counter(tied).most_common(1)[0][0]}), so no cut separates "
             "them; untie the weights, or pass a list of blocks in which one block holds both uses"
         )
-    crossing: Mapping[torch.fx.Node, int] = Counter(value for i in inner for value in alive[i])
-    longest = sorted(crossing, key=lambda value: -crossing[value])[:2]
-    what = " and ".join(f"{value.name} ({'a tensor' if value in tensors else 'not a tensor'})" for value in longest)
+    crossing = Counter(value for i in inner for value in alive[i] if value.meta["learns"])
+    longest = [_what(value) for value, _ in crossing.most_common(2)]
     return (
-        f"{model} has no place where a single tensor is all that is passed on: {what} stay in use throughout; "
-        f"compute sizes where they are needed (x.flatten(1) instead of x.view(batch, -1)), or {WAY_OUT}"
+        f"{model} has no place where a single feature is all that is passed on: {' and '.join(longest)} stay in "
+        f"use side by side; {WAY_OUT}, where one block holds both"
     )
+
+
+def _what(value: torch.fx.Node) -> str:
+    names: list[str] = [name for name, _ in value.meta["nn_module_stack"].values()]
+    place = names[-1].removeprefix(ROOT).removeprefix(".") if names else ""
+    return f"{value.name} (in {place})" if place else value.name

@@ -46,12 +46,25 @@ class Mean(nn.Module):
         return x.flatten(2).mean(dim=2) if self._channels_first else x.flatten(1, -2).mean(dim=1)
 
 
+class Feature(nn.Module):
+    """What a layer passes on to its feature alone, without the masks that it carries beside it."""
+
+    def forward(self, passed: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The tensor, or the first of several."""
+        return feature_of(passed)
+
+
 class ChannelsToFront(nn.Module):
     """[B, ..., C] to [B, C, ...]."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Moves the last dimension behind the first."""
         return x.movedim(-1, 1)
+
+
+def feature_of(passed: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The feature among what a layer passes on."""
+    return passed[0] if isinstance(passed, tuple) else passed
 
 
 def exit_head(feature: tuple[int, ...], classes: int, *, channels_first: bool, budget: int | None = None) -> nn.Module:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, TensorSpec, Unit
 from fedlp_edge.learning.costs import measure_costs
+from fedlp_edge.learning.heads import feature_of
 
 Named = tuple[str, nn.Module]
 
@@ -89,16 +90,21 @@ class LayeredModel(nn.Module):
     def forward(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
         """The logits [batch, classes] of one exit, of the deepest if ``depth`` is left out."""
         depth = self._full_depth if depth is None else depth
-        feature = self.activations(x, depth)
-        logits: torch.Tensor = self.get_submodule(f"H{depth}")(feature)
+        passed = self._passed_on(x, depth)
+        logits: torch.Tensor = self.get_submodule(f"H{depth}")(passed)
         return logits
 
     def activations(self, x: torch.Tensor, depth: int) -> torch.Tensor:
         """The feature that layer ``depth`` gives, before its exit head."""
+        return feature_of(self._passed_on(x, depth))
+
+    def _passed_on(self, x: torch.Tensor, depth: int) -> Any:
+        """The feature, and with it what later layers need beside it, such as a padding mask."""
         self._check(depth)
+        passed: Any = x
         for number in range(1, depth + 1):
-            x = self.get_submodule(f"L{number}")(x)
-        return x
+            passed = self.get_submodule(f"L{number}")(passed)
+        return passed
 
     def exits(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The logits of all exits, shallowest first, in one pass through the layers."""

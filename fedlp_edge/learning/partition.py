@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from fedlp_edge.core.blueprint import HeadMode
 from fedlp_edge.errors import PartitionError
-from fedlp_edge.learning.heads import exit_head, has_channels_first, replace_classifier
+from fedlp_edge.learning.heads import Feature, exit_head, feature_of, has_channels_first, replace_classifier
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.naming import layer_names
 from fedlp_edge.learning.pieces import Piece, pieces_of_blocks, pieces_of_graph
@@ -113,14 +114,16 @@ def _with_exits(
         whole = sum(parameters) + _count(classifier)
         exits = []
         for depth, (layer, feature) in enumerate(zip(layers[:-1], features, strict=False), start=1):
-            shape = tuple(feature.shape[1:])
+            shape = tuple(feature_of(feature).shape[1:])
             head = exit_head(
                 shape,
                 classes,
                 channels_first=has_channels_first(layer.module, shape),
                 budget=whole - sum(parameters[:depth]),
             )
-            exits.append((f"exit {depth}", head.to(feature.device).train(classifier.training)))
+            if isinstance(feature, tuple):
+                head = nn.Sequential(OrderedDict([("feature", Feature()), *head.named_children()]))
+            exits.append((f"exit {depth}", head.to(sample.device).train(classifier.training)))
     names = layer_names([piece.holders for piece in pieces])
     return LayeredModel(
         list(zip(names[:-1], (layer.module for layer in layers), strict=True)),
@@ -131,10 +134,10 @@ def _with_exits(
     )
 
 
-def _run(pieces: list[Piece], sample: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """What each layer gives in evaluation, and the logits."""
+def _run(pieces: list[Piece], sample: torch.Tensor) -> tuple[list[Any], torch.Tensor]:
+    """What each layer passes on in evaluation, and the logits."""
     features = []
-    value = sample
+    value: Any = sample
     with preserved(sample.device), torch.no_grad():
         for piece in pieces:
             with mode(piece.module, training=False):

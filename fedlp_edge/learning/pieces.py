@@ -1,12 +1,13 @@
 """From a user's model to a row of pieces, each a module from one tensor to one tensor.
 
-There are two ways: a traced graph is cut at its cut points (`pieces_of_graph`), or the user has done the
+There are two ways: a recorded graph is cut at its cut points (`pieces_of_graph`), or the user has done the
 cutting and gives blocks (`pieces_of_blocks`). Either way the pieces share the modules of the user's model,
 under their own names, and the last piece holds the classifier.
 """
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from torch import nn
 
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.costs import MacCounter
-from fedlp_edge.learning.cutpoints import Segment, segments, state_of
+from fedlp_edge.learning.cutpoints import Segment, is_derived, segments, state_of
 from fedlp_edge.learning.grouping import balanced_weights, group
-from fedlp_edge.learning.randomness import preserved, seeded
-from fedlp_edge.learning.tracing import Traced, mode, trace
+from fedlp_edge.learning.randomness import preserved
+from fedlp_edge.learning.recording import ROOT
+from fedlp_edge.learning.tracing import Traced, batch_size, cannot_run, mode, trace
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def pieces_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tens
 
 
 def pieces_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) -> list[Piece]:
-    """Layers from a module that ``torch.fx`` can trace, cut where the model's own structure is cut least.
+    """Layers from the code of a module, cut where the model's own structure is cut least.
 
     Args:
         model: takes one tensor; left as it is.
@@ -90,9 +92,8 @@ def pieces_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) ->
     Raises:
         PartitionError: it cannot be traced or cut.
     """
-    traced = trace(model)
-    tensors, macs = _run_graph(traced, model, sample)
-    found = segments(traced, tensors)
+    traced = trace(model, sample)
+    found = segments(traced)
     heavy = [index for index, segment in enumerate(found) if segment.weighty]
     if len(heavy) < 2:
         raise PartitionError(
@@ -101,11 +102,16 @@ def pieces_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) ->
         )
     runs = _choose(found, heavy, most)
     weights = [
-        (sum(macs[node] for i in run for node in found[i].nodes), _parameters([found[i] for i in run], traced.holder))
+        (
+            sum(node.meta["macs"] for i in run for node in found[i].nodes),
+            _parameters([found[i] for i in run], traced.holder),
+        )
         for run in runs
     ]
     joined = _join(runs[:-1], [m for m, _ in weights[:-1]], [p for _, p in weights[:-1]], most)
-    return [_compile([found[i] for i in run], traced.holder, model) for run in [*joined, runs[-1]]]
+    pieces = [_compile([found[i] for i in run], traced.holder, model) for run in [*joined, runs[-1]]]
+    _check(pieces, traced, model)
+    return pieces
 
 
 def _join(runs: list[range], macs: list[int], parameters: list[int], most: int | None) -> list[range]:
@@ -140,20 +146,29 @@ def _parameters(run: list[Segment], holder: nn.Module) -> int:
 def _compile(run: list[Segment], holder: nn.Module, model: nn.Module) -> Piece:
     """The segments as one module, its attributes under the names of the user's model."""
     graph = torch.fx.Graph()
-    copies = {run[0].source: graph.placeholder("x")}
+    given = graph.placeholder("x")
+    copies = {run[0].source[0]: given}
+    if len(run[0].source) > 1:
+        copies = {value: graph.call_function(operator.getitem, (given, i)) for i, value in enumerate(run[0].source)}
+    anchor = run[0].source[0]
     root = nn.Module()
     names = []
     for segment in run:
         for node in segment.nodes:
+            if is_derived(node):
+                dimension = anchor.meta["batch"] if node.target is batch_size else ()
+                copies[node] = graph.create_node("call_function", node.target, (copies[anchor], *dimension))
+                continue
             twin = graph.node_copy(node, copies.__getitem__)
             copies[node] = twin
             if node.op in ("call_module", "get_attr"):
                 path, _, leaf = str(node.target).rpartition(".")
-                twin.target = str(node.target).removeprefix("model.")
+                twin.target = str(node.target).removeprefix(f"{ROOT}.")
                 _graft(root, twin.target, getattr(holder.get_submodule(path), leaf))
                 if any(isinstance(v, nn.Parameter) for v in state_of(node, holder).values()):
-                    names.append(twin.target if node.op == "call_module" else path.removeprefix("model.") or leaf)
-    graph.output(copies[run[-1].result])
+                    names.append(twin.target if node.op == "call_module" else path.removeprefix(f"{ROOT}.") or leaf)
+    result = tuple(copies[value] for value in run[-1].result)
+    graph.output(result if len(result) > 1 else result[0])
     module = torch.fx.GraphModule(root, graph, class_name="Layer")
     _forget_constants(module, model)
     known = set(model.modules())
@@ -193,7 +208,7 @@ def _run_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor) -
                 try:
                     value = block(value)
                 except Exception as error:  # a user's forward may fail in any way
-                    raise _cannot_run(f"block {name}", sample, error) from error
+                    raise cannot_run(f"block {name}", sample, error) from error
             if not isinstance(value, torch.Tensor):
                 raise PartitionError(
                     f"block {name} gives a {type(value).__name__} and not one tensor; "
@@ -212,53 +227,16 @@ def _blocks_sharing_state(blocks: list[nn.Module]) -> list[tuple[int, int]]:
     return [(first, last) for first, last in ends.values() if first < last]
 
 
-class _Recorder(torch.fx.Interpreter):
-    """Runs a graph and notes which values are tensors and what each node multiplies."""
-
-    def __init__(self, traced: Traced) -> None:
-        super().__init__(traced.holder, graph=traced.graph)
-        self.tensors: set[torch.fx.Node] = set()
-        self.macs: dict[torch.fx.Node, int] = {}
-        self.logits: Any = None
-        self._output = traced.output
-
-    def run_node(self, n: torch.fx.Node) -> Any:
-        with MacCounter() as counter:
-            value = super().run_node(n)
-        self.macs[n] = counter.macs
-        if isinstance(value, torch.Tensor):
-            self.tensors.add(n)
-        if n is self._output:
-            self.logits = value
-        return value
-
-
-def _run_graph(
-    traced: Traced, model: nn.Module, sample: torch.Tensor
-) -> tuple[frozenset[torch.fx.Node], dict[torch.fx.Node, int]]:
-    recorder = _Recorder(traced)
-    with mode(traced.holder, training=False), torch.no_grad():
-        try:
-            with seeded(0):
-                expected = model(sample)
-        except Exception as error:  # a user's forward may fail in any way
-            raise _cannot_run(type(model).__name__, sample, error) from error
-        with seeded(0):
-            recorder.run(sample)
-    if not isinstance(expected, torch.Tensor) or not _same(recorder.logits, expected):
+def _check(pieces: Sequence[Piece], traced: Traced, model: nn.Module) -> None:
+    """The pieces, one after the other, give what the model gave."""
+    value: Any = traced.sample
+    with preserved(traced.sample.device), torch.no_grad():
+        for piece in pieces:
+            with mode(piece.module, training=False):
+                value = piece.module(value)
+    # Not bit for bit: without gradients torch may choose a faster kernel.
+    if not torch.allclose(value, traced.logits, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise PartitionError(
-            f"{type(model).__name__} does not compute the same when traced, because its forward decides by more than "
+            f"{type(model).__name__} does not compute the same in pieces, because its forward decides by more than "
             "its input; pass the model as a list of blocks"
         )
-    return frozenset(recorder.tensors), recorder.macs
-
-
-def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Bit for bit, where not a number is the same as not a number."""
-    return torch.equal(left.nan_to_num(), right.nan_to_num())
-
-
-def _cannot_run(what: str, sample: torch.Tensor, error: Exception) -> PartitionError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    shape = "x".join(map(str, sample.shape[1:]))
-    return PartitionError(f"{what} does not run on an input of {shape}: {reason}")

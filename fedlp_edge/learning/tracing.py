@@ -1,114 +1,106 @@
-"""A module's forward computation as a graph that still behaves differently in training.
+"""A module's forward computation as a graph for every batch size and for both modes.
 
-``torch.fx`` records what a forward call does, but it bakes ``self.training`` into the record: a functional
-dropout traced in evaluation never drops anything again. The forward is therefore traced twice, once in
-each mode, and the two records are compared:
+A recording holds the constants of one run: the batch size that it had, and the mode. The forward is therefore
+recorded three times, and the records are compared:
 
-- constants that differ (``F.dropout(x, training=False)``) become a `ModeSwitch`, which asks its own mode;
-- a submodule whose two records differ in structure, or which cannot be traced at all, is kept whole and
-  called as a module, with whatever it does inside;
+- constants that follow the mode (``F.dropout(x, training=False)``) become a `ModeSwitch`, which asks its own mode;
+- sizes that follow the batch (``x.view(batch, -1)``) are computed from a tensor at hand, and so is the device;
+- a submodule that does something else in training or for another batch, or whose code decides by the values of
+  tensors, is kept whole and called as a module, with whatever it does inside;
 - auxiliary outputs that exist in training only (GoogLeNet, Inception) are left out.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import operator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
+import torch
 import torch.fx
-from torch import nn
-from torch.fx.node import map_aggregate, map_arg
+from torch import Tensor, nn
+from torch.fx.node import map_aggregate
 
 from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.comparing import Comparison, compare, relevant
+from fedlp_edge.learning.modeswitch import insert_switch
+from fedlp_edge.learning.randomness import preserved
+from fedlp_edge.learning.recording import ROOT, Recording, Refused, is_basic, record
 
-WAY_OUT = "pass the model as a list of blocks or an nn.Sequential, which are not traced"
+WAY_OUT = "pass the model as a list of blocks or an nn.Sequential, which are not looked into"
 
-_ROOT = "model"
+_BATCH = 2  # the least that batch normalisation accepts in training
 
 
 @dataclass(frozen=True)
 class Traced:
     """A forward computation.
 
+    Every node's ``meta`` is that of a `Recording`, and ``batch``: a dimension of its value that is a multiple of the
+    batch size, with the factor; None if it has no such dimension.
+
     Attributes:
         holder: owns every attribute that the graph names.
-        graph: one placeholder, one output node.
+        graph: one placeholder, no output node; calls of `batch_size` and `device_of` take the placeholder and may
+            take any other value instead.
         output: the node that gives the logits.
+        sample: a batch that was recorded in evaluation.
+        logits: what the model gave for it.
     """
 
     holder: nn.Module
     graph: torch.fx.Graph
     output: torch.fx.Node
+    sample: Tensor
+    logits: Tensor
 
 
-class ModeSwitch(nn.Module):
-    """Calls one function with the constants of training or with those of evaluation.
-
-    Args:
-        call: the function, or the name of a method of the first value.
-        training: positional and named arguments, with a `_Slot` for each value from the graph.
-        evaluation: likewise.
-    """
-
-    def __init__(self, call: Callable[..., Any] | str, training: _Template, evaluation: _Template) -> None:
-        super().__init__()
-        self._call = call
-        self._templates = {True: training, False: evaluation}
-
-    def forward(self, *values: Any) -> Any:
-        """Fills the template of the present mode with ``values`` and calls."""
-
-        def fill(leaf: Any) -> Any:
-            return values[leaf.index] if isinstance(leaf, _Slot) else leaf
-
-        template = self._templates[self.training]
-        args = map_aggregate(template.args, fill)
-        kwargs = map_aggregate(template.kwargs, fill)
-        if isinstance(self._call, str):
-            return getattr(args[0], self._call)(*args[1:], **kwargs)
-        return self._call(*args, **kwargs)
+def batch_size(x: Tensor, dimension: int = 0, per_sample: int = 1) -> int:
+    """The batch size, from a tensor with a dimension of ``per_sample`` times the batch size."""
+    return x.shape[dimension] // per_sample
 
 
-def trace(model: nn.Module) -> Traced:
+def device_of(x: Tensor) -> torch.device:
+    """The device that a tensor is on."""
+    return x.device
+
+
+def trace(model: nn.Module, sample: Tensor) -> Traced:
     """Records the forward of a module that takes one tensor and gives one.
 
-    The module is left as it was: modes are restored, nothing is computed.
+    The module is left as it was.
+
+    Args:
+        model: takes a tensor [batch, ...].
+        sample: one sample [1, ...]; of numbers only the shape and the type matter.
 
     Raises:
-        PartitionError: it takes several inputs, cannot be traced, gives something other than one tensor, or
-            its outermost forward depends on the mode.
+        PartitionError: it takes several inputs, does not run on the sample, cannot be recorded, gives something other
+            than one tensor, or its outermost forward depends on the mode.
     """
+    if is_basic(model):
+        raise PartitionError(f"{_name(model)} is a single layer, so there is nothing to split; {WAY_OUT}")
     _check_signature(model)
-    holder = _Holder(model)
-    whole: set[str] = set()  # submodules that are not looked into
+    whole: dict[str, str] = {}  # submodules that are not looked into, and why
+    two, three = (_batch(sample, size) for size in (_BATCH, _BATCH + 1))
     while True:
-        try:
-            evaluation = _record(holder, training=False, whole=whole)
-            training = _record(holder, training=True, whole=whole)
-        except _Untraceable as failure:
-            if failure.module == _ROOT:
-                cause = str(failure.__cause__).splitlines()[0] if str(failure.__cause__) else "no reason given"
-                raise PartitionError(
-                    f"{_name(model)} cannot be traced ({type(failure.__cause__).__name__}: {cause}), usually because "
-                    f"its forward decides by the values of tensors; {WAY_OUT}"
-                ) from failure
-            whole.add(failure.module)
+        evaluation = _record(model, two, False, whole)
+        training = evaluation and _record(model, two, True, whole)
+        if evaluation is None or training is None:
             continue
-        comparison = _compare(holder, _logits(evaluation, model), _logits(training, model, auxiliary=True))
-        if comparison.switches is not None:
-            for number, (node, twin) in enumerate(comparison.switches):
-                _insert_switch(holder, evaluation, node, twin, f"mode_switch_{number}")
-            return Traced(holder, evaluation, _logits(evaluation, model))
-        if comparison.module is None:
-            raise PartitionError(
-                f"the forward of {_name(model)} itself computes something else in training than in evaluation; "
-                f"move that part into a submodule, or {WAY_OUT}"
-            )
-        whole.add(comparison.module)
+        modes = compare(evaluation, training)
+        if _keep_whole(model, modes, "computes something else in training than in evaluation", whole):
+            continue
+        larger = _record(model, three, False, whole)
+        if larger is None:
+            continue
+        batches = compare(evaluation, larger)
+        if _keep_whole(model, batches, "computes something else for another batch size", whole):
+            continue
+        return _Assembly(model, two, evaluation, modes, batches).traced()
 
 
 @contextmanager
@@ -124,61 +116,143 @@ def mode(module: nn.Module, training: bool) -> Iterator[None]:
             child.training = flag
 
 
-@dataclass(frozen=True)
-class _Slot:
-    index: int
+def cannot_run(what: str, sample: Tensor, error: Exception) -> PartitionError:
+    """The error for code that raises on the sample."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    shape = "x".join(map(str, sample.shape[1:]))
+    return PartitionError(f"{what} does not run on an input of {shape}: {reason}")
 
 
-@dataclass(frozen=True)
-class _Template:
-    args: Any
-    kwargs: Any
+def _batch(sample: Tensor, size: int) -> Tensor:
+    """So many samples: other numbers in each, so that nothing computed from them looks like a constant."""
+    if not sample.is_floating_point():
+        return torch.cat([sample] * size)
+    generator = torch.Generator().manual_seed(size)
+    return torch.randn(size, *sample.shape[1:], generator=generator).to(sample)
 
 
-class _Holder(nn.Module):
-    """Calls the model with one input, so that optional arguments keep their defaults.
-
-    fx also hangs constants on the root that it traces; they end up here and not on the user's module.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.model(x)
-
-
-class _Untraceable(Exception):
-    """Tracing failed inside this submodule (and in none of its children)."""
-
-    def __init__(self, module: str) -> None:
-        super().__init__(module)
-        self.module = module
+def _record(model: nn.Module, x: Tensor, training: bool, whole: dict[str, str]) -> Recording | None:
+    """None if one more submodule has to be kept whole."""
+    try:
+        with preserved(x.device):
+            torch.manual_seed(0)
+            return record(model, x, training=training, whole=whole)
+    except PartitionError:
+        raise
+    except Refused as refusal:
+        if refusal.module == ROOT or refusal.module in whole:
+            raise PartitionError(f"{_name(model)} cannot be split: {refusal.reason}; {WAY_OUT}") from refusal
+        _add_kind(model, refusal.module, refusal.reason, whole)
+        return None
+    except Exception as error:  # a user's forward may fail in any way
+        raise cannot_run(_name(model) + (" in training" if training else ""), x, error) from error
 
 
-class _Tracer(torch.fx.Tracer):
-    def __init__(self, whole: set[str]) -> None:
-        super().__init__()
-        self._whole = whole
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name in self._whole or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except _Untraceable:
-            raise
-        except Exception as error:  # a user's forward may fail on a symbolic value in any way
-            raise _Untraceable(self.path_of_module(m)) from error
+def _keep_whole(model: nn.Module, comparison: Comparison, reason: str, whole: dict[str, str]) -> bool:
+    if ROOT in comparison.blamed or comparison.blamed & whole.keys():
+        raise PartitionError(
+            f"the forward of {_name(model)} itself {reason}; move that part into a submodule, or {WAY_OUT}"
+        )
+    whole |= dict.fromkeys(comparison.blamed, reason)
+    return bool(comparison.blamed)
 
 
-def _record(holder: nn.Module, *, training: bool, whole: set[str]) -> torch.fx.Graph:
-    with mode(holder, training):
-        return _Tracer(whole).trace(holder)
+def _add_kind(model: nn.Module, name: str, reason: str, whole: dict[str, str]) -> None:
+    """All modules of a kind do alike, so they are found out at once."""
+    kind = type(model.get_submodule(name.removeprefix(f"{ROOT}.")))
+    for other, module in model.named_modules(prefix=ROOT):
+        if type(module) is kind and other != ROOT:
+            whole[other] = reason
+
+
+class _Assembly:
+    """One graph from a recording and what others say about it."""
+
+    def __init__(
+        self, model: nn.Module, sample: Tensor, recording: Recording, modes: Comparison, batches: Comparison
+    ) -> None:
+        self._model = model
+        self._sample = sample
+        self._recording = recording
+        self._modes = modes
+        self._batches = batches
+        self._graph = recording.graph
+        self._input = next(iter(recording.graph.nodes))
+        self._holder = nn.Module()
+        self._holder.add_module(ROOT, model)
+
+    def traced(self) -> Traced:
+        for name, value in self._recording.constants.items():
+            self._holder.register_buffer(name, value, persistent=False)
+        kept = set(relevant(self._recording))
+        for node in reversed(self._graph.nodes):
+            if node not in kept:
+                self._graph.erase_node(node)
+        for node, twin in self._batches.pairs:
+            node.meta["batch"] = _batch_dimension(node.meta["shape"], twin.meta["shape"])
+        for node, twin in self._batches.differing:
+            self._follow_the_batch(node, twin)
+        output = self._recording.output
+        for number, (node, twin) in enumerate(self._modes.differing):
+            switch = insert_switch(self._holder, self._graph, node, twin, f"mode_switch_{number}")
+            output = switch if node is output else output
+        for node in list(self._graph.nodes):
+            self._follow_the_device(node)
+        return Traced(self._holder, self._graph, output, self._sample, self._recording.logits)
+
+    def _follow_the_batch(self, node: torch.fx.Node, twin: torch.fx.Node) -> None:
+        if any(node is other for other, _ in self._modes.differing):
+            raise PartitionError(
+                f"{_name(self._model)} calls {node.name} with constants that follow both the mode and the batch size; "
+                f"move that call into a submodule, or {WAY_OUT}"
+            )
+
+        def merge(here: Any, there: Any) -> Any:
+            if isinstance(here, (tuple, list)):
+                return type(here)([merge(a, b) for a, b in zip(here, there, strict=True)])
+            if isinstance(here, dict):
+                return {key: merge(value, there[key]) for key, value in here.items()}
+            if isinstance(here, slice):
+                return slice(*(merge(getattr(here, k), getattr(there, k)) for k in ("start", "stop", "step")))
+            if isinstance(here, torch.fx.Node) or here == there:
+                return here
+            if type(here) is int:
+                return self._size(node, there - here, here - _BATCH * (there - here))
+            raise PartitionError(
+                f"{_name(self._model)} calls {node.name} with {here!r} for {_BATCH} samples and {there!r} for "
+                f"{_BATCH + 1}; {WAY_OUT}"
+            )
+
+        node.args, node.kwargs = merge(tuple(node.args), tuple(twin.args)), merge(dict(node.kwargs), dict(twin.kwargs))
+
+    def _size(self, node: torch.fx.Node, factor: int, offset: int) -> torch.fx.Node:
+        """``factor`` times the batch size, and ``offset``, computed right before ``node``."""
+        value = self._derived(node, batch_size, self._input)
+        if factor != 1:
+            value = self._derived(node, operator.mul, value, factor)
+        return self._derived(node, operator.add, value, offset) if offset else value
+
+    def _follow_the_device(self, node: torch.fx.Node) -> None:
+        def follow(leaf: Any) -> Any:
+            is_it = isinstance(leaf, torch.device) and leaf == self._sample.device
+            return self._derived(node, device_of, self._input) if is_it else leaf
+
+        node.args, node.kwargs = map_aggregate(node.args, follow), map_aggregate(node.kwargs, follow)
+
+    def _derived(self, node: torch.fx.Node, target: Any, *args: Any) -> torch.fx.Node:
+        with self._graph.inserting_before(node):
+            derived = self._graph.call_function(target, args)
+        derived.meta = {**node.meta, "shape": None, "learns": False, "macs": 0, "changes": False, "batch": None}
+        return derived
+
+
+def _batch_dimension(small: tuple[int, ...] | None, large: tuple[int, ...] | None) -> tuple[int, int] | None:
+    if small is None or large is None:
+        return None
+    for dimension, (here, there) in enumerate(zip(small, large, strict=True)):
+        if there > here and here == _BATCH * (there - here):
+            return dimension, there - here
+    return None
 
 
 def _check_signature(model: nn.Module) -> None:
@@ -192,124 +266,6 @@ def _check_signature(model: nn.Module) -> None:
             f"{_name(model)} takes several inputs ({', '.join(required)}), and layers pass on a single tensor; "
             "wrap it in a module whose forward takes one tensor"
         )
-
-
-def _logits(graph: torch.fx.Graph, model: nn.Module, *, auxiliary: bool = False) -> torch.fx.Node:
-    """The node of the only output, or with ``auxiliary`` of the first of several."""
-    value: Any = next(iter(reversed(graph.nodes))).args[0]
-    if isinstance(value, torch.fx.Node) and hasattr(value.target, "_fields"):
-        value = value.args  # fx records the making of a named tuple as a call
-    if auxiliary and isinstance(value, tuple) and value:
-        value = value[0]
-    if isinstance(value, torch.fx.Node):
-        return value
-    raise PartitionError(
-        f"{_name(model)} returns a {type(value).__name__} and not one tensor of logits [batch, classes]; "
-        "wrap it in a module that returns the logits alone"
-    )
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """Either the pairs of nodes that differ in constants only, or the innermost module that differs more."""
-
-    switches: list[tuple[torch.fx.Node, torch.fx.Node]] | None
-    module: str | None = None
-
-
-def _compare(holder: nn.Module, evaluation: torch.fx.Node, training: torch.fx.Node) -> _Comparison:
-    twin_of: dict[torch.fx.Node, torch.fx.Node] = {}
-    switches = []
-    for node, twin in zip_longest(_ancestry(evaluation), _ancestry(training)):
-        if node is None or twin is None or not _calls_alike(holder, node, twin):
-            return _Comparison(None, _innermost(node, twin))
-        leaves = list(zip_longest(_leaves((node.args, node.kwargs)), _leaves((twin.args, twin.kwargs))))
-        wired_alike = all(
-            isinstance(left, torch.fx.Node) == isinstance(right, torch.fx.Node)
-            and (not isinstance(left, torch.fx.Node) or twin_of[left] is right)
-            for left, right in leaves
-        )
-        same_constants = all(left == right for left, right in leaves if not isinstance(left, torch.fx.Node))
-        if not wired_alike or (not same_constants and node.op not in ("call_function", "call_method")):
-            return _Comparison(None, _innermost(node, twin))
-        if not same_constants:
-            switches.append((node, twin))
-        twin_of[node] = twin
-    return _Comparison(switches)
-
-
-def _calls_alike(holder: nn.Module, node: torch.fx.Node, twin: torch.fx.Node) -> bool:
-    """Whether both nodes call the same thing; constants made in the forward have a new name in each record."""
-    if (node.op, node.target) == (twin.op, twin.target):
-        return True
-    if node.op == twin.op == "get_attr":
-        made, again = (getattr(holder, str(of.target), None) for of in (node, twin))
-        if isinstance(made, torch.Tensor) and isinstance(again, torch.Tensor):
-            return made.dtype == again.dtype and torch.equal(made, again)
-    return False
-
-
-def _ancestry(output: torch.fx.Node) -> list[torch.fx.Node]:
-    """The nodes that ``output`` is computed from, and itself, in graph order."""
-    needed = {output}
-    pending = [output]
-    while pending:
-        for source in pending.pop().all_input_nodes:
-            if source not in needed:
-                needed.add(source)
-                pending.append(source)
-    return [node for node in output.graph.nodes if node in needed]
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    """Nodes and constants in a nest of arguments, with a mark for each container."""
-    if isinstance(value, Mapping):
-        yield ("mapping", tuple(value))
-        for part in value.values():
-            yield from _leaves(part)
-    elif isinstance(value, (tuple, list)):
-        yield ("sequence", len(value))
-        for part in value:
-            yield from _leaves(part)
-    elif isinstance(value, slice):
-        yield from _leaves((value.start, value.stop, value.step))
-    else:
-        yield value
-
-
-def _innermost(*nodes: torch.fx.Node | None) -> str | None:
-    """The innermost submodule that was running at any of the nodes, not counting one called as a whole."""
-    best: str | None = None
-    depth = 0
-    for node in nodes:
-        if node is None:
-            continue
-        running = [name for name, _ in node.meta.get("nn_module_stack", {}).values() if name != _ROOT]
-        if node.op == "call_module" and running and running[-1] == node.target:
-            running.pop()
-        if len(running) > depth:
-            best, depth = running[-1], len(running)
-    return best
-
-
-def _insert_switch(
-    holder: nn.Module, graph: torch.fx.Graph, node: torch.fx.Node, twin: torch.fx.Node, name: str
-) -> None:
-    def template(of: torch.fx.Node) -> _Template:
-        order = of.all_input_nodes
-
-        def slot(source: torch.fx.Node) -> Any:
-            return _Slot(order.index(source))
-
-        return _Template(map_arg(of.args, slot), map_arg(of.kwargs, slot))
-
-    assert isinstance(node.target, str) or callable(node.target)
-    holder.add_module(name, ModeSwitch(node.target, training=template(twin), evaluation=template(node)))
-    with graph.inserting_before(node):
-        switch = graph.call_module(name, tuple(node.all_input_nodes))
-    switch.meta = dict(node.meta)
-    node.replace_all_uses_with(switch)
-    graph.erase_node(node)
 
 
 def _name(model: nn.Module) -> str:

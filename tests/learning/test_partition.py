@@ -346,16 +346,11 @@ class TiedEnds(nn.Module):
 class SkipsEverything(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.one, self.two, self.side = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.two(self.one(x)) + x
-
-
-class CarriesASize(SkipsEverything):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch = x.size(0)
-        return self.two(self.one(x)).view(batch, -1)
+        side = self.side(x)
+        return self.two(self.one(x)) + side
 
 
 class Half(UsersNet):
@@ -373,9 +368,8 @@ class Half(UsersNet):
         (Pair(), INPUT, r"returns a tuple and not one tensor of logits"),
         (NoLogits(), INPUT, r"gives \[2, 8, 8, 8\] for a batch of 2, not logits"),
         (TiedEnds(), torch.zeros(1, 4), r"the same weights at both ends \(ends\.weight\)"),
-        (SkipsEverything(), torch.zeros(1, 4), r"no place where a single tensor .*x \(a tensor\)"),
-        (CarriesASize(), torch.zeros(1, 4), r"size \(not a tensor\)"),
-        (nn.Linear(4, 2), torch.zeros(1, 4), r"Linear is a single operation"),
+        (SkipsEverything(), torch.zeros(1, 4), r"no place where a single feature .*model_side \(in side\)"),
+        (nn.Linear(4, 2), torch.zeros(1, 4), r"Linear is a single layer"),
         (Half(), INPUT, r"fc.weight is float16.*call model.float\(\) first"),
         (UsersNet(), torch.zeros(1, 3, 8, 8), r"UsersNet does not run on an input of 3x8x8"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), INPUT, r"at least two must have parameters"),
@@ -404,6 +398,12 @@ def test_says_which_argument_is_wrong() -> None:
 class _Custom(nn.Module):
     """A classifier without a linear layer."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight
 
 
 def test_submodel_gives_all_the_exits_that_it_holds(images: torch.Tensor) -> None:
@@ -433,9 +433,3 @@ def test_costs_count_all_the_heads_that_a_depth_holds() -> None:
         assert many.parameters == sum(p.numel() for p in layered.submodel(depth).parameters())
         assert (many.forward_macs > one.forward_macs) == (depth > 1)
         assert many.activation_bytes >= one.activation_bytes
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(4, 2))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x @ self.weight
