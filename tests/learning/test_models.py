@@ -29,6 +29,24 @@ def test_builds_the_papers_network_to_the_parameter() -> None:
     assert [unit.name for unit in blueprint.units[:5]] == ["conv1-2", "conv3", "conv4", "conv5", "conv6"]
 
 
+def test_counts_the_papers_network_as_the_authors_counter_does() -> None:
+    """thop adds four operations for every value that a batch normalisation gives; see docs/fedlp.md."""
+    layered = build_model(PAPER, seed=0).eval()
+    macs = [cost.forward_macs for cost in layered.blueprint().costs]
+    normalised = []
+    for depth in layered.depths:
+        submodel, values = layered.submodel(depth), []
+        for module in submodel.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.register_forward_hook(lambda _module, _given, result, seen=values: seen.append(result.numel()))
+        submodel(torch.zeros(1, 3, 32, 32))
+        normalised.append(sum(values))
+    assert normalised == [65_536, 81_920, 98_304, 106_496, 114_688]
+    assert [count + 4 * values for count, values in zip(macs, normalised, strict=True)] == [
+        11_633_920, 15_893_760, 25_396_480, 29_885_696, 39_355_648,
+    ]  # fmt: skip
+
+
 def test_builds_the_narrow_network_to_the_parameter() -> None:
     settings = ModelSettings(name="fedlp-cnn-narrow", input=(1, 28, 28), heads="personal")
     blueprint = build_model(settings, seed=0).blueprint()
