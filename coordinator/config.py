@@ -58,6 +58,8 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_exits(self.model, self.training)
+        if self.model.scaling == "width":
+            raise ValueError('[model] scaling = "width" is a baseline for simulations; a fleet scales by "depth"')
 
     @property
     def identity(self) -> str:

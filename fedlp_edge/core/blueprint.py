@@ -7,6 +7,7 @@ devices compare its digest with the one that their own copy of the model gives.
 A **unit** is what is exchanged, drawn and averaged: layer ``L1`` .. ``LD`` or exit head ``H1`` .. ``HD``.
 Depth ``d`` runs through layers ``L1`` .. ``Ld`` and head ``Hd``; ``HD`` is the user's own classifier. A device of
 depth ``d`` holds these, and where all exits are trained the heads ``H1`` .. ``Hd-1`` of the shallower depths too.
+A model that is scaled by width has levels in the place of depths: each holds a leading block of every tensor.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         units: ``L1`` .. ``LD``, then ``H1`` .. ``HD``.
         costs: one per depth, shallowest first.
         exits: whether a device of depth d holds and trains head d alone (``"own"``) or heads 1 to d (``"all"``).
+        widths: of a model scaled by width, the units of every level with the shapes of their leading blocks.
     """
 
     model: str
@@ -110,6 +112,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
     units: tuple[Unit, ...]
     costs: tuple[DepthCost, ...]
     exits: ExitMode = "own"
+    widths: tuple[tuple[Unit, ...], ...] = ()
 
     @cached_property
     def by_id(self) -> dict[str, Unit]:
@@ -139,7 +142,14 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         """Layers 1 to ``depth`` and the head of ``depth``, personal or not: what computes its logits."""
         if depth not in self.depths:
             raise ValueError(f"depth {depth} is not between 1 and {self.full_depth}")
+        if self.widths:
+            return self.widths[depth - 1]
         return tuple(u for u in self.units if (u.depth <= depth if u.kind == "layer" else u.depth == depth))
+
+    @cached_property
+    def nested_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Whole shape of every tensor of which devices may send leading blocks, for `LayerwiseMean`."""
+        return {t.name: t.shape for unit in self.units for t in unit.tensors} if self.widths else {}
 
     def held_by(self, depth: int) -> tuple[Unit, ...]:
         """What a device of ``depth`` trains: the path of its exit, and with ``exits="all"`` the shallower heads."""
@@ -153,5 +163,5 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that two copies must agree on (costs are not part of it)."""
-        agreed = (self.input_shape, self.classes, self.heads, self.exits, self.units)
+        agreed = (self.input_shape, self.classes, self.heads, self.exits, self.units, self.widths)
         return hashlib.sha256(msgspec.json.encode(agreed)).hexdigest()

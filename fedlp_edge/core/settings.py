@@ -37,6 +37,9 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         classes: number of classes; 0 keeps the model's own.
         heads: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
         exits: a device of depth d holds and trains its ``own`` head d, or ``all`` heads 1 to d.
+        scaling: what a weak device has less of: layers (``depth``, FedLP) or channels (``width``, the baseline
+            HeteroFL, in simulations alone).
+        width_ratios: share of the channels of each level, rising to 1; empty for HeteroFL's five.
     """
 
     name: str = "small-cnn"
@@ -44,6 +47,18 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: Annotated[int, msgspec.Meta(ge=0)] = 10
     heads: HeadMode = "shared"
     exits: ExitMode = "own"
+    scaling: Literal["depth", "width"] = "depth"
+    width_ratios: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width_ratios and self.scaling == "depth":
+            raise ValueError('width_ratios are for scaling = "width"')
+        if self.scaling == "width" and (self.heads, self.exits) != ("shared", "own"):
+            raise ValueError('scaling = "width" has one head for all: leave heads = "shared" and exits = "own"')
+        if self.width_ratios and (
+            self.width_ratios[-1] != 1 or list(self.width_ratios) != sorted(set(self.width_ratios))
+        ):
+            raise ValueError("width_ratios must rise to 1")
 
 
 class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,12 +71,14 @@ class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         proximal: mu, which pulls the weights towards those at the start of the round (FedProx).
         distillation: factor on what the exits learn from each other; needs ``[model] exits = "all"``.
         distillation_temperature: softens what they learn.
+        mask_absent: takes classes that the device lacks out of the cross entropy (HeteroFL).
     """
 
     logit_adjustment: NotNegative = 0.0
     proximal: NotNegative = 0.0
     distillation: NotNegative = 0.0
     distillation_temperature: Positive = 1.0
+    mask_absent: bool = False
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from fedlp_edge.errors import FedLPError, ModelError
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.partition import partition
 from fedlp_edge.learning.randomness import seeded
+from fedlp_edge.learning.width import DEFAULT_RATIOS, WidthModel
 from fedlp_edge.learning.zoo import BUILT_IN
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -38,6 +39,8 @@ def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str
         PartitionError: it cannot be split.
     """
     layered = _split(settings, seed, allow_models)
+    if settings.scaling == "width":
+        return WidthModel(layered, settings.width_ratios or DEFAULT_RATIOS)
     layered.exit_mode = settings.exits
     return layered
 

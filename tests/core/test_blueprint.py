@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
 from fedlp_edge.core.devices import DeviceFacts
 
 
@@ -81,3 +81,14 @@ def test_exchanged_by_includes_all_shared_heads(three_depths: Blueprint):
 
 def test_digest_tells_which_exits_are_trained(paper_cnn: Blueprint, all_exits: Blueprint):
     assert paper_cnn.digest != all_exits.digest
+
+
+def test_held_by_gives_narrow_shapes_where_width_is_scaled(three_depths: Blueprint):
+    whole = (Unit("L1", "conv", "layer", 1, (TensorSpec("L1.w", (4, 2), True),)),)
+    narrow = (Unit("L1", "conv", "layer", 1, (TensorSpec("L1.w", (2, 2), True),)),)
+    scaled = msgspec.structs.replace(three_depths, units=whole, widths=(narrow, whole), costs=three_depths.costs[:2])
+    assert scaled.exchanged_by(1) == narrow
+    assert scaled.exchanged_by(2) == scaled.global_units == whole
+    assert scaled.nested_shapes == {"L1.w": (4, 2)}
+    assert three_depths.nested_shapes == {}
+    assert scaled.digest != msgspec.structs.replace(scaled, widths=(whole, whole)).digest

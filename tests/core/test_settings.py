@@ -50,3 +50,18 @@ def test_check_exits_refuses_distillation_with_one_exit():
     check_exits(ModelSettings(), TrainingSettings())
     with pytest.raises(ValueError, match=r'set \[model\] exits = "all"'):
         check_exits(ModelSettings(), distilling)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"width_ratios": [0.5, 1.0]},
+        {"scaling": "width", "width_ratios": [1.0, 0.5]},
+        {"scaling": "width", "width_ratios": [0.25, 0.5]},
+        {"scaling": "width", "heads": "personal"},
+        {"scaling": "width", "exits": "all"},
+    ],
+)
+def test_convert_refuses_widths_that_do_not_make_sense(values):
+    with pytest.raises(msgspec.ValidationError, match="width"):
+        msgspec.convert(values, ModelSettings)

@@ -153,3 +153,12 @@ def test_distillation_with_factor_one_is_the_objective_of_depthfl_divided_by_the
     cross_entropies = [-math.log(distribution[y]) for distribution in (p, q) for y in (0, 1)]
     depthfl = sum(cross_entropies) / 2 + kl(p, q) + kl(q, p)
     assert loss(ObjectiveSettings(distillation=1.0), model).item() == pytest.approx(depthfl / 2, rel=1e-5)
+
+
+def test_mask_takes_absent_classes_out_of_the_cross_entropy() -> None:
+    model = Says(2.0, 1.0, 5.0)
+    value = loss(ObjectiveSettings(mask_absent=True), model)
+    assert value.item() == pytest.approx((cross_entropy(2.0, 1.0, 0.0, of=0) + cross_entropy(2.0, 1.0, 0.0, of=1)) / 2)
+    value.backward()
+    assert model.logits.grad is not None
+    assert model.logits.grad[2] == 0

@@ -22,6 +22,7 @@ from fedlp_edge.core.settings import ObjectiveSettings
 from fedlp_edge.learning.layered import Submodel
 from fedlp_edge.learning.objectives.adjustment import LogitAdjustment
 from fedlp_edge.learning.objectives.distillation import Distillation
+from fedlp_edge.learning.objectives.masking import AbsentClasses
 from fedlp_edge.learning.objectives.proximal import Proximal
 
 
@@ -49,11 +50,13 @@ class LocalObjective:
         adjustment: changes the logits that the cross entropy sees.
         distillation: of the exits by each other; nothing where there is one exit.
         proximal: of the weights.
+        mask: takes classes that the device lacks out of the cross entropy.
     """
 
     adjustment: LogitAdjustment | None = None
     distillation: Distillation | None = None
     proximal: Proximal | None = None
+    mask: AbsentClasses | None = None
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """See `Objective`."""
@@ -64,13 +67,16 @@ class LocalObjective:
     def of_exits(self, logits: Sequence[Tensor], y: Tensor) -> Tensor:
         """The part that depends on the samples, from the logits [B, classes] of every exit."""
         if len(logits) == 1:
-            seen = logits[0] if self.adjustment is None else self.adjustment(logits[0])
-            return functional.cross_entropy(seen, y)
+            return functional.cross_entropy(self._seen(logits[0]), y)
         exits = torch.stack(tuple(logits))
-        seen = exits if self.adjustment is None else self.adjustment(exits)
         # All exits see the same labels, so their mean is one cross entropy over all of their answers.
-        loss = functional.cross_entropy(seen.flatten(0, 1), y.repeat(len(exits)))
+        loss = functional.cross_entropy(self._seen(exits).flatten(0, 1), y.repeat(len(exits)))
         return loss if self.distillation is None else loss + self.distillation(exits)
+
+    def _seen(self, logits: Tensor) -> Tensor:
+        """What the cross entropy is told."""
+        adjusted = logits if self.adjustment is None else self.adjustment(logits)
+        return adjusted if self.mask is None else self.mask(adjusted)
 
 
 def make_objective(settings: ObjectiveSettings, labels: Tensor, parameters: Sequence[nn.Parameter]) -> Objective:
@@ -87,4 +93,5 @@ def make_objective(settings: ObjectiveSettings, labels: Tensor, parameters: Sequ
             Distillation(settings.distillation, settings.distillation_temperature) if settings.distillation else None
         ),
         proximal=Proximal(settings.proximal, parameters) if settings.proximal and parameters else None,
+        mask=AbsentClasses(labels) if settings.mask_absent else None,
     )
