@@ -33,7 +33,7 @@ class RunCost:
 
 
 class MacCounter(TorchFunctionMode):
-    """Counts the multiply-accumulates of convolutions and linear layers while it is active.
+    """Counts the multiply-accumulates of convolutions, linear and recurrent layers while it is active.
 
     The projections of ``nn.MultiheadAttention`` are linear layers and count; the products between tokens, like
     biases, normalisation and activations, do not (the paper's convention).
@@ -145,6 +145,20 @@ def _attention(result: tuple[torch.Tensor, Any], args: tuple[Any, ...], kwargs: 
     return width * (sum(tensor.numel() for tensor in given) + result[0].numel())
 
 
+def _recurrent(_result: Any, args: tuple[Any, ...], _kwargs: Mapping[str, Any]) -> int:
+    # Every matrix of every layer and direction meets every step of every sample once.
+    given: torch.Tensor = args[0]
+    weights = next((arg for arg in args if isinstance(arg, list)), args[2:])  # a cell has them one by one
+    matrices = [w.numel() for w in weights if isinstance(w, torch.Tensor) and w.dim() == 2]
+    return given.numel() // given.shape[-1] * sum(matrices)
+
+
+def _matrix(result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    # addmm(bias, rows, weight): what some libraries write for a linear layer.
+    rows: torch.Tensor = _argument(args, kwargs, 1, "mat1")
+    return result.numel() * rows.shape[-1]
+
+
 _COUNTS: dict[Callable[..., Any], Callable[..., int]] = {
     functional.linear: _product,
     functional.conv1d: _product,
@@ -154,4 +168,7 @@ _COUNTS: dict[Callable[..., Any], Callable[..., int]] = {
     functional.conv_transpose2d: _transposed,
     functional.conv_transpose3d: _transposed,
     functional.multi_head_attention_forward: _attention,
+    torch.addmm: _matrix,
+    **dict.fromkeys((torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu), _recurrent),
+    **dict.fromkeys((torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell), _recurrent),
 }

@@ -48,6 +48,26 @@ def test_measures_every_depth_per_sample() -> None:
     assert second.activation_bytes == 4 * (4 + 3 + 6)
 
 
+@pytest.mark.parametrize(
+    "module",
+    [nn.LSTM(4, 3, 2, bidirectional=True), nn.GRU(4, 3, bias=False), nn.RNN(4, 3)],
+    ids=lambda m: type(m).__name__,
+)
+def test_counts_every_matrix_of_a_recurrent_layer_once_a_step(module: nn.RNNBase) -> None:
+    with MacCounter() as counter:
+        module(torch.zeros(5, 2, 4))
+    assert counter.macs == 5 * 2 * sum(p.numel() for p in module.parameters() if p.dim() == 2)
+
+
+def test_counts_a_recurrent_cell_and_a_matrix_product() -> None:
+    with MacCounter() as counter:
+        nn.LSTMCell(4, 3)(torch.zeros(2, 4))
+    assert counter.macs == 2 * (4 * 12 + 3 * 12)
+    with MacCounter() as counter:
+        torch.addmm(torch.zeros(3), torch.zeros(2, 4), torch.zeros(4, 3))
+    assert counter.macs == 2 * 4 * 3
+
+
 def test_measures_the_shallower_heads_where_all_exits_are_trained() -> None:
     layers = [nn.Linear(4, 3), nn.Linear(3, 6)]
     heads = [nn.Linear(3, 2), nn.Linear(6, 2)]
