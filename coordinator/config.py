@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fedlp_edge.core.recipes import RecipeName, with_recipe
 from fedlp_edge.core.rounds import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, check_exits
 from fedlp_edge.toml_config import load_toml
@@ -42,11 +43,13 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         fleet: name of the fleet, a level of its topics.
         run: name of the run; by default derived from everything that defines it.
         seed: of every draw.
+        recipe: named settings that filled in what the file does not say; it says nothing beside them.
     """
 
     fleet: Name
     run: Name | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 1
+    recipe: RecipeName | None = None
     broker: BrokerSettings = msgspec.field(default_factory=BrokerSettings)
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
@@ -83,4 +86,4 @@ def load_config(path: Path) -> FleetConfig:
     Raises:
         ConfigError: one line with the file, the line and what is allowed.
     """
-    return load_toml(path, FleetConfig)
+    return load_toml(path, FleetConfig, with_recipe)

@@ -10,9 +10,9 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -21,6 +21,7 @@ from fedlp_edge.errors import ConfigError
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
+Document = dict[str, Any]
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
@@ -29,12 +30,13 @@ _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
 _SYNTAX = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
 
 
-def load_toml(path: Path, kind: type[T]) -> T:
+def load_toml(path: Path, kind: type[T], complete: Callable[[Document], Document] | None = None) -> T:
     """Reads one TOML file into a struct.
 
     Args:
         path: the file.
         kind: a msgspec struct; its ``forbid_unknown_fields`` decides about unknown keys.
+        complete: fills in what a word in the file stands for, before anything is checked.
 
     Raises:
         ConfigError: the file cannot be read, is not TOML, or has a wrong key or value; one line with
@@ -46,10 +48,10 @@ def load_toml(path: Path, kind: type[T]) -> T:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_toml(text, kind, str(path))
+    return parse_toml(text, kind, str(path), complete)
 
 
-def parse_toml(text: str, kind: type[T], name: str) -> T:
+def parse_toml(text: str, kind: type[T], name: str, complete: Callable[[Document], Document] | None = None) -> T:
     """Like ``load_toml`` for text at hand; ``name`` stands for the file in messages."""
     try:
         document = tomllib.loads(text)
@@ -57,6 +59,10 @@ def parse_toml(text: str, kind: type[T], name: str) -> T:
         raise ConfigError(_syntax_message(error, text, name)) from None
     for path, number in _not_finite(document, ()):
         raise ConfigError(f"{name}:{_line_of(text, path)}: {_dotted(path)} is {number}; use a finite number")
+    try:
+        document = complete(document) if complete is not None else document
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:

@@ -162,3 +162,23 @@ def test_finds_the_line_wherever_it_stands(blank_lines: list[str]) -> None:
     text = "\n".join([*blank_lines, "port = 0", 'fleet = "a"'])
 
     assert refusal(text).startswith(f"fleet.toml:{len(blank_lines) + 1}: port is 0")
+
+
+def test_parse_checks_what_was_filled_in():
+    filled = parse_toml('fleet = "home"', Fleet, "fleet.toml", lambda document: {**document, "port": 7})
+    assert (filled.fleet, filled.port) == ("home", 7)
+    with pytest.raises(ConfigError, match="port is 0"):
+        parse_toml('fleet = "home"', Fleet, "fleet.toml", lambda document: {**document, "port": 0})
+
+
+def test_load_fills_in_a_recipe(tmp_path: Path):
+    from coordinator.config import load_config
+
+    path = tmp_path / "fleet.toml"
+    path.write_text('fleet = "home"\nrecipe = "depthfl"\n[scheme]\nlpr = 0.5\n')
+    config = load_config(path)
+    assert (config.recipe, config.model.exits, config.training.objective.distillation) == ("depthfl", "all", 1.0)
+    assert config.scheme.lpr == 0.5
+    path.write_text('fleet = "home"\nrecipe = "depth-fl"\n')
+    with pytest.raises(ConfigError, match=r"fleet.toml: unknown recipe 'depth-fl'; did you mean \"depthfl\""):
+        load_config(path)

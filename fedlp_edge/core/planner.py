@@ -91,14 +91,14 @@ def plan(
     budget = TIME_SHARE * deadline_seconds
     case = _Case(facts, blueprint, scheme, training, budget)
     full = blueprint.full_depth
-    if scheme.depth != "auto":
+    if scheme.depth == "full" or isinstance(scheme.depth, int):
         depth = full if scheme.depth == "full" else min(scheme.depth, full)
         encoding, lpr = case.upload(depth)
         why = f"depth {depth} of {full} for every device, as configured{_sends(encoding)}"
         memory = training_memory(blueprint.costs[depth - 1], training)
         return Plan(depth, lpr, why, memory, case.seconds(depth, lpr, encoding), encoding)
     obstacle = ""
-    for depth in reversed(blueprint.depths):
+    for depth in (full,) if scheme.depth == "only-full" else reversed(blueprint.depths):
         memory = training_memory(blueprint.costs[depth - 1], training)
         if memory > facts.training_memory:
             obstacle = f"depth {depth} needs {_mb(memory)} for training, {_mb(facts.training_memory)} are free"

@@ -109,7 +109,7 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         lpr: layer-preserving rate of every layer, or ``auto`` to fit each device's link.
         depth: ``auto`` gives each device the deepest prefix it can bear; ``full`` gives everyone everything;
-            a number gives everyone that depth.
+            ``only-full`` likewise, without those who cannot bear it; a number gives everyone that depth.
         prune: ``upload`` drops a pruned layer after training (the paper); ``train`` also freezes it.
         granularity: ``layer`` (the paper's text) or ``tensor`` (the authors' code) is drawn.
         weights: weigh updates by ``samples``, or ``uniform`` as the authors do.
@@ -127,7 +127,7 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     lpr: Share | Literal["auto"] = 1.0
-    depth: Count | Literal["auto", "full"] = "auto"
+    depth: Count | Literal["auto", "full", "only-full"] = "auto"
     prune: Prune = "upload"
     granularity: Granularity = "layer"
     weights: Weighting = "samples"

@@ -155,6 +155,16 @@ def test_plan_follows_a_dictated_depth(three_depths: Blueprint, depth, given_dep
     assert chosen.explanation == f"depth {given_depth} of 3 for every device, as configured"
 
 
+def test_plan_leaves_out_who_cannot_bear_everything(three_depths: Blueprint):
+    """Who can bear two of three layers takes part with ``auto`` and not with ``only-full``."""
+    enough, scarce = facts(), facts(link_bytes_per_second=1100.0)
+    assert [choose(three_depths, device, deadline=30.0).depth for device in (enough, scarce)] == [3, 2]
+    assert [choose(three_depths, device, deadline=30.0, depth="only-full").depth for device in (enough, scarce)] == [
+        3,
+        0,
+    ]
+
+
 ABSURD = st.sampled_from([0.0, 5e-324, 1e-310, 1e-3, 1.0, 1e300, 1.7e308])
 
 

@@ -1,0 +1,87 @@
+"""Named schemes: a word in place of the settings that make up a published algorithm, or our own best one.
+
+A recipe fills in what the file does not say: explicit keys win. docs/recipes.md describes each with its paper.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from fedlp_edge.errors import ConfigError
+
+RecipeName = Literal[
+    "fedavg", "fedavg-full", "fedlp-homo", "fedlp-hetero", "heterofl", "depthfl", "inclusivefl", "fedlp-plus"
+]
+
+Tables = dict[str, Any]
+"""A configuration file's tables, as TOML gives them."""
+
+RECIPES: Mapping[RecipeName, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        # McMahan et al., arXiv 1602.05629: everybody trains and sends everything.
+        "fedavg": {"scheme": {"depth": "full", "lpr": 1.0}},
+        # The same with those alone who can bear the whole model.
+        "fedavg-full": {"scheme": {"depth": "only-full", "lpr": 1.0}},
+        # FedLP, arXiv 2303.06360, section III: each layer is preserved with a probability.
+        "fedlp-homo": {"scheme": {"depth": "full", "lpr": 0.5}},
+        # FedLP, section IV: prefixes of the model, with heads that stay at home.
+        "fedlp-hetero": {"model": {"heads": "personal"}, "scheme": {"depth": "auto", "lpr": 1.0}},
+        # Diao et al., arXiv 2010.01264: fewer channels.
+        "heterofl": {
+            "model": {"scaling": "width", "heads": "shared"},
+            "training": {"objective": {"mask_absent": True}},
+            "scheme": {"depth": "auto", "lpr": 1.0},
+        },
+        # Liu et al., arXiv 2202.08036, without its momentum distillation.
+        "inclusivefl": {"model": {"heads": "shared", "exits": "own"}, "scheme": {"depth": "auto", "lpr": 1.0}},
+        # Kim et al., ICLR 2023: all exits up to the device's depth are trained, and learn from each other.
+        "depthfl": {
+            "model": {"heads": "shared", "exits": "all"},
+            "training": {"objective": {"distillation": 1.0}},
+            "scheme": {"depth": "auto", "lpr": 1.0},
+        },
+        # Ours; benchmarks/heterogeneous.py compares it with the others.
+        "fedlp-plus": {
+            "model": {"heads": "personal"},
+            "training": {"objective": {"logit_adjustment": 1.0}},
+            "scheme": {"depth": "auto", "lpr": 1.0, "encoding": "int8"},
+            "server": {"ema": 0.85},
+        },
+    }
+)
+
+
+def with_recipe(document: Tables) -> Tables:
+    """Fills in what the ``recipe`` of a configuration stands for.
+
+    Args:
+        document: tables by name; a key ``recipe`` beside them names the recipe. Not modified.
+
+    Returns:
+        The tables with what the recipe adds; the same object if none is named.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    name = document.get("recipe")
+    if name is None:
+        return document
+    if name not in RECIPES:
+        near = difflib.get_close_matches(str(name), get_args(RecipeName), n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(RECIPES)}"
+        raise ConfigError(f"unknown recipe {name!r}; {hint}")
+    return _merged(RECIPES[name], document)
+
+
+def _merged(defaults: Mapping[str, Any], explicit: Tables) -> Tables:
+    merged: Tables = {
+        key: _merged(value, {}) if isinstance(value, Mapping) else value for key, value in defaults.items()
+    }
+    for key, value in explicit.items():
+        below = defaults.get(key)
+        both = isinstance(value, dict) and isinstance(below, Mapping)
+        merged[key] = _merged(below, value) if both and below is not None else value
+    return merged
