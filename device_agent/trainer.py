@@ -1,7 +1,7 @@
 """Between the agent and its worker process: effects become jobs, results become events and files.
 
-The worker reads one file with the whole state and writes one file of deltas per unit; the agent keeps units apart,
-since they are downloaded, cached and uploaded apart.
+The worker reads the units where the cache keeps them and writes one file of deltas per unit, so nothing is copied
+between the two.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from device_agent.effects import (
     TrainingFailed,
     TrainRound,
 )
-from device_agent.files import make_directory, write_atomic
+from device_agent.files import make_directory
 from device_agent.outbox import Outbox, Update
 from device_agent.parts import part_files
 from device_agent.personal import PersonalHeads
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import DataError, StorageError, WorkerError
+from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.wire.messages import UnitPayload
-from fedlp_edge.wire.tensors import pieces, unpack
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, Failed, Measure, Measured, Train, Trained
 from fedlp_edge.worker.process import WorkerDied, WorkerProcess, WorkerReply
 
@@ -83,15 +82,13 @@ class Trainer:
         deltas = self._deltas
         shutil.rmtree(deltas, ignore_errors=True)
         make_directory(deltas)
-        state = self._work / "state.safetensors"
-        self._merge(effect, state)
         self._cache.keep_only({version.digest for version in task.manifest})
         head = (task.run, task.depth, task.round)
         before = self._heads.before(*head) if effect.personal_head else None
         job = Train(
             model=model,
             depth=task.depth,
-            state_path=str(state),
+            state_paths=tuple(str(self._cache.path(version.digest)) for version in task.manifest),
             personal_path=str(before) if before and task.personal_heads == "persist" else None,
             personal_result=str(self._heads.after(*head)) if effect.personal_head else None,
             retained=effect.retained,
@@ -185,16 +182,6 @@ class Trainer:
         except OSError as error:
             return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be written: {error.strerror}")
         return RoundTrained(update)
-
-    def _merge(self, effect: TrainRound, path: Path) -> None:
-        """Writes the units of the manifest as one state file."""
-        tensors = {}
-        for version in effect.task.manifest:
-            tensors.update(unpack(self._cache.read(version.digest)))
-        try:
-            write_atomic(path, pieces(tensors))
-        except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}; make room on the disk") from None
 
 
 def _kind(kind: str) -> FailureKind:

@@ -121,15 +121,16 @@ class JobRunner:
             raise ModelError(f"depth {job.depth} exchanges no tensor {sorted(unknown)[0]}")
         ready.forget_rounds()
         personal = self._load_personal_head(job, ready, exchanged)
+        before = [Path(path) for path in job.state_paths]
         trainable = {*personal, *(n for names in job.retained.values() for n in names)} if job.freeze else None
 
         # The model is resident already, but it is part of what training takes.
         meter = memory.PeakMeter(self.device)
         with memory.limited(self._budget_beside(ready), self.device):
             meter.start()
-            states.load_values(model, Path(job.state_path), exchanged)
+            states.load_values(model, before, exchanged)
             outcome = train_round(model, data, job.training, seed=job.seed, device=self.device, trainable=trainable)
-            states.save_deltas(model, Path(job.state_path), job.retained, Path(job.delta_dir))
+            states.save_deltas(model, before, job.retained, Path(job.delta_dir))
             peak = meter.stop() + ready.nbytes
         if job.personal_result is not None:
             states.save_values(model, Path(job.personal_result), personal)
@@ -140,7 +141,7 @@ class JobRunner:
         model, blueprint = self.models.whole(job.model)
         data.check_fits(blueprint.input_shape, blueprint.classes)
         wanted = dict.fromkeys(name for depth in job.depths for name in _held(blueprint, depth))
-        states.load_values(model, Path(job.state_path), wanted)
+        states.load_values(model, [Path(job.state_path)], wanted)
         model.to(self.device)
         if job.depths == (blueprint.full_depth,):
             scores = evaluate(model, lambda x: [model(x)], job.depths, data, job.batch_size)
@@ -184,11 +185,11 @@ class JobRunner:
         names = _held(blueprint, depth)
         exchanged = tensor_names(blueprint.exchanged_by(depth))
         personal = [name for name in names if name not in set(exchanged)]
-        states.load_values(model, Path(job.state_path), exchanged)
+        states.load_values(model, [Path(job.state_path)], exchanged)
         if personal and job.personal_path is None:
             raise ModelError(f"the head of depth {depth} is personal: only the devices of that depth can export it")
         if personal and job.personal_path is not None:
-            states.load_values(model, Path(job.personal_path), personal)
+            states.load_values(model, [Path(job.personal_path)], personal)
 
     def _load_personal_head(self, job: Train, ready: Ready, exchanged: list[str]) -> list[str]:
         """Fills the head that stays on this device; returns its tensors' names, none if it is shared."""
@@ -198,7 +199,7 @@ class JobRunner:
         if job.personal_result is None:
             raise ModelError(f"the head of depth {job.depth} is personal, but no file to keep it in is named")
         if job.personal_path is not None:
-            states.load_values(ready.model, Path(job.personal_path), personal)
+            states.load_values(ready.model, [Path(job.personal_path)], personal)
         else:
             fresh = build_model(job.model, job.head_seed, allow_models=self._options.allow_models)
             states.copy_values(fresh, ready.model, personal)

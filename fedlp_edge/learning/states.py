@@ -1,14 +1,16 @@
 """Model values in safetensors files: the form in which they pass between processes.
 
-Tensors are read and written one at a time where that is possible, so that a state and its change never
-stand in memory as a whole beside the model.
+A state is one file, or one for each unit as they were downloaded. Tensors are read and written one at a time where
+that is possible, so that a state and its change never stand in memory as a whole beside the model.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,28 +22,22 @@ from fedlp_edge.learning.training import Diverged
 
 
 @torch.no_grad()
-def load_values(model: nn.Module, path: Path, names: Iterable[str]) -> None:
-    """Copies the named tensors from a file into a model.
+def load_values(model: nn.Module, paths: Iterable[Path], names: Iterable[str]) -> None:
+    """Copies the named tensors from the files of a state into a model.
 
     Raises:
-        StorageError: the file is missing or damaged.
+        StorageError: a file is missing or damaged.
         ModelError: a tensor is missing or has another shape.
     """
     held = model.state_dict()
-    try:
-        with safe_open(path, framework="pt") as file:
-            present = set(file.keys())
-            for name in names:
-                if name not in present:
-                    raise ModelError(f"{path.name} lacks the tensor {name}: it belongs to another model or depth")
-                value = file.get_tensor(name)
-                if value.shape != held[name].shape:
-                    raise ModelError(
-                        f"{path.name}: {name} is {list(value.shape)} where the model has {list(held[name].shape)}"
-                    )
-                held[name].copy_(value)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"cannot read the model state {path}: {error}") from None
+    with _opened(paths) as state:
+        for name in names:
+            value = state.read(name)
+            if value.shape != held[name].shape:
+                raise ModelError(
+                    f"{state.file_of(name)}: {name} is {list(value.shape)} where the model has {list(held[name].shape)}"
+                )
+            held[name].copy_(value)
 
 
 @torch.no_grad()
@@ -63,31 +59,60 @@ def save_values(model: nn.Module, path: Path, names: Iterable[str]) -> None:
 
 
 @torch.no_grad()
-def save_deltas(model: nn.Module, before: Path, retained: Mapping[str, Iterable[str]], directory: Path) -> None:
+def save_deltas(
+    model: nn.Module, before: Iterable[Path], retained: Mapping[str, Iterable[str]], directory: Path
+) -> None:
     """Writes what training changed, one ``UNIT.safetensors`` per unit.
 
     Args:
         model: as it is after training.
-        before: file with the values it started from.
+        before: files with the values it started from.
         retained: names of the tensors that are wanted, by unit id.
         directory: where the files go; made if missing.
 
     Raises:
         Diverged: a change is not finite.
         StorageError: a file cannot be read or written.
+        ModelError: a tensor is not in the files it started from.
     """
     held = model.state_dict()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with safe_open(before, framework="pt") as file:
-            for unit, names in retained.items():
-                deltas = {name: held[name].float().cpu() - file.get_tensor(name) for name in names}
-                if not all(bool(delta.isfinite().all()) for delta in deltas.values()):
-                    raise Diverged
-                # Whoever asked for them makes them durable, in the one file that it sends.
-                _save(deltas, directory / f"{unit}.safetensors", durable=False)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"cannot write deltas to {directory}: {error}") from None
+    with _opened(before) as state:
+        for unit, names in retained.items():
+            deltas = {name: held[name].float().cpu() - state.read(name) for name in names}
+            if not all(bool(delta.isfinite().all()) for delta in deltas.values()):
+                raise Diverged
+            # A power cut may cost them: the same task then gives the same deltas again.
+            _save(deltas, directory / f"{unit}.safetensors", durable=False)
+
+
+class _State:
+    """Tensors by name, of several files, read one at a time."""
+
+    def __init__(self, files: Mapping[Path, Any]) -> None:
+        self._file_of = {name: (path, file) for path, file in files.items() for name in file.keys()}  # noqa: SIM118
+        self._names = ", ".join(path.name for path in files)
+
+    def read(self, name: str) -> Tensor:
+        if name not in self._file_of:
+            raise ModelError(f"{self._names} lacks the tensor {name}: it belongs to another model or depth")
+        tensor: Tensor = self._file_of[name][1].get_tensor(name)
+        return tensor
+
+    def file_of(self, name: str) -> str:
+        return self._file_of[name][0].name
+
+
+@contextmanager
+def _opened(paths: Iterable[Path]) -> Iterator[_State]:
+    with ExitStack() as stack:
+        path = None
+        try:
+            files = {}
+            for path in paths:
+                files[path] = stack.enter_context(safe_open(path, framework="pt"))
+            yield _State(files)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"cannot read the model state {path}: {error}") from None
 
 
 def _save(tensors: dict[str, Tensor], path: Path, *, durable: bool) -> None:

@@ -69,7 +69,7 @@ class Train(Job, frozen=True, kw_only=True):
     """Train one round and write the retained tensors' deltas.
 
     Attributes:
-        state_path: the exchanged units' values at the start of the round.
+        state_paths: files that together hold the exchanged units' values at the start of the round.
         personal_path: the personal head's values at the start of the round; never written, so that the same
             job again gives the same update. None if there are none yet: the head is then drawn from ``head_seed``.
         personal_result: where the personal head's values after the round go; None if heads are shared or the
@@ -83,7 +83,7 @@ class Train(Job, frozen=True, kw_only=True):
 
     model: ModelSettings
     depth: int
-    state_path: str
+    state_paths: tuple[str, ...]
     personal_path: str | None
     personal_result: str | None = None
     retained: dict[str, tuple[str, ...]]

@@ -139,7 +139,7 @@ class StandIn:
 
     def _train(self, job: Train) -> Trained:
         self.trainings += 1
-        state = unpack_file(Path(job.state_path))
+        state = {name: value for path in job.state_paths for name, value in unpack_file(Path(path)).items()}
         pull = np.float32(1.0)
         if job.personal_result is not None:
             kept = job.personal_path

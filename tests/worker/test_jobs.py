@@ -57,7 +57,7 @@ class Bench:
         job = Train(
             model=self.model,
             depth=held,
-            state_path=str(self.state),
+            state_paths=(str(self.state),),
             personal_path=None,
             retained=self.retained(held),
             freeze=False,
@@ -219,7 +219,7 @@ def test_jobs_refuse_what_does_not_go_together(bench: Bench) -> None:
     with pytest.raises(ModelError, match=r"exchanges no tensor L9\.weight"):
         bench.train(1, retained={"L9": ("L9.weight",)})
     with pytest.raises(WorkerError, match="cannot read the model state"):
-        bench.train(1, state_path=str(bench.directory / "none"))
+        bench.train(1, state_paths=(str(bench.directory / "none"),))
     save_file({"other": np.zeros(1, np.float32)}, bench.state)
     with pytest.raises(ModelError, match=r"state\.safetensors lacks the tensor L1\."):
         bench.evaluate(1)
