@@ -6,7 +6,6 @@ the sum. The order matters: an update is acknowledged only when a restart would 
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,7 @@ from fedlp_edge.storage.journal import Journal, UpdateRow
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.admission import Admission, Expectation
 from fedlp_edge.wire.messages import Offer
+from fedlp_edge.wire.spans import mapped
 
 
 class AcceptedUpdate(msgspec.Struct, frozen=True):
@@ -225,11 +225,8 @@ class RoundBook:
 
     def _admit(self, offer: Offer, blob: Path, *, verified: bool = False) -> Mapping[str, Array]:
         expected = self._expectation(offer.device)
-        with blob.open("rb") as file:
-            # Mapped, since the bytes are in memory already as pages of the file. An empty one cannot be mapped.
-            empty = not blob.stat().st_size
-            whole = memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return self._admission.admit(offer, whole, expected, verified=verified).deltas
+        # Mapped, since the bytes are in memory already as pages of the file.
+        return self._admission.admit(offer, mapped(blob), expected, verified=verified).deltas
 
     def _count(self, update: AcceptedUpdate, deltas: Mapping[str, Array]) -> None:
         self._mean.add(deltas, self._weight(update.offer))

@@ -6,7 +6,6 @@ Only what the last task named is kept, so the cache never takes more than one mo
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from device_agent.files import PARTIAL, make_directory, remove_partials
 from fedlp_edge.wire.chunks import FileSink
 from fedlp_edge.wire.messages import UnitVersion
+from fedlp_edge.wire.spans import mapped
 
 
 class BlobCache:
@@ -51,10 +51,6 @@ class BlobCache:
             path.unlink()
         return whole
 
-    def read(self, digest: str) -> memoryview:
-        """The blob's bytes, read from disk as they are touched."""
-        return _mapped(self.path(digest))
-
     def begin(self, version: UnitVersion) -> FileSink:
         """A file for the bytes of a download."""
         sink = self._sinks[version.digest] = FileSink(self._partial(version), version.size)
@@ -62,7 +58,7 @@ class BlobCache:
 
     def written(self, version: UnitVersion) -> memoryview:
         """The bytes of a download so far."""
-        return _mapped(self._partial(version))
+        return mapped(self._partial(version))
 
     def keep(self, version: UnitVersion) -> None:
         """Makes a finished download a blob of the cache."""
@@ -87,9 +83,3 @@ class BlobCache:
 
     def _partial(self, version: UnitVersion) -> Path:
         return self._directory / f"{version.digest}{PARTIAL}"
-
-
-def _mapped(path: Path) -> memoryview:
-    with path.open("rb") as file:
-        # An empty file cannot be mapped.
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b"")

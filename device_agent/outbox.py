@@ -1,17 +1,17 @@
 """Finished updates on disk, until the coordinator has spoken its final word on each.
 
-Training is what a round costs; a lost broker or a restart of either side must not cost it twice. An entry is a blob
-and a small JSON file that names it. The JSON file is written last and removed first, so an entry is either whole or
-not there. Nothing waits for the disk: a power cut within the seconds until the kernel has written may cost an entry,
-which the digest tells at the next start; the same task then gives the same update again.
+Training is what a round costs; a lost broker or a restart of either side must not cost it twice. An entry is the
+files of its units as training left them, moved here, and a small JSON file that names them. The JSON file is written
+last and removed first, so an entry is either whole or not there. Nothing waits for the disk: a power cut within the
+seconds until the kernel has written may cost an entry, which the digest tells at the next start; the same task then
+gives the same update again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import mmap
-from collections.abc import Iterable
+import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +21,11 @@ import msgspec
 from device_agent.files import make_directory, remove_partials, write_atomic
 from fedlp_edge.wire.chunks import chunk_count
 from fedlp_edge.wire.messages import Digest, Name, Natural, Offer, UnitPayload
+from fedlp_edge.wire.spans import Spans, mapped
 
 log = logging.getLogger(__name__)
+
+_PART = ".delta"
 
 
 class UpdateId(NamedTuple):
@@ -41,8 +44,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
         round: its round.
         device: that trained it.
         fingerprint: of the task that it answers; the same task again needs no new training.
-        digest: SHA-256 of the blob.
-        size: bytes of the blob.
+        digest: SHA-256 of its parts, one behind the other.
+        size: bytes of all parts.
         units: its parts, in the order of the blueprint.
         samples: that it rests on.
         loss: mean training loss of the last epoch.
@@ -107,7 +110,7 @@ class Outbox:
     def __init__(self, directory: Path) -> None:
         self._directory = make_directory(directory)
         self._entries: dict[UpdateId, Update] = {}
-        self._open: tuple[UpdateId, memoryview] | None = None
+        self._open: tuple[UpdateId, Spans] | None = None
         self._load()
 
     def entries(self) -> list[Update]:
@@ -118,57 +121,65 @@ class Outbox:
         """One of them, by its name."""
         return self._entries[update]
 
-    def put(self, update: Update, parts: Iterable[bytes | memoryview]) -> None:
-        """Keeps an update; on return it survives a kill of the process. ``parts`` together are the blob."""
-        write_atomic(self._path(update.id, "blob"), parts)
+    def put(self, update: Update, parts: Mapping[str, Path]) -> None:
+        """Keeps an update; on return it survives a kill of the process.
+
+        Args:
+            update: what it is.
+            parts: the file of each of its units, on this file system; taken away from where they are.
+        """
+        for part in update.units:
+            os.replace(parts[part.unit], self._part(update.id, part.unit))
         write_atomic(self._path(update.id, "json"), [msgspec.json.encode(update)])
         self._entries[update.id] = update
 
-    def blob(self, update: UpdateId) -> memoryview:
+    def blob(self, update: UpdateId) -> Spans:
         """The bytes of one entry, read from disk as they are touched."""
         if self._open is None or self._open[0] != update:
-            with self._path(update, "blob").open("rb") as file:
-                # An empty file cannot be mapped.
-                empty = self._entries[update].size == 0
-                view = memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            self._open = (update, view)
+            self._open = (update, self._read(self._entries[update]))
         return self._open[1]
 
     def forget(self, update: UpdateId) -> None:
         """Removes an entry; nothing happens if it is not there."""
         if self._open is not None and self._open[0] == update:
             self._open = None
-        if self._entries.pop(update, None) is not None:
+        entry = self._entries.pop(update, None)
+        if entry is not None:
             self._path(update, "json").unlink(missing_ok=True)
-            self._path(update, "blob").unlink(missing_ok=True)
+            for part in entry.units:
+                self._part(update, part.unit).unlink(missing_ok=True)
 
     def _path(self, update: UpdateId, kind: str) -> Path:
         return self._directory / f"{update.run}.{update.round}.{update.digest[:16]}.{kind}"
 
+    def _part(self, update: UpdateId, unit: str) -> Path:
+        return self._path(update, f"{unit}{_PART}")
+
+    def _read(self, update: Update) -> Spans:
+        return Spans(mapped(self._part(update.id, part.unit)) for part in update.units)
+
     def _load(self) -> None:
         remove_partials(self._directory)
         for path in sorted(self._directory.glob("*.json")):
-            update = _read(path)
-            if update is None or self._path(update.id, "json") != path or not _is_whole(update, path):
+            update = _described(path)
+            if update is None or self._path(update.id, "json") != path or not self._is_whole(update):
                 log.warning("%s is damaged and was removed; its round is trained again if it is still wanted", path)
                 path.unlink()
             else:
                 self._entries[update.id] = update
-        known = {self._path(update, "blob") for update in self._entries}
-        for path in self._directory.glob("*.blob"):
+        known = {self._part(entry.id, part.unit) for entry in self._entries.values() for part in entry.units}
+        for path in self._directory.glob(f"*{_PART}"):
             if path not in known:
                 path.unlink()
 
+    def _is_whole(self, update: Update) -> bool:
+        try:
+            return self._read(update).sha256() == update.digest
+        except OSError:
+            return False
 
-def _read(path: Path) -> Update | None:
+
+def _described(path: Path) -> Update | None:
     with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.json.decode(path.read_bytes(), type=Update)
     return None
-
-
-def _is_whole(update: Update, meta: Path) -> bool:
-    try:
-        with meta.with_suffix(".blob").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == update.digest
-    except OSError:
-        return False

@@ -6,11 +6,10 @@ between the two.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import mmap
 import shutil
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from device_agent.cache import BlobCache
@@ -32,6 +31,7 @@ from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.wire.messages import UnitPayload
+from fedlp_edge.wire.spans import Spans, mapped
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, Failed, Measure, Measured, Train, Trained
 from fedlp_edge.worker.process import WorkerDied, WorkerProcess, WorkerReply
 
@@ -147,29 +147,23 @@ class Trainer:
         raise DataError(reason) if kind == "data" else WorkerError(reason)
 
     def _trained(self, effect: TrainRound, result: Trained) -> Event:
-        """Puts the deltas together into one blob in the outbox."""
+        """Puts the deltas into the outbox."""
         task = effect.task
         try:
             paths = part_files(effect, self._deltas)
+            parts = {unit: mapped(path) for unit, path in paths.items()}
         except OSError as error:
             return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be encoded: {error.strerror}")
-        units, offset = [], 0
-        for unit, path in paths.items():
-            size = path.stat().st_size
-            units.append(UnitPayload(unit, offset, size))
-            offset += size
-        blob = [_mapped(path) for path in paths.values()]
-        digest = hashlib.sha256()
-        for part in blob:
-            digest.update(part)
+        blob = Spans(parts.values())
+        ends = accumulate(len(part) for part in parts.values())
         update = Update(
             run=task.run,
             round=task.round,
             device=task.device,
             fingerprint=effect.fingerprint,
-            digest=digest.hexdigest(),
-            size=offset,
-            units=tuple(units),
+            digest=blob.sha256(),
+            size=len(blob),
+            units=tuple(UnitPayload(u, end - len(parts[u]), len(parts[u])) for u, end in zip(parts, ends, strict=True)),
             samples=result.samples,
             loss=result.loss,
             seconds=result.seconds,
@@ -178,7 +172,7 @@ class Trainer:
             chunk_bytes=task.chunk_bytes,
         )
         try:
-            self._outbox.put(update, blob)
+            self._outbox.put(update, paths)
         except OSError as error:
             return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be written: {error.strerror}")
         return RoundTrained(update)
@@ -186,9 +180,3 @@ class Trainer:
 
 def _kind(kind: str) -> FailureKind:
     return kind if kind in ("memory", "model", "data") else "worker"  # type: ignore[return-value]
-
-
-def _mapped(path: Path) -> memoryview:
-    """A file that the worker wrote just now; it is never empty, having a header."""
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -21,6 +21,7 @@ from typing import Protocol, Self
 from fedlp_edge.errors import BrokerError, PeerError
 from fedlp_edge.wire.ranges import Ranges, clip, expand, ranges_of
 from fedlp_edge.wire.sinks import FileSink, MemorySink, Sink
+from fedlp_edge.wire.spans import Spans
 
 __all__ = [
     "DEFAULT_CHUNK_BYTES",
@@ -125,7 +126,7 @@ class Chunk:
 
 
 def split(
-    blob: bytes | bytearray | memoryview,
+    blob: bytes | bytearray | memoryview | Spans,
     digest: str,
     chunk_bytes: int,
     which: Iterable[tuple[int, int]] | None = None,
@@ -141,16 +142,19 @@ def split(
         which: half-open ranges of chunk numbers; all by default. Numbers that do not exist are left out.
         report: whether the last one of them asks the receiver how it stands.
     """
-    view = memoryview(blob).cast("B")
+    whole = blob if isinstance(blob, Spans) else Spans([blob])
     prefix = _prefix(digest)
-    count = chunk_count(len(view), chunk_bytes)
+    count = chunk_count(len(whole), chunk_bytes)
     numbers = clip([(0, count)] if which is None else which, count)
     asking = numbers[-1][1] - 1 if report and numbers else None
     for index in expand(numbers, count):
-        payload = view[index * chunk_bytes : (index + 1) * chunk_bytes]
+        payload = whole.cut(index * chunk_bytes, (index + 1) * chunk_bytes)
+        checksum = 0
+        for piece in payload:
+            checksum = zlib.crc32(piece, checksum)
         flags = FLAG_REPORT if index == asking else 0
-        header = _HEADER.pack(MAGIC, KIND_BLOB, flags, 0, prefix, index, count, zlib.crc32(payload))
-        yield b"".join((header, payload))
+        header = _HEADER.pack(MAGIC, KIND_BLOB, flags, 0, prefix, index, count, checksum)
+        yield b"".join((header, *payload))
 
 
 class Assembly:

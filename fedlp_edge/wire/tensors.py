@@ -9,7 +9,6 @@ then the tensors' bytes without gap or overlap.
 from __future__ import annotations
 
 import math
-import mmap
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.spans import mapped
 
 Array = npt.NDArray[np.float32]
 Blob = bytes | bytearray | memoryview
@@ -130,9 +130,7 @@ def unpack_file(path: Path, names: Collection[str] | None = None) -> dict[str, A
         PeerError: as ``unpack``, or a name is missing.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
-    header, body = read_header(memoryview(mapped))
+    header, body = read_header(mapped(path))
     chosen = header if names is None else {name: header[name] for name in names if name in header}
     if names is not None and len(chosen) < len(names):
         raise PeerError(f"{path.name} lacks {sorted(set(names) - set(chosen))[0]}")

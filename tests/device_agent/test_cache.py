@@ -24,7 +24,7 @@ def test_keeps_a_blob_over_a_restart(tmp_path: Path):
     assert filled(tmp_path).has(VERSION.digest)
     again = BlobCache(tmp_path)
     assert again.has(VERSION.digest)
-    assert bytes(again.read(VERSION.digest)) == CONTENT
+    assert again.path(VERSION.digest).read_bytes() == CONTENT
 
 
 def test_does_not_have_what_is_still_coming(tmp_path: Path):

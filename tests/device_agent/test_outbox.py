@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from device_agent.outbox import Outbox, Update
+from fedlp_edge.wire.messages import UnitPayload
 from tests.device_agent.support import update
 
 CONTENT = b"\x01" * 25
 
 
+def put(outbox: Outbox, entry: Update) -> None:
+    """Puts an update of the bytes that ``support.update`` gives it."""
+    with tempfile.TemporaryDirectory() as directory:
+        files = {part.unit: Path(directory, part.unit) for part in entry.units}
+        for part in entry.units:
+            files[part.unit].write_bytes(bytes([entry.round]) * part.size)
+        outbox.put(entry, files)
+        assert list(Path(directory).iterdir()) == []
+
+
 def test_keeps_updates_over_a_restart(tmp_path: Path):
-    Outbox(tmp_path).put(update(1), [b"\x01" * 20, b"\x01" * 5])
+    two_parts = msgspec.structs.replace(update(1), units=(UnitPayload("L1", 0, 20), UnitPayload("H1", 20, 5)))
+    put(Outbox(tmp_path), two_parts)
     again = Outbox(tmp_path)
-    assert again.entries() == [update(1)]
-    assert bytes(again.blob(update(1).id)) == CONTENT
+    assert again.entries() == [two_parts]
+    assert b"".join(again.blob(two_parts.id).cut(0, 25)) == CONTENT
 
 
 def test_lists_the_oldest_round_first(tmp_path: Path):
     outbox = Outbox(tmp_path)
     for round in (10, 2):
-        outbox.put(update(round), [bytes([round]) * 25])
+        put(outbox, update(round))
     assert [entry.round for entry in outbox.entries()] == [2, 10]
 
 
 def test_keeps_an_update_in_which_everything_was_pruned(tmp_path: Path):
     empty = update(1, size=0)
-    Outbox(tmp_path).put(empty, [])
-    assert bytes(Outbox(tmp_path).blob(empty.id)) == b""
+    put(Outbox(tmp_path), empty)
+    assert len(Outbox(tmp_path).blob(empty.id)) == 0
     assert empty.chunk_count == 0
 
 
 def test_forgets_without_a_trace(tmp_path: Path):
     outbox = Outbox(tmp_path)
-    outbox.put(update(1), [CONTENT])
+    put(outbox, update(1))
     outbox.forget(update(1).id)
     outbox.forget(update(1).id)
     assert list(tmp_path.iterdir()) == []
@@ -46,18 +59,18 @@ def test_forgets_without_a_trace(tmp_path: Path):
 
 def test_puts_an_update_twice_without_harm(tmp_path: Path):
     outbox = Outbox(tmp_path)
-    outbox.put(update(1), [CONTENT])
-    outbox.put(update(1), [CONTENT])
+    put(outbox, update(1))
+    put(outbox, update(1))
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def whole_files(directory: Path) -> dict[str, bytes]:
     outbox = Outbox(directory)
-    outbox.put(update(1), [CONTENT])
+    put(outbox, update(1))
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-@pytest.mark.parametrize("kept", ["blob", "json"])
+@pytest.mark.parametrize("kept", ["delta", "json"])
 def test_removes_halves_that_a_power_cut_left(tmp_path: Path, kept: str):
     for path in (tmp_path / name for name in whole_files(tmp_path)):
         if not path.name.endswith(kept):
@@ -67,7 +80,7 @@ def test_removes_halves_that_a_power_cut_left(tmp_path: Path, kept: str):
 
 
 def test_removes_files_that_were_still_being_written(tmp_path: Path):
-    (tmp_path / "run.1.abc.blob.part").write_bytes(b"half")
+    (tmp_path / "run.1.abc.json.part").write_bytes(b"half")
     assert Outbox(tmp_path).entries() == []
     assert list(tmp_path.iterdir()) == []
 
@@ -97,6 +110,6 @@ def test_offers_itself_with_the_session_of_the_present_life():
 
 
 def test_round_trips_every_field_through_its_file(tmp_path: Path):
-    Outbox(tmp_path).put(update(1), [CONTENT])
+    put(Outbox(tmp_path), update(1))
     (path,) = tmp_path.glob("*.json")
     assert msgspec.json.decode(path.read_bytes(), type=Update) == update(1)
