@@ -90,6 +90,25 @@ def demo(
 
 
 @app.command()
+def simulate(
+    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="What to simulate.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory; a stopped run there goes on. [default: runs/RUN]")
+    ] = None,
+    engine: Annotated[Literal["local"] | None, typer.Option(help="Who computes. [default: the file's]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that train; 0 for one a core. [default: the file's]")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but errors.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object at the end, and nothing else.")] = False,
+) -> None:
+    """Simulates a fleet of virtual devices: the rounds of a real one, without broker and waiting."""
+    from fedlp_edge.cli.simulate import run_simulate
+
+    raise typer.Exit(run_simulate(experiment, out, engine, workers, quiet=quiet, as_json=json))
+
+
+@app.command()
 def cost(
     model: Annotated[str, typer.Option(help="fedlp-cnn, small-cnn, mlp, torchvision:NAME or module:callable.")],
     input: Annotated[str, typer.Option(help="Shape of one sample, such as 3x32x32.")],

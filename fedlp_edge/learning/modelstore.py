@@ -83,16 +83,18 @@ class ModelStore:
         model, blueprint = self.whole(settings)
         if depth not in blueprint.depths:
             raise ModelError(f"{settings.name} has depths 1 to {blueprint.full_depth}, not {depth}")
-        submodel = model.submodel(depth).to(self._device)
-        ready = Ready(submodel, blueprint, _untouched(submodel))
-        self._whole, self._part = None, (settings, depth, ready)
-        return ready
+        part = ready(model.submodel(depth), blueprint, self._device)
+        self._whole, self._part = None, (settings, depth, part)
+        return part
+
+
+def ready(model: nn.Module, blueprint: Blueprint, device: torch.device) -> Ready:
+    """A model that was built just now, brought to its processor."""
+    model = model.to(device)
+    untouched = {name: value.clone() for name, value in model.state_dict().items() if not value.is_floating_point()}
+    return Ready(model, blueprint, untouched)
 
 
 def tensor_names(units: tuple[Unit, ...]) -> list[str]:
     """Names of all tensors of some units, in order."""
     return [tensor.name for unit in units for tensor in unit.tensors]
-
-
-def _untouched(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items() if not value.is_floating_point()}

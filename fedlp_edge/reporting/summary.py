@@ -65,6 +65,11 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
         traffic: since the commit of the round before, by purpose: ``control`` messages both ways, chunks of the
             ``model`` as broadcast, chunks of the ``update`` of every device, and chunks of the model that a device
             asked for again (``repeat``).
+        loss: mean cross-entropy of each exit, by depth.
+        ensemble: accuracy of the mean of the logits of the exits up to a depth.
+        tiers: mean accuracy of the devices of a depth, each with the exit of its depth on the test set weighted by
+            the device's own classes; simulations only, since a real device keeps its classes to itself.
+        virtual_seconds: that the round would have taken the devices of their profiles; simulations only.
     """
 
     round: int
@@ -73,6 +78,10 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceRound, ...]
     coverage: dict[str, dict[str, int]]
     traffic: dict[Purpose, Traffic] = {}
+    loss: dict[int, float] = {}
+    ensemble: dict[int, float] = {}
+    tiers: dict[int, float] = {}
+    virtual_seconds: float | None = None
 
 
 class FinalModel(msgspec.Struct, frozen=True, kw_only=True):

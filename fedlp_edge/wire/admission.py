@@ -200,6 +200,27 @@ class Admission:
             _refuse(Refusal.NORM, f"the update's norm of {norm:.4g} is over the limit of {self._limits.max_norm:.4g}")
 
 
+def admit_part(unit: Unit, tensors: tuple[TensorSpec, ...], blob: Blob, encoding: Encoding) -> dict[str, Array]:
+    """The deltas of one unit, as ``Admission.admit`` takes them out of an update.
+
+    Raises:
+        RejectedUpdate: see ``Refusal``.
+    """
+    deltas: dict[str, Array] = {}
+    _decode(unit, tensors, blob, MAX_ABS_DELTA, encoding, into=deltas)
+    return deltas
+
+
+def check_values(deltas: Mapping[str, Array]) -> None:
+    """Whether deltas that travel as float32 would be admitted.
+
+    Raises:
+        RejectedUpdate: one is not finite, or too large.
+    """
+    for name, delta in deltas.items():
+        _check_values(name, delta, MAX_ABS_DELTA)
+
+
 def max_unit_bytes(unit: Unit) -> int:
     """Bytes that no honest version of a unit exceeds: what a device reserves before it has seen any."""
     return _size_bounds(unit.tensors, "none")[1]

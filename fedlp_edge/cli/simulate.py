@@ -1,0 +1,103 @@
+"""``fedlp simulate``: a virtual fleet on this machine, watched like a real one."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, own_command
+from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
+from fedlp_edge.reporting.live import View, open_view
+from fedlp_edge.reporting.plots import draw_plots
+from fedlp_edge.reporting.report import print_report
+from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.simulation.engine import Stopped
+from fedlp_edge.simulation.experiment import EngineName, Experiment, load_experiment
+from fedlp_edge.simulation.run import simulate
+
+CROWD = 20
+"""More devices than this are not introduced one by one in a log."""
+
+
+def run_simulate(
+    file: Path, out: Path | None, engine: EngineName | None, workers: int | None, *, quiet: bool, as_json: bool
+) -> int:
+    """Runs an experiment, or goes on with it.
+
+    Args:
+        file: the experiment.
+        out: run directory; ``runs/RUN`` if None.
+        engine: instead of the experiment's.
+        workers: instead of the experiment's.
+        quiet: show nothing but errors.
+        as_json: one JSON object at the end instead of everything else.
+
+    Returns:
+        Exit code: 0 finished, 130 stopped by a signal.
+
+    Raises:
+        FedLPError: the experiment cannot be run.
+    """
+    sys.path.append(str(Path.cwd()))  # where the owner's own data functions are; shadows nothing
+    experiment = _with(load_experiment(file), engine, workers)
+    directory = out or Path("runs") / experiment.run_name
+    console = Console()
+    view = None if quiet or as_json else open_view(console, subtitle=str(directory))
+    try:
+        with StopSignal() as stop:
+            if view is None:
+                summary = simulate(experiment, directory, stopped=stop.is_set)
+            else:
+                with view:
+                    crowded = experiment.fleet.devices > CROWD and not console.is_terminal
+                    summary = simulate(
+                        experiment, directory, on_event=lambda event: _show(view, event, crowded), stopped=stop.is_set
+                    )
+    except Stopped:
+        again = f"{own_command()} simulate {shlex.quote(str(file))}"
+        again += f" --out {shlex.quote(str(out))}" if out else ""
+        print(f"Stopped; nothing is lost. Go on with: {again}", file=sys.stderr)
+        return EXIT_STOPPED
+    draw_plots(summary, directory)
+    if as_json:
+        print(_as_json(summary, directory))
+    elif not quiet:
+        print_report(directory, console)
+    return 0
+
+
+def _with(experiment: Experiment, engine: EngineName | None, workers: int | None) -> Experiment:
+    """The experiment with what the command line says of its computation."""
+    settings = experiment.simulation
+    changed = msgspec.structs.replace(
+        settings,
+        engine=settings.engine if engine is None else engine,
+        workers=settings.workers if workers is None else workers,
+    )
+    return msgspec.structs.replace(experiment, simulation=changed)
+
+
+def _show(view: View, event: AnyEvent, crowded: bool) -> None:
+    if crowded and isinstance(event, DeviceJoined):
+        view.progress.apply(event)
+    else:
+        view.show(event)
+
+
+def _as_json(summary: Summary, directory: Path) -> str:
+    last = summary.rounds[-1]
+    said = {
+        "run": summary.run,
+        "directory": str(directory),
+        "rounds": len(summary.rounds),
+        "seconds": sum(entry.seconds for entry in summary.rounds),
+        "accuracy": last.accuracy,
+        "ensemble": last.ensemble,
+        "tiers": last.tiers,
+        "model_digest": summary.final.model_digest if summary.final else None,
+    }
+    return msgspec.json.encode(said).decode()

@@ -1,0 +1,228 @@
+"""The work of one simulation worker: trains one virtual device after the other, with the code of the real ones.
+
+What a device would have sent is encoded and decoded as on the wire, and added at once to this worker's share of the
+round's exact sums. Memory therefore does not grow with the number of devices, and who trained what does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from fedlp_edge.core.aggregation import Array, LayerwiseMean, Sums
+from fedlp_edge.core.blueprint import Blueprint, Unit
+from fedlp_edge.core.seeds import head_seed, training_seed
+from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.models import build_model
+from fedlp_edge.learning.modelstore import Ready, ready, tensor_names
+from fedlp_edge.learning.processor import choose, make_repeatable
+from fedlp_edge.learning.states import copy_values
+from fedlp_edge.learning.training import Diverged, train_round
+from fedlp_edge.simulation.orders import (
+    DeviceGaveUp,
+    DeviceTrained,
+    EvaluatePart,
+    PartEvaluated,
+    Study,
+    TrainDevice,
+)
+from fedlp_edge.simulation.sharing import AnyArray
+from fedlp_edge.wire.admission import admit_part, check_values
+from fedlp_edge.wire.compression import encode_unit, rounding_seed
+from fedlp_edge.wire.tensors import pack, pieces, unpack
+
+EVALUATION_BATCH = 256
+
+
+class Bench:
+    """One experiment on one worker.
+
+    Args:
+        study: the experiment.
+        samples: ``train/x``, ``train/y``, ``test/x``, ``test/y``; ``members``, the indices of all devices' samples one
+            after the other; ``starts``, where those of each device begin, and the end.
+        processor: ``auto``, ``cpu`` or ``cuda``.
+
+    Attributes:
+        blueprint: of the model.
+    """
+
+    def __init__(self, study: Study, samples: Mapping[str, AnyArray], processor: str = "cpu") -> None:
+        self._study = study
+        self._device = choose(processor)
+        make_repeatable(self._device)
+        self._train = self._dataset(samples["train/x"], samples["train/y"])
+        self._test = self._dataset(samples["test/x"], samples["test/y"]) if "test/x" in samples else None
+        self._members = torch.from_numpy(samples["members"])
+        self._starts = samples["starts"]
+        # The experiment is the user's own, so the model that it names may run.
+        self._whole: LayeredModel = build_model(study.model, study.seed, allow_models=None)
+        self.blueprint: Blueprint = self._whole.blueprint(study.model.name)
+        self._train.check_fits(self.blueprint.input_shape, self.blueprint.classes)
+        if self._test is not None:
+            self._test.check_fits(self.blueprint.input_shape, self.blueprint.classes)
+        self._parts: dict[int, Ready] = {}
+        self._versions: dict[int, Mapping[str, Array]] = {}
+        self._judged: int | None = None
+        self._mean: LayerwiseMean | None = None
+
+    def initial_weights(self) -> dict[str, Array]:
+        """What the global model was built with."""
+        held = self._whole.state_dict()
+        return {name: held[name].numpy() for name in tensor_names(self.blueprint.global_units)}
+
+    def publish(self, version: int, weights: Mapping[str, Array]) -> None:
+        """Takes note of a version of the global weights; the arrays are read when they are needed."""
+        self._versions = {known: arrays for known, arrays in self._versions.items() if arrays is not weights}
+        self._versions[version] = weights
+
+    def retire(self, version: int) -> None:
+        """Forgets a version."""
+        self._versions.pop(version, None)
+
+    def train(self, order: TrainDevice) -> DeviceTrained | DeviceGaveUp:
+        """Trains a device, and counts its update if it arrives."""
+        units = self.blueprint.exchanged_by(order.depth)
+        part = self._part(order.depth)
+        part.forget_rounds()
+        own = self._fill_own(order, part, units)
+        before = self._versions[order.version]
+        _load(part.model, before, tensor_names(units))
+        kept = {name for names in order.retained.values() for name in names}
+        try:
+            outcome = train_round(
+                part.model,
+                self._share(order.number),
+                self._study.training,
+                seed=training_seed(self._study.seed, order.round, order.device),
+                device=self._device,
+                trainable=kept.union(own) if self._study.freeze else None,
+            )
+            deltas, nbytes = self._update(order, part, before, units)
+        except (Diverged, RejectedUpdate) as error:
+            return DeviceGaveUp(order.device, order.round, str(error))
+        if order.counted:
+            if self._mean is None:
+                self._mean = LayerwiseMean(order.capacity)
+            self._mean.add(deltas, 1 if self._study.uniform else outcome.samples)
+        return DeviceTrained(
+            device=order.device,
+            round=order.round,
+            samples=outcome.samples,
+            loss=outcome.loss,
+            seconds=outcome.seconds,
+            bytes_up=nbytes,
+            own=pack(_values(part.model, own)) if own else b"",
+        )
+
+    def collect(self) -> dict[str, Sums]:
+        """The sums since the last call, see ``LayerwiseMean.arrays``; empty if no update was counted."""
+        sums = self._mean.arrays() if self._mean is not None else {}
+        self._mean = None
+        return sums
+
+    @torch.no_grad()
+    def evaluate(self, order: EvaluatePart) -> PartEvaluated:
+        """Judges some exits on a part of the test set."""
+        if self._test is None:
+            raise ValueError("this experiment has no test set")
+        if self._judged != order.version:
+            names = [name for unit in self.blueprint.global_units for name in unit.state_names]
+            _load(self._whole, self._versions[order.version], names)
+            self._whole.to(self._device).eval()
+            self._judged = order.version
+        classes = self.blueprint.classes
+        samples = torch.zeros(classes, dtype=torch.int64)
+        correct = {depth: torch.zeros(classes, dtype=torch.int64) for depth in order.depths}
+        loss, together = dict.fromkeys(order.depths, 0.0), dict.fromkeys(order.depths, 0)
+        for start in range(order.start, order.stop, EVALUATION_BATCH):
+            x, y = self._test.batch(slice(start, min(start + EVALUATION_BATCH, order.stop)))
+            samples += y.bincount(minlength=classes)
+            exits = self._whole.exits(x) if order.depths != (self.blueprint.full_depth,) else ()
+            total: torch.Tensor | None = None
+            for depth in order.depths:
+                logits = exits[depth - 1] if exits else self._whole(x)
+                total = logits if total is None else total + logits
+                correct[depth] += y[logits.argmax(dim=1) == y].bincount(minlength=classes)
+                loss[depth] += float(functional.cross_entropy(logits, y, reduction="sum"))
+                # The mean of the logits has its maximum where their sum has it.
+                together[depth] += int((total.argmax(dim=1) == y).sum())
+        return PartEvaluated(
+            start=order.start,
+            samples=tuple(samples.tolist()),
+            correct={depth: tuple(by_class.tolist()) for depth, by_class in correct.items()},
+            loss=loss,
+            together=together,
+        )
+
+    def _dataset(self, x: AnyArray, y: AnyArray) -> Dataset:
+        study = self._study
+        names = tuple(str(number) for number in range(study.classes))
+        return Dataset(torch.from_numpy(x), torch.from_numpy(y), names, study.scale, study.mean, study.std)
+
+    def _share(self, number: int) -> Dataset:
+        """The samples of one device."""
+        keep = self._members[int(self._starts[number]) : int(self._starts[number + 1])]
+        data = self._train
+        return Dataset(data.x[keep], data.y[keep], data.classes, data.scale, data.mean, data.std)
+
+    def _part(self, depth: int) -> Ready:
+        if depth not in self._parts:
+            self._parts[depth] = ready(self._whole.submodel(depth), self.blueprint, self._device)
+        return self._parts[depth]
+
+    def _fill_own(self, order: TrainDevice, part: Ready, exchanged: Collection[Unit]) -> list[str]:
+        """Fills what never leaves the device with what its last round left, or draws it; returns the names."""
+        held = self.blueprint.held_by(order.depth)
+        own = tensor_names(tuple(unit for unit in held if unit not in exchanged))
+        if own and order.own:
+            _load(part.model, unpack(order.own), own)
+        elif own:
+            fresh = build_model(self._study.model, head_seed(self._study.seed, order.device), allow_models=None)
+            copy_values(fresh, part.model, own)
+        return own
+
+    def _update(
+        self, order: TrainDevice, part: Ready, before: Mapping[str, Array], units: Collection[Unit]
+    ) -> tuple[dict[str, Array], int]:
+        """What the coordinator would take out of the device's update, and the bytes of it.
+
+        Raises:
+            RejectedUpdate: the coordinator would refuse it.
+        """
+        deltas: dict[str, Array] = {}
+        nbytes = 0
+        after = _values(part.model, [name for names in order.retained.values() for name in names])
+        for unit in units:
+            kept = order.retained.get(unit.id, ())
+            if not kept:
+                continue
+            tensors = tuple(tensor for tensor in unit.tensors if tensor.name in kept)
+            sent = {name: after[name] - before[name] for name in kept}
+            if order.encoding == "none":
+                check_values(sent)
+                nbytes += sum(len(piece) for piece in pieces(sent))
+            else:
+                seed = rounding_seed(self._study.seed, order.round, order.device, unit.id)
+                blob = encode_unit(tensors, sent, order.encoding, seed=seed)
+                nbytes += len(blob)
+                sent = admit_part(unit, tensors, blob, order.encoding)
+            deltas.update(sent)
+        return deltas, nbytes
+
+
+@torch.no_grad()
+def _load(model: torch.nn.Module, values: Mapping[str, Array], names: Collection[str]) -> None:
+    held = model.state_dict()
+    for name in names:
+        held[name].copy_(torch.from_numpy(np.require(values[name], requirements="W")))
+
+
+def _values(model: torch.nn.Module, names: Collection[str]) -> dict[str, Array]:
+    held = model.state_dict()
+    return {name: held[name].detach().float().cpu().numpy() for name in names}

@@ -1,0 +1,144 @@
+"""The file that describes a simulation: the tables of a fleet's file, and the fleet itself.
+
+docs/simulation.md describes every key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from fedlp_edge.core.rounds import RoundSettings
+from fedlp_edge.core.settings import (
+    Count,
+    ModelSettings,
+    NotNegative,
+    Positive,
+    SchemeSettings,
+    ServerSettings,
+    TrainingSettings,
+)
+from fedlp_edge.toml_config import load_toml
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+EngineName = Literal["local"]
+
+SUM_TOLERANCE = 1e-6
+
+
+class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the virtual devices train on and the server evaluates with.
+
+    Attributes:
+        train: specification whose training split is dealt to the devices, without a share.
+        evaluate: specification whose test split the global model is judged on; empty to judge nothing.
+        partition: how samples are dealt.
+        limit: at most so many samples a device; 0 for its whole share.
+        seed: of the deal; by default the experiment's.
+    """
+
+    train: str = "fashion-mnist"
+    evaluate: str = "fashion-mnist"
+    partition: str = "iid"
+    limit: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] | None = None
+
+
+class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who takes part.
+
+    Attributes:
+        devices: how many.
+        depth_mix: share of the devices at depth 1, 2, ..., D; empty leaves depths to the planner.
+        depth_draw: each device draws its depth from the mix, as in the authors' code; otherwise the shares are
+            met exactly, and which device gets which depth is shuffled.
+        profiles: share of the devices of each class; empty for machines without limits.
+        availability: probability that a device is there when a round opens.
+        dropout: probability that a device of the cohort does not deliver.
+    """
+
+    devices: Count = 100
+    depth_mix: tuple[NotNegative, ...] = ()
+    depth_draw: bool = False
+    profiles: dict[str, Positive] = {}
+    availability: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+
+    def __post_init__(self) -> None:
+        for key, shares in (("depth_mix", self.depth_mix), ("profiles", tuple(self.profiles.values()))):
+            if shares and abs(sum(shares) - 1) > SUM_TOLERANCE:
+                raise ValueError(f"the shares of {key} sum to {sum(shares):g}; they must sum to 1")
+        if self.depth_draw and not self.depth_mix:
+            raise ValueError("depth_draw draws from depth_mix, which is missing")
+
+
+class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How it is computed; nothing here changes what is learned.
+
+    Attributes:
+        engine: ``local`` uses processes of this machine.
+        workers: processes that train, one thread each; 0 for one a core.
+        evaluate_every: rounds between two evaluations.
+        evaluate_last: the last so many rounds are all evaluated.
+    """
+
+    engine: EngineName = "local"
+    workers: Annotated[int, msgspec.Meta(ge=0)] = 0
+    evaluate_every: Count = 1
+    evaluate_last: Count = 1
+
+
+class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A virtual fleet and the run that it is to do.
+
+    Attributes:
+        name: of the experiment, for reports and directories.
+        seed: of every draw.
+    """
+
+    name: Name = "simulation"
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 1
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    training: TrainingSettings = TrainingSettings()
+    scheme: SchemeSettings = SchemeSettings()
+    server: ServerSettings = ServerSettings()
+    rounds: RoundSettings = RoundSettings()
+    fleet: FleetSettings = FleetSettings()
+    simulation: SimulationSettings = SimulationSettings()
+
+    def __post_init__(self) -> None:
+        if self.rounds.min_devices > self.fleet.devices:
+            raise ValueError(
+                f"rounds.min_devices ({self.rounds.min_devices}) is more than fleet.devices ({self.fleet.devices})"
+            )
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that decides what is learned; a run cannot go on when it has changed."""
+        rounds = msgspec.structs.replace(self.rounds, count=1, keep_checkpoints=0)
+        parts = (self.seed, self.model, self.data, self.training, self.scheme, self.server, self.fleet, rounds)
+        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run, in files and reports."""
+        return f"{self.name[:48]}-{self.identity[:12]}"
+
+    def is_evaluated(self, round: int) -> bool:
+        """Whether the model after ``round`` is judged."""
+        settings = self.simulation
+        last = round > self.rounds.count - settings.evaluate_last
+        return bool(self.data.evaluate) and (last or round % settings.evaluate_every == 0)
+
+
+def load_experiment(path: Path | str) -> Experiment:
+    """Reads an experiment's file.
+
+    Raises:
+        ConfigError: one line with the file, the line and what is allowed.
+    """
+    return load_toml(Path(path), Experiment)

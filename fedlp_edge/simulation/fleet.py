@@ -1,0 +1,139 @@
+"""The virtual devices: who they are, what each is taken to be able to bear, and the plan that it gets.
+
+The planner is the one of real fleets; it is given the figures of a profile instead of a device's own report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.planner import Plan, plan
+from fedlp_edge.core.rounds import Participant
+from fedlp_edge.core.seeds import uniform
+from fedlp_edge.errors import ConfigError
+from fedlp_edge.probe.expected import expected_facts
+from fedlp_edge.probe.profiles import find_profile
+from fedlp_edge.simulation.experiment import Experiment
+from fedlp_edge.simulation.samples import Deal
+
+T = TypeVar("T")
+
+_BOUNDLESS = 2**62
+"""Bytes of memory of a device that no profile limits."""
+
+
+@dataclass(frozen=True)
+class VirtualDevice:
+    """One device of the fleet.
+
+    Attributes:
+        number: from 0: which share of the data is its own.
+        profile: name of its class.
+        plan: what it was given.
+        participant: its place in every round that it takes part in.
+    """
+
+    number: int
+    profile: str
+    plan: Plan
+    participant: Participant
+
+    @property
+    def id(self) -> str:
+        """``dev-007`` for number 7 of 1,000."""
+        return self.participant.device
+
+
+def device_id(number: int, devices: int) -> str:
+    """Ids sort like numbers."""
+    return f"dev-{number:0{len(str(devices - 1))}}"
+
+
+def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: Deal) -> dict[str, VirtualDevice]:
+    """All devices by id, each with its plan.
+
+    Raises:
+        ConfigError: the depth mix does not fit the model, or a profile is unknown.
+    """
+    settings, seed = experiment.fleet, experiment.seed
+    ids = [device_id(number, settings.devices) for number in range(settings.devices)]
+    depths = _depths(experiment, blueprint, ids)
+    profiles = apportioned(settings.profiles, ids, seed, "profile") if settings.profiles else {}
+    found = {name: find_profile(name) for name in settings.profiles}
+    fleet = {}
+    for number, device in enumerate(ids):
+        samples = deal.samples_of(number)
+        facts = _unlimited(samples)
+        if device in profiles:
+            stated = expected_facts(found[profiles[device]], samples)
+            if stated is None:
+                raise ConfigError(
+                    f"the profile {profiles[device]} does not say how much memory there is: give it ram_mb"
+                )
+            facts = stated
+        scheme = experiment.scheme
+        if device in depths:
+            scheme = msgspec.structs.replace(scheme, depth=depths[device])
+        chosen = plan(facts, blueprint, scheme, experiment.training, experiment.rounds.deadline_seconds)
+        weight = 1 if experiment.scheme.weights == "uniform" else samples
+        place = Participant(device, chosen.depth, chosen.lpr, samples, weight, encoding=chosen.encoding)
+        fleet[device] = VirtualDevice(number, facts.profile, chosen, place)
+    return fleet
+
+
+def apportioned(shares: Mapping[T, float], ids: Sequence[str], seed: int, purpose: str) -> dict[str, T]:
+    """Deals values to devices so that the shares are met exactly, up to rounding; who gets which is shuffled.
+
+    Args:
+        shares: of each value; they sum to 1.
+        ids: of the devices.
+        seed: of the run.
+        purpose: keeps several deals of one run apart.
+    """
+    exact = {value: share * len(ids) for value, share in shares.items()}
+    counts = {value: int(amount + 1e-9) for value, amount in exact.items()}
+    # The largest remainders get the places that rounding down has left.
+    by_remainder = sorted(exact, key=lambda value: counts[value] - exact[value])
+    for value in by_remainder[: len(ids) - sum(counts.values())]:
+        counts[value] += 1
+    order = sorted(ids, key=lambda device: (uniform(seed, purpose, device), device))
+    values = [value for value, count in counts.items() for _ in range(count)]
+    return dict(zip(order, values, strict=True))
+
+
+def drawn(shares: Sequence[float], ids: Sequence[str], seed: int, purpose: str) -> dict[str, int]:
+    """Each device draws a number from 1 by itself, with these probabilities."""
+    chosen = {}
+    for device in ids:
+        draw, total = uniform(seed, purpose, device), 0.0
+        for number, share in enumerate(shares, start=1):
+            total += share
+            # The last one with a share takes what rounding may leave of the 1.
+            if share and (draw < total or not any(shares[number:])):
+                chosen[device] = number
+                break
+    return chosen
+
+
+def _depths(experiment: Experiment, blueprint: Blueprint, ids: Sequence[str]) -> dict[str, int]:
+    """Depths that the mix dictates; empty if the planner decides."""
+    mix = experiment.fleet.depth_mix
+    if not mix:
+        return {}
+    if len(mix) != blueprint.full_depth:
+        raise ConfigError(
+            f"depth_mix has {len(mix)} shares, but {blueprint.model} has {blueprint.full_depth} depths: give one each"
+        )
+    if experiment.fleet.depth_draw:
+        return drawn(mix, ids, experiment.seed, "depth")
+    return apportioned(dict(enumerate(mix, start=1)), ids, experiment.seed, "depth")
+
+
+def _unlimited(samples: int) -> DeviceFacts:
+    return DeviceFacts(training_memory=_BOUNDLESS, training_macs_per_second=0.0, samples=samples)

@@ -1,0 +1,152 @@
+"""What a simulation asks of its workers, and what they answer: plain data, the same for every engine.
+
+Arrays (samples, weights, sums) travel beside them, in whatever way is cheapest for the engine.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import Encoding, ModelSettings, TrainingSettings
+
+
+class Study(msgspec.Struct, frozen=True):
+    """All that a worker must know of an experiment, beside the samples.
+
+    Attributes:
+        model: to build.
+        seed: of the run.
+        training: of every device.
+        uniform: whether all updates weigh the same.
+        freeze: train the retained tensors only (``prune="train"``).
+        classes: number of classes in the data.
+        scale: of the stored values, see ``learning.data.Dataset``.
+        mean: likewise.
+        std: likewise.
+    """
+
+    model: ModelSettings
+    seed: int
+    training: TrainingSettings
+    uniform: bool
+    freeze: bool
+    classes: int
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """The model as data; its initial values come beside it."""
+
+    blueprint: Blueprint
+
+
+class TrainDevice(msgspec.Struct, frozen=True, tag=True):
+    """Train one device and add its update to the round's sums.
+
+    Attributes:
+        number: of the device, from 0: which samples are its own.
+        device: its id.
+        round: that it works for.
+        version: of the global weights that it starts from.
+        capacity: of the round's sums.
+        depth: of its submodel.
+        retained: names of the tensors that it sends, by unit id.
+        encoding: of its update.
+        own: values that stay on the device and were left by an earlier round, as safetensors; empty if none were.
+        counted: whether the update arrives; what comes too late changes nothing but the device's own values.
+    """
+
+    number: int
+    device: str
+    round: int
+    version: int
+    capacity: int
+    depth: int
+    retained: dict[str, tuple[str, ...]]
+    encoding: Encoding
+    own: bytes = b""
+    counted: bool = True
+
+
+class EvaluatePart(msgspec.Struct, frozen=True, tag=True):
+    """Judge some exits of a version of the global model on samples ``start`` to ``stop`` of the test set."""
+
+    version: int
+    depths: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class Collect(msgspec.Struct, frozen=True, tag=True):
+    """Hand over the sums of the round, and begin new ones."""
+
+    capacity: int
+
+
+Order = TrainDevice | EvaluatePart | Collect
+
+
+class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
+    """
+    Attributes:
+        samples: seen per epoch; what the update weighs, unless weights are uniform.
+        loss: mean over the last epoch.
+        seconds: of training alone.
+        bytes_up: of its encoded update.
+        own: values that stay on the device, as safetensors; empty if there are none.
+    """
+
+    device: str
+    round: int
+    samples: int
+    loss: float
+    seconds: float
+    bytes_up: int
+    own: bytes = b""
+
+
+class DeviceGaveUp(msgspec.Struct, frozen=True, tag=True):
+    """The device could not train; its round goes on without it."""
+
+    device: str
+    round: int
+    reason: str
+
+
+class PartEvaluated(msgspec.Struct, frozen=True, tag=True):
+    """
+    Attributes:
+        start: of the part.
+        samples: by class.
+        correct: right answers by class, by depth.
+        loss: summed cross-entropy, by depth.
+        together: right answers of the mean of the logits of the exits up to a depth.
+    """
+
+    start: int
+    samples: tuple[int, ...]
+    correct: dict[int, tuple[int, ...]]
+    loss: dict[int, float]
+    together: dict[int, int]
+
+
+class Collected(msgspec.Struct, frozen=True, tag=True):
+    """The sums have been handed over, beside this."""
+
+
+class OrderFailed(msgspec.Struct, frozen=True, tag=True):
+    """The order could not be carried out: the experiment cannot go on.
+
+    Attributes:
+        kind: ``data``, ``model``, ``memory`` or ``worker``.
+        reason: one line for people.
+    """
+
+    kind: str
+    reason: str
+
+
+Reply = DeviceTrained | DeviceGaveUp | PartEvaluated | Collected | OrderFailed

@@ -1,0 +1,168 @@
+"""The worker processes of the local engine: torch is loaded once, then one process for each worker is split off.
+
+Run as ``python -m fedlp_edge.simulation.process FD...``, one end of a socket pair for each worker. Splitting is safe
+because nothing has started a thread by then (the environment keeps numerical libraries to one), and it spares every
+further worker the seconds and the memory of loading torch. A worker ends at once when the simulation does, even in the
+middle of training.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import torch
+
+from fedlp_edge.errors import DataError, FedLPError, ModelError
+from fedlp_edge.learning import memory
+from fedlp_edge.simulation.bench import Bench
+from fedlp_edge.simulation.channel import (
+    Board,
+    Channel,
+    Closed,
+    FromWorker,
+    InitialWeights,
+    OpenStudy,
+    Publish,
+    Samples,
+    Sums,
+    SumsWritten,
+    ToWorker,
+    WeightsWritten,
+)
+from fedlp_edge.simulation.orders import Collect, EvaluatePart, Opened, Order, OrderFailed, TrainDevice
+from fedlp_edge.simulation.sharing import AnyArray, SharedArrays
+
+
+def main() -> None:
+    """Splits off the workers and becomes the first of them."""
+    ends = [int(argument) for argument in sys.argv[1:]]
+    # A Ctrl-C in a terminal reaches every process in it; what happens then is for the simulation to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path.append(str(Path.cwd()))  # where the owner's own model and data functions are; shadows nothing
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    # What is loaded stays: collections need not touch, and so copy, the pages that the workers share.
+    gc.collect()
+    gc.freeze()
+    mine = ends[0]
+    for end in ends[1:]:
+        if os.fork() == 0:
+            mine = end
+            break
+    for end in ends:
+        if end != mine:
+            os.close(end)
+    _serve(socket.socket(fileno=mine))
+    os._exit(0)
+
+
+def _serve(end: socket.socket) -> None:
+    threading.Thread(target=_end_with, args=(end.fileno(),), name="simulation", daemon=True).start()
+    channel: Channel[ToWorker] = Channel(end, ToWorker)  # type: ignore[arg-type]  # a union stands for its members
+    worker = _Worker()
+    while True:
+        try:
+            message, descriptors = channel.receive()
+            reply = worker.take(message, descriptors)
+            if reply is not None:
+                channel.send(reply)
+        except Closed:
+            return
+
+
+def _end_with(descriptor: int) -> None:
+    """Ends this process when the simulation's end of the pair is closed."""
+    watch = select.poll()
+    watch.register(descriptor, 0)  # a hang-up is always reported
+    watch.poll()
+    os._exit(0)
+
+
+class _Worker:
+    """One worker: shared memory in, the bench's answers out."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, SharedArrays] = {}
+        self._boards: dict[int, SharedArrays] = {}
+        self._sums: SharedArrays | None = None
+        self._bench: Bench | None = None
+
+    def take(self, message: ToWorker, descriptors: list[int]) -> FromWorker | None:
+        """Does what a message says; None if it asks for no answer."""
+        if isinstance(message, Samples | Board | Sums):
+            self._map(message, SharedArrays(descriptors[0], message.layout).keep_mapped())
+            return None
+        try:
+            return self._open(message) if isinstance(message, OpenStudy) else self._do(message)
+        except FedLPError as error:
+            return OrderFailed(_kind(error), str(error))
+        except Exception as error:
+            if memory.is_out_of_memory(error):
+                return OrderFailed("memory", "memory ran out in a worker: use fewer workers")
+            traceback.print_exc(file=sys.stderr)
+            return OrderFailed("worker", f"{type(error).__name__}: {error}")
+
+    def _map(self, message: Samples | Board | Sums, shared: SharedArrays) -> None:
+        match message:
+            case Samples(group):
+                self._samples[group] = shared
+            case Board(board):
+                self._boards[board] = shared
+            case Sums():
+                self._sums = shared
+
+    def _open(self, message: OpenStudy) -> Opened:
+        self._bench, self._boards, self._sums = None, {}, None  # the memory of the experiment before, first
+        arrays: dict[str, AnyArray] = {}
+        for group in self._samples.values():
+            arrays.update(group.arrays)
+        self._bench = Bench(message.study, arrays)
+        return Opened(self._bench.blueprint)
+
+    def _do(self, message: Order | InitialWeights | Publish) -> FromWorker | None:
+        bench = self._bench
+        if bench is None:
+            raise ValueError("no experiment is open")
+        answer: FromWorker | None = None
+        match message:
+            case InitialWeights(board):
+                self._boards[board].write(bench.initial_weights())
+                answer = WeightsWritten()
+            case Publish(version, board):
+                bench.publish(version, self._boards[board].arrays)
+            case TrainDevice():
+                answer = bench.train(message)
+            case EvaluatePart():
+                answer = bench.evaluate(message)
+            case Collect():
+                answer = self._hand_over(bench)
+        return answer
+
+    def _hand_over(self, bench: Bench) -> SumsWritten:
+        sent, weights = [], {}
+        for key, array in bench.collect().items():
+            kind, _, name = key.partition("/")
+            if kind == "weight":
+                weights[name] = tuple(tuple(row) for row in array.tolist())
+            elif self._sums is not None:
+                self._sums.arrays[name][...] = array
+                sent.append(name)
+        return SumsWritten(tuple(sent), weights)
+
+
+def _kind(error: FedLPError) -> str:
+    if isinstance(error, DataError):
+        return "data"
+    return "model" if isinstance(error, ModelError) else "worker"
+
+
+if __name__ == "__main__":
+    main()

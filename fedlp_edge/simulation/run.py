@@ -1,0 +1,89 @@
+"""From an experiment and a directory to a finished run: the library's entry to simulations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from fedlp_edge.errors import FedLPError, OperatorError
+from fedlp_edge.reporting import events
+from fedlp_edge.reporting.log import EventLog
+from fedlp_edge.reporting.summary import Summary, load
+from fedlp_edge.simulation.engine import Engine, Stopped
+from fedlp_edge.simulation.experiment import Experiment, load_experiment
+from fedlp_edge.simulation.local import LocalEngine
+from fedlp_edge.simulation.loop import Simulation
+from fedlp_edge.storage.files import replacing
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.toml_text import to_toml
+
+
+def simulate(
+    experiment: Experiment,
+    directory: Path | str,
+    *,
+    engine: Engine | None = None,
+    on_event: Callable[[events.AnyEvent], None] | None = None,
+    stopped: Callable[[], bool] | None = None,
+) -> Summary:
+    """Runs an experiment to its end, or goes on with one that was cut off; a finished one is only read.
+
+    Args:
+        experiment: what to do.
+        directory: of the run; made if missing.
+        engine: does the work, and goes on living; by default the one that the experiment names, for this run alone.
+        on_event: called with every event, which is also written to ``events.jsonl``.
+        stopped: asked now and then; once it says so, ``Stopped`` is raised. The same call goes on from there.
+
+    Raises:
+        Stopped: it was asked to stop.
+        FedLPError: the experiment cannot be run, or the directory holds another one.
+    """
+    place = RunDirectory(Path(directory))
+    place.lock()
+    if (done := claim(place, experiment)) is not None:
+        return done
+    with ExitStack() as stack:
+        log = stack.enter_context(EventLog(place.events))
+
+        def emit(event: events.AnyEvent) -> None:
+            log.write(event)
+            if on_event is not None:
+                on_event(event)
+
+        if engine is None:
+            engine = stack.enter_context(LocalEngine(experiment.simulation.workers))
+        simulation = Simulation(experiment, place, engine, emit=emit, stopped=stopped or (lambda: False))
+        try:
+            return simulation.run()
+        except Stopped:
+            emit(events.RunStopped(time=time.time(), round=simulation.round, reason="signal"))
+            raise
+        except FedLPError as error:
+            emit(events.RunStopped(time=time.time(), round=simulation.round, reason="error", detail=str(error)))
+            raise
+
+
+def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
+    """Makes sure that a directory is new or holds this very experiment.
+
+    Returns:
+        The summary, if the experiment is finished.
+
+    Raises:
+        OperatorError: it holds another experiment.
+    """
+    if directory.config.exists():
+        if load_experiment(directory.config).identity != experiment.identity:
+            raise OperatorError(
+                f"{directory.path} holds a run with other settings (see its config.toml); name another directory"
+            )
+        if directory.summary.exists():
+            summary = load(directory.summary)
+            if summary.final is not None and len(summary.rounds) >= experiment.rounds.count:
+                return summary
+    with replacing(directory.config) as partial:
+        partial.write_text(f"# Written by a simulation.\n{to_toml(experiment)}", "utf-8")
+    return None

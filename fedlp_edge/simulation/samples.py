@@ -1,0 +1,108 @@
+"""The samples of a simulation: read once, without torch, and dealt to all devices at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import ConfigError, DataError
+from fedlp_edge.learning import sources
+from fedlp_edge.learning.choice import chosen, everybody
+from fedlp_edge.learning.dataspec import Share, parse_spec
+from fedlp_edge.learning.shares import parse_partition
+from fedlp_edge.simulation.experiment import Experiment
+from fedlp_edge.simulation.sharing import AnyArray
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What can be learned from and judged on.
+
+    Attributes:
+        arrays: ``train/x`` [N, ...] as stored, ``train/y`` [N]; ``test/x`` and ``test/y`` if there is a test set.
+        classes: number of classes.
+        scale: see ``learning.data.Dataset``.
+        mean: likewise.
+        std: likewise.
+    """
+
+    arrays: dict[str, AnyArray]
+    classes: int
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def test_samples(self) -> int:
+        """Size of the test set; 0 without one."""
+        return len(self.arrays["test/y"]) if "test/y" in self.arrays else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Deal:
+    """Who holds what.
+
+    Attributes:
+        arrays: ``members``, the indices of all devices' samples one device after the other, and ``starts``
+            [devices + 1], where those of each begin.
+        priors: share of each class in each device's samples, [devices, classes].
+    """
+
+    arrays: dict[str, AnyArray]
+    priors: npt.NDArray[np.float64]
+
+    def samples_of(self, number: int) -> int:
+        """How many samples a device holds."""
+        starts = self.arrays["starts"]
+        return int(starts[number + 1] - starts[number])
+
+
+@lru_cache(maxsize=1)
+def read_pictures(train: str, evaluate: str) -> Pictures:
+    """Reads both splits, once for all experiments in a row that name the same.
+
+    Raises:
+        DataError: a specification is wrong, or data are missing or unusable.
+        ConfigError: the devices' specification names a share.
+    """
+    spec = parse_spec(train)
+    if spec.share is not None:
+        raise ConfigError(f"[data] train = {train!r} names a share; leave it out: every device gets its own")
+    samples = sources.read(spec, "train")
+    arrays: dict[str, AnyArray] = {"train/x": np.ascontiguousarray(samples.x), "train/y": samples.y}
+    if not len(samples.y):
+        raise DataError(f"{train} has no samples in its train split")
+    if evaluate:
+        judged = parse_spec(evaluate)
+        test = sources.read(judged, "test")
+        keep = chosen(test.y, judged, "test")
+        arrays["test/x"] = np.ascontiguousarray(test.x if keep is None else test.x[keep])
+        arrays["test/y"] = test.y if keep is None else test.y[keep]
+    classes = max(len(samples.classes), 1 + max(int(y.max()) for name, y in arrays.items() if name.endswith("/y")))
+    return Pictures(arrays, classes, samples.scale, samples.mean, samples.std)
+
+
+def deal(experiment: Experiment, pictures: Pictures) -> Deal:
+    """Deals the training samples as ``TRAIN#share=i/N&partition=P&seed=S`` would on each device.
+
+    Raises:
+        DataError: the partition is unknown, or there are too few samples.
+    """
+    data, fleet = experiment.data, experiment.fleet
+    spec = parse_spec(data.train)
+    spec = replace(
+        spec,
+        share=Share(0, fleet.devices, parse_partition(data.partition)),
+        seed=experiment.seed if data.seed is None else data.seed,
+        limit=data.limit or spec.limit,
+    )
+    labels = pictures.arrays["train/y"]
+    kept = everybody(labels, spec)
+    members = np.concatenate(kept).astype(np.int64)
+    starts = np.fromiter(accumulate((len(part) for part in kept), initial=0), dtype=np.int64)
+    counts = np.stack([np.bincount(labels[part], minlength=pictures.classes) for part in kept])
+    return Deal({"members": members, "starts": starts}, counts / counts.sum(axis=1, keepdims=True))

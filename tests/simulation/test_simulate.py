@@ -1,0 +1,166 @@
+"""Whole simulated runs, on real worker processes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from fedlp_edge.core.rounds import RoundSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings
+from fedlp_edge.errors import DataError, DeviceError, ModelError, OperatorError
+from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, Waiting
+from fedlp_edge.reporting.log import read_events
+from fedlp_edge.reporting.summary import Summary, load
+from fedlp_edge.simulation import LocalEngine, simulate
+from fedlp_edge.simulation.engine import Stopped
+from fedlp_edge.simulation.experiment import DataSettings, FleetSettings
+from fedlp_edge.toml_text import to_toml
+from tests.simulation.conftest import experiment
+
+
+def digest(summary: Summary) -> str:
+    assert summary.final is not None
+    return summary.final.model_digest
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, engine: LocalEngine) -> Summary:
+    return simulate(experiment(), tmp_path_factory.mktemp("undisturbed"), engine=engine)
+
+
+def test_ends_with_the_same_model_whatever_the_number_of_workers(undisturbed: Summary, tmp_path: Path) -> None:
+    with LocalEngine(1) as single:
+        alone = simulate(experiment(), tmp_path, engine=single)
+    assert digest(alone) == digest(undisturbed)
+    assert [entry.accuracy for entry in alone.rounds] == [entry.accuracy for entry in undisturbed.rounds]
+    assert [entry.loss for entry in alone.rounds] == [entry.loss for entry in undisturbed.rounds]
+
+
+def test_reports_what_every_device_did(undisturbed: Summary) -> None:
+    first = undisturbed.rounds[0]
+    assert len(first.devices) == 5
+    assert {device.depth for device in first.devices} <= {1, 2, 3}
+    for device in first.devices:
+        assert device.status == "contributed"
+        assert device.params_up <= device.params_down
+        assert all(device.id in first.coverage[unit] for unit in device.layers_sent)
+    assert set(first.accuracy) == set(first.loss) == set(first.ensemble) == set(first.tiers) == {1, 2, 3}
+    assert 0.1 < undisturbed.rounds[-1].accuracy[1] < 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": ModelSettings(name="mlp", input=(1, 8, 8), heads="personal")},
+        {"scheme": SchemeSettings(encoding="int8+zstd")},
+        {"scheme": SchemeSettings(lpr=0.5, granularity="tensor", weights="uniform", prune="train")},
+        {"server": ServerSettings(optimizer="adam", lr=0.01, ema=0.5)},
+    ],
+    ids=["personal", "int8", "frozen", "adam"],
+)
+def test_goes_on_after_a_stop_as_if_there_had_been_none(
+    changes: dict[str, object], tmp_path: Path, engine: LocalEngine
+) -> None:
+    run = experiment(rounds=RoundSettings(count=3), **changes)
+    whole = simulate(run, tmp_path / "whole", engine=engine)
+    seen: list[AnyEvent] = []
+
+    def stop_in_the_third_round() -> bool:
+        return any(isinstance(event, RoundStarted) and event.round == 3 for event in seen)
+
+    with pytest.raises(Stopped):
+        simulate(run, tmp_path / "cut", engine=engine, on_event=seen.append, stopped=stop_in_the_third_round)
+    again = simulate(run, tmp_path / "cut", engine=engine)
+    assert digest(again) == digest(whole)
+    assert [entry.round for entry in again.rounds] == [1, 2, 3]
+    assert [entry.coverage for entry in again.rounds] == [entry.coverage for entry in whole.rounds]
+
+
+def test_goes_on_after_a_kill_as_if_there_had_been_none(undisturbed: Summary, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text(to_toml(experiment()))
+    command = [sys.executable, "-m", "fedlp_edge", "simulate", str(file), "--out", str(tmp_path / "run"), "--workers"]
+    process = subprocess.Popen([*command, "1"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert any(line.startswith("round 1/2") for line in process.stdout)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    finished = subprocess.run([*command, "2", "--json"], capture_output=True, text=True, check=True)
+    assert msgspec.json.decode(finished.stdout)["model_digest"] == digest(undisturbed)
+    assert digest(load(tmp_path / "run" / "summary.json")) == digest(undisturbed)
+
+
+def test_returns_a_finished_run_and_refuses_another_in_its_place(tmp_path: Path, engine: LocalEngine) -> None:
+    run = experiment(rounds=RoundSettings(count=1), data=DataSettings(train="digits", evaluate="", limit=20))
+    first = simulate(run, tmp_path, engine=engine)
+    assert simulate(run, tmp_path, engine=engine) == first
+    assert first.rounds[0].accuracy == {}
+    with pytest.raises(OperatorError, match="other settings"):
+        simulate(msgspec.structs.replace(run, seed=2), tmp_path, engine=engine)
+
+
+def test_lengthens_a_finished_run(undisturbed: Summary, tmp_path: Path, engine: LocalEngine) -> None:
+    simulate(experiment(rounds=RoundSettings(count=1, devices_per_round=5)), tmp_path, engine=engine)
+    assert digest(simulate(experiment(), tmp_path, engine=engine)) == digest(undisturbed)
+
+
+def test_loses_who_drops_out_and_asks_again_below_the_quorum(tmp_path: Path, engine: LocalEngine) -> None:
+    run = experiment(
+        fleet=FleetSettings(devices=6, dropout=0.5, availability=0.7), rounds=RoundSettings(count=3, quorum=0.8)
+    )
+    seen: list[AnyEvent] = []
+    summary = simulate(run, tmp_path, engine=engine, on_event=seen.append)
+    status = [device.status for entry in summary.rounds for device in entry.devices]
+    assert {"contributed", "lost"} == set(status)
+    assert any(isinstance(event, RoundFailed) for event in seen)
+    assert not any(isinstance(event, Waiting) for event in seen)
+    assert min(len(entry.devices) for entry in summary.rounds) < 6
+
+
+def test_loses_who_is_slower_than_the_deadline(tmp_path: Path, engine: LocalEngine) -> None:
+    profile = tmp_path / "slow.toml"
+    profile.write_text('name = "slow"\nram_mb = 4000\ntraining_gmacs_per_second = 0.0001\n')
+    quick = tmp_path / "quick.toml"
+    quick.write_text('name = "quick"\nram_mb = 4000\ntraining_gmacs_per_second = 10\n')
+    run = experiment(
+        fleet=FleetSettings(devices=6, profiles={str(profile): 0.5, str(quick): 0.5}),
+        scheme=SchemeSettings(depth="full"),
+        rounds=RoundSettings(count=1, deadline_seconds=2.0),
+    )
+    summary = simulate(run, tmp_path / "run", engine=engine)
+    assert {device.profile: device.status for device in summary.rounds[0].devices} == {
+        "slow": "lost",
+        "quick": "contributed",
+    }
+    assert summary.rounds[0].virtual_seconds == 2.0
+
+
+def test_says_so_when_training_diverges(tmp_path: Path, engine: LocalEngine) -> None:
+    run = experiment(training=msgspec.structs.replace(experiment().training, lr=1e30))
+    with pytest.raises(DeviceError, match="diverged"):
+        simulate(run, tmp_path, engine=engine)
+    assert read_events(tmp_path / "events.jsonl")[-1].detail
+
+
+def test_says_so_when_data_do_not_fit(tmp_path: Path, engine: LocalEngine) -> None:
+    with pytest.raises(DataError, match="1x8x8"):
+        simulate(experiment(model=ModelSettings(name="mlp", input=(1, 9, 9))), tmp_path / "a", engine=engine)
+    with pytest.raises(ModelError, match="unknown model"):
+        simulate(experiment(model=ModelSettings(name="mpl", input=(1, 8, 8))), tmp_path / "b", engine=engine)
+    # The engine is none the worse for it.
+    assert simulate(experiment(), tmp_path / "c", engine=engine).final
+
+
+def test_leaves_no_process_behind(tmp_path: Path) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    with LocalEngine(2) as started:
+        simulate(experiment(rounds=RoundSettings(count=1)), tmp_path, engine=started)
+        ours = set(psutil.Process().children(recursive=True)) - before
+        assert len(ours) == 2
+    assert psutil.wait_procs(ours, timeout=10)[1] == []
