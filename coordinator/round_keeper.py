@@ -220,6 +220,8 @@ class RoundKeeper:
         match effect:
             case rounds.OpenRound():
                 self._open(effect)
+            case rounds.AddPlaces():
+                self._add_places(effect.added, effect.weight_capacity)
             case rounds.ExtendRound():
                 self._extend(effect)
             case rounds.SendTask(_, device):
@@ -279,10 +281,13 @@ class RoundKeeper:
         have, need = extension.contributors, extension.quorum
         log.warning("round %d has %d updates and needs %d; it waits once more", extension.round, have, need)
         self._emit(events.RoundFailed(time=time.time(), round=extension.round, contributors=have, quorum=need))
+        self._add_places(extension.added, extension.weight_capacity)
+
+    def _add_places(self, added: tuple[rounds.Participant, ...], capacity: int) -> None:
         if self._book:
-            self._book.extend(extension.added, extension.weight_capacity)
-            self._note_depths(extension.added)
-        for place in extension.added:
+            self._book.extend(added, capacity)
+            self._note_depths(added)
+        for place in added:
             self._send_task(place.device)
 
     def _note_depths(self, participants: tuple[rounds.Participant, ...]) -> None:

@@ -1,0 +1,208 @@
+"""What a round machine is told and what it answers: events in, effects out, and the phases of a run.
+
+Plain values without behaviour, the same for every machine (``rounds`` and ``buffered``), for the coordinator and for
+the simulation, which both carry the effects out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+from fedlp_edge.core.settings import Encoding
+
+
+class Phase(Enum):
+    """Where a run stands."""
+
+    WAITING = "waiting for devices"
+    COLLECTING = "collecting updates"
+    CLOSING = "aggregating and evaluating"
+    FINISHED = "finished"
+
+
+TRANSITIONS: dict[Phase, frozenset[Phase]] = {
+    Phase.WAITING: frozenset({Phase.COLLECTING}),
+    Phase.COLLECTING: frozenset({Phase.CLOSING}),
+    Phase.CLOSING: frozenset({Phase.WAITING, Phase.FINISHED}),
+    Phase.FINISHED: frozenset(),
+}
+
+
+def move(phase: Phase, to: Phase) -> Phase:
+    """The phase after a step.
+
+    Raises:
+        ValueError: no run goes this way.
+    """
+    if to not in TRANSITIONS[phase]:
+        raise ValueError(f"a run cannot go from {phase.value!r} to {to.value!r}")
+    return to
+
+
+class Participant(msgspec.Struct, frozen=True):
+    """One place in a cohort, fixed when it is given.
+
+    Attributes:
+        device: id.
+        depth: of its submodel.
+        lpr: layer-preserving rate.
+        samples: that it announced; its update may rest on no more.
+        weight: the most that its update can weigh: ``samples``, or 1 for uniform weights.
+        replacement: taken in when the round was extended; it does not raise the quorum.
+        encoding: of the numbers in its update.
+        lpr_of: rate by unit id, for units whose rate is not ``lpr`` (see ``GlobalModel.assign``).
+        round: whose task it has, where rounds overlap (buffered mode); 0 is the round that the place belongs to.
+    """
+
+    device: str
+    depth: int
+    lpr: float
+    samples: int
+    weight: int
+    replacement: bool = False
+    encoding: Encoding = "none"
+    lpr_of: dict[str, float] = {}
+    round: int = 0
+
+    def task_round(self, round: int) -> int:
+        """The number of the task of this place in an open round: what its draws and its update are named after."""
+        return self.round or round
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class DeviceReady:
+    """A device holds its submodel and waits for work (again)."""
+
+    participant: Participant
+
+
+@dataclass(frozen=True)
+class DeviceGone:
+    """A device went offline; it keeps its place in an open round, and gets its task again when it is back."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class UpdateArrived:
+    """An update of the open round was admitted and is safe on disk."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class UpdateMissed:
+    """An update of the open round will not come: refused on admission, or the device gave up."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class ModelOutdated:
+    """A device asks for a model that newer rounds have replaced, so it cannot do its task (buffered mode)."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class RoundCommitted:
+    """Aggregated, evaluated, checkpointed."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Only time has passed."""
+
+
+Event = DeviceReady | DeviceGone | UpdateArrived | UpdateMissed | ModelOutdated | RoundCommitted | Tick
+
+
+# Effects
+
+
+@dataclass(frozen=True)
+class OpenRound:
+    """Publish the model and give these devices their tasks.
+
+    Attributes:
+        participants: its places. In buffered mode those that earlier rounds gave are among them; whoever has a place
+            of this round gets a task now.
+        weight_capacity: bound of the summed weights, for the exact average.
+    """
+
+    round: int
+    participants: tuple[Participant, ...]
+    weight_capacity: int
+
+
+@dataclass(frozen=True)
+class AddPlaces:
+    """Give these devices tasks of the open round, too (buffered mode).
+
+    Attributes:
+        added: new places; a place that such a device had is void.
+        weight_capacity: from now on; larger than before if the new places need it.
+    """
+
+    round: int
+    added: tuple[Participant, ...]
+    weight_capacity: int
+
+
+@dataclass(frozen=True)
+class ExtendRound:
+    """Too few updates by the deadline: another deadline, and these devices in addition.
+
+    Attributes:
+        added: new places; a device whose update was missed may be among them, with a place of its own anew.
+        contributors: updates so far.
+        quorum: updates needed.
+        weight_capacity: from now on; larger than before if the new places need it.
+    """
+
+    round: int
+    added: tuple[Participant, ...]
+    contributors: int
+    quorum: int
+    weight_capacity: int
+
+
+@dataclass(frozen=True)
+class SendTask:
+    """Tell a device of the open round (again) what to do."""
+
+    round: int
+    device: str
+
+
+@dataclass(frozen=True)
+class CloseRound:
+    """Average what these devices sent, evaluate, write the checkpoint, then report RoundCommitted."""
+
+    round: int
+    contributors: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StillWaiting:
+    """Not enough devices for a round."""
+
+    present: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class FinishRun:
+    """The last round is committed."""
+
+
+Effect = OpenRound | AddPlaces | ExtendRound | SendTask | CloseRound | StillWaiting | FinishRun
