@@ -36,10 +36,13 @@ RECIPES: Mapping[RecipeName, Mapping[str, Mapping[str, Any]]] = MappingProxyType
             "scheme": {"depth": "auto", "lpr": 1.0},
         },
         # Liu et al., arXiv 2202.08036, without its momentum distillation.
-        "inclusivefl": {"model": {"heads": "shared", "exits": "own"}, "scheme": {"depth": "auto", "lpr": 1.0}},
+        "inclusivefl": {
+            "model": {"heads": "shared", "exits": "own", "exit_heads": "pooled"},
+            "scheme": {"depth": "auto", "lpr": 1.0},
+        },
         # Kim et al., ICLR 2023: all exits up to the device's depth are trained, and learn from each other.
         "depthfl": {
-            "model": {"heads": "shared", "exits": "all"},
+            "model": {"heads": "shared", "exits": "all", "exit_heads": "pooled"},
             "training": {"objective": {"distillation": 1.0}},
             "scheme": {"depth": "auto", "lpr": 1.0},
         },

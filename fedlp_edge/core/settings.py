@@ -37,6 +37,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         classes: number of classes; 0 keeps the model's own.
         heads: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
         exits: a device of depth d holds and trains its ``own`` head d, or ``all`` heads 1 to d.
+        exit_heads: of the shallow depths: those that a built-in ``model`` brings, or ``pooled`` ones with one linear
+            layer, as a user's own model gets.
         scaling: what a weak device has less of: layers (``depth``, FedLP) or channels (``width``, the baseline
             HeteroFL, in simulations alone).
         width_ratios: share of the channels of each level, rising to 1; empty for HeteroFL's five.
@@ -47,6 +49,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: Annotated[int, msgspec.Meta(ge=0)] = 10
     heads: HeadMode = "shared"
     exits: ExitMode = "own"
+    exit_heads: Literal["model", "pooled"] = "model"
     scaling: Literal["depth", "width"] = "depth"
     width_ratios: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
 

@@ -14,9 +14,11 @@ from torch import nn
 
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import FedLPError, ModelError
+from fedlp_edge.learning.heads import exit_head, has_channels_first
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.partition import partition
 from fedlp_edge.learning.randomness import seeded
+from fedlp_edge.learning.tracing import mode
 from fedlp_edge.learning.width import DEFAULT_RATIOS, WidthModel
 from fedlp_edge.learning.zoo import BUILT_IN
 
@@ -41,6 +43,8 @@ def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str
     layered = _split(settings, seed, allow_models)
     if settings.scaling == "width":
         return WidthModel(layered, settings.width_ratios or DEFAULT_RATIOS)
+    if settings.exit_heads == "pooled":
+        layered = _with_pooled_heads(layered, seed)
     layered.exit_mode = settings.exits
     return layered
 
@@ -70,6 +74,23 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
         heads=settings.heads,
         seed=seed,
     )
+
+
+def _with_pooled_heads(model: LayeredModel, seed: int) -> LayeredModel:
+    """The same layers and classifier, and no shallow head with more parameters than what it stands for."""
+    layers = [(unit.name, model.get_submodule(unit.id)) for unit in model.layers]
+    classifier = model.exit_heads[-1]
+    sample = torch.zeros(1, *model.input_shape)
+    left = sum(unit.parameters for unit in model.layers) + classifier.parameters
+    heads: list[tuple[str, nn.Module]] = []
+    with seeded(seed), torch.no_grad(), mode(model, training=False):
+        for depth, (unit, (_, layer)) in enumerate(zip(model.layers[:-1], layers, strict=False), start=1):
+            left -= unit.parameters
+            shape = tuple(model.activations(sample, depth).shape[1:])
+            head = exit_head(shape, model.classes, channels_first=has_channels_first(layer, shape), budget=left)
+            heads.append((f"exit {depth}", head.train(model.training)))
+    heads.append((classifier.name, model.get_submodule(classifier.id)))
+    return LayeredModel(layers, heads, sample, classes=model.classes, head_mode=model.head_mode)
 
 
 def _torchvision(name: str, settings: ModelSettings, seed: int) -> nn.Module:
