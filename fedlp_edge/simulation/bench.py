@@ -6,7 +6,7 @@ round's exact sums. Memory therefore does not grow with the number of devices, a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from fedlp_edge.learning.modelstore import Ready, ready, tensor_names
 from fedlp_edge.learning.processor import choose, make_repeatable
 from fedlp_edge.learning.states import copy_values
 from fedlp_edge.learning.training import Diverged, train_round
+from fedlp_edge.learning.width import WidthModel
 from fedlp_edge.simulation.orders import (
     DeviceGaveUp,
     DeviceTrained,
@@ -37,6 +38,9 @@ from fedlp_edge.wire.compression import encode_unit, rounding_seed
 from fedlp_edge.wire.tensors import pack, pieces, unpack
 
 EVALUATION_BATCH = 256
+
+MEASURED_SAMPLES = 2048
+"""Training samples on which the statistics of static batch norms are measured; see ``learning.width``."""
 
 
 class Bench:
@@ -108,7 +112,7 @@ class Bench:
             return DeviceGaveUp(order.device, order.round, str(error))
         if order.counted:
             if self._mean is None:
-                self._mean = LayerwiseMean(order.capacity)
+                self._mean = LayerwiseMean(order.capacity, self.blueprint.nested_shapes)
             self._mean.add(deltas, 1 if self._study.uniform else outcome.samples)
         return DeviceTrained(
             device=order.device,
@@ -135,6 +139,8 @@ class Bench:
             names = [name for unit in self.blueprint.global_units for name in unit.state_names]
             _load(self._whole, self._versions[order.version], names)
             self._whole.to(self._device).eval()
+            if isinstance(self._whole, WidthModel):
+                self._whole.measure(self._batches_to_measure())
             self._judged = order.version
         classes = self.blueprint.classes
         samples = torch.zeros(classes, dtype=torch.int64)
@@ -159,6 +165,12 @@ class Bench:
             loss=loss,
             together=together,
         )
+
+    def _batches_to_measure(self) -> Iterator[torch.Tensor]:
+        """The same samples on every worker, from all over the training split."""
+        spread = torch.arange(0, len(self._train), max(1, len(self._train) // MEASURED_SAMPLES))
+        for start in range(0, len(spread), EVALUATION_BATCH):
+            yield self._train.batch(spread[start : start + EVALUATION_BATCH])[0].to(self._device)
 
     def _dataset(self, x: AnyArray, y: AnyArray) -> Dataset:
         study = self._study
@@ -203,7 +215,7 @@ class Bench:
             if not kept:
                 continue
             tensors = tuple(tensor for tensor in unit.tensors if tensor.name in kept)
-            sent = {name: after[name] - before[name] for name in kept}
+            sent = {name: after[name] - leading(before[name], after[name].shape) for name in kept}
             if order.encoding == "none":
                 check_values(sent)
                 nbytes += sum(len(piece) for piece in pieces(sent))
@@ -220,7 +232,13 @@ class Bench:
 def _load(model: torch.nn.Module, values: Mapping[str, Array], names: Collection[str]) -> None:
     held = model.state_dict()
     for name in names:
-        held[name].copy_(torch.from_numpy(np.require(values[name], requirements="W")))
+        value = leading(values[name], tuple(held[name].shape))
+        held[name].copy_(torch.from_numpy(np.require(value, requirements="W")))
+
+
+def leading(value: Array, shape: tuple[int, ...]) -> Array:
+    """The leading block of a tensor that a device holds; mostly all of it."""
+    return value if value.shape == shape else value[tuple(slice(side) for side in shape)]
 
 
 def _values(model: torch.nn.Module, names: Collection[str]) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fedlp_edge.core.recipes import RecipeName, with_recipe
 from fedlp_edge.core.rounds import RoundSettings
 from fedlp_edge.core.settings import (
     Count,
@@ -52,7 +53,8 @@ class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         devices: how many.
-        depth_mix: share of the devices at depth 1, 2, ..., D; empty leaves depths to the planner.
+        depth_mix: share of the devices that can bear depth 1, 2, ..., D; empty leaves that to the planner. What a
+            device then gets is for ``[scheme] depth`` to say.
         depth_draw: each device draws its depth from the mix, as in the authors' code; otherwise the shares are
             met exactly, and which device gets which depth is shuffled.
         profiles: share of the devices of each class; empty for machines without limits.
@@ -97,10 +99,12 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         name: of the experiment, for reports and directories.
         seed: of every draw.
+        recipe: named settings that filled in what the file does not say; it says nothing beside them.
     """
 
     name: Name = "simulation"
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 1
+    recipe: RecipeName | None = None
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
@@ -141,4 +145,4 @@ def load_experiment(path: Path | str) -> Experiment:
     Raises:
         ConfigError: one line with the file, the line and what is allowed.
     """
-    return load_toml(Path(path), Experiment)
+    return load_toml(Path(path), Experiment, with_recipe)

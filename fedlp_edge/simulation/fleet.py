@@ -77,14 +77,25 @@ def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: Deal) -> dict
                     f"the profile {profiles[device]} does not say how much memory there is: give it ram_mb"
                 )
             facts = stated
-        scheme = experiment.scheme
-        if device in depths:
-            scheme = msgspec.structs.replace(scheme, depth=depths[device])
-        chosen = plan(facts, blueprint, scheme, experiment.training, experiment.rounds.deadline_seconds)
+        chosen = _plan(experiment, blueprint, facts, depths.get(device))
         weight = 1 if experiment.scheme.weights == "uniform" else samples
         place = Participant(device, chosen.depth, chosen.lpr, samples, weight, encoding=chosen.encoding)
         fleet[device] = VirtualDevice(number, facts.profile, chosen, place)
     return fleet
+
+
+def _plan(experiment: Experiment, blueprint: Blueprint, facts: DeviceFacts, bears: int | None) -> Plan:
+    """What a device gets that can bear ``bears`` depths; None if its facts alone say what it can bear."""
+    scheme = experiment.scheme
+    if bears is not None and scheme.depth == "only-full" and bears < blueprint.full_depth:
+        return Plan(0, 0.0, f"bears depth {bears} of {blueprint.full_depth}, and only whole models are trained", 0, 0.0)
+    if bears is not None and scheme.depth in ("auto", "only-full"):
+        scheme = msgspec.structs.replace(scheme, depth=bears)
+    chosen = plan(facts, blueprint, scheme, experiment.training, experiment.rounds.deadline_seconds)
+    if bears is not None and experiment.scheme.depth == "auto":
+        said = f"depth {chosen.depth} of {blueprint.full_depth}, from the depth mix"
+        chosen = msgspec.structs.replace(chosen, explanation=said)
+    return chosen
 
 
 def apportioned(shares: Mapping[T, float], ids: Sequence[str], seed: int, purpose: str) -> dict[str, T]:
@@ -122,7 +133,7 @@ def drawn(shares: Sequence[float], ids: Sequence[str], seed: int, purpose: str) 
 
 
 def _depths(experiment: Experiment, blueprint: Blueprint, ids: Sequence[str]) -> dict[str, int]:
-    """Depths that the mix dictates; empty if the planner decides."""
+    """The deepest depth that each device can bear by the mix; empty if the planner decides."""
     mix = experiment.fleet.depth_mix
     if not mix:
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -200,7 +201,14 @@ class LocalEngine:
         return message
 
     def _ended(self) -> WorkerError:
-        return WorkerError("a worker process of the simulation ended: out of memory? use fewer workers")
+        """What to say when a worker is gone: killed, or ended by itself."""
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGKILL
+        if code < 0:
+            return WorkerError("a worker process of the simulation was killed: out of memory? use fewer workers")
+        return WorkerError(f"a worker process of the simulation ended with code {code}; its last words stand above")
 
 
 def _expected(message: FromWorker, kind: type[T]) -> T:

@@ -309,9 +309,10 @@ class Simulation:
         quorum = len(closing.contributors) - len(failed)
         if not trained or quorum < self._experiment.rounds.quorum * len(current.places):
             raise WorkerError(f"round {closing.round}: {next(iter(failed.values()))}")
-        mean = LayerwiseMean(current.capacity)
+        shapes = self._blueprint.nested_shapes
+        mean = LayerwiseMean(current.capacity, shapes)
         for sums in collect(self._engine, current.capacity):
-            mean.merge(LayerwiseMean.from_arrays(sums, current.capacity))
+            mean.merge(LayerwiseMean.from_arrays(sums, current.capacity, shapes))
         self._model.step(closing.round, mean)
         self._publish(closing.round)
         self._checkpoints.save(closing.round, self._model.weights, self._model.state)
@@ -411,6 +412,8 @@ class Simulation:
         full = self._blueprint.full_depth
         if self._blueprint.heads == "personal":
             return (full,)
+        if self._blueprint.widths:
+            return tuple(sorted(self._held_depths | {full}))
         heads = {u.depth for depth in self._held_depths for u in self._blueprint.held_by(depth) if u.kind == "head"}
         return tuple(sorted(heads | {full}))
 
@@ -440,7 +443,8 @@ class Simulation:
             closed.summary,
             accuracy=said.accuracy,
             loss=said.loss,
-            ensemble=said.ensemble if len(said.ensemble) > 1 else {},
+            # Levels of one width-scaled model are no exits that could answer together.
+            ensemble=said.ensemble if len(said.ensemble) > 1 and not self._blueprint.widths else {},
             tiers=judging.by_tier(said, depths, numbers, self._deal.priors),
         )
         self._journal.open_round(summary.round, closed.capacity, closed.places)

@@ -61,8 +61,9 @@ def test_reports_what_every_device_did(undisturbed: Summary) -> None:
         {"scheme": SchemeSettings(encoding="int8+zstd")},
         {"scheme": SchemeSettings(lpr=0.5, granularity="tensor", weights="uniform", prune="train")},
         {"server": ServerSettings(optimizer="adam", lr=0.01, ema=0.5)},
+        {"model": ModelSettings(name="mlp", input=(1, 8, 8), scaling="width", width_ratios=(0.25, 0.5, 1.0))},
     ],
-    ids=["personal", "int8", "frozen", "adam"],
+    ids=["personal", "int8", "frozen", "adam", "width"],
 )
 def test_goes_on_after_a_stop_as_if_there_had_been_none(
     changes: dict[str, object], tmp_path: Path, engine: LocalEngine
