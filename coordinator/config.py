@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fedlp_edge.core.periods import check_periods
 from fedlp_edge.core.recipes import RecipeName, with_recipe
 from fedlp_edge.core.rounds import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, check_exits
@@ -63,6 +64,7 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_exits(self.model, self.training)
         if self.model.scaling == "width":
             raise ValueError('[model] scaling = "width" is a baseline for simulations; a fleet scales by "depth"')
+        check_periods(self.scheme, self.rounds)
 
     @property
     def identity(self) -> str:
@@ -71,7 +73,10 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The broker, times, the number of rounds and the export may change between two starts.
         """
         parts = (self.fleet, self.seed, self.model, self.training, self.scheme, self.server, self.data)
-        cohort = (self.rounds.devices_per_round,)
+        rounds = self.rounds
+        cohort: tuple[object, ...] = (rounds.devices_per_round, rounds.mode)
+        if rounds.mode == "buffered":
+            cohort += (rounds.buffer_size, rounds.staleness_exponent, rounds.max_staleness)
         return hashlib.sha256(msgspec.json.encode((parts, cohort))).hexdigest()
 
     @property
