@@ -19,6 +19,8 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.core.stepcost import StepCost
+
 HeadMode = Literal["shared", "personal"]
 ExitMode = Literal["own", "all"]
 
@@ -83,12 +85,14 @@ class DepthCost(msgspec.Struct, frozen=True):
         parameters: trainable scalars of the prefix and its heads.
         forward_macs: multiply-accumulates of convolutions and linear layers, one sample.
         activation_bytes: bytes that autograd keeps for the backward pass, one sample.
+        step: one training step watched closely; None where nobody asked for it.
     """
 
     depth: int
     parameters: int
     forward_macs: int
     activation_bytes: int
+    step: StepCost | None = None
 
 
 class Blueprint(msgspec.Struct, frozen=True, dict=True):

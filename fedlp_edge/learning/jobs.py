@@ -90,6 +90,11 @@ class JobRunner:
         model, blueprint = self.models.fresh(job.model, job.seed)
         if job.state_path is not None:
             states.save_values(model, Path(job.state_path), tensor_names(blueprint.global_units))
+        if job.steps:
+            # Only here: whoever watches steps loads more of PyTorch than whoever trains.
+            from fedlp_edge.learning.steptrace import with_steps  # noqa: PLC0415
+
+            blueprint = with_steps(model, blueprint)
         return Built(blueprint=blueprint)
 
     def _measure(self, job: Measure) -> Measured:

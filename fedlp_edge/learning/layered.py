@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, TensorSpec, Unit
+from fedlp_edge.learning.checkpointing import recomputed
 from fedlp_edge.learning.costs import measure_costs
 from fedlp_edge.learning.heads import feature_of
 
@@ -150,6 +151,11 @@ class LayeredModel(nn.Module):
         )
 
     @property
+    def sample(self) -> torch.Tensor:
+        """One input with a batch dimension of 1."""
+        return self._sample
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample, without the batch."""
         return tuple(self._sample.shape[1:])
@@ -190,11 +196,16 @@ class Submodel(nn.Module):
     Args:
         parts: ``L1`` .. ``Ld``, then one head ``Hd`` or all of ``H1`` .. ``Hd``, by id.
         depth: d.
+
+    Attributes:
+        depth: as above.
+        checkpointing: whether layers are computed again in the backward pass, which saves their activations.
     """
 
     def __init__(self, parts: Mapping[str, nn.Module], depth: int) -> None:
         super().__init__()
         self.depth = depth
+        self.checkpointing = False
         self.training = parts[f"L{depth}"].training
         self._path = tuple(
             (f"L{number}", f"H{number}" if f"H{number}" in parts else None) for number in range(1, depth + 1)
@@ -206,7 +217,7 @@ class Submodel(nn.Module):
         """The logits [batch, classes] of its own, deepest exit."""
         held = cast("dict[str, nn.Module]", self._modules)
         for layer, _ in self._path:
-            x = held[layer](x)
+            x = self._pass(held[layer], x)
         logits: torch.Tensor = held[f"H{self.depth}"](x)
         return logits
 
@@ -215,10 +226,15 @@ class Submodel(nn.Module):
         held = cast("dict[str, nn.Module]", self._modules)
         logits = []
         for layer, head in self._path:
-            x = held[layer](x)
+            x = self._pass(held[layer], x)
             if head is not None:
                 logits.append(held[head](x))
         return tuple(logits)
+
+    def _pass(self, layer: nn.Module, x: Any) -> Any:
+        # What is passed on beside the feature, such as a mask, is small: such layers are left as they are.
+        again = self.checkpointing and torch.is_grad_enabled() and isinstance(x, torch.Tensor)
+        return recomputed(layer, x) if again else layer(x)
 
 
 def _exchanged(unit_id: str, module: nn.Module) -> tuple[TensorSpec, ...]:

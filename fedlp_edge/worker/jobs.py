@@ -23,11 +23,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="result", tag=
 
 
 class Build(Job, frozen=True, kw_only=True):
-    """Build and split the model; with ``state_path``, write its seeded initial global state there."""
+    """Build and split the model; with ``state_path``, write its seeded initial global state there.
+
+    With ``steps``, a training step of every depth is watched, and the costs in the blueprint say what it takes.
+    """
 
     model: ModelSettings
     seed: int = 0
     state_path: str | None = None
+    steps: bool = False
 
 
 class Built(Result, frozen=True, kw_only=True):

@@ -1,0 +1,225 @@
+"""Watches one training step without doing it: which bytes are alive when, and what is computed.
+
+The step runs on PyTorch's *meta* device, where tensors have shapes and no data: a network of a gigabyte is watched
+in a second or two, in the memory of its shapes. Every operation passes a dispatch mode that notes the storages it
+makes, and a weak reference to each says when it is let go; so what is seen are the lifetimes that training really
+has, gradients that replace activations included. A model that computes with values (``.item()``, tensors made on the
+CPU in its code) cannot run there; its copy is then run for real, with batches of two and four samples.
+
+Whoever only trains needs none of this: the mode loads parts of PyTorch that a small device should not pay for.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.stepcost import Moment, StepCost, envelope
+from fedlp_edge.learning.layered import LayeredModel, Submodel
+from fedlp_edge.learning.randomness import preserved
+
+_BATCHES = (2, 4)
+"""Two sizes make a line; batch normalisation accepts no fewer than two samples."""
+
+_WORTH_THE_DETOUR = 500_000_000
+"""Up to here a small network is run for real: that takes less than what the meta device loads at its first use."""
+
+_aten = torch.ops.aten
+_ALLOCATED_TWICE = 2  # a gradient, and the optimiser's copy of its parameter
+
+
+def with_steps(model: LayeredModel, blueprint: Blueprint) -> Blueprint:
+    """The blueprint of a model with the step of every depth in its costs."""
+    steps = trace_steps(model, model.sample, blueprint.costs[-1].forward_macs)
+    costs = tuple(msgspec.structs.replace(cost, step=step) for cost, step in zip(blueprint.costs, steps, strict=True))
+    return msgspec.structs.replace(blueprint, costs=costs)
+
+
+def trace_steps(model: LayeredModel, sample: Tensor, macs: int) -> tuple[StepCost, ...]:
+    """The table of every depth, shallowest first.
+
+    Args:
+        model: left untouched.
+        sample: one input with a batch dimension of 1.
+        macs: multiply-accumulates of one sample, forward, at full depth: what decides how the step is watched.
+    """
+    if macs * len(model.depths) < _WORTH_THE_DETOUR:
+        return _trace_all(copy.deepcopy(model), sample)
+    try:
+        return _trace_all(_on_meta(model), sample.to("meta"))
+    except (NotImplementedError, RuntimeError, ValueError, TypeError):  # what values are asked for where there are none
+        return _trace_all(copy.deepcopy(model), sample)
+
+
+def _trace_all(model: LayeredModel, sample: Tensor) -> tuple[StepCost, ...]:
+    with preserved(sample.device), torch.enable_grad():
+        return tuple(_trace(model.submodel(depth).train(), sample) for depth in model.depths)
+
+
+def _trace(model: Submodel, sample: Tensor) -> StepCost:
+    few, many = (_watch(model, sample, batch) for batch in _BATCHES)
+    model.checkpointing = True
+    few_again, many_again = (_watch(model, sample, batch) for batch in _BATCHES)
+    parameters = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
+    # The optimiser's turn: all gradients, and a working copy of one parameter at a time.
+    update = Moment(float(sum(parameters) + _ALLOCATED_TWICE * max(parameters, default=0)), 0.0)
+    once = _per_sample(few.macs + few.grouped_macs, many.macs + many.grouped_macs)
+    again = _per_sample(few_again.macs + few_again.grouped_macs, many_again.macs + many_again.grouped_macs)
+    return StepCost(
+        moments=envelope([*_lines(few, many), update]),
+        checkpointed=envelope([*_lines(few_again, many_again), update]),
+        largest_parameter=max(parameters, default=0),
+        macs=_per_sample(few.macs, many.macs),
+        grouped_macs=_per_sample(few.grouped_macs, many.grouped_macs),
+        moved_bytes=_per_sample(few.moved, many.moved),
+        operations=few.operations,
+        state_bytes=sum(value.nbytes for value in model.state_dict().values()),
+        recomputed_macs=max(0, again - once),
+    )
+
+
+def _lines(few: _Watched, many: _Watched) -> list[Moment]:
+    small, large = _BATCHES
+    if len(few.live) != len(many.live):  # code that does other things with other batches: the larger one, in proportion
+        return [Moment(0.0, live / large) for live in many.live]
+    lines = []
+    for low, high in zip(few.live, many.live, strict=True):
+        slope = (high - low) / (large - small)
+        lines.append(Moment(max(0.0, low - slope * small), max(0.0, slope)))
+    return lines
+
+
+def _per_sample(few: int, many: int) -> int:
+    return max(0, (many - few) // (_BATCHES[1] - _BATCHES[0]))
+
+
+@dataclass
+class _Watched:
+    """One step: bytes alive after every operation, and sums over all of them."""
+
+    live: list[int]
+    macs: int = 0
+    grouped_macs: int = 0
+    moved: int = 0
+    operations: int = 0
+
+
+def _watch(model: Submodel, sample: Tensor, batch: int) -> _Watched:
+    held = {_key(value) for value in [*model.parameters(), *model.buffers()]}
+    x = torch.zeros((batch, *sample.shape[1:]), dtype=sample.dtype, device=sample.device)
+    watcher = _Watcher(held)
+    with watcher:
+        # Inside, so that the batch counts as well.
+        x = x.clone()
+        exits = model.exits(x)
+        labels = torch.zeros(batch, dtype=torch.long, device=sample.device)
+        loss = sum(
+            (functional.cross_entropy(logits, labels) for logits in exits), start=torch.zeros((), device=x.device)
+        )
+        del exits
+        loss.backward()  # type: ignore[no-untyped-call]
+    for parameter in model.parameters():
+        parameter.grad = None
+    return watcher.watched
+
+
+class _Watcher(TorchDispatchMode):
+    """Follows storages from the operation that makes them until nothing refers to them."""
+
+    def __init__(self, held: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._known: dict[int, object] = dict.fromkeys(held)
+        self._live = 0
+        self.watched = _Watched([])
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # there is no compiler to hide from, and asking for it would load it
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = [value for value in args if isinstance(value, Tensor)]
+        made = [
+            value for value in (result if isinstance(result, tuple | list) else (result,)) if isinstance(value, Tensor)
+        ]
+        fresh = [self._note(value) for value in made]
+        seen = self.watched
+        if any(fresh) or str(func).endswith("_.default"):  # a view moves nothing
+            seen.operations += 1
+            seen.moved += sum(value.nbytes for value in (*given, *made))
+        if func in _GROUPED:
+            macs, groups = _GROUPED[func](result, args)
+            seen.macs += macs if groups == 1 else 0
+            seen.grouped_macs += macs if groups > 1 else 0
+        elif func in _PRODUCTS:
+            seen.macs += _PRODUCTS[func](args)
+        seen.live.append(self._live)
+        return result
+
+    def _note(self, value: Tensor) -> bool:
+        storage = value.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return False
+        nbytes = storage.nbytes()
+        self._live += nbytes
+        self._known[key] = weakref.finalize(storage, self._forget, key, nbytes)
+        return True
+
+    def _forget(self, key: int, nbytes: int) -> None:
+        self._known.pop(key, None)
+        self._live -= nbytes
+
+
+def _key(value: Tensor) -> int:
+    return int(value.untyped_storage()._cdata)
+
+
+def _on_meta(model: LayeredModel) -> LayeredModel:
+    """A copy with the same code and shapes and no values; the model's own are never copied."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(model, memo)
+
+
+def _convolution(result: Tensor, args: tuple[Any, ...]) -> tuple[int, int]:
+    given, weight, transposed, groups = args[0], args[1], args[6], int(args[8])
+    return (given if transposed else result).numel() * math.prod(weight.shape[1:]), groups
+
+
+def _convolution_backward(_result: Any, args: tuple[Any, ...]) -> tuple[int, int]:
+    gradient, given, weight, transposed, groups, wanted = args[0], args[1], args[2], args[7], int(args[9]), args[10]
+    once = (given if transposed else gradient).numel() * math.prod(weight.shape[1:])
+    return once * (bool(wanted[0]) + bool(wanted[1])), groups
+
+
+def _product(left: Tensor, right: Tensor) -> int:
+    return left.numel() * right.shape[-1]
+
+
+_GROUPED: dict[Any, Callable[[Any, tuple[Any, ...]], tuple[int, int]]] = {
+    _aten.convolution.default: _convolution,
+    _aten.convolution_backward.default: _convolution_backward,
+}
+_PRODUCTS: dict[Any, Callable[[tuple[Any, ...]], int]] = {
+    _aten.mm.default: lambda args: _product(args[0], args[1]),
+    _aten.bmm.default: lambda args: _product(args[0], args[1]),
+    _aten.addmm.default: lambda args: _product(args[1], args[2]),
+    _aten.baddbmm.default: lambda args: _product(args[1], args[2]),
+}

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.stepcost import highest
+from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.models import build_model
+from fedlp_edge.learning.steptrace import trace_steps, with_steps
+
+REAL, META = 0, 10**12
+
+
+def linear() -> LayeredModel:
+    layers = [("one", nn.Linear(4, 8, bias=False)), ("two", nn.Linear(8, 16, bias=False))]
+    heads = [("h1", nn.Linear(8, 2, bias=False)), ("h2", nn.Linear(16, 2, bias=False))]
+    return LayeredModel(layers, heads, torch.zeros(1, 4), classes=2)
+
+
+@pytest.mark.parametrize("macs", [REAL, META])
+def test_trace_counts_products_forward_and_backward(macs: int) -> None:
+    first, second = trace_steps(linear(), torch.zeros(1, 4), macs)
+    # Two products for the first layer, whose input needs no gradient, and three for all others.
+    assert first.macs == 2 * 4 * 8 + 3 * 8 * 2
+    assert second.macs == 2 * 4 * 8 + 3 * (8 * 16 + 16 * 2)
+    assert (first.grouped_macs, second.state_bytes) == (0, 4 * (32 + 128 + 32))
+    # Layers are run again, heads are not.
+    assert (first.recomputed_macs, second.recomputed_macs) == (4 * 8, 4 * 8 + 8 * 16)
+
+
+@pytest.mark.parametrize("macs", [REAL, META])
+def test_trace_sees_what_is_alive_at_once(macs: int) -> None:
+    first, _ = trace_steps(linear(), torch.zeros(1, 4), macs)
+    assert first.largest_parameter == 4 * 32
+    # Few samples: all gradients, and the optimiser's copies of the largest parameter.
+    assert first.moments[0].at(1) == 4 * (32 + 16) + 2 * 4 * 32
+    # Many samples: per sample the input (16 bytes), the feature (32) and its gradient are held when the head's turn
+    # in the backward pass is over, beside label, logits or their gradients.
+    steepest = first.moments[-1].per_sample
+    assert 16 + 32 + 32 <= steepest <= 16 + 32 + 32 + 8 + 5 * 8
+
+
+def test_trace_gives_the_same_on_meta_and_for_real() -> None:
+    model = build_model(ModelSettings(name="small-cnn", input=(1, 8, 8)), seed=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert trace_steps(model, model.sample, REAL) == trace_steps(model, model.sample, META)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_trace_sees_less_memory_with_checkpoints() -> None:
+    model = build_model(ModelSettings(name="small-cnn", input=(1, 28, 28)), seed=0)
+    deepest = trace_steps(model, model.sample, REAL)[-1]
+    assert highest(deepest.checkpointed, 32) < 0.8 * highest(deepest.moments, 32)
+
+
+class AsksForValues(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (2.0 if x.sum().item() > 0 else 3.0)
+
+
+def test_trace_runs_for_real_what_asks_for_values() -> None:
+    layers = [("one", nn.Sequential(nn.Linear(4, 8), AsksForValues()))]
+    model = LayeredModel(layers, [("h", nn.Linear(8, 2))], torch.zeros(1, 4), classes=2)
+    (step,) = trace_steps(model, model.sample, META)
+    assert step.macs == 2 * 4 * 8 + 3 * 8 * 2
+
+
+def test_with_steps_fills_the_costs_and_keeps_the_digest() -> None:
+    model = linear()
+    blueprint = model.blueprint()
+    traced = with_steps(model, blueprint)
+    assert traced.digest == blueprint.digest
+    assert [cost.step is not None for cost in traced.costs] == [True, True]
+
+
+def test_watching_a_small_network_loads_no_compiler() -> None:
+    program = """
+import sys, torch
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.learning.models import build_model
+from fedlp_edge.learning.steptrace import trace_steps
+model = build_model(ModelSettings(name="mlp", input=(1, 8, 8)), seed=0)
+trace_steps(model, model.sample, 1)
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
