@@ -32,8 +32,8 @@ class Segment:
         result: likewise the nodes whose values are all that later segments see of it and of those before it.
         torn: how many modules with a forward of their own, and how many plain sequences, the cut before it tears
             apart; less for a cut between two residual blocks than for one in the middle of a block.
-        weighty: it holds weights worth starting a layer for; normalisation, biases and bare parameters
-            (a position embedding) rather belong to the code before them.
+        weighty: it multiplies with weights, which is worth starting a layer for; normalisation, biases and
+            embeddings rather belong to the code beside them.
     """
 
     nodes: tuple[torch.fx.Node, ...]
@@ -60,8 +60,8 @@ def segments(traced: Traced) -> list[Segment]:
     places = sorted(passed)
     if len(places) == 2:
         raise PartitionError(_why_no_cut(traced, alive, shared))
-    weighty = {node for node in nodes if _is_weighty(node, traced.holder)}
-    if not weighty:  # written with bare parameters throughout
+    weighty = {node for node in nodes if node.meta["macs"]}
+    if len(weighty) < 2:  # embeddings, or products that are not counted
         weighty = {node for node in nodes if state_of(node, traced.holder)}
     found = []
     for start, stop in pairwise(places):
@@ -100,7 +100,7 @@ def _passing(alive: list[torch.fx.Node]) -> tuple[torch.fx.Node, ...]:
     """What is passed on at a place: the one feature and what is carried beside it; nothing if it cannot be cut."""
     features = [value for value in alive if value.meta["learns"]]
     carried = [value for value in alive if not value.meta["learns"]]
-    if len(features) != 1 or any(value.meta["shape"] is None for value in alive) or not features[0].meta["batch"]:
+    if len(features) != 1 or any(value.meta["shape"] is None for value in alive) or features[0].meta["batch"] is None:
         return ()
     return (features[0], *carried)
 
@@ -145,22 +145,6 @@ def _torn(before: torch.fx.Node, after: torch.fx.Node) -> tuple[int, int]:
     kinds = [kind for key, (name, kind) in running.items() if key in also and name != "model"]
     plain = sum(issubclass(kind, nn.Sequential) and kind.forward is nn.Sequential.forward for kind in kinds)
     return len(kinds) - plain, plain
-
-
-def _is_weighty(node: torch.fx.Node, holder: nn.Module) -> bool:
-    """Whether a called module, or the owner of an accessed weight, holds a matrix or a filter."""
-    if node.op == "call_module":
-        owners = holder.get_submodule(str(node.target)).modules()
-        return any(
-            parameter.dim() >= 2
-            for owner in owners
-            if not isinstance(owner, nn.LayerNorm)
-            for parameter in owner.parameters(recurse=False)
-        )
-    if node.op == "get_attr":
-        # ``F.linear(x, self.proj.weight)`` multiplies with it, unlike the addition of a position embedding.
-        return any(user.meta["macs"] > 0 for user in node.users)
-    return False
 
 
 def _why_no_cut(traced: Traced, alive: list[list[torch.fx.Node]], shared: list[str]) -> str:

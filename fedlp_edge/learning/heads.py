@@ -47,11 +47,19 @@ class Mean(nn.Module):
 
 
 class Feature(nn.Module):
-    """What a layer passes on to its feature alone, without the masks that it carries beside it."""
+    """What a layer passes on to its feature alone, the samples in the first dimension.
+
+    Args:
+        batch: the dimension that the feature has them in.
+    """
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self._batch = batch
 
     def forward(self, passed: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """The tensor, or the first of several."""
-        return feature_of(passed)
+        """The tensor, or the first of several; the others are masks and the like."""
+        return feature_of(passed).movedim(self._batch, 0)
 
 
 class ChannelsToFront(nn.Module):

@@ -114,15 +114,15 @@ def _with_exits(
         whole = sum(parameters) + _count(classifier)
         exits = []
         for depth, (layer, feature) in enumerate(zip(layers[:-1], features, strict=False), start=1):
-            shape = tuple(feature_of(feature).shape[1:])
+            shape = tuple(feature_of(feature).movedim(layer.batch, 0).shape[1:])
             head = exit_head(
                 shape,
                 classes,
                 channels_first=has_channels_first(layer.module, shape),
                 budget=whole - sum(parameters[:depth]),
             )
-            if isinstance(feature, tuple):
-                head = nn.Sequential(OrderedDict([("feature", Feature()), *head.named_children()]))
+            if isinstance(feature, tuple) or layer.batch:
+                head = nn.Sequential(OrderedDict([("feature", Feature(layer.batch)), *head.named_children()]))
             exits.append((f"exit {depth}", head.to(sample.device).train(classifier.training)))
     names = layer_names([piece.holders for piece in pieces])
     return LayeredModel(

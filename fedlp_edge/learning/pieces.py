@@ -34,10 +34,12 @@ class Piece:
     Attributes:
         holders: names of the modules that hold its weights, in order of use.
         module: computes it; its state has the names of the user's model.
+        batch: which dimension of its feature counts the samples.
     """
 
     holders: tuple[str, ...]
     module: nn.Module
+    batch: int = 0
 
 
 def pieces_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor, most: int | None) -> list[Piece]:
@@ -156,8 +158,8 @@ def _compile(run: list[Segment], holder: nn.Module, model: nn.Module) -> Piece:
     for segment in run:
         for node in segment.nodes:
             if is_derived(node):
-                dimension = anchor.meta["batch"] if node.target is batch_size else ()
-                copies[node] = graph.create_node("call_function", node.target, (copies[anchor], *dimension))
+                where = (anchor.meta["batch"],) if node.target is batch_size else ()
+                copies[node] = graph.create_node("call_function", node.target, (copies[anchor], *where))
                 continue
             twin = graph.node_copy(node, copies.__getitem__)
             copies[node] = twin
@@ -175,7 +177,7 @@ def _compile(run: list[Segment], holder: nn.Module, model: nn.Module) -> Piece:
     for part in module.modules():
         if part not in known:
             part.training = model.training
-    return Piece(tuple(names), module)
+    return Piece(tuple(names), module, run[-1].result[0].meta["batch"] or 0)
 
 
 def _graft(root: nn.Module, target: str, value: Any) -> None:

@@ -56,6 +56,7 @@ _CHANGING = frozenset(
     for name in ("setitem", "iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "iand", "ior", "ixor", "imod")
 )
 _RANDOM = frozenset(("rand", "randn", "randint", "randperm", "bernoulli", "normal", "multinomial", "dropout"))
+_METHODS = {method: name for name, method in vars(Tensor).items() if callable(method)}  # x ** 2 calls one named "pow"
 _LITERALS = (
     str,
     int,
@@ -105,7 +106,9 @@ class Recording:
     logits: Tensor
 
 
-def record(model: nn.Module, x: Tensor, *, training: bool, whole: Collection[str]) -> Recording:
+def record(
+    model: nn.Module, x: Tensor, *, training: bool, whole: Collection[str], as_compiled: bool = False
+) -> Recording:
     """Runs a copy of a model once and notes what it does.
 
     Args:
@@ -113,6 +116,8 @@ def record(model: nn.Module, x: Tensor, *, training: bool, whole: Collection[str
         x: a batch.
         training: the mode that all of its modules run in; auxiliary outputs are then left out.
         whole: names (below the holder) of submodules that are not looked into.
+        as_compiled: tell code that asks (``torch.compiler.is_compiling``) that its calls are being noted; libraries
+            that know ``torch.compile`` then leave out checks of values.
 
     Raises:
         Refused: the code decides by the values of tensors, or passes on what a graph cannot hold.
@@ -126,8 +131,23 @@ def record(model: nn.Module, x: Tensor, *, training: bool, whole: Collection[str
         module.training = training
     recorder = _Recorder(shadow, x, whole)
     # Gradients tell a feature from a mask; nothing is kept for the backward pass that never comes.
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(lambda _: None, _no_backward):
+    with (
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(lambda _: None, _no_backward),
+        _compiling(as_compiled),
+    ):
         return recorder.run(training)
+
+
+@contextmanager
+def _compiling(flag: bool) -> Iterator[None]:
+    # torch has no public way to say so; the name is the one that torch.export sets since 2.3.
+    before = torch.compiler.is_compiling()
+    torch.compiler._is_compiling_flag = flag or before
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before
 
 
 def _no_backward(_: object) -> Tensor:
@@ -176,9 +196,11 @@ class _Recorder(MacCounter):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        name: str = getattr(func, "__name__", "")
+        if name == "__set__":  # x.requires_grad = True and the like, which the recording decides itself
+            return None
         if self._leaf is not None:  # only counted
             return super().__torch_function__(func, types, args, kwargs)
-        name: str = getattr(func, "__name__", "")
         if name in _DECISIONS and any(self._varies(tensor) for tensor in _tensors((args, kwargs))):
             raise Refused(self._innermost, "its forward decides by the values of tensors")
         before = self.macs
@@ -330,8 +352,8 @@ def _call(func: Callable[..., Any], name: str, args: Any) -> tuple[str, Any, Any
         return "call_function", operator.getitem, args
     if name == "__setitem__":
         return "call_function", set_item, args
-    if getattr(Tensor, name, None) == func:
-        return "call_method", name, args
+    if func in _METHODS or getattr(Tensor, name, None) == func:
+        return "call_method", _METHODS.get(func, name), args
     return "call_function", func, args
 
 

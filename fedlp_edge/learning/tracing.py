@@ -39,8 +39,8 @@ _BATCH = 2  # the least that batch normalisation accepts in training
 class Traced:
     """A forward computation.
 
-    Every node's ``meta`` is that of a `Recording`, and ``batch``: a dimension of its value that is a multiple of the
-    batch size, with the factor; None if it has no such dimension.
+    Every node's ``meta`` is that of a `Recording`, and ``batch``: the dimension of its value that counts the samples;
+    None if it has no such dimension.
 
     Attributes:
         holder: owns every attribute that the graph names.
@@ -58,9 +58,9 @@ class Traced:
     logits: Tensor
 
 
-def batch_size(x: Tensor, dimension: int = 0, per_sample: int = 1) -> int:
-    """The batch size, from a tensor with a dimension of ``per_sample`` times the batch size."""
-    return x.shape[dimension] // per_sample
+def batch_size(x: Tensor, dimension: int = 0) -> int:
+    """The batch size, from a tensor that has the samples in a dimension."""
+    return x.shape[dimension]
 
 
 def device_of(x: Tensor) -> torch.device:
@@ -75,7 +75,7 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
 
     Args:
         model: takes a tensor [batch, ...].
-        sample: one sample [1, ...]; of numbers only the shape and the type matter.
+        sample: one sample or more; of floating numbers only the shape matters.
 
     Raises:
         PartitionError: it takes several inputs, does not run on the sample, cannot be recorded, gives something other
@@ -84,21 +84,14 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
     if is_basic(model):
         raise PartitionError(f"{_name(model)} is a single layer, so there is nothing to split; {WAY_OUT}")
     _check_signature(model)
-    whole: dict[str, str] = {}  # submodules that are not looked into, and why
+    studio = _Studio(model)
     two, three = (_batch(sample, size) for size in (_BATCH, _BATCH + 1))
     while True:
-        evaluation = _record(model, two, False, whole)
-        training = evaluation and _record(model, two, True, whole)
-        if evaluation is None or training is None:
-            continue
-        modes = compare(evaluation, training)
-        if _keep_whole(model, modes, "computes something else in training than in evaluation", whole):
-            continue
-        larger = _record(model, three, False, whole)
-        if larger is None:
-            continue
-        batches = compare(evaluation, larger)
-        if _keep_whole(model, batches, "computes something else for another batch size", whole):
+        try:
+            evaluation = studio.record(two)
+            modes = studio.compare(evaluation, studio.record(two, training=True), "in training than in evaluation")
+            batches = studio.compare(evaluation, studio.record(three), "for another batch size")
+        except _Again:
             continue
         return _Assembly(model, two, evaluation, modes, batches).traced()
 
@@ -126,43 +119,69 @@ def cannot_run(what: str, sample: Tensor, error: Exception) -> PartitionError:
 def _batch(sample: Tensor, size: int) -> Tensor:
     """So many samples: other numbers in each, so that nothing computed from them looks like a constant."""
     if not sample.is_floating_point():
-        return torch.cat([sample] * size)
+        return torch.cat([sample[:1]] * size)
     generator = torch.Generator().manual_seed(size)
     return torch.randn(size, *sample.shape[1:], generator=generator).to(sample)
 
 
-def _record(model: nn.Module, x: Tensor, training: bool, whole: dict[str, str]) -> Recording | None:
-    """None if one more submodule has to be kept whole."""
-    try:
-        with preserved(x.device):
-            torch.manual_seed(0)
-            return record(model, x, training=training, whole=whole)
-    except PartitionError:
-        raise
-    except Refused as refusal:
-        if refusal.module == ROOT or refusal.module in whole:
-            raise PartitionError(f"{_name(model)} cannot be split: {refusal.reason}; {WAY_OUT}") from refusal
-        _add_kind(model, refusal.module, refusal.reason, whole)
-        return None
-    except Exception as error:  # a user's forward may fail in any way
-        raise cannot_run(_name(model) + (" in training" if training else ""), x, error) from error
+class _Again(Exception):
+    """What was recorded so far is of no use: from now on something is recorded in another way."""
 
 
-def _keep_whole(model: nn.Module, comparison: Comparison, reason: str, whole: dict[str, str]) -> bool:
-    if ROOT in comparison.blamed or comparison.blamed & whole.keys():
-        raise PartitionError(
-            f"the forward of {_name(model)} itself {reason}; move that part into a submodule, or {WAY_OUT}"
-        )
-    whole |= dict.fromkeys(comparison.blamed, reason)
-    return bool(comparison.blamed)
+class _Studio:
+    """Records a model, and learns which of its submodules have to be kept whole."""
 
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._whole: set[str] = set()
+        self._as_compiled = False
 
-def _add_kind(model: nn.Module, name: str, reason: str, whole: dict[str, str]) -> None:
-    """All modules of a kind do alike, so they are found out at once."""
-    kind = type(model.get_submodule(name.removeprefix(f"{ROOT}.")))
-    for other, module in model.named_modules(prefix=ROOT):
-        if type(module) is kind and other != ROOT:
-            whole[other] = reason
+    def record(self, x: Tensor, *, training: bool = False) -> Recording:
+        """Records one run.
+
+        Raises:
+            _Again: another way must be tried.
+            PartitionError: the model does not run, or cannot be recorded.
+        """
+        try:
+            with preserved(x.device):
+                torch.manual_seed(0)
+                return record(self._model, x, training=training, whole=self._whole, as_compiled=self._as_compiled)
+        except PartitionError:
+            raise
+        except Refused as refusal:
+            if not self._as_compiled:  # some code knows how to do without
+                self._as_compiled = True
+            elif refusal.module == ROOT or refusal.module in self._whole:
+                raise PartitionError(f"{_name(self._model)} cannot be split: {refusal.reason}; {WAY_OUT}") from refusal
+            else:
+                self._whole |= self._alike(refusal.module)
+            raise _Again from refusal
+        except Exception as error:  # a user's forward may fail in any way
+            raise cannot_run(_name(self._model) + (" in training" if training else ""), x, error) from error
+
+    def compare(self, one: Recording, other: Recording, when: str) -> Comparison:
+        """Compares two runs.
+
+        Raises:
+            _Again: they differ inside of submodules.
+            PartitionError: they differ outside of them.
+        """
+        comparison = compare(one, other)
+        if ROOT in comparison.blamed or comparison.blamed & self._whole:
+            raise PartitionError(
+                f"the forward of {_name(self._model)} itself computes something else {when}; "
+                f"move that part into a submodule, or {WAY_OUT}"
+            )
+        if comparison.blamed:
+            self._whole |= comparison.blamed
+            raise _Again
+        return comparison
+
+    def _alike(self, name: str) -> set[str]:
+        """All modules of a kind do alike, so they are found out at once."""
+        kind = type(self._model.get_submodule(name.removeprefix(f"{ROOT}.")))
+        return {other for other, module in self._model.named_modules(prefix=ROOT) if type(module) is kind} - {ROOT}
 
 
 class _Assembly:
@@ -246,13 +265,9 @@ class _Assembly:
         return derived
 
 
-def _batch_dimension(small: tuple[int, ...] | None, large: tuple[int, ...] | None) -> tuple[int, int] | None:
-    if small is None or large is None:
-        return None
-    for dimension, (here, there) in enumerate(zip(small, large, strict=True)):
-        if there > here and here == _BATCH * (there - here):
-            return dimension, there - here
-    return None
+def _batch_dimension(small: tuple[int, ...] | None, large: tuple[int, ...] | None) -> int | None:
+    sizes = zip(small or (), large or (), strict=True)
+    return next((dimension for dimension, pair in enumerate(sizes) if pair == (_BATCH, _BATCH + 1)), None)
 
 
 def _check_signature(model: nn.Module) -> None:
