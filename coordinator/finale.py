@@ -1,4 +1,7 @@
-"""The end of a run: ONNX files are made and checked, and every device fetches the one of its depth."""
+"""The end of a run: ONNX files are made and checked, and every device fetches the one of its depth.
+
+A device with a personal head gets the final layers instead, and makes its file itself: the head never leaves it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from coordinator.config import FleetConfig
 from coordinator.registry import Member
 from coordinator.shelf import Shelf
+from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting import events
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.messages import Farewell, UnitRequest
@@ -31,7 +35,7 @@ class Finale:
     Args:
         config: of the fleet.
         run: its name.
-        full_depth: of the model.
+        blueprint: of the model.
         depths: that the global model can compute.
         state_path: the final model.
         directory: where the files go.
@@ -46,7 +50,7 @@ class Finale:
         *,
         config: FleetConfig,
         run: str,
-        full_depth: int,
+        blueprint: Blueprint,
         depths: tuple[int, ...],
         state_path: Path,
         directory: RunDirectory,
@@ -63,7 +67,8 @@ class Finale:
         self._shelf = shelf
         self._tell = tell
         self._emit = emit
-        self._depths = _chosen(config, depths, full_depth)
+        self._blueprint = blueprint
+        self._depths = _chosen(config, depths, blueprint)
         self._fetching: dict[str, float] = {}
         self._said_goodbye = False
         self.models: tuple[ExportedModel, ...] = ()
@@ -84,7 +89,7 @@ class Finale:
         self._worker.submit(
             Export(
                 model=self._config.model,
-                state_path=str(self._state_path),
+                state_paths=(str(self._state_path),),
                 depths=self._depths,
                 data=self._config.data.evaluate,
                 directory=str(self._directory.onnx),
@@ -118,10 +123,21 @@ class Finale:
         if not self._said_goodbye or member.plan.depth == 0:
             return
         own = [model for model in self.models if model.depth == member.plan.depth]
-        versions = self._shelf.versions(f"onnx-{model.depth}" for model in own)
-        self._tell(Farewell(run=self._run, device=member.device, rounds=self._config.rounds.count, models=versions))
-        if versions:
+        models = self._shelf.versions(f"onnx-{model.depth}" for model in own)
+        layers = self._shelf.versions(self._layers_for(member.plan.depth))
+        rounds = self._config.rounds.count
+        self._tell(Farewell(run=self._run, device=member.device, rounds=rounds, models=models, layers=layers))
+        if models or layers:
             self._fetching.setdefault(member.device, now + FIRST_REQUEST_SECONDS)
+
+    def _layers_for(self, depth: int) -> tuple[str, ...]:
+        """What a device needs that makes its file itself; nothing if the coordinator makes it, or nobody shall."""
+        wanted = self._config.export.depths
+        exported = wanted == "all" or (isinstance(wanted, tuple) and depth in wanted)
+        exchanged = self._blueprint.exchanged_by(depth)
+        if not exported or exchanged == self._blueprint.held_by(depth):
+            return ()
+        return tuple(unit.id for unit in exchanged)
 
     def requested(self, request: UnitRequest, now: float) -> None:
         """Notes that a device is fetching."""
@@ -137,15 +153,16 @@ class Finale:
         self._fetching = {device: until for device, until in self._fetching.items() if until > now}
 
 
-def _chosen(config: FleetConfig, available: tuple[int, ...], full_depth: int) -> tuple[int, ...]:
-    """Depths to export; without data nothing could be checked, so nothing is exported."""
+def _chosen(config: FleetConfig, available: tuple[int, ...], blueprint: Blueprint) -> tuple[int, ...]:
+    """Depths to export here; without data nothing could be checked, so nothing is exported."""
     if not config.data.evaluate or config.export.depths == "none":
         return ()
     if config.export.depths == "all":
         return available
     if config.export.depths == "full":
-        return (full_depth,)
-    unknown = [depth for depth in config.export.depths if depth not in available]
+        return (blueprint.full_depth,)
+    by_devices = {depth for depth in blueprint.depths if blueprint.exchanged_by(depth) != blueprint.held_by(depth)}
+    unknown = [depth for depth in config.export.depths if depth not in available and depth not in by_devices]
     if unknown:
         log.warning("depths %s cannot be exported; the global model has %s", unknown, list(available))
     return tuple(depth for depth in config.export.depths if depth in available)

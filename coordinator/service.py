@@ -406,7 +406,7 @@ class Coordinator:
         self._finale = Finale(
             config=self._config,
             run=self._run,
-            full_depth=self._blueprint.full_depth,
+            blueprint=self._blueprint,
             depths=self._rounds.useful_depths,
             state_path=self._checkpoints.weights_path(self._rounds.summaries[-1].round),
             directory=self._directory,

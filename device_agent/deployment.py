@@ -51,6 +51,11 @@ def install_model(source: Path, directory: Path, run: str, unit: str) -> Path:
     return path
 
 
+def can_export() -> bool:
+    """Whether what makes ONNX files, and tries them, is installed."""
+    return all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
 def try_model(path: Path) -> bool:
     """Runs a model once on zeros.
 

@@ -101,6 +101,13 @@ class InstallFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class NothingToExport:
+    """This device has no head of its own that it could export."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """The agent was told to stop."""
 
@@ -120,6 +127,7 @@ Event = (
     | ChunkDelivered
     | ModelInstalled
     | InstallFailed
+    | NothingToExport
     | Leave
     | Tick
 )
@@ -205,6 +213,17 @@ class InstallModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportModel:
+    """Have the worker make an ONNX file of downloaded layers and this device's own head, and install it."""
+
+    run: str
+    rounds: int
+    model: ModelSettings
+    depth: int
+    layers: tuple[UnitVersion, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """One line for the log."""
 
@@ -220,6 +239,16 @@ class Stop:
 
 
 Effect = (
-    Publish | Subscribe | Unsubscribe | BuildModel | TrainRound | SendChunk | ForgetUpdate | InstallModel | Note | Stop
+    Publish
+    | Subscribe
+    | Unsubscribe
+    | BuildModel
+    | TrainRound
+    | SendChunk
+    | ForgetUpdate
+    | InstallModel
+    | ExportModel
+    | Note
+    | Stop
 )
 Effects = list[Effect]

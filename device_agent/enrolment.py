@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from device_agent.effects import (
     BuildFailed,
     BuildModel,
@@ -18,6 +20,15 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.wire.admission import max_unit_bytes
 from fedlp_edge.wire.messages import Assignment, Failure, Ready
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a device is in a run."""
+
+    model: ModelSettings
+    blueprint: Blueprint
+    depth: int
 
 
 class Enrolment:
@@ -101,6 +112,13 @@ class Enrolment:
             depth=self.assignment.depth,
         )
         return [Publish(self._up, message)]
+
+    @property
+    def place(self) -> Place | None:
+        """This device's place; None until it is Ready, and when the run is over."""
+        if self.blueprint is None or self.assignment is None:
+            return None
+        return Place(self.assignment.model, self.blueprint, self.assignment.depth)
 
     def end(self) -> Effects:
         """The run is over."""

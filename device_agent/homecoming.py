@@ -1,10 +1,26 @@
-"""After the last round: fetch the ONNX file of the device's depth and have it installed. Pure."""
+"""After the last round: fetch the ONNX file of the device's depth and have it installed. Pure.
+
+A device with a head of its own fetches the final layers instead and has the file made here.
+"""
 
 from __future__ import annotations
 
 from device_agent.downloads import Downloads
-from device_agent.effects import Effects, Identity, InstallFailed, InstallModel, ModelInstalled, Note, Publish, Stop
+from device_agent.effects import (
+    Effects,
+    ExportModel,
+    Identity,
+    InstallFailed,
+    InstallModel,
+    ModelInstalled,
+    Note,
+    NothingToExport,
+    Publish,
+    Stop,
+)
+from device_agent.enrolment import Place
 from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.admission import max_unit_bytes
 from fedlp_edge.wire.messages import Farewell, UnitRequest
 
 MAX_MODEL_BYTES = 1 << 31
@@ -19,14 +35,17 @@ class Homecoming:
 
     Args:
         identity: of the agent.
-        downloads: of ONNX files.
+        downloads: of ONNX files, and of the final layers.
+        can_export: whether what makes ONNX files is installed here.
         once: end the agent when all is done.
     """
 
-    def __init__(self, identity: Identity, downloads: Downloads, once: bool) -> None:
+    def __init__(self, identity: Identity, downloads: Downloads, *, can_export: bool, once: bool) -> None:
         self._identity = identity
         self._downloads = downloads
+        self._can_export = can_export
         self._once = once
+        self._place: Place | None = None
         self._farewell: Farewell | None = None
         self._finished: str | None = None
         self._pending = 0
@@ -44,19 +63,45 @@ class Homecoming:
             return None
         return self._downloads.deadline() if self._give_up_at is None else self._give_up_at
 
-    def start(self, message: Farewell, now: float) -> Effects:
-        """The run is over; begins fetching what there is to fetch."""
+    def start(self, message: Farewell, place: Place | None, now: float) -> Effects:
+        """The run is over; begins fetching what there is to fetch.
+
+        Args:
+            message: with what there is.
+            place: that this device had in the run; None if it had none.
+            now: the time.
+        """
         if self._farewell == message or self._finished == message.run:
             return []
         note = Note(f"run {message.run} is over" + (f" after {message.rounds} rounds" if message.rounds else ""))
+        if message.layers and not message.models:
+            return [note, *self._start_own(message, place, now)]
         if not message.models:
             return [note, *self._done(message.run)]
         for version in message.models:
             if not version.unit.startswith("onnx-") or not 0 < version.size <= MAX_MODEL_BYTES:
                 return [note, *self._fail(f"the final model {version.unit} is not acceptable")]
-        self._farewell, self._pending = message, len(message.models)
+        self._farewell, self._place, self._pending = message, None, len(message.models)
         self._downloads.start(message.models, now, patience=0.0)
         return [note, *self.progress()]
+
+    def _start_own(self, message: Farewell, place: Place | None, now: float) -> Effects:
+        """Fetches the layers that the device's own head stands on."""
+        if place is None:
+            why = "this device had no place in the run when it ended"
+            return [Note(f"no final model: {why}"), *self._done(message.run)]
+        if not self._can_export:
+            why = 'making one of this device\'s own head needs onnx: pip install "fedlp-edge[coordinator]"'
+            return [Note(f"no final model: {why}", warning=True), *self._done(message.run)]
+        most = {unit.id: max_unit_bytes(unit) for unit in place.blueprint.exchanged_by(place.depth)}
+        if sorted(most) != sorted(version.unit for version in message.layers):
+            return self._fail(f"the final layers are not those of depth {place.depth}")
+        for version in message.layers:
+            if not 0 < version.size <= most[version.unit]:
+                return self._fail(f"the final layer {version.unit} is not acceptable")
+        self._farewell, self._place, self._pending = message, place, 1
+        self._downloads.start(message.layers, now, patience=0.0)
+        return self.progress()
 
     def online(self, now: float) -> None:
         """A coordinator is there (again)."""
@@ -73,6 +118,9 @@ class Homecoming:
         if self._farewell is None or self._installing or not self._downloads.complete:
             return []
         self._installing = True
+        if self._place is not None:
+            message, place = self._farewell, self._place
+            return [ExportModel(message.run, message.rounds, place.model, place.depth, message.layers)]
         return [InstallModel(self._farewell.run, version) for version in self._farewell.models]
 
     def installed(self, event: ModelInstalled) -> Effects:
@@ -82,6 +130,11 @@ class Homecoming:
         if self._farewell is None or self._pending:
             return [note]
         return [note, *self._done(self._farewell.run)]
+
+    def nothing_to_export(self, event: NothingToExport) -> Effects:
+        """This device has not trained a head."""
+        note = Note(f"no final model: {event.reason}")
+        return [note] if self._farewell is None else [note, *self._done(self._farewell.run)]
 
     def install_failed(self, event: InstallFailed) -> Effects:
         """A file is not usable."""

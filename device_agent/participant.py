@@ -20,6 +20,7 @@ from device_agent.effects import (
     ModelBuilt,
     ModelInstalled,
     Note,
+    NothingToExport,
     Publish,
     RoundTrained,
     Stop,
@@ -61,9 +62,10 @@ class Participant:
     Args:
         identity: of the agent.
         units: downloads of the model's units.
-        models: downloads of ONNX files.
+        models: downloads of ONNX files, and of final layers.
         deliveries: with the updates that an earlier life left.
         allow_models: ``module:callable`` models whose code the owner trusts.
+        can_export: whether what makes ONNX files is installed here.
         once: stop when the run is over.
     """
 
@@ -75,6 +77,7 @@ class Participant:
         deliveries: Deliveries,
         *,
         allow_models: frozenset[str] = frozenset(),
+        can_export: bool = True,
         once: bool = False,
     ) -> None:
         self._identity = identity
@@ -84,7 +87,7 @@ class Participant:
         self._enrolment = Enrolment(identity, allow_models)
         self._deliveries = deliveries
         self._work = RoundWork(identity, units, deliveries)
-        self._homecoming = Homecoming(identity, models, once)
+        self._homecoming = Homecoming(identity, models, can_export=can_export, once=once)
         self._reminders = Reminders(identity)
 
     def start(self) -> Effects:
@@ -141,6 +144,8 @@ class Participant:
                 effects = self._homecoming.installed(event)
             case InstallFailed():
                 effects = self._homecoming.install_failed(event)
+            case NothingToExport():
+                effects = self._homecoming.nothing_to_export(event)
             case Leave():
                 effects = self._presence.leave()
             case Tick():
@@ -233,10 +238,11 @@ class Participant:
         return effects
 
     def _farewell(self, message: Farewell, now: float) -> Effects:
+        place = self._enrolment.place
         self._work.end(now)
         self._units.allow_early({})
         effects = [*self._deliveries.drop_run(message.run), *self._enrolment.end()]
-        return [*effects, *self._homecoming.start(message, now)]
+        return [*effects, *self._homecoming.start(message, place, now)]
 
     def _task(self, task: Task, now: float) -> Effects:
         assignment, blueprint = self._enrolment.assignment, self._enrolment.blueprint

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from device_agent.cache import BlobCache
 from device_agent.deliveries import Deliveries
-from device_agent.deployment import install_model
+from device_agent.deployment import can_export, install_model
 from device_agent.downloads import Downloads
 from device_agent.effects import (
     BuildModel,
@@ -24,6 +24,7 @@ from device_agent.effects import (
     Effect,
     Effects,
     Event,
+    ExportModel,
     ForgetUpdate,
     Identity,
     InstallFailed,
@@ -32,6 +33,7 @@ from device_agent.effects import (
     ModelBuilt,
     ModelInstalled,
     Note,
+    NothingToExport,
     Publish,
     SendChunk,
     Stop,
@@ -43,7 +45,7 @@ from device_agent.effects import (
 from device_agent.files import lock_directory, make_directory
 from device_agent.outbox import Outbox, UpdateId
 from device_agent.participant import Participant
-from device_agent.trainer import Trainer
+from device_agent.trainer import ModelMade, Trainer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DeviceError, StorageError
@@ -125,9 +127,10 @@ class Agent:
         self._participant = Participant(
             settings.identity,
             Downloads(self._units, self._admit),
-            Downloads(self._models, _admit_model),
+            Downloads(self._models, self._admit_final),
             Deliveries(settings.identity, self._outbox.entries(), settings.profile.link_bytes_per_second),
             allow_models=settings.allow_models,
+            can_export=can_export(),
             once=settings.once,
         )
 
@@ -203,6 +206,9 @@ class Agent:
             return [DeviceMeasured(facts)]
         if isinstance(result, ModelBuilt):
             self._blueprint = (result.model, result.blueprint)
+        if isinstance(result, ModelMade):
+            self._install(result.path, result.run, f"onnx-{result.depth}")
+            return []
         return [] if result is None else [result]
 
     def _carry_out(self, effects: Effects) -> None:
@@ -227,7 +233,9 @@ class Agent:
             case ForgetUpdate(update):
                 self._outbox.forget(update)
             case InstallModel(run, version):
-                self._install(run, version)
+                self._install(self._models.path(version.digest), run, version.unit)
+            case ExportModel():
+                self._export(effect)
             case Note(text, warning):
                 log.log(logging.WARNING if warning else logging.INFO, text)
             case Stop():
@@ -240,9 +248,14 @@ class Agent:
             token = self._transport.publish(self._upload_topic, chunk)
             self._tokens[token] = ChunkDelivered(update, index)
 
-    def _install(self, run: str, version: UnitVersion) -> None:
+    def _export(self, effect: ExportModel) -> None:
+        layers = [self._models.path(version.digest) for version in effect.layers]
+        if not self._trainer.export(effect, layers, self._settings.identity.topics.fleet):
+            self._queue.put(NothingToExport("this device has not trained in the run, so it has no head of its own"))
+
+    def _install(self, file: Path, run: str, unit: str) -> None:
         try:
-            path = install_model(self._models.path(version.digest), self._settings.state / "models", run, version.unit)
+            path = install_model(file, self._settings.state / "models", run, unit)
         except DeviceError as error:
             self._queue.put(InstallFailed(str(error)))
         else:
@@ -253,12 +266,12 @@ class Agent:
         if self._blueprint is not None:
             admit_unit(self._blueprint[1].by_id[version.unit], version, blob, verified=True)
 
+    def _admit_final(self, version: UnitVersion, blob: memoryview) -> None:
+        """An ONNX file is tried after it is installed, so its digest is all; layers are admitted like any others."""
+        if not version.unit.startswith("onnx-"):
+            self._admit(version, blob)
+
     @property
     def _upload_topic(self) -> str:
         identity = self._settings.identity
         return identity.topics.of("upload", identity.device)
-
-
-def _admit_model(version: UnitVersion, blob: memoryview) -> None:
-    """An ONNX file is tried after it is installed; here its digest was all."""
-    del version, blob

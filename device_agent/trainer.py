@@ -17,7 +17,9 @@ from device_agent.effects import (
     BuildFailed,
     BuildModel,
     Event,
+    ExportModel,
     FailureKind,
+    InstallFailed,
     ModelBuilt,
     RoundTrained,
     TrainingFailed,
@@ -32,7 +34,19 @@ from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.wire.messages import UnitPayload
 from fedlp_edge.wire.spans import Spans, mapped
-from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, Failed, Measure, Measured, Train, Trained
+from fedlp_edge.worker.jobs import (
+    AnyJob,
+    AnyResult,
+    Build,
+    Built,
+    Export,
+    Exported,
+    Failed,
+    Measure,
+    Measured,
+    Train,
+    Trained,
+)
 from fedlp_edge.worker.process import WorkerDied, WorkerProcess, WorkerReply
 
 log = logging.getLogger(__name__)
@@ -43,7 +57,16 @@ class _Measuring:
     pass
 
 
-_Purpose = _Measuring | BuildModel | TrainRound
+_Purpose = _Measuring | BuildModel | TrainRound | ExportModel
+
+
+@dataclass(frozen=True)
+class ModelMade:
+    """The worker has made an ONNX file of final layers and this device's own head."""
+
+    run: str
+    depth: int
+    path: Path
 
 
 class Trainer:
@@ -101,7 +124,34 @@ class Trainer:
         )
         self._submit(job, effect)
 
-    def finish(self, event: WorkerReply | WorkerDied) -> Event | Measured | None:
+    def export(self, effect: ExportModel, layers: list[Path], fleet: str) -> bool:
+        """Has an ONNX file made of final layers and the head that this device trained last.
+
+        Args:
+            effect: what to make.
+            layers: files that together hold the layers.
+            fleet: its name, for the file.
+
+        Returns:
+            Whether there is such a head.
+        """
+        head = self._heads.before(effect.run, effect.depth, effect.rounds + 1)
+        if head is None:
+            return False
+        job = Export(
+            model=effect.model,
+            state_paths=tuple(str(path) for path in layers),
+            personal_path=str(head),
+            depths=(effect.depth,),
+            data=self._data,
+            split="train",
+            directory=str(make_directory(self._exports)),
+            metadata={"run": effect.run, "round": str(effect.rounds), "fleet": fleet},
+        )
+        self._submit(job, effect)
+        return True
+
+    def finish(self, event: WorkerReply | WorkerDied) -> Event | ModelMade | Measured | None:
         """What a message of the worker means; None if nobody asked for it.
 
         Raises:
@@ -117,6 +167,10 @@ class Trainer:
     def _deltas(self) -> Path:
         return self._work / "deltas"
 
+    @property
+    def _exports(self) -> Path:
+        return self._work / "onnx"
+
     def _submit(self, job: AnyJob, purpose: _Purpose) -> None:
         self._jobs[self._worker.submit(job)] = purpose
 
@@ -126,7 +180,7 @@ class Trainer:
             return None
         return self._failed(purpose, "memory" if event.memory else "worker", f"the worker process {event.exit}")
 
-    def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | Measured:
+    def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | ModelMade | Measured:
         match purpose, result:
             case _Measuring(), Measured():
                 return result
@@ -134,6 +188,8 @@ class Trainer:
                 return ModelBuilt(model, blueprint)
             case TrainRound(), Trained():
                 return self._trained(purpose, result)
+            case ExportModel(run=run, depth=depth), Exported(models=(made,)):
+                return ModelMade(run, depth, self._exports / made.file)
             case _, Failed(kind=kind, reason=reason):
                 return self._failed(purpose, _kind(kind), reason)
         return self._failed(purpose, "worker", f"the worker answered with {type(result).__name__}")
@@ -144,6 +200,8 @@ class Trainer:
                 return BuildFailed(model, kind, reason)
             case TrainRound():
                 return TrainingFailed(purpose.fingerprint, kind, reason)
+            case ExportModel():
+                return InstallFailed(f"the final model could not be made: {reason}")
         raise DataError(reason) if kind == "data" else WorkerError(reason)
 
     def _trained(self, effect: TrainRound, result: Trained) -> Event:

@@ -79,7 +79,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         exported = worker.call(
             Export(
                 model=config.model,
-                state_path=str(state.absolute()),
+                state_paths=(str(state.absolute()),),
                 depths=depths,
                 data=evaluate,
                 directory=str(directory.absolute()),

@@ -98,9 +98,7 @@ class JobRunner:
         return Built(blueprint=blueprint)
 
     def _measure(self, job: Measure) -> Measured:
-        if job.split not in ("train", "test"):
-            raise DataError(f"there is no split {job.split!r}: train or test")
-        data = self._load(job.data, "train" if job.split == "train" else "test") if job.data else None
+        data = self._load(job.data, _split(job.split)) if job.data else None
         speed = training_macs_per_second(self.device, job.seconds)
         memory.give_back()
         on_cuda = self.device.type == "cuda"
@@ -160,7 +158,7 @@ class JobRunner:
         return Evaluated(accuracy=scores.accuracy, loss=scores.loss, samples=len(data))
 
     def _export(self, job: Export) -> Exported:
-        data = self._load(job.data, "test")
+        data = self._load(job.data, _split(job.split))
         model, blueprint = self.models.whole(job.model)
         model.to("cpu")
         data.check_fits(blueprint.input_shape, blueprint.classes)
@@ -190,7 +188,7 @@ class JobRunner:
         names = _held(blueprint, depth)
         exchanged = tensor_names(blueprint.exchanged_by(depth))
         personal = [name for name in names if name not in set(exchanged)]
-        states.load_values(model, [Path(job.state_path)], exchanged)
+        states.load_values(model, [Path(file) for file in job.state_paths], exchanged)
         if personal and job.personal_path is None:
             raise ModelError(f"the head of depth {depth} is personal: only the devices of that depth can export it")
         if personal and job.personal_path is not None:
@@ -250,6 +248,14 @@ def _held(blueprint: Blueprint, depth: int) -> list[str]:
     if depth not in blueprint.depths:
         raise ModelError(f"{blueprint.model} has depths 1 to {blueprint.full_depth}, not {depth}")
     return tensor_names(blueprint.held_by(depth))
+
+
+def _split(name: str) -> Split:
+    if name == "train":
+        return "train"
+    if name == "test":
+        return "test"
+    raise DataError(f"there is no split {name!r}: train or test")
 
 
 def _kind(error: FedLPError) -> str:

@@ -254,16 +254,19 @@ class Failure(Message, frozen=True, kw_only=True):
 
 
 class Farewell(Message, frozen=True, kw_only=True):
-    """The run is over; ``models`` can be asked for with UnitRequest.
+    """The run is over; ``models`` and ``layers`` can be asked for with UnitRequest.
 
     Attributes:
         models: the ONNX file of the device's depth (and only that), empty if nothing was exported.
+        layers: final values of all that a device exchanges whose head is its own: with that head it makes its ONNX
+            file itself.
     """
 
     run: Name
     device: Name
     rounds: Natural
     models: tuple[UnitVersion, ...] = ()
+    layers: tuple[UnitVersion, ...] = ()
 
 
 FromDevice = Ready | UnitRequest | Progress | Offer | Failure

@@ -138,14 +138,18 @@ class Export(Job, frozen=True, kw_only=True):
     """Write one ONNX file per depth, check each against PyTorch on real samples.
 
     Attributes:
+        state_paths: files that together hold the global values.
+        data: its samples are what files are checked on, and its classes and normalisation go into them.
+        split: of the data, ``test`` or ``train``.
         metadata: extra string properties (run, round, classes' names) for every file.
         personal_path: a device's own head for the depth, if heads are personal.
     """
 
     model: ModelSettings
-    state_path: str
+    state_paths: tuple[str, ...]
     depths: tuple[int, ...]
     data: str
+    split: str = "test"
     directory: str
     metadata: dict[str, str] = {}
     personal_path: str | None = None

@@ -9,12 +9,14 @@ from device_agent.effects import (
     BuildModel,
     ChunkDelivered,
     DeviceMeasured,
+    ExportModel,
     ForgetUpdate,
     InstallModel,
     Leave,
     ModelBuilt,
     ModelInstalled,
     Note,
+    NothingToExport,
     Publish,
     RoundTrained,
     SendChunk,
@@ -28,7 +30,7 @@ from device_agent.effects import (
 from device_agent.roundwork import fingerprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.transport.base import Connected, Disconnected, Refused, Subscribed
-from fedlp_edge.wire.messages import Failure, Farewell, Grant, Offer, Ready, Receipt, Status, UnitRequest
+from fedlp_edge.wire.messages import Failure, Farewell, Grant, Offer, Ready, Receipt, Status, UnitRequest, UnitVersion
 from tests.device_agent.support import (
     BLUEPRINT,
     FACTS,
@@ -408,6 +410,55 @@ def test_fetches_and_installs_the_final_model_then_stops():
         effects += device.receive(TOPICS.of("repeat", "pi"), chunk)
     assert only(effects, InstallModel).version.unit == "onnx-1"
     assert only(device.handle(ModelInstalled("somewhere")), Stop).error is None
+
+
+def own_farewell(*units: str) -> Farewell:
+    """To a device with a head of its own."""
+    layers = tuple(version(id, blob(id), 40) for id in units)
+    return Farewell(run="run", device="pi", rounds=3, layers=layers)
+
+
+def test_fetches_the_final_layers_and_exports_a_model_of_its_own_then_stops():
+    device = Device(once=True).join()
+    effects = device.down(own_farewell("L1", "H1"))
+    assert {message.unit for message in published(effects)} == {"L1", "H1"}
+    effects = []
+    for id in ("L1", "H1"):
+        for chunk in chunks(blob(id)):
+            effects += device.receive(TOPICS.of("repeat", "pi"), chunk)
+    wanted = only(effects, ExportModel)
+    assert (wanted.run, wanted.rounds, wanted.model, wanted.depth) == ("run", 3, MODEL, 1)
+    assert [layer.unit for layer in wanted.layers] == ["L1", "H1"]
+    assert only(device.handle(ModelInstalled("somewhere")), Stop).error is None
+
+
+def test_stops_without_complaint_when_it_has_no_head_to_export():
+    device = Device(once=True).join()
+    device.down(own_farewell("L1", "H1"))
+    assert only(device.handle(NothingToExport("never trained")), Stop).error is None
+
+
+def test_says_what_is_missing_when_it_cannot_export():
+    effects = Device(once=True, can_export=False).join().down(own_farewell("L1", "H1"))
+    assert "needs onnx" in effects[-2].text
+    assert only(effects, Stop).error is None
+    assert not published(effects)
+
+
+def test_exports_nothing_of_a_run_that_it_has_no_place_in():
+    device = Device(once=True)
+    device.handle(Connected(LIMITS))
+    effects = device.down(own_farewell("L1", "H1"))
+    assert "no place in the run" in effects[-2].text
+    assert only(effects, Stop).error is None
+
+
+def test_refuses_final_layers_that_are_not_its_own():
+    assert "not those of depth 1" in only(Device(once=True).join().down(own_farewell("L1", "L2")), Stop).error
+    huge = Farewell(
+        run="run", device="pi", rounds=3, layers=tuple(UnitVersion(id, "a" * 64, 1 << 40, 40) for id in ("L1", "H1"))
+    )
+    assert "L1 is not acceptable" in only(Device(once=True).join().down(huge), Stop).error
 
 
 def test_stops_at_once_when_nothing_was_exported():

@@ -112,7 +112,7 @@ def test_a_round_learns_and_its_export_runs(bench: Bench) -> None:
     exported = bench.worker.call(
         Export(
             model=MODEL,
-            state_path=str(bench.state),
+            state_paths=(str(bench.state),),
             depths=(1, full),
             data="digits",
             directory=str(bench.directory / "onnx"),
@@ -204,11 +204,37 @@ def test_export_takes_a_personal_head_from_its_device(worker: WorkerProcess, tmp
     bench = Bench(worker, tmp_path, PERSONAL)
     head = tmp_path / "head.safetensors"
     bench.train(1, personal_result=str(head))
-    job = Export(model=PERSONAL, state_path=str(bench.state), depths=(1,), data="digits", directory=str(tmp_path))
+    job = Export(model=PERSONAL, state_paths=(str(bench.state),), depths=(1,), data="digits", directory=str(tmp_path))
     with pytest.raises(ModelError, match="the head of depth 1 is personal"):
         worker.call(job, timeout=60)
     exported = worker.call(msgspec.structs.replace(job, personal_path=str(head)), timeout=120)
     assert isinstance(exported, Exported)
+
+
+def test_export_takes_layers_from_several_files_and_the_devices_own_samples(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    bench = Bench(worker, tmp_path, PERSONAL)
+    head = tmp_path / "head.safetensors"
+    bench.train(2, personal_result=str(head))
+    state, files = load_file(bench.state), []
+    for unit in bench.blueprint.exchanged_by(2):
+        files.append(tmp_path / f"{unit.id}.safetensors")
+        save_file({name: state[name] for name in unit.state_names}, files[-1])
+    job = Export(
+        model=PERSONAL,
+        state_paths=tuple(map(str, files)),
+        personal_path=str(head),
+        depths=(2,),
+        data="digits#share=0/7",
+        split="train",
+        directory=str(tmp_path / "onnx"),
+    )
+    exported = worker.call(job, timeout=120)
+    assert isinstance(exported, Exported)
+    assert exported.models[0].max_abs_diff <= 1e-4
+    with pytest.raises(DataError, match="no split 'valid'"):
+        worker.call(msgspec.structs.replace(job, split="valid"), timeout=60)
 
 
 def test_jobs_refuse_what_does_not_go_together(bench: Bench) -> None:
