@@ -273,7 +273,7 @@ class Coordinator:
             case _:
                 pass
 
-    def _receive(self, topic: str, payload: bytes) -> None:
+    def _receive(self, topic: str, payload: bytes | memoryview) -> None:
         branch, leaf = self._topics.parse(topic)
         if branch == "upload":
             self._rounds.chunk(leaf, payload)

@@ -290,7 +290,7 @@ class _Decoder:
         self._decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(kind)
         self._max_bytes = max_bytes
 
-    def __call__(self, payload: bytes) -> object:
+    def __call__(self, payload: bytes | memoryview) -> object:
         """Decodes one payload.
 
         Raises:

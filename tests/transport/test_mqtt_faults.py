@@ -105,6 +105,40 @@ def test_reason_of_the_broker_reaches_the_event() -> None:
         client.transport.stop()
 
 
+def test_pings_as_often_as_the_broker_wants_and_leaves_one_that_does_not_answer() -> None:
+    pings: list[bytes] = []
+
+    def want_a_sign_each_second(wire: Wire) -> None:
+        wire.read()
+        wire.send(b"\x20\x06\x00\x00\x03\x13\x00\x01")
+        pings.append(wire.read())
+        wire.send(b"\xd0\x00")
+        pings.append(wire.read())
+        pings.append(wire.read())
+
+    with played(want_a_sign_each_second) as address:
+        client = Client(address, "alive").start()
+        assert client.wait(Disconnected).reason == "the broker has gone silent"
+        client.transport.stop()
+
+    assert pings == [b"\xc0\x00", b"\xc0\x00", b""]
+
+
+def test_leaves_a_broker_that_sends_more_than_any_fleet_does() -> None:
+    def send_too_much(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_311)
+        wire.read()
+        wire.send(b"\x30\xff\xff\xff\x7f")
+        wire.read()
+
+    with played(send_too_much, protocol="3.1.1") as address:
+        client = Client(address, "careful").start()
+        client.transport.publish("t", b"1")
+        assert "too much" in client.wait(Disconnected).reason
+        client.transport.stop()
+
+
 def test_limits_are_those_that_the_broker_announces() -> None:
     def announce(wire: Wire) -> None:
         wire.read()

@@ -9,7 +9,7 @@ import pytest
 
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.transport.base import BrokerLimits, Delivered
-from fedlp_edge.transport.link import limits_of
+from fedlp_edge.transport.limits import limits_of
 from fedlp_edge.transport.mosquitto import MosquittoBroker
 from fedlp_edge.transport.pace import Pace
 from fedlp_edge.transport.presets import PRESETS, recognise
