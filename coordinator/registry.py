@@ -14,7 +14,8 @@ import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.planner import Plan, plan, training_memory
+from fedlp_edge.core.planner import Plan, plan
+from fedlp_edge.core.prediction import training_memory
 from fedlp_edge.core.rounds import Participant
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
@@ -39,7 +40,10 @@ class Member:
         """Its place in a round that opens now."""
         samples = max(1, self.facts.samples)
         weight = 1 if uniform else samples
-        return Participant(self.device, self.plan.depth, self.plan.lpr, samples, weight, encoding=self.plan.encoding)
+        given = self.plan
+        return Participant(
+            self.device, given.depth, given.lpr, samples, weight, encoding=given.encoding, thrift=given.thrift
+        )
 
 
 class Registry:

@@ -312,7 +312,7 @@ class RoundKeeper:
                 granularity=scheme.granularity,
                 prune=scheme.prune,
                 personal_heads=scheme.personal_heads,
-                training=self._config.training,
+                training=msgspec.structs.replace(self._config.training, thrift=place.thrift),
                 manifest=self._shelf.versions(unit.id for unit in self._blueprint.exchanged_by(place.depth)),
                 deadline_seconds=self._machine.seconds_left(self._clock()),
                 chunk_bytes=self._chunk_bytes,

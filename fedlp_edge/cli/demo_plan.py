@@ -210,6 +210,8 @@ momentum = 0.9
 depth = {_quoted(depth)}
 lpr = {options.lpr}
 encoding = {_quoted(options.encoding)}
+# Depth is what the demo shows: no device may save memory in other ways.
+levers = []
 
 [rounds]
 count = {options.rounds}

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, title
 from fedlp_edge.core.blueprint import Blueprint, HeadMode
-from fedlp_edge.core.planner import plan, training_memory
+from fedlp_edge.core.planner import plan
+from fedlp_edge.core.prediction import training_memory
 from fedlp_edge.core.settings import Encoding, ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.probe.expected import RUNTIME_MEMORY, expected_facts
 from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY

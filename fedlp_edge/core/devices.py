@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 
+from fedlp_edge.core.calibration import Calibration
+
 # Bounded, so that no report can make a later computation overflow.
 NotNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -35,6 +37,10 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
         on_battery: whether it is running from it.
         temperature_celsius: hottest sensor.
         samples: training samples that it holds.
+        calibration: what it measured about training in general; None if it did not.
+        swap_free: bytes of swap that its limits leave it; not counted as memory, since training from it is hopeless.
+        throttled: whether it is held back by heat or its power supply.
+        metered: whether its owner pays for what the link carries.
     """
 
     profile: str = "host"
@@ -55,3 +61,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     on_battery: bool | None = None
     temperature_celsius: float | None = None
     samples: NotNegativeInt
+    calibration: Calibration | None = None
+    swap_free: NotNegativeInt | None = None
+    throttled: bool | None = None
+    metered: bool | None = None

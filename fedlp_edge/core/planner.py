@@ -1,27 +1,23 @@
 """Which depth, encoding and layer-preserving rate a device gets: one pure function.
 
 The deepest prefix wins whose training fits the device's memory and whose round fits the deadline. Each choice
-comes with one line that says why not deeper. What costs least is given up first: digits of the update, then layers of
-it, then depth.
+comes with one line that says why not deeper. What costs least is given up first: for memory the speed of training, for
+the link digits of the update, then layers of it; then depth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
 from fedlp_edge.core.accounting import upload_bytes
-from fedlp_edge.core.blueprint import Blueprint, DepthCost
+from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.settings import Encoding, SchemeSettings, TrainingSettings
-
-MEMORY_FACTOR = 1.7
-"""What a process really takes over the analytical sum on a CPU: allocator, oneDNN workspaces, thread pools.
-Measured ratios run from 1.1 to 1.7; being killed costs more than one depth less, so the highest one."""
-
-MEMORY_FLOOR = 1 << 20
-"""Bytes that any training step takes, however small the model."""
+from fedlp_edge.core.prediction import epoch_seconds, training_memory
+from fedlp_edge.core.settings import Encoding, SchemeSettings, Thrift, TrainingSettings
+from fedlp_edge.core.thrift import describe, ladder
 
 TIME_SHARE = 0.8
 """Share of the deadline that a plan may fill; the rest is for queues, evaluation of the link, bad luck."""
@@ -31,11 +27,6 @@ MIN_AUTO_LPR = 0.1
 
 AUTO_ENCODINGS: tuple[Encoding, ...] = ("none", "fp16", "int8+zstd")
 """What ``encoding = "auto"`` tries, the most exact first."""
-
-BACKWARD_AND_FORWARD = 3
-"""Training MACs per forward MAC: the backward pass computes two products per forward one."""
-
-_OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -48,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True):
         memory_bytes: predicted for training.
         seconds: predicted for a round, transfers included; 0 if the device's speed is unknown.
         encoding: of its updates.
+        thrift: how it is to save memory.
     """
 
     depth: int
@@ -56,17 +48,7 @@ class Plan(msgspec.Struct, frozen=True):
     memory_bytes: int
     seconds: float
     encoding: Encoding = "none"
-
-
-def training_memory(cost: DepthCost, training: TrainingSettings) -> int:
-    """Bytes that training a depth takes on top of the idle worker.
-
-    Weights, their copy from before training, gradients and optimiser state (float32 each), and the activations of
-    one batch, times ``MEMORY_FACTOR``.
-    """
-    slots = _OPTIMIZER_SLOTS[training.optimizer] if training.optimizer == "adam" or training.momentum else 0
-    state = 4 * cost.parameters * (3 + slots)
-    return int(MEMORY_FACTOR * (state + training.batch_size * cost.activation_bytes)) + MEMORY_FLOOR
+    thrift: Thrift = Thrift()
 
 
 def plan(
@@ -89,32 +71,43 @@ def plan(
         The plan; ``depth`` 0 with the reason if nothing fits.
     """
     budget = TIME_SHARE * deadline_seconds
-    case = _Case(facts, blueprint, scheme, training, budget)
     full = blueprint.full_depth
     if scheme.depth == "full" or isinstance(scheme.depth, int):
         depth = full if scheme.depth == "full" else min(scheme.depth, full)
+        case = _Case(facts, blueprint, scheme, training, budget)
         encoding, lpr = case.upload(depth)
         why = f"depth {depth} of {full} for every device, as configured{_sends(encoding)}"
-        memory = training_memory(blueprint.costs[depth - 1], training)
-        return Plan(depth, lpr, why, memory, case.seconds(depth, lpr, encoding), encoding)
+        seconds = case.seconds(depth, lpr, encoding)
+        return Plan(depth, lpr, why, case.memory(depth), seconds, encoding, training.thrift)
+    ways = ladder(training, scheme.levers)
     obstacle = ""
     for depth in (full,) if scheme.depth == "only-full" else reversed(blueprint.depths):
-        memory = training_memory(blueprint.costs[depth - 1], training)
-        if memory > facts.training_memory:
-            obstacle = f"depth {depth} needs {_mb(memory)} for training, {_mb(facts.training_memory)} are free"
-            continue
-        encoding, lpr = case.upload(depth)
-        seconds = case.seconds(depth, lpr, encoding)
-        if not case.in_time(seconds):
-            obstacle = f"depth {depth} takes {seconds:.1f} s a round, {budget:.1f} s are planned"
-            continue
-        return Plan(depth, lpr, case.explain(depth, lpr, encoding, obstacle), memory, seconds, encoding)
+        obstacles = []
+        for way in ways:
+            case = _Case(facts, blueprint, scheme, msgspec.structs.replace(training, thrift=way), budget)
+            encoding, lpr = case.upload(depth)
+            if found := case.obstacle(depth, lpr, encoding):
+                obstacles.append(found)
+                continue
+            words = case.explain(depth, lpr, encoding, obstacle)
+            seconds = case.seconds(depth, lpr, encoding)
+            return Plan(depth, lpr, words, case.memory(depth), seconds, encoding, way)
+        # The last way takes least memory, and the first least time: what stands in the way of either is the reason.
+        obstacle = min(obstacles).words
     return Plan(0, 0.0, f"nothing fits: {obstacle}", 0, 0.0)
+
+
+class _Obstacle(NamedTuple):
+    """Why a device cannot train a depth in one way; the smaller, the nearer it came."""
+
+    is_memory: bool
+    needed: float
+    words: str
 
 
 @dataclass(frozen=True)
 class _Case:
-    """One device and one run; answers questions about a depth."""
+    """One device, one run and one way to train; answers questions about a depth."""
 
     facts: DeviceFacts
     blueprint: Blueprint
@@ -122,10 +115,26 @@ class _Case:
     training: TrainingSettings
     budget: float
 
+    def memory(self, depth: int) -> int:
+        return training_memory(self.blueprint.costs[depth - 1], self.training, self.facts.calibration)
+
+    def obstacle(self, depth: int, lpr: float, encoding: Encoding) -> _Obstacle | None:
+        needed, free = self.memory(depth), self.facts.training_memory
+        planned = int(free * (1 - self.scheme.memory_margin))
+        if needed > planned:
+            room = f"{_mb(free)} are free" if needed > free else f"{_mb(planned)} of {_mb(free)} may be planned"
+            return _Obstacle(True, needed, f"depth {depth} needs {_mb(needed)} for training, {room}")
+        seconds = self.seconds(depth, lpr, encoding)
+        if not self.in_time(seconds):
+            words = f"depth {depth} takes {seconds:.1f} s a round, {self.budget:.1f} s are planned"
+            return _Obstacle(False, seconds, words)
+        return None
+
     def compute_seconds(self, depth: int) -> float:
-        speed = self.facts.training_macs_per_second
-        macs = BACKWARD_AND_FORWARD * self.blueprint.costs[depth - 1].forward_macs
-        return macs * self.facts.samples * self.training.epochs / speed if speed else 0.0
+        facts = self.facts
+        cost = self.blueprint.costs[depth - 1]
+        speed = facts.training_macs_per_second
+        return self.training.epochs * epoch_seconds(cost, self.training, facts.samples, speed, facts.calibration)
 
     def down_seconds(self, depth: int) -> float:
         """Of the whole submodel, in float32."""
@@ -166,11 +175,11 @@ class _Case:
         return seconds <= self.budget * (1 + 1e-9)
 
     def explain(self, depth: int, lpr: float, encoding: Encoding, obstacle: str) -> str:
-        needed = _mb(training_memory(self.blueprint.costs[depth - 1], self.training))
-        free = _mb(self.facts.training_memory)
+        needed, free = _mb(self.memory(depth)), _mb(self.facts.training_memory)
         parts = [f"depth {depth} of {self.blueprint.full_depth}: {needed} of {free} for training"]
         if seconds := self.seconds(depth, lpr, encoding):
             parts.append(f"{seconds:.1f} s a round")
+        parts += describe(self.training.thrift)
         if lpr < 1:
             parts.append(f"uploads {lpr:.0%} of its layers")
         return ", ".join(parts) + _sends(encoding) + (f"; {obstacle}" if obstacle else "")

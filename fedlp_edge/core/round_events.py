@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-from fedlp_edge.core.settings import Encoding
+from fedlp_edge.core.settings import Encoding, Thrift
 
 
 class Phase(Enum):
@@ -54,6 +54,7 @@ class Participant(msgspec.Struct, frozen=True):
         replacement: taken in when the round was extended; it does not raise the quorum.
         encoding: of the numbers in its update.
         lpr_of: rate by unit id, for units whose rate is not ``lpr`` (see ``GlobalModel.assign``).
+        thrift: how it saves memory in training.
         round: whose task it has, where rounds overlap (buffered mode); 0 is the round that the place belongs to.
     """
 
@@ -66,6 +67,7 @@ class Participant(msgspec.Struct, frozen=True):
     encoding: Encoding = "none"
     lpr_of: dict[str, float] = {}
     round: int = 0
+    thrift: Thrift = Thrift()
 
     def task_round(self, round: int) -> int:
         """The number of the task of this place in an open round: what its draws and its update are named after."""

@@ -23,6 +23,9 @@ Weighting = Literal["samples", "uniform"]
 PersonalHeads = Literal["persist", "reset"]
 Rates = Literal["fixed", "importance"]
 UnitId = Annotated[str, msgspec.Meta(pattern=r"^[LH][1-9][0-9]{0,3}\Z")]
+ComputeMode = Literal["float32", "float32-channels-last", "bfloat16", "bfloat16-channels-last"]
+"""How a processor computes; weights are float32 in all of them."""
+Lever = Literal["allocation", "accumulation", "checkpointing"]
 Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd"]
 """How the numbers of an update travel: as float32, in half precision or as 8-bit integers; then perhaps compressed."""
 
@@ -84,6 +87,20 @@ class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     mask_absent: bool = False
 
 
+class Thrift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How training saves memory; planned for each device, and stated here only by who knows better.
+
+    Attributes:
+        allocation: ``exact`` gives every large block of memory back at once, where ``roomy`` keeps it for the next.
+        micro_batch: most samples of a batch that are worked on together, their gradients added; 0 takes all.
+        checkpointing: keeps a layer's input alone and computes what is in the layer again for the backward pass.
+    """
+
+    allocation: Literal["roomy", "exact"] = "roomy"
+    micro_batch: Annotated[int, msgspec.Meta(ge=0)] = 0
+    checkpointing: bool = False
+
+
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a device trains in one round.
 
@@ -94,7 +111,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lr: step size.
         momentum: for ``sgd``.
         weight_decay: L2 factor, added to the gradient.
+        compute: number format and memory layout, or ``auto``: each device takes its fastest by a short trial.
         objective: what is minimised beside the cross entropy.
+        thrift: how memory is saved, for every device alike; by default each device's plan says it.
     """
 
     epochs: Count = 1
@@ -103,7 +122,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lr: Positive = 0.05
     momentum: Share = 0.9
     weight_decay: NotNegative = 0.0
+    compute: ComputeMode | Literal["auto"] = "auto"
     objective: ObjectiveSettings = ObjectiveSettings()
+    thrift: Thrift = Thrift()
 
 
 class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,6 +148,10 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         recycle_decay: factor on an update each time that it is applied again.
         exchange_every: rounds between two exchanges of a unit, by unit id; in between it stays on its device, which
             trains its own values on.
+        memory_margin: share of the memory that a device has free for training which plans leave alone; less than 0
+            plans with more than there is.
+        levers: what may be done to train a depth in less memory before it is given up.
+        climb_after: good rounds after which a device that has room gets one depth more; 0 for never.
     """
 
     lpr: Share | Literal["auto"] = 1.0
@@ -142,6 +167,9 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recycle: Annotated[int, msgspec.Meta(ge=0)] = 0
     recycle_decay: Share = 0.9
     exchange_every: dict[UnitId, Count] = {}
+    memory_margin: Annotated[float, msgspec.Meta(ge=-4, lt=1)] = 0.05
+    levers: tuple[Lever, ...] = ("allocation", "accumulation", "checkpointing")
+    climb_after: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -79,7 +79,9 @@ def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: Deal) -> dict
             facts = stated
         chosen = _plan(experiment, blueprint, facts, depths.get(device))
         weight = 1 if experiment.scheme.weights == "uniform" else samples
-        place = Participant(device, chosen.depth, chosen.lpr, samples, weight, encoding=chosen.encoding)
+        place = Participant(
+            device, chosen.depth, chosen.lpr, samples, weight, encoding=chosen.encoding, thrift=chosen.thrift
+        )
         fleet[device] = VirtualDevice(number, facts.profile, chosen, place)
     return fleet
 

@@ -20,7 +20,7 @@ from fedlp_edge.cli.plan import (
     plan_profile,
 )
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.planner import training_memory
+from fedlp_edge.core.prediction import training_memory
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.probe.profiles import DeviceProfile, load_profiles, profile_names
 from tests.cli.conftest import Run

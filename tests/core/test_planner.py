@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.planner import plan, training_memory
+from fedlp_edge.core.planner import plan
+from fedlp_edge.core.prediction import training_memory
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 
 MIB = 1 << 20
@@ -21,7 +22,7 @@ def facts(**changes) -> DeviceFacts:
 
 
 def choose(blueprint: Blueprint, device: DeviceFacts = FACTS, deadline: float = 100.0, **scheme):
-    return plan(device, blueprint, SchemeSettings(**scheme), TRAINING, deadline)
+    return plan(device, blueprint, SchemeSettings(**{"memory_margin": 0.0, "levers": (), **scheme}), TRAINING, deadline)
 
 
 def test_training_memory_counts_state_and_activations():

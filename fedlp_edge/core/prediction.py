@@ -1,0 +1,93 @@
+"""How much memory and time training a depth takes on a device: step table times calibration.
+
+Measured peaks are of the worker's resident memory, on top of the idle worker; what they are made of and how close this
+comes is told in ``docs/planning.md``.
+"""
+
+from __future__ import annotations
+
+from fedlp_edge.core.blueprint import DepthCost
+from fedlp_edge.core.calibration import Calibration
+from fedlp_edge.core.settings import TrainingSettings
+from fedlp_edge.core.stepcost import StepCost, highest
+
+MEMORY_FACTOR = 1.7
+"""Without a step table: what a process takes over the sum of values, gradients, optimiser and saved activations."""
+
+MEMORY_FLOOR = 1 << 20
+"""Without a step table: bytes that any training step takes, however small the model."""
+
+BACKWARD_AND_FORWARD = 3
+"""Training MACs per forward MAC: the backward pass computes two products per forward one."""
+
+ANY_DEVICE = Calibration()
+"""For a device that has not calibrated itself: measured on x86-64, PyTorch 2.15, glibc 2.36, one thread."""
+
+_OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2}
+
+
+def training_memory(cost: DepthCost, training: TrainingSettings, calibration: Calibration | None = None) -> int:
+    """Bytes that training a depth takes on top of the idle worker, the model's values included.
+
+    Args:
+        cost: of the depth.
+        training: batch size, optimizer and thrift.
+        calibration: of the device; None for the built-in one.
+    """
+    slots = 4 * cost.parameters * _slots(training)
+    if cost.step is None:
+        return _without_table(cost, training, slots)
+    measured = calibration or ANY_DEVICE
+    thrift = training.thrift
+    moments = cost.step.checkpointed if thrift.checkpointing else cost.step.moments
+    live = highest(moments, _batch(training)) + slots
+    factor = measured.exact if thrift.allocation == "exact" else measured.roomy
+    # The model's values were there before the first step and are taken once, whatever the allocator does.
+    copies = measured.parameter * cost.step.largest_parameter
+    return int(measured.base + cost.step.state_bytes + factor * live + copies)
+
+
+def epoch_seconds(
+    cost: DepthCost, training: TrainingSettings, samples: int, speed: float, calibration: Calibration | None = None
+) -> float:
+    """Seconds of one pass over the samples.
+
+    Args:
+        cost: of the depth.
+        training: batch size and thrift.
+        samples: of the device.
+        speed: multiply-accumulates per second in training, for a device without a calibration; 0 if unknown.
+        calibration: of the device.
+
+    Returns:
+        0 if nothing about the device's speed is known.
+    """
+    if cost.step is not None and calibration is not None and calibration.timed:
+        return _timed(cost.step, training, samples, calibration)
+    return BACKWARD_AND_FORWARD * cost.forward_macs * samples / speed if speed else 0.0
+
+
+def _timed(step: StepCost, training: TrainingSettings, samples: int, measured: Calibration) -> float:
+    thrift = training.thrift
+    again = 1.0
+    if thrift.checkpointing:
+        again += step.recomputed_macs / max(1, step.macs + step.grouped_macs)
+    computing = step.macs * measured.second_per_mac + step.grouped_macs * measured.second_per_grouped_mac
+    one = (computing + step.moved_bytes * measured.second_per_byte) * again
+    steps = -(-samples // _batch(training))
+    seconds = one * samples + steps * step.operations * measured.second_per_operation * again
+    return seconds * (measured.slowdown if thrift.allocation == "exact" else 1.0)
+
+
+def _without_table(cost: DepthCost, training: TrainingSettings, slots: int) -> int:
+    """Weights, their copy from before training, gradients, optimizer, and the activations of one batch."""
+    state = 12 * cost.parameters + slots
+    return int(MEMORY_FACTOR * (state + _batch(training) * cost.activation_bytes)) + MEMORY_FLOOR
+
+
+def _batch(training: TrainingSettings) -> int:
+    return min(training.batch_size, training.thrift.micro_batch or training.batch_size)
+
+
+def _slots(training: TrainingSettings) -> int:
+    return _OPTIMIZER_SLOTS[training.optimizer] if training.optimizer == "adam" or training.momentum else 0
