@@ -18,7 +18,7 @@ import msgspec
 from fedlp_edge.core import rounds
 from fedlp_edge.core.aggregation import LayerwiseMean
 from fedlp_edge.core.global_model import GlobalModel
-from fedlp_edge.core.planner import BACKWARD_AND_FORWARD
+from fedlp_edge.core.prediction import BACKWARD_AND_FORWARD
 from fedlp_edge.core.selection import retained
 from fedlp_edge.errors import DeviceError, WorkerError
 from fedlp_edge.reporting import events
