@@ -4,6 +4,9 @@
 #   make test    the whole test suite
 #   make lint    formatting, lint, types, import rules
 #
+#   make paper-table    repeats the paper's table, about an hour on 2 cores; writes docs/accuracy.md
+#   make comparison     schemes at equal cost, up to two hours on 2 cores; writes docs/accuracy.md
+#
 # On x86-64 the registry's torch is the CUDA build (about 5 GB). Where that is too much, name PyTorch's CPU
 # index (see pytorch.org):   make demo TORCH_INDEX_URL=...
 
@@ -18,7 +21,7 @@ DEMO_FLAGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format paper-table comparison clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -53,6 +56,13 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Both keep what is finished below runs/, and go on there when they are started again.
+paper-table: $(READY)
+	$(BIN)/python -m benchmarks.paper_table
+
+comparison: $(READY)
+	$(BIN)/python -m benchmarks.heterogeneous
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
