@@ -8,7 +8,7 @@ from typing import Literal
 
 from fedlp_edge.core.accounting import parameters, parameters_sent
 from fedlp_edge.core.blueprint import Blueprint, Unit
-from fedlp_edge.core.rounds import Participant
+from fedlp_edge.core.round_events import Participant
 from fedlp_edge.reporting.summary import DeviceRound
 
 Lack = Literal["lost", "rejected", "failed"]
@@ -38,7 +38,13 @@ class Delivery:
 
 
 def device_round(
-    place: Participant, profile: str, units: Sequence[Unit], outcome: Delivery | Lack, *, bytes_down: int = 0
+    place: Participant,
+    profile: str,
+    units: Sequence[Unit],
+    outcome: Delivery | Lack,
+    *,
+    bytes_down: int = 0,
+    staleness: int = 0,
 ) -> DeviceRound:
     """One device's line.
 
@@ -48,6 +54,7 @@ def device_round(
         units: that a device of its depth exchanges.
         outcome: its delivery, or why there is none.
         bytes_down: to a device that did not deliver.
+        staleness: versions of the model made since the device got its own.
     """
     if not isinstance(outcome, Delivery):
         return DeviceRound(
@@ -75,6 +82,7 @@ def device_round(
         params_up=parameters_sent(units, outcome.kept),
         bytes_down=outcome.bytes_down,
         bytes_up=outcome.bytes_up,
+        staleness=staleness,
     )
 
 

@@ -29,6 +29,7 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
         bytes_down: model bytes on the wire to it, headers and repeats included.
         bytes_up: update bytes on the wire from it.
         encoding: of the numbers in its update.
+        staleness: versions of the model made since the device got the one that it trained (buffered mode).
     """
 
     id: str
@@ -45,6 +46,7 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
     bytes_down: int = 0
     bytes_up: int = 0
     encoding: Encoding = "none"
+    staleness: int = 0
 
 
 Purpose = Literal["control", "model", "update", "repeat"]

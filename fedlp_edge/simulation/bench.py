@@ -6,8 +6,10 @@ round's exact sums. Memory therefore does not grow with the number of devices, a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator, Mapping
 
+import msgspec
 import numpy as np
 import torch
 from torch.nn import functional
@@ -37,7 +39,8 @@ from fedlp_edge.wire.admission import admit_part, check_values
 from fedlp_edge.wire.compression import encode_unit, rounding_seed
 from fedlp_edge.wire.tensors import pack, pieces, unpack
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 128
+"""Of 32 to 256, the size that most networks are judged fastest with on one thread."""
 
 MEASURED_SAMPLES = 2048
 """Training samples on which the statistics of static batch norms are measured; see ``learning.width``."""
@@ -70,6 +73,8 @@ class Bench:
         self._train.check_fits(self.blueprint.input_shape, self.blueprint.classes)
         if self._test is not None:
             self._test.check_fits(self.blueprint.input_shape, self.blueprint.classes)
+        # Channels last are quicker to judge. What is trained stays as it is: it must give a real device's bits.
+        self._judge = copy.deepcopy(self._whole).to(memory_format=torch.channels_last)
         self._parts: dict[int, Ready] = {}
         self._versions: dict[int, Mapping[str, Array]] = {}
         self._judged: int | None = None
@@ -94,18 +99,18 @@ class Bench:
         units = self.blueprint.exchanged_by(order.depth)
         part = self._part(order.depth)
         part.forget_rounds()
-        own = self._fill_own(order, part, units)
         before = self._versions[order.version]
         _load(part.model, before, tensor_names(units))
-        kept = {name for names in order.retained.values() for name in names}
+        own = self._fill_own(order, part, units)
+        sent = {name for names in order.retained.values() for name in names}
         try:
             outcome = train_round(
                 part.model,
                 self._share(order.number),
-                self._study.training,
+                msgspec.structs.replace(self._study.training, thrift=order.thrift),
                 seed=training_seed(self._study.seed, order.round, order.device),
                 device=self._device,
-                trainable=kept.union(own) if self._study.freeze else None,
+                trainable=sent.union(own) if self._study.freeze else None,
             )
             deltas, nbytes = self._update(order, part, before, units)
         except (Diverged, RejectedUpdate) as error:
@@ -113,7 +118,8 @@ class Bench:
         if order.counted:
             if self._mean is None:
                 self._mean = LayerwiseMean(order.capacity, self.blueprint.nested_shapes)
-            self._mean.add(deltas, 1 if self._study.uniform else outcome.samples)
+            self._mean.add(deltas, order.factor * (1 if self._study.uniform else outcome.samples))
+        kept = tensor_names(tuple(self.blueprint.by_id[unit] for unit in order.keep))
         return DeviceTrained(
             device=order.device,
             round=order.round,
@@ -121,7 +127,7 @@ class Bench:
             loss=outcome.loss,
             seconds=outcome.seconds,
             bytes_up=nbytes,
-            own=pack(_values(part.model, own)) if own else b"",
+            own=pack(_values(part.model, kept)) if kept else b"",
         )
 
     def collect(self) -> dict[str, Sums]:
@@ -137,22 +143,23 @@ class Bench:
             raise ValueError("this experiment has no test set")
         if self._judged != order.version:
             names = [name for unit in self.blueprint.global_units for name in unit.state_names]
-            _load(self._whole, self._versions[order.version], names)
-            self._whole.to(self._device).eval()
-            if isinstance(self._whole, WidthModel):
-                self._whole.measure(self._batches_to_measure())
+            _load(self._judge, self._versions[order.version], names)
+            self._judge.to(self._device).eval()
+            if isinstance(self._judge, WidthModel):
+                self._judge.measure(self._batches_to_measure())
             self._judged = order.version
         classes = self.blueprint.classes
-        samples = torch.zeros(classes, dtype=torch.int64)
-        correct = {depth: torch.zeros(classes, dtype=torch.int64) for depth in order.depths}
+        samples = torch.zeros(classes, dtype=torch.int64, device=self._device)
+        correct = {depth: torch.zeros_like(samples) for depth in order.depths}
         loss, together = dict.fromkeys(order.depths, 0.0), dict.fromkeys(order.depths, 0)
         for start in range(order.start, order.stop, EVALUATION_BATCH):
             x, y = self._test.batch(slice(start, min(start + EVALUATION_BATCH, order.stop)))
+            x, y = _channels_last(x).to(self._device), y.to(self._device)
             samples += y.bincount(minlength=classes)
-            exits = self._whole.exits(x) if order.depths != (self.blueprint.full_depth,) else ()
+            exits = self._judge.exits(x) if order.depths != (self.blueprint.full_depth,) else ()
             total: torch.Tensor | None = None
             for depth in order.depths:
-                logits = exits[depth - 1] if exits else self._whole(x)
+                logits = exits[depth - 1] if exits else self._judge(x)
                 total = logits if total is None else total + logits
                 correct[depth] += y[logits.argmax(dim=1) == y].bincount(minlength=classes)
                 loss[depth] += float(functional.cross_entropy(logits, y, reduction="sum"))
@@ -170,7 +177,7 @@ class Bench:
         """The same samples on every worker, from all over the training split."""
         spread = torch.arange(0, len(self._train), max(1, len(self._train) // MEASURED_SAMPLES))
         for start in range(0, len(spread), EVALUATION_BATCH):
-            yield self._train.batch(spread[start : start + EVALUATION_BATCH])[0].to(self._device)
+            yield _channels_last(self._train.batch(spread[start : start + EVALUATION_BATCH])[0].to(self._device))
 
     def _dataset(self, x: AnyArray, y: AnyArray) -> Dataset:
         study = self._study
@@ -189,15 +196,21 @@ class Bench:
         return self._parts[depth]
 
     def _fill_own(self, order: TrainDevice, part: Ready, exchanged: Collection[Unit]) -> list[str]:
-        """Fills what never leaves the device with what its last round left, or draws it; returns the names."""
+        """Fills what stays on the device with what an earlier round left, or draws it.
+
+        Returns:
+            Names of the tensors that are never exchanged.
+        """
         held = self.blueprint.held_by(order.depth)
-        own = tensor_names(tuple(unit for unit in held if unit not in exchanged))
-        if own and order.own:
-            _load(part.model, unpack(order.own), own)
-        elif own:
+        own = tuple(unit for unit in held if unit not in exchanged)
+        missing = tensor_names(tuple(unit for unit in own if unit.id not in order.take))
+        if missing:
             fresh = build_model(self._study.model, head_seed(self._study.seed, order.device), allow_models=None)
-            copy_values(fresh, part.model, own)
-        return own
+            copy_values(fresh, part.model, missing)
+        if order.take:
+            taken = tensor_names(tuple(unit for unit in held if unit.id in order.take))
+            _load(part.model, unpack(order.own), taken)
+        return tensor_names(own)
 
     def _update(
         self, order: TrainDevice, part: Ready, before: Mapping[str, Array], units: Collection[Unit]
@@ -234,6 +247,10 @@ def _load(model: torch.nn.Module, values: Mapping[str, Array], names: Collection
     for name in names:
         value = leading(values[name], tuple(held[name].shape))
         held[name].copy_(torch.from_numpy(np.require(value, requirements="W")))
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def leading(value: Array, shape: tuple[int, ...]) -> Array:

@@ -28,16 +28,17 @@ class Keepsakes:
             if name := _NAME.match(path.name):
                 self._made.setdefault(name["device"], []).append(int(name["round"]))
 
-    def before(self, device: str, round: int) -> bytes:
-        """What the last round before this one left on a device; empty if none did.
+    def before(self, device: str, round: int) -> int:
+        """The last round before this one that left something on a device; 0 if none did."""
+        return max((made for made in self._made.get(device, ()) if made < round), default=0)
+
+    def read(self, device: str, round: int) -> bytes:
+        """What a round left on a device.
 
         Raises:
             StorageError: it cannot be read.
         """
-        earlier = [made for made in self._made.get(device, ()) if made < round]
-        if not earlier:
-            return b""
-        path = self._path(device, max(earlier))
+        path = self._path(device, round)
         try:
             return path.read_bytes()
         except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.settings import Encoding, ModelSettings, TrainingSettings
+from fedlp_edge.core.settings import Encoding, ModelSettings, Thrift, TrainingSettings
 
 
 class Study(msgspec.Struct, frozen=True):
@@ -49,13 +49,16 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         number: of the device, from 0: which samples are its own.
         device: its id.
-        round: that it works for.
+        round: of its task.
         version: of the global weights that it starts from.
-        capacity: of the round's sums.
+        capacity: of the sums.
+        factor: on the weight of its update.
         depth: of its submodel.
         retained: names of the tensors that it sends, by unit id.
         encoding: of its update.
-        own: values that stay on the device and were left by an earlier round, as safetensors; empty if none were.
+        own: values that an earlier round left on the device, as safetensors; empty if none did.
+        take: units that the device takes from there; other units that it does not download are drawn anew.
+        keep: units whose values stay on the device.
         counted: whether the update arrives; what comes too late changes nothing but the device's own values.
     """
 
@@ -67,8 +70,12 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
     depth: int
     retained: dict[str, tuple[str, ...]]
     encoding: Encoding
+    factor: int = 1
     own: bytes = b""
+    take: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     counted: bool = True
+    thrift: Thrift = Thrift()
 
 
 class EvaluatePart(msgspec.Struct, frozen=True, tag=True):

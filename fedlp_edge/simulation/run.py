@@ -42,10 +42,11 @@ def simulate(
         FedLPError: the experiment cannot be run, or the directory holds another one.
     """
     place = RunDirectory(Path(directory))
-    place.lock()
-    if (done := claim(place, experiment)) is not None:
-        return done
     with ExitStack() as stack:
+        place.lock()
+        stack.callback(place.unlock)
+        if (done := claim(place, experiment)) is not None:
+            return done
         log = stack.enter_context(EventLog(place.events))
 
         def emit(event: events.AnyEvent) -> None:

@@ -97,6 +97,11 @@ class Journal:
         participants = msgspec.msgpack.decode(row[1], type=tuple[Participant, ...])
         return OpenRound(row[0], participants, row[2])
 
+    def places(self, round: int) -> tuple[Participant, ...]:
+        """Of a round that was opened; none if it was not."""
+        row = self._db.execute("SELECT participants FROM rounds WHERE round = ?", (round,)).fetchone()
+        return msgspec.msgpack.decode(row[0], type=tuple[Participant, ...]) if row else ()
+
     def commit_round(self, round: int, summary: bytes) -> None:
         """Ends a round for good."""
         self._write("UPDATE rounds SET summary = ? WHERE round = ?", (summary, round))

@@ -79,7 +79,7 @@ class RunDirectory:
         self.spool.mkdir(exist_ok=True)
 
     def lock(self) -> None:
-        """Keeps other coordinators out until this process ends.
+        """Keeps other coordinators out until ``unlock`` or the end of this process.
 
         Raises:
             StorageError: another one is at work here.
@@ -93,3 +93,9 @@ class RunDirectory:
                 f"another coordinator is at work in {self.path}; stop it, or name another directory"
             ) from None
         self._lock = lock
+
+    def unlock(self) -> None:
+        """Lets others in again."""
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None

@@ -1,0 +1,106 @@
+"""The work of one round as orders: which devices train from which model, with which values of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.periods import own_since
+from fedlp_edge.core.round_events import Participant
+from fedlp_edge.core.selection import retained
+from fedlp_edge.core.staleness import weight_in
+from fedlp_edge.simulation.course import Closing
+from fedlp_edge.simulation.engine import Job
+from fedlp_edge.simulation.experiment import Experiment
+from fedlp_edge.simulation.fleet import VirtualDevice
+from fedlp_edge.simulation.keepsakes import Keepsakes
+from fedlp_edge.simulation.orders import TrainDevice
+
+TRAINING_COST = 3
+"""Of a sample, in forward passes: the unit in which judging a model is counted as well."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Makes the orders of one run.
+
+    Attributes:
+        experiment: what to do.
+        blueprint: of the model.
+        fleet: by id.
+        keepsakes: what stays on the devices.
+    """
+
+    experiment: Experiment
+    blueprint: Blueprint
+    fleet: Mapping[str, VirtualDevice]
+    keepsakes: Keepsakes
+
+    def jobs(self, closing: Closing) -> list[Job]:
+        """Of a round: all whose updates count, and those who only change what they keep."""
+        counted = [self._job(closing, place, counted=True) for place in closing.contributors.values()]
+        # A device that comes too late has trained its own values all the same.
+        late = [place for place in closing.late.values() if self._kept(place.depth, place.task_round(closing.round))]
+        return counted + [self._job(closing, place, counted=False) for place in late]
+
+    def drawn(self, closing: Closing, place: Participant) -> dict[str, tuple[str, ...]]:
+        """Names of the tensors that a device sends, by unit."""
+        return retained(
+            self.blueprint.exchanged_by(place.depth),
+            lpr=place.lpr,
+            lpr_of=place.lpr_of,
+            seed=self.experiment.seed,
+            round=place.task_round(closing.round),
+            device=place.device,
+            granularity=self.experiment.scheme.granularity,
+        )
+
+    def factor(self, closing: Closing, place: Participant) -> int:
+        """On the weight of a device's update."""
+        return weight_in(self.experiment.rounds, 1, place.task_round(closing.round), closing.round)
+
+    def _job(self, closing: Closing, place: Participant, *, counted: bool) -> Job:
+        number = place.task_round(closing.round)
+        before, take = self._taken(place, number)
+        order = TrainDevice(
+            number=self.fleet[place.device].number,
+            device=place.device,
+            round=number,
+            version=number - 1,
+            capacity=closing.capacity,
+            depth=place.depth,
+            retained=self.drawn(closing, place),
+            encoding=place.encoding,
+            thrift=place.thrift,
+            factor=self.factor(closing, place),
+            own=self.keepsakes.read(place.device, before) if take else b"",
+            take=take,
+            keep=self._kept(place.depth, number),
+            counted=counted,
+        )
+        macs = TRAINING_COST * self.blueprint.costs[place.depth - 1].forward_macs
+        return Job(order, cost=float(macs * place.samples * self.experiment.training.epochs))
+
+    def _personal(self, depth: int) -> tuple[str, ...]:
+        """Heads that never leave a device of this depth and go on where its last round left them."""
+        if self.experiment.scheme.personal_heads == "reset":
+            return ()
+        exchanged = self.blueprint.exchanged_by(depth)
+        return tuple(unit.id for unit in self.blueprint.held_by(depth) if unit not in exchanged)
+
+    def _periodic(self, depth: int, round: int) -> dict[str, int]:
+        """Units that are not exchanged in every round, and the first round whose values of them may be used."""
+        exchanged = [unit.id for unit in self.blueprint.exchanged_by(depth)]
+        return own_since(self.experiment.scheme.exchange_every, exchanged, round)
+
+    def _taken(self, place: Participant, round: int) -> tuple[int, tuple[str, ...]]:
+        """The round that left values on a device, and the units that it takes from there."""
+        before = self.keepsakes.before(place.device, round)
+        if not before:
+            return 0, ()
+        since = self._periodic(place.depth, round)
+        return before, (*self._personal(place.depth), *(unit for unit, first in since.items() if before >= first))
+
+    def _kept(self, depth: int, round: int) -> tuple[str, ...]:
+        return (*self._personal(depth), *self._periodic(depth, round))
