@@ -9,9 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedlp_edge.cli.depths import build_blueprint, depth_table, parse_input, title
+from fedlp_edge.cli.depths import build_blueprint, depth_table, title
 from fedlp_edge.core.accounting import Communication, communication, parameters
-from fedlp_edge.core.blueprint import Blueprint, HeadMode
+from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError
 
@@ -64,20 +64,16 @@ def scheme_cost(
 
 
 def run_cost(
-    model: str,
-    input_shape: str,
-    classes: int,
+    model: ModelSettings,
     scheme: Scheme,
     lpr: float | None,
     depth_mix: str | None,
-    heads: HeadMode,
     *,
     as_json: bool,
 ) -> int:
     """Prints the table, or the JSON object with the keys of ``Communication``."""
     mix = parse_mix(depth_mix) if depth_mix is not None else None
-    shape = parse_input(input_shape)
-    blueprint = build_blueprint(ModelSettings(name=model, input=shape, classes=classes, heads=heads))
+    blueprint = build_blueprint(model)
     cost = scheme_cost(blueprint, scheme, lpr, mix)
     if as_json:
         print(msgspec.json.encode(rounded(cost)).decode())

@@ -69,7 +69,7 @@ def depth_table(blueprint: Blueprint, column: str, cell: Callable[[int], str]) -
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("depth", "layer", "parameters", "bytes", "MMACs", "saved", column):
-        table.add_column(name, justify="left" if name in ("depth", "layer") else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("depth", "layer") else "right", no_wrap=name != "layer")
     for depth in blueprint.depths:
         cost = blueprint.costs[depth - 1]
         table.add_row(

@@ -113,6 +113,8 @@ def cost(
     model: Annotated[str, typer.Option(help="fedlp-cnn, small-cnn, mlp, torchvision:NAME or module:callable.")],
     input: Annotated[str, typer.Option(help="Shape of one sample, such as 3x32x32.")],
     classes: Annotated[int, typer.Option(min=0, help="0 keeps the model's own.")] = 10,
+    tokens: Annotated[bool, typer.Option("--tokens", help="The input is whole numbers, such as token ids.")] = False,
+    depths: Annotated[int, typer.Option(min=0, help="Most depths; 0 for at most 8, or the model's own.")] = 0,
     scheme: Annotated[Literal["homo", "hetero", "fedavg"], typer.Option(help="Which rules to count by.")] = "fedavg",
     lpr: Annotated[
         float | None, typer.Option(min=0, max=1, help="Layer-preserving rate. [default: homo 0.5, else 1]")
@@ -127,8 +129,13 @@ def cost(
 ) -> None:
     """Counts communication and computation of a model under a scheme, as the FedLP paper does."""
     from fedlp_edge.cli.cost import run_cost
+    from fedlp_edge.cli.depths import parse_input
+    from fedlp_edge.core.settings import ModelSettings
 
-    raise typer.Exit(run_cost(model, input, classes, scheme, lpr, depth_mix, heads, as_json=json))
+    settings = ModelSettings(
+        name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, heads=heads
+    )
+    raise typer.Exit(run_cost(settings, scheme, lpr, depth_mix, as_json=json))
 
 
 @app.command()
@@ -136,6 +143,8 @@ def plan(
     model: Annotated[str, typer.Option(help="fedlp-cnn, small-cnn, mlp, torchvision:NAME or module:callable.")],
     input: Annotated[str, typer.Option(help="Shape of one sample, such as 3x64x64.")],
     classes: Annotated[int, typer.Option(min=0, help="0 keeps the model's own.")] = 10,
+    tokens: Annotated[bool, typer.Option("--tokens", help="The input is whole numbers, such as token ids.")] = False,
+    depths: Annotated[int, typer.Option(min=0, help="Most depths; 0 for at most 8, or the model's own.")] = 0,
     profiles: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Directory of profiles. [default: the package's]")
     ] = None,
@@ -150,7 +159,9 @@ def plan(
     from fedlp_edge.cli.plan import run_plan
     from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 
-    settings = ModelSettings(name=model, input=parse_input(input), classes=classes, heads=heads)
+    settings = ModelSettings(
+        name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, heads=heads
+    )
     training = TrainingSettings(batch_size=batch_size)
     raise typer.Exit(run_plan(settings, training, profiles, deadline, samples, as_json=json))
 

@@ -38,6 +38,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ``module:callable``.
         input: shape of one sample, channels first.
         classes: number of classes; 0 keeps the model's own.
+        tokens: the input is whole numbers, such as token ids, which the model looks up in an embedding.
+        depths: most depths that the model is split into; 0 for at most 8, or as a built-in model has them.
         heads: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
         exits: a device of depth d holds and trains its ``own`` head d, or ``all`` heads 1 to d.
         exit_heads: of the shallow depths: those that a built-in ``model`` brings, or ``pooled`` ones with one linear
@@ -50,6 +52,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "small-cnn"
     input: tuple[Count, ...] = (1, 28, 28)
     classes: Annotated[int, msgspec.Meta(ge=0)] = 10
+    tokens: bool = False
+    depths: Annotated[int, msgspec.Meta(ge=0)] = 0
     heads: HeadMode = "shared"
     exits: ExitMode = "own"
     exit_heads: Literal["model", "pooled"] = "model"

@@ -54,7 +54,7 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
     if name in BUILT_IN:
         if not settings.classes:
             raise ModelError(f"{name} has no number of classes of its own; set classes")
-        return BUILT_IN[name](settings.input, settings.classes, settings.heads, seed)
+        return _checked(BUILT_IN[name](settings.input, settings.classes, settings.heads, seed), settings)
     model: nn.Module | list[nn.Module]
     if name.startswith("torchvision:"):
         model = _torchvision(name.removeprefix("torchvision:"), settings, seed)
@@ -69,9 +69,10 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
         return _checked(model, settings)
     return partition(
         model,
-        torch.zeros(1, *settings.input),
+        torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32),
         num_classes=settings.classes or None,
         heads=settings.heads,
+        depths=settings.depths or None,
         seed=seed,
     )
 
@@ -161,6 +162,11 @@ def _checked(model: LayeredModel, settings: ModelSettings) -> LayeredModel:
     if settings.classes not in (0, model.classes):
         raise ModelError(
             f"{settings.name} gave a model for {model.classes} classes, the configuration says {settings.classes}"
+        )
+    if settings.depths not in (0, len(model.depths)):
+        raise ModelError(
+            f"{settings.name} comes split into {len(model.depths)} depths, the configuration says {settings.depths}; "
+            "leave depths out"
         )
     model.head_mode = settings.heads
     return model

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
+import torch.fx
 from torch import nn
 
 from fedlp_edge.core.blueprint import HeadMode
@@ -40,7 +42,8 @@ def partition(
 
     Args:
         model: takes a tensor [batch, ...] and gives logits [batch, classes]; its floating state is float32.
-        example_input: [batch, ...], one sample or more; only its shape and type matter.
+        example_input: [batch, ...], one sample or more; only its shape and type matter. If they are whole numbers
+            (token ids), the result takes whole numbers in floating point as well, as data comes.
         num_classes: number of logits; if it is not the model's own, a fresh last layer takes the place of the
             model's (in a copy). None keeps the model's own.
         heads: ``"shared"`` averages the shallow exit heads over the fleet, ``"personal"`` (the paper) keeps them
@@ -68,13 +71,40 @@ def partition(
         assert isinstance(model, nn.Module)
         _check_state(model)
         pieces = pieces_of_graph(model, sample, depths or DEFAULT_DEPTHS)
+    if not sample.is_floating_point():
+        pieces[0] = replace(pieces[0], module=_taking_floats(pieces[0].module))
     return _with_exits(pieces, sample, num_classes, heads, seed)
+
+
+class WholeNumbers(nn.Module):
+    """Token ids that arrive as floating numbers, which data are, to whole numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, ...] of any type to int64."""
+        return x.long()
+
+
+def _taking_floats(layer: nn.Module) -> nn.Module:
+    """The same layer, its state under the same names, behind a conversion to whole numbers."""
+    conversion = WholeNumbers()
+    conversion.training = layer.training
+    if isinstance(layer, nn.Sequential):
+        wrapped = nn.Sequential(OrderedDict([("whole_numbers", conversion), *_blocks_of(layer)]))
+        wrapped.training = layer.training
+        return wrapped
+    assert isinstance(layer, torch.fx.GraphModule)
+    layer.add_submodule("whole_numbers", conversion)
+    given = next(iter(layer.graph.nodes))
+    with layer.graph.inserting_after(given):
+        converted = layer.graph.call_module("whole_numbers", (given,))
+    given.replace_all_uses_with(converted, delete_user_cb=lambda user: user is not converted)
+    layer.recompile()
+    return layer
 
 
 def _explicit_blocks(model: object) -> list[tuple[str, nn.Module]] | None:
     if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
-        # Not named_children(), which leaves out a block that is called a second time.
-        return [(n, block) for n, block in model.named_modules(remove_duplicate=False) if n and "." not in n]
+        return _blocks_of(model)
     if isinstance(model, (list, tuple, nn.ModuleList)):
         wrong = [type(block).__name__ for block in model if not isinstance(block, nn.Module)]
         if wrong:
@@ -83,6 +113,11 @@ def _explicit_blocks(model: object) -> list[tuple[str, nn.Module]] | None:
     if isinstance(model, nn.Module):
         return None
     raise PartitionError(f"a model is an nn.Module or a list of them, not a {type(model).__name__}")
+
+
+def _blocks_of(model: nn.Sequential) -> list[tuple[str, nn.Module]]:
+    # Not named_children(), which leaves out a block that is called a second time.
+    return [(name, block) for name, block in model.named_modules(remove_duplicate=False) if name and "." not in name]
 
 
 def _check_state(model: nn.Module) -> None:

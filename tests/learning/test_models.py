@@ -154,6 +154,7 @@ def test_builds_a_torchvision_model_for_its_input_and_classes() -> None:
         (ModelSettings(name="tests.learning.test_models:absent"), "has no absent"),
         (ModelSettings(name="tests.learning.test_models:fails"), r"could not build its model \(KeyError"),
         (ModelSettings(name="tests.learning.test_models:gives_text"), "gave a str"),
+        (ModelSettings(depths=3), "small-cnn comes split into 5 depths, the configuration says 3; leave depths out"),
         (ModelSettings(name="tests.learning.test_models:already_split"), "gave a model for 1x8x8"),
     ],
 )
