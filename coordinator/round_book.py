@@ -151,9 +151,10 @@ class RoundBook:
                 continue
             self._count(update, deltas)
 
-    def means(self) -> dict[str, Array]:
-        """The averaged delta of every tensor that somebody sent."""
-        return self._mean.means()
+    @property
+    def mean(self) -> LayerwiseMean:
+        """Of what has been accepted so far."""
+        return self._mean
 
     def summary(
         self,
@@ -215,7 +216,7 @@ class RoundBook:
         kept = retained(
             self._blueprint.exchanged_by(place.depth),
             lpr=place.lpr,
-            lpr_of={},
+            lpr_of=place.lpr_of,
             seed=self._seed,
             round=self.round,
             device=device,

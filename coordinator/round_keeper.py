@@ -19,9 +19,9 @@ from coordinator.intake import Intake, Whole
 from coordinator.round_book import RoundBook, Verdict
 from coordinator.shelf import Shelf
 from coordinator.voice import Voice
-from fedlp_edge.core import rounds, server
+from fedlp_edge.core import rounds
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.state import model_digest
+from fedlp_edge.core.global_model import GlobalModel
 from fedlp_edge.errors import RejectedUpdate, StorageError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import RoundSummary
@@ -98,15 +98,15 @@ class RoundKeeper:
         self._profiles = profiles
         self._finished = finished
         self._intake = Intake(chunk_bytes, voice.tell, credit=flow.credit)
-        self._buffers = frozenset(t.name for unit in blueprint.units for t in unit.tensors if not t.trainable)
         self._book: RoundBook | None = None
         self._began = clock()
         self._evaluation: int | None = None
         self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
         self._held_depths = {device.depth for summary in self.summaries for device in summary.devices}
         committed = self.summaries[-1].round if self.summaries else 0
-        self._weights, self._server_state = self._checkpoints.load(committed)
-        shelf.put_weights(blueprint, self._weights)
+        weights, state = self._checkpoints.load(committed)
+        self._model = GlobalModel(blueprint, config.scheme, config.server, weights, state, seed=config.seed)
+        shelf.put_weights(blueprint, weights)
         self._machine = rounds.RoundMachine(
             config.rounds,
             config.seed,
@@ -130,7 +130,7 @@ class RoundKeeper:
     @property
     def digest(self) -> str:
         """Of the global model as it stands."""
-        return model_digest(self._weights)
+        return self._model.digest
 
     @property
     def useful_depths(self) -> tuple[int, ...]:
@@ -218,10 +218,10 @@ class RoundKeeper:
 
     def _carry_out(self, effect: rounds.Effect) -> None:
         match effect:
-            case rounds.OpenRound():
-                self._open(effect)
+            case rounds.OpenRound(round, participants, capacity):
+                self._open(rounds.OpenRound(round, self._assigned(participants), capacity))
             case rounds.AddPlaces():
-                self._add_places(effect.added, effect.weight_capacity)
+                self._add_places(self._assigned(effect.added), effect.weight_capacity)
             case rounds.ExtendRound():
                 self._extend(effect)
             case rounds.SendTask(_, device):
@@ -281,7 +281,11 @@ class RoundKeeper:
         have, need = extension.contributors, extension.quorum
         log.warning("round %d has %d updates and needs %d; it waits once more", extension.round, have, need)
         self._emit(events.RoundFailed(time=time.time(), round=extension.round, contributors=have, quorum=need))
-        self._add_places(extension.added, extension.weight_capacity)
+        self._add_places(self._assigned(extension.added), extension.weight_capacity)
+
+    def _assigned(self, places: tuple[rounds.Participant, ...]) -> tuple[rounds.Participant, ...]:
+        """The places with the rates of their units."""
+        return tuple(self._model.assign(self._machine.round, place) for place in places)
 
     def _add_places(self, added: tuple[rounds.Participant, ...], capacity: int) -> None:
         if self._book:
@@ -309,6 +313,8 @@ class RoundKeeper:
                 depth=place.depth,
                 seed=self._config.seed,
                 lpr=place.lpr,
+                lpr_of=place.lpr_of,
+                exchange_every=self._periods(place.depth),
                 granularity=scheme.granularity,
                 prune=scheme.prune,
                 personal_heads=scheme.personal_heads,
@@ -320,6 +326,10 @@ class RoundKeeper:
                 encoding=place.encoding,
             )
         )
+
+    def _periods(self, depth: int) -> dict[str, int]:
+        every = self._config.scheme.exchange_every
+        return {unit.id: every[unit.id] for unit in self._blueprint.exchanged_by(depth) if unit.id in every}
 
     def _take(self, whole: Whole) -> None:
         """All bytes of an update are here."""
@@ -377,18 +387,16 @@ class RoundKeeper:
     def _close(self, closing: rounds.CloseRound) -> None:
         book = self._current()
         self._intake.clear()
-        self._weights, self._server_state = server.apply(
-            self._config.server, self._server_state, self._weights, book.means(), self._buffers
-        )
-        path = self._checkpoints.save(closing.round, self._weights, self._server_state)
-        self._shelf.put_weights(self._blueprint, self._weights)
+        self._model.step(closing.round, book.mean)
+        self._checkpoints.save(closing.round, self._model.weights, self._model.state)
+        self._shelf.put_weights(self._blueprint, self._model.weights)
         if not self._config.data.evaluate:
             self._commit({})
             return
         self._evaluation = self._worker.submit(
             Evaluate(
                 model=self._config.model,
-                state_path=str(path),
+                state_path=str(self._checkpoints.evaluated_path(closing.round)),
                 depths=self.useful_depths,
                 data=self._config.data.evaluate,
             )

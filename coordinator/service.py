@@ -408,7 +408,7 @@ class Coordinator:
             run=self._run,
             blueprint=self._blueprint,
             depths=self._rounds.useful_depths,
-            state_path=self._checkpoints.weights_path(self._rounds.summaries[-1].round),
+            state_path=self._checkpoints.evaluated_path(self._rounds.summaries[-1].round),
             directory=self._directory,
             worker=self._worker,
             shelf=self._shelf,

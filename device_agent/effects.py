@@ -6,7 +6,7 @@ calls the other, so a test plays a whole run with literal values and no clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from device_agent.outbox import Update, UpdateId
@@ -178,6 +178,9 @@ class TrainRound:
         personal_head: whether the head of this depth stays on the device.
         bytes_down: model bytes received for this round.
         tensors: what ``retained`` names, described, in blueprint order.
+        own_since: units that start from this device's own values, if it has some that a round made which is not older
+            than the one named.
+        kept: units that stay on the device for now (see ``core.periods``).
     """
 
     task: Task
@@ -187,6 +190,8 @@ class TrainRound:
     personal_head: bool
     bytes_down: int
     tensors: dict[str, tuple[TensorSpec, ...]]
+    own_since: dict[str, int] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
-"""The exit heads that never leave the device (``heads = "personal"``), one file for each round that made one.
+"""What stays on the device from round to round, one file for each round that made some.
 
-A training that was cut off, or whose update was lost, is done again and must give the same update. So a round
-never writes what it starts from: the head that round 7 made stays in a file of its own, and round 7 done again
-starts where it started the first time, from what the round before it made.
+These are the exit heads that never leave it (``heads = "personal"``), and units between two exchanges
+(``exchange_every``). A training that was cut off, or whose update was lost, is done again and must give the same
+update. So a round never writes what it starts from: what round 7 made stays in a file of its own, and round 7 done
+again starts where it started the first time, from what the round before it made.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from device_agent.files import make_directory
@@ -15,8 +17,16 @@ from device_agent.files import make_directory
 _NAME = re.compile(r"\.round-(\d+)\.safetensors\Z")
 
 
-class PersonalHeads:
-    """The heads in one device's state directory.
+@dataclass(frozen=True)
+class Made:
+    """The values that a round left on the device."""
+
+    round: int
+    path: Path
+
+
+class PersonalValues:
+    """The values in one device's state directory.
 
     Args:
         directory: made if missing.
@@ -28,18 +38,18 @@ class PersonalHeads:
     def __init__(self, directory: Path) -> None:
         self._directory = make_directory(directory)
 
-    def before(self, run: str, depth: int, round: int) -> Path | None:
-        """The head that this round starts from; None if no earlier round made one. Older ones are removed."""
-        earlier = sorted((made, path) for made, path in self._made(run, depth) if made < round)
-        for _, path in earlier[:-1]:
-            path.unlink()
-        return earlier[-1][1] if earlier else None
+    def before(self, run: str, depth: int, round: int) -> Made | None:
+        """What this round starts from; None if no earlier round left anything. Older files are removed."""
+        earlier = sorted((m for m in self._made(run, depth) if m.round < round), key=lambda made: made.round)
+        for made in earlier[:-1]:
+            made.path.unlink()
+        return earlier[-1] if earlier else None
 
     def after(self, run: str, depth: int, round: int) -> Path:
-        """Where the head goes that this round makes."""
+        """Where the values go that this round makes."""
         return self._directory / f"{run}-depth-{depth}.round-{round}.safetensors"
 
-    def _made(self, run: str, depth: int) -> list[tuple[int, Path]]:
+    def _made(self, run: str, depth: int) -> list[Made]:
         stem = f"{run}-depth-{depth}"
         found = ((_NAME.search(path.name), path) for path in self._directory.iterdir())
-        return [(int(name[1]), path) for name, path in found if name and path.name[: name.start()] == stem]
+        return [Made(int(name[1]), path) for name, path in found if name and path.name[: name.start()] == stem]

@@ -26,6 +26,7 @@ from device_agent.effects import (
     TrainRound,
 )
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.periods import at_home, own_since
 from fedlp_edge.core.selection import retained
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.admission import max_unit_bytes
@@ -142,6 +143,8 @@ class RoundWork:
                 order=tuple(unit.id for unit in units),
                 retained=kept,
                 personal_head=units != job.blueprint.held_by(task.depth),
+                own_since=own_since(task.exchange_every, [unit.id for unit in units], task.round),
+                kept=at_home(task.exchange_every, [unit.id for unit in units], task.round),
                 bytes_down=self._downloads.take_received(),
                 tensors={
                     unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in kept[unit.id])

@@ -28,7 +28,7 @@ from device_agent.effects import (
 from device_agent.files import make_directory
 from device_agent.outbox import Outbox, Update
 from device_agent.parts import part_files
-from device_agent.personal import PersonalHeads
+from device_agent.personal import PersonalValues
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, WorkerError
@@ -85,7 +85,7 @@ class Trainer:
         self._cache = cache
         self._outbox = outbox
         self._work = directory / "work"
-        self._heads = PersonalHeads(directory / "personal")
+        self._personal = PersonalValues(directory / "personal")
         self._data = data
         self._jobs: dict[int, _Purpose] = {}
         shutil.rmtree(self._work, ignore_errors=True)
@@ -106,14 +106,19 @@ class Trainer:
         shutil.rmtree(deltas, ignore_errors=True)
         make_directory(deltas)
         self._cache.keep_only({version.digest for version in task.manifest})
-        head = (task.run, task.depth, task.round)
-        before = self._heads.before(*head) if effect.personal_head else None
+        place = (task.run, task.depth, task.round)
+        stays = effect.personal_head or bool(effect.kept)
+        before = self._personal.before(*place) if effect.personal_head or effect.own_since else None
+        own = tuple(unit for unit, since in effect.own_since.items() if before and before.round >= since)
         job = Train(
             model=model,
             depth=task.depth,
             state_paths=tuple(str(self._cache.path(version.digest)) for version in task.manifest),
-            personal_path=str(before) if before and task.personal_heads == "persist" else None,
-            personal_result=str(self._heads.after(*head)) if effect.personal_head else None,
+            personal_path=str(before.path) if before and task.personal_heads == "persist" else None,
+            personal_result=str(self._personal.after(*place)) if stays else None,
+            own_path=str(before.path) if before and own else None,
+            own=own,
+            kept=effect.kept,
             retained=effect.retained,
             freeze=task.prune == "train",
             training=task.training,
@@ -135,13 +140,13 @@ class Trainer:
         Returns:
             Whether there is such a head.
         """
-        head = self._heads.before(effect.run, effect.depth, effect.rounds + 1)
+        head = self._personal.before(effect.run, effect.depth, effect.rounds + 1)
         if head is None:
             return False
         job = Export(
             model=effect.model,
             state_paths=tuple(str(path) for path in layers),
-            personal_path=str(head),
+            personal_path=str(head.path),
             depths=(effect.depth,),
             data=self._data,
             split="train",

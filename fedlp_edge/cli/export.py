@@ -12,6 +12,7 @@ from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, StorageError, WorkerError
 from fedlp_edge.reporting.summary import load, trained_exits
 from fedlp_edge.reporting.units import format_share
+from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.toml_config import load_toml
 from fedlp_edge.worker.jobs import Build, Built, Export, Exported, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
@@ -32,7 +33,7 @@ class RunConfig(msgspec.Struct, frozen=True):
 
 
 def latest_checkpoint(run: Path) -> tuple[int, Path]:
-    """Number of the last committed round and its model.
+    """Number of the last committed round and its model: the running average, if the run keeps one.
 
     Raises:
         StorageError: there is none.
@@ -40,7 +41,8 @@ def latest_checkpoint(run: Path) -> tuple[int, Path]:
     found = sorted((run / "checkpoints").glob("round-?????.safetensors"))
     if not found:
         raise StorageError(f"{run} holds no checkpoint; is it the directory of a run?")
-    return int(found[-1].stem.removeprefix("round-")), found[-1]
+    number = int(found[-1].stem.removeprefix("round-"))
+    return number, Checkpoints(run / "checkpoints").evaluated_path(number)
 
 
 def parse_depths(text: str, depths: tuple[int, ...]) -> tuple[int, ...]:

@@ -125,9 +125,7 @@ class GlobalModel:
         """The rate of every unit that a device of this depth exchanges."""
         scheme, recycled = self._scheme, self.recycled(round)
         units = self._blueprint.exchanged_by(place.depth)
-        idle = {
-            u.id for u in units if u.id in recycled or not periods.is_due(scheme.exchange_every.get(u.id, 1), round)
-        }
+        idle = recycled.union(periods.at_home(scheme.exchange_every, [unit.id for unit in units], round))
         nbytes = {unit.id: upload_bytes(unit, place.encoding) for unit in units}
         dealt = {unit.id: scheme.lpr_of.get(unit.id, place.lpr) for unit in units if unit.id not in idle}
         if scheme.rates == "importance":

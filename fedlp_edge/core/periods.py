@@ -38,6 +38,17 @@ def stretch_start(period: int, round: int) -> int:
     return round - (round - 1) % period
 
 
+def at_home(every: Mapping[str, int], units: Iterable[str], round: int) -> tuple[str, ...]:
+    """The units that are not sent in a round.
+
+    Args:
+        every: period by unit id; other units are sent in every round.
+        units: to look at.
+        round: that a device works on.
+    """
+    return tuple(unit for unit in units if not is_due(every.get(unit, 1), round))
+
+
 def own_since(every: Mapping[str, int], units: Iterable[str], round: int) -> dict[str, int]:
     """Which values a device takes from itself.
 

@@ -125,18 +125,21 @@ class JobRunner:
         ready.forget_rounds()
         personal = self._load_personal_head(job, ready, exchanged)
         before = [Path(path) for path in job.state_paths]
-        trainable = {*personal, *(n for names in job.retained.values() for n in names)} if job.freeze else None
+        kept = [*personal, *_exchanged(blueprint, job.depth, job.kept)]
+        trainable = {*kept, *(n for names in job.retained.values() for n in names)} if job.freeze else None
 
         # The model is resident already, but it is part of what training takes.
         meter = memory.PeakMeter(self.device)
         with memory.limited(self._budget_beside(ready), self.device):
             meter.start()
             states.load_values(model, before, exchanged)
+            if job.own_path is not None:
+                states.load_values(model, [Path(job.own_path)], _exchanged(blueprint, job.depth, job.own))
             outcome = train_round(model, data, job.training, seed=job.seed, device=self.device, trainable=trainable)
             states.save_deltas(model, before, job.retained, Path(job.delta_dir))
             peak = meter.stop() + ready.nbytes
         if job.personal_result is not None:
-            states.save_values(model, Path(job.personal_result), personal)
+            states.save_values(model, Path(job.personal_result), kept)
         return Trained(samples=outcome.samples, loss=outcome.loss, seconds=outcome.seconds, peak_memory=peak)
 
     def _evaluate(self, job: Evaluate) -> Evaluated:
@@ -256,6 +259,11 @@ def _split(name: str) -> Split:
     if name == "test":
         return "test"
     raise DataError(f"there is no split {name!r}: train or test")
+
+
+def _exchanged(blueprint: Blueprint, depth: int, units: tuple[str, ...]) -> list[str]:
+    """Tensors of some of the units that a depth exchanges."""
+    return tensor_names(tuple(unit for unit in blueprint.exchanged_by(depth) if unit.id in units))
 
 
 def _kind(error: FedLPError) -> str:

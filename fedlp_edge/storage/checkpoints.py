@@ -1,7 +1,7 @@
 """One file per committed round: the global model under its state names, readable by anything.
 
-The server optimiser's moments stand in a second file beside it, so that the first one can be loaded straight
-into a model.
+Everything else that a run remembers of its model stands in a second file beside it, so that the first one can be
+loaded straight into a model; so does the running average of the models, if there is one, in a third.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.errors import StorageError
 from fedlp_edge.storage.files import replacing
+
+_AVERAGE = "ema/"
 
 
 class Checkpoints:
@@ -35,22 +37,43 @@ class Checkpoints:
         """Where the model after ``round`` is, or will be; round 0 is the initial model."""
         return self._directory / f"round-{round:05d}.safetensors"
 
-    def save(self, round: int, weights: Mapping[str, Array], server: Mapping[str, Array]) -> Path:
-        """Writes both files, the model last: its presence says that the checkpoint is whole."""
-        if server:
-            _save(self._server_path(round), server)
+    def evaluated_path(self, round: int) -> Path:
+        """The model after ``round`` to evaluate and export: the running average if there is one, else the weights."""
+        average = self._average_path(round)
+        return average if average.exists() else self.weights_path(round)
+
+    def save(self, round: int, weights: Mapping[str, Array], state: Mapping[str, Array]) -> Path:
+        """Writes all files, the model last: its presence says that the checkpoint is whole.
+
+        Args:
+            round: that was closed.
+            weights: of the global model.
+            state: the rest of it (see ``GlobalModel``).
+
+        Returns:
+            Where the weights are.
+        """
+        average = {key.removeprefix(_AVERAGE): value for key, value in state.items() if key.startswith(_AVERAGE)}
+        rest = {key: value for key, value in state.items() if not key.startswith(_AVERAGE)}
+        if average:
+            _save(self._average_path(round), average)
+        if rest:
+            _save(self._server_path(round), rest)
         path = self.weights_path(round)
         _save(path, weights)
         return path
 
     def load(self, round: int) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Model and server state after ``round``.
+        """Weights and state after ``round``.
 
         Raises:
             StorageError: the checkpoint is missing or damaged.
         """
-        server = self._server_path(round)
-        return _load(self.weights_path(round)), _load(server) if server.exists() else {}
+        server, average = self._server_path(round), self._average_path(round)
+        state = _load(server) if server.exists() else {}
+        if average.exists():
+            state |= {_AVERAGE + name: value for name, value in _load(average).items()}
+        return _load(self.weights_path(round)), state
 
     def prune(self, newest: int) -> None:
         """Deletes what ``keep`` no longer covers, once round ``newest`` is committed."""
@@ -61,6 +84,9 @@ class Checkpoints:
             number = path.name.removeprefix("round-").partition(".")[0]
             if number.isdecimal() and int(number) < oldest_kept:
                 path.unlink(missing_ok=True)
+
+    def _average_path(self, round: int) -> Path:
+        return self._directory / f"round-{round:05d}.ema.safetensors"
 
     def _server_path(self, round: int) -> Path:
         return self._directory / f"round-{round:05d}.server.safetensors"

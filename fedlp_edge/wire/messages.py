@@ -128,6 +128,7 @@ class Task(Message, frozen=True, kw_only=True):
         seed: of the run; draws derive from (seed, round, device, layer).
         lpr: layer-preserving rate of every unit that ``lpr_of`` does not name.
         lpr_of: rate by unit id.
+        exchange_every: period of the units that are not exchanged in every round (see ``core.periods``).
         manifest: the version of every unit that training starts from.
         deadline_seconds: time left from the sending on; relative, since clocks differ.
         patience_seconds: of silence, in which the broadcast may still be on its way through the broker: what is
@@ -143,6 +144,7 @@ class Task(Message, frozen=True, kw_only=True):
     seed: Natural
     lpr: Share
     lpr_of: dict[UnitId, Share] = {}
+    exchange_every: dict[UnitId, Annotated[int, msgspec.Meta(ge=1)]] = {}
     granularity: Granularity
     prune: Prune
     personal_heads: PersonalHeads = "persist"

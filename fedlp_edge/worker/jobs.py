@@ -77,9 +77,13 @@ class Train(Job, frozen=True, kw_only=True):
         personal_path: the personal head's values at the start of the round; never written, so that the same
             job again gives the same update. None if there are none yet: the head is then drawn from ``head_seed``.
         personal_result: where the personal head's values after the round go; None if heads are shared or the
-            depth is full.
+            depth is full, and no unit is ``kept``.
+        own_path: values of the units ``own``, as an earlier round of this device left them; never written.
+        own: ids of exchanged units that start from this device's own values instead of the global ones.
+        kept: ids of exchanged units that stay on the device for now: they are trained, and their values after the round
+            go to ``personal_result``, too.
         retained: names of the tensors whose deltas are wanted, by unit id.
-        freeze: train the retained tensors only (``prune="train"``).
+        freeze: train only the retained tensors, and what stays on the device (``prune="train"``).
         seed: of the sample order and dropout.
         head_seed: of a new personal head.
         delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``retained``.
@@ -90,6 +94,9 @@ class Train(Job, frozen=True, kw_only=True):
     state_paths: tuple[str, ...]
     personal_path: str | None
     personal_result: str | None = None
+    own_path: str | None = None
+    own: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     retained: dict[str, tuple[str, ...]]
     freeze: bool
     training: TrainingSettings

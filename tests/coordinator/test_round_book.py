@@ -53,7 +53,7 @@ def deliver_both(to: RoundBook, directory: Path) -> None:
 def test_averages_each_unit_over_the_devices_that_sent_it(tmp_path: Path) -> None:
     round = book(tmp_path)
     deliver_both(round, tmp_path)
-    means = {name: mean.tolist() for name, mean in round.means().items()}
+    means = {name: mean.tolist() for name, mean in round.mean.means().items()}
     assert means == {
         NAMES["L1"]: [4.0, 4.0],  # (10 * 1 + 30 * 5) / 40
         NAMES["L2"]: [2.0, 2.0],
@@ -86,7 +86,7 @@ def test_takes_an_update_in_the_encoding_that_its_place_asks_for(tmp_path: Path)
     after = book(tmp_path)
     after.replay()
     for taken in (round, after):
-        assert {name: mean.tolist() for name, mean in taken.means().items()} == {
+        assert {name: mean.tolist() for name, mean in taken.mean.means().items()} == {
             NAMES["L1"]: [5.0, 5.0],
             NAMES["H1"]: [7.0, 7.0],
         }
@@ -96,7 +96,7 @@ def test_takes_an_update_in_the_encoding_that_its_place_asks_for(tmp_path: Path)
 def test_weighs_all_devices_alike_when_told_so(tmp_path: Path) -> None:
     round = book(tmp_path, weights="uniform")
     deliver_both(round, tmp_path)
-    assert round.means()[NAMES["L1"]].tolist() == [3.0, 3.0]
+    assert round.mean.means()[NAMES["L1"]].tolist() == [3.0, 3.0]
 
 
 def test_replays_to_the_same_bits_after_a_restart(tmp_path: Path) -> None:
@@ -104,11 +104,11 @@ def test_replays_to_the_same_bits_after_a_restart(tmp_path: Path) -> None:
     deliver(before, tmp_path, "a", {"L1": 0.1, "L2": 0.2, "H2": 0.3}, 7)
     deliver(before, tmp_path, "b", {"L1": 1e-7, "H1": -3.3}, 29)
     after = book(tmp_path)
-    assert after.means() == {}
+    assert after.mean.means() == {}
     after.replay()
     assert set(after.accepted) == {"a", "b"}
-    for name, mean in before.means().items():
-        np.testing.assert_array_equal(after.means()[name], mean)
+    for name, mean in before.mean.means().items():
+        np.testing.assert_array_equal(after.mean.means()[name], mean)
 
 
 def test_asks_again_for_an_update_whose_bytes_were_lost(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_adds_up_again_when_an_extension_changes_the_scale(tmp_path: Path) -> No
     deliver(extended, tmp_path, "a", {"L1": 0.1, "L2": 0.2, "H2": 0.3}, 7)
     extended.extend((Participant("c", 1, 1.0, 900, 900, replacement=True),), 1000)
     deliver(straight, tmp_path, "a", {"L1": 0.1, "L2": 0.2, "H2": 0.3}, 7)
-    for name, mean in straight.means().items():
-        np.testing.assert_array_equal(extended.means()[name], mean)
+    for name, mean in straight.mean.means().items():
+        np.testing.assert_array_equal(extended.mean.means()[name], mean)
     deliver(extended, tmp_path, "c", {"L1": 1.0, "H1": 1.0}, 900)
     assert set(extended.accepted) == {"a", "c"}
 

@@ -273,3 +273,27 @@ def test_train_fails_where_the_model_alone_is_too_much(tmp_path: Path) -> None:
         bench = Bench(worker, tmp_path)
         with pytest.raises(WorkerError, match="memory ran out in Train: the model's values alone take"):
             bench.train(1)
+
+
+def test_train_goes_on_from_own_values_and_keeps_them(bench: Bench, tmp_path: Path) -> None:
+    """A unit between two exchanges: two rounds at home, then the change of both is sent."""
+    at_home = {unit: names for unit, names in bench.retained(2).items() if unit != "L1"}
+    first = tmp_path / "first.safetensors"
+    bench.train(2, retained=at_home, kept=("L1",), personal_result=str(first))
+    state = load_file(bench.state)
+    assert set(load_file(first)) == set(bench.retained(2)["L1"])
+    assert any(not np.array_equal(state[name], value) for name, value in load_file(first).items())
+
+    second = tmp_path / "second.safetensors"
+    _, sent = bench.train(2, own=("L1",), own_path=str(first), kept=("L1",), personal_result=str(second), seed=6)
+    for name, value in load_file(second).items():
+        np.testing.assert_array_equal(sent[name], value - state[name])
+        assert not np.array_equal(value, load_file(first)[name])
+
+
+def test_train_freezes_nothing_that_stays_on_the_device(bench: Bench, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.safetensors"
+    names = {"H2": bench.retained(2)["H2"]}
+    bench.train(2, retained=names, freeze=True, kept=("L2",), personal_result=str(kept))
+    state = load_file(bench.state)
+    assert any(not np.array_equal(state[name], value) for name, value in load_file(kept).items())
