@@ -16,7 +16,7 @@ import msgspec
 
 from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.recipes import RECIPES, with_recipe
+from fedlp_edge.core.recipes import RECIPES, RecipeName, with_recipe
 from fedlp_edge.core.selection import cohort
 from fedlp_edge.reporting.summary import RoundSummary, Summary
 from fedlp_edge.simulation import Experiment
@@ -29,8 +29,11 @@ Budget = Literal["bytes", "macs"]
 BUDGETS: tuple[Budget, ...] = ("bytes", "macs")
 REFERENCE = "fedlp-hetero"
 OURS = "fedlp-plus"
-RIVALS = ("fedlp-hetero", "heterofl", "heterofl-wide", "depthfl")
-"""What ours is to beat; the other schemes are yardsticks."""
+RIVALS = ("fedlp-hetero", "heterofl", "heterofl-wide", "depthfl", "depthfl-large")
+"""What ours is to beat, with variants of two; the other schemes are yardsticks."""
+
+TRICKED = ("heterofl", "depthfl")
+"""Rivals that get all our tricks as well; FedLP-Hetero with them is ours."""
 
 SCHEMES = ("fedavg", "fedavg-full", *RIVALS, OURS)
 MIXES = {"u": (0.2, 0.2, 0.2, 0.2, 0.2), "1": (0.6, 0.1, 0.1, 0.1, 0.1)}
@@ -38,13 +41,17 @@ MIXES = {"u": (0.2, 0.2, 0.2, 0.2, 0.2), "1": (0.6, 0.1, 0.1, 0.1, 0.1)}
 
 PARTITIONS = ("mixed:0.95", "iid")
 
-WIDE_RATIOS = (0.5, 0.625, 0.75, 0.8125, 1.0)
-"""The widest levels of ``fedlp-cnn-narrow`` that take no more multiply-accumulates than depths 1 to 5."""
+VARIANTS: dict[str, tuple[RecipeName, dict[str, Any]]] = {
+    "heterofl-wide": ("heterofl", {"width_ratios": [0.5, 0.625, 0.75, 0.8125, 1.0]}),
+    "depthfl-large": ("depthfl", {"exit_heads": "model"}),
+}
+"""Recipes with other values of ``[model]``: the widest levels of ``fedlp-cnn-narrow`` that compute no more than depths
+1 to 5 of it, and the large heads that the network brings along in the place of pooled ones."""
 
 TRAINING = 3
 """Forward passes that a training step counts as: the backward pass computes two products per forward one."""
 
-ENSEMBLES = frozenset({"depthfl"})
+ENSEMBLES = frozenset({"depthfl", "depthfl-large"})
 """Schemes that answer with the mean of all exits; the others answer with the classifier."""
 
 
@@ -84,7 +91,7 @@ class Cell:
     Attributes:
         condition: ``plain`` as published; ``adjusted`` with client logit adjustment; ``tricks`` with all of our
             recipe that has nothing to do with which part of a model a device trains.
-        scheme: name of a recipe, or ``heterofl-wide``.
+        scheme: name of a recipe or of one of ``VARIANTS``.
         mix: of depths.
         partition: of the data.
         seed: of everything.
@@ -114,7 +121,7 @@ def cells(seeds: Sequence[int], schemes: Sequence[str] = SCHEMES) -> Iterator[Ce
             if scheme == OURS:
                 wanted = condition == "tricks"
             elif condition == "tricks":
-                wanted = scheme in RIVALS and partition != "iid"
+                wanted = scheme in TRICKED and partition != "iid"
             else:
                 wanted = condition == "plain" or partition != "iid"
             if wanted and not (scheme == "fedavg" and mix != "u"):
@@ -135,12 +142,12 @@ def experiment(cell: Cell, size: Size, rounds: int) -> Experiment:
         size: of all.
         rounds: how many.
     """
-    wide = cell.scheme == "heterofl-wide"
+    recipe, changed = VARIANTS.get(cell.scheme, (cell.scheme, {}))
     document: dict[str, Any] = {
         "name": "comparison",
         "seed": cell.seed,
-        "recipe": "heterofl" if wide else cell.scheme,
-        "model": {"name": "fedlp-cnn-narrow", "input": list(size.input)},
+        "recipe": recipe,
+        "model": {"name": "fedlp-cnn-narrow", "input": list(size.input), **changed},
         "data": {"train": size.data, "evaluate": size.data, "partition": cell.partition, "limit": size.limit},
         "training": {"epochs": 1, "batch_size": 10, "optimizer": "adam", "lr": 1e-3},
         "scheme": {},
@@ -148,8 +155,6 @@ def experiment(cell: Cell, size: Size, rounds: int) -> Experiment:
         "fleet": {"devices": size.devices, "depth_mix": list(MIXES[cell.mix])},
         "simulation": {"evaluate_every": size.every, "evaluate_last": size.reported},
     }
-    if wide:
-        document["model"]["width_ratios"] = list(WIDE_RATIOS)
     if cell.condition == "adjusted":
         document["training"]["objective"] = {"logit_adjustment": 1.0}
     elif cell.condition == "tricks":

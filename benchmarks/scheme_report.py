@@ -34,6 +34,7 @@ TITLES = {
     "heterofl": "HeteroFL",
     "heterofl-wide": "HeteroFL, wide levels",
     "depthfl": "DepthFL",
+    "depthfl-large": "DepthFL, large heads",
     OURS: "**fedlp-plus**",
 }
 COLOURS = {
@@ -42,6 +43,7 @@ COLOURS = {
     "heterofl": "#58a55c",
     "heterofl-wide": "#a8d5aa",
     "depthfl": BLUE,
+    "depthfl-large": "#1d4e9e",
     OURS: ORANGE,
 }
 

@@ -51,7 +51,7 @@ RECIPES: Mapping[RecipeName, Mapping[str, Mapping[str, Any]]] = MappingProxyType
             "model": {"heads": "personal"},
             "training": {"objective": {"logit_adjustment": 1.0}},
             "scheme": {"depth": "auto", "lpr": 1.0, "encoding": "int8"},
-            "server": {"ema": 0.85},
+            "server": {"optimizer": "momentum", "momentum": 0.8, "lr": 0.3, "ema": 0.8},
         },
     }
 )
