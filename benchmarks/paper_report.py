@@ -147,8 +147,8 @@ class Report:
                 if upper and lower:
                     difference = upper.mean - lower.mean
                     verdict = "yes" if claim.holds(difference) else "**no**"
-                    rows.append([mode, PARTITION_TITLES[claim.partition], claim.text, f"{difference:+.1f}", verdict])
-        return markdown_table(["mode", "partition", "claim", "difference", "holds"], rows, left=3)
+                    rows.append([mode, PARTITION_TITLES[claim.partition], claim.text, verdict, f"{difference:+.1f}"])
+        return markdown_table(["mode", "partition", "claim", "holds", "points"], rows, left=4)
 
     def draw(self, directory: Path) -> None:
         """Writes the pictures."""
@@ -201,18 +201,23 @@ class Report:
             for scheme in SCHEMES:
                 figures = self.groups.get(("paper", scheme, partition))
                 if figures:
-                    colour = ORANGE if scheme.startswith("hetero") else BLUE
-                    axes.plot(figures.realised_kparams, figures.mean, "o", color=colour)
+                    hetero = scheme.startswith("hetero")
+                    place = (figures.realised_kparams, figures.mean)
+                    axes.plot(*place, "o", color=ORANGE if hetero else BLUE)
+                    # Slanted and on either side, or names of schemes that cost about the same would cover each other.
                     axes.annotate(
                         scheme_title(scheme),
-                        (figures.realised_kparams, figures.mean),
-                        xytext=(5, -3),
+                        place,
+                        xytext=(3, 5 if hetero else -5),
                         textcoords="offset points",
+                        rotation=45 if hetero else -45,
+                        rotation_mode="anchor",
+                        va="center",
                         fontsize="small",
                         color=TEXT,
                     )
             axes.set_xlabel("k parameters a client and round")
-            axes.margins(x=0.25)
+            axes.margins(x=0.2, y=0.2)
             set_title(axes, PARTITION_TITLES[partition])
         panels[0].set_ylabel("accuracy (%), as the paper says")
         figure.savefig(path, dpi=DPI)
