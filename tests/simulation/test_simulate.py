@@ -62,8 +62,10 @@ def test_reports_what_every_device_did(undisturbed: Summary) -> None:
         {"scheme": SchemeSettings(lpr=0.5, granularity="tensor", weights="uniform", prune="train")},
         {"server": ServerSettings(optimizer="adam", lr=0.01, ema=0.5)},
         {"model": ModelSettings(name="mlp", input=(1, 8, 8), scaling="width", width_ratios=(0.25, 0.5, 1.0))},
+        {"scheme": SchemeSettings(lpr=0.7, recycle=1, rates="importance")},
+        {"scheme": SchemeSettings(exchange_every={"L2": 2, "H3": 3})},
     ],
-    ids=["personal", "int8", "frozen", "adam", "width"],
+    ids=["personal", "int8", "frozen", "adam", "width", "rates", "periods"],
 )
 def test_goes_on_after_a_stop_as_if_there_had_been_none(
     changes: dict[str, object], tmp_path: Path, engine: LocalEngine
@@ -81,6 +83,27 @@ def test_goes_on_after_a_stop_as_if_there_had_been_none(
     assert digest(again) == digest(whole)
     assert [entry.round for entry in again.rounds] == [1, 2, 3]
     assert [entry.coverage for entry in again.rounds] == [entry.coverage for entry in whole.rounds]
+
+
+def test_goes_on_with_rounds_that_overlap_after_a_stop(tmp_path: Path, engine: LocalEngine) -> None:
+    quick, slow = tmp_path / "quick.toml", tmp_path / "slow.toml"
+    quick.write_text('name = "quick"\nram_mb = 4000\ntraining_gmacs_per_second = 0.01\n')
+    slow.write_text('name = "slow"\nram_mb = 4000\ntraining_gmacs_per_second = 0.004\n')
+    run = experiment(
+        fleet=FleetSettings(devices=6, profiles={str(quick): 0.5, str(slow): 0.5}),
+        rounds=RoundSettings(count=6, mode="buffered", buffer_size=2, keep_checkpoints=1),
+    )
+    whole = simulate(run, tmp_path / "whole", engine=engine)
+    assert [sum(d.status == "contributed" for d in entry.devices) for entry in whole.rounds] == [2] * 6
+    assert max(device.staleness for entry in whole.rounds for device in entry.devices) >= 2
+    seen: list[AnyEvent] = []
+
+    def stop_in_the_fifth_round() -> bool:
+        return any(isinstance(event, RoundStarted) and event.round == 5 for event in seen)
+
+    with pytest.raises(Stopped):
+        simulate(run, tmp_path / "cut", engine=engine, on_event=seen.append, stopped=stop_in_the_fifth_round)
+    assert digest(simulate(run, tmp_path / "cut", engine=engine)) == digest(whole)
 
 
 def test_goes_on_after_a_kill_as_if_there_had_been_none(undisturbed: Summary, tmp_path: Path) -> None:
