@@ -20,6 +20,7 @@ from coordinator.round_book import RoundBook, Verdict
 from coordinator.shelf import Shelf
 from coordinator.voice import Voice
 from fedlp_edge.core import rounds
+from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.global_model import GlobalModel
 from fedlp_edge.errors import RejectedUpdate, StorageError
@@ -126,6 +127,11 @@ class RoundKeeper:
     def all_committed(self) -> bool:
         """Whether no round is left to do."""
         return self._machine.phase is rounds.Phase.FINISHED
+
+    @property
+    def final_weights(self) -> Mapping[str, Array]:
+        """What is judged, exported and handed to devices at the end: the running average, if the run keeps one."""
+        return self._model.evaluated
 
     @property
     def digest(self) -> str:

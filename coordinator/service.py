@@ -399,10 +399,13 @@ class Coordinator:
             self._finale.requested(request, self._clock())
         if not self._shelf.repeat(request):
             log.debug("%s asked for an old version of %s", request.device, request.unit)
+            self._rounds.outdated(request.device)
 
     # The end
 
     def _begin_finale(self) -> None:
+        # Devices with a head of their own make their final models from what the shelf holds.
+        self._shelf.put_weights(self._blueprint, self._rounds.final_weights)
         self._finale = Finale(
             config=self._config,
             run=self._run,

@@ -208,6 +208,7 @@ class Agent:
             self._blueprint = (result.model, result.blueprint)
         if isinstance(result, ModelMade):
             self._install(result.path, result.run, f"onnx-{result.depth}")
+            result.path.unlink(missing_ok=True)
             return []
         return [] if result is None else [result]
 

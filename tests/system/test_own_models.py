@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from coordinator.config import ExportSettings
+from fedlp_edge.core.settings import ServerSettings
+from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.wire.tensors import unpack_file
 from fedlp_edge.worker.jobs import Export, Exported
 from tests.system.standin import StandIn
 from tests.system.virtual import VirtualFleet
 
 made: list[Export] = []
+layers: list[dict[str, np.ndarray]] = []
 
 
 class Watched(StandIn):
@@ -19,11 +24,13 @@ class Watched(StandIn):
 
     def _export(self, job: Export) -> Exported:
         made.append(job)
+        layers.append({name: value for path in job.state_paths for name, value in unpack_file(Path(path)).items()})
         return super()._export(job)
 
 
 def fleet_of(directory: Path, **settings: object) -> VirtualFleet:
     made.clear()
+    layers.clear()
     watched = {"dev-0": Watched, "dev-1": Watched}
     return VirtualFleet(directory, devices=2, heads="personal", worker=watched, **settings)  # type: ignore[arg-type]
 
@@ -55,3 +62,18 @@ def test_device_makes_no_model_where_none_is_wanted(tmp_path: Path) -> None:
     assert made == []
     assert not (tmp_path / "dev-0" / "models").exists()
     assert (tmp_path / "dev-1" / "models" / "current.onnx").is_file()
+
+
+def test_device_makes_its_model_from_the_running_average_if_the_run_keeps_one(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path)
+    fleet.config = msgspec.structs.replace(fleet.config, server=ServerSettings(ema=0.5))
+    fleet.start_all()
+    fleet.finish()
+
+    checkpoints = Checkpoints(fleet.run / "checkpoints", 0)
+    average = unpack_file(checkpoints.evaluated_path(2))
+    last, _ = checkpoints.load(2)
+    (given,) = layers
+    assert given.keys() == {"l1.weight"}
+    assert np.array_equal(given["l1.weight"], average["l1.weight"])
+    assert not np.array_equal(given["l1.weight"], last["l1.weight"])
