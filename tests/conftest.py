@@ -25,6 +25,12 @@ for _name in [name for name in os.environ if name.startswith("FEDLP_")]:
 from fedlp_edge.transport.mosquitto import MosquittoBroker  # noqa: E402 - after the environment is set
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a machine remembers between runs, such as how it computes fastest, these tests find out for themselves."""
+    os.environ["FEDLP_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def mosquitto() -> Iterator[MosquittoBroker]:
     """A running Mosquitto with its default limits, shared by all tests: use topics of your own.

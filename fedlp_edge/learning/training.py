@@ -2,26 +2,25 @@
 
 The caller loads the model with the round's values, this changes it in place, and the caller takes the
 deltas. Everything random is a function of the round's seed, so the same task on the same machine gives
-the same bits, however often it is repeated.
+the same bits, however often it is repeated, as long as it is computed in the same mode.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedlp_edge.core.settings import TrainingSettings
+from fedlp_edge.core.settings import ComputeMode, TrainingSettings
 from fedlp_edge.errors import DataError, WorkerError
+from fedlp_edge.learning.compute import COMPUTE, Compute
 from fedlp_edge.learning.data import Dataset
-from fedlp_edge.learning.objectives import Objective, make_objective
-from fedlp_edge.learning.optimizers import Optimizer, make_optimizer
+from fedlp_edge.learning.stepping import Step, stepping
 
 
 class Diverged(WorkerError):
@@ -37,13 +36,17 @@ class TrainingOutcome:
 
     Attributes:
         loss: mean of the objective over the last epoch; plain cross-entropy unless the settings add to it.
-        samples: seen per epoch.
+        samples: seen per epoch; fewer than there are only if time ran out in the first.
         seconds: of wall time.
+        seen: samples over all epochs, those seen twice counted twice.
+        compute: the mode that the result was computed in.
     """
 
     loss: float
     samples: int
     seconds: float
+    seen: int
+    compute: ComputeMode
 
 
 def train_round(
@@ -54,6 +57,9 @@ def train_round(
     seed: int,
     device: torch.device,
     trainable: Collection[str] | None = None,
+    compute: ComputeMode | None = None,
+    start: Callable[[], None] | None = None,
+    budget: float | None = None,
 ) -> TrainingOutcome:
     """Trains a model in place.
 
@@ -67,49 +73,83 @@ def train_round(
         device: where the model is.
         trainable: names of the parameters to train; the others are frozen, which saves their gradients,
             their optimizer state and the backward pass below the first trained one. None trains all.
+        compute: how to compute; by default what the settings name, and ``float32`` where they leave it open
+            (`ComputeChoices` finds the fastest).
+        start: puts the values of the start of the round back into the model. With it, a round that diverges in
+            bfloat16 is trained again in float32.
+        budget: seconds after which no further batch is begun; one batch is trained in any case. None for no limit.
+            How far a limited round gets depends on the machine's mood, and so does its result.
 
     Raises:
         DataError: there are fewer than two samples.
-        Diverged: the loss is not finite.
+        Diverged: the loss or a weight is not finite.
     """
     if len(data) < 2:
         raise DataError("training needs two samples at least, and this device has one: give it more data")
-    start = time.perf_counter()
-    torch.manual_seed(seed)
+    begun = time.perf_counter()
+    until = math.inf if budget is None else begun + budget
+    mode = COMPUTE[compute or (settings.compute if settings.compute != "auto" else "float32")]
     data = data.to(device)
-    model.train()
-    with _only(model, trainable) as parameters:
-        optimizer = make_optimizer(parameters, settings) if parameters else None
-        objective = make_objective(settings.objective, data.y, parameters)
-        for epoch in range(settings.epochs):
-            order = sample_order(len(data), settings.batch_size, seed, epoch)
-            loss, samples = _train_epoch(model, data, order, objective, optimizer)
-    return TrainingOutcome(loss=loss, samples=samples, seconds=time.perf_counter() - start)
+    try:
+        epochs = _train(model, data, settings, seed, trainable, mode, until)
+    except Diverged:
+        if start is None or not mode.bfloat16:
+            raise
+        mode = COMPUTE["float32"]
+        start()
+        epochs = _train(model, data, settings, seed, trainable, mode, until)
+    return TrainingOutcome(
+        loss=epochs[-1].loss,
+        samples=epochs[0].samples,
+        seconds=time.perf_counter() - begun,
+        seen=sum(epoch.samples for epoch in epochs),
+        compute=mode.name,
+    )
 
 
-def _train_epoch(
-    model: nn.Module, data: Dataset, batches: Iterator[Tensor], objective: Objective, optimizer: Optimizer | None
-) -> tuple[float, int]:
-    """One pass; without an optimizer nothing is trained and only BatchNorm statistics move.
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    loss: float
+    samples: int
 
-    Returns:
-        Mean loss, and the number of samples seen.
-    """
-    total = torch.zeros((), dtype=torch.float64, device=data.x.device)
+
+def _train(
+    model: nn.Module,
+    data: Dataset,
+    settings: TrainingSettings,
+    seed: int,
+    trainable: Collection[str] | None,
+    mode: Compute,
+    until: float,
+) -> list[_Epoch]:
+    torch.manual_seed(seed)
+    epochs = []
+    with stepping(model, settings, data.y, mode, trainable) as step:
+        for number in range(settings.epochs):
+            order = sample_order(len(data), settings.batch_size, seed, number)
+            epochs.append(_train_epoch(step, data.batches(order, channels_last=mode.channels_last), until))
+            if time.perf_counter() >= until:
+                break
+        # No loss has seen the last step's weights. Those of float32 are looked at when their change is taken.
+        if mode.bfloat16 and not all(bool(parameter.isfinite().all()) for parameter in step.parameters):
+            raise Diverged
+    return epochs
+
+
+def _train_epoch(step: Step, batches: Iterator[tuple[Tensor, Tensor]], until: float) -> _Epoch:
+    """One pass, or as much of it as there is time for."""
+    total: Tensor | float = 0.0
     samples = 0
-    for indices in batches:
-        x, y = data.batch(indices.to(data.x.device))
-        loss = objective(model, x, y)
-        if optimizer is not None:
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            optimizer.step()
+    for x, y in batches:
         # Added up where it is: reading it at every step would make a GPU wait for the CPU.
-        total += loss.detach() * len(y)
+        total += step(x, y).double() * len(y)
         samples += len(y)
-    mean = total.item() / samples
+        if time.perf_counter() >= until:
+            break
+    mean = float(total) / samples
     if not math.isfinite(mean):
         raise Diverged
-    return mean, samples
+    return _Epoch(mean, samples)
 
 
 def sample_order(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
@@ -129,17 +169,3 @@ def sample_order(count: int, batch_size: int, seed: int, epoch: int) -> Iterator
         batch = order[start : start + batch_size]
         if len(batch) > 1 or batch_size == 1:
             yield batch
-
-
-@contextmanager
-def _only(model: nn.Module, trainable: Collection[str] | None) -> Iterator[list[nn.Parameter]]:
-    """Freezes all parameters but those named, and leaves the model as it was found, without gradients."""
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad and (trainable is None or name in trainable))
-    try:
-        yield [parameter for parameter in model.parameters() if parameter.requires_grad]
-    finally:
-        for parameter, flag in before:
-            parameter.grad = None
-            parameter.requires_grad_(flag)

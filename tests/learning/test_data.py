@@ -303,3 +303,25 @@ def test_dataset_keeps_pixels_as_bytes() -> None:
     data = load_data("digits#limit=10")
     assert isinstance(data, Dataset)
     assert data.nbytes == 10 * 64 + 10 * 8
+
+
+def test_batches_are_what_batch_gives_one_by_one() -> None:
+    data = load_data("digits#limit=50")
+    order = [torch.tensor([3, 1, 4]), torch.tensor([49, 0])]
+    for (x, y), indices in zip(data.batches(order), order, strict=True):
+        wanted_x, wanted_y = data.batch(indices)
+        assert x.equal(wanted_x)
+        assert y.equal(wanted_y)
+
+
+def test_batches_are_converted_in_blocks_of_bounded_size() -> None:
+    pictures = torch.arange(5, dtype=torch.uint8).reshape(5, 1, 1, 1).expand(5, 3, 256, 256)
+    data = Dataset(pictures, torch.arange(5), ("a",) * 5, scale=1.0, mean=(0.0,), std=(1.0,))
+    order = [torch.tensor([4, 2]), torch.tensor([0]), torch.tensor([1, 3])]
+    batches = list(data.batches(order, channels_last=True))
+    assert [y.tolist() for _, y in batches] == [[4, 2], [0], [1, 3]]
+    assert [x[:, 0, 0, 0].tolist() for x, _ in batches] == [[4.0, 2.0], [0.0], [1.0, 3.0]]
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in batches)
+    # 786,432 bytes a sample: the first batch fills a block, the others share one.
+    owners = {x.untyped_storage().data_ptr() for x, _ in batches}
+    assert len(owners) == 2

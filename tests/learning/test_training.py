@@ -141,6 +141,21 @@ def test_train_round_says_what_to_do_when_it_diverges() -> None:
         train_round(small_net(), load_data("digits"), TrainingSettings(lr=1e38), seed=0, device=CPU)
 
 
+def test_train_round_says_how_many_samples_it_saw() -> None:
+    outcome = train_round(small_net(), load_data("digits#limit=50"), TrainingSettings(epochs=3), seed=0, device=CPU)
+    assert (outcome.samples, outcome.seen) == (50, 150)
+
+
+def test_train_round_stops_when_its_time_is_up_but_trains_a_batch() -> None:
+    model = small_net()
+    before = values(model)
+    settings = TrainingSettings(epochs=3, batch_size=16)
+    outcome = train_round(model, load_data("digits#limit=50"), settings, seed=0, device=CPU, budget=0.0)
+    assert (outcome.samples, outcome.seen) == (16, 16)
+    assert outcome.loss > 0
+    assert not model[0].weight.equal(before["0.weight"])
+
+
 def test_train_round_refuses_a_single_sample() -> None:
     with pytest.raises(DataError, match="two samples at least"):
         train_round(small_net(), load_data("digits#limit=1"), TrainingSettings(), seed=0, device=CPU)

@@ -1,0 +1,170 @@
+"""The compute mode of each kind of training on this machine: found once, kept for the run, and for the next ones.
+
+The same command twice must learn the same model, so a choice is not measured anew at each start: all processes of a
+machine share what was found, in files, one for each combination of processor, PyTorch, model, depth and training.
+They measure one at a time, since two trials at once would disturb each other and might decide differently.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
+from fedlp_edge.learning.compute import cpu_flags
+from fedlp_edge.learning.compute_trial import Choice, try_out
+from fedlp_edge.learning.data import Dataset
+
+log = logging.getLogger(__name__)
+
+_LOCK_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+
+class ComputeChoices:
+    """Chooses compute modes for one process.
+
+    Args:
+        device: what trains.
+        directory: where choices are shared; one that cannot be written only costs a trial for each process.
+    """
+
+    def __init__(self, device: torch.device, directory: Path | None) -> None:
+        self._device = device
+        self._directory = directory
+        self._known: dict[str, Choice] = {}
+
+    def of(
+        self, model: nn.Module, data: Dataset, training: TrainingSettings, settings: ModelSettings, depth: int
+    ) -> ComputeMode:
+        """The mode to train in: the one that the settings name, or the fastest correct one.
+
+        Args:
+            model: the submodel, on the processor; tried out if nobody knows, and left as it was.
+            data: the device's samples.
+            training: batch size, optimizer and objective.
+            settings: what the model was built from.
+            depth: of the submodel.
+        """
+        if training.compute != "auto":
+            return training.compute
+        key = self._key(data, training, settings, depth)
+        if key not in self._known:
+            with self._alone():
+                choice = self._read(key)
+                if choice is None:
+                    choice = try_out(model, data, training, self._device)
+                    log.info("%s at depth %d: %s", settings.name, depth, describe(choice))
+                    self._write(key, choice)
+            self._known[key] = choice
+        return self._known[key].compute
+
+    def refuse(
+        self, mode: ComputeMode, data: Dataset, training: TrainingSettings, settings: ModelSettings, depth: int
+    ) -> None:
+        """Notes that a mode spoiled a round which float32 did not: it is float32 from now on, in later runs too."""
+        if training.compute != "auto":
+            return
+        key = self._key(data, training, settings, depth)
+        known = self._known.get(key, Choice(mode))
+        choice = Choice("float32", known.seconds, {**known.refused, mode: "diverged in a round where float32 did not"})
+        self._known[key] = choice
+        log.warning("%s at depth %d: %s diverged, float32 from now on", settings.name, depth, mode)
+        self._write(key, choice)
+
+    def _key(self, data: Dataset, training: TrainingSettings, settings: ModelSettings, depth: int) -> str:
+        """Everything that may change what is fastest, as the name of a file."""
+        parts = (
+            processor_name(self._device),
+            torch.get_num_threads(),
+            str(torch.__version__),
+            settings,
+            depth,
+            msgspec.structs.replace(training, epochs=1),
+            min(len(data), training.batch_size),
+        )
+        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+
+    def _read(self, key: str) -> Choice | None:
+        if self._directory is None:
+            return None
+        try:
+            return msgspec.json.decode((self._directory / f"{key}.json").read_bytes(), type=Choice)
+        except (OSError, msgspec.MsgspecError):
+            return None  # unknown, or damaged and measured again
+
+    def _write(self, key: str, choice: Choice) -> None:
+        if self._directory is None:
+            return
+        path = self._directory / f"{key}.json"
+        partial = path.with_name(f"{key}.{os.getpid()}.part")
+        try:
+            partial.write_bytes(msgspec.json.encode(choice))
+            os.replace(partial, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps other processes from measuring; gives up waiting for one that hangs."""
+        descriptor = None
+        try:
+            if self._directory is not None:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+                _lock(descriptor, time.monotonic() + _LOCK_SECONDS)
+        except OSError:
+            pass  # a directory that cannot be used: everybody measures for himself
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def cache_directory() -> Path | None:
+    """``$FEDLP_CACHE_DIR/compute``, else ``~/.cache/fedlp-edge/compute``; None for a user without a home."""
+    if named := os.environ.get("FEDLP_CACHE_DIR"):
+        return Path(named) / "compute"
+    try:
+        return Path.home() / ".cache" / "fedlp-edge" / "compute"
+    except RuntimeError:
+        return None
+
+
+def describe(choice: Choice) -> str:
+    """One line for people."""
+    times = ", ".join(f"{name} {1e3 * taken:.2f} ms" for name, taken in choice.seconds.items())
+    out = "; ".join(f"not {name}: {why}" for name, why in choice.refused.items())
+    return f"computes in {choice.compute}" + (f" ({times} a step)" if times else "") + (f"; {out}" if out else "")
+
+
+def processor_name(device: torch.device) -> str:
+    """What tells one processor from another, as far as its speed in the modes goes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {hashlib.sha256(' '.join(sorted(cpu_flags())).encode()).hexdigest()[:16]}"
+
+
+def _lock(descriptor: int, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return
+            time.sleep(_POLL_SECONDS)
+        else:
+            return

@@ -1,0 +1,162 @@
+"""Which compute mode is the fastest correct one for a model on this processor: a trial of a second.
+
+Every mode makes the same few steps from the same weights, in turns, so that whatever else the machine does hits all
+of them; the fastest step of each counts, since interference only ever adds time. A mode is out if its loss is not a
+number, begins elsewhere than float32's, or falls clearly less. And a faster mode must be faster by a margin, or noise
+would decide: the choice would change from start to start, and with it the last bits of what is learned.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from fedlp_edge.core.settings import ComputeMode, TrainingSettings
+from fedlp_edge.learning import memory
+from fedlp_edge.learning.compute import COMPUTE, candidates
+from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.randomness import preserved
+from fedlp_edge.learning.stepping import stepping
+
+MARGIN = 1.15
+"""How many times faster a mode must be than every more exact one that could be taken instead."""
+
+_SECONDS = 0.8
+_SWEEPS = 3
+_STEPS = 6  # of a mode in a sweep, at most; at least two in the first sweep: the first step of all makes kernels
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What a trial came to.
+
+    Attributes:
+        compute: the mode to use.
+        seconds: of the fastest step, by mode.
+        refused: why a mode is out, for people.
+    """
+
+    compute: ComputeMode
+    seconds: dict[ComputeMode, float] = {}
+    refused: dict[ComputeMode, str] = {}
+
+
+def try_out(
+    model: nn.Module,
+    data: Dataset,
+    settings: TrainingSettings,
+    device: torch.device,
+    modes: tuple[ComputeMode, ...] | None = None,
+) -> Choice:
+    """Measures the modes that make sense and chooses; the model and all random numbers are left as they were.
+
+    Takes about a second where a step takes milliseconds, and some steps of every mode where it takes longer.
+
+    Args:
+        model: on ``device``, with any finite values.
+        data: samples of the device; one batch of them is used.
+        settings: batch size, optimizer and objective.
+        device: where the model is.
+        modes: to try, plain float32 among them; by default those that make sense.
+
+    Raises:
+        Exception: float32 itself fails, as training would.
+    """
+    modes = modes or candidates(model, device)
+    if len(modes) == 1:
+        return Choice(modes[0])
+    x, y = (part.to(device) for part in data.batch(slice(0, settings.batch_size)))
+    losses: dict[ComputeMode, list[float]] = {}
+    seconds: dict[ComputeMode, float] = {}
+    refused: dict[ComputeMode, str] = {}
+    begun = time.perf_counter()
+    with preserved(device), _restoring(model) as restore:
+        for sweep in range(_SWEEPS):
+            for name in modes if sweep % 2 == 0 else reversed(modes):
+                if name in refused:
+                    continue
+                restore()
+                torch.manual_seed(0)
+                try:
+                    made = _steps(model, settings, data.y, x, y, name, least=2 if sweep == 0 else 1)
+                except Exception as error:  # whatever a kernel that lacks this mode raises
+                    if name == "float32":
+                        raise
+                    short = memory.is_out_of_memory(error)
+                    refused[name] = "too little memory" if short else f"{type(error).__name__}: {error}"[:200]
+                    continue
+                losses.setdefault(name, [loss for loss, _ in made])
+                seconds[name] = min(seconds.get(name, math.inf), *(taken for _, taken in made))
+            if time.perf_counter() - begun > _SECONDS:
+                break
+    refused |= judge(losses)
+    return Choice(fastest({name: taken for name, taken in seconds.items() if name not in refused}), seconds, refused)
+
+
+def judge(losses: dict[ComputeMode, list[float]]) -> dict[ComputeMode, str]:
+    """Why modes are out, by their losses before each of the same steps; float32's are the measure."""
+    reference = losses["float32"]
+    out: dict[ComputeMode, str] = {}
+    for name, those in losses.items():
+        last = min(len(those), len(reference)) - 1
+        if not all(math.isfinite(loss) for loss in those):
+            out[name] = "its loss is not a number"
+        elif abs(those[0] - reference[0]) > 0.02 * abs(reference[0]) + 0.01:
+            out[name] = f"its loss begins at {those[0]:.4g}, float32's at {reference[0]:.4g}"
+        elif those[last] > 1.1 * reference[last] + 0.05:
+            out[name] = f"its loss falls to {those[last]:.4g}, float32's to {reference[last]:.4g}"
+    # Where float32 itself diverges there is nothing to measure by: the most exact mode is the best there is.
+    return {name: "float32 diverges" for name in losses if name != "float32"} if "float32" in out else out
+
+
+def fastest(seconds: dict[ComputeMode, float]) -> ComputeMode:
+    """The most exact mode, unless a less exact one is faster by the margin, and so on up."""
+    best: ComputeMode = "float32"
+    for name in COMPUTE:
+        if name in seconds and seconds[name] * MARGIN <= seconds[best]:
+            best = name
+    return best
+
+
+def _steps(
+    model: nn.Module, settings: TrainingSettings, labels: Tensor, x: Tensor, y: Tensor, name: ComputeMode, least: int
+) -> list[tuple[float, float]]:
+    """Makes steps on one batch; returns loss and seconds of each."""
+    mode = COMPUTE[name]
+    if mode.channels_last and x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    # One thread's own time leaves out what other processes take; where several work together there is no such clock.
+    clock = time.thread_time if x.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    made: list[tuple[float, float]] = []
+    with stepping(model, settings, labels, mode) as step:
+        share = time.perf_counter() + _SECONDS / (_SWEEPS * len(COMPUTE))
+        while len(made) < least or (len(made) < _STEPS and time.perf_counter() < share):
+            start = clock()
+            loss = float(step(x, y))  # waits for a GPU
+            made.append((loss, clock() - start))
+    return made
+
+
+@contextmanager
+def _restoring(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """Gives what puts the model's values back, and does so at the end."""
+    held = model.state_dict()
+    before = {name: value.clone() for name, value in held.items()}
+    modes = {module: module.training for module in model.modules()}
+
+    @torch.no_grad()
+    def restore() -> None:
+        for name, value in held.items():
+            value.copy_(before[name])
+
+    try:
+        yield restore
+    finally:
+        restore()
+        for module, training in modes.items():
+            module.training = training
