@@ -192,22 +192,25 @@ def read(version: str, first: int, body: memoryview) -> FromBroker:
     Raises:
         MalformedPacket: it is nothing that a broker sends to such a client.
     """
+    packet: FromBroker
     match first >> 4:
-        case 3:  # PUBLISH
-            return _published(version, first, body)
+        case 3:
+            packet = _published(version, first, body)
         case 4 if len(body) >= 2:
-            return PubAck(int.from_bytes(body[:2]), body[2] if len(body) > 2 else 0)
+            packet = PubAck(int.from_bytes(body[:2]), body[2] if len(body) > 2 else 0)
         case 9 if len(body) >= 3:
-            return SubAck(int.from_bytes(body[:2]), tuple(_after_properties(version, body[2:])))
+            packet = SubAck(int.from_bytes(body[:2]), tuple(_after_properties(version, body[2:])))
         case 11 if len(body) >= 2:
-            return UnsubAck(int.from_bytes(body[:2]))
+            packet = UnsubAck(int.from_bytes(body[:2]))
         case 13:
-            return Pong()
+            packet = Pong()
         case 2 if len(body) >= 2:
-            return _connack(version, body)
+            packet = _connack(version, body)
         case 14:
-            return Goodbye(body[0] if body else 0)
-    raise MalformedPacket
+            packet = Goodbye(body[0] if body else 0)
+        case _:
+            raise MalformedPacket
+    return packet
 
 
 def read_head(data: memoryview) -> tuple[int, int, int] | None:
