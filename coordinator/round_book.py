@@ -2,23 +2,29 @@
 
 Everything that changes the model goes through ``accept``: admission, then the spool and the journal, then
 the sum. The order matters: an update is acknowledged only when a restart would find it again.
+
+A place is known by its device and the round of its task. In a synchronous run that is the round of the book; in an
+asynchronous one a device may have delivered an older task and have a newer one, and an update may count only in the
+next round (``early``): it is then kept on disk, and the next book takes it from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.accounting import parameters, parameters_sent
 from fedlp_edge.core.aggregation import Array, LayerwiseMean
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.rounds import OpenRound, Participant
+from fedlp_edge.core.round_events import OpenRound, Participant
+from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.selection import retained
 from fedlp_edge.core.settings import SchemeSettings
+from fedlp_edge.core.staleness import weight_in
 from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.reporting.ledger import Delivery, coverage, device_round
 from fedlp_edge.reporting.summary import DeviceRound, Purpose, RoundSummary, Traffic
 from fedlp_edge.storage.journal import Journal, UpdateRow
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -26,17 +32,22 @@ from fedlp_edge.wire.admission import Admission, Expectation
 from fedlp_edge.wire.messages import Offer
 from fedlp_edge.wire.spans import mapped
 
+Key = tuple[str, int]
+"""A device, and the round of its task."""
+
 
 class AcceptedUpdate(msgspec.Struct, frozen=True):
-    """What stays of an update once it is counted.
+    """What stays of an update once it is accepted.
 
     Attributes:
         offer: the device's words.
         bytes_up: chunk bytes that arrived for it, headers and repeats included.
+        counts_in: the round whose mean it is part of.
     """
 
     offer: Offer
     bytes_up: int
+    counts_in: int
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -47,7 +58,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class RoundBook:
-    """The open round.
+    """The open round, or the one that was committed last as long as no other is open.
 
     Args:
         opened: as the state machine opened it.
@@ -55,8 +66,10 @@ class RoundBook:
         seed: of the run.
         blueprint: of the model.
         scheme: for draws and weights.
+        rounds: for the weights of stale updates.
         directory: with the spool.
         journal: for what a restart must know.
+        closed: it is committed: only updates that the next round counts are of interest.
     """
 
     def __init__(
@@ -67,22 +80,46 @@ class RoundBook:
         seed: int,
         blueprint: Blueprint,
         scheme: SchemeSettings,
+        rounds: RoundSettings,
         directory: RunDirectory,
         journal: Journal,
+        closed: bool = False,
     ) -> None:
         self.round = opened.round
-        self._capacity = opened.weight_capacity
-        self.participants: dict[str, Participant] = {p.device: p for p in opened.participants}
         self.accepted: dict[str, AcceptedUpdate] = {}
-        self._verdicts: dict[str, Verdict] = {}
+        self.early: dict[str, AcceptedUpdate] = {}
+        self._capacity = opened.weight_capacity
+        self._places: dict[Key, Participant] = {self._key(place): place for place in opened.participants}
+        self._verdicts: dict[Key, Verdict] = {}
         self._run = run
         self._seed = seed
         self._blueprint = blueprint
         self._scheme = scheme
+        self._rounds = rounds
         self._directory = directory
         self._journal = journal
+        self._closed = closed
         self._admission = Admission(run, blueprint)
         self._mean = LayerwiseMean(opened.weight_capacity)
+
+    @property
+    def places(self) -> tuple[Participant, ...]:
+        """All places, by device; in an asynchronous run a device may have two."""
+        return tuple(self._places[key] for key in sorted(self._places))
+
+    @property
+    def given_up(self) -> frozenset[str]:
+        """Devices whose update will not come."""
+        return frozenset(key[0] for key, verdict in self._verdicts.items() if verdict.status != "contributed")
+
+    @property
+    def mean(self) -> LayerwiseMean:
+        """Of what counts in this round and has been accepted so far."""
+        return self._mean
+
+    def place(self, device: str, round: int) -> Participant | None:
+        """The place of a device for its task of a round."""
+        return self._places.get((device, round))
 
     def extend(self, added: tuple[Participant, ...], capacity: int) -> None:
         """Takes further devices into the cohort, or gives one whose update was missed a new place.
@@ -90,19 +127,21 @@ class RoundBook:
         A larger capacity changes the scale of the sum, so what has arrived is added up again from the spool:
         the bits are then those of a round that had this capacity from the start.
         """
-        self.participants.update({p.device: p for p in added})
-        for place in added:
-            self._verdicts.pop(place.device, None)
-            self._journal.drop_update(self.round, place.device)
-        self._journal.open_round(self.round, capacity, tuple(self.participants.values()))
+        newcomers = {place.device for place in added}
+        for key in [key for key in self._places if key[0] in newcomers and not self._is_here(key)]:
+            del self._places[key]
+            if self._verdicts.pop(key, None):
+                self._journal.drop_update(key[1], key[0])
+        self._places.update({self._key(place): place for place in added})
+        self._journal.open_round(self.round, capacity, self.places)
         if capacity != self._capacity:
             self._capacity = capacity
             self._mean = LayerwiseMean(capacity)
             self.replay()
 
-    def verdict(self, device: str) -> Verdict | None:
-        """The final word on a device's update, if there is one."""
-        return self._verdicts.get(device)
+    def verdict(self, device: str, round: int) -> Verdict | None:
+        """The final word on a device's update of its task of a round, if there is one."""
+        return self._verdicts.get((device, round))
 
     def check(self, offer: Offer) -> None:
         """Refuses an offer before a byte of it is asked for.
@@ -110,51 +149,44 @@ class RoundBook:
         Raises:
             RejectedUpdate: it is not what the device owes.
         """
-        self._admission.check_offer(offer, offer.device, self._expectation(offer.device))
+        self._admission.check_offer(offer, offer.device, self._expectation(offer))
 
-    def accept(self, offer: Offer, blob: Path, bytes_up: int) -> AcceptedUpdate:
-        """Admits the bytes, makes them survive a restart, and adds them to the mean.
+    def accept(self, offer: Offer, blob: Path, bytes_up: int, counts_in: int) -> AcceptedUpdate:
+        """Admits the bytes, makes them survive a restart, and adds them to the mean that they count in.
 
         Args:
             offer: the device's words.
             blob: a file that has just been found to have the digest that was offered.
             bytes_up: chunk bytes that arrived for it.
+            counts_in: this round, or the next one.
 
         Raises:
             RejectedUpdate: admission refuses them; the refusal is journaled.
         """
         deltas = self._admit(offer, blob, verified=True)
-        update = AcceptedUpdate(offer, bytes_up)
-        blob.replace(self._directory.update(self.round, offer.device))
-        row = UpdateRow(self.round, offer.device, True, offer.digest, msgspec.json.encode(update))
+        update = AcceptedUpdate(offer, bytes_up, counts_in)
+        blob.replace(self._directory.update(offer.round, offer.device))
+        row = UpdateRow(offer.round, offer.device, True, offer.digest, msgspec.json.encode(update))
         self._journal.put_update(row)
         self._count(update, deltas)
         return update
 
-    def give_up(self, device: str, digest: str, verdict: Verdict) -> None:
+    def give_up(self, device: str, round: int, digest: str, verdict: Verdict) -> None:
         """Journals that a device's update is refused, or will not come."""
-        self._verdicts[device] = verdict
-        self._journal.put_update(UpdateRow(self.round, device, False, digest, msgspec.json.encode(verdict)))
+        self._verdicts[device, round] = verdict
+        self._journal.put_update(UpdateRow(round, device, False, digest, msgspec.json.encode(verdict)))
 
     def replay(self) -> None:
-        """Takes up what the journal knows of this round after a restart."""
-        for row in self._journal.updates(self.round):
-            if not row.accepted:
-                self._verdicts[row.device] = msgspec.json.decode(row.report, type=Verdict)
-                continue
-            update = msgspec.json.decode(row.report, type=AcceptedUpdate)
-            try:
-                deltas = self._admit(update.offer, self._directory.update(self.round, row.device))
-            except (RejectedUpdate, OSError):
-                # The machine lost power before the bytes were on disk; the device will be asked again.
-                self._journal.drop_update(self.round, row.device)
-                continue
-            self._count(update, deltas)
+        """Takes up what the journal knows of this round's places, and the spool of their updates."""
+        for round in sorted({key[1] for key in self._places}):
+            for row in self._journal.updates(round):
+                if (row.device, round) in self._places:
+                    self._take_up(row)
 
-    @property
-    def mean(self) -> LayerwiseMean:
-        """Of what has been accepted so far."""
-        return self._mean
+    def clear_spool(self) -> None:
+        """Removes the updates that were counted, once the round is committed."""
+        for device, update in self.accepted.items():
+            self._directory.update(update.offer.round, device).unlink(missing_ok=True)
 
     def summary(
         self,
@@ -162,77 +194,105 @@ class RoundBook:
         accuracy: Mapping[int, float],
         profiles: Mapping[str, str],
         traffic: Mapping[Purpose, Traffic],
+        lost: Collection[str],
     ) -> RoundSummary:
-        """The round as ``summary.json`` tells it."""
-        devices = tuple(self._device(self.participants[d], profiles.get(d, "")) for d in sorted(self.participants))
-        coverage = {
-            unit.id: {
-                device: self._weight(update.offer)
-                for device, update in sorted(self.accepted.items())
-                if any(part.unit == unit.id for part in update.offer.units)
-            }
-            for unit in self._blueprint.global_units
+        """The round as ``summary.json`` tells it.
+
+        Args:
+            seconds: that it took.
+            accuracy: by depth.
+            profiles: name of each device's class.
+            traffic: since the round before.
+            lost: devices that were given up. In an asynchronous run others may still be at work, for later rounds.
+        """
+        told = {place.device: place for place in self.places if place.device in lost or self._counts(self._key(place))}
+        sent = {
+            device: ({part.unit for part in update.offer.units}, self._weight(update.offer))
+            for device, update in self.accepted.items()
         }
         return RoundSummary(
             round=self.round,
             seconds=seconds,
             accuracy=dict(accuracy),
-            devices=devices,
-            coverage=coverage,
+            devices=tuple(self._told(told[device], profiles.get(device, "")) for device in sorted(told)),
+            coverage=coverage(self._blueprint, sent),
             traffic=dict(traffic),
         )
 
-    def _device(self, place: Participant, profile: str) -> DeviceRound:
-        owed = DeviceRound(
-            id=place.device,
-            profile=profile,
-            depth=place.depth,
-            lpr=place.lpr,
-            status="lost",
-            encoding=place.encoding,
-        )
-        units = self._blueprint.exchanged_by(place.depth)
-        update = self.accepted.get(place.device)
-        if update is None:
-            verdict = self._verdicts.get(place.device)
-            down = parameters(units)
-            return msgspec.structs.replace(owed, status=verdict.status if verdict else "lost", params_down=down)
+    def _key(self, place: Participant) -> Key:
+        return place.device, place.task_round(self.round)
+
+    def _counts(self, key: Key) -> bool:
+        update = self.accepted.get(key[0])
+        return update is not None and update.offer.round == key[1]
+
+    def _is_here(self, key: Key) -> bool:
+        early = self.early.get(key[0])
+        return self._counts(key) or (early is not None and early.offer.round == key[1])
+
+    def _told(self, place: Participant, profile: str) -> DeviceRound:
+        units, key = self._blueprint.exchanged_by(place.depth), self._key(place)
+        if not self._counts(key):
+            verdict = self._verdicts.get(key)
+            lack = "lost" if verdict is None or verdict.status == "contributed" else verdict.status
+            return device_round(place, profile, units, lack)
+        update = self.accepted[place.device]
         offer = update.offer
-        return msgspec.structs.replace(
-            owed,
-            status="contributed",
-            layers_sent=tuple(part.unit for part in offer.units),
+        delivery = Delivery(
+            kept=self._drawn(place),
             samples=offer.samples,
+            weight=self._weight(offer),
             loss=offer.loss,
             seconds=offer.seconds,
-            params_down=parameters(units),
-            params_up=parameters_sent(units, self._expectation(place.device).retained),
             bytes_down=offer.bytes_down,
             bytes_up=update.bytes_up,
         )
+        return device_round(place, profile, units, delivery, staleness=self.round - offer.round)
 
-    def _expectation(self, device: str) -> Expectation:
-        place = self.participants[device]
-        kept = retained(
+    def _take_up(self, row: UpdateRow) -> None:
+        if not row.accepted:
+            self._verdicts[row.device, row.round] = msgspec.json.decode(row.report, type=Verdict)
+            return
+        update = msgspec.json.decode(row.report, type=AcceptedUpdate)
+        if self._closed and update.counts_in <= self.round:
+            self.accepted[row.device] = update  # its bytes have served
+            return
+        try:
+            deltas = self._admit(update.offer, self._directory.update(row.round, row.device))
+        except (RejectedUpdate, OSError):
+            # The machine lost power before the bytes were on disk; the device will be asked again.
+            self._journal.drop_update(row.round, row.device)
+            return
+        self._count(update, deltas)
+
+    def _expectation(self, offer: Offer) -> Expectation:
+        place = self._places[offer.device, offer.round]
+        return Expectation(place.device, offer.round, place.depth, place.samples, self._drawn(place), place.encoding)
+
+    def _drawn(self, place: Participant) -> dict[str, tuple[str, ...]]:
+        return retained(
             self._blueprint.exchanged_by(place.depth),
             lpr=place.lpr,
             lpr_of=place.lpr_of,
             seed=self._seed,
-            round=self.round,
-            device=device,
+            round=place.task_round(self.round),
+            device=place.device,
             granularity=self._scheme.granularity,
         )
-        return Expectation(device, self.round, place.depth, place.samples, kept, place.encoding)
 
     def _admit(self, offer: Offer, blob: Path, *, verified: bool = False) -> Mapping[str, Array]:
-        expected = self._expectation(offer.device)
         # Mapped, since the bytes are in memory already as pages of the file.
-        return self._admission.admit(offer, mapped(blob), expected, verified=verified).deltas
+        return self._admission.admit(offer, mapped(blob), self._expectation(offer), verified=verified).deltas
 
     def _count(self, update: AcceptedUpdate, deltas: Mapping[str, Array]) -> None:
-        self._mean.add(deltas, self._weight(update.offer))
-        self.accepted[update.offer.device] = update
-        self._verdicts[update.offer.device] = Verdict("contributed")
+        offer = update.offer
+        if update.counts_in == self.round:
+            self._mean.add(deltas, self._weight(offer))
+            self.accepted[offer.device] = update
+        else:
+            self.early[offer.device] = update
+        self._verdicts[offer.device, offer.round] = Verdict("contributed")
 
     def _weight(self, offer: Offer) -> int:
-        return 1 if self._scheme.weights == "uniform" else offer.samples
+        plain = 1 if self._scheme.weights == "uniform" else offer.samples
+        return weight_in(self._rounds, plain, offer.round, self.round)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
 import msgspec
@@ -23,6 +23,7 @@ from fedlp_edge.core import rounds
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.global_model import GlobalModel
+from fedlp_edge.core.machine import make_machine
 from fedlp_edge.errors import RejectedUpdate, StorageError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import RoundSummary
@@ -102,13 +103,14 @@ class RoundKeeper:
         self._book: RoundBook | None = None
         self._began = clock()
         self._evaluation: int | None = None
+        self._lost: tuple[str, ...] = ()
         self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
         self._held_depths = {device.depth for summary in self.summaries for device in summary.devices}
         committed = self.summaries[-1].round if self.summaries else 0
         weights, state = self._checkpoints.load(committed)
         self._model = GlobalModel(blueprint, config.scheme, config.server, weights, state, seed=config.seed)
         shelf.put_weights(blueprint, weights)
-        self._machine = rounds.RoundMachine(
+        self._machine = make_machine(
             config.rounds,
             config.seed,
             now=clock(),
@@ -159,15 +161,19 @@ class RoundKeeper:
     def resume(self) -> None:
         """Takes up the round that was open when the coordinator ended, if there was one."""
         opened = self._journal.unfinished_round()
-        if opened is None or opened.round != self._machine.round:
+        if opened is not None and opened.round == self._machine.round:
+            book = self._begin(opened)
+        elif self._overlapping and self._machine.round > 1 and not self.all_committed:
+            committed = self._machine.round - 1
+            opened = rounds.OpenRound(committed, self._journal.places(committed), 1)
+            book = self._book = self._new_book(opened, closed=True)
+        else:
             self._directory.clear_spool()  # it may have ended between the commit and the clearing
             return
-        book = self._begin(opened)
         book.replay()
-        arrived = frozenset(book.accepted)
-        missed = frozenset(device for device in book.participants if book.verdict(device)) - arrived
-        log.info("round %d goes on: %d of %d updates are here", opened.round, len(arrived), len(opened.participants))
-        self._machine.resume(opened, arrived, self._clock(), missed=missed)
+        arrived, early = frozenset(book.accepted), frozenset(book.early)
+        log.info("round %d goes on: %d of %d updates are here", self.round, len(arrived), len(opened.participants))
+        self._machine.resume(opened, arrived, self._clock(), missed=book.given_up - arrived, early=early)
 
     def step(self, event: rounds.Event) -> None:
         """Hands an event to the state machine and carries out what it decides."""
@@ -211,8 +217,12 @@ class RoundKeeper:
         """A device gave up its task."""
         place = failure.round is not None and self._machine.participant(failure.device, failure.round)
         if place and self._book:
-            self._book.give_up(failure.device, "", Verdict("failed", failure.reason))
+            self._book.give_up(failure.device, failure.round or 0, "", Verdict("failed", failure.reason))
             self.step(rounds.UpdateMissed(failure.device))
+
+    def outdated(self, device: str) -> None:
+        """A device asks for a model that is no longer served: it gets a task with the one that is."""
+        self.step(rounds.ModelOutdated(device))
 
     def evaluated(self, job: int, result: Evaluated) -> None:
         """The worker has measured the new model."""
@@ -225,9 +235,9 @@ class RoundKeeper:
     def _carry_out(self, effect: rounds.Effect) -> None:
         match effect:
             case rounds.OpenRound(round, participants, capacity):
-                self._open(rounds.OpenRound(round, self._assigned(participants), capacity))
+                self._open(rounds.OpenRound(round, tuple(map(self._assigned, participants)), capacity))
             case rounds.AddPlaces():
-                self._add_places(self._assigned(effect.added), effect.weight_capacity)
+                self._add_places(effect.added, effect.weight_capacity)
             case rounds.ExtendRound():
                 self._extend(effect)
             case rounds.SendTask(_, device):
@@ -237,20 +247,31 @@ class RoundKeeper:
             case rounds.StillWaiting(present, wanted):
                 self._emit(events.Waiting(time=time.time(), present=present, wanted=wanted))
             case rounds.FinishRun():
+                self._directory.clear_spool()
                 self._finished()
             case _:
                 assert_never(effect)
 
-    def _begin(self, opened: rounds.OpenRound) -> RoundBook:
-        self._book = RoundBook(
+    @property
+    def _overlapping(self) -> bool:
+        """Whether a round may count tasks of earlier ones."""
+        return self._config.rounds.mode == "buffered"
+
+    def _new_book(self, opened: rounds.OpenRound, *, closed: bool = False) -> RoundBook:
+        return RoundBook(
             opened,
             run=self._run,
             seed=self._config.seed,
             blueprint=self._blueprint,
             scheme=self._config.scheme,
+            rounds=self._config.rounds,
             directory=self._directory,
             journal=self._journal,
+            closed=closed,
         )
+
+    def _begin(self, opened: rounds.OpenRound) -> RoundBook:
+        self._book = self._new_book(opened)
         self._note_depths(opened.participants)
         self._began = self._clock()
         self._voice.announce("running")
@@ -258,7 +279,7 @@ class RoundKeeper:
             events.RoundStarted(
                 time=time.time(),
                 round=opened.round,
-                devices=tuple(self._book.participants),
+                devices=tuple(dict.fromkeys(place.device for place in self._book.places)),
                 deadline_seconds=self._config.rounds.deadline_seconds,
             )
         )
@@ -266,16 +287,23 @@ class RoundKeeper:
 
     def _open(self, opened: rounds.OpenRound) -> None:
         self._journal.open_round(opened.round, opened.weight_capacity, opened.participants)
-        self._begin(opened)
+        book = self._begin(opened)
+        if self._overlapping:
+            book.replay()  # what came early for it
+        self._give_tasks([place for place in opened.participants if place.task_round(opened.round) == opened.round])
+
+    def _give_tasks(self, places: Sequence[rounds.Participant]) -> None:
+        """Sends tasks of the open round, and what of the model was not sent yet."""
         everyone: dict[str, list[str]] = {unit.id: [] for unit in self._blueprint.global_units}
-        for place in opened.participants:
+        for place in places:
             for unit in self._blueprint.exchanged_by(place.depth):
                 everyone[unit.id].append(place.device)
         readers = {unit: devices for unit, devices in everyone.items() if devices}
-        patience = self._patience(readers, len(opened.participants))
-        for place in opened.participants:
+        patience = self._patience(readers, len(places))
+        for place in places:
             self._send_task(place.device, patience)
-        self._shelf.broadcast(readers)
+        if self._shelf.unsent(readers):
+            self._shelf.broadcast(readers)
 
     def _patience(self, units: Iterable[str], cohort: int) -> float:
         """How long the broadcast of these units may take to reach a device."""
@@ -287,18 +315,20 @@ class RoundKeeper:
         have, need = extension.contributors, extension.quorum
         log.warning("round %d has %d updates and needs %d; it waits once more", extension.round, have, need)
         self._emit(events.RoundFailed(time=time.time(), round=extension.round, contributors=have, quorum=need))
-        self._add_places(self._assigned(extension.added), extension.weight_capacity)
+        self._add_places(extension.added, extension.weight_capacity)
 
-    def _assigned(self, places: tuple[rounds.Participant, ...]) -> tuple[rounds.Participant, ...]:
-        """The places with the rates of their units."""
-        return tuple(self._model.assign(self._machine.round, place) for place in places)
+    def _assigned(self, place: rounds.Participant) -> rounds.Participant:
+        """The place with the rates of its units: those that it was given before, or new ones."""
+        number = self._machine.round
+        if place.task_round(number) == number:
+            return self._model.assign(number, place)
+        return (self._book and self._book.place(place.device, place.round)) or place
 
     def _add_places(self, added: tuple[rounds.Participant, ...], capacity: int) -> None:
         if self._book:
-            self._book.extend(added, capacity)
+            self._book.extend(tuple(map(self._assigned, added)), capacity)
             self._note_depths(added)
-        for place in added:
-            self._send_task(place.device)
+        self._give_tasks(added)
 
     def _note_depths(self, participants: tuple[rounds.Participant, ...]) -> None:
         self._held_depths |= {place.depth for place in participants}
@@ -309,7 +339,9 @@ class RoundKeeper:
     def _send_task(self, device: str, patience: float = LEAST_PATIENCE) -> None:
         if self._book is None:
             return
-        place = self._book.participants[device]
+        place = self._book.place(device, self._book.round)
+        if place is None:
+            return
         scheme = self._config.scheme
         self._voice.tell(
             Task(
@@ -341,10 +373,12 @@ class RoundKeeper:
         """All bytes of an update are here."""
         offer = whole.offer
         if self._book is None or not self._machine.participant(offer.device, offer.round):
+            whole.path.unlink(missing_ok=True)
             self._answer_late(offer)
             return
         try:
-            update = self._book.accept(offer, whole.path, whole.bytes_seen)
+            counts_in = self._machine.counts_in(offer.device)
+            update = self._book.accept(offer, whole.path, whole.bytes_seen, counts_in)
         except RejectedUpdate as error:
             whole.path.unlink(missing_ok=True)
             self._reject(offer, error)
@@ -368,8 +402,8 @@ class RoundKeeper:
 
     def _answer_late(self, offer: Offer) -> None:
         verdict = None
-        if self._book and offer.run == self._run and offer.round == self._book.round:
-            verdict = self._book.verdict(offer.device)
+        if self._book and offer.run == self._run:
+            verdict = self._book.verdict(offer.device, offer.round)
         if verdict is None:
             self._voice.receipt(offer, "stale", "that round is over")
         elif verdict.status == "contributed":
@@ -387,12 +421,14 @@ class RoundKeeper:
         self._intake.forget(offer.device)
         self._voice.receipt(offer, "rejected", str(error))
         if self._book:
-            self._book.give_up(offer.device, offer.digest, Verdict("rejected", str(error)))
+            self._book.give_up(offer.device, offer.round, offer.digest, Verdict("rejected", str(error)))
         self.step(rounds.UpdateMissed(offer.device))
 
     def _close(self, closing: rounds.CloseRound) -> None:
         book = self._current()
-        self._intake.clear()
+        self._lost = closing.lost
+        if not self._overlapping:
+            self._intake.clear()
         self._model.step(closing.round, book.mean)
         self._checkpoints.save(closing.round, self._model.weights, self._model.state)
         self._shelf.put_weights(self._blueprint, self._model.weights)
@@ -411,12 +447,12 @@ class RoundKeeper:
     def _commit(self, accuracy: dict[int, float]) -> None:
         book = self._current()
         seconds = self._clock() - self._began
-        summary = book.summary(seconds, accuracy, self._profiles, self._voice.take_traffic())
+        summary = book.summary(seconds, accuracy, self._profiles, self._voice.take_traffic(), self._lost)
         self._journal.commit_round(book.round, msgspec.json.encode(summary))
         self.summaries.append(summary)
-        self._directory.clear_spool()
+        book.clear_spool()
         self._checkpoints.prune(book.round)
-        log.info("round %d: %d of %d devices, accuracy %s", book.round, len(book.accepted), len(book.participants),
+        log.info("round %d: %d of %d devices, accuracy %s", book.round, len(book.accepted), len(summary.devices),
                  " ".join(f"{value:.3f}" for value in accuracy.values()) or "not evaluated")  # fmt: skip
         self._emit(
             events.RoundFinished(

@@ -399,6 +399,7 @@ class Coordinator:
             self._finale.requested(request, self._clock())
         if not self._shelf.repeat(request):
             log.debug("%s asked for an old version of %s", request.device, request.unit)
+            self._rounds.outdated(request.device)
 
     # The end
 

@@ -118,7 +118,11 @@ class Shelf:
 
     def _send_part(self, version: UnitVersion, start: int, stop: int, report: bool, done: Callable[[], None]) -> None:
         topic, which = self._topics.of("model", version.unit), ((start, stop),)
-        self._push(topic, self._blobs[version.unit], which, "model", report=report, key=f"{topic} {start}", done=done)
+        blob = self._blobs[version.unit]
+        if blob.version != version:
+            done()  # replaced before all of it was sent; whoever has a part of it gets a new task
+            return
+        self._push(topic, blob, which, "model", report=report, key=f"{topic} {start}", done=done)
 
     def _push(
         self,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coordinator.round_book import RoundBook, Verdict
-from fedlp_edge.core.rounds import OpenRound, Participant
+from fedlp_edge.core.rounds import OpenRound, Participant, RoundSettings
 from fedlp_edge.core.settings import SchemeSettings
 from fedlp_edge.errors import RejectedUpdate
 from fedlp_edge.reporting.summary import Purpose, Traffic
@@ -32,17 +32,27 @@ def book(directory: Path, *, weights: str = "samples", capacity: int = 80) -> Ro
         seed=1,
         blueprint=tiny_blueprint(),
         scheme=SchemeSettings(weights=weights),  # type: ignore[arg-type]
+        rounds=RoundSettings(),
         directory=run,
         journal=journal,
     )
 
 
-def deliver(to: RoundBook, directory: Path, device: str, deltas: dict[str, float], samples: int) -> None:
-    offer, blob = update(device, deltas, samples=samples)
+def deliver(
+    to: RoundBook,
+    directory: Path,
+    device: str,
+    deltas: dict[str, float],
+    samples: int,
+    *,
+    round: int = 1,
+    counts_in: int = 1,
+) -> None:
+    offer, blob = update(device, deltas, samples=samples, round=round)
     path = directory / f"{device}.part"
     path.write_bytes(blob)
     to.check(offer)
-    to.accept(offer, path, len(blob) + 36)
+    to.accept(offer, path, len(blob) + 36, counts_in)
 
 
 def deliver_both(to: RoundBook, directory: Path) -> None:
@@ -82,7 +92,7 @@ def test_takes_an_update_in_the_encoding_that_its_place_asks_for(tmp_path: Path)
     path = tmp_path / "b.part"
     path.write_bytes(blob)
     round.check(offer)
-    round.accept(offer, path, len(blob))
+    round.accept(offer, path, len(blob), 1)
     after = book(tmp_path)
     after.replay()
     for taken in (round, after):
@@ -90,7 +100,7 @@ def test_takes_an_update_in_the_encoding_that_its_place_asks_for(tmp_path: Path)
             NAMES["L1"]: [5.0, 5.0],
             NAMES["H1"]: [7.0, 7.0],
         }
-        assert [device.encoding for device in taken.summary(1.0, {}, {}, {}).devices] == ["fp16"]
+        assert [device.encoding for device in taken.summary(1.0, {}, {}, {}, ()).devices] == ["fp16"]
 
 
 def test_weighs_all_devices_alike_when_told_so(tmp_path: Path) -> None:
@@ -117,7 +127,7 @@ def test_asks_again_for_an_update_whose_bytes_were_lost(tmp_path: Path) -> None:
     after = book(tmp_path)
     after.replay()
     assert set(after.accepted) == {"b"}
-    assert after.verdict("a") is None
+    assert after.verdict("a", 1) is None
 
 
 def test_refuses_an_update_of_layers_that_the_device_does_not_hold(tmp_path: Path) -> None:
@@ -137,10 +147,10 @@ def test_refuses_more_samples_than_the_device_has(tmp_path: Path) -> None:
 
 
 def test_remembers_a_refusal_over_a_restart(tmp_path: Path) -> None:
-    book(tmp_path).give_up("a", "0" * 64, Verdict("rejected", "why"))
+    book(tmp_path).give_up("a", 1, "0" * 64, Verdict("rejected", "why"))
     after = book(tmp_path)
     after.replay()
-    assert after.verdict("a") == Verdict("rejected", "why")
+    assert after.verdict("a", 1) == Verdict("rejected", "why")
 
 
 def test_adds_up_again_when_an_extension_changes_the_scale(tmp_path: Path) -> None:
@@ -158,10 +168,80 @@ def test_summarises_who_did_what(tmp_path: Path) -> None:
     round = book(tmp_path)
     deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)
     traffic: dict[Purpose, Traffic] = {"update": Traffic(300, 2)}
-    summary = round.summary(2.0, {1: 0.5, 2: 0.6}, {"a": "pi", "b": "nano"}, traffic)
+    summary = round.summary(2.0, {1: 0.5, 2: 0.6}, {"a": "pi", "b": "nano"}, traffic, ("a",))
     lost, contributed = summary.devices
     assert (lost.id, lost.profile, lost.status, lost.params_down, lost.params_up) == ("a", "pi", "lost", 6, 0)
     assert (contributed.id, contributed.status, contributed.layers_sent) == ("b", "contributed", ("L1", "H1"))
     assert (contributed.params_down, contributed.params_up, contributed.bytes_down) == (4, 4, 100)
     assert summary.traffic == traffic
     assert summary.coverage == {"L1": {"b": 30}, "L2": {}, "H1": {"b": 30}, "H2": {}}
+
+
+BUFFERED = RoundSettings(mode="buffered", staleness_exponent=1.0)
+
+
+def overlapping(directory: Path, opened: OpenRound, *, closed: bool = False) -> RoundBook:
+    """A book of an asynchronous run, journaled as the round keeper does."""
+    run = RunDirectory(directory)
+    journal = Journal(run.journal)
+    if not closed:
+        journal.open_round(opened.round, opened.weight_capacity, opened.participants)
+    return RoundBook(
+        opened,
+        run=RUN,
+        seed=1,
+        blueprint=tiny_blueprint(),
+        scheme=SchemeSettings(),
+        rounds=BUFFERED,
+        directory=run,
+        journal=journal,
+        closed=closed,
+    )
+
+
+def place(device: str, round: int) -> Participant:
+    return Participant(device, 1, 1.0, 10, 10, round=round)
+
+
+def test_weighs_a_stale_update_less(tmp_path: Path) -> None:
+    round = overlapping(tmp_path, OpenRound(3, (place("a", 1), place("b", 3)), 100_000))
+    deliver(round, tmp_path, "a", {"L1": 3.0, "H1": 3.0}, 10, round=1, counts_in=3)
+    deliver(round, tmp_path, "b", {"L1": 7.0, "H1": 7.0}, 10, round=3, counts_in=3)
+    # Two versions old: a third of the weight, in 256ths 85 to 256.
+    assert round.mean.means()[NAMES["L1"]].tolist() == pytest.approx([(85 * 3 + 256 * 7) / 341] * 2)
+    summary = round.summary(1.0, {}, {}, {}, ())
+    assert [(device.id, device.staleness) for device in summary.devices] == [("a", 2), ("b", 0)]
+    assert summary.coverage["L1"] == {"a": 850, "b": 2560}
+
+
+def test_keeps_an_early_update_for_the_book_of_the_next_round(tmp_path: Path) -> None:
+    first = overlapping(tmp_path, OpenRound(2, (place("a", 1), place("b", 2)), 100_000))
+    deliver(first, tmp_path, "b", {"L1": 1.0, "H1": 1.0}, 10, round=2, counts_in=2)
+    first.extend((place("c", 2),), 100_000)
+    deliver(first, tmp_path, "a", {"L1": 5.0, "H1": 5.0}, 10, round=1, counts_in=3)
+    assert first.mean.means()[NAMES["L1"]].tolist() == [1.0, 1.0]
+    assert (set(first.accepted), set(first.early)) == ({"b"}, {"a"})
+    first.clear_spool()
+
+    between = overlapping(tmp_path, OpenRound(2, first.places, 1), closed=True)
+    between.replay()
+    assert (set(between.accepted), set(between.early)) == ({"b"}, {"a"})
+    second = overlapping(tmp_path, OpenRound(3, (place("a", 1), place("c", 2)), 100_000))
+    second.replay()
+    assert second.mean.means()[NAMES["L1"]].tolist() == [5.0, 5.0]
+    assert second.verdict("a", 1) == Verdict("contributed")
+
+
+def test_tells_of_a_device_that_is_still_at_work_in_no_round(tmp_path: Path) -> None:
+    round = overlapping(tmp_path, OpenRound(2, (place("a", 1), place("b", 2), place("c", 2)), 100_000))
+    deliver(round, tmp_path, "b", {"L1": 1.0, "H1": 1.0}, 10, round=2, counts_in=2)
+    summary = round.summary(1.0, {}, {}, {}, ("c",))
+    assert [(device.id, device.status) for device in summary.devices] == [("b", "contributed"), ("c", "lost")]
+
+
+def test_gives_a_device_a_new_place_instead_of_an_older_one(tmp_path: Path) -> None:
+    round = overlapping(tmp_path, OpenRound(2, (place("a", 1),), 100_000))
+    round.give_up("a", 1, "", Verdict("failed", "why"))
+    round.extend((place("a", 2),), 100_000)
+    assert round.places == (place("a", 2),)
+    assert round.given_up == frozenset()

@@ -1,12 +1,12 @@
 """A worker that needs no torch: it trains nothing, but what it answers depends on everything that should matter.
 
-Its deltas are a function of the state, the seed of the task and the personal head it starts from, so a fleet of
+Its deltas are a function of the state, the seed of the task and the values of its own it starts from, so a fleet of
 stand-ins ends with another model as soon as one round starts from the wrong bits anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 
@@ -137,18 +137,28 @@ class StandIn:
     def _global(self) -> tuple[Unit, ...]:
         return self._blueprint.global_units
 
+    def _names(self, units: Collection[str]) -> list[str]:
+        return [tensor.name for unit in self._blueprint.units if unit.id in units for tensor in unit.tensors]
+
     def _train(self, job: Train) -> Trained:
         self.trainings += 1
         state = {name: value for path in job.state_paths for name, value in unpack_file(Path(path)).items()}
         pull = np.float32(1.0)
-        if job.personal_result is not None:
+        stays: dict[str, np.ndarray] = {}
+        if self._blueprint.exchanged_by(job.depth) != self._blueprint.held_by(job.depth):
             kept = job.personal_path
             head = unpack_file(Path(kept))["head"] if kept else noise(8, job.head_seed, "head")
             pull = np.float32(np.abs(head).mean())
-            pack_file({"head": head * np.float32(0.5) + np.float32(len(state))}, Path(job.personal_result))
+            stays["head"] = head * np.float32(0.5) + np.float32(len(state))
+        own = unpack_file(Path(job.own_path)) if job.own_path else {}
+        start = state | {n: own[n] for n in own if n in self._names(job.own)}
+        steps = {n: pull * np.float32(0.1) * start[n] + noise(start[n].size, job.seed, n) for n in state}
         for unit, names in job.retained.items():
-            deltas = {n: pull * np.float32(0.1) * state[n] + noise(state[n].size, job.seed, n) for n in names}
+            deltas = {n: steps[n] if start[n] is state[n] else start[n] + steps[n] - state[n] for n in names}
             pack_file(deltas, Path(job.delta_dir) / f"{unit}.safetensors")
+        stays |= {n: start[n] + steps[n] for n in self._names(job.kept)}
+        if job.personal_result is not None:
+            pack_file(stays, Path(job.personal_result))
         return Trained(samples=self._samples, loss=0.5, seconds=self._seconds, peak_memory=1000)
 
     def _export(self, job: Export) -> Exported:

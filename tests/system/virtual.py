@@ -42,6 +42,8 @@ class VirtualFleet:
         rounds: of the run.
         heads: of the model.
         lpr: layer-preserving rate.
+        scheme: more of the scheme's settings.
+        ema: share of the old in the average of the models.
         width: numbers in a unit.
         skew: seconds by which each service's clock differs from the others'.
         tamper: what becomes of each thing that a device publishes, by its name.
@@ -60,6 +62,8 @@ class VirtualFleet:
         rounds: int = 2,
         heads: HeadMode = "shared",
         lpr: float = 1.0,
+        scheme: Mapping[str, object] | None = None,
+        ema: float = 0.0,
         optimizer: str = "momentum",
         width: int = 600,
         skew: Mapping[str, float] | None = None,
@@ -85,8 +89,8 @@ class VirtualFleet:
             fleet=FLEET,
             model=ModelSettings(name=MODEL.name, input=MODEL.input, classes=2, heads=heads),
             data=DataSettings(evaluate="digits"),
-            scheme=SchemeSettings(lpr=lpr),
-            server=ServerSettings(optimizer=optimizer),  # type: ignore[arg-type]
+            scheme=SchemeSettings(lpr=lpr, **(scheme or {})),  # type: ignore[arg-type]
+            server=ServerSettings(optimizer=optimizer, ema=ema),  # type: ignore[arg-type]
             rounds=RoundSettings(**{"count": rounds, "min_devices": devices, **round_settings}),  # type: ignore[arg-type]
         )
 
