@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 import msgspec
@@ -18,6 +18,7 @@ from coordinator.flow import FlowLimits
 from coordinator.intake import Intake, Whole
 from coordinator.round_book import RoundBook, Verdict
 from coordinator.shelf import Shelf
+from coordinator.tasks import Tasks
 from coordinator.voice import Voice
 from fedlp_edge.core import rounds
 from fedlp_edge.core.aggregation import Array
@@ -31,18 +32,11 @@ from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.chunks import Chunk
-from fedlp_edge.wire.messages import Failure, Offer, Task
+from fedlp_edge.wire.messages import Failure, Offer
 from fedlp_edge.worker.jobs import Evaluate, Evaluated
 from fedlp_edge.worker.process import WorkerProcess
 
 log = logging.getLogger("fedlp.coordinator")
-
-LEAST_PATIENCE = 0.5
-"""Seconds of silence before a device asks for what it misses."""
-
-SLOW_BROKER = 50e6
-"""Bytes per second that a broker hands out to all devices together, at the least: half a link of 1 Gbit/s. The more
-devices listen, the longer one may wait for its next chunk, and asking for it again would only add to the load."""
 
 
 class RoundKeeper:
@@ -93,7 +87,15 @@ class RoundKeeper:
         self._checkpoints = checkpoints
         self._voice = voice
         self._shelf = shelf
-        self._chunk_bytes = chunk_bytes
+        self._tasks = Tasks(
+            config=config,
+            run=run,
+            blueprint=blueprint,
+            voice=voice,
+            shelf=shelf,
+            chunk_bytes=chunk_bytes,
+            listeners=lambda: len(profiles),
+        )
         self._worker = worker
         self._emit = emit
         self._clock = clock
@@ -241,7 +243,7 @@ class RoundKeeper:
             case rounds.ExtendRound():
                 self._extend(effect)
             case rounds.SendTask(_, device):
-                self._send_task(device)
+                self._repeat_task(device)
             case rounds.CloseRound():
                 self._close(effect)
             case rounds.StillWaiting(present, wanted):
@@ -292,25 +294,6 @@ class RoundKeeper:
             book.replay()  # what came early for it
         self._give_tasks([place for place in opened.participants if place.task_round(opened.round) == opened.round])
 
-    def _give_tasks(self, places: Sequence[rounds.Participant]) -> None:
-        """Sends tasks of the open round, and what of the model was not sent yet."""
-        everyone: dict[str, list[str]] = {unit.id: [] for unit in self._blueprint.global_units}
-        for place in places:
-            for unit in self._blueprint.exchanged_by(place.depth):
-                everyone[unit.id].append(place.device)
-        readers = {unit: devices for unit, devices in everyone.items() if devices}
-        patience = self._patience(readers, len(places))
-        for place in places:
-            self._send_task(place.device, patience)
-        if self._shelf.unsent(readers):
-            self._shelf.broadcast(readers)
-
-    def _patience(self, units: Iterable[str], cohort: int) -> float:
-        """How long the broadcast of these units may take to reach a device."""
-        # Everybody hears it, those without a task in this round too.
-        fan_out = self._shelf.unsent(units) * max(cohort, len(self._profiles)) / SLOW_BROKER
-        return min(max(LEAST_PATIENCE, fan_out), self._config.rounds.deadline_seconds / 4)
-
     def _extend(self, extension: rounds.ExtendRound) -> None:
         have, need = extension.contributors, extension.quorum
         log.warning("round %d has %d updates and needs %d; it waits once more", extension.round, have, need)
@@ -336,38 +319,15 @@ class RoundKeeper:
         if full not in self._held_depths:
             log.warning("no device is large enough for depth %d: the full model's last layers stay untrained", full)
 
-    def _send_task(self, device: str, patience: float = LEAST_PATIENCE) -> None:
-        if self._book is None:
-            return
-        place = self._book.place(device, self._book.round)
-        if place is None:
-            return
-        scheme = self._config.scheme
-        self._voice.tell(
-            Task(
-                run=self._run,
-                round=self._book.round,
-                device=device,
-                depth=place.depth,
-                seed=self._config.seed,
-                lpr=place.lpr,
-                lpr_of=place.lpr_of,
-                exchange_every=self._periods(place.depth),
-                granularity=scheme.granularity,
-                prune=scheme.prune,
-                personal_heads=scheme.personal_heads,
-                training=msgspec.structs.replace(self._config.training, thrift=place.thrift),
-                manifest=self._shelf.versions(unit.id for unit in self._blueprint.exchanged_by(place.depth)),
-                deadline_seconds=self._machine.seconds_left(self._clock()),
-                chunk_bytes=self._chunk_bytes,
-                patience_seconds=patience,
-                encoding=place.encoding,
-            )
-        )
+    def _give_tasks(self, places: Sequence[rounds.Participant]) -> None:
+        if self._book:
+            given = [place for p in places if (place := self._book.place(p.device, self._book.round))]
+            self._tasks.give(self._book.round, given, self._machine.seconds_left(self._clock()))
 
-    def _periods(self, depth: int) -> dict[str, int]:
-        every = self._config.scheme.exchange_every
-        return {unit.id: every[unit.id] for unit in self._blueprint.exchanged_by(depth) if unit.id in every}
+    def _repeat_task(self, device: str) -> None:
+        place = self._book and self._book.place(device, self._book.round)
+        if self._book and place:
+            self._tasks.tell(self._book.round, place, self._machine.seconds_left(self._clock()))
 
     def _take(self, whole: Whole) -> None:
         """All bytes of an update are here."""

@@ -119,6 +119,12 @@ class Fleet:
                 victim.send_signal(signal.SIGKILL)
         child.wait(10)
 
+    def pause_worker(self, name: str) -> psutil.Process:
+        """Holds up what a device trains, not what it says; ``resume`` of the result lets it go on."""
+        (worker,) = psutil.Process(self.processes[name].pid).children(recursive=True)
+        worker.suspend()
+        return worker
+
     def stop(self, name: str) -> int:
         self.processes[name].send_signal(signal.SIGINT)
         return self.processes.pop(name).wait(30)
