@@ -35,10 +35,10 @@ def partition(
 ) -> LayeredModel:
     """Splits a classifier into layers, each depth with an exit head of its own.
 
-    A module is traced with ``torch.fx`` and cut where one tensor is all that is passed on. An ``nn.Sequential``
-    or a list of blocks is not traced: each block with parameters starts a layer, and the last of them is the
-    classifier. The result shares the modules of ``model``, which is left as it is; the split depends on the
-    model and the shape of the input alone.
+    What a module does is noted down while it runs on a few samples, and cut where one feature is all that is passed
+    on. An ``nn.Sequential`` or a list of blocks is not looked into: each block with parameters starts a layer, and the
+    last of them is the classifier. The result shares the modules of ``model``, which is left as it is; the split
+    depends on the model and the shape of the input alone.
 
     Args:
         model: takes a tensor [batch, ...] and gives logits [batch, classes]; its floating state is float32.
@@ -48,7 +48,7 @@ def partition(
             model's (in a copy). None keeps the model's own.
         heads: ``"shared"`` averages the shallow exit heads over the fleet, ``"personal"`` (the paper) keeps them
             on their devices.
-        depths: most layers; None means at most 8 for a traced module, and every block of an explicit list.
+        depths: most layers; None means at most 8 for a module, and every block of an explicit list.
         seed: of the new heads' initial weights.
 
     Raises:

@@ -184,11 +184,23 @@ def test_splits_code_that_looks_at_shapes() -> None:
     _train_every_depth(layered, x)
 
 
-def test_keeps_code_without_gradients_whole() -> None:
+class Reversed(torch.autograd.Function):
+    """The mean over time, with a gradient that points the wrong way."""
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=1, keepdim=True)
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        return -gradient.expand(-1, STEPS, -1) / STEPS
+
+
+@pytest.mark.parametrize("shift", [torch.no_grad()(lambda x: x.mean(dim=1, keepdim=True)), Reversed.apply])
+def test_keeps_code_with_gradients_of_its_own_whole(shift: Callable[[torch.Tensor], torch.Tensor]) -> None:
     class Shift(nn.Module):
-        @torch.no_grad()
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.mean(dim=1, keepdim=True)
+            return shift(x)
 
     class Shifted(Recurrent):
         def __init__(self) -> None:
