@@ -95,7 +95,9 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option(help="Run directory; a stopped run there goes on. [default: runs/RUN]")
     ] = None,
-    engine: Annotated[Literal["local"] | None, typer.Option(help="Who computes. [default: the file's]")] = None,
+    engine: Annotated[
+        Literal["local", "ray"] | None, typer.Option(help="This machine, or a Ray cluster. [default: the file's]")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that train; 0 for one a core. [default: the file's]")
     ] = None,

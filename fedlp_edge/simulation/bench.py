@@ -7,6 +7,7 @@ round's exact sums. Memory therefore does not grow with the number of devices, a
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
@@ -27,10 +28,14 @@ from fedlp_edge.learning.states import copy_values
 from fedlp_edge.learning.training import Diverged, train_round
 from fedlp_edge.learning.width import WidthModel
 from fedlp_edge.simulation.orders import (
+    Collect,
+    Collected,
     DeviceGaveUp,
     DeviceTrained,
     EvaluatePart,
+    Order,
     PartEvaluated,
+    Reply,
     Study,
     TrainDevice,
 )
@@ -65,7 +70,7 @@ class Bench:
         make_repeatable(self._device)
         self._train = self._dataset(samples["train/x"], samples["train/y"])
         self._test = self._dataset(samples["test/x"], samples["test/y"]) if "test/x" in samples else None
-        self._members = torch.from_numpy(samples["members"])
+        self._members = _tensor(samples["members"])
         self._starts = samples["starts"]
         # The experiment is the user's own, so the model that it names may run.
         self._whole: LayeredModel = build_model(study.model, study.seed, allow_models=None)
@@ -94,6 +99,16 @@ class Bench:
         """Forgets a version."""
         self._versions.pop(version, None)
 
+    def do(self, order: Order) -> Reply:
+        """Carries out an order; what ``Collect`` asks for, ``collect`` gives."""
+        match order:
+            case TrainDevice():
+                return self.train(order)
+            case EvaluatePart():
+                return self.evaluate(order)
+            case Collect():
+                return Collected()
+
     def train(self, order: TrainDevice) -> DeviceTrained | DeviceGaveUp:
         """Trains a device, and counts its update if it arrives."""
         units = self.blueprint.exchanged_by(order.depth)
@@ -101,7 +116,8 @@ class Bench:
         part.forget_rounds()
         before = self._versions[order.version]
         _load(part.model, before, tensor_names(units))
-        own = self._fill_own(order, part, units)
+        kept = tensor_names(tuple(self.blueprint.by_id[unit] for unit in order.keep))
+        own = {*self._fill_own(order, part, units), *kept}
         sent = {name for names in order.retained.values() for name in names}
         try:
             outcome = train_round(
@@ -119,7 +135,6 @@ class Bench:
             if self._mean is None:
                 self._mean = LayerwiseMean(order.capacity, self.blueprint.nested_shapes)
             self._mean.add(deltas, order.factor * (1 if self._study.uniform else outcome.samples))
-        kept = tensor_names(tuple(self.blueprint.by_id[unit] for unit in order.keep))
         return DeviceTrained(
             device=order.device,
             round=order.round,
@@ -182,7 +197,7 @@ class Bench:
     def _dataset(self, x: AnyArray, y: AnyArray) -> Dataset:
         study = self._study
         names = tuple(str(number) for number in range(study.classes))
-        return Dataset(torch.from_numpy(x), torch.from_numpy(y), names, study.scale, study.mean, study.std)
+        return Dataset(_tensor(x), _tensor(y), names, study.scale, study.mean, study.std)
 
     def _share(self, number: int) -> Dataset:
         """The samples of one device."""
@@ -247,6 +262,13 @@ def _load(model: torch.nn.Module, values: Mapping[str, Array], names: Collection
     for name in names:
         value = leading(values[name], tuple(held[name].shape))
         held[name].copy_(torch.from_numpy(np.require(value, requirements="W")))
+
+
+def _tensor(array: AnyArray) -> torch.Tensor:
+    """A tensor of the same memory; samples are only read, so they may lie where nobody may write."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
 
 
 def _channels_last(x: torch.Tensor) -> torch.Tensor:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from fedlp_edge.core.aggregation import Array, Sums
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import DataError, ModelError, WorkerError
 from fedlp_edge.simulation.orders import Collect, Collected, Order, OrderFailed, Reply, Study
 from fedlp_edge.simulation.samples import Deal, Pictures
+
+T = TypeVar("T")
 
 
 class Stopped(Exception):
@@ -122,8 +124,7 @@ def collect(engine: Engine, capacity: int) -> Iterator[dict[str, Sums]]:
             continue
         worker, reply = answer
         left -= 1
-        if not isinstance(reply, Collected):
-            raise failure(reply) if isinstance(reply, OrderFailed) else WorkerError(f"a worker answered {reply}")
+        expected(reply, Collected)
         if sums := engine.sums(worker):
             yield sums
 
@@ -132,3 +133,16 @@ def failure(reply: OrderFailed) -> Exception:
     """The error that a worker told of."""
     family = {"data": DataError, "model": ModelError}.get(reply.kind, WorkerError)
     return family(reply.reason)
+
+
+def expected(message: object, kind: type[T]) -> T:
+    """The answer, if it is of the kind that was asked for.
+
+    Raises:
+        FedLPError: the worker tells why not.
+    """
+    if isinstance(message, OrderFailed):
+        raise failure(message)
+    if not isinstance(message, kind):
+        raise WorkerError(f"a worker answered with {type(message).__name__}, not {kind.__name__}")
+    return message

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fedlp_edge.core.periods import check_periods
 from fedlp_edge.core.recipes import RecipeName, with_recipe
 from fedlp_edge.core.rounds import RoundSettings
 from fedlp_edge.core.settings import (
@@ -21,11 +22,12 @@ from fedlp_edge.core.settings import (
     SchemeSettings,
     ServerSettings,
     TrainingSettings,
+    check_exits,
 )
 from fedlp_edge.toml_config import load_toml
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-EngineName = Literal["local"]
+EngineName = Literal["local", "ray"]
 
 SUM_TOLERANCE = 1e-6
 
@@ -81,7 +83,7 @@ class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """How it is computed; nothing here changes what is learned.
 
     Attributes:
-        engine: ``local`` uses processes of this machine.
+        engine: ``local`` uses processes of this machine, ``ray`` a Ray cluster.
         workers: processes that train, one thread each; 0 for one a core.
         evaluate_every: rounds between two evaluations.
         evaluate_last: the last so many rounds are all evaluated.
@@ -119,6 +121,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 f"rounds.min_devices ({self.rounds.min_devices}) is more than fleet.devices ({self.fleet.devices})"
             )
+        check_exits(self.model, self.training)
+        check_periods(self.scheme, self.rounds)
 
     @property
     def identity(self) -> str:

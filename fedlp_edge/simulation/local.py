@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
@@ -31,12 +31,10 @@ from fedlp_edge.simulation.channel import (
     WeightsWritten,
 )
 from fedlp_edge.simulation.channel import Sums as SumsMemory
-from fedlp_edge.simulation.engine import failure
-from fedlp_edge.simulation.orders import Collected, Opened, Order, OrderFailed, Reply, Study
+from fedlp_edge.simulation.engine import expected
+from fedlp_edge.simulation.orders import Collected, Opened, Order, Reply, Study
 from fedlp_edge.simulation.samples import Deal, Pictures
 from fedlp_edge.simulation.sharing import Layout, SharedArrays, layout_of
-
-T = TypeVar("T")
 
 STOP_SECONDS = 5.0
 
@@ -90,7 +88,7 @@ class LocalEngine:
         self._deal = self._share("deal", deal.arrays)
         self._tell(OpenStudy(study))
         answers = [self._receive(channel) for channel in self._channels]
-        opened = [_expected(answer, Opened) for answer in answers]
+        opened = [expected(answer, Opened) for answer in answers]
         blueprint = opened[0].blueprint
         tensors = {tensor.name: tensor for unit in blueprint.global_units for tensor in unit.tensors}
         self._layout = layout_of({name: ("<f4", tensor.shape) for name, tensor in tensors.items()})
@@ -101,7 +99,7 @@ class LocalEngine:
             self._send(channel, SumsMemory(of_sums), memory.descriptor)
         board = self._new_board()
         self._send(self._channels[0], InitialWeights(board))
-        _expected(self._receive(self._channels[0]), WeightsWritten)
+        expected(self._receive(self._channels[0]), WeightsWritten)
         return blueprint, {name: array.copy() for name, array in self._boards[board].arrays.items()}
 
     def publish(self, version: int, weights: Mapping[str, Array]) -> None:
@@ -209,14 +207,6 @@ class LocalEngine:
         if code < 0:
             return WorkerError("a worker process of the simulation was killed: out of memory? use fewer workers")
         return WorkerError(f"a worker process of the simulation ended with code {code}; its last words stand above")
-
-
-def _expected(message: FromWorker, kind: type[T]) -> T:
-    if isinstance(message, OrderFailed):
-        raise failure(message)
-    if not isinstance(message, kind):
-        raise WorkerError(f"a worker answered with {type(message).__name__}, not {kind.__name__}")
-    return message
 
 
 def local_engine(workers: int = 0) -> LocalEngine:

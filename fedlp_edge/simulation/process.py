@@ -15,13 +15,10 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from pathlib import Path
 
 import torch
 
-from fedlp_edge.errors import DataError, FedLPError, ModelError
-from fedlp_edge.learning import memory
 from fedlp_edge.simulation.bench import Bench
 from fedlp_edge.simulation.channel import (
     Board,
@@ -37,7 +34,8 @@ from fedlp_edge.simulation.channel import (
     ToWorker,
     WeightsWritten,
 )
-from fedlp_edge.simulation.orders import Collect, EvaluatePart, Opened, Order, OrderFailed, TrainDevice
+from fedlp_edge.simulation.failing import told
+from fedlp_edge.simulation.orders import Collect, Opened, Order
 from fedlp_edge.simulation.sharing import AnyArray, SharedArrays
 
 
@@ -100,15 +98,7 @@ class _Worker:
         if isinstance(message, Samples | Board | Sums):
             self._map(message, SharedArrays(descriptors[0], message.layout).keep_mapped())
             return None
-        try:
-            return self._open(message) if isinstance(message, OpenStudy) else self._do(message)
-        except FedLPError as error:
-            return OrderFailed(_kind(error), str(error))
-        except Exception as error:
-            if memory.is_out_of_memory(error):
-                return OrderFailed("memory", "memory ran out in a worker: use fewer workers")
-            traceback.print_exc(file=sys.stderr)
-            return OrderFailed("worker", f"{type(error).__name__}: {error}")
+        return told(lambda: self._open(message) if isinstance(message, OpenStudy) else self._do(message))
 
     def _map(self, message: Samples | Board | Sums, shared: SharedArrays) -> None:
         match message:
@@ -131,20 +121,16 @@ class _Worker:
         bench = self._bench
         if bench is None:
             raise ValueError("no experiment is open")
-        answer: FromWorker | None = None
         match message:
             case InitialWeights(board):
                 self._boards[board].write(bench.initial_weights())
-                answer = WeightsWritten()
+                return WeightsWritten()
             case Publish(version, board):
                 bench.publish(version, self._boards[board].arrays)
-            case TrainDevice():
-                answer = bench.train(message)
-            case EvaluatePart():
-                answer = bench.evaluate(message)
+                return None
             case Collect():
-                answer = self._hand_over(bench)
-        return answer
+                return self._hand_over(bench)
+        return bench.do(message)
 
     def _hand_over(self, bench: Bench) -> SumsWritten:
         sent, weights = [], {}
@@ -156,12 +142,6 @@ class _Worker:
                 self._sums.arrays[name][...] = array
                 sent.append(name)
         return SumsWritten(tuple(sent), weights)
-
-
-def _kind(error: FedLPError) -> str:
-    if isinstance(error, DataError):
-        return "data"
-    return "model" if isinstance(error, ModelError) else "worker"
 
 
 if __name__ == "__main__":

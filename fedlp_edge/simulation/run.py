@@ -55,7 +55,8 @@ def simulate(
                 on_event(event)
 
         if engine is None:
-            engine = stack.enter_context(LocalEngine(experiment.simulation.workers))
+            engine = make_engine(experiment)
+            stack.callback(engine.close)
         simulation = Simulation(experiment, place, engine, emit=emit, stopped=stopped or (lambda: False))
         try:
             return simulation.run()
@@ -88,3 +89,17 @@ def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
     with replacing(directory.config) as partial:
         partial.write_text(f"# Written by a simulation.\n{to_toml(experiment)}", "utf-8")
     return None
+
+
+def make_engine(experiment: Experiment) -> Engine:
+    """The engine that an experiment names.
+
+    Raises:
+        OperatorError: it is not installed, or there is no cluster.
+    """
+    settings = experiment.simulation
+    if settings.engine == "ray":
+        from fedlp_edge.simulation.ray_engine import RayEngine  # noqa: PLC0415 - an extra
+
+        return RayEngine(settings.workers)
+    return LocalEngine(settings.workers)

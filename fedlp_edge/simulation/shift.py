@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.periods import own_since
+from fedlp_edge.core.periods import at_home, own_since
 from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.selection import retained
 from fedlp_edge.core.staleness import weight_in
@@ -103,4 +103,5 @@ class Shift:
         return before, (*self._personal(place.depth), *(unit for unit, first in since.items() if before >= first))
 
     def _kept(self, depth: int, round: int) -> tuple[str, ...]:
-        return (*self._personal(depth), *self._periodic(depth, round))
+        exchanged = [unit.id for unit in self.blueprint.exchanged_by(depth)]
+        return (*self._personal(depth), *at_home(self.experiment.scheme.exchange_every, exchanged, round))

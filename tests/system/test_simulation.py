@@ -1,0 +1,55 @@
+"""The same experiment, simulated and as a fleet of processes, ends with the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
+from fedlp_edge.simulation import Experiment, local_engine, simulate
+from fedlp_edge.simulation.experiment import DataSettings, FleetSettings
+from fedlp_edge.transport.mosquitto import MosquittoBroker
+from tests.system.fleet import Fleet
+
+pytestmark = pytest.mark.system
+
+SCHEME = """
+[scheme]
+depth = 2
+lpr = 0.7
+encoding = "int8"
+[server]
+optimizer = "momentum"
+"""
+
+
+def test_ends_with_the_model_of_the_simulated_fleet(tmp_path: Path, mosquitto: MosquittoBroker) -> None:
+    with Fleet(tmp_path, mosquitto.url, "simulated", devices=3, rounds=2, more=SCHEME) as fleet:
+        config = tmp_path / "fleet.toml"
+        # Personal heads go on from round to round; the fastest way to compute may differ between processes.
+        text = config.read_text().replace("[model]\n", '[model]\nheads = "personal"\n')
+        config.write_text(text.replace("[training]\n", '[training]\ncompute = "float32"\n'))
+        fleet.start_all()
+        real = fleet.finish()
+    run = Experiment(
+        seed=7,
+        model=ModelSettings(name="mlp", input=(1, 8, 8), classes=10, heads="personal"),
+        data=DataSettings(train="digits", evaluate="digits", partition="iid", seed=1, limit=200),
+        training=TrainingSettings(batch_size=16, compute="float32"),
+        scheme=SchemeSettings(depth=2, lpr=0.7, encoding="int8"),
+        server=ServerSettings(optimizer="momentum"),
+        rounds=RoundSettings(count=2),
+        fleet=FleetSettings(devices=3),
+    )
+    with local_engine(1) as engine:
+        simulated = simulate(run, tmp_path / "simulated", engine=engine)
+    for one, other in zip(real.rounds, simulated.rounds, strict=True):
+        assert one.coverage == other.coverage
+        assert [(d.id, d.layers_sent, d.loss, d.samples) for d in one.devices] == [
+            (d.id, d.layers_sent, d.loss, d.samples) for d in other.devices
+        ]
+    assert real.final is not None
+    assert simulated.final is not None
+    assert real.final.model_digest == simulated.final.model_digest
