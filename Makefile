@@ -4,7 +4,7 @@
 #   make test    the whole test suite
 #   make lint    formatting, lint, types, import rules
 #
-#   make paper-table    repeats the paper's table, about an hour on 2 cores; writes docs/accuracy.md
+#   make paper-table    repeats the paper's table, up to two hours on 2 cores; writes docs/accuracy.md
 #   make comparison     schemes at equal cost, up to two hours on 2 cores; writes docs/accuracy.md
 #
 # On x86-64 the registry's torch is the CUDA build (about 5 GB). Where that is too much, name PyTorch's CPU
