@@ -122,6 +122,8 @@ def _blocks_of(model: nn.Sequential) -> list[tuple[str, nn.Module]]:
 
 def _check_state(model: nn.Module) -> None:
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(value):
+            raise PartitionError(f"the size of {name} is not known yet; call the model once on an example")
         if (value.is_floating_point() or value.is_complex()) and value.dtype != torch.float32:
             raise PartitionError(
                 f"{name} is {str(value.dtype).removeprefix('torch.')}, and layers are exchanged as float32; "
@@ -158,7 +160,15 @@ def _with_exits(
             )
             if isinstance(feature, tuple) or layer.batch:
                 head = nn.Sequential(OrderedDict([("feature", Feature(layer.batch)), *head.named_children()]))
-            exits.append((f"exit {depth}", head.to(sample.device).train(classifier.training)))
+            head = head.to(sample.device).eval()
+            with torch.no_grad():
+                given = tuple(head(feature).shape)
+            if given != (len(sample), classes):
+                raise PartitionError(
+                    f"layer {depth} gives a feature without the samples in its first dimension (an exit gives "
+                    f"{list(given)} for {len(sample)} samples); pass blocks that do"
+                )
+            exits.append((f"exit {depth}", head.train(classifier.training)))
     names = layer_names([piece.holders for piece in pieces])
     return LayeredModel(
         list(zip(names[:-1], (layer.module for layer in layers), strict=True)),

@@ -19,17 +19,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import EllipsisType, NoneType
 from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.calls import LITERALS, as_node, changes_in_place, draws, is_basic, looks_at_values, tensors_in
 from fedlp_edge.learning.costs import MacCounter
 
 ROOT = "model"
@@ -37,38 +35,6 @@ ROOT = "model"
 
 CONSTANT = "_constant"
 """Beginning of the names of tensors that are no part of the model's state."""
-
-_CONTAINERS = (nn.Sequential, nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder)
-_LAYERS = (
-    *(nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.RNNBase, nn.MultiheadAttention),
-    torch.jit.ScriptModule,
-)
-_DECISIONS = frozenset(
-    name
-    for names in (
-        "item tolist numpy equal allclose is_nonzero nonzero unique masked_select",
-        "__bool__ __int__ __float__ __complex__ __index__ __contains__ __array__",
-    )
-    for name in names.split()
-)
-_CHANGING = frozenset(
-    f"__{name}__"
-    for name in ("setitem", "iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "iand", "ior", "ixor", "imod")
-)
-_RANDOM = frozenset(("rand", "randn", "randint", "randperm", "bernoulli", "normal", "multinomial", "dropout"))
-_METHODS = {method: name for name, method in vars(Tensor).items() if callable(method)}  # x ** 2 calls one named "pow"
-_LITERALS = (
-    str,
-    int,
-    float,
-    complex,
-    torch.dtype,
-    torch.device,
-    torch.memory_format,
-    torch.layout,
-    NoneType,
-    EllipsisType,
-)
 
 
 class Refused(Exception):
@@ -160,7 +126,13 @@ def _shadow(model: nn.Module) -> nn.Module:
     for parameter in model.parameters():
         learns = parameter.is_floating_point() or parameter.is_complex()
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=learns)
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # whatever the user's objects raise
+        raise PartitionError(
+            f"{type(model).__name__} cannot be copied, which splitting and training need ({error}); keep locks, files, "
+            "generators and computed tensors out of the module"
+        ) from error
 
 
 class _Recorder(MacCounter):
@@ -201,19 +173,19 @@ class _Recorder(MacCounter):
             return None
         if self._leaf is not None:  # only counted
             return super().__torch_function__(func, types, args, kwargs)
-        if name in _DECISIONS and any(self._varies(tensor) for tensor in _tensors((args, kwargs))):
+        if looks_at_values(name, args) and any(self._varies(tensor) for tensor in tensors_in((args, kwargs))):
             raise Refused(self._innermost, "its forward decides by the values of tensors")
         before = self.macs
-        in_place = name in _CHANGING or (name.endswith("_") and not name.endswith("__"))
-        # Before the call: what it changes in place is another value afterwards.
-        target = args[0] if in_place else None
+        target = args[0] if changes_in_place(name) else None
         result = super().__torch_function__(func, types, args, kwargs)
-        if target is None and next(_tensors(result), None) is None:
+        if target is None and next(tensors_in(result), None) is None:
             return result  # a shape or a type, which does not depend on values
         if not torch.is_grad_enabled():
             raise Refused(self._innermost, "its forward switches gradients off")
-        node = self._create(*_call(func, name, self._argument(args)), self._argument(kwargs or {}), self.macs - before)
-        if name in _RANDOM or any(source in self._varying for source in node.all_input_nodes):
+        node = self._create(
+            *as_node(func, name, self._argument(args)), self._argument(kwargs or {}), self.macs - before
+        )
+        if draws(name) or any(source in self._varying for source in node.all_input_nodes):
             self._varying.add(node)
         if target is not None:
             node.meta["changes"] = True
@@ -285,7 +257,7 @@ class _Recorder(MacCounter):
         return result
 
     def _part(self, value: Any, node: torch.fx.Node, key: Any) -> Any:
-        if next(_tensors(value), None) is None:
+        if next(tensors_in(value), None) is None:
             return value
         part = self._create("call_function", operator.getitem, (node, key), {})
         if node in self._varying:
@@ -317,7 +289,7 @@ class _Recorder(MacCounter):
             return tuple(self._argument(part) for part in value)
         if isinstance(value, slice):
             return slice(*(self._argument(part) for part in (value.start, value.stop, value.step)))
-        if isinstance(value, _LITERALS):
+        if isinstance(value, LITERALS):
             return value
         raise Refused(self._innermost, f"it passes on a {type(value).__name__}")
 
@@ -336,43 +308,6 @@ class _Recorder(MacCounter):
         if isinstance(tensor, nn.Parameter):
             self._varying.add(node)
         return node
-
-
-def set_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
-    """``tensor[index] = value`` as a call that gives the tensor."""
-    tensor[index] = value
-    return tensor
-
-
-def _call(func: Callable[..., Any], name: str, args: Any) -> tuple[str, Any, Any]:
-    """Operation, target and arguments of the node for a call."""
-    if name == "__get__":  # of a property, such as x.T
-        return "call_function", getattr, (args[0], func.__self__.__name__)  # type: ignore[attr-defined]
-    if name == "__getitem__":
-        return "call_function", operator.getitem, args
-    if name == "__setitem__":
-        return "call_function", set_item, args
-    if func in _METHODS or getattr(Tensor, name, None) == func:
-        return "call_method", _METHODS.get(func, name), args
-    return "call_function", func, args
-
-
-def is_basic(module: nn.Module) -> bool:
-    """Whether a module is noted as one call: torch's own layers, and what others derive from them."""
-    if isinstance(module, _CONTAINERS):
-        return False
-    return isinstance(module, _LAYERS) or type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _tensors(part)
 
 
 def _logits(value: Any, model: nn.Module, *, auxiliary: bool) -> Tensor:

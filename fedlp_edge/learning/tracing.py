@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from torch.fx.node import map_aggregate
 
 from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.calls import is_basic
 from fedlp_edge.learning.comparing import Comparison, compare, relevant
 from fedlp_edge.learning.modeswitch import insert_switch
 from fedlp_edge.learning.randomness import preserved
-from fedlp_edge.learning.recording import ROOT, Recording, Refused, is_basic, record
+from fedlp_edge.learning.recording import ROOT, Recording, Refused, record
 
 WAY_OUT = "pass the model as a list of blocks or an nn.Sequential, which are not looked into"
 

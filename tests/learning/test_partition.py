@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -353,6 +354,22 @@ class SkipsEverything(nn.Module):
         return self.two(self.one(x)) + side
 
 
+class Locked(UsersNet):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Picks(UsersNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x[x.mean(dim=(1, 2, 3)) <= 10])
+
+
+class TimeFirst(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.transpose(0, 1)
+
+
 class Half(UsersNet):
     def __init__(self) -> None:
         super().__init__()
@@ -370,6 +387,18 @@ class Half(UsersNet):
         (TiedEnds(), torch.zeros(1, 4), r"the same weights at both ends \(ends\.weight\)"),
         (SkipsEverything(), torch.zeros(1, 4), r"no place where a single feature .*model_side \(in side\)"),
         (nn.Linear(4, 2), torch.zeros(1, 4), r"Linear is a single layer"),
+        (Locked(), INPUT, r"Locked cannot be copied.*keep locks"),
+        (Picks(), INPUT, r"decides by the values of tensors"),
+        (
+            nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2)),
+            torch.zeros(1, 4),
+            r"weight is not known yet; call the model once",
+        ),
+        (
+            [nn.Linear(4, 4), TimeFirst(), nn.Linear(4, 4), TimeFirst(), nn.Flatten(), nn.Linear(12, 2)],
+            torch.zeros(1, 3, 4),
+            r"layer 1 gives a feature without the samples in its first dimension",
+        ),
         (Half(), INPUT, r"fc.weight is float16.*call model.float\(\) first"),
         (UsersNet(), torch.zeros(1, 3, 8, 8), r"UsersNet does not run on an input of 3x8x8"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), INPUT, r"at least two must have parameters"),
