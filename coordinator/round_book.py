@@ -246,6 +246,7 @@ class RoundBook:
             seconds=offer.seconds,
             bytes_down=offer.bytes_down,
             bytes_up=update.bytes_up,
+            compute=offer.compute,
         )
         return device_round(place, profile, units, delivery, staleness=self.round - offer.round)
 

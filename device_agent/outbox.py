@@ -20,7 +20,7 @@ import msgspec
 
 from device_agent.files import make_directory, remove_partials, write_atomic
 from fedlp_edge.wire.chunks import chunk_count
-from fedlp_edge.wire.messages import Digest, Name, Natural, Offer, UnitPayload
+from fedlp_edge.wire.messages import ComputeWord, Digest, Name, Natural, Offer, UnitPayload
 from fedlp_edge.wire.spans import Spans, mapped
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
         seconds: of training.
         bytes_down: model bytes received for the round.
         peak_memory: bytes that training took.
+        compute: mode that it was computed in.
         chunk_bytes: payload bytes of its chunks.
     """
 
@@ -68,6 +69,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     bytes_down: Natural
     peak_memory: Natural
     chunk_bytes: int
+    compute: ComputeWord = ""
 
     @property
     def id(self) -> UpdateId:
@@ -94,6 +96,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
             seconds=self.seconds,
             bytes_down=self.bytes_down,
             peak_memory=self.peak_memory,
+            compute=self.compute,
         )
 
 

@@ -162,7 +162,8 @@ class RoundWork:
             note = Note(f"round {update.round}: trained, but a newer task has come; the update is dropped")
             return [note, ForgetUpdate(update.id), *self.progress()]
         self._job = None
-        note = Note(f"round {update.round}: trained in {update.seconds:.1f} s, loss {update.loss:.4f}")
+        how = f" in {update.compute}" if update.compute else ""
+        note = Note(f"round {update.round}: trained{how} in {update.seconds:.1f} s, loss {update.loss:.4f}")
         return [note, *self._deliveries.add(update, now)]
 
     def failed(self, event: TrainingFailed) -> Effects:

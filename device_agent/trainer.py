@@ -232,6 +232,7 @@ class Trainer:
             seconds=result.seconds,
             bytes_down=effect.bytes_down,
             peak_memory=result.peak_memory,
+            compute=result.compute,
             chunk_bytes=task.chunk_bytes,
         )
         try:

@@ -48,19 +48,17 @@ class Compute:
         if not self.channels_last:
             yield
             return
-        before = [(p, p.data) for p in model.parameters() if p.dim() == 4]
+        filters = [(p, p.data) for p in model.parameters() if p.dim() == 4 and p.is_contiguous()]
         handles = [m.register_forward_hook(_align_gradient) for m in model.modules() if isinstance(m, nn.MaxPool2d)]
-        for parameter, values in before:
-            # Not contiguous(): filters of one channel pass for laid out both ways, and convolutions take the other.
-            parameter.data = torch.empty_like(values, memory_format=torch.channels_last).copy_(values)
+        for parameter, values in filters:
+            parameter.data = _reordered(values)
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
-            for parameter, values in before:
-                # Into the same memory, which others may know this parameter by.
-                parameter.data = values.copy_(parameter.data)
+            for parameter, values in filters:
+                parameter.data = values.copy_(parameter.data.clone(memory_format=torch.contiguous_format))
 
 
 COMPUTE: dict[ComputeMode, Compute] = {
@@ -101,10 +99,19 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(next(flags, "").split())
 
 
-def _align_gradient(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+def _reordered(values: Tensor) -> Tensor:
+    """The same filters [O, I, H, W] in the same memory, channels last: there may be no room for a second copy."""
+    _, inputs, height, width = values.shape
+    ordered = values.clone(memory_format=torch.contiguous_format)
+    # Strides by hand: filters of one channel pass for laid out both ways, and convolutions would take the other.
+    strides = (inputs * height * width, 1, width * inputs, inputs)
+    return values.as_strided(values.shape, strides).copy_(ordered)
+
+
+def _align_gradient(_module: nn.Module, _inputs: Any, output: Any) -> None:
     # Behind a pool, flattening puts the gradient into the other layout, and the pool's own backward pass would copy
     # everything that it touches twice.
-    if output.requires_grad:
+    if isinstance(output, Tensor) and output.requires_grad:
         output.register_hook(_channels_last)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 

@@ -14,7 +14,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -46,7 +46,13 @@ class ComputeChoices:
         self._known: dict[str, Choice] = {}
 
     def of(
-        self, model: nn.Module, data: Dataset, training: TrainingSettings, settings: ModelSettings, depth: int
+        self,
+        model: nn.Module,
+        data: Dataset,
+        training: TrainingSettings,
+        settings: ModelSettings,
+        depth: int,
+        start: Callable[[], None] | None = None,
     ) -> ComputeMode:
         """The mode to train in: the one that the settings name, or the fastest correct one.
 
@@ -56,6 +62,7 @@ class ComputeChoices:
             training: batch size, optimizer and objective.
             settings: what the model was built from.
             depth: of the submodel.
+            start: puts the same values into the model every time; see `try_out`.
         """
         if training.compute != "auto":
             return training.compute
@@ -64,7 +71,7 @@ class ComputeChoices:
             with self._alone():
                 choice = self._read(key)
                 if choice is None:
-                    choice = try_out(model, data, training, self._device)
+                    choice = try_out(model, data, training, self._device, start=start)
                     log.info("%s at depth %d: %s", settings.name, depth, describe(choice))
                     self._write(key, choice)
             self._known[key] = choice

@@ -52,6 +52,7 @@ def try_out(
     settings: TrainingSettings,
     device: torch.device,
     modes: tuple[ComputeMode, ...] | None = None,
+    start: Callable[[], None] | None = None,
 ) -> Choice:
     """Measures the modes that make sense and chooses; the model and all random numbers are left as they were.
 
@@ -63,6 +64,7 @@ def try_out(
         settings: batch size, optimizer and objective.
         device: where the model is.
         modes: to try, plain float32 among them; by default those that make sense.
+        start: puts the same values into the model every time; by default the trial keeps a copy of those it has.
 
     Raises:
         Exception: float32 itself fails, as training would.
@@ -75,7 +77,7 @@ def try_out(
     seconds: dict[ComputeMode, float] = {}
     refused: dict[ComputeMode, str] = {}
     begun = time.perf_counter()
-    with preserved(device), _restoring(model) as restore:
+    with preserved(device), _restoring(model, start) as restore:
         for sweep in range(_SWEEPS):
             for name in modes if sweep % 2 == 0 else reversed(modes):
                 if name in refused:
@@ -143,20 +145,19 @@ def _steps(
 
 
 @contextmanager
-def _restoring(model: nn.Module) -> Iterator[Callable[[], None]]:
+def _restoring(model: nn.Module, start: Callable[[], None] | None) -> Iterator[Callable[[], None]]:
     """Gives what puts the model's values back, and does so at the end."""
-    held = model.state_dict()
-    before = {name: value.clone() for name, value in held.items()}
+    before = {name: value.clone() for name, value in model.state_dict().items()} if start is None else {}
     modes = {module: module.training for module in model.modules()}
 
     @torch.no_grad()
     def restore() -> None:
-        for name, value in held.items():
+        for name, value in model.state_dict().items():
             value.copy_(before[name])
 
     try:
-        yield restore
+        yield start or restore
     finally:
-        restore()
+        (start or restore)()
         for module, training in modes.items():
             module.training = training

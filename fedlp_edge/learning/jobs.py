@@ -6,6 +6,7 @@ import gc
 import re
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,9 +14,11 @@ import torch
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
 from fedlp_edge.learning import export, memory, processor, states
+from fedlp_edge.learning.compute_choices import ComputeChoices, cache_directory
 from fedlp_edge.learning.data import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.fetch import Split
+from fedlp_edge.learning.frugal import exact_allocation
 from fedlp_edge.learning.modelcard import ModelCard
 from fedlp_edge.learning.models import build_model
 from fedlp_edge.learning.modelstore import ModelStore, Ready, tensor_names
@@ -57,6 +60,7 @@ class JobRunner:
         self._options = options
         self._device: torch.device | None = None
         self._models: ModelStore | None = None
+        self._compute: ComputeChoices | None = None
         self._data: dict[tuple[str, Split], Dataset] = {}
 
     def run(self, job: AnyJob) -> AnyResult:
@@ -122,31 +126,56 @@ class JobRunner:
         unknown = {name for names in job.retained.values() for name in names} - set(exchanged)
         if unknown:
             raise ModelError(f"depth {job.depth} exchanges no tensor {sorted(unknown)[0]}")
-        ready.forget_rounds()
         personal = self._load_personal_head(job, ready, exchanged)
         before = [Path(path) for path in job.state_paths]
         kept = [*personal, *_exchanged(blueprint, job.depth, job.kept)]
         trainable = {*kept, *(n for names in job.retained.values() for n in names)} if job.freeze else None
 
-        # The model is resident already, but it is part of what training takes.
-        meter = memory.PeakMeter(self.device)
-        with memory.limited(self._budget_beside(ready), self.device):
-            meter.start()
+        own_heads = {name: model.state_dict()[name].clone() for name in personal}
+
+        def start() -> None:
+            ready.forget_rounds()
+            states.put_values(model, own_heads)
             states.load_values(model, before, exchanged)
             if job.own_path is not None:
                 states.load_values(model, [Path(job.own_path)], _exchanged(blueprint, job.depth, job.own))
-            outcome = train_round(model, data, job.training, seed=job.seed, device=self.device, trainable=trainable)
+
+        # The model is resident already, but it is part of what training takes.
+        meter = memory.PeakMeter(self.device)
+        exact = exact_allocation() if job.training.thrift.allocation == "exact" else nullcontext()
+        with exact, memory.limited(self._budget_beside(ready), self.device):
+            mode = self.compute.of(model, data, job.training, job.model, job.depth, start)
+            meter.start()
+            start()
+            outcome = train_round(
+                model,
+                data,
+                job.training,
+                seed=job.seed,
+                device=self.device,
+                trainable=trainable,
+                compute=mode,
+                start=start,
+            )
             states.save_deltas(model, before, job.retained, Path(job.delta_dir))
             peak = meter.stop() + ready.nbytes
         if job.personal_result is not None:
             states.save_values(model, Path(job.personal_result), kept)
-        return Trained(samples=outcome.samples, loss=outcome.loss, seconds=outcome.seconds, peak_memory=peak)
+        if outcome.compute != mode:
+            self.compute.refuse(mode, data, job.training, job.model, job.depth)
+        return Trained(
+            samples=outcome.samples,
+            loss=outcome.loss,
+            seconds=outcome.seconds,
+            peak_memory=peak,
+            compute=outcome.compute,
+        )
 
     def _evaluate(self, job: Evaluate) -> Evaluated:
         data = self._load(job.data, "test").to(self.device)
         model, blueprint = self.models.whole(job.model)
         data.check_fits(blueprint.input_shape, blueprint.classes)
-        wanted = dict.fromkeys(name for depth in job.depths for name in _held(blueprint, depth))
+        wanted = dict.fromkeys(name for depth in job.depths for name in _path(blueprint, depth))
         states.load_values(model, [Path(job.state_path)], wanted)
         model.to(self.device)
         if job.depths == (blueprint.full_depth,):
@@ -158,7 +187,13 @@ class JobRunner:
                 return [exits[depth - 1] for depth in job.depths]
 
             scores = evaluate(model, logits, job.depths, data, job.batch_size)
-        return Evaluated(accuracy=scores.accuracy, loss=scores.loss, samples=len(data))
+        return Evaluated(
+            accuracy=scores.accuracy,
+            loss=scores.loss,
+            samples=len(data),
+            ensemble_accuracy=scores.ensemble_accuracy,
+            ensemble_loss=scores.ensemble_loss,
+        )
 
     def _export(self, job: Export) -> Exported:
         data = self._load(job.data, _split(job.split))
@@ -169,7 +204,7 @@ class JobRunner:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", job.model.name)
         written = []
         for depth in job.depths:
-            submodel = model.submodel(depth)
+            submodel = model.submodel(depth, exits="own")
             self._load_for_export(job, submodel, blueprint, depth)
             card = ModelCard(
                 model=job.model.name,
@@ -188,9 +223,9 @@ class JobRunner:
         return Exported(models=tuple(written))
 
     def _load_for_export(self, job: Export, model: torch.nn.Module, blueprint: Blueprint, depth: int) -> None:
-        names = _held(blueprint, depth)
-        exchanged = tensor_names(blueprint.exchanged_by(depth))
-        personal = [name for name in names if name not in set(exchanged)]
+        path = blueprint.exit_path(depth)
+        exchanged = tensor_names(tuple(unit for unit in path if blueprint.is_global(unit)))
+        personal = tensor_names(tuple(unit for unit in path if not blueprint.is_global(unit)))
         states.load_values(model, [Path(file) for file in job.state_paths], exchanged)
         if personal and job.personal_path is None:
             raise ModelError(f"the head of depth {depth} is personal: only the devices of that depth can export it")
@@ -198,8 +233,9 @@ class JobRunner:
             states.load_values(model, [Path(job.personal_path)], personal)
 
     def _load_personal_head(self, job: Train, ready: Ready, exchanged: list[str]) -> list[str]:
-        """Fills the head that stays on this device; returns its tensors' names, none if it is shared."""
-        personal = [name for name in _held(ready.blueprint, job.depth) if name not in set(exchanged)]
+        """Fills the heads that stay on this device; returns their tensors' names, none if heads are shared."""
+        held = tensor_names(ready.blueprint.held_by(job.depth))
+        personal = [name for name in held if name not in set(exchanged)]
         if not personal:
             return []
         if job.personal_result is None:
@@ -240,6 +276,13 @@ class JobRunner:
         return self._device
 
     @property
+    def compute(self) -> ComputeChoices:
+        """How this worker computes."""
+        if self._compute is None:
+            self._compute = ComputeChoices(self.device, cache_directory())
+        return self._compute
+
+    @property
     def models(self) -> ModelStore:
         """The models of this worker."""
         if self._models is None:
@@ -247,10 +290,15 @@ class JobRunner:
         return self._models
 
 
-def _held(blueprint: Blueprint, depth: int) -> list[str]:
+def _path(blueprint: Blueprint, depth: int) -> list[str]:
     if depth not in blueprint.depths:
         raise ModelError(f"{blueprint.model} has depths 1 to {blueprint.full_depth}, not {depth}")
-    return tensor_names(blueprint.held_by(depth))
+    return tensor_names(blueprint.exit_path(depth))
+
+
+def _exchanged(blueprint: Blueprint, depth: int, units: tuple[str, ...]) -> list[str]:
+    """Tensors of some of the units that a depth exchanges."""
+    return tensor_names(tuple(unit for unit in blueprint.exchanged_by(depth) if unit.id in units))
 
 
 def _split(name: str) -> Split:
@@ -259,11 +307,6 @@ def _split(name: str) -> Split:
     if name == "test":
         return "test"
     raise DataError(f"there is no split {name!r}: train or test")
-
-
-def _exchanged(blueprint: Blueprint, depth: int, units: tuple[str, ...]) -> list[str]:
-    """Tensors of some of the units that a depth exchanges."""
-    return tensor_names(tuple(unit for unit in blueprint.exchanged_by(depth) if unit.id in units))
 
 
 def _kind(error: FedLPError) -> str:

@@ -41,11 +41,17 @@ def load_values(model: nn.Module, paths: Iterable[Path], names: Iterable[str]) -
 
 
 @torch.no_grad()
+def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Copies tensors into a model, by name."""
+    held = model.state_dict()
+    for name, value in values.items():
+        held[name].copy_(value)
+
+
 def copy_values(source: nn.Module, model: nn.Module, names: Iterable[str]) -> None:
     """Copies the named tensors from one model into another of the same shapes."""
-    given, held = source.state_dict(), model.state_dict()
-    for name in names:
-        held[name].copy_(given[name])
+    given = source.state_dict()
+    put_values(model, {name: given[name] for name in names})
 
 
 def save_values(model: nn.Module, path: Path, names: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ class Delivery:
         seconds: of training.
         bytes_down: model bytes to the device.
         bytes_up: update bytes from it.
+        compute: mode that it was computed in.
     """
 
     kept: Mapping[str, Sequence[str]]
@@ -35,6 +36,7 @@ class Delivery:
     seconds: float
     bytes_down: int
     bytes_up: int
+    compute: str = ""
 
 
 def device_round(
@@ -82,6 +84,7 @@ def device_round(
         params_up=parameters_sent(units, outcome.kept),
         bytes_down=outcome.bytes_down,
         bytes_up=outcome.bytes_up,
+        compute=outcome.compute,
         staleness=staleness,
     )
 

@@ -29,6 +29,7 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
         bytes_down: model bytes on the wire to it, headers and repeats included.
         bytes_up: update bytes on the wire from it.
         encoding: of the numbers in its update.
+        compute: mode that its update was computed in (``TrainingSettings.compute``); empty if unknown.
         staleness: versions of the model made since the device got the one that it trained (buffered mode).
     """
 
@@ -46,6 +47,7 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
     bytes_down: int = 0
     bytes_up: int = 0
     encoding: Encoding = "none"
+    compute: str = ""
     staleness: int = 0
 
 

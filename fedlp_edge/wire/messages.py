@@ -42,6 +42,8 @@ UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}|onnx-[1-9][
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Reason = Annotated[str, msgspec.Meta(max_length=2000)]
+# A mode that only newer devices know is no reason to refuse an update.
+ComputeWord = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,40}\Z")]
 
 # Half-open [start, stop) chunk numbers.
 Ranges = tuple[tuple[Natural, Natural], ...]
@@ -201,6 +203,7 @@ class Offer(Message, frozen=True, kw_only=True):
         seconds: of training.
         bytes_down: model bytes received for this round, chunk headers included.
         peak_memory: bytes that training took on top of the idle worker.
+        compute: mode that it was computed in, for people; see ``TrainingSettings``.
     """
 
     run: Name
@@ -215,6 +218,7 @@ class Offer(Message, frozen=True, kw_only=True):
     seconds: float
     bytes_down: Natural
     peak_memory: Natural = 0
+    compute: ComputeWord = ""
 
 
 class Grant(Message, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="job", tag=True):
@@ -113,12 +113,14 @@ class Trained(Result, frozen=True, kw_only=True):
         loss: mean over the last epoch.
         seconds: of training alone.
         peak_memory: bytes on top of the idle worker.
+        compute: mode that the result was computed in, see ``TrainingSettings``.
     """
 
     samples: int
     loss: float
     seconds: float
     peak_memory: int
+    compute: ComputeMode = "float32"
 
 
 class Evaluate(Job, frozen=True, kw_only=True):

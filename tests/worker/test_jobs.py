@@ -151,6 +151,21 @@ def test_train_frozen_changes_retained_parameters_only(bench: Bench) -> None:
     assert any(delta.any() for delta in frozen.values())
 
 
+def test_train_says_how_it_computed(worker: WorkerProcess, tmp_path: Path) -> None:
+    bench = Bench(worker, tmp_path)
+    pinned, deltas = bench.train(2, training=TrainingSettings(compute="float32-channels-last"))
+    plain, others = bench.train(2, training=TrainingSettings(compute="float32"))
+    assert (pinned.compute, plain.compute) == ("float32-channels-last", "float32")
+    assert all(np.allclose(delta, others[name], atol=1e-4) for name, delta in deltas.items())
+
+
+def test_train_chooses_once_how_it_computes(worker: WorkerProcess, tmp_path: Path) -> None:
+    bench = Bench(worker, tmp_path)
+    (first, before), (second, after) = bench.train(1), bench.train(1)
+    assert first.compute == second.compute
+    assert all(np.array_equal(delta, after[name]) for name, delta in before.items())
+
+
 def test_train_keeps_a_personal_head_between_rounds(worker: WorkerProcess, tmp_path: Path) -> None:
     bench = Bench(worker, tmp_path, PERSONAL)
     head, later = tmp_path / "personal" / "first.safetensors", tmp_path / "personal" / "second.safetensors"
