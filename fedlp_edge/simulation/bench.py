@@ -19,6 +19,7 @@ from fedlp_edge.core.aggregation import Array, LayerwiseMean, Sums
 from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.learning.compute_choices import ComputeChoices, cache_directory
 from fedlp_edge.learning.data import Dataset
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.models import build_model
@@ -30,6 +31,7 @@ from fedlp_edge.learning.width import WidthModel
 from fedlp_edge.simulation.orders import (
     Collect,
     Collected,
+    ComputeTried,
     DeviceGaveUp,
     DeviceTrained,
     EvaluatePart,
@@ -38,6 +40,7 @@ from fedlp_edge.simulation.orders import (
     Reply,
     Study,
     TrainDevice,
+    TryCompute,
 )
 from fedlp_edge.simulation.sharing import AnyArray
 from fedlp_edge.wire.admission import admit_part, check_values
@@ -80,6 +83,7 @@ class Bench:
             self._test.check_fits(self.blueprint.input_shape, self.blueprint.classes)
         # Channels last are quicker to judge. What is trained stays as it is: it must give a real device's bits.
         self._judge = copy.deepcopy(self._whole).to(memory_format=torch.channels_last)
+        self._choices = ComputeChoices(self._device, cache_directory())
         self._parts: dict[int, Ready] = {}
         self._versions: dict[int, Mapping[str, Array]] = {}
         self._judged: int | None = None
@@ -106,6 +110,8 @@ class Bench:
                 return self.train(order)
             case EvaluatePart():
                 return self.evaluate(order)
+            case TryCompute():
+                return self.try_compute(order)
             case Collect():
                 return Collected()
 
@@ -113,12 +119,17 @@ class Bench:
         """Trains a device, and counts its update if it arrives."""
         units = self.blueprint.exchanged_by(order.depth)
         part = self._part(order.depth)
-        part.forget_rounds()
         before = self._versions[order.version]
-        _load(part.model, before, tensor_names(units))
-        kept = tensor_names(tuple(self.blueprint.by_id[unit] for unit in order.keep))
-        own = {*self._fill_own(order, part, units), *kept}
+        held = self.blueprint.held_by(order.depth)
+        at_home = tensor_names(tuple(unit for unit in held if unit not in units or unit.id in order.keep))
         sent = {name for names in order.retained.values() for name in names}
+
+        def start() -> None:
+            part.forget_rounds()
+            _load(part.model, before, tensor_names(units))
+            self._fill_own(order, part)
+
+        start()
         try:
             outcome = train_round(
                 part.model,
@@ -126,11 +137,14 @@ class Bench:
                 msgspec.structs.replace(self._study.training, thrift=order.thrift),
                 seed=training_seed(self._study.seed, order.round, order.device),
                 device=self._device,
-                trainable=sent.union(own) if self._study.freeze else None,
+                trainable=sent.union(at_home) if self._study.freeze else None,
+                compute=order.compute,
+                start=start,
             )
             deltas, nbytes = self._update(order, part, before, units)
         except (Diverged, RejectedUpdate) as error:
             return DeviceGaveUp(order.device, order.round, str(error))
+        kept = tensor_names(tuple(self.blueprint.by_id[unit] for unit in order.keep))
         if order.counted:
             if self._mean is None:
                 self._mean = LayerwiseMean(order.capacity, self.blueprint.nested_shapes)
@@ -142,8 +156,15 @@ class Bench:
             loss=outcome.loss,
             seconds=outcome.seconds,
             bytes_up=nbytes,
+            compute=outcome.compute,
             own=pack(_values(part.model, kept)) if kept else b"",
         )
+
+    def try_compute(self, order: TryCompute) -> ComputeTried:
+        """Finds the mode for a depth, or remembers what this machine has found before."""
+        model, data = self._part(order.depth).model, self._share(order.number).to(self._device)
+        mode = self._choices.of(model, data, self._study.training, self._study.model, order.depth)
+        return ComputeTried(order.depth, mode)
 
     def collect(self) -> dict[str, Sums]:
         """The sums since the last call, see ``LayerwiseMean.arrays``; empty if no update was counted."""
@@ -210,22 +231,16 @@ class Bench:
             self._parts[depth] = ready(self._whole.submodel(depth), self.blueprint, self._device)
         return self._parts[depth]
 
-    def _fill_own(self, order: TrainDevice, part: Ready, exchanged: Collection[Unit]) -> list[str]:
-        """Fills what stays on the device with what an earlier round left, or draws it.
-
-        Returns:
-            Names of the tensors that are never exchanged.
-        """
+    def _fill_own(self, order: TrainDevice, part: Ready) -> None:
+        """Fills what stays on the device with what an earlier round left there; what it never had is drawn."""
         held = self.blueprint.held_by(order.depth)
-        own = tuple(unit for unit in held if unit not in exchanged)
-        missing = tensor_names(tuple(unit for unit in own if unit.id not in order.take))
+        missing = [u for u in held if not self.blueprint.is_global(u) and u.id not in order.take]
         if missing:
             fresh = build_model(self._study.model, head_seed(self._study.seed, order.device), allow_models=None)
-            copy_values(fresh, part.model, missing)
+            copy_values(fresh, part.model, tensor_names(tuple(missing)))
         if order.take:
             taken = tensor_names(tuple(unit for unit in held if unit.id in order.take))
             _load(part.model, unpack(order.own), taken)
-        return tensor_names(own)
 
     def _update(
         self, order: TrainDevice, part: Ready, before: Mapping[str, Array], units: Collection[Unit]

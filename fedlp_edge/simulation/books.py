@@ -189,7 +189,16 @@ class Books:
                 continue
             kept = self._shift.drawn(closing, place)
             weight = self._shift.factor(closing, place) * (1 if uniform else done.samples)
-            delivery = Delivery(kept, done.samples, weight, done.loss, done.seconds, nbytes, done.bytes_up)
+            delivery = Delivery(
+                kept=kept,
+                samples=done.samples,
+                weight=weight,
+                loss=done.loss,
+                seconds=done.seconds,
+                bytes_down=nbytes,
+                bytes_up=done.bytes_up,
+                compute=done.compute,
+            )
             sent[name] = (kept.keys(), weight)
             staleness = closing.round - place.task_round(closing.round)
             lines.append(device_round(place, profile, units, delivery, staleness=staleness))

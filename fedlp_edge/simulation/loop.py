@@ -24,6 +24,7 @@ from fedlp_edge.simulation.engine import Engine, Job, carry_out, collect
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import make_fleet
 from fedlp_edge.simulation.keepsakes import Keepsakes
+from fedlp_edge.simulation.modes import compute_modes
 from fedlp_edge.simulation.orders import DeviceGaveUp, DeviceTrained, PartEvaluated, Study
 from fedlp_edge.simulation.samples import Pictures, deal, read_pictures
 from fedlp_edge.simulation.shift import Shift
@@ -53,6 +54,7 @@ class Simulation:
         stopped: Callable[[], bool],
     ) -> None:
         self._experiment = experiment
+        self._directory = directory
         self._engine = engine
         self._stopped = stopped
         self._journal = Journal(directory.journal)
@@ -100,7 +102,8 @@ class Simulation:
         )
         self._publish(committed)
         self._held_depths = {device.depth for summary in self._books.summaries for device in summary.devices}
-        self._shift = Shift(experiment, self._blueprint, fleet, self._keepsakes)
+        modes = compute_modes(experiment, fleet, self._engine, self._directory.path / "compute.json", self._stopped)
+        self._shift = Shift(experiment, self._blueprint, fleet, self._keepsakes, modes)
         self._course = Course(experiment, fleet, self._assign)
         self._books.begin(self._blueprint, fleet, dealt, self._shift)
         if not any(device.plan.depth for device in fleet.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.settings import Encoding, ModelSettings, Thrift, TrainingSettings
+from fedlp_edge.core.settings import ComputeMode, Encoding, ModelSettings, Thrift, TrainingSettings
 
 
 class Study(msgspec.Struct, frozen=True):
@@ -56,6 +56,7 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
         depth: of its submodel.
         retained: names of the tensors that it sends, by unit id.
         encoding: of its update.
+        compute: how it computes.
         own: values that an earlier round left on the device, as safetensors; empty if none did.
         take: units that the device takes from there; other units that it does not download are drawn anew.
         keep: units whose values stay on the device.
@@ -70,12 +71,20 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
     depth: int
     retained: dict[str, tuple[str, ...]]
     encoding: Encoding
+    compute: ComputeMode = "float32"
+    thrift: Thrift = Thrift()
     factor: int = 1
     own: bytes = b""
     take: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     counted: bool = True
-    thrift: Thrift = Thrift()
+
+
+class TryCompute(msgspec.Struct, frozen=True, tag=True):
+    """Find the fastest correct compute mode for a depth, with the samples of device ``number``."""
+
+    number: int
+    depth: int
 
 
 class EvaluatePart(msgspec.Struct, frozen=True, tag=True):
@@ -93,7 +102,7 @@ class Collect(msgspec.Struct, frozen=True, tag=True):
     capacity: int
 
 
-Order = TrainDevice | EvaluatePart | Collect
+Order = TrainDevice | TryCompute | EvaluatePart | Collect
 
 
 class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
@@ -103,6 +112,7 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
         loss: mean over the last epoch.
         seconds: of training alone.
         bytes_up: of its encoded update.
+        compute: mode that it was computed in.
         own: values that stay on the device, as safetensors; empty if there are none.
     """
 
@@ -112,7 +122,15 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
     loss: float
     seconds: float
     bytes_up: int
+    compute: ComputeMode
     own: bytes = b""
+
+
+class ComputeTried(msgspec.Struct, frozen=True, tag=True):
+    """The mode in which devices of a depth shall compute."""
+
+    depth: int
+    compute: ComputeMode
 
 
 class DeviceGaveUp(msgspec.Struct, frozen=True, tag=True):
@@ -156,4 +174,4 @@ class OrderFailed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Reply = DeviceTrained | DeviceGaveUp | PartEvaluated | Collected | OrderFailed
+Reply = DeviceTrained | ComputeTried | DeviceGaveUp | PartEvaluated | Collected | OrderFailed

@@ -9,6 +9,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.periods import at_home, own_since
 from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.selection import retained
+from fedlp_edge.core.settings import ComputeMode
 from fedlp_edge.core.staleness import weight_in
 from fedlp_edge.simulation.course import Closing
 from fedlp_edge.simulation.engine import Job
@@ -30,12 +31,14 @@ class Shift:
         blueprint: of the model.
         fleet: by id.
         keepsakes: what stays on the devices.
+        modes: how devices compute, by depth.
     """
 
     experiment: Experiment
     blueprint: Blueprint
     fleet: Mapping[str, VirtualDevice]
     keepsakes: Keepsakes
+    modes: Mapping[int, ComputeMode]
 
     def jobs(self, closing: Closing) -> list[Job]:
         """Of a round: all whose updates count, and those who only change what they keep."""
@@ -72,6 +75,7 @@ class Shift:
             depth=place.depth,
             retained=self.drawn(closing, place),
             encoding=place.encoding,
+            compute=self.modes[place.depth],
             thrift=place.thrift,
             factor=self.factor(closing, place),
             own=self.keepsakes.read(place.device, before) if take else b"",
@@ -89,19 +93,18 @@ class Shift:
         exchanged = self.blueprint.exchanged_by(depth)
         return tuple(unit.id for unit in self.blueprint.held_by(depth) if unit not in exchanged)
 
-    def _periodic(self, depth: int, round: int) -> dict[str, int]:
-        """Units that are not exchanged in every round, and the first round whose values of them may be used."""
-        exchanged = [unit.id for unit in self.blueprint.exchanged_by(depth)]
-        return own_since(self.experiment.scheme.exchange_every, exchanged, round)
-
     def _taken(self, place: Participant, round: int) -> tuple[int, tuple[str, ...]]:
         """The round that left values on a device, and the units that it takes from there."""
         before = self.keepsakes.before(place.device, round)
         if not before:
             return 0, ()
-        since = self._periodic(place.depth, round)
+        since = own_since(self.experiment.scheme.exchange_every, self._exchanged(place.depth), round)
         return before, (*self._personal(place.depth), *(unit for unit, first in since.items() if before >= first))
 
     def _kept(self, depth: int, round: int) -> tuple[str, ...]:
-        exchanged = [unit.id for unit in self.blueprint.exchanged_by(depth)]
-        return (*self._personal(depth), *at_home(self.experiment.scheme.exchange_every, exchanged, round))
+        """Units whose values stay on a device of this depth after a round."""
+        every = self.experiment.scheme.exchange_every
+        return (*self._personal(depth), *at_home(every, self._exchanged(depth), round))
+
+    def _exchanged(self, depth: int) -> list[str]:
+        return [unit.id for unit in self.blueprint.exchanged_by(depth)]
