@@ -32,7 +32,6 @@ class Saved(msgspec.Struct, frozen=True):
     Attributes:
         processor_s: seconds of processor time a round, mean.
         peak_mb: memory of training on top of the idle worker, in megabytes: mean over the rounds, and the largest.
-        loss: of the last round, each round starting from the initial model.
     """
 
     model: str
@@ -40,7 +39,6 @@ class Saved(msgspec.Struct, frozen=True):
     rounds: int
     processor_s: dict[Mode, float]
     peak_mb: dict[Mode, tuple[float, float]]
-    loss: dict[Mode, float]
 
 
 class Device:
@@ -105,7 +103,6 @@ def compare(model: ModelSettings, optimizer: Literal["sgd", "adam"], lpr: float,
         rounds=rounds,
         processor_s={mode: round_to(mean(seconds for seconds, _ in done[1:])) for mode, done in taken.items()},
         peak_mb={mode: (round_to(mean(peak)), round_to(max(peak))) for mode, peak in peaks.items()},
-        loss={mode: round_to(done[-1][1].loss) for mode, done in taken.items()},
     )
 
 

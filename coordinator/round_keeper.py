@@ -249,6 +249,7 @@ class RoundKeeper:
             case rounds.StillWaiting(present, wanted):
                 self._emit(events.Waiting(time=time.time(), present=present, wanted=wanted))
             case rounds.FinishRun():
+                self._intake.clear()
                 self._directory.clear_spool()
                 self._finished()
             case _:
