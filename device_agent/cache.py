@@ -60,6 +60,11 @@ class BlobCache:
         """The bytes of a download so far."""
         return mapped(self._partial(version))
 
+    def rename(self, version: UnitVersion, known: UnitVersion) -> None:
+        """A download was begun as ``version`` before its name was known; it is ``known``, which is no larger."""
+        sink = self._sinks[known.digest] = self._sinks.pop(version.digest)
+        sink.move(self._partial(known), known.size)
+
     def keep(self, version: UnitVersion) -> None:
         """Makes a finished download a blob of the cache."""
         self._sinks.pop(version.digest).close()

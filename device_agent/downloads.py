@@ -1,20 +1,20 @@
 """Collecting blobs (units of the model, an ONNX file) from chunks that arrive in any order, or not at all.
 
-The broadcast of a unit may begin before the task that names its version arrives, so a bounded number of early chunks
-is held. What does not come is asked for once nothing has come for a while: the broadcast may still be under way, and
-asking for it again would double it. An answer comes in slices that fit the broker's queue; the end of one is the
-signal to ask for the next. Pure but for the store that bytes are written to.
+The broadcast of a unit begins before the task that names its version arrives (``early``). What does not come is asked
+for once nothing has come for a while: the broadcast may still be under way, and asking for it again would double it.
+An answer comes in slices that fit the broker's queue; the end of one is the signal to ask for the next. Pure but for
+the store that bytes are written to.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from device_agent.early import EarlyBlob, EarlyStore
 from fedlp_edge.errors import PeerError
-from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk, Sink
+from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk
 from fedlp_edge.wire.messages import Ranges, UnitVersion
 
 PATIENCE_FIRST = 0.5
@@ -26,32 +26,17 @@ Check = Callable[[UnitVersion, memoryview], object]
 """Admits a blob whose digest is right, or raises PeerError."""
 
 
-class BlobStore(Protocol):
+class BlobStore(EarlyStore, Protocol):
     """Where blobs are collected and kept, by digest."""
 
     def has(self, digest: str) -> bool:
         """Whether the blob is there, whole."""
-
-    def begin(self, version: UnitVersion) -> Sink:
-        """A place to write a blob's bytes to."""
 
     def written(self, version: UnitVersion) -> memoryview:
         """The bytes that were written since ``begin``."""
 
     def keep(self, version: UnitVersion) -> None:
         """Makes what was written since ``begin`` a blob of the store."""
-
-    def discard(self, version: UnitVersion) -> None:
-        """Throws away what was written since ``begin``."""
-
-
-@dataclass
-class _Early:
-    """Chunks of one version of one unit that no task has named yet."""
-
-    prefix: bytes
-    chunks: list[Chunk] = field(default_factory=list)
-    nbytes: int = 0
 
 
 class Downloads:
@@ -68,7 +53,7 @@ class Downloads:
         self._wanted: dict[str, UnitVersion] = {}
         self._assemblies: dict[str, Assembly] = {}
         self._by_prefix: dict[bytes, str] = {}
-        self._early: dict[str, _Early] = {}
+        self._early: dict[str, EarlyBlob] = {}
         self._allowance: dict[str, int] = {}
         self._asked: set[bytes] = set()
         self._patience = PATIENCE_FIRST
@@ -87,9 +72,10 @@ class Downloads:
         return self._progress_at + self._patience if asks else None
 
     def allow_early(self, allowance: Mapping[str, int]) -> None:
-        """Says for which units chunks may be held before a task names them, and how many bytes of each."""
+        """Says for which units chunks may be held before a task names them, and how many bytes each can have."""
         self._allowance = dict(allowance)
-        self._early = {unit: early for unit, early in self._early.items() if unit in self._allowance}
+        for unit in self._early.keys() - self._allowance.keys():
+            self._early.pop(unit).discard()
 
     def start(self, versions: Iterable[UnitVersion], now: float, patience: float = PATIENCE_FIRST) -> None:
         """Wants these blobs now, instead of what was wanted before; what has already come of them counts.
@@ -112,13 +98,17 @@ class Downloads:
         self._patience_after_progress = max(patience, PATIENCE_FIRST)
         self._asked.clear()
         for version in self._wanted.values():
-            if version.digest not in self._assemblies and not self._store.has(version.digest):
-                self._assemblies[version.digest] = Assembly(
-                    version.digest, version.size, version.chunk_bytes, self._store.begin(version)
-                )
             early = self._early.pop(version.unit, None)
-            for chunk in early.chunks if early else ():
-                self._add(chunk, now)
+            if version.digest in self._assemblies or self._store.has(version.digest):
+                if early is not None:
+                    early.discard()
+                continue
+            assembly, last = early.take_over(version) if early is not None else (None, None)
+            self._assemblies[version.digest] = assembly or Assembly(
+                version.digest, version.size, version.chunk_bytes, self._store.begin(version)
+            )
+            if last is not None:
+                self._add(last, now)
 
     def pause(self) -> None:
         """Asks for nothing until ``resume`` or ``start``; what comes by itself is still taken."""
@@ -192,10 +182,10 @@ class Downloads:
     def _hold(self, unit: str, chunk: Chunk) -> None:
         early = self._early.get(unit)
         if early is None or early.prefix != chunk.prefix:
-            early = self._early[unit] = _Early(chunk.prefix)
-        if early.nbytes + len(chunk.payload) <= self._allowance[unit]:
-            early.chunks.append(chunk)
-            early.nbytes += len(chunk.payload)
+            if early is not None:
+                early.discard()
+            early = self._early[unit] = EarlyBlob(unit, chunk, self._allowance[unit], self._store)
+        early.add(chunk)
 
     def _add(self, chunk: Chunk, now: float) -> None:
         digest = self._by_prefix.get(chunk.prefix)

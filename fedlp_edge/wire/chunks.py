@@ -212,6 +212,20 @@ class Assembly:
         """What has not come yet: the first ``MAX_RANGES`` half-open ranges of it."""
         return tuple(islice(self._gaps(), MAX_RANGES))
 
+    def identify(self, digest: str, size: int) -> None:
+        """Says what the blob is, if only the first half of its digest and the number of its chunks were known.
+
+        Args:
+            digest: SHA-256, with the prefix that all chunks so far had.
+            size: that gives the same number of chunks.
+
+        Raises:
+            ValueError: it is another blob.
+        """
+        if _prefix(digest) != self._prefix or chunk_count(size, self._chunk_bytes) != self._count:
+            raise ValueError(f"{digest} of {size} bytes is not what has been coming")
+        self._digest, self._size = digest, size
+
     def finish(self) -> bool:
         """Verifies the digest of a complete blob and closes the sink.
 

@@ -91,6 +91,16 @@ class FileSink:
             self._hashed += len(block)
         return self._digest.hexdigest()
 
+    def move(self, path: Path, size: int) -> None:
+        """Goes on under another path of the same file system, with another size; before anything stands beyond that.
+
+        Raises:
+            OSError: the disk failed, or the sink is closed.
+        """
+        os.replace(self.path, path)
+        self.path = path
+        os.ftruncate(self._descriptor(), size)
+
     def sync(self) -> None:
         """Waits until the disk has it all.
 

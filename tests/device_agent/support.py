@@ -132,6 +132,10 @@ class MemoryStore:
     def written(self, version: UnitVersion) -> memoryview:
         return memoryview(self.begun[version.digest].buffer)
 
+    def rename(self, version: UnitVersion, known: UnitVersion) -> None:
+        sink = self.begun[known.digest] = self.begun.pop(version.digest)
+        del sink.buffer[known.size :]
+
     def keep(self, version: UnitVersion) -> None:
         self.blobs[version.digest] = bytes(self.begun.pop(version.digest).buffer)
 

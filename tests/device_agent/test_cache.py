@@ -61,3 +61,15 @@ def test_keeps_only_what_the_last_task_named(tmp_path: Path):
     cache.keep_only({"0" * 64})
     assert not cache.has(VERSION.digest)
     assert bytes(cache.written(other)) == b"other"  # a download is not touched
+
+
+def test_goes_on_with_a_download_whose_name_becomes_known(tmp_path: Path):
+    cache = BlobCache(tmp_path)
+    unnamed = version("L1", CONTENT + b"more")
+    sink = cache.begin(unnamed)
+    sink.write(0, CONTENT)
+    cache.rename(unnamed, VERSION)
+    assert sink.sha256() == VERSION.digest
+    cache.keep(VERSION)
+    assert cache.path(VERSION.digest).read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == [VERSION.digest]
