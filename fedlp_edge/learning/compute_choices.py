@@ -21,9 +21,9 @@ import msgspec
 import torch
 from torch import nn
 
-from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
+from fedlp_edge.core.settings import ComputeMode, ModelSettings, Thrift, TrainingSettings
 from fedlp_edge.learning.compute import cpu_flags
-from fedlp_edge.learning.compute_trial import Choice, try_out
+from fedlp_edge.learning.compute_trial import SHORT_OF_MEMORY, Choice, try_out
 from fedlp_edge.learning.data import Dataset
 
 log = logging.getLogger(__name__)
@@ -66,40 +66,42 @@ class ComputeChoices:
         """
         if training.compute != "auto":
             return training.compute
-        key = self._key(data, training, settings, depth)
+        key = self._key(training, settings, depth)
         if key not in self._known:
             with self._alone():
                 choice = self._read(key)
                 if choice is None:
                     choice = try_out(model, data, training, self._device, start=start)
                     log.info("%s at depth %d: %s", settings.name, depth, describe(choice))
-                    self._write(key, choice)
+                    # Others may be given more memory, and none of them must do without a mode for this one.
+                    if SHORT_OF_MEMORY not in choice.refused.values():
+                        self._write(key, choice)
             self._known[key] = choice
         return self._known[key].compute
 
-    def refuse(
-        self, mode: ComputeMode, data: Dataset, training: TrainingSettings, settings: ModelSettings, depth: int
-    ) -> None:
+    def refuse(self, mode: ComputeMode, training: TrainingSettings, settings: ModelSettings, depth: int) -> None:
         """Notes that a mode spoiled a round which float32 did not: it is float32 from now on, in later runs too."""
         if training.compute != "auto":
             return
-        key = self._key(data, training, settings, depth)
+        key = self._key(training, settings, depth)
         known = self._known.get(key, Choice(mode))
         choice = Choice("float32", known.seconds, {**known.refused, mode: "diverged in a round where float32 did not"})
         self._known[key] = choice
         log.warning("%s at depth %d: %s diverged, float32 from now on", settings.name, depth, mode)
         self._write(key, choice)
 
-    def _key(self, data: Dataset, training: TrainingSettings, settings: ModelSettings, depth: int) -> str:
-        """Everything that may change what is fastest, as the name of a file."""
+    def _key(self, training: TrainingSettings, settings: ModelSettings, depth: int) -> str:
+        """Everything that may change what is fastest, as the name of a file.
+
+        Not what is planned for single devices: a simulation, which asks once for all, must find what a fleet finds.
+        """
         parts = (
             processor_name(self._device),
             torch.get_num_threads(),
             str(torch.__version__),
             settings,
             depth,
-            msgspec.structs.replace(training, epochs=1),
-            min(len(data), training.batch_size),
+            msgspec.structs.replace(training, epochs=1, thrift=Thrift()),
         )
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
 

@@ -27,6 +27,9 @@ from fedlp_edge.learning.stepping import stepping
 MARGIN = 1.15
 """How many times faster a mode must be than every more exact one that could be taken instead."""
 
+SHORT_OF_MEMORY = "too little memory"
+"""Why a mode is out that needs more than this process may take."""
+
 _SECONDS = 0.8
 _SWEEPS = 3
 _STEPS = 6  # of a mode in a sweep, at most; at least two in the first sweep: the first step of all makes kernels
@@ -90,7 +93,7 @@ def try_out(
                     if name == "float32":
                         raise
                     short = memory.is_out_of_memory(error)
-                    refused[name] = "too little memory" if short else f"{type(error).__name__}: {error}"[:200]
+                    refused[name] = SHORT_OF_MEMORY if short else f"{type(error).__name__}: {error}"[:200]
                     continue
                 losses.setdefault(name, [loss for loss, _ in made])
                 seconds[name] = min(seconds.get(name, math.inf), *(taken for _, taken in made))

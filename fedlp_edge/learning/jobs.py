@@ -162,7 +162,7 @@ class JobRunner:
         if job.personal_result is not None:
             states.save_values(model, Path(job.personal_result), kept)
         if outcome.compute != mode:
-            self.compute.refuse(mode, data, job.training, job.model, job.depth)
+            self.compute.refuse(mode, job.training, job.model, job.depth)
         return Trained(
             samples=outcome.samples,
             loss=outcome.loss,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
+from fedlp_edge.core.settings import ComputeMode, ModelSettings, Thrift, TrainingSettings
 from fedlp_edge.learning.compute import COMPUTE, candidates, has_bfloat16
 from fedlp_edge.learning.compute_choices import ComputeChoices, cache_directory, describe
 from fedlp_edge.learning.compute_trial import MARGIN, Choice, fastest, judge, try_out
@@ -210,10 +210,10 @@ def test_choices_are_shared_by_later_processes(tmp_path: Path) -> None:
     assert ComputeChoices(CPU, tmp_path).of(model, digits(), TRAINING, MODEL, 1) == "float32-channels-last"
 
 
-def test_choices_differ_by_depth_and_batch_but_not_by_epochs(tmp_path: Path) -> None:
+def test_choices_differ_by_depth_and_batch_but_not_by_epochs_and_thrift(tmp_path: Path) -> None:
     choices, model = ComputeChoices(CPU, tmp_path), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     choices.of(model, digits(), TRAINING, MODEL, 1)
-    choices.of(model, digits(), msgspec.structs.replace(TRAINING, epochs=5), MODEL, 1)
+    choices.of(model, digits(), msgspec.structs.replace(TRAINING, epochs=5, thrift=Thrift(micro_batch=4)), MODEL, 1)
     assert len(list(tmp_path.glob("*.json"))) == 1
     choices.of(model, digits(), TRAINING, MODEL, 2)
     choices.of(model, digits(), msgspec.structs.replace(TRAINING, batch_size=16), MODEL, 1)
@@ -229,12 +229,32 @@ def test_choices_measure_again_where_a_file_is_damaged(tmp_path: Path) -> None:
     assert msgspec.json.decode(file.read_bytes(), type=Choice).compute == "float32"
 
 
+class ShortInBfloat16(nn.Module):
+    """Its bfloat16 needs more memory than there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(x.flatten(1))
+        if logits.dtype == torch.bfloat16:
+            raise MemoryError
+        return logits
+
+
+def test_choices_for_lack_of_memory_are_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedlp_edge.learning.compute.cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    assert ComputeChoices(CPU, tmp_path).of(ShortInBfloat16(), digits(), TRAINING, MODEL, 1) == "float32"
+    assert list(tmp_path.glob("*.json")) == []
+
+
 def test_choices_do_without_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     for directory in (None, tmp_path / "taken" / "compute"):
         choices = ComputeChoices(CPU, directory)
         assert choices.of(SpoiltInBfloat16(), digits(), TRAINING, MODEL, 1) == "float32"
-        choices.refuse("bfloat16", digits(), TRAINING, MODEL, 1)
+        choices.refuse("bfloat16", TRAINING, MODEL, 1)
 
 
 def test_choices_of_two_at_once_are_the_same(tmp_path: Path) -> None:
@@ -259,7 +279,7 @@ def test_refused_mode_is_never_taken_again(tmp_path: Path) -> None:
     file.write_bytes(msgspec.json.encode(Choice("bfloat16", {"float32": 2.0, "bfloat16": 1.0})))
     later = ComputeChoices(CPU, tmp_path)
     assert later.of(nn.Identity(), digits(), TRAINING, MODEL, 1) == "bfloat16"
-    later.refuse("bfloat16", digits(), TRAINING, MODEL, 1)
+    later.refuse("bfloat16", TRAINING, MODEL, 1)
     assert later.of(nn.Identity(), digits(), TRAINING, MODEL, 1) == "float32"
     assert ComputeChoices(CPU, tmp_path).of(nn.Identity(), digits(), TRAINING, MODEL, 1) == "float32"
 
