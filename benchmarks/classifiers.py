@@ -238,13 +238,13 @@ def _train_a_step(model: Any, images: Any) -> None:
     """One step of gradient descent, each weight changed as soon as its gradient is there, which needs less memory."""
     import torch  # noqa: PLC0415
 
-    changed = []
+    changed: list[int] = []  # not the weights themselves: their hooks would keep them alive for ever
 
     def descend(parameter: Any) -> None:
         with torch.no_grad():
             parameter.sub_(parameter.grad, alpha=1e-3)
         parameter.grad = None
-        changed.append(parameter)
+        changed.append(id(parameter))
 
     parameters = list(model.parameters())
     for parameter in parameters:
