@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
 
 from fedlp_edge.reporting.events import (
@@ -25,6 +25,9 @@ from fedlp_edge.reporting.events import (
 )
 from fedlp_edge.reporting.progress import RunProgress
 from fedlp_edge.reporting.units import format_bytes, format_seconds, format_share
+
+NAMED = 8
+"""Devices that a line names before it only counts."""
 
 
 def line_for(event: AnyEvent, progress: RunProgress) -> str | None:
@@ -125,8 +128,14 @@ def _round_line(event: RoundFinished, rounds: int) -> str:
         f"{format_bytes(event.bytes_down)} down, {format_bytes(event.bytes_up)} up",
     ]
     if event.lost:
-        parts.append(f"nothing in time from {', '.join(event.lost)}")
+        parts.append(f"nothing in time from {listed(event.lost)}")
     return "; ".join(parts)
+
+
+def listed(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def accuracy_line(accuracy: Mapping[int, float]) -> str:

@@ -40,22 +40,27 @@ def accuracy_figure(summary: Summary) -> Figure:
     from matplotlib import colormaps  # noqa: PLC0415
 
     figure, (axes,) = new_figure(size=(8, 4.6))
-    rounds = [entry.round for entry in summary.rounds]
-    measured = {depth for entry in summary.rounds for depth in entry.accuracy}
+    judged = [entry for entry in summary.rounds if entry.accuracy]
+    rounds = [entry.round for entry in judged]
+    measured = {depth for entry in judged for depth in entry.accuracy}
     depths = sorted(measured & trained_exits(summary))
     colours = [colormaps["viridis"](0.08 + 0.78 * index / max(1, len(depths) - 1)) for index in range(len(depths))]
     for depth, colour in zip(reversed(depths), colours, strict=True):
-        shares = [100 * entry.accuracy.get(depth, float("nan")) for entry in summary.rounds]
+        shares = [100 * entry.accuracy.get(depth, float("nan")) for entry in judged]
         label = f"depth {depth}" + (" (full)" if depth == max(measured) else "")
         axes.plot(
             rounds, shares, color=colour, linewidth=2, marker="o", markersize=4, label=f"{label}: {shares[-1]:.1f} %"
         )
+    if any(entry.ensemble for entry in judged):
+        together = [100 * entry.ensemble.get(max(measured), float("nan")) for entry in judged]
+        label = f"all exits together: {together[-1]:.1f} %"
+        axes.plot(rounds, together, color=TEXT, linewidth=1.5, linestyle="--", label=label)
     axes.set_ylabel("accuracy on held-out data (%)")
     axes.set_ylim(0, 101)
     if depths:
         axes.legend(frameon=False, loc="lower right", labelcolor=TEXT)
     set_title(axes, f"{summary.model}: accuracy by depth")
-    _round_axis(axes, rounds)
+    _round_axis(axes, [entry.round for entry in summary.rounds])
     return figure
 
 

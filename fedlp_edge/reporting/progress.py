@@ -171,7 +171,8 @@ def _(event: DeviceFailed, progress: RunProgress) -> None:
 
 @_apply.register
 def _(event: RoundFinished, progress: RunProgress) -> None:
-    progress.round = event.round
+    # A simulation judges a round while the next one is under way.
+    progress.round = max(progress.round, event.round)
     progress.finished_rounds += 1
     progress.note = f"round {event.round} took {format_seconds(event.seconds)}, {event.contributors} devices"
     progress.trouble = ""

@@ -12,10 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.lifecycle import own_command
-from fedlp_edge.reporting.summary import DeviceRound, Summary, load, trained_exits
+from fedlp_edge.reporting.summary import DeviceRound, Summary, idle_rounds, load, trained_exits
 from fedlp_edge.reporting.units import UNTRAINED, depth_bar, format_bytes, format_share
 
 ONNX_DIRECTORY = "onnx"
+
+CROWD = 40
+"""More devices than this are reported by class and depth."""
 
 
 def print_report(directory: Path, console: Console | None = None) -> None:
@@ -38,7 +41,14 @@ def report(summary: Summary, directory: Path) -> RenderableType:
     if accuracy:
         parts += [_models(summary, accuracy), ""]
     if summary.rounds:
-        parts += [_devices(summary, max(accuracy, default=0)), "", _traffic(summary), ""]
+        by_device: dict[str, list[DeviceRound]] = defaultdict(list)
+        for entry in summary.rounds:
+            for device in entry.devices:
+                by_device[device.id].append(device)
+        table = _crowd if len(by_device) > CROWD else _devices
+        parts += [table(by_device, max(accuracy, default=0)), "", _traffic(summary), ""]
+        if idle := idle_rounds(summary):
+            parts += [_idle(idle, len(summary.rounds)), ""]
     parts.append(_places(summary, directory))
     return Group(*parts)
 
@@ -54,15 +64,21 @@ def _headline(summary: Summary) -> Text:
 
 
 def _models(summary: Summary, accuracy: dict[int, float]) -> RenderableType:
+    """Accuracy by depth: each exit alone, together with the shallower ones, and for the devices of its depth."""
     trained = trained_exits(summary)
     exported = {model.depth: model for model in summary.onnx}
-    table = _table("exit", "PyTorch>", "onnxruntime>", "max |difference|>", "ONNX file")
+    last = summary.rounds[-1] if summary.rounds else None
+    ensemble, tiers = (last.ensemble, last.tiers) if last else ({}, {})
+    extra = [*(["ensemble>"] if ensemble else []), *(["own classes>"] if tiers else [])]
+    table = _table("exit", "PyTorch>", *extra, "onnxruntime>", "max |difference|>", "ONNX file")
     for depth, share in sorted(accuracy.items()):
         model = exported.get(depth)
         file = f"{ONNX_DIRECTORY}/{model.file}" if model else "-"
         table.add_row(
             Text(f"{depth_bar(depth, max(accuracy))} {depth}", style="cyan"),
             format_share(share),
+            *([format_share(ensemble.get(depth))] if ensemble else []),
+            *([format_share(tiers.get(depth))] if tiers else []),
             format_share(model.accuracy if model else None),
             f"{model.max_abs_diff:.1e}" if model else "-",
             Text(file if depth in trained else UNTRAINED, style="" if depth in trained else "dim"),
@@ -70,14 +86,10 @@ def _models(summary: Summary, accuracy: dict[int, float]) -> RenderableType:
     return table
 
 
-def _devices(summary: Summary, depths: int) -> RenderableType:
-    encoded = any(device.encoding != "none" for entry in summary.rounds for device in entry.devices)
+def _devices(by_device: dict[str, list[DeviceRound]], depths: int) -> RenderableType:
+    encoded = any(device.encoding != "none" for entries in by_device.values() for device in entries)
     columns = ("device", "profile", "depth", "LPR>", "updates>", "samples>", "received>", "sent>")
     table = _table(*columns, *(["as"] if encoded else []))
-    by_device: dict[str, list[DeviceRound]] = defaultdict(list)
-    for entry in summary.rounds:
-        for device in entry.devices:
-            by_device[device.id].append(device)
     for name, entries in sorted(by_device.items()):
         last = entries[-1]
         contributed = [entry for entry in entries if entry.status == "contributed"]
@@ -93,6 +105,32 @@ def _devices(summary: Summary, depths: int) -> RenderableType:
             *([last.encoding] if encoded else []),
         )
     return table
+
+
+def _crowd(by_device: dict[str, list[DeviceRound]], depths: int) -> RenderableType:
+    """The devices of one class and depth in one line."""
+    groups: dict[tuple[str, int], list[list[DeviceRound]]] = defaultdict(list)
+    for entries in by_device.values():
+        groups[entries[-1].profile, entries[-1].depth].append(entries)
+    table = _table("profile", "depth", "devices>", "updates>", "samples>", "received>", "sent>")
+    for (profile, depth), devices in sorted(groups.items(), key=lambda group: (-group[0][1], group[0][0])):
+        entries = [entry for device in devices for entry in device]
+        table.add_row(
+            profile,
+            Text(f"{depth_bar(depth, depths)} {depth}", style="cyan"),
+            str(len(devices)),
+            f"{sum(entry.status == 'contributed' for entry in entries)}/{len(entries)}",
+            f"{sum(max(entry.samples for entry in device) for device in devices):,}",
+            format_bytes(sum(entry.bytes_down for entry in entries)),
+            format_bytes(sum(entry.bytes_up for entry in entries)),
+        )
+    return table
+
+
+def _idle(idle: dict[str, int], rounds: int) -> Text:
+    """Which units nobody sent, and how often."""
+    said = [f"{unit} in {'every round' if count == rounds else f'{count} of {rounds}'}" for unit, count in idle.items()]
+    return Text(f"Without an update: {', '.join(said)}.")
 
 
 def _traffic(summary: Summary) -> Text:

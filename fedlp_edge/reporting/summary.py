@@ -135,3 +135,13 @@ def trained_exits(summary: Summary) -> set[int]:
         for unit, weights in entry.coverage.items()
         if unit.startswith("H") and weights
     }
+
+
+def idle_rounds(summary: Summary) -> dict[str, int]:
+    """Rounds in which nobody sent a unit, by unit; units that somebody sent in every round are left out."""
+    idle: dict[str, int] = {}
+    for entry in summary.rounds:
+        for unit, weights in entry.coverage.items():
+            if not weights:
+                idle[unit] = idle.get(unit, 0) + 1
+    return idle

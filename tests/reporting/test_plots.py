@@ -45,3 +45,15 @@ def test_draws_bytes_per_round_and_in_total(two_rounds: Summary) -> None:
         pytest.approx([0.009, 0.018]),
         pytest.approx([0.0081, 0.0162]),
     ]
+
+
+def test_draws_judged_rounds_alone_and_all_exits_together(two_rounds: Summary) -> None:
+    first, second = two_rounds.rounds
+    silent = msgspec.structs.replace(first, accuracy={})
+    together = msgspec.structs.replace(second, round=3, ensemble={1: 0.6, 3: 0.95})
+    (axes,) = accuracy_figure(msgspec.structs.replace(two_rounds, rounds=(first, silent, together))).axes
+
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
+    assert lines["depth 3 (full): 90.0 %"] == ([1, 3], pytest.approx([75.0, 90.0]))
+    assert lines["all exits together: 95.0 %"][0] == [1, 3]
+    assert lines["all exits together: 95.0 %"][1][1] == pytest.approx(95.0)

@@ -74,3 +74,30 @@ def test_reports_a_run_that_has_not_begun(summary: Summary) -> None:
 
     assert "0 rounds in 0.0 s, not finished" in text
     assert "Everything is in runs/demo" in text
+
+
+def test_reports_a_crowd_by_class_and_depth(summary: Summary) -> None:
+    (entry,) = summary.rounds
+    crowd = tuple(msgspec.structs.replace(entry.devices[0], id=f"dev-{number}") for number in range(41))
+    rounds = (msgspec.structs.replace(entry, devices=(*crowd, entry.devices[1])),)
+    lines = [" ".join(line.split()) for line in report_of(msgspec.structs.replace(summary, rounds=rounds)).splitlines()]
+    assert "class-l ▮▮▮ 3 41 41/41 8,200 336 kB 332 kB" in lines
+    assert "class-xs ▮▯▯ 1 1 0/1 0 800 B 0 B" in lines
+
+
+def test_reports_what_a_simulation_knows_of_ensembles_and_of_the_devices_own_classes(summary: Summary) -> None:
+    (entry,) = summary.rounds
+    judged = msgspec.structs.replace(entry, ensemble={1: 0.5, 3: 0.8}, tiers={3: 0.9})
+    lines = [
+        " ".join(line.split()) for line in report_of(msgspec.structs.replace(summary, rounds=(judged,))).splitlines()
+    ]
+    assert "exit PyTorch ensemble own classes onnxruntime max |difference| ONNX file" in lines
+    assert "▮▮▮ 3 75.0 % 80.0 % 90.0 % 74.5 % 2.0e-07 onnx/small-cnn-depth-3.onnx" in lines
+    assert "▮▯▯ 1 50.0 % 50.0 % - - - no device has this depth" in lines
+
+
+def test_names_units_that_nobody_sent(summary: Summary) -> None:
+    (entry,) = summary.rounds
+    sent = msgspec.structs.replace(entry, coverage={"L1": {"a": 200}, "H1": {}, "H3": {}})
+    again = msgspec.structs.replace(summary, rounds=(entry, sent))
+    assert "Without an update: H1 in every round, H3 in 1 of 2." in report_of(again)
