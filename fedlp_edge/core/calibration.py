@@ -30,7 +30,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         slowdown: of a step, where every large block is mapped by itself.
     """
 
-    base: Bytes = 4.4e6
+    base: Bytes = 1.5e6
     exact: Factor = 1.06
     roomy: Factor = 2.4
     parameter: Factor = 0.6

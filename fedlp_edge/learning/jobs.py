@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import time
 import traceback
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,17 +19,20 @@ from fedlp_edge.learning.compute_choices import ComputeChoices, cache_directory
 from fedlp_edge.learning.data import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.fetch import Split
-from fedlp_edge.learning.frugal import exact_allocation
+from fedlp_edge.learning.frugal import allocate_exactly, aside, roomy_allocation
 from fedlp_edge.learning.modelcard import ModelCard
 from fedlp_edge.learning.models import build_model
 from fedlp_edge.learning.modelstore import ModelStore, Ready, tensor_names
 from fedlp_edge.learning.throughput import training_macs_per_second
 from fedlp_edge.learning.training import train_round
+from fedlp_edge.learning.warmup import warm_up
 from fedlp_edge.worker.jobs import (
     AnyJob,
     AnyResult,
     Build,
     Built,
+    Calibrate,
+    Calibrated,
     Evaluate,
     Evaluated,
     Export,
@@ -54,6 +58,7 @@ class JobRunner:
     """
 
     def __init__(self, options: WorkerOptions) -> None:
+        allocate_exactly()
         if options.threads > 0:
             torch.set_num_threads(options.threads)
             torch.set_num_interop_threads(1)
@@ -83,10 +88,13 @@ class JobRunner:
                 return self._build(job)
             case Measure():
                 return self._measure(job)
+            case Calibrate():
+                return self._calibrate(job)
             case Train():
                 return self._train(job)
             case Evaluate():
-                return self._evaluate(job)
+                with roomy_allocation():
+                    return self._evaluate(job)
             case Export():
                 return self._export(job)
 
@@ -103,7 +111,9 @@ class JobRunner:
 
     def _measure(self, job: Measure) -> Measured:
         data = self._load(job.data, _split(job.split)) if job.data else None
-        speed = training_macs_per_second(self.device, job.seconds)
+        device = self.device
+        with roomy_allocation():
+            speed = aside(lambda: training_macs_per_second(device, job.seconds))
         memory.give_back()
         on_cuda = self.device.type == "cuda"
         return Measured(
@@ -116,6 +126,13 @@ class JobRunner:
             cuda_name=torch.cuda.get_device_name(self.device) if on_cuda else None,
             cuda_memory=torch.cuda.mem_get_info(self.device)[0] if on_cuda else None,
         )
+
+    def _calibrate(self, job: Calibrate) -> Calibrated:
+        # Only here, as for steps.
+        from fedlp_edge.learning.calibrating import calibrate  # noqa: PLC0415
+
+        clock = time.process_time if job.processor_time else time.perf_counter
+        return Calibrated(calibration=calibrate(self.device, clock=clock), torch=str(torch.__version__))
 
     def _train(self, job: Train) -> Trained:
         data = self._load(job.data, "train")
@@ -142,23 +159,27 @@ class JobRunner:
 
         # The model is resident already, but it is part of what training takes.
         meter = memory.PeakMeter(self.device)
-        exact = exact_allocation() if job.training.thrift.allocation == "exact" else nullcontext()
-        with exact, memory.limited(self._budget_beside(ready), self.device):
-            mode = self.compute.of(model, data, job.training, job.model, job.depth, start)
-            meter.start()
-            start()
-            outcome = train_round(
-                model,
-                data,
-                job.training,
-                seed=job.seed,
-                device=self.device,
-                trainable=trainable,
-                compute=mode,
-                start=start,
-            )
-            states.save_deltas(model, before, job.retained, Path(job.delta_dir))
-            peak = meter.stop() + ready.nbytes
+        # A heap that keeps what is free may not outgrow the budget with it.
+        quick = job.training.thrift.allocation == "roomy"
+        with roomy_allocation(self._options.memory_bytes) if quick else nullcontext():
+            budget = self._budget_beside(ready)
+            with memory.limited(budget, self.device, slack=memory.TRIAL_SLACK):
+                mode = self.compute.of(model, data, job.training, job.model, job.depth, start)
+            with memory.limited(budget, self.device):
+                meter.start()
+                start()
+                outcome = train_round(
+                    model,
+                    data,
+                    job.training,
+                    seed=job.seed,
+                    device=self.device,
+                    trainable=trainable,
+                    compute=mode,
+                    start=start,
+                )
+                states.save_deltas(model, before, job.retained, Path(job.delta_dir))
+                peak = meter.stop() + ready.nbytes
         if job.personal_result is not None:
             states.save_values(model, Path(job.personal_result), kept)
         if outcome.compute != mode:
@@ -268,8 +289,7 @@ class JobRunner:
         if self._device is None:
             self._device = processor.choose(self._options.device)
             processor.make_repeatable(self._device)
-            # What the first step of a process allocates once is no job's own: threads, caches, kernels.
-            training_macs_per_second(self._device, seconds=0.0)
+            warm_up(self._device)
             # What is loaded by now stays: the collections between jobs need not look through torch each time.
             gc.collect()
             gc.freeze()

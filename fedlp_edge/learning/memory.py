@@ -21,6 +21,9 @@ import torch
 SLACK = 16 << 20
 """Bytes a limited job may take beyond its budget: threads' stacks, Python objects, allocator rounding."""
 
+TRIAL_SLACK = 64 << 20
+"""The same while compute modes are tried out: kernels that are made for each mode reserve four times what they use."""
+
 _SAMPLING_SECONDS = 0.005
 _PAGE = resource.getpagesize()
 _OUT_OF_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Cannot allocate")
@@ -63,11 +66,15 @@ class PeakMeter:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins; what is resident now is the ground that ``stop`` counts from."""
+        """Begins; what is resident now is the ground that ``stop`` counts from.
+
+        Memory that is free and still the process's is given back first: it would hide what is taken next.
+        """
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             self._base = torch.cuda.memory_allocated(self._device)
             return
+        give_back()
         self._base = self._peak = resident_bytes()
         if not _reset_high_water_mark():
             self._thread = threading.Thread(target=self._sample, name="memory", daemon=True)
@@ -94,19 +101,20 @@ class PeakMeter:
 
 
 @contextmanager
-def limited(budget: int | None, device: torch.device) -> Iterator[None]:
+def limited(budget: int | None, device: torch.device, slack: int = SLACK) -> Iterator[None]:
     """Runs a block that may take ``budget`` bytes, and the stated slack, more than is taken now.
 
     Args:
         budget: bytes; None for no limit.
         device: whose memory is limited.
+        slack: bytes beyond the budget that do not count.
     """
     if budget is None:
         yield
     elif device.type == "cuda":
         # Every way of going beyond is an error of PyTorch's allocator, so the card's other users are safe.
         total = torch.cuda.get_device_properties(device).total_memory
-        allowed = torch.cuda.memory_reserved(device) + budget + SLACK
+        allowed = torch.cuda.memory_reserved(device) + budget + slack
         torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
         try:
             yield
@@ -116,7 +124,7 @@ def limited(budget: int | None, device: torch.device) -> Iterator[None]:
         # Freed memory that the allocator still holds would come on top of the budget.
         give_back()
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        allowed = _status_bytes("VmData") + budget + SLACK
+        allowed = _status_bytes("VmData") + budget + slack
         if hard != resource.RLIM_INFINITY:
             allowed = min(allowed, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))

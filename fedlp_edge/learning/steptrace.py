@@ -36,7 +36,6 @@ _WORTH_THE_DETOUR = 500_000_000
 """Up to here a small network is run for real: that takes less than what the meta device loads at its first use."""
 
 _aten = torch.ops.aten
-_ALLOCATED_TWICE = 2  # a gradient, and the optimiser's copy of its parameter
 
 
 def with_steps(model: LayeredModel, blueprint: Blueprint) -> Blueprint:
@@ -72,13 +71,13 @@ def _trace(model: Submodel, sample: Tensor) -> StepCost:
     model.checkpointing = True
     few_again, many_again = (_watch(model, sample, batch) for batch in _BATCHES)
     parameters = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
-    # The optimiser's turn: all gradients, and a working copy of one parameter at a time.
-    update = Moment(float(sum(parameters) + _ALLOCATED_TWICE * max(parameters, default=0)), 0.0)
+    update = Moment(float(sum(parameters)), 0.0)  # the optimizer's turn: all gradients, and it works in place
     once = _per_sample(few.macs + few.grouped_macs, many.macs + many.grouped_macs)
     again = _per_sample(few_again.macs + few_again.grouped_macs, many_again.macs + many_again.grouped_macs)
     return StepCost(
-        moments=envelope([*_lines(few, many), update]),
-        checkpointed=envelope([*_lines(few_again, many_again), update]),
+        moments=envelope([*_lines(few.live, many.live), update]),
+        checkpointed=envelope([*_lines(few_again.live, many_again.live), update]),
+        reordered=envelope(_lines(few.copied, many.copied)) if few.copied else (),
         largest_parameter=max(parameters, default=0),
         macs=_per_sample(few.macs, many.macs),
         grouped_macs=_per_sample(few.grouped_macs, many.grouped_macs),
@@ -89,12 +88,12 @@ def _trace(model: Submodel, sample: Tensor) -> StepCost:
     )
 
 
-def _lines(few: _Watched, many: _Watched) -> list[Moment]:
+def _lines(few: list[int], many: list[int]) -> list[Moment]:
     small, large = _BATCHES
-    if len(few.live) != len(many.live):  # code that does other things with other batches: the larger one, in proportion
-        return [Moment(0.0, live / large) for live in many.live]
+    if len(few) != len(many):  # code that does other things with other batches: the larger one, in proportion
+        return [Moment(0.0, live / large) for live in many]
     lines = []
-    for low, high in zip(few.live, many.live, strict=True):
+    for low, high in zip(few, many, strict=True):
         slope = (high - low) / (large - small)
         lines.append(Moment(max(0.0, low - slope * small), max(0.0, slope)))
     return lines
@@ -106,9 +105,10 @@ def _per_sample(few: int, many: int) -> int:
 
 @dataclass
 class _Watched:
-    """One step: bytes alive after every operation, and sums over all of them."""
+    """One step: bytes alive after every operation, with copies in convolutions, and sums over all operations."""
 
     live: list[int]
+    copied: list[int]
     macs: int = 0
     grouped_macs: int = 0
     moved: int = 0
@@ -141,7 +141,7 @@ class _Watcher(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._known: dict[int, object] = dict.fromkeys(held)
         self._live = 0
-        self.watched = _Watched([])
+        self.watched = _Watched([], [])
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -164,6 +164,8 @@ class _Watcher(TorchDispatchMode):
             macs, groups = _GROUPED[func](result, args)
             seen.macs += macs if groups == 1 else 0
             seen.grouped_macs += macs if groups > 1 else 0
+            copies = [value for value in (*given, *made) if value.dim() > 1]
+            seen.copied.append(self._live + sum(value.nbytes for value in copies))
         elif func in _PRODUCTS:
             seen.macs += _PRODUCTS[func](args)
         seen.live.append(self._live)

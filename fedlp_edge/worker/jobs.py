@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.calibration import Calibration
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
 
 
@@ -67,6 +68,26 @@ class Measured(Result, frozen=True, kw_only=True):
     idle_memory: int
     cuda_name: str | None = None
     cuda_memory: int | None = None
+
+
+class Calibrate(Job, frozen=True, kw_only=True):
+    """Train small networks and fit what this machine adds to what tensors take; in a worker that is thrown away.
+
+    With ``processor_time``, other programs on the machine do not count; right for one thread alone.
+    """
+
+    processor_time: bool = False
+
+
+class Calibrated(Result, frozen=True, kw_only=True):
+    """
+    Attributes:
+        calibration: of this machine with this number of threads.
+        torch: version of PyTorch that it holds for.
+    """
+
+    calibration: Calibration
+    torch: str
 
 
 class Train(Job, frozen=True, kw_only=True):
@@ -191,8 +212,8 @@ class Failed(Result, frozen=True, kw_only=True):
     reason: str
 
 
-AnyJob = Build | Measure | Train | Evaluate | Export
-AnyResult = Built | Measured | Trained | Evaluated | Exported | Failed
+AnyJob = Build | Measure | Calibrate | Train | Evaluate | Export
+AnyResult = Built | Measured | Calibrated | Trained | Evaluated | Exported | Failed
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from fedlp_edge.core.thrift import ladder
 STEP = StepCost(
     moments=(Moment(3000.0, 0.0), Moment(1000.0, 100.0)),
     checkpointed=(Moment(3000.0, 0.0), Moment(1000.0, 60.0)),
+    reordered=(),
     largest_parameter=2000,
     macs=600,
     grouped_macs=100,
@@ -57,7 +58,7 @@ def test_memory_falls_with_parts_of_a_batch_and_with_checkpoints() -> None:
 
 
 def test_memory_has_a_calibration_of_its_own_for_devices_without_one() -> None:
-    assert training_memory(COST, settings()) > 4_000_000
+    assert training_memory(COST, settings()) > 1_000_000
 
 
 @given(st.integers(1, 128), st.floats(0, 1e6), st.floats(0, 1e5), st.floats(0, 1e5), st.sampled_from(["sgd", "adam"]))

@@ -1,0 +1,234 @@
+"""Finds out what this machine adds to what tensors take, by training a few small networks that stress one thing each.
+
+To be run in a process of its own that is thrown away: the first steps of a process take memory that later ones do not,
+and watching steps loads more of PyTorch than training does. The numbers of the model that the fleet will learn are not
+needed: the step table has those, and what is found here holds for all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fedlp_edge.core.calibration import Calibration
+from fedlp_edge.core.prediction import ANY_DEVICE
+from fedlp_edge.core.settings import ComputeMode, TrainingSettings
+from fedlp_edge.core.stepcost import StepCost, highest
+from fedlp_edge.learning import memory
+from fedlp_edge.learning.compute import COMPUTE
+from fedlp_edge.learning.frugal import allocate_exactly, aside, roomy_allocation
+from fedlp_edge.learning.layered import LayeredModel, Submodel
+from fedlp_edge.learning.randomness import seeded
+from fedlp_edge.learning.stepping import Step, stepping
+from fedlp_edge.learning.steptrace import trace_steps
+
+_CLASSES = 10
+_STEPS = 3
+_SAFETY = 1.02
+"""On top of the trials' own peaks: what is predicted too low costs a round, what is too high a little depth."""
+
+_TRUSTED = 0.5, 2.0
+"""Factors between which a measured number may lie from the built-in one: outside, something else was measured."""
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A network that stresses one thing.
+
+    Attributes:
+        layer: its code.
+        shape: of one sample.
+        features: what its head is given, pooled.
+        batch: samples of a step.
+    """
+
+    layer: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    features: int
+    batch: int
+
+
+def _convolutions() -> nn.Module:
+    return nn.Sequential(*_convolution(3, 32), *_convolution(32, 32), *_convolution(32, 64), nn.MaxPool2d(2))
+
+
+def _depthwise() -> nn.Module:
+    layers: list[nn.Module] = [*_convolution(3, 48)]
+    for _ in range(3):
+        layers += [*_convolution(48, 48, groups=48), nn.Conv2d(48, 48, 1, bias=False), nn.BatchNorm2d(48)]
+    return nn.Sequential(*layers)
+
+
+def _deep() -> nn.Module:
+    return nn.Sequential(*(layer for _ in range(12) for layer in _convolution(16, 16)))
+
+
+def _products() -> nn.Module:
+    products = [nn.Flatten(), nn.Linear(2048, 1024), nn.ReLU(), nn.Linear(1024, 1024)]
+    return nn.Sequential(*products, nn.Unflatten(1, (1024, 1, 1)))
+
+
+def _convolution(given: int, wanted: int, groups: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(given, wanted, 3, padding=1, groups=groups, bias=False)
+    return [convolution, nn.BatchNorm2d(wanted), nn.ReLU()]
+
+
+_TRIALS = (
+    _Trial(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (1, 8, 8), 4, 8),
+    _Trial(_convolutions, (3, 48, 48), 64, 16),
+    _Trial(_depthwise, (3, 40, 40), 48, 16),
+    _Trial(_deep, (16, 16, 16), 16, 16),
+    _Trial(_products, (2048, 1, 1), 1024, 32),
+)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a trial took, and what it should have taken."""
+
+    step: StepCost
+    live: float
+    peak: int
+    seconds: float
+    exact_seconds: float
+    batch: int
+
+
+def calibrate(
+    device: torch.device,
+    mode: ComputeMode = "float32",
+    repeats: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Calibration:
+    """Trains the trial networks and fits the numbers.
+
+    Args:
+        device: the CPU; CUDA's allocator is PyTorch's own, for which the built-in numbers stand.
+        mode: how to compute.
+        repeats: steps that are timed for each network; the fastest counts.
+        clock: seconds.
+    """
+    if device.type != "cpu":
+        return ANY_DEVICE
+    allocate_exactly()
+    found = [_try(trial, device, mode, repeats, clock) for trial in _TRIALS]
+    base, exact, parameter = _fit_memory(found)
+    costs = _fit_time(found)
+    slowdown = max(1.0, float(np.median([one.exact_seconds / one.seconds for one in found])))
+    return Calibration(
+        base=base,
+        exact=exact,
+        roomy=ANY_DEVICE.roomy,
+        parameter=parameter,
+        second_per_mac=costs[0],
+        second_per_grouped_mac=costs[1],
+        second_per_byte=costs[2],
+        second_per_operation=costs[3],
+        slowdown=slowdown,
+    )
+
+
+def _try(trial: _Trial, device: torch.device, mode: ComputeMode, repeats: int, clock: Callable[[], float]) -> _Found:
+    with seeded(0):
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(trial.features, _CLASSES))
+        sample = torch.zeros(1, *trial.shape)
+        model = LayeredModel([("trial", trial.layer())], [("head", head)], sample, classes=_CLASSES)
+    (step,) = trace_steps(model, model.sample, macs=0)
+    part = model.submodel(1)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(trial.batch, *trial.shape, generator=generator)
+    y = torch.randint(_CLASSES, (trial.batch,), generator=generator)
+
+    meter = memory.PeakMeter(device)
+    meter.start()
+    for make in _steps(part, x, y, mode):
+        for _ in range(_STEPS):
+            make()
+    peak = meter.stop()
+    exact_seconds = _fastest(part, x, y, mode, repeats, clock)
+    with roomy_allocation():
+        seconds = aside(lambda: _fastest(part, x, y, mode, repeats, clock))
+    trained = 4 * sum(parameter.numel() for parameter in part.parameters())
+    live = highest(step.moments, trial.batch) + trained  # with the momentum of each parameter
+    return _Found(step, live, peak, seconds, exact_seconds, trial.batch)
+
+
+def _fastest(
+    model: Submodel, x: Tensor, y: Tensor, mode: ComputeMode, repeats: int, clock: Callable[[], float]
+) -> float:
+    """Seconds of the fastest step: whatever else the machine does only adds time."""
+    best = float("inf")
+    for make in _steps(model, x, y, mode):
+        make()
+        for _ in range(repeats):
+            start = clock()
+            make()
+            best = min(best, clock() - start)
+    return best
+
+
+def _steps(model: Submodel, x: Tensor, y: Tensor, mode: ComputeMode) -> Iterator[Callable[[], Tensor]]:
+    compute = COMPUTE[mode]
+    if compute.channels_last and x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    with stepping(model, TrainingSettings(batch_size=len(y), lr=1e-4), y, compute) as step:
+        yield _bound(step, x, y)
+
+
+def _bound(step: Step, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
+    return lambda: step(x, y)
+
+
+def _fit_memory(found: list[_Found]) -> tuple[float, float, float]:
+    """Base, factor on live tensors and factor on the largest parameter."""
+    rows = np.array([[1.0, one.live, one.step.largest_parameter] for one in found])
+    peaks = np.array([float(one.peak) for one in found])
+    fitted = _non_negative(rows, peaks)
+    base = _trusted(fitted[0], ANY_DEVICE.base)
+    exact = max(1.0, _trusted(fitted[1], ANY_DEVICE.exact))
+    parameter = min(fitted[2], _TRUSTED[1])
+    # Raised until no trial would have been predicted too low.
+    predicted = rows @ np.array([base, exact, parameter])
+    short = max(1.0, float(np.max(peaks / predicted)))
+    return base * short * _SAFETY, exact * min(short, 1.05) * _SAFETY, parameter
+
+
+def _fit_time(found: list[_Found]) -> tuple[float, float, float, float]:
+    rows = np.array(
+        [
+            [
+                one.step.macs * one.batch,
+                one.step.grouped_macs * one.batch,
+                one.step.moved_bytes * one.batch,
+                one.step.operations,
+            ]
+            for one in found
+        ],
+        dtype=float,
+    )
+    a, b, c, d = _non_negative(rows, np.array([one.seconds for one in found]))
+    return max(a, 1e-15), b, c, d
+
+
+def _non_negative(rows: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> list[float]:
+    """Least squares of the relative error with coefficients of 0 and more, by coordinate descent."""
+    scale = rows.max(axis=0)
+    scaled = rows / scale / wanted[:, None]
+    result = np.zeros(rows.shape[1])
+    for _ in range(2000):
+        for column in range(rows.shape[1]):
+            others = scaled @ result - scaled[:, column] * result[column]
+            best = scaled[:, column] @ (1.0 - others) / (scaled[:, column] @ scaled[:, column])
+            result[column] = max(0.0, best)
+    return [float(value) for value in result / scale]
+
+
+def _trusted(measured: float, built_in: float) -> float:
+    low, high = _TRUSTED
+    return min(max(measured, low * built_in), high * built_in)
