@@ -158,6 +158,12 @@ class SharedStore:
         self._begun[version.digest] = blob
         return blob
 
+    def rename(self, version: UnitVersion, known: UnitVersion) -> None:
+        blob = self._begun[known.digest] = self._begun.pop(version.digest)
+        if len(blob.buffer) > known.size:  # the first device to know cuts it for all of them
+            del blob.buffer[known.size :]
+        _shared.setdefault(known.digest, blob)
+
     def written(self, version: UnitVersion) -> memoryview:
         return memoryview(self._begun[version.digest].buffer)
 

@@ -183,10 +183,9 @@ class RoundBook:
                 if (row.device, round) in self._places:
                     self._take_up(row)
 
-    def clear_spool(self) -> None:
-        """Removes the updates that were counted, once the round is committed."""
-        for device, update in self.accepted.items():
-            self._directory.update(update.offer.round, device).unlink(missing_ok=True)
+    def spent(self) -> list[Path]:
+        """The files of the updates that were counted: of no use once the round is committed."""
+        return [self._directory.update(update.offer.round, device) for device, update in self.accepted.items()]
 
     def summary(
         self,

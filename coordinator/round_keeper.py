@@ -1,7 +1,7 @@
 """Carries out the rounds: what the state machine decides becomes tasks, averages and checkpoints.
 
 One round from top to bottom: ``_open`` (tasks and model go out), ``offered`` and ``chunk`` (updates come in),
-``_close`` (average, server step, checkpoint, evaluation), ``_commit``.
+``_close`` (average, server step, the new model on its way), ``_saved`` (evaluation), ``_commit``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import assert_never
 
 import msgspec
 
+from coordinator.background import Background
 from coordinator.config import FleetConfig
 from coordinator.flow import FlowLimits
 from coordinator.intake import Intake, Whole
@@ -27,7 +29,7 @@ from fedlp_edge.core.global_model import GlobalModel
 from fedlp_edge.core.machine import make_machine
 from fedlp_edge.errors import RejectedUpdate, StorageError
 from fedlp_edge.reporting import events
-from fedlp_edge.reporting.summary import RoundSummary
+from fedlp_edge.reporting.summary import Purpose, RoundSummary, Traffic
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -54,6 +56,7 @@ class RoundKeeper:
         chunk_bytes: payload bytes of a chunk of an update.
         flow: how much may be under way.
         worker: evaluates.
+        background: writes checkpoints and removes files.
         emit: takes events.
         clock: monotonic seconds.
         profiles: name of each known device's profile; kept up to date by the caller.
@@ -74,6 +77,7 @@ class RoundKeeper:
         chunk_bytes: int,
         flow: FlowLimits,
         worker: WorkerProcess,
+        background: Background,
         emit: Callable[[events.AnyEvent], None],
         clock: Callable[[], float],
         profiles: Mapping[str, str],
@@ -97,6 +101,7 @@ class RoundKeeper:
             listeners=lambda: len(profiles),
         )
         self._worker = worker
+        self._background = background
         self._emit = emit
         self._clock = clock
         self._profiles = profiles
@@ -106,6 +111,7 @@ class RoundKeeper:
         self._began = clock()
         self._evaluation: int | None = None
         self._lost: tuple[str, ...] = ()
+        self._traffic: dict[Purpose, Traffic] = {}
         self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
         self._held_depths = {device.depth for summary in self.summaries for device in summary.devices}
         committed = self.summaries[-1].round if self.summaries else 0
@@ -250,7 +256,7 @@ class RoundKeeper:
                 self._emit(events.Waiting(time=time.time(), present=present, wanted=wanted))
             case rounds.FinishRun():
                 self._intake.clear()
-                self._directory.clear_spool()
+                self._background.do(self._directory.clear_spool)
                 self._finished()
             case _:
                 assert_never(effect)
@@ -391,15 +397,27 @@ class RoundKeeper:
         if not self._overlapping:
             self._intake.clear()
         self._model.step(closing.round, book.mean)
-        self._checkpoints.save(closing.round, self._model.weights, self._model.state)
-        self._shelf.put_weights(self._blueprint, self._model.weights)
+        self._traffic = self._voice.take_traffic()  # what is sent from here on belongs to the next round
+        last = closing.round == self._config.rounds.count
+        self._shelf.put_weights(self._blueprint, self._model.weights, ahead=() if last else self._held(book))
+        weights, state = self._model.weights, self._model.state
+        self._background.do(
+            lambda: self._checkpoints.save(closing.round, weights, state), then=lambda: self._saved(closing.round)
+        )
+
+    def _held(self, book: RoundBook) -> frozenset[str]:
+        """Units that the devices of a round train: those of the next one will as well."""
+        depths = {place.depth for place in book.places}
+        return frozenset(unit.id for depth in depths for unit in self._blueprint.exchanged_by(depth))
+
+    def _saved(self, round: int) -> None:
         if not self._config.data.evaluate:
             self._commit({})
             return
         self._evaluation = self._worker.submit(
             Evaluate(
                 model=self._config.model,
-                state_path=str(self._checkpoints.evaluated_path(closing.round)),
+                state_path=str(self._checkpoints.evaluated_path(round)),
                 depths=self.useful_depths,
                 data=self._config.data.evaluate,
             )
@@ -408,11 +426,11 @@ class RoundKeeper:
     def _commit(self, accuracy: dict[int, float]) -> None:
         book = self._current()
         seconds = self._clock() - self._began
-        summary = book.summary(seconds, accuracy, self._profiles, self._voice.take_traffic(), self._lost)
+        summary = book.summary(seconds, accuracy, self._profiles, self._traffic, self._lost)
         self._journal.commit_round(book.round, msgspec.json.encode(summary))
         self.summaries.append(summary)
-        book.clear_spool()
-        self._checkpoints.prune(book.round)
+        spent, round = book.spent(), book.round
+        self._background.do(lambda: self._tidy(spent, round))
         log.info("round %d: %d of %d devices, accuracy %s", book.round, len(book.accepted), len(summary.devices),
                  " ".join(f"{value:.3f}" for value in accuracy.values()) or "not evaluated")  # fmt: skip
         self._emit(
@@ -428,6 +446,12 @@ class RoundKeeper:
             )
         )
         self.step(rounds.RoundCommitted(book.round))
+
+    def _tidy(self, spent: Sequence[Path], round: int) -> None:
+        """Removes what a committed round leaves behind."""
+        for update in spent:
+            update.unlink(missing_ok=True)
+        self._checkpoints.prune(round)
 
     def _current(self) -> RoundBook:
         if self._book is None:

@@ -10,9 +10,11 @@ import logging
 import queue
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import assert_never
 
+from coordinator.background import Background, Ended
 from coordinator.config import FleetConfig
 from coordinator.finale import Finale
 from coordinator.flow import FlowLimits
@@ -72,7 +74,7 @@ class Stop:
     """Put into the inbox to end the loop."""
 
 
-InboxItem = TransportEvent | WorkerEvent | Stop
+InboxItem = TransportEvent | WorkerEvent | Ended | Stop
 
 
 class Coordinator:
@@ -86,6 +88,7 @@ class Coordinator:
         worker: for evaluation and export.
         emit: takes every event of the run.
         clock: monotonic seconds.
+        executor: runs what waits for the disk, one piece at a time; a thread by default.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Coordinator:
         worker: WorkerProcess,
         emit: Callable[[events.AnyEvent], None],
         clock: Callable[[], float] = time.monotonic,
+        executor: Executor | None = None,
     ) -> None:
         self._config = config
         self._directory = directory
@@ -106,6 +110,7 @@ class Coordinator:
         self._worker = worker
         self._emit = emit
         self._clock = clock
+        self._background = Background(executor or ThreadPoolExecutor(1, "disk"), inbox.put)
         self._run = config.run_name
         self._topics = Topics(config.fleet)
         self._voice = Voice(transport, self._topics, self._run)
@@ -141,6 +146,7 @@ class Coordinator:
                 self._transport.stop()
         finally:
             self._worker.stop()
+            self._background.stop()
             self._journal.close()
         return self.finished
 
@@ -200,6 +206,7 @@ class Coordinator:
             chunk_bytes=chunk_bytes,
             flow=flow,
             worker=self._worker,
+            background=self._background,
             emit=self._emit_and_save,
             clock=self._clock,
             profiles=self._profiles,
@@ -248,7 +255,7 @@ class Coordinator:
         wake = self._rounds.wake_at()
         return HEARTBEAT_SECONDS if wake is None else max(0.0, min(HEARTBEAT_SECONDS, wake - self._clock()))
 
-    def _take(self, item: TransportEvent | WorkerEvent) -> None:
+    def _take(self, item: TransportEvent | WorkerEvent | Ended) -> None:
         match item:
             case Received(topic, payload):
                 try:
@@ -259,6 +266,10 @@ class Coordinator:
                 self._pump.delivered(token)
             case WorkerReply() | WorkerDied():
                 self._worker_answered(item)
+            case Ended(then, error):
+                if error is not None:
+                    raise error
+                then()
             case Connected():
                 log.info("connected to the broker again")
                 self._emit(events.BrokerBack(time=time.time()))

@@ -1,7 +1,9 @@
 """What the coordinator serves: the current version of every unit, and the ONNX files at the end.
 
 Each changed unit is broadcast once on its own topic, whoever listens; a version that was broadcast before
-is never broadcast again. Devices ask for the chunks that they miss, and those go to them alone, a slice at a time.
+is never broadcast again. A new model goes out ahead of the tasks that name it, unit by unit as it is packed, while the
+coordinator writes its checkpoint: should it die before it has, its next life makes the same model again. Devices ask
+for the chunks that they miss, and those go to them alone, a slice at a time.
 """
 
 from __future__ import annotations
@@ -25,9 +27,17 @@ from fedlp_edge.wire.topics import Topics
 
 @dataclass
 class _Blob:
+    """One version.
+
+    Attributes:
+        broadcast: it was, or is under way.
+        named: tasks name it.
+    """
+
     version: UnitVersion
     payload: bytes
     broadcast: bool = False
+    named: bool = False
 
 
 class Shelf:
@@ -59,10 +69,21 @@ class Shelf:
         self._blobs: dict[str, _Blob] = {}
         self._broadcast = Broadcast(flow.broadcast, self._send_part, clock)
 
-    def put_weights(self, blueprint: Blueprint, weights: Mapping[str, Array]) -> None:
-        """Takes a new global model; units whose bytes are unchanged keep their version."""
+    def put_weights(
+        self, blueprint: Blueprint, weights: Mapping[str, Array], ahead: Collection[str] = frozenset()
+    ) -> None:
+        """Takes a new global model; units whose bytes are unchanged keep their version.
+
+        Args:
+            blueprint: of the model.
+            weights: of all its units.
+            ahead: units to broadcast at once, provided that the whole model fits into the window, so that nobody need
+                be waited for.
+        """
         for unit in blueprint.global_units:
             self.put(unit.id, pack({tensor.name: weights[tensor.name] for tensor in unit.tensors}))
+            if unit.id in ahead and self._fits(blueprint):
+                self._send_ahead(unit.id)
 
     def put(self, unit: str, payload: bytes) -> UnitVersion:
         """Takes one blob; returns its version."""
@@ -77,20 +98,21 @@ class Shelf:
         """Current versions, in the order asked for."""
         return tuple(self._blobs[unit].version for unit in units)
 
-    def unsent(self, units: Iterable[str]) -> int:
-        """Bytes that ``broadcast`` would send for these units."""
-        return sum(blob.version.size for unit in units if not (blob := self._blobs[unit]).broadcast)
+    def new(self, units: Iterable[str]) -> int:
+        """Bytes of those of these units whose current version ``broadcast`` has not been called for."""
+        return sum(blob.version.size for unit in units if not (blob := self._blobs[unit]).named)
 
     def broadcast(self, readers: Mapping[str, Collection[str]]) -> None:
-        """Sends every unit whose current version was not broadcast yet.
+        """Sends every unit whose current version was not broadcast yet; does nothing if all were.
 
         Args:
             readers: the devices that need a unit, by unit, in the order in which the units are sent.
         """
         new = [(unit, blob) for unit in readers if not (blob := self._blobs[unit]).broadcast]
-        for _, blob in new:
-            blob.broadcast = True
-        self._broadcast.start([(blob.version, readers[unit]) for unit, blob in new])
+        for unit in readers:
+            self._blobs[unit].named = self._blobs[unit].broadcast = True
+        if new:
+            self._broadcast.start([(blob.version, readers[unit]) for unit, blob in new])
 
     def reported(self, message: Progress) -> None:
         """A device has got what was broadcast so far."""
@@ -115,6 +137,19 @@ class Shelf:
         wanted, _ = take(clip(request.missing, reached), self._flow.repeat)
         self._push(self._topics.of("repeat", request.device), blob, wanted, "repeat", report=True)
         return True
+
+    def _fits(self, blueprint: Blueprint) -> bool:
+        window = self._flow.broadcast
+        blobs = [self._blobs[unit.id] for unit in blueprint.global_units if unit.id in self._blobs]
+        chunks = sum(chunk_count(blob.version.size, self._chunk_bytes) for blob in blobs)
+        return len(blobs) == len(blueprint.global_units) and (window is None or chunks <= window)
+
+    def _send_ahead(self, unit: str) -> None:
+        blob = self._blobs[unit]
+        if not blob.broadcast:
+            blob.broadcast = True
+            count = chunk_count(blob.version.size, blob.version.chunk_bytes)
+            self._push(self._topics.of("model", unit), blob, ((0, count),), "model", report=False)
 
     def _send_part(self, version: UnitVersion, start: int, stop: int, report: bool, done: Callable[[], None]) -> None:
         topic, which = self._topics.of("model", version.unit), ((start, stop),)

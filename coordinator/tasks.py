@@ -63,8 +63,7 @@ class Tasks:
         patience = self._patience(readers, len(places))
         for place in places:
             self.tell(round, place, seconds_left, patience)
-        if self._shelf.unsent(readers):
-            self._shelf.broadcast(readers)
+        self._shelf.broadcast(readers)
 
     def tell(self, round: int, place: Participant, seconds_left: float, patience: float = LEAST_PATIENCE) -> None:
         """Tells one device (again) what to do.
@@ -102,5 +101,5 @@ class Tasks:
     def _patience(self, units: Iterable[str], cohort: int) -> float:
         """How long the broadcast of these units may take to reach a device."""
         # Everybody hears it, those without a task in this round too.
-        fan_out = self._shelf.unsent(units) * max(cohort, self._listeners()) / SLOW_BROKER
+        fan_out = self._shelf.new(units) * max(cohort, self._listeners()) / SLOW_BROKER
         return min(max(LEAST_PATIENCE, fan_out), self._config.rounds.deadline_seconds / 4)

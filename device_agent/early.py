@@ -91,9 +91,8 @@ class EarlyBlob:
     def _assembly(self, chunk_bytes: int) -> Assembly | None:
         if self._begun is None and chunk_bytes * (self._count - 1) < self._most:
             size = chunk_bytes * self._count  # at the most
-            half = hashlib.sha256(self._unit.encode()).hexdigest()[
-                2 * PREFIX_BYTES :
-            ]  # no two units write to one place
+            # The other half is that of the unit, so that no two units write to one place.
+            half = hashlib.sha256(self._unit.encode()).hexdigest()[2 * PREFIX_BYTES :]
             begun = UnitVersion(self._unit, self.prefix.hex() + half, size, chunk_bytes)
             self._begun = begun, Assembly(begun.digest, size, chunk_bytes, self._store.begin(begun))
         return self._begun[1] if self._begun else None

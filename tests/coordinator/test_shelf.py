@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+
 from coordinator.flow import FlowLimits
 from coordinator.shelf import Shelf
 from fedlp_edge.transport.base import Delivered, Received, TransportEvent
@@ -12,6 +14,7 @@ from fedlp_edge.transport.pump import Pump
 from fedlp_edge.wire.chunks import Chunk
 from fedlp_edge.wire.messages import Progress, UnitRequest
 from fedlp_edge.wire.topics import Topics
+from tests.coordinator.fleets import NAMES, tiny_blueprint
 
 TOPICS = Topics("f")
 Arrival = tuple[str, int, bool]
@@ -92,3 +95,26 @@ def test_refuses_to_repeat_an_old_version() -> None:
     old = desk.shelf.put("L1", b"x" * 90)
     desk.shelf.put("L1", b"y" * 90)
     assert not desk.shelf.repeat(UnitRequest(run="r", device="a", unit="L1", digest=old.digest, missing=((0, 9),)))
+
+
+def test_sends_a_new_model_ahead_of_its_tasks_and_never_again() -> None:
+    desk = Desk(FlowLimits(100, 64, 64))
+    blueprint = tiny_blueprint()
+    old = {name: np.zeros(2, np.float32) for name in NAMES.values()}
+    desk.shelf.put_weights(blueprint, old)
+    desk.shelf.broadcast({"L1": ["a"], "H1": ["a"]})
+    desk.take()
+    desk.shelf.put_weights(blueprint, {**old, NAMES["L1"]: np.ones(2, np.float32)}, ahead={"L1", "H1"})
+    assert {topic for topic, _, _ in desk.take()} == {"model/L1"}
+    assert desk.shelf.new(["L1", "H1"]) == desk.shelf.versions(["L1"])[0].size
+    desk.shelf.broadcast({"L1": ["a"], "H1": ["a"]})
+    assert desk.take() == []
+    assert desk.shelf.new(["L1", "H1"]) == 0
+
+
+def test_sends_nothing_ahead_of_a_model_that_readers_must_be_waited_for() -> None:
+    desk = Desk(FlowLimits(8, 64, 64))
+    desk.shelf.put_weights(tiny_blueprint(), {name: np.zeros(2, np.float32) for name in NAMES.values()}, ahead={"L1"})
+    assert desk.take() == []
+    desk.shelf.put_weights(tiny_blueprint(), {name: np.ones(2, np.float32) for name in NAMES.values()}, ahead={"L1"})
+    assert desk.take() == []

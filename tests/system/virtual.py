@@ -22,7 +22,7 @@ from fedlp_edge.transport.base import LastWill
 from fedlp_edge.wire.messages import encode
 from fedlp_edge.wire.topics import Topics
 from tests.system.standin import MODEL, StandIn, profile_of
-from tests.system.world import Life, SteppedTransport, Tamper, World
+from tests.system.world import InTurn, Life, SteppedTransport, Tamper, World
 
 FLEET = "virtual"
 
@@ -166,6 +166,7 @@ class VirtualFleet:
             worker=worker,  # type: ignore[arg-type]
             emit=self._emit,
             clock=self._clock(life),
+            executor=InTurn(),
         )
         return coordinator.run()
 

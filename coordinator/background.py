@@ -1,0 +1,54 @@
+"""What waits for the disk, beside the loop: checkpoints are written and files removed while chunks come and go.
+
+One thing at a time, in the order in which they are asked for. The loop hears of each end through its queue, so
+nothing is decided anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A piece of work is over.
+
+    Attributes:
+        then: what the loop does next.
+        error: that the work raised, for the loop to raise.
+    """
+
+    then: Callable[[], None]
+    error: BaseException | None = None
+
+
+class Background:
+    """A line of work.
+
+    Args:
+        executor: runs one piece at a time.
+        report: takes the end of each, from any thread.
+    """
+
+    def __init__(self, executor: Executor, report: Callable[[Ended], None]) -> None:
+        self._executor = executor
+        self._report = report
+
+    def do(self, work: Callable[[], object], then: Callable[[], None] = lambda: None) -> None:
+        """Begins ``work`` when what was asked for before is done.
+
+        Args:
+            work: may take its time; touches nothing that the loop changes.
+            then: called by the loop afterwards, unless the work raised.
+        """
+
+        def report(future: Future[object]) -> None:
+            self._report(Ended(then, future.exception()))
+
+        self._executor.submit(work).add_done_callback(report)
+
+    def stop(self) -> None:
+        """Returns when everything is done."""
+        self._executor.shutdown()
