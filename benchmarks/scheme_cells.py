@@ -17,7 +17,7 @@ import msgspec
 from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.recipes import RECIPES, RecipeName, with_recipe
-from fedlp_edge.core.selection import cohort
+from fedlp_edge.core.selection import cohort, preferring_deepest
 from fedlp_edge.reporting.summary import RoundSummary, Summary
 from fedlp_edge.simulation import Experiment
 from fedlp_edge.simulation.fleet import make_fleet
@@ -63,7 +63,7 @@ class Size:
         data: trained on, and its test split judged on.
         input: shape of one sample.
         devices: of the fleet.
-        cohort: devices of a round.
+        cohort: devices of a round, unless the scheme says otherwise.
         rounds: that the reference does; its cost is the budget.
         reported: so many rounds before a budget is used up are averaged.
         every: rounds between two evaluations before those.
@@ -159,7 +159,7 @@ def experiment(cell: Cell, size: Size, rounds: int) -> Experiment:
             "compute": "float32-channels-last",
         },
         "scheme": {},
-        "rounds": {"count": rounds, "devices_per_round": size.cohort, "min_devices": 1, "keep_checkpoints": 1},
+        "rounds": {"count": rounds, "devices_per_round": size.cohort, "keep_checkpoints": 1},
         "fleet": {"devices": size.devices, "depth_mix": list(MIXES[cell.mix])},
         "simulation": {"evaluate_every": size.every, "evaluate_last": size.reported},
     }
@@ -170,6 +170,7 @@ def experiment(cell: Cell, size: Size, rounds: int) -> Experiment:
         document["training"]["objective"] = {"logit_adjustment": ours["training"]["objective"]["logit_adjustment"]}
         document["scheme"]["encoding"] = ours["scheme"]["encoding"]
         document["server"] = dict(ours["server"])
+        document["rounds"] |= ours["rounds"]
     return msgspec.convert(with_recipe(document), Experiment)
 
 
@@ -190,10 +191,11 @@ def cost_by_round(wanted: Experiment, blueprint: Blueprint) -> Iterator[Cost]:
     """What each round of an experiment without faults will cost, from the first on, without end."""
     pictures = read_pictures(wanted.data.train, wanted.data.evaluate)
     fleet = make_fleet(wanted, blueprint, deal(wanted, pictures))
-    ready = [device for device, virtual in fleet.items() if virtual.plan.depth]
+    depths = {device: virtual.plan.depth for device, virtual in fleet.items() if virtual.plan.depth}
+    likely, size = preferring_deepest(depths, wanted.rounds.prefer_deepest), wanted.rounds.devices_per_round
     for round in itertools.count(1):
         nbytes = macs = 0
-        for device in cohort(ready, wanted.rounds.devices_per_round, seed=wanted.seed, round=round):
+        for device in cohort(depths, size, seed=wanted.seed, round=round, preference=likely):
             plan, place = fleet[device].plan, fleet[device].participant
             units = blueprint.exchanged_by(plan.depth)
             nbytes += sum(unit.nbytes + upload_bytes(unit, plan.encoding) for unit in units)

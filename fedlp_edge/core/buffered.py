@@ -34,7 +34,7 @@ from fedlp_edge.core.round_events import (
     move,
 )
 from fedlp_edge.core.round_settings import RoundSettings
-from fedlp_edge.core.selection import cohort
+from fedlp_edge.core.selection import cohort, preferring_deepest
 from fedlp_edge.core.staleness import FRESH
 
 
@@ -231,7 +231,9 @@ class BufferedMachine:
         free = {d for d in ready.keys() - self._tasks.keys() - buffer.missed if not self._has_done(buffer, d)}
         if self._settings.devices_per_round:
             vacant = self._settings.devices_per_round - len(ready.keys() & self._tasks.keys())
-            free = set(cohort(free, vacant, seed=self._seed, round=self._round)) if vacant > 0 else set()
+            likely = preferring_deepest({device: ready[device].depth for device in free}, self._settings.prefer_deepest)
+            drawn = cohort(free, max(vacant, 0), seed=self._seed, round=self._round, preference=likely)
+            free = set(drawn) if vacant > 0 else set()
         added = tuple(msgspec.structs.replace(ready[device], round=self._round) for device in sorted(free))
         deadline = now + self._settings.deadline_seconds
         self._tasks.update({place.device: _Task(place, deadline) for place in added})

@@ -18,6 +18,8 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         mode: ``synchronous`` rounds, or ``buffered`` asynchronous ones, where a device gets a new task as soon as it
             has delivered, and a version of the model is made of each ``buffer_size`` updates.
         devices_per_round: size of the cohort; 0 takes every device that is ready.
+        prefer_deepest: how many times as likely as another a device is to be chosen whose depth is the greatest that
+            is ready.
         min_devices: the first round waits for this many, and no round opens with fewer.
         deadline_seconds: from the opening of a round; who is later is left out.
         quorum: share of the cohort whose updates make a round count.
@@ -39,6 +41,7 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     buffer_size: Count = 10
     staleness_exponent: NotNegative = 0.5
     max_staleness: Annotated[int, msgspec.Meta(ge=0)] = 20
+    prefer_deepest: Annotated[float, msgspec.Meta(ge=1)] = 1.0
 
     def __post_init__(self) -> None:
         if self.devices_per_round < 0:

@@ -8,6 +8,7 @@ effects out; a test feeds literal events and never sleeps. ``buffered`` has the 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -35,7 +36,7 @@ from fedlp_edge.core.round_events import (
     move,
 )
 from fedlp_edge.core.round_settings import RoundSettings
-from fedlp_edge.core.selection import cohort
+from fedlp_edge.core.selection import cohort, preferring_deepest
 
 __all__ = [
     "AddPlaces",
@@ -219,7 +220,7 @@ class RoundMachine:
         if not self._lobby.enough(now, effects):
             return
         ready = self._lobby.ready
-        chosen = cohort(ready, self._settings.devices_per_round, seed=self._seed, round=self._next_round)
+        chosen = self._drawn(ready, self._settings.devices_per_round, self._next_round)
         participants = {device: ready[device] for device in chosen}
         # Twice what the cohort holds: replacements rarely have to change the scale of the sum.
         capacity = 2 * sum(p.weight for p in participants.values())
@@ -259,8 +260,13 @@ class RoundMachine:
         ready = self._lobby.ready.keys()
         for spare in (ready - current.participants.keys(), ready & current.missed):
             if len(chosen) < wanted:
-                chosen += cohort(spare, wanted - len(chosen), seed=self._seed, round=current.round)
+                chosen += self._drawn(spare, wanted - len(chosen), current.round)
         return chosen
+
+    def _drawn(self, candidates: Iterable[str], size: int, round: int) -> tuple[str, ...]:
+        depths = {device: self._lobby.ready[device].depth for device in candidates}
+        preference = preferring_deepest(depths, self._settings.prefer_deepest)
+        return cohort(depths, size, seed=self._seed, round=round, preference=preference)
 
     def _place(self, current: _OpenRound, device: str) -> Participant:
         before = current.participants.get(device)

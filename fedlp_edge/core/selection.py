@@ -7,6 +7,7 @@ layer), so the coordinator knows what to expect: a layer is pruned or lost, neve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from fedlp_edge.core.blueprint import Unit
@@ -52,7 +53,9 @@ def retained(
     return kept
 
 
-def cohort(candidates: Iterable[str], size: int, *, seed: int, round: int) -> tuple[str, ...]:
+def cohort(
+    candidates: Iterable[str], size: int, *, seed: int, round: int, preference: Mapping[str, float] | None = None
+) -> tuple[str, ...]:
     """Samples devices for a round without replacement.
 
     Each device draws its own number, and the smallest win: a device that comes or goes changes at most one
@@ -63,9 +66,29 @@ def cohort(candidates: Iterable[str], size: int, *, seed: int, round: int) -> tu
         size: how many; 0 takes all.
         seed: of the run.
         round: from 1.
+        preference: how likely each device is to be the next one chosen, relative to the others; all the same
+            without it. Draws of u are ranked by ``-log(1 - u) / preference`` then (Efraimidis and Spirakis 2006).
 
     Returns:
         The chosen ids, sorted.
     """
-    ranked = sorted(candidates, key=lambda device: (uniform(seed, "cohort", round, device), device))
+
+    def rank(device: str) -> tuple[float, str]:
+        draw = uniform(seed, "cohort", round, device)
+        return (draw if preference is None else -math.log1p(-draw) / preference[device], device)
+
+    ranked = sorted(candidates, key=rank)
     return tuple(sorted(ranked[:size] if size else ranked))
+
+
+def preferring_deepest(depths: Mapping[str, int], factor: float) -> dict[str, float] | None:
+    """The preference for devices of the greatest depth among some, over which deep layers are averaged alone.
+
+    Args:
+        depths: of the devices that may be chosen.
+        factor: how many times as likely as another such a device is to be chosen; 1 prefers nobody.
+    """
+    if factor == 1:
+        return None
+    deepest = max(depths.values(), default=0)
+    return {device: factor if depth == deepest else 1.0 for device, depth in depths.items()}

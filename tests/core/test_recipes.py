@@ -2,10 +2,17 @@ import msgspec
 import pytest
 
 from fedlp_edge.core.recipes import RECIPES, with_recipe
+from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
 from fedlp_edge.errors import ConfigError
 
-KINDS = {"model": ModelSettings, "training": TrainingSettings, "scheme": SchemeSettings, "server": ServerSettings}
+KINDS = {
+    "model": ModelSettings,
+    "training": TrainingSettings,
+    "scheme": SchemeSettings,
+    "server": ServerSettings,
+    "rounds": RoundSettings,
+}
 
 
 @pytest.mark.parametrize("name", RECIPES)
