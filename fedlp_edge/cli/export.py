@@ -25,11 +25,22 @@ class _Data(msgspec.Struct, frozen=True):
 
 
 class RunConfig(msgspec.Struct, frozen=True):
-    """What an export needs of the fleet's file; the coordinator checks the rest."""
+    """What an export needs of the fleet's file, or of an experiment's; who ran it has checked the rest.
 
-    fleet: str
+    Attributes:
+        fleet: its name; of a simulated fleet, the table that describes it.
+        name: of an experiment.
+    """
+
+    fleet: str | dict[str, object]
+    name: str = ""
     model: ModelSettings = ModelSettings()
     data: _Data = _Data()
+
+    @property
+    def fleet_name(self) -> str:
+        """What stands in the ONNX files."""
+        return self.fleet if isinstance(self.fleet, str) else self.name
 
 
 def latest_checkpoint(run: Path) -> tuple[int, Path]:
@@ -85,7 +96,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
                 depths=depths,
                 data=evaluate,
                 directory=str(directory.absolute()),
-                metadata={"run": run.name, "round": str(round_number), "fleet": config.fleet},
+                metadata={"run": run.name, "round": str(round_number), "fleet": config.fleet_name},
             )
         )
     if not isinstance(exported, Exported):

@@ -70,17 +70,18 @@ def _models(summary: Summary, accuracy: dict[int, float]) -> RenderableType:
     last = summary.rounds[-1] if summary.rounds else None
     ensemble, tiers = (last.ensemble, last.tiers) if last else ({}, {})
     extra = [*(["ensemble>"] if ensemble else []), *(["own classes>"] if tiers else [])]
-    table = _table("exit", "PyTorch>", *extra, "onnxruntime>", "max |difference|>", "ONNX file")
+    files = ("onnxruntime>", "max |difference|>", "ONNX file") if exported else ("",)
+    table = _table("exit", "PyTorch>", *extra, *files)
     for depth, share in sorted(accuracy.items()):
         model = exported.get(depth)
-        file = f"{ONNX_DIRECTORY}/{model.file}" if model else "-"
+        file = f"{ONNX_DIRECTORY}/{model.file}" if model else "-" if exported else ""
         table.add_row(
             Text(f"{depth_bar(depth, max(accuracy))} {depth}", style="cyan"),
             format_share(share),
             *([format_share(ensemble.get(depth))] if ensemble else []),
             *([format_share(tiers.get(depth))] if tiers else []),
-            format_share(model.accuracy if model else None),
-            f"{model.max_abs_diff:.1e}" if model else "-",
+            *([format_share(model.accuracy if model else None)] if exported else []),
+            *([f"{model.max_abs_diff:.1e}" if model else "-"] if exported else []),
             Text(file if depth in trained else UNTRAINED, style="" if depth in trained else "dim"),
         )
     return table
@@ -162,6 +163,10 @@ def _places(summary: Summary, directory: Path) -> RenderableType:
         command = f"{own_command()} infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} IMAGE"
         # A command is for copying: never broken across lines.
         lines.append(Text.assemble("Use a model:     ", (command, "bold"), no_wrap=True, overflow="ignore"))
+    elif summary.final and summary.final.accuracy:
+        out = shlex.quote(str(directory / ONNX_DIRECTORY))
+        command = f"{own_command()} export {shlex.quote(str(directory))} --out {out}"
+        lines.append(Text.assemble("Make ONNX files: ", (command, "bold"), no_wrap=True, overflow="ignore"))
     return Group(*lines)
 
 
