@@ -104,9 +104,9 @@ class Report:
         seeds = max((figures.seeds for figures in self.groups.values()), default=0)
         return "\n\n".join(
             [
-                f"{size.devices} devices, {size.cohort} of them a round unless a scheme says otherwise; the budget is what FedLP-Hetero costs in "
-                f"{size.rounds} rounds. Accuracy of the global model on the whole test split in per cent: mean ± "
-                f"standard deviation over the last {size.reported} rounds of {seeds} seeds together.",
+                f"{size.devices} devices, {size.cohort} of them a round unless a scheme says otherwise; the budget is "
+                f"what FedLP-Hetero costs in {size.rounds} rounds. Accuracy of the global model on the whole test split "
+                f"in per cent: mean ± standard deviation over the last {size.reported} rounds of {seeds} seeds together.",
                 self.tables(),
                 "### The goal",
                 self.goals(),
