@@ -250,8 +250,12 @@ class Participant:
             # The coordinator takes this device for another life of itself; the status sets that right.
             return [Note(f"task of round {task.round} without an assignment"), *self._presence.announce()]
         self._homecoming.cancel()
+        effects: Effects = []
+        if self._work.hears_nobody:  # its announcement got lost on the way, but who sends a task is there
+            self._work.online(task.run, now)
+            effects = self._deliveries.online(task.run, now)
         coordinator = self._presence.coordinator
-        return self._work.assign(task, blueprint, coordinator.session if coordinator else None, now)
+        return [*effects, *self._work.assign(task, blueprint, coordinator.session if coordinator else None, now)]
 
     def _announced(self, message: Announcement, now: float) -> Effects:
         came, effects = self._presence.on_announcement(message)

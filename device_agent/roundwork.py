@@ -70,6 +70,11 @@ class RoundWork:
             self.end(now)
         self._downloads.nudge(now)
 
+    @property
+    def hears_nobody(self) -> bool:
+        """Whether there is no coordinator, as far as this device knows."""
+        return not self._online
+
     def offline(self) -> None:
         """Nobody is there to answer requests."""
         self._online = False

@@ -278,6 +278,15 @@ def test_asks_nothing_while_the_coordinator_is_offline():
     assert published(device.handle(Tick(), 30.0)) == []
 
 
+def test_takes_the_coordinator_for_online_when_a_task_comes_though_its_announcement_got_lost():
+    device = Device([update(1)]).join()
+    device.receive(TOPICS.coordinator, announcement(online=False))
+    offers = [m for m in published(device.down(task(2), 10.0)) if isinstance(m, Offer)]
+    assert [offer.round for offer in offers] == [1]
+    asked = published(device.handle(Tick(), 10.5))
+    assert [message.unit for message in asked if isinstance(message, UnitRequest)] == ["L1", "H1"]
+
+
 def test_ignores_a_task_that_is_repeated_while_it_trains():
     device = Device().join()
     train(device)
