@@ -3,6 +3,9 @@
 A broker acknowledges a chunk when it has it, not when we do, and drops what its queue for us cannot hold. So
 the coordinator hands out *credit*: devices send only the chunks they were granted, and no more than
 ``credit`` of them are under way at any time, however many devices finish at the same moment.
+
+Whoever is nearest to its end gets most of it. Updates are then whole one after the other, and each is checked and
+added while others arrive; with equal shares all would be whole at the same moment, and all of that work come last.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ CREDIT = 64
 SLICE = 16
 """Most chunks granted to one device at a time."""
 
+LEADER = 32
+"""Most chunks granted at a time to the device that is nearest to its end."""
+
 LEAST = 4
 """Fewest chunks granted at a time, unless fewer are missing: a grant for each chunk would double the messages."""
 
@@ -37,8 +43,14 @@ class _Upload:
     pending: Ranges
     assembly: Assembly | None = None
     under_way: int = 0
+    share: int = 0
     last_sign: float = 0.0
     bytes_seen: int = 0
+
+    @property
+    def left(self) -> int:
+        """Chunks that have not come, once it has begun."""
+        return self.assembly.left if self.assembly else 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class Intake:
         # Two lines, used as ordered sets, of those that need a grant: with a file open, and without.
         self._begun: dict[str, None] = {}
         self._waiting: dict[str, None] = {}
-        self._open = 0
+        self._open: dict[str, _Upload] = {}
         self._most_credit = self._credit = credit
         self._look_at = 0.0
 
@@ -115,7 +127,7 @@ class Intake:
         if whole := self._finish(upload, assembly):
             self._dispense(now)
             return whole
-        if upload.under_way <= self._slice // 2:
+        if upload.under_way <= upload.share // 2:
             if not upload.pending and not upload.under_way:
                 upload.pending = assembly.missing  # lost chunks, or more gaps than one listing holds
             self._enqueue(upload)
@@ -131,7 +143,7 @@ class Intake:
         self._begun.pop(device, None)
         self._waiting.pop(device, None)
         if upload.assembly is not None:
-            self._open -= 1
+            del self._open[device]
             upload.assembly.abandon()
             upload.path.unlink(missing_ok=True)
 
@@ -155,17 +167,22 @@ class Intake:
                 upload.under_way = 0
         self._dispense(now)
 
-    @property
-    def _slice(self) -> int:
+    def _share(self, upload: _Upload) -> int:
         """Chunks per grant: fewer if many want some, so that slow links do not hold all the credit."""
-        return max(LEAST, min(SLICE, self._most_credit // max(1, len(self._uploads))))
+        others = len(self._uploads) - 1
+        if upload.assembly is None or not others:
+            return max(LEAST, min(SLICE, self._most_credit // (others + 1)))  # nobody knows yet how fast it is
+        most = max(LEAST, min(LEADER, self._most_credit // 2))
+        if upload.assembly.left <= min(other.left for other in self._open.values()):
+            return most
+        return max(LEAST, min(SLICE, (self._most_credit - most) // others))
 
     def _begin(self, upload: _Upload) -> Assembly:
         if upload.assembly is None:
             offer = upload.offer
             sink = FileSink(upload.path, offer.size)
             upload.assembly = Assembly(offer.digest, offer.size, self._chunk_bytes, sink)
-            self._open += 1
+            self._open[offer.device] = upload
         return upload.assembly
 
     def _enqueue(self, upload: _Upload) -> None:
@@ -174,16 +191,20 @@ class Intake:
             line.setdefault(upload.offer.device)
 
     def _next(self) -> _Upload | None:
-        line = self._waiting if self._waiting and self._open < OPEN else self._begun
-        if not line:
+        if self._waiting and len(self._open) < OPEN:
+            device = next(iter(self._waiting))
+            del self._waiting[device]
+        elif self._begun:
+            device = min(self._begun, key=lambda device: self._open[device].left)
+            del self._begun[device]
+        else:
             return None
-        device = next(iter(line))
-        del line[device]
         return self._uploads[device]
 
     def _dispense(self, now: float) -> None:
         while self._credit >= min(LEAST, self._most_credit) and (upload := self._next()):
-            granted, upload.pending = take(upload.pending, min(self._slice, self._credit))
+            upload.share = self._share(upload)
+            granted, upload.pending = take(upload.pending, min(upload.share, self._credit))
             count = sum(stop - start for start, stop in granted)
             self._begin(upload)
             self._credit -= count
@@ -212,6 +233,6 @@ class Intake:
         device = upload.offer.device
         del self._uploads[device]
         self._begun.pop(device, None)
-        self._open -= 1
+        del self._open[device]
         self._credit += upload.under_way
         return Whole(upload.offer, upload.path, upload.bytes_seen)

@@ -208,6 +208,11 @@ class Assembly:
         return self._missing == 0
 
     @property
+    def left(self) -> int:
+        """How many chunks have not come yet."""
+        return self._missing
+
+    @property
     def missing(self) -> Ranges:
         """What has not come yet: the first ``MAX_RANGES`` half-open ranges of it."""
         return tuple(islice(self._gaps(), MAX_RANGES))

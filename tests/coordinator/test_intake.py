@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 
 from coordinator.intake import CREDIT, LEAST, OPEN, SLICE, Intake, Whole
@@ -185,3 +186,30 @@ def test_finishes_within_the_credit_of_a_very_short_queue(tmp_path: Path) -> Non
             finished += fleet.send(*under_way.pop(0)) is not None
             under_way += fleet.granted()
         assert finished == 3
+
+
+def test_completes_uploads_one_after_the_other(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    for number in range(8):
+        fleet.offer(f"d{number}", 100)
+    under_way, ends = fleet.granted(), []
+    for count in range(800):
+        device, index = under_way.pop(0)
+        if fleet.send(device, index):
+            ends.append(count)
+        under_way += fleet.granted()
+    assert len(ends) == 8
+    assert ends[0] < 300
+    assert all(after - before >= 5 for before, after in itertools.pairwise(ends)), ends
+
+
+def test_lets_a_fast_device_overtake_one_that_came_first(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    for device in ("slow", "fast", "other"):
+        fleet.offer(device, 100)
+    under_way = [grant for grant in fleet.granted() if grant[0] == "fast"]
+    whole = False
+    while under_way and not whole:
+        whole = fleet.send(*under_way.pop(0)) is not None
+        under_way += [grant for grant in fleet.granted() if grant[0] == "fast"]
+    assert whole
