@@ -195,7 +195,7 @@ class Meter:
             self._cpu.setdefault(began, cpu)
 
     def figures(self) -> dict[str, object]:
-        """``rss_mb`` and ``cpu_s_per_round`` by role, ``loopback_mb_per_round``; means of the full rounds seen."""
+        """Of memory, processor time (``cpu_s`` is the sum) and loopback: means of the full rounds seen."""
         memory = {role: round(sum(self._peaks.get(p, 0) for p in ps) / 1e6) for role, ps in self._pids.items()}
         first, last = min(n for n in self._loopback if n), max(self._loopback)
         rounds = max(1, last - first)
@@ -205,7 +205,13 @@ class Meter:
             role: round(sum(after.get(p, 0.0) - before.get(p, 0.0) for p in ps) / rounds, 3)
             for role, ps in self._pids.items()
         }
-        return {"loopback_mb_per_round": round(crossed / 1e6, 1), "rss_mb": memory, "cpu_s_per_round": cpu}
+        total = round(sum(cpu.values()), 3)
+        return {
+            "loopback_mb_per_round": round(crossed / 1e6, 1),
+            "rss_mb": memory,
+            "cpu_s_per_round": cpu,
+            "cpu_s": total,
+        }
 
 
 def cpu_seconds(pid: int) -> float:
@@ -254,8 +260,11 @@ def main() -> None:
         measure_floors()
 
     medians = {f"{kind}_floor_s": round(statistics.median(s), 4) for kind, s in floors.items() if s}
+    ratio = {}
+    if "mqtt_floor_s" in medians:
+        ratio["ratio_to_mqtt_floor"] = round(float(str(figures["round_median_s"])) / medians["mqtt_floor_s"], 3)
     about = {"model": options.model, "devices": options.devices, "broker": options.broker, "encoding": options.encoding}
-    print(json.dumps({**about, **figures, **medians}))
+    print(json.dumps({**about, **figures, **medians, **ratio}))
 
 
 if __name__ == "__main__":
