@@ -157,7 +157,11 @@ class Books:
         )
         if time.monotonic() - self._saved > SAVE_SECONDS:
             self._saved = time.monotonic()
-            save(self._summary(None), self._directory.summary)
+            self.keep()
+
+    def keep(self) -> None:
+        """Brings ``summary.json`` up to the last committed round."""
+        save(self._summary(None), self._directory.summary)
 
     def finish(self, digest: str, seconds: float) -> Summary:
         """Ends the run."""

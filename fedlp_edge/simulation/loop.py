@@ -14,13 +14,13 @@ from itertools import chain
 from fedlp_edge.core.aggregation import LayerwiseMean
 from fedlp_edge.core.global_model import GlobalModel
 from fedlp_edge.core.round_events import Participant
-from fedlp_edge.errors import DeviceError, WorkerError
+from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import judging
 from fedlp_edge.simulation.books import Books, Page
 from fedlp_edge.simulation.course import Closing, Course, Extended, Opened, Waiting
-from fedlp_edge.simulation.engine import Engine, Job, carry_out, collect
+from fedlp_edge.simulation.engine import Engine, Job, Stopped, carry_out, collect
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import make_fleet
 from fedlp_edge.simulation.keepsakes import Keepsakes
@@ -82,6 +82,9 @@ class Simulation:
             self._prepare()
             self._go()
             return self._books.finish(self._model.digest, time.monotonic() - began)
+        except (Stopped, FedLPError):
+            self._books.keep()
+            raise
         finally:
             self._journal.close()
 

@@ -120,6 +120,37 @@ def test_goes_on_after_a_kill_as_if_there_had_been_none(undisturbed: Summary, tm
     assert digest(load(tmp_path / "run" / "summary.json")) == digest(undisturbed)
 
 
+def test_stops_cleanly_on_an_interrupt_and_says_how_to_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text(to_toml(experiment(rounds=RoundSettings(count=500))))
+    command = [sys.executable, "-m", "fedlp_edge", "simulate", str(file), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert any(line.startswith("round 2/500") for line in process.stdout)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told == f"Stopped; nothing is lost. Go on with: fedlp simulate {file} --out {tmp_path / 'run'}\n"
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert 2 <= len(load(tmp_path / "run" / "summary.json").rounds) < 500
+
+
+def test_holds_no_more_with_ten_times_the_devices(tmp_path: Path, engine: LocalEngine) -> None:
+    workers = psutil.Process().children(recursive=True)
+
+    def run(devices: int) -> int:
+        crowd = experiment(
+            fleet=FleetSettings(devices=devices), rounds=RoundSettings(count=1), data=DataSettings(train="digits", evaluate="")
+        )
+        simulate(crowd, tmp_path / str(devices), engine=engine)
+        return sum(worker.memory_info().rss for worker in workers)
+
+    few = run(10)
+    # A hundred updates of this model would be 23 MB.
+    assert run(100) < few + 12e6
+
+
 def test_returns_a_finished_run_and_refuses_another_in_its_place(tmp_path: Path, engine: LocalEngine) -> None:
     run = experiment(rounds=RoundSettings(count=1), data=DataSettings(train="digits", evaluate="", limit=20))
     first = simulate(run, tmp_path, engine=engine)
