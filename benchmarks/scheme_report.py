@@ -105,8 +105,9 @@ class Report:
         return "\n\n".join(
             [
                 f"{size.devices} devices, {size.cohort} of them a round unless a scheme says otherwise; the budget is "
-                f"what FedLP-Hetero costs in {size.rounds} rounds. Accuracy of the global model on the whole test split "
-                f"in per cent: mean ± standard deviation over the last {size.reported} rounds of {seeds} seeds together.",
+                f"what FedLP-Hetero costs in {size.rounds} rounds. Accuracy of the global model on the whole test "
+                f"split in per cent: mean ± standard deviation over the last {size.reported} rounds of {seeds} seeds "
+                "together.",
                 self.tables(),
                 "### The goal",
                 self.goals(),
