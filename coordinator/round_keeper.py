@@ -61,6 +61,9 @@ class RoundKeeper:
         clock: monotonic seconds.
         profiles: name of each known device's profile; kept up to date by the caller.
         finished: called once the last round is committed.
+
+    Attributes:
+        last: summary of the round that was committed last; those before it are in the journal alone.
     """
 
     def __init__(
@@ -112,9 +115,12 @@ class RoundKeeper:
         self._evaluation: int | None = None
         self._lost: tuple[str, ...] = ()
         self._traffic: dict[Purpose, Traffic] = {}
-        self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
-        self._held_depths = {device.depth for summary in self.summaries for device in summary.devices}
-        committed = self.summaries[-1].round if self.summaries else 0
+        self.last: RoundSummary | None = None
+        self._held_depths: set[int] = set()
+        for row in journal.summaries():
+            self.last = msgspec.json.decode(row, type=RoundSummary)
+            self._held_depths.update(device.depth for device in self.last.devices)
+        committed = self.last.round if self.last else 0
         weights, state = self._checkpoints.load(committed)
         self._model = GlobalModel(blueprint, config.scheme, config.server, weights, state, seed=config.seed)
         shelf.put_weights(blueprint, weights)
@@ -428,7 +434,7 @@ class RoundKeeper:
         seconds = self._clock() - self._began
         summary = book.summary(seconds, accuracy, self._profiles, self._traffic, self._lost)
         self._journal.commit_round(book.round, msgspec.json.encode(summary))
-        self.summaries.append(summary)
+        self.last = summary
         spent, round = book.spent(), book.round
         self._background.do(lambda: self._tidy(spent, round))
         log.info("round %d: %d of %d devices, accuracy %s", book.round, len(book.accepted), len(summary.devices),

@@ -26,7 +26,7 @@ from fedlp_edge.core import rounds
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import PeerError, WorkerError
 from fedlp_edge.reporting import events
-from fedlp_edge.reporting.summary import FinalModel, Summary, save
+from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, save_encoded
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -168,7 +168,8 @@ class Coordinator:
         job = Build(
             model=self._config.model,
             seed=self._config.seed,
-            state_path=None if first.exists() or self._journal.summaries() else str(first),
+            state_path=None if first.exists() or any(self._journal.summaries()) else str(first),
+            steps=True,
         )
         built = self._worker.call(job, timeout=BUILD_SECONDS)
         if not isinstance(built, Built):
@@ -212,7 +213,7 @@ class Coordinator:
             profiles=self._profiles,
             finished=self._begin_finale,
         )
-        again = bool(self._rounds.summaries) or self._journal.unfinished_round() is not None
+        again = self._rounds.last is not None or self._journal.unfinished_round() is not None
         self._emit(
             events.RunStarted(
                 time=time.time(),
@@ -422,7 +423,7 @@ class Coordinator:
             run=self._run,
             blueprint=self._blueprint,
             depths=self._rounds.useful_depths,
-            state_path=self._checkpoints.evaluated_path(self._rounds.summaries[-1].round),
+            state_path=self._checkpoints.evaluated_path(self._last.round),
             directory=self._directory,
             worker=self._worker,
             shelf=self._shelf,
@@ -443,8 +444,8 @@ class Coordinator:
         self._emit(
             events.RunFinished(
                 time=time.time(),
-                rounds=len(self._rounds.summaries),
-                accuracy=self._rounds.summaries[-1].accuracy,
+                rounds=self._last.round,
+                accuracy=self._last.accuracy,
                 model_digest=self._rounds.digest,
                 seconds=self._clock() - self._began,
             )
@@ -457,17 +458,22 @@ class Coordinator:
             self._write_summary(final=False)
 
     def _write_summary(self, *, final: bool) -> None:
-        done = self._rounds.summaries
-        model = FinalModel(accuracy=done[-1].accuracy, model_digest=self._rounds.digest) if final else None
+        model = FinalModel(accuracy=self._last.accuracy, model_digest=self._rounds.digest) if final else None
         summary = Summary(
             run=self._run,
             fleet=self._config.fleet,
             model=self._config.model.name,
-            rounds=tuple(done),
+            rounds=(),
             final=model,
             onnx=self._finale.models if self._finale else (),
         )
-        save(summary, self._directory.summary)
+        save_encoded(summary, self._journal.summaries(), self._directory.summary)
+
+    @property
+    def _last(self) -> RoundSummary:
+        if self._rounds.last is None:
+            raise ValueError("no round is committed")
+        return self._rounds.last
 
 
 def _of(leaf: str, message: object) -> FromDevice:

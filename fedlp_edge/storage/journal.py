@@ -8,6 +8,7 @@ a restart repeats nothing that was decided and asks for nothing that has arrived
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -106,10 +107,10 @@ class Journal:
         """Ends a round for good."""
         self._write("UPDATE rounds SET summary = ? WHERE round = ?", (summary, round))
 
-    def summaries(self) -> list[bytes]:
-        """Of the committed rounds, first to last."""
-        rows = self._db.execute("SELECT summary FROM rounds WHERE summary IS NOT NULL ORDER BY round")
-        return [summary for (summary,) in rows]
+    def summaries(self) -> Iterator[bytes]:
+        """Of the committed rounds, first to last, read one by one."""
+        for (summary,) in self._db.execute("SELECT summary FROM rounds WHERE summary IS NOT NULL ORDER BY round"):
+            yield summary
 
     # Updates
 

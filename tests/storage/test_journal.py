@@ -21,7 +21,7 @@ def test_remembers_the_open_round_until_it_is_committed(tmp_path: Path) -> None:
     assert reopened(tmp_path).unfinished_round() == OpenRound(1, PLACES, 60)
     reopened(tmp_path).commit_round(1, b"one")
     assert reopened(tmp_path).unfinished_round() is None
-    assert reopened(tmp_path).summaries() == [b"one"]
+    assert list(reopened(tmp_path).summaries()) == [b"one"]
 
 
 def test_keeps_the_first_word_on_an_update(tmp_path: Path) -> None:
