@@ -32,8 +32,8 @@ def parse_input(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def build_blueprint(model: ModelSettings) -> Blueprint:
-    """The blueprint of a model, built by a worker process.
+def build_blueprint(model: ModelSettings, *, steps: bool = False) -> Blueprint:
+    """The blueprint of a model, built by a worker process; with ``steps``, costs say what a training step takes.
 
     Raises:
         ModelError: it is unknown, or cannot be built or split.
@@ -41,7 +41,7 @@ def build_blueprint(model: ModelSettings) -> Blueprint:
     """
     # The user named the model on this command line, so its code may run.
     with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(model.name,))) as worker:
-        built = worker.call(Build(model=model), timeout=_BUILD_SECONDS)
+        built = worker.call(Build(model=model, steps=steps), timeout=_BUILD_SECONDS)
     if not isinstance(built, Built):
         raise WorkerError(f"the worker answered a build with {type(built).__name__}")
     return built.blueprint

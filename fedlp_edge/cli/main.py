@@ -154,18 +154,22 @@ def plan(
     deadline: Annotated[float, typer.Option(min=1, help="Seconds of a round.")] = 300.0,
     samples: Annotated[int, typer.Option(min=1, help="Training samples of a device.")] = 1000,
     heads: Annotated[Literal["shared", "personal"], typer.Option(help="Exit heads of shallow depths.")] = "shared",
+    levers: Annotated[
+        bool, typer.Option(help="Let devices save memory in ways that take time, before depth is given up.")
+    ] = True,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Says which depth of a model each class of devices would get, and why."""
     from fedlp_edge.cli.depths import parse_input
     from fedlp_edge.cli.plan import run_plan
-    from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+    from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 
     settings = ModelSettings(
         name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, heads=heads
     )
     training = TrainingSettings(batch_size=batch_size)
-    raise typer.Exit(run_plan(settings, training, profiles, deadline, samples, as_json=json))
+    scheme = SchemeSettings() if levers else SchemeSettings(levers=())
+    raise typer.Exit(run_plan(settings, training, scheme, profiles, deadline, samples, as_json=json))
 
 
 @app.command()

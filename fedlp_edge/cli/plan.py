@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, title
-from fedlp_edge.core.blueprint import Blueprint, HeadMode
+from fedlp_edge.core.blueprint import Blueprint, DepthCost, HeadMode
 from fedlp_edge.core.planner import plan
 from fedlp_edge.core.prediction import training_memory
-from fedlp_edge.core.settings import Encoding, ModelSettings, SchemeSettings, TrainingSettings
+from fedlp_edge.core.settings import Encoding, ModelSettings, SchemeSettings, Thrift, TrainingSettings
+from fedlp_edge.core.thrift import ladder
 from fedlp_edge.probe.expected import RUNTIME_MEMORY, expected_facts
 from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY
 from fedlp_edge.probe.profiles import DeviceProfile, load_profiles
@@ -36,6 +37,7 @@ class DepthRow(msgspec.Struct, frozen=True):
     forward_macs: int
     activation_bytes: int
     training_memory: int
+    least_memory: int
 
 
 class ProfilePlan(msgspec.Struct, frozen=True):
@@ -51,6 +53,7 @@ class ProfilePlan(msgspec.Struct, frozen=True):
     encoding: Encoding | None
     memory_bytes: int | None
     seconds: float | None
+    thrift: Thrift | None
     explanation: str
 
 
@@ -71,6 +74,7 @@ class FleetPlan(msgspec.Struct, frozen=True):
 def run_plan(
     model: ModelSettings,
     training: TrainingSettings,
+    scheme: SchemeSettings,
     directory: Path | None,
     deadline_seconds: float,
     samples: int,
@@ -79,8 +83,8 @@ def run_plan(
 ) -> int:
     """Prints costs and assignments, or the JSON object of ``FleetPlan``."""
     profiles = load_profiles(directory)
-    blueprint = build_blueprint(model)
-    fleet = plan_fleet(blueprint, training, profiles, deadline_seconds, samples)
+    blueprint = build_blueprint(model, steps=True)
+    fleet = plan_fleet(blueprint, training, scheme, profiles, deadline_seconds, samples)
     if as_json:
         print(msgspec.json.encode(fleet).decode())
     else:
@@ -91,6 +95,7 @@ def run_plan(
 def plan_fleet(
     blueprint: Blueprint,
     training: TrainingSettings,
+    scheme: SchemeSettings,
     profiles: list[DeviceProfile],
     deadline_seconds: float,
     samples: int,
@@ -100,11 +105,12 @@ def plan_fleet(
     Args:
         blueprint: of the model.
         training: batch size, epochs and optimiser.
+        scheme: rules of the run.
         profiles: the classes of devices.
         deadline_seconds: of a round.
         samples: that every device is taken to hold.
     """
-    plans = [plan_profile(blueprint, training, profile, deadline_seconds, samples) for profile in profiles]
+    plans = [plan_profile(blueprint, training, scheme, profile, deadline_seconds, samples) for profile in profiles]
     return FleetPlan(
         model=blueprint.model,
         input=blueprint.input_shape,
@@ -122,6 +128,7 @@ def plan_fleet(
                 forward_macs=cost.forward_macs,
                 activation_bytes=cost.activation_bytes,
                 training_memory=training_memory(cost, training),
+                least_memory=_least_memory(cost, training, scheme),
             )
             for cost in blueprint.costs
         ),
@@ -130,11 +137,16 @@ def plan_fleet(
 
 
 def plan_profile(
-    blueprint: Blueprint, training: TrainingSettings, profile: DeviceProfile, deadline_seconds: float, samples: int
+    blueprint: Blueprint,
+    training: TrainingSettings,
+    scheme: SchemeSettings,
+    profile: DeviceProfile,
+    deadline_seconds: float,
+    samples: int,
 ) -> ProfilePlan:
-    """Plans one device under the default scheme; what the profile leaves open is said in the explanation."""
+    """Plans one device; what the profile leaves open is said in the explanation."""
     facts = expected_facts(profile, samples)
-    chosen = None if facts is None else plan(facts, blueprint, SchemeSettings(), training, deadline_seconds)
+    chosen = None if facts is None else plan(facts, blueprint, scheme, training, deadline_seconds)
     timeless = profile.training_gmacs_per_second is None
     explanation = NO_MEMORY if chosen is None else chosen.explanation
     if chosen is not None and chosen.depth and timeless:
@@ -150,18 +162,28 @@ def plan_profile(
         encoding=chosen.encoding if chosen else None,
         memory_bytes=chosen.memory_bytes if chosen else None,
         seconds=None if chosen is None or timeless else chosen.seconds,
+        thrift=chosen.thrift if chosen else None,
         explanation=explanation,
     )
 
 
+def _least_memory(cost: DepthCost, training: TrainingSettings, scheme: SchemeSettings) -> int:
+    ways = ladder(training, scheme.levers)
+    return min(training_memory(cost, msgspec.structs.replace(training, thrift=way)) for way in ways)
+
+
 def _print_plan(blueprint: Blueprint, fleet: FleetPlan) -> None:
     console = Console()
-    needed = {row.depth: format_bytes(row.training_memory) for row in fleet.depths}
+    needed = {row.depth: f"{row.training_memory / 1e6:.1f} / {row.least_memory / 1e6:.1f} MB" for row in fleet.depths}
     console.print(title(blueprint))
     console.print()
     console.print(depth_table(blueprint, "memory", needed.__getitem__))
     console.print(
-        Text(f"bytes: a download; MMACs, saved: a sample; memory: training, batches of {fleet.batch_size}", style="dim")
+        Text(
+            f"bytes: a download; MMACs, saved: a sample; memory: training, batches of {fleet.batch_size}, "
+            "quickly / frugally",
+            style="dim",
+        )
     )
     console.print()
     console.print(Text(f"{fleet.samples} samples on every device, {fleet.deadline_seconds:g} s a round", style="bold"))

@@ -22,7 +22,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         base: bytes that the first steps take, however small the model.
         exact: bytes taken for each byte of live tensors where every large block is mapped by itself.
         roomy: the same where the C library keeps and fragments what is free; a bound rather than a mean.
-        parameter: bytes for each byte of the largest parameter, of which operations make copies.
         second_per_mac: of convolutions and products.
         second_per_grouped_mac: of grouped and depthwise convolutions.
         second_per_byte: that operations read and write.
@@ -30,10 +29,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         slowdown: of a step, where every large block is mapped by itself.
     """
 
-    base: Bytes = 1.5e6
-    exact: Factor = 1.06
+    base: Bytes = 0.8e6
+    exact: Factor = 1.05
     roomy: Factor = 2.4
-    parameter: Factor = 0.6
     second_per_mac: Factor = 0.0
     second_per_grouped_mac: Factor = 0.0
     second_per_byte: Factor = 0.0

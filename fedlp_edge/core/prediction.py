@@ -23,6 +23,12 @@ BACKWARD_AND_FORWARD = 3
 ANY_DEVICE = Calibration()
 """For a device that has not calibrated itself: measured on x86-64, PyTorch 2.15, glibc 2.36, one thread."""
 
+LARGEST_PARAMETER = 1.25
+"""Bytes for each byte of the largest parameter, which is copied when changes are written. Measured."""
+
+STATE_TRAFFIC = 4
+"""How often a step reads or writes the model's values, whatever the batch: gradients, momentum, the update."""
+
 _OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2}
 
 
@@ -43,7 +49,7 @@ def training_memory(cost: DepthCost, training: TrainingSettings, calibration: Ca
     live = highest(moments, _batch(training)) + slots
     factor = measured.exact if thrift.allocation == "exact" else measured.roomy
     # The model's values were there before the first step and are taken once, whatever the allocator does.
-    copies = measured.parameter * cost.step.largest_parameter
+    copies = LARGEST_PARAMETER * cost.step.largest_parameter
     return int(measured.base + cost.step.state_bytes + factor * live + copies)
 
 
@@ -75,7 +81,9 @@ def _timed(step: StepCost, training: TrainingSettings, samples: int, measured: C
     computing = step.macs * measured.second_per_mac + step.grouped_macs * measured.second_per_grouped_mac
     one = (computing + step.moved_bytes * measured.second_per_byte) * again
     steps = -(-samples // _batch(training))
-    seconds = one * samples + steps * step.operations * measured.second_per_operation * again
+    each = step.operations * measured.second_per_operation * again
+    each += STATE_TRAFFIC * step.state_bytes * measured.second_per_byte
+    seconds = one * samples + steps * each
     return seconds * (measured.slowdown if thrift.allocation == "exact" else 1.0)
 
 

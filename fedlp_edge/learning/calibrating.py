@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.calibration import Calibration
-from fedlp_edge.core.prediction import ANY_DEVICE
+from fedlp_edge.core.prediction import ANY_DEVICE, STATE_TRAFFIC
 from fedlp_edge.core.settings import ComputeMode, TrainingSettings
 from fedlp_edge.core.stepcost import StepCost, highest
 from fedlp_edge.learning import memory
@@ -31,7 +31,7 @@ from fedlp_edge.learning.steptrace import trace_steps
 _CLASSES = 10
 _STEPS = 3
 _SAFETY = 1.02
-"""On top of the trials' own peaks: what is predicted too low costs a round, what is too high a little depth."""
+"""On top of the fit: what is predicted too low costs a round, what is too high a little depth."""
 
 _TRUSTED = 0.5, 2.0
 """Factors between which a measured number may lie from the built-in one: outside, something else was measured."""
@@ -79,8 +79,17 @@ def _convolution(given: int, wanted: int, groups: int = 1) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(wanted), nn.ReLU()]
 
 
+def _elementwise() -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(3, 12, 1)]
+    for _ in range(5):
+        layers += [nn.BatchNorm2d(12), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
 _TRIALS = (
     _Trial(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (1, 8, 8), 4, 8),
+    _Trial(_elementwise, (3, 48, 48), 12, 16),
+    _Trial(lambda: nn.Sequential(*_convolution(16, 32), *_convolution(32, 32)), (16, 14, 14), 32, 16),
     _Trial(_convolutions, (3, 48, 48), 64, 16),
     _Trial(_depthwise, (3, 40, 40), 48, 16),
     _Trial(_deep, (16, 16, 16), 16, 16),
@@ -118,14 +127,13 @@ def calibrate(
         return ANY_DEVICE
     allocate_exactly()
     found = [_try(trial, device, mode, repeats, clock) for trial in _TRIALS]
-    base, exact, parameter = _fit_memory(found)
+    base, exact = _fit_memory(found)
     costs = _fit_time(found)
     slowdown = max(1.0, float(np.median([one.exact_seconds / one.seconds for one in found])))
     return Calibration(
         base=base,
         exact=exact,
         roomy=ANY_DEVICE.roomy,
-        parameter=parameter,
         second_per_mac=costs[0],
         second_per_grouped_mac=costs[1],
         second_per_byte=costs[2],
@@ -185,18 +193,13 @@ def _bound(step: Step, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
     return lambda: step(x, y)
 
 
-def _fit_memory(found: list[_Found]) -> tuple[float, float, float]:
-    """Base, factor on live tensors and factor on the largest parameter."""
-    rows = np.array([[1.0, one.live, one.step.largest_parameter] for one in found])
+def _fit_memory(found: list[_Found]) -> tuple[float, float]:
+    """Base, and factor on live tensors."""
+    rows = np.array([[1.0, one.live] for one in found])
     peaks = np.array([float(one.peak) for one in found])
     fitted = _non_negative(rows, peaks)
     base = _trusted(fitted[0], ANY_DEVICE.base)
-    exact = max(1.0, _trusted(fitted[1], ANY_DEVICE.exact))
-    parameter = min(fitted[2], _TRUSTED[1])
-    # Raised until no trial would have been predicted too low.
-    predicted = rows @ np.array([base, exact, parameter])
-    short = max(1.0, float(np.max(peaks / predicted)))
-    return base * short * _SAFETY, exact * min(short, 1.05) * _SAFETY, parameter
+    return base, max(1.0, _trusted(fitted[1], ANY_DEVICE.exact)) * _SAFETY
 
 
 def _fit_time(found: list[_Found]) -> tuple[float, float, float, float]:
@@ -205,7 +208,7 @@ def _fit_time(found: list[_Found]) -> tuple[float, float, float, float]:
             [
                 one.step.macs * one.batch,
                 one.step.grouped_macs * one.batch,
-                one.step.moved_bytes * one.batch,
+                one.step.moved_bytes * one.batch + STATE_TRAFFIC * one.step.state_bytes,
                 one.step.operations,
             ]
             for one in found

@@ -29,7 +29,9 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ram_mb: memory of the whole board (10**6 bytes), of which system and idle worker take their part.
         training_memory_mb: what its owner lets training take on top of the idle agent (10**6 bytes).
         training_gmacs_per_second: cap on the reported training speed (10**9 multiply-accumulates).
+        calibrate: whether the agent finds out by trials what the machine adds to what training takes.
         link_mbit_per_second: rate of its link; reported, and uploads are paced to it.
+        metered: whether its owner pays for what the link carries; reported.
         sources: where the figures come from.
     """
 
@@ -40,6 +42,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training_memory_mb: Positive | None = None
     training_gmacs_per_second: Positive | None = None
     link_mbit_per_second: Positive | None = None
+    calibrate: bool = True
+    metered: bool = False
     sources: tuple[str, ...] = ()
 
     @property

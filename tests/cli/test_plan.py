@@ -21,35 +21,36 @@ from fedlp_edge.cli.plan import (
 )
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.prediction import training_memory
-from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.probe.profiles import DeviceProfile, load_profiles, profile_names
 from tests.cli.conftest import Run
 
 SMALL_CNN = ("plan", "--model", "small-cnn", "--input", "1x8x8")
 TRAINING = TrainingSettings()
+QUICK = SchemeSettings(levers=(), memory_margin=0.0)
 
 
 @pytest.fixture(scope="module")
 def small_cnn() -> Blueprint:
-    return build_blueprint(ModelSettings(name="small-cnn", input=(1, 8, 8)))
+    return build_blueprint(ModelSettings(name="small-cnn", input=(1, 8, 8)), steps=True)
 
 
 def planned(blueprint: Blueprint, *, deadline: float = 300.0, samples: int = 1000, **limits: Any) -> ProfilePlan:
-    return plan_profile(blueprint, TRAINING, DeviceProfile(name="box", **limits), deadline, samples)
+    return plan_profile(blueprint, TRAINING, QUICK, DeviceProfile(name="box", **limits), deadline, samples)
 
 
 def test_prints_one_line_of_explanation_for_every_profile(fedlp: Run) -> None:
-    done = fedlp(*SMALL_CNN)
+    done = fedlp(*SMALL_CNN, "--no-levers")
 
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     assert set(profile_names()) <= set(lines)
-    assert "▮▯▯▯▯  depth 1 of 5: 1.6 MB of 2.0 MB for training; depth 2 needs 2.3 MB" in lines["class-xs"]
-    assert "▮▮▮▮▮  depth 5 of 5: 6.8 MB of 3450 MB for training" in lines["raspberry-pi-4"]
+    assert "▮▯▯▯▯  depth 1 of 5: 2.2 MB of 2.5 MB for training; depth 2 needs 2.5 MB" in lines["class-xs"]
+    assert "▮▮▮▮▮  depth 5 of 5: 6.6 MB of 3450 MB for training" in lines["raspberry-pi-4"]
 
 
 def test_gives_the_classes_the_depths_of_the_profiles_page(small_cnn: Blueprint) -> None:
-    plan = plan_fleet(small_cnn, TRAINING, load_profiles(), 300.0, 1000)
+    plan = plan_fleet(small_cnn, TRAINING, SchemeSettings(levers=()), load_profiles(), 300.0, 1000)
 
     depths = {one.profile: one.depth for one in plan.profiles}
     assert [depths[f"class-{size}"] for size in ("xs", "s", "m", "l")] == [1, 2, 3, 5]
@@ -83,7 +84,7 @@ def test_every_key_is_documented() -> None:
 
 def test_larger_batches_need_more_memory_at_every_depth(small_cnn: Blueprint) -> None:
     small, large = (
-        plan_fleet(small_cnn, TrainingSettings(batch_size=size), load_profiles(), 300.0, 1000).depths
+        plan_fleet(small_cnn, TrainingSettings(batch_size=size), QUICK, load_profiles(), 300.0, 1000).depths
         for size in (8, 64)
     )
 

@@ -75,18 +75,20 @@ def test_names_the_line_of_a_wrong_key(tmp_path: Path):
     ("side", "depths"),
     [
         (8, {"xs": 1, "s": 2, "m": 3, "l": 5, "xl": 5, "2xl": 5, "3xl": 5}),
-        (28, {"xs": 0, "s": 0, "m": 0, "l": 1, "xl": 2, "2xl": 3, "3xl": 5}),
+        (28, {"xs": 0, "s": 0, "m": 0, "l": 1, "xl": 2, "2xl": 4, "3xl": 5}),
     ],
 )
 def test_classes_get_the_depths_that_the_documentation_promises(side: int, depths: dict[str, int]):
     from fedlp_edge.learning.models import build_model
+    from fedlp_edge.learning.steptrace import with_steps
 
     settings = ModelSettings(name="small-cnn", input=(1, side, side))
-    blueprint = build_model(settings, seed=0).blueprint("small-cnn")
+    model = build_model(settings, seed=0)
+    blueprint = with_steps(model, model.blueprint("small-cnn"))
 
     def depth(profile: DeviceProfile) -> int:
         facts = DeviceFacts(training_memory=profile.training_memory or 0, training_macs_per_second=1e12, samples=1)
-        return plan(facts, blueprint, SchemeSettings(), TrainingSettings(), 60.0).depth
+        return plan(facts, blueprint, SchemeSettings(levers=()), TrainingSettings(), 60.0).depth
 
     assert {name: depth(find_profile(f"class-{name}")) for name in depths} == depths
 
