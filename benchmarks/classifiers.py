@@ -132,6 +132,7 @@ def check(name: str) -> dict[str, float]:
     import torch  # noqa: PLC0415 -- the parent needs none
 
     from fedlp_edge import partition  # noqa: PLC0415
+    from fedlp_edge.learning.memory import give_back  # noqa: PLC0415
 
     torch.set_num_threads(1)
     side = _SIDES.get(name, _SIDE)
@@ -153,6 +154,8 @@ def check(name: str) -> dict[str, float]:
         submodel = layered.submodel(depth)
         assert sum(p.numel() for p in submodel.parameters()) <= whole, f"depth {depth} holds more than the whole"
         _train_a_step(submodel, images)
+        del submodel
+        give_back()
     heads = [unit.parameters for unit in layered.exit_heads[:-1]]
     return {
         "head_share": 100 * max(heads, default=0) / whole,
@@ -282,7 +285,8 @@ def _table(outcomes: list[Outcome]) -> str:
             f"| `{one.name}` | {one.side} | {one.parameters:,} | {len(one.mac_shares)} | {held} | {macs} "
             f"| {one.head_share:.2f} | {'yes' if not one.failure else one.failure} |"
         )
-    return "\n".join(rows) + "\n"
+    passed = sum(not one.failure for one in outcomes)
+    return "\n".join([*rows, "", f"{passed} of {len(outcomes)} pass."]) + "\n"
 
 
 if __name__ == "__main__":
