@@ -6,14 +6,9 @@ round's exact sums. Memory therefore does not grow with the number of devices, a
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
-import numpy as np
-import torch
-from torch.nn import functional
 
 from fedlp_edge.core.aggregation import Array, LayerwiseMean, Sums
 from fedlp_edge.core.blueprint import Blueprint, Unit
@@ -27,7 +22,7 @@ from fedlp_edge.learning.modelstore import Ready, ready, tensor_names
 from fedlp_edge.learning.processor import choose, make_repeatable
 from fedlp_edge.learning.states import copy_values
 from fedlp_edge.learning.training import Diverged, train_round
-from fedlp_edge.learning.width import WidthModel
+from fedlp_edge.simulation.judge import Judge
 from fedlp_edge.simulation.orders import (
     Collect,
     Collected,
@@ -43,15 +38,10 @@ from fedlp_edge.simulation.orders import (
     TryCompute,
 )
 from fedlp_edge.simulation.sharing import AnyArray
+from fedlp_edge.simulation.values import leading, load, tensor, values_of
 from fedlp_edge.wire.admission import admit_part, check_values
 from fedlp_edge.wire.compression import encode_unit, rounding_seed
 from fedlp_edge.wire.tensors import pack, pieces, unpack
-
-EVALUATION_BATCH = 128
-"""Of 32 to 256, the size that most networks are judged fastest with on one thread."""
-
-MEASURED_SAMPLES = 2048
-"""Training samples on which the statistics of static batch norms are measured; see ``learning.width``."""
 
 
 class Bench:
@@ -72,21 +62,19 @@ class Bench:
         self._device = choose(processor)
         make_repeatable(self._device)
         self._train = self._dataset(samples["train/x"], samples["train/y"])
-        self._test = self._dataset(samples["test/x"], samples["test/y"]) if "test/x" in samples else None
-        self._members = _tensor(samples["members"])
+        self._members = tensor(samples["members"])
         self._starts = samples["starts"]
         # The experiment is the user's own, so the model that it names may run.
         self._whole: LayeredModel = build_model(study.model, study.seed, allow_models=None)
         self.blueprint: Blueprint = self._whole.blueprint(study.model.name)
         self._train.check_fits(self.blueprint.input_shape, self.blueprint.classes)
-        if self._test is not None:
-            self._test.check_fits(self.blueprint.input_shape, self.blueprint.classes)
-        # Channels last are quicker to judge. What is trained stays as it is: it must give a real device's bits.
-        self._judge = copy.deepcopy(self._whole).to(memory_format=torch.channels_last)
+        self._judge = None
+        if "test/x" in samples:
+            test = self._dataset(samples["test/x"], samples["test/y"])
+            self._judge = Judge(self._whole, self.blueprint, self._train, test, self._device)
         self._choices = ComputeChoices(self._device, cache_directory())
         self._parts: dict[int, Ready] = {}
         self._versions: dict[int, Mapping[str, Array]] = {}
-        self._judged: int | None = None
         self._mean: LayerwiseMean | None = None
 
     def initial_weights(self) -> dict[str, Array]:
@@ -126,7 +114,7 @@ class Bench:
 
         def start() -> None:
             part.forget_rounds()
-            _load(part.model, before, tensor_names(units))
+            load(part.model, before, tensor_names(units))
             self._fill_own(order, part)
 
         start()
@@ -157,7 +145,7 @@ class Bench:
             seconds=outcome.seconds,
             bytes_up=nbytes,
             compute=outcome.compute,
-            own=pack(_values(part.model, kept)) if kept else b"",
+            own=pack(values_of(part.model, kept)) if kept else b"",
         )
 
     def try_compute(self, order: TryCompute) -> ComputeTried:
@@ -172,53 +160,16 @@ class Bench:
         self._mean = None
         return sums
 
-    @torch.no_grad()
     def evaluate(self, order: EvaluatePart) -> PartEvaluated:
         """Judges some exits on a part of the test set."""
-        if self._test is None:
+        if self._judge is None:
             raise ValueError("this experiment has no test set")
-        if self._judged != order.version:
-            names = [name for unit in self.blueprint.global_units for name in unit.state_names]
-            _load(self._judge, self._versions[order.version], names)
-            self._judge.to(self._device).eval()
-            if isinstance(self._judge, WidthModel):
-                self._judge.measure(self._batches_to_measure())
-            self._judged = order.version
-        classes = self.blueprint.classes
-        samples = torch.zeros(classes, dtype=torch.int64, device=self._device)
-        correct = {depth: torch.zeros_like(samples) for depth in order.depths}
-        loss, together = dict.fromkeys(order.depths, 0.0), dict.fromkeys(order.depths, 0)
-        for start in range(order.start, order.stop, EVALUATION_BATCH):
-            x, y = self._test.batch(slice(start, min(start + EVALUATION_BATCH, order.stop)))
-            x, y = _channels_last(x).to(self._device), y.to(self._device)
-            samples += y.bincount(minlength=classes)
-            exits = self._judge.exits(x) if order.depths != (self.blueprint.full_depth,) else ()
-            total: torch.Tensor | None = None
-            for depth in order.depths:
-                logits = exits[depth - 1] if exits else self._judge(x)
-                total = logits if total is None else total + logits
-                correct[depth] += y[logits.argmax(dim=1) == y].bincount(minlength=classes)
-                loss[depth] += float(functional.cross_entropy(logits, y, reduction="sum"))
-                # The mean of the logits has its maximum where their sum has it.
-                together[depth] += int((total.argmax(dim=1) == y).sum())
-        return PartEvaluated(
-            start=order.start,
-            samples=tuple(samples.tolist()),
-            correct={depth: tuple(by_class.tolist()) for depth, by_class in correct.items()},
-            loss=loss,
-            together=together,
-        )
-
-    def _batches_to_measure(self) -> Iterator[torch.Tensor]:
-        """The same samples on every worker, from all over the training split."""
-        spread = torch.arange(0, len(self._train), max(1, len(self._train) // MEASURED_SAMPLES))
-        for start in range(0, len(spread), EVALUATION_BATCH):
-            yield _channels_last(self._train.batch(spread[start : start + EVALUATION_BATCH])[0].to(self._device))
+        return self._judge.evaluate(order, self._versions[order.version])
 
     def _dataset(self, x: AnyArray, y: AnyArray) -> Dataset:
         study = self._study
         names = tuple(str(number) for number in range(study.classes))
-        return Dataset(_tensor(x), _tensor(y), names, study.scale, study.mean, study.std)
+        return Dataset(tensor(x), tensor(y), names, study.scale, study.mean, study.std)
 
     def _share(self, number: int) -> Dataset:
         """The samples of one device."""
@@ -240,7 +191,7 @@ class Bench:
             copy_values(fresh, part.model, tensor_names(tuple(missing)))
         if order.take:
             taken = tensor_names(tuple(unit for unit in held if unit.id in order.take))
-            _load(part.model, unpack(order.own), taken)
+            load(part.model, unpack(order.own), taken)
 
     def _update(
         self, order: TrainDevice, part: Ready, before: Mapping[str, Array], units: Collection[Unit]
@@ -252,12 +203,12 @@ class Bench:
         """
         deltas: dict[str, Array] = {}
         nbytes = 0
-        after = _values(part.model, [name for names in order.retained.values() for name in names])
+        after = values_of(part.model, [name for names in order.retained.values() for name in names])
         for unit in units:
             kept = order.retained.get(unit.id, ())
             if not kept:
                 continue
-            tensors = tuple(tensor for tensor in unit.tensors if tensor.name in kept)
+            tensors = tuple(spec for spec in unit.tensors if spec.name in kept)
             sent = {name: after[name] - leading(before[name], after[name].shape) for name in kept}
             if order.encoding == "none":
                 check_values(sent)
@@ -269,32 +220,3 @@ class Bench:
                 sent = admit_part(unit, tensors, blob, order.encoding)
             deltas.update(sent)
         return deltas, nbytes
-
-
-@torch.no_grad()
-def _load(model: torch.nn.Module, values: Mapping[str, Array], names: Collection[str]) -> None:
-    held = model.state_dict()
-    for name in names:
-        value = leading(values[name], tuple(held[name].shape))
-        held[name].copy_(torch.from_numpy(np.require(value, requirements="W")))
-
-
-def _tensor(array: AnyArray) -> torch.Tensor:
-    """A tensor of the same memory; samples are only read, so they may lie where nobody may write."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(array)
-
-
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-
-
-def leading(value: Array, shape: tuple[int, ...]) -> Array:
-    """The leading block of a tensor that a device holds; mostly all of it."""
-    return value if value.shape == shape else value[tuple(slice(side) for side in shape)]
-
-
-def _values(model: torch.nn.Module, names: Collection[str]) -> dict[str, Array]:
-    held = model.state_dict()
-    return {name: held[name].detach().float().cpu().numpy() for name in names}

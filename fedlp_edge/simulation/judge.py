@@ -1,0 +1,110 @@
+"""Judges versions of the global model on parts of the test set, on a copy of its own.
+
+A copy, because images are judged two to three times faster with the channels of a pixel together in memory, while what
+is trained must lie as it does on a real device, to the last bit of the result.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedlp_edge.core.aggregation import Array
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.modelstore import tensor_names
+from fedlp_edge.learning.width import WidthModel
+from fedlp_edge.simulation.orders import EvaluatePart, PartEvaluated
+from fedlp_edge.simulation.values import load
+
+BATCH = 128
+"""Of 32 to 256, the size that most networks are judged fastest with on one thread."""
+
+MEASURED_SAMPLES = 2048
+"""Training samples on which the statistics of static batch norms are measured; see ``learning.width``."""
+
+
+class Judge:
+    """One worker's copy of the global model.
+
+    Args:
+        model: the whole one; copied.
+        blueprint: of it.
+        train: all training samples, for statistics of batch norm that are not part of the model.
+        test: the test set.
+        device: that computes.
+    """
+
+    def __init__(
+        self, model: LayeredModel, blueprint: Blueprint, train: Dataset, test: Dataset, device: torch.device
+    ) -> None:
+        test.check_fits(blueprint.input_shape, blueprint.classes)
+        self._model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        self._blueprint = blueprint
+        self._train = train
+        self._test = test
+        self._device = device
+        self._version: int | None = None
+
+    @torch.no_grad()
+    def evaluate(self, order: EvaluatePart, weights: Mapping[str, Array]) -> PartEvaluated:
+        """Judges some exits on a part of the test set.
+
+        Args:
+            order: which.
+            weights: that version of the global model.
+        """
+        self._take(order.version, weights)
+        classes = self._blueprint.classes
+        samples = torch.zeros(classes, dtype=torch.int64, device=self._device)
+        correct = {depth: torch.zeros_like(samples) for depth in order.depths}
+        loss, together = dict.fromkeys(order.depths, 0.0), dict.fromkeys(order.depths, 0)
+        for start in range(order.start, order.stop, BATCH):
+            x, y = self._test.batch(slice(start, min(start + BATCH, order.stop)))
+            y = y.to(self._device)
+            samples += y.bincount(minlength=classes)
+            total: Tensor | None = None
+            for depth, logits in zip(order.depths, self._logits(x, order.depths), strict=True):
+                total = logits if total is None else total + logits
+                correct[depth] += y[logits.argmax(dim=1) == y].bincount(minlength=classes)
+                loss[depth] += float(functional.cross_entropy(logits, y, reduction="sum"))
+                # The mean of the logits has its maximum where their sum has it.
+                together[depth] += int((total.argmax(dim=1) == y).sum())
+        return PartEvaluated(
+            start=order.start,
+            samples=tuple(samples.tolist()),
+            correct={depth: tuple(by_class.tolist()) for depth, by_class in correct.items()},
+            loss=loss,
+            together=together,
+        )
+
+    def _take(self, version: int, weights: Mapping[str, Array]) -> None:
+        if self._version == version:
+            return
+        load(self._model, weights, tensor_names(self._blueprint.global_units))
+        self._model.to(self._device).eval()
+        if isinstance(self._model, WidthModel):
+            self._model.measure(self._batches_to_measure())
+        self._version = version
+
+    def _logits(self, x: Tensor, depths: tuple[int, ...]) -> list[Tensor]:
+        x = self._laid_out(x)
+        if depths == (self._blueprint.full_depth,):
+            return [self._model(x)]
+        exits = self._model.exits(x)
+        return [exits[depth - 1] for depth in depths]
+
+    def _batches_to_measure(self) -> Iterator[Tensor]:
+        """The same samples on every worker, from all over the training split."""
+        spread = torch.arange(0, len(self._train), max(1, len(self._train) // MEASURED_SAMPLES))
+        for start in range(0, len(spread), BATCH):
+            yield self._laid_out(self._train.batch(spread[start : start + BATCH])[0])
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        x = x.to(self._device)
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
