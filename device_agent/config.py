@@ -44,6 +44,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         threads: for training; 0 for what profile and machine say.
         allow_models: ``module:callable`` models whose code may run here.
         once: end when the run is over.
+        calibrate: find out, once on a machine, what it adds to what training takes.
         verbose: say more.
     """
 
@@ -57,6 +58,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     allow_models: tuple[str, ...] = ()
     once: bool = False
+    calibrate: bool = True
     verbose: bool = False
 
     @property

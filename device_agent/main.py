@@ -15,6 +15,7 @@ from device_agent.effects import Identity
 from device_agent.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, run_command
+from fedlp_edge.probe.calibrations import default_directory, find_calibration
 from fedlp_edge.probe.host import probe_host, training_threads
 from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.transport.base import LastWill
@@ -54,6 +55,12 @@ def agent(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="agent.toml with these settings and the [broker] login")
     ] = None,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrate/--no-calibrate", help="find out once what this machine adds to what training takes"
+        ),
+    ] = None,
     verbose: Annotated[bool | None, typer.Option("--verbose", help="log more")] = None,
 ) -> None:
     """Takes part in a fleet: trains on this device's data and keeps them here."""
@@ -68,6 +75,7 @@ def agent(
         "threads": threads,
         "allow_models": allow_model or None,
         "once": once,
+        "calibrate": calibrate,
         "verbose": verbose,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
@@ -90,7 +98,8 @@ def serve(config: AgentConfig) -> int:
     )
     identity = Identity(Topics(str(config.fleet)), config.device_id, new_session())
     profile = find_profile(config.profile)
-    threads = training_threads(config.threads, profile, probe_host().cores)
+    host = probe_host()
+    threads = training_threads(config.threads, profile, host.cores)
     options = WorkerOptions(
         threads=threads,
         device=config.device,
@@ -105,6 +114,9 @@ def serve(config: AgentConfig) -> int:
         threads=threads,
         allow_models=frozenset(config.allow_models),
         once=config.once,
+        calibration=(
+            find_calibration(host, options, default_directory()) if config.calibrate and profile.calibrate else None
+        ),
     )
     will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
     # The session makes the client id unique: brokers throw off the elder of two clients with one id, for ever.

@@ -47,6 +47,7 @@ from device_agent.outbox import Outbox, UpdateId
 from device_agent.participant import Participant
 from device_agent.trainer import ModelMade, Trainer
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.calibration import Calibration
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DeviceError, StorageError
 from fedlp_edge.probe.host import device_facts, probe_host
@@ -76,6 +77,7 @@ class AgentSettings:
         threads: for training.
         allow_models: ``module:callable`` models whose code may run.
         once: end when the run is over.
+        calibration: of this machine, if it was found out.
     """
 
     identity: Identity
@@ -85,6 +87,7 @@ class AgentSettings:
     threads: int = 1
     allow_models: frozenset[str] = frozenset()
     once: bool = False
+    calibration: Calibration | None = None
 
 
 class Agent:
@@ -194,7 +197,9 @@ class Agent:
             return [event]
         result = self._trainer.finish(event)
         if isinstance(result, Measured):
-            facts = device_facts(probe_host(), result, self._settings.profile, self._settings.threads)
+            facts = device_facts(
+                probe_host(), result, self._settings.profile, self._settings.threads, self._settings.calibration
+            )
             log.info(
                 "%s: %d samples, %.1f GMAC/s in training on %s, %.0f MB for training",
                 facts.profile,

@@ -9,6 +9,7 @@ same way again, and what a layer keeps for itself, such as the statistics of bat
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,19 @@ def recomputed(layer: nn.Module, given: Tensor) -> Tensor:
     return result
 
 
+_changes_input: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Which layers work in place on what they are given; those are given a copy. Found out in their first pass."""
+
+
+def _run(layer: nn.Module, given: Tensor) -> Tensor:
+    copied = given.clone() if _changes_input.get(layer, True) else given
+    before = copied._version
+    result: Tensor = layer(copied)
+    if layer not in _changes_input:
+        _changes_input[layer] = copied._version != before
+    return result
+
+
 class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, handle: Tensor, given: Tensor, layer: nn.Module) -> Tensor:
@@ -36,8 +50,9 @@ class _Recomputed(torch.autograd.Function):
         ctx.layer = layer
         ctx.random = _random_state(given)
         ctx.save_for_backward(given)
-        result: Tensor = layer(given)  # autograd records nothing in here
-        return result
+        result = _run(layer, given)  # autograd records nothing in here
+        # The next layer may work in place on it, which a view of something else does not bear.
+        return result.clone() if result._is_view() else result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -47,7 +62,7 @@ class _Recomputed(torch.autograd.Function):
         kept = [(buffer, buffer.clone()) for buffer in layer.buffers()]
         with preserved(given.device), torch.enable_grad():
             _set_random_state(given, ctx.random)
-            result = layer(again)
+            result = _run(layer, again)
         if result.requires_grad:
             torch.autograd.backward(result, gradients[0])
         with torch.no_grad():  # only now: the backward pass had them among its inputs

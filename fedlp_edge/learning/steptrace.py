@@ -69,6 +69,7 @@ def _trace_all(model: LayeredModel, sample: Tensor) -> tuple[StepCost, ...]:
 def _trace(model: Submodel, sample: Tensor) -> StepCost:
     few, many = (_watch(model, sample, batch) for batch in _BATCHES)
     model.checkpointing = True
+    _watch(model, sample, _BATCHES[0])  # the first pass finds out which layers work in place
     few_again, many_again = (_watch(model, sample, batch) for batch in _BATCHES)
     parameters = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
     update = Moment(float(sum(parameters)), 0.0)  # the optimizer's turn: all gradients, and it works in place

@@ -22,11 +22,13 @@ class CgroupLimits:
         memory_total: bytes that the group may use.
         memory_available: bytes still free in it; page cache that the kernel would give up counts as free.
         cpus: CPU quota in cores.
+        swap_available: bytes of swap that it may still use.
     """
 
     memory_total: int | None = None
     memory_available: int | None = None
     cpus: float | None = None
+    swap_available: int | None = None
 
 
 def read_limits(root: Path = Path("/")) -> CgroupLimits:
@@ -38,7 +40,8 @@ def read_limits(root: Path = Path("/")) -> CgroupLimits:
         totals.append(limit)
         available.append(max(0, limit - used))
     quotas.extend(_cpu_levels(root))
-    return CgroupLimits(min(totals, default=None), min(available, default=None), min(quotas, default=None))
+    swap = min(_swap_levels(root), default=None)
+    return CgroupLimits(min(totals, default=None), min(available, default=None), min(quotas, default=None), swap)
 
 
 def _memory_levels(root: Path) -> Iterator[tuple[int, int]]:
@@ -54,6 +57,19 @@ def _memory_levels(root: Path) -> Iterator[tuple[int, int]]:
         used = _integer(directory / "memory.usage_in_bytes")
         if limit is not None and used is not None and limit < _UNLIMITED:
             yield limit, used - _statistic(directory / "memory.stat", "total_inactive_file")
+
+
+def _swap_levels(root: Path) -> Iterator[int]:
+    for directory in _levels(root, ""):
+        limit, used = _integer(directory / "memory.swap.max"), _integer(directory / "memory.swap.current")
+        if limit is not None and used is not None:
+            yield max(0, limit - used)
+    for directory in _levels(root, "memory"):
+        # Version 1 limits the sum of memory and swap.
+        both, used = (_integer(directory / f"memory.memsw.{name}_in_bytes") for name in ("limit", "usage"))
+        limit = _integer(directory / "memory.limit_in_bytes")
+        if both is not None and used is not None and limit is not None and both < _UNLIMITED:
+            yield max(0, min(both - limit, both - used))
 
 
 def _cpu_levels(root: Path) -> Iterator[float]:

@@ -9,15 +9,17 @@ import os
 import platform
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from fedlp_edge.core.calibration import Calibration
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.probe.cgroup import CgroupLimits, read_limits
 from fedlp_edge.probe.profiles import DeviceProfile
+from fedlp_edge.probe.throttling import is_throttled
 from fedlp_edge.worker.jobs import Measured
 
 BOARD_SYSTEM_MEMORY = 200_000_000
@@ -37,6 +39,8 @@ class Host:
         battery_percent: charge, where there is a battery.
         on_battery: whether it is running from it.
         temperature_celsius: hottest sensor.
+        swap_free: bytes of swap left to it; memory that training should not live on.
+        throttled: whether heat or the power supply holds the processor back; None if the machine does not tell.
     """
 
     hostname: str
@@ -48,6 +52,8 @@ class Host:
     battery_percent: float | None = None
     on_battery: bool | None = None
     temperature_celsius: float | None = None
+    swap_free: int | None = None
+    throttled: bool | None = None
 
 
 def probe_host(root: Path = Path("/")) -> Host:
@@ -63,6 +69,8 @@ def probe_host(root: Path = Path("/")) -> Host:
         battery_percent=None if battery is None else max(0.0, float(battery.percent)),
         on_battery=None if battery is None else not battery.power_plugged,
         temperature_celsius=_hottest(_sensor("sensors_temperatures")),
+        swap_free=psutil.swap_memory().free,
+        throttled=is_throttled(root),
     )
     return within(host, read_limits(root), os.getloadavg()[0])
 
@@ -70,16 +78,13 @@ def probe_host(root: Path = Path("/")) -> Host:
 def within(host: Host, limits: CgroupLimits, load_average: float) -> Host:
     """The host as seen from inside a control group."""
     cores = min(host.cores, limits.cpus or host.cores)
-    return Host(
-        hostname=host.hostname,
-        architecture=host.architecture,
+    return replace(
+        host,
         memory_available=_least(host.memory_available, limits.memory_available),
         memory_total=_least(host.memory_total, limits.memory_total),
         cores=cores,
         load=load_average / cores,
-        battery_percent=host.battery_percent,
-        on_battery=host.on_battery,
-        temperature_celsius=host.temperature_celsius,
+        swap_free=None if host.swap_free is None else _least(host.swap_free, limits.swap_available),
     )
 
 
@@ -88,7 +93,9 @@ def training_threads(asked: int | None, profile: DeviceProfile, cores: float) ->
     return asked or min(profile.threads or max(1, int(cores)), max(1, int(cores)))
 
 
-def device_facts(host: Host, measured: Measured, profile: DeviceProfile, threads: int) -> DeviceFacts:
+def device_facts(
+    host: Host, measured: Measured, profile: DeviceProfile, threads: int, calibration: Calibration | None = None
+) -> DeviceFacts:
     """Puts together what the planner needs.
 
     Args:
@@ -96,6 +103,7 @@ def device_facts(host: Host, measured: Measured, profile: DeviceProfile, threads
         measured: the worker's report.
         profile: its caps.
         threads: that training will use.
+        calibration: of the machine.
     """
     board_left = None if profile.ram is None else max(0, profile.ram - BOARD_SYSTEM_MEMORY - measured.idle_memory)
     free = host.memory_available if measured.cuda_memory is None else measured.cuda_memory
@@ -121,6 +129,10 @@ def device_facts(host: Host, measured: Measured, profile: DeviceProfile, threads
         on_battery=host.on_battery,
         temperature_celsius=host.temperature_celsius,
         samples=measured.samples,
+        calibration=calibration,
+        swap_free=host.swap_free,
+        throttled=host.throttled,
+        metered=profile.metered or None,
     )
 
 

@@ -100,7 +100,7 @@ class Fleet:
             name,
             "device_agent",
             *("--broker", self.url, "--fleet", self.name, "--id", name, "--data", share, "--threads", "1"),
-            *("--state", str(self.directory / name), "--device", "cpu", "--once"),
+            *("--state", str(self.directory / name), "--device", "cpu", "--once", "--no-calibrate"),
             *(("--allow-model", self.model) if ":" in self.model else ()),
             *more,
         )
