@@ -57,9 +57,7 @@ def agent(
     ] = None,
     calibrate: Annotated[
         bool | None,
-        typer.Option(
-            "--calibrate/--no-calibrate", help="find out once what this machine adds to what training takes"
-        ),
+        typer.Option("--calibrate/--no-calibrate", help="find out once what this machine adds to what training takes"),
     ] = None,
     verbose: Annotated[bool | None, typer.Option("--verbose", help="log more")] = None,
 ) -> None:

@@ -141,7 +141,9 @@ def test_holds_no_more_with_ten_times_the_devices(tmp_path: Path, engine: LocalE
 
     def run(devices: int) -> int:
         crowd = experiment(
-            fleet=FleetSettings(devices=devices), rounds=RoundSettings(count=1), data=DataSettings(train="digits", evaluate="")
+            fleet=FleetSettings(devices=devices),
+            rounds=RoundSettings(count=1),
+            data=DataSettings(train="digits", evaluate=""),
         )
         simulate(crowd, tmp_path / str(devices), engine=engine)
         return sum(worker.memory_info().rss for worker in workers)
