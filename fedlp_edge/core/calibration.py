@@ -29,9 +29,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         slowdown: of a step, where every large block is mapped by itself.
     """
 
-    base: Bytes = 0.8e6
+    base: Bytes = 0.3e6
     exact: Factor = 1.05
-    roomy: Factor = 2.4
+    roomy: Factor = 2.2
     second_per_mac: Factor = 0.0
     second_per_grouped_mac: Factor = 0.0
     second_per_byte: Factor = 0.0

@@ -26,6 +26,9 @@ ANY_DEVICE = Calibration()
 LARGEST_PARAMETER = 1.25
 """Bytes for each byte of the largest parameter, which is copied when changes are written. Measured."""
 
+OPERATION_BYTES = 22_000
+"""Bytes for each operation of a step: tensors too small to be mapped one by one leave gaps in the heap. Measured."""
+
 STATE_TRAFFIC = 4
 """How often a step reads or writes the model's values, whatever the batch: gradients, momentum, the update."""
 
@@ -50,7 +53,8 @@ def training_memory(cost: DepthCost, training: TrainingSettings, calibration: Ca
     factor = measured.exact if thrift.allocation == "exact" else measured.roomy
     # The model's values were there before the first step and are taken once, whatever the allocator does.
     copies = LARGEST_PARAMETER * cost.step.largest_parameter
-    return int(measured.base + cost.step.state_bytes + factor * live + copies)
+    gaps = OPERATION_BYTES * cost.step.operations
+    return int(measured.base + gaps + cost.step.state_bytes + factor * live + copies)
 
 
 def epoch_seconds(

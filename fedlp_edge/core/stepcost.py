@@ -34,8 +34,6 @@ class StepCost(msgspec.Struct, frozen=True):
     Attributes:
         moments: the highest ones, see above.
         checkpointed: the same when activations are computed again in the backward pass.
-        reordered: moments in the middle of a convolution whose inputs and results are copied into another order of
-            memory, as oneDNN does with contiguous images.
         largest_parameter: bytes of the largest single parameter, of which the optimiser works on a copy.
         macs: multiply-accumulates of one sample, forward and backward, attention's products included.
         grouped_macs: those of grouped and depthwise convolutions, which are slower and not part of ``macs``.
@@ -47,7 +45,6 @@ class StepCost(msgspec.Struct, frozen=True):
 
     moments: tuple[Moment, ...]
     checkpointed: tuple[Moment, ...]
-    reordered: tuple[Moment, ...]
     largest_parameter: int
     macs: int
     grouped_macs: int

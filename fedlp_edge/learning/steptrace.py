@@ -78,7 +78,6 @@ def _trace(model: Submodel, sample: Tensor) -> StepCost:
     return StepCost(
         moments=envelope([*_lines(few.live, many.live), update]),
         checkpointed=envelope([*_lines(few_again.live, many_again.live), update]),
-        reordered=envelope(_lines(few.copied, many.copied)) if few.copied else (),
         largest_parameter=max(parameters, default=0),
         macs=_per_sample(few.macs, many.macs),
         grouped_macs=_per_sample(few.grouped_macs, many.grouped_macs),
@@ -106,10 +105,9 @@ def _per_sample(few: int, many: int) -> int:
 
 @dataclass
 class _Watched:
-    """One step: bytes alive after every operation, with copies in convolutions, and sums over all operations."""
+    """One step: bytes alive after every operation, and sums over all of them."""
 
     live: list[int]
-    copied: list[int]
     macs: int = 0
     grouped_macs: int = 0
     moved: int = 0
@@ -142,7 +140,7 @@ class _Watcher(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._known: dict[int, object] = dict.fromkeys(held)
         self._live = 0
-        self.watched = _Watched([], [])
+        self.watched = _Watched([])
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -165,8 +163,6 @@ class _Watcher(TorchDispatchMode):
             macs, groups = _GROUPED[func](result, args)
             seen.macs += macs if groups == 1 else 0
             seen.grouped_macs += macs if groups > 1 else 0
-            copies = [value for value in (*given, *made) if value.dim() > 1]
-            seen.copied.append(self._live + sum(value.nbytes for value in copies))
         elif func in _PRODUCTS:
             seen.macs += _PRODUCTS[func](args)
         seen.live.append(self._live)

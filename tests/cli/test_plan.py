@@ -45,8 +45,8 @@ def test_prints_one_line_of_explanation_for_every_profile(fedlp: Run) -> None:
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     assert set(profile_names()) <= set(lines)
-    assert "▮▯▯▯▯  depth 1 of 5: 2.2 MB of 2.5 MB for training; depth 2 needs 2.5 MB" in lines["class-xs"]
-    assert "▮▮▮▮▮  depth 5 of 5: 6.6 MB of 3450 MB for training" in lines["raspberry-pi-4"]
+    assert "▮▯▯▯▯  depth 1 of 5: 2.0 MB of 2.5 MB for training; depth 2 needs 2.6 MB" in lines["class-xs"]
+    assert "▮▮▮▮▮  depth 5 of 5: 6.9 MB of 3450 MB for training" in lines["raspberry-pi-4"]
 
 
 def test_gives_the_classes_the_depths_of_the_profiles_page(small_cnn: Blueprint) -> None:

@@ -111,7 +111,7 @@ def test_lives_a_whole_run(tmp_path: Path, model: tuple[Blueprint, dict[str, np.
     device = RunningAgent(hub, tmp_path)
     facts = coordinator.wait(Status, lambda s: s.online).facts
     assert facts is not None
-    assert (facts.profile, facts.training_memory, facts.threads) == ("class-l", 19_000_000, 1)
+    assert (facts.profile, facts.training_memory, facts.threads) == ("class-l", 17_500_000, 1)
     assert facts.samples > 100
     coordinator.tell(assignment)
     assert coordinator.wait(Ready).depth == DEPTH
