@@ -14,11 +14,17 @@ import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.planner import Plan, plan
+from fedlp_edge.core.planner import TIME_SHARE, Plan, plan
 from fedlp_edge.core.prediction import training_memory
 from fedlp_edge.core.rounds import Participant
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
+
+SLOW_ROUNDS = 2
+"""In a row, after which a device is not unlucky but slow."""
+
+LEAST_RATIO = 0.25
+"""Of measured to predicted memory, and its inverse: what lies outside says more about the measurement."""
 
 
 @dataclass
@@ -28,6 +34,8 @@ class Member:
     Attributes:
         session: of the agent's present life.
         ready: whether it holds its submodel and is subscribed.
+        good_rounds: since its plan changed or a round was slow.
+        slow_rounds: in a row, in which training took longer than a round is planned for.
     """
 
     device: str
@@ -35,6 +43,8 @@ class Member:
     facts: DeviceFacts
     plan: Plan
     ready: bool = False
+    good_rounds: int = 0
+    slow_rounds: int = 0
 
     def participant(self, *, uniform: bool) -> Participant:
         """Its place in a round that opens now."""
@@ -80,11 +90,15 @@ class Registry:
         known = self._plans.get(device)
         chosen = known[0] if known and known[1] == basis and self._still_fits(known[0], facts) else None
         if chosen is None:
-            chosen = plan(facts, self._blueprint, self._scheme, self._training, self._deadline)
+            # What a device could not bear it remembers, unless it is another one now.
+            ceiling = known[0].ceiling if known and known[1] == basis else 0
+            chosen = plan(facts, self._blueprint, self._scheme, self._training, self._deadline, ceiling)
             self._plans[device] = (chosen, basis)
         before = self.members.get(device)
         same_life = before is not None and before.session == session and before.plan == chosen
         member = Member(device, session, facts, chosen, ready=bool(before and before.ready and same_life))
+        if before is not None and same_life:
+            member.good_rounds, member.slow_rounds = before.good_rounds, before.slow_rounds
         self.members[device] = member
         self._remember(member)
         return member
@@ -108,16 +122,78 @@ class Registry:
         return self.members.pop(device)
 
     def shrink(self, device: str, reason: str) -> Member | None:
-        """Gives a device that ran out of memory one depth less; None if there is none left."""
+        """Gives a device that ran out of memory one depth less, for good; None if there is none left."""
         member = self.members.get(device)
         if member is None or member.plan.depth <= 1:
             return None
-        depth = member.plan.depth - 1
-        memory = training_memory(self._blueprint.costs[depth - 1], self._training)
-        words = f"depth {depth} of {self._blueprint.full_depth} after depth {depth + 1} ran out of memory: {reason}"
-        member.plan = msgspec.structs.replace(member.plan, depth=depth, memory_bytes=memory, explanation=words)
+        return self._descend(member, f"after depth {member.plan.depth} ran out of memory: {reason}")
+
+    def observe(self, device: str, peak_memory: int, seconds: float) -> Member | None:
+        """Learns from an update what training took.
+
+        A device that twice in a row trained longer than a round is planned for is held back by something that its
+        report did not tell: it gets one depth less. One that has room after ``climb_after`` good rounds gets one more,
+        if what it really took, in proportion, says that it bears it, and that depth has not failed before.
+
+        Args:
+            device: whose update was accepted.
+            peak_memory: bytes that training took; 0 if unknown.
+            seconds: of training.
+
+        Returns:
+            The member, if its plan changed; it must be assigned anew.
+        """
+        member = self.members.get(device)
+        if member is None or self._scheme.depth != "auto":
+            return None
+        planned = TIME_SHARE * self._deadline
+        member.slow_rounds = member.slow_rounds + 1 if seconds > planned else 0
+        if member.slow_rounds >= SLOW_ROUNDS and member.plan.depth > 1:
+            depth = member.plan.depth
+            return self._descend(member, f"after depth {depth} trained {seconds:.0f} s where {planned:.0f} are planned")
+        member.good_rounds = 0 if member.slow_rounds else member.good_rounds + 1
+        if not self._scheme.climb_after or member.good_rounds < self._scheme.climb_after or not peak_memory:
+            return None
+        member.good_rounds = 0
+        return self._ascend(member, peak_memory / max(1, member.plan.memory_bytes))
+
+    def _ascend(self, member: Member, ratio: float) -> Member | None:
+        """One depth more, if it fits when predictions are off by ``ratio``, measured over predicted."""
+        given = member.plan
+        bounded = min(max(ratio, LEAST_RATIO), 1 / LEAST_RATIO)
+        deeper = min(given.depth + 1, given.ceiling or self._blueprint.full_depth)
+        facts = msgspec.structs.replace(member.facts, training_memory=int(member.facts.training_memory / bounded))
+        chosen = plan(facts, self._blueprint, self._scheme, self._training, self._deadline, deeper)
+        if chosen.depth <= given.depth:
+            return None
+        words = f"{chosen.explanation}; one more after {self._scheme.climb_after} good rounds"
+        needed = int(chosen.memory_bytes * bounded)
+        return self._change(
+            member,
+            msgspec.structs.replace(chosen, explanation=words, memory_bytes=needed, ceiling=given.ceiling),
+        )
+
+    def _descend(self, member: Member, why: str) -> Member:
+        given = member.plan
+        depth = given.depth - 1
+        thrift = given.thrift
+        if self._scheme.depth == "auto" and "allocation" in self._scheme.levers:
+            thrift = msgspec.structs.replace(thrift, allocation="exact")  # memory is short here, whatever was predicted
+        training = msgspec.structs.replace(self._training, thrift=thrift)
+        needed = training_memory(self._blueprint.costs[depth - 1], training, member.facts.calibration)
+        words = f"depth {depth} of {self._blueprint.full_depth} {why}"
+        return self._change(
+            member,
+            msgspec.structs.replace(
+                given, depth=depth, memory_bytes=needed, explanation=words, thrift=thrift, ceiling=depth
+            ),
+        )
+
+    def _change(self, member: Member, chosen: Plan) -> Member:
+        member.plan = chosen
         member.ready = False
-        self._plans[device] = (member.plan, _basis(member.facts))
+        member.slow_rounds = member.good_rounds = 0
+        self._plans[member.device] = (chosen, _basis(member.facts))
         self._remember(member)
         return member
 

@@ -369,6 +369,7 @@ class RoundKeeper:
                 loss=offer.loss,
                 seconds=offer.seconds,
                 bytes_up=update.bytes_up,
+                peak_memory=offer.peak_memory,
             )
         )
         self.step(rounds.UpdateArrived(offer.device))

@@ -119,6 +119,7 @@ class Coordinator:
         self._read_status = decoder(Status, MAX_CONTROL_BYTES)
         self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
         self._profiles: dict[str, str] = {}
+        self._changed: list[Member] = []
         self._finale: Finale | None = None
         self._began = clock()
 
@@ -247,6 +248,7 @@ class Coordinator:
                 if isinstance(item, Stop):
                     return
                 self._take(item)
+            self._tell_changes()
             self._rounds.tick()
             self._shelf.tick()
             if self._finale:
@@ -388,6 +390,16 @@ class Coordinator:
         uniform = self._config.scheme.weights == "uniform"
         self._rounds.step(rounds.DeviceReady(member.participant(uniform=uniform)))
 
+    def _tell_changes(self) -> None:
+        """Assigns anew what experience has changed."""
+        while self._changed:
+            self._reassign(self._changed.pop())
+
+    def _reassign(self, member: Member) -> None:
+        self._rounds.step(rounds.DeviceGone(member.device))
+        self._introduce(member)
+        self._assign(member)
+
     def _device_failed(self, failure: Failure) -> None:
         if failure.run != self._run:
             return
@@ -397,9 +409,7 @@ class Coordinator:
         )
         self._rounds.failed(failure)
         if failure.kind == "memory" and (member := self._registry.shrink(failure.device, failure.reason)):
-            self._rounds.step(rounds.DeviceGone(failure.device))
-            self._introduce(member)
-            self._assign(member)
+            self._reassign(member)
         elif failure.round is None:
             # It cannot build the model at all, so it must not be counted on.
             self._rounds.step(rounds.DeviceGone(failure.device))
@@ -456,6 +466,10 @@ class Coordinator:
         self._emit(event)
         if isinstance(event, events.RoundFinished):
             self._write_summary(final=False)
+        if isinstance(event, events.UpdateAccepted):
+            member = self._registry.observe(event.device, event.peak_memory, event.seconds)
+            if member is not None:
+                self._changed.append(member)  # told when the round has taken note of the update
 
     def _write_summary(self, *, final: bool) -> None:
         model = FinalModel(accuracy=self._last.accuracy, model_digest=self._rounds.digest) if final else None

@@ -40,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
         seconds: predicted for a round, transfers included; 0 if the device's speed is unknown.
         encoding: of its updates.
         thrift: how it is to save memory.
+        ceiling: the deepest depth that experience has not spoken against; 0 if it has against none.
     """
 
     depth: int
@@ -49,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
     seconds: float
     encoding: Encoding = "none"
     thrift: Thrift = Thrift()
+    ceiling: int = 0
 
 
 def plan(
@@ -57,6 +59,7 @@ def plan(
     scheme: SchemeSettings,
     training: TrainingSettings,
     deadline_seconds: float,
+    ceiling: int = 0,
 ) -> Plan:
     """Chooses for one device.
 
@@ -66,6 +69,7 @@ def plan(
         scheme: rules of the run; ``"auto"`` plans, anything else dictates.
         training: batch size, epochs and optimiser enter memory and time.
         deadline_seconds: of a round.
+        ceiling: depth beyond which experience speaks against; 0 for none. It does not bind a dictated depth.
 
     Returns:
         The plan; ``depth`` 0 with the reason if nothing fits.
@@ -82,6 +86,9 @@ def plan(
     ways = ladder(training, scheme.levers)
     obstacle = ""
     for depth in (full,) if scheme.depth == "only-full" else reversed(blueprint.depths):
+        if ceiling and depth > ceiling:
+            obstacle = f"depth {ceiling + 1} failed before"
+            continue
         obstacles = []
         for way in ways:
             case = _Case(facts, blueprint, scheme, msgspec.structs.replace(training, thrift=way), budget)
@@ -91,7 +98,7 @@ def plan(
                 continue
             words = case.explain(depth, lpr, encoding, obstacle)
             seconds = case.seconds(depth, lpr, encoding)
-            return Plan(depth, lpr, words, case.memory(depth), seconds, encoding, way)
+            return Plan(depth, lpr, words, case.memory(depth), seconds, encoding, way, ceiling)
         # The last way takes least memory, and the first least time: what stands in the way of either is the reason.
         obstacle = min(obstacles).words
     return Plan(0, 0.0, f"nothing fits: {obstacle}", 0, 0.0)

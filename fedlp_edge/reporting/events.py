@@ -71,6 +71,7 @@ class UpdateAccepted(Event, frozen=True, kw_only=True):
     loss: float
     seconds: float
     bytes_up: int
+    peak_memory: int = 0
 
 
 class UpdateRejected(Event, frozen=True, kw_only=True):

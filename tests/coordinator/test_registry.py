@@ -102,3 +102,49 @@ def test_writes_to_the_journal_only_what_is_new(journal: Journal) -> None:
     assert journal._db.total_changes == before
     fleet.leave("a", "s")
     assert journal._db.total_changes == before + 1
+
+
+# tiny_blueprint with a deadline of 60 s plans 48 s for a round.
+
+
+def test_gives_one_depth_less_to_a_device_that_is_slow_twice_in_a_row(journal: Journal) -> None:
+    fleet = registry(journal)
+    fleet.arrive("a", "s", facts())
+    assert [fleet.observe("a", 0, seconds) for seconds in (50.0, 10.0, 50.0)] == [None] * 3
+    slow = fleet.observe("a", 0, 50.0)
+    assert slow is not None
+    assert (slow.plan.depth, slow.plan.ceiling, slow.ready) == (1, 1, False)
+    assert slow.plan.explanation == "depth 1 of 2 after depth 2 trained 50 s where 48 are planned"
+    assert fleet.observe("a", 0, 50.0) is fleet.observe("a", 0, 50.0) is None  # there is no depth left to take
+
+
+def test_lets_a_device_climb_whose_rounds_took_less_than_was_predicted(journal: Journal) -> None:
+    fleet = Registry(tiny_blueprint(), SchemeSettings(climb_after=3), TrainingSettings(), 60.0, journal)
+    plan = fleet.arrive("a", "s", facts(memory=LITTLE)).plan
+    assert plan.depth == 1
+    assert [fleet.observe("a", plan.memory_bytes, 1.0) for _ in range(6)] == [None] * 6
+    assert fleet.observe("a", plan.memory_bytes // 100, 1.0) is None
+    assert fleet.observe("a", plan.memory_bytes // 100, 1.0) is None
+    grown = fleet.observe("a", plan.memory_bytes // 100, 1.0)
+    assert grown is not None
+    assert grown.plan.depth == 2
+    assert grown.plan.explanation.endswith("one more after 3 good rounds")
+    assert grown.plan.memory_bytes <= LITTLE
+    assert (
+        Registry(tiny_blueprint(), SchemeSettings(), TrainingSettings(), 60.0, journal)
+        .arrive("a", "s2", facts(memory=LITTLE))
+        .plan.depth
+        == 2
+    )
+
+
+def test_never_climbs_again_to_a_depth_that_failed(journal: Journal) -> None:
+    fleet = Registry(tiny_blueprint(), SchemeSettings(climb_after=1), TrainingSettings(), 60.0, journal)
+    fleet.arrive("a", "s", facts())
+    shrunk = fleet.shrink("a", "killed")
+    assert shrunk is not None
+    assert shrunk.plan.thrift.allocation == "exact"
+    assert [fleet.observe("a", 1000, 1.0) for _ in range(5)] == [None] * 5
+    # Nor when it comes back with less memory and is planned anew.
+    assert fleet.arrive("a", "s2", facts(memory=LITTLE - 1)).plan.depth == 1
+    assert fleet.arrive("a", "s3", facts()).plan.depth == 1
