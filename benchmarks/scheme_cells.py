@@ -17,7 +17,7 @@ import msgspec
 from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.recipes import RECIPES, RecipeName, with_recipe
-from fedlp_edge.core.selection import cohort, preferring_deepest
+from fedlp_edge.core.selection import cohort
 from fedlp_edge.reporting.summary import RoundSummary, Summary
 from fedlp_edge.simulation import Experiment
 from fedlp_edge.simulation.fleet import make_fleet
@@ -192,7 +192,8 @@ def cost_by_round(wanted: Experiment, blueprint: Blueprint) -> Iterator[Cost]:
     pictures = read_pictures(wanted.data.train, wanted.data.evaluate)
     fleet = make_fleet(wanted, blueprint, deal(wanted, pictures))
     depths = {device: virtual.plan.depth for device, virtual in fleet.items() if virtual.plan.depth}
-    likely, size = preferring_deepest(depths, wanted.rounds.prefer_deepest), wanted.rounds.devices_per_round
+    size = wanted.rounds.devices_per_round
+    likely = wanted.rounds.preference(depths, size)
     for round in itertools.count(1):
         nbytes = macs = 0
         for device in cohort(depths, size, seed=wanted.seed, round=round, preference=likely):

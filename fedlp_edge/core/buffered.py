@@ -34,7 +34,7 @@ from fedlp_edge.core.round_events import (
     move,
 )
 from fedlp_edge.core.round_settings import RoundSettings
-from fedlp_edge.core.selection import cohort, preferring_deepest
+from fedlp_edge.core.selection import cohort
 from fedlp_edge.core.staleness import FRESH
 
 
@@ -231,7 +231,7 @@ class BufferedMachine:
         free = {d for d in ready.keys() - self._tasks.keys() - buffer.missed if not self._has_done(buffer, d)}
         if self._settings.devices_per_round:
             vacant = self._settings.devices_per_round - len(ready.keys() & self._tasks.keys())
-            likely = preferring_deepest({device: ready[device].depth for device in free}, self._settings.prefer_deepest)
+            likely = self._settings.preference({device: ready[device].depth for device in free}, max(vacant, 0))
             drawn = cohort(free, max(vacant, 0), seed=self._seed, round=self._round, preference=likely)
             free = set(drawn) if vacant > 0 else set()
         added = tuple(msgspec.structs.replace(ready[device], round=self._round) for device in sorted(free))

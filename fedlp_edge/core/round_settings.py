@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 
+from fedlp_edge.core.coverage import preference
 from fedlp_edge.core.settings import Count, NotNegative, Positive, Share
 
 
@@ -20,6 +22,8 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         devices_per_round: size of the cohort; 0 takes every device that is ready.
         prefer_deepest: how many times as likely as another a device is to be chosen whose depth is the greatest that
             is ready.
+        least_holders: devices of a cohort that should hold each layer on average, as far as there are so many; deep
+            devices are preferred until they do. 0 draws evenly.
         min_devices: the first round waits for this many, and no round opens with fewer.
         deadline_seconds: from the opening of a round; who is later is left out.
         quorum: share of the cohort whose updates make a round count.
@@ -42,6 +46,11 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     staleness_exponent: NotNegative = 0.5
     max_staleness: Annotated[int, msgspec.Meta(ge=0)] = 20
     prefer_deepest: Annotated[float, msgspec.Meta(ge=1)] = 1.0
+    least_holders: NotNegative = 0.0
+
+    def preference(self, depths: Mapping[str, int], size: int) -> dict[str, float] | None:
+        """Who is likely to be chosen for a cohort, from the depths of those who may be."""
+        return preference(depths, size, prefer_deepest=self.prefer_deepest, least_holders=self.least_holders)
 
     def __post_init__(self) -> None:
         if self.devices_per_round < 0:

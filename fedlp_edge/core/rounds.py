@@ -36,7 +36,7 @@ from fedlp_edge.core.round_events import (
     move,
 )
 from fedlp_edge.core.round_settings import RoundSettings
-from fedlp_edge.core.selection import cohort, preferring_deepest
+from fedlp_edge.core.selection import cohort
 
 __all__ = [
     "AddPlaces",
@@ -265,8 +265,7 @@ class RoundMachine:
 
     def _drawn(self, candidates: Iterable[str], size: int, round: int) -> tuple[str, ...]:
         depths = {device: self._lobby.ready[device].depth for device in candidates}
-        preference = preferring_deepest(depths, self._settings.prefer_deepest)
-        return cohort(depths, size, seed=self._seed, round=round, preference=preference)
+        return cohort(depths, size, seed=self._seed, round=round, preference=self._settings.preference(depths, size))
 
     def _place(self, current: _OpenRound, device: str) -> Participant:
         before = current.participants.get(device)

@@ -79,16 +79,3 @@ def cohort(
 
     ranked = sorted(candidates, key=rank)
     return tuple(sorted(ranked[:size] if size else ranked))
-
-
-def preferring_deepest(depths: Mapping[str, int], factor: float) -> dict[str, float] | None:
-    """The preference for devices of the greatest depth among some, over which deep layers are averaged alone.
-
-    Args:
-        depths: of the devices that may be chosen.
-        factor: how many times as likely as another such a device is to be chosen; 1 prefers nobody.
-    """
-    if factor == 1:
-        return None
-    deepest = max(depths.values(), default=0)
-    return {device: factor if depth == deepest else 1.0 for device, depth in depths.items()}

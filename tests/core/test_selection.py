@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
-from fedlp_edge.core.selection import cohort, preferring_deepest, retained
+from fedlp_edge.core.coverage import preference as preference_of
+from fedlp_edge.core.selection import cohort, retained
 
 UNITS = tuple(
     Unit(f"L{d}", f"block{d}", "layer", d, (TensorSpec(f"b{d}.w", (2,), True), TensorSpec(f"b{d}.mean", (2,), False)))
@@ -141,7 +142,7 @@ def test_cohort_is_fair_over_many_rounds():
 
 def test_cohort_chooses_whom_it_prefers_as_much_more_often():
     depths = {f"d{i:02}": 1 + i % 2 for i in range(40)}
-    preference = preferring_deepest(depths, 3.0)
+    preference = preference_of(depths, 2, prefer_deepest=3.0)
     assert preference is not None
     drawn = [
         device for round in range(2000) for device in cohort(depths, 1, seed=1, round=round, preference=preference)
@@ -155,9 +156,3 @@ def test_cohort_with_equal_preferences_is_the_one_without():
         assert cohort(names, 5, seed=3, round=round, preference=dict.fromkeys(names, 2.0)) == cohort(
             names, 5, seed=3, round=round
         )
-
-
-def test_preferring_deepest_prefers_the_deepest_that_are_there():
-    assert preferring_deepest({"a": 1, "b": 3, "c": 3}, 4.0) == {"a": 1.0, "b": 4.0, "c": 4.0}
-    assert preferring_deepest({"a": 1, "b": 3}, 1.0) is None
-    assert preferring_deepest({}, 4.0) == {}
