@@ -15,7 +15,7 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.planner import TIME_SHARE, Plan, plan
-from fedlp_edge.core.prediction import training_memory
+from fedlp_edge.core.prediction import device_memory
 from fedlp_edge.core.rounds import Participant
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
@@ -155,7 +155,8 @@ class Registry:
         if not self._scheme.climb_after or member.good_rounds < self._scheme.climb_after or not peak_memory:
             return None
         member.good_rounds = 0
-        return self._ascend(member, peak_memory / max(1, member.plan.memory_bytes))
+        taken = peak_memory + self._blueprint.building.libraries
+        return self._ascend(member, taken / max(1, member.plan.memory_bytes))
 
     def _ascend(self, member: Member, ratio: float) -> Member | None:
         """One depth more, if it fits when predictions are off by ``ratio``, measured over predicted."""
@@ -180,7 +181,7 @@ class Registry:
         if self._scheme.depth == "auto" and "allocation" in self._scheme.levers:
             thrift = msgspec.structs.replace(thrift, allocation="exact")  # memory is short here, whatever was predicted
         training = msgspec.structs.replace(self._training, thrift=thrift)
-        needed = training_memory(self._blueprint.costs[depth - 1], training, member.facts.calibration)
+        needed = device_memory(self._blueprint, depth, training, member.facts.calibration)
         words = f"depth {depth} of {self._blueprint.full_depth} {why}"
         return self._change(
             member,

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, title
-from fedlp_edge.core.blueprint import Blueprint, DepthCost, HeadMode
+from fedlp_edge.core.blueprint import Blueprint, HeadMode
 from fedlp_edge.core.planner import plan
-from fedlp_edge.core.prediction import training_memory
+from fedlp_edge.core.prediction import device_memory
 from fedlp_edge.core.settings import Encoding, ModelSettings, SchemeSettings, Thrift, TrainingSettings
 from fedlp_edge.core.thrift import ladder
 from fedlp_edge.probe.expected import RUNTIME_MEMORY, expected_facts
@@ -127,8 +127,8 @@ def plan_fleet(
                 bytes=exchanged_bytes(blueprint, cost.depth),
                 forward_macs=cost.forward_macs,
                 activation_bytes=cost.activation_bytes,
-                training_memory=training_memory(cost, training),
-                least_memory=_least_memory(cost, training, scheme),
+                training_memory=device_memory(blueprint, cost.depth, training),
+                least_memory=_least_memory(blueprint, cost.depth, training, scheme),
             )
             for cost in blueprint.costs
         ),
@@ -167,9 +167,9 @@ def plan_profile(
     )
 
 
-def _least_memory(cost: DepthCost, training: TrainingSettings, scheme: SchemeSettings) -> int:
+def _least_memory(blueprint: Blueprint, depth: int, training: TrainingSettings, scheme: SchemeSettings) -> int:
     ways = ladder(training, scheme.levers)
-    return min(training_memory(cost, msgspec.structs.replace(training, thrift=way)) for way in ways)
+    return min(device_memory(blueprint, depth, msgspec.structs.replace(training, thrift=way)) for way in ways)
 
 
 def _print_plan(blueprint: Blueprint, fleet: FleetPlan) -> None:

@@ -95,6 +95,18 @@ class DepthCost(msgspec.Struct, frozen=True):
     step: StepCost | None = None
 
 
+class BuildCost(msgspec.Struct, frozen=True):
+    """What building a model takes on top of the idle worker, beside the model: somebody's package comes with it.
+
+    Attributes:
+        libraries: bytes that stay: what the model's package has imported.
+        peak: bytes at the highest moment, the whole model included.
+    """
+
+    libraries: int = 0
+    peak: int = 0
+
+
 class Blueprint(msgspec.Struct, frozen=True, dict=True):
     """A layered model as data.
 
@@ -106,6 +118,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         units: ``L1`` .. ``LD``, then ``H1`` .. ``HD``.
         costs: one per depth, shallowest first.
         exits: whether a device of depth d holds and trains head d alone (``"own"``) or heads 1 to d (``"all"``).
+        building: what building takes; nothing for a model that comes with FedLP Edge, or where nobody asked.
         widths: of a model scaled by width, the units of every level with the shapes of their leading blocks.
     """
 
@@ -116,6 +129,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
     units: tuple[Unit, ...]
     costs: tuple[DepthCost, ...]
     exits: ExitMode = "own"
+    building: BuildCost = BuildCost()
     widths: tuple[tuple[Unit, ...], ...] = ()
 
     @cached_property

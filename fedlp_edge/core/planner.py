@@ -15,7 +15,7 @@ import msgspec
 from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.prediction import epoch_seconds, training_memory
+from fedlp_edge.core.prediction import device_memory, epoch_seconds
 from fedlp_edge.core.settings import Encoding, SchemeSettings, Thrift, TrainingSettings
 from fedlp_edge.core.thrift import describe, ladder
 
@@ -123,7 +123,7 @@ class _Case:
     budget: float
 
     def memory(self, depth: int) -> int:
-        return training_memory(self.blueprint.costs[depth - 1], self.training, self.facts.calibration)
+        return device_memory(self.blueprint, depth, self.training, self.facts.calibration)
 
     def obstacle(self, depth: int, lpr: float, encoding: Encoding) -> _Obstacle | None:
         needed, free = self.memory(depth), self.facts.training_memory

@@ -6,7 +6,7 @@ comes is told in ``docs/planning.md``.
 
 from __future__ import annotations
 
-from fedlp_edge.core.blueprint import DepthCost
+from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.calibration import Calibration
 from fedlp_edge.core.settings import TrainingSettings
 from fedlp_edge.core.stepcost import StepCost, highest
@@ -55,6 +55,14 @@ def training_memory(cost: DepthCost, training: TrainingSettings, calibration: Ca
     copies = LARGEST_PARAMETER * cost.step.largest_parameter
     gaps = OPERATION_BYTES * cost.step.operations
     return int(measured.base + gaps + cost.step.state_bytes + factor * live + copies)
+
+
+def device_memory(
+    blueprint: Blueprint, depth: int, training: TrainingSettings, calibration: Calibration | None = None
+) -> int:
+    """Bytes that a device needs on top of the idle worker at a depth: to build the model, then to train."""
+    trained = training_memory(blueprint.costs[depth - 1], training, calibration)
+    return max(blueprint.building.peak, blueprint.building.libraries + trained)
 
 
 def epoch_seconds(

@@ -10,9 +10,10 @@ import traceback
 from contextlib import nullcontext
 from pathlib import Path
 
+import msgspec
 import torch
 
-from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.blueprint import Blueprint, BuildCost
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
 from fedlp_edge.learning import export, memory, processor, states
 from fedlp_edge.learning.compute_choices import ComputeChoices, cache_directory
@@ -26,6 +27,7 @@ from fedlp_edge.learning.modelstore import ModelStore, Ready, tensor_names
 from fedlp_edge.learning.throughput import training_macs_per_second
 from fedlp_edge.learning.training import train_round
 from fedlp_edge.learning.warmup import warm_up
+from fedlp_edge.learning.zoo import BUILT_IN
 from fedlp_edge.worker.jobs import (
     AnyJob,
     AnyResult,
@@ -99,7 +101,13 @@ class JobRunner:
                 return self._export(job)
 
     def _build(self, job: Build) -> Built:
+        meter = memory.PeakMeter(torch.device("cpu"))
+        if job.steps:
+            _ = self.device  # the first steps of this process are not the model's
+            meter.start()
         model, blueprint = self.models.fresh(job.model, job.seed)
+        if job.steps and job.model.name not in BUILT_IN:
+            blueprint = msgspec.structs.replace(blueprint, building=_building(meter, model))
         if job.state_path is not None:
             states.save_values(model, Path(job.state_path), tensor_names(blueprint.global_units))
         if job.steps:
@@ -314,6 +322,14 @@ def _path(blueprint: Blueprint, depth: int) -> list[str]:
     if depth not in blueprint.depths:
         raise ModelError(f"{blueprint.model} has depths 1 to {blueprint.full_depth}, not {depth}")
     return tensor_names(blueprint.exit_path(depth))
+
+
+def _building(meter: memory.PeakMeter, model: torch.nn.Module) -> BuildCost:
+    values = sum(value.nbytes for value in model.state_dict().values())
+    # Files, such as a library's code, are left out: the kernel takes their pages back when memory is short.
+    peak = meter.stop() - meter.files
+    memory.give_back()
+    return BuildCost(libraries=max(0, meter.anonymous - values), peak=max(0, peak))
 
 
 def _exchanged(blueprint: Blueprint, depth: int, units: tuple[str, ...]) -> list[str]:

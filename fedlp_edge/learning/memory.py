@@ -62,6 +62,7 @@ class PeakMeter:
         self._device = device
         self._base = 0
         self._peak = 0
+        self._anonymous = 0
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -76,6 +77,7 @@ class PeakMeter:
             return
         give_back()
         self._base = self._peak = resident_bytes()
+        self._anonymous = _status_bytes("RssAnon")
         if not _reset_high_water_mark():
             self._thread = threading.Thread(target=self._sample, name="memory", daemon=True)
             self._thread.start()
@@ -94,6 +96,16 @@ class PeakMeter:
             self._done.set()
             self._thread.join()
         return max(0, self._peak - self._base)
+
+    @property
+    def anonymous(self) -> int:
+        """Bytes of memory proper that are resident now on top of the start; of a CPU."""
+        return max(0, _status_bytes("RssAnon") - self._anonymous)
+
+    @property
+    def files(self) -> int:
+        """Bytes of files, such as code, that are resident now on top of the start; of a CPU."""
+        return max(0, resident_bytes() - self._base - self.anonymous)
 
     def _sample(self) -> None:
         while not self._done.wait(_SAMPLING_SECONDS):

@@ -1,8 +1,8 @@
 """This machine's calibration: from the last time, or found now by a worker that is thrown away.
 
 Training in general does not change from one start of an agent to the next, so what was found is kept beside other
-caches of the user, in one file for each kind of machine and number of threads. Another processor, another amount of
-memory or another PyTorch has another file: whatever changes is measured anew.
+caches of the user, in one file for each kind of machine and number of threads. Another processor,
+another number of cores or another PyTorch has another file: whatever changes is measured anew.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ def fingerprint(host: Host, options: WorkerOptions) -> str:
         host.architecture,
         _processor(),
         host.cores,
-        host.memory_total,
         options.threads,
         options.device,
         _torch_version(),

@@ -4,9 +4,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlp_edge.core.blueprint import DepthCost
+from fedlp_edge.core.blueprint import Blueprint, BuildCost, DepthCost
 from fedlp_edge.core.calibration import Calibration
-from fedlp_edge.core.prediction import epoch_seconds, training_memory
+from fedlp_edge.core.prediction import device_memory, epoch_seconds, training_memory
 from fedlp_edge.core.settings import Thrift, TrainingSettings
 from fedlp_edge.core.stepcost import Moment, StepCost
 from fedlp_edge.core.thrift import ladder
@@ -89,3 +89,13 @@ def test_time_counts_work_memory_traffic_and_operations() -> None:
 def test_time_rests_on_the_measured_speed_without_a_calibration() -> None:
     assert epoch_seconds(COST, settings(), 80, 6e3) == 8.0
     assert epoch_seconds(COST, settings(), 80, 0.0) == 0.0
+
+
+def test_device_needs_what_building_takes_and_leaves_behind() -> None:
+    plain = Blueprint("net", (1,), 2, "shared", (), (COST,))
+    trained = training_memory(COST, settings(), CALIBRATION)
+    assert device_memory(plain, 1, settings(), CALIBRATION) == trained
+    libraries = msgspec.structs.replace(plain, building=BuildCost(libraries=5000, peak=6000))
+    assert device_memory(libraries, 1, settings(), CALIBRATION) == trained + 5000
+    heavy = msgspec.structs.replace(plain, building=BuildCost(libraries=5000, peak=10**9))
+    assert device_memory(heavy, 1, settings(), CALIBRATION) == 10**9

@@ -80,3 +80,21 @@ def test_resident_bytes_follows_allocations() -> None:
 )
 def test_is_out_of_memory_knows_its_many_faces(error: BaseException, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+def test_build_says_what_its_libraries_take_and_nothing_of_built_in_models() -> None:
+    program = """
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.learning.jobs import JobRunner
+from fedlp_edge.worker.jobs import Build, WorkerOptions
+runner = JobRunner(WorkerOptions(device="cpu"))
+for name in ("small-cnn", "torchvision:squeezenet1_1"):
+    built = runner.run(Build(model=ModelSettings(name=name, input=(3, 64, 64)), steps=True)).blueprint
+    assert all(cost.step is not None for cost in built.costs)
+    print(built.building.libraries, built.building.peak)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    own, foreign = (tuple(map(int, line.split())) for line in done.stdout.splitlines())
+    assert own == (0, 0)
+    # torchvision and what it imports, beside a model of 5 MB.
+    assert 10_000_000 < foreign[0] < foreign[1]

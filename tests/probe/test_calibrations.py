@@ -19,7 +19,7 @@ def test_calibrates_once_and_remembers_it(tmp_path: Path) -> None:
     assert found is not None
     assert found.timed
     assert 1.0 <= found.exact <= 1.5
-    assert 0.3e6 < found.base < 3e6
+    assert 0.1e6 < found.base < 1e6
     (path,) = tmp_path.glob("*.json")
     assert msgspec.json.decode(path.read_bytes(), type=Calibration) == found
     path.write_bytes(msgspec.json.encode(Calibration(base=1.0)))
@@ -30,7 +30,7 @@ def test_fingerprint_changes_with_the_machine_and_the_threads() -> None:
     same = fingerprint(HOST, OPTIONS)
     assert fingerprint(HOST, WorkerOptions(threads=1, device="cpu", memory_bytes=1)) == same
     others = [
-        fingerprint(Host("box", "x86_64", memory_available=1, memory_total=10**9, cores=4.0), OPTIONS),
+        fingerprint(Host("box", "x86_64", memory_available=1, memory_total=10**9, cores=2.0), OPTIONS),
         fingerprint(Host("box", "aarch64", memory_available=1, memory_total=2 * 10**9, cores=4.0), OPTIONS),
         fingerprint(HOST, WorkerOptions(threads=2, device="cpu")),
     ]

@@ -17,6 +17,7 @@ BOARDS = [
     "jetson-nano",
     "jetson-orin-nano",
     "laptop",
+    "phone-arm64",
     "n100-gateway",
     "raspberry-pi-3b-plus",
     "raspberry-pi-4",

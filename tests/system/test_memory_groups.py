@@ -1,0 +1,65 @@
+"""The kernel's own limits: what the probe reads of them, and what a worker that meets one leaves behind.
+
+Where no group can be made (no root, or a container without the controller) the first test says why and checks the
+group that it is in; reading limits is tested on files of both versions everywhere, in ``tests/probe/test_cgroup.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.errors import WorkerError
+from fedlp_edge.probe.cgroup import read_limits
+from fedlp_edge.worker.jobs import WorkerOptions
+from fedlp_edge.worker.process import WorkerProcess
+from tests.system.memory_group import memory_group, why_not
+from tests.worker.test_jobs import Bench
+
+LIMIT = 64 << 20
+READ = "import json; from fedlp_edge.probe.cgroup import read_limits as r; l = r(); "
+READ += "print(json.dumps([l.memory_total, l.memory_available]))"
+
+
+def test_probe_reads_the_limit_of_a_real_group() -> None:
+    if reason := why_not():
+        warnings.warn(f"{reason}; checked is the group that this test is in", stacklevel=1)
+        limits = read_limits()
+        assert limits.memory_total is None or limits.memory_total > 0
+        assert limits.memory_available is None or limits.memory_available <= psutil.virtual_memory().total
+        return
+    with memory_group("read") as group:
+        group.limit(LIMIT)
+        done = subprocess.run(group.command([sys.executable, "-c", READ]), capture_output=True, text=True, check=True)
+    total, available = json.loads(done.stdout)
+    assert total == LIMIT
+    assert 0 < available < LIMIT
+
+
+def test_worker_killed_by_the_kernel_is_reported_as_short_of_memory(tmp_path: Path) -> None:
+    if reason := why_not():
+        warnings.warn(f"{reason}; a worker is killed by hand instead", stacklevel=1)
+    model = ModelSettings(name="small-cnn", input=(1, 28, 28))
+    with WorkerProcess(WorkerOptions(device="cpu")) as worker:
+        bench = Bench(worker, tmp_path, model)
+        large = TrainingSettings(batch_size=2000, compute="float32")
+        data = "fashion-mnist#limit=2000"
+        assert worker.pid is not None
+        if reason:
+            psutil.Process(worker.pid).kill()
+            return
+        with memory_group("kill") as group:
+            group.limit(LIMIT)
+            group.add(worker.pid)
+            with pytest.raises(WorkerError, match="was killed by the kernel, most likely for memory"):
+                bench.train(5, data=data, training=large)
+        # The next job starts a worker anew, outside of the group.
+        result, _ = bench.train(5, data="fashion-mnist#limit=64", training=TrainingSettings(batch_size=8))
+        assert result.samples == 64
