@@ -73,11 +73,7 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The broker, times, the number of rounds and the export may change between two starts.
         """
         parts = (self.fleet, self.seed, self.model, self.training, self.scheme, self.server, self.data)
-        rounds = self.rounds
-        cohort: tuple[object, ...] = (rounds.devices_per_round, rounds.prefer_deepest, rounds.mode)
-        if rounds.mode == "buffered":
-            cohort += (rounds.buffer_size, rounds.staleness_exponent, rounds.max_staleness)
-        return hashlib.sha256(msgspec.json.encode((parts, cohort))).hexdigest()
+        return hashlib.sha256(msgspec.json.encode((parts, self.rounds.selection))).hexdigest()
 
     @property
     def run_name(self) -> str:

@@ -48,6 +48,13 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefer_deepest: Annotated[float, msgspec.Meta(ge=1)] = 1.0
     least_holders: NotNegative = 0.0
 
+    @property
+    def selection(self) -> tuple[object, ...]:
+        """Of these settings, those that decide whose updates make a model; times and counts may change within a run."""
+        cohort = (self.devices_per_round, self.prefer_deepest, self.least_holders, self.mode)
+        buffered = (self.buffer_size, self.staleness_exponent, self.max_staleness)
+        return (*cohort, *buffered) if self.mode == "buffered" else cohort
+
     def preference(self, depths: Mapping[str, int], size: int) -> dict[str, float] | None:
         """Who is likely to be chosen for a cohort, from the depths of those who may be."""
         return preference(depths, size, prefer_deepest=self.prefer_deepest, least_holders=self.least_holders)
