@@ -15,7 +15,8 @@ from device_agent.effects import Identity
 from device_agent.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, run_command
-from fedlp_edge.probe.calibrations import default_directory, find_calibration
+from fedlp_edge.machine_cache import cache_directory
+from fedlp_edge.probe.calibrations import find_calibration
 from fedlp_edge.probe.host import probe_host, training_threads
 from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.transport.base import LastWill
@@ -104,6 +105,9 @@ def serve(config: AgentConfig) -> int:
         memory_bytes=profile.training_memory,
         allow_models=config.allow_models,
     )
+    calibration = None
+    if config.calibrate and profile.calibrate:
+        calibration = find_calibration(host, options, cache_directory("calibration"))
     settings = AgentSettings(
         identity=identity,
         data=str(config.data),
@@ -112,9 +116,7 @@ def serve(config: AgentConfig) -> int:
         threads=threads,
         allow_models=frozenset(config.allow_models),
         once=config.once,
-        calibration=(
-            find_calibration(host, options, default_directory()) if config.calibrate and profile.calibrate else None
-        ),
+        calibration=calibration,
     )
     will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
     # The session makes the client id unique: brokers throw off the elder of two clients with one id, for ever.

@@ -7,14 +7,10 @@ They measure one at a time, since two trials at once would disturb each other an
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import logging
-import os
 import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -25,11 +21,11 @@ from fedlp_edge.core.settings import ComputeMode, ModelSettings, Thrift, Trainin
 from fedlp_edge.learning.compute import cpu_flags
 from fedlp_edge.learning.compute_trial import SHORT_OF_MEMORY, Choice, try_out
 from fedlp_edge.learning.data import Dataset
+from fedlp_edge.machine_cache import MachineCache
 
 log = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 60.0
-_POLL_SECONDS = 0.02
 
 
 class ComputeChoices:
@@ -42,7 +38,7 @@ class ComputeChoices:
 
     def __init__(self, device: torch.device, directory: Path | None) -> None:
         self._device = device
-        self._directory = directory
+        self._cache = MachineCache(directory, Choice)
         self._known: dict[str, Choice] = {}
 
     def of(
@@ -68,14 +64,14 @@ class ComputeChoices:
             return training.compute
         key = self._key(training, settings, depth)
         if key not in self._known:
-            with self._alone():
-                choice = self._read(key)
+            with self._cache.alone(_LOCK_SECONDS):
+                choice = self._cache.read(key)
                 if choice is None:
                     choice = try_out(model, data, training, self._device, start=start)
                     log.info("%s at depth %d: %s", settings.name, depth, describe(choice))
                     # Others may be given more memory, and none of them must do without a mode for this one.
                     if SHORT_OF_MEMORY not in choice.refused.values():
-                        self._write(key, choice)
+                        self._cache.write(key, choice)
             self._known[key] = choice
         return self._known[key].compute
 
@@ -88,7 +84,7 @@ class ComputeChoices:
         choice = Choice("float32", known.seconds, {**known.refused, mode: "diverged in a round where float32 did not"})
         self._known[key] = choice
         log.warning("%s at depth %d: %s diverged, float32 from now on", settings.name, depth, mode)
-        self._write(key, choice)
+        self._cache.write(key, choice)
 
     def _key(self, training: TrainingSettings, settings: ModelSettings, depth: int) -> str:
         """Everything that may change what is fastest, as the name of a file.
@@ -105,53 +101,6 @@ class ComputeChoices:
         )
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
 
-    def _read(self, key: str) -> Choice | None:
-        if self._directory is None:
-            return None
-        try:
-            return msgspec.json.decode((self._directory / f"{key}.json").read_bytes(), type=Choice)
-        except (OSError, msgspec.MsgspecError):
-            return None  # unknown, or damaged and measured again
-
-    def _write(self, key: str, choice: Choice) -> None:
-        if self._directory is None:
-            return
-        path = self._directory / f"{key}.json"
-        partial = path.with_name(f"{key}.{os.getpid()}.part")
-        try:
-            partial.write_bytes(msgspec.json.encode(choice))
-            os.replace(partial, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keeps other processes from measuring; gives up waiting for one that hangs."""
-        descriptor = None
-        try:
-            if self._directory is not None:
-                self._directory.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-                _lock(descriptor, time.monotonic() + _LOCK_SECONDS)
-        except OSError:
-            pass  # a directory that cannot be used: everybody measures for himself
-        try:
-            yield
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-
-
-def cache_directory() -> Path | None:
-    """``$FEDLP_CACHE_DIR/compute``, else ``~/.cache/fedlp-edge/compute``; None for a user without a home."""
-    if named := os.environ.get("FEDLP_CACHE_DIR"):
-        return Path(named) / "compute"
-    try:
-        return Path.home() / ".cache" / "fedlp-edge" / "compute"
-    except RuntimeError:
-        return None
-
 
 def describe(choice: Choice) -> str:
     """One line for people."""
@@ -165,15 +114,3 @@ def processor_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {hashlib.sha256(' '.join(sorted(cpu_flags())).encode()).hexdigest()[:16]}"
-
-
-def _lock(descriptor: int, until: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return
-            time.sleep(_POLL_SECONDS)
-        else:
-            return

@@ -16,7 +16,7 @@ import torch
 from fedlp_edge.core.blueprint import Blueprint, BuildCost
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
 from fedlp_edge.learning import export, memory, processor, states
-from fedlp_edge.learning.compute_choices import ComputeChoices, cache_directory
+from fedlp_edge.learning.compute_choices import ComputeChoices
 from fedlp_edge.learning.data import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.fetch import Split
@@ -28,6 +28,7 @@ from fedlp_edge.learning.throughput import training_macs_per_second
 from fedlp_edge.learning.training import train_round
 from fedlp_edge.learning.warmup import warm_up
 from fedlp_edge.learning.zoo import BUILT_IN
+from fedlp_edge.machine_cache import cache_directory
 from fedlp_edge.worker.jobs import (
     AnyJob,
     AnyResult,
@@ -307,7 +308,7 @@ class JobRunner:
     def compute(self) -> ComputeChoices:
         """How this worker computes."""
         if self._compute is None:
-            self._compute = ComputeChoices(self.device, cache_directory())
+            self._compute = ComputeChoices(self.device, cache_directory("compute"))
         return self._compute
 
     @property

@@ -8,12 +8,9 @@ another number of cores or another PyTorch has another file: whatever changes is
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
-import os
 import platform
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,6 +18,7 @@ import msgspec
 
 from fedlp_edge.core.calibration import Calibration
 from fedlp_edge.errors import WorkerError
+from fedlp_edge.machine_cache import MachineCache
 from fedlp_edge.probe.host import Host
 from fedlp_edge.worker.jobs import Calibrate, Calibrated, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
@@ -43,9 +41,9 @@ def find_calibration(host: Host, options: WorkerOptions, directory: Path | None)
     Returns:
         None where trials fail; plans then rest on the built-in numbers and on the measured speed.
     """
-    path = None if directory is None else directory / f"{fingerprint(host, options)}.json"
-    with _alone(directory):
-        if path is not None and (kept := _read(path)) is not None:
+    cache, key = MachineCache(directory, Calibration), fingerprint(host, options)
+    with cache.alone(_SECONDS):
+        if (kept := cache.read(key)) is not None:
             return kept
         log.info("finding out what this machine adds to what training takes; the next start will know")
         try:
@@ -57,8 +55,7 @@ def find_calibration(host: Host, options: WorkerOptions, directory: Path | None)
             return None
         if not isinstance(found, Calibrated):
             return None
-        if path is not None:
-            _write(path, found.calibration)
+        cache.write(key, found.calibration)
         return found.calibration
 
 
@@ -76,17 +73,6 @@ def fingerprint(host: Host, options: WorkerOptions) -> str:
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
 
 
-def default_directory() -> Path | None:
-    """``$FEDLP_CACHE_DIR/calibration``, else ``~/.cache/fedlp-edge/calibration``; None for a user without a home."""
-    if named := os.environ.get("FEDLP_CACHE_DIR"):
-        return Path(named) / "calibration"
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        return None
-    return home / "fedlp-edge" / "calibration"
-
-
 def _processor() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -101,36 +87,3 @@ def _torch_version() -> str:
         return version("torch")
     except PackageNotFoundError:
         return ""
-
-
-def _read(path: Path) -> Calibration | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Calibration)
-    except (OSError, msgspec.MsgspecError):
-        return None  # unknown, or damaged and found again
-
-
-def _write(path: Path, calibration: Calibration) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(msgspec.json.encode(calibration))
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _alone(directory: Path | None) -> Iterator[None]:
-    """Agents that start together measure one after the other, and all but the first read what it found."""
-    descriptor = None
-    with contextlib.suppress(OSError):
-        if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)

@@ -14,7 +14,7 @@ from fedlp_edge.core.aggregation import Array, LayerwiseMean, Sums
 from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.errors import RejectedUpdate
-from fedlp_edge.learning.compute_choices import ComputeChoices, cache_directory
+from fedlp_edge.learning.compute_choices import ComputeChoices
 from fedlp_edge.learning.data import Dataset
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.models import build_model
@@ -22,6 +22,7 @@ from fedlp_edge.learning.modelstore import Ready, ready, tensor_names
 from fedlp_edge.learning.processor import choose, make_repeatable
 from fedlp_edge.learning.states import copy_values
 from fedlp_edge.learning.training import Diverged, train_round
+from fedlp_edge.machine_cache import cache_directory
 from fedlp_edge.simulation.judge import Judge
 from fedlp_edge.simulation.orders import (
     Collect,
@@ -72,7 +73,7 @@ class Bench:
         if "test/x" in samples:
             test = self._dataset(samples["test/x"], samples["test/y"])
             self._judge = Judge(self._whole, self.blueprint, self._train, test, self._device)
-        self._choices = ComputeChoices(self._device, cache_directory())
+        self._choices = ComputeChoices(self._device, cache_directory("compute"))
         self._parts: dict[int, Ready] = {}
         self._versions: dict[int, Mapping[str, Array]] = {}
         self._mean: LayerwiseMean | None = None

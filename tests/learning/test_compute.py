@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, Thrift, TrainingSettings
 from fedlp_edge.learning.compute import COMPUTE, candidates, has_bfloat16
-from fedlp_edge.learning.compute_choices import ComputeChoices, cache_directory, describe
+from fedlp_edge.learning.compute_choices import ComputeChoices, describe
 from fedlp_edge.learning.compute_trial import MARGIN, Choice, fastest, judge, try_out
 from fedlp_edge.learning.data import Dataset, load_data
 from fedlp_edge.learning.training import Diverged, train_round
@@ -282,11 +282,3 @@ def test_refused_mode_is_never_taken_again(tmp_path: Path) -> None:
     later.refuse("bfloat16", TRAINING, MODEL, 1)
     assert later.of(nn.Identity(), digits(), TRAINING, MODEL, 1) == "float32"
     assert ComputeChoices(CPU, tmp_path).of(nn.Identity(), digits(), TRAINING, MODEL, 1) == "float32"
-
-
-def test_cache_directory_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FEDLP_CACHE_DIR", "/elsewhere")
-    assert cache_directory() == Path("/elsewhere/compute")
-    monkeypatch.delenv("FEDLP_CACHE_DIR")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert cache_directory() == Path("/home/somebody/.cache/fedlp-edge/compute")

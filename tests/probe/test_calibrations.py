@@ -3,10 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from fedlp_edge.core.calibration import Calibration
-from fedlp_edge.probe.calibrations import default_directory, find_calibration, fingerprint
+from fedlp_edge.probe.calibrations import find_calibration, fingerprint
 from fedlp_edge.probe.host import Host
 from fedlp_edge.worker.jobs import WorkerOptions
 
@@ -40,8 +39,3 @@ def test_fingerprint_changes_with_the_machine_and_the_threads() -> None:
 def test_goes_without_a_calibration_where_no_worker_can_be_measured() -> None:
     # On a machine that has CUDA, whose allocator is PyTorch's own, the built-in numbers are the answer.
     assert find_calibration(HOST, WorkerOptions(threads=1, device="cuda"), None) in (None, Calibration())
-
-
-def test_keeps_calibrations_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FEDLP_CACHE_DIR", str(tmp_path))
-    assert default_directory() == tmp_path / "calibration"
