@@ -23,7 +23,7 @@ from device_agent.effects import Identity
 from device_agent.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.lifecycle import StopSignal
+from fedlp_edge.lifecycle import StopSignal, settle
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.mqtt import MqttTransport
@@ -109,6 +109,7 @@ def main(url: str, fleet: str, number: int, blueprint: Path, state: Path) -> Non
 
     transport = MqttTransport(BrokerAddress.parse(url), f"{fleet}-{identity.device}-{identity.session}", will)
     agent = Agent(settings, transport, make_worker)
+    settle()
     with StopSignal(on_stop=agent.stop):
         agent.run()
 

@@ -17,7 +17,7 @@ from coordinator.config import FleetConfig, load_config
 from coordinator.service import Coordinator, InboxItem, Stop
 from coordinator.voice import last_will
 from fedlp_edge.errors import FedLPError, OperatorError
-from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, own_command, run_command
+from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, own_command, run_command, settle
 from fedlp_edge.reporting.events import AnyEvent, RunStopped
 from fedlp_edge.reporting.live import open_view
 from fedlp_edge.reporting.log import EventLog
@@ -94,6 +94,7 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
         coordinator = Coordinator(
             config=fleet, directory=directory, inbox=inbox, transport=transport, worker=worker, emit=emit
         )
+        settle()
         try:
             finished = coordinator.run()
         except FedLPError as error:

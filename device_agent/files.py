@@ -64,6 +64,20 @@ def make_directory(directory: Path) -> Path:
     return directory
 
 
+def empty_directory(directory: Path) -> Path:
+    """Makes a directory, or removes the files in it.
+
+    The directory itself stays: to remove one, a file system may wait for its journal.
+
+    Raises:
+        StorageError: it cannot be made or written to.
+        OSError: something in it cannot be removed.
+    """
+    for path in make_directory(directory).iterdir():
+        path.unlink(missing_ok=True)
+    return directory
+
+
 def lock_directory(directory: Path) -> BinaryIO:
     """Takes a directory for this process; the kernel gives it back when the process ends, however it ends.
 

@@ -14,7 +14,7 @@ from device_agent.config import AgentConfig, load_config, new_session
 from device_agent.effects import Identity
 from device_agent.presence import status
 from device_agent.service import Agent, AgentSettings
-from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, run_command
+from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, run_command, settle
 from fedlp_edge.machine_cache import cache_directory
 from fedlp_edge.probe.calibrations import find_calibration
 from fedlp_edge.probe.host import probe_host, training_threads
@@ -125,6 +125,7 @@ def serve(config: AgentConfig) -> int:
     transport = MqttTransport(address, client_id, will)
     member = Agent(settings, transport, functools.partial(WorkerProcess, options))
     logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
+    settle()
     with StopSignal(on_stop=member.stop) as stop:
         ended = member.run()
     return 0 if ended or stop.reason == "parent" else EXIT_STOPPED

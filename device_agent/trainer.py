@@ -25,7 +25,7 @@ from device_agent.effects import (
     TrainingFailed,
     TrainRound,
 )
-from device_agent.files import make_directory
+from device_agent.files import empty_directory, make_directory
 from device_agent.outbox import Outbox, Update
 from device_agent.parts import part_files
 from device_agent.personal import PersonalValues
@@ -102,9 +102,7 @@ class Trainer:
     def train(self, effect: TrainRound, model: ModelSettings) -> None:
         """Has a round trained from the units in the cache."""
         task = effect.task
-        deltas = self._deltas
-        shutil.rmtree(deltas, ignore_errors=True)
-        make_directory(deltas)
+        deltas = empty_directory(self._deltas)
         self._cache.keep_only({version.digest for version in task.manifest})
         place = (task.run, task.depth, task.round)
         stays = effect.personal_head or bool(effect.kept)

@@ -6,6 +6,7 @@ that process. Errors that somebody can mend must end in one line, never in a tra
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import shutil
@@ -26,6 +27,16 @@ EXIT_ERROR = 2
 EXIT_STOPPED = 130
 
 StopReason = Literal["signal", "parent"]
+
+
+def settle() -> None:
+    """To be called when everything that stays has been made, before a loop that runs for days.
+
+    What the imports have left is some hundred thousand objects, which the garbage collector would look through again
+    and again; in a loop of small messages that takes a tenth of the time and more.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class StopSignal:
