@@ -25,7 +25,8 @@ import numpy.typing as npt
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-CHUNK_BYTES = 128 * 1024
+from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES
+
 _INDEX_BYTES = 4
 
 
@@ -73,7 +74,7 @@ def mqtt_server(port: int, elements: int, devices: int, rounds: int) -> list[flo
     vector = np.ones(elements, np.float32)
     whole = _bytes_of(vector)
     answers = [memoryview(bytearray(len(whole))) for _ in range(devices)]
-    count = -(-len(whole) // CHUNK_BYTES)
+    count = -(-len(whole) // DEFAULT_CHUNK_BYTES)
     done: queue.SimpleQueue[None] = queue.SimpleQueue()
     ready: queue.SimpleQueue[str] = queue.SimpleQueue()
     left = [count * devices]
@@ -107,7 +108,7 @@ def mqtt_client(port: int, elements: int, rounds: int, number: int) -> None:
     """Returns what it receives plus its number."""
     vector = np.zeros(elements, np.float32)
     whole = _bytes_of(vector)
-    count = -(-len(whole) // CHUNK_BYTES)
+    count = -(-len(whole) // DEFAULT_CHUNK_BYTES)
     done: queue.SimpleQueue[None] = queue.SimpleQueue()
     arrived = [0]
 
@@ -135,13 +136,13 @@ def _bytes_of(vector: npt.NDArray[np.float32]) -> memoryview:
 
 
 def _publish(client: paho.Client, topic: str, whole: memoryview) -> paho.MQTTMessageInfo:
-    for index, start in enumerate(range(0, len(whole), CHUNK_BYTES)):
-        info = client.publish(topic, index.to_bytes(_INDEX_BYTES) + whole[start : start + CHUNK_BYTES], qos=1)
+    for index, start in enumerate(range(0, len(whole), DEFAULT_CHUNK_BYTES)):
+        info = client.publish(topic, index.to_bytes(_INDEX_BYTES) + whole[start : start + DEFAULT_CHUNK_BYTES], qos=1)
     return info
 
 
 def _store(place: memoryview, payload: bytes | bytearray) -> None:
-    start = int.from_bytes(payload[:_INDEX_BYTES]) * CHUNK_BYTES
+    start = int.from_bytes(payload[:_INDEX_BYTES]) * DEFAULT_CHUNK_BYTES
     place[start : start + len(payload) - _INDEX_BYTES] = memoryview(payload)[_INDEX_BYTES:]
 
 

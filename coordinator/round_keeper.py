@@ -217,7 +217,7 @@ class RoundKeeper:
         if whole := self._intake.offer(offer, path, self._clock()):
             self._take(whole)
 
-    def chunk(self, device: str, payload: bytes | memoryview) -> None:
+    def chunk(self, device: str, payload: bytes) -> None:
         """A part of an update came in.
 
         Raises:

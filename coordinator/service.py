@@ -287,7 +287,7 @@ class Coordinator:
             case _:
                 pass
 
-    def _receive(self, topic: str, payload: bytes | memoryview) -> None:
+    def _receive(self, topic: str, payload: bytes) -> None:
         branch, leaf = self._topics.parse(topic)
         if branch == "upload":
             self._rounds.chunk(leaf, payload)

@@ -19,6 +19,9 @@ from fedlp_edge.wire.messages import Ranges, UnitVersion
 
 PATIENCE_FIRST = 0.5
 PATIENCE_LONGEST = 5.0
+GAPS = 3
+"""Silence of so many times the gap between two chunks is taken for a loss; on a slow link each chunk takes its time."""
+
 ENOUGH_CHUNKS = 16
 """Units are asked for together until they miss this many chunks, so that small ones do not cost a journey each."""
 
@@ -59,6 +62,8 @@ class Downloads:
         self._patience = PATIENCE_FIRST
         self._patience_after_progress = PATIENCE_FIRST
         self._progress_at = 0.0
+        self._came_at = 0.0
+        self._gap = 0.0
         self._received = 0
 
     @property
@@ -94,7 +99,8 @@ class Downloads:
         for digest in self._assemblies.keys() - self._wanted.keys():
             self._assemblies.pop(digest).abandon()
             self._store.discard(before[digest])
-        self._patience, self._progress_at = patience, now
+        self._patience, self._progress_at = patience and max(patience, self._usual_silence), now
+        self._came_at = now
         self._patience_after_progress = max(patience, PATIENCE_FIRST)
         self._asked.clear()
         for version in self._wanted.values():
@@ -140,6 +146,9 @@ class Downloads:
         Raises:
             PeerError: it completes a blob that is not acceptable.
         """
+        if self._assemblies or self._early:  # else it is not this chunk that took so long
+            self._gap = max(now - self._came_at, self._gap / 2)
+        self._came_at = now
         if self.wants(chunk):
             self._received += nbytes
             self._add(chunk, now)
@@ -171,6 +180,11 @@ class Downloads:
         received, self._received = self._received, 0
         return received
 
+    @property
+    def _usual_silence(self) -> float:
+        """Seconds that this link may need for a chunk, as far as chunks have come."""
+        return min(GAPS * self._gap, PATIENCE_LONGEST)
+
     def _answered(self, prefix: bytes, now: float) -> None:
         """The slice that answers a request is through; once all are, what is still missing is asked for at once."""
         if prefix not in self._asked:
@@ -194,7 +208,7 @@ class Downloads:
             return
         self._progress_at = now
         if self._patience < math.inf:
-            self._patience = self._patience_after_progress
+            self._patience = max(self._patience_after_progress, self._usual_silence)
         if not assembly.complete or not assembly.finish():
             return
         version = self._wanted[digest]

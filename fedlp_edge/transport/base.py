@@ -45,10 +45,10 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message; ``retained`` if the broker had kept it. A large payload may be a view."""
+    """A message; ``retained`` if the broker had kept it."""
 
     topic: str
-    payload: bytes | memoryview
+    payload: bytes
     retained: bool
 
 
@@ -110,7 +110,7 @@ class Transport(Protocol):
     def unsubscribe(self, topic: str) -> None:
         """Ends a subscription."""
 
-    def publish(self, topic: str, payload: bytes | memoryview, *, retain: bool = False) -> int:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Queues one QoS 1 publish; returns the token of its Delivered event.
 
         What is not yet delivered when the connection is lost is sent again after the reconnect.

@@ -1,13 +1,14 @@
 """One connection to a broker, from CONNECT to its end.
 
-Driven by one thread, without reconnecting: after a loss everything starts with a new link, so no half-remembered state
-of an old connection (packet ids, windows, half a packet) can leak into a new one.
+paho knows the MQTT packets; this module drives it through its external-loop interface, in one thread, without
+paho's own reconnecting: after a loss everything starts with a new link, so no half-remembered state of an old
+connection (packet ids, windows, queued packets) can leak into a new one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import os
 import selectors
 import socket
 import ssl
@@ -15,14 +16,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from fedlp_edge.errors import BrokerError
-from fedlp_edge.transport import packets, words
+from fedlp_edge.transport import words
 from fedlp_edge.transport.base import BrokerLimits, LastWill
 from fedlp_edge.transport.limits import limits_of, speaks_only_older
-from fedlp_edge.transport.packets import ConnAck, Goodbye, MalformedPacket, Pong, PubAck, Published, SubAck, UnsubAck
 from fedlp_edge.transport.url import BrokerAddress
-from fedlp_edge.transport.wire import Wire
 
 KEEPALIVE_SECONDS = 30
 CONNECT_SECONDS = 10.0
@@ -30,12 +36,10 @@ PROBE_AFTER_SECONDS = 0.4
 GOODBYE_SECONDS = 1.0
 
 LARGEST_PACKET = 16 * 1024 * 1024
-"""That is taken from a broker: far above what a fleet sends, far below what MQTT lets a hostile device send."""
+"""That an MQTT 5 broker is asked to send: far above what a fleet sends, far below what MQTT lets a device send."""
 
-VIEWED = 4096
-"""Payloads above so many bytes are handed on as a view of the packet; a smaller one is copied and lets go of it."""
-
-_PACKET_IDS = 65535
+_KEEPALIVE_TIMEOUT = 0x8D
+_QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
 
 
 class LinkLost(Exception):
@@ -72,7 +76,7 @@ class LinkEvents:
         subscribed: packet id, one (code, name) per filter.
     """
 
-    received: Callable[[str, bytes | memoryview, bool], None]
+    received: Callable[[str, bytes, bool], None]
     published: Callable[[int, int, str], None]
     subscribed: Callable[[int, list[tuple[int, str]]], None]
 
@@ -103,25 +107,26 @@ class Link:
         self._context = context
         self._version = version
         self._events = events
-        self._hello = packets.connect(
-            version,
-            client_id,
-            KEEPALIVE_SECONDS,
-            username=address.username,
-            password=address.password,
-            will=will,
-            max_packet_bytes=LARGEST_PACKET,
-        )
-        self._keepalive = float(KEEPALIVE_SECONDS)
-        self._answer: ConnAck | None = None
+        self._answer: tuple[ReasonCode, Properties | None] | None = None
+        self._end: tuple[str, int] | None = None
         self._selector = selectors.DefaultSelector()
-        self._wire: Wire | None = None
-        self._lost: LinkLost | None = None
         self._wants_write = False
-        self._numbers = itertools.cycle(range(1, _PACKET_IDS + 1))
-        self._unanswered: set[int] = set()
-        self._heard_at = self._spoke_at = 0.0
-        self._pinged_at: float | None = None
+        protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=protocol, reconnect_on_failure=False)
+        if context is not None:
+            client.tls_set_context(context)
+        if address.username is not None:
+            client.username_pw_set(address.username, address.password)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.connect_timeout = CONNECT_SECONDS / 2
+        client.max_inflight_messages_set(0)  # the window is ours: see MqttTransport
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        self._client = client
 
     def open(self, wake: socket.socket, stopping: threading.Event) -> BrokerLimits:
         """Connects and waits for the broker's answer.
@@ -135,24 +140,27 @@ class Link:
             OlderProtocol: it should be tried with MQTT 3.1.1.
         """
         try:
-            address = self._address
-            self._wire = wire = Wire(address.host, address.port, self._context, CONNECT_SECONDS / 2, LARGEST_PACKET)
-        except (OSError, UnicodeError) as error:
+            self._client.connect(
+                self._address.host, self._address.port, KEEPALIVE_SECONDS, properties=_wishes(self._version)
+            )
+            wire = self._socket()
+            # Small control messages must not wait for the acknowledgement of the packet before them.
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._selector.register(wire, selectors.EVENT_READ)
+        except (OSError, UnicodeError) as error:  # the latter if a host name cannot be encoded
             raise words.unreachable(self._address, error) from None
-        self._selector.register(wire.socket, selectors.EVENT_READ)
-        self._heard_at = self._spoke_at = time.monotonic()
-        wire.send(self._hello)
-        answer = self._wait_for_answer(stopping)
-        if answer.code == words.UNSUPPORTED_VERSION and self._version == "5":
+        except LinkLost:
+            raise self._closed_early() from None
+        reason, properties = self._wait_for_answer(stopping)
+        if reason.value == words.UNSUPPORTED_VERSION and self._version == "5":
             raise OlderProtocol(sure=True)
-        if answer.code >= packets.REFUSED:
-            raise words.login_refused(self._address, answer.code, words.reason(answer.code))
+        if reason.is_failure:
+            raise words.login_refused(self._address, reason.value, str(reason))
         self._selector.register(wake, selectors.EVENT_READ)
-        self._keepalive = float(answer.keepalive or KEEPALIVE_SECONDS)
-        return self._limits(answer)
+        return self._limits(properties)
 
     def step(self, timeout: float) -> None:
-        """Sends what waits, waits until something can be done, and does it.
+        """Waits until something can be done, and does it.
 
         Args:
             timeout: seconds to wait at most.
@@ -160,61 +168,60 @@ class Link:
         Raises:
             LinkLost: the connection has ended.
         """
-        wire = self._standing()
-        try:
-            if wire.flush():
-                self._spoke_at = time.monotonic()
-            if wire.waiting != self._wants_write:
-                self._wants_write = wire.waiting
-                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._wants_write else 0)
-                self._selector.modify(wire.socket, events)
-            pending = wire.pending
-            ready = {key.fileobj: mask for key, mask in self._selector.select(0 if pending else timeout)}
-            if pending or ready.get(wire.socket, 0) & selectors.EVENT_READ:
-                for packet in wire.receive():
-                    self._take(packets.read(self._version, packet.first, packet.body))
-                self._heard_at, self._pinged_at = time.monotonic(), None
-        except OSError:
-            raise LinkLost("the connection was lost") from None
-        except MalformedPacket:
-            raise LinkLost("what the broker sends is no MQTT, or too much of it") from None
-        self._stay_alive(wire)
+        wire = self._socket()
+        wants_write = self._client.want_write()
+        if wants_write != self._wants_write:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wants_write else 0)
+            self._selector.modify(wire, events)
+            self._wants_write = wants_write
+        pending = isinstance(wire, ssl.SSLSocket) and wire.pending() > 0
+        ready = {key.fileobj: mask for key, mask in self._selector.select(0 if pending else timeout)}
+        mask = ready.get(wire, 0)
+        if pending or mask & selectors.EVENT_READ:
+            self._check(self._client.loop_read())
+            _acknowledge_at_once(wire)
+        if mask & selectors.EVENT_WRITE:
+            self._check(self._client.loop_write())
+            _acknowledge_at_once(wire)
+        self._check(self._client.loop_misc())
 
-    def publish(self, topic: str, payload: bytes | memoryview, *, retain: bool) -> int:
-        """Sends at QoS 1; returns the packet id. ``payload`` is not copied."""
-        packet_id = self._number()
-        head = packets.publish_head(self._version, topic, packet_id, len(payload), retain=retain)
-        self._standing().send(head, payload)
-        return packet_id
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        """Sends at QoS 1; returns the packet id."""
+        return self._client.publish(topic, payload, qos=1, retain=retain).mid
 
-    def subscribe(self, topics: Sequence[str]) -> int:
-        """Subscribes at QoS 1; returns the packet id."""
-        packet_id = self._number()
-        self._standing().send(packets.subscribe(self._version, packet_id, topics))
-        return packet_id
+    def subscribe(self, topics: Sequence[str]) -> int | None:
+        """Subscribes at QoS 1; returns the packet id, None if the connection has just ended."""
+        return self._client.subscribe([(topic, 1) for topic in topics])[1]
 
     def unsubscribe(self, topic: str) -> None:
         """Ends a subscription."""
-        self._standing().send(packets.unsubscribe(self._version, self._number(), topic))
+        self._client.unsubscribe(topic)
 
     def close(self) -> None:
         """Says goodbye, if the connection stands, and lets go of the socket: the will is not published."""
         deadline = time.monotonic() + GOODBYE_SECONDS
-        with contextlib.suppress(LinkLost):
-            self._standing().send(packets.GOODBYE)
-            # Some brokers take what they see first, the closing, for a loss: it is left to them.
-            while time.monotonic() < deadline:
+        # paho closes its socket right behind the goodbye, and some brokers take what they see first, the closing,
+        # for a loss. A second handle keeps the connection open until the broker has closed it.
+        with (
+            contextlib.suppress(LinkLost, OSError),
+            contextlib.closing(socket.socket(fileno=os.dup(self._socket().fileno()))) as kept,
+        ):
+            self._client.disconnect()
+            while self._client.socket() is not None and time.monotonic() < deadline:
                 self.step(0.1)
+            kept.settimeout(GOODBYE_SECONDS)
+            while time.monotonic() < deadline and kept.recv(65536):
+                pass
         self.abort()
 
     def abort(self) -> None:
         """Lets go of the socket without a goodbye."""
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+        with contextlib.suppress(OSError):
+            if (wire := self._client.socket()) is not None:
+                wire.close()
         self._selector.close()
 
-    def _wait_for_answer(self, stopping: threading.Event) -> ConnAck:
+    def _wait_for_answer(self, stopping: threading.Event) -> tuple[ReasonCode, Properties | None]:
         started = time.monotonic()
         probed = self._version != "5" or self._address.protocol != "auto"
         while self._answer is None:
@@ -229,10 +236,9 @@ class Link:
                     raise OlderProtocol(sure=True)
             try:
                 self.step(0.1)
-            except LinkLost as lost:
+            except LinkLost:
                 if self._answer is None:
                     raise self._closed_early() from None
-                self._lost = lost  # right behind the answer: for whoever takes the next step
         return self._answer
 
     def _closed_early(self) -> Exception:
@@ -241,55 +247,87 @@ class Link:
             return OlderProtocol(sure=False)
         return words.closed_early(self._address)
 
-    def _limits(self, answer: ConnAck) -> BrokerLimits:
-        if answer.maximum_qos is not None and answer.maximum_qos < 1:
+    def _limits(self, properties: Properties | None) -> BrokerLimits:
+        announced: dict[str, Any] = {} if properties is None else vars(properties)
+        if announced.get("MaximumQoS", 2) < 1:
             raise BrokerError(f"the broker at {self._address.url} allows no QoS 1, which fleets need")
-        if answer.retain_available is not None and answer.retain_available < 1:
+        if announced.get("RetainAvailable", 1) < 1:
             raise BrokerError(f"the broker at {self._address.url} keeps no retained messages, which fleets need")
-        return limits_of(self._address, self._version, answer.max_packet_bytes, answer.receive_maximum)
+        return limits_of(
+            self._address, self._version, announced.get("MaximumPacketSize"), announced.get("ReceiveMaximum")
+        )
 
-    def _standing(self) -> Wire:
-        if self._lost is not None or self._wire is None:
-            raise self._lost or LinkLost("the connection was lost")
-        return self._wire
+    def _socket(self) -> socket.socket:
+        wire = self._client.socket()
+        if wire is None:
+            raise LinkLost(*(self._end or ("the connection was lost", 0)))
+        return cast(socket.socket, wire)  # paho's protocol type leaves out what a selector needs
 
-    def _number(self) -> int:
-        """A packet id that is not in use."""
-        number = next(number for number in self._numbers if number not in self._unanswered)
-        self._unanswered.add(number)
-        return number
+    def _check(self, result: MQTTErrorCode) -> None:
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
+            raise LinkLost(*(self._end or ("the connection was lost", 0)))
 
-    def _stay_alive(self, wire: Wire) -> None:
-        now = time.monotonic()
-        if self._pinged_at is not None:
-            if now - self._pinged_at >= self._keepalive:
-                raise LinkLost("the broker has gone silent")
-        elif now - min(self._heard_at, self._spoke_at) >= self._keepalive:
-            self._pinged_at = now
-            wire.send(packets.PING)
+    def _on_connect(
+        self, client: paho.Client, data: object, flags: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        del client, data, flags
+        self._answer = (reason, properties)
 
-    def _take(self, packet: packets.FromBroker) -> None:
-        match packet:
-            case Published() as message:
-                self._take_message(message)
-            case PubAck(packet_id, code):
-                self._unanswered.discard(packet_id)
-                self._events.published(packet_id, code, words.reason(code))
-            case SubAck(packet_id, codes):
-                self._unanswered.discard(packet_id)
-                self._events.subscribed(packet_id, [(code, words.reason(code)) for code in codes])
-            case UnsubAck(packet_id):
-                self._unanswered.discard(packet_id)
-            case ConnAck() as answer:
-                self._answer = answer
-            case Goodbye(code):
-                raise LinkLost(f"the broker ended the connection: {words.reason(code)}", code)
-            case Pong():
-                pass
+    def _on_disconnect(
+        self,
+        client: paho.Client,
+        data: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        del client, data, properties
+        if flags.is_disconnect_packet_from_server:
+            self._end = (f"the broker ended the connection: {reason}", int(reason.value))
+        elif reason.value == _KEEPALIVE_TIMEOUT:
+            self._end = ("the broker has gone silent", 0)
+        else:
+            self._end = ("the connection was lost", 0)
 
-    def _take_message(self, message: Published) -> None:
-        if message.topic is not None:  # else it cannot be one of ours
-            payload = message.payload if len(message.payload) > VIEWED else bytes(message.payload)
-            self._events.received(message.topic, payload, message.retained)
-        if message.packet_id is not None:
-            self._standing().send(packets.acknowledge(message.packet_id))
+    def _on_message(self, client: paho.Client, data: object, message: paho.MQTTMessage) -> None:
+        del client, data
+        with contextlib.suppress(UnicodeDecodeError):  # such a topic cannot be one of ours
+            self._events.received(message.topic, bytes(message.payload), message.retain)
+
+    def _on_publish(
+        self, client: paho.Client, data: object, packet_id: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        del client, data, properties
+        # paho searches a table for the name; chunks are many, and refusals rare.
+        self._events.published(packet_id, int(reason.value), str(reason) if reason.is_failure else "")
+
+    def _on_subscribe(
+        self,
+        client: paho.Client,
+        data: object,
+        packet_id: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        del client, data, properties
+        self._events.subscribed(packet_id, [(int(reason.value), str(reason)) for reason in reasons])
+
+
+def _wishes(version: str) -> Properties | None:
+    """What the broker is asked for in CONNECT."""
+    if version != "5":
+        return None
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = LARGEST_PACKET
+    return properties
+
+
+def _acknowledge_at_once(wire: socket.socket) -> None:
+    """Has the kernel acknowledge what comes next without delay; it forgets this with every answer that is sent.
+
+    Most brokers leave Nagle's algorithm on: the end of a packet waits in the broker until what went before is
+    acknowledged, and a kernel that hopes to send the acknowledgement along with data takes up to 40 ms for it.
+    """
+    if _QUICK_ACKNOWLEDGEMENT is not None:
+        with contextlib.suppress(OSError):  # the next step finds out that the connection is gone
+            wire.setsockopt(socket.IPPROTO_TCP, _QUICK_ACKNOWLEDGEMENT, 1)

@@ -228,7 +228,7 @@ class MemoryHub:
         for fault in self.faults:
             if fault.times == 0 or fault.receiver not in {None, receiver}:
                 continue
-            if fault.matches(message.topic, bytes(message.payload)):
+            if fault.matches(message.topic, message.payload):
                 if fault.times is not None:
                     fault.times -= 1
                 return fault.action
@@ -285,10 +285,10 @@ class MemoryTransport:
         """See ``Transport.unsubscribe``."""
         self.topics.pop(topic, None)
 
-    def publish(self, topic: str, payload: bytes | memoryview, *, retain: bool = False) -> int:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """See ``Transport.publish``."""
         token = next(self._tokens)
-        self._hub.publish(self, token, topic, bytes(payload), retain)
+        self._hub.publish(self, token, topic, payload, retain)
         return token
 
     def stop(self) -> None:

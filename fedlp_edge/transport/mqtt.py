@@ -53,7 +53,7 @@ _PACKET_OVERHEAD = 16
 
 
 class MqttTransport:
-    """A ``Transport`` over MQTT.
+    """A ``Transport`` over paho-mqtt.
 
     Args:
         address: of the broker, with the login.
@@ -120,7 +120,7 @@ class MqttTransport:
         self._wishes.append((topic, False))
         self._wake()
 
-    def publish(self, topic: str, payload: bytes | memoryview, *, retain: bool = False) -> int:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """See ``Transport.publish``; what is larger than the broker's limit is answered with Refused.
 
         Raises:
@@ -270,7 +270,9 @@ class MqttTransport:
             self._topics.pop(topic, None)
 
     def _ask(self, link: Link, topics: list[str]) -> None:
-        self._asked[link.subscribe(topics)] = topics
+        packet_id = link.subscribe(topics)
+        if packet_id is not None:
+            self._asked[packet_id] = topics
 
     def _fill(self, link: Link) -> None:
         """Hands over as many publishes as the window takes."""
@@ -298,7 +300,7 @@ class MqttTransport:
                 self._wake_in.recv(64)
             self._woken = False
 
-    def _on_received(self, topic: str, payload: bytes | memoryview, retained: bool) -> None:
+    def _on_received(self, topic: str, payload: bytes, retained: bool) -> None:
         self._emit(Received(topic, payload, retained))
 
     def _on_published(self, packet_id: int, code: int, reason: str) -> None:

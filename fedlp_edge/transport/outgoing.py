@@ -1,6 +1,7 @@
 """Publishes on their way out: a queue, and a window of those that the broker has not acknowledged.
 
-A connection that was lost takes neither with it: the next one goes on with what was not acknowledged.
+Kept here and not in paho, which after a reconnect sends everything it holds at once, whatever the broker's
+Receive Maximum, and whose packet ids end at 65535.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ WINDOW = 64
 """Publishes on their way at once, if the broker allows that many."""
 
 WINDOW_BYTES = 8 * 1024 * 1024
-"""Payload bytes on their way at once; bounds the memory that they take."""
+"""Payload bytes on their way at once; bounds the memory that paho's copies take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Publish:
 
     token: int
     topic: str
-    payload: bytes | memoryview
+    payload: bytes
     retain: bool
 
 
@@ -59,7 +60,10 @@ class Outgoing:
         return self._waiting.popleft() if room and self._waiting else None
 
     def sent(self, packet_id: int, item: Publish) -> None:
-        """It is on its way, under a packet id that no other one has."""
+        """It is on its way, unless the packet id is in use: then paho has not sent it, and it waits again."""
+        if packet_id in self._under_way:  # the ids went once around while one stayed unacknowledged
+            self._waiting.appendleft(item)
+            return
         self._under_way[packet_id] = item
         self._bytes += len(item.payload)
 

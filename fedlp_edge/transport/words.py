@@ -13,43 +13,6 @@ NOT_AUTHORIZED = 0x87
 UNSUPPORTED_VERSION = 0x84
 TAKEN_OVER = 0x8E
 
-_REASONS = {
-    0x81: "Malformed packet",
-    0x82: "Protocol error",
-    0x83: "Implementation specific error",
-    0x84: "Unsupported protocol version",
-    0x85: "Client identifier not valid",
-    0x86: "Bad user name or password",
-    0x87: "Not authorized",
-    0x88: "Server unavailable",
-    0x89: "Server busy",
-    0x8A: "Banned",
-    0x8B: "Server shutting down",
-    0x8D: "Keep alive timeout",
-    0x8E: "Session taken over",
-    0x8F: "Topic filter invalid",
-    0x90: "Topic name invalid",
-    0x91: "Packet identifier in use",
-    0x93: "Receive maximum exceeded",
-    0x95: "Packet too large",
-    0x96: "Message rate too high",
-    0x97: "Quota exceeded",
-    0x98: "Administrative action",
-    0x99: "Payload format invalid",
-    0x9A: "Retain not supported",
-    0x9B: "QoS not supported",
-    0x9C: "Use another server",
-    0x9D: "Server moved",
-    0x9F: "Connection rate exceeded",
-    0xA0: "Maximum connect time",
-    0xA2: "Wildcard subscription not supported",
-}
-
-
-def reason(code: int) -> str:
-    """What a reason code says, for people."""
-    return _REASONS.get(code, "Unspecified error")
-
 
 def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> BrokerError:
     """For an error of the socket or of TLS."""

@@ -43,7 +43,7 @@ MAGIC = b"FLP1"
 KIND_BLOB = 1
 FLAG_REPORT = 1
 PREFIX_BYTES = 16
-DEFAULT_CHUNK_BYTES = 128 * 1024
+DEFAULT_CHUNK_BYTES = 256 * 1024
 MAX_RANGES = 512
 """Ranges in one request; what is missing beyond them is asked for when these have come."""
 
@@ -75,7 +75,7 @@ def chunk_bytes_for(limits: PacketLimit, default: int = DEFAULT_CHUNK_BYTES) -> 
     if room < _SMALLEST_CHUNK:
         raise BrokerError(
             f"the broker carries packets of {limits.max_packet_bytes} bytes at most; raise its maximum packet size "
-            f"to at least {_SMALLEST_CHUNK + _MQTT_OVERHEAD + HEADER_BYTES} (128 KiB and more is sensible)"
+            f"to at least {_SMALLEST_CHUNK + _MQTT_OVERHEAD + HEADER_BYTES} (256 KiB and more is sensible)"
         )
     return min(default, room)
 

@@ -296,7 +296,7 @@ class _Decoder:
         self._decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(kind)
         self._max_bytes = max_bytes
 
-    def __call__(self, payload: bytes | memoryview) -> object:
+    def __call__(self, payload: bytes) -> object:
         """Decodes one payload.
 
         Raises:

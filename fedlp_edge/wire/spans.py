@@ -1,6 +1,6 @@
 """Several buffers read as one, without joining them: the parts of an update stay the files that they are.
 
-An update of 45 MB is sent in pieces of 128 KiB; joining its parts first would write all of it once more.
+An update of 45 MB is sent in pieces of 256 KiB; joining its parts first would write all of it once more.
 """
 
 from __future__ import annotations

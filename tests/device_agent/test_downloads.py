@@ -237,3 +237,24 @@ def test_a_slice_of_the_broadcast_is_no_reason_to_ask():
     for chunk in split(OLD, version("L1", OLD).digest, 10, [(0, 5)], report=True):
         receive(downloads, chunk, "L1")
     assert downloads.overdue(0.1) == []
+
+
+def test_on_a_slow_link_waits_for_three_chunks_of_time_before_it_takes_silence_for_a_loss():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.start([version("L1", OLD, 10)], 0.0)
+    for number, now in enumerate([0.4, 1.4, 2.4]):
+        receive(downloads, chunks(OLD, 10)[number], now=now)
+    assert downloads.deadline() == pytest.approx(2.4 + 3 * 1.0)
+    for number, now in enumerate([2.5, 2.6, 2.7, 2.8], start=3):
+        receive(downloads, chunks(OLD, 10)[number], now=now)
+    assert downloads.deadline() == pytest.approx(2.8 + 0.5)  # the link has become fast
+
+
+def test_time_between_two_models_says_nothing_about_the_link():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.start([version("L1", OLD)], 0.0)
+    for chunk in chunks(OLD):
+        receive(downloads, chunk)
+    downloads.start([version("L1", NEW, 10)], 100.0)
+    receive(downloads, chunks(NEW, 10)[0], now=100.1)
+    assert downloads.deadline() == pytest.approx(100.1 + 0.5)

@@ -19,9 +19,6 @@ from safetensors.numpy import load
 
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import PeerError, RejectedUpdate
-from fedlp_edge.transport import packets
-from fedlp_edge.transport.packets import MalformedPacket
-from fedlp_edge.transport.reader import PacketReader
 from fedlp_edge.wire.admission import Admission, admit_unit
 from fedlp_edge.wire.chunks import Assembly, Chunk, MemorySink, split
 from fedlp_edge.wire.compression import decompress, encode_unit
@@ -156,22 +153,6 @@ def _topic(data: bytes) -> None:
     assert isinstance(leaf, str)
 
 
-def _mqtt(version: str) -> Callable[[bytes], None]:
-    """A stream from a broker, in pieces of five bytes."""
-
-    def check(data: bytes) -> None:
-        reader = PacketReader(MOST_BYTES)
-        with contextlib.suppress(MalformedPacket):
-            for start in range(0, len(data), 5):
-                for place, part in zip(reader.room(), (data[start : start + 5],), strict=False):
-                    place[: len(part)] = part[: len(place)]
-                taken = min(len(data[start : start + 5]), len(reader.room()[0]))
-                for packet in reader.took(taken):
-                    packets.read(version, packet.first, packet.body)
-
-    return check
-
-
 def _control() -> dict[str, Reader]:
     unit = UnitVersion("L1", _DIGEST, 10, 5)
     own = {"run": "run", "device": "pi"}
@@ -213,9 +194,5 @@ READERS: dict[str, Reader] = {
     "frame": Reader(_frame, tuple(part for name, part in _ENCODED.items() if "zstd" in name)),
     **{f"update-{encoding}": Reader(_update(encoding), (part,)) for encoding, part in _ENCODED.items()},
     "ranges": Reader(_ranges, (bytes(42), bytes(range(70)))),
-    "mqtt-5": Reader(
-        _mqtt("5"), (b"\x20\x06\x00\x00\x03\x21\x00\x14\x30\x05\x00\x01t\x00h", b"\x90\x04\x00\x01\x00\x01")
-    ),
-    "mqtt-3.1.1": Reader(_mqtt("3.1.1"), (b"\x20\x02\x00\x00\x32\x06\x00\x01t\x00\x01h\x40\x02\x00\x01",)),
     "topic": Reader(_topic, (b"fedlp/shop/up/pi", b"fedlp/shop/model/L1")),
 }

@@ -124,19 +124,18 @@ def test_pings_as_often_as_the_broker_wants_and_leaves_one_that_does_not_answer(
     assert pings == [b"\xc0\x00", b"\xc0\x00", b""]
 
 
-def test_leaves_a_broker_that_sends_more_than_any_fleet_does() -> None:
-    def send_too_much(wire: Wire) -> None:
-        wire.read()
-        wire.send(CONNACK_311)
-        wire.read()
-        wire.send(b"\x30\xff\xff\xff\x7f")
+def test_tells_the_broker_how_large_a_packet_may_be() -> None:
+    hello: list[bytes] = []
+
+    def listen(wire: Wire) -> None:
+        hello.append(wire.read())
+        wire.send(CONNACK_5)
         wire.read()
 
-    with played(send_too_much, protocol="3.1.1") as address:
-        client = Client(address, "careful").start()
-        client.transport.publish("t", b"1")
-        assert "too much" in client.wait(Disconnected).reason
-        client.transport.stop()
+    with played(listen) as address:
+        Client(address, "careful").start().transport.stop()
+
+    assert b"\x27" + (16 << 20).to_bytes(4, "big") in hello[0]
 
 
 def test_limits_are_those_that_the_broker_announces() -> None:
@@ -275,7 +274,9 @@ def test_stop_ends_a_start_that_waits_for_an_answer() -> None:
         stopper.join()
 
 
-def test_start_fails_clearly_where_something_else_answers() -> None:
+def test_start_fails_clearly_where_something_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedlp_edge.transport.link.CONNECT_SECONDS", 0.5)
+
     def web_server(wire: Wire) -> None:
         wire.read()
         wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")

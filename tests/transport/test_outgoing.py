@@ -55,3 +55,14 @@ def test_rewind_puts_what_was_on_its_way_back_before_the_rest_in_order() -> None
 
 def test_answer_to_an_unknown_packet_is_ignored() -> None:
     assert filled(1).answered(7) is None
+
+
+def test_message_whose_packet_id_is_in_use_waits_again() -> None:
+    outgoing = filled(2)
+    for _ in range(2):
+        item = outgoing.take(20)
+        assert item is not None
+        outgoing.sent(9, item)
+
+    assert outgoing.answered(9) == message(0)
+    assert drain(outgoing, receive_maximum=20) == [1]
