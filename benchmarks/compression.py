@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ from fedlp_edge.core.settings import Encoding
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.wire.admission import Admission, Expectation
 from fedlp_edge.wire.compression import encode_unit
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitPayload
 
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
@@ -123,7 +123,7 @@ def _offer(part: bytes) -> Offer:
         round=1,
         device="device",
         session="s",
-        digest=hashlib.sha256(part).hexdigest(),
+        digest=digest_of(part),
         size=len(part),
         units=(UnitPayload("L1", 0, len(part)),),
         samples=1,

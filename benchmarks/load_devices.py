@@ -9,7 +9,6 @@ keeps its own account of the chunks that it received, and the update is a consta
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import selectors
 import sys
@@ -55,6 +54,7 @@ from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.transport.base import Connected, Delivered, Disconnected, LastWill, Received, TransportEvent
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import UnitPayload, UnitVersion, encode
 from fedlp_edge.wire.tensors import pack
 from fedlp_edge.wire.topics import Topics
@@ -122,17 +122,17 @@ class _Blob:
 
     def __init__(self, size: int) -> None:
         self.buffer = bytearray(size)
-        self.digest: str | None = None
+        self._digest: str | None = None
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        if self.digest is None:
+        if self._digest is None:
             self.buffer[offset : offset + len(data)] = data
 
-    def sha256(self) -> str:
+    def digest(self) -> str:
         # Only a device that has every chunk asks. Hashing again for each one would measure this program.
-        if self.digest is None:
-            self.digest = hashlib.sha256(self.buffer).hexdigest()
-        return self.digest
+        if self._digest is None:
+            self._digest = digest_of(self.buffer)
+        return self._digest
 
     def close(self) -> None:
         pass
@@ -218,7 +218,7 @@ class Deltas:
             units.append(UnitPayload(unit, offset, len(part)))
             offset += len(part)
         blob = b"".join(parts)
-        digest = hashlib.sha256(blob).hexdigest()
+        digest = digest_of(blob)
         return digest, offset, tuple(units), list(split(blob, digest, chunk_bytes))
 
 

@@ -8,7 +8,6 @@ for the chunks that they miss, and those go to them alone, a slice at a time.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.summary import Purpose
 from fedlp_edge.transport.pump import Pump
 from fedlp_edge.wire.chunks import chunk_count, split
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Progress, UnitRequest, UnitVersion
 from fedlp_edge.wire.ranges import Ranges, clip, take
 from fedlp_edge.wire.tensors import pack
@@ -87,7 +87,7 @@ class Shelf:
 
     def put(self, unit: str, payload: bytes) -> UnitVersion:
         """Takes one blob; returns its version."""
-        digest = hashlib.sha256(payload).hexdigest()
+        digest = digest_of(payload)
         known = self._blobs.get(unit)
         if known is None or known.version.digest != digest:
             version = UnitVersion(unit, digest, len(payload), self._chunk_bytes)

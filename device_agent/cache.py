@@ -5,13 +5,13 @@ Only what the last task named is kept, so the cache never takes more than one mo
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection
 from pathlib import Path
 
 from device_agent.files import PARTIAL, make_directory, remove_partials
 from fedlp_edge.wire.chunks import FileSink
+from fedlp_edge.wire.digests import digest_of_file
 from fedlp_edge.wire.messages import UnitVersion
 from fedlp_edge.wire.spans import mapped
 
@@ -43,8 +43,7 @@ class BlobCache:
         path = self.path(digest)
         if not path.is_file():
             return False
-        with path.open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == digest
+        whole = digest_of_file(path) == digest
         if whole:
             self._verified.add(digest)
         else:

@@ -8,10 +8,10 @@ before it tells, is that of the blob.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Protocol
 
 from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk, Sink, chunk_count
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import UnitVersion
 
 
@@ -92,7 +92,7 @@ class EarlyBlob:
         if self._begun is None and chunk_bytes * (self._count - 1) < self._most:
             size = chunk_bytes * self._count  # at the most
             # The other half is that of the unit, so that no two units write to one place.
-            half = hashlib.sha256(self._unit.encode()).hexdigest()[2 * PREFIX_BYTES :]
+            half = digest_of(self._unit.encode())[2 * PREFIX_BYTES :]
             begun = UnitVersion(self._unit, self.prefix.hex() + half, size, chunk_bytes)
             self._begun = begun, Assembly(begun.digest, size, chunk_bytes, self._store.begin(begun))
         return self._begun[1] if self._begun else None

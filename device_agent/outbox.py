@@ -44,7 +44,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
         round: its round.
         device: that trained it.
         fingerprint: of the task that it answers; the same task again needs no new training.
-        digest: SHA-256 of its parts, one behind the other.
+        digest: BLAKE3 of its parts, one behind the other.
         size: bytes of all parts.
         units: its parts, in the order of the blueprint.
         samples: that it rests on.
@@ -177,7 +177,7 @@ class Outbox:
 
     def _is_whole(self, update: Update) -> bool:
         try:
-            return self._read(update).sha256() == update.digest
+            return self._read(update).digest() == update.digest
         except OSError:
             return False
 

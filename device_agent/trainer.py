@@ -222,7 +222,7 @@ class Trainer:
             round=task.round,
             device=task.device,
             fingerprint=effect.fingerprint,
-            digest=blob.sha256(),
+            digest=blob.digest(),
             size=len(blob),
             units=tuple(UnitPayload(u, end - len(parts[u]), len(parts[u])) for u, end in zip(parts, ends, strict=True)),
             samples=result.samples,

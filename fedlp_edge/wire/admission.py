@@ -8,7 +8,6 @@ fixed-point sum rests on the limit of a value. docs/security.md lists the refusa
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import PeerError, RejectedUpdate
 from fedlp_edge.wire import compression
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitVersion
 from fedlp_edge.wire.tensors import FLOAT32, INT8, WIDTH, Array, Blob, TensorInfo, read_header, view, view_any
 
@@ -158,7 +158,7 @@ class Admission:
         whole = memoryview(blob).cast("B")
         if len(whole) != offer.size:
             _refuse(Refusal.SIZE, f"{len(whole)} bytes came of {offer.size} offered")
-        if not verified and hashlib.sha256(whole).hexdigest() != offer.digest:
+        if not verified and digest_of(whole) != offer.digest:
             _refuse(Refusal.DIGEST, "the bytes that came do not have the digest that was offered")
         deltas: dict[str, Array] = {}
         for part, (unit, owed) in zip(offer.units, self._owed(expected), strict=True):
@@ -247,7 +247,7 @@ def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool =
     whole = memoryview(blob).cast("B")
     if len(whole) != version.size or not len(whole) <= max_unit_bytes(unit):
         raise PeerError(f"{unit.id} of {len(whole)} bytes is not the announced {version.size}, or is over its limit")
-    if not verified and hashlib.sha256(whole).hexdigest() != version.digest:
+    if not verified and digest_of(whole) != version.digest:
         raise PeerError(f"{unit.id} does not have the digest that was announced")
     values: dict[str, Array] = {}
     _decode(unit, unit.tensors, whole, math.inf, "none", into=values)

@@ -1,6 +1,6 @@
 """Blobs cut into MQTT messages, and put together again in whatever order they come.
 
-A chunk describes itself: which blob (the first half of its SHA-256), which part of how many, and a checksum.
+A chunk describes itself: which blob (the first half of its digest), which part of how many, and a checksum.
 So a receiver needs no state to judge one, and repeats, reorderings and strays of another version do no harm.
 Layout, big-endian, 36 bytes before the payload::
 
@@ -90,7 +90,7 @@ class Chunk:
     """One part of a blob, its checksum verified.
 
     Attributes:
-        prefix: the first 16 bytes of the blob's SHA-256.
+        prefix: the first 16 bytes of the blob's digest.
         index: number of the part, from 0.
         count: how many parts there are.
         payload: its bytes, a view of what was parsed.
@@ -137,7 +137,7 @@ def split(
 
     Args:
         blob: the bytes; not changed while the iterator lives.
-        digest: their SHA-256, 64 hexadecimal digits.
+        digest: their digest, 64 hexadecimal digits.
         chunk_bytes: payload bytes of every chunk but the last.
         which: half-open ranges of chunk numbers; all by default. Numbers that do not exist are left out.
         report: whether the last one of them asks the receiver how it stands.
@@ -164,7 +164,7 @@ class Assembly:
     the memory it takes does not depend on what arrives.
 
     Args:
-        digest: SHA-256 of the blob, 64 hexadecimal digits.
+        digest: of the blob, 64 hexadecimal digits.
         size: of the blob; bounded by the caller.
         chunk_bytes: payload bytes of every chunk but the last.
         sink: takes the bytes.
@@ -221,7 +221,7 @@ class Assembly:
         """Says what the blob is, if only the first half of its digest and the number of its chunks were known.
 
         Args:
-            digest: SHA-256, with the prefix that all chunks so far had.
+            digest: with the prefix that all chunks so far had.
             size: that gives the same number of chunks.
 
         Raises:
@@ -242,7 +242,7 @@ class Assembly:
         """
         if not self.complete:
             raise ValueError(f"{self._missing} of {self._count} chunks are missing")
-        if self._sink.sha256() == self._digest:
+        if self._sink.digest() == self._digest:
             self._sink.close()
             return True
         self._have = bytearray(self._count)

@@ -58,7 +58,7 @@ class UnitVersion(msgspec.Struct, frozen=True):
 
     Attributes:
         unit: its id and topic level.
-        digest: SHA-256 of the blob.
+        digest: BLAKE3 of the blob.
         size: bytes of the blob.
         chunk_bytes: payload bytes of every chunk but the last.
     """
@@ -195,7 +195,7 @@ class Offer(Message, frozen=True, kw_only=True):
     """A finished update waits on the device's disk. Repeated until a final Receipt.
 
     Attributes:
-        digest: SHA-256 of the blob.
+        digest: BLAKE3 of the blob.
         size: bytes of the blob; 0 if everything was pruned.
         units: its parts, without gaps, in the order of the blueprint.
         samples: training samples that it rests on.

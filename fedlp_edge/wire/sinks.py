@@ -6,10 +6,11 @@ keeps memory flat however many devices upload at the same time.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Protocol
+
+from fedlp_edge.wire.digests import Hasher, digest_of
 
 _BLOCK = 1 << 20
 
@@ -20,7 +21,7 @@ class Sink(Protocol):
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Puts bytes at their place; the caller keeps within the size."""
 
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """Digest of the whole place, as 64 hexadecimal digits."""
 
     def close(self) -> None:
@@ -41,9 +42,9 @@ class MemorySink:
         """Copies ``data`` to ``offset``."""
         self.buffer[offset : offset + len(data)] = data
 
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """Digest of the buffer."""
-        return hashlib.sha256(self.buffer).hexdigest()
+        return digest_of(self.buffer)
 
     def close(self) -> None:
         """Does nothing: the buffer belongs to whoever holds the sink."""
@@ -62,7 +63,7 @@ class FileSink:
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self._file: int | None = None
-        self._digest = hashlib.sha256()
+        self._hasher = Hasher()
         self._hashed = 0  # bytes from the start on that are in the digest
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         os.ftruncate(self._file, size)
@@ -75,21 +76,21 @@ class FileSink:
         """
         rest = memoryview(data)
         if offset < self._hashed:  # written anew: what was hashed no longer counts
-            self._digest, self._hashed = hashlib.sha256(), 0
+            self._hasher, self._hashed = Hasher(), 0
         at = offset
         while rest:
             written = os.pwrite(self._descriptor(), rest, at)
             at, rest = at + written, rest[written:]
         if offset == self._hashed:
-            self._digest.update(data)
+            self._hasher.update(data)
             self._hashed = at
 
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """Digest of the file; what came out of order is read in blocks."""
         while block := os.pread(self._descriptor(), _BLOCK, self._hashed):
-            self._digest.update(block)
+            self._hasher.update(block)
             self._hashed += len(block)
-        return self._digest.hexdigest()
+        return self._hasher.digest()
 
     def move(self, path: Path, size: int) -> None:
         """Goes on under another path of the same file system, with another size; before anything stands beyond that.

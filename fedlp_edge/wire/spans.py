@@ -5,12 +5,13 @@ An update of 45 MB is sent in pieces of 256 KiB; joining its parts first would w
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
+
+from fedlp_edge.wire.digests import digest_of_parts
 
 
 class Spans:
@@ -39,12 +40,9 @@ class Spans:
             start, number = start + len(piece), number + 1
         return pieces
 
-    def sha256(self) -> str:
-        """Digest of all bytes, as 64 hexadecimal digits."""
-        digest = hashlib.sha256()
-        for buffer in self._buffers:
-            digest.update(buffer)
-        return digest.hexdigest()
+    def digest(self) -> str:
+        """Digest of all bytes."""
+        return digest_of_parts(self._buffers)
 
 
 def mapped(path: Path) -> memoryview:

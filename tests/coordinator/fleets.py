@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitPayload
 from fedlp_edge.wire.tensors import pack
 
@@ -43,7 +43,7 @@ def update(device: str, deltas: Mapping[str, float], *, samples: int = 10, round
         round=round,
         device=device,
         session="s",
-        digest=hashlib.sha256(blob).hexdigest(),
+        digest=digest_of(blob),
         size=len(blob),
         units=tuple(parts),
         samples=samples,

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import hashlib
 import itertools
 from pathlib import Path
 
 from coordinator.intake import CREDIT, LEAST, OPEN, SLICE, Intake, Whole
 from fedlp_edge.wire.chunks import Chunk, split
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Grant, Offer
 from fedlp_edge.wire.ranges import expand
 
@@ -29,7 +29,7 @@ class Fleet:
             round=1,
             device=device,
             session="s",
-            digest=hashlib.sha256(blob).hexdigest(),
+            digest=digest_of(blob),
             size=len(blob),
             units=(),
             samples=1,
@@ -47,7 +47,7 @@ class Fleet:
 
     def send(self, device: str, index: int, now: float = 0.0) -> Whole | None:
         blob = self.blobs[device]
-        digest = hashlib.sha256(blob).hexdigest()
+        digest = digest_of(blob)
         (data,) = split(blob, digest, CHUNK, [(index, index + 1)])
         return self.intake.chunk(device, Chunk.parse(data), len(data), now)
 
@@ -116,7 +116,7 @@ def test_starts_over_when_the_bytes_do_not_have_their_digest(tmp_path: Path) -> 
     fleet.granted()
     fleet.send("a", 0)
     good = fleet.blobs["a"]
-    digest = hashlib.sha256(good).hexdigest()
+    digest = digest_of(good)
     (wrong,) = split(b"x" * 20, digest, CHUNK, [(1, 2)])
     assert fleet.intake.chunk("a", Chunk.parse(wrong), len(wrong), 0.0) is None
     assert fleet.granted() == [("a", 0), ("a", 1)]

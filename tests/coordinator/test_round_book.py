@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from fedlp_edge.reporting.summary import Purpose, Traffic
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.compression import encode_unit
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import UnitPayload
 from tests.coordinator.fleets import NAMES, RUN, tiny_blueprint, update
 
@@ -85,7 +85,7 @@ def test_takes_an_update_in_the_encoding_that_its_place_asks_for(tmp_path: Path)
     blob = b"".join(parts.values())
     offer = msgspec.structs.replace(
         update("b", {"L1": 5.0, "H1": 7.0}, samples=30)[0],
-        digest=hashlib.sha256(blob).hexdigest(),
+        digest=digest_of(blob),
         size=len(blob),
         units=(UnitPayload("L1", 0, len(parts["L1"])), UnitPayload("H1", len(parts["L1"]), len(parts["H1"]))),
     )

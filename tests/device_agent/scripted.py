@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,6 +9,7 @@ from typing import TypeVar
 from fedlp_edge.transport.base import Received, TransportEvent
 from fedlp_edge.transport.memory import MemoryHub
 from fedlp_edge.wire.chunks import Assembly, Chunk, MemorySink, split
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import (
     Announcement,
     FromDevice,
@@ -62,7 +62,7 @@ class ScriptedCoordinator:
 
     def put(self, unit: str, blob: bytes, chunk_bytes: int) -> UnitVersion:
         """Has a blob ready for requests."""
-        version = UnitVersion(unit, hashlib.sha256(blob).hexdigest(), len(blob), chunk_bytes)
+        version = UnitVersion(unit, digest_of(blob), len(blob), chunk_bytes)
         self._blobs[version.digest] = (version, blob)
         return version
 

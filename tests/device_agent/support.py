@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.transport.base import BrokerLimits, Connected, Received, Subscribed
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import MemorySink, split
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Announcement, Assignment, Message, Task, UnitPayload, UnitVersion, encode
 from fedlp_edge.wire.tensors import pack
 from fedlp_edge.wire.topics import Topics
@@ -51,11 +51,11 @@ def blob(id: str, value: float = 1.0) -> bytes:
 
 
 def version(id: str, content: bytes, chunk_bytes: int = 40) -> UnitVersion:
-    return UnitVersion(id, hashlib.sha256(content).hexdigest(), len(content), chunk_bytes)
+    return UnitVersion(id, digest_of(content), len(content), chunk_bytes)
 
 
 def chunks(content: bytes, chunk_bytes: int = 40) -> list[bytes]:
-    return list(split(content, hashlib.sha256(content).hexdigest(), chunk_bytes))
+    return list(split(content, digest_of(content), chunk_bytes))
 
 
 def announcement(run: str = "run", session: str = "s1", online: bool = True) -> Announcement:
@@ -103,7 +103,7 @@ def update(round: int = 1, run: str = "run", size: int = 25, fingerprint: str = 
         round=round,
         device="pi",
         fingerprint=fingerprint,
-        digest=hashlib.sha256(content).hexdigest(),
+        digest=digest_of(content),
         size=size,
         units=(UnitPayload("L1", 0, size),) if size else (),
         samples=100,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import msgspec
 import pytest
 
 from device_agent.outbox import Outbox, Update
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import UnitPayload
 from tests.device_agent.support import update
 
@@ -105,7 +105,7 @@ def test_offers_itself_with_the_session_of_the_present_life():
     assert (offer.session, offer.round, offer.digest) == (
         "0009-z",
         4,
-        hashlib.sha256(b"\x04" * 25).hexdigest(),
+        digest_of(b"\x04" * 25),
     )
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from device_agent.effects import TrainRound
 from device_agent.parts import part_files
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.wire.admission import Admission, Expectation
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitPayload
 from fedlp_edge.wire.tensors import pack_file
 from tests.device_agent.support import BLUEPRINT, task
@@ -50,7 +50,7 @@ def test_admission_takes_what_was_encoded(tmp_path: Path, encoding: Encoding) ->
         round=1,
         device="pi",
         session="s",
-        digest=hashlib.sha256(blob).hexdigest(),
+        digest=digest_of(blob),
         size=len(blob),
         units=units,
         samples=1,

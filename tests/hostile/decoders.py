@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -22,6 +21,7 @@ from fedlp_edge.errors import PeerError, RejectedUpdate
 from fedlp_edge.wire.admission import Admission, admit_unit
 from fedlp_edge.wire.chunks import Assembly, Chunk, MemorySink, split
 from fedlp_edge.wire.compression import decompress, encode_unit
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import (
     Announcement,
     Farewell,
@@ -46,12 +46,12 @@ from tests.wire.fleet import BLUEPRINT, DEVICE, RUN, delta, expectation, update,
 MOST_BYTES = 1 << 16
 """Of what the readers of control messages take; the services' own limits are some megabytes."""
 
-_DIGEST = hashlib.sha256(b"").hexdigest()
+_DIGEST = digest_of(b"")
 _ADMISSION = Admission(RUN, BLUEPRINT)
 _L2 = BLUEPRINT.by_id["L2"]
 _DELTAS = {"b.weight": delta("b.weight"), "b.mean": delta("b.mean")}
 _BLOB = bytes(range(256)) * 4
-_BLOB_DIGEST = hashlib.sha256(_BLOB).hexdigest()
+_BLOB_DIGEST = digest_of(_BLOB)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import struct
 import tracemalloc
 import zlib
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import Assembly, Chunk, MemorySink, split
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import FromCoordinator, FromDevice, UnitRequest, decoder, encode
 from fedlp_edge.wire.tensors import pack, unpack
 from tests.wire.fleet import delta, update
@@ -22,7 +22,7 @@ LIMIT = 64 * 1024
 from_device = decoder(FromDevice, LIMIT)
 
 BLOB = b"twelve bytes"
-DIGEST = hashlib.sha256(BLOB).hexdigest()
+DIGEST = digest_of(BLOB)
 MESSAGE = next(split(BLOB, DIGEST, 12))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.wire.admission import Expectation
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitPayload, UnitVersion
 from fedlp_edge.wire.tensors import Array, pack
 
@@ -56,7 +56,7 @@ def update(parts: Mapping[str, bytes] | None = None, **changes: object) -> tuple
         "round": 3,
         "device": DEVICE,
         "session": "s1",
-        "digest": hashlib.sha256(blob).hexdigest(),
+        "digest": digest_of(blob),
         "size": len(blob),
         "units": tuple(units),
         "samples": 100,
@@ -69,4 +69,4 @@ def update(parts: Mapping[str, bytes] | None = None, **changes: object) -> tuple
 
 def version(unit: str, blob: bytes) -> UnitVersion:
     """The version that a coordinator would announce for these bytes."""
-    return UnitVersion(unit, hashlib.sha256(blob).hexdigest(), len(blob), 1024)
+    return UnitVersion(unit, digest_of(blob), len(blob), 1024)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import zlib
 from pathlib import Path
@@ -22,10 +21,11 @@ from fedlp_edge.wire.chunks import (
     chunk_count,
     split,
 )
+from fedlp_edge.wire.digests import digest_of
 
 
 def digest(blob: bytes) -> str:
-    return hashlib.sha256(blob).hexdigest()
+    return digest_of(blob)
 
 
 def chunks(blob: bytes, chunk_bytes: int) -> list[Chunk]:
@@ -43,7 +43,7 @@ def test_split_writes_the_documented_layout() -> None:
 
     assert first == (
         b"FLP1\x01\x00\x00\x00"
-        + bytes.fromhex("9c56cc51b374c3ba189210d5b6d4bf57")
+        + bytes.fromhex("ddaa2ac30a98655962979019e4353832")
         + b"\x00\x00\x00\x00\x00\x00\x00\x03"
         + zlib.crc32(b"abc").to_bytes(4, "big")
         + b"abc"
@@ -72,7 +72,7 @@ def test_parse_returns_a_view_of_the_message() -> None:
     data = next(split(b"abc", digest(b"abc"), 3))
     chunk = Chunk.parse(data)
 
-    assert (chunk.prefix, chunk.index, chunk.count) == (hashlib.sha256(b"abc").digest()[:16], 0, 1)
+    assert (chunk.prefix, chunk.index, chunk.count) == (bytes.fromhex(digest_of(b"abc"))[:16], 0, 1)
     assert chunk.payload.obj is data
 
 
@@ -188,8 +188,8 @@ def test_file_sink_has_the_digest_of_what_stands_in_the_file_whatever_the_order(
         for start, size in writes:
             sink.write(start % len(blob), blob[start % len(blob) :][:size][::-1])
             if size == 1:
-                sink.sha256()
-        assert sink.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
+                sink.digest()
+        assert sink.digest() == digest_of(path.read_bytes())
         sink.close()
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlp_edge.wire.chunks import split
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.spans import Spans, mapped
 
 
@@ -32,12 +32,12 @@ def test_is_read_as_if_the_buffers_were_joined(buffers: list[bytes], start: int,
     spans, joined = Spans(buffers), b"".join(buffers)
     assert len(spans) == len(joined)
     assert b"".join(spans.cut(start, stop)) == joined[start:stop]
-    assert spans.sha256() == hashlib.sha256(joined).hexdigest()
+    assert spans.digest() == digest_of(joined)
 
 
 @given(st.lists(st.binary(max_size=9)), st.integers(1, 12))
 def test_is_split_into_the_same_chunks_as_the_joined_bytes(buffers: list[bytes], chunk_bytes: int) -> None:
-    digest = hashlib.sha256(b"".join(buffers)).hexdigest()
+    digest = digest_of(b"".join(buffers))
     assert list(split(Spans(buffers), digest, chunk_bytes)) == list(split(b"".join(buffers), digest, chunk_bytes))
 
 
