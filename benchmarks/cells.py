@@ -9,10 +9,49 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedlp_edge.reporting.summary import Summary
+
 Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large every experiment of a table is.
+
+    Attributes:
+        data: trained on, and its test split judged on.
+        input: shape of one sample.
+        devices: of the fleet.
+        cohort: devices of a round, unless a scheme says otherwise.
+        rounds: of a run, or of the one whose cost is the budget of all.
+        reported: rounds that are averaged: the last ones of a run, or of what a budget pays for.
+        every: rounds between two evaluations before those.
+        limit: samples a device at most; 0 for its whole share.
+    """
+
+    data: str = "fashion-mnist"
+    input: tuple[int, ...] = (1, 28, 28)
+    devices: int = 100
+    cohort: int = 10
+    rounds: int = 60
+    reported: int = 5
+    every: int = 10
+    limit: int = 0
+
+
+def silent_rounds(summary: Summary, units: Iterable[str]) -> dict[str, int]:
+    """By unit, rounds in which nobody sent it; units that were always sent are left out."""
+    silent = {unit: sum(not entry.coverage.get(unit) for entry in summary.rounds) for unit in units}
+    return {unit: count for unit, count in silent.items() if count}
+
+
+def several(count: int, what: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 class CellStore:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cells import CellStore, write_cells
+from benchmarks.cells import CellStore, Size, write_cells
 from benchmarks.pages import replace_section
 from benchmarks.scheme_cells import (
     FULL,
@@ -26,7 +26,6 @@ from benchmarks.scheme_cells import (
     REFERENCE,
     SCHEMES,
     Cell,
-    Size,
     cells,
     cost_by_round,
     experiment,

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.cells import Size, silent_rounds
 from fedlp_edge.core.accounting import communication
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.rounds import RoundSettings
@@ -39,31 +40,6 @@ SCHEMES = ("fedavg", "homo-0.7", "homo-0.5", "homo-0.3", "homo-0.1", "hetero-5",
 DEPTHS = 5
 PREFERRED = 0.6
 """Probability of the depth that Hetero(k) prefers; the others share the rest (``init_cplx_dict`` of their code)."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large every experiment is.
-
-    Attributes:
-        data: trained on, and its test split judged on.
-        input: shape of one sample.
-        devices: of the fleet.
-        cohort: devices of a round.
-        rounds: of a run.
-        reported: the last so many are averaged.
-        every: rounds between two evaluations before those.
-        limit: samples a device at most; 0 for its whole share.
-    """
-
-    data: str = "fashion-mnist"
-    input: tuple[int, ...] = (1, 28, 28)
-    devices: int = 100
-    cohort: int = 10
-    rounds: int = 60
-    reported: int = 5
-    every: int = 10
-    limit: int = 0
 
 
 FULL = Size()
@@ -152,9 +128,6 @@ def result(cell: Cell, size: Size, summary: Summary, blueprint: Blueprint) -> di
     accuracy = {entry.round: entry.accuracy[full] for entry in summary.rounds if full in entry.accuracy}
     parts = [device for entry in summary.rounds for device in entry.devices if device.status == "contributed"]
     expected = communication(blueprint, cell.depth_mix, cell.lpr)
-    silent = {
-        unit.id: sum(not entry.coverage.get(unit.id) for entry in summary.rounds) for unit in blueprint.global_units
-    }
     return {
         "accuracy": {str(round): round_accuracy for round, round_accuracy in accuracy.items()},
         "reported": [accuracy[round] for round in sorted(accuracy)[-size.reported :]],
@@ -164,6 +137,6 @@ def result(cell: Cell, size: Size, summary: Summary, blueprint: Blueprint) -> di
         "realised_mmacs": statistics.fmean(blueprint.costs[part.depth - 1].forward_macs for part in parts) / 1e6,
         "updates": len(parts),
         "units": len(blueprint.global_units),
-        "silent": {unit: rounds for unit, rounds in silent.items() if rounds},
+        "silent": silent_rounds(summary, (unit.id for unit in blueprint.global_units)),
         "digest": summary.final.model_digest if summary.final else "",
     }

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cells import Result
+from benchmarks.cells import Result, Size, several
 from benchmarks.pages import markdown_table
-from benchmarks.paper_cells import MODES, PARTITIONS, SCHEMES, Mode, Size, parse_cell
+from benchmarks.paper_cells import MODES, PARTITIONS, SCHEMES, Mode, parse_cell
 from fedlp_edge.reporting.figures import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
 MODE_TITLES: Mapping[Mode, str] = {"paper": "As the paper says", "authors": "As the authors' code does"}
@@ -110,7 +110,7 @@ class Report:
             [
                 f"{size.devices} devices, {size.cohort} of them a round, {size.rounds} rounds. Accuracy of the global "
                 f"model on the whole test split in per cent: mean ± standard deviation over the last {size.reported} "
-                f"rounds of {seeds} seeds together. Costs are per client and round.",
+                f"rounds of {several(seeds, 'seed')} together. Costs are per client and round.",
                 self.tables(),
                 "### The paper's orderings",
                 self.orderings(),

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from benchmarks.cells import Size, silent_rounds
 from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.recipes import RECIPES, RecipeName, with_recipe
@@ -55,32 +56,7 @@ ENSEMBLES = frozenset({"depthfl", "depthfl-large"})
 """Schemes that answer with the mean of all exits; the others answer with the classifier."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """How large every experiment is.
-
-    Attributes:
-        data: trained on, and its test split judged on.
-        input: shape of one sample.
-        devices: of the fleet.
-        cohort: devices of a round, unless the scheme says otherwise.
-        rounds: that the reference does; its cost is the budget.
-        reported: so many rounds before a budget is used up are averaged.
-        every: rounds between two evaluations before those.
-        limit: samples a device at most; 0 for its whole share.
-    """
-
-    data: str = "fashion-mnist"
-    input: tuple[int, ...] = (1, 28, 28)
-    devices: int = 100
-    cohort: int = 10
-    rounds: int = 30
-    reported: int = 5
-    every: int = 10
-    limit: int = 0
-
-
-FULL = Size()
+FULL = Size(rounds=30)
 QUICK = Size(data="digits", input=(1, 8, 8), devices=10, cohort=4, rounds=3, reported=2, every=2, limit=30)
 
 
@@ -244,7 +220,6 @@ def result(cell: Cell, size: Size, summary: Summary, rounds: dict[Budget, int]) 
     accuracy = {entry.round: said for entry in summary.rounds if (said := answer(cell, entry)) is not None}
     sent = list(itertools.accumulate(sum(d.bytes_down + d.bytes_up for d in entry.devices) for entry in summary.rounds))
     last = summary.rounds[-1]
-    silent = {unit: sum(not entry.coverage.get(unit) for entry in summary.rounds) for unit in last.coverage}
     return {
         "accuracy": {str(round): said for round, said in accuracy.items()},
         "rounds": dict(rounds),
@@ -255,6 +230,6 @@ def result(cell: Cell, size: Size, summary: Summary, rounds: dict[Budget, int]) 
         "megabytes": {str(round): sent[round - 1] / 1e6 for round in accuracy},
         "exits": {str(depth): share for depth, share in last.accuracy.items()},
         "tiers": {str(depth): share for depth, share in last.tiers.items()},
-        "silent": {unit: count for unit, count in silent.items() if count},
+        "silent": silent_rounds(summary, last.coverage),
         "digest": summary.final.model_digest if summary.final else "",
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cells import Result
+from benchmarks.cells import Result, Size, several
 from benchmarks.pages import markdown_table
 from benchmarks.scheme_cells import (
     BUDGETS,
@@ -18,7 +18,6 @@ from benchmarks.scheme_cells import (
     SCHEMES,
     Budget,
     Condition,
-    Size,
     parse_cell,
 )
 from fedlp_edge.reporting.figures import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
@@ -106,8 +105,8 @@ class Report:
             [
                 f"{size.devices} devices, {size.cohort} of them a round unless a scheme says otherwise; the budget is "
                 f"what FedLP-Hetero costs in {size.rounds} rounds. Accuracy of the global model on the whole test "
-                f"split in per cent: mean ± standard deviation over the last {size.reported} rounds of {seeds} seeds "
-                "together.",
+                f"split in per cent: mean ± standard deviation over the last {size.reported} rounds of "
+                f"{several(seeds, 'seed')} together.",
                 self.tables(),
                 "### The goal",
                 self.goals(),
