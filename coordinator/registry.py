@@ -128,17 +128,19 @@ class Registry:
             return None
         return self._descend(member, f"after depth {member.plan.depth} ran out of memory: {reason}")
 
-    def observe(self, device: str, peak_memory: int, seconds: float) -> Member | None:
+    def observe(self, device: str, peak_memory: int, seconds: float, samples: int | None = None) -> Member | None:
         """Learns from an update what training took.
 
         A device that twice in a row trained longer than a round is planned for is held back by something that its
-        report did not tell: it gets one depth less. One that has room after ``climb_after`` good rounds gets one more,
+        report did not tell: it gets one depth less. So is one whose time did not suffice for all its samples, and that
+        would have trained so long with all of them. One that has room after ``climb_after`` good rounds gets one more,
         if what it really took, in proportion, says that it bears it, and that depth has not failed before.
 
         Args:
             device: whose update was accepted.
             peak_memory: bytes that training took; 0 if unknown.
             seconds: of training.
+            samples: that it saw an epoch; all that it has by default.
 
         Returns:
             The member, if its plan changed; it must be assigned anew.
@@ -147,6 +149,8 @@ class Registry:
         if member is None or self._scheme.depth != "auto":
             return None
         planned = TIME_SHARE * self._deadline
+        if samples:
+            seconds *= max(1.0, member.facts.samples / samples)
         member.slow_rounds = member.slow_rounds + 1 if seconds > planned else 0
         if member.slow_rounds >= SLOW_ROUNDS and member.plan.depth > 1:
             depth = member.plan.depth

@@ -467,7 +467,7 @@ class Coordinator:
         if isinstance(event, events.RoundFinished):
             self._write_summary(final=False)
         if isinstance(event, events.UpdateAccepted):
-            member = self._registry.observe(event.device, event.peak_memory, event.seconds)
+            member = self._registry.observe(event.device, event.peak_memory, event.seconds, event.samples)
             if member is not None:
                 self._changed.append(member)  # told when the round has taken note of the update
 

@@ -6,6 +6,7 @@ calls the other, so a test plays a whole run with literal values and no clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -181,6 +182,7 @@ class TrainRound:
         own_since: units that start from this device's own values, if it has some that a round made which is not older
             than the one named.
         kept: units that stay on the device for now (see ``core.periods``).
+        until: when the round is over, by the agent's clock.
     """
 
     task: Task
@@ -192,6 +194,7 @@ class TrainRound:
     tensors: dict[str, tuple[TensorSpec, ...]]
     own_since: dict[str, int] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
+    until: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

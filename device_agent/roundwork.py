@@ -156,6 +156,7 @@ class RoundWork:
                     for unit in units
                     if unit.id in kept
                 },
+                until=job.expires_at,
             )
         ]
 

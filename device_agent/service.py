@@ -233,7 +233,7 @@ class Agent:
                 self._trainer.build(effect)
             case TrainRound():
                 if self._blueprint is not None:
-                    self._trainer.train(effect, self._blueprint[0])
+                    self._trainer.train(effect, self._blueprint[0], effect.until - self._clock())
             case SendChunk(update, index):
                 self._send(update, index)
             case ForgetUpdate(update):

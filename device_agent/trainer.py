@@ -7,6 +7,7 @@ between the two.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from dataclasses import dataclass
 from itertools import accumulate
@@ -29,6 +30,7 @@ from device_agent.files import empty_directory, make_directory
 from device_agent.outbox import Outbox, Update
 from device_agent.parts import part_files
 from device_agent.personal import PersonalValues
+from fedlp_edge.core.planner import TIME_SHARE
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, WorkerError
@@ -99,8 +101,15 @@ class Trainer:
         """Has the model built."""
         self._submit(Build(model=effect.model), effect)
 
-    def train(self, effect: TrainRound, model: ModelSettings) -> None:
-        """Has a round trained from the units in the cache."""
+    def train(self, effect: TrainRound, model: ModelSettings, seconds_left: float = math.inf) -> None:
+        """Has a round trained from the units in the cache.
+
+        Args:
+            effect: what to train.
+            model: that the device has.
+            seconds_left: of the round. Training that would take nearly all of them ends early: what it has got to is
+                sent in time, and counts by the samples that it has seen.
+        """
         task = effect.task
         deltas = empty_directory(self._deltas)
         self._cache.keep_only({version.digest for version in task.manifest})
@@ -124,6 +133,7 @@ class Trainer:
             head_seed=head_seed(task.seed, task.device),
             data=self._data,
             delta_dir=str(deltas),
+            seconds=max(0.0, TIME_SHARE * seconds_left) if math.isfinite(seconds_left) else None,
         )
         self._submit(job, effect)
 
@@ -210,6 +220,8 @@ class Trainer:
     def _trained(self, effect: TrainRound, result: Trained) -> Event:
         """Puts the deltas into the outbox."""
         task = effect.task
+        if not result.finished:
+            log.warning("round %d: time for %d samples an epoch; the update counts as much", task.round, result.samples)
         try:
             paths = part_files(effect, self._deltas)
             parts = {unit: mapped(path) for unit, path in paths.items()}

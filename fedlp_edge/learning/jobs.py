@@ -186,6 +186,7 @@ class JobRunner:
                     trainable=trainable,
                     compute=mode,
                     start=start,
+                    budget=job.seconds,
                 )
                 states.save_deltas(model, before, job.retained, Path(job.delta_dir))
                 peak = meter.stop() + ready.nbytes
@@ -194,11 +195,12 @@ class JobRunner:
         if outcome.compute != mode:
             self.compute.refuse(mode, job.training, job.model, job.depth)
         return Trained(
-            samples=outcome.samples,
+            samples=max(1, outcome.seen // job.training.epochs),
             loss=outcome.loss,
             seconds=outcome.seconds,
             peak_memory=peak,
             compute=outcome.compute,
+            finished=outcome.finished,
         )
 
     def _evaluate(self, job: Evaluate) -> Evaluated:

@@ -40,6 +40,7 @@ class TrainingOutcome:
         seconds: of wall time.
         seen: samples over all epochs, those seen twice counted twice.
         compute: the mode that the result was computed in.
+        finished: whether there was time for all batches of all epochs.
     """
 
     loss: float
@@ -47,6 +48,7 @@ class TrainingOutcome:
     seconds: float
     seen: int
     compute: ComputeMode
+    finished: bool
 
 
 def train_round(
@@ -98,12 +100,14 @@ def train_round(
         mode = COMPUTE["float32"]
         start()
         epochs = _train(model, data, settings, seed, trainable, mode, until)
+    seen = sum(epoch.samples for epoch in epochs)
     return TrainingOutcome(
         loss=epochs[-1].loss,
         samples=epochs[0].samples,
         seconds=time.perf_counter() - begun,
-        seen=sum(epoch.samples for epoch in epochs),
+        seen=seen,
         compute=mode.name,
+        finished=seen == settings.epochs * _epoch_samples(len(data), settings.batch_size),
     )
 
 
@@ -150,6 +154,11 @@ def _train_epoch(step: Step, batches: Iterator[tuple[Tensor, Tensor]], until: fl
     if not math.isfinite(mean):
         raise Diverged
     return _Epoch(mean, samples)
+
+
+def _epoch_samples(count: int, batch_size: int) -> int:
+    """How many samples ``sample_order`` yields."""
+    return count - 1 if count % batch_size == 1 and batch_size > 1 else count
 
 
 def sample_order(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:

@@ -108,6 +108,7 @@ class Train(Job, frozen=True, kw_only=True):
         seed: of the sample order and dropout.
         head_seed: of a new personal head.
         delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``retained``.
+        seconds: of training after which no further batch is begun; None for no limit.
     """
 
     model: ModelSettings
@@ -125,12 +126,14 @@ class Train(Job, frozen=True, kw_only=True):
     head_seed: int
     data: str
     delta_dir: str
+    seconds: float | None = None
 
 
 class Trained(Result, frozen=True, kw_only=True):
     """
     Attributes:
-        samples: seen per epoch.
+        samples: seen per epoch, on average if the time did not suffice for all epochs.
+        finished: whether the time sufficed.
         loss: mean over the last epoch.
         seconds: of training alone.
         peak_memory: bytes on top of the idle worker.
@@ -142,6 +145,7 @@ class Trained(Result, frozen=True, kw_only=True):
     seconds: float
     peak_memory: int
     compute: ComputeMode = "float32"
+    finished: bool = True
 
 
 class Evaluate(Job, frozen=True, kw_only=True):

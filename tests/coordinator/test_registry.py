@@ -118,6 +118,16 @@ def test_gives_one_depth_less_to_a_device_that_is_slow_twice_in_a_row(journal: J
     assert fleet.observe("a", 0, 50.0) is fleet.observe("a", 0, 50.0) is None  # there is no depth left to take
 
 
+def test_gives_one_depth_less_to_a_device_whose_time_twice_sufficed_for_half_of_its_samples(journal: Journal) -> None:
+    fleet = registry(journal)
+    fleet.arrive("a", "s", facts(samples=10))
+    assert fleet.observe("a", 0, 40.0, samples=10) is None
+    assert fleet.observe("a", 0, 40.0, samples=5) is None
+    slow = fleet.observe("a", 0, 40.0, samples=5)
+    assert slow is not None
+    assert slow.plan.explanation == "depth 1 of 2 after depth 2 trained 80 s where 48 are planned"
+
+
 def test_lets_a_device_climb_whose_rounds_took_less_than_was_predicted(journal: Journal) -> None:
     fleet = Registry(tiny_blueprint(), SchemeSettings(climb_after=3), TrainingSettings(), 60.0, journal)
     plan = fleet.arrive("a", "s", facts(memory=LITTLE)).plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from device_agent.effects import (
@@ -211,6 +212,13 @@ def test_trains_once_all_units_of_the_task_have_come():
         "H1": ["H1.w"],
     }
     assert effect.bytes_down == sum(len(c) for id in ("L1", "H1") for c in chunks(blob(id)))
+
+
+def test_trains_until_the_round_is_over_and_no_longer():
+    device = Device().join()
+    device.down(msgspec.structs.replace(task(), deadline_seconds=30.0), now=100.0)
+    device.model("L1", blob("L1"), now=110.0)
+    assert only(device.model("H1", blob("H1"), now=111.0), TrainRound).until == 130.0
 
 
 def test_trains_at_once_from_chunks_that_came_before_the_task():

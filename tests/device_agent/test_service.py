@@ -69,7 +69,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Blueprint, dict[str
     return built.blueprint, unpack_file(path)
 
 
-def make_task(round: int, manifest: tuple[UnitVersion, ...]) -> Task:
+def make_task(round: int, manifest: tuple[UnitVersion, ...], deadline_seconds: float = 60.0) -> Task:
     return Task(
         run="run",
         round=round,
@@ -81,7 +81,7 @@ def make_task(round: int, manifest: tuple[UnitVersion, ...]) -> Task:
         prune="upload",
         training=TrainingSettings(),
         manifest=manifest,
-        deadline_seconds=60.0,
+        deadline_seconds=deadline_seconds,
         chunk_bytes=CHUNK_BYTES,
     )
 
@@ -160,6 +160,33 @@ def test_lives_a_whole_run(tmp_path: Path, model: tuple[Blueprint, dict[str, np.
     assert device.result.result(30) is True
     assert (tmp_path / "models" / "current.onnx").resolve().name == "run-depth-2.onnx"
     assert coordinator.wait(Status, lambda s: not s.online)
+
+
+def test_delivers_what_one_batch_has_given_when_the_round_is_nearly_over(
+    tmp_path: Path, model: tuple[Blueprint, dict[str, np.ndarray]]
+):
+    blueprint, weights = model
+    hub = MemoryHub(immediate=True)
+    coordinator = ScriptedCoordinator(hub, TOPICS, "pi")
+    coordinator.announce("run", "s1")
+    units = blueprint.exchanged_by(DEPTH)
+    packed = {unit.id: pack({tensor.name: weights[tensor.name] for tensor in unit.tensors}) for unit in units}
+    manifest = tuple(coordinator.put(id, blob, CHUNK_BYTES) for id, blob in packed.items())
+    device = RunningAgent(hub, tmp_path)
+    coordinator.wait(Status, lambda s: s.online)
+    coordinator.tell(
+        Assignment(run="run", device="pi", model=MODEL, blueprint_digest=blueprint.digest, depth=DEPTH),
+    )
+    coordinator.wait(Ready)
+    for version in manifest:
+        coordinator.broadcast(version)
+    coordinator.tell(make_task(1, manifest, deadline_seconds=0.5))
+    first = coordinator.wait(Offer)
+    coordinator.accept(first)
+    coordinator.tell(make_task(2, manifest, deadline_seconds=0.001))
+    offer = coordinator.wait(Offer)
+    assert (offer.round, offer.samples) == (2, TrainingSettings().batch_size)
+    device.stop()
 
 
 def test_ends_with_one_line_when_the_data_are_missing(tmp_path: Path):

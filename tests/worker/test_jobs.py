@@ -127,6 +127,15 @@ def test_a_round_learns_and_its_export_runs(bench: Bench) -> None:
     assert Classifier(bench.directory / "onnx" / exported.models[0].file).card.depth == 1
 
 
+def test_train_stops_when_its_time_is_up_and_says_what_it_has_seen(bench: Bench) -> None:
+    training = TrainingSettings(epochs=2, batch_size=20)
+    result, deltas = bench.train(2, training=training, seconds=0.0)
+    assert (result.samples, result.finished) == (10, False)  # a batch of 20 in the time of two epochs
+    assert any(delta.any() for delta in deltas.values())
+    result, _ = bench.train(2, training=training, seconds=600.0)
+    assert (result.samples, result.finished) == (300, True)
+
+
 def test_train_gives_the_same_bits_however_often_it_is_asked(bench: Bench) -> None:
     first, again = bench.train(2)[1], bench.train(2)[1]
     assert set(first) == {name for names in bench.retained(2).values() for name in names}
