@@ -77,6 +77,11 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
     """Exports, checks against PyTorch, and says what was written."""
     round_number, state = latest_checkpoint(run)
     config = load_toml(run / "config.toml", RunConfig)
+    if config.model.scaling == "width":
+        raise ConfigError(
+            f"{run} scales its model by width, a baseline for comparisons that no device runs; "
+            'export a run with scaling = "depth"'
+        )
     evaluate = data or config.data.evaluate
     if not evaluate:
         raise ConfigError("the run names no data to check the export with; name some with --data")
