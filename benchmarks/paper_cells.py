@@ -25,7 +25,7 @@ from typing import Any, Literal
 from benchmarks.cells import Size, silent_rounds
 from fedlp_edge.core.accounting import communication
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.rounds import RoundSettings
+from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import Experiment

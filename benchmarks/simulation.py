@@ -23,7 +23,7 @@ import psutil
 
 from benchmarks.models import MODELS
 from benchmarks.plain_loop import Plain, run_plain
-from fedlp_edge.core.rounds import RoundSettings
+from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.reporting.events import AnyEvent, RoundFinished, RoundStarted
 from fedlp_edge.simulation import Experiment, local_engine, simulate

@@ -16,7 +16,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.planner import TIME_SHARE, Plan, plan
 from fedlp_edge.core.prediction import device_memory
-from fedlp_edge.core.rounds import Participant
+from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
 

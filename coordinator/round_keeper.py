@@ -22,7 +22,7 @@ from coordinator.round_book import RoundBook, Verdict
 from coordinator.shelf import Shelf
 from coordinator.tasks import Tasks
 from coordinator.voice import Voice
-from fedlp_edge.core import rounds
+from fedlp_edge.core import round_events
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.global_model import GlobalModel
@@ -142,7 +142,7 @@ class RoundKeeper:
     @property
     def all_committed(self) -> bool:
         """Whether no round is left to do."""
-        return self._machine.phase is rounds.Phase.FINISHED
+        return self._machine.phase is round_events.Phase.FINISHED
 
     @property
     def final_weights(self) -> Mapping[str, Array]:
@@ -179,7 +179,7 @@ class RoundKeeper:
             book = self._begin(opened)
         elif self._overlapping and self._machine.round > 1 and not self.all_committed:
             committed = self._machine.round - 1
-            opened = rounds.OpenRound(committed, self._journal.places(committed), 1)
+            opened = round_events.OpenRound(committed, self._journal.places(committed), 1)
             book = self._book = self._new_book(opened, closed=True)
         else:
             self._directory.clear_spool()  # it may have ended between the commit and the clearing
@@ -189,7 +189,7 @@ class RoundKeeper:
         log.info("round %d goes on: %d of %d updates are here", self.round, len(arrived), len(opened.participants))
         self._machine.resume(opened, arrived, self._clock(), missed=book.given_up - arrived, early=early)
 
-    def step(self, event: rounds.Event) -> None:
+    def step(self, event: round_events.Event) -> None:
         """Hands an event to the state machine and carries out what it decides."""
         for effect in self._machine.handle(event, self._clock()):
             self._carry_out(effect)
@@ -200,7 +200,7 @@ class RoundKeeper:
         self._intake.tick(now)
         wake = self._machine.wake_at()
         if wake is not None and now >= wake:
-            self.step(rounds.Tick())
+            self.step(round_events.Tick())
 
     def offered(self, offer: Offer) -> None:
         """A device has an update (again)."""
@@ -232,11 +232,11 @@ class RoundKeeper:
         place = failure.round is not None and self._machine.participant(failure.device, failure.round)
         if place and self._book:
             self._book.give_up(failure.device, failure.round or 0, "", Verdict("failed", failure.reason))
-            self.step(rounds.UpdateMissed(failure.device))
+            self.step(round_events.UpdateMissed(failure.device))
 
     def outdated(self, device: str) -> None:
         """A device asks for a model that is no longer served: it gets a task with the one that is."""
-        self.step(rounds.ModelOutdated(device))
+        self.step(round_events.ModelOutdated(device))
 
     def evaluated(self, job: int, result: Evaluated) -> None:
         """The worker has measured the new model."""
@@ -246,21 +246,21 @@ class RoundKeeper:
 
     # What is decided
 
-    def _carry_out(self, effect: rounds.Effect) -> None:
+    def _carry_out(self, effect: round_events.Effect) -> None:
         match effect:
-            case rounds.OpenRound(round, participants, capacity):
-                self._open(rounds.OpenRound(round, tuple(map(self._assigned, participants)), capacity))
-            case rounds.AddPlaces():
+            case round_events.OpenRound(round, participants, capacity):
+                self._open(round_events.OpenRound(round, tuple(map(self._assigned, participants)), capacity))
+            case round_events.AddPlaces():
                 self._add_places(effect.added, effect.weight_capacity)
-            case rounds.ExtendRound():
+            case round_events.ExtendRound():
                 self._extend(effect)
-            case rounds.SendTask(_, device):
+            case round_events.SendTask(_, device):
                 self._repeat_task(device)
-            case rounds.CloseRound():
+            case round_events.CloseRound():
                 self._close(effect)
-            case rounds.StillWaiting(present, wanted):
+            case round_events.StillWaiting(present, wanted):
                 self._emit(events.Waiting(time=time.time(), present=present, wanted=wanted))
-            case rounds.FinishRun():
+            case round_events.FinishRun():
                 self._intake.clear()
                 self._background.do(self._directory.clear_spool)
                 self._finished()
@@ -272,7 +272,7 @@ class RoundKeeper:
         """Whether a round may count tasks of earlier ones."""
         return self._config.rounds.mode == "buffered"
 
-    def _new_book(self, opened: rounds.OpenRound, *, closed: bool = False) -> RoundBook:
+    def _new_book(self, opened: round_events.OpenRound, *, closed: bool = False) -> RoundBook:
         return RoundBook(
             opened,
             run=self._run,
@@ -285,7 +285,7 @@ class RoundKeeper:
             closed=closed,
         )
 
-    def _begin(self, opened: rounds.OpenRound) -> RoundBook:
+    def _begin(self, opened: round_events.OpenRound) -> RoundBook:
         self._book = self._new_book(opened)
         self._note_depths(opened.participants)
         self._began = self._clock()
@@ -300,39 +300,39 @@ class RoundKeeper:
         )
         return self._book
 
-    def _open(self, opened: rounds.OpenRound) -> None:
+    def _open(self, opened: round_events.OpenRound) -> None:
         self._journal.open_round(opened.round, opened.weight_capacity, opened.participants)
         book = self._begin(opened)
         if self._overlapping:
             book.replay()  # what came early for it
         self._give_tasks([place for place in opened.participants if place.task_round(opened.round) == opened.round])
 
-    def _extend(self, extension: rounds.ExtendRound) -> None:
+    def _extend(self, extension: round_events.ExtendRound) -> None:
         have, need = extension.contributors, extension.quorum
         log.warning("round %d has %d updates and needs %d; it waits once more", extension.round, have, need)
         self._emit(events.RoundFailed(time=time.time(), round=extension.round, contributors=have, quorum=need))
         self._add_places(extension.added, extension.weight_capacity)
 
-    def _assigned(self, place: rounds.Participant) -> rounds.Participant:
+    def _assigned(self, place: round_events.Participant) -> round_events.Participant:
         """The place with the rates of its units: those that it was given before, or new ones."""
         number = self._machine.round
         if place.task_round(number) == number:
             return self._model.assign(number, place)
         return (self._book and self._book.place(place.device, place.round)) or place
 
-    def _add_places(self, added: tuple[rounds.Participant, ...], capacity: int) -> None:
+    def _add_places(self, added: tuple[round_events.Participant, ...], capacity: int) -> None:
         if self._book:
             self._book.extend(tuple(map(self._assigned, added)), capacity)
             self._note_depths(added)
         self._give_tasks(added)
 
-    def _note_depths(self, participants: tuple[rounds.Participant, ...]) -> None:
+    def _note_depths(self, participants: tuple[round_events.Participant, ...]) -> None:
         self._held_depths |= {place.depth for place in participants}
         full = self._blueprint.full_depth
         if full not in self._held_depths:
             log.warning("no device is large enough for depth %d: the full model's last layers stay untrained", full)
 
-    def _give_tasks(self, places: Sequence[rounds.Participant]) -> None:
+    def _give_tasks(self, places: Sequence[round_events.Participant]) -> None:
         if self._book:
             given = [place for p in places if (place := self._book.place(p.device, self._book.round))]
             self._tasks.give(self._book.round, given, self._machine.seconds_left(self._clock()))
@@ -372,7 +372,7 @@ class RoundKeeper:
                 peak_memory=offer.peak_memory,
             )
         )
-        self.step(rounds.UpdateArrived(offer.device))
+        self.step(round_events.UpdateArrived(offer.device))
 
     def _answer_late(self, offer: Offer) -> None:
         verdict = None
@@ -396,9 +396,9 @@ class RoundKeeper:
         self._voice.receipt(offer, "rejected", str(error))
         if self._book:
             self._book.give_up(offer.device, offer.round, offer.digest, Verdict("rejected", str(error)))
-        self.step(rounds.UpdateMissed(offer.device))
+        self.step(round_events.UpdateMissed(offer.device))
 
-    def _close(self, closing: rounds.CloseRound) -> None:
+    def _close(self, closing: round_events.CloseRound) -> None:
         book = self._current()
         self._lost = closing.lost
         if not self._overlapping:
@@ -452,7 +452,7 @@ class RoundKeeper:
                 bytes_up=sum(device.bytes_up for device in summary.devices),
             )
         )
-        self.step(rounds.RoundCommitted(book.round))
+        self.step(round_events.RoundCommitted(book.round))
 
     def _tidy(self, spent: Sequence[Path], round: int) -> None:
         """Removes what a committed round leaves behind."""

@@ -22,7 +22,7 @@ from coordinator.registry import Member, Registry
 from coordinator.round_keeper import RoundKeeper
 from coordinator.shelf import Shelf
 from coordinator.voice import Voice
-from fedlp_edge.core import rounds
+from fedlp_edge.core import round_events
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import PeerError, WorkerError
 from fedlp_edge.reporting import events
@@ -234,7 +234,7 @@ class Coordinator:
         if self._rounds.all_committed:
             self._begin_finale()
         else:
-            self._rounds.step(rounds.Tick())
+            self._rounds.step(round_events.Tick())
 
     # The loop
 
@@ -333,7 +333,7 @@ class Coordinator:
             if self._registry.leave(status.device, status.session):
                 log.info("%s left", status.device)
                 self._emit(events.DeviceLeft(time=time.time(), device=status.device))
-                self._rounds.step(rounds.DeviceGone(status.device))
+                self._rounds.step(round_events.DeviceGone(status.device))
                 self._shelf.gone(status.device)
                 if self._finale:
                     self._finale.left(status.device)
@@ -388,7 +388,7 @@ class Coordinator:
             self._finale.part_with(member, self._clock())
             return
         uniform = self._config.scheme.weights == "uniform"
-        self._rounds.step(rounds.DeviceReady(member.participant(uniform=uniform)))
+        self._rounds.step(round_events.DeviceReady(member.participant(uniform=uniform)))
 
     def _tell_changes(self) -> None:
         """Assigns anew what experience has changed."""
@@ -396,7 +396,7 @@ class Coordinator:
             self._reassign(self._changed.pop())
 
     def _reassign(self, member: Member) -> None:
-        self._rounds.step(rounds.DeviceGone(member.device))
+        self._rounds.step(round_events.DeviceGone(member.device))
         self._introduce(member)
         self._assign(member)
 
@@ -412,7 +412,7 @@ class Coordinator:
             self._reassign(member)
         elif failure.round is None:
             # It cannot build the model at all, so it must not be counted on.
-            self._rounds.step(rounds.DeviceGone(failure.device))
+            self._rounds.step(round_events.DeviceGone(failure.device))
 
     def _unit_requested(self, request: UnitRequest) -> None:
         if request.run != self._run:

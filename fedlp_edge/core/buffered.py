@@ -34,7 +34,6 @@ from fedlp_edge.core.round_events import (
     move,
 )
 from fedlp_edge.core.round_settings import RoundSettings
-from fedlp_edge.core.selection import cohort
 from fedlp_edge.core.staleness import FRESH
 
 
@@ -86,9 +85,8 @@ class BufferedMachine:
         expected: frozenset[str] = frozenset(),
     ) -> None:
         self._settings = settings
-        self._seed = seed
         self._round = next_round
-        self._lobby = Lobby(settings, expected, now)
+        self._lobby = Lobby(settings, seed, expected, now)
         self._tasks: dict[str, _Task] = {}
         self._early: dict[str, Participant] = {}
         self._buffer: _Buffer | None = None
@@ -231,9 +229,7 @@ class BufferedMachine:
         free = {d for d in ready.keys() - self._tasks.keys() - buffer.missed if not self._has_done(buffer, d)}
         if self._settings.devices_per_round:
             vacant = self._settings.devices_per_round - len(ready.keys() & self._tasks.keys())
-            likely = self._settings.preference({device: ready[device].depth for device in free}, max(vacant, 0))
-            drawn = cohort(free, max(vacant, 0), seed=self._seed, round=self._round, preference=likely)
-            free = set(drawn) if vacant > 0 else set()
+            free = set(self._lobby.draw(free, vacant, self._round)) if vacant > 0 else set()
         added = tuple(msgspec.structs.replace(ready[device], round=self._round) for device in sorted(free))
         deadline = now + self._settings.deadline_seconds
         self._tasks.update({place.device: _Task(place, deadline) for place in added})

@@ -23,7 +23,7 @@ from fedlp_edge.core import change, periods, rates, recycling, server
 from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.aggregation import Array, LayerwiseMean
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.rounds import Participant
+from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.server import ServerState
 from fedlp_edge.core.settings import SchemeSettings, ServerSettings
 from fedlp_edge.core.state import model_digest

@@ -8,14 +8,12 @@ effects out; a test feeds literal events and never sleeps. ``buffered`` has the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from fedlp_edge.core.lobby import Lobby
 from fedlp_edge.core.round_events import (
-    AddPlaces,
     CloseRound,
     DeviceGone,
     DeviceReady,
@@ -29,37 +27,12 @@ from fedlp_edge.core.round_events import (
     Phase,
     RoundCommitted,
     SendTask,
-    StillWaiting,
     Tick,
     UpdateArrived,
     UpdateMissed,
     move,
 )
 from fedlp_edge.core.round_settings import RoundSettings
-from fedlp_edge.core.selection import cohort
-
-__all__ = [
-    "AddPlaces",
-    "CloseRound",
-    "DeviceGone",
-    "DeviceReady",
-    "Effect",
-    "Event",
-    "ExtendRound",
-    "FinishRun",
-    "ModelOutdated",
-    "OpenRound",
-    "Participant",
-    "Phase",
-    "RoundCommitted",
-    "RoundMachine",
-    "RoundSettings",
-    "SendTask",
-    "StillWaiting",
-    "Tick",
-    "UpdateArrived",
-    "UpdateMissed",
-]
 
 
 @dataclass
@@ -108,9 +81,8 @@ class RoundMachine:
         expected: frozenset[str] = frozenset(),
     ) -> None:
         self._settings = settings
-        self._seed = seed
         self._next_round = next_round
-        self._lobby = Lobby(settings, expected, now)
+        self._lobby = Lobby(settings, seed, expected, now)
         self._open: _OpenRound | None = None
         self.phase = Phase.WAITING if next_round <= settings.count else Phase.FINISHED
 
@@ -220,7 +192,7 @@ class RoundMachine:
         if not self._lobby.enough(now, effects):
             return
         ready = self._lobby.ready
-        chosen = self._drawn(ready, self._settings.devices_per_round, self._next_round)
+        chosen = self._lobby.draw(ready, self._settings.devices_per_round, self._next_round)
         participants = {device: ready[device] for device in chosen}
         # Twice what the cohort holds: replacements rarely have to change the scale of the sum.
         capacity = 2 * sum(p.weight for p in participants.values())
@@ -260,12 +232,8 @@ class RoundMachine:
         ready = self._lobby.ready.keys()
         for spare in (ready - current.participants.keys(), ready & current.missed):
             if len(chosen) < wanted:
-                chosen += self._drawn(spare, wanted - len(chosen), current.round)
+                chosen += self._lobby.draw(spare, wanted - len(chosen), current.round)
         return chosen
-
-    def _drawn(self, candidates: Iterable[str], size: int, round: int) -> tuple[str, ...]:
-        depths = {device: self._lobby.ready[device].depth for device in candidates}
-        return cohort(depths, size, seed=self._seed, round=round, preference=self._settings.preference(depths, size))
 
     def _place(self, current: _OpenRound, device: str) -> Participant:
         before = current.participants.get(device)

@@ -13,7 +13,7 @@ import msgspec
 
 from fedlp_edge.core.periods import check_periods
 from fedlp_edge.core.recipes import RecipeName, with_recipe
-from fedlp_edge.core.rounds import RoundSettings
+from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import (
     Count,
     ModelSettings,

@@ -14,7 +14,7 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.planner import Plan, plan
-from fedlp_edge.core.rounds import Participant
+from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.seeds import uniform
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.probe.expected import expected_facts

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from fedlp_edge.core.planner import Plan
-from fedlp_edge.core.rounds import OpenRound, Participant
+from fedlp_edge.core.round_events import OpenRound, Participant
 from fedlp_edge.errors import StorageError
 
 _SCHEMA = """

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.registry import Registry
-from fedlp_edge.core.rounds import Participant
+from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
 from tests.coordinator.fleets import facts, tiny_blueprint

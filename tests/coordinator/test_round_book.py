@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from coordinator.round_book import RoundBook, Verdict
-from fedlp_edge.core.rounds import OpenRound, Participant, RoundSettings
+from fedlp_edge.core.round_events import OpenRound, Participant
+from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import SchemeSettings
 from fedlp_edge.errors import RejectedUpdate
 from fedlp_edge.reporting.summary import Purpose, Traffic

@@ -6,7 +6,7 @@ from fedlp_edge.core import server
 from fedlp_edge.core.aggregation import LayerwiseMean
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.global_model import GlobalModel
-from fedlp_edge.core.rounds import Participant
+from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.settings import SchemeSettings, ServerSettings
 from fedlp_edge.core.state import model_digest
 from fedlp_edge.errors import ConfigError

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from fedlp_edge.core.rounds import (
+from fedlp_edge.core.round_events import (
     CloseRound,
     DeviceGone,
     DeviceReady,
@@ -12,14 +12,14 @@ from fedlp_edge.core.rounds import (
     Participant,
     Phase,
     RoundCommitted,
-    RoundMachine,
-    RoundSettings,
     SendTask,
     StillWaiting,
     Tick,
     UpdateArrived,
     UpdateMissed,
 )
+from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.core.rounds import RoundMachine
 
 
 def place(device: str, *, weight: int = 10, depth: int = 2, replacement: bool = False) -> Participant:

@@ -5,7 +5,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlp_edge.core.rounds import (
+from fedlp_edge.core.round_events import (
     CloseRound,
     DeviceGone,
     DeviceReady,
@@ -17,12 +17,12 @@ from fedlp_edge.core.rounds import (
     Participant,
     Phase,
     RoundCommitted,
-    RoundMachine,
-    RoundSettings,
     Tick,
     UpdateArrived,
     UpdateMissed,
 )
+from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.core.rounds import RoundMachine
 
 DEVICES = ("a", "b", "c")
 """Few, so that random stories often come to the edge of a quorum."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from fedlp_edge.core.rounds import RoundSettings
+from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.simulation import Experiment, LocalEngine
 from fedlp_edge.simulation.experiment import DataSettings, FleetSettings

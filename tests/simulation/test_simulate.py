@@ -11,7 +11,7 @@ import msgspec
 import psutil
 import pytest
 
-from fedlp_edge.core.rounds import RoundSettings
+from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings
 from fedlp_edge.errors import DataError, DeviceError, ModelError, OperatorError
 from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, Waiting

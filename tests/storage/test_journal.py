@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.core.planner import Plan
-from fedlp_edge.core.rounds import OpenRound, Participant
+from fedlp_edge.core.round_events import OpenRound, Participant
 from fedlp_edge.errors import StorageError
 from fedlp_edge.storage.journal import Journal, UpdateRow
 

@@ -13,7 +13,7 @@ from device_agent.effects import Identity
 from device_agent.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import HeadMode
-from fedlp_edge.core.rounds import RoundSettings
+from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.summary import Summary, load
