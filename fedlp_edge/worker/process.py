@@ -29,6 +29,9 @@ _ERRORS: dict[str, type[FedLPError]] = {"data": DataError, "model": ModelError, 
 _TAIL_LINES = 40
 _STOP_SECONDS = 1.0
 
+_SHORT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Thread creation failed")
+"""What native code says before it aborts because it got no memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerReply:
@@ -256,7 +259,7 @@ class _Running:
             return WorkerDied(words, job_id, memory=True)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         # Native code that gets no memory has no way but to abort.
-        memory = any(word in line for line in self._tail for word in ("bad_alloc", "MemoryError"))
+        memory = any(words in line for line in self._tail for words in _SHORT_OF_MEMORY)
         return WorkerDied(how + self._last_words(), job_id, memory)
 
     def _last_words(self) -> str:

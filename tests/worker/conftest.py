@@ -25,6 +25,10 @@ def killed(split):
 def aborted(split):
     os.abort()
 
+def short(split):
+    print("libgomp: Thread creation failed: Resource temporarily unavailable", file=sys.stderr, flush=True)
+    os.abort()
+
 def left(split):
     print("giving up", file=sys.stderr, flush=True)
     os._exit(3)

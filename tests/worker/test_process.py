@@ -101,6 +101,13 @@ def test_an_abort_is_reported_by_its_signal(watched: Watched) -> None:
     assert not death.memory
 
 
+def test_an_abort_for_want_of_memory_is_known_by_its_last_words(watched: Watched) -> None:
+    watched.process.submit(Measure(data="own_code:short"))
+    death = watched.next_event()
+    assert isinstance(death, WorkerDied)
+    assert death.memory
+
+
 def test_call_raises_by_kind_death_and_time_out(watched: Watched) -> None:
     worker = watched.process
     assert isinstance(worker.call(QUICK, timeout=60), Measured)
