@@ -28,6 +28,8 @@ EXIT_STOPPED = 130
 
 StopReason = Literal["signal", "parent"]
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 def settle() -> None:
     """To be called when everything that stays has been made, before a loop that runs for days.
@@ -59,7 +61,8 @@ class StopSignal:
         self._lock = threading.Lock()
         self._signals = 0
         self._handlers: dict[signal.Signals, object] = {}
-        self._pipe: tuple[int, int] | None = None
+        self._writer: int | None = None
+        self._woken_before = -1
 
     def is_set(self) -> bool:
         """Whether the process has been asked to stop."""
@@ -80,12 +83,15 @@ class StopSignal:
             self._on_stop()
 
     def __enter__(self) -> Self:
-        # A handler runs between two bytecodes of the main thread, which may hold the very lock that an
-        # event or a queue needs. So the handler only writes to a pipe; a thread does the rest.
-        self._pipe = os.pipe()
-        threading.Thread(target=self._watch_pipe, args=(self._pipe[0],), name="stop-signal", daemon=True).start()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._on_signal)
+        # A handler in Python runs between two bytecodes of the main thread, which may hold the very lock that an event
+        # or a queue needs, or may just have begun to wait for one and then never gets there. So the interpreter
+        # itself writes the number to a pipe, the moment that it comes, and a thread does the rest.
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        threading.Thread(target=self._watch_pipe, args=(reader,), name="stop-signal", daemon=True).start()
+        self._woken_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in _STOPPING:
+            self._handlers[number] = signal.signal(number, _leave_it_to_the_thread)
         if os.environ.get(STOP_WITH_STDIN) == "1":
             threading.Thread(target=self._watch_stdin, name="stop-with-stdin", daemon=True).start()
         return self
@@ -96,22 +102,23 @@ class StopSignal:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._handlers.clear()
-        if self._pipe is not None:
-            os.close(self._pipe[1])  # ends the watching thread, which closes the other end
-            self._pipe = None
+        if self._writer is not None:
+            signal.set_wakeup_fd(self._woken_before)
+            os.close(self._writer)  # ends the watching thread, which closes the other end
+            self._writer = None
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    def _watch_pipe(self, reader: int) -> None:
+        while numbers := os.read(reader, 64):
+            for number in numbers:
+                if number in _STOPPING:
+                    self._signalled(number)
+        os.close(reader)
+
+    def _signalled(self, number: int) -> None:
         self._signals += 1
         if self._signals > 1:
             os._exit(128 + number)
-        if self._pipe is not None:
-            os.write(self._pipe[1], b"s")
-
-    def _watch_pipe(self, pipe: int) -> None:
-        if os.read(pipe, 1):
-            self.set("signal")
-        os.close(pipe)
+        self.set("signal")
 
     def _watch_stdin(self) -> None:
         try:
@@ -120,6 +127,11 @@ class StopSignal:
         except OSError:  # no standard input at all counts as closed
             pass
         self.set("parent")
+
+
+def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
+    """In place of the handlers that would end the process or raise KeyboardInterrupt."""
+    del number, frame
 
 
 def run_command(command: Callable[[], int | None]) -> int:

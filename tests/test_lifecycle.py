@@ -57,6 +57,15 @@ def test_stops_on_a_signal(start, number: signal.Signals) -> None:
     assert child.returncode == 0
 
 
+def test_stops_on_a_signal_that_another_thread_gets_while_the_main_one_waits() -> None:
+    own = "import threading, signal; signal.pthread_kill(threading.get_ident(), signal.SIGTERM)"
+    program = WAITS.format(after="pass").replace(
+        "    stop.wait()", f"    import threading; threading.Timer(0.2, lambda: exec({own!r})).start()\n    stop.wait()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=10, check=True)
+    assert done.stdout == "ready\nsignal\n"
+
+
 def test_ends_at_once_on_a_second_signal(start) -> None:
     child = start(after="sys.stdin.read()")
     child.send_signal(signal.SIGTERM)
