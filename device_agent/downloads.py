@@ -99,7 +99,7 @@ class Downloads:
         for digest in self._assemblies.keys() - self._wanted.keys():
             self._assemblies.pop(digest).abandon()
             self._store.discard(before[digest])
-        self._patience, self._progress_at = patience and max(patience, self._usual_silence), now
+        self._patience, self._progress_at = max(patience, self._usual_silence) if patience else 0.0, now
         self._came_at = now
         self._patience_after_progress = max(patience, PATIENCE_FIRST)
         self._asked.clear()

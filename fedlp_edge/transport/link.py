@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -27,6 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport import words
 from fedlp_edge.transport.base import BrokerLimits, LastWill
+from fedlp_edge.transport.clients import let_go, make_client
 from fedlp_edge.transport.limits import limits_of, speaks_only_older
 from fedlp_edge.transport.url import BrokerAddress
 
@@ -111,14 +112,7 @@ class Link:
         self._end: tuple[str, int] | None = None
         self._selector = selectors.DefaultSelector()
         self._wants_write = False
-        protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=protocol, reconnect_on_failure=False)
-        if context is not None:
-            client.tls_set_context(context)
-        if address.username is not None:
-            client.username_pw_set(address.username, address.password)
-        if will is not None:
-            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client = make_client(address, version, client_id, context=context, will=will)
         client.connect_timeout = CONNECT_SECONDS / 2
         client.max_inflight_messages_set(0)  # the window is ours: see MqttTransport
         client.on_connect = self._on_connect
@@ -216,9 +210,7 @@ class Link:
 
     def abort(self) -> None:
         """Lets go of the socket without a goodbye."""
-        with contextlib.suppress(OSError):
-            if (wire := self._client.socket()) is not None:
-                wire.close()
+        let_go(self._client)
         self._selector.close()
 
     def _wait_for_answer(self, stopping: threading.Event) -> tuple[ReasonCode, Properties | None]:

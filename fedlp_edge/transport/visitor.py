@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
@@ -13,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.base import LastWill
+from fedlp_edge.transport.clients import let_go, make_client
 from fedlp_edge.transport.url import BrokerAddress
 
 ANSWER_SECONDS = 5.0
@@ -48,16 +47,7 @@ class Visitor:
     def __init__(
         self, address: BrokerAddress, version: str, name: str, *, will: LastWill | None = None, hold: bool = False
     ) -> None:
-        protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, name, protocol=protocol, reconnect_on_failure=False, manual_ack=True
-        )
-        if (context := address.ssl_context()) is not None:
-            client.tls_set_context(context)
-        if address.username is not None:
-            client.username_pw_set(address.username, address.password)
-        if will is not None:
-            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client = make_client(address, version, name, context=address.ssl_context(), will=will, manual_ack=True)
         client.max_inflight_messages_set(_WINDOW)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -137,9 +127,7 @@ class Visitor:
 
     def vanish(self) -> None:
         """Lets go of the connection without a goodbye."""
-        with contextlib.suppress(OSError):
-            if (wire := self._client.socket()) is not None:
-                wire.close()
+        let_go(self._client)
         self._client.loop_stop()
 
     def _answer(self, kind: str, packet_id: int, timeout: float) -> tuple[int, str]:

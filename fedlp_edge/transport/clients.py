@@ -1,0 +1,51 @@
+"""paho clients as a fleet needs them: no reconnecting of their own, a login, and what is said if they vanish."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from fedlp_edge.transport.base import LastWill
+from fedlp_edge.transport.url import BrokerAddress
+
+
+def make_client(
+    address: BrokerAddress,
+    version: str,
+    client_id: str,
+    *,
+    context: ssl.SSLContext | None,
+    will: LastWill | None,
+    manual_ack: bool = False,
+) -> paho.Client:
+    """A client that is not connected yet.
+
+    Args:
+        address: of the broker, with the login.
+        version: of MQTT, ``"5"`` or ``"3.1.1"``.
+        client_id: must differ between all clients of the broker.
+        context: for TLS.
+        will: left with the broker.
+        manual_ack: whether the caller acknowledges what arrives.
+    """
+    protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2, client_id, protocol=protocol, reconnect_on_failure=False, manual_ack=manual_ack
+    )
+    if context is not None:
+        client.tls_set_context(context)
+    if address.username is not None:
+        client.username_pw_set(address.username, address.password)
+    if will is not None:
+        client.will_set(will.topic, will.payload, qos=1, retain=True)
+    return client
+
+
+def let_go(client: paho.Client) -> None:
+    """Closes a client's socket, if it has one, without a goodbye."""
+    with contextlib.suppress(OSError):
+        if (wire := client.socket()) is not None:
+            wire.close()
