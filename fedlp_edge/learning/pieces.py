@@ -22,6 +22,7 @@ from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.costs import MacCounter
 from fedlp_edge.learning.cutpoints import Segment, is_derived, segments, state_of
 from fedlp_edge.learning.grouping import balanced_weights, group
+from fedlp_edge.learning.pooling import pool_first, pool_first_in
 from fedlp_edge.learning.randomness import preserved
 from fedlp_edge.learning.recording import ROOT
 from fedlp_edge.learning.tracing import Traced, batch_size, cannot_run, mode, trace
@@ -79,7 +80,7 @@ def pieces_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tens
         holders = tuple(name for name, block in chosen if any(True for _ in block.parameters()))
         module = nn.Sequential(OrderedDict(chosen))
         module.training = blocks[0][1].training
-        result.append(Piece(holders, module))
+        result.append(Piece(holders, pool_first(module)))
     return result
 
 
@@ -171,6 +172,7 @@ def _compile(run: list[Segment], holder: nn.Module, model: nn.Module) -> Piece:
                     names.append(twin.target if node.op == "call_module" else path.removeprefix(f"{ROOT}.") or leaf)
     result = tuple(copies[value] for value in run[-1].result)
     graph.output(result if len(result) > 1 else result[0])
+    pool_first_in(graph, root)
     module = torch.fx.GraphModule(root, graph, class_name="Layer")
     _forget_constants(module, model)
     known = set(model.modules())
