@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from fedlp_edge.errors import DataError
@@ -93,6 +94,19 @@ def parse_spec(text: str) -> DataSpec:
         size=_parse_size(options.get("size", "32")),
         channels=_parse_channels(options.get("channels", "3")),
     )
+
+
+def check_source(spec: DataSpec) -> None:
+    """Looks whether the user's own directory or file is there, before anything takes its time.
+
+    Raises:
+        DataError: it is not.
+    """
+    path = Path(spec.argument).expanduser()
+    if spec.source == "imagefolder" and not path.is_dir():
+        raise DataError(f"there is no image directory {path}")
+    if spec.source == "npz" and not path.is_file():
+        raise DataError(f"there is no file {path}")
 
 
 def _parse_source(name: str) -> tuple[Source, str]:

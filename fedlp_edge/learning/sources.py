@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning import fetch
-from fedlp_edge.learning.dataspec import DataSpec
+from fedlp_edge.learning.dataspec import DataSpec, check_source
 from fedlp_edge.learning.fetch import Split
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -60,6 +60,7 @@ def read(spec: DataSpec, split: Split) -> Samples:
     Raises:
         DataError: it is missing or unusable.
     """
+    check_source(spec)
     if spec.source == "digits":
         return _digits(split)
     if spec.source in {"mnist", "fashion-mnist"}:
@@ -112,8 +113,6 @@ def split_indices(labels: npt.NDArray[np.integer], holdout: float, split: Split)
 
 def _imagefolder(spec: DataSpec, split: Split) -> Samples:
     root = Path(spec.argument).expanduser()
-    if not root.is_dir():
-        raise DataError(f"there is no image directory {root}")
     own_splits = (root / "train").is_dir() or (root / "test").is_dir()
     base = root / split if own_splits else root
     if not base.is_dir():

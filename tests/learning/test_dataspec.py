@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.dataspec import DataSpec, Share, parse_spec
+from fedlp_edge.learning.dataspec import DataSpec, Share, check_source, parse_spec
 from fedlp_edge.learning.shares import Partition
 
 
@@ -67,3 +68,14 @@ def test_parse_spec_refuses_in_one_line_that_says_what_is_allowed(text: str, wor
 def test_parse_spec_knows_no_other_error(text: str) -> None:
     with contextlib.suppress(DataError):
         parse_spec(text)
+
+
+def test_check_source_refuses_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_source(parse_spec("digits"))
+    check_source(parse_spec("module:callable"))
+    check_source(parse_spec(f"npz:{tmp_path / 'file'}"))
+    check_source(parse_spec(f"imagefolder:{tmp_path}"))
+    for source, wrong in (("npz", tmp_path), ("imagefolder", tmp_path / "file"), ("npz", tmp_path / "other")):
+        with pytest.raises(DataError, match=str(wrong)):
+            check_source(parse_spec(f"{source}:{wrong}"))
