@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from fedlp_edge.cli.processes import Supervisor
+from fedlp_edge.control_groups import ControlGroup
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.memory_group import MemoryGroup, memory_group, why_not
+from tests.system.memory_group import memory_group, why_not, within
 
 FACTORS = (1.1, 1.58, 1.65, 1.74, 1.86, 4.0)
 SAMPLES = 128
@@ -65,7 +66,7 @@ def main() -> None:
         limits = [int(idle * factor) for factor in FACTORS]
         groups = [stack.enter_context(memory_group(f"{number}")) for number in range(len(limits))]
         for group, limit in zip(groups, limits, strict=True):
-            group.limit(limit)
+            group.limit_memory(limit)
         fleet = directory / "fleet.toml"
         levers = json.dumps(options.levers)
         text = CONFIG.format(margin=options.margin, levers=levers, rounds=options.rounds, devices=len(groups) - 1)
@@ -92,7 +93,7 @@ def idle_memory(directory: Path) -> int:
     """What an agent with its idle worker takes, in a group without a limit."""
     logs = Supervisor(directory / "idle-logs")
     with memory_group("idle") as group, MosquittoBroker() as broker, logs as supervisor:
-        child = supervisor.start("idle", group.command(agent(directory, 9, broker.url)))
+        child = supervisor.start("idle", within(group, agent(directory, 9, broker.url)))
         before, calm = 0, 0
         while calm < 6:
             time.sleep(1.0)
@@ -103,7 +104,7 @@ def idle_memory(directory: Path) -> int:
     return before
 
 
-def run(directory: Path, fleet: Path, groups: list[MemoryGroup]) -> float:
+def run(directory: Path, fleet: Path, groups: list[ControlGroup]) -> float:
     """The whole fleet, from its start to its end; seconds."""
     start = time.monotonic()
     with MosquittoBroker() as broker, Supervisor(directory / "logs") as supervisor:
@@ -113,13 +114,13 @@ def run(directory: Path, fleet: Path, groups: list[MemoryGroup]) -> float:
             "coordinator", [sys.executable, "-m", "coordinator", "--config", str(fleet), "--out", out, "--quiet"]
         )
         for number, group in enumerate(groups):
-            supervisor.start(f"dev-{number}", group.command(agent(directory, number, broker.url)))
+            supervisor.start(f"dev-{number}", within(group, agent(directory, number, broker.url)))
         supervisor.wait([coordinator], SECONDS)
     return time.monotonic() - start
 
 
 def report(
-    run: Path, limits: list[int], groups: list[MemoryGroup], idle: int, seconds: float, options: argparse.Namespace
+    run: Path, limits: list[int], groups: list[ControlGroup], idle: int, seconds: float, options: argparse.Namespace
 ) -> None:
     happened = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     updates = [event for event in happened if event["event"] == "UpdateAccepted"]

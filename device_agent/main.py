@@ -8,16 +8,19 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from device_agent.config import AgentConfig, load_config, new_session
 from device_agent.effects import Identity
 from device_agent.presence import status
 from device_agent.service import Agent, AgentSettings
+from fedlp_edge.learning.dataspec import check_source, parse_spec
 from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, run_command, settle
 from fedlp_edge.machine_cache import cache_directory
 from fedlp_edge.probe.calibrations import find_calibration
-from fedlp_edge.probe.host import probe_host, training_threads
+from fedlp_edge.probe.confinement import Confinement, bounds_of
+from fedlp_edge.probe.host import probe_host, training_threads, worker_share
 from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.mqtt import MqttTransport
@@ -95,6 +98,7 @@ def serve(config: AgentConfig) -> int:
         format="%(asctime)s %(levelname)-7s %(message)s",
         datefmt="%H:%M:%S",
     )
+    check_source(parse_spec(str(config.data)))
     identity = Identity(Topics(str(config.fleet)), config.device_id, new_session())
     profile = find_profile(config.profile)
     host = probe_host()
@@ -103,6 +107,7 @@ def serve(config: AgentConfig) -> int:
         threads=threads,
         device=config.device,
         memory_bytes=profile.training_memory,
+        process_bytes=worker_share(host, profile),
         allow_models=config.allow_models,
     )
     calibration = None
@@ -123,11 +128,14 @@ def serve(config: AgentConfig) -> int:
     client_id = f"{config.fleet}-{identity.device}-{identity.session}"
     address = config.broker.address()
     transport = MqttTransport(address, client_id, will)
-    member = Agent(settings, transport, functools.partial(WorkerProcess, options))
-    logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
-    settle()
-    with StopSignal(on_stop=member.stop) as stop:
-        ended = member.run()
+    with Confinement(bounds_of(profile, host, threads)) as confinement:
+        if confinement.worker is not None:
+            options = msgspec.structs.replace(options, memory_group=str(confinement.worker.directory))
+        member = Agent(settings, transport, functools.partial(WorkerProcess, options))
+        logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
+        settle()
+        with StopSignal(on_stop=member.stop) as stop:
+            ended = member.run()
     return 0 if ended or stop.reason == "parent" else EXIT_STOPPED
 
 

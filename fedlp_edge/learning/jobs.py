@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import torch
 
+from fedlp_edge.control_groups import ControlGroup
 from fedlp_edge.core.blueprint import Blueprint, BuildCost
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
 from fedlp_edge.learning import export, memory, processor, states
@@ -170,11 +171,11 @@ class JobRunner:
         meter = memory.PeakMeter(self.device)
         # A heap that keeps what is free may not outgrow the budget with it.
         quick = job.training.thrift.allocation == "roomy"
-        with roomy_allocation(self._options.memory_bytes) if quick else nullcontext():
-            budget = self._budget_beside(ready)
-            with memory.limited(budget, self.device, slack=memory.TRIAL_SLACK):
+        budget, group = self._budget_beside(ready), self._group
+        with roomy_allocation(budget) if quick else nullcontext():
+            with memory.limited(budget, self.device, slack=memory.TRIAL_SLACK, group=group):
                 mode = self.compute.of(model, data, job.training, job.model, job.depth, start)
-            with memory.limited(budget, self.device):
+            with memory.limited(budget, self.device, group=group):
                 meter.start()
                 start()
                 outcome = train_round(
@@ -280,12 +281,20 @@ class JobRunner:
         return personal
 
     def _budget_beside(self, ready: Ready) -> int | None:
-        budget = self._options.memory_bytes
-        if budget is None:
-            return None
-        if ready.nbytes > budget:
-            raise MemoryError(f"the model's values alone take {ready.nbytes} bytes of the {budget} allowed")
-        return budget - ready.nbytes
+        """Bytes that training may take on top of what this process has by now, the model included."""
+        bounds = []
+        if (budget := self._options.memory_bytes) is not None:
+            if ready.nbytes > budget:
+                raise MemoryError(f"the model's values alone take {ready.nbytes} bytes of the {budget} allowed")
+            bounds.append(budget - ready.nbytes)
+        if (whole := self._options.process_bytes) is not None and self.device.type == "cpu":
+            bounds.append(max(0, whole - memory.resident_bytes()))
+        return min(bounds, default=None)
+
+    @property
+    def _group(self) -> ControlGroup | None:
+        directory = self._options.memory_group
+        return None if directory is None else ControlGroup.at(Path(directory))
 
     def _load(self, spec: str, split: Split) -> Dataset:
         if (spec, split) not in self._data:

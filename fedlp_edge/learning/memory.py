@@ -2,8 +2,9 @@
 
 Analytical estimates are 1.1 to 1.7 times too low on a CPU, so rounds report what they really took. And a
 worker that plays a smaller device must fail where the smaller device would: the kernel's limit on data
-memory (``RLIMIT_DATA``) does that without root and without a container. CUDA memory is limited by
-PyTorch's allocator.
+memory (``RLIMIT_DATA``) does that without root and without a container, and the worker survives it. It counts
+neither shared memory nor other processes; where the worker has a control group of its own, that one does. CUDA
+memory is limited by PyTorch's allocator.
 """
 
 from __future__ import annotations
@@ -13,16 +14,22 @@ import gc
 import resource
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+
+from fedlp_edge.control_groups import ControlGroup
 
 SLACK = 16 << 20
 """Bytes a limited job may take beyond its budget: threads' stacks, Python objects, allocator rounding."""
 
 TRIAL_SLACK = 64 << 20
 """The same while compute modes are tried out: kernels that are made for each mode reserve four times what they use."""
+
+UNSEEN = 64 << 20
+"""Bytes beyond these at which a control group strikes: pages that were mapped before and are touched only in training,
+page tables and the like grow without the process's own limit noticing, and that one is to be met first."""
 
 _SAMPLING_SECONDS = 0.005
 _PAGE = resource.getpagesize()
@@ -113,13 +120,16 @@ class PeakMeter:
 
 
 @contextmanager
-def limited(budget: int | None, device: torch.device, slack: int = SLACK) -> Iterator[None]:
+def limited(
+    budget: int | None, device: torch.device, slack: int = SLACK, group: ControlGroup | None = None
+) -> Iterator[None]:
     """Runs a block that may take ``budget`` bytes, and the stated slack, more than is taken now.
 
     Args:
         budget: bytes; None for no limit.
         device: whose memory is limited.
         slack: bytes beyond the budget that do not count.
+        group: that this process is alone in; limited, on a CPU, for what the process's own limit does not see.
     """
     if budget is None:
         yield
@@ -141,9 +151,25 @@ def limited(budget: int | None, device: torch.device, slack: int = SLACK) -> Ite
             allowed = min(allowed, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
         try:
-            yield
+            with _limited_group(group, budget + slack):
+                yield
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@contextmanager
+def _limited_group(group: ControlGroup | None, nbytes: int) -> Iterator[None]:
+    """Limits a group to what it has been charged with and so many bytes more, with ``UNSEEN`` to spare."""
+    if group is None:
+        yield
+        return
+    with suppress(OSError):  # the process's own limit holds, if this one cannot
+        group.limit_memory(group.charged + nbytes + UNSEEN)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            group.limit_memory(None)
 
 
 def _reset_high_water_mark() -> bool:

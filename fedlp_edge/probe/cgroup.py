@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedlp_edge.control_groups import AGENT_PREFIX, levels, read_statistic, read_text
+
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as a huge number just below 2**63."""
 
@@ -19,7 +21,7 @@ class CgroupLimits:
     """The tightest limits between this process and the root; ``None`` where there is no limit.
 
     Attributes:
-        memory_total: bytes that the group may use.
+        memory_total: bytes that the group may use; limits that an agent made for its profile are left out.
         memory_available: bytes still free in it; page cache that the kernel would give up counts as free.
         cpus: CPU quota in cores.
         swap_available: bytes of swap that it may still use.
@@ -36,35 +38,37 @@ def read_limits(root: Path = Path("/")) -> CgroupLimits:
     totals: list[int] = []
     available: list[int] = []
     quotas: list[float] = []
-    for limit, used in _memory_levels(root):
-        totals.append(limit)
+    for directory, limit, used in _memory_levels(root):
+        # What an agent allows itself is no news of the machine: how large a played board is says its profile.
+        if not directory.name.startswith(AGENT_PREFIX):
+            totals.append(limit)
         available.append(max(0, limit - used))
     quotas.extend(_cpu_levels(root))
     swap = min(_swap_levels(root), default=None)
     return CgroupLimits(min(totals, default=None), min(available, default=None), min(quotas, default=None), swap)
 
 
-def _memory_levels(root: Path) -> Iterator[tuple[int, int]]:
-    """Limit and use of every limited level, in bytes."""
-    for directory in _levels(root, ""):
+def _memory_levels(root: Path) -> Iterator[tuple[Path, int, int]]:
+    """Directory, limit and use (bytes) of every limited level."""
+    for directory in levels(root, ""):
         limits = [_integer(directory / name) for name in ("memory.max", "memory.high")]
         used = _integer(directory / "memory.current")
         for limit in limits:
             if limit is not None and used is not None:
-                yield limit, used - _statistic(directory / "memory.stat", "inactive_file")
-    for directory in _levels(root, "memory"):
+                yield directory, limit, used - read_statistic(directory / "memory.stat", "inactive_file")
+    for directory in levels(root, "memory"):
         limit = _integer(directory / "memory.limit_in_bytes")
         used = _integer(directory / "memory.usage_in_bytes")
         if limit is not None and used is not None and limit < _UNLIMITED:
-            yield limit, used - _statistic(directory / "memory.stat", "total_inactive_file")
+            yield directory, limit, used - read_statistic(directory / "memory.stat", "total_inactive_file")
 
 
 def _swap_levels(root: Path) -> Iterator[int]:
-    for directory in _levels(root, ""):
+    for directory in levels(root, ""):
         limit, used = _integer(directory / "memory.swap.max"), _integer(directory / "memory.swap.current")
         if limit is not None and used is not None:
             yield max(0, limit - used)
-    for directory in _levels(root, "memory"):
+    for directory in levels(root, "memory"):
         # Version 1 limits the sum of memory and swap.
         both, used = (_integer(directory / f"memory.memsw.{name}_in_bytes") for name in ("limit", "usage"))
         limit = _integer(directory / "memory.limit_in_bytes")
@@ -73,58 +77,17 @@ def _swap_levels(root: Path) -> Iterator[int]:
 
 
 def _cpu_levels(root: Path) -> Iterator[float]:
-    for directory in _levels(root, ""):
-        quota, _, period = _text(directory / "cpu.max").partition(" ")
+    for directory in levels(root, ""):
+        quota, _, period = read_text(directory / "cpu.max").partition(" ")
         if quota.isdigit() and period.isdigit() and int(period):
             yield int(quota) / int(period)
-    for directory in _levels(root, "cpu"):
+    for directory in levels(root, "cpu"):
         quota_us, period_us = _integer(directory / "cpu.cfs_quota_us"), _integer(directory / "cpu.cfs_period_us")
         if quota_us is not None and quota_us > 0 and period_us:
             yield quota_us / period_us
 
 
-def _levels(root: Path, controller: str) -> Iterator[Path]:
-    """The directories from the mount point down to this process; ``controller`` is empty for version 2.
-
-    In a container the path in ``proc/self/cgroup`` may be the host's and not exist; then the mount point itself is
-    the container's group.
-    """
-    own = _own_group(root, controller)
-    if own is None:
-        return
-    directory = root / "sys/fs/cgroup" / controller
-    yield directory
-    for part in Path(own.lstrip("/")).parts:
-        directory = directory / part
-        if part == ".." or not directory.is_dir():
-            return
-        yield directory
-
-
-def _own_group(root: Path, controller: str) -> str | None:
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers == "" == controller or (controller and controller in controllers.split(",")):
-            return path
-    return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
-
-
 def _integer(path: Path) -> int | None:
     """``None`` for a missing file or the word ``max``."""
-    text = _text(path)
+    text = read_text(path)
     return int(text) if text.lstrip("-").isdigit() else None
-
-
-def _statistic(path: Path, key: str) -> int:
-    for line in _text(path).splitlines():
-        name, _, value = line.partition(" ")
-        if name == key and value.isdigit():
-            return int(value)
-    return 0

@@ -41,6 +41,7 @@ class Host:
         temperature_celsius: hottest sensor.
         swap_free: bytes of swap left to it; memory that training should not live on.
         throttled: whether heat or the power supply holds the processor back; None if the machine does not tell.
+        own_memory: resident bytes of this process.
     """
 
     hostname: str
@@ -54,6 +55,7 @@ class Host:
     temperature_celsius: float | None = None
     swap_free: int | None = None
     throttled: bool | None = None
+    own_memory: int = 0
 
 
 def probe_host(root: Path = Path("/")) -> Host:
@@ -71,6 +73,7 @@ def probe_host(root: Path = Path("/")) -> Host:
         temperature_celsius=_hottest(_sensor("sensors_temperatures")),
         swap_free=psutil.swap_memory().free,
         throttled=is_throttled(root),
+        own_memory=psutil.Process().memory_info().rss,
     )
     return within(host, read_limits(root), os.getloadavg()[0])
 
@@ -93,6 +96,11 @@ def training_threads(asked: int | None, profile: DeviceProfile, cores: float) ->
     return asked or min(profile.threads or max(1, int(cores)), max(1, int(cores)))
 
 
+def worker_share(host: Host, profile: DeviceProfile) -> int | None:
+    """Bytes that a worker has on a played board: its RAM without the operating system and the agent; None without."""
+    return None if profile.ram is None else max(0, profile.ram - BOARD_SYSTEM_MEMORY - host.own_memory)
+
+
 def device_facts(
     host: Host, measured: Measured, profile: DeviceProfile, threads: int, calibration: Calibration | None = None
 ) -> DeviceFacts:
@@ -105,7 +113,8 @@ def device_facts(
         threads: that training will use.
         calibration: of the machine.
     """
-    board_left = None if profile.ram is None else max(0, profile.ram - BOARD_SYSTEM_MEMORY - measured.idle_memory)
+    share = worker_share(host, profile)
+    board_left = None if share is None else max(0, share - measured.idle_memory)
     free = host.memory_available if measured.cuda_memory is None else measured.cuda_memory
     speed = measured.training_macs_per_second
     if profile.training_gmacs_per_second is not None:

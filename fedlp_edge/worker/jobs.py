@@ -240,11 +240,15 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     Attributes:
         threads: for torch; 0 leaves torch's default.
         device: ``auto``, ``cpu`` or ``cuda``.
-        memory_bytes: what jobs may take on top of the idle worker; enforced; None for no limit.
+        memory_bytes: what training may take on top of the idle worker; enforced; None for no limit.
+        process_bytes: what the whole process may take while it trains on a CPU; enforced; None for no limit.
+        memory_group: directory of a memory control group that the process enters and may limit; None for none.
         allow_models: ``module:callable`` names that this worker may import.
     """
 
     threads: int = 1
     device: str = "auto"
     memory_bytes: int | None = None
+    process_bytes: int | None = None
+    memory_group: str | None = None
     allow_models: tuple[str, ...] = ()

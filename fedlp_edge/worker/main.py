@@ -17,6 +17,7 @@ from typing import IO
 
 import msgspec
 
+from fedlp_edge.control_groups import ControlGroup
 from fedlp_edge.worker.jobs import Reply, Request, WorkerOptions
 
 _KILL_ME_FIRST = "900"  # of at most 1000
@@ -26,6 +27,7 @@ def main() -> None:
     """Serves until standard input ends."""
     options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
     replies = _private_stdout()
+    _enter(options.memory_group)
     # A Ctrl-C in a terminal reaches every process in it; what happens then is for the parent to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _offer_to_the_kernel()
@@ -41,6 +43,16 @@ def main() -> None:
         request = requests.get()
         replies.write(msgspec.json.encode(Reply(id=request.id, result=runner.run(request.job))) + b"\n")
         replies.flush()
+
+
+def _enter(group: str | None) -> None:
+    """Before anything takes memory: what is taken earlier counts for the group of whoever started this process."""
+    if group is None:
+        return
+    try:
+        ControlGroup.at(Path(group)).take()
+    except OSError as error:
+        print(f"trains without a memory group of its own: {error}", file=sys.stderr, flush=True)
 
 
 def _private_stdout() -> IO[bytes]:

@@ -28,6 +28,9 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
         (["--fleet", "f", "--data", "digits", "--profile", "raspberry-pi-44"], "did you mean raspberry-pi-4"),
         (["--data", "digits"], "--fleet"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
+        (["--fleet", "f", "--data", "digitz"], "digitz"),
+        (["--fleet", "f", "--data", "npz:/nowhere/x.npz"], "no file /nowhere/x.npz"),
+        (["--fleet", "f", "--data", "imagefolder:/nowhere"], "no image directory /nowhere"),
     ],
 )
 def test_ends_with_one_line_and_code_2(flags: list[str], words: str):
@@ -40,7 +43,7 @@ def test_ends_with_one_line_and_code_2(flags: list[str], words: str):
 
 @pytest.mark.parametrize(
     ("data", "broker", "words"),
-    [("npz:/nowhere/x.npz", "", "/nowhere/x.npz"), ("digits", "mqtt://127.0.0.1:1", "nothing listens")],
+    [("nowhere:samples", "", "nowhere:samples failed"), ("digits", "mqtt://127.0.0.1:1", "nothing listens")],
 )
 def test_ends_without_a_traceback_when_it_cannot_take_part(
     tmp_path: Path, mosquitto: MosquittoBroker, data: str, broker: str, words: str

@@ -5,16 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedlp_edge.probe.cgroup import CgroupLimits, read_limits
+from tests.probe.trees import tree
 
 MB = 1_000_000
-
-
-def tree(root: Path, files: dict[str, str]) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content + "\n")
-    return root
 
 
 def test_finds_no_limits_on_a_machine_without_control_groups(tmp_path: Path):
@@ -104,3 +97,19 @@ def test_takes_the_huge_number_of_version_1_for_no_limit(tmp_path: Path):
         },
     )
     assert read_limits(root) == CgroupLimits(None, None, None)
+
+
+def test_leaves_the_limit_that_an_agent_gave_itself_out_of_the_total(tmp_path: Path):
+    group = "sys/fs/cgroup/memory/board/fedlp-agent-7-1"
+    root = tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "4:memory:/board/fedlp-agent-7-1/agent",
+            "sys/fs/cgroup/memory/board/memory.limit_in_bytes": str(1000 * MB),
+            "sys/fs/cgroup/memory/board/memory.usage_in_bytes": str(300 * MB),
+            f"{group}/memory.limit_in_bytes": str(500 * MB),
+            f"{group}/memory.usage_in_bytes": str(200 * MB),
+            f"{group}/agent/cgroup.procs": "7",
+        },
+    )
+    assert read_limits(root) == CgroupLimits(1000 * MB, 300 * MB, None)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from fedlp_edge.probe.cgroup import CgroupLimits
-from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY, Host, device_facts, probe_host, training_threads, within
+from fedlp_edge.probe.host import (
+    BOARD_SYSTEM_MEMORY,
+    Host,
+    device_facts,
+    probe_host,
+    training_threads,
+    within,
+    worker_share,
+)
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.worker.jobs import Measured
 
@@ -42,6 +51,14 @@ def test_leaves_system_and_idle_worker_their_part_of_a_played_board():
     facts = device_facts(HOST, MEASURED, DeviceProfile(name="board", ram_mb=1000), 4)
     assert facts.training_memory == 1000 * MB - BOARD_SYSTEM_MEMORY - 300 * MB
     assert facts.memory_total == 1000 * MB
+
+
+def test_leaves_the_agent_itself_its_part_of_a_played_board():
+    board = DeviceProfile(name="board", ram_mb=1000)
+    host = replace(HOST, own_memory=40 * MB)
+    assert worker_share(host, board) == 1000 * MB - BOARD_SYSTEM_MEMORY - 40 * MB
+    assert device_facts(host, MEASURED, board, 4).training_memory == 760 * MB - 300 * MB
+    assert worker_share(host, DeviceProfile()) is None
 
 
 def test_promises_nothing_that_the_machine_does_not_have():

@@ -292,6 +292,17 @@ def test_train_fails_for_memory_beyond_its_budget_and_the_worker_lives_on(tmp_pa
         assert result.peak_memory < 48 << 20
 
 
+def test_train_fails_for_memory_when_the_whole_process_has_its_share(tmp_path: Path) -> None:
+    """A share far below what PyTorch takes leaves the slack alone: enough for a small batch, not for a large one."""
+    model = ModelSettings(name="small-cnn", input=(1, 28, 28), classes=10)
+    with WorkerProcess(WorkerOptions(device="cpu", process_bytes=1 << 20)) as worker:
+        bench = Bench(worker, tmp_path, model)
+        with pytest.raises(WorkerError, match="memory ran out in Train"):
+            bench.train(1, data="fashion-mnist#limit=4000", training=TrainingSettings(batch_size=4000))
+        result, _ = bench.train(1, data="fashion-mnist#limit=64", training=TrainingSettings(batch_size=8))
+        assert result.peak_memory < 32 << 20
+
+
 def test_train_fails_where_the_model_alone_is_too_much(tmp_path: Path) -> None:
     with WorkerProcess(WorkerOptions(device="cpu", memory_bytes=1000)) as worker:
         bench = Bench(worker, tmp_path)

@@ -1,0 +1,216 @@
+"""Control groups: directories by which the kernel counts and limits what some processes take together.
+
+Whoever reads limits, whoever confines an agent and whoever trains in a group of its own need the same few facts about
+them. Version 2 has one tree: a group there has the controllers that its parent hands on, and hands none on itself
+while processes are in it. Version 1 has one tree per controller. Everything is a function of a root path, so that it
+is tested on small trees of files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Version = Literal[1, 2]
+Controller = Literal["memory", "cpu"]
+
+AGENT_PREFIX = "fedlp-agent-"
+"""Begins the names of groups that agents make for themselves, to keep to their profiles."""
+
+_PERIOD_MICROSECONDS = 100_000
+_POLL_SECONDS = 0.02
+_FIRST_VERSION_FILES: dict[Controller, str] = {"memory": "memory.limit_in_bytes", "cpu": "cpu.cfs_quota_us"}
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroup:
+    """One group: of one controller in version 1, of all that it was handed in version 2.
+
+    Every method raises ``OSError`` where the kernel, a read-only mount or missing rights say no.
+    """
+
+    directory: Path
+    version: Version
+
+    @classmethod
+    def at(cls, directory: Path) -> ControlGroup:
+        """The memory group of a directory."""
+        return cls(directory, 1 if (directory / _FIRST_VERSION_FILES["memory"]).exists() else 2)
+
+    def make(self, name: str) -> ControlGroup:
+        """Makes a group below this one, without limits of its own."""
+        child = ControlGroup(self.directory / name, self.version)
+        child.directory.mkdir()
+        # Old kernels of version 1 count what is below a group only if they are told to, before anything is below it.
+        nesting = child.directory / "memory.use_hierarchy"
+        if read_text(nesting) == "0":
+            nesting.write_text("1")
+        return child
+
+    def take(self, pid: int | None = None) -> None:
+        """Takes a process in, by default this one; what it has already taken stays with its old group."""
+        (self.directory / "cgroup.procs").write_text(str(pid or os.getpid()))
+
+    def limit_memory(self, nbytes: int | None) -> None:
+        """Sets what the group may use, without swap; None takes the limit away."""
+        if self.version == 2:
+            (self.directory / "memory.max").write_text("max" if nbytes is None else str(nbytes))
+            _try_to_write(self.directory / "memory.swap.max", "max" if nbytes is None else "0")
+            return
+        # The limit of memory and swap together may never be below that of memory.
+        both = self.directory / "memory.memsw.limit_in_bytes"
+        _try_to_write(both, "-1")
+        (self.directory / _FIRST_VERSION_FILES["memory"]).write_text("-1" if nbytes is None else str(nbytes))
+        if nbytes is not None:
+            _try_to_write(both, str(nbytes))
+
+    def limit_cores(self, cores: float) -> None:
+        """Sets how many processors' time the group may use."""
+        quota = int(cores * _PERIOD_MICROSECONDS)
+        if self.version == 2:
+            (self.directory / "cpu.max").write_text(f"{quota} {_PERIOD_MICROSECONDS}")
+            return
+        (self.directory / "cpu.cfs_period_us").write_text(str(_PERIOD_MICROSECONDS))
+        (self.directory / _FIRST_VERSION_FILES["cpu"]).write_text(str(quota))
+
+    @property
+    def charged(self) -> int:
+        """Bytes that count against the memory limit, files that the kernel would give up included."""
+        name = "memory.usage_in_bytes" if self.version == 1 else "memory.current"
+        return int((self.directory / name).read_text())
+
+    @property
+    def used(self) -> int:
+        """The same without those files."""
+        key = "total_inactive_file" if self.version == 1 else "inactive_file"
+        return self.charged - read_statistic(self.directory / "memory.stat", key)
+
+    @property
+    def kills(self) -> int:
+        """Processes that the kernel killed in it for memory."""
+        name = "memory.oom_control" if self.version == 1 else "memory.events"
+        return read_statistic(self.directory / name, "oom_kill")
+
+    def has(self, controller: Controller) -> bool:
+        """Whether groups below this one can have a controller."""
+        if self.version == 1:
+            return (self.directory / _FIRST_VERSION_FILES[controller]).exists()
+        return controller in read_text(self.directory / "cgroup.controllers").split()
+
+    def hand_on(self, controllers: Collection[Controller]) -> list[Controller]:
+        """Gives groups below this one controllers, which in version 2 takes a group without processes.
+
+        Returns:
+            Those that they had not before, for ``hold_back``.
+        """
+        if self.version == 1:
+            return []
+        missing = sorted(set(controllers) - set(read_text(self._handed_on).split()))
+        if missing:
+            self._handed_on.write_text(" ".join(f"+{controller}" for controller in missing))
+        return missing
+
+    def hold_back(self, controllers: Collection[Controller]) -> None:
+        """Undoes ``hand_on``; processes can then be in this group again."""
+        if controllers:
+            self._handed_on.write_text(" ".join(f"-{controller}" for controller in controllers))
+
+    def below(self, prefix: str) -> list[ControlGroup]:
+        """Groups right below this one whose names begin like this."""
+        found = sorted(path for path in self.directory.glob(f"{prefix}*") if path.is_dir())
+        return [ControlGroup(path, self.version) for path in found]
+
+    def remove(self, patience_seconds: float = 0.0) -> bool:
+        """Takes the group and all below it away, if no process is in any of them.
+
+        Args:
+            patience_seconds: a group whose last process has just ended may be busy for a moment.
+
+        Returns:
+            Whether it is gone.
+        """
+        until = time.monotonic() + patience_seconds
+        while not self._removed():
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    @property
+    def _handed_on(self) -> Path:
+        return self.directory / "cgroup.subtree_control"
+
+    def _removed(self) -> bool:
+        for child in self.below(""):
+            child._removed()
+        try:
+            self.directory.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+def own_group(controller: Controller, root: Path = Path("/")) -> ControlGroup | None:
+    """The group of the calling process below which groups with this controller may be made; None if there is none."""
+    trees: tuple[tuple[str, Version], ...] = ((controller, 1), ("", 2))
+    for tree, version in trees:
+        directories = list(levels(root, tree))
+        if directories and (group := ControlGroup(directories[-1], version)).has(controller):
+            return group
+    return None
+
+
+def levels(root: Path, controller: str) -> Iterator[Path]:
+    """The directories from the mount point down to this process; ``controller`` is empty for version 2.
+
+    In a container the path in ``proc/self/cgroup`` may be the host's and not exist; then the mount point itself is
+    the container's group.
+    """
+    own = _own_path(root, controller)
+    if own is None:
+        return
+    directory = root / "sys/fs/cgroup" / controller
+    yield directory
+    for part in Path(own.lstrip("/")).parts:
+        directory = directory / part
+        if part == ".." or not directory.is_dir():
+            return
+        yield directory
+
+
+def read_text(path: Path) -> str:
+    """Contents without white space around them; empty for a file that is not there."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def read_statistic(path: Path, key: str) -> int:
+    """The number after a key, as in ``memory.stat``; 0 if it is not there."""
+    for line in read_text(path).splitlines():
+        name, _, value = line.partition(" ")
+        if name == key and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _own_path(root: Path, controller: str) -> str | None:
+    for line in read_text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "" == controller or (controller and controller in controllers.split(",")):
+            return path
+    return None
+
+
+def _try_to_write(path: Path, text: str) -> None:
+    """For what some kernels leave out: the accounting of swap."""
+    with contextlib.suppress(OSError):
+        path.write_text(text)
