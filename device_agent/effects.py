@@ -206,6 +206,14 @@ class SendChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class SendEcho:
+    """Publish bytes that this device itself is to hear."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetUpdate:
     """Remove an update from the outbox."""
 
@@ -253,6 +261,7 @@ Effect = (
     | BuildModel
     | TrainRound
     | SendChunk
+    | SendEcho
     | ForgetUpdate
     | InstallModel
     | ExportModel

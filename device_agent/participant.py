@@ -1,13 +1,16 @@
 """The device's side of the protocol as one pure state machine: events and the time go in, effects come out.
 
-Routes each event to the part that knows: ``presence`` (being there), ``enrolment`` (assignment to Ready),
-``roundwork`` (task to update), ``deliveries`` (offer to receipt), ``homecoming`` (the final model).
+Routes each event to the part that knows: ``echo`` (the link), ``presence`` (being there), ``enrolment`` (assignment to
+Ready), ``roundwork`` (task to update), ``deliveries`` (offer to receipt), ``homecoming`` (the final model).
 """
 
 from __future__ import annotations
 
+import msgspec
+
 from device_agent.deliveries import Deliveries
 from device_agent.downloads import Downloads
+from device_agent.echo import LinkEcho, slower
 from device_agent.effects import (
     BuildFailed,
     ChunkDelivered,
@@ -32,8 +35,17 @@ from device_agent.homecoming import Homecoming
 from device_agent.presence import Presence
 from device_agent.reminders import Reminders
 from device_agent.roundwork import RoundWork
+from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.errors import PeerError
-from fedlp_edge.transport.base import Connected, Delivered, Disconnected, Received, Refused, Subscribed, TransportEvent
+from fedlp_edge.transport.base import (
+    Connected,
+    Delivered,
+    Disconnected,
+    Received,
+    Refused,
+    Subscribed,
+    TransportEvent,
+)
 from fedlp_edge.wire.chunks import Chunk
 from fedlp_edge.wire.messages import (
     Announcement,
@@ -64,6 +76,7 @@ class Participant:
         units: downloads of the model's units.
         models: downloads of ONNX files, and of final layers.
         deliveries: with the updates that an earlier life left.
+        echo: measures the link before the first report.
         allow_models: ``module:callable`` models whose code the owner trusts.
         can_export: whether what makes ONNX files is installed here.
         once: stop when the run is over.
@@ -75,6 +88,7 @@ class Participant:
         units: Downloads,
         models: Downloads,
         deliveries: Deliveries,
+        echo: LinkEcho,
         *,
         allow_models: frozenset[str] = frozenset(),
         can_export: bool = True,
@@ -86,6 +100,8 @@ class Participant:
         self._presence = Presence(identity)
         self._enrolment = Enrolment(identity, allow_models)
         self._deliveries = deliveries
+        self._echo = echo
+        self._unreported: DeviceFacts | None = None
         self._work = RoundWork(identity, units, deliveries)
         self._homecoming = Homecoming(identity, models, can_export=can_export, once=once)
         self._reminders = Reminders(identity)
@@ -98,7 +114,7 @@ class Participant:
         """When the next Tick is due at the latest; None if only events matter."""
         if not self._presence.connected:
             return None
-        times = [self._work.deadline(), self._deliveries.deadline(), self._homecoming.deadline()]
+        times = [part.deadline() for part in (self._echo, self._work, self._deliveries, self._homecoming)]
         if self._idle:
             times.append(self._reminders.deadline())
         return min((time for time in times if time is not None), default=None)
@@ -111,6 +127,9 @@ class Participant:
             now: seconds on any monotonic clock.
         """
         effects = self._dispatch(event, now)
+        if self._presence.connected:
+            effects += self._echo.work(now)
+        effects += self._report_device(now)
         if self._presence.connected:
             effects += [*self._work.work(now), *self._deliveries.work(now), *self._homecoming.work(now)]
             if self._idle and self._reminders.due(now):
@@ -128,7 +147,7 @@ class Participant:
         effects: Effects = []
         match event:
             case DeviceMeasured(facts):
-                effects = self._presence.measured(facts)
+                self._unreported = facts
             case ModelBuilt():
                 effects = self._enrolment.built(event)
                 self._units.allow_early(self._enrolment.early_allowance())
@@ -159,18 +178,22 @@ class Participant:
         match event:
             case Connected(limits):
                 self._presence.connected = True
+                self._echo.connected(limits)
                 self._units.nudge(now)
                 note = Note(f"connected (MQTT {limits.protocol})")
                 effects = [note, *self._presence.announce(), *self._enrolment.ready()]
             case Disconnected(reason):
                 self._presence.connected = False
-                effects = [Note(f"disconnected: {reason}; trying again, nothing is lost", warning=True)]
+                note = Note(f"disconnected: {reason}; trying again, nothing is lost", warning=True)
+                effects = [note, *self._echo.interrupted()]
+            case Refused(topic, reason) if topic == self._echo.topic:
+                effects = self._echo.refused(reason)
             case Refused(topic, reason, token):
                 text = f"the broker refuses {topic}: {reason}; check its access rules for this device's login"
                 # Without a subscription nothing works; a publish may be one of many.
                 effects = [Stop(text)] if token is None else [Note(text, warning=True)]
             case Subscribed(topic):
-                effects = self._enrolment.subscribed(topic)
+                effects = [*self._echo.subscribed(topic, now), *self._enrolment.subscribed(topic)]
             case Received():
                 try:
                     effects = self._receive(event, now)
@@ -186,6 +209,8 @@ class Participant:
         if branch in {"model", "repeat"}:
             unit, chunk = leaf if branch == "model" else None, Chunk.parse(event.payload)
             return [*self._report(unit, chunk), *self._chunk(unit, chunk, len(event.payload), now)]
+        if branch == "echo":
+            return self._echo.received(event.payload, now)
         if branch == "down":
             return self._down(_decode_down(event.payload), now)
         if branch == "device" and event.payload:
@@ -208,6 +233,16 @@ class Participant:
         except PeerError as error:
             return self._work.rejected(error)
         return self._work.progress()
+
+    def _report_device(self, now: float) -> Effects:
+        """Measures the link once the worker has measured the rest (each would disturb the other), and reports both."""
+        if self._unreported is None:
+            return []
+        if not self._echo.settled:
+            return self._echo.begin(now)
+        facts, self._unreported = self._unreported, None
+        link = slower(facts.link_bytes_per_second, self._echo.rate)
+        return self._presence.measured(msgspec.structs.replace(facts, link_bytes_per_second=link))
 
     def _report(self, unit: str | None, chunk: Chunk) -> Effects:
         """The answer to a chunk of the broadcast that asks how this device stands."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from device_agent.cache import BlobCache
 from device_agent.deliveries import Deliveries
 from device_agent.deployment import can_export, install_model
 from device_agent.downloads import Downloads
+from device_agent.echo import LinkEcho
 from device_agent.effects import (
     BuildModel,
     ChunkDelivered,
@@ -36,6 +38,7 @@ from device_agent.effects import (
     NothingToExport,
     Publish,
     SendChunk,
+    SendEcho,
     Stop,
     Subscribe,
     Tick,
@@ -78,6 +81,7 @@ class AgentSettings:
         allow_models: ``module:callable`` models whose code may run.
         once: end when the run is over.
         calibration: of this machine, if it was found out.
+        measure_link: find out by an echo how fast the link is, unless the profile says that it is metered.
     """
 
     identity: Identity
@@ -88,6 +92,7 @@ class AgentSettings:
     allow_models: frozenset[str] = frozenset()
     once: bool = False
     calibration: Calibration | None = None
+    measure_link: bool = True
 
 
 class Agent:
@@ -132,6 +137,11 @@ class Agent:
             Downloads(self._units, self._admit),
             Downloads(self._models, self._admit_final),
             Deliveries(settings.identity, self._outbox.entries(), settings.profile.link_bytes_per_second),
+            LinkEcho(
+                settings.identity,
+                secrets.token_bytes,
+                allowed=settings.measure_link and not settings.profile.metered,
+            ),
             allow_models=settings.allow_models,
             can_export=can_export(),
             once=settings.once,
@@ -223,19 +233,13 @@ class Agent:
 
     def _do(self, effect: Effect) -> None:
         match effect:
-            case Publish(topic, message, retain):
-                self._transport.publish(topic, encode(message), retain=retain)
-            case Subscribe(topic):
-                self._transport.subscribe(topic)
-            case Unsubscribe(topic):
-                self._transport.unsubscribe(topic)
+            case Publish() | SendChunk() | SendEcho() | Subscribe() | Unsubscribe():
+                self._converse(effect)
             case BuildModel():
                 self._trainer.build(effect)
             case TrainRound():
                 if self._blueprint is not None:
                     self._trainer.train(effect, self._blueprint[0], effect.until - self._clock())
-            case SendChunk(update, index):
-                self._send(update, index)
             case ForgetUpdate(update):
                 self._outbox.forget(update)
             case InstallModel(run, version):
@@ -246,6 +250,19 @@ class Agent:
                 log.log(logging.WARNING if warning else logging.INFO, text)
             case Stop():
                 self._stop = effect
+
+    def _converse(self, effect: Publish | SendChunk | SendEcho | Subscribe | Unsubscribe) -> None:
+        match effect:
+            case Publish(topic, message, retain):
+                self._transport.publish(topic, encode(message), retain=retain)
+            case SendChunk(update, index):
+                self._send(update, index)
+            case SendEcho(topic, payload):
+                self._transport.publish(topic, payload)
+            case Subscribe(topic):
+                self._transport.subscribe(topic)
+            case Unsubscribe(topic):
+                self._transport.unsubscribe(topic)
 
     def _send(self, update: UpdateId, index: int) -> None:
         blob = self._outbox.blob(update)

@@ -13,6 +13,7 @@ topic (under the fleet root)  messages                                          
 ``model/UNIT``                chunks of the current version of a unit               coordinator
 ``repeat/ID``                 chunks that device ID asked for again                 coordinator
 ``upload/ID``                 chunks of the update that was granted                 device ID
+``echo/ID``                   random bytes that device ID itself hears              device ID
 ============================  ====================================================  =================
 """
 

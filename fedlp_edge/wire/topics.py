@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-Branch = Literal["device", "down", "up", "model", "repeat", "upload"]
+Branch = Literal["device", "down", "up", "model", "repeat", "upload", "echo"]
 
 
 class Topics(msgspec.Struct, frozen=True):

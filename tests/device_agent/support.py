@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
 
 from device_agent.deliveries import Deliveries
 from device_agent.downloads import Downloads
+from device_agent.echo import LinkEcho
 from device_agent.effects import Effects, Event, Identity, Publish
 from device_agent.outbox import Update
 from device_agent.participant import Participant
@@ -143,16 +145,23 @@ class MemoryStore:
         self.begun.pop(version.digest, None)
 
 
+def numbered() -> Callable[[int], bytes]:
+    """In place of random bytes: all different, too."""
+    numbers = itertools.count()
+    return lambda size: next(numbers).to_bytes(size)
+
+
 class Device:
     """A participant with its stores, played by hand."""
 
-    def __init__(self, updates: Iterable[Update] = (), **options: object) -> None:
+    def __init__(self, updates: Iterable[Update] = (), *, measure_link: bool = False, **options: object) -> None:
         self.units, self.models = MemoryStore(), MemoryStore()
         self.participant = Participant(
             ME,
             Downloads(self.units, lambda v, b: admit_unit(BLUEPRINT.by_id[v.unit], v, b)),
             Downloads(self.models, lambda v, b: None),
             Deliveries(ME, updates),
+            LinkEcho(ME, numbered(), allowed=measure_link),
             **options,
         )
         self.participant.start()

@@ -1,7 +1,7 @@
 """A TCP proxy before an MQTT broker that does to the packets what bad networks and bad brokers do.
 
 It cuts the streams into MQTT packets, so a rule can say which publish it means, by topic and payload. Everything it
-does is decided by the packets that pass, never by time, but for the delays themselves.
+does is decided by the packets that pass, never by time, but for the delays themselves and the rate of a slow link.
 """
 
 from __future__ import annotations
@@ -67,11 +67,13 @@ class FaultyProxy:
     Attributes:
         rules: of which the first that applies decides.
         cut_after: bytes in one direction after which a connection is cut, taken out once used.
+        bytes_per_second: that a connection carries in one direction; as many as come where none are given.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self.rules: list[Rule] = []
         self.cut_after: list[tuple[Towards, int]] = []
+        self.bytes_per_second: dict[Towards, float] = {}
         self.connections = 0
         self._upstream = (host, port)
         self._lock = threading.Lock()
@@ -228,6 +230,8 @@ class _Stream:
                 self._send(packet)
 
     def _send(self, data: bytes) -> None:
+        if rate := self._proxy.bytes_per_second.get(self._towards):
+            time.sleep(len(data) / rate)
         self._target.sendall(data)
         self._passed += len(data)
         if self._proxy.limit(self._towards, self._passed):

@@ -33,7 +33,9 @@ def ruled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoBroker]
         yield broker
 
 
-@pytest.mark.parametrize("leaf", ["device/pi-2", "up/pi-2", "upload/pi-2", "down/pi-1", "model/L1", "coordinator"])
+@pytest.mark.parametrize(
+    "leaf", ["device/pi-2", "up/pi-2", "upload/pi-2", "echo/pi-2", "down/pi-1", "model/L1", "coordinator"]
+)
 def test_device_cannot_publish_as_another_party(ruled: MosquittoBroker, leaf: str) -> None:
     address = BrokerSettings(url=ruled.url, username="pi-1", password="pi-1").address({})
     with connected(address, "pi-1") as device:
@@ -48,10 +50,20 @@ def test_device_hears_only_what_is_meant_for_it_and_the_coordinator_hears_all_de
     with connected(boss, "coordinator") as coordinator, connected(own, "pi-1") as device:
         device.subscribe(f"{FLEET}/#")
         coordinator.subscribe(f"{FLEET}/up/+")
-        for leaf in ("down/pi-2", "repeat/pi-2", "device/pi-2", "up/pi-2", "upload/pi-2", "down/pi-1", "model/L1"):
+        others = ("down/pi-2", "repeat/pi-2", "device/pi-2", "up/pi-2", "upload/pi-2", "echo/pi-2")
+        for leaf in (*others, "down/pi-1", "model/L1"):
             coordinator.transport.publish(f"{FLEET}/{leaf}", b"x")
         assert coordinator.wait(Received).topic == f"{FLEET}/up/pi-2"
         device.transport.publish(f"{FLEET}/up/pi-1", b"x")
 
         assert [device.wait(Received).topic for _ in range(2)] == [f"{FLEET}/down/pi-1", f"{FLEET}/model/L1"]
         assert coordinator.wait(Received).topic == f"{FLEET}/up/pi-1"
+
+
+def test_device_hears_its_own_echo(ruled: MosquittoBroker) -> None:
+    own = BrokerSettings(url=ruled.url, username="pi-1", password="pi-1").address({})
+    with connected(own, "pi-1") as device:
+        device.subscribe(f"{FLEET}/echo/pi-1")
+        device.transport.publish(f"{FLEET}/echo/pi-1", b"x")
+
+        assert device.payloads(1) == [b"x"]
