@@ -84,8 +84,8 @@ def bounds_of(profile: DeviceProfile, host: Host, threads: int) -> Bounds:
 class Confinement:
     """This process and its children in groups of their own, within a ``with`` block.
 
-    Where no group can be made, that is logged in one line and the block goes on without. The worker has to be started
-    and stopped within the block.
+    What is held to and what is not, and why, is logged; where no group can be made, the block goes on without. The
+    worker has to be started and stopped within the block.
 
     Args:
         bounds: what to hold them to.
@@ -106,9 +106,10 @@ class Confinement:
         parents: dict[ControlGroup | None, list[Controller]] = {}
         for controller in self._bounds.controllers:
             parents.setdefault(own_group(controller, self._root), []).append(controller)
+        held: list[Controller] = []
         for parent, controllers in parents.items():
             if parent is None:
-                self._go_without(controllers, "none of this process's groups has the controller")
+                self._go_without(controllers, "its controller is not there")
                 continue
             remove_leftovers(parent, self._root)
             try:
@@ -118,7 +119,9 @@ class Confinement:
                 continue
             self._stays.append(stay)
             self.worker = stay.worker or self.worker
-            log.info("profile %s: %s", self._bounds.profile, self._held(controllers))
+            held += controllers
+        if held:
+            log.info("profile %s: control groups see to it that %s", self._bounds.profile, self._held(held))
         return self
 
     def __exit__(
@@ -128,15 +131,17 @@ class Confinement:
             self._stays.pop().leave()
 
     def _held(self, controllers: Sequence[Controller]) -> str:
-        """What a control group holds now, in words."""
-        said = []
+        """What groups with these controllers do, in words."""
+        shared, said = [], []
         if "memory" in controllers and self._bounds.memory is not None:
-            said.append(f"agent and worker share {self._bounds.memory / MEGABYTE:.0f} MB")
-        if "memory" in controllers and self._bounds.worker:
-            said.append("the worker trains in a memory group of its own")
+            shared.append(f"{self._bounds.memory / MEGABYTE:.0f} MB")
         if "cpu" in controllers:
-            said.append(f"agent and worker share the time of {self._bounds.cores:g} CPU")
-        return f"{' and '.join(said)} (control group)"
+            shared.append(f"the time of {self._bounds.cores:g} CPU")
+        if shared:
+            said.append(f"agent and worker share {' and '.join(shared)}")
+        if "memory" in controllers and self._bounds.worker:
+            said.append("training keeps to its memory")
+        return ", ".join(said)
 
     def _go_without(self, controllers: Sequence[Controller], reason: str) -> None:
         words = {
