@@ -87,16 +87,15 @@ def epoch_seconds(
 
 def _timed(step: StepCost, training: TrainingSettings, samples: int, measured: Calibration) -> float:
     thrift = training.thrift
-    again = 1.0
-    if thrift.checkpointing:
-        again += step.recomputed_macs / max(1, step.macs + step.grouped_macs)
-    computing = step.macs * measured.second_per_mac + step.grouped_macs * measured.second_per_grouped_mac
-    one = (computing + step.moved_bytes * measured.second_per_byte) * again
+    paced = [(work, measured.paces[kind]) for kind, work in step.work.items() if kind in measured.paces]
+    one = sum(pace.sample(work) for work, pace in paced)
+    each = sum(pace.step(work) for work, pace in paced)
+    again = 1.0 + (step.recomputed_macs / max(1, step.macs) if thrift.checkpointing else 0.0)
     steps = -(-samples // _batch(training))
-    each = step.operations * measured.second_per_operation * again
-    each += STATE_TRAFFIC * step.state_bytes * measured.second_per_byte
-    seconds = one * samples + steps * each
-    return seconds * (measured.slowdown if thrift.allocation == "exact" else 1.0)
+    seconds = again * (one * samples + each * steps) + measured.step * steps
+    if "elementwise" in measured.paces:
+        seconds += steps * STATE_TRAFFIC * step.state_bytes * measured.paces["elementwise"].moved
+    return seconds * measured.correction * (measured.slowdown if thrift.allocation == "exact" else 1.0)
 
 
 def _without_table(cost: DepthCost, training: TrainingSettings, slots: int) -> int:

@@ -1,5 +1,9 @@
 """What one training step costs, as a table that travels with the blueprint: the planner needs no torch to read it.
 
+How long a step takes depends on what is computed by which kind of code: a depthwise convolution takes ten times as long
+for each multiplication as a dense one. So the table keeps what the operations of each kind do, and a device
+measures its pace at each kind (``calibration.py``).
+
 Memory in a step rises and falls. Which moment is the highest depends on the size of the batch: early in a network
 activations rule, which grow with the batch; late in it gradients of large weights, which do not. So the table keeps
 every moment that is the highest one for some size of batch, as a straight line over the batch.
@@ -7,9 +11,16 @@ every moment that is the highest one for some size of batch, as a straight line 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import msgspec
+
+Kind = Literal[
+    "convolution", "grouped", "depthwise", "wide-depthwise", "product", "normalization", "pooling", "elementwise"
+]
+"""Of operations: convolutions by their groups (wide are depthwise ones of more than 3x3), matrix products, batch and
+other normalisation, pooling, and all the rest."""
 
 
 class Moment(msgspec.Struct, frozen=True, array_like=True):
@@ -28,6 +39,22 @@ class Moment(msgspec.Struct, frozen=True, array_like=True):
         return self.fixed + self.per_sample * batch
 
 
+class Work(msgspec.Struct, frozen=True, array_like=True):
+    """What the operations of one kind do in a step.
+
+    Attributes:
+        macs: multiply-accumulates of one sample, forward and backward.
+        moved: bytes read and written for one sample.
+        held: bytes read and written whatever the batch: weights and their gradients.
+        operations: how many there are, whatever the batch.
+    """
+
+    macs: int
+    moved: int
+    held: int
+    operations: int
+
+
 class StepCost(msgspec.Struct, frozen=True):
     """One step of one depth: forward, backward, and the optimiser's update.
 
@@ -35,23 +62,27 @@ class StepCost(msgspec.Struct, frozen=True):
         moments: the highest ones, see above.
         checkpointed: the same when activations are computed again in the backward pass.
         largest_parameter: bytes of the largest single parameter, of which the optimiser works on a copy.
-        macs: multiply-accumulates of one sample, forward and backward, attention's products included.
-        grouped_macs: those of grouped and depthwise convolutions, which are slower and not part of ``macs``.
-        moved_bytes: read and written by all operations, for one sample.
-        operations: how many there are, whatever the batch.
+        work: by kind of operation, attention's products included.
         state_bytes: of the model's values, buffers included.
-        recomputed_macs: on top of ``macs`` and ``grouped_macs`` when activations are computed again.
+        recomputed_macs: on top of ``macs`` when activations are computed again.
     """
 
     moments: tuple[Moment, ...]
     checkpointed: tuple[Moment, ...]
     largest_parameter: int
-    macs: int
-    grouped_macs: int
-    moved_bytes: int
-    operations: int
+    work: Mapping[Kind, Work]
     state_bytes: int
     recomputed_macs: int = 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample."""
+        return sum(work.macs for work in self.work.values())
+
+    @property
+    def operations(self) -> int:
+        """How many there are."""
+        return sum(work.operations for work in self.work.values())
 
 
 def highest(moments: Iterable[Moment], batch: int) -> float:

@@ -3,7 +3,7 @@
 To be run in a process of its own that is thrown away: the first steps of a process take memory that later ones do not,
 and watching steps loads more of PyTorch than training does. The numbers of the model that the fleet will learn are not
 needed: the step table has those, and what is found here holds for all of them. No trial takes more than 40 MB, so that
-small devices can bear them.
+small devices can bear them. How fast operations are is found out by ``pacing.py``.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from fedlp_edge.core.blueprint import DepthCost
 from fedlp_edge.core.calibration import Calibration
-from fedlp_edge.core.prediction import ANY_DEVICE, STATE_TRAFFIC
+from fedlp_edge.core.prediction import ANY_DEVICE, epoch_seconds
 from fedlp_edge.core.settings import ComputeMode, TrainingSettings
 from fedlp_edge.core.stepcost import StepCost, highest
 from fedlp_edge.learning import memory
 from fedlp_edge.learning.compute import COMPUTE
 from fedlp_edge.learning.frugal import allocate_exactly, aside, roomy_allocation
 from fedlp_edge.learning.layered import LayeredModel, Submodel
+from fedlp_edge.learning.pacing import measure_paces
 from fedlp_edge.learning.randomness import seeded
 from fedlp_edge.learning.stepping import Step, stepping
 from fedlp_edge.learning.steptrace import trace_steps
@@ -100,11 +103,11 @@ class _Found:
     """What a trial took, and what it should have taken."""
 
     step: StepCost
+    batch: int
     live: float
     peak: int
     seconds: float
     exact_seconds: float
-    batch: int
 
 
 def calibrate(
@@ -126,18 +129,18 @@ def calibrate(
     allocate_exactly()
     found = [_try(trial, device, mode, repeats, clock) for trial in _TRIALS]
     base, exact = _fit_memory(found)
-    costs = _fit_time(found)
+    with roomy_allocation():
+        paces = aside(lambda: measure_paces(repeats, clock))
     slowdown = max(1.0, float(np.median([one.exact_seconds / one.seconds for one in found])))
-    return Calibration(
-        base=base,
-        exact=exact,
-        roomy=ANY_DEVICE.roomy,
-        second_per_mac=costs[0],
-        second_per_grouped_mac=costs[1],
-        second_per_byte=costs[2],
-        second_per_operation=costs[3],
-        slowdown=slowdown,
-    )
+    measured = Calibration(base=base, exact=exact, roomy=ANY_DEVICE.roomy, paces=paces, slowdown=slowdown)
+    return msgspec.structs.replace(measured, step=_beside(found[0], measured))
+
+
+def _beside(least: _Found, measured: Calibration) -> float:
+    """Seconds of a step that no operation accounts for, seen where operations have next to nothing to do."""
+    cost = DepthCost(depth=1, parameters=0, forward_macs=0, activation_bytes=0, step=least.step)
+    settings = TrainingSettings(batch_size=least.batch)
+    return max(0.0, least.seconds - epoch_seconds(cost, settings, least.batch, 0.0, measured))
 
 
 def _try(trial: _Trial, device: torch.device, mode: ComputeMode, repeats: int, clock: Callable[[], float]) -> _Found:
@@ -162,7 +165,7 @@ def _try(trial: _Trial, device: torch.device, mode: ComputeMode, repeats: int, c
         seconds = aside(lambda: _fastest(part, x, y, mode, repeats, clock))
     trained = 4 * sum(parameter.numel() for parameter in part.parameters())
     live = highest(step.moments, trial.batch) + trained  # with the momentum of each parameter
-    return _Found(step, live, peak, seconds, exact_seconds, trial.batch)
+    return _Found(step, trial.batch, live, peak, seconds, exact_seconds)
 
 
 def _fastest(
@@ -193,40 +196,18 @@ def _bound(step: Step, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
 
 def _fit_memory(found: list[_Found]) -> tuple[float, float]:
     """Base, and factor on live tensors: no less than the built-in ones, which larger networks were seen to need."""
-    rows = np.array([[1.0, one.live] for one in found])
-    fitted = _non_negative(rows, np.array([float(one.peak) for one in found]))
-    base = max(ANY_DEVICE.base, _trusted(fitted[0], ANY_DEVICE.base))
-    return base, max(ANY_DEVICE.exact, _trusted(fitted[1], ANY_DEVICE.exact))
-
-
-def _fit_time(found: list[_Found]) -> tuple[float, float, float, float]:
-    rows = np.array(
-        [
-            [
-                one.step.macs * one.batch,
-                one.step.grouped_macs * one.batch,
-                one.step.moved_bytes * one.batch + STATE_TRAFFIC * one.step.state_bytes,
-                one.step.operations,
-            ]
-            for one in found
-        ],
-        dtype=float,
+    base, factor = _straight_line(np.array([one.live for one in found]), np.array([float(one.peak) for one in found]))
+    return (
+        max(ANY_DEVICE.base, _trusted(base, ANY_DEVICE.base)),
+        max(ANY_DEVICE.exact, _trusted(factor, ANY_DEVICE.exact)),
     )
-    a, b, c, d = _non_negative(rows, np.array([one.seconds for one in found]))
-    return max(a, 1e-15), b, c, d
 
 
-def _non_negative(rows: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> list[float]:
-    """Least squares of the relative error with coefficients of 0 and more, by coordinate descent."""
-    scale = rows.max(axis=0)
-    scaled = rows / scale / wanted[:, None]
-    result = np.zeros(rows.shape[1])
-    for _ in range(2000):
-        for column in range(rows.shape[1]):
-            others = scaled @ result - scaled[:, column] * result[column]
-            best = scaled[:, column] @ (1.0 - others) / (scaled[:, column] @ scaled[:, column])
-            result[column] = max(0.0, best)
-    return [float(value) for value in result / scale]
+def _straight_line(live: npt.NDArray[np.float64], taken: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Constant and factor with the least relative errors."""
+    rows = np.stack([1.0 / taken, live / taken], axis=1)
+    (constant, factor), *_ = np.linalg.lstsq(rows, np.ones(len(taken)), rcond=None)
+    return float(constant), float(factor)
 
 
 def _trusted(measured: float, built_in: float) -> float:

@@ -15,7 +15,7 @@ import copy
 import math
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.stepcost import Moment, StepCost, envelope
+from fedlp_edge.core.stepcost import Kind, Moment, StepCost, Work, envelope
 from fedlp_edge.learning.layered import LayeredModel, Submodel
 from fedlp_edge.learning.randomness import preserved
 
@@ -73,16 +73,13 @@ def _trace(model: Submodel, sample: Tensor) -> StepCost:
     few_again, many_again = (_watch(model, sample, batch) for batch in _BATCHES)
     parameters = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
     update = Moment(float(sum(parameters)), 0.0)  # the optimizer's turn: all gradients, and it works in place
-    once = _per_sample(few.macs + few.grouped_macs, many.macs + many.grouped_macs)
-    again = _per_sample(few_again.macs + few_again.grouped_macs, many_again.macs + many_again.grouped_macs)
+    once = sum(work.macs for work in _work(few, many).values())
+    again = sum(work.macs for work in _work(few_again, many_again).values())
     return StepCost(
         moments=envelope([*_lines(few.live, many.live), update]),
         checkpointed=envelope([*_lines(few_again.live, many_again.live), update]),
         largest_parameter=max(parameters, default=0),
-        macs=_per_sample(few.macs, many.macs),
-        grouped_macs=_per_sample(few.grouped_macs, many.grouped_macs),
-        moved_bytes=_per_sample(few.moved, many.moved),
-        operations=few.operations,
+        work=_work(few, many),
         state_bytes=sum(value.nbytes for value in model.state_dict().values()),
         recomputed_macs=max(0, again - once),
     )
@@ -99,19 +96,44 @@ def _lines(few: list[int], many: list[int]) -> list[Moment]:
     return lines
 
 
-def _per_sample(few: int, many: int) -> int:
-    return max(0, (many - few) // (_BATCHES[1] - _BATCHES[0]))
+def trace_work(do: Callable[[int], object]) -> dict[Kind, Work]:
+    """What some code does, by kind of operation.
+
+    Args:
+        do: does it for a batch of so many samples, forward and backward.
+    """
+    few, many = (_Watcher(set()) for _ in _BATCHES)
+    for batch, watcher in zip(_BATCHES, (few, many), strict=True):
+        with watcher:
+            do(batch)
+    return _work(few.watched, many.watched)
+
+
+def _work(few: _Watched, many: _Watched) -> dict[Kind, Work]:
+    """What goes with samples, and what does not, from steps with two sizes of batch."""
+    small, large = _BATCHES
+    result: dict[Kind, Work] = {}
+    for kind, one in few.sums.items():
+        two = many.sums.get(kind, one)
+        moved = max(0, (two.moved - one.moved) // (large - small))
+        macs = max(0, (two.macs - one.macs) // (large - small))
+        result[kind] = Work(macs, moved, max(0, one.moved - small * moved), one.operations)
+    return result
+
+
+@dataclass
+class _Sum:
+    macs: int = 0
+    moved: int = 0
+    operations: int = 0
 
 
 @dataclass
 class _Watched:
-    """One step: bytes alive after every operation, and sums over all of them."""
+    """One step: bytes alive after every operation, and sums over all of them by kind."""
 
     live: list[int]
-    macs: int = 0
-    grouped_macs: int = 0
-    moved: int = 0
-    operations: int = 0
+    sums: dict[Kind, _Sum] = field(default_factory=dict)
 
 
 def _watch(model: Submodel, sample: Tensor, batch: int) -> _Watched:
@@ -156,15 +178,12 @@ class _Watcher(TorchDispatchMode):
         ]
         fresh = [self._note(value) for value in made]
         seen = self.watched
-        if any(fresh) or str(func).endswith("_.default"):  # a view moves nothing
-            seen.operations += 1
-            seen.moved += sum(value.nbytes for value in (*given, *made))
-        if func in _GROUPED:
-            macs, groups = _GROUPED[func](result, args)
-            seen.macs += macs if groups == 1 else 0
-            seen.grouped_macs += macs if groups > 1 else 0
-        elif func in _PRODUCTS:
-            seen.macs += _PRODUCTS[func](args)
+        kind, macs = _classified(func, result, args)
+        if macs or any(fresh) or str(func).endswith("_.default"):  # a view moves nothing
+            total = seen.sums.setdefault(kind, _Sum())
+            total.macs += macs
+            total.operations += 1
+            total.moved += sum(value.nbytes for value in (*given, *made))
         seen.live.append(self._live)
         return result
 
@@ -197,28 +216,32 @@ def _on_meta(model: LayeredModel) -> LayeredModel:
     return copy.deepcopy(model, memo)
 
 
-def _convolution(result: Tensor, args: tuple[Any, ...]) -> tuple[int, int]:
-    given, weight, transposed, groups = args[0], args[1], args[6], int(args[8])
-    return (given if transposed else result).numel() * math.prod(weight.shape[1:]), groups
+def _classified(func: Any, result: Any, args: tuple[Any, ...]) -> tuple[Kind, int]:
+    """The kind of an operation, and its multiply-accumulates."""
+    if func is _aten.convolution.default:
+        return _convolution(args[0] if args[6] else result, args[1], int(args[8]), 1)
+    if func is _aten.convolution_backward.default:
+        given, weight, wanted = args[1] if args[7] else args[0], args[2], args[10]
+        return _convolution(given, weight, int(args[9]), bool(wanted[0]) + bool(wanted[1]))
+    if func in _PRODUCTS:
+        left, right = args[_PRODUCTS[func]], args[_PRODUCTS[func] + 1]
+        return "product", left.numel() * right.shape[-1]
+    name = func.name()
+    return ("normalization" if "norm" in name else "pooling" if "pool" in name else "elementwise"), 0
 
 
-def _convolution_backward(_result: Any, args: tuple[Any, ...]) -> tuple[int, int]:
-    gradient, given, weight, transposed, groups, wanted = args[0], args[1], args[2], args[7], int(args[9]), args[10]
-    once = (given if transposed else gradient).numel() * math.prod(weight.shape[1:])
-    return once * (bool(wanted[0]) + bool(wanted[1])), groups
+def _convolution(many: Tensor, weight: Tensor, groups: int, times: int) -> tuple[Kind, int]:
+    """Of a convolution whose larger side (its output, or the input of a transposed one) is ``many``."""
+    macs = times * many.numel() * math.prod(weight.shape[1:])
+    if groups == 1:
+        return "convolution", macs
+    if weight.shape[1] > 1:
+        return "grouped", macs
+    return ("depthwise" if math.prod(weight.shape[2:]) <= _NARROW else "wide-depthwise"), macs
 
 
-def _product(left: Tensor, right: Tensor) -> int:
-    return left.numel() * right.shape[-1]
+_NARROW = 9
+"""Places of a 3x3 filter: for those, and no larger ones, libraries have quick depthwise code."""
 
-
-_GROUPED: dict[Any, Callable[[Any, tuple[Any, ...]], tuple[int, int]]] = {
-    _aten.convolution.default: _convolution,
-    _aten.convolution_backward.default: _convolution_backward,
-}
-_PRODUCTS: dict[Any, Callable[[tuple[Any, ...]], int]] = {
-    _aten.mm.default: lambda args: _product(args[0], args[1]),
-    _aten.bmm.default: lambda args: _product(args[0], args[1]),
-    _aten.addmm.default: lambda args: _product(args[1], args[2]),
-    _aten.baddbmm.default: lambda args: _product(args[1], args[2]),
-}
+_PRODUCTS = {_aten.mm.default: 0, _aten.bmm.default: 0, _aten.addmm.default: 1, _aten.baddbmm.default: 1}
+"""Which argument is the left factor; the right one follows."""

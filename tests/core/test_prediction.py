@@ -5,20 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlp_edge.core.blueprint import Blueprint, BuildCost, DepthCost
-from fedlp_edge.core.calibration import Calibration
+from fedlp_edge.core.calibration import Calibration, Pace
 from fedlp_edge.core.prediction import device_memory, epoch_seconds, training_memory
 from fedlp_edge.core.settings import Thrift, TrainingSettings
-from fedlp_edge.core.stepcost import Moment, StepCost
+from fedlp_edge.core.stepcost import Moment, StepCost, Work
 from fedlp_edge.core.thrift import ladder
 
 STEP = StepCost(
     moments=(Moment(3000.0, 0.0), Moment(1000.0, 100.0)),
     checkpointed=(Moment(3000.0, 0.0), Moment(1000.0, 60.0)),
     largest_parameter=800,
-    macs=600,
-    grouped_macs=100,
-    moved_bytes=5000,
-    operations=10,
+    work={"convolution": Work(600, 4000, 300, 4), "depthwise": Work(100, 0, 0, 1), "elementwise": Work(0, 1000, 0, 5)},
     state_bytes=4000,
     recomputed_macs=350,
 )
@@ -28,10 +25,12 @@ CALIBRATION = Calibration(
     base=10_000,
     exact=1.0,
     roomy=2.0,
-    second_per_mac=1e-6,
-    second_per_grouped_mac=1e-5,
-    second_per_byte=1e-8,
-    second_per_operation=1e-4,
+    paces={
+        "convolution": Pace(mac=1e-6, moved=1e-8, held=1e-6, operation=1e-4),
+        "depthwise": Pace(mac=1e-5, moved=0.0, held=0.0, operation=1e-4),
+        "elementwise": Pace(mac=0.0, moved=1e-8, held=0.0, operation=1e-4),
+    },
+    step=7e-4,
     slowdown=3.0,
 )
 
@@ -78,12 +77,19 @@ def test_memory_never_grows_down_the_ladder_of_parts(
         assert needs == sorted(needs, reverse=True)
 
 
-def test_time_counts_work_memory_traffic_and_operations() -> None:
-    # A sample: 600 us + 1,000 us + 50 us; two steps of 10 operations and 16,000 bytes of values: 2 ms and 320 us.
-    assert abs(epoch_seconds(COST, settings(), 80, 0.0, CALIBRATION) - (80 * 1.65e-3 + 2.32e-3)) < 1e-12
+def test_time_counts_each_kind_of_work_at_its_pace() -> None:
+    # A sample: 600 us + 1,000 us of multiplications and 50 us of traffic. Each of two steps: 10 operations, 300 bytes of
+    # filters and 16,000 of values, and what is on top: 1 ms, 300 us, 160 us and 700 us.
+    assert abs(epoch_seconds(COST, settings(), 80, 0.0, CALIBRATION) - (80 * 1.65e-3 + 2 * 2.16e-3)) < 1e-12
     # Activations computed twice are half as much again, and exact allocation takes three times as long.
     slow = epoch_seconds(COST, settings(Thrift("exact", 0, True)), 80, 0.0, CALIBRATION)
-    assert abs(slow - 3 * (1.5 * (80 * 1.65e-3 + 2e-3) + 0.32e-3)) < 1e-12
+    assert abs(slow - 3 * (1.5 * (80 * 1.65e-3 + 2 * 1.3e-3) + 2 * 0.86e-3)) < 1e-12
+
+
+def test_time_is_corrected_by_what_rounds_took() -> None:
+    plain = epoch_seconds(COST, settings(), 80, 0.0, CALIBRATION)
+    twice = msgspec.structs.replace(CALIBRATION, correction=2.0)
+    assert epoch_seconds(COST, settings(), 80, 0.0, twice) == 2 * plain
 
 
 def test_time_rests_on_the_measured_speed_without_a_calibration() -> None:

@@ -28,7 +28,8 @@ def test_trace_counts_products_forward_and_backward(macs: int) -> None:
     # Two products for the first layer, whose input needs no gradient, and three for all others.
     assert first.macs == 2 * 4 * 8 + 3 * 8 * 2
     assert second.macs == 2 * 4 * 8 + 3 * (8 * 16 + 16 * 2)
-    assert (first.grouped_macs, second.state_bytes) == (0, 4 * (32 + 128 + 32))
+    assert second.work["product"].macs == second.macs
+    assert second.state_bytes == 4 * (32 + 128 + 32)
     # Layers are run again, heads are not.
     assert (first.recomputed_macs, second.recomputed_macs) == (4 * 8, 4 * 8 + 8 * 16)
 
@@ -68,6 +69,27 @@ def test_trace_runs_for_real_what_asks_for_values() -> None:
     model = LayeredModel(layers, [("h", nn.Linear(8, 2))], torch.zeros(1, 4), classes=2)
     (step,) = trace_steps(model, model.sample, META)
     assert step.macs == 2 * 4 * 8 + 3 * 8 * 2
+
+
+def test_trace_tells_the_kinds_of_operations_apart() -> None:
+    layer = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3, groups=4, bias=False), nn.Conv2d(8, 8, 3, groups=8, bias=False)),
+        *(nn.Conv2d(8, 8, 5, groups=8, bias=False), nn.MaxPool2d(2)),
+    )
+    head = nn.Sequential(nn.Flatten(), nn.Linear(8, 2))
+    model = LayeredModel([("one", layer)], [("h", head)], torch.zeros(1, 3, 12, 12), classes=2)
+    (step,) = trace_steps(model, model.sample, META)
+    work = {kind: (done.macs, done.operations) for kind, done in step.work.items()}
+    assert work["convolution"] == (2 * 8 * 100 * 27, 2)  # the input needs no gradient
+    assert work["grouped"] == (3 * 8 * 64 * 18, 2)
+    assert work["depthwise"] == (3 * 8 * 36 * 9, 2)
+    assert work["wide-depthwise"] == (3 * 8 * 4 * 25, 2)
+    assert work["product"][0] == 3 * 8 * 2
+    assert (work["normalization"][1], work["pooling"][1]) == (2, 2)
+    assert step.macs == sum(macs for macs, _ in work.values())
+    # The filters are read forward and backward, and their gradient is written.
+    assert step.work["grouped"].held == 3 * 4 * 8 * 2 * 9
 
 
 def test_with_steps_fills_the_costs_and_keeps_the_digest() -> None:
