@@ -102,6 +102,7 @@ def main(url: str, fleet: str, number: int, blueprint: Path, state: Path) -> Non
         profile=DeviceProfile(),
         allow_models=frozenset({model.model}),
         once=True,
+        measure_link=False,  # whoever shares a machine with hundreds of others learns nothing of a link
     )
 
     def make_worker(sink: Callable[[WorkerEvent], None]) -> WorkerProcess:

@@ -193,6 +193,8 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
     if not measured.packet:
         return
     packet = measured.packet
+    echo = topics.of("echo", patient.id)
+    measured.echo = _attempt(lambda: _closed(site, "device", echo, echo) is None)
     measured.retained = _attempt(lambda: measuring.largest_retained(site, packet))
     measured.last_will = _attempt(lambda: measuring.last_will_works(site))
     queue = _attempt(lambda: measuring.queue_depth(site))
@@ -218,20 +220,22 @@ def _blocked(site: Site, topics: Topics, device: str) -> tuple[Route, ...]:
         *(("device", topics.of(branch, device), topics.of(branch, "+")) for branch in up),
         ("device", topics.of("device", device), topics.of("device", device)),
     ]
-    blocked = []
-    for sender, topic, pattern in ways:
-        reader = "coordinator" if pattern.endswith("+") else "device"
-        with site.visit(sender) as speaking, site.visit(reader) as hearing:
-            refused = hearing.subscribe(pattern)
-            unsent = speaking.refusal(speaking.publish(topic, b"doctor"))
-            heard = bool(hearing.next(2.0)) if not refused and not unsent else False
-        if unsent:
-            blocked.append(Route(sender, "publish", topic, unsent))
-        elif refused:
-            blocked.append(Route(reader, "subscribe", pattern, refused))
-        elif not heard:
-            blocked.append(Route(sender, "publish", topic, f"nothing arrives at the {reader} on {pattern}"))
-    return tuple(blocked)
+    tried = (_closed(site, sender, topic, pattern) for sender, topic, pattern in ways)
+    return tuple(route for route in tried if route is not None)
+
+
+def _closed(site: Site, sender: str, topic: str, pattern: str) -> Route | None:
+    """One way, with what is known of why it does not let a message pass; None if it does."""
+    reader = "coordinator" if pattern.endswith("+") else "device"
+    with site.visit(sender) as speaking, site.visit(reader) as hearing:
+        refused = hearing.subscribe(pattern)
+        unsent = speaking.refusal(speaking.publish(topic, b"doctor"))
+        heard = bool(hearing.next(2.0)) if not refused and not unsent else False
+    if unsent:
+        return Route(sender, "publish", topic, unsent)
+    if refused:
+        return Route(reader, "subscribe", pattern, refused)
+    return None if heard else Route(sender, "publish", topic, f"nothing arrives at the {reader} on {pattern}")
 
 
 def _forgeable(site: Site, topics: Topics) -> bool:

@@ -57,6 +57,7 @@ class Measured(msgspec.Struct):
         preset: that fits it.
         blocked: ways of a fleet's messages that do not pass.
         forgeable: whether a device's login can publish as another device; None if both roles share one login.
+        echo: whether a device hears itself, by which it measures its link.
         packet: largest packet, bytes; of at most 4 MiB.
         packet_limited: whether larger ones fail.
         retained: largest retained payload, bytes; of at most 1 MiB.
@@ -74,6 +75,7 @@ class Measured(msgspec.Struct):
     receive_maximum: int | None = None
     blocked: tuple[Route, ...] | None = None
     forgeable: bool | None = None
+    echo: bool | None = None
     packet: int | None = None
     packet_limited: bool = False
     retained: int | None = None
@@ -113,6 +115,7 @@ def judge(measured: Measured, address: BrokerAddress) -> list[Finding]:
         return found
     return [
         *found,
+        _echo(measured),
         _retained(measured),
         _last_will(measured),
         _queue(measured, preset, address),
@@ -165,6 +168,13 @@ def _packet(measured: Measured, preset: Preset) -> Finding:
         advice = f"works, in more and smaller chunks; for the usual ones set {preset.packet_setting} to {GOOD_PACKET}"
         return Finding("largest packet", "warning", found, advice)
     return Finding("largest packet", "ok", found)
+
+
+def _echo(measured: Measured) -> Finding:
+    if measured.echo:
+        return Finding("echo", "ok", "comes back")
+    words = "devices cannot measure their links: allow them to publish and read echo/ID, docs/security.md has the rule"
+    return Finding("echo", "warning", "does not come back", words)
 
 
 def _retained(measured: Measured) -> Finding:

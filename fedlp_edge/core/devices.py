@@ -30,7 +30,8 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
         load: one-minute load average divided by the cores.
         training_macs_per_second: multiply-accumulates per second in training (forward and backward
             counted as three forwards), measured by a short benchmark, capped by the profile.
-        link_bytes_per_second: upload rate of its link, where the profile states or the agent measured it.
+        link_bytes_per_second: rate of its link in the slower direction: the lesser of what the profile states and the
+            agent measured.
         cuda_name: name of the CUDA device.
         cuda_memory: bytes of free CUDA memory.
         battery_percent: charge, for a device on a battery.

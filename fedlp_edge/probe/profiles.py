@@ -31,7 +31,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         training_gmacs_per_second: cap on the reported training speed (10**9 multiply-accumulates).
         calibrate: whether the agent finds out by trials what the machine adds to what training takes.
         link_mbit_per_second: rate of its link; reported, and uploads are paced to it.
-        metered: whether its owner pays for what the link carries; reported.
+        metered: whether its owner pays for what the link carries; reported, and the link is not measured.
         sources: where the figures come from.
     """
 

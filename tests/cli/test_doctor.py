@@ -138,6 +138,7 @@ def test_finds_all_ways_open_under_the_documented_rules(locked: MosquittoBroker,
     assert report.fit
     assert report.measured.blocked == ()
     assert report.measured.forgeable is False
+    assert report.measured.echo
     assert report.measured.bytes_per_second
 
 
@@ -165,6 +166,7 @@ def test_wants_a_broker_and_refuses_a_password_on_the_command_line() -> None:
 GOOD = Measured(
     protocol="5",
     blocked=(),
+    echo=True,
     packet=4 << 20,
     retained=1 << 20,
     last_will=True,
@@ -183,6 +185,8 @@ GOOD = Measured(
         ({"blocked": (Route("device", "publish", "t", "no"),)}, "access rules", "failure"),
         ({"blocked": None}, "access rules", "failure"),
         ({"forgeable": True}, "access rules", "warning"),
+        ({"echo": False}, "echo", "warning"),
+        ({"echo": None}, "echo", "warning"),
         ({"packet": 0}, "largest packet", "failure"),
         ({"packet": 1500}, "largest packet", "failure"),
         ({"packet": 65536}, "largest packet", "warning"),
