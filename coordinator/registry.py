@@ -15,7 +15,7 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.planner import TIME_SHARE, Plan, plan
-from fedlp_edge.core.prediction import device_memory
+from fedlp_edge.core.prediction import device_memory, epoch_seconds
 from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
@@ -24,7 +24,7 @@ SLOW_ROUNDS = 2
 """In a row, after which a device is not unlucky but slow."""
 
 LEAST_RATIO = 0.25
-"""Of measured to predicted memory, and its inverse: what lies outside says more about the measurement."""
+"""Of measured to predicted memory or time, and its inverse: what lies outside says more about the measurement."""
 
 
 @dataclass
@@ -133,8 +133,8 @@ class Registry:
 
         A device that twice in a row trained longer than a round is planned for is held back by something that its
         report did not tell: it gets one depth less. So is one whose time did not suffice for all its samples, and that
-        would have trained so long with all of them. One that has room after ``climb_after`` good rounds gets one more,
-        if what it really took, in proportion, says that it bears it, and that depth has not failed before.
+        would have trained so long with all of them. One that has room after ``climb_after`` good rounds gets one more, if
+        what it really took, memory and time in proportion, says that it bears it, and that depth has not failed before.
 
         Args:
             device: whose update was accepted.
@@ -160,14 +160,21 @@ class Registry:
             return None
         member.good_rounds = 0
         taken = peak_memory + self._blueprint.building.libraries
-        return self._ascend(member, taken / max(1, member.plan.memory_bytes))
+        return self._ascend(member, taken / max(1, member.plan.memory_bytes), seconds)
 
-    def _ascend(self, member: Member, ratio: float) -> Member | None:
-        """One depth more, if it fits when predictions are off by ``ratio``, measured over predicted."""
+    def _ascend(self, member: Member, ratio: float, seconds: float) -> Member | None:
+        """One depth more, if it fits when predictions are off as they were for the present one.
+
+        Args:
+            member: who may climb.
+            ratio: of memory, measured over predicted.
+            seconds: that training took.
+        """
         given = member.plan
-        bounded = min(max(ratio, LEAST_RATIO), 1 / LEAST_RATIO)
+        bounded = _bounded(ratio)
         deeper = min(given.depth + 1, given.ceiling or self._blueprint.full_depth)
-        facts = msgspec.structs.replace(member.facts, training_memory=int(member.facts.training_memory / bounded))
+        facts = self._experienced(member, seconds)
+        facts = msgspec.structs.replace(facts, training_memory=int(facts.training_memory / bounded))
         chosen = plan(facts, self._blueprint, self._scheme, self._training, self._deadline, deeper)
         if chosen.depth <= given.depth:
             return None
@@ -177,6 +184,20 @@ class Registry:
             member,
             msgspec.structs.replace(chosen, explanation=words, memory_bytes=needed, ceiling=given.ceiling),
         )
+
+    def _experienced(self, member: Member, seconds: float) -> DeviceFacts:
+        """A device's report with its pace as a round showed it."""
+        facts, given = member.facts, member.plan
+        training = msgspec.structs.replace(self._training, thrift=given.thrift)
+        cost = self._blueprint.costs[given.depth - 1]
+        speed, calibration = facts.training_macs_per_second, facts.calibration
+        predicted = training.epochs * epoch_seconds(cost, training, facts.samples, speed, calibration)
+        if not (predicted and seconds):
+            return facts
+        ratio = _bounded(seconds / predicted)
+        if calibration is not None:
+            calibration = msgspec.structs.replace(calibration, correction=calibration.correction * ratio)
+        return msgspec.structs.replace(facts, training_macs_per_second=speed / ratio, calibration=calibration)
 
     def _descend(self, member: Member, why: str) -> Member:
         given = member.plan
@@ -213,6 +234,10 @@ class Registry:
         if self._journaled.get(member.device) != row:
             self._journal.put_device(member.device, row[0], row[1], ready=row[2])
             self._journaled[member.device] = row
+
+
+def _bounded(ratio: float) -> float:
+    return min(max(ratio, LEAST_RATIO), 1 / LEAST_RATIO)
 
 
 def _basis(facts: DeviceFacts) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coordinator.registry import Registry
@@ -158,3 +159,15 @@ def test_never_climbs_again_to_a_depth_that_failed(journal: Journal) -> None:
     # Nor when it comes back with less memory and is planned anew.
     assert fleet.arrive("a", "s2", facts(memory=LITTLE - 1)).plan.depth == 1
     assert fleet.arrive("a", "s3", facts()).plan.depth == 1
+
+
+@pytest.mark.parametrize(("seconds", "depth"), [(30.0, 1), (10.0, 2)])
+def test_lets_a_device_climb_that_is_quicker_than_was_predicted(journal: Journal, seconds: float, depth: int) -> None:
+    # Of the 48 s that may be planned, depth 1 is predicted to take 30 and depth 2 takes 60.
+    fleet = Registry(tiny_blueprint(), SchemeSettings(climb_after=1), TrainingSettings(), 60.0, journal)
+    slow = msgspec.structs.replace(facts(), training_macs_per_second=100.0)
+    plan = fleet.arrive("a", "s", slow).plan
+    assert (plan.depth, plan.seconds) == (1, 30.0)
+    fleet.observe("a", plan.memory_bytes, seconds)
+    assert fleet.members["a"].plan.depth == depth
+    assert fleet.members["a"].plan.seconds == (20.0 if depth == 2 else 30.0)

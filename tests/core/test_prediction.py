@@ -78,8 +78,8 @@ def test_memory_never_grows_down_the_ladder_of_parts(
 
 
 def test_time_counts_each_kind_of_work_at_its_pace() -> None:
-    # A sample: 600 us + 1,000 us of multiplications and 50 us of traffic. Each of two steps: 10 operations, 300 bytes of
-    # filters and 16,000 of values, and what is on top: 1 ms, 300 us, 160 us and 700 us.
+    # A sample: 600 us + 1,000 us of multiplications and 50 us of traffic. Each of two steps: 10 operations, 300 bytes
+    # of filters and 16,000 of values, and what is on top: 1 ms, 300 us, 160 us and 700 us.
     assert abs(epoch_seconds(COST, settings(), 80, 0.0, CALIBRATION) - (80 * 1.65e-3 + 2 * 2.16e-3)) < 1e-12
     # Activations computed twice are half as much again, and exact allocation takes three times as long.
     slow = epoch_seconds(COST, settings(Thrift("exact", 0, True)), 80, 0.0, CALIBRATION)
