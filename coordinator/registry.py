@@ -133,8 +133,8 @@ class Registry:
 
         A device that twice in a row trained longer than a round is planned for is held back by something that its
         report did not tell: it gets one depth less. So is one whose time did not suffice for all its samples, and that
-        would have trained so long with all of them. One that has room after ``climb_after`` good rounds gets one more, if
-        what it really took, memory and time in proportion, says that it bears it, and that depth has not failed before.
+        would have trained so long with all of them. One that has room after ``climb_after`` good rounds gets one more,
+        if what it really took, memory and time in proportion, says that it bears it and that depth never failed.
 
         Args:
             device: whose update was accepted.
