@@ -29,6 +29,11 @@ AUTO_ENCODINGS: tuple[Encoding, ...] = ("none", "fp16", "int8+zstd")
 """What ``encoding = "auto"`` tries, the most exact first."""
 
 
+SEEN_SECONDS = 0.05
+"""Of transfers, from which on an explanation names the link: what is measured over a fast one differs each time, and
+does not matter."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What a device is to do.
 
@@ -184,7 +189,10 @@ class _Case:
     def explain(self, depth: int, lpr: float, encoding: Encoding, obstacle: str) -> str:
         needed, free = _mb(self.memory(depth)), _mb(self.facts.training_memory)
         parts = [f"depth {depth} of {self.blueprint.full_depth}: {needed} of {free} for training"]
-        if seconds := self.seconds(depth, lpr, encoding):
+        link, seconds = self.facts.link_bytes_per_second, self.seconds(depth, lpr, encoding)
+        if link and seconds - self.compute_seconds(depth) >= SEEN_SECONDS:
+            parts.append(f"link {_rate(link)}")
+        if seconds:
             parts.append(f"{seconds:.1f} s a round")
         parts += describe(self.training.thrift)
         if lpr < 1:
@@ -194,6 +202,10 @@ class _Case:
 
 def _sends(encoding: Encoding) -> str:
     return "" if encoding == "none" else f", sends {encoding}"
+
+
+def _rate(link: float) -> str:
+    return f"{link / 1e6:.1f} MB/s" if link >= 1e6 else f"{link / 1e3:.1f} kB/s"
 
 
 def _mb(nbytes: int) -> str:

@@ -76,7 +76,11 @@ def test_plan_counts_both_ways_of_a_link(three_depths: Blueprint):
     # 12,040 bytes at depth 3 take 12.04 s each way; half of them return.
     chosen = choose(three_depths, facts(link_bytes_per_second=1000.0), lpr=0.5)
     assert chosen.seconds == pytest.approx(9.0 + 12.04 * 1.5)
-    assert "uploads 50% of its layers" in chosen.explanation
+    assert ", link 1.0 kB/s, 27.1 s a round, uploads 50% of its layers" in chosen.explanation
+
+
+def test_plan_does_not_mention_a_link_that_does_not_matter(three_depths: Blueprint):
+    assert choose(three_depths, facts(link_bytes_per_second=1e7)).explanation == choose(three_depths).explanation
 
 
 def test_plan_knows_no_time_for_a_device_of_unknown_speed(three_depths: Blueprint):
