@@ -16,9 +16,10 @@ from typing import assert_never
 
 from coordinator.background import Background, Ended
 from coordinator.config import FleetConfig
+from coordinator.devices import Devices
 from coordinator.finale import Finale
 from coordinator.flow import FlowLimits
-from coordinator.registry import Member, Registry
+from coordinator.registry import Registry
 from coordinator.round_keeper import RoundKeeper
 from coordinator.shelf import Shelf
 from coordinator.voice import Voice
@@ -43,7 +44,6 @@ from fedlp_edge.transport.base import (
 from fedlp_edge.transport.pump import Pump
 from fedlp_edge.wire.chunks import chunk_bytes_for
 from fedlp_edge.wire.messages import (
-    Assignment,
     Failure,
     FromDevice,
     Offer,
@@ -118,8 +118,6 @@ class Coordinator:
         self._read_message = decoder(FromDevice, MAX_CONTROL_BYTES)
         self._read_status = decoder(Status, MAX_CONTROL_BYTES)
         self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
-        self._profiles: dict[str, str] = {}
-        self._changed: list[Member] = []
         self._finale: Finale | None = None
         self._began = clock()
 
@@ -193,9 +191,10 @@ class Coordinator:
         chunk_bytes = chunk_bytes_for(limits)
         flow = FlowLimits.for_queue(limits.max_queued_messages)
         self._shelf = Shelf(self._topics, self._pump, chunk_bytes, self._voice.count, flow, self._clock)
-        self._registry = Registry(
+        registry = Registry(
             self._blueprint, config.scheme, config.training, config.rounds.deadline_seconds, self._journal
         )
+        profiles: dict[str, str] = {}
         self._rounds = RoundKeeper(
             config=config,
             run=self._run,
@@ -211,8 +210,19 @@ class Coordinator:
             background=self._background,
             emit=self._emit_and_save,
             clock=self._clock,
-            profiles=self._profiles,
+            profiles=profiles,
             finished=self._begin_finale,
+        )
+        self._devices = Devices(
+            run=self._run,
+            model=config.model,
+            blueprint_digest=self._blueprint.digest,
+            uniform=config.scheme.weights == "uniform",
+            registry=registry,
+            profiles=profiles,
+            voice=self._voice,
+            step=self._rounds.step,
+            emit=self._emit,
         )
         again = self._rounds.last is not None or self._journal.unfinished_round() is not None
         self._emit(
@@ -248,7 +258,7 @@ class Coordinator:
                 if isinstance(item, Stop):
                     return
                 self._take(item)
-            self._tell_changes()
+            self._devices.tell_changes()
             self._rounds.tick()
             self._shelf.tick()
             if self._finale:
@@ -329,76 +339,21 @@ class Coordinator:
     # Devices
 
     def _device_reported(self, status: Status) -> None:
-        if not status.online or status.facts is None:
-            if self._registry.leave(status.device, status.session):
-                log.info("%s left", status.device)
-                self._emit(events.DeviceLeft(time=time.time(), device=status.device))
-                self._rounds.step(round_events.DeviceGone(status.device))
-                self._shelf.gone(status.device)
-                if self._finale:
-                    self._finale.left(status.device)
-            return
-        self._profiles[status.device] = status.facts.profile
-        before = self._registry.members.get(status.device)
-        member = self._registry.arrive(status.device, status.session, status.facts)
-        news = before is None or (before.session, before.plan) != (member.session, member.plan)
-        if news:
-            self._introduce(member)
-        if member.plan.depth and not member.ready:
-            # Also when a device only reports again: perhaps it never got its assignment.
-            self._assign(member)
-
-    def _introduce(self, member: Member) -> None:
-        if member.plan.depth == 0:
-            log.warning("%s cannot take part: %s", member.device, member.plan.explanation)
-            self._emit(events.DeviceUnfit(time=time.time(), device=member.device, explanation=member.plan.explanation))
-            return
-        log.info("%s (%s) gets %s", member.device, member.facts.profile, member.plan.explanation)
-        self._emit(
-            events.DeviceJoined(
-                time=time.time(),
-                device=member.device,
-                profile=member.facts.profile,
-                samples=member.facts.samples,
-                depth=member.plan.depth,
-                lpr=member.plan.lpr,
-                explanation=member.plan.explanation,
-            )
-        )
-
-    def _assign(self, member: Member) -> None:
-        self._voice.tell(
-            Assignment(
-                run=self._run,
-                device=member.device,
-                model=self._config.model,
-                blueprint_digest=self._blueprint.digest,
-                depth=member.plan.depth,
-                explanation=member.plan.explanation,
-            )
-        )
+        if status.online and status.facts is not None:
+            self._devices.reported(status)
+        elif self._devices.left(status):
+            self._shelf.gone(status.device)
+            if self._finale:
+                self._finale.left(status.device)
 
     def _device_ready(self, message: Ready) -> None:
-        if message.run != self._run:
-            return
-        member = self._registry.ready(message.device, message.session, message.depth)
+        member = self._devices.ready(message) if message.run == self._run else None
         if member is None:
             return
         if self._finale:
             self._finale.part_with(member, self._clock())
-            return
-        uniform = self._config.scheme.weights == "uniform"
-        self._rounds.step(round_events.DeviceReady(member.participant(uniform=uniform)))
-
-    def _tell_changes(self) -> None:
-        """Assigns anew what experience has changed."""
-        while self._changed:
-            self._reassign(self._changed.pop())
-
-    def _reassign(self, member: Member) -> None:
-        self._rounds.step(round_events.DeviceGone(member.device))
-        self._introduce(member)
-        self._assign(member)
+        else:
+            self._devices.join(member)
 
     def _device_failed(self, failure: Failure) -> None:
         if failure.run != self._run:
@@ -408,11 +363,7 @@ class Coordinator:
             events.DeviceFailed(time=time.time(), round=failure.round, device=failure.device, reason=failure.reason)
         )
         self._rounds.failed(failure)
-        if failure.kind == "memory" and (member := self._registry.shrink(failure.device, failure.reason)):
-            self._reassign(member)
-        elif failure.round is None:
-            # It cannot build the model at all, so it must not be counted on.
-            self._rounds.step(round_events.DeviceGone(failure.device))
+        self._devices.failed(failure)
 
     def _unit_requested(self, request: UnitRequest) -> None:
         if request.run != self._run:
@@ -450,7 +401,7 @@ class Coordinator:
             return
         self._write_summary(final=True)
         self._voice.announce("finished")
-        self._finale.farewell(list(self._registry.members.values()), self._clock())
+        self._finale.farewell(self._devices.all(), self._clock())
         self._emit(
             events.RunFinished(
                 time=time.time(),
@@ -467,9 +418,7 @@ class Coordinator:
         if isinstance(event, events.RoundFinished):
             self._write_summary(final=False)
         if isinstance(event, events.UpdateAccepted):
-            member = self._registry.observe(event.device, event.peak_memory, event.seconds, event.samples)
-            if member is not None:
-                self._changed.append(member)  # told when the round has taken note of the update
+            self._devices.observe(event)
 
     def _write_summary(self, *, final: bool) -> None:
         model = FinalModel(accuracy=self._last.accuracy, model_digest=self._rounds.digest) if final else None

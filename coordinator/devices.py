@@ -1,0 +1,149 @@
+"""Devices come, are told what they are to do, fail, change, and go.
+
+The registry knows what each one is and was given; here its answers become assignments, events for people, and
+news for the open round.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from coordinator.registry import Member, Registry
+from coordinator.voice import Voice
+from fedlp_edge.core import round_events
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.reporting import events
+from fedlp_edge.wire.messages import Assignment, Failure, Ready, Status
+
+log = logging.getLogger("fedlp.coordinator")
+
+
+class Devices:
+    """The fleet of one run, as the coordinator talks with it.
+
+    Args:
+        run: its name.
+        model: that is learned.
+        blueprint_digest: of how the model is split.
+        uniform: whether updates weigh the same, whatever the number of samples.
+        registry: of the run.
+        profiles: takes the name of the profile of every device that ever reports.
+        voice: speaks to devices.
+        step: takes what happens to devices into the open round.
+        emit: takes events for people.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        model: ModelSettings,
+        blueprint_digest: str,
+        uniform: bool,
+        registry: Registry,
+        profiles: dict[str, str],
+        voice: Voice,
+        step: Callable[[round_events.Event], None],
+        emit: Callable[[events.AnyEvent], None],
+    ) -> None:
+        self._run = run
+        self._model = model
+        self._blueprint_digest = blueprint_digest
+        self._uniform = uniform
+        self._registry = registry
+        self._profiles = profiles
+        self._voice = voice
+        self._step = step
+        self._emit = emit
+        self._changed: list[Member] = []
+
+    def all(self) -> list[Member]:
+        """Those that are online."""
+        return list(self._registry.members.values())
+
+    def reported(self, status: Status) -> None:
+        """A device is there and says what it is."""
+        if status.facts is None:
+            return
+        self._profiles[status.device] = status.facts.profile
+        before = self._registry.members.get(status.device)
+        member = self._registry.arrive(status.device, status.session, status.facts)
+        if before is None or (before.session, before.plan) != (member.session, member.plan):
+            self._introduce(member)
+        if member.plan.depth and not member.ready:
+            # Also when a device only reports again: perhaps it never got its assignment.
+            self._assign(member)
+
+    def left(self, status: Status) -> bool:
+        """A device is gone, or the life of it that the message is about; returns whether it was in the fleet."""
+        if not self._registry.leave(status.device, status.session):
+            return False
+        log.info("%s left", status.device)
+        self._emit(events.DeviceLeft(time=time.time(), device=status.device))
+        self._step(round_events.DeviceGone(status.device))
+        return True
+
+    def ready(self, message: Ready) -> Member | None:
+        """A device holds its submodel; None if it is another one than it was told to hold."""
+        return self._registry.ready(message.device, message.session, message.depth)
+
+    def join(self, member: Member) -> None:
+        """A device that is ready may take part in rounds."""
+        self._step(round_events.DeviceReady(member.participant(uniform=self._uniform)))
+
+    def failed(self, failure: Failure) -> None:
+        """A device could not do what it was told; one that lacked memory is told to do less."""
+        if failure.kind == "memory" and (member := self._registry.shrink(failure.device, failure.reason)):
+            self._reassign(member)
+        elif failure.round is None:
+            # It cannot build the model at all, so it must not be counted on.
+            self._step(round_events.DeviceGone(failure.device))
+
+    def observe(self, update: events.UpdateAccepted) -> None:
+        """Learns from what training took; what follows from it is said by ``tell_changes``."""
+        member = self._registry.observe(update.device, update.peak_memory, update.seconds, update.samples)
+        if member is not None:
+            self._changed.append(member)
+
+    def tell_changes(self) -> None:
+        """Assigns anew what experience has changed, once the round has taken note of the update that showed it."""
+        while self._changed:
+            self._reassign(self._changed.pop())
+
+    def _introduce(self, member: Member) -> None:
+        plan = member.plan
+        if plan.depth == 0:
+            log.warning("%s cannot take part: %s", member.device, plan.explanation)
+            self._emit(events.DeviceUnfit(time=time.time(), device=member.device, explanation=plan.explanation))
+            return
+        log.info("%s (%s) gets %s", member.device, member.facts.profile, plan.explanation)
+        self._emit(
+            events.DeviceJoined(
+                time=time.time(),
+                device=member.device,
+                profile=member.facts.profile,
+                samples=member.facts.samples,
+                depth=plan.depth,
+                lpr=plan.lpr,
+                explanation=plan.explanation,
+            )
+        )
+
+    def _assign(self, member: Member) -> None:
+        self._voice.tell(
+            Assignment(
+                run=self._run,
+                device=member.device,
+                model=self._model,
+                blueprint_digest=self._blueprint_digest,
+                depth=member.plan.depth,
+                explanation=member.plan.explanation,
+            )
+        )
+
+    def _reassign(self, member: Member) -> None:
+        self._step(round_events.DeviceGone(member.device))
+        self._introduce(member)
+        self._assign(member)
