@@ -59,6 +59,7 @@ def test_ends_without_a_traceback_when_it_cannot_take_part(
         str(tmp_path),
         "--id",
         "x",
+        "--no-calibrate",
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -78,6 +79,7 @@ def test_stops_on_a_signal_and_says_how_to_go_on(tmp_path: Path, mosquitto: Mosq
         str(tmp_path),
         "--id",
         "x",
+        "--no-calibrate",
     ]
     process = subprocess.Popen(command(*flags), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
