@@ -43,7 +43,10 @@ TRUSTED_AT_MOST_SECONDS = 2.0
 third bounds the second."""
 
 PATIENCE_SECONDS = 5.0
-"""From one sign of life to the next; an exchange as slow as that is the last one."""
+"""From one echo to the next."""
+
+LONGEST_SECONDS = 20.0
+"""Altogether: the first report waits for it."""
 
 ATTEMPTS = 2
 """Connections on which it is tried; one that breaks may have broken for another reason."""
@@ -96,6 +99,7 @@ class LinkEcho:
         self._pings: list[float] = []
         self._sent_bytes = 0
         self._exchange: _Exchange | None = None
+        self._began = 0.0
         self._give_up_at: float | None = None
         self.topic = identity.topics.of("echo", identity.device)
         self.settled = not allowed
@@ -114,8 +118,8 @@ class LinkEcho:
         except BrokerError as error:
             return self._settle(None, f"link: unknown: {error}")
         self._attempts += 1
-        self._asked = True
-        self._give_up_at = now + PATIENCE_SECONDS
+        self._asked, self._began = True, now
+        self._wait(now)
         return [Subscribe(self.topic)]
 
     def subscribed(self, topic: str, now: float) -> Effects:
@@ -129,7 +133,7 @@ class LinkEcho:
         exchange = self._exchange
         if exchange is None or not exchange.receive(payload, now):
             return []
-        self._give_up_at = now + PATIENCE_SECONDS
+        self._wait(now)
         if exchange.awaited:
             return []
         if len(self._pings) < PINGS:
@@ -200,8 +204,11 @@ class LinkEcho:
         payloads = [self._draw(part_bytes) for _ in range(parts)]
         self._exchange = _Exchange(now, part_bytes, set(payloads))
         self._sent_bytes += parts * part_bytes
-        self._give_up_at = now + PATIENCE_SECONDS
+        self._wait(now)
         return [SendEcho(self.topic, payload) for payload in payloads]
+
+    def _wait(self, now: float) -> None:
+        self._give_up_at = min(now + PATIENCE_SECONDS, self._began + LONGEST_SECONDS)
 
     def _settle(self, rate: float | None, trouble: str = "") -> Effects:
         self.settled, self.rate = True, rate
