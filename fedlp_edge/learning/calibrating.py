@@ -133,14 +133,16 @@ def calibrate(
         paces = aside(lambda: measure_paces(repeats, clock))
     slowdown = max(1.0, float(np.median([one.exact_seconds / one.seconds for one in found])))
     measured = Calibration(base=base, exact=exact, roomy=ANY_DEVICE.roomy, paces=paces, slowdown=slowdown)
-    return msgspec.structs.replace(measured, step=_beside(found[0], measured))
+    measured = msgspec.structs.replace(measured, step=max(0.0, found[0].seconds - _predicted(found[0], measured)))
+    # Operations one after the other take somewhat longer than each of them alone.
+    ratio = float(np.median([one.seconds / _predicted(one, measured) for one in found[1:]]))
+    return msgspec.structs.replace(measured, correction=_trusted(ratio, 1.0))
 
 
-def _beside(least: _Found, measured: Calibration) -> float:
-    """Seconds of a step that no operation accounts for, seen where operations have next to nothing to do."""
-    cost = DepthCost(depth=1, parameters=0, forward_macs=0, activation_bytes=0, step=least.step)
-    settings = TrainingSettings(batch_size=least.batch)
-    return max(0.0, least.seconds - epoch_seconds(cost, settings, least.batch, 0.0, measured))
+def _predicted(one: _Found, measured: Calibration) -> float:
+    """Seconds of its step."""
+    cost = DepthCost(depth=1, parameters=0, forward_macs=0, activation_bytes=0, step=one.step)
+    return epoch_seconds(cost, TrainingSettings(batch_size=one.batch), one.batch, 0.0, measured)
 
 
 def _try(trial: _Trial, device: torch.device, mode: ComputeMode, repeats: int, clock: Callable[[], float]) -> _Found:
