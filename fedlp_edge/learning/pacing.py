@@ -23,7 +23,7 @@ from fedlp_edge.learning.steptrace import trace_work
 
 _BATCH = 16
 _CACHE = 16 << 20
-"""Bytes that are touched before each trial: in a network, other layers have been at work since an operation's last turn."""
+"""Bytes that are touched before each trial: in a network, other layers were at work since an operation's last turn."""
 
 _LEAST_SHARE = 0.1
 """Of a trial's time that its own kind is taken to need at the least, whatever the operations around it need."""
