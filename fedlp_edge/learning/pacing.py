@@ -25,6 +25,9 @@ _BATCH = 16
 _CACHE = 16 << 20
 """Bytes that are touched before each trial: in a network, other layers were at work since an operation's last turn."""
 
+_ENOUGH = 0.1
+"""Seconds of one trial after which it is not repeated: on a slow board trials are long and little disturbs them."""
+
 _LEAST_SHARE = 0.1
 """Of a trial's time that its own kind is taken to need at the least, whatever the operations around it need."""
 
@@ -88,12 +91,15 @@ def _timed(trial: _Trial, repeats: int, clock: Callable[[], float]) -> tuple[dic
     done = trace_work(step)
     step(_BATCH)
     others = torch.zeros(_CACHE // 4)
-    best = float("inf")
+    best, spent = float("inf"), 0.0
     for _ in range(repeats):
         others.add_(1.0)
         start = clock()
         step(_BATCH)
-        best = min(best, clock() - start)
+        taken = clock() - start
+        best, spent = min(best, taken), spent + taken
+        if spent > _ENOUGH:
+            break
     return done, best
 
 
