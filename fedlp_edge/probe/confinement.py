@@ -184,10 +184,13 @@ class _Stay:
         """Back to the parent, and the groups away."""
         with contextlib.suppress(OSError):
             self._group.hold_back(self._nested)
-        with contextlib.suppress(OSError):
-            self._parent.hold_back(self._handed)
-        with contextlib.suppress(OSError):
+        try:
+            # The root of all groups takes processes in as it is, and others may by now need what it hands on.
             self._parent.take()
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._parent.hold_back(self._handed)
+                self._parent.take()
         if not self._group.remove(_ENDING_SECONDS):
             log.debug("%s stays; the next agent that starts here removes it", self._group.directory)
 

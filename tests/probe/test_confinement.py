@@ -85,8 +85,17 @@ def test_confines_in_version_2_below_one_group(tmp_path: Path):
         assert text(service / NAME / "cpu.max") == "100000 100000"
         assert text(service / NAME / "agent/cgroup.procs") == str(os.getpid())
         assert confinement.worker == ControlGroup(service / NAME / "worker", 2)
+        (service / "cgroup.procs").mkdir()  # as long as it hands controllers on, it takes no process
     assert text(service / NAME / "cgroup.subtree_control") == "-memory"
     assert text(service / "cgroup.subtree_control") == "-cpu -memory"
+
+
+def test_lets_a_root_group_hand_on_what_others_may_use_by_now(tmp_path: Path):
+    root = tree(tmp_path, VERSION_2 | STAT)
+    service = root / "sys/fs/cgroup/service"
+    with Confinement(ALL, root):
+        assert text(service / "cgroup.subtree_control") == "+cpu +memory"
+    assert text(service / "cgroup.subtree_control") == "+cpu +memory"
     assert text(service / "cgroup.procs") == str(os.getpid())
 
 
