@@ -229,10 +229,13 @@ def _non_negative(rows: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]
     """Least squares of the relative error with coefficients of 0 and more, by coordinate descent."""
     scale = np.maximum(rows.max(axis=0), 1e-30)
     scaled = rows / scale / wanted[:, None]
+    products, targets = scaled.T @ scaled, scaled.sum(axis=0)
     result = np.zeros(rows.shape[1])
     for _ in range(2000):
-        for column in range(rows.shape[1]):
-            others = scaled @ result - scaled[:, column] * result[column]
-            size = scaled[:, column] @ scaled[:, column]
-            result[column] = max(0.0, scaled[:, column] @ (1.0 - others) / size) if size else 0.0
+        before = result.copy()
+        for column in np.flatnonzero(products.diagonal()):
+            rest = targets[column] - products[column] @ result
+            result[column] = max(0.0, result[column] + rest / products[column, column])
+        if np.allclose(result, before, rtol=1e-9, atol=0.0):
+            break
     return (float(value) for value in result / scale)

@@ -4,7 +4,7 @@ import itertools
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlp_edge.core.calibration import Pace
@@ -15,6 +15,7 @@ WORKS = [Work(*numbers) for numbers in itertools.product((0, 10**8), (10**4, 10*
 paces = st.builds(Pace, *(st.floats(low, 10 * low) for low in (1e-11, 1e-10, 1e-10, 1e-5)))
 
 
+@settings(max_examples=20, deadline=None)
 @given(paces)
 def test_fit_finds_the_pace_that_made_the_seconds(pace: Pace) -> None:
     seconds = [16 * pace.sample(work) + pace.step(work) for work in WORKS]
