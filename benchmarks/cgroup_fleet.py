@@ -25,7 +25,7 @@ from fedlp_edge.control_groups import ControlGroup
 from fedlp_edge.transport.mosquitto import MosquittoBroker
 from tests.system.memory_group import memory_group, why_not, within
 
-FACTORS = (1.1, 1.58, 1.65, 1.74, 1.86, 4.0)
+FACTORS = (1.1, 1.7, 1.77, 1.86, 2.0, 4.0)
 SAMPLES = 128
 SECONDS = 900.0
 
