@@ -4,8 +4,8 @@
     python -m benchmarks.cgroup_fleet --margin -1  plans with twice the memory that there is: kills, and the way back
 
 Limits go from just above what an idle agent with PyTorch takes, where building a torchvision model is too much, to
-four times that. Needs Mosquitto, and the right to
-make control groups. Prints one JSON line per device, and one of the whole fleet.
+four times that. Needs Mosquitto, and the right to make control groups.
+Prints one JSON line per device, and one of the whole fleet.
 """
 
 from __future__ import annotations
