@@ -72,12 +72,12 @@ def _models(summary: Summary, accuracy: dict[int, float]) -> RenderableType:
     extra = [*(["ensemble>"] if ensemble else []), *(["own classes>"] if tiers else [])]
     files = ("onnxruntime>", "max |difference|>", "ONNX file") if exported else ("",)
     table = _table("exit", "PyTorch>", *extra, *files)
-    for depth, share in sorted(accuracy.items()):
+    for depth in sorted(accuracy.keys() | tiers.keys()):
         model = exported.get(depth)
         file = f"{ONNX_DIRECTORY}/{model.file}" if model else "-" if exported else ""
         table.add_row(
             Text(f"{depth_bar(depth, max(accuracy))} {depth}", style="cyan"),
-            format_share(share),
+            format_share(accuracy.get(depth)),
             *([format_share(ensemble.get(depth))] if ensemble else []),
             *([format_share(tiers.get(depth))] if tiers else []),
             *([format_share(model.accuracy if model else None)] if exported else []),

@@ -73,7 +73,8 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
         loss: mean cross-entropy of each exit, by depth.
         ensemble: accuracy of the mean of the logits of the exits up to a depth.
         tiers: mean accuracy of the devices of a depth, each with the exit of its depth on the test set weighted by
-            the device's own classes; simulations only, since a real device keeps its classes to itself.
+            the device's own classes; simulations only, since a real device keeps its classes to itself. With personal
+            heads each device is judged with its own, after the last round.
         virtual_seconds: that the round would have taken the devices of their profiles; simulations only.
     """
 

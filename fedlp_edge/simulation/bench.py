@@ -31,7 +31,9 @@ from fedlp_edge.simulation.orders import (
     DeviceGaveUp,
     DeviceTrained,
     EvaluatePart,
+    JudgeOwn,
     Order,
+    OwnJudged,
     PartEvaluated,
     Reply,
     Study,
@@ -99,6 +101,8 @@ class Bench:
                 return self.train(order)
             case EvaluatePart():
                 return self.evaluate(order)
+            case JudgeOwn():
+                return self.judge_own(order)
             case TryCompute():
                 return self.try_compute(order)
             case Collect():
@@ -163,9 +167,17 @@ class Bench:
 
     def evaluate(self, order: EvaluatePart) -> PartEvaluated:
         """Judges some exits on a part of the test set."""
+        return self._judging.evaluate(order, self._versions[order.version])
+
+    def judge_own(self, order: JudgeOwn) -> OwnJudged:
+        """Judges a device's own head."""
+        return self._judging.judge_own(order, self._versions[order.version])
+
+    @property
+    def _judging(self) -> Judge:
         if self._judge is None:
             raise ValueError("this experiment has no test set")
-        return self._judge.evaluate(order, self._versions[order.version])
+        return self._judge
 
     def _dataset(self, x: AnyArray, y: AnyArray) -> Dataset:
         study = self._study

@@ -17,7 +17,7 @@ from fedlp_edge.simulation import judging
 from fedlp_edge.simulation.course import Closing
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import VirtualDevice
-from fedlp_edge.simulation.orders import DeviceTrained, PartEvaluated
+from fedlp_edge.simulation.orders import DeviceTrained, OwnJudged, PartEvaluated
 from fedlp_edge.simulation.samples import Deal
 from fedlp_edge.simulation.shift import Shift
 from fedlp_edge.storage.journal import Journal
@@ -39,6 +39,7 @@ class Page:
         seconds: that it took.
         depths: exits that are judged; empty if none are.
         judged: parts of the test set, as they come.
+        own: personal heads, after the last round.
     """
 
     closing: Closing
@@ -47,6 +48,7 @@ class Page:
     seconds: float = 0.0
     depths: tuple[int, ...] = ()
     judged: list[PartEvaluated] = field(default_factory=list)
+    own: list[OwnJudged] = field(default_factory=list)
 
 
 class Books:
@@ -217,7 +219,8 @@ class Books:
             loss=said.loss,
             # Levels of one width-scaled model are no exits that could answer together.
             ensemble=said.ensemble if len(said.ensemble) > 1 and not self._blueprint.widths else {},
-            tiers=judging.by_tier(said, depths, numbers, self._deal.priors),
+            tiers=judging.own_by_tier(page.own, numbers, self._deal.priors)
+            | judging.by_tier(said, depths, numbers, self._deal.priors),
             virtual_seconds=closing.seconds,
         )
 

@@ -19,8 +19,9 @@ from fedlp_edge.learning.data import Dataset
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.modelstore import tensor_names
 from fedlp_edge.learning.width import WidthModel
-from fedlp_edge.simulation.orders import EvaluatePart, PartEvaluated
+from fedlp_edge.simulation.orders import EvaluatePart, JudgeOwn, OwnJudged, PartEvaluated
 from fedlp_edge.simulation.values import load
+from fedlp_edge.wire.tensors import unpack
 
 BATCH = 128
 """Of 32 to 256, the size that most networks are judged fastest with on one thread."""
@@ -83,13 +84,35 @@ class Judge:
             together=together,
         )
 
+    @torch.no_grad()
+    def judge_own(self, order: JudgeOwn, weights: Mapping[str, Array]) -> OwnJudged:
+        """Judges a device's own head behind the global layers.
+
+        Args:
+            order: whose.
+            weights: that version of the global model.
+        """
+        self._take(order.version, weights)
+        held = self._blueprint.held_by(order.depth)
+        own = tensor_names(tuple(unit for unit in held if not self._blueprint.is_global(unit)))
+        load(self._model, unpack(order.own), own)
+        classes = self._blueprint.classes
+        samples = torch.zeros(classes, dtype=torch.int64, device=self._device)
+        correct = torch.zeros_like(samples)
+        for x, y in self._spread(self._test, order.samples):
+            labels = y.to(self._device)
+            samples += labels.bincount(minlength=classes)
+            right = self._model(x, depth=order.depth).argmax(dim=1) == labels
+            correct += labels[right].bincount(minlength=classes)
+        return OwnJudged(order.device, order.depth, tuple(samples.tolist()), tuple(correct.tolist()))
+
     def _take(self, version: int, weights: Mapping[str, Array]) -> None:
         if self._version == version:
             return
         load(self._model, weights, tensor_names(self._blueprint.global_units))
         self._model.to(self._device).eval()
         if isinstance(self._model, WidthModel):
-            self._model.measure(self._batches_to_measure())
+            self._model.measure(x for x, _ in self._spread(self._train, MEASURED_SAMPLES))
         self._version = version
 
     def _logits(self, x: Tensor, depths: tuple[int, ...]) -> list[Tensor]:
@@ -99,11 +122,12 @@ class Judge:
         exits = self._model.exits(x)
         return [exits[depth - 1] for depth in depths]
 
-    def _batches_to_measure(self) -> Iterator[Tensor]:
-        """The same samples on every worker, from all over the training split."""
-        spread = torch.arange(0, len(self._train), max(1, len(self._train) // MEASURED_SAMPLES))
+    def _spread(self, data: Dataset, wanted: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of about so many samples from all over the data, the same on every worker."""
+        spread = torch.arange(0, len(data), max(1, len(data) // wanted))
         for start in range(0, len(spread), BATCH):
-            yield self._laid_out(self._train.batch(spread[start : start + BATCH])[0])
+            x, y = data.batch(spread[start : start + BATCH])
+            yield self._laid_out(x), y
 
     def _laid_out(self, x: Tensor) -> Tensor:
         x = x.to(self._device)

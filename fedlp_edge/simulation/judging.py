@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.simulation.engine import Job
-from fedlp_edge.simulation.orders import EvaluatePart, PartEvaluated
+from fedlp_edge.simulation.orders import EvaluatePart, OwnJudged, PartEvaluated
 
 PART = 1024
 """Samples of one part: a whole number of batches, and small enough to fill the gap at the end of a round."""
@@ -38,10 +38,7 @@ class Verdict:
 
     def personalised(self, depth: int, prior: npt.NDArray[np.float64]) -> float:
         """Accuracy of an exit on the test set weighted by a device's own classes."""
-        known = ~np.isnan(self.by_class[depth])
-        weights = prior[: len(known)] * known
-        total = weights.sum()
-        return float((weights * np.nan_to_num(self.by_class[depth])).sum() / total) if total else 0.0
+        return _weighted(self.by_class[depth], prior)
 
 
 NOTHING = Verdict({}, {}, {}, {})
@@ -99,6 +96,32 @@ def by_tier(
         if depth in verdict.by_class:
             tiers.setdefault(depth, []).append(verdict.personalised(depth, priors[numbers[device]]))
     return {depth: float(np.mean(shares)) for depth, shares in sorted(tiers.items())}
+
+
+def own_by_tier(
+    judged: Iterable[OwnJudged], numbers: Mapping[str, int], priors: npt.NDArray[np.float64]
+) -> dict[int, float]:
+    """Mean accuracy of devices by depth, each with its own head on the test set weighted by its own classes.
+
+    Args:
+        judged: in any order.
+        numbers: row of each device in ``priors``.
+        priors: share of each class in each device's samples.
+    """
+    tiers: dict[int, list[float]] = {}
+    for device in sorted(judged, key=lambda one: one.device):
+        with np.errstate(invalid="ignore"):
+            shares = np.array(device.correct) / np.array(device.samples)
+        tiers.setdefault(device.depth, []).append(_weighted(shares, priors[numbers[device.device]]))
+    return {depth: float(np.mean(shares)) for depth, shares in sorted(tiers.items())}
+
+
+def _weighted(by_class: npt.NDArray[np.float64], prior: npt.NDArray[np.float64]) -> float:
+    """Accuracy where each class has a device's own share; classes without a test sample do not count."""
+    known = ~np.isnan(by_class)
+    weights = prior[: len(known)] * known
+    total = weights.sum()
+    return float((weights * np.nan_to_num(by_class)).sum() / total) if total else 0.0
 
 
 def _finite(loss: float) -> float:

@@ -26,6 +26,7 @@ from fedlp_edge.simulation.fleet import make_fleet
 from fedlp_edge.simulation.keepsakes import Keepsakes
 from fedlp_edge.simulation.modes import compute_modes
 from fedlp_edge.simulation.orders import DeviceGaveUp, DeviceTrained, PartEvaluated, Study
+from fedlp_edge.simulation.own_heads import judge_own_heads
 from fedlp_edge.simulation.samples import Pictures, deal, read_pictures
 from fedlp_edge.simulation.shift import Shift
 from fedlp_edge.storage.checkpoints import Checkpoints
@@ -161,6 +162,9 @@ class Simulation:
                 self._books.gave_up(page.closing, reply.device, reply.reason)
         if self._page is not None:
             number = self._page.closing.round
+            if number == self._experiment.rounds.count:
+                own = judge_own_heads(self._engine, self._shift, self._judged_version, number, self._stopped)
+                self._page.own.extend(own)
             self._books.commit(self._page)
             self._checkpoints.prune(number)
             self._keepsakes.committed(number)

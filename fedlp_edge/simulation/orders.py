@@ -96,13 +96,28 @@ class EvaluatePart(msgspec.Struct, frozen=True, tag=True):
     stop: int
 
 
+class JudgeOwn(msgspec.Struct, frozen=True, tag=True):
+    """Judge a device's own head behind a version of the global layers, on samples from all over the test set.
+
+    Attributes:
+        own: values that stay on the device, as safetensors; its heads are among them.
+        samples: about how many are looked at.
+    """
+
+    device: str
+    version: int
+    depth: int
+    own: bytes
+    samples: int
+
+
 class Collect(msgspec.Struct, frozen=True, tag=True):
     """Hand over the sums of the round, and begin new ones."""
 
     capacity: int
 
 
-Order = TrainDevice | TryCompute | EvaluatePart | Collect
+Order = TrainDevice | TryCompute | EvaluatePart | JudgeOwn | Collect
 
 
 class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
@@ -158,6 +173,20 @@ class PartEvaluated(msgspec.Struct, frozen=True, tag=True):
     together: dict[int, int]
 
 
+class OwnJudged(msgspec.Struct, frozen=True, tag=True):
+    """
+    Attributes:
+        depth: of the device.
+        samples: by class.
+        correct: right answers by class.
+    """
+
+    device: str
+    depth: int
+    samples: tuple[int, ...]
+    correct: tuple[int, ...]
+
+
 class Collected(msgspec.Struct, frozen=True, tag=True):
     """The sums have been handed over, beside this."""
 
@@ -174,4 +203,4 @@ class OrderFailed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Reply = DeviceTrained | ComputeTried | DeviceGaveUp | PartEvaluated | Collected | OrderFailed
+Reply = DeviceTrained | ComputeTried | DeviceGaveUp | PartEvaluated | OwnJudged | Collected | OrderFailed

@@ -63,6 +63,14 @@ class Shift:
         """On the weight of a device's update."""
         return weight_in(self.experiment.rounds, 1, place.task_round(closing.round), closing.round)
 
+    def own_heads(self, round: int) -> list[tuple[str, int]]:
+        """Devices that have a personal head when a round is over, and their depths."""
+        return [
+            (name, device.plan.depth)
+            for name, device in sorted(self.fleet.items())
+            if device.plan.depth and self._personal(device.plan.depth) and self.keepsakes.before(name, round + 1)
+        ]
+
     def _job(self, closing: Closing, place: Participant, *, counted: bool) -> Job:
         number = place.task_round(closing.round)
         before, take = self._taken(place, number)

@@ -18,9 +18,9 @@ from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.simulation.channel import Channel, Closed, FromWorker, Publish, Samples, ToWorker, WeightsWritten
 from fedlp_edge.simulation.clock import Timeline
 from fedlp_edge.simulation.engine import Job, Stopped, carry_out
-from fedlp_edge.simulation.judging import NOTHING, PART, by_tier, parts, verdict
+from fedlp_edge.simulation.judging import NOTHING, PART, by_tier, own_by_tier, parts, verdict
 from fedlp_edge.simulation.keepsakes import Keepsakes
-from fedlp_edge.simulation.orders import Collected, EvaluatePart, Order, OrderFailed, PartEvaluated, Reply
+from fedlp_edge.simulation.orders import Collected, EvaluatePart, Order, OrderFailed, OwnJudged, PartEvaluated, Reply
 from fedlp_edge.simulation.sharing import SharedArrays, layout_of
 from fedlp_edge.toml_text import to_toml
 from tests.simulation.conftest import experiment
@@ -122,6 +122,18 @@ def test_weighs_classes_as_a_device_holds_them() -> None:
     assert said.personalised(2, np.array([0.25, 0.0, 0.75])) == 0.5
     priors = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     assert by_tier(said, {"a": 2, "b": 2, "c": 1}, {"a": 0, "b": 1, "c": 1}, priors) == {2: 0.75}
+
+
+def test_weighs_what_own_heads_know_by_what_their_devices_hold() -> None:
+    judged = [
+        OwnJudged("b", 1, (4, 0, 4), (2, 0, 4)),
+        OwnJudged("a", 1, (4, 0, 4), (0, 0, 4)),
+        OwnJudged("c", 2, (1,), (1,)),
+    ]
+    priors = np.array([[1.0, 0.0, 0.0], [0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
+    numbers = {"a": 0, "b": 1, "c": 2}
+    # Device a holds only what its head gets wrong; of b's classes the test set lacks one.
+    assert own_by_tier(judged, numbers, priors) == {1: (0.0 + 0.75) / 2, 2: 1.0}
 
 
 def test_cuts_the_test_set_without_gap_or_overlap() -> None:

@@ -85,6 +85,24 @@ def test_goes_on_after_a_stop_as_if_there_had_been_none(
     assert [entry.coverage for entry in again.rounds] == [entry.coverage for entry in whole.rounds]
 
 
+def test_judges_the_heads_that_stay_on_devices_when_the_run_is_over(tmp_path: Path, engine: LocalEngine) -> None:
+    model = ModelSettings(name="mlp", input=(1, 8, 8), heads="personal")
+    run = experiment(model=model, rounds=RoundSettings(count=4))
+    with LocalEngine(1) as one:
+        alone = simulate(run, tmp_path / "one", engine=one)
+    summary = simulate(run, tmp_path / "two", engine=engine)
+    assert [set(entry.tiers) for entry in summary.rounds] == [{3}, {3}, {3}, {1, 2, 3}]
+    assert set(summary.rounds[-1].accuracy) == {3}
+    assert summary.rounds[-1].tiers == alone.rounds[-1].tiers
+    assert 0.2 < summary.rounds[-1].tiers[1] < 1.0  # a guess among ten digits is right once in ten
+
+
+def test_reset_heads_are_nobodys_own(tmp_path: Path, engine: LocalEngine) -> None:
+    model = ModelSettings(name="mlp", input=(1, 8, 8), heads="personal")
+    summary = simulate(experiment(model=model, scheme=SchemeSettings(personal_heads="reset")), tmp_path, engine=engine)
+    assert set(summary.rounds[-1].tiers) == {3}
+
+
 def test_goes_on_with_rounds_that_overlap_after_a_stop(tmp_path: Path, engine: LocalEngine) -> None:
     quick, slow = tmp_path / "quick.toml", tmp_path / "slow.toml"
     quick.write_text('name = "quick"\nram_mb = 4000\ntraining_gmacs_per_second = 0.01\n')
