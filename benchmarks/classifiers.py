@@ -183,7 +183,8 @@ def _difference(layered: Any, model: Any, images: Any) -> str:
 def _classifiers() -> list[str]:
     from torchvision import models  # noqa: PLC0415
 
-    return models.list_models(module=models)
+    names: list[str] = models.list_models(module=models)
+    return names
 
 
 def _build(name: str, side: int) -> Any:
@@ -211,7 +212,7 @@ def _values_of(model: Any, images: Any) -> tuple[set[str], Any]:
 
     seen: set[str] = set()
 
-    class Watch(TorchDispatchMode):
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             for value in result if isinstance(result, (tuple, list)) else [result]:
@@ -220,7 +221,7 @@ def _values_of(model: Any, images: Any) -> tuple[set[str], Any]:
             return result
 
     torch.manual_seed(0)
-    with torch.no_grad(), Watch():
+    with torch.no_grad(), Watch():  # type: ignore[no-untyped-call]
         result = model(images)
     return seen, getattr(result, "logits", result)
 
@@ -253,7 +254,7 @@ def _train_a_step(model: Any, images: Any) -> None:
     for parameter in parameters:
         parameter.register_post_accumulate_grad_hook(descend)
     loss = torch.nn.functional.cross_entropy(model.train()(images), torch.arange(BATCH))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert math.isfinite(loss.item()), "the loss is not finite"
     assert len(changed) == len(parameters), "some weights got no gradient"
 

@@ -10,6 +10,7 @@ keeps its own account of the chunks that it received, and the update is a consta
 from __future__ import annotations
 
 import heapq
+import secrets
 import selectors
 import sys
 import time
@@ -26,6 +27,7 @@ import numpy as np
 from benchmarks.lean_mqtt import KEEPALIVE_SECONDS, Connection
 from device_agent.deliveries import Deliveries
 from device_agent.downloads import Downloads
+from device_agent.echo import LinkEcho
 from device_agent.effects import (
     BuildModel,
     ChunkDelivered,
@@ -265,6 +267,7 @@ class Device:
             Downloads(self._store, self._admit),
             Downloads(SharedStore(), lambda _version, _blob: None),
             Deliveries(self.identity),
+            LinkEcho(self.identity, secrets.token_bytes, allowed=False),
             allow_models=frozenset({blueprint.model}),
             once=True,
         )

@@ -106,10 +106,10 @@ def _work(
             model.eval()
             x, y = torch.from_numpy(test[0]), torch.from_numpy(test[1])
             with torch.no_grad():
-                right = sum(
-                    int((model((part.float() / 255 - mean) / std).argmax(dim=1) == labels).sum())
-                    for part, labels in zip(x.split(256), y.split(256), strict=True)
-                )
+                right = 0
+                for start in range(0, len(y), 256):
+                    part, labels = x[start : start + 256], y[start : start + 256]
+                    right += int((model((part.float() / 255 - mean) / std).argmax(dim=1) == labels).sum())
             pipe.send(right / len(y))
             continue
         sums = [np.zeros_like(value) for value in weights]
@@ -122,7 +122,8 @@ def _work(
             for start in range(0, len(y), batch_size):
                 chosen = order[start : start + batch_size]
                 optimizer.zero_grad()
-                functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
+                loss = functional.cross_entropy(model(x[chosen]), y[chosen])
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimizer.step()
             sums = [total + value.numpy() for total, value in zip(sums, model.state_dict().values(), strict=True)]
         pipe.send((sums, time.process_time() - began))

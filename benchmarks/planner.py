@@ -261,7 +261,7 @@ def draw(cases: list[Case], calibration: Calibration, path: Path) -> None:
     )
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for axis, (label, measured, error, band) in zip(axes, panels, strict=True):
-        axis.set_prop_cycle(color=plt.get_cmap("tab20").colors)
+        axis.set_prop_cycle(color=plt.get_cmap("tab20")(np.arange(20)))
         line = np.array([measured.min() / 1.3, measured.max() * 1.3])
         axis.fill_between(line, line * (1 - band), line * (1 + band), color="0.9", label=f"within {band:.0%}")
         for model in dict.fromkeys(case.model for case in cases):

@@ -27,9 +27,10 @@ from fedlp_edge.simulation.samples import deal, read_pictures
 Condition = Literal["plain", "adjusted", "tricks"]
 Budget = Literal["bytes", "macs"]
 
+CONDITIONS: tuple[Condition, ...] = ("plain", "adjusted", "tricks")
 BUDGETS: tuple[Budget, ...] = ("bytes", "macs")
 REFERENCE = "fedlp-hetero"
-OURS = "fedlp-plus"
+OURS: RecipeName = "fedlp-plus"
 RIVALS = ("fedlp-hetero", "heterofl", "heterofl-wide", "depthfl", "depthfl-large")
 """What ours is to beat, with variants of two; the other schemes are yardsticks."""
 
@@ -92,7 +93,7 @@ def cells(seeds: Sequence[int], schemes: Sequence[str] = SCHEMES) -> Iterator[Ce
     there is ``plain`` alone for the others, without variants. FedAvg gives everyone the whole model, so one mix says
     it all.
     """
-    for seed, partition, mix, condition in itertools.product(seeds, PARTITIONS, MIXES, ("plain", "adjusted", "tricks")):
+    for seed, partition, mix, condition in itertools.product(seeds, PARTITIONS, MIXES, CONDITIONS):
         for scheme in schemes:
             cell = Cell(condition, scheme, mix, partition, seed)
             if scheme == OURS:
