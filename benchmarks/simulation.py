@@ -141,6 +141,8 @@ def main() -> None:
     )
     parser.add_argument("--fleet", type=int, help="instead: so many devices of 60 pictures, a tenth in each round")
     args = parser.parse_args()
+    if args.rounds < 3:
+        parser.error("--rounds must be 3 or more: neither the first nor the last one is a usual one")
     said: dict[str, object] = {"workers": args.workers, "devices": args.fleet or 10}
     if args.fleet:
         print(json.dumps(said | {compute: run_ours(args, compute) for compute in args.compute}))
