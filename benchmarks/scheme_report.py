@@ -204,6 +204,9 @@ class Report:
                 if curve:
                     x, y = zip(*curve, strict=True)
                     axes.plot(x, y, color=colour, linewidth=2, label=TITLES[scheme].strip("*"))
+            # Large heads cost ten times what the others do, who would be squeezed into a corner.
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.set_xlabel("megabytes, down and up")
             set_title(axes, f"mixed .95, depths {mix}, as published")
         panels[0].set_ylabel("accuracy (%)")
