@@ -162,7 +162,7 @@ class Simulation:
                 self._books.gave_up(page.closing, reply.device, reply.reason)
         if self._page is not None:
             number = self._page.closing.round
-            if number == self._experiment.rounds.count:
+            if number == self._experiment.rounds.count and self._page.depths:
                 own = judge_own_heads(self._engine, self._shift, self._judged_version, number, self._stopped)
                 self._page.own.extend(own)
             self._books.commit(self._page)

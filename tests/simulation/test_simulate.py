@@ -97,6 +97,13 @@ def test_judges_the_heads_that_stay_on_devices_when_the_run_is_over(tmp_path: Pa
     assert 0.2 < summary.rounds[-1].tiers[1] < 1.0  # a guess among ten digits is right once in ten
 
 
+def test_judges_no_head_without_a_test_set(tmp_path: Path, engine: LocalEngine) -> None:
+    run = experiment(model=ModelSettings(name="mlp", input=(1, 8, 8), heads="personal"))
+    run = msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, evaluate=""))
+    summary = simulate(run, tmp_path, engine=engine)
+    assert [(entry.accuracy, entry.tiers) for entry in summary.rounds] == [({}, {})] * 2
+
+
 def test_reset_heads_are_nobodys_own(tmp_path: Path, engine: LocalEngine) -> None:
     model = ModelSettings(name="mlp", input=(1, 8, 8), heads="personal")
     summary = simulate(experiment(model=model, scheme=SchemeSettings(personal_heads="reset")), tmp_path, engine=engine)
