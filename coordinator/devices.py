@@ -13,6 +13,7 @@ from collections.abc import Callable
 from coordinator.registry import Member, Registry
 from coordinator.voice import Voice
 from fedlp_edge.core import round_events
+from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.reporting import events
 from fedlp_edge.wire.messages import Assignment, Failure, Ready, Status
@@ -63,13 +64,11 @@ class Devices:
         """Those that are online."""
         return list(self._registry.members.values())
 
-    def reported(self, status: Status) -> None:
+    def reported(self, device: str, session: str, facts: DeviceFacts) -> None:
         """A device is there and says what it is."""
-        if status.facts is None:
-            return
-        self._profiles[status.device] = status.facts.profile
-        before = self._registry.members.get(status.device)
-        member = self._registry.arrive(status.device, status.session, status.facts)
+        self._profiles[device] = facts.profile
+        before = self._registry.members.get(device)
+        member = self._registry.arrive(device, session, facts)
         if before is None or (before.session, before.plan) != (member.session, member.plan):
             self._introduce(member)
         if member.plan.depth and not member.ready:

@@ -340,7 +340,7 @@ class Coordinator:
 
     def _device_reported(self, status: Status) -> None:
         if status.online and status.facts is not None:
-            self._devices.reported(status)
+            self._devices.reported(status.device, status.session, status.facts)
         elif self._devices.left(status):
             self._shelf.gone(status.device)
             if self._finale:

@@ -43,7 +43,6 @@ def judge_own_heads(
 
 
 def _orders(shift: Shift, version: int, round: int) -> Iterator[Job]:
-    for device, depth in shift.own_heads(round):
-        made = shift.keepsakes.before(device, round + 1)
+    for device, depth, made in shift.own_heads(round):
         order = JudgeOwn(device, version, depth, shift.keepsakes.read(device, made), SAMPLES)
         yield Job(order, cost=float(shift.blueprint.costs[depth - 1].forward_macs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fedlp_edge.core.blueprint import Blueprint
@@ -63,13 +63,12 @@ class Shift:
         """On the weight of a device's update."""
         return weight_in(self.experiment.rounds, 1, place.task_round(closing.round), closing.round)
 
-    def own_heads(self, round: int) -> list[tuple[str, int]]:
-        """Devices that have a personal head when a round is over, and their depths."""
-        return [
-            (name, device.plan.depth)
-            for name, device in sorted(self.fleet.items())
-            if device.plan.depth and self._personal(device.plan.depth) and self.keepsakes.before(name, round + 1)
-        ]
+    def own_heads(self, round: int) -> Iterator[tuple[str, int, int]]:
+        """Devices that have a personal head when a round is over, their depths, and the rounds that left the heads."""
+        for name, device in sorted(self.fleet.items()):
+            depth = device.plan.depth
+            if depth and self._personal(depth) and (made := self.keepsakes.before(name, round + 1)):
+                yield name, depth, made
 
     def _job(self, closing: Closing, place: Participant, *, counted: bool) -> Job:
         number = place.task_round(closing.round)
