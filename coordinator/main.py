@@ -25,6 +25,7 @@ from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.transport.clients import new_client_id
 from fedlp_edge.transport.mqtt import MqttTransport
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import WorkerOptions
@@ -86,7 +87,7 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
         stack.enter_context(StopSignal(lambda: inbox.put(Stop())))
         transport = MqttTransport(
             fleet.broker.address(),
-            client_id=f"fedlp-{fleet.fleet}-coordinator",
+            client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),
             will=last_will(Topics(fleet.fleet), fleet.run_name),
         )
         options = WorkerOptions(threads=threads, allow_models=(fleet.model.name,))

@@ -44,6 +44,8 @@ from fedlp_edge.transport.base import (
 from fedlp_edge.transport.pump import Pump
 from fedlp_edge.wire.chunks import chunk_bytes_for
 from fedlp_edge.wire.messages import (
+    PROTOCOL,
+    Announcement,
     Failure,
     FromDevice,
     Offer,
@@ -116,6 +118,7 @@ class Coordinator:
         self._voice = Voice(transport, self._topics, self._run)
         self._pump = Pump(transport, WINDOW)
         self._read_message = decoder(FromDevice, MAX_CONTROL_BYTES)
+        self._read_announcement = decoder(Announcement, MAX_CONTROL_BYTES)
         self._read_status = decoder(Status, MAX_CONTROL_BYTES)
         self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
         self._finale: Finale | None = None
@@ -237,6 +240,7 @@ class Coordinator:
                 resumed_at=self._rounds.round if again else None,
             )
         )
+        self._transport.subscribe(self._topics.coordinator)
         for branch in ("device", "up", "upload"):
             self._transport.subscribe(self._topics.of(branch, "+"))
         self._voice.announce("waiting")
@@ -270,9 +274,9 @@ class Coordinator:
 
     def _take(self, item: TransportEvent | WorkerEvent | Ended) -> None:
         match item:
-            case Received(topic, payload):
+            case Received(topic, payload, retained):
                 try:
-                    self._receive(topic, payload)
+                    self._receive(topic, payload, retained=retained)
                 except PeerError as error:
                     log.warning("ignored a message on %s: %s", topic, error)
             case Delivered(token):
@@ -297,7 +301,11 @@ class Coordinator:
             case _:
                 pass
 
-    def _receive(self, topic: str, payload: bytes) -> None:
+    def _receive(self, topic: str, payload: bytes, *, retained: bool) -> None:
+        if topic == self._topics.coordinator:
+            if payload and not retained:
+                self._voice.overhear(self._read_announcement(payload))  # type: ignore[arg-type]
+            return
         branch, leaf = self._topics.parse(topic)
         if branch == "upload":
             self._rounds.chunk(leaf, payload)
@@ -339,6 +347,9 @@ class Coordinator:
     # Devices
 
     def _device_reported(self, status: Status) -> None:
+        if status.online and status.protocol != PROTOCOL:
+            version = f"protocol {status.protocol} (version {status.version or 'unknown'})"
+            raise PeerError(f"the agent speaks {version}, this coordinator protocol {PROTOCOL}; update the older one")
         if status.online and status.facts is not None:
             self._devices.reported(status.device, status.session, status.facts)
         elif self._devices.left(status):

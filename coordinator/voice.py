@@ -64,6 +64,11 @@ class Voice:
         self.count("control", len(payload))
         self._transport.publish(self._topics.coordinator, payload, retain=True)
 
+    def overhear(self, message: Announcement) -> None:
+        """Says again where the run stands, if the goodbye of an earlier life has come late and covered it."""
+        if not message.online and message.session != self._session:
+            self.announce()
+
     def count(self, purpose: Purpose, nbytes: int) -> None:
         """Notes one message, sent or received."""
         self._bytes[purpose] += nbytes

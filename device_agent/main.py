@@ -23,6 +23,7 @@ from fedlp_edge.probe.confinement import Confinement, bounds_of
 from fedlp_edge.probe.host import probe_host, training_threads, worker_share
 from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.transport.base import LastWill
+from fedlp_edge.transport.clients import new_client_id
 from fedlp_edge.transport.mqtt import MqttTransport
 from fedlp_edge.wire.messages import encode
 from fedlp_edge.wire.topics import Topics
@@ -124,10 +125,8 @@ def serve(config: AgentConfig) -> int:
         calibration=calibration,
     )
     will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
-    # The session makes the client id unique: brokers throw off the elder of two clients with one id, for ever.
-    client_id = f"{config.fleet}-{identity.device}-{identity.session}"
     address = config.broker.address()
-    transport = MqttTransport(address, client_id, will)
+    transport = MqttTransport(address, new_client_id("fedlp", str(config.fleet), identity.device), will)
     with Confinement(bounds_of(profile, host, threads)) as confinement:
         if confinement.worker is not None:
             options = msgspec.structs.replace(options, memory_group=str(confinement.worker.directory))

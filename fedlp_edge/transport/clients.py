@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import ssl
 
 import paho.mqtt.client as paho
@@ -10,6 +11,21 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.url import BrokerAddress
+
+NAME_CHARACTERS = 100
+"""Of a client id, before its random end: hosted brokers take 128 characters altogether."""
+
+
+def new_client_id(*names: str) -> str:
+    """A client id that says for people whose it is, and that nobody can guess.
+
+    A broker ends the connection of whoever has the id with which somebody else connects. An id that others know is
+    theirs to throw off, again and again.
+
+    Args:
+        names: from the widest to the narrowest; what is too long loses its beginning.
+    """
+    return f"{'-'.join(names)[-NAME_CHARACTERS:]}-{secrets.token_hex(10)}"
 
 
 def make_client(

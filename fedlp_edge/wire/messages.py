@@ -35,7 +35,8 @@ from fedlp_edge.core.settings import (
 )
 from fedlp_edge.errors import PeerError
 
-PROTOCOL = 1
+PROTOCOL = 2
+"""Since 2, dots in names go as tildes in topics."""
 
 # Names end up in topics and in file names: nothing that means something there. (\Z, since $ lets a newline pass.)
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]

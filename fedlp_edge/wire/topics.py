@@ -1,7 +1,8 @@
 """The topics of one fleet; their shape lets a broker's access rules go by user or client id.
 
-At most four slashes below the prefix and short levels, so that brokers with narrow limits (seven
-slashes and 256 bytes on some) carry it.
+At most four slashes below the prefix and short levels, so that brokers with narrow limits (seven slashes and 256 bytes
+on some) carry it. A dot in a name goes as a tilde, which no name may hold: RabbitMQ delivers a topic with dots as one
+with slashes, and NATS ends the connection of whoever uses one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ import msgspec
 Branch = Literal["device", "down", "up", "model", "repeat", "upload", "echo"]
 
 
+def topic_level(name: str) -> str:
+    """The level that stands for a name in a topic, and the user to whom access rules give it."""
+    return name.replace(".", "~")
+
+
 class Topics(msgspec.Struct, frozen=True):
     """Topics below ``fedlp/FLEET``."""
 
@@ -21,7 +27,7 @@ class Topics(msgspec.Struct, frozen=True):
     @property
     def root(self) -> str:
         """The prefix of all of them."""
-        return f"fedlp/{self.fleet}"
+        return f"fedlp/{topic_level(self.fleet)}"
 
     @property
     def coordinator(self) -> str:
@@ -30,7 +36,7 @@ class Topics(msgspec.Struct, frozen=True):
 
     def of(self, branch: Branch, leaf: str) -> str:
         """``leaf`` is a device id, or a unit id below ``model``; ``"+"`` subscribes to all."""
-        return f"{self.root}/{branch}/{leaf}"
+        return f"{self.root}/{branch}/{topic_level(leaf)}"
 
     def parse(self, topic: str) -> tuple[str, str]:
         """Branch and leaf of a received topic; ``("", "")`` if it is not of this fleet."""
@@ -38,4 +44,4 @@ class Topics(msgspec.Struct, frozen=True):
         if not topic.startswith(prefix):
             return "", ""
         branch, _, leaf = topic[len(prefix) :].partition("/")
-        return branch, leaf
+        return branch, leaf.replace("~", ".")

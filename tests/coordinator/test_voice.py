@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from coordinator.voice import Voice
+from coordinator.voice import Voice, last_will
 from fedlp_edge.reporting.summary import Traffic
 from fedlp_edge.transport.memory import MemoryHub
-from fedlp_edge.wire.messages import Farewell, encode
+from fedlp_edge.wire.messages import Announcement, Farewell, decoder, encode
 from fedlp_edge.wire.topics import Topics
 
 
@@ -29,3 +29,22 @@ def test_counts_announcements_as_control() -> None:
     voice.announce("running")
 
     assert voice.take_traffic()["control"].messages == 1
+
+
+def test_repeats_its_announcement_when_the_goodbye_of_an_earlier_life_has_covered_it() -> None:
+    hub, topics = MemoryHub(), Topics("demo")
+    transport = hub.transport("coordinator")
+    transport.start(lambda _: None)
+    voice = Voice(transport, topics, "run")
+    voice.announce("running")
+    read = decoder(Announcement, 1 << 16)
+    goodbye = last_will(topics, "run").payload
+    transport.publish(topics.coordinator, goodbye, retain=True)
+
+    voice.overhear(read(goodbye))  # type: ignore[arg-type]
+
+    word = read(hub.retained[topics.coordinator])
+    assert isinstance(word, Announcement)
+    assert (word.online, word.state) == (True, "running")
+    voice.overhear(word)
+    assert voice.take_traffic()["control"].messages == 2
