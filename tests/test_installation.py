@@ -1,0 +1,81 @@
+"""What installs FedLP Edge: the constraint files, the image and the check of the platform."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+CONSTRAINTS = sorted((ROOT / "deploy").glob("constraints-*.txt"))
+
+
+def constraints(path: Path) -> dict[str, Requirement]:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return {requirement.name: requirement for requirement in map(Requirement, lines)}
+
+
+def required(*extras: str) -> dict[str, Requirement]:
+    """What pyproject.toml asks for, by name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
+    return {requirement.name: requirement for requirement in map(Requirement, texts)}
+
+
+def check_platform() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_platform", ROOT / "deploy" / "check_platform.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_there_is_a_file_for_each_kind_of_processor() -> None:
+    assert [path.name for path in CONSTRAINTS] == [
+        "constraints-aarch64.txt",
+        "constraints-armv8.0.txt",
+        "constraints-x86_64.txt",
+    ]
+
+
+@pytest.mark.parametrize("path", CONSTRAINTS, ids=lambda path: path.name)
+def test_constraints_pin_everything_that_a_fleet_needs_within_its_bounds(path: Path) -> None:
+    pinned = constraints(path)
+    for name, requirement in required("coordinator", "vision", "inference").items():
+        (version,) = [spec.version for spec in pinned[name].specifier if spec.operator == "=="]
+        assert requirement.specifier.contains(version), f"{name} {version} is not within {requirement.specifier}"
+
+
+def test_boards_without_atomics_get_the_pytorch_that_trains_on_them() -> None:
+    assert str(constraints(ROOT / "deploy" / "constraints-armv8.0.txt")["torch"]) == "torch==2.9.1"
+
+
+def test_devices_page_names_every_constraint_file() -> None:
+    text = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"deploy/(constraints-[\w.]+\.txt)", text)) == {path.name for path in CONSTRAINTS}
+
+
+def test_image_keeps_the_calibration_and_installs_pinned_versions() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    assert re.search(r"FEDLP_CACHE_DIR=/state/", dockerfile)
+    installs = [line for line in dockerfile.splitlines() if "pip install" in line]
+    assert len(installs) == 2
+    assert all("--constraint constraints.txt" in line for line in installs)
+    admitted = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE)
+    assert {f"!{source}" for sources in copied for source in sources.split()} <= set(admitted)
+
+
+def test_32_bit_system_is_refused_by_one_line_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = object.__new__(check_platform().CheckPlatform)
+    hook.initialize("standard", {})
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+    with pytest.raises(SystemExit, match=r"^error: FedLP Edge needs a 64-bit operating system.*[^\n]\Z"):
+        hook.initialize("standard", {})
