@@ -109,18 +109,19 @@ class Dataset:
             raise DataError(f"the labels go up to {highest} but the model has {classes} classes (0 to {classes - 1})")
 
 
-def load_data(spec: str | DataSpec, split: Split = "train") -> Dataset:
+def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[int, ...] = ()) -> Dataset:
     """Loads what a data specification names.
 
     Args:
         spec: see :mod:`fedlp_edge.learning.dataspec`. A share applies to the training split only; a
             limit applies to whichever split is asked for.
         split: ``train`` or ``test``.
+        input_shape: of one sample of the model that they are for; pictures are brought to its size.
 
     Raises:
         DataError: the specification is wrong, or the data is missing or unusable.
     """
-    spec = parse_spec(spec) if isinstance(spec, str) else spec
+    spec = (parse_spec(spec) if isinstance(spec, str) else spec).for_model(input_shape)
     samples = sources.read(spec, split)
     keep = chosen(samples.y, spec, split)
     x, y = (samples.x, samples.y) if keep is None else (samples.x[keep], samples.y[keep])

@@ -8,7 +8,7 @@ no torch, so a command can refuse a wrong one at once.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,12 @@ from fedlp_edge.learning.shares import Partition, parse_partition
 NAMED = ("digits", "fashion-mnist", "mnist", "cifar10")
 FORMS = f"{', '.join(NAMED)}, imagefolder:DIR, npz:FILE or module:callable"
 OPTIONS = ("share", "partition", "seed", "limit", "holdout", "size", "channels")
+
+HOLDOUT = 0.2
+"""Share of a source without a test split of its own that is held out where one source serves devices and tests."""
+
+SIZE, CHANNELS = (32, 32), 3
+"""What pictures are brought to where neither the specification nor a model says."""
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MAX_SIZE = 4096
@@ -50,9 +56,11 @@ class DataSpec:
         share: part of a simulated fleet; None takes everything. Held-out samples are never shared out.
         seed: of the deal and of the choice that ``limit`` makes.
         limit: at most so many samples, chosen at random; None takes all.
-        holdout: share of the samples that is held out where the source has no test split of its own.
-        size: height and width that images of ``imagefolder`` are brought to, pixels.
-        channels: 1 (grey) or 3 (RGB), for ``imagefolder``.
+        holdout: share of the samples that is held out where the source has no test split of its own; None if it was
+            left to the default.
+        undivided: such a source gives all its samples for either split; see ``whole``.
+        size: height and width that images of ``imagefolder`` are brought to, pixels; None for what the model takes.
+        channels: 1 (grey) or 3 (RGB), for ``imagefolder``; None for what the model takes.
     """
 
     source: Source
@@ -60,9 +68,41 @@ class DataSpec:
     share: Share | None = None
     seed: int = 0
     limit: int | None = None
-    holdout: float = 0.2
-    size: tuple[int, int] = (32, 32)
-    channels: int = 3
+    holdout: float | None = None
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    undivided: bool = False
+
+    @property
+    def held_out(self) -> float | None:
+        """Share that a source without a test split of its own holds out; None if it is not split at all."""
+        if self.undivided:
+            return None
+        return HOLDOUT if self.holdout is None else self.holdout
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of ``imagefolder``'s pictures."""
+        return (self.channels or CHANNELS, *(self.size or SIZE))
+
+    def for_model(self, input_shape: tuple[int, ...]) -> DataSpec:
+        """This specification with pictures in a model's size, as far as it states none itself.
+
+        Args:
+            input_shape: of one sample of the model, channels first; empty if unknown.
+        """
+        if self.source != "imagefolder" or len(input_shape) != len(self.shape) or input_shape[0] not in (1, 3):
+            return self
+        channels, height, width = input_shape
+        return replace(self, size=self.size or (height, width), channels=self.channels or channels)
+
+    def whole(self) -> DataSpec:
+        """This specification as the owner of the source means it, who has either a device or a test set.
+
+        A device trains on all that it has, and a test set is judged on as a whole; only a source that is dealt to many
+        devices, or whose specification says so, keeps a share for the other purpose.
+        """
+        return replace(self, undivided=True) if self.holdout is None and self.share is None else self
 
 
 def parse_spec(text: str) -> DataSpec:
@@ -90,9 +130,9 @@ def parse_spec(text: str) -> DataSpec:
         share=share,
         seed=_whole(options, "seed", default=0, least=0),
         limit=_whole(options, "limit", default=0, least=1) or None,
-        holdout=_fraction(options, "holdout", default=0.2),
-        size=_parse_size(options.get("size", "32")),
-        channels=_parse_channels(options.get("channels", "3")),
+        holdout=_fraction(options["holdout"]) if "holdout" in options else None,
+        size=_parse_size(options["size"]) if "size" in options else None,
+        channels=_parse_channels(options["channels"]) if "channels" in options else None,
     )
 
 
@@ -170,10 +210,7 @@ def _whole(options: dict[str, str], key: str, default: int, least: int) -> int:
     return int(value)
 
 
-def _fraction(options: dict[str, str], key: str, default: float) -> float:
-    value = options.get(key)
-    if value is None:
-        return default
+def _fraction(value: str) -> float:
     if not re.fullmatch(r"0|1|0?\.\d{1,9}|1\.0", value):
-        raise DataError(f"{key}={value} is wrong: write a number from 0 to 1")
+        raise DataError(f"holdout={value} is wrong: write a number from 0 to 1")
     return float(value)

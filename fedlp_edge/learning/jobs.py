@@ -19,6 +19,7 @@ from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
 from fedlp_edge.learning import export, memory, processor, states
 from fedlp_edge.learning.compute_choices import ComputeChoices
 from fedlp_edge.learning.data import Dataset, load_data
+from fedlp_edge.learning.dataspec import DataSpec, parse_spec
 from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.fetch import Split
 from fedlp_edge.learning.frugal import allocate_exactly, aside, roomy_allocation
@@ -70,7 +71,7 @@ class JobRunner:
         self._device: torch.device | None = None
         self._models: ModelStore | None = None
         self._compute: ComputeChoices | None = None
-        self._data: dict[tuple[str, Split], Dataset] = {}
+        self._data: dict[tuple[DataSpec, Split], Dataset] = {}
 
     def run(self, job: AnyJob) -> AnyResult:
         """Does a job; whatever goes wrong becomes a ``Failed``."""
@@ -145,9 +146,9 @@ class JobRunner:
         return Calibrated(calibration=calibrate(self.device, clock=clock), torch=str(torch.__version__))
 
     def _train(self, job: Train) -> Trained:
-        data = self._load(job.data, "train")
         ready = self.models.part(job.model, job.depth)
         blueprint, model = ready.blueprint, ready.model
+        data = self._load(job.data, "train", blueprint.input_shape)
         data.check_fits(blueprint.input_shape, blueprint.classes)
         exchanged = tensor_names(blueprint.exchanged_by(job.depth))
         unknown = {name for names in job.retained.values() for name in names} - set(exchanged)
@@ -205,8 +206,8 @@ class JobRunner:
         )
 
     def _evaluate(self, job: Evaluate) -> Evaluated:
-        data = self._load(job.data, "test").to(self.device)
         model, blueprint = self.models.whole(job.model)
+        data = self._load(job.data, "test", blueprint.input_shape).to(self.device)
         data.check_fits(blueprint.input_shape, blueprint.classes)
         wanted = dict.fromkeys(name for depth in job.depths for name in _path(blueprint, depth))
         states.load_values(model, [Path(job.state_path)], wanted)
@@ -229,8 +230,8 @@ class JobRunner:
         )
 
     def _export(self, job: Export) -> Exported:
-        data = self._load(job.data, _split(job.split))
         model, blueprint = self.models.whole(job.model)
+        data = self._load(job.data, _split(job.split), blueprint.input_shape)
         model.to("cpu")
         data.check_fits(blueprint.input_shape, blueprint.classes)
         classes = tuple(data.classes[i] if i < len(data.classes) else str(i) for i in range(blueprint.classes))
@@ -296,12 +297,14 @@ class JobRunner:
         directory = self._options.memory_group
         return None if directory is None else ControlGroup.at(Path(directory))
 
-    def _load(self, spec: str, split: Split) -> Dataset:
-        if (spec, split) not in self._data:
+    def _load(self, spec: str, split: Split, input_shape: tuple[int, ...] = ()) -> Dataset:
+        # The shape matters to pictures alone, and other samples must not be held twice.
+        wanted = (parse_spec(spec).whole().for_model(input_shape), split)
+        if wanted not in self._data:
             while len(self._data) >= _DATASETS_KEPT:
                 del self._data[next(iter(self._data))]
-            self._data[spec, split] = load_data(spec, split)
-        return self._data[spec, split]
+            self._data[wanted] = load_data(*wanted)
+        return self._data[wanted]
 
     @property
     def device(self) -> torch.device:

@@ -122,15 +122,15 @@ def _imagefolder(spec: DataSpec, split: Split) -> Samples:
     labels: list[int] = []
     for label, name in enumerate(classes):
         members = sorted(p for p in (base / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not own_splits:
-            members = [p for p in members if _is_held_out(f"{name}/{p.name}", spec.holdout) == (split == "test")]
+        if not own_splits and spec.held_out is not None:
+            members = [p for p in members if _is_held_out(f"{name}/{p.name}", spec.held_out) == (split == "test")]
         files += members
         labels += [label] * len(members)
     if not files:
         raise DataError(f"{base} holds no {split} images: it needs CLASS/*.png (or {', '.join(IMAGE_SUFFIXES[1:])})")
     x = np.stack([_read_image(file, spec) for file in files])
     # ImageNet's statistics, which torchvision's own models were trained with.
-    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if spec.channels == 3 else ((0.5,), (0.5,))
+    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if spec.shape[0] == 3 else ((0.5,), (0.5,))
     return Samples(x, np.asarray(labels, dtype=np.int64), classes, mean=mean, std=std)
 
 
@@ -160,13 +160,13 @@ def _read_image(file: Path, spec: DataSpec) -> npt.NDArray[np.uint8]:
         from PIL import Image  # noqa: PLC0415  # an extra: only image folders need it
     except ImportError:
         raise DataError('imagefolder needs Pillow: pip install "fedlp-edge[vision]"') from None
-    height, width = spec.size
+    channels, height, width = spec.shape
     try:
         with Image.open(file) as image:
-            pixels = np.asarray(image.convert("L" if spec.channels == 1 else "RGB").resize((width, height)))
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB").resize((width, height)))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the image {file}: {error}") from None
-    return pixels[None] if spec.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _npz(spec: DataSpec, split: Split) -> Samples:
@@ -207,7 +207,9 @@ def _callable(spec: DataSpec, split: Split) -> Samples:
 
 
 def _held_out_part(samples: Samples, spec: DataSpec, split: Split) -> Samples:
-    keep = split_indices(samples.y, spec.holdout, split)
+    if spec.held_out is None:
+        return samples
+    keep = split_indices(samples.y, spec.held_out, split)
     return Samples(samples.x[keep], samples.y[keep], samples.classes, samples.scale, samples.mean, samples.std)
 
 

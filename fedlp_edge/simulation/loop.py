@@ -91,7 +91,7 @@ class Simulation:
 
     def _prepare(self) -> None:
         experiment, committed = self._experiment, self._books.committed
-        pictures = read_pictures(experiment.data.train, experiment.data.evaluate)
+        pictures = read_pictures(experiment.data.train, experiment.data.evaluate, experiment.model.input)
         self._test_samples = pictures.test_samples
         dealt = deal(experiment, pictures)
         self._blueprint, weights = self._engine.open(_study(experiment, pictures), pictures, dealt)

@@ -62,14 +62,19 @@ class Deal:
 
 
 @lru_cache(maxsize=1)
-def read_pictures(train: str, evaluate: str) -> Pictures:
+def read_pictures(train: str, evaluate: str, input_shape: tuple[int, ...] = ()) -> Pictures:
     """Reads both splits, once for all experiments in a row that name the same.
+
+    Args:
+        train: specification of what devices share.
+        evaluate: of what they are judged on; empty for nothing.
+        input_shape: of one sample of the model, which pictures are brought to.
 
     Raises:
         DataError: a specification is wrong, or data are missing or unusable.
         ConfigError: the devices' specification names a share.
     """
-    spec = parse_spec(train)
+    spec = parse_spec(train).for_model(input_shape)
     if spec.share is not None:
         raise ConfigError(f"[data] train = {train!r} names a share; leave it out: every device gets its own")
     samples = sources.read(spec, "train")
@@ -77,7 +82,7 @@ def read_pictures(train: str, evaluate: str) -> Pictures:
     if not len(samples.y):
         raise DataError(f"{train} has no samples in its train split")
     if evaluate:
-        judged = parse_spec(evaluate)
+        judged = parse_spec(evaluate).for_model(input_shape)
         test = sources.read(judged, "test")
         keep = chosen(test.y, judged, "test")
         arrays["test/x"] = np.ascontiguousarray(test.x if keep is None else test.x[keep])

@@ -15,6 +15,7 @@ from PIL import Image
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning import fetch
 from fedlp_edge.learning.data import Dataset, load_data
+from fedlp_edge.learning.dataspec import parse_spec
 from fedlp_edge.learning.sources import split_indices
 
 
@@ -186,6 +187,24 @@ def test_load_imagefolder_refuses_in_clear_words(tmp_path: Path) -> None:
         load_data(f"imagefolder:{tmp_path}", "train")
     with pytest.raises(DataError, match="has no test directory"):
         load_data(f"imagefolder:{tmp_path}", "test")
+
+
+def test_load_imagefolder_brings_pictures_to_the_size_of_the_model_unless_told_otherwise(tmp_path: Path) -> None:
+    paint(tmp_path / "train" / "cat" / "a.png", 0, size=(96, 72))
+    assert load_data(f"imagefolder:{tmp_path}", "train", (3, 64, 48)).input_shape == (3, 64, 48)
+    assert load_data(f"imagefolder:{tmp_path}", "train", (1, 20, 20)).input_shape == (1, 20, 20)
+    assert load_data(f"imagefolder:{tmp_path}#size=16", "train", (1, 20, 20)).input_shape == (1, 16, 16)
+    assert load_data(f"imagefolder:{tmp_path}", "train").input_shape == (3, 32, 32)
+
+
+def test_whole_takes_all_samples_of_a_source_that_has_no_test_split(tmp_path: Path) -> None:
+    for number in range(20):
+        paint(tmp_path / "cat" / f"{number}.png", number)
+    spec = f"imagefolder:{tmp_path}"
+    assert len(load_data(parse_spec(spec).whole(), "train")) == 20
+    assert len(load_data(parse_spec(spec).whole(), "test")) == 20
+    for divided in (f"{spec}#holdout=0.2", f"{spec}#share=0/1"):  # dealt to a fleet, or by the owner's own word
+        assert len(load_data(parse_spec(divided).whole(), "train")) < 20
 
 
 # module:callable
