@@ -7,26 +7,24 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.config import FleetConfig
+from coordinator.handover import Handover
 from coordinator.registry import Member
 from coordinator.shelf import Shelf
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting import events
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.wire.messages import Farewell, UnitRequest
-from fedlp_edge.worker.jobs import Export, Exported, ExportedModel
-from fedlp_edge.worker.process import WorkerProcess
+from fedlp_edge.wire.messages import DeploymentReport, Farewell, UnitRequest
+from fedlp_edge.worker.jobs import Export, Exported, ExportedModel, Failed, RefusedModel
+from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess
 
 log = logging.getLogger("fedlp.coordinator")
 
-FIRST_REQUEST_SECONDS = 10.0
-"""How long a device may take to begin fetching its file before it is given up."""
-
-QUIET_SECONDS = 3.0
-"""A device that has asked for nothing this long has what it wants."""
+SILENT = "nothing was heard of it any more before it had its model"
 
 
 class Finale:
@@ -43,6 +41,12 @@ class Finale:
         shelf: serves the files.
         tell: sends a control message to a device.
         emit: takes events.
+
+    Attributes:
+        models: that were exported, shallowest first.
+        refused: depths that were not, and why.
+        delivered: what became of the model of each device that was told of one: ``installed``, ``received`` (it makes
+            its file itself), or why it has none.
     """
 
     def __init__(
@@ -69,9 +73,13 @@ class Finale:
         self._emit = emit
         self._blueprint = blueprint
         self._depths = _chosen(config, depths, blueprint)
-        self._fetching: dict[str, float] = {}
+        self._pending = deque(self._depths)
+        self._job: int | None = None
         self._said_goodbye = False
+        self._handover = Handover()
         self.models: tuple[ExportedModel, ...] = ()
+        self.refused: tuple[RefusedModel, ...] = ()
+        self.delivered: dict[str, str] = {}
 
     @property
     def exports(self) -> bool:
@@ -81,36 +89,37 @@ class Finale:
     @property
     def done(self) -> bool:
         """Whether every device has its file, or was given up."""
-        return self._said_goodbye and not self._fetching
+        return self._said_goodbye and self._handover.done
 
     def export(self) -> None:
-        """Asks the worker for the files; ``exported`` takes its answer."""
+        """Asks the worker for the files; ``answered`` takes its answers."""
         self._emit(events.Exporting(time=time.time(), depths=self._depths))
-        self._worker.submit(
-            Export(
-                model=self._config.model,
-                state_paths=(str(self._state_path),),
-                depths=self._depths,
-                data=self._config.data.evaluate,
-                directory=str(self._directory.onnx),
-                metadata={"run": self._run, "round": str(self._config.rounds.count), "fleet": self._config.fleet},
-            )
-        )
+        self._submit_next()
 
-    def exported(self, result: Exported) -> None:
-        """Takes the files that were written and checked."""
-        self.models = result.models
-        for model in result.models:
-            self._shelf.put(f"onnx-{model.depth}", (self._directory.onnx / model.file).read_bytes())
-            self._emit(
-                events.ModelExported(
-                    time=time.time(),
-                    file=model.file,
-                    depth=model.depth,
-                    max_abs_diff=model.max_abs_diff,
-                    accuracy=model.accuracy,
-                )
-            )
+    def answered(self, answer: WorkerEvent) -> bool:
+        """Takes what the worker says about a depth, and asks for the next.
+
+        Each depth is a job of its own, so that one that ends the worker process costs no other.
+
+        Returns:
+            Whether that was the last one.
+        """
+        if self._job is None or (isinstance(answer, WorkerDied) and answer.job_id is None):
+            return False
+        depth = self._pending.popleft()
+        if isinstance(answer, WorkerDied):
+            self._refuse(depth, f"the worker process {answer.exit}")
+        elif isinstance(answer.result, Exported):
+            for model in answer.result.models:
+                self._take(model)
+            for refused in answer.result.refused:
+                self._refuse(refused.depth, refused.reason)
+        elif isinstance(answer.result, Failed):
+            self._refuse(depth, answer.result.reason)
+        else:
+            self._refuse(depth, f"the worker answered with {type(answer.result).__name__}")
+        self._submit_next()
+        return self._job is None
 
     def farewell(self, members: list[Member], now: float) -> None:
         """Tells every device that the run is over and which file is its own."""
@@ -125,10 +134,21 @@ class Finale:
         own = [model for model in self.models if model.depth == member.plan.depth]
         models = self._shelf.versions(f"onnx-{model.depth}" for model in own)
         layers = self._shelf.versions(self._layers_for(member.plan.depth))
-        rounds = self._config.rounds.count
-        self._tell(Farewell(run=self._run, device=member.device, rounds=rounds, models=models, layers=layers))
-        if models or layers:
-            self._fetching.setdefault(member.device, now + FIRST_REQUEST_SECONDS)
+        self._tell(
+            Farewell(
+                run=self._run,
+                device=member.device,
+                rounds=self._config.rounds.count,
+                models=models,
+                layers=layers,
+                refused=next((entry.reason for entry in self.refused if entry.depth == member.plan.depth), "")[:2000],
+            )
+        )
+        # Whoever said how it ended is told again, but not waited for again.
+        if (models or layers) and self.delivered.get(member.device, SILENT) == SILENT:
+            rate = member.facts.link_bytes_per_second
+            largest = max(version.chunk_bytes for version in (*models, *layers))
+            self._handover.expect(member.device, now, chunk_seconds=largest / rate if rate else 0.0)
 
     def _layers_for(self, depth: int) -> tuple[str, ...]:
         """What a device needs that makes its file itself; nothing if the coordinator makes it, or nobody shall."""
@@ -141,16 +161,70 @@ class Finale:
 
     def requested(self, request: UnitRequest, now: float) -> None:
         """Notes that a device is fetching."""
-        if request.device in self._fetching:
-            self._fetching[request.device] = now + QUIET_SECONDS
+        missing = sum(stop - start for start, stop in request.missing)
+        self._handover.asked(request.device, request.unit, missing, now)
 
-    def left(self, device: str) -> None:
-        """A device went offline: it has its file, or does not want it."""
-        self._fetching.pop(device, None)
+    def reported(self, report: DeploymentReport, now: float) -> None:
+        """A device says how far it is; its last word ends the waiting for it."""
+        if report.state == "receiving":
+            self._handover.heard(report.device, now)
+            return
+        expected = self._handover.ended(report.device) or report.device in self.delivered
+        if expected:  # not somebody who was never told of a model
+            self._conclude(report.device, report.reason if report.state == "failed" else report.state)
+
+    def left(self, device: str, now: float) -> None:
+        """A device went offline; it may be back in a moment, and go on fetching."""
+        self._handover.heard(device, now)
 
     def tick(self, now: float) -> None:
-        """Lets go of devices that ask for nothing any more."""
-        self._fetching = {device: until for device, until in self._fetching.items() if until > now}
+        """Lets go of devices from which nothing comes any more."""
+        for device in self._handover.given_up(now):
+            self._conclude(device, SILENT)
+
+    def _submit_next(self) -> None:
+        self._job = None
+        if not self._pending:
+            return
+        self._job = self._worker.submit(
+            Export(
+                model=self._config.model,
+                state_paths=(str(self._state_path),),
+                depths=(self._pending[0],),
+                data=self._config.data.evaluate,
+                directory=str(self._directory.onnx),
+                metadata={"run": self._run, "round": str(self._config.rounds.count), "fleet": self._config.fleet},
+            )
+        )
+
+    def _take(self, model: ExportedModel) -> None:
+        """A file that was written and checked."""
+        self.models = (*self.models, model)
+        self._shelf.put(f"onnx-{model.depth}", (self._directory.onnx / model.file).read_bytes())
+        self._emit(
+            events.ModelExported(
+                time=time.time(),
+                file=model.file,
+                depth=model.depth,
+                max_abs_diff=model.max_abs_diff,
+                accuracy=model.accuracy,
+            )
+        )
+
+    def _refuse(self, depth: int, reason: str) -> None:
+        self.refused = (*self.refused, RefusedModel(depth, reason))
+        log.warning("depth %d has no ONNX file: %s", depth, reason)
+        self._emit(events.ModelRefused(time=time.time(), depth=depth, reason=reason))
+
+    def _conclude(self, device: str, outcome: str) -> None:
+        if self.delivered.get(device) == outcome:
+            return
+        self.delivered[device] = outcome
+        received = outcome in ("installed", "received")
+        if not received:
+            log.warning("%s has no final model: %s", device, outcome)
+        reason = "" if received else outcome
+        self._emit(events.ModelDelivered(time=time.time(), device=device, received=received, reason=reason))
 
 
 def _chosen(config: FleetConfig, available: tuple[int, ...], blueprint: Blueprint) -> tuple[int, ...]:

@@ -46,6 +46,7 @@ from fedlp_edge.wire.chunks import chunk_bytes_for
 from fedlp_edge.wire.messages import (
     PROTOCOL,
     Announcement,
+    DeploymentReport,
     Failure,
     FromDevice,
     Offer,
@@ -56,7 +57,7 @@ from fedlp_edge.wire.messages import (
     decoder,
 )
 from fedlp_edge.wire.topics import Topics
-from fedlp_edge.worker.jobs import Build, Built, Evaluated, Exported, Failed
+from fedlp_edge.worker.jobs import Build, Built, Evaluated, Failed
 from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, WorkerReply
 
 log = logging.getLogger("fedlp.coordinator")
@@ -143,6 +144,8 @@ class Coordinator:
                     return False
                 self._prepare(limits)
                 self._loop()
+                if self.finished:
+                    self._write_summary(final=True)  # with what became of the models
             finally:
                 self._voice.announce("finished" if self.finished else "offline", leaving=True)
                 self._transport.stop()
@@ -314,7 +317,9 @@ class Coordinator:
         if branch == "device":
             self._device_reported(_of(leaf, self._read_status(payload)))  # type: ignore[arg-type]
             return
-        message = _of(leaf, self._read_message(payload))
+        self._told(_of(leaf, self._read_message(payload)))
+
+    def _told(self, message: FromDevice) -> None:
         match message:
             case Ready():
                 self._device_ready(message)
@@ -327,20 +332,23 @@ class Coordinator:
                     self._shelf.reported(message)
             case Offer():
                 self._rounds.offered(message)
+            case DeploymentReport():
+                if self._finale and message.run == self._run:
+                    self._finale.reported(message, self._clock())
             case _:
                 assert_never(message)
 
     def _worker_answered(self, answer: WorkerEvent) -> None:
         match answer:
+            case _ if self._finale is not None:
+                if self._finale.answered(answer):
+                    self._finish()
             case WorkerDied(how):
                 raise WorkerError(f"the process that evaluates and exports ended: {how}")
             case WorkerReply(_, Failed() as failed):
                 raise WorkerError(failed.reason)
             case WorkerReply(job, Evaluated() as result):
                 self._rounds.evaluated(job, result)
-            case WorkerReply(_, Exported() as result) if self._finale:
-                self._finale.exported(result)
-                self._finish()
             case _:
                 log.warning("the worker answered what nobody asked: %s", answer)
 
@@ -355,7 +363,7 @@ class Coordinator:
         elif self._devices.left(status):
             self._shelf.gone(status.device)
             if self._finale:
-                self._finale.left(status.device)
+                self._finale.left(status.device, self._clock())
 
     def _device_ready(self, message: Ready) -> None:
         member = self._devices.ready(message) if message.run == self._run else None
@@ -440,6 +448,8 @@ class Coordinator:
             rounds=(),
             final=model,
             onnx=self._finale.models if self._finale else (),
+            refused=self._finale.refused if self._finale else (),
+            delivered=self._finale.delivered if self._finale else {},
         )
         save_encoded(summary, self._journal.summaries(), self._directory.summary)
 

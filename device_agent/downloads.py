@@ -71,6 +71,11 @@ class Downloads:
         """Whether every wanted blob is in the store."""
         return not self._assemblies
 
+    @property
+    def missing(self) -> int:
+        """Chunks of wanted blobs that have not come."""
+        return sum(stop - start for assembly in self._assemblies.values() for start, stop in assembly.missing)
+
     def deadline(self) -> float | None:
         """When ``overdue`` has something to say unless a chunk comes first; None if nothing is missing."""
         asks = not self.complete and self._patience < math.inf

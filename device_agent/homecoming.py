@@ -1,9 +1,12 @@
 """After the last round: fetch the ONNX file of the device's depth and have it installed. Pure.
 
-A device with a head of its own fetches the final layers instead and has the file made here.
+A device with a head of its own fetches the final layers instead and has the file made here. The coordinator stays as
+long as it hears that more has come, and until it hears how it ended.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from device_agent.downloads import Downloads
 from device_agent.effects import (
@@ -21,13 +24,18 @@ from device_agent.effects import (
 from device_agent.enrolment import Place
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.admission import max_unit_bytes
-from fedlp_edge.wire.messages import Farewell, UnitRequest
+from fedlp_edge.wire.messages import DeploymentReport, Farewell, UnitRequest
 
 MAX_MODEL_BYTES = 1 << 31
 """What a self-contained ONNX file can have (a protobuf message)."""
 
 PATIENCE = 30.0
 """Seconds to go on waiting for the final model after the coordinator went offline."""
+
+REPORT_SECONDS = 5.0
+"""Between two words to the coordinator while chunks come."""
+
+MAX_REASON = 2000
 
 
 class Homecoming:
@@ -48,6 +56,9 @@ class Homecoming:
         self._place: Place | None = None
         self._farewell: Farewell | None = None
         self._finished: str | None = None
+        self._said: DeploymentReport | None = None
+        self._spoke_at = 0.0
+        self._missing = 0
         self._pending = 0
         self._give_up_at: float | None = None
         self._installing = False
@@ -71,17 +82,21 @@ class Homecoming:
             place: that this device had in the run; None if it had none.
             now: the time.
         """
-        if self._farewell == message or self._finished == message.run:
+        if self._farewell == message:
             return []
+        if self._finished == message.run:  # whoever repeats the farewell has not heard how it ended
+            return [Publish(self._up, self._said)] if self._said is not None and self._said.run == message.run else []
         note = Note(f"run {message.run} is over" + (f" after {message.rounds} rounds" if message.rounds else ""))
         if message.layers and not message.models:
             return [note, *self._start_own(message, place, now)]
         if not message.models:
-            return [note, *self._done(message.run)]
+            refused = f"no final model: the coordinator could not export this depth: {message.refused}"
+            notes = [note, Note(refused, warning=True)] if message.refused else [note]
+            return [*notes, *self._done(message.run)]
         for version in message.models:
             if not version.unit.startswith("onnx-") or not 0 < version.size <= MAX_MODEL_BYTES:
-                return [note, *self._fail(f"the final model {version.unit} is not acceptable")]
-        self._farewell, self._place, self._pending = message, None, len(message.models)
+                return [note, *self._fail(f"the final model {version.unit} is not acceptable", message.run)]
+        self._farewell, self._place, self._pending, self._spoke_at = message, None, len(message.models), now
         self._downloads.start(message.models, now, patience=0.0)
         return [note, *self.progress()]
 
@@ -89,17 +104,18 @@ class Homecoming:
         """Fetches the layers that the device's own head stands on."""
         if place is None:
             why = "this device had no place in the run when it ended"
-            return [Note(f"no final model: {why}"), *self._done(message.run)]
+            return [Note(f"no final model: {why}"), *self._report("failed", message.run, why), *self._done(message.run)]
         if not self._can_export:
             why = 'making one of this device\'s own head needs onnx: pip install "fedlp-edge[coordinator]"'
-            return [Note(f"no final model: {why}", warning=True), *self._done(message.run)]
+            note = Note(f"no final model: {why}", warning=True)
+            return [note, *self._report("failed", message.run, why), *self._done(message.run)]
         most = {unit.id: max_unit_bytes(unit) for unit in place.blueprint.exchanged_by(place.depth)}
         if sorted(most) != sorted(version.unit for version in message.layers):
-            return self._fail(f"the final layers are not those of depth {place.depth}")
+            return self._fail(f"the final layers are not those of depth {place.depth}", message.run)
         for version in message.layers:
             if not 0 < version.size <= most[version.unit]:
-                return self._fail(f"the final layer {version.unit} is not acceptable")
-        self._farewell, self._place, self._pending = message, place, 1
+                return self._fail(f"the final layer {version.unit} is not acceptable", message.run)
+        self._farewell, self._place, self._pending, self._spoke_at = message, place, 1, now
         self._downloads.start(message.layers, now, patience=0.0)
         return self.progress()
 
@@ -113,6 +129,16 @@ class Homecoming:
         if self._farewell is not None and not self._downloads.complete:
             self._give_up_at = now + PATIENCE
 
+    def received(self, now: float) -> Effects:
+        """A chunk has come: the coordinator hears of it now and then, so that it stays."""
+        if self._farewell is None or self._downloads.complete or now < self._spoke_at + REPORT_SECONDS:
+            return self.progress()
+        before, self._missing = self._missing, self._downloads.missing
+        if before == self._missing:  # what it had already
+            return []
+        self._spoke_at = now
+        return self._report("receiving", self._farewell.run)
+
     def progress(self) -> Effects:
         """Installs the files once they are all there."""
         if self._farewell is None or self._installing or not self._downloads.complete:
@@ -120,7 +146,8 @@ class Homecoming:
         self._installing = True
         if self._place is not None:
             message, place = self._farewell, self._place
-            return [ExportModel(message.run, message.rounds, place.model, place.depth, message.layers)]
+            export = ExportModel(message.run, message.rounds, place.model, place.depth, message.layers)
+            return [*self._report("received", message.run), export]
         return [InstallModel(self._farewell.run, version) for version in self._farewell.models]
 
     def installed(self, event: ModelInstalled) -> Effects:
@@ -129,12 +156,16 @@ class Homecoming:
         note = Note(f"final model installed: {event.path}")
         if self._farewell is None or self._pending:
             return [note]
-        return [note, *self._done(self._farewell.run)]
+        run = self._farewell.run
+        return [note, *self._report("installed", run), *self._done(run)]
 
     def nothing_to_export(self, event: NothingToExport) -> Effects:
         """This device has not trained a head."""
         note = Note(f"no final model: {event.reason}")
-        return [note] if self._farewell is None else [note, *self._done(self._farewell.run)]
+        if self._farewell is None:
+            return [note]
+        run = self._farewell.run
+        return [note, *self._report("failed", run, event.reason), *self._done(run)]
 
     def install_failed(self, event: InstallFailed) -> Effects:
         """A file is not usable."""
@@ -156,10 +187,9 @@ class Homecoming:
             return (
                 self._fail("the coordinator left before the final model had arrived") if now >= self._give_up_at else []
             )
-        topic = self._identity.topics.of("up", self._identity.device)
         return [
             Publish(
-                topic,
+                self._up,
                 UnitRequest(
                     run=self._farewell.run,
                     device=self._identity.device,
@@ -171,11 +201,25 @@ class Homecoming:
             for version, missing in self._downloads.overdue(now)
         ]
 
+    @property
+    def _up(self) -> str:
+        return self._identity.topics.of("up", self._identity.device)
+
+    def _report(
+        self, state: Literal["receiving", "received", "installed", "failed"], run: str, reason: str = ""
+    ) -> Effects:
+        report = DeploymentReport(run=run, device=self._identity.device, state=state, reason=reason[:MAX_REASON])
+        if state != "receiving":
+            self._said = report
+        return [Publish(self._up, report)]
+
     def _done(self, run: str) -> Effects:
         self.cancel()
         self._finished = run
         return [Stop()] if self._once else []
 
-    def _fail(self, reason: str) -> Effects:
+    def _fail(self, reason: str, run: str | None = None) -> Effects:
+        run = run or (self._farewell.run if self._farewell is not None else None)
         self.cancel()
-        return [Stop(reason)] if self._once else [Note(reason, warning=True)]
+        report = self._report("failed", run, reason) if run is not None else []
+        return [*report, Stop(reason) if self._once else Note(reason, warning=True)]

@@ -227,7 +227,7 @@ class Participant:
                 self._models.receive(unit, chunk, nbytes, now)
             except PeerError as error:
                 return self._homecoming.rejected(error)
-            return self._homecoming.progress()
+            return self._homecoming.received(now)
         try:
             self._units.receive(unit, chunk, nbytes, now)
         except PeerError as error:

@@ -205,7 +205,9 @@ class Trainer:
                 return ModelMade(run, depth, self._exports / made.file)
             case _, Failed(kind=kind, reason=reason):
                 return self._failed(purpose, _kind(kind), reason)
-        return self._failed(purpose, "worker", f"the worker answered with {type(result).__name__}")
+        refused = result.refused if isinstance(result, Exported) else ()
+        reason = refused[0].reason if refused else f"the worker answered with {type(result).__name__}"
+        return self._failed(purpose, "worker", reason)
 
     def _failed(self, purpose: _Purpose, kind: FailureKind, reason: str) -> Event:
         match purpose:

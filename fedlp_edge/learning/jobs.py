@@ -46,6 +46,7 @@ from fedlp_edge.worker.jobs import (
     Failed,
     Measure,
     Measured,
+    RefusedModel,
     Train,
     Trained,
     WorkerOptions,
@@ -236,7 +237,8 @@ class JobRunner:
         data.check_fits(blueprint.input_shape, blueprint.classes)
         classes = tuple(data.classes[i] if i < len(data.classes) else str(i) for i in range(blueprint.classes))
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", job.model.name)
-        written = []
+        written: list[ExportedModel] = []
+        refused: list[RefusedModel] = []
         for depth in job.depths:
             submodel = model.submodel(depth, exits="own")
             self._load_for_export(job, submodel, blueprint, depth)
@@ -250,11 +252,15 @@ class JobRunner:
                 std=data.std,
             )
             path = Path(job.directory) / f"{stem}-depth-{depth}.onnx"
-            checked = export.export(submodel, card, data, path, job.metadata)
+            try:
+                checked = export.export(submodel, card, data, path, job.metadata)
+            except ExportError as error:
+                refused.append(RefusedModel(depth, _one_line(str(error))))
+                continue
             written.append(
                 ExportedModel(file=path.name, depth=depth, max_abs_diff=checked.max_abs_diff, accuracy=checked.accuracy)
             )
-        return Exported(models=tuple(written))
+        return Exported(models=tuple(written), refused=tuple(refused))
 
     def _load_for_export(self, job: Export, model: torch.nn.Module, blueprint: Blueprint, depth: int) -> None:
         path = blueprint.exit_path(depth)

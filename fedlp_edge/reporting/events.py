@@ -143,6 +143,21 @@ class ModelExported(Event, frozen=True, kw_only=True):
     accuracy: float
 
 
+class ModelRefused(Event, frozen=True, kw_only=True):
+    """A depth gets no ONNX file, since it cannot be exported or computes something else."""
+
+    depth: int
+    reason: str
+
+
+class ModelDelivered(Event, frozen=True, kw_only=True):
+    """A device has its final model, or will not get it (``received`` is then false, and ``reason`` says why)."""
+
+    device: str
+    received: bool
+    reason: str = ""
+
+
 class RunFinished(Event, frozen=True, kw_only=True):
     """The last round is committed; ``accuracy`` is by depth."""
 
@@ -176,6 +191,8 @@ AnyEvent = (
     | BrokerBack
     | Exporting
     | ModelExported
+    | ModelRefused
+    | ModelDelivered
     | RunFinished
     | RunStopped
 )

@@ -14,7 +14,9 @@ from fedlp_edge.reporting.events import (
     DeviceLeft,
     DeviceUnfit,
     Event,
+    ModelDelivered,
     ModelExported,
+    ModelRefused,
     RoundFailed,
     RoundFinished,
     RunFinished,
@@ -108,6 +110,16 @@ def _(event: ModelExported) -> str:
         f"exported {event.file}: accuracy {format_share(event.accuracy)} in onnxruntime, "
         f"differs from PyTorch by at most {event.max_abs_diff:.1e}"
     )
+
+
+@_line.register
+def _(event: ModelRefused) -> str:
+    return f"depth {event.depth} has no ONNX file: {event.reason}"
+
+
+@_line.register
+def _(event: ModelDelivered) -> str | None:
+    return None if event.received else f"device {event.device} has no final model: {event.reason}"
 
 
 @_line.register

@@ -19,7 +19,9 @@ from fedlp_edge.reporting.events import (
     DeviceUnfit,
     Event,
     Exporting,
+    ModelDelivered,
     ModelExported,
+    ModelRefused,
     RoundFailed,
     RoundFinished,
     RoundStarted,
@@ -217,6 +219,17 @@ def _(event: Exporting, progress: RunProgress) -> None:
 @_apply.register
 def _(event: ModelExported, progress: RunProgress) -> None:
     progress.exported.append(event)
+
+
+@_apply.register
+def _(event: ModelRefused, progress: RunProgress) -> None:
+    progress.trouble = f"depth {event.depth} has no ONNX file: {event.reason}"
+
+
+@_apply.register
+def _(event: ModelDelivered, progress: RunProgress) -> None:
+    if not event.received:
+        progress.trouble = f"{event.device} has no final model: {event.reason}"
 
 
 @_apply.register

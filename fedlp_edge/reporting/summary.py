@@ -14,7 +14,7 @@ import msgspec
 
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import StorageError
-from fedlp_edge.worker.jobs import ExportedModel
+from fedlp_edge.worker.jobs import ExportedModel, RefusedModel
 
 
 class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +98,13 @@ class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run; ``final`` is None until the last round is committed."""
+    """A whole run; ``final`` is None until the last round is committed.
+
+    Attributes:
+        refused: depths without an ONNX file, and why.
+        delivered: what became of the final model of each device that was told of one: ``installed``, ``received`` (it
+            makes its file itself), or why it has none.
+    """
 
     run: str
     fleet: str
@@ -106,6 +112,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rounds: tuple[RoundSummary, ...]
     final: FinalModel | None = None
     onnx: tuple[ExportedModel, ...] = ()
+    refused: tuple[RefusedModel, ...] = ()
+    delivered: dict[str, str] = {}
 
 
 def save(summary: Summary, path: Path) -> None:

@@ -9,7 +9,8 @@ topic (under the fleet root)  messages                                          
 ``coordinator``               Announcement, retained, last will                     coordinator
 ``device/ID``                 Status, retained, last will                           device ID
 ``down/ID``                   Assignment, Task, Grant, Receipt, Farewell            coordinator
-``up/ID``                     Ready, UnitRequest, Progress, Offer, Failure          device ID
+``up/ID``                     Ready, UnitRequest, Progress, Offer, Failure,         device ID
+                              DeploymentReport
 ``model/UNIT``                chunks of the current version of a unit               coordinator
 ``repeat/ID``                 chunks that device ID asked for again                 coordinator
 ``upload/ID``                 chunks of the update that was granted                 device ID
@@ -268,6 +269,7 @@ class Farewell(Message, frozen=True, kw_only=True):
         models: the ONNX file of the device's depth (and only that), empty if nothing was exported.
         layers: final values of all that a device exchanges whose head is its own: with that head it makes its ONNX
             file itself.
+        refused: why the device's depth has no ONNX file although one was wanted; empty otherwise.
     """
 
     run: Name
@@ -275,9 +277,25 @@ class Farewell(Message, frozen=True, kw_only=True):
     rounds: Natural
     models: tuple[UnitVersion, ...] = ()
     layers: tuple[UnitVersion, ...] = ()
+    refused: Reason = ""
 
 
-FromDevice = Ready | UnitRequest | Progress | Offer | Failure
+class DeploymentReport(Message, frozen=True, kw_only=True):
+    """The device says how far it is with what the Farewell named.
+
+    Attributes:
+        state: ``receiving``: more of it has come, and more is missing; ``received``: all of it is there, and the device
+            makes its ONNX file itself; ``installed``: the model is in its place and computes; ``failed``: it is not.
+        reason: why it failed.
+    """
+
+    run: Name
+    device: Name
+    state: Literal["receiving", "received", "installed", "failed"]
+    reason: Reason = ""
+
+
+FromDevice = Ready | UnitRequest | Progress | Offer | Failure | DeploymentReport
 FromCoordinator = Assignment | Task | Grant | Receipt | Farewell
 
 _encoder = msgspec.json.Encoder()

@@ -169,7 +169,7 @@ class Evaluated(Result, frozen=True, kw_only=True):
 
 
 class Export(Job, frozen=True, kw_only=True):
-    """Write one ONNX file per depth, check each against PyTorch on real samples.
+    """Write one ONNX file per depth, check each against PyTorch on real samples; one that fails costs no other.
 
     Attributes:
         state_paths: files that together hold the global values.
@@ -198,10 +198,22 @@ class ExportedModel(msgspec.Struct, frozen=True):
     accuracy: float
 
 
+class RefusedModel(msgspec.Struct, frozen=True):
+    """A depth without an ONNX file, and the reason in one line."""
+
+    depth: int
+    reason: str
+
+
 class Exported(Result, frozen=True, kw_only=True):
-    """The files that were written and checked, shallowest first."""
+    """
+    Attributes:
+        models: the files that were written and checked, in the order of the job's depths.
+        refused: the depths that cannot be exported, or whose file computes something else.
+    """
 
     models: tuple[ExportedModel, ...]
+    refused: tuple[RefusedModel, ...] = ()
 
 
 class Failed(Result, frozen=True, kw_only=True):

@@ -9,10 +9,13 @@ import pytest
 
 from coordinator.service import Stop
 from fedlp_edge.errors import WorkerError
-from fedlp_edge.reporting.events import AnyEvent, RunStarted, UpdateAccepted
+from fedlp_edge.reporting.events import AnyEvent, ModelDelivered, ModelRefused, RunStarted, UpdateAccepted
 from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.transport.base import Received
+from fedlp_edge.transport.memory import MemoryTransport
 from fedlp_edge.wire.messages import Announcement, decoder
-from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluate, Failed
+from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluate, Export, Exported, Failed, RefusedModel
+from fedlp_edge.worker.process import WorkerDied
 from tests.system.standin import StandIn
 from tests.system.virtual import VirtualFleet
 
@@ -82,3 +85,90 @@ def test_coordinator_that_is_stopped_says_that_it_is_offline_and_goes_on_later(t
     assert (word.online, word.state) == (False, "offline")
     fleet.start("coordinator")
     assert fleet.finish().final == expected.final
+
+
+def slow_link(fleet: VirtualFleet, device: str, seconds: float) -> None:
+    """Chunks that are sent to this device alone arrive one after the other, each taking so long."""
+    world, free = fleet.world, 0.0
+    hand = world.hub._hand
+
+    def held(client: MemoryTransport, message: Received) -> None:
+        nonlocal free
+        if client.client_id != device or "/repeat/" not in message.topic:
+            hand(client, message)
+            return
+        free = max(world.now, free) + seconds
+        world.after(free - world.now, lambda: hand(client, message))
+
+    world.hub._hand = held  # type: ignore[method-assign]
+
+
+def test_final_model_is_handed_over_however_slowly_it_goes(tmp_path: Path) -> None:
+    fleet = VirtualFleet(tmp_path)
+    slow_link(fleet, "dev-1", 25.0)
+    fleet.start_all()
+    summary = fleet.finish()
+
+    assert summary.delivered == {"dev-0": "installed", "dev-1": "installed"}
+    assert (tmp_path / "dev-1" / "models" / "current.onnx").exists()
+    assert fleet.world.now > 75.0
+
+
+def test_device_that_gets_nothing_of_its_final_model_is_given_up_and_named(tmp_path: Path) -> None:
+    fleet = VirtualFleet(tmp_path)
+    slow_link(fleet, "dev-1", 10_000.0)
+    fleet.start_all()
+    summary = fleet.finish()
+
+    assert summary.delivered["dev-0"] == "installed"
+    assert "nothing was heard" in summary.delivered["dev-1"]
+    assert [(e.device, e.received) for e in fleet.events if isinstance(e, ModelDelivered)] == [
+        ("dev-0", True),
+        ("dev-1", False),
+    ]
+
+
+class OneDepthFails(StandIn):
+    """The shallower depth cannot be exported."""
+
+    answer: AnyResult = Exported(models=(), refused=(RefusedModel(1, "no such operator"),))
+
+    def _do(self, job: AnyJob) -> AnyResult:
+        return self.answer if isinstance(job, Export) and job.depths == (1,) else super()._do(job)
+
+
+class OneDepthFailsOtherwise(OneDepthFails):
+    answer = Failed(kind="memory", reason="no such operator")
+
+
+class OneDepthCrashes(OneDepthFails):
+    """... and takes the worker process with it."""
+
+    def submit(self, job: AnyJob) -> int:
+        if not (isinstance(job, Export) and job.depths == (1,)):
+            return super().submit(job)
+        self._last += 1
+        died = WorkerDied("was ended by SIGSEGV", self._last)
+        self._later(0.1, lambda: self._sink(died))
+        return self._last
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (OneDepthFails, "no such operator"),
+        (OneDepthFailsOtherwise, "no such operator"),
+        (OneDepthCrashes, "the worker process was ended by SIGSEGV"),
+    ],
+)
+def test_depth_that_cannot_be_exported_costs_no_other(tmp_path: Path, kind: type[StandIn], reason: str) -> None:
+    fleet = VirtualFleet(tmp_path, worker={"coordinator": kind})
+    fleet.start_all()
+    summary = fleet.finish()
+
+    assert [model.depth for model in summary.onnx] == [2]
+    assert summary.refused == (RefusedModel(1, reason),)
+    assert summary.final is not None
+    assert summary.delivered == {"dev-1": "installed"}  # the small device has depth 1
+    assert [event.reason for event in fleet.events if isinstance(event, ModelRefused)] == [reason]
+    assert not (tmp_path / "dev-0" / "models").exists()

@@ -12,6 +12,7 @@ from device_agent.effects import (
     DeviceMeasured,
     ExportModel,
     ForgetUpdate,
+    InstallFailed,
     InstallModel,
     Leave,
     ModelBuilt,
@@ -31,7 +32,18 @@ from device_agent.effects import (
 from device_agent.roundwork import fingerprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.transport.base import Connected, Disconnected, Refused, Subscribed
-from fedlp_edge.wire.messages import Failure, Farewell, Grant, Offer, Ready, Receipt, Status, UnitRequest, UnitVersion
+from fedlp_edge.wire.messages import (
+    DeploymentReport,
+    Failure,
+    Farewell,
+    Grant,
+    Offer,
+    Ready,
+    Receipt,
+    Status,
+    UnitRequest,
+    UnitVersion,
+)
 from tests.device_agent.support import (
     BLUEPRINT,
     FACTS,
@@ -426,7 +438,42 @@ def test_fetches_and_installs_the_final_model_then_stops():
     for chunk in chunks(content, 1000):
         effects += device.receive(TOPICS.of("repeat", "pi"), chunk)
     assert only(effects, InstallModel).version.unit == "onnx-1"
-    assert only(device.handle(ModelInstalled("somewhere")), Stop).error is None
+    effects = device.handle(ModelInstalled("somewhere"))
+    assert published(effects) == [DeploymentReport(run="run", device="pi", state="installed")]
+    assert only(effects, Stop).error is None
+
+
+def test_says_while_the_final_model_comes_slowly_that_it_comes():
+    device = Device().join()
+    content = bytes(range(256)) * 20
+    device.down(farewell(content), now=100.0)
+    said = []
+    for number, chunk in enumerate(chunks(content, 1000)):
+        now = 103.0 + 3 * number
+        said += [(now, m.state) for m in published(device.receive(TOPICS.of("repeat", "pi"), chunk, now=now))]
+    assert said == [(106.0, "receiving"), (112.0, "receiving")]
+
+
+def test_repeats_that_the_model_is_installed_to_whoever_repeats_the_farewell():
+    device = Device().join()
+    device.down(farewell(b"model"))
+    device.receive(TOPICS.of("repeat", "pi"), chunks(b"model", 1000)[0])
+    installed = published(device.handle(ModelInstalled("somewhere")))
+    assert installed == [DeploymentReport(run="run", device="pi", state="installed")]
+    assert published(device.down(farewell(b"model"))) == installed
+
+
+def test_says_why_the_model_could_not_be_installed():
+    device = Device().join()
+    device.down(farewell(b"model"))
+    effects = device.handle(InstallFailed("the disk is full"))
+    assert published(effects) == [DeploymentReport(run="run", device="pi", state="failed", reason="the disk is full")]
+
+
+def test_says_why_there_is_no_model_of_its_depth():
+    effects = Device(once=True).join().down(Farewell(run="run", device="pi", rounds=3, refused="no such operator"))
+    assert "could not export this depth: no such operator" in effects[-2].text
+    assert only(effects, Stop).error is None
 
 
 def own_farewell(*units: str) -> Farewell:
@@ -443,6 +490,7 @@ def test_fetches_the_final_layers_and_exports_a_model_of_its_own_then_stops():
     for id in ("L1", "H1"):
         for chunk in chunks(blob(id)):
             effects += device.receive(TOPICS.of("repeat", "pi"), chunk)
+    assert published(effects)[-1] == DeploymentReport(run="run", device="pi", state="received")
     wanted = only(effects, ExportModel)
     assert (wanted.run, wanted.rounds, wanted.model, wanted.depth) == ("run", 3, MODEL, 1)
     assert [layer.unit for layer in wanted.layers] == ["L1", "H1"]
@@ -457,16 +505,16 @@ def test_stops_without_complaint_when_it_has_no_head_to_export():
 
 def test_says_what_is_missing_when_it_cannot_export():
     effects = Device(once=True, can_export=False).join().down(own_farewell("L1", "H1"))
-    assert "needs onnx" in effects[-2].text
+    assert "needs onnx" in effects[-3].text
     assert only(effects, Stop).error is None
-    assert not published(effects)
+    assert only(effects, Publish).message.state == "failed"
 
 
 def test_exports_nothing_of_a_run_that_it_has_no_place_in():
     device = Device(once=True)
     device.handle(Connected(LIMITS))
     effects = device.down(own_farewell("L1", "H1"))
-    assert "no place in the run" in effects[-2].text
+    assert "no place in the run" in effects[-3].text
     assert only(effects, Stop).error is None
 
 

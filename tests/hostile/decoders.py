@@ -24,6 +24,7 @@ from fedlp_edge.wire.compression import decompress, encode_unit
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import (
     Announcement,
+    DeploymentReport,
     Farewell,
     FromCoordinator,
     FromDevice,
@@ -161,6 +162,7 @@ def _control() -> dict[str, Reader]:
         Ready(**own, session="s", depth=1),
         UnitRequest(**own, unit="L1", digest=_DIGEST, missing=((0, 2), (5, 9))),
         Progress(**own, unit="L1", blob=_DIGEST[:32], index=3),
+        DeploymentReport(**own, state="failed", reason="no room"),
     )
     from_coordinator = (
         assignment(),

@@ -1,0 +1,80 @@
+"""Who still waits for a final model, and for how long it is waited for: as long as something moves. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PATIENCE_SECONDS = 30.0
+"""Without progress of a device that fetches; one that gets something says so every few seconds."""
+
+CHUNKS = 4
+"""On a link where these many chunks take longer than that, it is waited for as long."""
+
+GAPS = 3
+"""Silence of so many times the longest gap so far is taken for the end."""
+
+MOST_PATIENCE_SECONDS = 600.0
+
+
+@dataclass
+class _Fetching:
+    """
+    Attributes:
+        missing: chunks that it still asked for last, by unit.
+    """
+
+    patience: float
+    heard_at: float
+    missing: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def until(self) -> float:
+        return self.heard_at + self.patience
+
+
+class Handover:
+    """The devices that are fetching what is theirs."""
+
+    def __init__(self) -> None:
+        self._fetching: dict[str, _Fetching] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether nobody is waited for."""
+        return not self._fetching
+
+    def expect(self, device: str, now: float, *, chunk_seconds: float = 0.0) -> None:
+        """A device was told what there is; one that already fetches keeps its place.
+
+        Args:
+            device: its id.
+            now: the time.
+            chunk_seconds: that one chunk takes on its link, as far as is known.
+        """
+        patience = min(max(PATIENCE_SECONDS, CHUNKS * chunk_seconds), MOST_PATIENCE_SECONDS)
+        self._fetching.setdefault(device, _Fetching(patience, now)).heard_at = now
+
+    def heard(self, device: str, now: float) -> None:
+        """A device has got more, or its connection changed."""
+        entry = self._fetching.get(device)
+        if entry is not None:
+            entry.patience = min(max(entry.patience, GAPS * (now - entry.heard_at)), MOST_PATIENCE_SECONDS)
+            entry.heard_at = now
+
+    def asked(self, device: str, unit: str, missing: int, now: float) -> None:
+        """A device asks for this many chunks of a unit; to ask for the same again and again is no progress."""
+        entry = self._fetching.get(device)
+        if entry is not None and missing < entry.missing.get(unit, missing + 1):
+            entry.missing[unit] = missing
+            self.heard(device, now)
+
+    def ended(self, device: str) -> bool:
+        """A device has what it wants, or will not get it; returns whether it was waited for."""
+        return self._fetching.pop(device, None) is not None
+
+    def given_up(self, now: float) -> list[str]:
+        """The devices that were silent for too long by now, each once."""
+        silent = [device for device, entry in self._fetching.items() if entry.until <= now]
+        for device in silent:
+            del self._fetching[device]
+        return silent
