@@ -30,6 +30,9 @@ LEADER = 32
 LEAST = 4
 """Fewest chunks granted at a time, unless fewer are missing: a grant for each chunk would double the messages."""
 
+LEAST_CHUNK = 512
+"""Payload bytes: each chunk takes a byte of memory, so an offer must not name too many of them."""
+
 OPEN = 128
 """Uploads that have begun and are not whole, each of which holds a file; others wait with their offer alone."""
 
@@ -66,7 +69,7 @@ class Intake:
     """All uploads of the open round.
 
     Args:
-        chunk_bytes: payload bytes of a chunk, as told in the tasks.
+        chunk_bytes: payload bytes of a chunk, as told in the tasks, for offers that do not name their own.
         grant: sends a Grant.
         credit: granted chunks under way from all devices together; less than the broker holds for one subscriber.
         patience_seconds: credit of a device that was silent this long is taken back.
@@ -99,7 +102,7 @@ class Intake:
         known = self._uploads.get(offer.device)
         if known is None or known.offer.digest != offer.digest:
             self.forget(offer.device)
-            count = chunk_count(offer.size, self._chunk_bytes)
+            count = chunk_count(offer.size, self._chunk_bytes_of(offer))
             known = self._uploads[offer.device] = _Upload(offer, path, ((0, count),) if count else ())
         # Whatever was granted and has not come is lost: a device offers again only when it waits.
         self._credit += known.under_way
@@ -117,10 +120,13 @@ class Intake:
         """Takes one chunk of a device; returns the upload once it is whole."""
         upload = self._uploads.get(device)
         assembly = upload.assembly if upload else None
+        left = assembly.left if assembly else 0
         if upload is None or assembly is None or not assembly.add(chunk):
             return None
         upload.last_sign = now
         upload.bytes_seen += nbytes
+        if assembly.left == left:
+            return None  # a piece of a chunk
         if upload.under_way:
             upload.under_way -= 1
             self._credit += 1
@@ -181,9 +187,12 @@ class Intake:
         if upload.assembly is None:
             offer = upload.offer
             sink = FileSink(upload.path, offer.size)
-            upload.assembly = Assembly(offer.digest, offer.size, self._chunk_bytes, sink)
+            upload.assembly = Assembly(offer.digest, offer.size, self._chunk_bytes_of(offer), sink)
             self._open[offer.device] = upload
         return upload.assembly
+
+    def _chunk_bytes_of(self, offer: Offer) -> int:
+        return offer.chunk_bytes if offer.chunk_bytes >= LEAST_CHUNK else self._chunk_bytes
 
     def _enqueue(self, upload: _Upload) -> None:
         if upload.pending:

@@ -290,17 +290,18 @@ class Coordinator:
                 if error is not None:
                     raise error
                 then()
-            case Connected():
+            case Connected(limits):
                 log.info("connected to the broker again")
+                self._shelf.narrow(chunk_bytes_for(limits))
                 self._emit(events.BrokerBack(time=time.time()))
                 self._voice.announce()
             case Disconnected(reason):
                 log.warning("lost the broker: %s", reason)
                 self._emit(events.BrokerLost(time=time.time(), reason=reason))
-            case Refused(topic, reason, token):
-                log.warning("the broker refused %s: %s", topic, reason)
-                if token is not None:
-                    self._pump.delivered(token)  # its place in the window is free again
+            case Refused(topic, reason, token, too_long):
+                # Its place in the window is free again; who misses a chunk that was too long asks for it.
+                if not (token is not None and self._pump.delivered(token) and too_long):
+                    log.warning("the broker refused %s: %s", topic, reason)
             case _:
                 pass
 
@@ -331,6 +332,7 @@ class Coordinator:
                 if message.run == self._run:
                     self._shelf.reported(message)
             case Offer():
+                self._shelf.got(message.device)
                 self._rounds.offered(message)
             case DeploymentReport():
                 if self._finale and message.run == self._run:

@@ -8,21 +8,31 @@ for the chunks that they miss, and those go to them alone, a slice at a time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from coordinator.broadcast import Broadcast
 from coordinator.flow import FlowLimits
+from coordinator.vain_repeats import VainRepeats
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.summary import Purpose
 from fedlp_edge.transport.pump import Pump
-from fedlp_edge.wire.chunks import chunk_count, split
+from fedlp_edge.wire.chunks import PACKET_ROOM, chunk_count, piece_count, split
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Progress, UnitRequest, UnitVersion
 from fedlp_edge.wire.ranges import Ranges, clip, take
 from fedlp_edge.wire.tensors import pack
 from fedlp_edge.wire.topics import Topics
+
+log = logging.getLogger("fedlp.coordinator")
+
+SILENT_LIMIT = (
+    "%s got nothing until it came in messages of %d bytes: the broker drops longer ones, or they take too long. "
+    "All are that short from here on. A limit of the broker belongs into [broker]: max_packet_bytes = %d "
+    "(fedlp doctor broker finds it)"
+)
 
 
 @dataclass
@@ -64,6 +74,8 @@ class Shelf:
         self._topics = topics
         self._pump = pump
         self._chunk_bytes = chunk_bytes
+        self._most: int | None = None
+        self._vain = VainRepeats()
         self._count = count
         self._flow = flow
         self._blobs: dict[str, _Blob] = {}
@@ -94,6 +106,13 @@ class Shelf:
             self._blobs[unit] = _Blob(version, payload)
         return self._blobs[unit].version
 
+    def narrow(self, most: int) -> None:
+        """The broker turns out to carry no more payload than this: versions from here on have such chunks, those that
+        are out already go in pieces.
+        """
+        self._most = most
+        self._chunk_bytes = min(self._chunk_bytes, most)
+
     def versions(self, units: Iterable[str]) -> tuple[UnitVersion, ...]:
         """Current versions, in the order asked for."""
         return tuple(self._blobs[unit].version for unit in units)
@@ -114,6 +133,13 @@ class Shelf:
         if new:
             self._broadcast.start([(blob.version, readers[unit]) for unit, blob in new])
 
+    def got(self, device: str) -> None:
+        """A device has all that it asked for."""
+        most = self._vain.got(device)
+        if most is not None and most < (self._most or self._chunk_bytes):
+            log.warning(SILENT_LIMIT, device, most, most + PACKET_ROOM)
+            self.narrow(most)
+
     def reported(self, message: Progress) -> None:
         """A device has got what was broadcast so far."""
         self._broadcast.reported(message)
@@ -121,6 +147,7 @@ class Shelf:
     def gone(self, device: str) -> None:
         """A device is offline: nothing waits for it."""
         self._broadcast.gone(device)
+        self._vain.gone(device)
 
     def tick(self) -> None:
         """Lets time pass."""
@@ -134,14 +161,18 @@ class Shelf:
         count = chunk_count(blob.version.size, blob.version.chunk_bytes)
         # What the broadcast has not reached yet is not missing.
         reached = count - self._broadcast.pending(request.digest)
-        wanted, _ = take(clip(request.missing, reached), self._flow.repeat)
-        self._push(self._topics.of("repeat", request.device), blob, wanted, "repeat", report=True)
+        most = self._vain.most(request, min(blob.version.chunk_bytes, self._most or blob.version.chunk_bytes))
+        chunks = max(1, self._flow.repeat // piece_count(blob.version.chunk_bytes, most))
+        wanted, _ = take(clip(request.missing, reached), chunks)
+        self._push(self._topics.of("repeat", request.device), blob, wanted, "repeat", report=True, most=most)
         return True
 
     def _fits(self, blueprint: Blueprint) -> bool:
         window = self._flow.broadcast
         blobs = [self._blobs[unit.id] for unit in blueprint.global_units if unit.id in self._blobs]
-        chunks = sum(chunk_count(blob.version.size, self._chunk_bytes) for blob in blobs)
+        chunks = sum(chunk_count(blob.version.size, blob.version.chunk_bytes) for blob in blobs)
+        if self._most is not None and any(blob.version.chunk_bytes > self._most for blob in blobs):
+            return False  # what goes in pieces, nobody can use before it is named
         return len(blobs) == len(blueprint.global_units) and (window is None or chunks <= window)
 
     def _send_ahead(self, unit: str) -> None:
@@ -168,9 +199,15 @@ class Shelf:
         *,
         report: bool,
         key: str = "",
+        most: int | None = None,
         done: Callable[[], None] = lambda: None,
     ) -> None:
-        left = sum(stop - start for start, stop in which)
+        version, most = blob.version, most or self._most
+        left = sum(
+            piece_count(min(version.chunk_bytes, version.size - index * version.chunk_bytes), most)
+            for start, stop in which
+            for index in range(start, stop)
+        )
 
         def sent(nbytes: int) -> None:
             nonlocal left
@@ -179,5 +216,5 @@ class Shelf:
             if not left:
                 done()
 
-        chunks = split(blob.payload, blob.version.digest, blob.version.chunk_bytes, which, report=report)
+        chunks = split(blob.payload, version.digest, version.chunk_bytes, which, most=most, report=report)
         self._pump.push(topic, chunks, key=key or f"{topic} {blob.version.unit}", sent=sent)

@@ -23,6 +23,11 @@ OFFER_LONGEST = 10.0
 OFFER_SPREAD = 0.5
 """Offers that overflowed the coordinator's queue together do not come again together: up to this share later."""
 
+VAIN_GRANTS = 3
+"""In a row, of nothing but chunks that the broker has acknowledged, after which their length is suspected."""
+
+LEAST_PIECE = 2048
+
 RECEIPT_FIRST = 2.0
 """Seconds from the last acknowledged chunk to the next offer."""
 
@@ -35,6 +40,8 @@ class _Delivery:
     offers: int = 0
     waiting: deque[int] = field(default_factory=deque)
     in_flight: set[int] = field(default_factory=set)
+    acknowledged: set[int] = field(default_factory=set)
+    vain_grants: int = 0
     window: int = 1
 
     @property
@@ -62,6 +69,7 @@ class Deliveries:
         self._topic = identity.topics.of("up", identity.device)
         self._link = link_bytes_per_second
         self._link_free_at = -math.inf
+        self._most: int | None = None
         self._run: str | None = None
         self._all = {update.id: _Delivery(update, offer_at=-math.inf) for update in updates}
 
@@ -96,6 +104,11 @@ class Deliveries:
             delivery.waiting.clear()
         return [*self._forget(others), *self.work(now)]
 
+    def limit(self, most: int | None) -> None:
+        """Says how many payload bytes the broker carries in a message; None for any number."""
+        if most is not None:
+            self._most = min(most, self._most or most)
+
     def offline(self) -> None:
         """Nobody is there to listen: nothing is offered or sent until ``online``."""
         self._run = None
@@ -107,11 +120,13 @@ class Deliveries:
             return []
         # What is in flight the transport will bring, even over a reconnect.
         known = delivery.in_flight.union(delivery.waiting)
-        delivery.waiting.extend(i for i in expand(message.missing, delivery.update.chunk_count) if i not in known)
+        wanted = [i for i in expand(message.missing, delivery.update.chunk_count) if i not in known]
+        effects = self._suspect(delivery, wanted)
+        delivery.waiting.extend(wanted)
         delivery.window = message.window
         delivery.patience = RECEIPT_FIRST
         delivery.offer_at = now + (OFFER_LONGEST if delivery.busy else RECEIPT_FIRST)
-        return self.work(now)
+        return [*effects, *self.work(now)]
 
     def delivered(self, update: UpdateId, index: int, now: float) -> Effects:
         """The broker took a chunk; the next one may go."""
@@ -119,8 +134,19 @@ class Deliveries:
         if delivery is None or index not in delivery.in_flight:
             return []
         delivery.in_flight.remove(index)
+        delivery.acknowledged.add(index)
         # While chunks move, an offer is only the way out of a broker that swallowed one.
         delivery.offer_at = now + (OFFER_LONGEST if delivery.busy else RECEIPT_FIRST)
+        return self.work(now)
+
+    def refused(self, update: UpdateId, index: int, now: float) -> Effects:
+        """The broker does not carry a chunk as it was: it goes again, as short as messages now must be."""
+        delivery = self._all.get(update)
+        if delivery is None or index not in delivery.in_flight:
+            return []
+        delivery.in_flight.remove(index)
+        if self._most is not None:
+            delivery.waiting.appendleft(index)
         return self.work(now)
 
     def receipt(self, message: Receipt) -> Effects:
@@ -151,10 +177,27 @@ class Deliveries:
             while delivery.can_send and self._link_free_at <= now:
                 index = delivery.waiting.popleft()
                 delivery.in_flight.add(index)
-                effects.append(SendChunk(delivery.update.id, index))
+                effects.append(SendChunk(delivery.update.id, index, self._most))
                 if self._link:
                     self._link_free_at = max(now, self._link_free_at) + delivery.update.chunk_bytes / self._link
         return effects
+
+    def _suspect(self, delivery: _Delivery, wanted: list[int]) -> Effects:
+        """Takes chunks that are wanted again and again, though the broker has acknowledged them, for too long ones."""
+        if not wanted or not delivery.acknowledged.issuperset(wanted):
+            delivery.vain_grants = 0
+            return []
+        delivery.vain_grants += 1
+        usual = min(self._most or delivery.update.chunk_bytes, delivery.update.chunk_bytes)
+        if delivery.vain_grants < VAIN_GRANTS or usual <= LEAST_PIECE:
+            return []
+        delivery.vain_grants = 0
+        self._most = max(LEAST_PIECE, usual // 4)
+        text = (
+            f"messages of {usual} bytes are acknowledged by the broker and do not arrive; they go in pieces of "
+            f"{self._most} from here on (fedlp doctor broker finds its limit: max_packet_bytes in [broker])"
+        )
+        return [Note(text, warning=True)]
 
     def _current(self) -> list[_Delivery]:
         return [delivery for delivery in self._all.values() if delivery.update.run == self._run]

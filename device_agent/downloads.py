@@ -199,6 +199,8 @@ class Downloads:
             self._patience, self._progress_at = 0.0, now
 
     def _hold(self, unit: str, chunk: Chunk) -> None:
+        if chunk.pieces > 1:
+            return  # it does not tell how long the chunk is, and nobody who sends pieces sends them early
         early = self._early.get(unit)
         if early is None or early.prefix != chunk.prefix:
             if early is not None:

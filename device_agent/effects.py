@@ -88,6 +88,14 @@ class ChunkDelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkRefused:
+    """The broker does not carry a message as long as this chunk's was."""
+
+    update: UpdateId
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInstalled:
     """The final model is in place; ``path`` is for people."""
 
@@ -126,6 +134,7 @@ Event = (
     | RoundTrained
     | TrainingFailed
     | ChunkDelivered
+    | ChunkRefused
     | ModelInstalled
     | InstallFailed
     | NothingToExport
@@ -199,10 +208,11 @@ class TrainRound:
 
 @dataclass(frozen=True, slots=True)
 class SendChunk:
-    """Publish one chunk of an update."""
+    """Publish one chunk of an update, in pieces if it has more than ``most`` bytes."""
 
     update: UpdateId
     index: int
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

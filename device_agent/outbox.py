@@ -97,6 +97,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
             bytes_down=self.bytes_down,
             peak_memory=self.peak_memory,
             compute=self.compute,
+            chunk_bytes=self.chunk_bytes,
         )
 
 

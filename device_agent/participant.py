@@ -6,6 +6,8 @@ Ready), ``roundwork`` (task to update), ``deliveries`` (offer to receipt), ``hom
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from device_agent.deliveries import Deliveries
@@ -14,6 +16,7 @@ from device_agent.echo import LinkEcho, slower
 from device_agent.effects import (
     BuildFailed,
     ChunkDelivered,
+    ChunkRefused,
     DeviceMeasured,
     Effects,
     Event,
@@ -36,8 +39,9 @@ from device_agent.presence import Presence
 from device_agent.reminders import Reminders
 from device_agent.roundwork import RoundWork
 from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.errors import PeerError
+from fedlp_edge.errors import BrokerError, PeerError
 from fedlp_edge.transport.base import (
+    BrokerLimits,
     Connected,
     Delivered,
     Disconnected,
@@ -46,7 +50,7 @@ from fedlp_edge.transport.base import (
     Subscribed,
     TransportEvent,
 )
-from fedlp_edge.wire.chunks import Chunk
+from fedlp_edge.wire.chunks import Chunk, chunk_bytes_for
 from fedlp_edge.wire.messages import (
     Announcement,
     Assignment,
@@ -157,8 +161,10 @@ class Participant:
                 effects = self._work.trained(event, now)
             case TrainingFailed():
                 effects = self._work.failed(event)
-            case ChunkDelivered(update, index):
-                effects = self._deliveries.delivered(update, index, now)
+            case ChunkDelivered(update, index) | ChunkRefused(update, index):
+                delivered = isinstance(event, ChunkDelivered)
+                settle = self._deliveries.delivered if delivered else self._deliveries.refused
+                effects = settle(update, index, now)
             case ModelInstalled():
                 effects = self._homecoming.installed(event)
             case InstallFailed():
@@ -179,6 +185,7 @@ class Participant:
             case Connected(limits):
                 self._presence.connected = True
                 self._echo.connected(limits)
+                self._deliveries.limit(_payload_bytes(limits))
                 self._units.nudge(now)
                 note = Note(f"connected (MQTT {limits.protocol})")
                 effects = [note, *self._presence.announce(), *self._enrolment.ready()]
@@ -188,6 +195,8 @@ class Participant:
                 effects = [note, *self._echo.interrupted()]
             case Refused(topic, reason) if topic == self._echo.topic:
                 effects = self._echo.refused(reason)
+            case Refused(topic, reason, too_long=True):
+                effects = [Note(f"the broker refuses a message on {topic}: {reason}", warning=True)]
             case Refused(topic, reason, token):
                 text = f"the broker refuses {topic}: {reason}; check its access rules for this device's login"
                 # Without a subscription nothing works; a publish may be one of many.
@@ -310,3 +319,10 @@ class Participant:
                 lost = Farewell(run=message.run, device=self._identity.device, rounds=0)
                 effects += self._farewell(lost, now)
         return effects
+
+
+def _payload_bytes(limits: BrokerLimits) -> int | None:
+    """Of a chunk in a packet of the broker; None if it takes any, or too few for an update to be of use."""
+    with contextlib.suppress(BrokerError):
+        return None if limits.max_packet_bytes is None else chunk_bytes_for(limits, limits.max_packet_bytes)
+    return None

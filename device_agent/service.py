@@ -22,6 +22,7 @@ from device_agent.echo import LinkEcho
 from device_agent.effects import (
     BuildModel,
     ChunkDelivered,
+    ChunkRefused,
     DeviceMeasured,
     Effect,
     Effects,
@@ -55,7 +56,7 @@ from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DeviceError, StorageError
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
-from fedlp_edge.transport.base import Delivered, Transport
+from fedlp_edge.transport.base import Delivered, Refused, Transport
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split
 from fedlp_edge.wire.messages import UnitVersion, encode
@@ -203,6 +204,8 @@ class Agent:
         if isinstance(event, Delivered):
             chunk = self._tokens.pop(event.token, None)
             return [chunk] if chunk else []
+        if isinstance(event, Refused) and event.too_long and (chunk := self._tokens.pop(event.token or 0, None)):
+            return [ChunkRefused(chunk.update, chunk.index)]
         if not isinstance(event, WorkerReply | WorkerDied):
             return [event]
         result = self._trainer.finish(event)
@@ -255,8 +258,8 @@ class Agent:
         match effect:
             case Publish(topic, message, retain):
                 self._transport.publish(topic, encode(message), retain=retain)
-            case SendChunk(update, index):
-                self._send(update, index)
+            case SendChunk(update, index, most):
+                self._send(update, index, most)
             case SendEcho(topic, payload):
                 self._transport.publish(topic, payload)
             case Subscribe(topic):
@@ -264,12 +267,14 @@ class Agent:
             case Unsubscribe(topic):
                 self._transport.unsubscribe(topic)
 
-    def _send(self, update: UpdateId, index: int) -> None:
+    def _send(self, update: UpdateId, index: int, most: int | None) -> None:
         blob = self._outbox.blob(update)
         entry = self._outbox.entry(update)
-        for chunk in split(blob, update.digest, entry.chunk_bytes, [(index, index + 1)]):
+        token = 0
+        for chunk in split(blob, update.digest, entry.chunk_bytes, [(index, index + 1)], most=most):
             token = self._transport.publish(self._upload_topic, chunk)
-            self._tokens[token] = ChunkDelivered(update, index)
+        # The broker acknowledges in order, so the last piece stands for all of them.
+        self._tokens[token] = ChunkDelivered(update, index)
 
     def _export(self, effect: ExportModel) -> None:
         layers = [self._models.path(version.digest) for version in effect.layers]

@@ -74,11 +74,13 @@ class Refused:
         topic: of the publish, or the filter of the subscription.
         reason: in words.
         token: of the publish, for which no Delivered follows; None for a subscription.
+        too_long: the publish may be sent again in pieces, as the limits of the last Connected say.
     """
 
     topic: str
     reason: str
     token: int | None = None
+    too_long: bool = False
 
 
 TransportEvent = Connected | Disconnected | Received | Delivered | Subscribed | Refused

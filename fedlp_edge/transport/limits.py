@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from dataclasses import replace
 
 from fedlp_edge.transport.base import BrokerLimits
 from fedlp_edge.transport.url import BrokerAddress
@@ -39,6 +40,12 @@ def limits_of(
         receive_maximum=receive_maximum or preset.receive_maximum or RECEIVE_MAXIMUM,
         max_queued_messages=queued or None,
     )
+
+
+def narrowed(limits: BrokerLimits, packet: int | None) -> BrokerLimits:
+    """The limits with packets of at most so many bytes; as they are for None."""
+    known = [limit for limit in (limits.max_packet_bytes, packet) if limit is not None]
+    return replace(limits, max_packet_bytes=min(known, default=None))
 
 
 def speaks_only_older(address: BrokerAddress, context: ssl.SSLContext | None, timeout: float = 3.0) -> bool:

@@ -32,9 +32,11 @@ from fedlp_edge.transport.base import (
     Sink,
     Subscribed,
 )
+from fedlp_edge.transport.limits import narrowed
 from fedlp_edge.transport.link import Link, LinkEvents, LinkLost, OlderProtocol
 from fedlp_edge.transport.outgoing import Outgoing, Publish
 from fedlp_edge.transport.pace import Pace
+from fedlp_edge.transport.unannounced import UnannouncedLimit
 from fedlp_edge.transport.url import BrokerAddress
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,6 @@ RESUBSCRIBE_SECONDS = 20.0
 SUBSCRIPTIONS_PER_PACKET = 8  # AWS IoT takes no more
 
 _REFUSED = 0x80
-_PACKET_OVERHEAD = 16
 
 
 class MqttTransport:
@@ -80,6 +81,7 @@ class MqttTransport:
         self._version: str = "5" if address.protocol == "auto" else address.protocol
         self._version_known = address.protocol != "auto"
         self._limits = BrokerLimits(self._version, None, 1)
+        self._unannounced = UnannouncedLimit()
         preset = address.preset
         self._pace = Pace(preset.publishes_per_second, preset.bytes_per_second, time.monotonic())
         self._topics: dict[str, None] = {}
@@ -206,7 +208,7 @@ class MqttTransport:
         events = LinkEvents(self._on_received, self._on_published, self._on_subscribed)
         link = Link(self._address, events, context=context, client_id=self._client_id, will=self._will, version=version)
         try:
-            self._limits = link.open(self._wake_in, self._stopping)
+            self._limits = narrowed(link.open(self._wake_in, self._stopping), self._unannounced.packet)
         except BaseException:
             link.abort()
             raise
@@ -231,11 +233,21 @@ class MqttTransport:
                 self._drain_wake()
         except LinkLost as lost:
             link.abort()
+            self._learn(lost)
             self._outgoing.rewind()
             if not self._stopping.is_set():
                 log.info("%s: %s", self._address.url, lost)
                 self._emit(Disconnected(str(lost)))
             return lost.code
+
+    def _learn(self, lost: LinkLost) -> None:
+        """Takes note of what the connection was lost behind."""
+        longest = self._outgoing.longest()
+        too_long = lost.code == words.PACKET_TOO_LARGE
+        if longest is None or (lost.code and not too_long):
+            return
+        if self._unannounced.lost(longest.size, sure=too_long):
+            log.warning("%s", words.too_long(self._address, longest.topic, longest.size, self._unannounced.packet or 0))
 
     def _resubscribe(self, link: Link) -> None:
         """Subscribes to everything that was asked for, and waits until the broker has confirmed all of it."""
@@ -281,11 +293,11 @@ class MqttTransport:
             item = self._outgoing.take(self._limits.receive_maximum)
             if item is None:
                 return
-            size = len(item.payload) + len(item.topic.encode()) + _PACKET_OVERHEAD
-            if limit is not None and size > limit:
-                self._refuse(item.topic, f"{size} bytes are over the broker's packet limit of {limit}", item.token)
+            if limit is not None and item.size > limit:
+                reason = f"{item.size} bytes are over the broker's packet limit of {limit}"
+                self._emit(Refused(item.topic, reason, item.token, too_long=True))
             else:
-                self._pace.spend(size, time.monotonic())
+                self._pace.spend(item.size, time.monotonic())
                 self._outgoing.sent(link.publish(item.topic, item.payload, retain=item.retain), item)
 
     def _patience(self, *, goodbye: bool) -> float:
@@ -310,6 +322,7 @@ class MqttTransport:
         if code >= _REFUSED:
             self._refuse(item.topic, reason, item.token)
         else:
+            self._unannounced.carried(item.size)
             self._emit(Delivered(item.token))
 
     def _on_subscribed(self, packet_id: int, answers: list[tuple[int, str]]) -> None:

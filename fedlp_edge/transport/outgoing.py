@@ -12,6 +12,8 @@ from dataclasses import dataclass
 WINDOW = 64
 """Publishes on their way at once, if the broker allows that many."""
 
+_PACKET_OVERHEAD = 16
+
 WINDOW_BYTES = 8 * 1024 * 1024
 """Payload bytes on their way at once; bounds the memory that paho's copies take."""
 
@@ -31,6 +33,11 @@ class Publish:
     topic: str
     payload: bytes
     retain: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of its packet, at most."""
+        return len(self.payload) + len(self.topic.encode()) + _PACKET_OVERHEAD
 
 
 class Outgoing:
@@ -73,6 +80,10 @@ class Outgoing:
         if item is not None:
             self._bytes -= len(item.payload)
         return item
+
+    def longest(self) -> Publish | None:
+        """The one with most bytes of those on their way; None if there are none."""
+        return max(self._under_way.values(), key=lambda item: item.size, default=None)
 
     def rewind(self) -> None:
         """The connection is gone: what was on its way waits again, in order, before the rest."""

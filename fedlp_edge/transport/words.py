@@ -12,6 +12,7 @@ BAD_LOGIN = 0x86
 NOT_AUTHORIZED = 0x87
 UNSUPPORTED_VERSION = 0x84
 TAKEN_OVER = 0x8E
+PACKET_TOO_LARGE = 0x95
 
 
 def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> BrokerError:
@@ -73,3 +74,12 @@ def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
             f"the broker at {address.url} does not speak MQTT {address.protocol}; leave protocol at auto"
         )
     return BrokerError(f"the broker at {address.url} refuses the connection: {name}")
+
+
+def too_long(address: BrokerAddress, topic: str, size: int, packet: int) -> str:
+    """For connections that end again and again behind a long message; from now on packets have so many bytes."""
+    return (
+        f"the broker at {address.url} ends the connection behind a message of {size} bytes on {topic}; from here on "
+        f"none is longer than {packet}. A limit that it does not announce belongs into [broker] as max_packet_bytes "
+        "(fedlp doctor broker finds it)"
+    )

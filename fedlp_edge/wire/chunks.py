@@ -4,9 +4,13 @@ A chunk describes itself: which blob (the first half of its digest), which part 
 So a receiver needs no state to judge one, and repeats, reorderings and strays of another version do no harm.
 Layout, big-endian, 36 bytes before the payload::
 
-    magic "FLP1" | kind u8 | flags u8 | zero u16 | digest prefix 16 bytes | index u32 | count u32 | crc32 u32
+    magic "FLP1" | kind u8 | flags u8 | piece u8 | pieces - 1 u8 | digest prefix 16 bytes
+    | index u32 | count u32 | crc32 u32
 
 Flag 1 marks the last chunk of a slice: the sender sends no more for now, and wants to know how it stands.
+
+The size of a blob's chunks is agreed before any of it is sent. A sender that finds out later that its broker or its
+link carries less cuts each chunk into pieces of (nearly) equal size, and nothing need be agreed anew.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ __all__ = [
     "DEFAULT_CHUNK_BYTES",
     "HEADER_BYTES",
     "MAX_RANGES",
+    "PACKET_ROOM",
     "Assembly",
     "Chunk",
     "FileSink",
@@ -35,23 +40,28 @@ __all__ = [
     "chunk_bytes_for",
     "chunk_count",
     "expand",
+    "piece_count",
     "ranges_of",
     "split",
 ]
 
 MAGIC = b"FLP1"
 KIND_BLOB = 1
+MOST_PIECES = 256
 FLAG_REPORT = 1
 PREFIX_BYTES = 16
 DEFAULT_CHUNK_BYTES = 256 * 1024
 MAX_RANGES = 512
 """Ranges in one request; what is missing beyond them is asked for when these have come."""
 
-_HEADER = struct.Struct(f">4sBBH{PREFIX_BYTES}sIII")
+_HEADER = struct.Struct(f">4sBBBB{PREFIX_BYTES}sIII")
 HEADER_BYTES = _HEADER.size
 
 # MQTT's fixed header (5), topic (2 + 256 on the narrowest brokers), packet id (2), properties (some): rounded up.
 _MQTT_OVERHEAD = 512
+PACKET_ROOM = _MQTT_OVERHEAD + HEADER_BYTES
+"""What is kept free in a packet beside the payload of a chunk."""
+
 _SMALLEST_CHUNK = 1024
 
 
@@ -71,11 +81,11 @@ def chunk_bytes_for(limits: PacketLimit, default: int = DEFAULT_CHUNK_BYTES) -> 
     """
     if limits.max_packet_bytes is None:
         return default
-    room = limits.max_packet_bytes - _MQTT_OVERHEAD - HEADER_BYTES
+    room = limits.max_packet_bytes - PACKET_ROOM
     if room < _SMALLEST_CHUNK:
         raise BrokerError(
             f"the broker carries packets of {limits.max_packet_bytes} bytes at most; raise its maximum packet size "
-            f"to at least {_SMALLEST_CHUNK + _MQTT_OVERHEAD + HEADER_BYTES} (256 KiB and more is sensible)"
+            f"to at least {_SMALLEST_CHUNK + PACKET_ROOM} (256 KiB and more is sensible)"
         )
     return min(default, room)
 
@@ -93,8 +103,10 @@ class Chunk:
         prefix: the first 16 bytes of the blob's digest.
         index: number of the part, from 0.
         count: how many parts there are.
-        payload: its bytes, a view of what was parsed.
+        payload: its bytes, or those of one piece of it, a view of what was parsed.
         report: whether the sender wants to know how it stands.
+        piece: number of the piece, from 0.
+        pieces: how many the chunk is cut into; 1 if it is whole.
     """
 
     prefix: bytes
@@ -102,6 +114,8 @@ class Chunk:
     count: int
     payload: memoryview
     report: bool = False
+    piece: int = 0
+    pieces: int = 1
 
     @classmethod
     def parse(cls, data: bytes | memoryview) -> Self:
@@ -112,17 +126,17 @@ class Chunk:
         """
         if len(data) <= HEADER_BYTES:
             raise PeerError(f"a message of {len(data)} bytes is no chunk")
-        magic, kind, flags, zero, prefix, index, count, crc = _HEADER.unpack_from(data)
+        magic, kind, flags, piece, more, prefix, index, count, crc = _HEADER.unpack_from(data)
         if magic != MAGIC:
             raise PeerError("a message without the chunk mark is no chunk")
-        if kind != KIND_BLOB or flags & ~FLAG_REPORT or zero:
+        if kind != KIND_BLOB or flags & ~FLAG_REPORT:
             raise PeerError(f"chunk of unknown kind {kind} or flags {flags}; is the sender of a newer version?")
-        if index >= count:
-            raise PeerError(f"chunk {index} of {count} does not exist")
+        if index >= count or piece > more:
+            raise PeerError(f"piece {piece} of {more + 1} of chunk {index} of {count} does not exist")
         payload = memoryview(data)[HEADER_BYTES:]
         if zlib.crc32(payload) != crc:
             raise PeerError(f"chunk {index} of {count} was damaged on its way")
-        return cls(prefix, index, count, payload, report=bool(flags & FLAG_REPORT))
+        return cls(prefix, index, count, payload, bool(flags & FLAG_REPORT), piece, more + 1)
 
 
 def split(
@@ -131,6 +145,7 @@ def split(
     chunk_bytes: int,
     which: Iterable[tuple[int, int]] | None = None,
     *,
+    most: int | None = None,
     report: bool = False,
 ) -> Iterator[bytes]:
     """Makes a blob's messages one by one.
@@ -140,6 +155,7 @@ def split(
         digest: their digest, 64 hexadecimal digits.
         chunk_bytes: payload bytes of every chunk but the last.
         which: half-open ranges of chunk numbers; all by default. Numbers that do not exist are left out.
+        most: payload bytes of a message; a chunk that is longer goes in pieces.
         report: whether the last one of them asks the receiver how it stands.
     """
     whole = blob if isinstance(blob, Spans) else Spans([blob])
@@ -148,13 +164,27 @@ def split(
     numbers = clip([(0, count)] if which is None else which, count)
     asking = numbers[-1][1] - 1 if report and numbers else None
     for index in expand(numbers, count):
-        payload = whole.cut(index * chunk_bytes, (index + 1) * chunk_bytes)
-        checksum = 0
-        for piece in payload:
-            checksum = zlib.crc32(piece, checksum)
-        flags = FLAG_REPORT if index == asking else 0
-        header = _HEADER.pack(MAGIC, KIND_BLOB, flags, 0, prefix, index, count, checksum)
-        yield b"".join((header, *payload))
+        start, stop = index * chunk_bytes, min((index + 1) * chunk_bytes, len(whole))
+        pieces = piece_count(stop - start, most)
+        for piece in range(pieces):
+            low, high = _place(stop - start, piece, pieces)
+            payload = whole.cut(start + low, start + high)
+            checksum = 0
+            for part in payload:
+                checksum = zlib.crc32(part, checksum)
+            flags = FLAG_REPORT if index == asking and piece == pieces - 1 else 0
+            header = _HEADER.pack(MAGIC, KIND_BLOB, flags, piece, pieces - 1, prefix, index, count, checksum)
+            yield b"".join((header, *payload))
+
+
+def piece_count(size: int, most: int | None) -> int:
+    """How many pieces a chunk of ``size`` bytes goes in, none of them longer than ``most`` if 256 suffice for that."""
+    return 1 if most is None else max(1, min(MOST_PIECES, size, -(-size // most)))
+
+
+def _place(size: int, piece: int, pieces: int) -> tuple[int, int]:
+    """Where a piece of a chunk of ``size`` bytes begins and ends."""
+    return size * piece // pieces, size * (piece + 1) // pieces
 
 
 class Assembly:
@@ -183,23 +213,26 @@ class Assembly:
         self._count = chunk_count(size, chunk_bytes)
         self._have = bytearray(self._count)
         self._missing = self._count
+        self._pieces: dict[int, bytearray] = {}
 
     def add(self, chunk: Chunk) -> bool:
-        """Takes a chunk; False if it brings nothing new (a duplicate) or does not belong here (``ignored``).
+        """Takes a chunk or a piece of one; False if it brings nothing new, or does not belong here (``ignored``).
 
         Raises:
             OSError: the sink cannot store it.
         """
         start = chunk.index * self._chunk_bytes
-        expected = min(self._chunk_bytes, self._size - start)
-        if chunk.prefix != self._prefix or chunk.count != self._count or len(chunk.payload) != expected:
+        low, high = _place(min(self._chunk_bytes, self._size - start), chunk.piece, chunk.pieces)
+        if chunk.prefix != self._prefix or chunk.count != self._count or len(chunk.payload) != high - low:
             self.ignored += 1
             return False
-        if self._have[chunk.index]:
+        pieces = self._pieces.get(chunk.index, b"")
+        if self._have[chunk.index] or (len(pieces) == chunk.pieces and pieces[chunk.piece]):
             return False
-        self._sink.write(start, chunk.payload)
-        self._have[chunk.index] = 1
-        self._missing -= 1
+        self._sink.write(start + low, chunk.payload)
+        if self._completes(chunk):
+            self._have[chunk.index] = 1
+            self._missing -= 1
         return True
 
     @property
@@ -247,11 +280,23 @@ class Assembly:
             return True
         self._have = bytearray(self._count)
         self._missing = self._count
+        self._pieces.clear()
         return False
 
     def abandon(self) -> None:
         """Closes the sink without the blob."""
         self._sink.close()
+
+    def _completes(self, chunk: Chunk) -> bool:
+        """Notes a piece that has been written; returns whether its chunk is whole."""
+        there = self._pieces.get(chunk.index)
+        if there is None or len(there) != chunk.pieces:  # cut anew: what came of the other cut no longer counts
+            there = self._pieces[chunk.index] = bytearray(chunk.pieces)
+        there[chunk.piece] = 1
+        if not all(there):
+            return False
+        del self._pieces[chunk.index]
+        return True
 
     def _gaps(self) -> Iterator[tuple[int, int]]:
         start = self._have.find(0)

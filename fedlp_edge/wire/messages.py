@@ -207,6 +207,8 @@ class Offer(Message, frozen=True, kw_only=True):
         bytes_down: model bytes received for this round, chunk headers included.
         peak_memory: bytes that training took on top of the idle worker.
         compute: mode that it was computed in, for people; see ``TrainingSettings``.
+        chunk_bytes: payload bytes of its chunks, as its task said; 0 for what the last one says. A coordinator that
+            was started again may say something else by now.
     """
 
     run: Name
@@ -222,6 +224,7 @@ class Offer(Message, frozen=True, kw_only=True):
     bytes_down: Natural
     peak_memory: Natural = 0
     compute: ComputeWord = ""
+    chunk_bytes: Natural = 0
 
 
 class Grant(Message, frozen=True, kw_only=True):

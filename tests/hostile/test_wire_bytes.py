@@ -27,10 +27,16 @@ MESSAGE = next(split(BLOB, DIGEST, 12))
 
 
 def header(
-    magic: bytes = b"FLP1", kind: int = 1, flags: int = 0, zero: int = 0, index: int = 0, count: int = 1, crc: int = -1
+    magic: bytes = b"FLP1",
+    kind: int = 1,
+    flags: int = 0,
+    pieces: int = 0,
+    index: int = 0,
+    count: int = 1,
+    crc: int = -1,
 ) -> bytes:
     checksum = zlib.crc32(BLOB) if crc < 0 else crc
-    return struct.pack(">4sBBH16sIII", magic, kind, flags, zero, bytes.fromhex(DIGEST)[:16], index, count, checksum)
+    return struct.pack(">4sBBH16sIII", magic, kind, flags, pieces, bytes.fromhex(DIGEST)[:16], index, count, checksum)
 
 
 def test_header_of_this_file_is_the_real_one() -> None:
@@ -44,7 +50,7 @@ def test_header_of_this_file_is_the_real_one() -> None:
         header(kind=0) + BLOB,
         header(kind=2) + BLOB,
         header(flags=2) + BLOB,
-        header(zero=1) + BLOB,
+        header(pieces=0x0100) + BLOB,  # the second piece of one
         header(index=1) + BLOB,
         header(index=2**32 - 1, count=2**32 - 1) + BLOB,
         header(count=0) + BLOB,

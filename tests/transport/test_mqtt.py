@@ -208,7 +208,7 @@ def test_message_over_the_brokers_limit_is_refused_and_the_next_one_passes() -> 
         small = client.transport.publish("x", bytes(4900))
 
         refused = client.wait(Refused)
-        assert (refused.topic, refused.token) == ("x", large)
+        assert (refused.topic, refused.token, refused.too_long) == ("x", large, True)
         assert "over the broker's packet limit of 5000" in refused.reason
         assert client.wait(Delivered).token == small
         client.transport.stop()

@@ -32,6 +32,16 @@ class Wire:
         head = self._stream.read(2)
         return head + self._stream.read(head[1]) if len(head) == 2 else b""
 
+    def read_long(self) -> bytes:
+        """One packet of any length; empty at the end of the connection."""
+        head = self._stream.read(1)
+        size = shift = 0
+        while head and (len(head) == 1 or head[-1] & 0x80):
+            head += self._stream.read(1)
+            size |= (head[-1] & 0x7F) << shift
+            shift += 7
+        return head + self._stream.read(size) if head else b""
+
     def send(self, packet: bytes) -> None:
         self._connection.sendall(packet)
 
@@ -283,3 +293,32 @@ def test_start_fails_clearly_where_something_else_answers(monkeypatch: pytest.Mo
 
     with played(web_server, web_server) as address, pytest.raises(BrokerError, match="is this port MQTT"):
         MqttTransport(address, "nobody").start(print)
+
+
+def test_messages_become_shorter_where_the_connection_ends_behind_long_ones(caplog: pytest.LogCaptureFixture) -> None:
+    lengths: list[int] = []
+
+    def carry_no_more_than_20_000(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_311)
+        while packet := wire.read_long():
+            lengths.append(len(packet))
+            if len(packet) > 20_000:
+                return
+
+    lives = [carry_no_more_than_20_000] * 3
+    with played(*lives, protocol="3.1.1") as address:
+        client = Client(address, "long").start()
+        client.wait(Connected)
+        token = client.transport.publish("fedlp/f/model/L1", bytes(30_000))
+        client.wait(Disconnected)
+        client.wait(Disconnected)
+        assert client.wait(Connected).limits.max_packet_bytes == 15_016
+        refused = client.wait(Refused)
+        client.transport.stop()
+
+    assert (refused.token, refused.too_long) == (token, True)
+    assert lengths == [30_024, 30_024, 2]  # and a goodbye
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "behind a message of 30032 bytes on fedlp/f/model/L1" in line
+    assert "max_packet_bytes" in line

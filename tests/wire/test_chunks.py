@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import zlib
 from pathlib import Path
@@ -19,6 +20,7 @@ from fedlp_edge.wire.chunks import (
     MemorySink,
     chunk_bytes_for,
     chunk_count,
+    piece_count,
     split,
 )
 from fedlp_edge.wire.digests import digest_of
@@ -226,3 +228,70 @@ def test_parse_refuses_a_changed_payload() -> None:
 
     with pytest.raises(PeerError, match="damaged"):
         Chunk.parse(bytes(data))
+
+
+def test_chunks_that_are_too_long_go_in_pieces_and_come_together_in_any_order() -> None:
+    blob = bytes(range(25))
+    made = list(split(blob, digest(blob), 10, most=4, report=True))
+    collected, sink = assembly(blob, 10)
+    parts = [Chunk.parse(data) for data in made]
+
+    assert [(part.index, part.piece, part.pieces, len(part.payload)) for part in parts] == [
+        (0, 0, 3, 3),
+        (0, 1, 3, 3),
+        (0, 2, 3, 4),
+        (1, 0, 3, 3),
+        (1, 1, 3, 3),
+        (1, 2, 3, 4),
+        (2, 0, 2, 2),
+        (2, 1, 2, 3),
+    ]
+    assert [part.report for part in parts] == [False] * 7 + [True]
+    for part in reversed(parts):
+        assert collected.add(part)
+        assert not collected.add(part)
+    assert collected.finish()
+    assert sink.buffer == blob
+
+
+def test_chunk_is_missing_until_its_last_piece_and_a_new_cut_begins_anew() -> None:
+    blob = bytes(range(12))
+    collected, sink = assembly(blob, 12)
+    first, second = (Chunk.parse(data) for data in split(blob, digest(blob), 12, most=6))
+    thirds = [Chunk.parse(data) for data in split(blob, digest(blob), 12, most=4)]
+
+    assert collected.add(first)
+    assert all(collected.add(third) for third in thirds[:2])
+    assert collected.add(second)
+    assert collected.missing == ((0, 1),)
+    assert collected.add(first)
+    assert collected.complete
+    assert collected.finish()
+    assert sink.buffer == blob
+
+
+def test_whole_chunk_makes_its_pieces_needless() -> None:
+    blob = bytes(range(12))
+    collected, _ = assembly(blob, 12)
+    first, second = (Chunk.parse(data) for data in split(blob, digest(blob), 12, most=6))
+
+    assert collected.add(first)
+    assert collected.add(chunks(blob, 12)[0])
+    assert not collected.add(second)
+    assert collected.finish()
+
+
+def test_a_piece_of_another_length_is_ignored() -> None:
+    blob = bytes(range(12))
+    collected, _ = assembly(blob, 12)
+    piece = Chunk.parse(next(split(blob, digest(blob), 12, most=6)))
+
+    assert not collected.add(dataclasses.replace(piece, payload=piece.payload[:5]))
+    assert collected.ignored == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "pieces"), [(10, None, 1), (10, 10, 1), (10, 9, 2), (10, 1, 10), (2048, 1, 256)]
+)
+def test_number_of_pieces(size: int, most: int | None, pieces: int) -> None:
+    assert piece_count(size, most) == pieces

@@ -1,0 +1,60 @@
+"""Brokers with a limit on messages that they announce to nobody: fleets go on without any setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordinator import vain_repeats
+from device_agent import deliveries
+from fedlp_edge.transport.memory import Fault
+from fedlp_edge.transport.mosquitto import MosquittoBroker
+from tests.system.fleet import Fleet
+from tests.system.test_faults_killed import DEVICES, ROUNDS, differences, undisturbed
+from tests.system.virtual import VirtualFleet
+
+
+@pytest.mark.system
+def test_fleet_goes_on_where_long_messages_end_the_connection(tmp_path: Path) -> None:
+    with (
+        MosquittoBroker(extra=["message_size_limit 64000"]) as broker,
+        Fleet(
+            tmp_path,
+            broker.url,
+            "narrow",
+            devices=1,
+            rounds=1,
+            model="tests.field.broad:broad",
+            more="[export]\ndepths = 'none'\n",
+        ) as fleet,
+    ):
+        fleet.start_all()
+        summary = fleet.finish()
+        logs = [(fleet.run / "coordinator.log").read_text(), (fleet.directory / "dev-0.log").read_text()]
+
+    assert summary.rounds[0].devices[0].status == "contributed"
+    for log, topic in zip(logs, ("fedlp/narrow/model/L", "fedlp/narrow/upload/dev-0"), strict=True):
+        assert "ends the connection behind a message of" in log
+        assert f"bytes on {topic}" in log
+        assert "max_packet_bytes" in log
+
+
+def test_fleet_goes_on_where_long_messages_are_acknowledged_and_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(vain_repeats, "LEAST_BYTES", 100)
+    monkeypatch.setattr(deliveries, "LEAST_PIECE", 100)
+    _, expected = undisturbed(tmp_path / "undisturbed")
+    fleet = VirtualFleet(tmp_path / "narrow", devices=DEVICES, rounds=ROUNDS)
+
+    def too_long(topic: str, payload: bytes) -> bool:
+        return topic.split("/")[2] in {"model", "repeat", "upload"} and len(payload) > 400
+
+    fleet.world.hub.faults.append(Fault(too_long, "drop"))
+    fleet.start_all()
+
+    assert differences(fleet, fleet.finish(), expected) == []
+    lines = [record.getMessage() for record in caplog.records if "max_packet_bytes" in record.getMessage()]
+    assert any("got nothing until it came in messages of" in line for line in lines)
+    assert any("do not arrive; they go in pieces of" in line for line in lines)
