@@ -23,6 +23,7 @@ from device_agent.effects import Identity
 from device_agent.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.lifecycle import StopSignal, settle
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.transport.base import LastWill
@@ -74,8 +75,7 @@ class StandInWorker:
             case Measure():
                 return Measured(
                     samples=SAMPLES,
-                    classes=10,
-                    input_shape=self._blueprint.input_shape,
+                    data=DataFacts(sample_shape=self._blueprint.input_shape, labels=10, highest=9),
                     training_macs_per_second=1e12,
                     processor="cpu",
                     idle_memory=_IDLE_MEMORY,

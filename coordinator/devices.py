@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Callable
 
+from coordinator.fleet_classes import FleetClasses
 from coordinator.registry import Member, Registry
 from coordinator.voice import Voice
 from fedlp_edge.core import round_events
+from fedlp_edge.core.device_data import lacking, listed
 from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.reporting import events
-from fedlp_edge.wire.messages import Assignment, Failure, Ready, Status
+from fedlp_edge.wire.messages import MAX_REASON, Assignment, Failure, Ready, Refusal, Status
 
 log = logging.getLogger("fedlp.coordinator")
 
@@ -26,7 +27,7 @@ class Devices:
 
     Args:
         run: its name.
-        model: that is learned.
+        classes: the model that is learned, and what its classes are called.
         blueprint_digest: of how the model is split.
         uniform: whether updates weigh the same, whatever the number of samples.
         registry: of the run.
@@ -40,7 +41,7 @@ class Devices:
         self,
         *,
         run: str,
-        model: ModelSettings,
+        classes: FleetClasses,
         blueprint_digest: str,
         uniform: bool,
         registry: Registry,
@@ -50,7 +51,7 @@ class Devices:
         emit: Callable[[events.AnyEvent], None],
     ) -> None:
         self._run = run
-        self._model = model
+        self._classes = classes
         self._blueprint_digest = blueprint_digest
         self._uniform = uniform
         self._registry = registry
@@ -59,6 +60,7 @@ class Devices:
         self._step = step
         self._emit = emit
         self._changed: list[Member] = []
+        self._refused: dict[str, tuple[str, str]] = {}
 
     def all(self) -> list[Member]:
         """Those that are online."""
@@ -69,11 +71,12 @@ class Devices:
         self._profiles[device] = facts.profile
         before = self._registry.members.get(device)
         member = self._registry.arrive(device, session, facts)
+        if self._classes.reported(device, facts.data) and self._classes.settled:
+            for other in self.all():
+                self._place(other, anew=other is not member)
         if before is None or (before.session, before.plan) != (member.session, member.plan):
             self._introduce(member)
-        if member.plan.depth and not member.ready:
-            # Also when a device only reports again: perhaps it never got its assignment.
-            self._assign(member)
+        self._place(member)
 
     def left(self, status: Status) -> bool:
         """A device is gone, or the life of it that the message is about; returns whether it was in the fleet."""
@@ -111,12 +114,37 @@ class Devices:
         while self._changed:
             self._reassign(self._changed.pop())
 
+    def _place(self, member: Member, *, anew: bool = False) -> None:
+        """Tells a device what to hold, or why it cannot take part, once the fleet knows its classes.
+
+        Args:
+            member: who may have been told already: perhaps it never got the message.
+            anew: also if it is ready, since what it was told has changed.
+        """
+        reason = self._classes.refusal(member.facts.data)
+        if reason or not member.plan.depth:
+            self._refuse(member, reason or member.plan.explanation)
+        elif self._classes.settled and (anew or not member.ready):
+            self._refused.pop(member.device, None)
+            self._assign(member)
+
+    def _refuse(self, member: Member, reason: str) -> None:
+        device, session = member.device, member.session
+        self._voice.tell(Refusal(run=self._run, device=device, reason=reason[:MAX_REASON]))
+        if self._refused.get(device) == (session, reason):
+            return
+        self._refused[device] = (session, reason)
+        log.warning("%s cannot take part: %s", device, reason)
+        self._emit(events.DeviceUnfit(time=time.time(), device=device, explanation=reason))
+        if member.plan.depth:
+            self.failed(Failure(run=self._run, device=device, session=session, kind="data", reason=reason[:MAX_REASON]))
+
     def _introduce(self, member: Member) -> None:
         plan = member.plan
-        if plan.depth == 0:
-            log.warning("%s cannot take part: %s", member.device, plan.explanation)
-            self._emit(events.DeviceUnfit(time=time.time(), device=member.device, explanation=plan.explanation))
+        if plan.depth == 0 or self._classes.refusal(member.facts.data):
             return
+        if member.facts.data is not None and (missing := lacking(member.facts.data, self._classes.names)):
+            log.info("%s has no samples of %s", member.device, listed(missing))
         log.info("%s (%s) gets %s", member.device, member.facts.profile, plan.explanation)
         self._emit(
             events.DeviceJoined(
@@ -135,7 +163,7 @@ class Devices:
             Assignment(
                 run=self._run,
                 device=member.device,
-                model=self._model,
+                model=self._classes.model,
                 blueprint_digest=self._blueprint_digest,
                 depth=member.plan.depth,
                 explanation=member.plan.explanation,
@@ -145,4 +173,4 @@ class Devices:
     def _reassign(self, member: Member) -> None:
         self._step(round_events.DeviceGone(member.device))
         self._introduce(member)
-        self._assign(member)
+        self._place(member)

@@ -16,6 +16,7 @@ from coordinator.handover import Handover
 from coordinator.registry import Member
 from coordinator.shelf import Shelf
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.reporting import events
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.messages import DeploymentReport, Farewell, UnitRequest
@@ -33,6 +34,7 @@ class Finale:
     Args:
         config: of the fleet.
         run: its name.
+        model: with the names of its classes.
         blueprint: of the model.
         depths: that the global model can compute.
         state_path: the final model.
@@ -54,6 +56,7 @@ class Finale:
         *,
         config: FleetConfig,
         run: str,
+        model: ModelSettings,
         blueprint: Blueprint,
         depths: tuple[int, ...],
         state_path: Path,
@@ -65,6 +68,7 @@ class Finale:
     ) -> None:
         self._config = config
         self._run = run
+        self._model = model
         self._state_path = state_path
         self._directory = directory
         self._worker = worker
@@ -188,7 +192,7 @@ class Finale:
             return
         self._job = self._worker.submit(
             Export(
-                model=self._config.model,
+                model=self._model,
                 state_paths=(str(self._state_path),),
                 depths=(self._pending[0],),
                 data=self._config.data.evaluate,

@@ -16,6 +16,7 @@ import msgspec
 
 from coordinator.background import Background
 from coordinator.config import FleetConfig
+from coordinator.fleet_classes import FleetClasses
 from coordinator.flow import FlowLimits
 from coordinator.intake import Intake, Whole
 from coordinator.round_book import RoundBook, Verdict
@@ -60,6 +61,7 @@ class RoundKeeper:
         emit: takes events.
         clock: monotonic seconds.
         profiles: name of each known device's profile; kept up to date by the caller.
+        classes: their numbers in the fleet.
         finished: called once the last round is committed.
 
     Attributes:
@@ -84,6 +86,7 @@ class RoundKeeper:
         emit: Callable[[events.AnyEvent], None],
         clock: Callable[[], float],
         profiles: Mapping[str, str],
+        classes: FleetClasses,
         finished: Callable[[], None],
     ) -> None:
         self._config = config
@@ -108,6 +111,7 @@ class RoundKeeper:
         self._emit = emit
         self._clock = clock
         self._profiles = profiles
+        self._classes = classes
         self._finished = finished
         self._intake = Intake(chunk_bytes, voice.tell, credit=flow.credit)
         self._book: RoundBook | None = None
@@ -423,7 +427,7 @@ class RoundKeeper:
             return
         self._evaluation = self._worker.submit(
             Evaluate(
-                model=self._config.model,
+                model=self._classes.model,
                 state_path=str(self._checkpoints.evaluated_path(round)),
                 depths=self.useful_depths,
                 data=self._config.data.evaluate,

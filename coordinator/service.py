@@ -18,6 +18,7 @@ from coordinator.background import Background, Ended
 from coordinator.config import FleetConfig
 from coordinator.devices import Devices
 from coordinator.finale import Finale
+from coordinator.fleet_classes import FleetClasses
 from coordinator.flow import FlowLimits
 from coordinator.registry import Registry
 from coordinator.round_keeper import RoundKeeper
@@ -25,7 +26,8 @@ from coordinator.shelf import Shelf
 from coordinator.voice import Voice
 from fedlp_edge.core import round_events
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.errors import PeerError, WorkerError
+from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.errors import DataError, ModelError, PeerError, SettingError, WorkerError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, save_encoded
 from fedlp_edge.storage.checkpoints import Checkpoints
@@ -136,7 +138,14 @@ class Coordinator:
         """
         self._journal = Journal(self._directory.journal)
         try:
-            self._blueprint = self._build()
+            self._blueprint, test_data = self._build()
+            self._classes = FleetClasses(
+                self._config.model,
+                self._blueprint,
+                self._journal,
+                test_data,
+                self._config.rounds.min_devices,
+            )
             self._transport.start(self._inbox.put)
             try:
                 limits = self._first_connection()
@@ -168,20 +177,35 @@ class Coordinator:
 
     # Start
 
-    def _build(self) -> Blueprint:
+    def _build(self) -> tuple[Blueprint, DataFacts | None]:
+        """Builds the model, and tries it on the test data before any device is asked for anything.
+
+        Raises:
+            SettingError: the model or the test data cannot be used.
+        """
         first = self._checkpoints.weights_path(0)
+        evaluate = self._config.data.evaluate
         job = Build(
             model=self._config.model,
+            data=evaluate,
+            split="test",
             seed=self._config.seed,
             state_path=None if first.exists() or any(self._journal.summaries()) else str(first),
             steps=True,
         )
-        built = self._worker.call(job, timeout=BUILD_SECONDS)
+        try:
+            built = self._worker.call(job, timeout=BUILD_SECONDS)
+        except DataError as error:
+            raise SettingError(("data", "evaluate"), str(error)) from None
+        except ModelError as error:
+            raise SettingError(("model", "name"), str(error)) from None
         if not isinstance(built, Built):
             raise WorkerError(f"the worker answered a build with {type(built).__name__}")
-        if not self._config.data.evaluate:
+        if evaluate:
+            log.info("models are judged on %d samples of %s", built.samples, evaluate)
+        else:
             self._worker.stop()  # without data there is nothing to evaluate or export, and torch is large
-        return built.blueprint
+        return built.blueprint, built.data
 
     def _first_connection(self) -> BrokerLimits | None:
         """Waits for the broker; None if stopped meanwhile."""
@@ -217,11 +241,12 @@ class Coordinator:
             emit=self._emit_and_save,
             clock=self._clock,
             profiles=profiles,
+            classes=self._classes,
             finished=self._begin_finale,
         )
         self._devices = Devices(
             run=self._run,
-            model=config.model,
+            classes=self._classes,
             blueprint_digest=self._blueprint.digest,
             uniform=config.scheme.weights == "uniform",
             registry=registry,
@@ -403,6 +428,7 @@ class Coordinator:
         self._finale = Finale(
             config=self._config,
             run=self._run,
+            model=self._classes.model,
             blueprint=self._blueprint,
             depths=self._rounds.useful_depths,
             state_path=self._checkpoints.evaluated_path(self._last.round),

@@ -12,6 +12,7 @@ from typing import Literal
 
 from device_agent.outbox import Update, UpdateId
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec
+from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.transport.base import TransportEvent
@@ -48,10 +49,17 @@ class DeviceMeasured:
 
 @dataclass(frozen=True, slots=True)
 class ModelBuilt:
-    """The worker has built and split the model."""
+    """The worker has built and split the model, and this device's samples fit it.
+
+    Attributes:
+        model: what was built.
+        blueprint: of the model.
+        data: what the samples are.
+    """
 
     model: ModelSettings
     blueprint: Blueprint
+    data: DataFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +179,7 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class BuildModel:
-    """Have the worker build the model."""
+    """Have the worker build the model, and see whether this device's samples fit it."""
 
     model: ModelSettings
 

@@ -17,9 +17,10 @@ from device_agent.effects import (
     Unsubscribe,
 )
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.device_data import lacking, listed
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.wire.admission import max_unit_bytes
-from fedlp_edge.wire.messages import Assignment, Failure, Ready
+from fedlp_edge.wire.messages import Assignment, Failure, Ready, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,11 @@ class Enrolment:
         self.assignment: Assignment | None = None
         self.blueprint: Blueprint | None = None
         self.refused = False
+        self._turned_away = ""
 
     def assign(self, assignment: Assignment) -> Effects:
         """Takes an assignment, new or repeated."""
-        model, self.refused = assignment.model, False
+        model, self.refused, self._turned_away = assignment.model, False, ""
         if is_custom(model.name) and model.name not in self._allow_models:
             return self._refuse(
                 assignment,
@@ -69,7 +71,8 @@ class Enrolment:
         if assignment != self.assignment and assignment.explanation:
             effects.append(Note(f"assigned: {assignment.explanation}"))
         self.assignment = assignment
-        if self._built is not None and self._built[0] == model:
+        if self._built is not None and self._built[0].without_names == model.without_names:
+            # Names are only ever added to those that this device's classes were compared with.
             return [*effects, *self._settle(assignment, self._built[1])]
         self.blueprint = None
         if self._building == model:
@@ -82,17 +85,29 @@ class Enrolment:
         if event.model == self._building:
             self._building = None
         self._built = (event.model, event.blueprint)
-        if self.assignment is None or self.assignment.model != event.model:
+        if self.assignment is None or self.assignment.model.without_names != event.model.without_names:
             return []
-        return self._settle(self.assignment, event.blueprint)
+        effects: Effects = []
+        if event.data is not None and (missing := lacking(event.data, event.model.class_names)):
+            effects.append(Note(f"this device has no samples of {listed(missing)}: others of the fleet teach these"))
+        return [*effects, *self._settle(self.assignment, event.blueprint)]
 
     def build_failed(self, event: BuildFailed) -> Effects:
         """The worker could not build it."""
         if event.model == self._building:
             self._building = None
-        if self.assignment is None or self.assignment.model != event.model:
+        if self.assignment is None or self.assignment.model.without_names != event.model.without_names:
             return []
         return self._refuse(self.assignment, event.kind, event.reason)
+
+    def turned_away(self, refusal: Refusal) -> Effects:
+        """The coordinator says that this device cannot take part; told once, however often it is repeated."""
+        if refusal.reason == self._turned_away:
+            return []
+        self._turned_away = refusal.reason
+        note = Note(f"this device cannot take part in run {refusal.run}: {refusal.reason}", warning=True)
+        self.assignment, self.blueprint, self.refused = None, None, True
+        return [note, *self._listen(set())]
 
     def subscribed(self, topic: str) -> Effects:
         """The broker confirmed a subscription."""

@@ -59,6 +59,7 @@ from fedlp_edge.wire.messages import (
     Grant,
     Progress,
     Receipt,
+    Refusal,
     Status,
     Task,
     decoder,
@@ -271,6 +272,8 @@ class Participant:
             case Assignment():
                 effects = self._enrolment.assign(message)
                 self._units.allow_early(self._enrolment.early_allowance())
+            case Refusal():
+                effects = self._enrolment.turned_away(message)
             case Task():
                 effects = self._task(message, now)
             case Grant():

@@ -98,8 +98,8 @@ class Trainer:
         self._submit(Measure(data=self._data), _Measuring())
 
     def build(self, effect: BuildModel) -> None:
-        """Has the model built."""
-        self._submit(Build(model=effect.model), effect)
+        """Has the model built, and the samples brought to its size and compared with it."""
+        self._submit(Build(model=effect.model, data=self._data), effect)
 
     def train(self, effect: TrainRound, model: ModelSettings, seconds_left: float = math.inf) -> None:
         """Has a round trained from the units in the cache.
@@ -197,8 +197,8 @@ class Trainer:
         match purpose, result:
             case _Measuring(), Measured():
                 return result
-            case BuildModel(model), Built(blueprint=blueprint):
-                return ModelBuilt(model, blueprint)
+            case BuildModel(model), Built(blueprint=blueprint, data=data):
+                return ModelBuilt(model, blueprint, data)
             case TrainRound(), Trained():
                 return self._trained(purpose, result)
             case ExportModel(run=run, depth=depth), Exported(models=(made,)):

@@ -20,6 +20,18 @@ class ConfigError(OperatorError):
     """A configuration file has a wrong key or value."""
 
 
+class SettingError(OperatorError):
+    """A value of a configuration file proved wrong when it was used; who has the file says in which line it stands.
+
+    Attributes:
+        key: of the value, table by table.
+    """
+
+    def __init__(self, key: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class DataError(OperatorError):
     """A data specification names data that is missing or unusable."""
 

@@ -69,6 +69,18 @@ def parse_toml(text: str, kind: type[T], name: str, complete: Callable[[Document
         raise ConfigError(_value_message(error, document, kind, text, name)) from None
 
 
+def place(path: Path, key: KeyPath) -> str:
+    """Where a key stands, as ``FILE:LINE: [table] key``; without a line if the file leaves it to its default."""
+    *tables, name = key
+    words = f"[{_dotted(tuple(tables))}] {name}" if tables else str(name)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        stated = _value_at(tomllib.loads(text), key) is not None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        stated = False
+    return f"{path}:{_line_of(text, key)}: {words}" if stated else f"{path}: {words}"
+
+
 def _syntax_message(error: tomllib.TOMLDecodeError, text: str, name: str) -> str:
     match = _SYNTAX.match(str(error))
     what = match["what"] if match else str(error)

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from fedlp_edge.core.calibration import Calibration
+from fedlp_edge.core.device_data import DataFacts
 
 # Bounded, so that no report can make a later computation overflow.
 NotNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -42,6 +43,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
         swap_free: bytes of swap that its limits leave it; not counted as memory, since training from it is hopeless.
         throttled: whether it is held back by heat or its power supply.
         metered: whether its owner pays for what the link carries.
+        data: shape and classes of the samples; None from devices that do not tell.
     """
 
     profile: str = "host"
@@ -66,3 +68,4 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     swap_free: NotNegativeInt | None = None
     throttled: bool | None = None
     metered: bool | None = None
+    data: DataFacts | None = None

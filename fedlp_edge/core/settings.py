@@ -47,6 +47,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scaling: what a weak device has less of: layers (``depth``, FedLP) or channels (``width``, the baseline
             HeteroFL, in simulations alone).
         width_ratios: share of the channels of each level, rising to 1; empty for HeteroFL's five.
+        class_names: names of the classes by number; empty lets the fleet agree on them (see ``core.class_names``).
     """
 
     name: str = "small-cnn"
@@ -59,8 +60,18 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exit_heads: Literal["model", "pooled"] = "model"
     scaling: Literal["depth", "width"] = "depth"
     width_ratios: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def without_names(self) -> ModelSettings:
+        """What decides how the model is built, which the names of its classes do not."""
+        return msgspec.structs.replace(self, class_names=()) if self.class_names else self
 
     def __post_init__(self) -> None:
+        if len(set(self.class_names)) < len(self.class_names) or "" in self.class_names:
+            raise ValueError("class_names must all be different, and none empty")
+        if self.classes and len(self.class_names) > self.classes:
+            raise ValueError(f"there are {len(self.class_names)} class_names for {self.classes} classes")
         if self.width_ratios and self.scaling == "depth":
             raise ValueError('width_ratios are for scaling = "width"')
         if self.scaling == "width" and (self.heads, self.exits) != ("shared", "own"):

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedlp_edge.core.class_names import numbers_in
+from fedlp_edge.core.device_data import MAX_CLASSES, MAX_NAME, DataFacts, mismatch, names_digest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning import sources
 from fedlp_edge.learning.choice import chosen
@@ -32,7 +34,7 @@ class Dataset:
     Attributes:
         x: [N, ...] as stored, uint8 or float32.
         y: [N] int64 class numbers.
-        classes: names by class number.
+        classes: names by class number; empty if the samples have numbers alone.
         scale: factor from stored values to the unit of ``mean`` and ``std``.
         mean: per channel, or one value for all.
         std: likewise.
@@ -95,18 +97,48 @@ class Dataset:
         """The same samples in that device's memory."""
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
-    def check_fits(self, input_shape: tuple[int, ...], classes: int) -> None:
+    def facts(self) -> DataFacts:
+        """What others may know of these samples."""
+        present = torch.unique(self.y).tolist()
+        few = len(self.classes) <= MAX_CLASSES
+        return DataFacts(
+            sample_shape=self.input_shape,
+            classes=tuple(name[:MAX_NAME] for name in self.classes) if few else (),
+            classes_digest=names_digest(self.classes),
+            absent=tuple(sorted(set(range(len(self.classes))) - set(present))) if few else (),
+            labels=len(present),
+            highest=present[-1] if present else 0,
+        )
+
+    def check_fits(self, input_shape: tuple[int, ...], classes: int, names: tuple[str, ...] = ()) -> None:
         """Whether a model can take these samples.
+
+        Args:
+            input_shape: of one sample of the model.
+            classes: that it tells apart.
+            names: of the fleet's classes by number; empty if classes are numbers there.
 
         Raises:
             DataError: the shape or the labels do not go with the model.
         """
-        if self.input_shape != input_shape:
-            have, want = ("x".join(map(str, shape)) for shape in (self.input_shape, input_shape))
-            raise DataError(f"the samples are {have} but the model takes {want}: change [model] input or the data")
-        highest = int(self.y.max()) if len(self) else 0
-        if highest >= classes:
-            raise DataError(f"the labels go up to {highest} but the model has {classes} classes (0 to {classes - 1})")
+        if reason := mismatch(self.facts(), input_shape, classes, names):
+            raise DataError(reason)
+
+    def numbered_as(self, names: tuple[str, ...]) -> Dataset:
+        """The same samples with the class numbers that a fleet has agreed on.
+
+        Args:
+            names: of the fleet's classes by number; empty if classes are numbers there.
+
+        Raises:
+            DataError: there are samples of a class that the fleet does not have.
+        """
+        if not (names and self.classes) or self.classes == names[: len(self.classes)]:
+            return self
+        table = numbers_in(names, self.classes)[self.y.numpy()]
+        if (table < 0).any():
+            raise DataError(mismatch(self.facts(), self.input_shape, len(names), names) or "a class has no number")
+        return replace(self, y=torch.from_numpy(table), classes=names)
 
 
 def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[int, ...] = ()) -> Dataset:
@@ -127,12 +159,11 @@ def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[i
     x, y = (samples.x, samples.y) if keep is None else (samples.x[keep], samples.y[keep])
     if len(y) == 0:
         raise DataError(f"{spec.source} {spec.argument} has no samples in its {split} split".replace("  ", " "))
-    classes = samples.classes or tuple(str(label) for label in range(int(samples.y.max()) + 1))
     # A writable copy: torch may not wrap read-only memory, and the rest of the file can then be freed.
     return Dataset(
         x=torch.from_numpy(np.array(x, order="C")),
         y=torch.from_numpy(np.array(y)),
-        classes=classes,
+        classes=samples.classes,
         scale=samples.scale,
         mean=samples.mean,
         std=samples.std,

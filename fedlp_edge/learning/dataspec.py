@@ -85,6 +85,11 @@ class DataSpec:
         """Channels, height and width of ``imagefolder``'s pictures."""
         return (self.channels or CHANNELS, *(self.size or SIZE))
 
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether the samples can be brought to the size of any model for images."""
+        return self.source == "imagefolder" and self.size is None and self.channels is None
+
     def for_model(self, input_shape: tuple[int, ...]) -> DataSpec:
         """This specification with pictures in a model's size, as far as it states none itself.
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.layered import LayeredModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,27 @@ def evaluate(
         ensemble_accuracy=together.accuracy(len(data)),
         ensemble_loss=together.mean_loss(len(data)),
     )
+
+
+@torch.no_grad()
+def try_samples(model: LayeredModel, data: Dataset, samples: int = 2) -> None:
+    """Sends a few samples through every exit, so that what cannot work is known before anybody has trained.
+
+    Raises:
+        ModelError: an exit does not take them, or gives something else than logits.
+    """
+    training = model.training
+    model.eval()
+    x, y = data.batch(slice(0, samples))
+    try:
+        logits = model.exits(x)
+    except Exception as error:  # whatever a user's own layers raise is theirs to read
+        raise ModelError(f"the model does not take the samples: {type(error).__name__}: {error}") from error
+    finally:
+        model.train(training)
+    for depth, exit_logits in enumerate(logits, start=1):
+        if exit_logits.shape != (len(y), model.classes):
+            raise ModelError(f"exit {depth} gives {list(exit_logits.shape)} for {len(y)} samples, not logits")
 
 
 class _Tally:

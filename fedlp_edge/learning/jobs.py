@@ -15,15 +15,16 @@ import torch
 
 from fedlp_edge.control_groups import ControlGroup
 from fedlp_edge.core.blueprint import Blueprint, BuildCost
+from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
 from fedlp_edge.learning import export, memory, processor, states
 from fedlp_edge.learning.compute_choices import ComputeChoices
 from fedlp_edge.learning.data import Dataset, load_data
 from fedlp_edge.learning.dataspec import DataSpec, parse_spec
-from fedlp_edge.learning.evaluation import evaluate
+from fedlp_edge.learning.evaluation import evaluate, try_samples
 from fedlp_edge.learning.fetch import Split
 from fedlp_edge.learning.frugal import allocate_exactly, aside, roomy_allocation
-from fedlp_edge.learning.modelcard import ModelCard
+from fedlp_edge.learning.modelcard import ModelCard, names_of_outputs
 from fedlp_edge.learning.models import build_model
 from fedlp_edge.learning.modelstore import ModelStore, Ready, tensor_names
 from fedlp_edge.learning.throughput import training_macs_per_second
@@ -109,9 +110,12 @@ class JobRunner:
         if job.steps:
             _ = self.device  # the first steps of this process are not the model's
             meter.start()
-        model, blueprint = self.models.fresh(job.model, job.seed)
+        model, blueprint = self.models.fresh(job.model.without_names, job.seed)
         if job.steps and job.model.name not in BUILT_IN:
             blueprint = msgspec.structs.replace(blueprint, building=_building(meter, model))
+        data = self._fitting(job, blueprint) if job.data else None
+        if data is not None and job.steps:
+            try_samples(model, data)
         if job.state_path is not None:
             states.save_values(model, Path(job.state_path), tensor_names(blueprint.global_units))
         if job.steps:
@@ -119,7 +123,8 @@ class JobRunner:
             from fedlp_edge.learning.steptrace import with_steps  # noqa: PLC0415
 
             blueprint = with_steps(model, blueprint)
-        return Built(blueprint=blueprint)
+        facts = None if data is None else data.facts()
+        return Built(blueprint=blueprint, samples=0 if data is None else len(data), data=facts)
 
     def _measure(self, job: Measure) -> Measured:
         data = self._load(job.data, _split(job.split)) if job.data else None
@@ -130,8 +135,7 @@ class JobRunner:
         on_cuda = self.device.type == "cuda"
         return Measured(
             samples=0 if data is None else len(data),
-            classes=0 if data is None else int((data.y.bincount() > 0).sum()),
-            input_shape=() if data is None else data.input_shape,
+            data=None if data is None else self._described(job, data),
             training_macs_per_second=speed,
             processor=self.device.type,
             idle_memory=memory.resident_bytes(),
@@ -147,10 +151,10 @@ class JobRunner:
         return Calibrated(calibration=calibrate(self.device, clock=clock), torch=str(torch.__version__))
 
     def _train(self, job: Train) -> Trained:
-        ready = self.models.part(job.model, job.depth)
+        settings = job.model.without_names
+        ready = self.models.part(settings, job.depth)
         blueprint, model = ready.blueprint, ready.model
-        data = self._load(job.data, "train", blueprint.input_shape)
-        data.check_fits(blueprint.input_shape, blueprint.classes)
+        data = self._fitting(job, blueprint)
         exchanged = tensor_names(blueprint.exchanged_by(job.depth))
         unknown = {name for names in job.retained.values() for name in names} - set(exchanged)
         if unknown:
@@ -176,7 +180,7 @@ class JobRunner:
         budget, group = self._budget_beside(ready), self._group
         with roomy_allocation(budget) if quick else nullcontext():
             with memory.limited(budget, self.device, slack=memory.TRIAL_SLACK, group=group):
-                mode = self.compute.of(model, data, job.training, job.model, job.depth, start)
+                mode = self.compute.of(model, data, job.training, settings, job.depth, start)
             with memory.limited(budget, self.device, group=group):
                 meter.start()
                 start()
@@ -196,7 +200,7 @@ class JobRunner:
         if job.personal_result is not None:
             states.save_values(model, Path(job.personal_result), kept)
         if outcome.compute != mode:
-            self.compute.refuse(mode, job.training, job.model, job.depth)
+            self.compute.refuse(mode, job.training, settings, job.depth)
         return Trained(
             samples=max(1, outcome.seen // job.training.epochs),
             loss=outcome.loss,
@@ -207,9 +211,8 @@ class JobRunner:
         )
 
     def _evaluate(self, job: Evaluate) -> Evaluated:
-        model, blueprint = self.models.whole(job.model)
-        data = self._load(job.data, "test", blueprint.input_shape).to(self.device)
-        data.check_fits(blueprint.input_shape, blueprint.classes)
+        model, blueprint = self.models.whole(job.model.without_names)
+        data = self._fitting(job, blueprint, "test").to(self.device)
         wanted = dict.fromkeys(name for depth in job.depths for name in _path(blueprint, depth))
         states.load_values(model, [Path(job.state_path)], wanted)
         model.to(self.device)
@@ -231,11 +234,10 @@ class JobRunner:
         )
 
     def _export(self, job: Export) -> Exported:
-        model, blueprint = self.models.whole(job.model)
-        data = self._load(job.data, _split(job.split), blueprint.input_shape)
+        model, blueprint = self.models.whole(job.model.without_names)
+        data = self._fitting(job, blueprint)
         model.to("cpu")
-        data.check_fits(blueprint.input_shape, blueprint.classes)
-        classes = tuple(data.classes[i] if i < len(data.classes) else str(i) for i in range(blueprint.classes))
+        classes = names_of_outputs(job.model.class_names or data.classes, blueprint.classes)
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", job.model.name)
         written: list[ExportedModel] = []
         refused: list[RefusedModel] = []
@@ -283,7 +285,7 @@ class JobRunner:
         if job.personal_path is not None:
             states.load_values(ready.model, [Path(job.personal_path)], personal)
         else:
-            fresh = build_model(job.model, job.head_seed, allow_models=self._options.allow_models)
+            fresh = build_model(job.model.without_names, job.head_seed, allow_models=self._options.allow_models)
             states.copy_values(fresh, ready.model, personal)
         return personal
 
@@ -302,6 +304,19 @@ class JobRunner:
     def _group(self) -> ControlGroup | None:
         directory = self._options.memory_group
         return None if directory is None else ControlGroup.at(Path(directory))
+
+    def _fitting(self, job: Build | Train | Evaluate | Export, blueprint: Blueprint, split: str = "") -> Dataset:
+        """A job's samples in the size of the model, numbered as the fleet numbers its classes."""
+        wanted = _split(split or getattr(job, "split", "train"))
+        data = self._load(job.data, wanted, blueprint.input_shape)
+        names = job.model.class_names
+        data.check_fits(blueprint.input_shape, blueprint.classes, names)
+        return data.numbered_as(names)
+
+    def _described(self, job: Measure, data: Dataset) -> DataFacts:
+        facts = data.facts()
+        takes_any_size = parse_spec(job.data).takes_any_size
+        return msgspec.structs.replace(facts, sample_shape=()) if takes_any_size else facts
 
     def _load(self, spec: str, split: Split, input_shape: tuple[int, ...] = ()) -> Dataset:
         # The shape matters to pictures alone, and other samples must not be held twice.

@@ -6,7 +6,7 @@ and which run and depth it came from. Free of torch and ONNX, since inference on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -43,6 +43,17 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+def names_of_outputs(names: Sequence[str], outputs: int) -> tuple[str, ...]:
+    """A name for each output of a model.
+
+    Args:
+        names: of the classes, as far as they have some.
+        outputs: how many there are.
+    """
+    word = "class " if names else ""  # a number among names would look like one more name
+    return (*names[:outputs], *(f"{word}{number}" for number in range(len(names), outputs)))
 
 
 def to_properties(card: ModelCard, extra: Mapping[str, str]) -> dict[str, str]:

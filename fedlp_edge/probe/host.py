@@ -142,6 +142,7 @@ def device_facts(
         swap_free=host.swap_free,
         throttled=host.throttled,
         metered=profile.metered or None,
+        data=measured.data,
     )
 
 

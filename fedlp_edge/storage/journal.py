@@ -20,6 +20,7 @@ from fedlp_edge.errors import StorageError
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS devices (
     device TEXT PRIMARY KEY, plan BLOB NOT NULL, basis TEXT NOT NULL, ready INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS class_names (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (
     round INTEGER PRIMARY KEY, capacity INTEGER NOT NULL, participants BLOB NOT NULL, summary BLOB);
 CREATE TABLE IF NOT EXISTS updates (
@@ -83,6 +84,17 @@ class Journal:
     def ready_devices(self) -> frozenset[str]:
         """Devices that were there when the journal was last written."""
         return frozenset(device for (device,) in self._db.execute("SELECT device FROM devices WHERE ready"))
+
+    # Classes
+
+    def put_class_names(self, names: tuple[str, ...]) -> None:
+        """Remembers which number each class has in the fleet; numbers that were given stay as they are."""
+        for number, name in enumerate(names):
+            self._write("INSERT OR IGNORE INTO class_names VALUES (?, ?)", (number, name))
+
+    def class_names(self) -> tuple[str, ...]:
+        """By number; empty if none were agreed yet."""
+        return tuple(name for (name,) in self._db.execute("SELECT name FROM class_names ORDER BY number"))
 
     # Rounds
 

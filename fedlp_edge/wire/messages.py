@@ -8,7 +8,7 @@ topic (under the fleet root)  messages                                          
 ============================  ====================================================  =================
 ``coordinator``               Announcement, retained, last will                     coordinator
 ``device/ID``                 Status, retained, last will                           device ID
-``down/ID``                   Assignment, Task, Grant, Receipt, Farewell            coordinator
+``down/ID``                   Assignment, Refusal, Task, Grant, Receipt, Farewell   coordinator
 ``up/ID``                     Ready, UnitRequest, Progress, Offer, Failure,         device ID
                               DeploymentReport
 ``model/UNIT``                chunks of the current version of a unit               coordinator
@@ -44,7 +44,8 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}|onnx-[1-9][0-9]{0,3})\Z")]
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Reason = Annotated[str, msgspec.Meta(max_length=2000)]
+MAX_REASON = 2000
+Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 # A mode that only newer devices know is no reason to refuse an update.
 ComputeWord = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,40}\Z")]
 
@@ -115,6 +116,14 @@ class Assignment(Message, frozen=True, kw_only=True):
     blueprint_digest: Digest
     depth: Annotated[int, msgspec.Meta(ge=1)]
     explanation: str = ""
+
+
+class Refusal(Message, frozen=True, kw_only=True):
+    """The device cannot take part as it is: its samples do not fit the model, or it cannot bear even depth 1."""
+
+    run: Name
+    device: Name
+    reason: Reason
 
 
 class Ready(Message, frozen=True, kw_only=True):
@@ -299,7 +308,7 @@ class DeploymentReport(Message, frozen=True, kw_only=True):
 
 
 FromDevice = Ready | UnitRequest | Progress | Offer | Failure | DeploymentReport
-FromCoordinator = Assignment | Task | Grant | Receipt | Farewell
+FromCoordinator = Assignment | Refusal | Task | Grant | Receipt | Farewell
 
 _encoder = msgspec.json.Encoder()
 

@@ -12,6 +12,7 @@ import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.calibration import Calibration
+from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
 
 
@@ -26,19 +27,31 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="result", tag=
 class Build(Job, frozen=True, kw_only=True):
     """Build and split the model; with ``state_path``, write its seeded initial global state there.
 
-    With ``steps``, a training step of every depth is watched, and the costs in the blueprint say what it takes.
+    With ``steps``, a training step of every depth is watched, and the costs in the blueprint say what it takes. With
+    ``data``, a split of these is loaded and some samples go through every exit, so that what does not fit is found
+    before the first round.
     """
 
     model: ModelSettings
     seed: int = 0
     state_path: str | None = None
     steps: bool = False
+    data: str = ""
+    split: str = "train"
 
 
 class Built(Result, frozen=True, kw_only=True):
-    """The model as data."""
+    """The model as data.
+
+    Attributes:
+        blueprint: of the model.
+        samples: in the split that was named; 0 if none was.
+        data: what they are; None if none were named.
+    """
 
     blueprint: Blueprint
+    samples: int = 0
+    data: DataFacts | None = None
 
 
 class Measure(Job, frozen=True, kw_only=True):
@@ -53,21 +66,19 @@ class Measured(Result, frozen=True, kw_only=True):
     """
     Attributes:
         samples: in the training data; 0 without.
-        classes: distinct labels.
-        input_shape: of one sample; empty without data.
+        data: what they are; None without.
         training_macs_per_second: see ``DeviceFacts``.
         processor: ``"cpu"`` or ``"cuda"``.
         idle_memory: resident bytes of the worker with torch and the data loaded.
     """
 
     samples: int
-    classes: int
-    input_shape: tuple[int, ...]
     training_macs_per_second: float
     processor: str
     idle_memory: int
     cuda_name: str | None = None
     cuda_memory: int | None = None
+    data: DataFacts | None = None
 
 
 class Calibrate(Job, frozen=True, kw_only=True):

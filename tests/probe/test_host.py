@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.probe.cgroup import CgroupLimits
 from fedlp_edge.probe.host import (
     BOARD_SYSTEM_MEMORY,
@@ -25,8 +26,7 @@ MB = 1_000_000
 HOST = Host("pi", "aarch64", memory_available=3000 * MB, memory_total=4000 * MB, cores=4.0, load=0.25)
 MEASURED = Measured(
     samples=120,
-    classes=10,
-    input_shape=(1, 8, 8),
+    data=DataFacts(sample_shape=(1, 8, 8), labels=10, highest=9),
     training_macs_per_second=5e9,
     processor="cpu",
     idle_memory=300 * MB,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, HeadMode, TensorSpec, Unit
+from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.probe.profiles import DeviceProfile
@@ -116,8 +117,7 @@ class StandIn:
             case Measure():
                 return Measured(
                     samples=self._samples,
-                    classes=2,
-                    input_shape=(1, 2, 2),
+                    data=DataFacts(sample_shape=(1, 2, 2), labels=2, highest=1),
                     training_macs_per_second=1e9,
                     processor="cpu",
                     idle_memory=0,

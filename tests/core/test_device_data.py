@@ -1,0 +1,33 @@
+"""Whether a model can take a device's samples, from what the device says of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedlp_edge.core.device_data import DataFacts, lacking, mismatch, names_digest
+
+NAMES = ("bolt", "nut", "washer")
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "words"),
+    [
+        (DataFacts(sample_shape=(3, 32, 32), labels=2, highest=1), (), None),
+        (DataFacts(labels=3, highest=2), (), None),  # pictures take any size
+        (DataFacts(sample_shape=(1, 8, 8)), (), "the samples are 1x8x8 but the model takes 3x32x32"),
+        (DataFacts(labels=4, highest=3), (), "the labels go up to 3 but the model has 3 classes"),
+        (DataFacts(classes=("nut", "washer"), labels=2, highest=1), NAMES, None),
+        (DataFacts(classes=("nut", "screw"), labels=2, highest=1), NAMES, 'the fleet has no class "screw"'),
+        (DataFacts(classes=("nut", "screw"), absent=(1,), labels=1), NAMES, None),  # listed, but never seen
+        (DataFacts(classes_digest=names_digest(NAMES), labels=3, highest=2), NAMES, None),
+        (DataFacts(classes_digest=names_digest(["x"]), labels=3, highest=2), NAMES, "not those of the fleet"),
+    ],
+)
+def test_mismatch_says_what_does_not_fit(data: DataFacts, names: tuple[str, ...], words: str | None) -> None:
+    reason = mismatch(data, (3, 32, 32), 3, names)
+    assert (reason is None) if words is None else (reason is not None and words in reason)
+
+
+def test_lacking_names_the_classes_that_others_must_teach() -> None:
+    assert lacking(DataFacts(classes=("nut", "washer"), absent=(1,)), NAMES) == ("bolt", "washer")
+    assert lacking(DataFacts(labels=2, highest=1), NAMES) == ()
