@@ -30,7 +30,7 @@ from fedlp_edge.cli.demo_samples import classify_samples
 from fedlp_edge.cli.processes import Child, Supervisor, died
 from fedlp_edge.errors import ConfigError, DeviceError, ExportError
 from fedlp_edge.learning.shares import parse_partition
-from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, own_command
+from fedlp_edge.lifecycle import EXIT_PARTLY, EXIT_STOPPED, StopSignal, own_command
 from fedlp_edge.reporting.events import DeviceUnfit
 from fedlp_edge.reporting.live import View, open_view
 from fedlp_edge.reporting.log import FILE_NAME, EventReader
@@ -43,6 +43,8 @@ BROKER_SECONDS = 30.0
 FAREWELL_SECONDS = 30.0
 """For the devices to fetch their model and end, once the coordinator has."""
 LOOK_SECONDS = 0.1
+_OVER = (0, EXIT_PARTLY)
+"""Exit codes of a coordinator whose run is over."""
 MAX_RESTARTS = 3
 """Of one process that was killed; a device that dies of its work again and again must not loop for ever."""
 
@@ -55,7 +57,7 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
         out: run directory; ``runs/demo-DATE-TIME`` if None.
 
     Returns:
-        Exit code: 0 finished, 130 stopped by a signal.
+        Exit code: 0 finished, 3 finished but for some ONNX files, 130 stopped by a signal.
 
     Raises:
         FedLPError: an option is wrong, or a process of the fleet failed.
@@ -75,7 +77,7 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
         )
         return EXIT_STOPPED
     _conclude(options, directory, console)
-    return 0
+    return EXIT_PARTLY if load(directory / "summary.json").refused else 0
 
 
 def _options(given: GivenOptions, directory: Path) -> DemoOptions:
@@ -145,7 +147,7 @@ class _Demo:
             for number in range(self.options.devices)
         ]
         while not self.stop.wait(LOOK_SECONDS):
-            over = coordinator.exit_code == 0
+            over = coordinator.exit_code in _OVER
             for event in reader.poll():
                 self.view.show(event)
                 if isinstance(event, DeviceUnfit):
@@ -162,7 +164,7 @@ class _Demo:
     def _look_after(self, child: Child) -> None:
         """Starts a process again that was killed, as a service manager would; any other death ends the demo."""
         code = child.exit_code
-        if code is None or code == 0:
+        if code is None or code == 0 or (child.name == "coordinator" and code in _OVER):
             return
         if code > 0 or child.name == "broker" or child.restarts >= MAX_RESTARTS:
             tail = child.tail()
@@ -176,9 +178,9 @@ class _Demo:
 def _conclude(options: DemoOptions, directory: Path, console: Console) -> None:
     """Reports, and runs the ONNX files on held-out pictures as a user of them would."""
     summary = load(directory / "summary.json")
+    print_report(directory, console)
     if not summary.onnx:
         raise ExportError(f"the run wrote no ONNX file; see {directory / 'coordinator.log'}")
-    print_report(directory, console)
     console.print()
     files = [directory / ONNX_DIRECTORY / model.file for model in sorted(summary.onnx, key=lambda model: model.depth)]
     for line in classify_samples(options.data, files, directory / "samples"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import msgspec
 from rich.console import Console
 
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import ConfigError, StorageError, WorkerError
+from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerError
+from fedlp_edge.lifecycle import EXIT_PARTLY, print_error
 from fedlp_edge.reporting.summary import load, trained_exits
 from fedlp_edge.reporting.units import format_share
 from fedlp_edge.storage.checkpoints import Checkpoints
@@ -73,8 +75,34 @@ def parse_depths(text: str, depths: tuple[int, ...]) -> tuple[int, ...]:
     raise ConfigError(f"--depth {text}: use all, or one of {', '.join(map(str, depths))}")
 
 
+def make_writable(directory: Path) -> None:
+    """Makes the directory, before anything that takes minutes.
+
+    Raises:
+        ConfigError: it is a file, or nothing can be written there.
+    """
+    if directory.suffix == ".onnx" and not directory.is_dir():
+        raise ConfigError(f"--out {directory}: a directory is wanted, since every depth has a file of its own")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(directory, os.W_OK | os.X_OK) else "it may not be written to"
+    except FileExistsError:
+        reason = "it is a file, and a directory is wanted"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ConfigError(f"--out {directory}: {reason}; name another directory")
+
+
 def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
-    """Exports, checks against PyTorch, and says what was written."""
+    """Exports, checks against PyTorch, and says what was written.
+
+    Returns:
+        0, or ``EXIT_PARTLY`` if some depth has no file.
+
+    Raises:
+        ExportError: none has.
+    """
     round_number, state = latest_checkpoint(run)
     config = load_toml(run / "config.toml", RunConfig)
     if config.model.scaling == "width":
@@ -85,6 +113,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
     evaluate = data or config.data.evaluate
     if not evaluate:
         raise ConfigError("the run names no data to check the export with; name some with --data")
+    make_writable(directory)
     # The owner of the run directory asks, so the model that it names may run.
     with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(config.model.name,))) as worker:
         built = worker.call(Build(model=config.model), timeout=_BUILD_SECONDS)
@@ -93,7 +122,6 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         # A personal head never reached the coordinator, so the depths that end in one are not there.
         held = {unit.depth for unit in built.blueprint.global_units if unit.kind == "head"}
         depths = parse_depths(depth, tuple(sorted(held)))
-        directory.mkdir(parents=True, exist_ok=True)
         exported = worker.call(
             Export(
                 model=config.model,
@@ -106,6 +134,8 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         )
     if not isinstance(exported, Exported):
         raise WorkerError(f"the worker answered an export with {type(exported).__name__}")
+    if not exported.models:
+        raise ExportError("; ".join(refused.reason for refused in exported.refused))
     console = Console()
     for model in exported.models:
         console.print(
@@ -115,9 +145,11 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
             highlight=False,
             soft_wrap=True,
         )
-    for exit_depth in sorted(set(depths) - _trained(run)):
+    for exit_depth in sorted({model.depth for model in exported.models} - _trained(run)):
         print(f"warning: no device trained exit {exit_depth}; it answers at random", file=sys.stderr)
-    return 0
+    for refused in exported.refused:
+        print_error(f"depth {refused.depth} has no ONNX file: {refused.reason}")
+    return EXIT_PARTLY if exported.refused else 0
 
 
 def _trained(run: Path) -> set[int]:

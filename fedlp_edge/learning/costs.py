@@ -7,7 +7,6 @@ the whole compiler (over a second and 70 MB, which a training process on a small
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.randomness import preserved
 
 _BATCH = 2  # the least that batch normalisation accepts in training
@@ -68,7 +68,7 @@ def measure_costs(
         sample: one input with a batch dimension of 1.
         all_exits: whether a depth runs the heads of the shallower depths as well as its own.
     """
-    layers, heads = copy.deepcopy((list(layers), list(heads)))
+    layers, heads = copied((list(layers), list(heads)), [*layers, *heads])
     modules = nn.ModuleList([*layers, *heads]).train()
     state = {_storage(t).data_ptr() for t in [*modules.parameters(), *modules.buffers()]}
     prefix_macs, prefix_saved = 0, dict[int, int]()

@@ -7,7 +7,6 @@ is the part of its name before the first dot.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Literal, cast
@@ -17,6 +16,7 @@ from torch import nn
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, TensorSpec, Unit
 from fedlp_edge.learning.checkpointing import recomputed
+from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.costs import measure_costs
 from fedlp_edge.learning.heads import feature_of
 
@@ -131,7 +131,8 @@ class LayeredModel(nn.Module):
         numbers = range(1, depth + 1)
         heads = numbers if (exits or self.exit_mode) == "all" else (depth,)
         ids = [f"L{number}" for number in numbers] + [f"H{number}" for number in heads]
-        parts = copy.deepcopy({unit_id: self.get_submodule(unit_id) for unit_id in ids})
+        held = {unit_id: self.get_submodule(unit_id) for unit_id in ids}
+        parts = copied(held, held.values())
         return Submodel(parts, depth)
 
     def blueprint(self, model: str = "custom") -> Blueprint:

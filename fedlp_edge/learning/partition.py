@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +13,14 @@ from torch import nn
 
 from fedlp_edge.core.blueprint import HeadMode
 from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.heads import Feature, exit_head, feature_of, has_channels_first, replace_classifier
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.naming import layer_names
 from fedlp_edge.learning.pieces import Piece, pieces_of_blocks, pieces_of_graph
 from fedlp_edge.learning.randomness import preserved, seeded
 from fedlp_edge.learning.tracing import mode
+from fedlp_edge.learning.wrappers import unwrapped
 
 DEFAULT_DEPTHS = 8
 
@@ -38,7 +39,7 @@ def partition(
     What a module does is noted down while it runs on a few samples, and cut where one feature is all that is passed
     on. An ``nn.Sequential`` or a list of blocks is not looked into: each block with parameters starts a layer, and the
     last of them is the classifier. The result shares the modules of ``model``, which is left as it is; the split
-    depends on the model and the shape of the input alone.
+    depends on the model and the shape of the input alone. A ``DataParallel`` or compiled model counts as the one in it.
 
     Args:
         model: takes a tensor [batch, ...] and gives logits [batch, classes]; its floating state is float32.
@@ -62,6 +63,7 @@ def partition(
         raise PartitionError("example_input must be a tensor with a batch dimension, like torch.zeros(1, 3, 32, 32)")
     # Two samples, so that a model that confuses the batch with something else is found out.
     sample = torch.cat([example_input[:1].detach()] * 2)
+    model = unwrapped(model) if isinstance(model, nn.Module) else model
     blocks = _explicit_blocks(model)
     if blocks is not None:
         for _, block in blocks:
@@ -109,7 +111,7 @@ def _explicit_blocks(model: object) -> list[tuple[str, nn.Module]] | None:
         wrong = [type(block).__name__ for block in model if not isinstance(block, nn.Module)]
         if wrong:
             raise PartitionError(f"a block must be an nn.Module, not a {wrong[0]}; wrap functions in a module")
-        return [(str(index), block) for index, block in enumerate(model)]
+        return [(str(index), unwrapped(block)) for index, block in enumerate(model)]
     if isinstance(model, nn.Module):
         return None
     raise PartitionError(f"a model is an nn.Module or a list of them, not a {type(model).__name__}")
@@ -117,7 +119,8 @@ def _explicit_blocks(model: object) -> list[tuple[str, nn.Module]] | None:
 
 def _blocks_of(model: nn.Sequential) -> list[tuple[str, nn.Module]]:
     # Not named_children(), which leaves out a block that is called a second time.
-    return [(name, block) for name, block in model.named_modules(remove_duplicate=False) if name and "." not in name]
+    blocks = [(name, block) for name, block in model.named_modules(remove_duplicate=False) if name and "." not in name]
+    return [(name, unwrapped(block)) for name, block in blocks]
 
 
 def _check_state(model: nn.Module) -> None:
@@ -145,7 +148,7 @@ def _with_exits(
     classifier = own.module
     with seeded(seed):
         if classes != logits.shape[1]:
-            classifier = copy.deepcopy(classifier)
+            classifier = copied(classifier, [classifier])
             replace_classifier(classifier, classes, logits.shape[1])
         parameters = [_count(layer.module) for layer in layers]
         whole = sum(parameters) + _count(classifier)

@@ -28,6 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.calls import LITERALS, as_node, changes_in_place, draws, is_basic, looks_at_values, tensors_in
+from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.costs import MacCounter
 
 ROOT = "model"
@@ -127,7 +128,7 @@ def _shadow(model: nn.Module) -> nn.Module:
         learns = parameter.is_floating_point() or parameter.is_complex()
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=learns)
     try:
-        return copy.deepcopy(model, memo)
+        return copied(model, [model], memo)
     except Exception as error:  # whatever the user's objects raise
         raise PartitionError(
             f"{type(model).__name__} cannot be copied, which splitting and training need ({error}); keep locks, files, "

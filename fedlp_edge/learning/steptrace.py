@@ -11,7 +11,6 @@ Whoever only trains needs none of this: the mode loads parts of PyTorch that a s
 
 from __future__ import annotations
 
-import copy
 import math
 import weakref
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.stepcost import Kind, Moment, StepCost, Work, envelope
+from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.layered import LayeredModel, Submodel
 from fedlp_edge.learning.randomness import preserved
 
@@ -54,11 +54,11 @@ def trace_steps(model: LayeredModel, sample: Tensor, macs: int) -> tuple[StepCos
         macs: multiply-accumulates of one sample, forward, at full depth: what decides how the step is watched.
     """
     if macs * len(model.depths) < _WORTH_THE_DETOUR:
-        return _trace_all(copy.deepcopy(model), sample)
+        return _trace_all(copied(model, [model]), sample)
     try:
         return _trace_all(_on_meta(model), sample.to("meta"))
     except (NotImplementedError, RuntimeError, ValueError, TypeError):  # what values are asked for where there are none
-        return _trace_all(copy.deepcopy(model), sample)
+        return _trace_all(copied(model, [model]), sample)
 
 
 def _trace_all(model: LayeredModel, sample: Tensor) -> tuple[StepCost, ...]:
@@ -213,7 +213,7 @@ def _on_meta(model: LayeredModel) -> LayeredModel:
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
     for buffer in model.buffers():
         memo[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(model, memo)
+    return copied(model, [model], memo)
 
 
 def _classified(func: Any, result: Any, args: tuple[Any, ...]) -> tuple[Kind, int]:

@@ -14,7 +14,6 @@ The masked cross entropy of the paper is an objective (``mask_absent``).
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -27,6 +26,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, TensorSpec, Unit
 from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.costs import measure_costs
 from fedlp_edge.learning.layered import LayeredModel, Submodel
 
@@ -99,7 +99,7 @@ class _Narrowing:
                 f"{type(module).__name__} cannot be narrowed: width scaling takes chains of convolutions, linear "
                 'layers and batch norms; use scaling = "depth"'
             )
-        return copy.deepcopy(module)
+        return copied(module, [module])
 
     def _is_scaled(self, module: nn.Module) -> bool:
         return isinstance(module, (_ConvNd, nn.Linear)) and module is not self._classifier and self._ratio != 1
@@ -115,7 +115,7 @@ class _Narrowing:
         whole = weight.shape[0]
         left = whole if module is self._classifier else channels_left(whole, self._ratio)
         given = self._signal.left * places
-        narrow = copy.deepcopy(module)
+        narrow = copied(module, [module])
         narrow.weight = _part(weight, left, given)
         if module.bias is not None:
             narrow.bias = _part(module.bias, left)

@@ -40,6 +40,8 @@ def report(summary: Summary, directory: Path) -> RenderableType:
     parts: list[RenderableType] = ["", _headline(summary), ""]
     if accuracy:
         parts += [_models(summary, accuracy), ""]
+    if missing := _without_models(summary):
+        parts += [*missing, ""]
     if summary.rounds:
         by_device: dict[str, list[DeviceRound]] = defaultdict(list)
         for entry in summary.rounds:
@@ -126,6 +128,13 @@ def _crowd(by_device: dict[str, list[DeviceRound]], depths: int) -> RenderableTy
             format_bytes(sum(entry.bytes_up for entry in entries)),
         )
     return table
+
+
+def _without_models(summary: Summary) -> list[Text]:
+    """Depths that have no ONNX file, and devices that have no final model, with the reasons."""
+    lines = [Text(f"Depth {entry.depth} has no ONNX file: {entry.reason}", style="red") for entry in summary.refused]
+    reasons = {device: why for device, why in summary.delivered.items() if why not in ("installed", "received")}
+    return [*lines, *(Text(f"{device} has no final model: {why}", style="red") for device, why in reasons.items())]
 
 
 def _idle(idle: dict[str, int], rounds: int) -> Text:

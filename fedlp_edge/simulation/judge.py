@@ -6,7 +6,6 @@ is trained must lie as it does on a real device, to the last bit of the result.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn import functional
 
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.data import Dataset
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.modelstore import tensor_names
@@ -45,7 +45,7 @@ class Judge:
         self, model: LayeredModel, blueprint: Blueprint, train: Dataset, test: Dataset, device: torch.device
     ) -> None:
         test.check_fits(blueprint.input_shape, blueprint.classes)
-        self._model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        self._model = copied(model, [model]).to(memory_format=torch.channels_last)
         self._blueprint = blueprint
         self._train = train
         self._test = test

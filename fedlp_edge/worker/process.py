@@ -157,7 +157,8 @@ class _Running:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         # -P keeps the current directory from shadowing modules; the worker appends it at the end instead.
         command = [sys.executable, "-P", "-m", "fedlp_edge.worker.main", msgspec.json.encode(options).decode()]
-        environment = dict(os.environ)
+        # A user's torch.compile would call a C++ compiler for each shape of each layer: minutes, and 150 MB.
+        environment = {"TORCHDYNAMO_DISABLE": "1", **os.environ}
         if options.threads > 0:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(options.threads)
         try:

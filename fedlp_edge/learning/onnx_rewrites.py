@@ -1,0 +1,53 @@
+"""Calls that the exporters do not know, written in calls that they do: the same numbers, for shapes that are fixed.
+
+The rewriting is in force while an exporter runs the model, and nowhere else; the exported file is compared with the
+model as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class RewrittenCalls(TorchFunctionMode):
+    """While this context lasts, some functions of torch are computed from others."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Calls the function, or what stands for it."""
+        rewritten = _REWRITTEN.get(getattr(func, "__name__", ""))
+        result = rewritten(*args, **(kwargs or {})) if rewritten is not None else None
+        return func(*args, **(kwargs or {})) if result is None else result
+
+
+def _adaptive_pool(dimensions: int, reduce: Callable[..., Tensor]) -> Callable[..., Tensor | None]:
+    def pool(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor | None:
+        if return_indices:
+            return None
+        sizes = (output_size,) * dimensions if isinstance(output_size, int) else tuple(output_size)
+        for offset, size in enumerate(sizes, start=-dimensions):
+            if size is not None:
+                input = _reduced(input, offset, int(size), reduce)
+        return input
+
+    return pool
+
+
+def _reduced(x: Tensor, dimension: int, count: int, reduce: Callable[..., Tensor]) -> Tensor:
+    """Reduces windows that cover a dimension as evenly as whole numbers allow, as adaptive pools lay them."""
+    length = int(x.shape[dimension])
+    windows = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+    parts = [reduce(x.narrow(dimension, start, stop - start), dimension, keepdim=True) for start, stop in windows]
+    return torch.cat(parts, dimension)
+
+
+_REWRITTEN: dict[str, Callable[..., Tensor | None]] = {
+    **{f"adaptive_max_pool{dimensions}d": _adaptive_pool(dimensions, torch.amax) for dimensions in (1, 2, 3)},
+    "adaptive_avg_pool3d": _adaptive_pool(3, torch.mean),  # the others are known
+}

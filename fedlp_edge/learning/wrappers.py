@@ -1,0 +1,35 @@
+"""Wrappers that change how a model runs and not what it computes: the model in them is what the fleet learns."""
+
+from __future__ import annotations
+
+import logging
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from fedlp_edge.errors import PartitionError
+
+log = logging.getLogger("fedlp.learning")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module in a ``DataParallel``, a ``DistributedDataParallel`` or a ``torch.compile``, or the module itself.
+
+    Raises:
+        PartitionError: it is TorchScript, whose code cannot be split.
+    """
+    while True:
+        inner: object = None
+        if isinstance(model, (DataParallel, DistributedDataParallel)):
+            inner = model.module
+        elif type(model).__name__ == "OptimizedModule":  # its class is in a part of torch that costs 150 MB to import
+            inner = getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            break
+        log.info("%s is taken out of its %s: devices train it as it is", type(inner).__name__, type(model).__name__)
+        model = inner
+    if type(model).__name__ in ("RecursiveScriptModule", "TopLevelTracedModule", "ScriptModule"):
+        raise PartitionError(
+            "the model is TorchScript (torch.jit), which cannot be split; give the module that it was made from"
+        )
+    return model
