@@ -17,7 +17,7 @@ from coordinator.config import FleetConfig, load_config
 from coordinator.service import Coordinator, InboxItem, Stop
 from coordinator.voice import last_will
 from fedlp_edge.errors import FedLPError, OperatorError
-from fedlp_edge.lifecycle import EXIT_PARTLY, EXIT_STOPPED, StopSignal, own_command, run_command, settle
+from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, run_command, settle
 from fedlp_edge.reporting.events import AnyEvent, RunStopped
 from fedlp_edge.reporting.live import open_view
 from fedlp_edge.reporting.log import EventLog
@@ -57,7 +57,7 @@ def coordinate(
             print(f"Stopped; nothing is lost. Go on with: {again}")
         raise typer.Exit(EXIT_STOPPED)
     if load(directory.summary).refused:
-        raise typer.Exit(EXIT_PARTLY)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _claim(directory: RunDirectory, source: Path, fleet: FleetConfig) -> None:

@@ -24,9 +24,8 @@ STOP_WITH_STDIN = "FEDLP_STOP_WITH_STDIN"
 """Environment variable; ``1`` makes a service stop when its standard input is closed."""
 
 EXIT_ERROR = 2
-EXIT_PARTLY = 3
-"""All was done that could be, but a part of what was asked for is missing, and was named."""
-
+EXIT_INCOMPLETE = 3
+"""It is done, but not all of it: somebody should read what was said."""
 EXIT_STOPPED = 130
 
 StopReason = Literal["signal", "parent"]

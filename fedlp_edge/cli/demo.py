@@ -30,7 +30,7 @@ from fedlp_edge.cli.demo_samples import classify_samples
 from fedlp_edge.cli.processes import Child, Supervisor, died
 from fedlp_edge.errors import ConfigError, DeviceError, ExportError
 from fedlp_edge.learning.shares import parse_partition
-from fedlp_edge.lifecycle import EXIT_PARTLY, EXIT_STOPPED, StopSignal, own_command
+from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command
 from fedlp_edge.reporting.events import DeviceUnfit
 from fedlp_edge.reporting.live import View, open_view
 from fedlp_edge.reporting.log import FILE_NAME, EventReader
@@ -43,7 +43,7 @@ BROKER_SECONDS = 30.0
 FAREWELL_SECONDS = 30.0
 """For the devices to fetch their model and end, once the coordinator has."""
 LOOK_SECONDS = 0.1
-_OVER = (0, EXIT_PARTLY)
+_OVER = (0, EXIT_INCOMPLETE)
 """Exit codes of a coordinator whose run is over."""
 MAX_RESTARTS = 3
 """Of one process that was killed; a device that dies of its work again and again must not loop for ever."""
@@ -77,7 +77,7 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
         )
         return EXIT_STOPPED
     _conclude(options, directory, console)
-    return EXIT_PARTLY if load(directory / "summary.json").refused else 0
+    return EXIT_INCOMPLETE if load(directory / "summary.json").refused else 0
 
 
 def _options(given: GivenOptions, directory: Path) -> DemoOptions:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerError
-from fedlp_edge.lifecycle import EXIT_PARTLY, print_error
+from fedlp_edge.lifecycle import EXIT_INCOMPLETE, print_error
 from fedlp_edge.reporting.summary import load, trained_exits
 from fedlp_edge.reporting.units import format_share
 from fedlp_edge.storage.checkpoints import Checkpoints
@@ -98,7 +98,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
     """Exports, checks against PyTorch, and says what was written.
 
     Returns:
-        0, or ``EXIT_PARTLY`` if some depth has no file.
+        0, or ``EXIT_INCOMPLETE`` if some depth has no file.
 
     Raises:
         ExportError: none has.
@@ -149,7 +149,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         print(f"warning: no device trained exit {exit_depth}; it answers at random", file=sys.stderr)
     for refused in exported.refused:
         print_error(f"depth {refused.depth} has no ONNX file: {refused.reason}")
-    return EXIT_PARTLY if exported.refused else 0
+    return EXIT_INCOMPLETE if exported.refused else 0
 
 
 def _trained(run: Path) -> set[int]:

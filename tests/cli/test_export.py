@@ -11,7 +11,7 @@ from fedlp_edge.cli.export import make_writable, run_export
 from fedlp_edge.cli.main import app
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import ConfigError, ExportError
-from fedlp_edge.lifecycle import EXIT_PARTLY
+from fedlp_edge.lifecycle import EXIT_INCOMPLETE
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, Exported, ExportedModel, RefusedModel, WorkerOptions
 from tests.system.standin import blueprint
 
@@ -68,7 +68,7 @@ def test_names_the_depth_that_was_refused_and_writes_the_others(
 ) -> None:
     made = ExportedModel("net-depth-1.onnx", 1, 1e-6, 0.5)
     exporting(monkeypatch, made, refused=(RefusedModel(2, "no operator for [this]"),))
-    assert run_export(a_run(tmp_path), "all", tmp_path / "onnx", None) == EXIT_PARTLY
+    assert run_export(a_run(tmp_path), "all", tmp_path / "onnx", None) == EXIT_INCOMPLETE
     printed = capsys.readouterr()
     assert "net-depth-1.onnx: depth 1, round 1" in printed.out
     assert "error: depth 2 has no ONNX file: no operator for [this]" in printed.err
