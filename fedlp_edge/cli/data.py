@@ -30,6 +30,7 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     classes: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
+    remarks: str
 
 
 def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Path | None, *, as_json: bool) -> int:
@@ -52,17 +53,20 @@ def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Pa
             seed=dealt_by,
             classes=held.classes,
             counts=tuple(tuple(row) for row in held.counts.tolist()),
+            remarks=held.remarks,
         )
         print(msgspec.json.encode(report).decode())
         return 0
     console = Console()
     console.print(Text(f"{data}, dealt to {devices} devices as {partition}, seed {dealt_by}", style="bold cyan"))
+    if held.remarks:
+        console.print(Text(held.remarks, style="yellow"), soft_wrap=True)
     console.print(f"samples a device: {_spread(held.samples)}")
     console.print(f"classes that make up {MOST:.0%} of a device: {_spread(held.classes_for(MOST))}")
     if devices <= _MOST_ROWS:
         console.print(_table(held))
     if plot is not None:
-        console.print(f"picture: {plot}")
+        console.print(Text(f"picture: {plot}"), soft_wrap=True)
     return 0
 
 
@@ -89,7 +93,7 @@ def _table(held: Holdings) -> Table:
     table.add_column("device", justify="right")
     table.add_column("samples", justify="right")
     for name in held.classes:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(Text(name), justify="right", overflow="fold")
     for device, row in enumerate(held.counts.tolist()):
         table.add_row(str(device), f"{sum(row):,}", *(f"{count:,}" if count else "" for count in row))
     return table

@@ -38,6 +38,7 @@ class Dataset:
         scale: factor from stored values to the unit of ``mean`` and ``std``.
         mean: per channel, or one value for all.
         std: likewise.
+        remarks: one line on what the source holds besides; empty if nothing.
     """
 
     x: Tensor
@@ -46,6 +47,7 @@ class Dataset:
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    remarks: str = ""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -154,17 +156,17 @@ def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[i
         DataError: the specification is wrong, or the data is missing or unusable.
     """
     spec = (parse_spec(spec) if isinstance(spec, str) else spec).for_model(input_shape)
-    samples = sources.read(spec, split)
-    keep = chosen(samples.y, spec, split)
-    x, y = (samples.x, samples.y) if keep is None else (samples.x[keep], samples.y[keep])
-    if len(y) == 0:
+    listing = sources.listing(spec, split)
+    samples = listing.samples(chosen(listing.labels, spec, split))
+    if len(samples.y) == 0:
         raise DataError(f"{spec.source} {spec.argument} has no samples in its {split} split".replace("  ", " "))
-    # A writable copy: torch may not wrap read-only memory, and the rest of the file can then be freed.
     return Dataset(
-        x=torch.from_numpy(np.array(x, order="C")),
-        y=torch.from_numpy(np.array(y)),
+        # Copied only where it must be: torch may not wrap read-only memory.
+        x=torch.from_numpy(np.require(samples.x, requirements=["C", "W"])),
+        y=torch.from_numpy(np.require(samples.y, requirements=["C", "W"])),
         classes=samples.classes,
         scale=samples.scale,
         mean=samples.mean,
         std=samples.std,
+        remarks=samples.remarks,
     )

@@ -7,6 +7,7 @@ no torch, so a command can refuse a wrong one at once.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,6 +151,8 @@ def check_source(spec: DataSpec) -> None:
     path = Path(spec.argument).expanduser()
     if spec.source == "imagefolder" and not path.is_dir():
         raise DataError(f"there is no image directory {path}")
+    if spec.source == "imagefolder" and importlib.util.find_spec("PIL") is None:
+        raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
     if spec.source == "npz" and not path.is_file():
         raise DataError(f"there is no file {path}")
 

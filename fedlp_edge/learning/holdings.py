@@ -21,10 +21,12 @@ class Holdings:
     Attributes:
         classes: names by class number.
         counts: samples by device and class, [devices, classes].
+        remarks: one line on what the source holds besides; empty if nothing.
     """
 
     classes: tuple[str, ...]
     counts: npt.NDArray[np.int64]
+    remarks: str = ""
 
     @property
     def samples(self) -> npt.NDArray[np.int64]:
@@ -58,9 +60,11 @@ def holdings(data: str, devices: int, partition: str, seed: int | None = None) -
     if devices < 1:
         raise DataError(f"{devices} devices cannot share anything: 1 or more")
     dealt = replace(spec, share=Share(0, devices, parse_partition(partition)), seed=spec.seed if seed is None else seed)
-    samples = sources.read(spec, "train")
-    classes = samples.classes or tuple(str(label) for label in range(int(samples.y.max()) + 1))
-    return Holdings(classes, count_classes(samples.y, everybody(samples.y, dealt), len(classes)))
+    listing = sources.listing(spec, "train")
+    # Read all the same: who asks what there is wants to know what cannot be used, too.
+    samples = listing.samples(None)
+    parts = [part[np.isin(part, samples.index)] for part in everybody(listing.labels, dealt)]
+    return Holdings(listing.names, count_classes(listing.labels, parts, len(listing.names)), samples.remarks)
 
 
 def count_classes(

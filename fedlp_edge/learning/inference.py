@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataError, ExportError, OperatorError
 from fedlp_edge.learning.modelcard import INPUT, OUTPUT, ModelCard, from_properties
+from fedlp_edge.learning.pictures import read_picture, require_pillow, shown
 
 _INSTALL = 'pip install "fedlp-edge[inference]"'
 _ASPECT_TOLERANCE = 0.02
@@ -135,23 +136,13 @@ def _load_array(file: Path, card: ModelCard) -> tuple[npt.NDArray[Any], float]:
 
 
 def _load_picture(file: Path, card: ModelCard) -> tuple[npt.NDArray[np.uint8], str | None]:
-    try:
-        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise OperatorError(f"reading pictures needs Pillow: {_INSTALL}") from None
+    require_pillow()
     if len(card.input_shape) != 3 or card.input_shape[0] not in (1, 3):
         want = "x".join(map(str, card.input_shape))
         raise DataError(f"the model takes {want} arrays, not pictures: give it a .npy file")
     channels, height, width = card.input_shape
-    try:
-        with Image.open(file) as image:
-            before = image.size
-            converted = image.convert("L" if channels == 1 else "RGB")
-            pixels = np.asarray(converted.resize((width, height)))
-    except UnidentifiedImageError:
-        raise DataError(f"{file} is not a picture, nor a .npy array") from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read {file}: {error}") from None
+    picture = read_picture(file, channels, (height, width))
+    before = picture.stored_size
     stretched = abs(before[0] * height / (before[1] * width) - 1) > _ASPECT_TOLERANCE
-    warning = f"{file}: stretched from {before[0]}x{before[1]} to {width}x{height}" if stretched else None
-    return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), warning
+    warning = f"{shown(file)}: stretched from {before[0]}x{before[1]} to {width}x{height}" if stretched else None
+    return picture.pixels, warning

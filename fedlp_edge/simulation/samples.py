@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -28,6 +29,8 @@ class Pictures:
         scale: see ``learning.data.Dataset``.
         mean: likewise.
         std: likewise.
+        listed: labels of all training samples, those included that cannot be read.
+        index: [N] position of each training sample among them, ascending.
     """
 
     arrays: dict[str, AnyArray]
@@ -35,6 +38,8 @@ class Pictures:
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    listed: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]
 
     @property
     def test_samples(self) -> int:
@@ -77,18 +82,21 @@ def read_pictures(train: str, evaluate: str, input_shape: tuple[int, ...] = ()) 
     spec = parse_spec(train).for_model(input_shape)
     if spec.share is not None:
         raise ConfigError(f"[data] train = {train!r} names a share; leave it out: every device gets its own")
-    samples = sources.read(spec, "train")
+    listing = sources.listing(spec, "train")
+    samples = listing.samples(None)
     arrays: dict[str, AnyArray] = {"train/x": np.ascontiguousarray(samples.x), "train/y": samples.y}
     if not len(samples.y):
         raise DataError(f"{train} has no samples in its train split")
     if evaluate:
         judged = parse_spec(evaluate).for_model(input_shape)
-        test = sources.read(judged, "test")
-        keep = chosen(test.y, judged, "test")
-        arrays["test/x"] = np.ascontiguousarray(test.x if keep is None else test.x[keep])
-        arrays["test/y"] = test.y if keep is None else test.y[keep]
+        held_out = sources.listing(judged, "test")
+        test = held_out.samples(chosen(held_out.labels, judged, "test"))
+        arrays["test/x"] = np.ascontiguousarray(test.x)
+        arrays["test/y"] = test.y
+        _say(evaluate, test.remarks)
     classes = max(len(samples.classes), 1 + max(int(y.max()) for name, y in arrays.items() if name.endswith("/y")))
-    return Pictures(arrays, classes, samples.scale, samples.mean, samples.std)
+    _say(train, samples.remarks)
+    return Pictures(arrays, classes, samples.scale, samples.mean, samples.std, listing.labels, samples.index)
 
 
 def deal(experiment: Experiment, pictures: Pictures) -> Deal:
@@ -105,9 +113,18 @@ def deal(experiment: Experiment, pictures: Pictures) -> Deal:
         seed=experiment.seed if data.seed is None else data.seed,
         limit=data.limit or spec.limit,
     )
+    # As on the devices, each of which deals what is listed and then leaves out what it cannot read.
+    index = pictures.index
+    kept = [np.searchsorted(index, part[np.isin(part, index)]) for part in everybody(pictures.listed, spec)]
+    if (empty := next((number for number, part in enumerate(kept) if not len(part)), None)) is not None:
+        raise DataError(f"{data.train}: device {empty} has no sample that can be read")
     labels = pictures.arrays["train/y"]
-    kept = everybody(labels, spec)
     members = np.concatenate(kept).astype(np.int64)
     starts = np.fromiter(accumulate((len(part) for part in kept), initial=0), dtype=np.int64)
     counts = np.stack([np.bincount(labels[part], minlength=pictures.classes) for part in kept])
     return Deal({"members": members, "starts": starts}, counts / counts.sum(axis=1, keepdims=True))
+
+
+def _say(spec: str, remarks: str) -> None:
+    if remarks:
+        print(f"{spec}: {remarks}", file=sys.stderr)

@@ -1,0 +1,87 @@
+"""Names of classes as people write them: one spelling for each, whatever system a folder or a list comes from."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from fedlp_edge.errors import DataError
+
+LISTING = "classes.txt"
+
+_MAX_BYTES = 1 << 20
+_INVISIBLE = "\ufeff\u200b\u2060"  # byte order mark, zero-width space, word joiner
+_ENCODINGS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+def normal(name: str) -> str:
+    """The one spelling of a name: macOS writes "é" as two characters, and blanks at either end are nobody's intention.
+
+    Args:
+        name: as a folder, a list or an array has it. Bytes of a folder's name that are not UTF-8 are read as Latin-1.
+    """
+    if any("\udc80" <= char <= "\udcff" for char in name):
+        name = os.fsencode(name).decode("latin-1")
+    return unicodedata.normalize("NFC", name).strip().strip(_INVISIBLE).strip()
+
+
+def checked(names: Iterable[object], source: str) -> tuple[str, ...]:
+    """Names by class number, in their one spelling.
+
+    Args:
+        names: of a user's.
+        source: what to name in errors.
+
+    Raises:
+        DataError: a name is empty, or stands for two classes.
+    """
+    spelled = tuple(normal(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)) for name in names)
+    for number, name in enumerate(spelled):
+        if not name:
+            raise DataError(f"{source}: class {number} has an empty name")
+        if (first := spelled.index(name)) < number:
+            raise DataError(f"{source} names {name!r} twice, as class {first} and as class {number}: remove one")
+    return spelled
+
+
+def find_listing(folder: Path) -> Path | None:
+    """The folder's ``classes.txt``; a system that tells capitals apart may also have it as ``Classes.TXT``."""
+    exact = folder / LISTING
+    if exact.is_file():
+        return exact
+    return next((path for path in sorted(folder.iterdir()) if path.name.lower() == LISTING and path.is_file()), None)
+
+
+def read_listing(path: Path) -> tuple[str, ...]:
+    """Names by class number, one a line, as editors of any system write them.
+
+    Raises:
+        DataError: the file cannot be read, names nothing, or names a class twice.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise DataError(f"{path} is too large for a list of classes: it has one name a line")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    lines = (normal(line) for line in re.split("\r\n|\r|\n", _decoded(content, path)))
+    names = [line for line in lines if line]
+    if not names:
+        raise DataError(f"{path} names no class: write one name a line, or remove it")
+    return checked(names, str(path))
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    encoding = next((encoding for mark, encoding in _ENCODINGS if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in content:  # UTF-16 without its mark: every other byte of plain letters is zero
+        encoding = "utf-16-le" if content[1::2].count(0) >= content[::2].count(0) else "utf-16-be"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        if encoding != "utf-8":
+            raise DataError(f"{path} is not a text: save it as UTF-8") from None
+        return content.decode("cp1252", "replace")  # how Windows wrote texts before

@@ -1,0 +1,91 @@
+"""The one boundary at which code and objects that are not ours stop: users' functions and models, decoders, archives.
+
+Whatever goes wrong behind it, and however, becomes one line that names its source. Only Ctrl-C passes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fedlp_edge.errors import DataError, FedLPError
+
+_MAX_REASON = 300
+
+
+@contextlib.contextmanager
+def foreign(source: str, error: type[FedLPError] = DataError) -> Iterator[None]:
+    """Runs what is not ours; what it prints goes to standard error, as standard output may carry our answer.
+
+    Args:
+        source: what the user calls it, for the message.
+        error: raised in place of anything but a ``FedLPError`` and Ctrl-C.
+
+    Raises:
+        FedLPError: the code failed, asked to end the process, or ran out of memory.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except (FedLPError, KeyboardInterrupt):
+        raise
+    except MemoryError as caught:
+        raise error(f"{source} failed: it takes more memory than there is{_place(caught)}") from caught
+    except SystemExit as caught:
+        raise error(f"{source} failed: it ended with sys.exit({caught.code!r}){_place(caught)}") from caught
+    except BaseException as caught:
+        raise error(f"{source} failed: {type(caught).__name__}: {one_line(caught)}{_place(caught)}") from caught
+
+
+def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
+    """Imports what ``module:attribute`` names; the module may lie in the current directory.
+
+    Args:
+        name: the attribute may be dotted.
+        error: raised if anything goes wrong.
+
+    Raises:
+        FedLPError: there is no such module or attribute, or importing it fails.
+    """
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # last, where it shadows nothing
+    importlib.invalidate_caches()
+    with foreign(name, error):
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as caught:
+            if caught.name is None or not (module_name + ".").startswith(caught.name + "."):
+                raise
+            raise error(
+                f"{name}: No module named {caught.name!r} in {here}, nor installed, nor on PYTHONPATH"
+            ) from None
+        for part in attribute.split("."):
+            if not hasattr(found, part):
+                raise error(f"{name}: {module_name} has no attribute {part!r}")
+            found = getattr(found, part)
+    return found
+
+
+def one_line(error: object) -> str:
+    """An error's words on one line of bounded length."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # a foreign exception may even fail to say what it is
+        text = ""
+    return text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + " ..."
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's own code it happened: its innermost line that is not of an installed package."""
+    ours = str(Path(__file__).resolve().parents[1])
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith((ours, "<", sys.base_prefix)) and "site-packages" not in frame.filename:
+            return f" ({Path(frame.filename).name}, line {frame.lineno})"
+    return ""
