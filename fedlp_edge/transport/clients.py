@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import secrets
 import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from fedlp_edge.transport.base import LastWill
+from fedlp_edge.transport.sockets import Wire, open_wire
 from fedlp_edge.transport.url import BrokerAddress
+
+CONNECT_SECONDS = 5.0
+"""For each step of connecting: TCP, TLS, WebSocket."""
 
 NAME_CHARACTERS = 100
 """Of a client id, before its random end: hosted brokers take 128 characters altogether."""
@@ -26,6 +33,19 @@ def new_client_id(*names: str) -> str:
         names: from the widest to the narrowest; what is too long loses its beginning.
     """
     return f"{'-'.join(names)[-NAME_CHARACTERS:]}-{secrets.token_hex(10)}"
+
+
+class _Client(paho.Client):
+    """paho's client on a connection that it need not open.
+
+    Attributes:
+        open: opens it.
+    """
+
+    open: Callable[[], Wire]
+
+    def _create_socket(self) -> Any:
+        return self.open()
 
 
 def make_client(
@@ -48,11 +68,10 @@ def make_client(
         manual_ack: whether the caller acknowledges what arrives.
     """
     protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
-    client = paho.Client(
+    client = _Client(
         CallbackAPIVersion.VERSION2, client_id, protocol=protocol, reconnect_on_failure=False, manual_ack=manual_ack
     )
-    if context is not None:
-        client.tls_set_context(context)
+    client.open = partial(open_wire, address, context, CONNECT_SECONDS)
     if address.username is not None:
         client.username_pw_set(address.username, address.password)
     if will is not None:

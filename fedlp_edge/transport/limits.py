@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 from dataclasses import replace
 
 from fedlp_edge.transport.base import BrokerLimits
+from fedlp_edge.transport.sockets import open_wire
 from fedlp_edge.transport.url import BrokerAddress
 
 RECEIVE_MAXIMUM = 65535  # what MQTT 5 means by saying nothing
@@ -55,10 +55,8 @@ def speaks_only_older(address: BrokerAddress, context: ssl.SSLContext | None, ti
     come. The smallest CONNECT has nothing that could be mistaken, so they get to answer it.
     """
     try:
-        with contextlib.closing(socket.create_connection((address.host, address.port), timeout)) as plain:
-            wire = plain if context is None else context.wrap_socket(plain, server_hostname=address.host)
-            with contextlib.closing(wire):
-                wire.sendall(_SMALLEST_CONNECT)
-                return wire.recv(4)[:2] == bytes((0x20, 2))
+        with contextlib.closing(open_wire(address, context, timeout)) as wire:
+            wire.sendall(_SMALLEST_CONNECT)
+            return wire.recv(4)[:2] == bytes((0x20, 2))
     except OSError:
         return False

@@ -29,11 +29,15 @@ from fedlp_edge.transport import words
 from fedlp_edge.transport.base import BrokerLimits, LastWill
 from fedlp_edge.transport.clients import let_go, make_client
 from fedlp_edge.transport.limits import limits_of, speaks_only_older
+from fedlp_edge.transport.sockets import Wire
 from fedlp_edge.transport.url import BrokerAddress
+from fedlp_edge.transport.websocket import WebSocket
 
-KEEPALIVE_SECONDS = 30
 CONNECT_SECONDS = 10.0
 PROBE_AFTER_SECONDS = 0.4
+SILENT_SECONDS = 4.0
+"""Without an answer to a CONNECT of MQTT 5, after which 3.1.1 is tried: some older brokers and proxies keep still."""
+
 GOODBYE_SECONDS = 1.0
 
 LARGEST_PACKET = 16 * 1024 * 1024
@@ -113,7 +117,6 @@ class Link:
         self._selector = selectors.DefaultSelector()
         self._wants_write = False
         client = make_client(address, version, client_id, context=context, will=will)
-        client.connect_timeout = CONNECT_SECONDS / 2
         client.max_inflight_messages_set(0)  # the window is ours: see MqttTransport
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -135,7 +138,10 @@ class Link:
         """
         try:
             self._client.connect(
-                self._address.host, self._address.port, KEEPALIVE_SECONDS, properties=_wishes(self._version)
+                self._address.host,
+                self._address.port,
+                self._address.keepalive_seconds,
+                properties=_wishes(self._version),
             )
             wire = self._socket()
             # Small control messages must not wait for the acknowledgement of the packet before them.
@@ -168,7 +174,7 @@ class Link:
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wants_write else 0)
             self._selector.modify(wire, events)
             self._wants_write = wants_write
-        pending = isinstance(wire, ssl.SSLSocket) and wire.pending() > 0
+        pending = isinstance(wire, ssl.SSLSocket | WebSocket) and wire.pending() > 0
         ready = {key.fileobj: mask for key, mask in self._selector.select(0 if pending else timeout)}
         mask = ready.get(wire, 0)
         if pending or mask & selectors.EVENT_READ:
@@ -218,6 +224,8 @@ class Link:
         probed = self._version != "5" or self._address.protocol != "auto"
         while self._answer is None:
             waited = time.monotonic() - started
+            if waited >= SILENT_SECONDS and self._version == "5" and self._address.protocol == "auto":
+                raise OlderProtocol(sure=True)
             if waited >= CONNECT_SECONDS:
                 raise words.silent(self._address, CONNECT_SECONDS)
             if stopping.is_set():
@@ -249,11 +257,11 @@ class Link:
             self._address, self._version, announced.get("MaximumPacketSize"), announced.get("ReceiveMaximum")
         )
 
-    def _socket(self) -> socket.socket:
+    def _socket(self) -> Wire:
         wire = self._client.socket()
         if wire is None:
             raise LinkLost(*(self._end or ("the connection was lost", 0)))
-        return cast(socket.socket, wire)  # paho's protocol type leaves out what a selector needs
+        return cast(Wire, wire)  # paho's protocol type leaves out what a selector needs
 
     def _check(self, result: MQTTErrorCode) -> None:
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
@@ -314,7 +322,7 @@ def _wishes(version: str) -> Properties | None:
     return properties
 
 
-def _acknowledge_at_once(wire: socket.socket) -> None:
+def _acknowledge_at_once(wire: Wire) -> None:
     """Has the kernel acknowledge what comes next without delay; it forgets this with every answer that is sent.
 
     Most brokers leave Nagle's algorithm on: the end of a packet waits in the broker until what went before is

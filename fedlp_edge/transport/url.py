@@ -21,7 +21,11 @@ from fedlp_edge.errors import ConfigError
 from fedlp_edge.transport.presets import PRESETS, Preset, PresetName
 
 DEFAULT_URL = "mqtt://127.0.0.1:1883"
-DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+DEFAULT_PATH = "/mqtt"
+"""Of WebSockets: where most brokers and services have them."""
+
+KEEPALIVE_SECONDS = 30
 
 Protocol = Literal["auto", "5", "3.1.1"]
 
@@ -30,7 +34,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     """The ``[broker]`` table of a configuration file. What is left out is taken from the environment.
 
     Attributes:
-        url: ``mqtt://HOST[:PORT]`` or ``mqtts://...`` (TLS); ports default to 1883 and 8883.
+        url: ``mqtt://HOST[:PORT]`` or ``mqtts://...`` (TLS), for WebSockets ``ws://HOST[:PORT][/PATH]`` or ``wss://...``;
+            ports default to 1883, 8883, 80 and 443, the path to ``/mqtt``.
         username: to log in with (``FEDLP_BROKER_USERNAME``).
         password: (``FEDLP_BROKER_PASSWORD``); keep the file private, or use ``password_file``.
         password_file: file whose first line is the password (``FEDLP_BROKER_PASSWORD_FILE``).
@@ -42,6 +47,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
         max_packet_bytes: for brokers with a limit that they do not announce.
         max_queued_messages: what the broker holds for one subscriber before it drops messages; 0 for any number.
         protocol: MQTT version; ``auto`` tries 5 first.
+        keepalive_seconds: after which, without a word, each side takes the connection for lost (the broker after half
+            as much again); shorter where a network forgets idle connections sooner, longer where traffic is dear.
     """
 
     url: str = DEFAULT_URL
@@ -55,6 +62,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     max_packet_bytes: Annotated[int, msgspec.Meta(ge=2048)] | None = None
     max_queued_messages: Annotated[int, msgspec.Meta(ge=0)] | None = None
     protocol: Protocol = "auto"
+    keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] | None = None
 
     def __repr__(self) -> str:
         return f"BrokerSettings(url={_without_password(self.url)!r})"
@@ -88,6 +96,8 @@ class BrokerAddress:
         max_packet_bytes: explicit limit, in place of the preset's and never above what the broker announces.
         max_queued_messages: explicit figure in place of the preset's; 0 for any number.
         protocol: MQTT version to speak.
+        path: of the WebSocket, with the query; None for MQTT without one.
+        keepalive_seconds: see ``BrokerSettings``.
     """
 
     host: str
@@ -102,6 +112,8 @@ class BrokerAddress:
     max_packet_bytes: int | None = None
     max_queued_messages: int | None = None
     protocol: Protocol = "auto"
+    path: str | None = field(default=None, repr=False)
+    keepalive_seconds: int = KEEPALIVE_SECONDS
 
     @classmethod
     def parse(
@@ -110,7 +122,7 @@ class BrokerAddress:
         """An address from a URL, the rest from the environment.
 
         Args:
-            url: ``mqtt://[USER@]HOST[:PORT]`` or ``mqtts://...``.
+            url: ``mqtt://[USER@]HOST[:PORT]``, ``mqtts://...``, ``ws://...`` or ``wss://...``.
             environ: instead of ``os.environ``.
             allow_password: whether the URL may hold one; not if it comes from a command line.
 
@@ -122,9 +134,26 @@ class BrokerAddress:
 
     @property
     def url(self) -> str:
-        """The URL without user and password, for people."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+        """The URL without user, password and query, for people."""
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
+        path = "" if self.path is None else self.path.partition("?")[0]
+        return f"{self.scheme}://{host}:{self.port}{path}"
+
+    @property
+    def scheme(self) -> str:
+        """How it is reached: ``mqtt``, ``mqtts``, ``ws`` or ``wss``."""
+        return ("mqtt" if self.path is None else "ws") + ("s" if self.tls else "")
+
+    @property
+    def certified_name(self) -> str:
+        """The name or IP address that the broker's certificate must have: without the network card of a local one."""
+        return self.host.partition("%")[0]
+
+    @property
+    def authority(self) -> str:
+        """Host and port as HTTP wants them; the port only if it is not the usual one."""
+        host = f"[{self.certified_name}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """For TLS: verifies the broker's certificate and name, shows the client's; None without TLS.
@@ -162,7 +191,7 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
             "a password in a broker URL on a command line is visible to everyone on this machine; set "
             "FEDLP_BROKER_PASSWORD or FEDLP_BROKER_PASSWORD_FILE, or write it into the configuration file"
         )
-    tls = parts.scheme == "mqtts"
+    tls = parts.scheme in {"mqtts", "wss"}
     username = settings.username or _unquoted(parts.username) or environ.get("FEDLP_BROKER_USERNAME") or None
     password = _password(settings, _unquoted(parts.password), environ)
     if password is not None and username is None:
@@ -174,10 +203,11 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
         raise ConfigError("a broker client certificate and its key go together; one of them is not given")
     if not tls and (ca or certificate):
         raise ConfigError(
-            f"certificates are given, but {_without_password(settings.url)} is not encrypted; use mqtts://"
+            f"certificates are given, but {_without_password(settings.url)} is not encrypted; use "
+            f"{'mqtts' if parts.scheme == 'mqtt' else 'wss'}://"
         )
     return BrokerAddress(
-        host=parts.hostname or "",
+        host=unquote(parts.hostname or ""),
         port=parts.port or DEFAULT_PORTS[parts.scheme],
         tls=tls,
         username=username,
@@ -189,7 +219,16 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
         max_packet_bytes=settings.max_packet_bytes,
         max_queued_messages=settings.max_queued_messages,
         protocol=settings.protocol,
+        path=_path(parts),
+        keepalive_seconds=settings.keepalive_seconds or KEEPALIVE_SECONDS,
     )
+
+
+def _path(parts: SplitResult) -> str | None:
+    if parts.scheme in {"mqtt", "mqtts"}:
+        return None
+    path = parts.path if parts.path not in {"", "/"} or parts.query else DEFAULT_PATH
+    return f"{path or '/'}{'?' if parts.query else ''}{parts.query}"
 
 
 def _preset(name: str | None) -> Preset:
@@ -211,13 +250,20 @@ def _split(url: str) -> SplitResult:
             f"broker URL {shown!r} is malformed; write mqtt://HOST:PORT, with %XX for special characters in a login"
         ) from None
     if parts.scheme not in DEFAULT_PORTS or "://" not in url:
-        raise ConfigError(f"broker URL {shown!r} must begin with mqtt:// or mqtts:// (TLS)")
+        raise ConfigError(
+            f"broker URL {shown!r} must begin with mqtt:// or mqtts:// (TLS), for WebSockets with ws:// or wss:// (TLS)"
+        )
     if not parts.hostname:
         raise ConfigError(f"broker URL {shown!r} names no host; write mqtt://HOST or mqtt://HOST:PORT")
     if port == 0:
         raise ConfigError(f"broker URL {shown!r} names port 0; brokers usually listen on 1883 (8883 for TLS)")
-    if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ConfigError(f"broker URL {shown!r} has something after the port; write mqtt://HOST:PORT")
+    if parts.scheme in {"ws", "wss"}:
+        if parts.fragment or not f"{parts.path}{parts.query}".isascii() or " " in parts.path:
+            raise ConfigError(f"broker URL {shown!r} has a malformed path; write {parts.scheme}://HOST:PORT/PATH")
+    elif parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ConfigError(
+            f"broker URL {shown!r} has something after the port; write mqtt://HOST:PORT (paths are for ws:// and wss://)"
+        )
     return parts
 
 
@@ -259,8 +305,8 @@ def _unquoted(text: str | None) -> str | None:
 
 
 def _without_password(url: str) -> str:
-    """The URL as it may be shown, even if it is malformed."""
-    scheme, mark, rest = url.partition("://")
+    """The URL as it may be shown, even if it is malformed; a query may hold a token."""
+    scheme, mark, rest = url.partition("?")[0].partition("://")
     login, at, host = rest.rpartition("@")
     user, colon, _ = login.partition(":")
     return f"{scheme}{mark}{user}{':***' if colon else ''}{at}{host}"

@@ -65,7 +65,7 @@ class Visitor:
 
     def __enter__(self) -> Self:
         try:
-            self._client.connect(self._address.host, self._address.port, keepalive=30)
+            self._client.connect(self._address.host, self._address.port, keepalive=self._address.keepalive_seconds)
         except OSError as error:
             raise BrokerError(f"cannot connect to the broker at {self._address.url} again: {error}") from None
         self._client.loop_start()

@@ -6,7 +6,9 @@ import socket
 import ssl
 
 from fedlp_edge.errors import BrokerError
+from fedlp_edge.transport.certificates import explain, speaks_tls
 from fedlp_edge.transport.url import BrokerAddress
+from fedlp_edge.transport.websocket import WebSocketRefused
 
 BAD_LOGIN = 0x86
 NOT_AUTHORIZED = 0x87
@@ -19,19 +21,23 @@ def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> Broker
     """For an error of the socket or of TLS."""
     where = address.url
     match error:
+        case WebSocketRefused():
+            text = (
+                f"{where} answers {str(error)!r} where a WebSocket for MQTT was asked for; check port and path "
+                f"(many brokers have /mqtt), {plainly(address)} if this port has no WebSockets"
+            )
         case socket.gaierror() | UnicodeError():
             text = f"the broker's host name {address.host!r} is unknown; check the URL {where}"
         case ssl.SSLCertVerificationError():
-            text = (
-                f"the certificate of the broker at {where} is not trusted ({error.verify_message}); "
-                "give the right CA file (FEDLP_BROKER_CA or ca)"
-            )
+            text = explain(address, error)
         case ConnectionRefusedError():
             text = f"nothing listens at {where}; is the broker running, and is the port right?"
         case TimeoutError():
             text = f"{where} does not answer; check the host, the port and any firewall between"
-        case ssl.SSLError() | ConnectionError() if address.tls:
-            text = f"TLS with the broker at {where} failed ({error}); if this port is not encrypted, use mqtt://"
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER") | ssl.SSLEOFError() | ConnectionError() if address.tls:
+            text = f"the port of {where} does not speak TLS; {without_tls(address)}, or the port that does"
+        case ssl.SSLError() if address.tls:
+            text = f"TLS with the broker at {where} failed ({error}); see the broker's log for the reason"
         case _:
             text = f"cannot connect to the broker at {where}: {error}"
     return BrokerError(text)
@@ -44,10 +50,20 @@ def closed_early(address: BrokerAddress) -> BrokerError:
             f"the broker at {address.url} ended the connection before answering; it may want a client certificate "
             "(FEDLP_BROKER_CERT and FEDLP_BROKER_KEY)"
         )
-    return BrokerError(
-        f"the broker at {address.url} ended the connection before answering; is this port MQTT, and without TLS? "
-        "For TLS use mqtts://"
-    )
+    if speaks_tls(address):
+        scheme = "mqtts" if address.path is None else "wss"
+        return BrokerError(f"the port of {address.url} speaks TLS; use {scheme}:// (and give its authority as ca)")
+    return BrokerError(f"the broker at {address.url} ended the connection before answering; is this port MQTT?")
+
+
+def without_tls(address: BrokerAddress) -> str:
+    """What to write for the same without TLS."""
+    return f"use {'mqtt' if address.path is None else 'ws'}://"
+
+
+def plainly(address: BrokerAddress) -> str:
+    """What to write for the same without WebSockets."""
+    return f"or use {'mqtts' if address.tls else 'mqtt'}://"
 
 
 def silent(address: BrokerAddress, seconds: float) -> BrokerError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -71,6 +72,33 @@ def played(*lives: Callable[[Wire], None], protocol: Protocol = "auto") -> Itera
         thread.join()
 
 
+@contextmanager
+def together(*lives: Callable[[Wire], None]) -> Iterator[BrokerAddress]:
+    """As ``played``, but a life need not have ended for the next one to begin."""
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def live(life: Callable[[Wire], None], wire: Wire) -> None:
+            try:
+                life(wire)
+            finally:
+                wire.close()
+
+        def play() -> None:
+            for life in lives:
+                connection, _ = server.accept()
+                connection.settimeout(20)
+                threads.append(threading.Thread(target=live, args=(life, Wire(connection))))
+                threads[-1].start()
+
+        player = threading.Thread(target=play)
+        player.start()
+        yield BrokerAddress("127.0.0.1", server.getsockname()[1])
+        player.join()
+        for thread in threads:
+            thread.join()
+
+
 def hang_up(wire: Wire) -> None:
     wire.read()
 
@@ -101,6 +129,20 @@ def test_what_was_not_acknowledged_is_sent_again_after_the_reconnect() -> None:
         client.transport.stop()
 
     assert [packet[-5:] for packet in publishes] == [b"hello", b"hello"]
+
+
+def test_keepalive_is_the_one_that_is_configured() -> None:
+    hello: list[bytes] = []
+
+    def listen(wire: Wire) -> None:
+        hello.append(wire.read())
+        wire.send(CONNACK_311)
+        wire.read()
+
+    with played(listen, protocol="3.1.1") as address:
+        Client(dataclasses.replace(address, keepalive_seconds=300), "patient").start().transport.stop()
+
+    assert hello[0][10:12] == (300).to_bytes(2, "big")
 
 
 def test_reason_of_the_broker_reaches_the_event() -> None:
@@ -254,6 +296,29 @@ def test_start_fails_clearly_where_nothing_listens_and_can_be_tried_again() -> N
         with pytest.raises(BrokerError, match=f"nothing listens at mqtt://127.0.0.1:{port}"):
             transport.start(print)
     transport.stop()
+
+
+def test_broker_that_never_answers_mqtt_5_is_tried_with_311(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedlp_edge.transport.link.PROBE_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr("fedlp_edge.transport.link.SILENT_SECONDS", 0.3)
+    versions: list[int] = []
+
+    def keep_still(wire: Wire) -> None:
+        versions.append(wire.read()[8])
+        stay_silent(wire)
+
+    def only_311(wire: Wire) -> None:
+        versions.append(wire.read()[8])
+        wire.send(CONNACK_311)
+        wire.read()
+
+    # The connection in the middle asks with the smallest CONNECT of MQTT 5, which is not answered either.
+    with together(keep_still, keep_still, only_311) as address:
+        client = Client(address, "old").start()
+        assert client.wait(Connected).limits.protocol == "3.1.1"
+        client.transport.stop()
+
+    assert versions == [5, 5, 4]
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70])

@@ -17,6 +17,12 @@ from fedlp_edge.transport.url import BrokerAddress, BrokerSettings
         ("mqtt://10.0.0.7:2883", "10.0.0.7", 2883, False, "mqtt://10.0.0.7:2883"),
         ("mqtt://[::1]:1884", "::1", 1884, False, "mqtt://[::1]:1884"),
         ("mqtt://pi@gateway", "gateway", 1883, False, "mqtt://gateway:1883"),
+        ("mqtt://[fe80::1%25eth0]", "fe80::1%eth0", 1883, False, "mqtt://[fe80::1%25eth0]:1883"),
+        ("mqtts://[fe80::aB%25Wlan0]:9", "fe80::ab%Wlan0", 9, True, "mqtts://[fe80::ab%25Wlan0]:9"),
+        ("ws://gateway", "gateway", 80, False, "ws://gateway:80/mqtt"),
+        ("ws://gateway:9001/", "gateway", 9001, False, "ws://gateway:9001/mqtt"),
+        ("wss://broker.example/ws/mqtt", "broker.example", 443, True, "wss://broker.example:443/ws/mqtt"),
+        ("wss://broker.example/?token=1", "broker.example", 443, True, "wss://broker.example:443/"),
     ],
 )
 def test_parse_reads_urls(url: str, host: str, port: int, tls: bool, shown: str) -> None:
@@ -41,6 +47,8 @@ def test_parse_reads_urls(url: str, host: str, port: int, tls: bool, shown: str)
         ("mqtt://[::1", "malformed"),
         ("mqtt://broker/topic", "something after the port"),
         ("mqtt://broker?x=1", "something after the port"),
+        ("ws://broker/a b", "malformed path"),
+        ("wss://broker/mqtt#x", "malformed path"),
     ],
 )
 def test_parse_refuses_what_is_no_broker_url(url: str, words: str) -> None:
@@ -120,3 +128,30 @@ def test_settings_know_their_keys() -> None:
         msgspec.convert({"passwort": "x"}, BrokerSettings)
     with pytest.raises(msgspec.ValidationError, match="max_packet_bytes"):
         msgspec.convert({"max_packet_bytes": 10}, BrokerSettings)
+
+
+@pytest.mark.parametrize(
+    ("url", "authority", "name"),
+    [
+        ("ws://gateway:8080/mqtt", "gateway:8080", "gateway"),
+        ("wss://gateway/mqtt", "gateway", "gateway"),
+        ("ws://[fe80::1%25eth0]:9001/mqtt", "[fe80::1]:9001", "fe80::1"),
+    ],
+)
+def test_host_header_and_certified_name_leave_out_what_is_local(url: str, authority: str, name: str) -> None:
+    address = BrokerAddress.parse(url, {})
+
+    assert (address.authority, address.certified_name) == (authority, name)
+
+
+def test_query_of_a_websocket_is_sent_and_never_shown() -> None:
+    address = BrokerAddress.parse("wss://broker/mqtt?token=s3cret", {})
+
+    assert address.path == "/mqtt?token=s3cret"
+    assert "s3cret" not in address.url
+    assert "s3cret" not in repr(BrokerSettings(url="wss://broker/mqtt?token=s3cret"))
+
+
+def test_keepalive_has_a_usual_length_and_can_be_set() -> None:
+    assert BrokerAddress.parse("mqtt://broker", {}).keepalive_seconds == 30
+    assert BrokerSettings(url="mqtt://broker", keepalive_seconds=240).address({}).keepalive_seconds == 240
