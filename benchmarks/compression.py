@@ -90,7 +90,7 @@ def _fleet(data: str, seed: int, encoding: Encoding, devices: int, rounds: int) 
 
 def measure_speed(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
     """Encoding as a device does it; decoding as admission does it, digest and checks of the values included."""
-    tensors = tuple(TensorSpec(f"a.{i}", (size,), True) for i, size in enumerate(_sizes(arguments.parameters)))
+    tensors = tuple(TensorSpec(f"a.{i}", (size,), "trained") for i, size in enumerate(_sizes(arguments.parameters)))
     blueprint = Blueprint(
         "speed", (1,), 2, "shared", (Unit("L1", "a", "layer", 1, tensors),), (DepthCost(1, arguments.parameters, 1, 1),)
     )

@@ -100,7 +100,7 @@ class RoundBook:
         self._journal = journal
         self._closed = closed
         self._admission = Admission(run, blueprint)
-        self._mean = LayerwiseMean(opened.weight_capacity)
+        self._mean = LayerwiseMean(opened.weight_capacity, statistics=blueprint.statistics)
 
     @property
     def places(self) -> tuple[Participant, ...]:
@@ -136,7 +136,7 @@ class RoundBook:
         self._journal.open_round(self.round, capacity, self.places)
         if capacity != self._capacity:
             self._capacity = capacity
-            self._mean = LayerwiseMean(capacity)
+            self._mean = LayerwiseMean(capacity, statistics=self._blueprint.statistics)
             self.replay()
 
     def verdict(self, device: str, round: int) -> Verdict | None:

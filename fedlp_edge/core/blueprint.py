@@ -23,6 +23,9 @@ from fedlp_edge.core.stepcost import StepCost
 
 HeadMode = Literal["shared", "personal"]
 ExitMode = Literal["own", "all"]
+TensorKind = Literal["trained", "statistic"]
+"""What becomes of a tensor: an optimiser changes it, and its changes are averaged; or it follows the data that pass by
+(means and variances of a BatchNorm), and its values are averaged."""
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -31,12 +34,19 @@ class TensorSpec(msgspec.Struct, frozen=True):
     Attributes:
         name: key in ``LayeredModel.state_dict()``.
         shape: dimensions; ``()`` for a scalar.
-        trainable: True for a parameter, False for a buffer such as a BatchNorm mean.
+        kind: whether its changes or its values are averaged.
+        least: lower bound of its values: 0 for a variance; None for no bound.
     """
 
     name: str
     shape: tuple[int, ...]
-    trainable: bool
+    kind: TensorKind = "trained"
+    least: float | None = None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether an optimiser changes it."""
+        return self.kind == "trained"
 
     @property
     def numel(self) -> int:
@@ -168,6 +178,11 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
     def nested_shapes(self) -> dict[str, tuple[int, ...]]:
         """Whole shape of every tensor of which devices may send leading blocks, for `LayerwiseMean`."""
         return {t.name: t.shape for unit in self.units for t in unit.tensors} if self.widths else {}
+
+    @cached_property
+    def statistics(self) -> frozenset[str]:
+        """Names of the tensors whose values are averaged, not their changes."""
+        return frozenset(t.name for unit in self.units for t in unit.tensors if t.kind == "statistic")
 
     def held_by(self, depth: int) -> tuple[Unit, ...]:
         """What a device of ``depth`` trains: the path of its exit, and with ``exits="all"`` the shallower heads."""

@@ -59,7 +59,6 @@ class GlobalModel:
         self._scheme = scheme
         self._settings = settings
         self._seed = seed
-        self._buffers = frozenset(t.name for unit in blueprint.units for t in unit.tensors if not t.trainable)
         self._rates: dict[tuple[object, ...], dict[str, float]] = {}
         self.weights: dict[str, Array] = dict(weights)
         self.state: ServerState = dict(state) if state else server.init()
@@ -115,8 +114,12 @@ class GlobalModel:
             # Asynchronous devices may still send what others were told to leave out; what was sent counts.
             missing = [name for name in self._parameters(self.recycled(round)) if name not in means]
             means = means | recycling.repeated(last, missing, self._scheme.recycle_decay)
-            state.update({f"last/{name}": value for name, value in means.items() if name not in self._buffers})
-        self.weights, self.state = server.apply(self._settings, state, self.weights, means, self._buffers, silent)
+            state.update(
+                {f"last/{name}": value for name, value in means.items() if name not in self._blueprint.statistics}
+            )
+        self.weights, self.state = server.apply(
+            self._settings, state, self.weights, means, self._blueprint.statistics, silent
+        )
         if self._settings.ema:
             self.state.update(self._averaged(round))
         self._rates.clear()

@@ -3,7 +3,8 @@
 ``init`` and ``apply`` on explicit state, so that resuming is loading the state. The averaged delta plays the
 negative gradient, as in FedAvgM and FedAdam (Reddi et al., arXiv 2003.00295, algorithm 2, without bias
 correction). A tensor that nobody sent keeps its value *and* its moments: silence is not a zero gradient.
-Buffers such as BatchNorm means are no gradients and always take the plain mean.
+Running statistics such as BatchNorm variances are no gradients: what was averaged are their values, and the mean of
+these takes their place, whatever the optimiser.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def apply(
     state: ServerState,
     weights: Mapping[str, Array],
     means: Mapping[str, Array],
-    buffers: frozenset[str],
+    statistics: frozenset[str],
     silent: Mapping[str, npt.NDArray[np.bool_]] | None = None,
 ) -> tuple[dict[str, Array], ServerState]:
     """Takes one step.
@@ -39,8 +40,8 @@ def apply(
         settings: optimiser and its constants.
         state: of the last step; not modified.
         weights: global tensors by name; not modified.
-        means: averaged delta of each tensor that somebody sent.
-        buffers: names that are no parameters.
+        means: averaged change of each tensor that somebody sent, or averaged value of a statistic.
+        statistics: names whose means are values.
         silent: where nobody sent an element of a tensor of which others were sent (see ``LayerwiseMean.unsent``).
 
     Returns:
@@ -48,8 +49,10 @@ def apply(
     """
     new_weights, new_state = dict(weights), dict(state)
     for name, mean in means.items():
-        step = mean if name in buffers else _step(settings, new_state, name, mean)
-        new_weights[name] = _array(weights[name] + step)
+        if name in statistics:
+            new_weights[name] = np.array(mean, dtype=np.float32)
+        else:
+            new_weights[name] = _array(weights[name] + _step(settings, new_state, name, mean))
     for name, mask in (silent or {}).items():
         new_weights[name][mask] = weights[name][mask]
         for key in (f"m/{name}", f"v/{name}"):

@@ -195,7 +195,7 @@ class JobRunner:
                     start=start,
                     budget=job.seconds,
                 )
-                states.save_deltas(model, before, job.retained, Path(job.delta_dir))
+                states.save_update(model, before, job.retained, Path(job.delta_dir), blueprint.statistics)
                 peak = meter.stop() + ready.nbytes
         if job.personal_result is not None:
             states.save_values(model, Path(job.personal_result), kept)

@@ -13,8 +13,9 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, TensorSpec, Unit
+from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, TensorKind, TensorSpec, Unit
 from fedlp_edge.learning.checkpointing import recomputed
 from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.costs import measure_costs
@@ -241,7 +242,10 @@ class Submodel(nn.Module):
 def _exchanged(unit_id: str, module: nn.Module) -> tuple[TensorSpec, ...]:
     """The floating state of a unit; a tensor with two names (tied weights) under its first."""
     specs: dict[int, TensorSpec] = {}
+    variances = {id(m.running_var) for m in module.modules() if isinstance(m, _NormBase)}
     for name, value in module.state_dict(keep_vars=True).items():
         if isinstance(value, torch.Tensor) and value.is_floating_point() and id(value) not in specs:
-            specs[id(value)] = TensorSpec(f"{unit_id}.{name}", tuple(value.shape), value.requires_grad)
+            kind: TensorKind = "trained" if value.requires_grad else "statistic"
+            least = 0.0 if id(value) in variances else None
+            specs[id(value)] = TensorSpec(f"{unit_id}.{name}", tuple(value.shape), kind, least)
     return tuple(specs.values())

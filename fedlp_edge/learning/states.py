@@ -7,7 +7,7 @@ that is possible, so that a state and its change never stand in memory as a whol
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,16 +65,21 @@ def save_values(model: nn.Module, path: Path, names: Iterable[str]) -> None:
 
 
 @torch.no_grad()
-def save_deltas(
-    model: nn.Module, before: Iterable[Path], retained: Mapping[str, Iterable[str]], directory: Path
+def save_update(
+    model: nn.Module,
+    before: Iterable[Path],
+    retained: Mapping[str, Iterable[str]],
+    directory: Path,
+    statistics: Collection[str] = frozenset(),
 ) -> None:
-    """Writes what training changed, one ``UNIT.safetensors`` per unit.
+    """Writes what an update is made of, one ``UNIT.safetensors`` per unit: changes of weights, values of statistics.
 
     Args:
         model: as it is after training.
         before: files with the values it started from.
         retained: names of the tensors that are wanted, by unit id.
         directory: where the files go; made if missing.
+        statistics: names of those that are written as they are.
 
     Raises:
         Diverged: a change is not finite.
@@ -84,11 +89,12 @@ def save_deltas(
     held = model.state_dict()
     with _opened(before) as state:
         for unit, names in retained.items():
-            deltas = {name: held[name].float().cpu() - state.read(name) for name in names}
-            if not all(bool(delta.isfinite().all()) for delta in deltas.values()):
+            after = {name: held[name].float().cpu().contiguous() for name in names}
+            update = {n: value if n in statistics else value - state.read(n) for n, value in after.items()}
+            if not all(bool(value.isfinite().all()) for value in update.values()):
                 raise Diverged
-            # A power cut may cost them: the same task then gives the same deltas again.
-            _save(deltas, directory / f"{unit}.safetensors", durable=False)
+            # A power cut may cost them: the same task then gives the same values again.
+            _save(update, directory / f"{unit}.safetensors", durable=False)
 
 
 class _State:

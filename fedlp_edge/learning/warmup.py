@@ -40,4 +40,4 @@ def warm_up(device: torch.device) -> None:
                 states.load_values(model, [state], names)
                 settings = TrainingSettings(batch_size=_BATCH, optimizer=optimizer, compute="float32")
                 train_round(model, data, settings, seed=0, device=device)
-                states.save_deltas(model, [state], {"warm": names[:2]}, Path(directory))
+                states.save_update(model, [state], {"warm": names[:2]}, Path(directory))

@@ -247,7 +247,7 @@ class WidthModel(LayeredModel):
                 unit.name,
                 unit.kind,
                 unit.depth,
-                tuple(TensorSpec(t.name, tuple(state[t.name].shape), t.trainable) for t in unit.tensors),
+                tuple(TensorSpec(t.name, tuple(state[t.name].shape), t.kind, t.least) for t in unit.tensors),
             )
             for unit in self.units
         )

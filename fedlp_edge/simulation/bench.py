@@ -140,7 +140,8 @@ class Bench:
         kept = tensor_names(tuple(self.blueprint.by_id[unit] for unit in order.keep))
         if order.counted:
             if self._mean is None:
-                self._mean = LayerwiseMean(order.capacity, self.blueprint.nested_shapes)
+                shapes, statistics = self.blueprint.nested_shapes, self.blueprint.statistics
+                self._mean = LayerwiseMean(order.capacity, shapes, statistics)
             self._mean.add(deltas, order.factor * (1 if self._study.uniform else outcome.samples))
         return DeviceTrained(
             device=order.device,
@@ -222,9 +223,14 @@ class Bench:
             if not kept:
                 continue
             tensors = tuple(spec for spec in unit.tensors if spec.name in kept)
-            sent = {name: after[name] - leading(before[name], after[name].shape) for name in kept}
+            sent = {
+                spec.name: after[spec.name] - leading(before[spec.name], after[spec.name].shape)
+                if spec.trainable
+                else after[spec.name]
+                for spec in tensors
+            }
             if order.encoding == "none":
-                check_values(sent)
+                check_values(tensors, sent)
                 nbytes += sum(len(piece) for piece in pieces(sent))
             else:
                 seed = rounding_seed(self._study.seed, order.round, order.device, unit.id)

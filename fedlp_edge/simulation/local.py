@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fedlp_edge.core.aggregation import Array, Sums
+from fedlp_edge.core.aggregation import Array, Sums, sum_shape
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.simulation.channel import (
@@ -92,7 +92,7 @@ class LocalEngine:
         blueprint = opened[0].blueprint
         tensors = {tensor.name: tensor for unit in blueprint.global_units for tensor in unit.tensors}
         self._layout = layout_of({name: ("<f4", tensor.shape) for name, tensor in tensors.items()})
-        of_sums = layout_of({name: ("<i8", tensor.shape) for name, tensor in tensors.items()})
+        of_sums = layout_of({name: ("<i8", sum_shape(tensor)) for name, tensor in tensors.items()})
         for channel in self._channels:
             memory = SharedArrays.create(of_sums)
             self._sums.append(memory)

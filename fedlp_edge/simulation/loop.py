@@ -179,10 +179,10 @@ class Simulation:
 
     def _step(self, closing: Closing) -> None:
         """Takes the global model one round further."""
-        shapes = self._blueprint.nested_shapes
-        mean = LayerwiseMean(closing.capacity, shapes)
+        shapes, statistics = self._blueprint.nested_shapes, self._blueprint.statistics
+        mean = LayerwiseMean(closing.capacity, shapes, statistics)
         for sums in collect(self._engine, closing.capacity):
-            mean.merge(LayerwiseMean.from_arrays(sums, closing.capacity, shapes))
+            mean.merge(LayerwiseMean.from_arrays(sums, closing.capacity, shapes, statistics))
         self._model.step(closing.round, mean)
         self._publish(closing.round)
         for version in [v for v in self._published if v < closing.oldest_task - 1 and v not in self._latest]:

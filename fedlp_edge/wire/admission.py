@@ -51,7 +51,8 @@ class AdmissionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a value may be.
 
     Attributes:
-        max_value: largest magnitude of one element of a delta; never above what the sum can hold.
+        max_value: largest magnitude of one element of a change; never above what the sum can hold. Statistics have
+            no limit.
         max_norm: largest Euclidean norm of a whole update; None for no limit.
     """
 
@@ -94,8 +95,8 @@ class AdmittedUpdate:
         device: who sent it.
         round: which it belongs to.
         weight_samples: training samples that it rests on.
-        deltas: by tensor name; float32, finite, within the limits, read-only; views of the blob where nothing was
-            encoded.
+        deltas: by tensor name, the change, or the value of a statistic; float32, finite, within the limits,
+            read-only; views of the blob where nothing was encoded.
     """
 
     device: str
@@ -211,14 +212,14 @@ def admit_part(unit: Unit, tensors: tuple[TensorSpec, ...], blob: Blob, encoding
     return deltas
 
 
-def check_values(deltas: Mapping[str, Array]) -> None:
+def check_values(tensors: Iterable[TensorSpec], deltas: Mapping[str, Array]) -> None:
     """Whether deltas that travel as float32 would be admitted.
 
     Raises:
-        RejectedUpdate: one is not finite, or too large.
+        RejectedUpdate: one is not finite, or too large; or a statistic is not what it can be.
     """
-    for name, delta in deltas.items():
-        _check_values(name, delta, MAX_ABS_DELTA)
+    for spec in tensors:
+        _check_values(spec, deltas[spec.name], MAX_ABS_DELTA)
 
 
 def max_unit_bytes(unit: Unit) -> int:
@@ -271,7 +272,7 @@ def _decode(
     except PeerError as error:
         _refuse(Refusal.MALFORMED, f"{unit.id}: {error}")
     integers = [spec for spec in expected if spec.name in header and header[spec.name].dtype == INT8]
-    scales = TensorSpec(compression.SCALES, (len(integers),), False)
+    scales = TensorSpec(compression.SCALES, (len(integers),), "statistic")
     names = {spec.name for spec in (*expected, *([scales] if integers else []))}
     if header.keys() != names:
         _refuse(Refusal.NAMES, f"{unit.id} holds {_listed(sorted(header))}, not {_listed(sorted(names))}")
@@ -286,7 +287,7 @@ def _decode(
     for spec in expected:
         with np.errstate(over="ignore", invalid="ignore"):
             array = compression.widen(view_any(spec.name, header[spec.name], body), scale_of.get(spec.name))
-        _check_values(spec.name, array, max_value)
+        _check_values(spec, array, max_value)
         into[spec.name] = array
 
 
@@ -299,15 +300,18 @@ def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...]) ->
         _refuse(Refusal.SHAPE, f"{spec.name} has {info.nbytes} bytes, not {WIDTH[info.dtype] * spec.numel}")
 
 
-def _check_values(name: str, array: Array, max_value: float) -> None:
+def _check_values(spec: TensorSpec, array: Array, max_value: float) -> None:
+    """A change must be finite and within the limit; a statistic finite and in its domain, however large it is."""
     if not array.size:
         return
     # Minimum and maximum are NaN if any element is, and need no temporary of the array's size.
     low, high = float(array.min()), float(array.max())
     if not (math.isfinite(low) and math.isfinite(high)):
-        _refuse(Refusal.NOT_FINITE, f"{name} holds a value that is not finite")
-    if max(-low, high) > max_value:
-        _refuse(Refusal.VALUE, f"{name} holds {max(-low, high):.4g}, over the limit of {max_value:.4g}")
+        _refuse(Refusal.NOT_FINITE, f"{spec.name} holds a value that is not finite")
+    if spec.least is not None and low < spec.least:
+        _refuse(Refusal.VALUE, f"{spec.name} holds {low:.4g}, and cannot be below {spec.least:g}")
+    if spec.trainable and max(-low, high) > max_value:
+        _refuse(Refusal.VALUE, f"{spec.name} holds {max(-low, high):.4g}, over the limit of {max_value:.4g}")
 
 
 def _squared_norm(array: Array) -> float:

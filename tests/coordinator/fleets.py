@@ -19,7 +19,7 @@ NAMES = {"L1": "blocks.0.w", "L2": "blocks.1.w", "H1": "heads.1.w", "H2": "heads
 def tiny_blueprint() -> Blueprint:
     """Two layers and two shared heads of two numbers each; depth 1 and 2 need 1 MB and 100 MB of activations."""
     units = tuple(
-        Unit(id, id.lower(), "layer" if id[0] == "L" else "head", int(id[1]), (TensorSpec(name, (2,), True),))
+        Unit(id, id.lower(), "layer" if id[0] == "L" else "head", int(id[1]), (TensorSpec(name, (2,), "trained"),))
         for id, name in NAMES.items()
     )
     costs = (DepthCost(1, 4, 100, 1_000_000), DepthCost(2, 6, 200, 100_000_000))

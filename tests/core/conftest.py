@@ -10,12 +10,12 @@ from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 def convolution(name: str, inputs: int, outputs: int) -> tuple[TensorSpec, ...]:
     """A 3x3 convolution with bias and its BatchNorm: weights, then running statistics."""
     return (
-        TensorSpec(f"{name}.weight", (outputs, inputs, 3, 3), True),
-        TensorSpec(f"{name}.bias", (outputs,), True),
-        TensorSpec(f"{name}.norm.weight", (outputs,), True),
-        TensorSpec(f"{name}.norm.bias", (outputs,), True),
-        TensorSpec(f"{name}.norm.running_mean", (outputs,), False),
-        TensorSpec(f"{name}.norm.running_var", (outputs,), False),
+        TensorSpec(f"{name}.weight", (outputs, inputs, 3, 3), "trained"),
+        TensorSpec(f"{name}.bias", (outputs,), "trained"),
+        TensorSpec(f"{name}.norm.weight", (outputs,), "trained"),
+        TensorSpec(f"{name}.norm.bias", (outputs,), "trained"),
+        TensorSpec(f"{name}.norm.running_mean", (outputs,), "statistic"),
+        TensorSpec(f"{name}.norm.running_var", (outputs,), "statistic", least=0.0),
     )
 
 
@@ -27,10 +27,10 @@ def head(depth: int, inputs: int) -> Unit:
         "head",
         depth,
         (
-            TensorSpec(f"head{depth}.0.weight", (128, inputs), True),
-            TensorSpec(f"head{depth}.0.bias", (128,), True),
-            TensorSpec(f"head{depth}.1.weight", (10, 128), True),
-            TensorSpec(f"head{depth}.1.bias", (10,), True),
+            TensorSpec(f"head{depth}.0.weight", (128, inputs), "trained"),
+            TensorSpec(f"head{depth}.0.bias", (128,), "trained"),
+            TensorSpec(f"head{depth}.1.weight", (10, 128), "trained"),
+            TensorSpec(f"head{depth}.1.bias", (10,), "trained"),
         ),
     )
 
@@ -70,10 +70,10 @@ def paper_cnn() -> Blueprint:
 def three_depths() -> Blueprint:
     """Three layers of 1000 parameters (4000 bytes) each, shared heads of 10 (40 bytes)."""
     layers = tuple(
-        Unit(f"L{d}", f"block{d}", "layer", d, (TensorSpec(f"block{d}.weight", (1000,), True),)) for d in (1, 2, 3)
+        Unit(f"L{d}", f"block{d}", "layer", d, (TensorSpec(f"block{d}.weight", (1000,), "trained"),)) for d in (1, 2, 3)
     )
     heads = tuple(
-        Unit(f"H{d}", f"head{d}", "head", d, (TensorSpec(f"head{d}.weight", (10,), True),)) for d in (1, 2, 3)
+        Unit(f"H{d}", f"head{d}", "head", d, (TensorSpec(f"head{d}.weight", (10,), "trained"),)) for d in (1, 2, 3)
     )
     costs = (
         DepthCost(1, 1_010, 1_000_000, 50_000),

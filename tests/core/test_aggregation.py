@@ -51,6 +51,34 @@ def test_means_give_back_a_lone_delta_when_the_scale_holds_it():
     assert mean_of([({"a": delta}, 7)], capacity=8)["a"].tolist() == delta.tolist()
 
 
+def test_means_of_a_statistic_are_means_of_values_of_any_size():
+    mean = LayerwiseMean(8, statistics={"var", "mean"})
+    mean.add({"w": array(1.0), "var": array(0.5, 4e9, 0.0), "mean": np.float32(-3 * 2.0**100)[...]}, 1)
+    mean.add({"w": array(2.0), "var": array(1.5, 0.0, 1e-6), "mean": np.float32(2.0**100)[...]}, 3)
+    means = mean.means()
+    assert means["w"].tolist() == [1.75]
+    assert means["var"].tolist() == [1.25, 1e9, np.float32(0.75e-6)]
+    assert means["mean"].shape == ()
+    assert float(means["mean"]) == 0.0
+
+
+@given(st.permutations(range(4)), st.lists(st.floats(0, 2.0**127, width=32), min_size=4, max_size=4))
+def test_means_of_a_variance_lie_between_the_values_whatever_the_order(order, values):
+    weights, statistics = (1, 7 * 256, 181, 3), {"var"}
+    mean, again, rest = (LayerwiseMean(5000, statistics=statistics) for _ in range(3))
+    for number, value in enumerate(values):
+        mean.add({"var": array(value)}, weights[number])
+    for number in order[:2]:
+        again.add({"var": array(values[number])}, weights[number])
+    for number in order[2:]:
+        rest.add({"var": array(values[number])}, weights[number])
+    again.merge(LayerwiseMean.from_arrays(rest.arrays(), 5000, statistics=statistics))
+    result = float(mean.means()["var"][0])
+    assert again.means()["var"][0] == result
+    # What is below 2^-64 is left out.
+    assert max(0.0, np.float32(min(values)) - 1e-18) <= result <= max(values)
+
+
 def test_add_does_not_round_before_the_fixed_point():
     # 3 * float32(0.1) needs more than 24 bits; in float32 it would round to 0.3 exactly as nobody sent it.
     tenth, back = np.float32(0.1), np.float32(-0.3)

@@ -84,8 +84,8 @@ def test_digest_tells_which_exits_are_trained(paper_cnn: Blueprint, all_exits: B
 
 
 def test_held_by_gives_narrow_shapes_where_width_is_scaled(three_depths: Blueprint):
-    whole = (Unit("L1", "conv", "layer", 1, (TensorSpec("L1.w", (4, 2), True),)),)
-    narrow = (Unit("L1", "conv", "layer", 1, (TensorSpec("L1.w", (2, 2), True),)),)
+    whole = (Unit("L1", "conv", "layer", 1, (TensorSpec("L1.w", (4, 2), "trained"),)),)
+    narrow = (Unit("L1", "conv", "layer", 1, (TensorSpec("L1.w", (2, 2), "trained"),)),)
     scaled = msgspec.structs.replace(three_depths, units=whole, widths=(narrow, whole), costs=three_depths.costs[:2])
     assert scaled.exchanged_by(1) == narrow
     assert scaled.exchanged_by(2) == scaled.global_units == whole

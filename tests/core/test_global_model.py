@@ -1,13 +1,16 @@
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedlp_edge.core import server
 from fedlp_edge.core.aggregation import LayerwiseMean
-from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.global_model import GlobalModel
 from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.settings import SchemeSettings, ServerSettings
+from fedlp_edge.core.staleness import factor
 from fedlp_edge.core.state import model_digest
 from fedlp_edge.errors import ConfigError
 
@@ -54,6 +57,31 @@ def test_step_is_the_servers_step_and_nothing_else_by_default(three_depths: Blue
     assert whole.digest == model_digest(weights)
     assert model_digest(whole.state) == model_digest(state)
     assert whole.evaluated is whole.weights
+
+
+updates = st.lists(st.tuples(st.integers(0, 20), st.floats(0, 1e10, width=32)), min_size=1, max_size=3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    optimizer=st.sampled_from(["plain", "momentum", "adam"]),
+    lr=st.floats(0.01, 10),
+    ema=st.sampled_from([0.0, 0.5, 0.999]),
+    versions=st.lists(updates, min_size=1, max_size=6),
+)
+def test_step_never_makes_a_variance_negative(optimizer, lr, ema, versions):
+    unit = Unit("L1", "norm", "layer", 1, (TensorSpec("w", (1,)), TensorSpec("var", (1,), "statistic", least=0.0)))
+    blueprint = Blueprint("norm", (1,), 2, "shared", (unit,), (DepthCost(1, 1, 1, 1),))
+    start = {name: np.ones(1, dtype=np.float32) for name in ("w", "var")}
+    whole = model(blueprint, settings=ServerSettings(optimizer=optimizer, lr=lr, ema=ema), weights=start)
+    for number, buffer in enumerate(versions, start=1):
+        mean = LayerwiseMean(10_000, statistics=blueprint.statistics)
+        for staleness, variance in buffer:
+            mean.add({"w": np.ones(1, np.float32), "var": np.full(1, variance, np.float32)}, factor(staleness, 0.5))
+        whole.step(number, mean)
+        assert whole.weights["var"][0] >= 0
+        assert whole.evaluated["var"][0] >= 0
+        assert whole.weights["var"][0] <= max(variance for _, variance in buffer)
 
 
 def test_assign_names_no_unit_by_default(three_depths: Blueprint):

@@ -9,7 +9,13 @@ from fedlp_edge.core.coverage import preference as preference_of
 from fedlp_edge.core.selection import cohort, retained
 
 UNITS = tuple(
-    Unit(f"L{d}", f"block{d}", "layer", d, (TensorSpec(f"b{d}.w", (2,), True), TensorSpec(f"b{d}.mean", (2,), False)))
+    Unit(
+        f"L{d}",
+        f"block{d}",
+        "layer",
+        d,
+        (TensorSpec(f"b{d}.w", (2,), "trained"), TensorSpec(f"b{d}.mean", (2,), "statistic")),
+    )
     for d in range(1, 5)
 )
 

@@ -4,25 +4,25 @@ import pytest
 from fedlp_edge.core import server
 from fedlp_edge.core.settings import ServerSettings
 
-NO_BUFFERS = frozenset[str]()
+NO_STATISTICS = frozenset[str]()
 
 
 def array(*values: float):
     return np.array(values, dtype=np.float32)
 
 
-def steps(settings: ServerSettings, means, buffers=NO_BUFFERS):
+def steps(settings: ServerSettings, means, statistics=NO_STATISTICS):
     """Values of tensor ``a`` from 0, step by step."""
     weights, state, values = {"a": array(0.0)}, server.init(), []
     for mean in means:
-        weights, state = server.apply(settings, state, weights, {} if mean is None else {"a": array(mean)}, buffers)
+        weights, state = server.apply(settings, state, weights, {} if mean is None else {"a": array(mean)}, statistics)
         values.append(float(weights["a"][0]))
     return values
 
 
 def test_apply_adds_the_mean_when_plain():
     weights = {"a": array(1.0, 2.0), "b": array(3.0)}
-    new, state = server.apply(ServerSettings(), server.init(), weights, {"a": array(0.5, -1.0)}, NO_BUFFERS)
+    new, state = server.apply(ServerSettings(), server.init(), weights, {"a": array(0.5, -1.0)}, NO_STATISTICS)
     assert new["a"].tolist() == [1.5, 1.0]
     assert new["b"] is weights["b"]
     assert state == {}
@@ -54,17 +54,17 @@ def test_apply_keeps_value_and_moments_of_a_tensor_that_nobody_sent(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", ["plain", "momentum", "adam"])
-def test_apply_always_adds_the_mean_to_buffers(optimizer):
+def test_apply_puts_the_mean_in_the_place_of_a_statistic(optimizer):
     settings = ServerSettings(optimizer=optimizer, lr=0.1)
-    assert steps(settings, [1.0, 1.0, -0.5], buffers=frozenset({"a"})) == [1.0, 2.0, 1.5]
+    assert steps(settings, [1.0, 1.0, 0.25], statistics=frozenset({"a"})) == [1.0, 1.0, 0.25]
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 def test_apply_changes_nothing_that_it_was_given(optimizer):
     settings = ServerSettings(optimizer=optimizer)
-    weights, state = server.apply(settings, server.init(), {"a": array(1.0)}, {"a": array(1.0)}, NO_BUFFERS)
+    weights, state = server.apply(settings, server.init(), {"a": array(1.0)}, {"a": array(1.0)}, NO_STATISTICS)
     before = {name: value.tobytes() for name, value in {**weights, **state}.items()}
-    server.apply(settings, state, weights, {"a": array(5.0)}, NO_BUFFERS)
+    server.apply(settings, state, weights, {"a": array(5.0)}, NO_STATISTICS)
     assert {name: value.tobytes() for name, value in {**weights, **state}.items()} == before
 
 
@@ -72,7 +72,7 @@ def test_apply_changes_nothing_that_it_was_given(optimizer):
 def test_apply_gives_float32_arrays_even_of_scalars(optimizer):
     scalar = np.array(1.0, dtype=np.float32)
     settings = ServerSettings(optimizer=optimizer, lr=0.5)
-    weights, state = server.apply(settings, server.init(), {"a": scalar}, {"a": scalar}, NO_BUFFERS)
+    weights, state = server.apply(settings, server.init(), {"a": scalar}, {"a": scalar}, NO_STATISTICS)
     for value in (*weights.values(), *state.values()):
         assert isinstance(value, np.ndarray)
         assert (value.dtype, value.shape) == (np.float32, ())
@@ -83,5 +83,5 @@ def test_apply_goes_on_from_saved_state():
     weights, state = {"a": array(0.0)}, server.init()
     for mean in (1.0, 2.0, 3.0):
         state = {name: np.frombuffer(value.tobytes(), dtype=np.float32) for name, value in state.items()}
-        weights, state = server.apply(settings, state, weights, {"a": array(mean)}, NO_BUFFERS)
+        weights, state = server.apply(settings, state, weights, {"a": array(mean)}, NO_STATISTICS)
     assert float(weights["a"][0]) == steps(settings, [1.0, 2.0, 3.0])[-1]

@@ -34,7 +34,7 @@ LIMITS = BrokerLimits("memory", None, 100)
 
 def unit(id: str, size: int) -> Unit:
     kind = "layer" if id[0] == "L" else "head"
-    return Unit(id, id.lower(), kind, int(id[1:]), (TensorSpec(f"{id}.w", (size,), True),))
+    return Unit(id, id.lower(), kind, int(id[1:]), (TensorSpec(f"{id}.w", (size,), "trained"),))
 
 
 BLUEPRINT = Blueprint(

@@ -50,7 +50,7 @@ MOST_BYTES = 1 << 16
 _DIGEST = digest_of(b"")
 _ADMISSION = Admission(RUN, BLUEPRINT)
 _L2 = BLUEPRINT.by_id["L2"]
-_DELTAS = {"b.weight": delta("b.weight"), "b.mean": delta("b.mean")}
+_DELTAS = {"b.weight": delta("b.weight"), "b.var": delta("b.var")}
 _BLOB = bytes(range(256)) * 4
 _BLOB_DIGEST = digest_of(_BLOB)
 
@@ -103,7 +103,7 @@ def _safetensors(data: bytes) -> None:
 
 
 def _update(encoding: Encoding) -> Callable[[bytes], None]:
-    expected = dataclasses.replace(expectation(L2=("b.weight", "b.mean")), encoding=encoding)
+    expected = dataclasses.replace(expectation(L2=("b.weight", "b.var")), encoding=encoding)
 
     def check(data: bytes) -> None:
         offer, blob = update({"L2": data})
@@ -111,7 +111,7 @@ def _update(encoding: Encoding) -> Callable[[bytes], None]:
             admitted = _ADMISSION.admit(offer, blob, expected)
         except RejectedUpdate:
             return
-        assert admitted.deltas.keys() == {"b.weight", "b.mean"}
+        assert admitted.deltas.keys() == {"b.weight", "b.var"}
         for name, array in admitted.deltas.items():
             assert array.dtype == np.float32
             assert array.shape == _DELTAS[name].shape
@@ -122,7 +122,7 @@ def _update(encoding: Encoding) -> Callable[[bytes], None]:
 
 def _unit(data: bytes) -> None:
     with contextlib.suppress(PeerError):
-        assert admit_unit(_L2, version("L2", data), data).keys() == {"b.weight", "b.mean"}
+        assert admit_unit(_L2, version("L2", data), data).keys() == {"b.weight", "b.var"}
 
 
 def _frame(data: bytes) -> None:

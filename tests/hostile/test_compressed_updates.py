@@ -25,11 +25,11 @@ ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 L2 = BLUEPRINT.by_id["L2"].tensors  # a weight of 3x2, and a buffer
 DELTAS: dict[str, Array] = {
     "b.weight": np.array([[1.0, -0.5], [0.25, 0.0], [-127.0, 3.0]], np.float32),
-    "b.mean": np.array(0.1, np.float32),
+    "b.var": np.array(0.1, np.float32),
 }
 
 
-def admit(part: bytes, encoding: Encoding, names: tuple[str, ...] = ("b.weight", "b.mean")) -> AdmittedUpdate:
+def admit(part: bytes, encoding: Encoding, names: tuple[str, ...] = ("b.weight", "b.var")) -> AdmittedUpdate:
     expected = expectation(L2=names)
     owed = type(expected)(DEVICE, expected.round, expected.depth, expected.samples, expected.retained, encoding)
     offer, blob = update({"L2": part})
@@ -53,10 +53,10 @@ def test_admits_what_was_asked_for_as_float32(encoding: Encoding) -> None:
 
     assert {name: (array.dtype.name, array.shape) for name, array in deltas.items()} == {
         "b.weight": ("float32", (3, 2)),
-        "b.mean": ("float32", ()),
+        "b.var": ("float32", ()),
     }
     assert np.abs(deltas["b.weight"] - DELTAS["b.weight"]).max() <= (1.0 if encoding.startswith("int8") else 0.0)
-    assert deltas["b.mean"] == DELTAS["b.mean"]
+    assert deltas["b.var"] == DELTAS["b.var"]
     assert not any(array.flags.writeable for array in deltas.values())
 
 
@@ -64,7 +64,7 @@ def test_admits_what_was_asked_for_as_float32(encoding: Encoding) -> None:
 def test_admits_single_tensors_of_a_unit(encoding: Encoding) -> None:
     part = encode_unit(L2[1:], DELTAS, encoding)
 
-    assert list(admit(part, encoding, ("b.mean",)).deltas) == ["b.mean"]
+    assert list(admit(part, encoding, ("b.var",)).deltas) == ["b.var"]
 
 
 @pytest.mark.parametrize("encoding", ["fp16", "int8", "fp16+zstd", "int8+zstd"])
@@ -78,7 +78,7 @@ def test_refuses_values_that_no_delta_has(encoding: Encoding, value: float, reas
 
 
 F16 = np.float16(1.5)
-BODY = {"b.weight": np.ones((3, 2), np.int8), "b.mean": np.float32(0.5)}
+BODY = {"b.weight": np.ones((3, 2), np.int8), "b.var": np.float32(0.5)}
 SCALE = np.array([0.5], np.float32)
 
 
@@ -103,8 +103,8 @@ def packed(**tensors: object) -> bytes:
         (packed(b_weight=np.ones((3, 2), np.uint8)), Refusal.NAMES),  # nothing to scale
         (packed(b_weight=np.ones((3, 2), np.float16), scales=None), Refusal.DTYPE),  # not what was asked for
         (packed(b_weight=np.ones((3, 2), np.float32)), Refusal.NAMES),
-        (packed(b_mean=np.int8(1), scales=np.array([1, 1], np.float32)), Refusal.DTYPE),  # statistics stay float32
-        (packed(b_mean=F16), Refusal.DTYPE),
+        (packed(b_var=np.int8(1), scales=np.array([1, 1], np.float32)), Refusal.DTYPE),  # statistics stay float32
+        (packed(b_var=F16), Refusal.DTYPE),
         (packed(b_more=np.int8(1)), Refusal.NAMES),
     ],
 )
@@ -188,7 +188,7 @@ def test_flipped_bits_give_a_refusal_or_other_numbers_and_nothing_else(encoding:
             deltas = admit(bytes(damaged), encoding).deltas
         except RejectedUpdate:
             continue
-        assert {name: array.shape for name, array in deltas.items()} == {"b.weight": (3, 2), "b.mean": ()}
+        assert {name: array.shape for name, array in deltas.items()} == {"b.weight": (3, 2), "b.var": ()}
         assert all(np.isfinite(array).all() for array in deltas.values())
 
 
@@ -198,7 +198,7 @@ def test_any_bytes_give_a_refusal(content: bytes, encoding: Encoding, wrapped: b
 
 
 @given(header=st.dictionaries(
-    st.sampled_from(["b.weight", "b.mean", "scales", "x"]),
+    st.sampled_from(["b.weight", "b.var", "scales", "x"]),
     st.fixed_dictionaries({
         "dtype": st.sampled_from(["F32", "F16", "I8", "BF16", "U8"]),
         "shape": st.lists(st.integers(0, 6), max_size=3),
@@ -212,7 +212,7 @@ def test_any_header_gives_a_refusal_or_the_tensors_owed(header: dict, encoding: 
         deltas = admit(frame(part) if encoding.endswith("zstd") else part, encoding).deltas
     except RejectedUpdate:
         return
-    assert {name: array.shape for name, array in deltas.items()} == {"b.weight": (3, 2), "b.mean": ()}
+    assert {name: array.shape for name, array in deltas.items()} == {"b.weight": (3, 2), "b.var": ()}
 
 
 def test_offer_of_an_encoded_update_is_bounded_by_what_was_asked_for() -> None:

@@ -57,7 +57,7 @@ def profile_of(device: str) -> DeviceProfile:
 
 
 def _tensor(name: str, width: int) -> TensorSpec:
-    return TensorSpec(f"{name.lower()}.weight", (width,), True)
+    return TensorSpec(f"{name.lower()}.weight", (width,), "trained")
 
 
 def noise(size: int, *parts: str | int) -> np.ndarray:

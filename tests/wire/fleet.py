@@ -21,10 +21,16 @@ BLUEPRINT = Blueprint(
     classes=2,
     heads="shared",
     units=(
-        Unit("L1", "0", "layer", 1, (TensorSpec("a.weight", (2, 2), True), TensorSpec("a.bias", (2,), True))),
-        Unit("L2", "1", "layer", 2, (TensorSpec("b.weight", (3, 2), True), TensorSpec("b.mean", (), False))),
-        Unit("H1", "exit", "head", 1, (TensorSpec("h1.weight", (2, 2), True),)),
-        Unit("H2", "out", "head", 2, (TensorSpec("h2.weight", (2, 3), True),)),
+        Unit("L1", "0", "layer", 1, (TensorSpec("a.weight", (2, 2), "trained"), TensorSpec("a.bias", (2,), "trained"))),
+        Unit(
+            "L2",
+            "1",
+            "layer",
+            2,
+            (TensorSpec("b.weight", (3, 2), "trained"), TensorSpec("b.var", (), "statistic", 0.0)),
+        ),
+        Unit("H1", "exit", "head", 1, (TensorSpec("h1.weight", (2, 2), "trained"),)),
+        Unit("H2", "out", "head", 2, (TensorSpec("h2.weight", (2, 3), "trained"),)),
     ),
     costs=(DepthCost(1, 10, 8, 16), DepthCost(2, 18, 20, 40)),
 )

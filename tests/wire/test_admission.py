@@ -39,9 +39,9 @@ def test_admit_takes_an_update_of_which_everything_was_pruned() -> None:
 
 
 def test_admit_takes_single_tensors_of_a_unit_when_tensors_are_drawn() -> None:
-    offer, blob = update({"L2": pack({"b.mean": delta("b.mean")})})
+    offer, blob = update({"L2": pack({"b.var": delta("b.var")})})
 
-    assert list(ADMISSION.admit(offer, blob, expectation(L2=("b.mean",))).deltas) == ["b.mean"]
+    assert list(ADMISSION.admit(offer, blob, expectation(L2=("b.var",))).deltas) == ["b.var"]
 
 
 def test_admit_takes_fewer_samples_than_reported() -> None:
@@ -89,3 +89,17 @@ def test_admit_unit_returns_all_tensors_of_the_unit() -> None:
 
     assert len(blob) <= max_unit_bytes(unit)
     assert admit_unit(unit, version("L1", blob), blob)["a.bias"].tolist() == [np.float32(1e30)] * 2
+
+
+def test_admit_takes_a_statistic_of_any_size_and_none_out_of_its_domain() -> None:
+    expected = expectation(L2=("b.var",))
+
+    def admit(value: float) -> float:
+        offer, blob = update({"L2": pack({"b.var": np.array(value, dtype=np.float32)})})
+        return float(ADMISSION.admit(offer, blob, expected).deltas["b.var"])
+
+    assert [admit(value) for value in (0.0, 2.0**40)] == [0.0, 2.0**40]
+    for value, reason in ((-1e-6, "value"), (-(2.0**20), "value"), (np.inf, "not-finite"), (np.nan, "not-finite")):
+        with pytest.raises(RejectedUpdate) as refused:
+            admit(value)
+        assert refused.value.reason == reason

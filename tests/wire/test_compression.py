@@ -19,9 +19,9 @@ from fedlp_edge.wire.compression import SCALES, decompress, encode_unit, is_comp
 from fedlp_edge.wire.tensors import Array
 
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
-WEIGHT = TensorSpec("a.weight", (2, 3), True)
-BIAS = TensorSpec("a.bias", (2,), True)
-MEAN = TensorSpec("a.mean", (), False)
+WEIGHT = TensorSpec("a.weight", (2, 3), "trained")
+BIAS = TensorSpec("a.bias", (2,), "trained")
+MEAN = TensorSpec("a.mean", (), "statistic")
 DELTAS: dict[str, Array] = {
     "a.weight": np.array([[1.0, -0.5, 0.25], [127.0, 0.0, -3.0]], np.float32),
     "a.bias": np.array([127 / 1024, -1 / 1024], np.float32),
@@ -42,7 +42,7 @@ def decoded(tensors: tuple[TensorSpec, ...], deltas: dict[str, Array], encoding:
 
 def one(values: list[float] | Array, encoding: Encoding, seed: int = 0) -> Array:
     array = np.asarray(values, np.float32)
-    spec = TensorSpec("a.w", array.shape, True)
+    spec = TensorSpec("a.w", array.shape, "trained")
     return decoded((spec,), {"a.w": array}, encoding, seed)["a.w"].astype(np.float64)
 
 
@@ -106,7 +106,7 @@ def test_half_precision_is_off_by_half_a_step(values: Array) -> None:
 
 @given(values=finite, encoding=st.sampled_from(ENCODINGS), seed=st.integers(0, 2**63 - 1))
 def test_same_deltas_and_seed_give_the_same_bytes(values: Array, encoding: Encoding, seed: int) -> None:
-    spec = TensorSpec("a.w", values.shape, True)
+    spec = TensorSpec("a.w", values.shape, "trained")
     first, again = (encode_unit((spec,), {"a.w": values.copy()}, encoding, seed=seed) for _ in range(2))
 
     assert first == again
@@ -146,7 +146,7 @@ def test_seeds_differ_by_round_device_and_unit() -> None:
 
 
 def test_bytes_are_the_same_on_every_machine() -> None:
-    spec = TensorSpec("a.w", (8,), True)
+    spec = TensorSpec("a.w", (8,), "trained")
     values = np.linspace(-1, 1, 8, dtype=np.float32)
     held = load(encode_unit((spec,), {"a.w": values}, "int8", seed=rounding_seed(7, 3, "pi-1", "L1")))
 
@@ -164,7 +164,7 @@ def test_tensor_that_the_encoding_cannot_hold_stays_float32(encoding: Encoding, 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_takes_empty_tensors_scalars_and_noughts(encoding: Encoding) -> None:
     shapes = [(0, 3), (), (2,)]
-    tensors = tuple(TensorSpec(f"a.{i}", shape, True) for i, shape in enumerate(shapes))
+    tensors = tuple(TensorSpec(f"a.{i}", shape, "trained") for i, shape in enumerate(shapes))
     back = decoded(tensors, {t.name: np.zeros(t.shape, np.float32) for t in tensors}, encoding)
 
     assert [array.shape for array in back.values()] == shapes

@@ -102,7 +102,8 @@ def test_a_round_learns_and_its_export_runs(bench: Bench) -> None:
     assert result.seconds > 0
     assert 0 < result.peak_memory < 1 << 30
     state = load_file(bench.state)
-    save_file({name: value + deltas.get(name, np.float32(0)) for name, value in state.items()}, bench.state)
+    new = {name: value + deltas.get(name, np.float32(0)) for name, value in state.items()}
+    save_file(new | {name: deltas[name] for name in bench.blueprint.statistics & deltas.keys()}, bench.state)
     after = bench.evaluate(*bench.blueprint.depths)
     assert set(after.accuracy) == set(bench.blueprint.depths)
     assert before.accuracy[full] < 0.5
