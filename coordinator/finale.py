@@ -161,7 +161,7 @@ class Finale:
         exchanged = self._blueprint.exchanged_by(depth)
         if not exported or exchanged == self._blueprint.held_by(depth):
             return ()
-        return tuple(unit.id for unit in exchanged)
+        return tuple(unit.id for unit in self._blueprint.downloads_of(depth))
 
     def requested(self, request: UnitRequest, now: float) -> None:
         """Notes that a device is fetching."""

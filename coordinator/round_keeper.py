@@ -127,7 +127,8 @@ class RoundKeeper:
         committed = self.last.round if self.last else 0
         weights, state = self._checkpoints.load(committed)
         self._model = GlobalModel(blueprint, config.scheme, config.server, weights, state, seed=config.seed)
-        shelf.put_weights(blueprint, weights)
+        shelf.put_constants(blueprint, self._model.constants)
+        shelf.put_weights(blueprint, self._model.weights)
         self._machine = make_machine(
             config.rounds,
             config.seed,
@@ -411,7 +412,7 @@ class RoundKeeper:
         self._traffic = self._voice.take_traffic()  # what is sent from here on belongs to the next round
         last = closing.round == self._config.rounds.count
         self._shelf.put_weights(self._blueprint, self._model.weights, ahead=() if last else self._held(book))
-        weights, state = self._model.weights, self._model.state
+        weights, state = self._model.whole, self._model.state
         self._background.do(
             lambda: self._checkpoints.save(closing.round, weights, state), then=lambda: self._saved(closing.round)
         )

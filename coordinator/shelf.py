@@ -97,6 +97,12 @@ class Shelf:
             if unit.id in ahead and self._fits(blueprint):
                 self._send_ahead(unit.id)
 
+    def put_constants(self, blueprint: Blueprint, constants: Mapping[str, Array]) -> None:
+        """Takes what of the model never changes: one blob a unit, which a device asks for once."""
+        for unit in blueprint.global_units:
+            if unit.constants:
+                self.put(unit.fixed.id, pack({tensor.name: constants[tensor.name] for tensor in unit.constants}))
+
     def put(self, unit: str, payload: bytes) -> UnitVersion:
         """Takes one blob; returns its version."""
         digest = digest_of(payload)

@@ -55,9 +55,9 @@ class Tasks:
 
     def give(self, round: int, places: Sequence[Participant], seconds_left: float) -> None:
         """Tells devices what to do in a round, and sends each unit that they need and that was not sent yet."""
-        everyone: dict[str, list[str]] = {unit.id: [] for unit in self._blueprint.global_units}
+        everyone: dict[str, list[str]] = {unit: [] for unit in self._blueprint.downloads}
         for place in places:
-            for unit in self._blueprint.exchanged_by(place.depth):
+            for unit in self._blueprint.downloads_of(place.depth):
                 everyone[unit.id].append(place.device)
         readers = {unit: devices for unit, devices in everyone.items() if devices}
         patience = self._patience(readers, len(places))
@@ -90,7 +90,7 @@ class Tasks:
                 prune=scheme.prune,
                 personal_heads=scheme.personal_heads,
                 training=msgspec.structs.replace(self._config.training, thrift=place.thrift),
-                manifest=self._shelf.versions(unit.id for unit in units),
+                manifest=self._shelf.versions(unit.id for unit in self._blueprint.downloads_of(place.depth)),
                 deadline_seconds=seconds_left,
                 chunk_bytes=self._chunk_bytes,
                 patience_seconds=patience,

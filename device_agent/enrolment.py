@@ -144,7 +144,7 @@ class Enrolment:
         """Bytes that may be held of each subscribed unit before a task names its version."""
         if self.blueprint is None or self.assignment is None:
             return {}
-        units = self.blueprint.exchanged_by(self.assignment.depth)
+        units = self.blueprint.downloads_of(self.assignment.depth)
         return {unit.id: max_unit_bytes(unit) for unit in units}
 
     @property
@@ -163,7 +163,7 @@ class Enrolment:
         if assignment.depth not in blueprint.depths:
             return self._refuse(assignment, "model", f"the model has no depth {assignment.depth}")
         self.blueprint = blueprint
-        units = blueprint.exchanged_by(assignment.depth)
+        units = blueprint.downloads_of(assignment.depth)
         effects = self._listen({self._identity.topics.of("model", unit.id) for unit in units})
         return [*effects, *self.ready()]
 

@@ -109,7 +109,7 @@ class Homecoming:
             why = 'making one of this device\'s own head needs onnx: pip install "fedlp-edge[coordinator]"'
             note = Note(f"no final model: {why}", warning=True)
             return [note, *self._report("failed", message.run, why), *self._done(message.run)]
-        most = {unit.id: max_unit_bytes(unit) for unit in place.blueprint.exchanged_by(place.depth)}
+        most = {unit.id: max_unit_bytes(unit) for unit in place.blueprint.downloads_of(place.depth)}
         if sorted(most) != sorted(version.unit for version in message.layers):
             return self._fail(f"the final layers are not those of depth {place.depth}", message.run)
         for version in message.layers:

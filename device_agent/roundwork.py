@@ -241,11 +241,11 @@ def _problem(task: Task, blueprint: Blueprint) -> str:
     """Why a task does not fit the model; empty if it does."""
     if task.depth not in blueprint.depths:
         return f"the task asks for depth {task.depth}, the model has {blueprint.full_depth}"
-    wanted = [unit.id for unit in blueprint.exchanged_by(task.depth)]
+    wanted = [unit.id for unit in blueprint.downloads_of(task.depth)]
     if sorted(version.unit for version in task.manifest) != sorted(wanted):
         return f"the task's manifest does not name exactly the units of depth {task.depth}"
     for version in task.manifest:
-        most = max_unit_bytes(blueprint.by_id[version.unit])
+        most = max_unit_bytes(blueprint.downloads[version.unit])
         if not 0 < version.size <= most:
             return f"unit {version.unit} is said to have {version.size} bytes, it can have 1 to {most}"
     return ""

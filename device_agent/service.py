@@ -292,7 +292,7 @@ class Agent:
 
     def _admit(self, version: UnitVersion, blob: memoryview) -> None:
         if self._blueprint is not None:
-            admit_unit(self._blueprint[1].by_id[version.unit], version, blob, verified=True)
+            admit_unit(self._blueprint[1].downloads[version.unit], version, blob, verified=True)
 
     def _admit_final(self, version: UnitVersion, blob: memoryview) -> None:
         """An ONNX file is tried after it is installed, so its digest is all; layers are admitted like any others."""

@@ -23,13 +23,14 @@ from fedlp_edge.core.stepcost import StepCost
 
 HeadMode = Literal["shared", "personal"]
 ExitMode = Literal["own", "all"]
-TensorKind = Literal["trained", "statistic"]
-"""What becomes of a tensor: an optimiser changes it, and its changes are averaged; or it follows the data that pass by
-(means and variances of a BatchNorm), and its values are averaged."""
+TensorKind = Literal["trained", "statistic", "constant"]
+"""What becomes of a tensor: an optimiser changes it, and its changes are averaged; it follows the data that pass by
+(means and variances of a BatchNorm), and its values are averaged; or nothing changes it (a mask, a frozen weight), and
+devices get it once."""
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """One exchanged tensor; all exchanged tensors are float32.
+    """One tensor of the model; all that devices get or send are float32.
 
     Attributes:
         name: key in ``LayeredModel.state_dict()``.
@@ -62,7 +63,8 @@ class Unit(msgspec.Struct, frozen=True):
         name: for people, from the model's own module names (``"layer2.0"``).
         kind: ``"layer"`` or ``"head"``.
         depth: its number, from 1.
-        tensors: what it holds, in ``state_dict`` order, integer buffers left out.
+        tensors: what is exchanged of it in each round, in ``state_dict`` order, integer buffers left out.
+        constants: what nothing changes, in the same order: sent to a device once, and never by one.
     """
 
     id: str
@@ -70,11 +72,17 @@ class Unit(msgspec.Struct, frozen=True):
     kind: Literal["layer", "head"]
     depth: int
     tensors: tuple[TensorSpec, ...]
+    constants: tuple[TensorSpec, ...] = ()
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """Keys of its tensors in the state of the layered model."""
-        return tuple(t.name for t in self.tensors)
+        """Keys of its tensors in the state of the layered model, the constant ones last."""
+        return tuple(t.name for t in (*self.tensors, *self.constants))
+
+    @property
+    def fixed(self) -> Unit:
+        """Its constants as a download of their own, ``"L3c"``: it stays the same while the unit changes."""
+        return Unit(f"{self.id}c", f"constants of {self.name}", self.kind, self.depth, self.constants)
 
     @property
     def parameters(self) -> int:
@@ -83,7 +91,7 @@ class Unit(msgspec.Struct, frozen=True):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all its tensors as float32, buffers included."""
+        """Bytes of what is exchanged of it as float32, statistics included."""
         return 4 * sum(t.numel for t in self.tensors)
 
 
@@ -190,8 +198,24 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         return path if self.exits == "own" else tuple(u for u in self.units if u.depth <= depth)
 
     def exchanged_by(self, depth: int) -> tuple[Unit, ...]:
-        """What a device of ``depth`` downloads, and uploads unless it is pruned."""
+        """What a device of ``depth`` downloads in each round, and uploads unless it is pruned."""
         return tuple(unit for unit in self.held_by(depth) if self.is_global(unit))
+
+    def downloads_of(self, depth: int) -> tuple[Unit, ...]:
+        """All that a device of ``depth`` downloads: what it exchanges, and the constants of it."""
+        units = self.exchanged_by(depth)
+        return (*units, *(unit.fixed for unit in units if unit.constants))
+
+    @cached_property
+    def downloads(self) -> dict[str, Unit]:
+        """Everything that some device downloads, by id."""
+        units = self.global_units
+        return {unit.id: unit for unit in (*units, *(unit.fixed for unit in units if unit.constants))}
+
+    @cached_property
+    def constants(self) -> frozenset[str]:
+        """Names of the constant tensors of the global model."""
+        return frozenset(t.name for unit in self.global_units for t in unit.constants)
 
     @cached_property
     def digest(self) -> str:

@@ -37,9 +37,14 @@ class GlobalModel:
         blueprint: of the model.
         scheme: rates, recycling and periods.
         settings: of the server's step.
-        weights: global tensors by name; never modified, each step makes new ones.
+        weights: global tensors by name; never modified, each step makes new ones. Constants may be among them.
         state: of the last step; None before the first.
         seed: of the run.
+
+    Attributes:
+        weights: what is exchanged and averaged.
+        constants: what is not.
+        state: what the next step rests on beside the weights.
 
     Raises:
         ConfigError: the scheme names a unit that the model does not exchange, or recycles everything.
@@ -60,8 +65,10 @@ class GlobalModel:
         self._settings = settings
         self._seed = seed
         self._rates: dict[tuple[object, ...], dict[str, float]] = {}
-        self.weights: dict[str, Array] = dict(weights)
-        self.state: ServerState = dict(state) if state else server.init()
+        self.weights: dict[str, Array] = {name: w for name, w in weights.items() if name not in blueprint.constants}
+        self.constants: dict[str, Array] = {name: w for name, w in weights.items() if name in blueprint.constants}
+        unaveraged = {f"ema/{name}" for name in self.constants}
+        self.state: ServerState = {k: v for k, v in (state or server.init()).items() if k not in unaveraged}
         _check(blueprint, scheme)
 
     @property
@@ -70,6 +77,11 @@ class GlobalModel:
         if not self._settings.ema:
             return self.weights
         return {name: self.state.get(f"ema/{name}", value) for name, value in self.weights.items()}
+
+    @property
+    def whole(self) -> dict[str, Array]:
+        """The weights and what never changes: all that a checkpoint holds."""
+        return self.weights | self.constants
 
     @property
     def digest(self) -> str:

@@ -26,7 +26,7 @@ from fedlp_edge.learning.fetch import Split
 from fedlp_edge.learning.frugal import allocate_exactly, aside, roomy_allocation
 from fedlp_edge.learning.modelcard import ModelCard, names_of_outputs
 from fedlp_edge.learning.models import build_model
-from fedlp_edge.learning.modelstore import ModelStore, Ready, tensor_names
+from fedlp_edge.learning.modelstore import ModelStore, Ready, state_names, tensor_names
 from fedlp_edge.learning.throughput import training_macs_per_second
 from fedlp_edge.learning.training import train_round
 from fedlp_edge.learning.warmup import warm_up
@@ -117,7 +117,7 @@ class JobRunner:
         if data is not None and job.steps:
             try_samples(model, data)
         if job.state_path is not None:
-            states.save_values(model, Path(job.state_path), tensor_names(blueprint.global_units))
+            states.save_values(model, Path(job.state_path), state_names(blueprint.global_units))
         if job.steps:
             # Only here: whoever watches steps loads more of PyTorch than whoever trains.
             from fedlp_edge.learning.steptrace import with_steps  # noqa: PLC0415
@@ -155,11 +155,12 @@ class JobRunner:
         ready = self.models.part(settings, job.depth)
         blueprint, model = ready.blueprint, ready.model
         data = self._fitting(job, blueprint)
-        exchanged = tensor_names(blueprint.exchanged_by(job.depth))
-        unknown = {name for names in job.retained.values() for name in names} - set(exchanged)
+        units = blueprint.exchanged_by(job.depth)
+        downloaded = state_names(units)
+        unknown = {name for names in job.retained.values() for name in names} - set(tensor_names(units))
         if unknown:
             raise ModelError(f"depth {job.depth} exchanges no tensor {sorted(unknown)[0]}")
-        personal = self._load_personal_head(job, ready, exchanged)
+        personal = self._load_personal_head(job, ready)
         before = [Path(path) for path in job.state_paths]
         kept = [*personal, *_exchanged(blueprint, job.depth, job.kept)]
         trainable = {*kept, *(n for names in job.retained.values() for n in names)} if job.freeze else None
@@ -169,7 +170,7 @@ class JobRunner:
         def start() -> None:
             ready.forget_rounds()
             states.put_values(model, own_heads)
-            states.load_values(model, before, exchanged)
+            states.load_values(model, before, downloaded)
             if job.own_path is not None:
                 states.load_values(model, [Path(job.own_path)], _exchanged(blueprint, job.depth, job.own))
 
@@ -266,18 +267,18 @@ class JobRunner:
 
     def _load_for_export(self, job: Export, model: torch.nn.Module, blueprint: Blueprint, depth: int) -> None:
         path = blueprint.exit_path(depth)
-        exchanged = tensor_names(tuple(unit for unit in path if blueprint.is_global(unit)))
-        personal = tensor_names(tuple(unit for unit in path if not blueprint.is_global(unit)))
+        exchanged = state_names(unit for unit in path if blueprint.is_global(unit))
+        personal = state_names(unit for unit in path if not blueprint.is_global(unit))
         states.load_values(model, [Path(file) for file in job.state_paths], exchanged)
         if personal and job.personal_path is None:
             raise ModelError(f"the head of depth {depth} is personal: only the devices of that depth can export it")
         if personal and job.personal_path is not None:
             states.load_values(model, [Path(job.personal_path)], personal)
 
-    def _load_personal_head(self, job: Train, ready: Ready, exchanged: list[str]) -> list[str]:
+    def _load_personal_head(self, job: Train, ready: Ready) -> list[str]:
         """Fills the heads that stay on this device; returns their tensors' names, none if heads are shared."""
-        held = tensor_names(ready.blueprint.held_by(job.depth))
-        personal = [name for name in held if name not in set(exchanged)]
+        held = ready.blueprint.held_by(job.depth)
+        personal = state_names(unit for unit in held if not ready.blueprint.is_global(unit))
         if not personal:
             return []
         if job.personal_result is None:
@@ -357,7 +358,7 @@ class JobRunner:
 def _path(blueprint: Blueprint, depth: int) -> list[str]:
     if depth not in blueprint.depths:
         raise ModelError(f"{blueprint.model} has depths 1 to {blueprint.full_depth}, not {depth}")
-    return tensor_names(blueprint.exit_path(depth))
+    return state_names(blueprint.exit_path(depth))
 
 
 def _building(meter: memory.PeakMeter, model: torch.nn.Module) -> BuildCost:
@@ -370,7 +371,7 @@ def _building(meter: memory.PeakMeter, model: torch.nn.Module) -> BuildCost:
 
 def _exchanged(blueprint: Blueprint, depth: int, units: tuple[str, ...]) -> list[str]:
     """Tensors of some of the units that a depth exchanges."""
-    return tensor_names(tuple(unit for unit in blueprint.exchanged_by(depth) if unit.id in units))
+    return tensor_names(unit for unit in blueprint.exchanged_by(depth) if unit.id in units)
 
 
 def _split(name: str) -> Split:

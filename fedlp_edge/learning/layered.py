@@ -13,13 +13,13 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
-from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, TensorKind, TensorSpec, Unit
+from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, Unit
 from fedlp_edge.learning.checkpointing import recomputed
 from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.costs import measure_costs
 from fedlp_edge.learning.heads import feature_of
+from fedlp_edge.learning.tensor_kinds import kinds_of, specs_of
 
 Named = tuple[str, nn.Module]
 
@@ -65,12 +65,13 @@ class LayeredModel(nn.Module):
         self._sample = sample
         self._measured: dict[ExitMode, tuple[DepthCost, ...]] = {}
         units = []
-        kinds: tuple[tuple[Literal["layer", "head"], Sequence[Named]], ...] = (("layer", layers), ("head", heads))
-        for kind, parts in kinds:
+        of_tensors = kinds_of([module for _, module in layers], [module for _, module in heads], sample)
+        parts_of: tuple[tuple[Literal["layer", "head"], Sequence[Named]], ...] = (("layer", layers), ("head", heads))
+        for kind, parts in parts_of:
             for depth, (name, module) in enumerate(parts, start=1):
                 unit_id = f"{'L' if kind == 'layer' else 'H'}{depth}"
                 self.add_module(unit_id, module)
-                units.append(Unit(unit_id, name, kind, depth, _exchanged(unit_id, module)))
+                units.append(Unit(unit_id, name, kind, depth, *specs_of(unit_id, module, of_tensors)))
         self.units = tuple(units)
         self.training = layers[-1][1].training  # the modules keep the mode that they came in
 
@@ -237,15 +238,3 @@ class Submodel(nn.Module):
         # What is passed on beside the feature, such as a mask, is small: such layers are left as they are.
         again = self.checkpointing and torch.is_grad_enabled() and isinstance(x, torch.Tensor)
         return recomputed(layer, x) if again else layer(x)
-
-
-def _exchanged(unit_id: str, module: nn.Module) -> tuple[TensorSpec, ...]:
-    """The floating state of a unit; a tensor with two names (tied weights) under its first."""
-    specs: dict[int, TensorSpec] = {}
-    variances = {id(m.running_var) for m in module.modules() if isinstance(m, _NormBase)}
-    for name, value in module.state_dict(keep_vars=True).items():
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and id(value) not in specs:
-            kind: TensorKind = "trained" if value.requires_grad else "statistic"
-            least = 0.0 if id(value) in variances else None
-            specs[id(value)] = TensorSpec(f"{unit_id}.{name}", tuple(value.shape), kind, least)
-    return tuple(specs.values())

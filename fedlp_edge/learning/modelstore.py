@@ -6,6 +6,7 @@ depth and lets go of the rest, which is the point of giving it a smaller depth.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -95,6 +96,11 @@ def ready(model: nn.Module, blueprint: Blueprint, device: torch.device) -> Ready
     return Ready(model, blueprint, untouched)
 
 
-def tensor_names(units: tuple[Unit, ...]) -> list[str]:
-    """Names of all tensors of some units, in order."""
+def tensor_names(units: Iterable[Unit]) -> list[str]:
+    """Names of what is exchanged of some units, in order."""
     return [tensor.name for unit in units for tensor in unit.tensors]
+
+
+def state_names(units: Iterable[Unit]) -> list[str]:
+    """Names of all floating tensors of some units, constants included."""
+    return [name for unit in units for name in unit.state_names]

@@ -6,6 +6,7 @@ that is possible, so that a state and its change never stand in memory as a whol
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fedlp_edge.core.aggregation import MAX_ABS_DELTA, Array
 from fedlp_edge.errors import ModelError, StorageError
 from fedlp_edge.learning.training import Diverged
 
@@ -82,7 +84,7 @@ def save_update(
         statistics: names of those that are written as they are.
 
     Raises:
-        Diverged: a change is not finite.
+        Diverged: see ``check_update``.
         StorageError: a file cannot be read or written.
         ModelError: a tensor is not in the files it started from.
     """
@@ -91,10 +93,24 @@ def save_update(
         for unit, names in retained.items():
             after = {name: held[name].float().cpu().contiguous() for name in names}
             update = {n: value if n in statistics else value - state.read(n) for n, value in after.items()}
-            if not all(bool(value.isfinite().all()) for value in update.values()):
-                raise Diverged
+            check_update({n: value.numpy() for n, value in update.items()}, statistics)
             # A power cut may cost them: the same task then gives the same values again.
             _save(update, directory / f"{unit}.safetensors", durable=False)
+
+
+def check_update(update: Mapping[str, Array], statistics: Collection[str]) -> None:
+    """Whether an update can be added to a model at all.
+
+    Raises:
+        Diverged: a value is not finite, or a weight has changed by more than an update can say.
+    """
+    for name, value in update.items():
+        # Minimum and maximum are NaN if any element is.
+        most = max(-float(value.min()), float(value.max())) if value.size else 0.0
+        if not math.isfinite(most):
+            raise Diverged
+        if name not in statistics and most > MAX_ABS_DELTA:
+            raise Diverged(f"{name} changed by {most:.1e} in one round")
 
 
 class _State:

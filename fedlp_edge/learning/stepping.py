@@ -17,6 +17,7 @@ from fedlp_edge.learning.frugal import parts
 from fedlp_edge.learning.layered import Submodel
 from fedlp_edge.learning.objectives import Objective, make_objective
 from fedlp_edge.learning.optimizers import Optimizer, make_optimizer
+from fedlp_edge.learning.tensor_kinds import keep_frozen
 
 
 class Step:
@@ -79,13 +80,14 @@ def stepping(
     """Makes a model ready for steps, from fresh optimizer state; afterwards it is as it was found, without gradients.
 
     Args:
-        model: put into training mode.
+        model: put into training mode, but for norms that it freezes itself.
         settings: optimizer, objective and thrift.
         labels: of all samples of the device, [N].
         compute: how to compute.
         trainable: names of the parameters to train; None for all that the model itself does not freeze.
     """
     model.train()
+    keep_frozen(model)
     if isinstance(model, Submodel):
         model.checkpointing = settings.thrift.checkpointing
     with _only(model, trainable) as parameters, compute.prepared(model):

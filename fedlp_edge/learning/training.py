@@ -24,10 +24,10 @@ from fedlp_edge.learning.stepping import Step, stepping
 
 
 class Diverged(WorkerError):
-    """The loss or a weight is no longer a finite number."""
+    """The loss or a weight is no longer a finite number, or a weight has run away."""
 
-    def __init__(self) -> None:
-        super().__init__("training diverged (the loss is no longer a number): lower [training] lr")
+    def __init__(self, sign: str = "the loss is no longer a number") -> None:
+        super().__init__(f"training diverged ({sign}): lower [training] lr, or bring the inputs to about -1 to 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,7 @@ class WidthModel(LayeredModel):
                 unit.kind,
                 unit.depth,
                 tuple(TensorSpec(t.name, tuple(state[t.name].shape), t.kind, t.least) for t in unit.tensors),
+                tuple(TensorSpec(t.name, tuple(state[t.name].shape), t.kind, t.least) for t in unit.constants),
             )
             for unit in self.units
         )

@@ -99,4 +99,5 @@ def coverage(blueprint: Blueprint, deliveries: Mapping[str, tuple[Collection[str
     return {
         unit.id: {device: weight for device, (sent, weight) in sorted(deliveries.items()) if unit.id in sent}
         for unit in blueprint.global_units
+        if unit.tensors
     }

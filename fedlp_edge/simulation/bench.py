@@ -18,9 +18,9 @@ from fedlp_edge.learning.compute_choices import ComputeChoices
 from fedlp_edge.learning.data import Dataset
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.models import build_model
-from fedlp_edge.learning.modelstore import Ready, ready, tensor_names
+from fedlp_edge.learning.modelstore import Ready, ready, state_names, tensor_names
 from fedlp_edge.learning.processor import choose, make_repeatable
-from fedlp_edge.learning.states import copy_values
+from fedlp_edge.learning.states import check_update, copy_values
 from fedlp_edge.learning.training import Diverged, train_round
 from fedlp_edge.machine_cache import cache_directory
 from fedlp_edge.simulation.judge import Judge
@@ -83,7 +83,7 @@ class Bench:
     def initial_weights(self) -> dict[str, Array]:
         """What the global model was built with."""
         held = self._whole.state_dict()
-        return {name: held[name].numpy() for name in tensor_names(self.blueprint.global_units)}
+        return {name: held[name].numpy() for name in state_names(self.blueprint.global_units)}
 
     def publish(self, version: int, weights: Mapping[str, Array]) -> None:
         """Takes note of a version of the global weights; the arrays are read when they are needed."""
@@ -114,7 +114,7 @@ class Bench:
         part = self._part(order.depth)
         before = self._versions[order.version]
         held = self.blueprint.held_by(order.depth)
-        at_home = tensor_names(tuple(unit for unit in held if unit not in units or unit.id in order.keep))
+        at_home = state_names(unit for unit in held if unit not in units or unit.id in order.keep)
         sent = {name for names in order.retained.values() for name in names}
 
         def start() -> None:
@@ -137,7 +137,7 @@ class Bench:
             deltas, nbytes = self._update(order, part, before, units)
         except (Diverged, RejectedUpdate) as error:
             return DeviceGaveUp(order.device, order.round, str(error))
-        kept = tensor_names(tuple(self.blueprint.by_id[unit] for unit in order.keep))
+        kept = self._own_names(order.keep)
         if order.counted:
             if self._mean is None:
                 shapes, statistics = self.blueprint.nested_shapes, self.blueprint.statistics
@@ -202,10 +202,15 @@ class Bench:
         missing = [u for u in held if not self.blueprint.is_global(u) and u.id not in order.take]
         if missing:
             fresh = build_model(self._study.model, head_seed(self._study.seed, order.device), allow_models=None)
-            copy_values(fresh, part.model, tensor_names(tuple(missing)))
+            copy_values(fresh, part.model, state_names(missing))
         if order.take:
-            taken = tensor_names(tuple(unit for unit in held if unit.id in order.take))
-            load(part.model, unpack(order.own), taken)
+            load(part.model, unpack(order.own), self._own_names(order.take))
+
+    def _own_names(self, units: Collection[str]) -> list[str]:
+        """Names of what stays on a device of these units: of its own heads everything, constants included."""
+        named = [self.blueprint.by_id[unit] for unit in units]
+        own = [unit for unit in named if not self.blueprint.is_global(unit)]
+        return [*state_names(own), *tensor_names(unit for unit in named if unit not in own)]
 
     def _update(
         self, order: TrainDevice, part: Ready, before: Mapping[str, Array], units: Collection[Unit]
@@ -213,6 +218,7 @@ class Bench:
         """What the coordinator would take out of the device's update, and the bytes of it.
 
         Raises:
+            Diverged: the device itself would not send it.
             RejectedUpdate: the coordinator would refuse it.
         """
         deltas: dict[str, Array] = {}
@@ -229,6 +235,7 @@ class Bench:
                 else after[spec.name]
                 for spec in tensors
             }
+            check_update(sent, self.blueprint.statistics)
             if order.encoding == "none":
                 check_values(tensors, sent)
                 nbytes += sum(len(piece) for piece in pieces(sent))

@@ -17,7 +17,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.data import Dataset
 from fedlp_edge.learning.layered import LayeredModel
-from fedlp_edge.learning.modelstore import tensor_names
+from fedlp_edge.learning.modelstore import state_names, tensor_names
 from fedlp_edge.learning.width import WidthModel
 from fedlp_edge.simulation.orders import EvaluatePart, JudgeOwn, OwnJudged, PartEvaluated
 from fedlp_edge.simulation.values import load
@@ -94,7 +94,7 @@ class Judge:
         """
         self._take(order.version, weights)
         held = self._blueprint.held_by(order.depth)
-        own = tensor_names(tuple(unit for unit in held if not self._blueprint.is_global(unit)))
+        own = state_names(unit for unit in held if not self._blueprint.is_global(unit))
         load(self._model, unpack(order.own), own)
         classes = self._blueprint.classes
         samples = torch.zeros(classes, dtype=torch.int64, device=self._device)

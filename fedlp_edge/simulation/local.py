@@ -91,7 +91,8 @@ class LocalEngine:
         opened = [expected(answer, Opened) for answer in answers]
         blueprint = opened[0].blueprint
         tensors = {tensor.name: tensor for unit in blueprint.global_units for tensor in unit.tensors}
-        self._layout = layout_of({name: ("<f4", tensor.shape) for name, tensor in tensors.items()})
+        constants = [tensor for unit in blueprint.global_units for tensor in unit.constants]
+        self._layout = layout_of({tensor.name: ("<f4", tensor.shape) for tensor in (*tensors.values(), *constants)})
         of_sums = layout_of({name: ("<i8", sum_shape(tensor)) for name, tensor in tensors.items()})
         for channel in self._channels:
             memory = SharedArrays.create(of_sums)

@@ -188,7 +188,7 @@ class Simulation:
         for version in [v for v in self._published if v < closing.oldest_task - 1 and v not in self._latest]:
             self._published.discard(version)
             self._engine.retire(version)
-        self._checkpoints.save(closing.round, self._model.weights, self._model.state)
+        self._checkpoints.save(closing.round, self._model.whole, self._model.state)
 
     def _publish(self, round: int) -> None:
         """Makes the model after a round known, and what of it is judged."""

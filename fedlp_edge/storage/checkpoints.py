@@ -47,7 +47,7 @@ class Checkpoints:
 
         Args:
             round: that was closed.
-            weights: of the global model.
+            weights: of the global model, constants included.
             state: the rest of it (see ``GlobalModel``).
 
         Returns:
@@ -56,7 +56,8 @@ class Checkpoints:
         average = {key.removeprefix(_AVERAGE): value for key, value in state.items() if key.startswith(_AVERAGE)}
         rest = {key: value for key, value in state.items() if not key.startswith(_AVERAGE)}
         if average:
-            _save(self._average_path(round), average)
+            # What has no average, constants, is part of the model all the same.
+            _save(self._average_path(round), {**weights, **average})
         if rest:
             _save(self._server_path(round), rest)
         path = self.weights_path(round)

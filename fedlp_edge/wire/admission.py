@@ -241,7 +241,7 @@ def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool =
 
     Raises:
         PeerError: another unit, size or digest; names, shapes or types that are not the unit's; or a value
-            that is not finite.
+            that cannot be.
     """
     if version.unit != unit.id:
         raise PeerError(f"version of {version.unit} given for {unit.id}")
@@ -301,8 +301,11 @@ def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...]) ->
 
 
 def _check_values(spec: TensorSpec, array: Array, max_value: float) -> None:
-    """A change must be finite and within the limit; a statistic finite and in its domain, however large it is."""
-    if not array.size:
+    """A change must be finite and within the limit; a statistic finite and in its domain, however large it is.
+
+    A constant is as its model made it, infinities (of a mask) included.
+    """
+    if not array.size or spec.kind == "constant":
         return
     # Minimum and maximum are NaN if any element is, and need no temporary of the array's size.
     low, high = float(array.min()), float(array.max())

@@ -41,7 +41,7 @@ PROTOCOL = 2
 
 # Names end up in topics and in file names: nothing that means something there. (\Z, since $ lets a newline pass.)
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}|onnx-[1-9][0-9]{0,3})\Z")]
+UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}c?|onnx-[1-9][0-9]{0,3})\Z")]
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 MAX_REASON = 2000

@@ -12,6 +12,7 @@ from fedlp_edge.simulation import Experiment, local_engine, simulate
 from fedlp_edge.simulation.experiment import DataSettings, FleetSettings
 from fedlp_edge.transport.mosquitto import MosquittoBroker
 from tests.system.fleet import Fleet
+from tests.system.three_kinds import WIDE
 
 pytestmark = pytest.mark.system
 
@@ -53,3 +54,39 @@ def test_ends_with_the_model_of_the_simulated_fleet(tmp_path: Path, mosquitto: M
     assert real.final is not None
     assert simulated.final is not None
     assert real.final.model_digest == simulated.final.model_digest
+
+
+THREE_KINDS = "tests.system.three_kinds:build"
+
+
+def test_statistics_and_constants_end_as_in_the_simulated_fleet(tmp_path: Path, mosquitto: MosquittoBroker) -> None:
+    more = '[scheme]\ndepth = "full"\n[server]\nema = 0.5\n'
+    with Fleet(tmp_path, mosquitto.url, "kinds", devices=2, rounds=3, model=THREE_KINDS, more=more) as fleet:
+        config = tmp_path / "fleet.toml"
+        config.write_text(config.read_text().replace("[training]\n", '[training]\ncompute = "float32"\n'))
+        fleet.start_all()
+        real = fleet.finish()
+    run = Experiment(
+        seed=7,
+        model=ModelSettings(name=THREE_KINDS, input=(1, 8, 8), classes=10),
+        data=DataSettings(train="digits", evaluate="digits", partition="iid", seed=1, limit=200),
+        training=TrainingSettings(batch_size=16, compute="float32"),
+        scheme=SchemeSettings(depth="full"),
+        server=ServerSettings(ema=0.5),
+        rounds=RoundSettings(count=3),
+        fleet=FleetSettings(devices=2),
+    )
+    with local_engine(1) as engine:
+        simulated = simulate(run, tmp_path / "simulated", engine=engine)
+    assert real.final is not None
+    assert simulated.final is not None
+    assert real.final.model_digest == simulated.final.model_digest
+    assert real.final.accuracy == simulated.final.accuracy
+    # What is frozen comes once and never goes back, and an export finds it in the checkpoint.
+    frozen = 4 * (64 * WIDE + 5 * WIDE)
+    first, *later = ([device.bytes_down for device in round.devices] for round in real.rounds)
+    trained = 4 * (WIDE * 64 + 64 * 10)
+    assert all(frozen + trained < down < 1.3 * (frozen + trained) for down in first)
+    assert all(trained < down < 1.3 * trained for downs in later for down in downs)
+    assert all(device.bytes_up < 1.3 * trained for round in real.rounds for device in round.devices)
+    assert [model.depth for model in real.onnx] == [3]
