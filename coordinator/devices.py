@@ -66,6 +66,10 @@ class Devices:
         """Those that are online."""
         return list(self._registry.members.values())
 
+    def knows(self, device: str) -> bool:
+        """Whether a device is online."""
+        return device in self._registry.members
+
     def reported(self, device: str, session: str, facts: DeviceFacts) -> None:
         """A device is there and says what it is."""
         self._profiles[device] = facts.profile

@@ -18,6 +18,7 @@ from coordinator.service import Coordinator, InboxItem, Stop
 from coordinator.voice import last_will
 from fedlp_edge.errors import FedLPError, OperatorError
 from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, run_command, settle
+from fedlp_edge.printable import plain_log
 from fedlp_edge.reporting.events import AnyEvent, RunStopped
 from fedlp_edge.reporting.live import open_view
 from fedlp_edge.reporting.log import EventLog
@@ -117,7 +118,8 @@ def _configure_log(directory: RunDirectory, *, verbose: bool) -> None:
     handlers: list[logging.Handler] = [logging.FileHandler(directory.path / "coordinator.log")]
     if verbose:
         handlers.append(logging.StreamHandler(sys.stderr))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", handlers=handlers)
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
+    plain_log("%(asctime)s %(levelname)-7s %(message)s")
 
 
 def run() -> None:

@@ -14,6 +14,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import assert_never
 
+from coordinator.allowances import Allowances
 from coordinator.background import Background, Ended
 from coordinator.config import FleetConfig
 from coordinator.devices import Devices
@@ -125,6 +126,7 @@ class Coordinator:
         self._read_status = decoder(Status, MAX_CONTROL_BYTES)
         self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
         self._finale: Finale | None = None
+        self._allowances = Allowances(clock)
         self._began = clock()
 
     def run(self) -> bool:
@@ -306,7 +308,8 @@ class Coordinator:
                 try:
                     self._receive(topic, payload, retained=retained)
                 except PeerError as error:
-                    log.warning("ignored a message on %s: %s", topic, error)
+                    if self._allowances.take(self._topics.parse(topic)[1]):
+                        log.warning("ignored a message on %s: %s", topic, error)
             case Delivered(token):
                 self._pump.delivered(token)
             case WorkerReply() | WorkerDied():
@@ -341,9 +344,14 @@ class Coordinator:
             return
         self._voice.count("control", len(payload))
         if branch == "device":
-            self._device_reported(_of(leaf, self._read_status(payload)))  # type: ignore[arg-type]
+            status = _of(leaf, self._read_status(payload))
+            if self._allowances.take(leaf):
+                self._device_reported(status)  # type: ignore[arg-type]
             return
-        self._told(_of(leaf, self._read_message(payload)))
+        message = _of(leaf, self._read_message(payload))
+        # Of these each can make a line for people; all others answer what a device was asked.
+        if not isinstance(message, Failure | DeploymentReport) or self._allowances.take(leaf):
+            self._told(message)
 
     def _told(self, message: FromDevice) -> None:
         match message:
@@ -412,7 +420,7 @@ class Coordinator:
         self._devices.failed(failure)
 
     def _unit_requested(self, request: UnitRequest) -> None:
-        if request.run != self._run:
+        if request.run != self._run or not self._devices.knows(request.device):
             return
         if self._finale:
             self._finale.requested(request, self._clock())

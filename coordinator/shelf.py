@@ -116,7 +116,7 @@ class Shelf:
         """The broker turns out to carry no more payload than this: versions from here on have such chunks, those that
         are out already go in pieces.
         """
-        self._most = most
+        self._most = min(most, self._most or most)
         self._chunk_bytes = min(self._chunk_bytes, most)
 
     def versions(self, units: Iterable[str]) -> tuple[UnitVersion, ...]:

@@ -18,6 +18,7 @@ from device_agent.service import Agent, AgentSettings
 from fedlp_edge.learning.dataspec import check_source, parse_spec
 from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, run_command, settle
 from fedlp_edge.machine_cache import cache_directory
+from fedlp_edge.printable import plain_log
 from fedlp_edge.probe.calibrations import find_calibration
 from fedlp_edge.probe.confinement import Confinement, bounds_of
 from fedlp_edge.probe.host import probe_host, training_threads, worker_share
@@ -94,11 +95,8 @@ def serve(config: AgentConfig) -> int:
     Raises:
         FedLPError: whatever it cannot mend by itself.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if config.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    logging.basicConfig(level=logging.DEBUG if config.verbose else logging.INFO)
+    plain_log("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     check_source(parse_spec(str(config.data)))
     identity = Identity(Topics(str(config.fleet)), config.device_id, new_session())
     profile = find_profile(config.profile)

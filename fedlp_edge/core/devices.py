@@ -8,6 +8,10 @@ import msgspec
 
 from fedlp_edge.core.calibration import Calibration
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.printable import unprintable_fields
+
+MOST_CHARACTERS = 100
+"""Of each text; what is longer is cut."""
 
 # Bounded, so that no report can make a later computation overflow.
 NotNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -69,3 +73,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     throttled: bool | None = None
     metered: bool | None = None
     data: DataFacts | None = None
+
+    def __post_init__(self) -> None:
+        for name, words in unprintable_fields(self, MOST_CHARACTERS):
+            msgspec.structs.force_setattr(self, name, words)

@@ -10,11 +10,17 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.printable import unprintable_fields
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True):
-    """Base of all events."""
+    """Base of all events. Their words are fit to be printed, those of an older file too."""
 
     time: float
+
+    def __post_init__(self) -> None:
+        for name, words in unprintable_fields(self):
+            msgspec.structs.force_setattr(self, name, words)
 
 
 class RunStarted(Event, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ from fedlp_edge.core.settings import (
     TrainingSettings,
 )
 from fedlp_edge.errors import PeerError
+from fedlp_edge.printable import unprintable_fields
 
 PROTOCOL = 2
 """Since 2, dots in names go as tildes in topics."""
@@ -54,7 +55,11 @@ Ranges = tuple[tuple[Natural, Natural], ...]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
-    """Base of all control messages; ``type`` on the wire is the class name."""
+    """Base of all control messages; ``type`` on the wire is the class name. Their words are fit to be printed."""
+
+    def __post_init__(self) -> None:
+        for name, words in unprintable_fields(self):
+            msgspec.structs.force_setattr(self, name, words)
 
 
 class UnitVersion(msgspec.Struct, frozen=True):
