@@ -6,6 +6,8 @@ Tensors and tables are known by their methods, not by their types, so that none 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ def as_array(value: Any, what: str) -> AnyArray:
         raise DataError(f"{what} is {_a(value)}, not an array")
     made = _by_its_own_method(value)
     if made.dtype.kind == "O" and made.ndim >= 1 and len(made):
-        made = _stacked(made if made.ndim == 1 else list(made), what)
+        made = _numbers(_stacked(made if made.ndim == 1 else list(made), what))
     if made.ndim == 0:
         raise DataError(f"{what} is {_a(value)}, not an array")
     return made
@@ -146,6 +148,13 @@ def _stacked(values: Any, what: str) -> AnyArray:
         listed = " and ".join(str(list(shape)) for shape in sorted(shapes)[:2])
         raise DataError(f"{what} holds samples of different shapes, {listed}: bring them to one")
     return np.stack(parts)
+
+
+def _numbers(made: AnyArray) -> AnyArray:
+    """Of a table whose columns have different types; what is no number in a row of numbers stays an object."""
+    if made.dtype.kind == "O" and made.ndim > 1 and all(isinstance(value, Real | Decimal) for value in made.flat):
+        return made.astype(np.float64)
+    return made
 
 
 def _one_by_one(samples: Any) -> Iterable[Any]:
