@@ -205,6 +205,8 @@ class Coordinator:
             raise WorkerError(f"the worker answered a build with {type(built).__name__}")
         if evaluate:
             log.info("models are judged on %d samples of %s", built.samples, evaluate)
+            if built.remarks:
+                log.warning("%s: %s", evaluate, built.remarks)
         else:
             self._worker.stop()  # without data there is nothing to evaluate or export, and torch is large
         return built.blueprint, built.data

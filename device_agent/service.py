@@ -221,6 +221,8 @@ class Agent:
                 facts.cuda_name or f"{facts.threads} CPU thread(s)",
                 facts.training_memory / 1e6,
             )
+            if result.remarks:
+                log.warning("data: %s", result.remarks)
             return [DeviceMeasured(facts)]
         if isinstance(result, ModelBuilt):
             self._blueprint = (result.model, result.blueprint)

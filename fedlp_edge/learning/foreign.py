@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ _MAX_REASON = 300
 
 
 @contextlib.contextmanager
-def foreign(source: str, error: type[FedLPError] = DataError) -> Iterator[None]:
+def foreign(
+    source: str, error: type[FedLPError] = DataError, passing: Callable[[BaseException], bool] | None = None
+) -> Iterator[None]:
     """Runs what is not ours; what it prints goes to standard error, as standard output may carry our answer.
 
     Args:
         source: what the user calls it, for the message.
         error: raised in place of anything but a ``FedLPError`` and Ctrl-C.
+        passing: tells what passes, too, because the caller can do something about it, such as a lack of memory.
 
     Raises:
         FedLPError: the code failed, asked to end the process, or ran out of memory.
@@ -34,12 +37,10 @@ def foreign(source: str, error: type[FedLPError] = DataError) -> Iterator[None]:
             yield
     except (FedLPError, KeyboardInterrupt):
         raise
-    except MemoryError as caught:
-        raise error(f"{source} failed: it takes more memory than there is{_place(caught)}") from caught
-    except SystemExit as caught:
-        raise error(f"{source} failed: it ended with sys.exit({caught.code!r}){_place(caught)}") from caught
     except BaseException as caught:
-        raise error(f"{source} failed: {type(caught).__name__}: {one_line(caught)}{_place(caught)}") from caught
+        if passing is not None and passing(caught):
+            raise
+        raise error(f"{source} failed: {_words(caught)}{_place(caught)}") from caught
 
 
 def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
@@ -64,7 +65,8 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
             if caught.name is None or not (module_name + ".").startswith(caught.name + "."):
                 raise
             raise error(
-                f"{name}: No module named {caught.name!r} in {here}, nor installed, nor on PYTHONPATH"
+                f"{name}: cannot import {module_name}: No module named {caught.name!r} in {here}, "
+                "nor installed, nor on PYTHONPATH"
             ) from None
         for part in attribute.split("."):
             if not hasattr(found, part):
@@ -80,6 +82,14 @@ def one_line(error: object) -> str:
     except Exception:  # a foreign exception may even fail to say what it is
         text = ""
     return text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + " ..."
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it ended with sys.exit({error.code!r})"
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _place(error: BaseException) -> str:

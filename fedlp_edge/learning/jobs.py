@@ -124,7 +124,12 @@ class JobRunner:
 
             blueprint = with_steps(model, blueprint)
         facts = None if data is None else data.facts()
-        return Built(blueprint=blueprint, samples=0 if data is None else len(data), data=facts)
+        return Built(
+            blueprint=blueprint,
+            samples=0 if data is None else len(data),
+            data=facts,
+            remarks="" if data is None else data.remarks,
+        )
 
     def _measure(self, job: Measure) -> Measured:
         data = self._load(job.data, _split(job.split)) if job.data else None
@@ -136,6 +141,7 @@ class JobRunner:
         return Measured(
             samples=0 if data is None else len(data),
             data=None if data is None else self._described(job, data),
+            remarks="" if data is None else data.remarks,
             training_macs_per_second=speed,
             processor=self.device.type,
             idle_memory=memory.resident_bytes(),

@@ -98,6 +98,7 @@ def _plain(raw: AnyLabels, source: str) -> AnyLabels:
     if kind in "bi" or (kind == "u" and (not len(raw) or int(raw.max()) <= np.iinfo(np.int64).max)):
         return raw.astype(np.int64)
     if kind == "f":
+        raw = raw.astype(np.float64)
         whole = np.isfinite(raw) & (raw == np.floor(raw)) & (np.abs(raw) < _MOST_EXACT)
         if not whole.all():
             sample = int(np.argmin(whole))

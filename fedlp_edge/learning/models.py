@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import nn
 
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import FedLPError, ModelError
+from fedlp_edge.errors import ModelError
+from fedlp_edge.learning.foreign import foreign, load_object
 from fedlp_edge.learning.heads import exit_head, has_channels_first
 from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.memory import is_out_of_memory
 from fedlp_edge.learning.partition import partition
 from fedlp_edge.learning.randomness import seeded
 from fedlp_edge.learning.tracing import mode
@@ -67,14 +68,20 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
         raise ModelError(f"unknown model {name!r}{hint} (known: {known}, torchvision:NAME, module:callable)")
     if isinstance(model, LayeredModel):
         return _checked(model, settings)
-    return partition(
-        model,
-        torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32),
-        num_classes=settings.classes or None,
-        heads=settings.heads,
-        depths=settings.depths or None,
-        seed=seed,
-    )
+    return _partitioned(model, settings, seed)
+
+
+def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, seed: int) -> LayeredModel:
+    """Splits a model, which runs its own code, too."""
+    with foreign(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
+        return partition(
+            model,
+            torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32),
+            num_classes=settings.classes or None,
+            heads=settings.heads,
+            depths=settings.depths or None,
+            seed=seed,
+        )
 
 
 def _with_pooled_heads(model: LayeredModel, seed: int) -> LayeredModel:
@@ -130,21 +137,13 @@ def _users_own(
             f"the model {name} is code of its own, which this device does not run unasked; "
             f"start it with --allow-model {name} if you trust it"
         )
-    module_name, _, attribute = name.partition(":")
-    try:
-        function: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        raise ModelError(f"cannot import {module_name} for the model {name}: {error}; is it on PYTHONPATH?") from error
-    except AttributeError as error:
-        raise ModelError(f"{module_name} has no {attribute}, which the model {name} names") from error
-    try:
+    source = f"the model {name}"
+    function = load_object(name, ModelError)
+    if not callable(function):
+        raise ModelError(f"{source} is of type {type(function).__name__}, not a function that makes a model")
+    with foreign(source, ModelError, passing=is_out_of_memory), seeded(seed):
         takes_classes = "num_classes" in inspect.signature(function).parameters
-        with seeded(seed):
-            model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
-    except FedLPError:
-        raise
-    except Exception as error:  # anything may go wrong in a user's code, and one line must say so
-        raise ModelError(f"{name} could not build its model ({type(error).__name__}: {error})") from error
+        model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
     if isinstance(model, nn.Module):
         return model
     if isinstance(model, (list, tuple)):

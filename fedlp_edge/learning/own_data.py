@@ -120,7 +120,9 @@ def _shape(archive: Any, name: str) -> tuple[int, ...]:
 
 def _called(function: Any, source: str, split: Split) -> tuple[AnyArray, AnyArray, tuple[str, ...]]:
     if not callable(function):
-        raise DataError(f"{source} is a {type(function).__name__}, not a function of the split ('train' or 'test')")
+        raise DataError(
+            f"{source} is of type {type(function).__name__}, not a function of the split ('train' or 'test')"
+        )
     _check_takes_split(function, source)
     with foreign(source):
         made = function(split)

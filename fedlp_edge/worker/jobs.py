@@ -47,11 +47,13 @@ class Built(Result, frozen=True, kw_only=True):
         blueprint: of the model.
         samples: in the split that was named; 0 if none was.
         data: what they are; None if none were named.
+        remarks: what their source holds besides, in one line; empty if nothing.
     """
 
     blueprint: Blueprint
     samples: int = 0
     data: DataFacts | None = None
+    remarks: str = ""
 
 
 class Measure(Job, frozen=True, kw_only=True):
@@ -70,6 +72,7 @@ class Measured(Result, frozen=True, kw_only=True):
         training_macs_per_second: see ``DeviceFacts``.
         processor: ``"cpu"`` or ``"cuda"``.
         idle_memory: resident bytes of the worker with torch and the data loaded.
+        remarks: what the data's source holds besides, in one line; empty if nothing.
     """
 
     samples: int
@@ -79,6 +82,7 @@ class Measured(Result, frozen=True, kw_only=True):
     cuda_name: str | None = None
     cuda_memory: int | None = None
     data: DataFacts | None = None
+    remarks: str = ""
 
 
 class Calibrate(Job, frozen=True, kw_only=True):

@@ -323,7 +323,7 @@ def test_ctrl_c_in_a_function_stays_what_it_is(own: Callable[..., Dataset]) -> N
         ("import nowhere_at_all", "own_broken:load", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("def load(:", "own_broken:load", "SyntaxError"),
         ("raise SystemExit(3)", "own_broken:load", r"ended with sys\.exit\(3\) \(own_broken.py, line 1\)"),
-        ("load = 3", "own_broken:load", "is a int, not a function"),
+        ("load = 3", "own_broken:load", "is of type int, not a function"),
         ("load = lambda: 0", "own_broken:load", "must take one argument, 'train' or 'test'"),
         ("def load(root, split): pass", "own_broken:load", "must take one argument"),
         ("", "own_elsewhere:load", "No module named 'own_elsewhere' in .*, nor installed, nor on PYTHONPATH"),
@@ -357,4 +357,6 @@ def test_fedlp_data_finds_a_module_in_the_current_directory_and_keeps_its_answer
     assert "ing" not in done.stdout
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == ("error: shop:load: No module named 'shop' in /, nor installed, nor on PYTHONPATH\n")
+    assert done.stderr == (
+        "error: shop:load: cannot import shop: No module named 'shop' in /, nor installed, nor on PYTHONPATH\n"
+    )

@@ -151,8 +151,11 @@ def test_builds_a_torchvision_model_for_its_input_and_classes() -> None:
         (ModelSettings(name="torchvision:vit_b_16", input=(3, 30, 30)), "cannot be built for 3x30x30"),
         (ModelSettings(name="torchvision:resnet18", input=(1, 28, 28)), "does not run on an input of 1x28x28"),
         (ModelSettings(name="no_such_module:build"), "cannot import no_such_module"),
-        (ModelSettings(name="tests.learning.test_models:absent"), "has no absent"),
-        (ModelSettings(name="tests.learning.test_models:fails"), r"could not build its model \(KeyError"),
+        (ModelSettings(name="tests.learning.test_models:absent"), "has no attribute 'absent'"),
+        (
+            ModelSettings(name="tests.learning.test_models:fails"),
+            r"failed: KeyError: 'missing' \(test_models\.py, line",
+        ),
         (ModelSettings(name="tests.learning.test_models:gives_text"), "gave a str"),
         (ModelSettings(depths=3), "small-cnn comes split into 5 depths, the configuration says 3; leave depths out"),
         (ModelSettings(name="tests.learning.test_models:already_split"), "gave a model for 1x8x8"),
