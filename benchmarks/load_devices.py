@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.lean_mqtt import KEEPALIVE_SECONDS, Connection
+from device_agent.arrivals import ArrivalCheck
 from device_agent.deliveries import Deliveries
 from device_agent.downloads import Downloads
 from device_agent.echo import LinkEcho
@@ -268,6 +269,7 @@ class Device:
             Downloads(SharedStore(), lambda _version, _blob: None),
             Deliveries(self.identity),
             LinkEcho(self.identity, secrets.token_bytes, allowed=False),
+            ArrivalCheck(self.identity, secrets.token_bytes),
             allow_models=frozenset({blueprint.model}),
             once=True,
         )

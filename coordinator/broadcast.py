@@ -13,11 +13,16 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from coordinator.links import Links
 from fedlp_edge.wire.chunks import chunk_count
 from fedlp_edge.wire.messages import Progress, UnitVersion
 
 PATIENCE_SECONDS = 5.0
-"""From the moment a slice is with the broker until its silent readers are left behind."""
+"""From the moment a slice is with the broker until its silent readers are left behind, on top of the time that their
+links need for it."""
+
+LINK_FACTOR = 2.0
+"""That a link may be slower than it was measured."""
 
 SLICES_AHEAD = 2
 
@@ -43,11 +48,13 @@ class _Slice:
 
     Attributes:
         awaited: by device, blob (as in ``Progress``) and number of the last chunk of the slice that it gets.
+        nbytes: of the slice.
         unsent: parts that the broker does not have yet.
         give_up_at: None as long as there are such parts.
     """
 
     awaited: dict[str, tuple[str, int]] = field(default_factory=dict)
+    nbytes: int = 0
     unsent: int = 0
     give_up_at: float | None = None
 
@@ -59,13 +66,15 @@ class Broadcast:
         window: chunks sent ahead of the slowest reader's report; None for any number.
         send: see ``SendPart``.
         clock: monotonic seconds.
+        links: of the readers.
     """
 
-    def __init__(self, window: int | None, send: SendPart, clock: Callable[[], float]) -> None:
+    def __init__(self, window: int | None, send: SendPart, clock: Callable[[], float], links: Links) -> None:
         self._slice = None if window is None else max(1, window // SLICES_AHEAD)
         self._window = window
         self._send = send
         self._clock = clock
+        self._links = links
         self._units: deque[_Unit] = deque()
         self._slices: deque[_Slice] = deque()
         self._silent: set[str] = set()
@@ -125,17 +134,23 @@ class Broadcast:
         total = sum(unit.left for unit in self._units)
         whole = self._slice is None or (total <= (self._window or 0) and not self._slices)
         parts = self._cut(total if whole or self._slice is None else self._slice)
-        current = _Slice(unsent=len(parts))
+        nbytes = sum((stop - start) * unit.version.chunk_bytes for unit, start, stop in parts)
+        current = _Slice(nbytes=nbytes, unsent=len(parts))
         marked = set() if whole else self._mark(parts, current)
         self._slices.append(current)
 
         def sent() -> None:
             current.unsent -= 1
             if not current.unsent:
-                current.give_up_at = self._clock() + PATIENCE_SECONDS
+                current.give_up_at = self._clock() + self._patience(current)
 
         for number, (unit, start, stop) in enumerate(parts):
             self._send(unit.version, start, stop, number in marked, sent)
+
+    def _patience(self, part: _Slice) -> float:
+        """Seconds that the slowest awaited reader may need for a slice, and for the one before it."""
+        rates = [rate for device in part.awaited if (rate := self._links.rate(device))]
+        return PATIENCE_SECONDS + (LINK_FACTOR * SLICES_AHEAD * part.nbytes / min(rates) if rates else 0.0)
 
     def _cut(self, chunks: int) -> list[tuple[_Unit, int, int]]:
         """Takes the next chunks, of as many units as they span."""

@@ -2,7 +2,8 @@
 
 A broker acknowledges a chunk when it has it, not when we do, and drops what its queue for us cannot hold. So
 the coordinator hands out *credit*: devices send only the chunks they were granted, and no more than
-``credit`` of them are under way at any time, however many devices finish at the same moment.
+``credit`` of them are under way at any time, however many devices finish at the same moment. What a slow link brings
+takes no credit: its chunks come one by one, and the queue never holds more than one of them.
 
 Whoever is nearest to its end gets most of it. Updates are then whole one after the other, and each is checked and
 added while others arrive; with equal shares all would be whole at the same moment, and all of that work come last.
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.links import Links, UnknownLinks
 from fedlp_edge.wire.chunks import Assembly, Chunk, FileSink, chunk_count
 from fedlp_edge.wire.messages import Grant, Offer
 from fedlp_edge.wire.ranges import Ranges, take
@@ -33,6 +35,9 @@ LEAST = 4
 LEAST_CHUNK = 512
 """Payload bytes: each chunk takes a byte of memory, so an offer must not name too many of them."""
 
+SLOW_SECONDS = 0.5
+"""That a chunk takes a link at the least for this to count as slow."""
+
 OPEN = 128
 """Uploads that have begun and are not whole, each of which holds a file; others wait with their offer alone."""
 
@@ -43,7 +48,9 @@ class _Upload:
 
     offer: Offer
     path: Path
+    chunk_bytes: int
     pending: Ranges
+    is_slow: bool = False
     assembly: Assembly | None = None
     under_way: int = 0
     share: int = 0
@@ -69,8 +76,9 @@ class Intake:
     """All uploads of the open round.
 
     Args:
-        chunk_bytes: payload bytes of a chunk, as told in the tasks, for offers that do not name their own.
+        chunk_bytes: most payload bytes of a chunk, as told in the tasks, for offers that do not name their own.
         grant: sends a Grant.
+        links: of the devices; unknown by default.
         credit: granted chunks under way from all devices together; less than the broker holds for one subscriber.
         patience_seconds: credit of a device that was silent this long is taken back.
     """
@@ -81,7 +89,9 @@ class Intake:
         grant: Callable[[Grant], None],
         credit: int = CREDIT,
         patience_seconds: float = 5.0,
+        links: Links | None = None,
     ) -> None:
+        self._links = links or UnknownLinks()
         self._chunk_bytes = chunk_bytes
         self._grant = grant
         self._patience = patience_seconds
@@ -100,13 +110,17 @@ class Intake:
             The upload if nothing of it is missing, which is so from the start if everything was pruned.
         """
         known = self._uploads.get(offer.device)
-        if known is None or known.offer.digest != offer.digest:
+        chunk_bytes = self._chunk_bytes_of(offer)
+        if known is None or (known.offer.digest, known.chunk_bytes) != (offer.digest, chunk_bytes):
             self.forget(offer.device)
-            count = chunk_count(offer.size, self._chunk_bytes_of(offer))
-            known = self._uploads[offer.device] = _Upload(offer, path, ((0, count),) if count else ())
+            count = chunk_count(offer.size, chunk_bytes)
+            rate = self._links.rate(offer.device)
+            is_slow = rate is not None and chunk_bytes > SLOW_SECONDS * rate
+            pending = ((0, count),) if count else ()
+            known = self._uploads[offer.device] = _Upload(offer, path, chunk_bytes, pending, is_slow)
         # Whatever was granted and has not come is lost: a device offers again only when it waits.
-        self._credit += known.under_way
-        known.offer, known.under_way, known.last_sign = offer, 0, now
+        self._take_back(known)
+        known.offer, known.last_sign = offer, now
         if known.assembly is not None or not known.pending:
             assembly = self._begin(known)
             known.pending = assembly.missing
@@ -129,7 +143,7 @@ class Intake:
             return None  # a piece of a chunk
         if upload.under_way:
             upload.under_way -= 1
-            self._credit += 1
+            self._credit += not upload.is_slow
         if whole := self._finish(upload, assembly):
             self._dispense(now)
             return whole
@@ -145,7 +159,7 @@ class Intake:
         upload = self._uploads.pop(device, None)
         if upload is None:
             return
-        self._credit += upload.under_way
+        self._take_back(upload)
         self._begun.pop(device, None)
         self._waiting.pop(device, None)
         if upload.assembly is not None:
@@ -168,13 +182,20 @@ class Intake:
             return
         self._look_at = now + self._patience / 10
         for upload in self._uploads.values():
-            if upload.under_way and now - upload.last_sign > self._patience:
-                self._credit += upload.under_way
-                upload.under_way = 0
+            if upload.under_way and not upload.is_slow and now - upload.last_sign > self._patience:
+                self._take_back(upload)
         self._dispense(now)
+
+    def _take_back(self, upload: _Upload) -> None:
+        """Counts on nothing more of what was granted."""
+        if not upload.is_slow:
+            self._credit += upload.under_way
+        upload.under_way = 0
 
     def _share(self, upload: _Upload) -> int:
         """Chunks per grant: fewer if many want some, so that slow links do not hold all the credit."""
+        if upload.is_slow:
+            return LEAST
         others = len(self._uploads) - 1
         if upload.assembly is None or not others:
             return max(LEAST, min(SLICE, self._most_credit // (others + 1)))  # nobody knows yet how fast it is
@@ -187,7 +208,7 @@ class Intake:
         if upload.assembly is None:
             offer = upload.offer
             sink = FileSink(upload.path, offer.size)
-            upload.assembly = Assembly(offer.digest, offer.size, self._chunk_bytes_of(offer), sink)
+            upload.assembly = Assembly(offer.digest, offer.size, upload.chunk_bytes, sink)
             self._open[offer.device] = upload
         return upload.assembly
 
@@ -216,7 +237,7 @@ class Intake:
             granted, upload.pending = take(upload.pending, min(upload.share, self._credit))
             count = sum(stop - start for start, stop in granted)
             self._begin(upload)
-            self._credit -= count
+            self._credit -= 0 if upload.is_slow else count
             upload.under_way += count
             upload.last_sign = now
             offer = upload.offer
@@ -243,5 +264,5 @@ class Intake:
         del self._uploads[device]
         self._begun.pop(device, None)
         del self._open[device]
-        self._credit += upload.under_way
+        self._take_back(upload)
         return Whole(upload.offer, upload.path, upload.bytes_seen)

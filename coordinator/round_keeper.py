@@ -19,6 +19,7 @@ from coordinator.config import FleetConfig
 from coordinator.fleet_classes import FleetClasses
 from coordinator.flow import FlowLimits
 from coordinator.intake import Intake, Whole
+from coordinator.links import Links
 from coordinator.round_book import RoundBook, Verdict
 from coordinator.shelf import Shelf
 from coordinator.tasks import Tasks
@@ -56,6 +57,7 @@ class RoundKeeper:
         shelf: serves the model.
         chunk_bytes: payload bytes of a chunk of an update.
         flow: how much may be under way.
+        links: of the devices.
         worker: evaluates.
         background: writes checkpoints and removes files.
         emit: takes events.
@@ -81,6 +83,7 @@ class RoundKeeper:
         shelf: Shelf,
         chunk_bytes: int,
         flow: FlowLimits,
+        links: Links,
         worker: WorkerProcess,
         background: Background,
         emit: Callable[[events.AnyEvent], None],
@@ -113,7 +116,7 @@ class RoundKeeper:
         self._profiles = profiles
         self._classes = classes
         self._finished = finished
-        self._intake = Intake(chunk_bytes, voice.tell, credit=flow.credit)
+        self._intake = Intake(chunk_bytes, voice.tell, credit=flow.credit, links=links)
         self._book: RoundBook | None = None
         self._began = clock()
         self._evaluation: int | None = None

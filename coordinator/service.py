@@ -21,6 +21,7 @@ from coordinator.devices import Devices
 from coordinator.finale import Finale
 from coordinator.fleet_classes import FleetClasses
 from coordinator.flow import FlowLimits
+from coordinator.links import FleetLinks
 from coordinator.registry import Registry
 from coordinator.round_keeper import RoundKeeper
 from coordinator.shelf import Shelf
@@ -224,10 +225,11 @@ class Coordinator:
         config = self._config
         chunk_bytes = chunk_bytes_for(limits)
         flow = FlowLimits.for_queue(limits.max_queued_messages)
-        self._shelf = Shelf(self._topics, self._pump, chunk_bytes, self._voice.count, flow, self._clock)
         registry = Registry(
             self._blueprint, config.scheme, config.training, config.rounds.deadline_seconds, self._journal
         )
+        links = FleetLinks(self._blueprint, registry.members, config.rounds.deadline_seconds)
+        self._shelf = Shelf(self._topics, self._pump, chunk_bytes, self._voice.count, flow, self._clock, links)
         profiles: dict[str, str] = {}
         self._rounds = RoundKeeper(
             config=config,
@@ -240,6 +242,7 @@ class Coordinator:
             shelf=self._shelf,
             chunk_bytes=chunk_bytes,
             flow=flow,
+            links=links,
             worker=self._worker,
             background=self._background,
             emit=self._emit_and_save,

@@ -4,6 +4,9 @@ Each changed unit is broadcast once on its own topic, whoever listens; a version
 is never broadcast again. A new model goes out ahead of the tasks that name it, unit by unit as it is packed, while the
 coordinator writes its checkpoint: should it die before it has, its next life makes the same model again. Devices ask
 for the chunks that they miss, and those go to them alone, a slice at a time.
+
+One chunk after the other must leave even the slowest link room for other messages, so the slowest of those who listen
+decides the size of the chunks, unit by unit: a slow device that holds two layers of ten does not slow the others down.
 """
 
 from __future__ import annotations
@@ -12,14 +15,17 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from coordinator.broadcast import Broadcast
 from coordinator.flow import FlowLimits
+from coordinator.links import Links, UnknownLinks
 from coordinator.vain_repeats import VainRepeats
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.summary import Purpose
 from fedlp_edge.transport.pump import Pump
-from fedlp_edge.wire.chunks import PACKET_ROOM, chunk_count, piece_count, split
+from fedlp_edge.wire.chunks import PACKET_ROOM, chunk_bytes_for_link, chunk_count, piece_count, split
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Progress, UnitRequest, UnitVersion
 from fedlp_edge.wire.ranges import Ranges, clip, take
@@ -42,12 +48,20 @@ class _Blob:
     Attributes:
         broadcast: it was, or is under way.
         named: tasks name it.
+        cut: devices may know the size of its chunks.
+        under_way: chunks of the broadcast that wait for the broker to take them.
     """
 
     version: UnitVersion
     payload: bytes
     broadcast: bool = False
     named: bool = False
+    cut: bool = False
+    under_way: int = 0
+
+    @property
+    def count(self) -> int:
+        return chunk_count(self.version.size, self.version.chunk_bytes)
 
 
 class Shelf:
@@ -56,10 +70,11 @@ class Shelf:
     Args:
         topics: of the fleet.
         pump: sends the chunks.
-        chunk_bytes: payload bytes of a chunk.
+        chunk_bytes: most payload bytes of a chunk.
         count: called with (purpose, bytes) for each chunk; the purposes are ``model`` and ``repeat``.
         flow: how much may be under way.
         clock: monotonic seconds.
+        links: of those who listen; unknown by default.
     """
 
     def __init__(
@@ -70,6 +85,7 @@ class Shelf:
         count: Callable[[Purpose, int], None],
         flow: FlowLimits,
         clock: Callable[[], float],
+        links: Links | None = None,
     ) -> None:
         self._topics = topics
         self._pump = pump
@@ -79,7 +95,8 @@ class Shelf:
         self._count = count
         self._flow = flow
         self._blobs: dict[str, _Blob] = {}
-        self._broadcast = Broadcast(flow.broadcast, self._send_part, clock)
+        self._links = links or UnknownLinks()
+        self._broadcast = Broadcast(flow.broadcast, self._send_part, clock, self._links)
 
     def put_weights(
         self, blueprint: Blueprint, weights: Mapping[str, Array], ahead: Collection[str] = frozenset()
@@ -120,8 +137,8 @@ class Shelf:
         self._chunk_bytes = min(self._chunk_bytes, most)
 
     def versions(self, units: Iterable[str]) -> tuple[UnitVersion, ...]:
-        """Current versions, in the order asked for."""
-        return tuple(self._blobs[unit].version for unit in units)
+        """Current versions, in the order asked for; from then on the size of their chunks stays."""
+        return tuple(self._cut(unit).version for unit in units)
 
     def new(self, units: Iterable[str]) -> int:
         """Bytes of those of these units whose current version ``broadcast`` has not been called for."""
@@ -133,7 +150,7 @@ class Shelf:
         Args:
             readers: the devices that need a unit, by unit, in the order in which the units are sent.
         """
-        new = [(unit, blob) for unit in readers if not (blob := self._blobs[unit]).broadcast]
+        new = [(unit, blob) for unit in readers if not (blob := self._cut(unit)).broadcast]
         for unit in readers:
             self._blobs[unit].named = self._blobs[unit].broadcast = True
         if new:
@@ -164,29 +181,43 @@ class Shelf:
         blob = self._blobs.get(request.unit)
         if blob is None or blob.version.digest != request.digest:
             return False
-        count = chunk_count(blob.version.size, blob.version.chunk_bytes)
-        # What the broadcast has not reached yet is not missing.
-        reached = count - self._broadcast.pending(request.digest)
-        most = self._vain.most(request, min(blob.version.chunk_bytes, self._most or blob.version.chunk_bytes))
+        # What the broadcast has not reached yet, or the broker has not taken yet, is not missing.
+        reached = blob.count - self._broadcast.pending(request.digest) - blob.under_way
+        most = self._vain.most(request, self._message_bytes(blob.version, request.device))
         chunks = max(1, self._flow.repeat // piece_count(blob.version.chunk_bytes, most))
         wanted, _ = take(clip(request.missing, reached), chunks)
         self._push(self._topics.of("repeat", request.device), blob, wanted, "repeat", report=True, most=most)
         return True
 
+    def _message_bytes(self, version: UnitVersion, device: str) -> int:
+        """Payload of a message that the broker carries, and that one device's link does not carry for too long."""
+        rate = self._links.rate(device)
+        usual = min(version.chunk_bytes, self._most or version.chunk_bytes)
+        return usual if rate is None else chunk_bytes_for_link(usual, rate)
+
+    def _cut(self, unit: str) -> _Blob:
+        """The blob, in chunks of a size that suits all who listen; it stays, once any of them may know it."""
+        blob = self._blobs[unit]
+        if not blob.cut:
+            rate = self._links.slowest(unit)
+            chunk_bytes = self._chunk_bytes if rate is None else chunk_bytes_for_link(self._chunk_bytes, rate)
+            blob.version = msgspec.structs.replace(blob.version, chunk_bytes=chunk_bytes)
+            blob.cut = True
+        return blob
+
     def _fits(self, blueprint: Blueprint) -> bool:
         window = self._flow.broadcast
-        blobs = [self._blobs[unit.id] for unit in blueprint.global_units if unit.id in self._blobs]
-        chunks = sum(chunk_count(blob.version.size, blob.version.chunk_bytes) for blob in blobs)
+        blobs = [self._cut(unit.id) for unit in blueprint.global_units if unit.id in self._blobs]
+        chunks = sum(blob.count for blob in blobs)
         if self._most is not None and any(blob.version.chunk_bytes > self._most for blob in blobs):
             return False  # what goes in pieces, nobody can use before it is named
         return len(blobs) == len(blueprint.global_units) and (window is None or chunks <= window)
 
     def _send_ahead(self, unit: str) -> None:
-        blob = self._blobs[unit]
+        blob = self._cut(unit)
         if not blob.broadcast:
             blob.broadcast = True
-            count = chunk_count(blob.version.size, blob.version.chunk_bytes)
-            self._push(self._topics.of("model", unit), blob, ((0, count),), "model", report=False)
+            self._push(self._topics.of("model", unit), blob, ((0, blob.count),), "model", report=False)
 
     def _send_part(self, version: UnitVersion, start: int, stop: int, report: bool, done: Callable[[], None]) -> None:
         topic, which = self._topics.of("model", version.unit), ((start, stop),)
@@ -222,5 +253,11 @@ class Shelf:
             if not left:
                 done()
 
+        def taken() -> None:
+            if purpose == "model":
+                blob.under_way -= 1
+
+        if purpose == "model":
+            blob.under_way += left
         chunks = split(blob.payload, version.digest, version.chunk_bytes, which, most=most, report=report)
-        self._pump.push(topic, chunks, key=key or f"{topic} {blob.version.unit}", sent=sent)
+        self._pump.push(topic, chunks, key=key or f"{topic} {blob.version.unit}", sent=sent, taken=taken)

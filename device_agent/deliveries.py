@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from device_agent.effects import Effects, ForgetUpdate, Identity, Note, Publish, SendChunk
+from device_agent.link_estimate import LinkEstimate
 from device_agent.outbox import Update, UpdateId
 from fedlp_edge.core.seeds import uniform
-from fedlp_edge.wire.chunks import expand
+from fedlp_edge.wire.chunks import CHUNK_SECONDS, expand
 from fedlp_edge.wire.messages import Grant, Receipt
 
 OFFER_FIRST = 1.0
@@ -30,6 +31,9 @@ LEAST_PIECE = 2048
 
 RECEIPT_FIRST = 2.0
 """Seconds from the last acknowledged chunk to the next offer."""
+
+BEHIND_CHUNKS = 2
+"""Chunks that an answer may have to wait for on a slow link: the next model is on its way already."""
 
 
 @dataclass
@@ -60,6 +64,9 @@ class Deliveries:
         identity: of the agent.
         updates: left in the outbox by an earlier life; offered once the coordinator of their run is there.
         link_bytes_per_second: uploads stay below it; None for as fast as the broker takes them.
+
+    Attributes:
+        link: what is known of it.
     """
 
     def __init__(
@@ -67,7 +74,8 @@ class Deliveries:
     ) -> None:
         self._identity = identity
         self._topic = identity.topics.of("up", identity.device)
-        self._link = link_bytes_per_second
+        self.link = LinkEstimate()
+        self._pace = link_bytes_per_second
         self._link_free_at = -math.inf
         self._most: int | None = None
         self._run: str | None = None
@@ -123,9 +131,9 @@ class Deliveries:
         wanted = [i for i in expand(message.missing, delivery.update.chunk_count) if i not in known]
         effects = self._suspect(delivery, wanted)
         delivery.waiting.extend(wanted)
-        delivery.window = message.window
+        delivery.window = self.link.window(delivery.update.chunk_bytes, message.window)
         delivery.patience = RECEIPT_FIRST
-        delivery.offer_at = now + (OFFER_LONGEST if delivery.busy else RECEIPT_FIRST)
+        delivery.offer_at = now + self._patience(delivery)
         return [*effects, *self.work(now)]
 
     def delivered(self, update: UpdateId, index: int, now: float) -> Effects:
@@ -135,8 +143,7 @@ class Deliveries:
             return []
         delivery.in_flight.remove(index)
         delivery.acknowledged.add(index)
-        # While chunks move, an offer is only the way out of a broker that swallowed one.
-        delivery.offer_at = now + (OFFER_LONGEST if delivery.busy else RECEIPT_FIRST)
+        delivery.offer_at = now + self._patience(delivery)
         return self.work(now)
 
     def refused(self, update: UpdateId, index: int, now: float) -> Effects:
@@ -172,14 +179,14 @@ class Deliveries:
                 effects.append(Publish(self._topic, delivery.update.offer(self._identity.session)))
                 delivery.offers += 1
                 later = OFFER_SPREAD * uniform("offer", self._identity.device, delivery.offers)
-                delivery.offer_at = now + delivery.patience * (1 + later)
+                delivery.offer_at = now + self._answer_seconds + delivery.patience * (1 + later)
                 delivery.patience = min(2 * delivery.patience, OFFER_LONGEST)
             while delivery.can_send and self._link_free_at <= now:
                 index = delivery.waiting.popleft()
                 delivery.in_flight.add(index)
-                effects.append(SendChunk(delivery.update.id, index, self._most))
-                if self._link:
-                    self._link_free_at = max(now, self._link_free_at) + delivery.update.chunk_bytes / self._link
+                effects.append(SendChunk(delivery.update.id, index, self._piece_bytes(delivery.update)))
+                if self._pace:
+                    self._link_free_at = max(now, self._link_free_at) + delivery.update.chunk_bytes / self._pace
         return effects
 
     def _suspect(self, delivery: _Delivery, wanted: list[int]) -> Effects:
@@ -198,6 +205,23 @@ class Deliveries:
             f"{self._most} from here on (fedlp doctor broker finds its limit: max_packet_bytes in [broker])"
         )
         return [Note(text, warning=True)]
+
+    def _piece_bytes(self, update: Update) -> int | None:
+        """Of the pieces of its chunks, which were cut before the broker's limit or the link was known; None for one."""
+        suited = self.link.chunk_bytes(update.chunk_bytes)
+        return suited if suited < (self._most or update.chunk_bytes) else self._most
+
+    def _patience(self, delivery: _Delivery) -> float:
+        """Seconds until the next offer, unless an event comes first."""
+        if not delivery.busy:
+            return self._answer_seconds + RECEIPT_FIRST
+        # While chunks move, an offer is only the way out of a broker that swallowed one.
+        return 2 * self.link.seconds(delivery.window * delivery.update.chunk_bytes) + OFFER_LONGEST
+
+    @property
+    def _answer_seconds(self) -> float:
+        """That a short message and its answer may take, each of them behind a chunk or two."""
+        return self.link.latency + (BEHIND_CHUNKS * CHUNK_SECONDS if self.link.is_slow else 0.0)
 
     def _current(self) -> list[_Delivery]:
         return [delivery for delivery in self._all.values() if delivery.update.run == self._run]

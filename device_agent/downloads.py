@@ -1,9 +1,9 @@
 """Collecting blobs (units of the model, an ONNX file) from chunks that arrive in any order, or not at all.
 
 The broadcast of a unit begins before the task that names its version arrives (``early``). What does not come is asked
-for once nothing has come for a while: the broadcast may still be under way, and asking for it again would double it.
-An answer comes in slices that fit the broker's queue; the end of one is the signal to ask for the next. Pure but for
-the store that bytes are written to.
+for once nothing has come for a while and nothing can be on its way any more (``arrivals``): asking for what is would
+double it. An answer comes in slices that fit the broker's queue; the end of one is the signal to ask for the next. Pure
+but for the store that bytes are written to.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from device_agent.early import EarlyBlob, EarlyStore
+from device_agent.link_estimate import LinkEstimate
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk
 from fedlp_edge.wire.messages import Ranges, UnitVersion
+from fedlp_edge.wire.ranges import take
 
 PATIENCE_FIRST = 0.5
 PATIENCE_LONGEST = 5.0
@@ -24,6 +26,9 @@ GAPS = 3
 
 ENOUGH_CHUNKS = 16
 """Units are asked for together until they miss this many chunks, so that small ones do not cost a journey each."""
+
+SLICE_SECONDS = 30.0
+"""What is asked for at once takes a link no longer than this, so that the sender hears now and then how it goes."""
 
 Check = Callable[[UnitVersion, memoryview], object]
 """Admits a blob whose digest is right, or raises PeerError."""
@@ -48,11 +53,21 @@ class Downloads:
     Args:
         store: keeps them.
         check: called once per blob that was downloaded.
+        arrived: whether nothing that was sent before a time, the first, is still on its way now, at the second; if that
+            is not known it is found out, and time may pass until the answer is another one.
+
+    Attributes:
+        link: what is known of it.
     """
 
-    def __init__(self, store: BlobStore, check: Check) -> None:
+    def __init__(
+        self, store: BlobStore, check: Check, arrived: Callable[[float, float], bool] = lambda _since, _now: True
+    ) -> None:
+        self.link = LinkEstimate()
         self._store = store
         self._check = check
+        self._arrived = arrived
+        self._waiting_since: float | None = None
         self._wanted: dict[str, UnitVersion] = {}
         self._assemblies: dict[str, Assembly] = {}
         self._by_prefix: dict[bytes, str] = {}
@@ -78,8 +93,9 @@ class Downloads:
 
     def deadline(self) -> float | None:
         """When ``overdue`` has something to say unless a chunk comes first; None if nothing is missing."""
-        asks = not self.complete and self._patience < math.inf
-        return self._progress_at + self._patience if asks else None
+        if self.complete or self._patience == math.inf or self._waiting_since == self._progress_at:
+            return None
+        return self._progress_at + self._patience
 
     def allow_early(self, allowance: Mapping[str, int]) -> None:
         """Says for which units chunks may be held before a task names them, and how many bytes each can have."""
@@ -165,17 +181,23 @@ class Downloads:
 
     def overdue(self, now: float) -> list[tuple[UnitVersion, Ranges]]:
         """What to ask for now because nothing has come for a while; waits longer from time to time."""
-        due = self.deadline()
-        if due is None or now < due:
+        if self.complete or self._patience == math.inf or now < self._progress_at + self._patience:
             return []
+        if self._patience and not self._arrived(self._progress_at, now):
+            self._waiting_since = self._progress_at
+            return []
+        self._waiting_since = None
         self._patience = min(max(2 * self._patience, PATIENCE_FIRST), max(self._patience, PATIENCE_LONGEST))
         self._progress_at = now
         requests: list[tuple[UnitVersion, Ranges]] = []
-        chunks = 0
+        chunks, room = 0, SLICE_SECONDS * self.link.rate if self.link.rate else math.inf
         for digest, assembly in self._assemblies.items():
-            requests.append((self._wanted[digest], assembly.missing))
-            chunks += sum(stop - start for start, stop in assembly.missing)
-            if chunks >= ENOUGH_CHUNKS:
+            version = self._wanted[digest]
+            missing, _ = take(assembly.missing, max(1, int(min(room / version.chunk_bytes, assembly.left))))
+            requests.append((version, missing))
+            asked = sum(stop - start for start, stop in missing)
+            chunks, room = chunks + asked, room - asked * version.chunk_bytes
+            if chunks >= ENOUGH_CHUNKS or room <= 0:
                 break
         self._asked = {bytes.fromhex(version.digest)[:PREFIX_BYTES] for version, _ in requests}
         return requests

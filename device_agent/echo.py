@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from device_agent.effects import Effects, Identity, Note, SendEcho, Subscribe, Unsubscribe
+from device_agent.effects import Effects, Identity, Note, SendEcho, Subscribe
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.reporting.units import format_bytes
 from fedlp_edge.transport.base import BrokerLimits
@@ -85,8 +85,9 @@ class LinkEcho:
         allowed: whether the link may be used for this; without, nothing is sent and the rate stays unknown.
 
     Attributes:
-        topic: that this device publishes to and is subscribed to while it measures.
+        topic: that this device publishes to and is subscribed to from the measurement on.
         settled: whether it is over.
+        works: whether echoes come back; None if that is not known.
         rate: bytes per second; None if unknown.
     """
 
@@ -103,6 +104,7 @@ class LinkEcho:
         self._give_up_at: float | None = None
         self.topic = identity.topics.of("echo", identity.device)
         self.settled = not allowed
+        self.works: bool | None = None
         self.rate: float | None = None
 
     def connected(self, limits: BrokerLimits) -> None:
@@ -134,6 +136,7 @@ class LinkEcho:
         if exchange is None or not exchange.receive(payload, now):
             return []
         self._wait(now)
+        self.works = True
         if exchange.awaited:
             return []
         if len(self._pings) < PINGS:
@@ -143,12 +146,13 @@ class LinkEcho:
             return self._grow(FIRST_BYTES, now)
         self.rate = self._rate_of(exchange)
         # Where no time passes, as in a simulation, more bytes tell no more.
-        if not exchange.seconds or exchange.seconds - self._latency >= self._trusted_seconds:
+        if not exchange.seconds or exchange.seconds - self.latency >= self._trusted_seconds:
             return self._settle(self.rate)
         return self._grow(GROWTH * exchange.came * exchange.part_bytes, now)
 
     def refused(self, reason: str) -> Effects:
         """The broker does not carry it."""
+        self.works = False
         return [] if self.settled else self._settle(None, f"link: unknown: the broker refuses {self.topic}: {reason}")
 
     def interrupted(self) -> Effects:
@@ -175,20 +179,22 @@ class LinkEcho:
             return self._settle(self._rate_of(exchange))
         if self.rate is not None:
             return self._settle(self.rate)
+        self.works = False
         words = f"nothing comes back on {self.topic}; does the broker let this device publish and read there?"
         return self._settle(None, f"link: unknown: {words}")
 
     @property
-    def _latency(self) -> float:
-        return min(self._pings)
+    def latency(self) -> float:
+        """Seconds to the broker and back; 0 if unknown."""
+        return min(self._pings, default=0.0)
 
     @property
     def _trusted_seconds(self) -> float:
-        return min(max(TRUSTED_SECONDS, TRUSTED_LATENCIES * self._latency), TRUSTED_AT_MOST_SECONDS)
+        return min(max(TRUSTED_SECONDS, TRUSTED_LATENCIES * self.latency), TRUSTED_AT_MOST_SECONDS)
 
     def _rate_of(self, exchange: _Exchange) -> float | None:
         # A latency that has fallen since the pings must not make a rate that no link has.
-        seconds = max(exchange.seconds - self._latency, exchange.seconds / 2)
+        seconds = max(exchange.seconds - self.latency, exchange.seconds / 2)
         return exchange.came * exchange.part_bytes / seconds if seconds else None
 
     def _grow(self, wanted: int, now: float) -> Effects:
@@ -214,11 +220,11 @@ class LinkEcho:
         self.settled, self.rate = True, rate
         self._exchange, self._give_up_at = None, None
         note = Note(trouble, warning=True) if trouble else Note(self._finding(rate))
-        return [*([Unsubscribe(self.topic)] if self._asked else []), note]
+        return [note]
 
     def _finding(self, rate: float | None) -> str:
         speed = "faster than can be told" if rate is None else f"{format_bytes(rate)}/s"
-        return f"link: {speed} through the broker, which answers after {1000 * self._latency:.1f} ms"
+        return f"link: {speed} through the broker, which answers after {1000 * self.latency:.1f} ms"
 
 
 def slower(stated: float | None, measured: float | None) -> float | None:

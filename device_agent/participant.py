@@ -7,9 +7,11 @@ Ready), ``roundwork`` (task to update), ``deliveries`` (offer to receipt), ``hom
 from __future__ import annotations
 
 import contextlib
+import math
 
 import msgspec
 
+from device_agent.arrivals import ArrivalCheck
 from device_agent.deliveries import Deliveries
 from device_agent.downloads import Downloads
 from device_agent.echo import LinkEcho, slower
@@ -35,6 +37,7 @@ from device_agent.effects import (
 )
 from device_agent.enrolment import Enrolment
 from device_agent.homecoming import Homecoming
+from device_agent.link_estimate import LinkEstimate
 from device_agent.presence import Presence
 from device_agent.reminders import Reminders
 from device_agent.roundwork import RoundWork
@@ -82,6 +85,7 @@ class Participant:
         models: downloads of ONNX files, and of final layers.
         deliveries: with the updates that an earlier life left.
         echo: measures the link before the first report.
+        arrivals: knows whether what was sent to this device may still be on its way.
         allow_models: ``module:callable`` models whose code the owner trusts.
         can_export: whether what makes ONNX files is installed here.
         once: stop when the run is over.
@@ -94,6 +98,7 @@ class Participant:
         models: Downloads,
         deliveries: Deliveries,
         echo: LinkEcho,
+        arrivals: ArrivalCheck,
         *,
         allow_models: frozenset[str] = frozenset(),
         can_export: bool = True,
@@ -106,6 +111,7 @@ class Participant:
         self._enrolment = Enrolment(identity, allow_models)
         self._deliveries = deliveries
         self._echo = echo
+        self._arrivals = arrivals
         self._unreported: DeviceFacts | None = None
         self._work = RoundWork(identity, units, deliveries)
         self._homecoming = Homecoming(identity, models, can_export=can_export, once=once)
@@ -119,7 +125,9 @@ class Participant:
         """When the next Tick is due at the latest; None if only events matter."""
         if not self._presence.connected:
             return None
-        times = [part.deadline() for part in (self._echo, self._work, self._deliveries, self._homecoming)]
+        times = [
+            part.deadline() for part in (self._echo, self._work, self._deliveries, self._homecoming, self._arrivals)
+        ]
         if self._idle:
             times.append(self._reminders.deadline())
         return min((time for time in times if time is not None), default=None)
@@ -136,7 +144,9 @@ class Participant:
             effects += self._echo.work(now)
         effects += self._report_device(now)
         if self._presence.connected:
+            effects += self._arrivals.work(now)
             effects += [*self._work.work(now), *self._deliveries.work(now), *self._homecoming.work(now)]
+            effects += self._arrivals.work(now)  # what the others have just found that they want to know
             if self._idle and self._reminders.due(now):
                 effects += [*self._presence.announce(), *self._enrolment.ready()]
         return effects
@@ -193,8 +203,10 @@ class Participant:
             case Disconnected(reason):
                 self._presence.connected = False
                 note = Note(f"disconnected: {reason}; trying again, nothing is lost", warning=True)
+                self._arrivals.interrupted()
                 effects = [note, *self._echo.interrupted()]
             case Refused(topic, reason) if topic == self._echo.topic:
+                self._arrivals.judged(works=False)
                 effects = self._echo.refused(reason)
             case Refused(topic, reason, too_long=True):
                 effects = [Note(f"the broker refuses a message on {topic}: {reason}", warning=True)]
@@ -203,6 +215,7 @@ class Participant:
                 # Without a subscription nothing works; a publish may be one of many.
                 effects = [Stop(text)] if token is None else [Note(text, warning=True)]
             case Subscribed(topic):
+                self._arrivals.subscribed(topic)
                 effects = [*self._echo.subscribed(topic, now), *self._enrolment.subscribed(topic)]
             case Received():
                 try:
@@ -214,12 +227,14 @@ class Participant:
         return effects
 
     def _receive(self, event: Received, now: float) -> Effects:
+        self._arrivals.heard(now)
         topics = self._identity.topics
         branch, leaf = topics.parse(event.topic)
         if branch in {"model", "repeat"}:
             unit, chunk = leaf if branch == "model" else None, Chunk.parse(event.payload)
             return [*self._report(unit, chunk), *self._chunk(unit, chunk, len(event.payload), now)]
         if branch == "echo":
+            self._arrivals.received(event.payload)
             return self._echo.received(event.payload, now)
         if branch == "down":
             return self._down(_decode_down(event.payload), now)
@@ -251,8 +266,16 @@ class Participant:
         if not self._echo.settled:
             return self._echo.begin(now)
         facts, self._unreported = self._unreported, None
-        link = slower(facts.link_bytes_per_second, self._echo.rate)
-        return self._presence.measured(msgspec.structs.replace(facts, link_bytes_per_second=link))
+        rate = slower(facts.link_bytes_per_second, self._echo.rate)
+        self._know_link(rate)
+        return self._presence.measured(msgspec.structs.replace(facts, link_bytes_per_second=rate))
+
+    def _know_link(self, rate: float | None) -> None:
+        if self._echo.works is not None:
+            self._arrivals.judged(works=self._echo.works)
+            rate = math.inf if rate is None and self._echo.works else rate
+        estimate = LinkEstimate(rate, self._echo.latency)
+        self._units.link = self._models.link = self._deliveries.link = self._work.link = estimate
 
     def _report(self, unit: str | None, chunk: Chunk) -> Effects:
         """The answer to a chunk of the broadcast that asks how this device stands."""

@@ -25,6 +25,8 @@ from device_agent.effects import (
     TrainingFailed,
     TrainRound,
 )
+from device_agent.link_estimate import LinkEstimate
+from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.periods import at_home, own_since
 from fedlp_edge.core.selection import retained
@@ -53,9 +55,13 @@ class RoundWork:
         identity: of the agent.
         downloads: of the model's units.
         deliveries: takes the finished updates.
+
+    Attributes:
+        link: what is known of it.
     """
 
     def __init__(self, identity: Identity, downloads: Downloads, deliveries: Deliveries) -> None:
+        self.link = LinkEstimate()
         self._identity = identity
         self._downloads = downloads
         self._deliveries = deliveries
@@ -130,7 +136,7 @@ class RoundWork:
         if self._training is not None:
             return []
         job.stage, self._training = "training", job.fingerprint
-        task = job.task
+        task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
         units = job.blueprint.exchanged_by(task.depth)
         kept = retained(
             units,
@@ -141,6 +147,7 @@ class RoundWork:
             device=task.device,
             granularity=task.granularity,
         )
+        upload = sum(upload_bytes(unit, task.encoding) for unit in units if unit.id in kept)
         return [
             TrainRound(
                 task=task,
@@ -156,7 +163,7 @@ class RoundWork:
                     for unit in units
                     if unit.id in kept
                 },
-                until=job.expires_at,
+                until=job.expires_at - self.link.seconds(upload),
             )
         ]
 
@@ -205,8 +212,14 @@ class RoundWork:
         if not self._online:
             return []
         requests = [
-            UnitRequest(run=job.task.run, device=self._identity.device, unit=v.unit, digest=v.digest, missing=missing)
-            for v, missing in self._downloads.overdue(now)
+            UnitRequest(
+                run=job.task.run,
+                device=self._identity.device,
+                unit=version.unit,
+                digest=version.digest,
+                missing=missing,
+            )
+            for version, missing in self._downloads.overdue(now)
         ]
         return [Publish(self._up, request) for request in requests]
 

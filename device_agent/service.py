@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_agent.arrivals import ArrivalCheck
 from device_agent.cache import BlobCache
 from device_agent.deliveries import Deliveries
 from device_agent.deployment import can_export, install_model
@@ -133,16 +134,18 @@ class Agent:
         self._models = BlobCache(state / "downloads")
         self._worker = make_worker(self._queue.put)
         self._trainer = Trainer(self._worker, self._units, self._outbox, state, settings.data)
+        arrivals = ArrivalCheck(settings.identity, secrets.token_bytes)
         self._participant = Participant(
             settings.identity,
-            Downloads(self._units, self._admit),
-            Downloads(self._models, self._admit_final),
+            Downloads(self._units, self._admit, arrivals.passed),
+            Downloads(self._models, self._admit_final, arrivals.passed),
             Deliveries(settings.identity, self._outbox.entries(), settings.profile.link_bytes_per_second),
             LinkEcho(
                 settings.identity,
                 secrets.token_bytes,
                 allowed=settings.measure_link and not settings.profile.metered,
             ),
+            arrivals,
             allow_models=settings.allow_models,
             can_export=can_export(),
             once=settings.once,

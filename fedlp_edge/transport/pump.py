@@ -19,6 +19,7 @@ class _Stream:
     topic: str
     payloads: Iterator[bytes]
     sent: Callable[[int], None]
+    taken: Callable[[], None]
 
 
 class Pump:
@@ -32,7 +33,7 @@ class Pump:
     def __init__(self, transport: Transport, window: int) -> None:
         self._transport = transport
         self._window = window
-        self._in_flight: set[int] = set()
+        self._in_flight: dict[int, _Stream] = {}
         self._streams: deque[_Stream] = deque()
 
     @property
@@ -41,7 +42,13 @@ class Pump:
         return not self._streams and not self._in_flight
 
     def push(
-        self, topic: str, payloads: Iterator[bytes], *, key: str = "", sent: Callable[[int], None] = lambda _: None
+        self,
+        topic: str,
+        payloads: Iterator[bytes],
+        *,
+        key: str = "",
+        sent: Callable[[int], None] = lambda _: None,
+        taken: Callable[[], None] = lambda: None,
     ) -> None:
         """Adds a stream.
 
@@ -51,17 +58,19 @@ class Pump:
             key: a stream of the same key that is still under way is replaced (a repeated request is not
                 answered twice); empty for none.
             sent: called with the bytes of each payload that is handed over, for accounting.
+            taken: called for each payload that the broker has acknowledged, or refused.
         """
         if key:
             self._streams = deque(stream for stream in self._streams if stream.key != key)
-        self._streams.append(_Stream(key, topic, payloads, sent))
+        self._streams.append(_Stream(key, topic, payloads, sent, taken))
         self._fill()
 
     def delivered(self, token: int) -> bool:
         """Takes a Delivered event; False if the token is not the pump's."""
-        if token not in self._in_flight:
+        stream = self._in_flight.pop(token, None)
+        if stream is None:
             return False
-        self._in_flight.remove(token)
+        stream.taken()
         self._fill()
         return True
 
@@ -71,6 +80,6 @@ class Pump:
             payload = next(stream.payloads, None)
             if payload is None:
                 continue
-            self._in_flight.add(self._transport.publish(stream.topic, payload))
+            self._in_flight[self._transport.publish(stream.topic, payload)] = stream
             stream.sent(len(payload))
             self._streams.append(stream)

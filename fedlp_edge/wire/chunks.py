@@ -38,6 +38,7 @@ __all__ = [
     "MemorySink",
     "Sink",
     "chunk_bytes_for",
+    "chunk_bytes_for_link",
     "chunk_count",
     "expand",
     "piece_count",
@@ -64,6 +65,13 @@ PACKET_ROOM = _MQTT_OVERHEAD + HEADER_BYTES
 
 _SMALLEST_CHUNK = 1024
 
+CHUNK_SECONDS = 2.0
+"""That a link may be busy with one chunk: whatever else is to be said waits behind it, signs of life too, and brokers
+end a connection from which no whole packet comes for one and a half times the keep-alive."""
+
+UNKNOWN_LINK_BYTES = 64 * 1024
+"""Largest chunk for a link of unknown rate: one of 2.5 kB/s carries it within the usual keep-alive of 30 seconds."""
+
 
 class PacketLimit(Protocol):
     """Anything that knows the largest MQTT packet of a broker, such as ``transport.base.BrokerLimits``."""
@@ -88,6 +96,23 @@ def chunk_bytes_for(limits: PacketLimit, default: int = DEFAULT_CHUNK_BYTES) -> 
             f"to at least {_SMALLEST_CHUNK + PACKET_ROOM} (256 KiB and more is sensible)"
         )
     return min(default, room)
+
+
+def chunk_bytes_for_link(most: int, rate: float | None) -> int:
+    """Payload bytes per chunk for one link.
+
+    A power of two below ``most``, so that a rate that is measured a little differently gives the same chunks.
+
+    Args:
+        most: that the broker carries.
+        rate: bytes per second of the link; None if it is unknown.
+    """
+    if rate is None:
+        return min(most, UNKNOWN_LINK_BYTES)
+    wanted = rate * CHUNK_SECONDS
+    if wanted >= most:
+        return most
+    return min(most, max(_SMALLEST_CHUNK, 1 << (max(1, int(wanted)).bit_length() - 1)))
 
 
 def chunk_count(size: int, chunk_bytes: int) -> int:

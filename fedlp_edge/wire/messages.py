@@ -152,7 +152,7 @@ class Task(Message, frozen=True, kw_only=True):
         deadline_seconds: time left from the sending on; relative, since clocks differ.
         patience_seconds: of silence, in which the broadcast may still be on its way through the broker: what is
             missing is not asked for before.
-        chunk_bytes: payload bytes of an upload's chunks.
+        chunk_bytes: most payload bytes of an upload's chunks.
         encoding: of the numbers in the update.
     """
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from coordinator.broadcast import PATIENCE_SECONDS, Broadcast
 from coordinator.flow import FlowLimits
+from coordinator.links import UnknownLinks
 from fedlp_edge.wire.messages import Progress, UnitVersion
 
 Sent = tuple[str, int, bool]
@@ -27,7 +28,7 @@ class Air:
         self.sent: list[Sent] = []
         self.done: list[Callable[[], None]] = []
         self.immediate = immediate
-        self.broadcast = Broadcast(window, self._send, lambda: self.now)
+        self.broadcast = Broadcast(window, self._send, lambda: self.now, UnknownLinks())
 
     def _send(self, version: UnitVersion, start: int, stop: int, report: bool, done: Callable[[], None]) -> None:
         self.sent += [(version.unit, index, report and index == stop - 1) for index in range(start, stop)]

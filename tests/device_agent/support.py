@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from device_agent.arrivals import ArrivalCheck
 from device_agent.deliveries import Deliveries
 from device_agent.downloads import Downloads
 from device_agent.echo import LinkEcho
@@ -156,12 +157,15 @@ class Device:
 
     def __init__(self, updates: Iterable[Update] = (), *, measure_link: bool = False, **options: object) -> None:
         self.units, self.models = MemoryStore(), MemoryStore()
+        arrivals = ArrivalCheck(ME, numbered())
+        arrivals.judged(works=False)
         self.participant = Participant(
             ME,
             Downloads(self.units, lambda v, b: admit_unit(BLUEPRINT.by_id[v.unit], v, b)),
             Downloads(self.models, lambda v, b: None),
             Deliveries(ME, updates),
             LinkEcho(ME, numbered(), allowed=measure_link),
+            arrivals,
             **options,
         )
         self.participant.start()

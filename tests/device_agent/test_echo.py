@@ -161,7 +161,7 @@ def test_goes_on_without_when_no_echo_comes() -> None:
 
     assert device.work(PATIENCE_SECONDS - 0.1) == []
     ended = device.work(PATIENCE_SECONDS)
-    assert only(ended, Unsubscribe).topic == TOPIC
+    assert (device.works, device.settled) == (False, True)
     note = only(ended, Note)
     assert note.warning
     assert note.text.startswith(f"link: unknown: nothing comes back on {TOPIC}")
@@ -258,7 +258,7 @@ def test_reports_the_device_with_its_link_once_both_are_measured() -> None:
     assert status.facts is not None
     assert status.facts.link_bytes_per_second is not None
     assert 0.85e5 < status.facts.link_bytes_per_second <= 1e5
-    assert Unsubscribe(TOPIC) in effects
+    assert not any(isinstance(effect, Unsubscribe) for effect in effects)  # the topic is of use later, too
     assert device.participant.deadline() is None
 
 

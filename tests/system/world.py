@@ -28,6 +28,7 @@ import pytest
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.base import BrokerLimits, LastWill, Sink
 from fedlp_edge.transport.memory import MemoryHub, MemoryTransport
+from tests.system.wire import SlowTransport, Wire
 
 LIMITS = BrokerLimits("memory", max_packet_bytes=1700, receive_maximum=100)
 """Chunks of a kilobyte: a unit takes three."""
@@ -164,14 +165,17 @@ class SteppedTransport:
     def __init__(self, life: Life, will: LastWill, tamper: Tamper = lambda topic, payload: payload) -> None:
         self._life = life
         self._tamper = tamper
-        self._inner = life.world.hub.transport(life.name, will)
+        inner = life.world.hub.transport(life.name, will)
+        wire = life.world.wires.get(life.name)
+        self._connection = inner
+        self._inner = inner if wire is None else SlowTransport(life.world, inner, wire)
 
     def start(self, sink: Sink) -> None:
-        self._life.world.connections[self._life.name] = self._inner
+        self._life.world.connections[self._life.name] = self._connection
         try:
             self._inner.start(sink)
         except BrokerError:  # down at this very moment; a real transport's caller would be told, and start again
-            self._inner.sink = sink
+            self._connection.sink = sink
 
     def subscribe(self, topic: str) -> None:
         self._inner.subscribe(topic)
@@ -194,6 +198,7 @@ class World:
     Attributes:
         now: virtual seconds.
         hub: the broker.
+        wires: between a service and the broker, by its name; a service without one is beside the broker.
         lives: the present life of every service, by name.
         turns: how many things have happened.
         at_turn: what a test wants to happen before a thing of this number.
@@ -202,6 +207,7 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.hub = MemoryHub(limits=LIMITS)
+        self.wires: dict[str, Wire] = {}
         self.lives: dict[str, Life] = {}
         self.by_thread: dict[int, Life] = {}
         self.connections: dict[str, MemoryTransport] = {}
