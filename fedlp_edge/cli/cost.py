@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +14,7 @@ from fedlp_edge.core.accounting import Communication, communication, parameters
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.reporting.console import open_console
 
 Scheme = Literal["homo", "hetero", "fedavg"]
 
@@ -78,7 +79,7 @@ def run_cost(
     if as_json:
         print(msgspec.json.encode(rounded(cost)).decode())
     else:
-        Console().print(cost_tables(blueprint, cost, scheme))
+        open_console().print(cost_tables(blueprint, cost, scheme))
     return 0
 
 

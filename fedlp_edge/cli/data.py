@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.errors import ConfigError, StorageError
 from fedlp_edge.learning.dataspec import parse_spec
 from fedlp_edge.learning.holdings import Holdings, holdings
+from fedlp_edge.reporting.console import open_console
 
 MOST = 0.9
 """The classes that make up this share of a device's samples say how one-sided it is."""
@@ -57,7 +57,7 @@ def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Pa
         )
         print(msgspec.json.encode(report).decode())
         return 0
-    console = Console()
+    console = open_console()
     console.print(Text(f"{data}, dealt to {devices} devices as {partition}, seed {dealt_by}", style="bold cyan"))
     if held.remarks:
         console.print(Text(held.remarks, style="yellow"), soft_wrap=True)

@@ -31,6 +31,7 @@ from fedlp_edge.cli.processes import Child, Supervisor, died
 from fedlp_edge.errors import ConfigError, DeviceError, ExportError
 from fedlp_edge.learning.shares import parse_partition
 from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command
+from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.events import DeviceUnfit
 from fedlp_edge.reporting.live import View, open_view
 from fedlp_edge.reporting.log import FILE_NAME, EventReader
@@ -62,7 +63,7 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
     Raises:
         FedLPError: an option is wrong, or a process of the fleet failed.
     """
-    console = Console()
+    console = open_console()
     directory = out or Path("runs") / f"demo-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     options = _options(given, directory)
     with StopSignal() as stop, Supervisor(directory / "logs") as supervisor:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from fedlp_edge.cli.findings import Finding, Measured, Route, judge, key_lines
 from fedlp_edge.errors import BrokerError, ConfigError
+from fedlp_edge.reporting.console import open_console
 from fedlp_edge.toml_config import load_toml
 from fedlp_edge.transport import measuring
 from fedlp_edge.transport.base import BrokerLimits
@@ -100,13 +101,13 @@ def run_doctor(
         ConfigError: a wrong URL, file or option.
     """
     patient = admit(url, config, device_config, fleet, device)
-    console = Console(stderr=as_json)
+    console = open_console(stderr=as_json)
     with console.status(f"examining {patient.coordinator.url}"):
         report = examine(patient)
     if as_json:
         print(msgspec.json.encode(report).decode())
     else:
-        _print(report, Console())
+        _print(report, open_console())
     return 0 if report.fit else EXIT_UNFIT
 
 

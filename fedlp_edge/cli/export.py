@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerError
 from fedlp_edge.lifecycle import EXIT_INCOMPLETE, print_error
+from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.summary import load, trained_exits
 from fedlp_edge.reporting.units import format_share
 from fedlp_edge.storage.checkpoints import Checkpoints
@@ -136,7 +136,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         raise WorkerError(f"the worker answered an export with {type(exported).__name__}")
     if not exported.models:
         raise ExportError("; ".join(refused.reason for refused in exported.refused))
-    console = Console()
+    console = open_console()
     for model in exported.models:
         console.print(
             f"{directory / model.file}: depth {model.depth}, round {round_number}, "

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.inference import Classifier, Prediction
 from fedlp_edge.lifecycle import EXIT_ERROR, print_error
+from fedlp_edge.reporting.console import open_console
 
 
 def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
@@ -47,7 +47,7 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
     for prediction in predictions:
         table.add_row(prediction.file, prediction.label, f"{100 * prediction.probability:.1f} %", _others(prediction))
     if predictions:
-        Console().print(table)
+        open_console().print(table)
     return code
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, title
@@ -20,6 +19,7 @@ from fedlp_edge.core.thrift import ladder
 from fedlp_edge.probe.expected import RUNTIME_MEMORY, expected_facts
 from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY
 from fedlp_edge.probe.profiles import DeviceProfile, load_profiles
+from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.units import depth_bar, format_bytes
 
 NO_MEMORY = "not planned: the profile states neither ram_mb nor training_memory_mb"
@@ -173,7 +173,7 @@ def _least_memory(blueprint: Blueprint, depth: int, training: TrainingSettings, 
 
 
 def _print_plan(blueprint: Blueprint, fleet: FleetPlan) -> None:
-    console = Console()
+    console = open_console()
     needed = {row.depth: f"{row.training_memory / 1e6:.1f} / {row.least_memory / 1e6:.1f} MB" for row in fleet.depths}
     console.print(title(blueprint))
     console.print()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.probe.expected import RUNTIME_MEMORY
 from fedlp_edge.probe.host import Host, device_facts, probe_host, training_threads
 from fedlp_edge.probe.profiles import DeviceProfile
+from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.units import format_bytes
 from fedlp_edge.worker.jobs import Measure, Measured, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
@@ -49,7 +49,7 @@ def run_profile(*, measure: bool, as_json: bool) -> int:
     if as_json:
         print(msgspec.json.encode(report).decode())
     else:
-        Console().print(_table(report))
+        open_console().print(_table(report))
     return 0
 
 

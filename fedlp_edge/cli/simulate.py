@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 
 from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, own_command
+from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
 from fedlp_edge.reporting.live import View, open_view
 from fedlp_edge.reporting.plots import draw_plots
@@ -45,7 +45,7 @@ def run_simulate(
     sys.path.append(str(Path.cwd()))  # where the owner's own data functions are; shadows nothing
     experiment = _with(load_experiment(file), engine, workers)
     directory = out or Path("runs") / experiment.run_name
-    console = Console()
+    console = open_console()
     view = None if quiet or as_json else open_view(console, subtitle=str(directory))
     try:
         with StopSignal() as stop:

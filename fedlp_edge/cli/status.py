@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from fedlp_edge.errors import StorageError
+from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.live import picture
 from fedlp_edge.reporting.log import FILE_NAME, read_events
 from fedlp_edge.reporting.progress import RunProgress
@@ -21,7 +20,7 @@ def run_status(run: Path) -> int:
     Raises:
         StorageError: the directory holds no run.
     """
-    console = Console()
+    console = open_console()
     summary = load(run / "summary.json") if (run / "summary.json").exists() else None
     events = read_events(run / FILE_NAME)
     if summary is None and not events:

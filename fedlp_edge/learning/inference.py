@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError, ExportError, OperatorError
+from fedlp_edge.learning.foreign import one_line
 from fedlp_edge.learning.modelcard import INPUT, OUTPUT, ModelCard, from_properties
 from fedlp_edge.learning.pictures import read_picture, require_pillow, shown
 
@@ -77,7 +78,7 @@ class Classifier:
         probabilities = self.probabilities(sample[None])[0]
         order = np.argsort(-probabilities, kind="stable")[:3]
         top = tuple((self._name(int(index)), float(probabilities[index])) for index in order)
-        return Prediction(file=str(file), label=top[0][0], probability=top[0][1], top=top, warning=warning)
+        return Prediction(file=shown(file), label=top[0][0], probability=top[0][1], top=top, warning=warning)
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Class probabilities.
@@ -127,11 +128,15 @@ def load_sample(file: Path, card: ModelCard) -> tuple[npt.NDArray[np.float32], s
 def _load_array(file: Path, card: ModelCard) -> tuple[npt.NDArray[Any], float]:
     try:
         values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot read {file}: {error}") from None
+    except Exception as error:  # damaged headers fail in ast, struct, tokenize ...
+        raise DataError(f"cannot read {shown(file)}: {one_line(error)}") from None
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"{shown(file)} is an archive of arrays: save one sample with numpy.save")
     if values.dtype.kind not in "uif" or tuple(values.shape) != card.input_shape:
         want = "x".join(map(str, card.input_shape))
-        raise DataError(f"{file} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}")
+        raise DataError(
+            f"{shown(file)} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}"
+        )
     return values, card.scale if values.dtype == np.uint8 else 1.0
 
 

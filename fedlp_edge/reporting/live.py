@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
 from fedlp_edge.reporting.lines import line_for
 from fedlp_edge.reporting.progress import DeviceProgress, DeviceState, RunProgress
@@ -59,7 +60,7 @@ def open_view(console: Console | None = None, *, subtitle: str = "") -> View:
         console: where to; standard output if None.
         subtitle: shown below the title of the live picture (broker, directory).
     """
-    console = console or Console()
+    console = console or open_console()
     return LiveView(console, subtitle=subtitle) if console.is_terminal else PlainView(console)
 
 
