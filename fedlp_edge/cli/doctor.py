@@ -7,6 +7,7 @@ figures into judgements; nothing is judged in the measuring itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -127,7 +128,8 @@ def admit(
     others = load_toml(device_config, _Config) if device_config else own
     name = fleet or own.fleet or others.fleet or measuring.client_name().removeprefix("fedlp-")
     boss, thing = (_address(known.broker, url) for known in (own, others))
-    id = device or others.id or (thing.username if others is not own and thing.username else "doctor")
+    user = (thing.username or "").replace("~", ".")  # as in topics
+    id = device or others.id or (user if others is not own and user else "doctor")
     for what, text in (("fleet", name), ("device", id)):
         try:
             msgspec.convert(text, Name)
@@ -180,15 +182,17 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
         patient.device,
         limits.protocol,
         bulk=topics.of("repeat", patient.id),
+        upload=topics.of("upload", patient.id),
         status=topics.of("device", patient.id),
     )
     measured.software = _attempt(lambda: measuring.software(site)) or ""
     measured.preset = recognise(patient.coordinator.host, measured.software).name
-    measured.blocked = _attempt(lambda: _blocked(site, topics, patient.id))
+    measured.blocked = _attempt(lambda: _blocked(site, topics, patient.id, measured))
     if measured.blocked != ():
         return  # what follows goes the same ways
     if patient.device.username != patient.coordinator.username:
         measured.forgeable = _attempt(lambda: _forgeable(site, topics))
+    measured.announced = limits.max_packet_bytes if limits.protocol == "5" else None
     measured.packet = _attempt(lambda: measuring.largest_packet(site, limits.max_packet_bytes))
     measured.packet_limited = limits.max_packet_bytes is not None or measured.packet != measuring.LARGEST_TRIED
     if not measured.packet:
@@ -210,8 +214,11 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
     measured.bytes_per_second = _attempt(lambda: measuring.throughput(site, chunk))
 
 
-def _blocked(site: Site, topics: Topics, device: str) -> tuple[Route, ...]:
-    """The ways of a fleet's messages that the broker does not let pass, with what is known of why."""
+def _blocked(site: Site, topics: Topics, device: str, measured: Measured) -> tuple[Route, ...]:
+    """The ways of a fleet's messages that the broker does not let pass, with what is known of why.
+
+    At the first one it is found out whether topics are renamed; if so, ``measured`` has it, and the rest is not tried.
+    """
     down: tuple[Branch, ...] = ("down", "repeat")
     up: tuple[Branch, ...] = ("device", "up", "upload")
     ways = [
@@ -221,14 +228,25 @@ def _blocked(site: Site, topics: Topics, device: str) -> tuple[Route, ...]:
         *(("device", topics.of(branch, device), topics.of(branch, "+")) for branch in up),
         ("device", topics.of("device", device), topics.of("device", device)),
     ]
-    tried = (_closed(site, sender, topic, pattern) for sender, topic, pattern in ways)
-    return tuple(route for route in tried if route is not None)
+    found: list[Route] = []
+    for sender, topic, pattern in ways:
+        route = _closed(site, sender, topic, pattern)
+        if route is None:
+            continue
+        if not found and (renamed := _renamed(site)):
+            measured.renamed = renamed
+            return (route,)
+        found.append(route)
+    return tuple(found)
 
 
 def _closed(site: Site, sender: str, topic: str, pattern: str) -> Route | None:
     """One way, with what is known of why it does not let a message pass; None if it does."""
     reader = "coordinator" if pattern.endswith("+") else "device"
-    with site.visit(sender) as speaking, site.visit(reader) as hearing:
+    with ExitStack() as stack:
+        speaking = stack.enter_context(site.visit(sender))
+        # Where user names are client ids, two connections of one login would end each other.
+        hearing = speaking if sender == reader else stack.enter_context(site.visit(reader))
         refused = hearing.subscribe(pattern)
         unsent = speaking.refusal(speaking.publish(topic, b"doctor"))
         heard = bool(hearing.next(2.0)) if not refused and not unsent else False
@@ -237,6 +255,14 @@ def _closed(site: Site, sender: str, topic: str, pattern: str) -> Route | None:
     if refused:
         return Route(reader, "subscribe", pattern, refused)
     return None if heard else Route(sender, "publish", topic, f"nothing arrives at the {reader} on {pattern}")
+
+
+def _renamed(site: Site) -> tuple[str, str] | None:
+    """A topic and the name under which the other side hears it, if that is another one."""
+    for sender, topic in (("device", site.upload), ("coordinator", site.bulk)):
+        if heard := measuring.renamed(site, sender, topic):
+            return topic, heard
+    return None
 
 
 def _forgeable(site: Site, topics: Topics) -> bool:

@@ -58,7 +58,9 @@ class Measured(msgspec.Struct):
         blocked: ways of a fleet's messages that do not pass.
         forgeable: whether a device's login can publish as another device; None if both roles share one login.
         echo: whether a device hears itself, by which it measures its link.
-        packet: largest packet, bytes; of at most 4 MiB.
+        renamed: what was published, and the name under which it arrives; None if that is the same.
+        announced: largest packet as the broker says; None if it does not.
+        packet: largest packet that arrives either way, bytes; of at most 4 MiB.
         packet_limited: whether larger ones fail.
         retained: largest retained payload, bytes; of at most 1 MiB.
         last_will: whether it is published.
@@ -76,6 +78,8 @@ class Measured(msgspec.Struct):
     blocked: tuple[Route, ...] | None = None
     forgeable: bool | None = None
     echo: bool | None = None
+    renamed: tuple[str, str] | None = None
+    announced: int | None = None
     packet: int | None = None
     packet_limited: bool = False
     retained: int | None = None
@@ -103,6 +107,8 @@ def judge(measured: Measured, address: BrokerAddress) -> list[Finding]:
             *found,
             Finding("access rules", "failure", "not measured", "the broker ended the connections; see its log"),
         ]
+    if measured.renamed:
+        return [*found, _renamed(*measured.renamed)]
     if measured.blocked:
         return [*found, *(_blocked(route) for route in measured.blocked)]
     if measured.forgeable:
@@ -133,7 +139,8 @@ def key_lines(measured: Measured, address: BrokerAddress) -> tuple[str, ...]:
     assumed = preset.max_queued_messages if address.max_queued_messages is None else address.max_queued_messages
     if measured.queue_dropped and measured.queue is not None and measured.queue != assumed:
         lines.append(f"max_queued_messages = {measured.queue}")
-    unannounced = measured.packet if measured.protocol != "5" and measured.packet_limited else None
+    silent = measured.announced is None or (measured.packet or 0) < measured.announced
+    unannounced = measured.packet if silent and measured.packet_limited else None
     if unannounced and (address.max_packet_bytes is None or address.max_packet_bytes > unannounced):
         lines.append(f"max_packet_bytes = {unannounced}")
     return tuple(lines)
@@ -147,6 +154,14 @@ def _assumptions(preset: Preset) -> tuple[float | None, ...]:
         preset.publishes_per_second,
         preset.bytes_per_second,
     )
+
+
+def _renamed(sent: str, heard: str) -> Finding:
+    words = (
+        f"{sent} arrives as {heard}: a listener with a mount_point, or a bridge with a prefix, stands between "
+        "coordinator and device; let both use one without"
+    )
+    return Finding("topics", "failure", "renamed", words)
 
 
 def _blocked(route: Route) -> Finding:
@@ -164,6 +179,12 @@ def _packet(measured: Measured, preset: Preset) -> Finding:
         found = "not measured" if size is None else format_bytes(size)
         return Finding("largest packet", "failure", found, f"set {preset.packet_setting} to {GOOD_PACKET} or more")
     found = format_bytes(size) if measured.packet_limited else f"{format_bytes(size)} and more"
+    if measured.packet_limited and (measured.announced is None or size < measured.announced):
+        advice = (
+            f"not announced: found out by itself at each start, or set max_packet_bytes = {size} in [broker]; "
+            f"for the usual chunks set {preset.packet_setting} to {GOOD_PACKET}"
+        )
+        return Finding("largest packet", "warning" if size < GOOD_PACKET else "ok", found, advice)
     if size < GOOD_PACKET:
         advice = f"works, in more and smaller chunks; for the usual ones set {preset.packet_setting} to {GOOD_PACKET}"
         return Finding("largest packet", "warning", found, advice)

@@ -29,6 +29,8 @@ PINGS = 20
 THROUGHPUT_BYTES = 16 << 20
 THROUGHPUT_SECONDS = 3.0
 AHEAD = 16
+ARRIVAL_SECONDS = 3.0
+RENAMED_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Site:
         device: the broker, with a device's login.
         version: of MQTT, as found out by ``first_contact``.
         bulk: topic from the coordinator to the device.
+        upload: topic from the device to the coordinator.
         status: topic from the device, retained, to the coordinator.
     """
 
@@ -47,6 +50,7 @@ class Site:
     device: BrokerAddress
     version: str
     bulk: str
+    upload: str
     status: str
 
     def visit(self, role: str, *, will: LastWill | None = None, hold: bool = False) -> Visitor:
@@ -55,10 +59,11 @@ class Site:
         return Visitor(address, self.version, client_name(), will=will, hold=hold)
 
     @contextmanager
-    def pair(self, *, hold: bool = False) -> Iterator[tuple[Visitor, Visitor]]:
-        """A coordinator and a device that hears the bulk topic."""
-        with self.visit("coordinator") as sender, self.visit("device", hold=hold) as reader:
-            reader.subscribe(self.bulk)
+    def pair(self, *, hold: bool = False, upward: bool = False) -> Iterator[tuple[Visitor, Visitor]]:
+        """A coordinator and a device that hears the bulk topic; ``upward`` a device and a coordinator that hears it."""
+        with self.visit("coordinator", hold=hold) as boss, self.visit("device", hold=hold) as thing:
+            sender, reader = (thing, boss) if upward else (boss, thing)
+            reader.subscribe(self.upload if upward else self.bulk)
             yield sender, reader
 
 
@@ -113,31 +118,57 @@ def software(site: Site) -> str:
 
 
 def largest_packet(site: Site, announced: int | None) -> int:
-    """Bytes of the largest packet that arrives, of at most 4 MiB; 0 if not even a small one does."""
-    most = min(announced or LARGEST_TRIED, LARGEST_TRIED)
-    if _carries(site, most):
+    """Bytes of the largest packet that arrives either way, of at most 4 MiB; 0 if not even a small one does."""
+    downward = _largest(site, min(announced or LARGEST_TRIED, LARGEST_TRIED), upward=False)
+    return _largest(site, downward, upward=True) if downward else 0
+
+
+def _largest(site: Site, most: int, *, upward: bool) -> int:
+    if _carries(site, most, upward=upward):
         return most
     works, fails = 0, most
     while fails > SMALLEST_TRIED and not works:
-        if _carries(site, fails // 2):
+        if _carries(site, fails // 2, upward=upward):
             works = fails // 2
         else:
             fails //= 2
     for _ in range(HALVINGS if works else 0):
         middle = (works + fails) // 2
-        works, fails = (middle, fails) if _carries(site, middle) else (works, middle)
+        works, fails = (middle, fails) if _carries(site, middle, upward=upward) else (works, middle)
     return works
 
 
-def _carries(site: Site, packet: int) -> bool:
+def _carries(site: Site, packet: int, *, upward: bool) -> bool:
     """Whether a packet of so many bytes, everything included, comes through."""
+    topic = site.upload if upward else site.bulk
     lengths = 1 + (1 if packet < 130 else 2 if packet < 16387 else 3 if packet < 2097156 else 4)
-    payload = bytes(packet - lengths - 2 - len(site.bulk.encode()) - 2 - (site.version == "5"))
-    with site.pair() as (sender, reader):
-        if sender.refusal(sender.publish(site.bulk, payload)):
+    payload = bytes(packet - lengths - 2 - len(topic.encode()) - 2 - (site.version == "5"))
+    with site.pair(upward=upward) as (sender, reader):
+        if sender.refusal(sender.publish(topic, payload)):
             return False
-        message = reader.next(3.0)
+        message = reader.next(ARRIVAL_SECONDS)
         return message is not None and len(message.payload) == len(payload)
+
+
+def renamed(site: Site, sender: str, topic: str) -> str | None:
+    """The name under which a message arrives that carries its own; None if it does not, or under that very name.
+
+    Args:
+        site: where to measure.
+        sender: ``coordinator`` or ``device``; the other one listens to everything that it may hear.
+        topic: to publish to.
+    """
+    reader = "device" if sender == "coordinator" else "coordinator"
+    mark = f"{topic} {secrets.token_hex(8)}".encode()
+    with site.visit(sender) as speaking, site.visit(reader) as hearing:
+        if hearing.subscribe("#"):
+            return None
+        speaking.refusal(speaking.publish(topic, mark))
+        until = time.monotonic() + RENAMED_SECONDS
+        while (left := until - time.monotonic()) > 0 and (message := hearing.next(left)):
+            if message.payload == mark:
+                return None if message.topic == topic else message.topic
+    return None
 
 
 def largest_retained(site: Site, packet: int) -> int:

@@ -13,12 +13,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fedlp_edge.cli.doctor import Report, admit, examine, run_doctor
+from fedlp_edge.cli.doctor import Patient, Report, admit, examine, run_doctor
 from fedlp_edge.cli.findings import Finding, Measured, Route, judge, key_lines
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.transport import measuring
 from fedlp_edge.transport.embedded import EmbeddedBroker
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from fedlp_edge.transport.url import BrokerSettings
+from fedlp_edge.transport.ports import free_port
+from fedlp_edge.transport.url import BrokerSettings, Protocol
+from tests.system.proxy import FaultyProxy
 from tests.transport.clients import password_entry
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +65,50 @@ def test_finds_a_packet_limit_that_is_not_announced() -> None:
     assert report.measured.packet is not None
     assert 99_000 < report.measured.packet <= 100_000
     assert f"max_packet_bytes = {report.measured.packet}" in report.keys
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_finds_a_limit_of_messages_that_is_not_announced_with_either_version(
+    monkeypatch: pytest.MonkeyPatch, protocol: Protocol
+) -> None:
+    monkeypatch.setattr(measuring, "ARRIVAL_SECONDS", 0.5)
+    with MosquittoBroker(extra=["message_size_limit 64000"]) as broker:
+        address = BrokerSettings(url=broker.url, protocol=protocol).address({})
+        report = examine(Patient(address, address, "plant.7", "cam.01"))
+    found = {finding.check: finding for finding in report.findings}
+
+    assert report.fit
+    assert report.measured.packet is not None
+    assert 63_000 < report.measured.packet <= 64_100
+    assert f"max_packet_bytes = {report.measured.packet}" in report.keys
+    assert found["largest packet"].level == "warning"
+    assert "not announced" in found["largest packet"].advice
+
+
+def test_finds_a_limit_that_only_one_way_has() -> None:
+    with MosquittoBroker() as broker:
+        own = BrokerSettings(url=broker.url, protocol="3.1.1").address({})
+        with FaultyProxy(broker.host, broker.port) as proxy:
+            proxy.cut_longer["broker"] = 50_000
+            far = BrokerSettings(url=proxy.url, protocol="3.1.1").address({})
+            report = examine(Patient(own, far, "f", "d"))
+
+    assert report.measured.packet is not None
+    assert 49_000 < report.measured.packet <= 50_000
+
+
+def test_names_a_broker_that_renames_topics() -> None:
+    port = free_port()
+    with MosquittoBroker(extra=[f"listener {port} 127.0.0.1", "mount_point site-7/"]) as broker:
+        inside = BrokerSettings(url=f"mqtt://127.0.0.1:{port}").address({})
+        outside = BrokerSettings(url=broker.url).address({})
+        reports = [examine(Patient(*roles, "shop", "d")) for roles in ((outside, inside), (inside, outside))]
+
+    for report, topic in zip(reports, ("upload", "repeat"), strict=True):
+        (finding,) = [finding for finding in report.findings if finding.level == "failure"]
+        assert (finding.check, finding.found) == ("topics", "renamed")
+        assert f"fedlp/shop/{topic}/d arrives as site-7/fedlp/shop/{topic}/d" in finding.advice
+        assert "mount_point" in finding.advice
 
 
 def test_finds_nothing_wrong_with_the_embedded_broker(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,12 +67,14 @@ class FaultyProxy:
     Attributes:
         rules: of which the first that applies decides.
         cut_after: bytes in one direction after which a connection is cut, taken out once used.
+        cut_longer: length in one direction; a connection with a longer packet is cut.
         bytes_per_second: that a connection carries in one direction; as many as come where none are given.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self.rules: list[Rule] = []
         self.cut_after: list[tuple[Towards, int]] = []
+        self.cut_longer: dict[Towards, int] = {}
         self.bytes_per_second: dict[Towards, float] = {}
         self.connections = 0
         self._upstream = (host, port)
@@ -188,6 +190,8 @@ class _Stream:
 
     def _forward(self, packet: bytes) -> None:
         kind = packet[0] >> 4
+        if len(packet) > self._proxy.cut_longer.get(self._towards, len(packet)):
+            raise Cut
         if kind == CONNECT and self._towards == "broker":
             start = _body(packet)
             self._version.level = packet[start + 2 + int.from_bytes(packet[start : start + 2], "big")]
