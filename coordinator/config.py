@@ -67,13 +67,19 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_periods(self.scheme, self.rounds)
 
     @property
-    def identity(self) -> str:
-        """Digest of all that decides what is learned; a run cannot go on when it has changed.
+    def deciding(self) -> dict[str, object]:
+        """All that decides what is learned, by table or key; a run cannot go on when it has changed.
 
-        The broker, times, the number of rounds and the export may change between two starts.
+        The broker, times, the number of rounds, what is judged on, and the export may change between two starts.
         """
-        parts = (self.fleet, self.seed, self.model, self.training, self.scheme, self.server, self.data)
-        return hashlib.sha256(msgspec.json.encode((parts, self.rounds.selection))).hexdigest()
+        selection = {f"[rounds] {key}": value for key, value in self.rounds.selection.items()}
+        tables = ("fleet", "seed", "model", "training", "scheme", "server")
+        return {table: getattr(self, table) for table in tables} | selection
+
+    @property
+    def identity(self) -> str:
+        """Digest of what decides what is learned."""
+        return hashlib.sha256(msgspec.json.encode(self.deciding)).hexdigest()
 
     @property
     def run_name(self) -> str:

@@ -1,127 +1,20 @@
-"""``fedlp-coordinator``: from a command line to a running coordinator and back to an exit code."""
+"""``fedlp-coordinator``: loads the command when it is called, so that Ctrl-C before that is a line, too."""
 
 from __future__ import annotations
 
-import logging
-import queue
-import shutil
 import sys
-import time
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from coordinator.config import FleetConfig, load_config
-from coordinator.service import Coordinator, InboxItem, Stop
-from coordinator.voice import last_will
-from fedlp_edge.errors import FedLPError, OperatorError
-from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, run_command, settle
-from fedlp_edge.printable import plain_log
-from fedlp_edge.reporting.events import AnyEvent, RunStopped
-from fedlp_edge.reporting.live import open_view
-from fedlp_edge.reporting.log import EventLog
-from fedlp_edge.reporting.plots import draw_plots
-from fedlp_edge.reporting.report import print_report
-from fedlp_edge.reporting.summary import load
-from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.transport.clients import new_client_id
-from fedlp_edge.transport.mqtt import MqttTransport
-from fedlp_edge.wire.topics import Topics
-from fedlp_edge.worker.jobs import WorkerOptions
-from fedlp_edge.worker.process import WorkerProcess
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-log = logging.getLogger("fedlp.coordinator")
+from fedlp_edge.lifecycle import loading, run_command
 
 
-@app.command()
-def coordinate(
-    config: Annotated[Path, typer.Option(help="The fleet's TOML file.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Run directory; by default runs/RUN. A run that was stopped there goes on.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Write the log to the terminal as well.")] = False,
-    threads: Annotated[int, typer.Option(help="Threads for evaluation and export.", min=1)] = 1,
-) -> None:
-    """Runs a fleet: waits for devices, does the rounds, exports the model."""
-    fleet = load_config(config)
-    directory = RunDirectory(out or Path("runs") / fleet.run_name)
-    directory.lock()
-    _claim(directory, config, fleet)
-    _configure_log(directory, verbose=verbose)
-    if not _run(fleet, directory, quiet=quiet, threads=threads):
-        if not quiet:
-            again = f"{own_command('fedlp-coordinator')} --config {config}" + (f" --out {out}" if out else "")
-            print(f"Stopped; nothing is lost. Go on with: {again}")
-        raise typer.Exit(EXIT_STOPPED)
-    if load(directory.summary).refused:
-        raise typer.Exit(EXIT_INCOMPLETE)
+def _command() -> int | None:
+    with loading():
+        from coordinator.command import app  # noqa: PLC0415 - takes a second
 
-
-def _claim(directory: RunDirectory, source: Path, fleet: FleetConfig) -> None:
-    """Makes sure that the directory is new or holds this very run, and keeps a copy of the configuration."""
-    if directory.summary.exists() and load(directory.summary).final is not None:
-        raise OperatorError(
-            f"the run in {directory.path} is finished ({own_command()} status {directory.path}); "
-            "name another directory with --out, or change the configuration for a new run"
-        )
-    if directory.config.exists() and load_config(directory.config).identity != fleet.identity:
-        raise OperatorError(
-            f"{directory.path} holds a run with other settings (see its config.toml); name another directory with --out"
-        )
-    if source.resolve() != directory.config.resolve():
-        shutil.copyfile(source, directory.config)
-
-
-def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: int) -> bool:
-    inbox: queue.Queue[InboxItem] = queue.Queue()
-    with ExitStack() as stack:
-        events = stack.enter_context(EventLog(directory.events))
-        view = None if quiet else stack.enter_context(open_view(subtitle=f"{fleet.broker.url} · {directory.path}"))
-
-        def emit(event: AnyEvent) -> None:
-            events.write(event)
-            if view is not None:
-                view.show(event)
-
-        stack.enter_context(StopSignal(lambda: inbox.put(Stop())))
-        transport = MqttTransport(
-            fleet.broker.address(),
-            client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),
-            will=last_will(Topics(fleet.fleet), fleet.run_name),
-        )
-        options = WorkerOptions(threads=threads, allow_models=(fleet.model.name,))
-        worker = WorkerProcess(options, inbox.put, directory.worker_log)
-        coordinator = Coordinator(
-            config=fleet, directory=directory, inbox=inbox, transport=transport, worker=worker, emit=emit
-        )
-        settle()
-        try:
-            finished = coordinator.run()
-        except FedLPError as error:
-            log.error("%s", error)
-            emit(RunStopped(time=time.time(), round=coordinator.round, reason="error", detail=str(error)))
-            raise
-        if not finished:
-            emit(RunStopped(time=time.time(), round=coordinator.round, reason="signal"))
-    if finished:
-        draw_plots(load(directory.summary), directory.path)
-        if not quiet:
-            print_report(directory.path)
-    return finished
-
-
-def _configure_log(directory: RunDirectory, *, verbose: bool) -> None:
-    handlers: list[logging.Handler] = [logging.FileHandler(directory.path / "coordinator.log")]
-    if verbose:
-        handlers.append(logging.StreamHandler(sys.stderr))
-    logging.basicConfig(level=logging.INFO, handlers=handlers)
-    plain_log("%(asctime)s %(levelname)-7s %(message)s")
+    app(prog_name="fedlp-coordinator")
+    return None
 
 
 def run() -> None:
     """Entry point of the console script."""
-    sys.exit(run_command(app))
+    sys.exit(run_command(_command))

@@ -273,6 +273,7 @@ class Coordinator:
                 parameters=self._blueprint.costs[-1].parameters,
                 rounds=config.rounds.count,
                 resumed_at=self._rounds.round if again else None,
+                remark=self._blueprint.remark,
             )
         )
         self._transport.subscribe(self._topics.coordinator)

@@ -56,7 +56,8 @@ def make_directory(directory: Path) -> Path:
         StorageError: it cannot be made or written to.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{directory}: {error.strerror}; choose another place with --state") from None
     if not os.access(directory, os.W_OK | os.X_OK):
@@ -84,7 +85,12 @@ def lock_directory(directory: Path) -> BinaryIO:
     Raises:
         StorageError: another agent has it.
     """
-    file = (directory / "lock").open("wb")
+    path = directory / "lock"
+    try:
+        # A link would name somebody else's file.
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb")
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}; choose another place with --state") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -6,6 +6,7 @@ that process. Errors that somebody can mend must end in one line, never in a tra
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shlex
@@ -13,15 +14,26 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from fedlp_edge.errors import FedLPError
 
 STOP_WITH_STDIN = "FEDLP_STOP_WITH_STDIN"
 """Environment variable; ``1`` makes a service stop when its standard input is closed."""
+
+_THE_MACHINES_OWN = {
+    errno.ENOSPC: "make room there, or choose another place",
+    errno.EDQUOT: "make room there, or choose another place",
+    errno.EROFS: "choose a place that can be written to",
+    errno.EACCES: "give this user access, or choose another place",
+    errno.EPERM: "give this user access, or choose another place",
+    errno.EIO: "the disk may be failing",
+}
+"""What an operating system refuses to whoever asks, and what to do; it is no defect of ours."""
 
 EXIT_ERROR = 2
 EXIT_INCOMPLETE = 3
@@ -41,6 +53,10 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+class Interrupted(BaseException):
+    """Ctrl-C before a command listens to it by a ``StopSignal``; no library takes it for its own business."""
 
 
 class StopSignal:
@@ -139,25 +155,71 @@ def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
 def run_command(command: Callable[[], int | None]) -> int:
     """Runs a command's main function and returns the exit code of the process.
 
-    The one place where errors become words: a ``FedLPError`` is one line on standard error and code 2,
-    Ctrl-C is code 130. Anything else is a defect of ours and keeps its traceback.
+    The one place where errors become words: a ``FedLPError``, or a disk that is full or may not be written to, is one
+    line on standard error and code 2; Ctrl-C is one line and code 130. Anything else is a defect of ours and keeps its
+    traceback.
 
     Example::
 
         def run() -> None:
             sys.exit(run_command(main))
     """
+    before = _interruptible()
     try:
         return command() or 0
     except FedLPError as error:
         print_error(str(error))
         return EXIT_ERROR
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
+        print("Stopped.", file=sys.stderr, flush=True)
         return EXIT_STOPPED
     except BrokenPipeError:
         # The reader of our output is gone (``| head``); keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno not in _THE_MACHINES_OWN:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print_error(f"{where}{error.strerror}; {_THE_MACHINES_OWN[error.errno]}")
+        return EXIT_ERROR
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Within this, while modules are imported, Ctrl-C ends the process at once, with a line.
+
+    Nothing is open yet that would have to be closed, and an exception inside the import system may be lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    os.write(2, b"Stopped.\n")
+    os._exit(EXIT_STOPPED)
+
+
+def _interruptible() -> Any:
+    """Lets Ctrl-C raise ``Interrupted`` from here on; returns the handler before, None outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise Interrupted
 
 
 def print_error(message: str) -> None:

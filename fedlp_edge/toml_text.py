@@ -1,35 +1,43 @@
-"""Settings written as TOML, so that what a program was given can be kept where a person would look for it."""
+"""A parsed TOML document as text again, for copies that leave something out. Comments are lost."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
-
-import msgspec
+import re
+from collections.abc import Mapping, Sequence
 
 
-def to_toml(settings: msgspec.Struct) -> str:
-    """A struct of plain values, lists and tables; what is None is left out."""
-    return "\n".join(_table(msgspec.to_builtins(settings), ())).lstrip("\n") + "\n"
+def to_toml(document: Mapping[str, object]) -> str:
+    """The text of a document of strings, numbers, booleans, lists and tables."""
+    return "\n".join(_table(document, ())) + "\n"
 
 
-def _table(values: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    lines = ["", f"[{'.'.join(path)}]"] if path else []
-    given = {_key(key): value for key, value in values.items() if value is not None}
-    lines += [f"{key} = {_value(value)}" for key, value in given.items() if not isinstance(value, Mapping)]
-    for key, value in given.items():
+def _table(table: Mapping[str, object], path: tuple[str, ...]) -> list[str]:
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    for key, value in table.items():
         if isinstance(value, Mapping):
-            lines += _table(value, (*path, key))
+            inner = (*path, key)
+            lines += ["", f"[{'.'.join(map(_key, inner))}]", *_table(value, inner)]
     return lines
 
 
-def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
-
-
 def _value(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_value(item) for item in value)}]"
-    # TOML writes text, numbers and truth values as JSON does.
-    return json.dumps(value)
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return _string(value)
+        case Mapping():
+            return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
+        case Sequence():
+            return "[" + ", ".join(map(_value, value)) + "]"
+    return str(value)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _string(key)
+
+
+def _string(text: str) -> str:
+    # JSON's escapes are TOML's, but for the one control character that JSON leaves alone.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

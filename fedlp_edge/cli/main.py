@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from fedlp_edge.cli.version import Version
 from fedlp_edge.lifecycle import run_command
 
 app = typer.Typer(
@@ -26,6 +27,13 @@ app = typer.Typer(
 
 doctor = typer.Typer(name="doctor", help="Examines what a fleet stands on.", no_args_is_help=True)
 app.add_typer(doctor)
+
+
+@app.callback()
+def main(version: Version = False) -> None:
+    """Federated learning by layers for unequal devices, over MQTT."""
+    del version
+
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

@@ -176,6 +176,8 @@ def _print_plan(blueprint: Blueprint, fleet: FleetPlan) -> None:
     console = open_console()
     needed = {row.depth: f"{row.training_memory / 1e6:.1f} / {row.least_memory / 1e6:.1f} MB" for row in fleet.depths}
     console.print(title(blueprint))
+    if blueprint.remark:
+        console.print(Text(blueprint.remark, style="yellow"), soft_wrap=True)
     console.print()
     console.print(depth_table(blueprint, "memory", needed.__getitem__))
     console.print(

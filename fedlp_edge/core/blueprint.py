@@ -165,6 +165,16 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         """The deepest depth, D."""
         return len(self.costs)
 
+    @property
+    def remark(self) -> str:
+        """What is odd about the split, in words; empty if nothing is."""
+        if self.full_depth > 1:
+            return ""
+        return (
+            "the model has one depth only: every device must train the whole of it, and one that cannot takes no part; "
+            "let [model] depths allow more, or give the model as a list of blocks (docs/partition.md)"
+        )
+
     def is_global(self, unit: Unit) -> bool:
         """Whether the coordinator holds it; a personal head never leaves its device."""
         return unit.kind == "layer" or self.heads == "shared" or unit.depth == self.full_depth

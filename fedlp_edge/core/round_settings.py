@@ -49,11 +49,12 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least_holders: NotNegative = 0.0
 
     @property
-    def selection(self) -> tuple[object, ...]:
+    def selection(self) -> dict[str, object]:
         """Of these settings, those that decide whose updates make a model; times and counts may change within a run."""
-        cohort = (self.devices_per_round, self.prefer_deepest, self.least_holders, self.mode)
-        buffered = (self.buffer_size, self.staleness_exponent, self.max_staleness)
-        return (*cohort, *buffered) if self.mode == "buffered" else cohort
+        keys = ["devices_per_round", "prefer_deepest", "least_holders", "mode"]
+        if self.mode == "buffered":
+            keys += ["buffer_size", "staleness_exponent", "max_staleness"]
+        return {key: getattr(self, key) for key in keys}
 
     def preference(self, depths: Mapping[str, int], size: int) -> dict[str, float] | None:
         """Who is likely to be chosen for a cohort, from the depths of those who may be."""

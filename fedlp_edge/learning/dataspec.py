@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -155,6 +156,29 @@ def check_source(spec: DataSpec) -> None:
         raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
     if spec.source == "npz" and not path.is_file():
         raise DataError(f"there is no file {path}")
+    if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra: only pictures need it
+        raise DataError('imagefolder needs Pillow: pip install "fedlp-edge[vision]"')
+
+
+def check_outside(spec: DataSpec, directory: Path, option: str) -> None:
+    """Looks whether a directory that files will be written to lies among the user's pictures.
+
+    Args:
+        spec: whose pictures.
+        directory: made or not yet.
+        option: that names another directory.
+
+    Raises:
+        DataError: it does; what is written there would be taken for a class.
+    """
+    if spec.source != "imagefolder":
+        return
+    pictures = Path(spec.argument).expanduser().resolve()
+    if directory.expanduser().resolve().is_relative_to(pictures):
+        raise DataError(
+            f"{directory} lies among the pictures in {pictures}, where its files would be taken for a class: "
+            f"name a place outside with {option}"
+        )
 
 
 def _parse_source(name: str) -> tuple[Source, str]:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, Unit
+from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.checkpointing import recomputed
 from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.costs import measure_costs
@@ -238,3 +239,16 @@ class Submodel(nn.Module):
         # What is passed on beside the feature, such as a mask, is small: such layers are left as they are.
         again = self.checkpointing and torch.is_grad_enabled() and isinstance(x, torch.Tensor)
         return recomputed(layer, x) if again else layer(x)
+
+
+def check_outputs(classes: int) -> None:
+    """Whether a model tells classes apart by the cross entropy of their logits; with one there is nothing to learn.
+
+    Raises:
+        PartitionError: it has a single output.
+    """
+    if classes == 1:
+        raise PartitionError(
+            "the model has one output, and the cross entropy of one class is always 0: give it one output for each "
+            "class, two for yes and no ([model] classes = 2); detectors with a single logit are not supported yet"
+        )

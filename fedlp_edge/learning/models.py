@@ -15,7 +15,7 @@ from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.foreign import foreign, load_object
 from fedlp_edge.learning.heads import exit_head, has_channels_first
-from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.layered import LayeredModel, check_outputs
 from fedlp_edge.learning.memory import is_out_of_memory
 from fedlp_edge.learning.partition import partition
 from fedlp_edge.learning.randomness import seeded
@@ -41,7 +41,9 @@ def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str
         ModelError: the model is unknown, not allowed, or cannot be built for this input.
         PartitionError: it cannot be split.
     """
+    check_outputs(settings.classes)
     layered = _split(settings, seed, allow_models)
+    check_outputs(layered.classes)
     if settings.scaling == "width":
         return WidthModel(layered, settings.width_ratios or DEFAULT_RATIOS)
     if settings.exit_heads == "pooled":

@@ -15,7 +15,7 @@ from fedlp_edge.core.blueprint import HeadMode
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.heads import Feature, exit_head, feature_of, has_channels_first, replace_classifier
-from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.layered import LayeredModel, check_outputs
 from fedlp_edge.learning.naming import layer_names
 from fedlp_edge.learning.pieces import Piece, pieces_of_blocks, pieces_of_graph
 from fedlp_edge.learning.randomness import preserved, seeded
@@ -145,6 +145,7 @@ def _with_exits(
             "wrap it in a module that ends in a classifier"
         )
     classes = num_classes or logits.shape[1]
+    check_outputs(classes)
     classifier = own.module
     with seeded(seed):
         if classes != logits.shape[1]:

@@ -24,7 +24,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=Tr
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
-    """The coordinator begins, or goes on at round ``resumed_at`` after an interruption."""
+    """The coordinator begins, or goes on at round ``resumed_at``; ``remark`` says what is odd about the model."""
 
     run: str
     fleet: str
@@ -33,6 +33,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     parameters: int
     rounds: int
     resumed_at: int | None = None
+    remark: str = ""
 
 
 class DeviceJoined(Event, frozen=True, kw_only=True):

@@ -109,7 +109,7 @@ def _(event: RunStarted, progress: RunProgress) -> None:
     progress.parameters = event.parameters
     progress.rounds = event.rounds
     progress.phase = "waiting"
-    progress.trouble = ""
+    progress.trouble = event.remark
     progress.note = "waiting for devices"
     # A run may go on days later, with devices that first have to come back.
     progress.started = event.time

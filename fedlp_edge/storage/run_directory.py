@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from pathlib import Path
 from typing import TextIO
 
 from fedlp_edge.errors import StorageError
+
+
+def open_lock(path: Path) -> TextIO:
+    """Opens a lock file, made if missing; a link is refused, since it would name somebody else's file.
+
+    Raises:
+        OSError: it is a link, or cannot be made.
+    """
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w")
 
 
 class RunDirectory:
@@ -24,10 +34,14 @@ class RunDirectory:
         self.path = path
         self._lock: TextIO | None = None
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             for directory in (path, self.checkpoints, self.spool, self.onnx):
-                directory.mkdir(parents=True, exist_ok=True)
+                # What a fleet has learned, and who took part in it, is nobody else's business.
+                directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"cannot use {path} as a run directory: {error}") from error
+            raise StorageError(
+                f"cannot use {path} as a run directory: {error.strerror}; name another one with --out"
+            ) from error
 
     @property
     def config(self) -> Path:
@@ -84,7 +98,10 @@ class RunDirectory:
         Raises:
             StorageError: another one is at work here.
         """
-        lock = (self.path / "lock").open("w")
+        try:
+            lock = open_lock(self.path / "lock")
+        except OSError as error:
+            raise StorageError(f"cannot use {self.path / 'lock'} as a lock: {error.strerror}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -304,6 +304,11 @@ def _unquoted(text: str | None) -> str | None:
     return unquote(text) if text else None
 
 
+def without_password(url: str) -> str:
+    """The URL without its password, for a file that others may read."""
+    return _without_password(url).replace(":***@", "@")
+
+
 def _without_password(url: str) -> str:
     """The URL as it may be shown, even if it is malformed; a query may hold a token."""
     scheme, mark, rest = url.partition("?")[0].partition("://")

@@ -1,0 +1,137 @@
+"""``fedlp-coordinator``: from a command line to a running coordinator and back to an exit code."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.claim import claim
+from coordinator.config import FleetConfig, load_config
+from coordinator.service import Coordinator, InboxItem, Stop
+from coordinator.voice import last_will
+from fedlp_edge.cli.version import Version
+from fedlp_edge.errors import ConfigError, DataError, FedLPError, SettingError
+from fedlp_edge.learning.dataspec import check_outside, check_source, parse_spec
+from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, settle
+from fedlp_edge.printable import plain_log
+from fedlp_edge.reporting.events import AnyEvent, RunStopped
+from fedlp_edge.reporting.live import open_view
+from fedlp_edge.reporting.log import EventLog
+from fedlp_edge.reporting.plots import draw_plots
+from fedlp_edge.reporting.report import print_report
+from fedlp_edge.reporting.summary import load
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.toml_config import place
+from fedlp_edge.transport.clients import new_client_id
+from fedlp_edge.transport.mqtt import MqttTransport
+from fedlp_edge.wire.topics import Topics
+from fedlp_edge.worker.jobs import WorkerOptions
+from fedlp_edge.worker.process import WorkerProcess
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+log = logging.getLogger("fedlp.coordinator")
+
+
+@app.command()
+def coordinate(
+    config: Annotated[Path, typer.Option(help="The fleet's TOML file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory; by default runs/RUN. A run that was stopped there goes on.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Write the log to the terminal as well.")] = False,
+    threads: Annotated[int, typer.Option(help="Threads for evaluation and export.", min=1)] = 1,
+    version: Version = False,
+) -> None:
+    """Runs a fleet: waits for devices, does the rounds, exports the model."""
+    del version
+    fleet = load_config(config)
+    path = out or Path("runs") / fleet.run_name
+    _check_data(fleet, config, path)
+    directory = RunDirectory(path)
+    directory.lock()
+    claim(directory, config, fleet)
+    _configure_log(directory, verbose=verbose)
+    try:
+        finished = _run(fleet, directory, quiet=quiet, threads=threads)
+    except SettingError as error:
+        raise ConfigError(f"{place(config, error.key)}: {error}") from None
+    if not finished:
+        if not quiet:
+            again = f"{own_command('fedlp-coordinator')} --config {config}" + (f" --out {out}" if out else "")
+            print(f"Stopped; nothing is lost. Go on with: {again}")
+        raise typer.Exit(EXIT_STOPPED)
+    if load(directory.summary).refused:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _check_data(fleet: FleetConfig, source: Path, directory: Path) -> None:
+    """Looks whether the test data are there, before anything is written or loaded.
+
+    Raises:
+        ConfigError: they are not, or the run's files would come to lie among them.
+    """
+    if not fleet.data.evaluate:
+        return
+    try:
+        spec = parse_spec(fleet.data.evaluate)
+        check_source(spec)
+        check_outside(spec, directory, "--out")
+    except DataError as error:
+        raise ConfigError(f"{place(source, ('data', 'evaluate'))}: {error}") from None
+
+
+def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: int) -> bool:
+    inbox: queue.Queue[InboxItem] = queue.Queue()
+    with ExitStack() as stack:
+        events = stack.enter_context(EventLog(directory.events))
+        view = None if quiet else stack.enter_context(open_view(subtitle=f"{fleet.broker.url} · {directory.path}"))
+
+        def emit(event: AnyEvent) -> None:
+            events.write(event)
+            if view is not None:
+                view.show(event)
+
+        stack.enter_context(StopSignal(lambda: inbox.put(Stop())))
+        transport = MqttTransport(
+            fleet.broker.address(),
+            client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),
+            will=last_will(Topics(fleet.fleet), fleet.run_name),
+        )
+        options = WorkerOptions(threads=threads, allow_models=(fleet.model.name,))
+        worker = WorkerProcess(options, inbox.put, directory.worker_log)
+        coordinator = Coordinator(
+            config=fleet, directory=directory, inbox=inbox, transport=transport, worker=worker, emit=emit
+        )
+        settle()
+        try:
+            finished = coordinator.run()
+        except SettingError as error:
+            log.error("%s", error)  # nothing has begun that could be said to have stopped
+            raise
+        except FedLPError as error:
+            log.error("%s", error)
+            emit(RunStopped(time=time.time(), round=coordinator.round, reason="error", detail=str(error)))
+            raise
+        if not finished:
+            emit(RunStopped(time=time.time(), round=coordinator.round, reason="signal"))
+    if finished:
+        draw_plots(load(directory.summary), directory.path)
+        if not quiet:
+            print_report(directory.path)
+    return finished
+
+
+def _configure_log(directory: RunDirectory, *, verbose: bool) -> None:
+    handlers: list[logging.Handler] = [logging.FileHandler(directory.path / "coordinator.log")]
+    if verbose:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
+    plain_log("%(asctime)s %(levelname)-7s %(message)s")

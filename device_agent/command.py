@@ -1,0 +1,140 @@
+"""The ``fedlp-agent`` command."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from device_agent.config import AgentConfig, load_config, new_session
+from device_agent.effects import Identity
+from device_agent.presence import status
+from device_agent.service import Agent, AgentSettings
+from fedlp_edge.cli.version import Version
+from fedlp_edge.learning.dataspec import check_outside, check_source, parse_spec
+from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, settle
+from fedlp_edge.machine_cache import cache_directory
+from fedlp_edge.printable import plain_log
+from fedlp_edge.probe.calibrations import find_calibration
+from fedlp_edge.probe.confinement import Confinement, bounds_of
+from fedlp_edge.probe.host import probe_host, training_threads, worker_share
+from fedlp_edge.probe.profiles import find_profile
+from fedlp_edge.transport.base import LastWill
+from fedlp_edge.transport.clients import new_client_id
+from fedlp_edge.transport.mqtt import MqttTransport
+from fedlp_edge.wire.messages import encode
+from fedlp_edge.wire.topics import Topics
+from fedlp_edge.worker.jobs import WorkerOptions
+from fedlp_edge.worker.process import WorkerProcess
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def agent(
+    *,
+    broker: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="mqtt://HOST[:PORT] or mqtts://...; the login comes from the environment"),
+    ] = None,
+    fleet: Annotated[str | None, typer.Option(metavar="NAME", help="fleet to join")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="training data: digits, imagefolder:DIR, npz:FILE, ...")
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option(metavar="NAME", help="of this device in the fleet [default: the host's name]")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="caps on what training may take; see docs/profiles.md")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="processor to train on")] = None,
+    state: Annotated[Path | None, typer.Option(metavar="DIR", help="where this agent keeps its state")] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="threads for training")] = None,
+    allow_model: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE:CALLABLE", help="model code this device may run; repeatable")
+    ] = None,
+    once: Annotated[bool | None, typer.Option("--once", help="end when the run is over")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="agent.toml with these settings and the [broker] login")
+    ] = None,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option("--calibrate/--no-calibrate", help="find out once what this machine adds to what training takes"),
+    ] = None,
+    verbose: Annotated[bool | None, typer.Option("--verbose", help="log more")] = None,
+    version: Version = False,
+) -> None:
+    """Takes part in a fleet: trains on this device's data and keeps them here."""
+    del version
+    given = {
+        "broker": broker,
+        "fleet": fleet,
+        "data": data,
+        "id": id,
+        "profile": profile,
+        "device": device,
+        "state": None if state is None else str(state),
+        "threads": threads,
+        "allow_models": allow_model or None,
+        "once": once,
+        "calibrate": calibrate,
+        "verbose": verbose,
+    }
+    overrides = {key: value for key, value in given.items() if value is not None}
+    raise typer.Exit(serve(load_config(config, overrides)))
+
+
+def serve(config: AgentConfig) -> int:
+    """Runs an agent until it is told to stop or its run is over.
+
+    Returns:
+        The exit code of the process.
+
+    Raises:
+        FedLPError: whatever it cannot mend by itself.
+    """
+    logging.basicConfig(level=logging.DEBUG if config.verbose else logging.INFO)
+    plain_log("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    spec = parse_spec(str(config.data))
+    check_source(spec)
+    check_outside(spec, config.state_dir, "--state")
+    identity = Identity(Topics(str(config.fleet)), config.device_id, new_session())
+    profile = find_profile(config.profile)
+    host = probe_host()
+    threads = training_threads(config.threads, profile, host.cores)
+    options = WorkerOptions(
+        threads=threads,
+        device=config.device,
+        memory_bytes=profile.training_memory,
+        process_bytes=worker_share(host, profile),
+        allow_models=config.allow_models,
+    )
+    calibration = None
+    if config.calibrate and profile.calibrate:
+        calibration = find_calibration(host, options, cache_directory("calibration"))
+    settings = AgentSettings(
+        identity=identity,
+        data=str(config.data),
+        state=config.state_dir,
+        profile=profile,
+        threads=threads,
+        allow_models=frozenset(config.allow_models),
+        once=config.once,
+        calibration=calibration,
+    )
+    will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
+    address = config.broker.address()
+    transport = MqttTransport(address, new_client_id("fedlp", str(config.fleet), identity.device), will)
+    with Confinement(bounds_of(profile, host, threads)) as confinement:
+        if confinement.worker is not None:
+            options = msgspec.structs.replace(options, memory_group=str(confinement.worker.directory))
+        member = Agent(settings, transport, functools.partial(WorkerProcess, options))
+        logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
+        settle()
+        with StopSignal(on_stop=member.stop) as stop:
+            ended = member.run()
+    return 0 if ended or stop.reason == "parent" else EXIT_STOPPED

@@ -1,0 +1,20 @@
+"""The ``--version`` that every command has."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fedlp_edge import __version__
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fedlp-edge {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+]
