@@ -65,7 +65,8 @@ def mismatch(data: DataFacts, input_shape: tuple[int, ...], classes: int, names:
     """
     if data.sample_shape and data.sample_shape != input_shape:
         have, want = ("x".join(map(str, shape)) for shape in (data.sample_shape, input_shape))
-        return f"the samples are {have} but the model takes {want}: change [model] input or the data"
+        advice = _other_layout(data.sample_shape, input_shape) or "change [model] input or the data"
+        return f"the samples are {have} but the model takes {want}: {advice}"
     if names and data.classes:
         unknown = [name for name in data.present if name not in set(names)]
         if unknown:
@@ -77,7 +78,17 @@ def mismatch(data: DataFacts, input_shape: tuple[int, ...], classes: int, names:
     if names and data.classes_digest and data.classes_digest != names_digest(names):
         return "the names of the classes are not those of the fleet: give every device the same classes.txt"
     if data.highest >= classes:
-        return f"the labels go up to {data.highest} but the model has {classes} classes (0 to {classes - 1})"
+        hint = "; if they count from 1, subtract 1" if data.highest == classes else ""
+        return f"the labels go up to {data.highest} but the model has {classes} classes (0 to {classes - 1}){hint}"
+    return None
+
+
+def _other_layout(samples: tuple[int, ...], model: tuple[int, ...]) -> str | None:
+    """What to do where the numbers are right and their order is not."""
+    if len(model) == 3 and samples == (*model[1:], model[0]):
+        return "channels come first here; give it x.transpose(0, 3, 1, 2)"
+    if model[:1] == (1,) and samples == model[1:]:
+        return "the one channel counts as a dimension here; give it x[:, None]"
     return None
 
 

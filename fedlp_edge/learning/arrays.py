@@ -20,6 +20,8 @@ AnyArray = npt.NDArray[Any]
 MOST_ONE_BY_ONE = 1_000_000
 """Samples that are taken from something that gives one after the other; what gives more may never end."""
 
+_LABEL_KEYS = ("label", "labels", "target", "y")
+
 _BLOCK = 1 << 22  # values that are converted together
 
 
@@ -57,6 +59,8 @@ def pairs_of(samples: Any, what: str) -> tuple[list[Any], list[Any]]:
     for number, pair in enumerate(_one_by_one(samples)):
         if number == MOST_ONE_BY_ONE:
             raise DataError(f"{what} gives more than {MOST_ONE_BY_ONE:,} samples one by one: return arrays")
+        if isinstance(pair, Mapping) and len(pair) == 2 and (named := [key for key in pair if key in _LABEL_KEYS]):
+            pair = (next(value for key, value in pair.items() if key != named[0]), pair[named[0]])  # noqa: PLW2901
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"{what} gives {_a(pair)} for sample {number}, not (sample, label)")
         x.append(pair[0])

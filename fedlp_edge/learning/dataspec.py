@@ -149,7 +149,15 @@ def check_source(spec: DataSpec) -> None:
     Raises:
         DataError: it is not.
     """
-    path = Path(spec.argument).expanduser()
+    if spec.source not in {"imagefolder", "npz"}:
+        return
+    try:
+        _check_path(spec, Path(spec.argument).expanduser())
+    except (OSError, RuntimeError) as error:  # not allowed to look, too long a name, an unknown user's home
+        raise DataError(f"cannot read {spec.argument}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _check_path(spec: DataSpec, path: Path) -> None:
     if spec.source == "imagefolder" and not path.is_dir():
         raise DataError(f"there is no image directory {path}")
     if spec.source == "imagefolder" and importlib.util.find_spec("PIL") is None:

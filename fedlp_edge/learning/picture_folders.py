@@ -25,6 +25,8 @@ _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _SYSTEM_FOLDERS = (
     "__macosx", "lost+found", "@eadir", "#recycle", "$recycle.bin", "recycler", "system volume information",
     "found.000",
+    "@recycle",
+    "#snapshot",
 )  # fmt: skip
 _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -44,6 +46,7 @@ class LeftOut:
         beside: pictures that lie in no class folder.
         unread: pictures that cannot be read: "NAME REASON".
         frames: pictures of several frames, of which the first is used.
+        one_class: name of the only class, if its pictures lie in several folders; perhaps these are the classes.
     """
 
     system: int = 0
@@ -52,6 +55,7 @@ class LeftOut:
     beside: int = 0
     unread: list[str] = field(default_factory=list)
     frames: int = 0
+    one_class: str = ""
 
     def __str__(self) -> str:
         """One line; empty if everything is used."""
@@ -70,6 +74,11 @@ class LeftOut:
         parts = [f"left out: {', '.join(said)}"] if said else []
         if self.frames:
             parts.append(f"only the first frame is used of {_count(self.frames, 'picture')} with several")
+        if self.one_class:
+            parts.append(
+                f"the folders in {self.one_class} count as one class: "
+                f"name {self.one_class} itself if they are the classes"
+            )
         return "; ".join(parts)
 
 
@@ -121,6 +130,8 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
     known = {name for folder in splits.values() for name in _class_folders(folder)} | set(members)
     if not known:
         raise DataError(_no_classes(base, split, left_out))
+    if len(known) == 1 and len({path.parent for found in members.values() for _, path in found}) > 1:
+        left_out.one_class = shown(*known)
     classes = _numbered(root, base, known)
     files: list[Path] = []
     labels: list[int] = []
@@ -205,7 +216,11 @@ def _entries(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
 
 def _is_system(entry: os.DirEntry[str]) -> bool:
     name = entry.name.lower()
-    return name.startswith(".") or name in (_SYSTEM_FOLDERS if _is_folder(entry) else _SYSTEM_FILES)
+    return (
+        name.startswith(".")
+        or name.endswith(":zone.identifier")
+        or name in (_SYSTEM_FOLDERS if _is_folder(entry) else _SYSTEM_FILES)
+    )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm", ".pnm", ".pbm",
-    ".jpe", ".jfif", ".apng", ".avif", ".jp2", ".tga", ".dib",
+    ".jpe", ".jfif", ".mpo", ".apng", ".avif", ".jp2", ".tga", ".dib",
 )  # fmt: skip
 """Of the files in a folder that are taken for pictures, in lower case; what is in them is for their content to say."""
 
@@ -38,6 +38,12 @@ _WHITE_IS_ZERO = 0
 _BLOCK = 1 << 20  # values of more than eight bits that are scaled together
 _TORN_TAIL = 64  # zeros at the end of a compressed picture; none ends in so many
 _HALF_A_STEP = 0.5 / 255
+_KNOWN = (
+    (b"version https://git-lfs", "is a pointer of Git LFS: fetch the file itself with git lfs pull"),
+    (b"<", "is a web page or a drawing (HTML, SVG), not a picture"),
+    ((b"II*\0", b"MM\0*"), "is a kind of TIFF that is not read: save it with one or three channels of 8 or 16 bits"),
+    ((b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF"), "is damaged"),
+)  # what Pillow cannot identify, by how it begins
 _ON_ITS_SIDE = (5, 6, 7, 8)  # orientations in which width and height change places
 
 
@@ -263,13 +269,9 @@ def _what_it_is(file: Path) -> str:
         return "is empty"
     if not head.strip(b"\0"):
         return "holds only zeros: it was never written"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        return "is a HEIC picture, which is not read: convert it to JPEG"
-    if head.startswith(b"version https://git-lfs"):
-        return "is a pointer of Git LFS: fetch the file itself with git lfs pull"
-    if head.lstrip()[:1] == b"<":
-        return "is a web page or a drawing (HTML, SVG), not a picture"
-    return "is not a picture"
+    if head[4:8] == b"ftyp":
+        return "is a HEIC picture or a film, which is not read: convert it to JPEG"
+    return next((words for begins, words in _KNOWN if head.lstrip().startswith(begins)), "is not a picture")
 
 
 def _why(error: OSError) -> str:

@@ -193,9 +193,11 @@ def encoded(kind: str, tail: Callable[[bytes], bytes]) -> bytes:
         (b"", "is empty"),
         (bytes(500), "holds only zeros"),
         (b"no picture", "is not a picture"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture or a film"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         (b"<html><body>404</body></html>", "is a web page"),
+        (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "is a kind of TIFF that is not read"),
+        (b"\x89PNG\r\n\x1a\n", "is damaged"),
         *[
             (encoded(kind, lambda b: b[: len(b) // 3]), "is (cut short|damaged)")
             for kind in ("PNG", "JPEG", "GIF", "BMP")
@@ -253,6 +255,7 @@ def test_what_systems_leave_is_no_class_and_no_picture(tmp_path: Path) -> None:
         (tmp_path / name / "._a.png").write_bytes(FORK)
         (tmp_path / name / "Thumbs.db").touch()
     (tmp_path / ".DS_Store").touch()
+    (tmp_path / "good" / "a.png:Zone.Identifier").touch()
     for name in ("__MACOSX", ".ipynb_checkpoints", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"):
         paint(tmp_path / name / "a.png")
     (tmp_path / "empty").mkdir()
@@ -262,7 +265,7 @@ def test_what_systems_leave_is_no_class_and_no_picture(tmp_path: Path) -> None:
     assert (data.classes, len(data)) == (("good", "scratch"), 2)
     assert data.remarks == (
         "left out: 1 picture in no class folder, 1 folder without pictures (empty), 1 file of other kinds (1 .csv), "
-        "11 hidden or system entries"
+        "12 hidden or system entries"
     )
 
 
@@ -361,3 +364,12 @@ def test_limit_and_share_choose_before_they_read(tmp_path: Path, monkeypatch: py
     parts = [load(tmp_path, f"size=2&channels=1&holdout=0&share={device}/4") for device in range(4)]
     assert len(read) == 45
     assert sorted(value for part in parts for value in part.x[:, 0, 0, 0].tolist()) == list(range(40))
+
+
+def test_folders_one_level_too_deep_are_said(tmp_path: Path) -> None:
+    for name in ("bolt", "nut"):
+        paint(tmp_path / "parts" / name / "a.png")
+    assert load(tmp_path).remarks == (
+        "the folders in parts count as one class: name parts itself if they are the classes"
+    )
+    assert (load(tmp_path / "parts").classes, load(tmp_path / "parts").remarks) == (("bolt", "nut"), "")

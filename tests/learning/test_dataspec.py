@@ -79,3 +79,15 @@ def test_check_source_refuses_what_is_not_there(tmp_path: Path) -> None:
     for source, wrong in (("npz", tmp_path), ("imagefolder", tmp_path / "file"), ("npz", tmp_path / "other")):
         with pytest.raises(DataError, match=str(wrong)):
             check_source(parse_spec(f"{source}:{wrong}"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (f"imagefolder:{'a' * 5000}", "File name too long"),
+        ("imagefolder:~nobody-of-this-name/parts", "cannot read ~nobody-of-this-name/parts"),
+    ],
+)
+def test_check_source_says_why_a_path_cannot_be_looked_at(spec: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        check_source(parse_spec(spec))
