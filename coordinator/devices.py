@@ -15,7 +15,7 @@ from coordinator.registry import Member, Registry
 from coordinator.voice import Voice
 from fedlp_edge.core import round_events
 from fedlp_edge.core.device_data import lacking, listed
-from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.fitness import Fault, Fitness
 from fedlp_edge.reporting import events
 from fedlp_edge.wire.messages import MAX_REASON, Assignment, Failure, Ready, Refusal, Status
 
@@ -32,6 +32,8 @@ class Devices:
         uniform: whether updates weigh the same, whatever the number of samples.
         registry: of the run.
         profiles: takes the name of the profile of every device that ever reports.
+        bases: takes what each device's fitness rests on: its life, and how often it has measured itself.
+        fitness: of a device, as the open round sees it.
         voice: speaks to devices.
         step: takes what happens to devices into the open round.
         emit: takes events for people.
@@ -46,6 +48,8 @@ class Devices:
         uniform: bool,
         registry: Registry,
         profiles: dict[str, str],
+        bases: dict[str, str],
+        fitness: Callable[[str], Fitness],
         voice: Voice,
         step: Callable[[round_events.Event], None],
         emit: Callable[[events.AnyEvent], None],
@@ -56,11 +60,13 @@ class Devices:
         self._uniform = uniform
         self._registry = registry
         self._profiles = profiles
+        self._bases = bases
+        self._fitness = fitness
         self._voice = voice
         self._step = step
         self._emit = emit
         self._changed: list[Member] = []
-        self._refused: dict[str, tuple[str, str]] = {}
+        self._refused: set[str] = set()
 
     def all(self) -> list[Member]:
         """Those that are online."""
@@ -70,17 +76,27 @@ class Devices:
         """Whether a device is online."""
         return device in self._registry.members
 
-    def reported(self, device: str, session: str, facts: DeviceFacts) -> None:
+    def reported(self, status: Status) -> None:
         """A device is there and says what it is."""
+        device, facts, basis = status.device, status.facts, f"{status.session} {status.revision}"
+        if facts is None:
+            return
         self._profiles[device] = facts.profile
+        renewed = self._bases.get(device) not in (None, basis)
+        self._bases[device] = basis
         before = self._registry.members.get(device)
-        member = self._registry.arrive(device, session, facts)
+        member = self._registry.arrive(device, status.session, facts)
+        self._step(round_events.DeviceReported(device))
+        if renewed:
+            self._step(round_events.DeviceRenewed(device))
         if self._classes.reported(device, facts.data) and self._classes.settled:
             for other in self.all():
                 self._place(other, anew=other is not member)
-        if before is None or (before.session, before.plan) != (member.session, member.plan):
+        if before is None or renewed or (before.session, before.plan) != (member.session, member.plan):
             self._introduce(member)
         self._place(member)
+        if member.ready and renewed:
+            self.join(member)  # with what it has now
 
     def left(self, status: Status) -> bool:
         """A device is gone, or the life of it that the message is about; returns whether it was in the fleet."""
@@ -99,13 +115,21 @@ class Devices:
         """A device that is ready may take part in rounds."""
         self._step(round_events.DeviceReady(member.participant(uniform=self._uniform)))
 
-    def failed(self, failure: Failure) -> None:
-        """A device could not do what it was told; one that lacked memory is told to do less."""
+    def failed(self, failure: Failure) -> Fault | None:
+        """A device could not do what it was told; one that lacked memory is told to do less.
+
+        Returns:
+            What that says about its next task; None if that is another one.
+        """
         if failure.kind == "memory" and (member := self._registry.shrink(failure.device, failure.reason)):
             self._reassign(member)
-        elif failure.round is None:
-            # It cannot build the model at all, so it must not be counted on.
-            self._step(round_events.DeviceGone(failure.device))
+            return None
+        return Fault(failure.kind)
+
+    def is_present(self, failure: Failure) -> bool:
+        """Whether a failure is of the present life of a device of this fleet."""
+        member = self._registry.members.get(failure.device)
+        return member is not None and member.session == failure.session
 
     def observe(self, update: events.UpdateAccepted) -> None:
         """Learns from what training took; what follows from it is said by ``tell_changes``."""
@@ -125,23 +149,23 @@ class Devices:
             member: who may have been told already: perhaps it never got the message.
             anew: also if it is ready, since what it was told has changed.
         """
-        reason = self._classes.refusal(member.facts.data)
+        reason, device = self._classes.refusal(member.facts.data), member.device
         if reason or not member.plan.depth:
             self._refuse(member, reason or member.plan.explanation)
-        elif self._classes.settled and (anew or not member.ready):
-            self._refused.pop(member.device, None)
+            return
+        if device in self._refused:
+            self._refused.remove(device)
+            self._step(round_events.DeviceRenewed(device))
+        if self._classes.settled and (anew or not member.ready) and not self._fitness(device).lasting:
             self._assign(member)
 
     def _refuse(self, member: Member, reason: str) -> None:
-        device, session = member.device, member.session
+        device = member.device
         self._voice.tell(Refusal(run=self._run, device=device, reason=reason[:MAX_REASON]))
-        if self._refused.get(device) == (session, reason):
-            return
-        self._refused[device] = (session, reason)
-        log.warning("%s cannot take part: %s", device, reason)
-        self._emit(events.DeviceUnfit(time=time.time(), device=device, explanation=reason))
-        if member.plan.depth:
-            self.failed(Failure(run=self._run, device=device, session=session, kind="data", reason=reason[:MAX_REASON]))
+        if not self._fitness(device).lasting:
+            self._refused.add(device)
+            fault = Fault.DATA if member.plan.depth else Fault.CAPACITY
+            self._step(round_events.DeviceFailed(device, fault, reason))
 
     def _introduce(self, member: Member) -> None:
         plan = member.plan
@@ -176,5 +200,6 @@ class Devices:
 
     def _reassign(self, member: Member) -> None:
         self._step(round_events.DeviceGone(member.device))
+        self._step(round_events.DeviceReported(member.device))
         self._introduce(member)
         self._place(member)

@@ -234,7 +234,7 @@ class RoundBook:
         if not self._counts(key):
             verdict = self._verdicts.get(key)
             lack = "lost" if verdict is None or verdict.status == "contributed" else verdict.status
-            return device_round(place, profile, units, lack)
+            return device_round(place, profile, units, lack, reason=verdict.reason if verdict else "")
         update = self.accepted[place.device]
         offer = update.offer
         delivery = Delivery(

@@ -14,6 +14,7 @@ from typing import assert_never
 
 import msgspec
 
+from coordinator.attendance import Attendance
 from coordinator.background import Background
 from coordinator.config import FleetConfig
 from coordinator.fleet_classes import FleetClasses
@@ -27,20 +28,28 @@ from coordinator.voice import Voice
 from fedlp_edge.core import round_events
 from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.fitness import Fault, Fitness
 from fedlp_edge.core.global_model import GlobalModel
 from fedlp_edge.core.machine import make_machine
-from fedlp_edge.errors import RejectedUpdate, StorageError
+from fedlp_edge.errors import DeviceError, RejectedUpdate, StorageError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Purpose, RoundSummary, Traffic
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.wire.admission import Refusal
 from fedlp_edge.wire.chunks import Chunk
 from fedlp_edge.wire.messages import Failure, Offer
 from fedlp_edge.worker.jobs import Evaluate, Evaluated
 from fedlp_edge.worker.process import WorkerProcess
 
 log = logging.getLogger("fedlp.coordinator")
+
+NAMED = 4
+"""Devices that a line names before it only counts."""
+
+_OF_VALUES = (Refusal.NOT_FINITE, Refusal.VALUE, Refusal.NORM)
+"""Refusals of what a device has computed, not of how it was sent."""
 
 
 class RoundKeeper:
@@ -64,10 +73,12 @@ class RoundKeeper:
         clock: monotonic seconds.
         profiles: name of each known device's profile; kept up to date by the caller.
         classes: their numbers in the fleet.
+        bases: what each known device's fitness rests on; likewise.
         finished: called once the last round is committed.
 
     Attributes:
         last: summary of the round that was committed last; those before it are in the journal alone.
+        attendance: what became of each device.
     """
 
     def __init__(
@@ -90,6 +101,7 @@ class RoundKeeper:
         clock: Callable[[], float],
         profiles: Mapping[str, str],
         classes: FleetClasses,
+        bases: Mapping[str, str],
         finished: Callable[[], None],
     ) -> None:
         self._config = config
@@ -115,6 +127,7 @@ class RoundKeeper:
         self._clock = clock
         self._profiles = profiles
         self._classes = classes
+        self._bases = bases
         self._finished = finished
         self._intake = Intake(chunk_bytes, voice.tell, credit=flow.credit, links=links)
         self._book: RoundBook | None = None
@@ -124,8 +137,10 @@ class RoundKeeper:
         self._traffic: dict[Purpose, Traffic] = {}
         self.last: RoundSummary | None = None
         self._held_depths: set[int] = set()
+        self.attendance = Attendance(profiles, self.fitness)
         for row in journal.summaries():
             self.last = msgspec.json.decode(row, type=RoundSummary)
+            self.attendance.committed(self.last)
             self._held_depths.update(device.depth for device in self.last.devices)
         committed = self.last.round if self.last else 0
         weights, state = self._checkpoints.load(committed)
@@ -138,6 +153,7 @@ class RoundKeeper:
             now=clock(),
             next_round=committed + 1,
             expected=journal.ready_devices(),
+            fitness={device: fitness for device, (_, fitness) in journal.fitness().items()},
         )
 
     # What the service asks
@@ -173,6 +189,14 @@ class RoundKeeper:
         if self._blueprint.heads == "personal":
             return (full,)
         return tuple(sorted(self._held_depths | {full}))
+
+    def fitness(self, device: str) -> Fitness:
+        """Whether a device can be counted on."""
+        return self._machine.fitness(device)
+
+    def awaits(self, device: str, round: int) -> bool:
+        """Whether the update of a device for its task of a round is still wanted."""
+        return self._machine.participant(device, round) is not None
 
     def wake_at(self) -> float | None:
         """When ``tick`` has something to do at the latest."""
@@ -235,12 +259,19 @@ class RoundKeeper:
         if whole := self._intake.chunk(device, Chunk.parse(payload), len(payload), self._clock()):
             self._take(whole)
 
-    def failed(self, failure: Failure) -> None:
-        """A device gave up its task."""
-        place = failure.round is not None and self._machine.participant(failure.device, failure.round)
-        if place and self._book:
-            self._book.give_up(failure.device, failure.round or 0, "", Verdict("failed", failure.reason))
-            self.step(round_events.UpdateMissed(failure.device))
+    def failed(self, failure: Failure, fault: Fault | None) -> None:
+        """A device gave up its task, or could not even hold its submodel.
+
+        Args:
+            failure: in its words.
+            fault: what that says about its next task; None if nothing.
+        """
+        if failure.round is None:
+            if fault is not None:
+                self.step(round_events.DeviceFailed(failure.device, fault, failure.reason))
+        elif self._book and self.awaits(failure.device, failure.round):
+            self._book.give_up(failure.device, failure.round, "", Verdict("failed", failure.reason))
+            self.step(round_events.UpdateMissed(failure.device, fault, failure.reason))
 
     def outdated(self, device: str) -> None:
         """A device asks for a model that is no longer served: it gets a task with the one that is."""
@@ -268,12 +299,37 @@ class RoundKeeper:
                 self._close(effect)
             case round_events.StillWaiting(present, wanted):
                 self._emit(events.Waiting(time=time.time(), present=present, wanted=wanted))
+            case round_events.FitnessChanged(device, fitness):
+                self._note_fitness(device, fitness)
+            case round_events.NobodyFit(reasons, seconds):
+                self._nobody_fit(reasons, seconds)
             case round_events.FinishRun():
                 self._intake.clear()
                 self._background.do(self._directory.clear_spool)
                 self._finished()
             case _:
                 assert_never(effect)
+
+    def _note_fitness(self, device: str, fitness: Fitness) -> None:
+        self._journal.put_fitness(device, self._bases.get(device, ""), fitness)
+        now, reason = time.time(), fitness.reason
+        if fitness.lasting:
+            log.warning("%s cannot take part: %s", device, reason)
+            self._emit(events.DeviceUnfit(time=now, device=device, explanation=reason))
+        elif fitness.out:
+            log.warning("%s is set aside after %d failures in a row: %s", device, fitness.failures, reason)
+            self._emit(
+                events.DeviceSetAside(
+                    time=now, device=device, failures=fitness.failures, again=fitness.round, reason=reason
+                )
+            )
+
+    def _nobody_fit(self, reasons: Mapping[str, str], seconds: float) -> None:
+        words = _why_nobody(reasons)
+        if not seconds:
+            raise DeviceError(words)
+        log.warning("%s; the run ends in %.0f s unless that changes", words, seconds)
+        self._emit(events.NobodyFit(time=time.time(), explanation=words, seconds=seconds))
 
     @property
     def _overlapping(self) -> bool:
@@ -404,7 +460,8 @@ class RoundKeeper:
         self._voice.receipt(offer, "rejected", str(error))
         if self._book:
             self._book.give_up(offer.device, offer.round, offer.digest, Verdict("rejected", str(error)))
-        self.step(round_events.UpdateMissed(offer.device))
+        fault = Fault.VALUES if error.reason in _OF_VALUES else Fault.REFUSED
+        self.step(round_events.UpdateMissed(offer.device, fault, f"its update was refused: {error}"))
 
     def _close(self, closing: round_events.CloseRound) -> None:
         book = self._current()
@@ -444,6 +501,7 @@ class RoundKeeper:
         summary = book.summary(seconds, accuracy, self._profiles, self._traffic, self._lost)
         self._journal.commit_round(book.round, msgspec.json.encode(summary))
         self.last = summary
+        self.attendance.committed(summary)
         spent, round = book.spent(), book.round
         self._background.do(lambda: self._tidy(spent, round))
         log.info("round %d: %d of %d devices, accuracy %s", book.round, len(book.accepted), len(summary.devices),
@@ -472,3 +530,15 @@ class RoundKeeper:
         if self._book is None:
             raise ValueError("no round is open")
         return self._book
+
+
+def _why_nobody(reasons: Mapping[str, str]) -> str:
+    """Why no device can take part: once, if it is the same for all."""
+    if len(reasons) == 1:
+        [(device, reason)] = reasons.items()
+        return f"the only device, {device}, cannot do its task: {reason}"
+    if len(different := set(reasons.values())) == 1:
+        return f"none of the {len(reasons)} devices can do its task, all for the same reason: {different.pop()}"
+    shown = "; ".join(f"{device}: {reason}" for device, reason in list(reasons.items())[:NAMED])
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return f"none of the {len(reasons)} devices can do its task: {shown}{more}"

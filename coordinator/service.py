@@ -231,6 +231,7 @@ class Coordinator:
         links = FleetLinks(self._blueprint, registry.members, config.rounds.deadline_seconds)
         self._shelf = Shelf(self._topics, self._pump, chunk_bytes, self._voice.count, flow, self._clock, links)
         profiles: dict[str, str] = {}
+        bases = {device: basis for device, (basis, _) in self._journal.fitness().items()}
         self._rounds = RoundKeeper(
             config=config,
             run=self._run,
@@ -249,6 +250,7 @@ class Coordinator:
             clock=self._clock,
             profiles=profiles,
             classes=self._classes,
+            bases=bases,
             finished=self._begin_finale,
         )
         self._devices = Devices(
@@ -258,6 +260,8 @@ class Coordinator:
             uniform=config.scheme.weights == "uniform",
             registry=registry,
             profiles=profiles,
+            bases=bases,
+            fitness=self._rounds.fitness,
             voice=self._voice,
             step=self._rounds.step,
             emit=self._emit,
@@ -400,7 +404,7 @@ class Coordinator:
             version = f"protocol {status.protocol} (version {status.version or 'unknown'})"
             raise PeerError(f"the agent speaks {version}, this coordinator protocol {PROTOCOL}; update the older one")
         if status.online and status.facts is not None:
-            self._devices.reported(status.device, status.session, status.facts)
+            self._devices.reported(status)
         elif self._devices.left(status):
             self._shelf.gone(status.device)
             if self._finale:
@@ -416,14 +420,14 @@ class Coordinator:
             self._devices.join(member)
 
     def _device_failed(self, failure: Failure) -> None:
-        if failure.run != self._run:
+        known = failure.run == self._run and self._devices.is_present(failure)
+        if not known or (failure.round is not None and not self._rounds.awaits(failure.device, failure.round)):
             return
         log.warning("%s failed: %s", failure.device, failure.reason)
         self._emit(
             events.DeviceFailed(time=time.time(), round=failure.round, device=failure.device, reason=failure.reason)
         )
-        self._rounds.failed(failure)
-        self._devices.failed(failure)
+        self._rounds.failed(failure, self._devices.failed(failure))
 
     def _unit_requested(self, request: UnitRequest) -> None:
         if request.run != self._run or not self._devices.knows(request.device):
@@ -474,9 +478,10 @@ class Coordinator:
         )
 
     def _emit_and_save(self, event: events.AnyEvent) -> None:
-        """Keeps ``summary.json`` up with every committed round, so that a stopped run has one too."""
+        """Keeps ``summary.json`` up with every committed round, and with who cannot take part, also for a stopped run."""
         self._emit(event)
-        if isinstance(event, events.RoundFinished):
+        telling = isinstance(event, events.RoundFinished | events.DeviceUnfit | events.DeviceSetAside)
+        if telling and self._finale is None:
             self._write_summary(final=False)
         if isinstance(event, events.UpdateAccepted):
             self._devices.observe(event)
@@ -488,6 +493,7 @@ class Coordinator:
             fleet=self._config.fleet,
             model=self._config.model.name,
             rounds=(),
+            devices=self._rounds.attendance.outcomes(),
             final=model,
             onnx=self._finale.models if self._finale else (),
             refused=self._finale.refused if self._finale else (),

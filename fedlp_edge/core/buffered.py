@@ -8,15 +8,17 @@ with its staleness. Events and effects are those of ``rounds``; docs/adr/0010-as
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from fedlp_edge.core.fitness import Fitness
 from fedlp_edge.core.lobby import Lobby
 from fedlp_edge.core.round_events import (
     AddPlaces,
     CloseRound,
-    DeviceGone,
+    DeviceFailed,
     DeviceReady,
     Effect,
     Event,
@@ -28,7 +30,6 @@ from fedlp_edge.core.round_events import (
     Phase,
     RoundCommitted,
     SendTask,
-    Tick,
     UpdateArrived,
     UpdateMissed,
     move,
@@ -73,6 +74,7 @@ class BufferedMachine:
         next_round: 1, or the first uncommitted round after a restart.
         expected: devices that were ready before a restart; they are waited for, ``rejoin_seconds`` long.
         now: the time, in seconds on any monotonic clock.
+        fitness: of devices that failed before a restart.
     """
 
     def __init__(
@@ -83,10 +85,11 @@ class BufferedMachine:
         now: float,
         next_round: int = 1,
         expected: frozenset[str] = frozenset(),
+        fitness: Mapping[str, Fitness] | None = None,
     ) -> None:
         self._settings = settings
         self._round = next_round
-        self._lobby = Lobby(settings, seed, expected, now)
+        self._lobby = Lobby(settings, seed, expected, now, fitness)
         self._tasks: dict[str, _Task] = {}
         self._early: dict[str, Participant] = {}
         self._buffer: _Buffer | None = None
@@ -158,30 +161,36 @@ class BufferedMachine:
         if self.phase is Phase.COLLECTING and self._buffer:
             if self._complete(self._buffer):
                 return -math.inf
-            return min([self._buffer.deadline, *(t.deadline for t in self._tasks.values() if self._replaceable(t))])
+            overdue = [task.deadline for task in self._tasks.values() if self._replaceable(task)]
+            return min([self._buffer.deadline, *overdue, *([] if self._tasks else self._lobby.pauses())])
         return self._lobby.wake_at() if self.phase is Phase.WAITING else None
+
+    def fitness(self, device: str) -> Fitness:
+        """Whether a device can be counted on."""
+        return self._lobby.roster[device]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes one event and returns what is to be done, in order."""
         effects: list[Effect] = []
+        self._lobby.take(event, self._round, now, effects)
         match event:
             case DeviceReady(participant):
-                self._lobby.ready[participant.device] = participant
                 self._welcome(participant, effects)
-            case DeviceGone(device):
-                self._lobby.ready.pop(device, None)
+            case DeviceFailed(device):
+                self._miss(device)
             case UpdateArrived(device):
-                self._arrive(device)
-            case UpdateMissed(device):
-                if self._give_up(device) and self._buffer:
-                    self._buffer.missed.add(device)
+                if self._arrive(device):
+                    self._lobby.trust(device, effects)
+            case UpdateMissed(device, fault, reason):
+                if self._miss(device) and fault:
+                    self._lobby.failed(device, fault, reason, self._round, effects)
             case ModelOutdated(device):
                 if device in self._tasks and self._tasks[device].place.round < self._round:
                     self._give_up(device)
             case RoundCommitted(round):
                 self._commit(round, effects)
-            case Tick():
-                pass
+            case _:
+                pass  # only time has passed, or the lobby alone need know
         if self.phase is Phase.WAITING:
             self._try_open(now, effects)
         if self.phase is Phase.COLLECTING and self._buffer:
@@ -200,13 +209,21 @@ class BufferedMachine:
         elif task.place.round == self._round and self.phase is Phase.COLLECTING:
             effects.append(SendTask(self._round, participant.device))
 
-    def _arrive(self, device: str) -> None:
+    def _arrive(self, device: str) -> bool:
         counts_now = self.counts_in(device) == self._round
         task = self._tasks.pop(device, None)
         if task and self._buffer and counts_now:
             self._buffer.arrived[device] = task.place
         elif task:
             self._early[device] = task.place
+        return task is not None
+
+    def _miss(self, device: str) -> bool:
+        """The update of a device will not come; returns whether it was awaited."""
+        awaited = self._give_up(device)
+        if awaited and self._buffer:
+            self._buffer.missed.add(device)
+        return awaited
 
     def _give_up(self, device: str) -> bool:
         task = self._tasks.pop(device, None)
@@ -223,10 +240,11 @@ class BufferedMachine:
             if now >= task.deadline and self._replaceable(task):
                 self._give_up(device)
 
-    def _fill(self, buffer: _Buffer, now: float) -> tuple[Participant, ...]:
+    def _fill(self, buffer: _Buffer, now: float, candidates: set[str] | None = None) -> tuple[Participant, ...]:
         """Gives tasks of the open round to ready devices without one, to as many as may work at once."""
         ready = self._lobby.ready
-        free = {d for d in ready.keys() - self._tasks.keys() - buffer.missed if not self._has_done(buffer, d)}
+        able = self._lobby.fit(self._round) if candidates is None else candidates
+        free = {d for d in able - self._tasks.keys() - buffer.missed if not self._has_done(buffer, d)}
         if self._settings.devices_per_round:
             vacant = self._settings.devices_per_round - len(ready.keys() & self._tasks.keys())
             free = set(self._lobby.draw(free, vacant, self._round)) if vacant > 0 else set()
@@ -253,8 +271,9 @@ class BufferedMachine:
         return [*buffer.arrived.values(), *(task.place for task in self._tasks.values())]
 
     def _try_open(self, now: float, effects: list[Effect]) -> None:
-        if not self._lobby.enough(now, effects):
+        if not self._lobby.enough(self._round, effects):
             return
+        candidates = self._lobby.candidates(self._round)
         deadline = now + self._settings.deadline_seconds
         self._buffer, self._early = _Buffer(deadline, 1, self._early), {}
         self._give_up_overdue(now)
@@ -263,7 +282,7 @@ class BufferedMachine:
                 self._give_up(device)
         self._buffer.invited = self._buffer.arrived.keys() | self._tasks.keys()
         if not self._full(self._buffer):
-            self._fill(self._buffer, now)
+            self._fill(self._buffer, now, candidates)
         # Twice what can come: devices that join later rarely have to change the scale of the sum.
         self._buffer.capacity = 2 * self._weight(self._buffer)
         self.phase = move(self.phase, Phase.COLLECTING)
@@ -274,8 +293,15 @@ class BufferedMachine:
         return len(buffer.arrived) >= self._settings.buffer_size
 
     def _quorum(self, buffer: _Buffer) -> int:
-        """Updates without which the round does not close: a share of the buffer, or of all its devices if fewer."""
-        return self._settings.quorum_of(min(self._settings.buffer_size, len(buffer.invited)))
+        """Updates without which the round does not close: a share of the buffer, or of all its devices if fewer.
+
+        Devices that turned out to be unfit are no devices of it.
+        """
+        counted = [device for device in buffer.invited if not self._hopeless(buffer, device)]
+        return self._settings.quorum_of(min(self._settings.buffer_size, len(counted)))
+
+    def _hopeless(self, buffer: _Buffer, device: str) -> bool:
+        return device in buffer.missed and device not in buffer.arrived and self._lobby.roster[device].out
 
     def _complete(self, buffer: _Buffer) -> bool:
         """The buffer is full, or nothing more can come and what came is enough."""
@@ -291,16 +317,19 @@ class BufferedMachine:
             lost = tuple(sorted(buffer.lost - buffer.arrived.keys() - self._tasks.keys()))
             self.phase = move(self.phase, Phase.CLOSING)
             effects.append(CloseRound(self._round, tuple(sorted(buffer.arrived)), lost))
-        elif overdue:
+        elif overdue or (not self._tasks and self._lobby.rested(self._lobby.ready.keys() & buffer.missed)):
             self._extend(buffer, now, effects)
+        elif not self._tasks:
+            self._lobby.look_for_hope(effects)
 
     def _extend(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
         """Waits once more, asks those who have a task of this round again, and gives those who missed another try."""
         quorum, arrived = self._quorum(buffer), len(buffer.arrived)
         retry = [task.place.device for task in self._tasks.values() if task.place.round == self._round]
-        buffer.missed.clear()
+        again = self._lobby.rested(self._lobby.ready.keys() & buffer.missed)
+        buffer.missed -= again
         buffer.deadline = now + self._settings.deadline_seconds
-        added = self._fill(buffer, now)
+        added = self._fill(buffer, now, again | self._lobby.fit(self._round))
         effects.append(ExtendRound(self._round, added, arrived, quorum, buffer.capacity))
         effects.extend(SendTask(self._round, device) for device in sorted(retry) if device in self._lobby.ready)
 

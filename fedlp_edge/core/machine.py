@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from fedlp_edge.core.buffered import BufferedMachine
+from fedlp_edge.core.fitness import Fitness
 from fedlp_edge.core.round_events import Effect, Event, OpenRound, Participant, Phase
 from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.rounds import RoundMachine
@@ -34,6 +36,9 @@ class Machine(Protocol):
     def seconds_left(self, now: float) -> float:
         """Until the deadline of a task that is given now; 0 if no round is open."""
 
+    def fitness(self, device: str) -> Fitness:
+        """Whether a device can be counted on."""
+
     def resume(
         self,
         opened: OpenRound,
@@ -53,7 +58,8 @@ def make_machine(
     now: float,
     next_round: int = 1,
     expected: frozenset[str] = frozenset(),
+    fitness: Mapping[str, Fitness] | None = None,
 ) -> Machine:
     """The machine of the mode that is set; see the classes for the arguments."""
     kind = BufferedMachine if settings.mode == "buffered" else RoundMachine
-    return kind(settings, seed, now=now, next_round=next_round, expected=expected)
+    return kind(settings, seed, now=now, next_round=next_round, expected=expected, fitness=fitness)

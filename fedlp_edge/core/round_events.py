@@ -11,6 +11,7 @@ from enum import Enum
 
 import msgspec
 
+from fedlp_edge.core.fitness import Fault, Fitness
 from fedlp_edge.core.settings import Encoding, Thrift
 
 
@@ -78,6 +79,13 @@ class Participant(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
+class DeviceReported:
+    """A device is there; whether it can take part is not known yet."""
+
+    device: str
+
+
+@dataclass(frozen=True)
 class DeviceReady:
     """A device holds its submodel and waits for work (again)."""
 
@@ -92,6 +100,22 @@ class DeviceGone:
 
 
 @dataclass(frozen=True)
+class DeviceFailed:
+    """A device cannot even hold its submodel, or bears none."""
+
+    device: str
+    fault: Fault
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeviceRenewed:
+    """A device is another one than when it failed: started again, or with other data."""
+
+    device: str
+
+
+@dataclass(frozen=True)
 class UpdateArrived:
     """An update of the open round was admitted and is safe on disk."""
 
@@ -100,9 +124,16 @@ class UpdateArrived:
 
 @dataclass(frozen=True)
 class UpdateMissed:
-    """An update of the open round will not come: refused on admission, or the device gave up."""
+    """An update of the open round will not come: refused on admission, or the device gave up.
+
+    Attributes:
+        fault: what that says about the device; None if nothing, as when it was just told to do less.
+        reason: in words.
+    """
 
     device: str
+    fault: Fault | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +155,18 @@ class Tick:
     """Only time has passed."""
 
 
-Event = DeviceReady | DeviceGone | UpdateArrived | UpdateMissed | ModelOutdated | RoundCommitted | Tick
+Event = (
+    DeviceReported
+    | DeviceReady
+    | DeviceGone
+    | DeviceFailed
+    | DeviceRenewed
+    | UpdateArrived
+    | UpdateMissed
+    | ModelOutdated
+    | RoundCommitted
+    | Tick
+)
 
 
 # Effects
@@ -161,7 +203,7 @@ class AddPlaces:
 
 @dataclass(frozen=True)
 class ExtendRound:
-    """Too few updates by the deadline: another deadline, and these devices in addition.
+    """Too few updates by the deadline, or all that can come: another deadline, and these devices in addition.
 
     Attributes:
         added: new places; a device whose update was missed may be among them, with a place of its own anew.
@@ -203,8 +245,31 @@ class StillWaiting:
 
 
 @dataclass(frozen=True)
+class FitnessChanged:
+    """A device failed, or is trusted again."""
+
+    device: str
+    fitness: Fitness
+
+
+@dataclass(frozen=True)
+class NobodyFit:
+    """None of the devices that are there can do its task.
+
+    Attributes:
+        reasons: by device.
+        seconds: after which the run is given up, unless a device comes or changes; 0: it is given up.
+    """
+
+    reasons: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class FinishRun:
     """The last round is committed."""
 
 
-Effect = OpenRound | AddPlaces | ExtendRound | SendTask | CloseRound | StillWaiting | FinishRun
+Effect = (
+    OpenRound | AddPlaces | ExtendRound | SendTask | CloseRound | StillWaiting | FitnessChanged | NobodyFit | FinishRun
+)

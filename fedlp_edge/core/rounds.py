@@ -8,26 +8,26 @@ effects out; a test feeds literal events and never sleeps. ``buffered`` has the 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from fedlp_edge.core.fitness import Fault, Fitness
 from fedlp_edge.core.lobby import Lobby
 from fedlp_edge.core.round_events import (
     CloseRound,
-    DeviceGone,
+    DeviceFailed,
     DeviceReady,
     Effect,
     Event,
     ExtendRound,
     FinishRun,
-    ModelOutdated,
     OpenRound,
     Participant,
     Phase,
     RoundCommitted,
     SendTask,
-    Tick,
     UpdateArrived,
     UpdateMissed,
     move,
@@ -40,19 +40,19 @@ class _OpenRound:
     round: int
     deadline: float
     capacity: int
-    quorum: int
     participants: dict[str, Participant]
     arrived: set[str] = field(default_factory=set)
     missed: set[str] = field(default_factory=set)
 
     @property
     def resolved(self) -> bool:
+        """Nothing more can come."""
         return len(self.arrived) + len(self.missed) == len(self.participants)
 
     @property
-    def complete(self) -> bool:
-        """Nothing more can come, and what came is enough."""
-        return self.resolved and len(self.arrived) >= self.quorum
+    def most(self) -> int:
+        """Updates that can still be, those that arrived included."""
+        return len(self.participants) - len(self.missed)
 
     @property
     def weight(self) -> int:
@@ -69,6 +69,7 @@ class RoundMachine:
         next_round: 1, or the first uncommitted round after a restart.
         expected: devices that were ready before a restart; they are waited for, ``rejoin_seconds`` long.
         now: the time, in seconds on any monotonic clock.
+        fitness: of devices that failed before a restart.
     """
 
     def __init__(
@@ -79,10 +80,11 @@ class RoundMachine:
         now: float,
         next_round: int = 1,
         expected: frozenset[str] = frozenset(),
+        fitness: Mapping[str, Fitness] | None = None,
     ) -> None:
         self._settings = settings
         self._next_round = next_round
-        self._lobby = Lobby(settings, seed, expected, now)
+        self._lobby = Lobby(settings, seed, expected, now, fitness)
         self._open: _OpenRound | None = None
         self.phase = Phase.WAITING if next_round <= settings.count else Phase.FINISHED
 
@@ -122,7 +124,6 @@ class RoundMachine:
             opened.round,
             now + self._settings.deadline_seconds,
             opened.weight_capacity,
-            self._settings.quorum_of(sum(not p.replacement for p in opened.participants)),
             participants,
             arrived=set(arrived & participants.keys()),
             missed=set((missed - arrived) & participants.keys()),
@@ -149,28 +150,36 @@ class RoundMachine:
         """When to send the next Tick at the latest; None if only events matter."""
         if self.phase is Phase.COLLECTING and self._open:
             # A resumed round may have been complete already: it is closed by the first Tick.
-            return -math.inf if self._open.complete else self._open.deadline
+            if self._open.resolved and len(self._open.arrived) >= self._quorum(self._open):
+                return -math.inf
+            lacks = self._open.most < self._quorum(self._open)
+            return min([self._open.deadline, *(self._lobby.pauses() if lacks else [])])
         return self._lobby.wake_at() if self.phase is Phase.WAITING else None
+
+    def fitness(self, device: str) -> Fitness:
+        """Whether a device can be counted on."""
+        return self._lobby.roster[device]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes one event and returns what is to be done, in order."""
         effects: list[Effect] = []
+        self._lobby.take(event, self._next_round, now, effects)
         match event:
             case DeviceReady(participant):
-                self._lobby.ready[participant.device] = participant
                 self._welcome(participant, effects)
-            case DeviceGone(device):
-                self._lobby.ready.pop(device, None)
+            case DeviceFailed(device):
+                self._miss(device)
             case UpdateArrived(device):
                 if self._open and self.participant(device, self._open.round):
                     self._open.arrived.add(device)
-            case UpdateMissed(device):
-                if self._open and self.participant(device, self._open.round):
-                    self._open.missed.add(device)
+                    self._lobby.trust(device, effects)
+            case UpdateMissed(device, fault, reason):
+                if self._miss(device) and fault:
+                    self._lobby.failed(device, fault, reason, self._next_round, effects)
             case RoundCommitted(round):
                 self._commit(round, effects)
-            case ModelOutdated() | Tick():
-                pass
+            case _:
+                pass  # only time has passed, or the lobby alone need know
         if self.phase is Phase.COLLECTING:
             self._collect(now, effects)
         if self.phase is Phase.WAITING:
@@ -188,51 +197,85 @@ class RoundMachine:
             # It was planned anew and holds another submodel now. An extension may give it a new place.
             self._open.missed.add(participant.device)
 
+    def _miss(self, device: str) -> bool:
+        """The update of a device will not come; returns whether it was awaited."""
+        awaited = self._open is not None and self.participant(device, self._open.round) is not None
+        if self._open and awaited:
+            self._open.missed.add(device)
+        return awaited
+
+    def _quorum(self, current: _OpenRound) -> int:
+        """Updates without which the round does not close: a share of its places, those of unfit devices left out."""
+        hopeless = {device for device in current.missed if self._lobby.roster[device].out}
+        places = (place for device, place in current.participants.items() if device not in hopeless)
+        return self._settings.quorum_of(sum(not place.replacement for place in places))
+
     def _try_open(self, now: float, effects: list[Effect]) -> None:
-        if not self._lobby.enough(now, effects):
+        if not self._lobby.enough(self._next_round, effects):
             return
         ready = self._lobby.ready
-        chosen = self._lobby.draw(ready, self._settings.devices_per_round, self._next_round)
+        candidates = self._lobby.candidates(self._next_round)
+        chosen = self._lobby.draw(candidates, self._settings.devices_per_round, self._next_round)
         participants = {device: ready[device] for device in chosen}
         # Twice what the cohort holds: replacements rarely have to change the scale of the sum.
         capacity = 2 * sum(p.weight for p in participants.values())
-        deadline = now + self._settings.deadline_seconds
-        quorum = self._settings.quorum_of(len(participants))
-        self._open = _OpenRound(self._next_round, deadline, capacity, quorum, participants)
+        self._open = _OpenRound(self._next_round, now + self._settings.deadline_seconds, capacity, participants)
         self._move(Phase.COLLECTING)
         effects.append(OpenRound(self._next_round, tuple(participants.values()), capacity))
 
     def _collect(self, now: float, effects: list[Effect]) -> None:
         current = self._open
-        if current is None or (not current.resolved and now < current.deadline):
+        if current is None:
             return
-        if len(current.arrived) >= current.quorum:
-            contributors = tuple(sorted(current.arrived))
-            lost = tuple(sorted(current.participants.keys() - current.arrived))
-            self._move(Phase.CLOSING)
-            effects.append(CloseRound(current.round, contributors, lost))
-        elif now >= current.deadline:
-            self._extend(current, now, effects)
+        quorum, overdue = self._quorum(current), now >= current.deadline
+        if len(current.arrived) >= quorum:
+            if current.resolved or overdue:
+                self._close(current, effects)
+            return
+        # Whoever is silent at the deadline may stay so; before it, only those are lacking who will surely not deliver.
+        likely = len(current.arrived) if overdue else current.most
+        added = self._replacements(current, quorum - likely) if likely < quorum else []
+        if added or overdue:
+            self._extend(current, added, quorum, now, effects, ask_again=overdue)
+        if not added and current.resolved:
+            self._lobby.look_for_hope(effects)
 
-    def _extend(self, current: _OpenRound, now: float, effects: list[Effect]) -> None:
+    def _close(self, current: _OpenRound, effects: list[Effect]) -> None:
+        contributors = tuple(sorted(current.arrived))
+        lost = tuple(sorted(current.participants.keys() - current.arrived))
+        self._move(Phase.CLOSING)
+        effects.append(CloseRound(current.round, contributors, lost))
+        for device in lost:
+            if device not in current.missed and device in self._lobby.ready:
+                self._lobby.failed(device, Fault.LOST, "nothing by the deadline", current.round, effects)
+
+    def _extend(
+        self,
+        current: _OpenRound,
+        devices: list[str],
+        quorum: int,
+        now: float,
+        effects: list[Effect],
+        *,
+        ask_again: bool,
+    ) -> None:
         """Waits once more, and gives places to as many ready devices as are lacking."""
-        wanted = current.quorum - len(current.arrived)
-        retry = sorted(current.participants.keys() - current.arrived - current.missed)
-        added = [self._place(current, device) for device in self._replacements(current, wanted)]
+        retry = sorted(current.participants.keys() - current.arrived - current.missed) if ask_again else []
+        added = [self._place(current, device) for device in devices]
         current.participants.update({p.device: p for p in added})
         current.missed -= {p.device for p in added}
         current.capacity = max(current.capacity, current.weight)
         current.deadline = now + self._settings.deadline_seconds
-        effects.append(ExtendRound(current.round, tuple(added), len(current.arrived), current.quorum, current.capacity))
+        effects.append(ExtendRound(current.round, tuple(added), len(current.arrived), quorum, current.capacity))
         effects.extend(SendTask(current.round, device) for device in retry if device in self._lobby.ready)
 
     def _replacements(self, current: _OpenRound, wanted: int) -> list[str]:
         """Ready devices without a place first; then those that missed: the same device may do better now."""
-        chosen: list[str] = []
-        ready = self._lobby.ready.keys()
-        for spare in (ready - current.participants.keys(), ready & current.missed):
+        lobby, chosen = self._lobby, list[str]()
+        fresh, failed = lobby.ready.keys() - current.participants.keys(), lobby.ready.keys() & current.missed
+        for spare in (lobby.fit(current.round) & fresh, lobby.rested(failed), lobby.rested(fresh)):
             if len(chosen) < wanted:
-                chosen += self._lobby.draw(spare, wanted - len(chosen), current.round)
+                chosen += lobby.draw(spare - set(chosen), wanted - len(chosen), current.round)
         return chosen
 
     def _place(self, current: _OpenRound, device: str) -> Participant:

@@ -54,10 +54,26 @@ class DeviceLeft(Event, frozen=True, kw_only=True):
 
 
 class DeviceUnfit(Event, frozen=True, kw_only=True):
-    """The device cannot bear even depth 1."""
+    """The device cannot take part until it changes: its data do not fit the model, or it cannot bear even depth 1."""
 
     device: str
     explanation: str
+
+
+class DeviceSetAside(Event, frozen=True, kw_only=True):
+    """The device failed so often in a row that nobody waits for it; from round ``again`` on it is tried again."""
+
+    device: str
+    failures: int
+    again: int
+    reason: str
+
+
+class NobodyFit(Event, frozen=True, kw_only=True):
+    """None of the devices that are there can do its task: the run ends after ``seconds`` unless that changes."""
+
+    explanation: str
+    seconds: float
 
 
 class RoundStarted(Event, frozen=True, kw_only=True):
@@ -111,7 +127,7 @@ class RoundFinished(Event, frozen=True, kw_only=True):
 
 
 class RoundFailed(Event, frozen=True, kw_only=True):
-    """Fewer updates than the quorum by the deadline; the round is tried again with a new cohort."""
+    """Fewer updates than the quorum by the deadline, or no more to come: it goes on with others, or asks again."""
 
     round: int
     contributors: int
@@ -175,7 +191,7 @@ class RunFinished(Event, frozen=True, kw_only=True):
 
 
 class RunStopped(Event, frozen=True, kw_only=True):
-    """Ended before its last round; the same command goes on."""
+    """Ended before its last round; the same command goes on, after an error once that is mended."""
 
     round: int
     reason: Literal["signal", "error"]
@@ -187,6 +203,8 @@ AnyEvent = (
     | DeviceJoined
     | DeviceLeft
     | DeviceUnfit
+    | DeviceSetAside
+    | NobodyFit
     | RoundStarted
     | UpdateAccepted
     | UpdateRejected

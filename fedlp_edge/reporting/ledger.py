@@ -47,6 +47,7 @@ def device_round(
     *,
     bytes_down: int = 0,
     staleness: int = 0,
+    reason: str = "",
 ) -> DeviceRound:
     """One device's line.
 
@@ -57,6 +58,7 @@ def device_round(
         outcome: its delivery, or why there is none.
         bytes_down: to a device that did not deliver.
         staleness: versions of the model made since the device got its own.
+        reason: why there is no delivery, in words.
     """
     if not isinstance(outcome, Delivery):
         return DeviceRound(
@@ -68,6 +70,7 @@ def device_round(
             encoding=place.encoding,
             params_down=parameters(units),
             bytes_down=bytes_down,
+            reason=reason,
         )
     return DeviceRound(
         id=place.device,

@@ -12,11 +12,13 @@ from fedlp_edge.reporting.events import (
     DeviceFailed,
     DeviceJoined,
     DeviceLeft,
+    DeviceSetAside,
     DeviceUnfit,
     Event,
     ModelDelivered,
     ModelExported,
     ModelRefused,
+    NobodyFit,
     RoundFailed,
     RoundFinished,
     RunFinished,
@@ -74,6 +76,19 @@ def _(event: DeviceUnfit) -> str:
 
 
 @_line.register
+def _(event: DeviceSetAside) -> str:
+    return (
+        f"device {event.device} is set aside after {event.failures} failures in a row, "
+        f"until round {event.again}: {event.reason}"
+    )
+
+
+@_line.register
+def _(event: NobodyFit) -> str:
+    return f"{event.explanation}; the run ends in {format_seconds(event.seconds)} unless that changes"
+
+
+@_line.register
 def _(event: UpdateRejected) -> str:
     return f"round {event.round}: update of {event.device} refused ({event.code}): {event.reason}"
 
@@ -86,7 +101,7 @@ def _(event: DeviceFailed) -> str:
 
 @_line.register
 def _(event: RoundFailed) -> str:
-    return f"round {event.round} is tried again: {event.contributors} updates by the deadline, {event.quorum} needed"
+    return f"round {event.round} asks again: {event.contributors} updates so far, {event.quorum} needed"
 
 
 @_line.register
@@ -129,8 +144,9 @@ def _(event: RunFinished) -> str:
 
 @_line.register
 def _(event: RunStopped) -> str:
-    why = f": {event.detail}" if event.detail else ""
-    return f"run stopped in round {event.round}{why}; the same command goes on from there"
+    if event.reason == "error":
+        return f"run stopped in round {event.round}: {event.detail}; once that is mended, the same command goes on"
+    return f"run stopped in round {event.round}; the same command goes on from there"
 
 
 def _round_line(event: RoundFinished, rounds: int) -> str:

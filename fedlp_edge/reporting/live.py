@@ -29,6 +29,7 @@ _STYLES: dict[DeviceState, str] = {
     "rejected": "red",
     "failed": "red",
     "away": "dim red",
+    "set aside": "red",
     "unfit": "red",
 }
 _OTHER_LINES = 14

@@ -16,12 +16,14 @@ from fedlp_edge.reporting.events import (
     DeviceFailed,
     DeviceJoined,
     DeviceLeft,
+    DeviceSetAside,
     DeviceUnfit,
     Event,
     Exporting,
     ModelDelivered,
     ModelExported,
     ModelRefused,
+    NobodyFit,
     RoundFailed,
     RoundFinished,
     RoundStarted,
@@ -34,13 +36,16 @@ from fedlp_edge.reporting.events import (
 )
 from fedlp_edge.reporting.units import format_seconds
 
-DeviceState = Literal["ready", "training", "delivered", "lost", "rejected", "failed", "away", "unfit"]
+DeviceState = Literal["ready", "training", "delivered", "lost", "rejected", "failed", "away", "set aside", "unfit"]
+NAMED = 4
+"""Devices in trouble that the picture names."""
+
 Phase = Literal["starting", "waiting", "round", "exporting", "finished", "stopped"]
 
 
 @dataclass
 class DeviceProgress:
-    """One device as the last events left it."""
+    """One device as the last events left it; ``reason`` says why it is unfit or set aside."""
 
     id: str
     profile: str = ""
@@ -51,6 +56,7 @@ class DeviceProgress:
     loss: float | None = None
     bytes_up: int = 0
     updates: int = 0
+    reason: str = ""
 
 
 @dataclass
@@ -90,6 +96,11 @@ class RunProgress:
         self.latest = event.time
         _apply(event, self)
 
+    @property
+    def out(self) -> list[DeviceProgress]:
+        """Devices that do not take part any more, and that people should look after."""
+        return [self.devices[name] for name in sorted(self.devices) if self.devices[name].reason]
+
     def device(self, name: str) -> DeviceProgress:
         """The device of that id, new if it was not heard of."""
         return self.devices.setdefault(name, DeviceProgress(name))
@@ -126,8 +137,8 @@ def _(event: DeviceJoined, progress: RunProgress) -> None:
     device.samples = event.samples
     device.depth = event.depth
     device.lpr = event.lpr
-    if device.state in ("away", "unfit"):
-        device.state = "ready"
+    if device.state in ("away", "unfit", "set aside"):
+        device.state, device.reason = "ready", ""
 
 
 @_apply.register
@@ -137,8 +148,21 @@ def _(event: DeviceLeft, progress: RunProgress) -> None:
 
 @_apply.register
 def _(event: DeviceUnfit, progress: RunProgress) -> None:
-    progress.device(event.device).state = "unfit"
+    device = progress.device(event.device)
+    device.state, device.reason = "unfit", event.explanation
     progress.trouble = f"{event.device}: {event.explanation}"
+
+
+@_apply.register
+def _(event: DeviceSetAside, progress: RunProgress) -> None:
+    device = progress.device(event.device)
+    device.state, device.reason = "set aside", event.reason
+    progress.trouble = f"{event.device} is set aside: {event.reason}"
+
+
+@_apply.register
+def _(event: NobodyFit, progress: RunProgress) -> None:
+    progress.trouble = event.explanation
 
 
 @_apply.register
@@ -153,7 +177,7 @@ def _(event: RoundStarted, progress: RunProgress) -> None:
 @_apply.register
 def _(event: UpdateAccepted, progress: RunProgress) -> None:
     device = progress.device(event.device)
-    device.state = "delivered"
+    device.state, device.reason = "delivered", ""
     device.loss = event.loss
     device.bytes_up += event.bytes_up
     device.updates += 1
@@ -183,14 +207,17 @@ def _(event: RoundFinished, progress: RunProgress) -> None:
     for depth, share in event.accuracy.items():
         progress.accuracy.setdefault(depth, []).append(share)
     for name in event.lost:
-        progress.device(name).state = "lost"
+        if not progress.device(name).reason:
+            progress.device(name).state = "lost"
     if event.lost:
         progress.trouble = f"nothing in time from {', '.join(event.lost)}"
+    elif out := progress.out:
+        progress.trouble = "; ".join(f"{device.id} is {device.state}: {device.reason}" for device in out[:NAMED])
 
 
 @_apply.register
 def _(event: RoundFailed, progress: RunProgress) -> None:
-    progress.trouble = f"round {event.round} is tried again: {event.contributors} updates, {event.quorum} needed"
+    progress.trouble = f"round {event.round} asks again: {event.contributors} updates, {event.quorum} needed"
 
 
 @_apply.register

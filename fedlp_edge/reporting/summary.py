@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.core.fitness import State
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import StorageError
 from fedlp_edge.worker.jobs import ExportedModel, RefusedModel
@@ -32,6 +33,7 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
         encoding: of the numbers in its update.
         compute: mode that its update was computed in (``TrainingSettings.compute``); empty if unknown.
         staleness: versions of the model made since the device got the one that it trained (buffered mode).
+        reason: why it was refused or failed, in words.
     """
 
     id: str
@@ -50,6 +52,31 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
     encoding: Encoding = "none"
     compute: str = ""
     staleness: int = 0
+    reason: str = ""
+
+
+class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one device in the run.
+
+    Attributes:
+        contributed: rounds that count an update of it.
+        failed: rounds that gave it a task and count none.
+        state: ``fit``, ``resting`` after a failure, ``set aside`` after several in a row, or ``unfit``: it cannot take
+            part until it changes.
+        reason: of its latest failure; empty if it never failed.
+    """
+
+    id: str
+    profile: str
+    contributed: int = 0
+    failed: int = 0
+    state: State = "fit"
+    reason: str = ""
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether people should look after it: it failed, or never had a part in the model."""
+        return self.failed > 0 or self.contributed == 0 or self.state in ("set aside", "unfit")
 
 
 Purpose = Literal["control", "model", "update", "repeat"]
@@ -101,6 +128,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run; ``final`` is None until the last round is committed.
 
     Attributes:
+        devices: what became of each; empty for a simulated run.
         refused: depths without an ONNX file, and why.
         delivered: what became of the final model of each device that was told of one: ``installed``, ``received`` (it
             makes its file itself), or why it has none.
@@ -110,6 +138,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     fleet: str
     model: str
     rounds: tuple[RoundSummary, ...]
+    devices: tuple[DeviceOutcome, ...] = ()
     final: FinalModel | None = None
     onnx: tuple[ExportedModel, ...] = ()
     refused: tuple[RefusedModel, ...] = ()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedlp_edge.core.fitness import Fitness
 from fedlp_edge.core.planner import Plan
 from fedlp_edge.core.round_events import OpenRound, Participant
 from fedlp_edge.errors import StorageError
@@ -26,6 +27,7 @@ CREATE TABLE IF NOT EXISTS rounds (
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, device TEXT NOT NULL, accepted INTEGER NOT NULL, digest TEXT NOT NULL,
     report BLOB NOT NULL, PRIMARY KEY (round, device));
+CREATE TABLE IF NOT EXISTS fitness (device TEXT PRIMARY KEY, basis TEXT NOT NULL, fitness BLOB NOT NULL);
 """
 
 
@@ -84,6 +86,18 @@ class Journal:
     def ready_devices(self) -> frozenset[str]:
         """Devices that were there when the journal was last written."""
         return frozenset(device for (device,) in self._db.execute("SELECT device FROM devices WHERE ready"))
+
+    def put_fitness(self, device: str, basis: str, fitness: Fitness) -> None:
+        """Remembers how a device failed lately, and which life of it; one without failures is forgotten."""
+        if fitness == Fitness():
+            self._write("DELETE FROM fitness WHERE device = ?", (device,))
+        else:
+            self._write("REPLACE INTO fitness VALUES (?, ?, ?)", (device, basis, _pack(fitness)))
+
+    def fitness(self) -> dict[str, tuple[str, Fitness]]:
+        """Basis and fitness of the devices that failed lately."""
+        rows = self._db.execute("SELECT device, basis, fitness FROM fitness")
+        return {device: (basis, msgspec.msgpack.decode(packed, type=Fitness)) for device, basis, packed in rows}
 
     # Classes
 

@@ -97,12 +97,15 @@ class Status(Message, frozen=True, kw_only=True):
 
     Attributes:
         session: drawn anew at every start of the agent; tells two agents with one identity apart.
+        revision: how often this agent has measured itself and its data; what a device could not do it is asked for
+            again once this has changed.
     """
 
     device: Name
     online: bool
     session: Name
     facts: DeviceFacts | None = None
+    revision: Natural = 0
     version: str = ""
     protocol: int = PROTOCOL
 

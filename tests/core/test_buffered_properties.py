@@ -4,15 +4,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlp_edge.core.buffered import BufferedMachine
+from fedlp_edge.core.fitness import Fault, Fitness
 from fedlp_edge.core.round_events import (
     AddPlaces,
     CloseRound,
+    DeviceFailed,
     DeviceGone,
     DeviceReady,
+    DeviceRenewed,
     Effect,
     Event,
     ExtendRound,
     FinishRun,
+    FitnessChanged,
     ModelOutdated,
     OpenRound,
     Participant,
@@ -37,6 +41,7 @@ class Fleet:
         self.now = 0.0
         self.machine = BufferedMachine(rules, seed=1, now=0.0)
         self.ready: set[str] = set()
+        self.fitness: dict[str, Fitness] = {}
         self.closed = 0
         self.capacity = 0
         self.tasks: dict[str, Participant] = {}
@@ -47,6 +52,8 @@ class Fleet:
 
     def feed(self, event: Event) -> None:
         """Hands over an event, as a coordinator does: updates only if they are wanted, on disk before."""
+        if isinstance(event, DeviceFailed):
+            self.ready.discard(event.device)
         match event:
             case DeviceReady(participant):
                 self.ready.add(participant.device)
@@ -60,11 +67,15 @@ class Fleet:
                 assert key not in self.counted, "a task counts once"
                 self.counted[key] = self.machine.counts_in(device)
                 self.counted_places[key] = self.tasks.pop(device)
-            case UpdateMissed(device):
+            case UpdateMissed(device) | DeviceFailed(device):
                 task = self.tasks.get(device)
-                if task is None or not self.machine.participant(device, task.round):
+                wanted = task is not None and self.machine.participant(device, task.round) is not None
+                if isinstance(event, UpdateMissed) and not wanted:
                     return
-                self.missed[device] = self.tasks.pop(device)
+                if not wanted:
+                    self.tasks.pop(device, None)
+                else:
+                    self.missed[device] = self.tasks.pop(device)
         for effect in self.machine.handle(event, self.now):
             self.check(effect)
         wake = self.machine.wake_at()
@@ -88,7 +99,8 @@ class Fleet:
         match effect:
             case OpenRound(round, places, capacity):
                 assert round == self.closed + 1
-                assert len(self.ready) >= self.rules.min_devices
+                troubled = sum(fitness.failures > 0 for fitness in self.fitness.values())
+                assert len(self.ready) >= max(1, self.rules.min_devices - troubled)
                 self.capacity, self.missed = 0, {}
                 early = {key for key, counts in self.counted.items() if counts == round}
                 awaited = [p for p in places if (p.device, p.round) not in early]
@@ -112,6 +124,8 @@ class Fleet:
                 weights = [weight_in(self.rules, self.counted_places[k].weight, k[1], round) for k in keys]
                 assert sum(weights) <= self.capacity
                 self.closed = round
+            case FitnessChanged(device, fitness):
+                self.fitness[device] = fitness
             case FinishRun():
                 assert self.closed == self.rules.count
 
@@ -124,7 +138,7 @@ class Fleet:
         if phase is Phase.FINISHED:
             return
         self.machine = BufferedMachine(
-            self.rules, seed=1, now=self.now, next_round=round, expected=frozenset(self.ready)
+            self.rules, seed=1, now=self.now, next_round=round, expected=frozenset(self.ready), fitness=self.fitness
         )
         self.ready = set()
         self.closed = round - 1
@@ -153,6 +167,10 @@ happenings = st.one_of(
     st.builds(UpdateArrived, devices),
     st.builds(UpdateArrived, devices),
     st.builds(UpdateMissed, devices),
+    st.builds(UpdateMissed, devices, st.sampled_from(Fault), st.just("why")),
+    st.builds(UpdateMissed, devices, st.just(Fault.WORKER), st.just("why")),
+    st.builds(DeviceFailed, devices, st.sampled_from(Fault), st.just("why")),
+    st.builds(DeviceRenewed, devices),
     st.builds(ModelOutdated, devices),
     st.just(100.0),
     st.just("commit"),
@@ -205,6 +223,7 @@ def test_run_can_be_finished_after_every_story(rules: RoundSettings, story):
     play(fleet, story)
     for _ in range(4 * rules.count):
         for device in DEVICES:
+            fleet.feed(DeviceRenewed(device))
             fleet.feed(DeviceReady(participant(device, 1, 10)))
         for device in DEVICES:
             fleet.feed(UpdateArrived(device))

@@ -5,14 +5,18 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedlp_edge.core.fitness import Fault, Fitness
 from fedlp_edge.core.round_events import (
     CloseRound,
+    DeviceFailed,
     DeviceGone,
     DeviceReady,
+    DeviceRenewed,
     Effect,
     Event,
     ExtendRound,
     FinishRun,
+    FitnessChanged,
     OpenRound,
     Participant,
     Phase,
@@ -36,18 +40,21 @@ class Fleet:
         self.now = 0.0
         self.machine = RoundMachine(rules, seed=1, now=0.0)
         self.ready: set[str] = set()
+        self.fitness: dict[str, Fitness] = {}
         self.closed: list[int] = []
         self.finished = False
         self._forget_round()
 
     def _forget_round(self) -> None:
         self.places: dict[str, Participant] = {}
-        self.capacity = self.needed = 0
+        self.capacity = 0
         self.arrived: set[str] = set()
         self.missed: set[str] = set()
 
     def feed(self, event: Event) -> None:
         """Hands over an event, as a coordinator does: updates only if they are wanted, on disk before."""
+        if isinstance(event, DeviceFailed):
+            self.ready.discard(event.device)
         match event:
             case DeviceReady(participant):
                 self.ready.add(participant.device)
@@ -55,7 +62,7 @@ class Fleet:
                 self.ready.discard(device)
             case UpdateArrived(device) if self.machine.participant(device, self.machine.round):
                 self.arrived.add(device)
-            case UpdateMissed(device) if self.machine.participant(device, self.machine.round):
+            case UpdateMissed(device) | DeviceFailed(device) if self.machine.participant(device, self.machine.round):
                 self.missed.add(device)
         for effect in self.machine.handle(event, self.now):
             self.check(effect)
@@ -68,29 +75,38 @@ class Fleet:
             case OpenRound(number, participants, capacity):
                 assert number == len(self.closed) + 1
                 assert {p.device for p in participants} <= self.ready
-                assert len(participants) >= self.rules.min_devices
+                troubled = sum(fitness.failures > 0 for fitness in self.fitness.values())
+                assert len(participants) >= max(1, self.rules.min_devices - troubled)
+                assert not any(self.fitness.get(p.device, Fitness()).lasting for p in participants)
                 assert len(participants) <= (self.rules.devices_per_round or len(DEVICES))
                 self._forget_round()
                 self.places = {p.device: p for p in participants}
                 self.capacity = capacity
-                self.needed = max(1, math.ceil(self.rules.quorum * len(participants)))
             case ExtendRound(_, added, contributors, quorum, capacity):
-                assert contributors == len(self.arrived) < quorum == self.needed
+                assert contributors == len(self.arrived) < quorum == self.needed(self.missed)
                 assert not {p.device for p in added} & self.arrived
                 assert capacity >= self.capacity
                 self.places.update({p.device: p for p in added})
                 self.missed -= {p.device for p in added}
                 self.capacity = capacity
             case CloseRound(number, contributors, lost):
-                assert len(set(contributors)) == len(contributors) >= self.needed
+                assert len(set(contributors)) == len(contributors) >= self.needed(self.missed)
                 assert set(contributors) == self.arrived
                 assert set(contributors) | set(lost) == self.places.keys()
                 assert not set(contributors) & set(lost)
                 assert sum(self.places[device].weight for device in contributors) <= self.capacity
                 self.closed.append(number)
+            case FitnessChanged(device, fitness):
+                self.fitness[device] = fitness
             case FinishRun():
                 assert self.closed == list(range(1, self.rules.count + 1))
                 self.finished = True
+
+    def needed(self, missed: set[str]) -> int:
+        """The quorum: of the places but those of unfit devices."""
+        out = {device for device in missed if self.machine.fitness(device).out}
+        places = sum(not place.replacement for device, place in self.places.items() if device not in out)
+        return max(1, math.ceil(self.rules.quorum * places))
 
     def restart(self) -> None:
         """The coordinator is killed and started again; only what it journaled is left."""
@@ -99,7 +115,12 @@ class Fleet:
         committed = len(self.closed) - (self.machine.phase is Phase.CLOSING)
         phase = self.machine.phase
         self.machine = RoundMachine(
-            self.rules, seed=1, now=self.now, next_round=committed + 1, expected=frozenset(self.ready)
+            self.rules,
+            seed=1,
+            now=self.now,
+            next_round=committed + 1,
+            expected=frozenset(self.ready),
+            fitness=self.fitness,
         )
         self.ready = set()
         if phase is not Phase.WAITING:
@@ -119,6 +140,10 @@ happenings = st.one_of(
     st.builds(DeviceGone, devices),
     st.builds(UpdateArrived, devices),
     st.builds(UpdateMissed, devices),
+    st.builds(UpdateMissed, devices, st.sampled_from(Fault), st.just("why")),
+    st.builds(UpdateMissed, devices, st.just(Fault.WORKER), st.just("why")),
+    st.builds(DeviceFailed, devices, st.sampled_from(Fault), st.just("why")),
+    st.builds(DeviceRenewed, devices),
     st.just(100.0),
     st.builds(RoundCommitted, st.integers(1, 3)),
     st.just("commit"),
@@ -168,6 +193,7 @@ def test_run_can_be_finished_after_every_story(rules: RoundSettings, story):
     play(fleet, story)
     for _ in range(4 * rules.count):
         for device in DEVICES:
+            fleet.feed(DeviceRenewed(device))
             fleet.feed(DeviceReady(participant(device, 1, 10)))
         for device in DEVICES:
             if fleet.machine.participant(device, fleet.machine.round):

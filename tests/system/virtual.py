@@ -80,7 +80,8 @@ class VirtualFleet:
         self.everybody = ["coordinator", *self.names]
         self.on_event: Callable[[AnyEvent], None] = lambda event: None
         self.dies: Callable[[str], int | None] = lambda name: None
-        self._skew, self._tamper, self._worker = skew or {}, tamper or {}, worker or {}
+        self._skew, self._tamper = skew or {}, tamper or {}
+        self._worker = {} if worker is None else worker
         self._heads: HeadMode = heads
         self._width = width
         self._starts = itertools.count(1)
