@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from fedlp_edge.core.fitness import Fitness
+from fedlp_edge.core.fitness import SILENT, Fitness
 from fedlp_edge.reporting.summary import DeviceOutcome, RoundSummary
 
 
@@ -33,7 +33,7 @@ class Attendance:
                 self._contributed[device.id] += 1
             else:
                 self._failed[device.id] += 1
-                self._reasons[device.id] = device.reason or "nothing by the deadline"
+                self._reasons[device.id] = device.reason or SILENT
 
     def outcomes(self) -> tuple[DeviceOutcome, ...]:
         """All devices, by name."""

@@ -478,7 +478,7 @@ class Coordinator:
         )
 
     def _emit_and_save(self, event: events.AnyEvent) -> None:
-        """Keeps ``summary.json`` up with every committed round, and with who cannot take part, also for a stopped run."""
+        """Keeps ``summary.json`` up with every committed round and with who cannot take part, should the run stop."""
         self._emit(event)
         telling = isinstance(event, events.RoundFinished | events.DeviceUnfit | events.DeviceSetAside)
         if telling and self._finale is None:

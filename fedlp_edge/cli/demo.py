@@ -30,13 +30,13 @@ from fedlp_edge.cli.demo_samples import classify_samples
 from fedlp_edge.cli.processes import Child, Supervisor, died
 from fedlp_edge.errors import ConfigError, DeviceError, ExportError
 from fedlp_edge.learning.shares import parse_partition
-from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command
+from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, print_error
 from fedlp_edge.reporting.console import open_console
-from fedlp_edge.reporting.events import DeviceUnfit
+from fedlp_edge.reporting.events import RunStopped
 from fedlp_edge.reporting.live import View, open_view
 from fedlp_edge.reporting.log import FILE_NAME, EventReader
 from fedlp_edge.reporting.report import ONNX_DIRECTORY, print_report
-from fedlp_edge.reporting.summary import load
+from fedlp_edge.reporting.summary import Summary, load
 from fedlp_edge.transport.url import BrokerAddress
 
 BROKER_SECONDS = 30.0
@@ -58,7 +58,8 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
         out: run directory; ``runs/demo-DATE-TIME`` if None.
 
     Returns:
-        Exit code: 0 finished, 3 finished but for some ONNX files, 130 stopped by a signal.
+        Exit code: 0 finished; 3 finished, but without some ONNX files, or a device failed in a round or never
+        contributed; 130 stopped by a signal.
 
     Raises:
         FedLPError: an option is wrong, or a process of the fleet failed.
@@ -77,8 +78,7 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
             soft_wrap=True,
         )
         return EXIT_STOPPED
-    _conclude(options, directory, console)
-    return EXIT_INCOMPLETE if load(directory / "summary.json").refused else 0
+    return _conclude(options, directory, console)
 
 
 def _options(given: GivenOptions, directory: Path) -> DemoOptions:
@@ -151,9 +151,8 @@ class _Demo:
             over = coordinator.exit_code in _OVER
             for event in reader.poll():
                 self.view.show(event)
-                if isinstance(event, DeviceUnfit):
-                    # The run waits for every device, so without this one it would wait for ever.
-                    raise DeviceError(f"{event.device} cannot take part on this machine: {event.explanation}")
+                if isinstance(event, RunStopped) and event.reason == "error":
+                    raise DeviceError(event.detail)
             if over:
                 for agent in self.supervisor.wait(agents, FAREWELL_SECONDS):
                     self.view.note(f"{agent.name} did not end by itself; its log is {agent.log}")
@@ -176,8 +175,8 @@ class _Demo:
         self.supervisor.restart(child)
 
 
-def _conclude(options: DemoOptions, directory: Path, console: Console) -> None:
-    """Reports, and runs the ONNX files on held-out pictures as a user of them would."""
+def _conclude(options: DemoOptions, directory: Path, console: Console) -> int:
+    """Reports, and runs the ONNX files on held-out pictures as a user of them would; returns the exit code."""
     summary = load(directory / "summary.json")
     print_report(directory, console)
     if not summary.onnx:
@@ -186,3 +185,14 @@ def _conclude(options: DemoOptions, directory: Path, console: Console) -> None:
     files = [directory / ONNX_DIRECTORY / model.file for model in sorted(summary.onnx, key=lambda model: model.depth)]
     for line in classify_samples(options.data, files, directory / "samples"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return _verdict(summary)
+
+
+def _verdict(summary: Summary) -> int:
+    """Says whether every device took part in every round; returns the exit code."""
+    troubled = [device.id for device in summary.devices if device.in_trouble]
+    if not troubled:
+        return EXIT_INCOMPLETE if summary.refused else 0
+    of = f"{len(troubled)} of {len(summary.devices)} devices"
+    print_error(f"{of} did not contribute to every round ({', '.join(troubled)}); the report above says why")
+    return EXIT_INCOMPLETE

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from fedlp_edge.core.fitness import Fitness
+from fedlp_edge.core.fitness import SILENT, Fault, Fitness
 from fedlp_edge.core.lobby import Lobby
 from fedlp_edge.core.round_events import (
     AddPlaces,
@@ -317,21 +317,30 @@ class BufferedMachine:
             lost = tuple(sorted(buffer.lost - buffer.arrived.keys() - self._tasks.keys()))
             self.phase = move(self.phase, Phase.CLOSING)
             effects.append(CloseRound(self._round, tuple(sorted(buffer.arrived)), lost))
-        elif overdue or (not self._tasks and self._lobby.rested(self._lobby.ready.keys() & buffer.missed)):
+            return
+        if overdue or (not self._tasks and self._lobby.rested(self._lobby.ready.keys() & buffer.missed)):
             self._extend(buffer, now, effects)
-        elif not self._tasks:
+        if not self._tasks:
             self._lobby.look_for_hope(effects)
 
     def _extend(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
         """Waits once more, asks those who have a task of this round again, and gives those who missed another try."""
         quorum, arrived = self._quorum(buffer), len(buffer.arrived)
-        retry = [task.place.device for task in self._tasks.values() if task.place.round == self._round]
+        ready = self._lobby.ready
+        asked = [device for device, task in self._tasks.items() if task.place.round == self._round]
+        retry = sorted(device for device in asked if device in ready)
+        said: list[Effect] = []
+        for device in retry if now >= buffer.deadline else ():
+            self._lobby.failed(device, Fault.LOST, SILENT, self._round, said)
+            if self._lobby.roster[device].out:
+                self._miss(device)
         again = self._lobby.rested(self._lobby.ready.keys() & buffer.missed)
         buffer.missed -= again
         buffer.deadline = now + self._settings.deadline_seconds
         added = self._fill(buffer, now, again | self._lobby.fit(self._round))
         effects.append(ExtendRound(self._round, added, arrived, quorum, buffer.capacity))
-        effects.extend(SendTask(self._round, device) for device in sorted(retry) if device in self._lobby.ready)
+        effects.extend(SendTask(self._round, device) for device in retry if device in self._tasks)
+        effects.extend(said)
 
     def _commit(self, round: int, effects: list[Effect]) -> None:
         if self.phase is not Phase.CLOSING or round != self._round:

@@ -21,6 +21,9 @@ ASIDE_AFTER = 4
 LONGEST_REST = 64
 """Rounds: a device that is set aside is tried again, now and then."""
 
+SILENT = "nothing by the deadline"
+"""What is said of a device that is there and did not deliver."""
+
 FIRST_SECONDS = 2.0
 """Between a failure and another attempt in the same round, where nobody else could take the place."""
 

@@ -24,10 +24,12 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             is ready.
         least_holders: devices of a cohort that should hold each layer on average, as far as there are so many; deep
             devices are preferred until they do. 0 draws evenly.
-        min_devices: the first round waits for this many, and no round opens with fewer.
+        min_devices: the first round waits for this many, and no round opens with fewer; whoever is there and turned
+            out to be unable to take part is not waited for.
         deadline_seconds: from the opening of a round; who is later is left out.
-        quorum: share of the cohort whose updates make a round count.
-        rejoin_seconds: after a restart of the coordinator, how long to wait for the devices that were there.
+        quorum: share of the cohort, unfit devices left out, whose updates make a round count.
+        rejoin_seconds: after a restart of the coordinator, how long to wait for the devices that were there; also, how
+            long to go on when nobody who is there is fit.
         keep_checkpoints: how many of the latest checkpoints stay on disk; 0 keeps all.
         buffer_size: updates that make a version, in buffered mode.
         staleness_exponent: in buffered mode an update that started ``s`` versions ago weighs ``(1 + s)^-exponent``.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from fedlp_edge.core.fitness import Fault, Fitness
+from fedlp_edge.core.fitness import SILENT, Fault, Fitness
 from fedlp_edge.core.lobby import Lobby
 from fedlp_edge.core.round_events import (
     CloseRound,
@@ -247,7 +247,7 @@ class RoundMachine:
         effects.append(CloseRound(current.round, contributors, lost))
         for device in lost:
             if device not in current.missed and device in self._lobby.ready:
-                self._lobby.failed(device, Fault.LOST, "nothing by the deadline", current.round, effects)
+                self._lobby.failed(device, Fault.LOST, SILENT, current.round, effects)
 
     def _extend(
         self,
@@ -260,14 +260,21 @@ class RoundMachine:
         ask_again: bool,
     ) -> None:
         """Waits once more, and gives places to as many ready devices as are lacking."""
-        retry = sorted(current.participants.keys() - current.arrived - current.missed) if ask_again else []
+        silent = current.participants.keys() - current.arrived - current.missed
+        retry = sorted(silent & self._lobby.ready.keys()) if ask_again else []
+        said: list[Effect] = []
+        for device in retry:
+            self._lobby.failed(device, Fault.LOST, SILENT, current.round, said)
+            if self._lobby.roster[device].out:
+                current.missed.add(device)
         added = [self._place(current, device) for device in devices]
         current.participants.update({p.device: p for p in added})
         current.missed -= {p.device for p in added}
         current.capacity = max(current.capacity, current.weight)
         current.deadline = now + self._settings.deadline_seconds
         effects.append(ExtendRound(current.round, tuple(added), len(current.arrived), quorum, current.capacity))
-        effects.extend(SendTask(current.round, device) for device in retry if device in self._lobby.ready)
+        effects.extend(SendTask(current.round, device) for device in retry if device not in current.missed)
+        effects.extend(said)
 
     def _replacements(self, current: _OpenRound, wanted: int) -> list[str]:
         """Ready devices without a place first; then those that missed: the same device may do better now."""

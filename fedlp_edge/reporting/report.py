@@ -13,13 +13,16 @@ from rich.text import Text
 
 from fedlp_edge.lifecycle import own_command
 from fedlp_edge.reporting.console import open_console
-from fedlp_edge.reporting.summary import DeviceRound, Summary, idle_rounds, load, trained_exits
+from fedlp_edge.reporting.summary import DeviceOutcome, DeviceRound, Summary, idle_rounds, load, trained_exits
 from fedlp_edge.reporting.units import UNTRAINED, depth_bar, format_bytes, format_share
 
 ONNX_DIRECTORY = "onnx"
 
 CROWD = 40
 """More devices than this are reported by class and depth."""
+
+NAMED = 20
+"""Devices in trouble that have a line of their own."""
 
 
 def print_report(directory: Path, console: Console | None = None) -> None:
@@ -52,8 +55,24 @@ def report(summary: Summary, directory: Path) -> RenderableType:
         parts += [table(by_device, max(accuracy, default=0)), "", _traffic(summary), ""]
         if idle := idle_rounds(summary):
             parts += [_idle(idle, len(summary.rounds)), ""]
+    if trouble := trouble_lines(summary):
+        parts += [Text("\n".join(trouble), style="red"), ""]
     parts.append(_places(summary, directory))
     return Group(*parts)
+
+
+def trouble_lines(summary: Summary) -> list[str]:
+    """One line for each device that people should look after, and one for those that there is no room for."""
+    devices = [device for device in summary.devices if device.in_trouble]
+    lines = [_trouble(device, len(summary.rounds)) for device in devices[:NAMED]]
+    return [*lines, f"and {len(devices) - NAMED} devices more: see summary.json"] if len(devices) > NAMED else lines
+
+
+def _trouble(device: DeviceOutcome, rounds: int) -> str:
+    state = f", is {device.state}" if device.state != "fit" else ""
+    failed = f", failed in {device.failed}" if device.failed else ""
+    why = f": {device.reason}" if device.reason else ""
+    return f"{device.id} contributed to {device.contributed} of {rounds} rounds{failed}{state}{why}"
 
 
 def _headline(summary: Summary) -> Text:

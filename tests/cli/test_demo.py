@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from fedlp_edge.cli.demo import _verdict
 from fedlp_edge.reporting.log import EventReader
+from fedlp_edge.reporting.summary import DeviceOutcome, Summary
 from tests.cli.conftest import Run
 
 Demo = tuple[Path, str]
@@ -193,3 +196,12 @@ def test_goes_on_after_ctrl_c(fedlp: Run, finished_demo: Demo, tmp_path: Path) -
     assert [entry["accuracy"] for entry in summary["rounds"][:2]] == [
         entry["accuracy"] for entry in undisturbed["rounds"]
     ]
+
+
+def test_says_and_tells_by_its_exit_code_who_did_not_contribute(capsys: pytest.CaptureFixture[str]) -> None:
+    good = DeviceOutcome(id="dev-0", profile="host", contributed=2)
+    bad = DeviceOutcome(id="dev-1", profile="host", contributed=1, failed=1, reason="why")
+    summary = Summary(run="r", fleet="f", model="m", rounds=(), devices=(good, bad))
+    assert _verdict(summary) == 3
+    assert "1 of 2 devices did not contribute to every round (dev-1)" in capsys.readouterr().err
+    assert _verdict(msgspec.structs.replace(summary, devices=(good,))) == 0

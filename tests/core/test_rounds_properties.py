@@ -1,6 +1,7 @@
 """Whatever happens to a fleet, in whatever order, the promises of the round machine hold."""
 
 import math
+from collections.abc import Collection
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,14 +84,15 @@ class Fleet:
                 self.places = {p.device: p for p in participants}
                 self.capacity = capacity
             case ExtendRound(_, added, contributors, quorum, capacity):
-                assert contributors == len(self.arrived) < quorum == self.needed(self.missed)
+                assert contributors == len(self.arrived) < quorum <= self.needed(self.missed)
+                assert quorum >= self.needed(self.places.keys() - self.arrived)
                 assert not {p.device for p in added} & self.arrived
                 assert capacity >= self.capacity
                 self.places.update({p.device: p for p in added})
                 self.missed -= {p.device for p in added}
                 self.capacity = capacity
             case CloseRound(number, contributors, lost):
-                assert len(set(contributors)) == len(contributors) >= self.needed(self.missed)
+                assert len(set(contributors)) == len(contributors) >= self.needed(self.places.keys() - self.arrived)
                 assert set(contributors) == self.arrived
                 assert set(contributors) | set(lost) == self.places.keys()
                 assert not set(contributors) & set(lost)
@@ -102,8 +104,8 @@ class Fleet:
                 assert self.closed == list(range(1, self.rules.count + 1))
                 self.finished = True
 
-    def needed(self, missed: set[str]) -> int:
-        """The quorum: of the places but those of unfit devices."""
+    def needed(self, missed: Collection[str]) -> int:
+        """The quorum: of the places but those of unfit devices among ``missed``."""
         out = {device for device in missed if self.machine.fitness(device).out}
         places = sum(not place.replacement for device, place in self.places.items() if device not in out)
         return max(1, math.ceil(self.rules.quorum * places))

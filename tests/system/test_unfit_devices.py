@@ -139,7 +139,7 @@ def test_run_in_which_everybody_crashes_ends_without_waiting_for_a_deadline(tmp_
     worker = {"dev-0": Crashing, "dev-1": Crashing}
     fleet = VirtualFleet(tmp_path, devices=2, worker=worker, deadline_seconds=3000)
     fleet.start_all()
-    with pytest.raises(DeviceError, match="none of the 2 devices can do its task, all for the same reason: .*SIGILL"):
+    with pytest.raises(DeviceError, match=r"none of the 2 devices can do its task, all for the same reason: .*SIGILL"):
         fleet.finish()
     assert trainings(fleet, Crashing) == 8
     assert fleet.world.now < 100
@@ -176,3 +176,20 @@ def test_device_that_was_started_again_is_trusted_again(tmp_path: Path) -> None:
     assert summary.final is not None
     assert {(entry.contributed, entry.state) for entry in summary.devices} == {(2, "fit")}
     assert any(isinstance(event, DeviceFailed) for event in fleet.events)
+
+
+class Silent(StandIn):
+    """It says that it is there, and never delivers."""
+
+    def submit(self, job: AnyJob) -> int:
+        return super().submit(job) if not isinstance(job, Train) else 10_000
+
+
+@EVERY_MODE
+def test_run_in_which_nobody_ever_delivers_ends(tmp_path: Path, mode: str) -> None:
+    worker = {"dev-0": Silent, "dev-1": Silent}
+    fleet = VirtualFleet(tmp_path, devices=2, worker=worker, mode=mode, deadline_seconds=60)
+    fleet.start_all()
+    with pytest.raises(DeviceError, match=r"none of the 2 devices .* same reason: nothing by the deadline"):
+        fleet.finish()
+    assert 240 <= fleet.world.now < 300
