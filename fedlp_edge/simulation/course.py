@@ -160,8 +160,9 @@ class Course:
             case told.SendTask(_, device):
                 if not self._timeline.is_expected(device):
                     self._expect(device)
-            case told.NobodyFit(reasons, 0.0):
-                raise DeviceError(f"no device delivers any more: {next(iter(reasons.values()))}")
+            case told.FitnessChanged(device, fitness) if fitness.failures:
+                # Chance keeps virtual devices from delivering, and says nothing about their next task.
+                self._tell(told.DeviceRenewed(device))
             case told.CloseRound():
                 yield self._close(effect)
                 if effect.round < self._experiment.rounds.count:
