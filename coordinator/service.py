@@ -22,6 +22,7 @@ from coordinator.finale import Finale
 from coordinator.fleet_classes import FleetClasses
 from coordinator.flow import FlowLimits
 from coordinator.links import FleetLinks
+from coordinator.lookout import Lookout
 from coordinator.registry import Registry
 from coordinator.round_keeper import RoundKeeper
 from coordinator.shelf import Shelf
@@ -280,6 +281,7 @@ class Coordinator:
                 remark=self._blueprint.remark,
             )
         )
+        self._lookout = Lookout(self._topics, self._transport, self._clock())
         self._transport.subscribe(self._topics.coordinator)
         for branch in ("device", "up", "upload"):
             self._transport.subscribe(self._topics.of(branch, "+"))
@@ -305,6 +307,7 @@ class Coordinator:
             self._devices.tell_changes()
             self._rounds.tick()
             self._shelf.tick()
+            self._lookout.tick(self._clock(), alone=not self._devices.all())
             if self._finale:
                 self._finale.tick(self._clock())
 
@@ -335,10 +338,12 @@ class Coordinator:
                 self._voice.announce()
             case Disconnected(reason):
                 log.warning("lost the broker: %s", reason)
+                self._lookout.end()
                 self._emit(events.BrokerLost(time=time.time(), reason=reason))
             case Refused(topic, reason, token, too_long):
                 # Its place in the window is free again; who misses a chunk that was too long asks for it.
-                if not (token is not None and self._pump.delivered(token) and too_long):
+                known = token is not None and self._pump.delivered(token) and too_long
+                if not known and not self._lookout.asked(topic):
                     log.warning("the broker refused %s: %s", topic, reason)
             case _:
                 pass
@@ -349,6 +354,9 @@ class Coordinator:
                 self._voice.overhear(self._read_announcement(payload))  # type: ignore[arg-type]
             return
         branch, leaf = self._topics.parse(topic)
+        if not branch:
+            self._lookout.strange(topic)
+            return
         if branch == "upload":
             self._rounds.chunk(leaf, payload)
             return

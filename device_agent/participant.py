@@ -41,6 +41,7 @@ from device_agent.link_estimate import LinkEstimate
 from device_agent.presence import Presence
 from device_agent.reminders import Reminders
 from device_agent.roundwork import RoundWork
+from device_agent.search import CoordinatorSearch
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.errors import BrokerError, PeerError
 from fedlp_edge.transport.base import (
@@ -116,6 +117,7 @@ class Participant:
         self._work = RoundWork(identity, units, deliveries)
         self._homecoming = Homecoming(identity, models, can_export=can_export, once=once)
         self._reminders = Reminders(identity)
+        self._search = CoordinatorSearch(identity)
 
     def start(self) -> Effects:
         """What is to be done before the first event."""
@@ -130,6 +132,7 @@ class Participant:
         ]
         if self._idle:
             times.append(self._reminders.deadline())
+        times.append(self._search.deadline())
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, event: Event, now: float) -> Effects:
@@ -144,7 +147,7 @@ class Participant:
             effects += self._echo.work(now)
         effects += self._report_device(now)
         if self._presence.connected:
-            effects += self._arrivals.work(now)
+            effects += [*self._arrivals.work(now), *self._search.work(now)]
             effects += [*self._work.work(now), *self._deliveries.work(now), *self._homecoming.work(now)]
             effects += self._arrivals.work(now)  # what the others have just found that they want to know
             if self._idle and self._reminders.due(now):
@@ -197,6 +200,7 @@ class Participant:
                 self._presence.connected = True
                 self._echo.connected(limits)
                 self._deliveries.limit(_payload_bytes(limits))
+                self._search.connected(now)
                 self._units.nudge(now)
                 note = Note(f"connected (MQTT {limits.protocol})")
                 effects = [note, *self._presence.announce(), *self._enrolment.ready()]
@@ -204,7 +208,9 @@ class Participant:
                 self._presence.connected = False
                 note = Note(f"disconnected: {reason}; trying again, nothing is lost", warning=True)
                 self._arrivals.interrupted()
-                effects = [note, *self._echo.interrupted()]
+                effects = [note, *self._echo.interrupted(), *self._search.disconnected()]
+            case Refused(topic) if topic in self._search.filters:
+                pass
             case Refused(topic, reason) if topic == self._echo.topic:
                 self._arrivals.judged(works=False)
                 effects = self._echo.refused(reason)
@@ -244,7 +250,7 @@ class Participant:
         if event.topic == topics.coordinator and event.payload:
             message = _decode_announcement(event.payload)
             return self._announced(message, now) if isinstance(message, Announcement) else []
-        return []
+        return [] if branch else self._search.strange(event.topic)
 
     def _chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
         if self._models.wants(chunk):
@@ -333,6 +339,7 @@ class Participant:
             self._reminders.heard(now)
             self._work.online(message.run, now)
             self._homecoming.online(now)
+            effects += self._search.found()
             return [*effects, *self._deliveries.online(message.run, now)]
         if not message.online:
             self._reminders.silent()

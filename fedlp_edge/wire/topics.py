@@ -45,3 +45,12 @@ class Topics(msgspec.Struct, frozen=True):
             return "", ""
         branch, _, leaf = topic[len(prefix) :].partition("/")
         return branch, leaf.replace("~", ".")
+
+    def elsewhere(self, topic: str) -> tuple[str, ...]:
+        """Filters that hear a topic of the fleet where a broker has put one or two levels before it."""
+        return f"+/{topic}", f"+/+/{topic}"
+
+    def renamed(self, topic: str) -> str:
+        """The topic of the fleet that a broker has put levels before; empty if it is none such."""
+        _, found, rest = topic.partition(f"/{self.root}/")
+        return f"{self.root}/{rest}" if found else ""

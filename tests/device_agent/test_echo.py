@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from device_agent.echo import LONGEST_SECONDS, MOST_BYTES, PATIENCE_SECONDS, LinkEcho, slower
 from device_agent.effects import DeviceMeasured, Effects, Note, SendEcho, Subscribe, Tick, Unsubscribe
+from device_agent.search import QUIET_SECONDS
 from fedlp_edge.transport.base import BrokerLimits, Connected, Disconnected, Received, Refused, Subscribed
 from fedlp_edge.wire.messages import Status
 from tests.device_agent.support import FACTS, LIMITS, ME, Device, numbered, only, published
@@ -259,7 +260,7 @@ def test_reports_the_device_with_its_link_once_both_are_measured() -> None:
     assert status.facts.link_bytes_per_second is not None
     assert 0.85e5 < status.facts.link_bytes_per_second <= 1e5
     assert not any(isinstance(effect, Unsubscribe) for effect in effects)  # the topic is of use later, too
-    assert device.participant.deadline() is None
+    assert device.participant.deadline() == QUIET_SECONDS  # then it asks where the coordinator is
 
 
 def test_reports_the_stated_link_when_the_broker_has_older_rules() -> None:
