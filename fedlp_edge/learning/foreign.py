@@ -54,6 +54,8 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
         FedLPError: there is no such module or attribute, or importing it fails.
     """
     module_name, _, attribute = name.partition(":")
+    if module_name.endswith(".py"):
+        raise error(f"{name}: name the module, not its file: {module_name.removesuffix('.py')}:{attribute}")
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)  # last, where it shadows nothing

@@ -80,7 +80,7 @@ def _flat(raw: AnyLabels, samples: int, source: str) -> tuple[AnyLabels, int]:
     if raw.ndim == 2 and raw.shape in ((samples, 1), (1, samples)):
         raw = raw.reshape(-1)
     if raw.ndim == 2 and len(raw) == samples and raw.dtype.kind in "buif":
-        if not (np.isin(raw, (0, 1)).all() and (raw.sum(axis=1) == 1).all()):
+        if not (((raw == 0) | (raw == 1)).all() and (raw.sum(axis=1) == 1).all()):
             raise DataError(
                 f"{source}: y has {raw.shape[1]} columns, and not a single 1 among zeros in each row: "
                 "a sample has one class"
@@ -108,14 +108,18 @@ def _plain(raw: AnyLabels, source: str) -> AnyLabels:
             )
         return raw.astype(np.int64)
     if kind in "USMu":
-        if kind == "S":
-            raw = np.char.decode(raw, "utf-8", "replace")
-        words = np.asarray([normal(str(word)) for word in raw.tolist()] if kind in "US" else raw.astype(str), dtype=str)
+        distinct, where = np.unique(raw, return_inverse=True)
+        words = np.asarray([_word(value) for value in distinct.tolist()] if kind in "US" else distinct.astype(str), str)
+        words = words[where.reshape(-1)]
         gaps = np.isin(words, ("", "NaT"))
         if gaps.any():
             raise DataError(f"{source}: sample {int(np.argmax(gaps))} has no label in y")
         return _numbers_if_all_are(words)
     raise DataError(f"{source}: y must hold class numbers from 0, or names, not {raw.dtype}")
+
+
+def _word(value: str | bytes) -> str:
+    return normal(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
 
 
 def _of_objects(raw: AnyLabels, source: str) -> AnyLabels:

@@ -324,6 +324,7 @@ def test_ctrl_c_in_a_function_stays_what_it_is(own: Callable[..., Dataset]) -> N
         ("import nowhere_at_all", "own_broken:load", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("def load(:", "own_broken:load", "SyntaxError"),
         ("raise SystemExit(3)", "own_broken:load", r"ended with sys\.exit\(3\) \(own_broken.py, line 1\)"),
+        ("", "own_broken.py:load", "name the module, not its file: own_broken:load"),
         ("load = 3", "own_broken:load", "is of type int, not a function"),
         ("load = lambda: 0", "own_broken:load", "must take one argument, 'train' or 'test'"),
         ("def load(root, split): pass", "own_broken:load", "must take one argument"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import msgspec
 import pytest
+from PIL import Image
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.recipes import RecipeName, with_recipe
@@ -91,6 +93,29 @@ def test_deals_what_a_device_of_a_real_fleet_would_load() -> None:
         assert (pictures.arrays["train/y"][kept] == own.y.numpy()).all()
         assert dealt.samples_of(number) == len(own)
         assert dealt.priors[number] == pytest.approx((own.y.bincount(minlength=10) / len(own)).numpy())
+
+
+def test_pictures_that_cannot_be_read_are_missing_where_they_would_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(60):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (2, 2), number).save(path)
+        if number % 15 == 0:
+            path.write_bytes(b"")
+    spec = f"imagefolder:{tmp_path}#size=2&channels=1"
+    run = experiment(data=DataSettings(train=spec, evaluate="", partition="iid", seed=9))
+    pictures = read_pictures(spec, "")
+    assert "left out: 3 pictures that cannot be read (a/30.png is empty" in capsys.readouterr().err
+    dealt = deal(run, pictures)
+    starts, members = dealt.arrays["starts"], dealt.arrays["members"]
+    for number in range(6):
+        kept = members[starts[number] : starts[number + 1]]
+        own = load_data(f"{spec}&share={number}/6&partition=iid&seed=9")
+        assert pictures.arrays["train/x"][kept].tolist() == own.x.tolist()
+        assert pictures.arrays["train/y"][kept].tolist() == own.y.tolist()
+    assert sum(map(dealt.samples_of, range(6))) == len(pictures.arrays["train/y"]) < len(pictures.listed)
 
 
 def test_knows_a_run_by_what_decides_what_is_learned() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, ModelError, WorkerError
@@ -42,7 +43,8 @@ def test_submit_answers_in_order(watched: Watched) -> None:
     assert failed.kind == "data"
     assert isinstance(measured, Measured)
     assert measured.samples == 20
-    assert measured.input_shape == (1, 8, 8)
+    assert measured.data is not None
+    assert measured.data.sample_shape == (1, 8, 8)
     assert measured.processor == "cpu"
     assert measured.idle_memory > 50 << 20
 
@@ -54,6 +56,19 @@ def test_prints_of_user_code_do_not_reach_the_protocol(watched: Watched) -> None
     while sorted(wanted.split("\n")) != sorted(watched.log_path.read_text().split("\n")):
         assert time.monotonic() < deadline, watched.log_path.read_text()
         time.sleep(0.01)
+
+
+def test_what_a_folder_holds_besides_is_told(watched: Watched, tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("L", (2, 2)).save(tmp_path / f"{number}.png")
+        (tmp_path / "ok").mkdir(exist_ok=True)
+        Image.new("L", (2, 2)).save(tmp_path / "ok" / f"{number}.png")
+    (tmp_path / "ok" / "torn.png").touch()
+    measured = do(watched, Measure(data=f"imagefolder:{tmp_path}", seconds=0.0))
+    assert measured.samples == 3
+    assert measured.remarks == (
+        "left out: 1 picture that cannot be read (ok/torn.png is empty), 3 pictures in no class folder"
+    )
 
 
 def test_a_worker_ignores_ctrl_c(watched: Watched) -> None:
