@@ -23,7 +23,7 @@ from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_
 from fedlp_edge.printable import plain_log
 from fedlp_edge.reporting.events import AnyEvent, RunStopped
 from fedlp_edge.reporting.live import open_view
-from fedlp_edge.reporting.log import EventLog
+from fedlp_edge.reporting.log import EventLog, read_events
 from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
@@ -91,8 +91,12 @@ def _check_data(fleet: FleetConfig, source: Path, directory: Path) -> None:
 def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: int) -> bool:
     inbox: queue.Queue[InboxItem] = queue.Queue()
     with ExitStack() as stack:
+        earlier = [] if quiet else read_events(directory.events)
         events = stack.enter_context(EventLog(directory.events))
         view = None if quiet else stack.enter_context(open_view(subtitle=f"{fleet.broker.url} · {directory.path}"))
+        if view is not None:
+            for event in earlier:
+                view.progress.apply(event)
 
         def emit(event: AnyEvent) -> None:
             events.write(event)

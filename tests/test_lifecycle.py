@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import signal
@@ -165,3 +166,32 @@ def test_names_a_command_by_its_path_where_it_is_not_on_the_path(
     assert own_command("fedlp-elsewhere") == "fedlp-elsewhere"
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert own_command() == "fedlp"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "make room"), (errno.EROFS, "can be written to"), (errno.EACCES, "access")]
+)
+def test_says_in_one_line_what_the_disk_refuses(number: int, words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), "/runs/x")
+
+    assert run_command(fail) == EXIT_ERROR
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: /runs/x: {os.strerror(number)}; ")
+    assert words in line
+
+
+def test_says_that_it_was_stopped_before_anything_listens(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert run_command(lambda: os.kill(os.getpid(), signal.SIGINT)) == EXIT_STOPPED
+    assert capfd.readouterr().err == "Stopped.\n"
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_ends_at_once_while_modules_are_loaded() -> None:
+    code = (
+        "import os, signal\nfrom fedlp_edge.lifecycle import loading\n"
+        "with loading():\n    os.kill(os.getpid(), signal.SIGINT)\n    print('went on')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (EXIT_STOPPED, "", "Stopped.\n")

@@ -153,7 +153,7 @@ def picture(progress: RunProgress, now: float, height: int, subtitle: str = "") 
     parts.append(Text(progress.note))
     if progress.trouble:
         parts.append(Text(progress.trouble, style="red"))
-    return Padding(Group(*parts), (1, 1, 0, 1))
+    return Padding(Group(*parts), (1, 1, 0, 1), expand=False)
 
 
 def _title(progress: RunProgress) -> Text:

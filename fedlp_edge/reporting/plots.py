@@ -16,7 +16,7 @@ _DOWN, _UP = BLUE, ORANGE
 
 
 def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
-    """Writes ``accuracy.png`` and ``bytes.png``; nothing before the first round.
+    """Writes ``accuracy.png``, where something was judged, and ``bytes.png``; nothing before the first round.
 
     Args:
         summary: of the run so far.
@@ -27,10 +27,13 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
     """
     if not summary.rounds:
         return ()
+    figures = {"bytes.png": bytes_figure}
+    if any(entry.accuracy for entry in summary.rounds):
+        figures = {"accuracy.png": accuracy_figure, **figures}
     written = []
-    for name, figure in (("accuracy.png", accuracy_figure(summary)), ("bytes.png", bytes_figure(summary))):
+    for name, draw in figures.items():
         path = directory / name
-        figure.savefig(path, dpi=DPI)
+        draw(summary).savefig(path, dpi=DPI)
         written.append(path)
     return tuple(written)
 

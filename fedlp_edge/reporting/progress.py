@@ -126,7 +126,10 @@ def _(event: RunStarted, progress: RunProgress) -> None:
     progress.started = event.time
     for device in progress.devices.values():
         device.state = "away"
+    progress.exported.clear()
     if event.resumed_at is not None:
+        # What was committed counts, whether or not this view saw it happen.
+        progress.finished_rounds = progress.round = event.resumed_at - 1
         progress.note = f"going on at round {event.resumed_at}"
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.lifecycle import own_command
-from fedlp_edge.reporting.console import open_console
+from fedlp_edge.reporting.console import open_console, print_whole
 from fedlp_edge.reporting.summary import DeviceOutcome, DeviceRound, Summary, idle_rounds, load, trained_exits
 from fedlp_edge.reporting.units import UNTRAINED, depth_bar, format_bytes, format_share
 
@@ -35,7 +35,7 @@ def print_report(directory: Path, console: Console | None = None) -> None:
     Raises:
         StorageError: there is no summary, or it is not one of this version.
     """
-    (console or open_console()).print(report(load(directory / "summary.json"), directory), crop=False)
+    print_whole(console or open_console(), report(load(directory / "summary.json"), directory))
 
 
 def report(summary: Summary, directory: Path) -> RenderableType:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.lifecycle import run_command
-from fedlp_edge.transport.ports import ATTEMPTS, broker_url, free_port
+from fedlp_edge.transport.ports import ATTEMPTS, broker_url, check_free, free_port
 from fedlp_edge.transport.serving import arguments, serve
 
 STOP_SECONDS = 5.0
@@ -63,6 +63,8 @@ class EmbeddedBroker:
         for name in ("amqtt", "transitions"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         fixed = self.port != 0
+        if fixed:
+            check_free(self.host, self.port)
         for attempt in range(1 if fixed else ATTEMPTS):
             if not fixed:
                 self.port = free_port(self.host)

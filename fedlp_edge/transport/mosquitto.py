@@ -21,7 +21,7 @@ from typing import Self
 
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.lifecycle import run_command
-from fedlp_edge.transport.ports import ATTEMPTS, broker_url, free_port
+from fedlp_edge.transport.ports import ATTEMPTS, broker_url, check_free, free_port
 from fedlp_edge.transport.serving import arguments, serve
 
 START_SECONDS = 10.0
@@ -87,6 +87,8 @@ class MosquittoBroker:
         """
         program = find_mosquitto()
         fixed = self.port != 0
+        if fixed:
+            check_free(self.host, self.port)
         for attempt in range(1 if fixed else ATTEMPTS):
             self.port = self.port if fixed else free_port(self.host)
             if self._launch(program):

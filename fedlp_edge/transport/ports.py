@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+from fedlp_edge.errors import OperatorError
+
 ATTEMPTS = 5
 """Another process may take a free port before its broker does; then the next one is tried."""
 
@@ -14,6 +16,24 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def check_free(host: str, port: int) -> None:
+    """Makes sure that nobody listens on a port, who would otherwise be taken for the broker that is started there.
+
+    Raises:
+        OperatorError: somebody does, or this user may not.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        raise OperatorError(
+            f"cannot listen on {host}:{port}: {error.strerror}; is another broker running there? Choose another port"
+        ) from None
 
 
 def broker_url(host: str, port: int, *, tls: bool = False) -> str:

@@ -57,3 +57,9 @@ def test_draws_judged_rounds_alone_and_all_exits_together(two_rounds: Summary) -
     assert lines["depth 3 (full): 90.0 %"] == ([1, 3], pytest.approx([75.0, 90.0]))
     assert lines["all exits together: 95.0 %"][0] == [1, 3]
     assert lines["all exits together: 95.0 %"][1][1] == pytest.approx(95.0)
+
+
+def test_writes_no_empty_picture_where_nothing_was_judged(tmp_path: Path, summary: Summary) -> None:
+    (entry,) = summary.rounds
+    blind = msgspec.structs.replace(summary, rounds=(msgspec.structs.replace(entry, accuracy={}),))
+    assert [path.name for path in draw_plots(blind, tmp_path)] == ["bytes.png"]

@@ -115,3 +115,11 @@ def test_keeps_accuracy_when_a_run_goes_on(events: list[AnyEvent]) -> None:
     assert (progress.finished_rounds, progress.rounds, progress.note) == (1, 3, "going on at round 2")
     assert progress.started == 200.0
     assert {device.state for device in progress.devices.values()} == {"away"}
+
+
+def test_counts_committed_rounds_that_it_did_not_see() -> None:
+    progress = RunProgress()
+    progress.apply(
+        RunStarted(time=1.0, run="demo-1", fleet="demo", model="m", depths=3, parameters=1, rounds=9, resumed_at=7)
+    )
+    assert (progress.finished_rounds, progress.round) == (6, 6)

@@ -101,3 +101,13 @@ def test_names_units_that_nobody_sent(summary: Summary) -> None:
     sent = msgspec.structs.replace(entry, coverage={"L1": {"a": 200}, "H1": {}, "H3": {}})
     again = msgspec.structs.replace(summary, rounds=(entry, sent))
     assert "Without an update: H1 in every round, H3 in 1 of 2." in report_of(again)
+
+
+def test_is_never_cut_by_a_narrow_terminal(tmp_path: Path, summary: Summary) -> None:
+    save(summary, tmp_path / "summary.json")
+    file = io.StringIO()
+
+    print_report(tmp_path, Console(file=file, width=40))
+
+    assert "onnx/small-cnn-depth-3.onnx" in file.getvalue()
+    assert "…" not in file.getvalue()

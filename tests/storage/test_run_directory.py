@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,18 @@ def test_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
     with replacing(path) as partial:
         partial.write_text("new")
     assert path.read_text() == "new"
+
+
+def test_is_its_owners_alone(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "runs" / "run")
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (directory.path, directory.spool, directory.onnx)} == {0o700}
+
+
+def test_lock_follows_no_link(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    directory = RunDirectory(tmp_path / "run")
+    (directory.path / "lock").symlink_to(precious)
+    with pytest.raises(StorageError, match="as a lock"):
+        directory.lock()
+    assert precious.read_text() == "keep me"

@@ -107,3 +107,11 @@ def test_mosquitto_is_found_outside_the_path_and_missed_clearly(monkeypatch: pyt
 def test_mosquitto_tells_what_is_wrong_with_its_configuration() -> None:
     with pytest.raises(OperatorError, match="no_such_option"):
         MosquittoBroker(extra=["no_such_option 1"]).start()
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+def test_does_not_take_another_listener_for_itself(kind: Callable[..., EmbeddedBroker]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"cannot listen on 127.0.0.1:{port}"):
+            kind("127.0.0.1", port).start()
