@@ -205,6 +205,7 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
     queue = _attempt(lambda: measuring.queue_depth(site))
     if queue is not None:
         measured.queue, measured.queue_dropped, measured.on_the_way = queue.waiting, queue.dropped, queue.on_the_way
+    measured.answer_seconds = _attempt(lambda: measuring.answer_of_a_process(site))
     measured.round_trip_seconds = _attempt(lambda: measuring.round_trip(site))
     try:
         measured.chunk_bytes = chunk_bytes_for(BrokerLimits(limits.protocol, packet, 1), DEFAULT_CHUNK_BYTES)

@@ -67,6 +67,7 @@ class Measured(msgspec.Struct):
         on_the_way: messages sent to a subscriber without its acknowledgement.
         queue: messages held beyond those.
         queue_dropped: whether that was all it could hold.
+        answer_seconds: until a device in a process of its own has answered; None if it does not.
         chunk_bytes: payload of the chunks that a fleet would send.
         bytes_per_second: from client to client.
     """
@@ -88,6 +89,7 @@ class Measured(msgspec.Struct):
     queue: int | None = None
     queue_dropped: bool = False
     chunk_bytes: int | None = None
+    answer_seconds: float | None = None
     round_trip_seconds: float | None = None
     bytes_per_second: float | None = None
 
@@ -125,6 +127,7 @@ def judge(measured: Measured, address: BrokerAddress) -> list[Finding]:
         _retained(measured),
         _last_will(measured),
         _queue(measured, preset, address),
+        _answer(measured),
         _round_trip(measured),
         _throughput(measured),
     ]
@@ -237,6 +240,15 @@ def _queue(measured: Measured, preset: Preset, address: BrokerAddress) -> Findin
     if held < GOOD_QUEUE:
         return Finding("queue", "warning", found, f"works, in small slices; for speed {raised}")
     return Finding("queue", "ok", found)
+
+
+def _answer(measured: Measured) -> Finding:
+    if measured.answer_seconds is None:
+        advice = (
+            "a device in a process of its own is not heard: see the broker's log for what it says of its connection"
+        )
+        return Finding("two processes", "failure", "no answer", advice)
+    return Finding("two processes", "ok", f"answer after {1000 * measured.answer_seconds:.1f} ms")
 
 
 def _round_trip(measured: Measured) -> Finding:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fedlp_edge.transport.base import BrokerLimits, Connected, LastWill, TransportEvent
+from fedlp_edge.transport.device_double import Orders, device_double
 from fedlp_edge.transport.mqtt import MqttTransport
 from fedlp_edge.transport.url import BrokerAddress
 from fedlp_edge.transport.visitor import Visitor
@@ -230,6 +231,21 @@ def round_trip(site: Site) -> float | None:
                 break
             times.append(time.perf_counter() - began)
     return statistics.median(times) if times else None
+
+
+def answer_of_a_process(site: Site) -> float | None:
+    """Seconds until a device in a process of its own has answered the coordinator; None if it never does."""
+    orders = Orders.of(site.device, hears=site.bulk, answers=site.upload)
+    with device_double(orders) as ready, site.visit("coordinator") as boss:
+        if not ready or boss.subscribe(site.upload):
+            return None
+        question = secrets.token_bytes(32)
+        began = time.perf_counter()
+        boss.publish(site.bulk, question)
+        while message := boss.next():
+            if message.payload == question:
+                return time.perf_counter() - began
+    return None
 
 
 def throughput(site: Site, chunk: int) -> float:

@@ -186,6 +186,7 @@ def test_finds_all_ways_open_under_the_documented_rules(locked: MosquittoBroker,
     assert report.measured.blocked == ()
     assert report.measured.forgeable is False
     assert report.measured.echo
+    assert report.measured.answer_seconds
     assert report.measured.bytes_per_second
 
 
@@ -220,6 +221,7 @@ GOOD = Measured(
     on_the_way=20,
     queue=1000,
     queue_dropped=True,
+    answer_seconds=0.01,
     round_trip_seconds=0.01,
     bytes_per_second=1e7,
 )
@@ -243,6 +245,7 @@ GOOD = Measured(
         ({"queue": 100}, "queue", "warning"),
         ({"queue": None}, "queue", "warning"),
         ({"queue": 1180, "queue_dropped": False}, "queue", "ok"),
+        ({"answer_seconds": None}, "two processes", "failure"),
         ({"round_trip_seconds": 0.4}, "round trip", "warning"),
         ({"bytes_per_second": 5e5}, "throughput", "warning"),
         ({"bytes_per_second": None}, "throughput", "warning"),
