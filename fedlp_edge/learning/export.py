@@ -38,6 +38,7 @@ _COMPARED = 256
 _SINGLES = 8
 _BATCH = 256
 _BATCH_VALUES = 1 << 22  # of all samples that are run together, so that large pictures fit into memory
+_RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed: ?")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _MAX_REASON = 300
 
@@ -135,7 +136,7 @@ def _reason(error: BaseException) -> str:
     """The first line of what is behind an exporter's error, without the colours of its own report."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = _ESCAPES.sub("", str(error)).strip()
+    text = _RUNTIME_PREFIX.sub("", _ESCAPES.sub("", str(error)).strip())
     line = text.partition("\n")[0].strip() or type(error).__name__
     if operator := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", line):
         return f"there is no ONNX operator for {operator[1]}"

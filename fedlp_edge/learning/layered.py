@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Any, Literal, cast
 
 import torch
+import torch.fx
 from torch import nn
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, Unit
@@ -237,7 +238,7 @@ class Submodel(nn.Module):
 
     def _pass(self, layer: nn.Module, x: Any) -> Any:
         # What is passed on beside the feature, such as a mask, is small: such layers are left as they are.
-        again = self.checkpointing and torch.is_grad_enabled() and isinstance(x, torch.Tensor)
+        again = self.checkpointing and torch.is_grad_enabled() and isinstance(x, torch.Tensor) and _gives_tensor(layer)
         return recomputed(layer, x) if again else layer(x)
 
 
@@ -252,3 +253,10 @@ def check_outputs(classes: int) -> None:
             "the model has one output, and the cross entropy of one class is always 0: give it one output for each "
             "class, two for yes and no ([model] classes = 2); detectors with a single logit are not supported yet"
         )
+
+
+def _gives_tensor(layer: nn.Module) -> bool:
+    """Whether a layer passes on its feature alone."""
+    if not isinstance(layer, torch.fx.GraphModule):
+        return True  # a block, which is checked to
+    return isinstance(next(reversed(layer.graph.nodes)).args[0], torch.fx.Node)
