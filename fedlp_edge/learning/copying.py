@@ -33,3 +33,11 @@ def copied(value: _T, modules: Iterable[nn.Module], memo: Mapping[int, Any] | No
                 if not tensor.is_leaf:
                     replaced[id(tensor)] = tensor.detach()
     return copy.deepcopy(value, replaced)
+
+
+def without_sparse_gradients(modules: Iterable[nn.Module]) -> None:
+    """Has embeddings give dense gradients, which optimizers, deltas and exports are made for; in place."""
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
+                part.sparse = False

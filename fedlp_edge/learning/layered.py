@@ -18,7 +18,7 @@ from torch import nn
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, Unit
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.checkpointing import recomputed
-from fedlp_edge.learning.copying import copied
+from fedlp_edge.learning.copying import copied, without_sparse_gradients
 from fedlp_edge.learning.costs import measure_costs
 from fedlp_edge.learning.heads import feature_of
 from fedlp_edge.learning.tensor_kinds import kinds_of, specs_of
@@ -137,6 +137,7 @@ class LayeredModel(nn.Module):
         ids = [f"L{number}" for number in numbers] + [f"H{number}" for number in heads]
         held = {unit_id: self.get_submodule(unit_id) for unit_id in ids}
         parts = copied(held, held.values())
+        without_sparse_gradients(parts.values())
         return Submodel(parts, depth)
 
     def blueprint(self, model: str = "custom") -> Blueprint:

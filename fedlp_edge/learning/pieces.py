@@ -25,7 +25,7 @@ from fedlp_edge.learning.grouping import balanced_weights, group
 from fedlp_edge.learning.pooling import pool_first, pool_first_in
 from fedlp_edge.learning.randomness import preserved
 from fedlp_edge.learning.recording import ROOT
-from fedlp_edge.learning.tracing import Traced, batch_size, cannot_run, mode, trace
+from fedlp_edge.learning.tracing import WAY_OUT, Traced, batch_size, cannot_run, mode, trace
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,10 @@ def _check(pieces: Sequence[Piece], traced: Traced, model: nn.Module) -> None:
     with preserved(traced.sample.device), torch.no_grad():
         for piece in pieces:
             with mode(piece.module, training=False):
-                value = piece.module(value)
+                try:
+                    value = piece.module(value)
+                except Exception as error:  # a user's code may fail in any way
+                    raise cannot_run(f"{type(model).__name__} in pieces", traced.sample, error, WAY_OUT) from error
     # Not bit for bit: without gradients torch may choose a faster kernel.
     if not torch.allclose(value, traced.logits, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise PartitionError(

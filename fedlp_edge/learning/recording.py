@@ -280,6 +280,8 @@ class _Recorder(MacCounter):
 
     def _argument(self, value: Any) -> Any:
         """A value as an argument of a node, each tensor in it as the node that gives it."""
+        if isinstance(value, nn.utils.rnn.PackedSequence):
+            raise Refused(self._innermost, "it packs sequences by their lengths, which are values of tensors")
         if isinstance(value, Tensor):
             return self._known(value) or self._access(value)
         if isinstance(value, Mapping):

@@ -110,11 +110,11 @@ def mode(module: nn.Module, training: bool) -> Iterator[None]:
             child.training = flag
 
 
-def cannot_run(what: str, sample: Tensor, error: Exception) -> PartitionError:
+def cannot_run(what: str, sample: Tensor, error: Exception, way_out: str = "") -> PartitionError:
     """The error for code that raises on the sample."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     shape = "x".join(map(str, sample.shape[1:]))
-    return PartitionError(f"{what} does not run on an input of {shape}: {reason}")
+    return PartitionError(f"{what} does not run on an input of {shape}: {reason}" + (way_out and f"; {way_out}"))
 
 
 def _batch(sample: Tensor, size: int) -> Tensor:

@@ -1,0 +1,280 @@
+"""Models as people write them: each is split, trained and exported, or refused by one line that says what to do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedlp_edge import partition
+from fedlp_edge.core.settings import TrainingSettings
+from fedlp_edge.errors import ExportError, PartitionError
+from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.export import export
+from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.modelcard import ModelCard
+from fedlp_edge.learning.steptrace import with_steps
+from fedlp_edge.learning.training import train_round
+
+PICTURE, SEQUENCE, TOKENS, VIDEO = (1, 12, 12), (6, 8), (10,), (2, 4, 8, 8)
+CLASSES = 5
+
+
+class Cnn(nn.Module):
+    """Three convolutions with something between the first two, a pool, a classifier."""
+
+    def __init__(self, between: nn.Module | None = None, pool: nn.Module | None = None, out: nn.Module | None = None):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 8, 3, padding=1)
+        self.third = nn.Conv2d(8, 8, 3, padding=1)
+        self.between, self.pool = between or nn.Identity(), pool or nn.AdaptiveAvgPool2d(1)
+        self.out = out or nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.between(functional.relu(self.first(x)))
+        x = functional.relu(self.third(functional.relu(self.second(x))))
+        return self.out(self.pool(x).flatten(1))
+
+
+class Recurrent(nn.Module):
+    """The tutorial's way: the state is zeros, sized by the batch."""
+
+    def __init__(self, kind: type[nn.RNNBase] = nn.LSTM, *, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.directions = 2 if bidirectional else 1
+        self.one = kind(8, 12, 1, batch_first=True, bidirectional=bidirectional)
+        self.two = kind(12 * self.directions, 12, 1, batch_first=True, bidirectional=bidirectional)
+        self.out = nn.Linear(12 * self.directions, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.one, self.two):
+            start = torch.zeros(self.directions, x.size(0), 12).to(x.device)
+            x, _ = layer(x, (start, torch.zeros_like(start)) if isinstance(layer, nn.LSTM) else start)
+        return self.out(x[:, -1, :])
+
+
+class CellLoop(nn.Module):
+    """Steps through a sequence by itself, with two states side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.cell = nn.Linear(8, 12), nn.LSTMCell(12, 12)
+        self.hidden, self.out = nn.Linear(12, 12), nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        h, c = torch.zeros(x.size(0), 12), torch.zeros(x.size(0), 12)
+        for step in range(x.size(1)):
+            h, c = self.cell(x[:, step], (h, c))
+        return self.out(functional.relu(self.hidden(h)))
+
+
+class Words(nn.Module):
+    """A mean over embedded words, without the padding."""
+
+    def __init__(self, *, sparse: bool = False) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, 8, padding_idx=0, sparse=sparse)
+        self.one, self.two, self.out = nn.Linear(8, 12), nn.Linear(12, 12), nn.Linear(12, CLASSES)
+
+    def forward(self, words: Tensor) -> Tensor:
+        seen = (words != 0).unsqueeze(-1).float()
+        x = (self.embed(words) * seen).sum(1) / seen.sum(1).clamp(min=1)
+        return self.out(functional.relu(self.two(functional.relu(self.one(x)))))
+
+
+class PackedWords(nn.Module):
+    """Packs its sentences by their lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.gru, self.out = nn.Embedding(20, 8), nn.GRU(8, 12, batch_first=True), nn.Linear(12, CLASSES)
+
+    def forward(self, words: Tensor) -> Tensor:
+        lengths = (words != 0).sum(1).clamp(min=1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(self.embed(words), lengths, batch_first=True, enforce_sorted=False)
+        return self.out(self.gru(packed)[1][-1])
+
+
+class KeepsWhatItComputed(Cnn):
+    """Keeps its features as an attribute, for a look at them later."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = functional.relu(self.first(x))
+        return self.out(self.pool(functional.relu(self.third(functional.relu(self.second(self.seen))))).flatten(1))
+
+
+class Cosine(nn.Module):
+    """A cosine classifier with a large scale, as for faces."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale, self.weight = scale, nn.Parameter(torch.randn(CLASSES, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * functional.linear(functional.normalize(x), functional.normalize(self.weight))
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.rfft2(x).abs()
+
+
+class Answers(Cnn):
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        return {"classes": logits, "probabilities": logits.softmax(1)}  # type: ignore[return-value]
+
+
+def old_norm(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    model = Cnn()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and people use it
+        norm(model.second)
+    model(torch.zeros(1, *PICTURE))  # from now on its weight is the result of a computation
+    return model
+
+
+def frozen() -> nn.Module:
+    model = Cnn(nn.BatchNorm2d(4))
+    for part in (model.first, model.between):
+        part.requires_grad_(False)
+    return model
+
+
+def filmed() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv3d(2, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.MaxPool3d((1, 2, 2))),
+        *(nn.Conv3d(4, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(3)),
+        *(nn.Flatten(), nn.Linear(6 * 27, CLASSES)),
+    )
+
+
+def compiled_block() -> nn.Module:
+    block: nn.Module = torch.compile(nn.Conv2d(1, 4, 3))  # type: ignore[assignment]
+    return nn.Sequential(block, nn.Flatten(), nn.Linear(400, CLASSES))
+
+
+Make = Callable[[], nn.Module]
+
+EXPORTED: dict[str, tuple[Make, tuple[int, ...]]] = {
+    "adaptive max pool": (lambda: Cnn(pool=nn.AdaptiveMaxPool2d(7), out=nn.Linear(8 * 49, CLASSES)), PICTURE),
+    "weight norm, old": (lambda: old_norm(nn.utils.weight_norm), PICTURE),
+    "spectral norm, old": (lambda: old_norm(nn.utils.spectral_norm), PICTURE),
+    "LSTM with state": (Recurrent, SEQUENCE),
+    "sparse embedding": (lambda: Words(sparse=True), TOKENS),
+    "video": (filmed, VIDEO),
+    "cosine classifier": (lambda: Cnn(out=Cosine(3000.0)), PICTURE),
+    "spectrum": (lambda: Cnn(Spectrum()), PICTURE),
+}
+
+TRAINED: dict[str, tuple[Make, tuple[int, ...]]] = {
+    "adaptive mean": (lambda: Cnn(pool=nn.AdaptiveAvgPool2d(7), out=nn.Linear(8 * 49, CLASSES)), PICTURE),
+    "two-way GRU with state": (lambda: Recurrent(nn.GRU, bidirectional=True), SEQUENCE),
+    "loop of cells": (CellLoop, SEQUENCE),
+    "frozen": (frozen, PICTURE),
+    "keeps what it computed": (KeepsWhatItComputed, PICTURE),
+    "several devices": (lambda: nn.DataParallel(Cnn()), PICTURE),
+    "compiled": (lambda: torch.compile(Cnn()), PICTURE),  # type: ignore[dict-item, return-value]
+    "compiled block": (compiled_block, PICTURE),
+    "spectral norm": (lambda: old_norm(nn.utils.parametrizations.spectral_norm), PICTURE),
+    "weight norm": (lambda: old_norm(nn.utils.parametrizations.weight_norm), PICTURE),
+    "logarithms": (lambda: nn.Sequential(Cnn(), nn.Linear(CLASSES, CLASSES), nn.LogSoftmax(dim=1)), PICTURE),
+}
+
+REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
+    "several results": (Answers, PICTURE, "returns a dict and not one tensor of logits"),
+    "packed": (PackedWords, TOKENS, "packs sequences by their lengths"),
+    "script": (lambda: torch.jit.script(Cnn()), PICTURE, "is TorchScript"),
+    "half precision": (lambda: Cnn().half(), PICTURE, "call model.float() first"),
+    "random": (lambda: Cnn(nn.FractionalMaxPool2d(3, output_size=(8, 8))), PICTURE, "decides by more than its input"),
+}
+
+
+def samples(shape: tuple[int, ...]) -> Dataset:
+    x = torch.randn(12, *shape, generator=torch.Generator().manual_seed(1))
+    if shape is TOKENS:
+        x = (x.abs() * 8).clamp(max=19).floor()
+    y = torch.arange(12) % CLASSES
+    return Dataset(x=x, y=y, classes=tuple("abcde"), scale=1.0, mean=(0.0,), std=(1.0,))
+
+
+def split(make: Make, shape: tuple[int, ...]) -> LayeredModel:
+    torch.manual_seed(0)
+    kind = torch.int64 if shape is TOKENS else torch.float32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = make()
+    return partition(model, torch.ones(1, *shape, dtype=kind), num_classes=CLASSES)
+
+
+def train(model: LayeredModel, depth: int, data: Dataset) -> nn.Module:
+    """One epoch; what is frozen stays, and what results is finite."""
+    part = model.submodel(depth)
+    before = {name: value.clone() for name, value in part.named_parameters()}
+    settings = TrainingSettings(batch_size=8, lr=0.01, optimizer="adam", compute="float32")
+    train_round(part, data, settings, seed=1, device=torch.device("cpu"))
+    moved = {name for name, value in part.named_parameters() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(part.get_parameter(name).requires_grad for name in moved)
+    assert all(bool(value.isfinite().all()) for value in part.state_dict().values() if value.is_floating_point())
+    return part
+
+
+@pytest.mark.parametrize("name", [*EXPORTED, *TRAINED])
+def test_model_is_split_and_trained_at_its_first_and_last_depth(name: str) -> None:
+    make, shape = {**EXPORTED, **TRAINED}[name]
+    model, data = split(make, shape), samples(shape)
+    assert with_steps(model, model.blueprint(name)).costs[-1].step
+    for depth in {1, model.depths[-1]}:
+        train(model, depth, data)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_trained_model_is_exported(name: str, tmp_path: Path) -> None:
+    make, shape = EXPORTED[name]
+    model, data = split(make, shape), samples(shape)
+    depth = model.depths[-1]
+    verified = export(train(model, depth, data), card(name, depth, shape), data, tmp_path / "model.onnx", {})
+    assert verified.path.exists()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_model_that_cannot_be_split_is_refused_by_one_line(name: str) -> None:
+    make, shape, reason = REFUSED[name]
+    with pytest.raises(PartitionError) as caught:
+        split(make, shape)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Unknown(nn.Module):
+    """Calls what no exporter knows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j0(x)
+
+
+def test_model_that_cannot_be_exported_is_refused_by_one_plain_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, data = Cnn(Unknown()), samples(PICTURE)
+    with pytest.raises(ExportError) as caught:
+        export(model, card("mine:net", 3, PICTURE), data, tmp_path / "model.onnx", {})
+    said = str(caught.value)
+    assert said.startswith("depth 3 of mine:net: PyTorch cannot export this model to ONNX: ")
+    assert "special_bessel_j0" in said
+    assert "\n" not in said
+    assert "\x1b" not in said
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
+
+
+def card(name: str, depth: int, shape: tuple[int, ...]) -> ModelCard:
+    classes = tuple("abcde")
+    return ModelCard(model=name, depth=depth, input_shape=shape, classes=classes, scale=1.0, mean=(0.0,), std=(1.0,))
