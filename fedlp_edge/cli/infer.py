@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 from rich.table import Table
+from rich.text import Text
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.inference import Classifier, Prediction
-from fedlp_edge.lifecycle import EXIT_ERROR, print_error
+from fedlp_edge.learning.inference import Classifier, Prediction, takes_pictures
+from fedlp_edge.learning.picture_folders import pictures_below
+from fedlp_edge.learning.pictures import shown
+from fedlp_edge.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, print_error
 from fedlp_edge.reporting.console import open_console
+
+_NAMED = 3  # of the files that a summary is about
+_PIPED_COLUMNS = 500  # whoever reads a pipe wants each line whole
+
+
+@dataclass
+class _Inputs:
+    """What is to be classified.
+
+    Attributes:
+        files: in the order named, those of a folder in the order of their names.
+        named: which of them the user named; the others were found in folders.
+        left_out: what lies in the folders beside them, one line each.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    named: set[Path] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
 
 
 def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
@@ -20,35 +42,92 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
 
     A file that is no picture does not cost the others their answer.
 
+    Args:
+        model: an exported model.
+        files: pictures or ``.npy`` files, and folders that are searched for them.
+        as_json: one JSON object a line instead of a table.
+
     Returns:
-        0, or 2 if some file could not be read.
+        0; 2 if a file that was named could not be read, or none could; 3 if some in a folder could not.
+
+    Raises:
+        ExportError: the model cannot be used.
+        DataError: a folder holds nothing that the model takes.
     """
     classifier = Classifier(model)
+    inputs = _found(files, classifier)
     predictions: list[Prediction] = []
+    unread: list[str] = []
     code = 0
-    for file in files:
-        try:
-            predictions.append(classifier.predict(file))
-        except DataError as error:
-            print_error(str(error))
+    for file, answer in classifier.predict_all(inputs.files):
+        if isinstance(answer, Prediction):
+            predictions.append(answer)
+            if as_json:
+                print(msgspec.json.encode(answer).decode(), flush=True)
+        elif file in inputs.named:
+            print_error(str(answer))
             code = EXIT_ERROR
-    for prediction in predictions:
-        if prediction.warning:
-            print(f"warning: {prediction.warning}", file=sys.stderr)
-    if as_json:
-        for prediction in predictions:
-            print(msgspec.json.encode(prediction).decode())
-        return code
+        else:
+            unread.append(str(answer))
+    if unread:
+        print_error(f"{len(unread)} of {len(inputs.files)} files were not classified: {_some(unread)}")
+        code = code or (EXIT_INCOMPLETE if predictions else EXIT_ERROR)
+    for line in [*inputs.left_out, *_warnings(predictions)]:
+        print(f"warning: {line}", file=sys.stderr)
+    if predictions and not as_json:
+        console = open_console()
+        if not console.is_terminal:
+            console.width = _PIPED_COLUMNS
+        console.print(_table(predictions))
+    return code
+
+
+def _found(given: Sequence[Path], classifier: Classifier) -> _Inputs:
+    inputs = _Inputs()
+    for path in given:
+        if not path.is_dir():
+            inputs.named.add(path)
+            inputs.files.append(path)
+            continue
+        try:
+            arrays = sorted(path.rglob("*.npy"))
+            pictures, left_out = pictures_below(path, arrays_too=bool(arrays))
+        except OSError as error:
+            raise DataError(f"cannot read {shown(str(error.filename or path))}: {error.strerror}") from None
+        if not takes_pictures(classifier.card):
+            pictures, left_out = [], ""
+        if not pictures and not arrays:
+            want = "pictures or .npy files" if takes_pictures(classifier.card) else ".npy files"
+            raise DataError(f"{shown(path)} holds no {want}" + (f"; {left_out}" if left_out else ""))
+        inputs.files += [*pictures, *arrays]
+        inputs.left_out += [f"{shown(path)}: {left_out}"] if left_out else []
+    return inputs
+
+
+def _warnings(predictions: Sequence[Prediction]) -> list[str]:
+    """What was changed in the inputs, in one line however many they are."""
+    said = [prediction.warning for prediction in predictions if prediction.warning]
+    if len(said) <= 1:
+        return said
+    return [f"{len(said)} of {len(predictions)} pictures were stretched: {_some(said)}"]
+
+
+def _some(lines: Sequence[str]) -> str:
+    more = f"; and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
+    return "; ".join(lines[:_NAMED]) + more
+
+
+def _table(predictions: Sequence[Prediction]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
     table.add_column("label", style="bold", no_wrap=True)
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("then", style="dim")
     for prediction in predictions:
-        table.add_row(prediction.file, prediction.label, f"{100 * prediction.probability:.1f} %", _others(prediction))
-    if predictions:
-        open_console().print(table)
-    return code
+        probability = f"{100 * prediction.probability:.1f} %"
+        # Names are what people call things, not markup.
+        table.add_row(Text(prediction.file), Text(prediction.label), probability, Text(_others(prediction)))
+    return table
 
 
 def _others(prediction: Prediction) -> str:

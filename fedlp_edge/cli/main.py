@@ -227,7 +227,9 @@ def export(
 @app.command()
 def infer(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An exported model.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or .npy files of one sample.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, .npy files of one sample, or folders.")
+    ],
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Classifies pictures with an exported model."""

@@ -6,6 +6,8 @@ prepared.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from fedlp_edge.learning.pictures import read_picture, require_pillow, shown
 
 _INSTALL = 'pip install "fedlp-edge[inference]"'
 _ASPECT_TOLERANCE = 0.02
+_BATCH = 64
+_BATCH_VALUES = 1 << 22  # of all samples that are run together: 16 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,23 @@ class Classifier:
             import onnxruntime  # noqa: PLC0415  # an extra
         except ImportError:
             raise OperatorError(f"inference needs onnxruntime: {_INSTALL}") from None
+        if path.is_dir():
+            raise ExportError(f"{shown(path)} is a directory; name an ONNX file first, then the pictures")
         if not path.is_file():
-            raise ExportError(f"there is no file {path}")
+            raise ExportError(f"there is no file {shown(path)}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception:  # onnxruntime's exceptions share no base of their own
-            raise ExportError(f"{path} is not an ONNX model that onnxruntime can load") from None
-        self.card: ModelCard = from_properties(self._session.get_modelmeta().custom_metadata_map, str(path))
+            raise ExportError(f"{shown(path)} is not an ONNX model that onnxruntime can load") from None
+        self.card: ModelCard = from_properties(self._session.get_modelmeta().custom_metadata_map, shown(path))
+        given, made = (
+            [entry.name for entry in entries] for entries in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        if (given, made) != ([INPUT], [OUTPUT]):
+            raise ExportError(f"{shown(path)} was changed after its export: it takes {given} and gives {made}")
 
     def predict(self, file: Path) -> Prediction:
         """Classifies one picture, or one sample in a ``.npy`` file.
@@ -75,10 +86,29 @@ class Classifier:
             DataError: it cannot be read, or has the wrong shape.
         """
         sample, warning = load_sample(file, self.card)
-        probabilities = self.probabilities(sample[None])[0]
-        order = np.argsort(-probabilities, kind="stable")[:3]
-        top = tuple((self._name(int(index)), float(probabilities[index])) for index in order)
-        return Prediction(file=shown(file), label=top[0][0], probability=top[0][1], top=top, warning=warning)
+        return self._prediction(file, self.probabilities(sample[None])[0], warning)
+
+    def predict_all(self, files: Sequence[Path]) -> Iterator[tuple[Path, Prediction | DataError]]:
+        """Classifies many inputs, some at a time.
+
+        Args:
+            files: as for ``predict``.
+
+        Yields:
+            Each file, in order, with its prediction or with what is wrong with it.
+        """
+        size = max(1, min(_BATCH, _BATCH_VALUES // math.prod(self.card.input_shape)))
+        for start in range(0, len(files), size):
+            loaded: list[tuple[Path, tuple[npt.NDArray[np.float32], str | None] | DataError]] = []
+            for file in files[start : start + size]:
+                try:
+                    loaded.append((file, load_sample(file, self.card)))
+                except DataError as error:
+                    loaded.append((file, error))
+            samples = [entry[0] for _, entry in loaded if not isinstance(entry, DataError)]
+            rows = iter(self.probabilities(np.stack(samples)) if samples else ())
+            for file, entry in loaded:
+                yield file, entry if isinstance(entry, DataError) else self._prediction(file, next(rows), entry[1])
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Class probabilities.
@@ -89,14 +119,27 @@ class Classifier:
         Returns:
             [B, classes], each row adding up to 1.
         """
-        (logits,) = self._session.run([OUTPUT], {INPUT: x})
+        try:
+            (logits,) = self._session.run([OUTPUT], {INPUT: x})
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise ExportError(f"the model does not run in onnxruntime: {one_line(error)}") from None
         shifted = np.asarray(logits, dtype=np.float64)
         exponentials = np.exp(shifted - shifted.max(axis=1, keepdims=True))
         result: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return result
 
+    def _prediction(self, file: Path, probabilities: npt.NDArray[np.float64], warning: str | None) -> Prediction:
+        order = np.argsort(-probabilities, kind="stable")[:3]
+        top = tuple((self._name(int(index)), float(probabilities[index])) for index in order)
+        return Prediction(file=shown(file), label=top[0][0], probability=top[0][1], top=top, warning=warning)
+
     def _name(self, index: int) -> str:
         return self.card.classes[index] if index < len(self.card.classes) else str(index)
+
+
+def takes_pictures(card: ModelCard) -> bool:
+    """Whether a model's input is a picture, grey or in colour."""
+    return len(card.input_shape) == 3 and card.input_shape[0] in (1, 3)
 
 
 def load_sample(file: Path, card: ModelCard) -> tuple[npt.NDArray[np.float32], str | None]:
@@ -142,7 +185,7 @@ def _load_array(file: Path, card: ModelCard) -> tuple[npt.NDArray[Any], float]:
 
 def _load_picture(file: Path, card: ModelCard) -> tuple[npt.NDArray[np.uint8], str | None]:
     require_pillow()
-    if len(card.input_shape) != 3 or card.input_shape[0] not in (1, 3):
+    if not takes_pictures(card):
         want = "x".join(map(str, card.input_shape))
         raise DataError(f"the model takes {want} arrays, not pictures: give it a .npy file")
     channels, height, width = card.input_shape

@@ -118,6 +118,26 @@ def list_pictures(root: Path, split: Split, held_out: float | None) -> PictureLi
         raise DataError(f"cannot read {shown(str(error.filename or root))}: {error.strerror}") from None
 
 
+def pictures_below(folder: Path, *, arrays_too: bool = False) -> tuple[list[Path], str]:
+    """All pictures in a folder, at any depth and of whatever class.
+
+    Args:
+        folder: hidden and system files and folders in it are not looked at.
+        arrays_too: whether ``.npy`` files are used beside them, which are then not left out.
+
+    Returns:
+        The pictures, in the order of their names; and what else is there, in one line.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    left_out = LeftOut()
+    files = sorted(_below(folder, left_out, ancestors=()), key=lambda path: path.relative_to(folder).parts)
+    if arrays_too:
+        del left_out.other[".npy"]
+    return files, str(left_out)
+
+
 def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
     splits = _split_folders(root)
     base = splits.get(split) if splits else root

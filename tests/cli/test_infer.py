@@ -1,0 +1,99 @@
+"""``fedlp infer`` on folders, on names that look like markup, and on what is no input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedlp_edge.cli.infer import run_infer
+from fedlp_edge.errors import DataError, ExportError
+from fedlp_edge.learning.modelcard import to_properties
+from tests.learning.test_inference import GREY, write_model
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    named = msgspec.structs.replace(GREY, classes=("a[b]", "[/red]", "c", "d"))
+    return write_model(tmp_path / "model.onnx", to_properties(named, {}))
+
+
+def pictures(folder: Path, count: int, size: tuple[int, int] = (2, 2)) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.new("L", size, number % 256).save(folder / f"part[{number:03d}].png")
+    return folder
+
+
+def test_classifies_all_pictures_of_a_folder_with_one_warning(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder = pictures(tmp_path / "parts", 150, (3, 2))
+    pictures(folder / "late", 3)
+    (folder / ".thumbs").mkdir()
+    assert run_infer(model, [folder], as_json=False) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + 153
+    assert "part[000].png" in out
+    assert "a[b]" in out
+    assert err.splitlines()[-1].startswith("warning: 150 of 153 pictures were stretched: ")
+    assert err.splitlines()[-1].endswith("; and 147 more")
+    assert len(err.splitlines()) == 2  # the other says that a hidden entry was left out
+
+
+def test_answers_of_a_folder_are_those_of_its_files(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder = pictures(tmp_path / "parts", 70)
+    np.save(folder / "z.npy", np.full((1, 2, 2), 7, np.uint8))
+    assert run_infer(model, [folder], as_json=True) == 0
+    together = capsys.readouterr().out.splitlines()
+    assert run_infer(model, [*sorted(folder.glob("*.png")), folder / "z.npy"], as_json=True) == 0
+    assert capsys.readouterr().out.splitlines() == together
+    assert len(together) == 71
+    assert json.loads(together[-1])["file"].endswith("z.npy")
+
+
+def test_unreadable_pictures_of_a_folder_are_one_line(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder = pictures(tmp_path / "parts", 2)
+    for number in range(20):
+        (folder / f"torn-{number}.jpg").write_bytes(b"no picture")
+    assert run_infer(model, [folder], as_json=False) == 3
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    (line,) = err.splitlines()
+    assert line.startswith("error: 20 of 22 files were not classified: ")
+    assert line.endswith("; and 17 more")
+
+
+def test_file_that_was_named_is_an_error_of_its_own(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    good = next(iter(sorted(pictures(tmp_path / "parts", 1).iterdir())))
+    (tmp_path / "notes.txt").write_text("some words")
+    given = [tmp_path / "missing.png", tmp_path / "notes.txt", model, good]
+    assert run_infer(model, given, as_json=False) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert [line.split(": ")[0] for line in err.splitlines()] == ["error"] * 3
+    assert all(path.name in line for path, line in zip(given[:3], err.splitlines(), strict=True))
+
+
+def test_folder_without_inputs_is_said(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"empty holds no pictures or \.npy files; left out: 1 file of other kinds"):
+        run_infer(model, [tmp_path / "empty"], as_json=False)
+
+
+def test_model_of_a_sensor_finds_arrays_alone(tmp_path: Path) -> None:
+    sensor = msgspec.structs.replace(GREY, input_shape=(1, 1, 2, 2), mean=(0.0,), std=(1.0,))
+    model = write_model(tmp_path / "m.onnx", to_properties(sensor, {}))
+    folder = pictures(tmp_path / "parts", 2)
+    with pytest.raises(DataError, match=r"parts holds no \.npy files"):
+        run_infer(model, [folder], as_json=True)
+
+
+def test_model_that_is_a_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="is a directory; name an ONNX file first"):
+        run_infer(tmp_path, [tmp_path], as_json=False)
