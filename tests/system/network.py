@@ -63,10 +63,10 @@ class NetworkFleet:
             self._agents[name] = self._agent(name, f"{number + 1:04d}")
             self._begin(name, self._agents[name].run)
 
-    def finish(self) -> Summary:
+    def finish(self, patience: float = PATIENCE_SECONDS) -> Summary:
         """Waits until the coordinator and every device have ended by themselves."""
         for result in self._results.values():
-            assert result.result(PATIENCE_SECONDS), self.events
+            assert result.result(patience), self.events
         return load(self.run / "summary.json")
 
     def __enter__(self) -> Self:

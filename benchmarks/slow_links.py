@@ -1,0 +1,147 @@
+"""Fleets over Mosquitto whose one device is behind a slow link: seconds of rounds, and what crossed the link.
+
+Real services and real MQTT in threads, workers that train nothing, and a proxy with a fixed rate in each direction
+(``tests/system/slow_link.py``). The links are waited for, not worked on, so all cases run at once. Prints a table in
+Markdown; ``--only WORD`` runs the cases whose name has the word in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import platform
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from coordinator.config import FleetConfig
+from fedlp_edge.transport.mosquitto import MosquittoBroker
+from tests.system.network import NetworkFleet, named
+from tests.system.slow_link import SlowLink
+from tests.system.standin import blueprint
+from tests.system.virtual import VirtualFleet
+
+WIDTH, ROUNDS = 12_000, 2
+DEVICE = "dev-0"
+DEADLINE_SECONDS = 1200.0
+PATIENCE_SECONDS = 1800.0
+KBIT = 125.0
+MODEL_BYTES = sum(unit.nbytes for unit in blueprint(width=WIDTH).exchanged_by(2))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One link.
+
+    Attributes:
+        name: for the table, and for ``--only``.
+        up: kbit/s to the broker.
+        down: kbit/s from it.
+        latency: seconds, one way.
+        trouble: what happens to it while it is used.
+    """
+
+    name: str
+    up: float
+    down: float
+    latency: float = 0.0
+    trouble: Callable[[SlowLink, threading.Event], None] = lambda _link, _over: None
+
+    @property
+    def ideal(self) -> float:
+        """Seconds of a round in which the model crosses the link and nothing else does."""
+        return MODEL_BYTES / (self.up * KBIT) + MODEL_BYTES / (self.down * KBIT)
+
+
+def pauses(link: SlowLink, over: threading.Event) -> None:
+    """Nothing moves for 20 of 60 seconds."""
+    while not over.wait(40):
+        link.pause(20)
+
+
+def cuts(link: SlowLink, over: threading.Event) -> None:
+    """The connection is lost every 20 seconds, with all that is on its way."""
+    while not over.wait(20):
+        link.cut()
+
+
+CASES = (
+    *(Case(f"{rate} kbit/s", rate, rate) for rate in (16, 40, 64, 256, 1000)),
+    Case("16 up, 1000 down", 16, 1000),
+    Case("1000 up, 16 down", 1000, 16),
+    Case("1000 kbit/s, 300 ms each way", 1000, 1000, latency=0.3),
+    Case("64 kbit/s, pauses of 20 s", 64, 64, trouble=pauses),
+    Case("64 kbit/s, lost every 20 s", 64, 64, trouble=cuts),
+)
+
+
+def played(case: Case, config: FleetConfig, directory: Path) -> str:
+    """A line of the table."""
+    over = threading.Event()
+    with (
+        MosquittoBroker() as broker,
+        SlowLink(broker.host, broker.port, up=case.up * KBIT, down=case.down * KBIT, latency=case.latency) as link,
+        NetworkFleet(directory, config, {"": broker.url, DEVICE: link.url}, width=WIDTH) as fleet,
+    ):
+        threading.Thread(target=case.trouble, args=(link, over), daemon=True).start()
+        fleet.start_all(1)
+        try:
+            summary = fleet.finish(PATIENCE_SECONDS)
+        finally:
+            over.set()
+    seconds = sum(record.seconds for record in summary.rounds) / ROUNDS
+    repeats = sum(record.traffic["repeat"].bytes for record in summary.rounds)
+    lost = sum(device.status != "contributed" for record in summary.rounds for device in record.devices)
+    down, up = (link.carried[way] / (ROUNDS * MODEL_BYTES) for way in ("down", "up"))
+    return (
+        f"| {case.name} | {case.ideal:.1f} | {seconds:.1f} | {seconds / case.ideal:.2f} | {repeats / 1000:.1f} | "
+        f"{down:.2f} | {up:.2f} | {lost} |"
+    )
+
+
+def main() -> None:
+    """Plays all cases at once."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--only", default="", help="part of the names of the cases to play")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    chosen = [case for case in CASES if options.only in case.name]
+    with tempfile.TemporaryDirectory(prefix="fedlp-slow-") as name:
+        config = VirtualFleet(
+            Path(name) / "config", devices=1, rounds=ROUNDS, width=WIDTH, deadline_seconds=DEADLINE_SECONDS
+        ).config
+        config = msgspec.structs.replace(
+            config,
+            scheme=msgspec.structs.replace(config.scheme, depth="full"),
+            export=msgspec.structs.replace(config.export, depths="none"),
+        )
+        with ThreadPoolExecutor(len(chosen)) as pool:
+            lines = list(
+                pool.map(
+                    lambda numbered: played(
+                        numbered[1], named(config, f"f{numbered[0]}"), Path(name) / str(numbered[0])
+                    ),
+                    enumerate(chosen),
+                )
+            )
+    print(f"{_processor()}; a model of {MODEL_BYTES:,} bytes, {ROUNDS} rounds\n")
+    print("| link | bytes / rate, s | a round, s | ratio | repeats, kB | down / model | up / model | lost |")
+    print("|---|---|---|---|---|---|---|---|")
+    print("\n".join(lines))
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
