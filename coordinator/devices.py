@@ -93,6 +93,8 @@ class Devices:
             for other in self.all():
                 self._place(other, anew=other is not member)
         if before is None or renewed or (before.session, before.plan) != (member.session, member.plan):
+            if before is not None and before.plan != member.plan:
+                self._step(round_events.DeviceGone(device))  # until it holds what it is to hold now
             self._introduce(member)
         self._place(member)
         if member.ready and renewed:

@@ -2,7 +2,8 @@
 
 A device's plan is made when it first reports and stays for the run: measured speeds differ from one start
 to the next, and a fleet that is replanned at every hiccup cannot be reproduced. It is replanned when the
-device itself changes: another profile, another amount of data, or less memory than its plan needs.
+device itself changes: another profile, another amount of data, less memory than its plan needs, or a link over which
+that cannot be done within a round.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.core.planner import TIME_SHARE, Plan, plan
-from fedlp_edge.core.prediction import device_memory, epoch_seconds
+from fedlp_edge.core.prediction import device_memory, epoch_seconds, training_seconds, transfer_seconds
 from fedlp_edge.core.round_events import Participant
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
@@ -25,6 +26,10 @@ SLOW_ROUNDS = 2
 
 LEAST_RATIO = 0.25
 """Of measured to predicted memory or time, and its inverse: what lies outside says more about the measurement."""
+
+
+LINK_SHARE = 0.1
+"""Of the time of a round, from which on the link counts for whether a device can keep its plan."""
 
 
 @dataclass
@@ -226,7 +231,15 @@ class Registry:
     def _still_fits(self, known: Plan, facts: DeviceFacts) -> bool:
         if known.depth == 0:
             return False
-        return self._scheme.depth != "auto" or known.memory_bytes <= facts.training_memory
+        if self._scheme.depth != "auto":
+            return True
+        training = msgspec.structs.replace(self._training, thrift=known.thrift)
+        down, up = transfer_seconds(self._blueprint, known.depth, known.encoding, facts.link_bytes_per_second)
+        link = down + known.lpr * up
+        total = link + training_seconds(self._blueprint, known.depth, training, facts)
+        # Measured speeds differ from start to start: a plan stays unless it is the link that makes it hopeless.
+        in_time = total <= self._deadline or link < LINK_SHARE * total
+        return in_time and known.memory_bytes <= facts.training_memory
 
     def _remember(self, member: Member) -> None:
         # Idle devices report again and again, and nearly always there is nothing new.

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from device_agent.effects import Effects, ForgetUpdate, Identity, Note, Publish, SendChunk
-from device_agent.link_estimate import LinkEstimate
+from device_agent.link_estimate import LinkEstimate, shown_rate
 from device_agent.outbox import Update, UpdateId
 from fedlp_edge.core.seeds import uniform
 from fedlp_edge.wire.chunks import CHUNK_SECONDS, expand
@@ -47,6 +47,8 @@ class _Delivery:
     acknowledged: set[int] = field(default_factory=set)
     vain_grants: int = 0
     window: int = 1
+    began: float | None = None
+    last_at: float = 0.0
 
     @property
     def busy(self) -> bool:
@@ -55,6 +57,13 @@ class _Delivery:
     @property
     def can_send(self) -> bool:
         return bool(self.waiting) and len(self.in_flight) < self.window
+
+    def shown_rate(self, now: float) -> float | None:
+        """Bytes per second that the broker took of it; None if that says nothing."""
+        if self.began is None:
+            return None
+        sent = min((len(self.acknowledged) + len(self.in_flight)) * self.update.chunk_bytes, self.update.size)
+        return shown_rate(sent, (now if self.in_flight else self.last_at) - self.began)
 
 
 class Deliveries:
@@ -67,6 +76,7 @@ class Deliveries:
 
     Attributes:
         link: what is known of it.
+        shown_rate: of the link, in a round that ended before the update had gone.
     """
 
     def __init__(
@@ -75,6 +85,7 @@ class Deliveries:
         self._identity = identity
         self._topic = identity.topics.of("up", identity.device)
         self.link = LinkEstimate()
+        self.shown_rate: float | None = None
         self._pace = link_bytes_per_second
         self._link_free_at = -math.inf
         self._most: int | None = None
@@ -131,6 +142,7 @@ class Deliveries:
         wanted = [i for i in expand(message.missing, delivery.update.chunk_count) if i not in known]
         effects = self._suspect(delivery, wanted)
         delivery.waiting.extend(wanted)
+        delivery.began = now if delivery.began is None else delivery.began
         delivery.window = self.link.window(delivery.update.chunk_bytes, message.window)
         delivery.patience = RECEIPT_FIRST
         delivery.offer_at = now + self._patience(delivery)
@@ -143,6 +155,7 @@ class Deliveries:
             return []
         delivery.in_flight.remove(index)
         delivery.acknowledged.add(index)
+        delivery.last_at = now
         delivery.offer_at = now + self._patience(delivery)
         return self.work(now)
 
@@ -156,11 +169,14 @@ class Deliveries:
             delivery.waiting.appendleft(index)
         return self.work(now)
 
-    def receipt(self, message: Receipt) -> Effects:
+    def receipt(self, message: Receipt, now: float) -> Effects:
         """The final word on an update."""
         update = UpdateId(message.run, message.round, message.digest)
-        if update not in self._all:
+        delivery = self._all.get(update)
+        if delivery is None:
             return []
+        if message.state == "stale":
+            self.shown_rate = delivery.shown_rate(now)
         if message.state == "accepted":
             note = Note(f"round {message.round}: update accepted")
         else:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from device_agent.early import EarlyBlob, EarlyStore
-from device_agent.link_estimate import LinkEstimate
+from device_agent.link_estimate import LinkEstimate, shown_rate
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk
 from fedlp_edge.wire.messages import Ranges, UnitVersion
@@ -80,6 +80,8 @@ class Downloads:
         self._came_at = 0.0
         self._gap = 0.0
         self._received = 0
+        self._began = 0.0
+        self._came = 0
 
     @property
     def complete(self) -> bool:
@@ -121,7 +123,8 @@ class Downloads:
             self._assemblies.pop(digest).abandon()
             self._store.discard(before[digest])
         self._patience, self._progress_at = max(patience, self._usual_silence) if patience else 0.0, now
-        self._came_at = now
+        self._came_at = self._began = now
+        self._came = 0
         self._patience_after_progress = max(patience, PATIENCE_FIRST)
         self._asked.clear()
         for version in self._wanted.values():
@@ -172,6 +175,7 @@ class Downloads:
         self._came_at = now
         if self.wants(chunk):
             self._received += nbytes
+            self._came += nbytes
             self._add(chunk, now)
             if unit is None and chunk.report:
                 self._answered(chunk.prefix, now)
@@ -201,6 +205,10 @@ class Downloads:
                 break
         self._asked = {bytes.fromhex(version.digest)[:PREFIX_BYTES] for version, _ in requests}
         return requests
+
+    def shown_rate(self, now: float) -> float | None:
+        """Bytes per second of what is wanted that have come since ``start``; None if that says nothing."""
+        return shown_rate(self._came, now - self._began)
 
     def take_received(self) -> int:
         """Bytes of chunks that came since the last call, headers included."""

@@ -14,6 +14,22 @@ LEAST_AHEAD = 2
 """Chunks on their way at once: while one is acknowledged the next is carried."""
 
 
+LEAST_SECONDS = 2.0
+"""Of use, before which a link has not shown how fast it is."""
+
+WORTH_TELLING = 0.7
+"""A rate that a round showed is told if it is less than this share of what was thought."""
+
+SHORT_ROUNDS = 2
+GOOD_ROUNDS = 2
+"""Rounds in a row that were done in time, after which earlier bad luck is forgotten."""
+
+
+def shown_rate(nbytes: int, seconds: float) -> float | None:
+    """Bytes per second that a link has shown; None if it had no time for that, or nothing came at all."""
+    return nbytes / seconds if nbytes and seconds >= LEAST_SECONDS else None
+
+
 @dataclass(frozen=True)
 class LinkEstimate:
     """The link between a device and its broker.
@@ -35,6 +51,10 @@ class LinkEstimate:
         """Whether a chunk of the usual size would take it longer than it should."""
         return self.rate is not None and self.rate * CHUNK_SECONDS < DEFAULT_CHUNK_BYTES
 
+    def falls_short(self, rate: float) -> bool:
+        """Whether a rate that was shown is less than was thought, by more than measurements differ."""
+        return self.rate is None or rate < WORTH_TELLING * self.rate
+
     def chunk_bytes(self, most: int) -> int:
         """Payload bytes of a chunk that suit the link, ``most`` at the most."""
         return chunk_bytes_for_link(most, self.rate)
@@ -45,3 +65,31 @@ class LinkEstimate:
             return most
         wanted = math.ceil((AHEAD_SECONDS + self.latency) * self.rate / chunk_bytes)
         return min(most, max(LEAST_AHEAD, wanted))
+
+
+class Shortfalls:
+    """Rounds that a device missed by its link: one may be bad luck, a second one soon after says what the link is."""
+
+    def __init__(self) -> None:
+        self._rates: list[float] = []
+        self._good = 0
+
+    def missed(self, rate: float) -> float | None:
+        """A round was missed, in which the link carried so many bytes per second.
+
+        Returns:
+            The rate to plan with from now on: the better one of two rounds; None after a single one.
+        """
+        self._good = 0
+        self._rates.append(rate)
+        if len(self._rates) < SHORT_ROUNDS:
+            return None
+        best = max(self._rates)
+        self._rates.clear()
+        return best
+
+    def done(self) -> None:
+        """A round was done in time."""
+        self._good += 1
+        if self._good >= GOOD_ROUNDS:
+            self._rates.clear()

@@ -37,13 +37,14 @@ from device_agent.effects import (
 )
 from device_agent.enrolment import Enrolment
 from device_agent.homecoming import Homecoming
-from device_agent.link_estimate import LinkEstimate
+from device_agent.link_estimate import LinkEstimate, Shortfalls
 from device_agent.presence import Presence
 from device_agent.reminders import Reminders
 from device_agent.roundwork import RoundWork
 from device_agent.search import CoordinatorSearch
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.errors import BrokerError, PeerError
+from fedlp_edge.reporting.units import format_bytes
 from fedlp_edge.transport.base import (
     BrokerLimits,
     Connected,
@@ -113,6 +114,7 @@ class Participant:
         self._deliveries = deliveries
         self._echo = echo
         self._arrivals = arrivals
+        self._shortfalls = Shortfalls()
         self._unreported: DeviceFacts | None = None
         self._work = RoundWork(identity, units, deliveries)
         self._homecoming = Homecoming(identity, models, can_export=can_export, once=once)
@@ -149,6 +151,7 @@ class Participant:
         if self._presence.connected:
             effects += [*self._arrivals.work(now), *self._search.work(now)]
             effects += [*self._work.work(now), *self._deliveries.work(now), *self._homecoming.work(now)]
+            effects += self._report_link()
             effects += self._arrivals.work(now)  # what the others have just found that they want to know
             if self._idle and self._reminders.due(now):
                 effects += [*self._presence.announce(), *self._enrolment.ready()]
@@ -276,6 +279,17 @@ class Participant:
         self._know_link(rate)
         return self._presence.measured(msgspec.structs.replace(facts, link_bytes_per_second=rate))
 
+    def _report_link(self) -> Effects:
+        """Says what rounds that could not be done in time have shown of the link, so that the next is planned by it."""
+        shown = [rate for rate in (self._work.shown_rate, self._deliveries.shown_rate) if rate is not None]
+        self._work.shown_rate = self._deliveries.shown_rate = None
+        rate = self._shortfalls.missed(min(shown)) if shown else None
+        if rate is None or not self._work.link.falls_short(rate):
+            return []
+        self._know_link(rate)
+        words = f"the link has carried {format_bytes(rate)}/s, too little for the round; the coordinator is told"
+        return [Note(words, warning=True), *self._presence.linked(rate)]
+
     def _know_link(self, rate: float | None) -> None:
         if self._echo.works is not None:
             self._arrivals.judged(works=self._echo.works)
@@ -308,7 +322,9 @@ class Participant:
             case Grant():
                 effects = self._deliveries.grant(message, now)
             case Receipt():
-                effects = self._deliveries.receipt(message)
+                effects = self._deliveries.receipt(message, now)
+                if message.state == "accepted":
+                    self._shortfalls.done()
             case Farewell():
                 effects = self._farewell(message, now)
         return effects

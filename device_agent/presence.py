@@ -7,6 +7,8 @@ an earlier life of this very agent.
 
 from __future__ import annotations
 
+import msgspec
+
 from device_agent.effects import Effects, Identity, Note, Publish, Stop, Subscribe
 from fedlp_edge import __version__
 from fedlp_edge.core.devices import DeviceFacts
@@ -44,6 +46,12 @@ class Presence:
         """The device knows what it can bear, and says so."""
         self._facts = facts
         return self.announce()
+
+    def linked(self, rate: float) -> Effects:
+        """The link turns out to be of this rate, in bytes per second."""
+        if self._facts is None:
+            return []
+        return self.measured(msgspec.structs.replace(self._facts, link_bytes_per_second=rate))
 
     def announce(self) -> Effects:
         """Publishes the status; nothing before the facts are known or while disconnected."""

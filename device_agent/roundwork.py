@@ -58,10 +58,12 @@ class RoundWork:
 
     Attributes:
         link: what is known of it.
+        shown_rate: of the link, in a round that ended before the model had arrived.
     """
 
     def __init__(self, identity: Identity, downloads: Downloads, deliveries: Deliveries) -> None:
         self.link = LinkEstimate()
+        self.shown_rate: float | None = None
         self._identity = identity
         self._downloads = downloads
         self._deliveries = deliveries
@@ -207,6 +209,7 @@ class RoundWork:
             return []
         if not job.expired and now >= job.expires_at:
             job.expired = True
+            self.shown_rate = self._downloads.shown_rate(now)
             self._downloads.pause()
             return [Note(f"round {job.task.round} ended before the model had arrived", warning=True)]
         if not self._online:

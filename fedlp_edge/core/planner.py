@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.prediction import device_memory, epoch_seconds
+from fedlp_edge.core.prediction import device_memory, training_seconds, transfer_seconds
 from fedlp_edge.core.settings import Encoding, SchemeSettings, Thrift, TrainingSettings
 from fedlp_edge.core.thrift import describe, ladder
 
@@ -87,6 +86,8 @@ def plan(
         encoding, lpr = case.upload(depth)
         why = f"depth {depth} of {full} for every device, as configured{_sends(encoding)}"
         seconds = case.seconds(depth, lpr, encoding)
+        if not case.in_time(seconds):
+            why += f"; a round takes it {seconds:.0f} s, {budget:.0f} s are planned: it may be left out"
         return Plan(depth, lpr, why, case.memory(depth), seconds, encoding, training.thrift)
     ways = ladder(training, scheme.levers)
     obstacle = ""
@@ -143,20 +144,15 @@ class _Case:
         return None
 
     def compute_seconds(self, depth: int) -> float:
-        facts = self.facts
-        cost = self.blueprint.costs[depth - 1]
-        speed = facts.training_macs_per_second
-        return self.training.epochs * epoch_seconds(cost, self.training, facts.samples, speed, facts.calibration)
+        return training_seconds(self.blueprint, depth, self.training, self.facts)
 
     def down_seconds(self, depth: int) -> float:
         """Of the whole submodel, in float32."""
-        link = self.facts.link_bytes_per_second
-        return sum(unit.nbytes for unit in self.blueprint.exchanged_by(depth)) / link if link else 0.0
+        return transfer_seconds(self.blueprint, depth, "none", self.facts.link_bytes_per_second)[0]
 
     def up_seconds(self, depth: int, encoding: Encoding) -> float:
         """Of an update of everything."""
-        link = self.facts.link_bytes_per_second
-        return sum(upload_bytes(unit, encoding) for unit in self.blueprint.exchanged_by(depth)) / link if link else 0.0
+        return transfer_seconds(self.blueprint, depth, encoding, self.facts.link_bytes_per_second)[1]
 
     def upload(self, depth: int) -> tuple[Encoding, float]:
         """Encoding and rate: the first encoding with which everything is in time, or the smallest one."""

@@ -6,9 +6,11 @@ comes is told in ``docs/planning.md``.
 
 from __future__ import annotations
 
+from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.calibration import Calibration
-from fedlp_edge.core.settings import TrainingSettings
+from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.settings import Encoding, TrainingSettings
 from fedlp_edge.core.stepcost import StepCost, highest
 
 MEMORY_FACTOR = 1.7
@@ -83,6 +85,29 @@ def epoch_seconds(
     if cost.step is not None and calibration is not None and calibration.timed:
         return _timed(cost.step, training, samples, calibration)
     return BACKWARD_AND_FORWARD * cost.forward_macs * samples / speed if speed else 0.0
+
+
+def training_seconds(blueprint: Blueprint, depth: int, training: TrainingSettings, facts: DeviceFacts) -> float:
+    """Seconds of a round's training on a device; 0 if nothing about its speed is known."""
+    cost, speed = blueprint.costs[depth - 1], facts.training_macs_per_second
+    return training.epochs * epoch_seconds(cost, training, facts.samples, speed, facts.calibration)
+
+
+def transfer_seconds(blueprint: Blueprint, depth: int, encoding: Encoding, rate: float | None) -> tuple[float, float]:
+    """Seconds that a round's model keeps a link busy on its way down, and an update of everything on its way up.
+
+    Both travel as they are, without base64 or other padding; what MQTT adds is in the measured rate.
+
+    Args:
+        blueprint: of the model.
+        depth: that is exchanged.
+        encoding: of the update; the model is sent in float32.
+        rate: bytes per second of the slower direction; None or 0 if unknown, which takes no time.
+    """
+    units = blueprint.exchanged_by(depth)
+    if not rate:
+        return 0.0, 0.0
+    return sum(unit.nbytes for unit in units) / rate, sum(upload_bytes(unit, encoding) for unit in units) / rate
 
 
 def _timed(step: StepCost, training: TrainingSettings, samples: int, measured: Calibration) -> float:

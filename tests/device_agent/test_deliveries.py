@@ -93,7 +93,7 @@ def test_offers_anew_to_a_coordinator_that_restarted():
 
 def test_says_why_an_update_was_refused_and_forgets_it():
     receipt = Receipt(run="run", round=1, device="pi", digest=UPDATE.digest, state="rejected", reason="not finite")
-    note, forget = online().receipt(receipt)
+    note, forget = online().receipt(receipt, 0.0)
     assert note == Note("round 1: update rejected: not finite", warning=True)
     assert forget == ForgetUpdate(UPDATE.id)
 
@@ -101,7 +101,7 @@ def test_says_why_an_update_was_refused_and_forgets_it():
 def test_ignores_receipts_and_grants_of_other_updates():
     deliveries = online()
     other = Receipt(run="run", round=2, device="pi", digest=UPDATE.digest, state="stale")
-    assert deliveries.receipt(other) == []
+    assert deliveries.receipt(other, 0.0) == []
     assert deliveries.grant(Grant(run="x", round=1, device="pi", digest=UPDATE.digest, missing=(), window=1), 0.0) == []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fedlp_edge.reporting.events import AnyEvent, RoundStarted
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.base import BrokerLimits
 from fedlp_edge.transport.memory import MemoryHub
@@ -31,12 +32,18 @@ MODEL_BYTES = sum(unit.nbytes for unit in blueprint(width=WIDTH).exchanged_by(2)
 """144,000, which each device fetches and sends in each round."""
 
 
-def fleet(directory: Path, *wires: Wire | None, deadline: float = 3000.0) -> VirtualFleet:
+def fleet(
+    directory: Path,
+    *wires: Wire | None,
+    deadline: float = 3000.0,
+    rounds: int = ROUNDS,
+    **scheme: object,
+) -> VirtualFleet:
     """One device behind each of these wires; None is beside the broker."""
-    made = VirtualFleet(directory, devices=len(wires), rounds=ROUNDS, width=WIDTH, deadline_seconds=deadline)
+    made = VirtualFleet(directory, devices=len(wires), rounds=rounds, width=WIDTH, deadline_seconds=deadline)
     made.config = msgspec.structs.replace(
         made.config,
-        scheme=msgspec.structs.replace(made.config.scheme, depth="full"),
+        scheme=msgspec.structs.replace(made.config.scheme, **{"depth": "full", **scheme}),
         export=msgspec.structs.replace(made.config.export, depths="none"),
     )
     made.world.hub = MemoryHub(limits=LIMITS)
@@ -110,3 +117,23 @@ def test_slow_device_and_fast_ones_share_a_broadcast(tmp_path: Path) -> None:
     played(story)
 
     assert story.world.now < 1.1 * ideal(16 * KBIT, 16 * KBIT) + JOINING_SECONDS
+
+
+def test_device_that_is_lost_by_its_link_is_planned_anew(tmp_path: Path) -> None:
+    """Its link is fast while it is measured; afterwards no more than depth 1 can be done within a round for sure."""
+    story = fleet(
+        tmp_path, None, Wire(1000 * KBIT, 1000 * KBIT), deadline=100.0, rounds=7, depth="auto", encoding="auto"
+    )
+    wire = story.world.wires["dev-1"]
+
+    def slow_down(event: AnyEvent) -> None:
+        if isinstance(event, RoundStarted) and event.round == 1:
+            wire.up = wire.down = 23 * KBIT
+
+    story.on_event = slow_down
+    story.start_all()
+    summary = story.finish()
+
+    course = [next((d.status, d.depth) for d in r.devices if d.id == "dev-1") for r in summary.rounds]
+    assert course[0] == ("lost", 2)
+    assert course[-2:] == [("contributed", 1)] * 2
