@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coordinator.broadcast import PATIENCE_SECONDS, Broadcast
 from coordinator.flow import FlowLimits
-from coordinator.links import UnknownLinks
+from coordinator.links import Links, UnknownLinks
 from fedlp_edge.wire.messages import Progress, UnitVersion
 
 Sent = tuple[str, int, bool]
@@ -23,12 +23,12 @@ def version(unit: str, chunks: int) -> UnitVersion:
 class Air:
     """Takes what is sent; a broker that has everything at once, or when told."""
 
-    def __init__(self, window: int | None, *, immediate: bool = True) -> None:
+    def __init__(self, window: int | None, *, immediate: bool = True, links: Links | None = None) -> None:
         self.now = 0.0
         self.sent: list[Sent] = []
         self.done: list[Callable[[], None]] = []
         self.immediate = immediate
-        self.broadcast = Broadcast(window, self._send, lambda: self.now, UnknownLinks())
+        self.broadcast = Broadcast(window, self._send, lambda: self.now, links or UnknownLinks())
 
     def _send(self, version: UnitVersion, start: int, stop: int, report: bool, done: Callable[[], None]) -> None:
         self.sent += [(version.unit, index, report and index == stop - 1) for index in range(start, stop)]
@@ -172,3 +172,21 @@ def test_shares_of_a_queue_leave_room_for_control_messages() -> None:
         assert flow.repeat <= max(1, messages // 4)
         assert flow.credit <= max(1, messages // 2)
     assert FlowLimits.for_queue(None).broadcast is None
+
+
+def test_waits_for_a_slow_reader_as_long_as_its_link_needs() -> None:
+    class OneSlow(UnknownLinks):
+        def rate(self, device: str) -> float | None:
+            return 1.0 if device == "slow" else 1e6
+
+    air = Air(4, links=OneSlow())  # slices of two chunks of ten bytes
+    air.broadcast.start([(version("L1", 8), ["slow", "fast"])])
+    air.take()
+    air.report("fast", "L1", 3)
+
+    air.now = 80.0 + PATIENCE_SECONDS - 0.1
+    air.broadcast.tick()
+    assert air.take() == []
+    air.now += 0.2
+    air.broadcast.tick()
+    assert indices(air.take()) == [4, 5, 6, 7]

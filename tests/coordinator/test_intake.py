@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 from coordinator.intake import CREDIT, LEAST, OPEN, SLICE, Intake, Whole
+from coordinator.links import Links, UnknownLinks
 from fedlp_edge.wire.chunks import Chunk, split
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Grant, Offer
@@ -15,10 +16,10 @@ CHUNK = 10
 class Fleet:
     """An intake, what it granted, and the blobs of its devices."""
 
-    def __init__(self, directory: Path, credit: int = CREDIT) -> None:
+    def __init__(self, directory: Path, credit: int = CREDIT, links: Links | None = None) -> None:
         self.directory = directory
         self.grants: list[Grant] = []
-        self.intake = Intake(CHUNK, self.grants.append, credit, patience_seconds=5)
+        self.intake = Intake(CHUNK, self.grants.append, credit, patience_seconds=5, links=links)
         self.blobs: dict[str, bytes] = {}
 
     def offer(self, device: str, chunks: int, now: float = 0.0) -> Whole | None:
@@ -213,3 +214,24 @@ def test_lets_a_fast_device_overtake_one_that_came_first(tmp_path: Path) -> None
         whole = fleet.send(*under_way.pop(0)) is not None
         under_way += [grant for grant in fleet.granted() if grant[0] == "fast"]
     assert whole
+
+
+def test_slow_links_take_no_credit_and_nothing_is_taken_back_from_them(tmp_path: Path) -> None:
+    class AllSlow(UnknownLinks):
+        def rate(self, device: str) -> float | None:
+            return 2.0 if device.startswith("slow") else None
+
+    fleet = Fleet(tmp_path, credit=8, links=AllSlow())  # a chunk takes five seconds
+    for number in range(10):
+        fleet.offer(f"slow-{number}", 20)
+    assert len(fleet.granted()) == 10 * LEAST
+
+    fleet.offer("fast", 20)
+    assert [device for device, _ in fleet.granted()] == ["fast"] * LEAST
+
+    fleet.intake.tick(100.0)
+    fleet.granted()
+    fleet.send("slow-0", 0, now=100.0)
+    assert fleet.granted() == []  # three more are on their way
+    fleet.send("slow-0", 1, now=105.0)
+    assert fleet.granted() == [("slow-0", index) for index in (4, 5, 6, 7)]

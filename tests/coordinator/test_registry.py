@@ -54,6 +54,17 @@ def test_plans_anew_when_the_plan_no_longer_fits(journal: Journal) -> None:
     assert fleet.arrive("a", "s1", facts(memory=LITTLE)).plan.depth == 1
 
 
+def test_plans_anew_when_the_link_is_too_slow_for_the_plan(journal: Journal) -> None:
+    fleet = registry(journal)
+    first = fleet.arrive("a", "s1", facts(memory=PLENTY))
+    nbytes = sum(unit.nbytes for unit in tiny_blueprint().exchanged_by(2))
+    same = msgspec.structs.replace(facts(memory=PLENTY), link_bytes_per_second=2 * nbytes / 50.0)
+    slower = msgspec.structs.replace(facts(memory=PLENTY), link_bytes_per_second=2 * nbytes / 70.0)
+
+    assert fleet.arrive("a", "s1", same).plan == first.plan  # 48 s would be planned, but 60 are there
+    assert fleet.arrive("a", "s1", slower).plan.depth < first.plan.depth
+
+
 def test_is_ready_only_for_the_session_and_depth_that_were_assigned(journal: Journal) -> None:
     fleet = registry(journal)
     fleet.arrive("a", "new", facts())

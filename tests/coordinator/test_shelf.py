@@ -24,6 +24,7 @@ class Desk:
     """A shelf, and a listener to all that it sends."""
 
     def __init__(self, flow: FlowLimits) -> None:
+        self.flow = flow
         self.hub = hub = MemoryHub()
         transport = hub.transport("coordinator")
         self.pump = Pump(transport, window=1000)
@@ -118,3 +119,72 @@ def test_sends_nothing_ahead_of_a_model_that_readers_must_be_waited_for() -> Non
     assert desk.take() == []
     desk.shelf.put_weights(tiny_blueprint(), {name: np.ones(2, np.float32) for name in NAMES.values()}, ahead={"L1"})
     assert desk.take() == []
+
+
+class Rates:
+    """Links whose rates a test says."""
+
+    def __init__(self, slowest: float | None = None, **rates: float) -> None:
+        self.slowest_rate = slowest
+        self.rates = rates
+
+    def rate(self, device: str) -> float | None:
+        return self.rates.get(device)
+
+    def slowest(self, unit: str) -> float | None:
+        return None if unit == "H1" else self.slowest_rate
+
+
+def slow_desk(links: Rates) -> Desk:
+    desk = Desk(FlowLimits(None, 64, 64))
+    desk.shelf = Shelf(TOPICS, desk.pump, 1 << 18, lambda *_: None, desk.flow, lambda: 0, links)
+    return desk
+
+
+def test_slowest_listener_decides_how_a_unit_is_cut() -> None:
+    desk = slow_desk(Rates(slowest=2000.0))
+    desk.shelf.put("L1", b"x" * 9000)
+    desk.shelf.put("H1", b"x" * 9000)
+
+    first, second = desk.shelf.versions(["L1", "H1"])
+    desk.shelf.broadcast({"L1": ["a"], "H1": ["a"]})
+
+    assert (first.chunk_bytes, second.chunk_bytes) == (2048, 1 << 18)
+    assert [index for topic, index, _ in desk.take() if topic == "model/L1"] == [0, 1, 2, 3, 4]
+
+
+def test_size_of_chunks_stays_once_a_device_may_know_it() -> None:
+    links = Rates()
+    desk = slow_desk(links)
+    before = desk.shelf.put("L1", b"x" * 9000)
+    assert desk.shelf.versions(["L1"]) == (before,)
+
+    links.slowest_rate = 2000.0  # a slow device has come
+
+    desk.shelf.put("L1", b"x" * 9000)
+    assert desk.shelf.versions(["L1"]) == (before,)
+    desk.shelf.put("L1", b"y" * 9000)
+    assert desk.shelf.versions(["L1"])[0].chunk_bytes == 2048
+
+
+def test_repeats_to_a_slow_device_in_pieces() -> None:
+    desk = slow_desk(Rates(a=2000.0))
+    desk.shelf.put("L1", b"x" * 9000)
+    desk.shelf.broadcast({"L1": ["b"]})
+    assert [topic for topic, *_ in desk.take()] == ["model/L1"]
+
+    assert desk.request("L1", (0, 1))
+
+    assert [topic for topic, *_ in desk.take()] == ["repeat/a"] * 5
+
+
+def test_does_not_repeat_what_the_broker_has_not_taken_yet() -> None:
+    desk = Desk(FlowLimits(None, 64, 64))
+    desk.shelf.put("L1", b"x" * 25)
+    desk.shelf.broadcast({"L1": ["a"]})
+
+    assert desk.request("L1", (0, 3))  # a coordinator's own link may be the slow one
+    assert desk.take() == [("model/L1", 0, False), ("model/L1", 1, False), ("model/L1", 2, False)]
+
+    assert desk.request("L1", (0, 3))
+    assert [topic for topic, *_ in desk.take()] == ["repeat/a"] * 3

@@ -6,6 +6,7 @@ It keeps little itself, as a modem does, so that whoever sends too much has to w
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -39,6 +40,7 @@ class SlowLink:
         self._upstream = (host, port)
         self._rates: dict[Direction, float] = {"up": up, "down": down}
         self._latency = latency
+        self._cut_after: float = math.inf
         self._moving = threading.Event()
         self._moving.set()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -58,6 +60,10 @@ class SlowLink:
         pairs, self._pairs = self._pairs, []
         for pair in pairs:
             _close(*pair)
+
+    def cut_after(self, *, down: int) -> None:
+        """Ends all connections once so many bytes have come from the broker."""
+        self._cut_after = down
 
     def __enter__(self) -> Self:
         self._server = _small(socket.socket())
@@ -99,6 +105,9 @@ class SlowLink:
                 free = max(free, time.monotonic() - BURST_SECONDS) + len(data) / rate
                 time.sleep(max(0.0, free - time.monotonic()))
                 self.carried[direction] += len(data)
+                if self.carried["down"] >= self._cut_after:
+                    self._cut_after = math.inf
+                    self.cut()
                 with there:
                     way.append((time.monotonic() + self._latency, data))
                     there.notify()
