@@ -263,13 +263,15 @@ class Device:
         self._chunks: dict[UpdateId, list[bytes]] = {}
         self._unanswered: dict[int, _Sent] = {}
         self._again: list[_Sent] = []
+        arrivals = ArrivalCheck(self.identity, secrets.token_bytes)
+        arrivals.judged(works=False)  # thousands of echoes would say nothing of a link, and take its bytes
         self._participant = Participant(
             self.identity,
             Downloads(self._store, self._admit),
             Downloads(SharedStore(), lambda _version, _blob: None),
             Deliveries(self.identity),
             LinkEcho(self.identity, secrets.token_bytes, allowed=False),
-            ArrivalCheck(self.identity, secrets.token_bytes),
+            arrivals,
             allow_models=frozenset({blueprint.model}),
             once=True,
         )
