@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import time
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+
+import msgspec
 
 from device_agent.cache import BlobCache
 from device_agent.effects import (
@@ -63,6 +66,21 @@ _Purpose = _Measuring | BuildModel | TrainRound | ExportModel
 
 
 @dataclass(frozen=True)
+class _Submitted:
+    """A job that the worker has.
+
+    Attributes:
+        job: what it is.
+        purpose: what it is for.
+        at: when it was handed in, monotonic seconds.
+    """
+
+    job: AnyJob
+    purpose: _Purpose
+    at: float
+
+
+@dataclass(frozen=True)
 class ModelMade:
     """The worker has made an ONNX file of final layers and this device's own head."""
 
@@ -89,7 +107,7 @@ class Trainer:
         self._work = directory / "work"
         self._personal = PersonalValues(directory / "personal")
         self._data = data
-        self._jobs: dict[int, _Purpose] = {}
+        self._jobs: dict[int, _Submitted] = {}
         shutil.rmtree(self._work, ignore_errors=True)
         make_directory(self._work)
 
@@ -173,8 +191,8 @@ class Trainer:
         """
         if isinstance(event, WorkerDied):
             return self._died(event)
-        purpose = self._jobs.pop(event.id, None)
-        return None if purpose is None else self._finished(purpose, event.result)
+        submitted = self._jobs.pop(event.id, None)
+        return None if submitted is None else self._finished(submitted.purpose, event.result)
 
     @property
     def _deltas(self) -> Path:
@@ -185,17 +203,39 @@ class Trainer:
         return self._work / "onnx"
 
     def _submit(self, job: AnyJob, purpose: _Purpose) -> None:
-        self._jobs[self._worker.submit(job)] = purpose
+        self._jobs[self._worker.submit(job)] = _Submitted(job, purpose, time.monotonic())
 
     def _died(self, event: WorkerDied) -> Event | None:
-        purpose = self._jobs.pop(event.job_id, None) if event.job_id is not None else None
-        if purpose is None:
+        submitted = self._jobs.pop(event.job_id, None) if event.job_id is not None else None
+        if submitted is None:
+            return None
+        purpose = submitted.purpose
+        if event.crashed and (again := self._plainer(submitted, event.exit)) is not None:
+            log.warning("the worker process %s; trying once more in the plainest way", event.exit)
+            self._submit(again, purpose)
             return None
         return self._failed(purpose, "memory" if event.memory else "worker", f"the worker process {event.exit}")
+
+    def _plainer(self, submitted: _Submitted, how: str) -> AnyJob | None:
+        """The job that took the worker's life, to be done in a plainer way; None if there is none.
+
+        A fast way that crashes native code must not cost the device its round, nor a broken GPU its place in the fleet.
+        """
+        job = submitted.job
+        if isinstance(job, Measure) and self._worker.device == "auto":
+            self._worker.use_cpu()
+            return job
+        if isinstance(job, Train) and not job.after_crash:
+            empty_directory(self._deltas)
+            left = None if job.seconds is None else max(0.0, job.seconds - (time.monotonic() - submitted.at))
+            return msgspec.structs.replace(job, after_crash=how, seconds=left)
+        return None
 
     def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | ModelMade | Measured:
         match purpose, result:
             case _Measuring(), Measured():
+                if result.note:
+                    log.warning("%s", result.note)
                 return result
             case BuildModel(model), Built(blueprint=blueprint, data=data):
                 return ModelBuilt(model, blueprint, data)
@@ -222,6 +262,8 @@ class Trainer:
     def _trained(self, effect: TrainRound, result: Trained) -> Event:
         """Puts the deltas into the outbox."""
         task = effect.task
+        for note in result.notes:
+            log.warning("round %d: %s", task.round, note)
         if not result.finished:
             log.warning("round %d: time for %d samples an epoch; the update counts as much", task.round, result.samples)
         try:

@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.settings import ComputeMode
+from fedlp_edge.processor_info import cpu_flags
 
-_CPUINFO = Path("/proc/cpuinfo")
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one as ARM names it
 
 
@@ -50,15 +48,14 @@ class Compute:
             return
         filters = [(p, p.data) for p in model.parameters() if p.dim() == 4 and p.is_contiguous()]
         handles = [m.register_forward_hook(_align_gradient) for m in model.modules() if isinstance(m, nn.MaxPool2d)]
-        for parameter, values in filters:
-            parameter.data = _reordered(values)
         try:
+            for parameter, values in filters:
+                parameter.data = _reordered(values)
             yield
         finally:
             for handle in handles:
                 handle.remove()
-            for parameter, values in filters:
-                parameter.data = values.copy_(parameter.data.clone(memory_format=torch.contiguous_format))
+            _lay_out_as_before(filters)
 
 
 COMPUTE: dict[ComputeMode, Compute] = {
@@ -88,17 +85,6 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(_NATIVE_BFLOAT16 & cpu_flags())
 
 
-@cache
-def cpu_flags() -> frozenset[str]:
-    """What the kernel says that this CPU can do; empty where it says nothing."""
-    try:
-        lines = _CPUINFO.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return frozenset()
-    flags = (line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features")))
-    return frozenset(next(flags, "").split())
-
-
 def _reordered(values: Tensor) -> Tensor:
     """The same filters [O, I, H, W] in the same memory, channels last: there may be no room for a second copy."""
     _, inputs, height, width = values.shape
@@ -106,6 +92,19 @@ def _reordered(values: Tensor) -> Tensor:
     # Strides by hand: filters of one channel pass for laid out both ways, and convolutions would take the other.
     strides = (inputs * height * width, 1, width * inputs, inputs)
     return values.as_strided(values.shape, strides).copy_(ordered)
+
+
+def _lay_out_as_before(filters: list[tuple[nn.Parameter, Tensor]]) -> None:
+    """Gives every parameter its own layout back, also where memory is too short to keep its values: those are lost."""
+    failure: Exception | None = None
+    for parameter, values in filters:
+        try:
+            values.copy_(parameter.data.clone(memory_format=torch.contiguous_format))
+        except Exception as error:
+            failure = error
+        parameter.data = values
+    if failure is not None:
+        raise failure
 
 
 def _align_gradient(_module: nn.Module, _inputs: Any, output: Any) -> None:

@@ -4,6 +4,10 @@ Every mode makes the same few steps from the same weights, in turns, so that wha
 of them; the fastest step of each counts, since interference only ever adds time. A mode is out if its loss is not a
 number, begins elsewhere than float32's, or falls clearly less. And a faster mode must be faster by a margin, or noise
 would decide: the choice would change from start to start, and with it the last bits of what is learned.
+
+Each mode works within the memory that training will have. Libraries make a kernel for each size of a batch, so a mode
+also makes a step on a last batch, which is smaller, and on a single sample, and is out if it fails there while float32
+does not.
 """
 
 from __future__ import annotations
@@ -11,18 +15,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedlp_edge.core.settings import ComputeMode, TrainingSettings
 from fedlp_edge.learning import memory
 from fedlp_edge.learning.compute import COMPUTE, candidates
 from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.fallback import reason_of
 from fedlp_edge.learning.randomness import preserved
 from fedlp_edge.learning.stepping import stepping
+from fedlp_edge.learning.training import Diverged
 
 MARGIN = 1.15
 """How many times faster a mode must be than every more exact one that could be taken instead."""
@@ -42,11 +48,15 @@ class Choice(msgspec.Struct, frozen=True):
         compute: the mode to use.
         seconds: of the fastest step, by mode.
         refused: why a mode is out, for people.
+        short: bytes that training was given when memory ran out in a mode, or with ``roomy`` allocation.
+        plain: why techniques that save memory, and fused kernels, are left out; empty if they are not.
     """
 
     compute: ComputeMode
     seconds: dict[ComputeMode, float] = {}
     refused: dict[ComputeMode, str] = {}
+    short: dict[str, int] = {}
+    plain: str = ""
 
 
 def try_out(
@@ -56,6 +66,7 @@ def try_out(
     device: torch.device,
     modes: tuple[ComputeMode, ...] | None = None,
     start: Callable[[], None] | None = None,
+    limit: Callable[[], AbstractContextManager[None]] | None = None,
 ) -> Choice:
     """Measures the modes that make sense and chooses; the model and all random numbers are left as they were.
 
@@ -68,6 +79,7 @@ def try_out(
         device: where the model is.
         modes: to try, plain float32 among them; by default those that make sense.
         start: puts the same values into the model every time; by default the trial keeps a copy of those it has.
+        limit: holds what a mode does to the memory that training will have; None where that is not limited.
 
     Raises:
         Exception: float32 itself fails, as training would.
@@ -75,7 +87,7 @@ def try_out(
     modes = modes or candidates(model, device)
     if len(modes) == 1:
         return Choice(modes[0])
-    x, y = (part.to(device) for part in data.batch(slice(0, settings.batch_size)))
+    sizes = _smaller_batches(len(data), settings.batch_size)
     losses: dict[ComputeMode, list[float]] = {}
     seconds: dict[ComputeMode, float] = {}
     refused: dict[ComputeMode, str] = {}
@@ -85,15 +97,20 @@ def try_out(
             for name in modes if sweep % 2 == 0 else reversed(modes):
                 if name in refused:
                     continue
-                restore()
                 torch.manual_seed(0)
                 try:
-                    made = _steps(model, settings, data.y, x, y, name, least=2 if sweep == 0 else 1)
+                    # All batches within one limit, as in training: the kernels of each size stay.
+                    with nullcontext() if limit is None else limit():
+                        restore()
+                        steps = _Steps(model, data, settings, device, name)
+                        made = steps.measured(least=2 if sweep == 0 else 1)
+                        if sweep == 0:
+                            sizes = steps.of_sizes(sizes)
                 except Exception as error:  # whatever a kernel that lacks this mode raises
                     if name == "float32":
                         raise
-                    short = memory.is_out_of_memory(error)
-                    refused[name] = SHORT_OF_MEMORY if short else f"{type(error).__name__}: {error}"[:200]
+                    short = memory.is_out_of_memory(error, limited=limit is not None)
+                    refused[name] = SHORT_OF_MEMORY if short else reason_of(error)
                     continue
                 losses.setdefault(name, [loss for loss, _ in made])
                 seconds[name] = min(seconds.get(name, math.inf), *(taken for _, taken in made))
@@ -128,23 +145,70 @@ def fastest(seconds: dict[ComputeMode, float]) -> ComputeMode:
     return best
 
 
-def _steps(
-    model: nn.Module, settings: TrainingSettings, labels: Tensor, x: Tensor, y: Tensor, name: ComputeMode, least: int
-) -> list[tuple[float, float]]:
-    """Makes steps on one batch; returns loss and seconds of each."""
-    mode = COMPUTE[name]
-    if mode.channels_last and x.ndim == 4:
-        x = x.contiguous(memory_format=torch.channels_last)
-    # One thread's own time leaves out what other processes take; where several work together there is no such clock.
-    clock = time.thread_time if x.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    made: list[tuple[float, float]] = []
-    with stepping(model, settings, labels, mode) as step:
-        share = time.perf_counter() + _SECONDS / (_SWEEPS * len(COMPUTE))
-        while len(made) < least or (len(made) < _STEPS and time.perf_counter() < share):
-            start = clock()
-            loss = float(step(x, y))  # waits for a GPU
-            made.append((loss, clock() - start))
-    return made
+def _smaller_batches(samples: int, batch_size: int) -> tuple[int, ...]:
+    """Of the last batch of an epoch, and of a single sample."""
+    return tuple(
+        size for size in sorted({samples % batch_size, 1}, reverse=True) if 0 < size < min(samples, batch_size)
+    )
+
+
+class _Steps:
+    """Steps of one mode on the first batch of the data.
+
+    Args:
+        model: to train, from the values that it has.
+        data: of the device.
+        settings: batch size, optimizer and objective.
+        device: where the model is.
+        name: of the mode.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: Dataset, settings: TrainingSettings, device: torch.device, name: ComputeMode
+    ) -> None:
+        self._model = model
+        self._settings = settings
+        self._labels = data.y
+        self._name = name
+        self._x, self._y = (part.to(device) for part in data.batch(slice(0, settings.batch_size)))
+        if COMPUTE[name].channels_last and self._x.ndim == 4:
+            self._x = self._x.contiguous(memory_format=torch.channels_last)
+
+    def measured(self, least: int) -> list[tuple[float, float]]:
+        """Makes steps on the whole batch; returns loss and seconds of each."""
+        # One thread's own time leaves out what other processes take; where several work together there is no such
+        # clock.
+        alone = self._x.device.type == "cpu" and torch.get_num_threads() == 1
+        clock = time.thread_time if alone else time.perf_counter
+        made: list[tuple[float, float]] = []
+        with stepping(self._model, self._settings, self._labels, COMPUTE[self._name]) as step:
+            share = time.perf_counter() + _SECONDS / (_SWEEPS * len(COMPUTE))
+            while len(made) < least or (len(made) < _STEPS and time.perf_counter() < share):
+                start = clock()
+                loss = float(step(self._x, self._y))  # waits for a GPU
+                made.append((loss, clock() - start))
+        return made
+
+    def of_sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Makes a step on a batch of each of these sizes; returns those that float32 bears.
+
+        Raises:
+            Exception: this mode, which is not float32, fails where float32 does not.
+        """
+        borne = []
+        for size in sizes:
+            with stepping(self._model, self._settings, self._labels, COMPUTE[self._name]) as step:
+                try:
+                    finite = math.isfinite(float(step(self._x[:size], self._y[:size])))
+                except Exception:  # batch normalisation, for one, cannot train on a single sample
+                    if self._name != "float32":
+                        raise
+                    continue
+            if finite:
+                borne.append(size)
+            elif self._name != "float32":
+                raise Diverged
+        return tuple(borne)
 
 
 @contextmanager

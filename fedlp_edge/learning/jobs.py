@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import traceback
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -16,19 +16,21 @@ import torch
 from fedlp_edge.control_groups import ControlGroup
 from fedlp_edge.core.blueprint import Blueprint, BuildCost
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.settings import Thrift
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
-from fedlp_edge.learning import export, memory, processor, states
+from fedlp_edge.learning import export, fallback, memory, processor, states
 from fedlp_edge.learning.compute_choices import ComputeChoices
 from fedlp_edge.learning.data import Dataset, load_data
 from fedlp_edge.learning.dataspec import DataSpec, parse_spec
 from fedlp_edge.learning.evaluation import evaluate, try_samples
+from fedlp_edge.learning.fallback import Execution
 from fedlp_edge.learning.fetch import Split
 from fedlp_edge.learning.frugal import allocate_exactly, aside, roomy_allocation
 from fedlp_edge.learning.modelcard import ModelCard, names_of_outputs
 from fedlp_edge.learning.models import build_model
 from fedlp_edge.learning.modelstore import ModelStore, Ready, state_names, tensor_names
 from fedlp_edge.learning.throughput import training_macs_per_second
-from fedlp_edge.learning.training import train_round
+from fedlp_edge.learning.training import TrainingOutcome, train_round
 from fedlp_edge.learning.warmup import warm_up
 from fedlp_edge.learning.zoo import BUILT_IN
 from fedlp_edge.machine_cache import cache_directory
@@ -74,20 +76,29 @@ class JobRunner:
         self._models: ModelStore | None = None
         self._compute: ComputeChoices | None = None
         self._data: dict[tuple[DataSpec, Split], Dataset] = {}
+        self._note = ""
 
     def run(self, job: AnyJob) -> AnyResult:
         """Does a job; whatever goes wrong becomes a ``Failed``."""
         try:
             return self._do(job)
-        except FedLPError as error:
-            return Failed(kind=_kind(error), reason=_one_line(str(error)))
         except Exception as error:
-            if memory.is_out_of_memory(error):
+            limited = isinstance(job, Train) and self._options.limits_memory
+            if memory.is_out_of_memory(error, limited=limited):
                 return Failed(kind="memory", reason=f"memory ran out in {type(job).__name__}: {_one_line(str(error))}")
-            traceback.print_exc(file=sys.stderr)
-            return Failed(kind="worker", reason=_one_line(f"{type(job).__name__}: {type(error).__name__}: {error}"))
+            if isinstance(error, FedLPError):
+                return Failed(kind=_kind(error), reason=_one_line(str(error)))
+            if self._on_cuda and processor.is_cuda_failure(error):
+                problem = processor.one_line(error)
+                if self._options.device == "cuda":
+                    return Failed(kind="worker", reason=processor.does_not_work(problem))
+                self._leave_cuda(f"the CUDA device failed ({problem}): training on the CPU from now on")
+            else:
+                traceback.print_exc(file=sys.stderr)
+                return Failed(kind="worker", reason=_one_line(f"{type(job).__name__}: {type(error).__name__}: {error}"))
         finally:
             memory.give_back()
+        return self.run(job)
 
     def _do(self, job: AnyJob) -> AnyResult:
         match job:
@@ -147,6 +158,7 @@ class JobRunner:
             idle_memory=memory.resident_bytes(),
             cuda_name=torch.cuda.get_device_name(self.device) if on_cuda else None,
             cuda_memory=torch.cuda.mem_get_info(self.device)[0] if on_cuda else None,
+            note=self._take_note(),
         )
 
     def _calibrate(self, job: Calibrate) -> Calibrated:
@@ -157,6 +169,8 @@ class JobRunner:
         return Calibrated(calibration=calibrate(self.device, clock=clock), torch=str(torch.__version__))
 
     def _train(self, job: Train) -> Trained:
+        if job.after_crash and self._options.device == "auto" and self._device is None:
+            self._set_device(torch.device("cpu"))
         settings = job.model.without_names
         ready = self.models.part(settings, job.depth)
         blueprint, model = ready.blueprint, ready.model
@@ -181,33 +195,49 @@ class JobRunner:
                 states.load_values(model, [Path(job.own_path)], _exchanged(blueprint, job.depth, job.own))
 
         # The model is resident already, but it is part of what training takes.
-        meter = memory.PeakMeter(self.device)
-        # A heap that keeps what is free may not outgrow the budget with it.
-        quick = job.training.thrift.allocation == "roomy"
         budget, group = self._budget_beside(ready), self._group
-        with roomy_allocation(budget) if quick else nullcontext():
-            with memory.limited(budget, self.device, slack=memory.TRIAL_SLACK, group=group):
-                mode = self.compute.of(model, data, job.training, settings, job.depth, start)
-            with memory.limited(budget, self.device, group=group):
+        until = None if job.seconds is None else time.perf_counter() + job.seconds
+        place = (job.training, settings, job.depth)
+
+        def limit() -> AbstractContextManager[None]:
+            return memory.limited(budget, self.device, group=group)
+
+        def attempt(execution: Execution) -> tuple[TrainingOutcome, int]:
+            meter = memory.PeakMeter(self.device)
+            # What an earlier attempt left, such as its kernels, is not this one's: each has the whole budget.
+            with _allocating(execution.thrift, budget), limit():
                 meter.start()
                 start()
                 outcome = train_round(
                     model,
                     data,
-                    job.training,
+                    execution.of(job.training),
                     seed=job.seed,
                     device=self.device,
                     trainable=trainable,
-                    compute=mode,
-                    start=start,
-                    budget=job.seconds,
+                    fused=execution.fused,
+                    budget=None if until is None else until - time.perf_counter(),
                 )
                 states.save_update(model, before, job.retained, Path(job.delta_dir), blueprint.statistics)
-                peak = meter.stop() + ready.nbytes
+                return outcome, meter.stop() + ready.nbytes
+
+        if job.after_crash:
+            suspects = self.compute.suspects(job.after_crash, *place, budget=budget)
+            execution = Execution(thrift=msgspec.structs.replace(job.training.thrift, allocation="exact"))
+        else:
+            suspects = ()
+            with _allocating(job.training.thrift, budget):
+                execution = self.compute.execution(
+                    model, data, *place, start=start, limit=None if budget is None else limit, budget=budget
+                )
+        (outcome, peak), used, setbacks = fallback.trained(execution, attempt, limited=budget is not None)
         if job.personal_result is not None:
             states.save_values(model, Path(job.personal_result), kept)
-        if outcome.compute != mode:
-            self.compute.refuse(mode, job.training, settings, job.depth)
+        notes = self.compute.learn((*suspects, *setbacks), used, *place, budget=budget)
+        if job.after_crash:
+            notes = (f"the worker process {job.after_crash}; the round was trained again in {used.compute}",)
+        if note := self._take_note():
+            notes = (*notes, note)
         return Trained(
             samples=max(1, outcome.seen // job.training.epochs),
             loss=outcome.loss,
@@ -215,6 +245,7 @@ class JobRunner:
             peak_memory=peak,
             compute=outcome.compute,
             finished=outcome.finished,
+            notes=notes,
         )
 
     def _evaluate(self, job: Evaluate) -> Evaluated:
@@ -338,13 +369,32 @@ class JobRunner:
     def device(self) -> torch.device:
         """The processor, chosen by the first job so that a wrong choice is that job's answer."""
         if self._device is None:
-            self._device = processor.choose(self._options.device)
-            processor.make_repeatable(self._device)
-            warm_up(self._device)
-            # What is loaded by now stays: the collections between jobs need not look through torch each time.
-            gc.collect()
-            gc.freeze()
-        return self._device
+            device, self._note = processor.choose(self._options.device)
+            self._set_device(device)
+        return self._device or torch.device("cpu")
+
+    def _set_device(self, device: torch.device) -> None:
+        self._device = device
+        processor.make_repeatable(device)
+        warm_up(device)
+        # What is loaded by now stays: the collections between jobs need not look through torch each time.
+        gc.collect()
+        gc.freeze()
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self._device is not None and self._device.type == "cuda"
+
+    def _leave_cuda(self, note: str) -> None:
+        """Goes on with the CPU: what was on the GPU is lost, and is built and loaded anew."""
+        self._models = self._compute = None
+        self._note = note
+        self._set_device(torch.device("cpu"))
+
+    def _take_note(self) -> str:
+        """What the owner should know and was not told yet."""
+        note, self._note = self._note, ""
+        return note
 
     @property
     def compute(self) -> ComputeChoices:
@@ -359,6 +409,11 @@ class JobRunner:
         if self._models is None:
             self._models = ModelStore(self.device, self._options.allow_models)
         return self._models
+
+
+def _allocating(thrift: Thrift, budget: int | None) -> AbstractContextManager[None]:
+    """The block in which training with this thrift allocates; a heap that keeps what is free stays in the budget."""
+    return roomy_allocation(budget) if thrift.allocation == "roomy" else nullcontext()
 
 
 def _path(blueprint: Blueprint, depth: int) -> list[str]:

@@ -10,7 +10,9 @@ memory is limited by PyTorch's allocator.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
+import re
 import resource
 import threading
 from collections.abc import Iterator
@@ -20,12 +22,10 @@ from pathlib import Path
 import torch
 
 from fedlp_edge.control_groups import ControlGroup
+from fedlp_edge.errors import OperatorError
 
 SLACK = 16 << 20
 """Bytes a limited job may take beyond its budget: threads' stacks, Python objects, allocator rounding."""
-
-TRIAL_SLACK = 64 << 20
-"""The same while compute modes are tried out: kernels that are made for each mode reserve four times what they use."""
 
 UNSEEN = 64 << 20
 """Bytes beyond these at which a control group strikes: pages that were mapped before and are touched only in training,
@@ -33,14 +33,49 @@ page tables and the like grow without the process's own limit noticing, and that
 
 _SAMPLING_SECONDS = 0.005
 _PAGE = resource.getpagesize()
-_OUT_OF_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Cannot allocate")
+
+_SAYS_SO = re.compile(
+    r"(can't|cannot|failed to|unable to) (alloc|mmap)|not enough memory|out[ _]of[ _]memory|bad[ _]alloc|alloc_failed"
+    r"|memory allocation failed",
+    re.IGNORECASE,
+)
+"""What allocators say; few of them have a type of error of their own."""
+
+_MOST_LIKELY = re.compile(r"could not (create|execute|initialize)|can't start new thread|thread creation failed", re.I)
+"""What libraries such as oneDNN say for want of memory, and for other reasons where there is no want of it."""
+
+_SOMETHING_ELSE = (OperatorError, ValueError, TypeError, LookupError)
+"""Kinds of errors whose words say nothing about memory, whatever they are; what they came of may."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out; the CPU allocator has no type of its own for it."""
+def is_out_of_memory(error: BaseException, *, limited: bool = False) -> bool:
+    """Whether an exception, or one that it came of, says that memory ran out.
+
+    Args:
+        error: what was raised.
+        limited: whether memory was limited. Libraries that get none then say no more than that something "could not be
+            created", and nothing is as likely a cause.
+    """
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in seen:
+        if _is_short(one, limited=limited):
+            return True
+        seen.append(one)
+        one = one.__cause__ or one.__context__
+    return False
+
+
+def _is_short(error: BaseException, *, limited: bool) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError | OSError) and any(word in str(error) for word in _OUT_OF_MEMORY_WORDS)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    if isinstance(error, _SOMETHING_ELSE):
+        return False
+    if _SAYS_SO.search(str(error)):
+        return True
+    return limited and isinstance(error, RuntimeError) and _MOST_LIKELY.search(str(error)) is not None
 
 
 def resident_bytes() -> int:
@@ -52,7 +87,8 @@ def give_back() -> None:
     """Returns freed memory to the system, so that the next job is measured from the same ground."""
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # a device that has failed answers everything like that
+            torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
         trim(0)

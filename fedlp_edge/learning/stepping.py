@@ -76,6 +76,8 @@ def stepping(
     labels: Tensor,
     compute: Compute,
     trainable: Collection[str] | None = None,
+    *,
+    fused: bool = True,
 ) -> Iterator[Step]:
     """Makes a model ready for steps, from fresh optimizer state; afterwards it is as it was found, without gradients.
 
@@ -85,13 +87,14 @@ def stepping(
         labels: of all samples of the device, [N].
         compute: how to compute.
         trainable: names of the parameters to train; None for all that the model itself does not freeze.
+        fused: whether the optimizer may use fused kernels.
     """
     model.train()
     keep_frozen(model)
     if isinstance(model, Submodel):
         model.checkpointing = settings.thrift.checkpointing
     with _only(model, trainable) as parameters, compute.prepared(model):
-        optimizer = make_optimizer(parameters, settings) if parameters else None
+        optimizer = make_optimizer(parameters, settings, fused=fused) if parameters else None
         objective = make_objective(settings.objective, labels, parameters)
         yield Step(model, objective, parameters, optimizer, compute, settings.thrift.micro_batch)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fedlp_edge.core.settings import ComputeMode, TrainingSettings
 from fedlp_edge.errors import DataError, WorkerError
-from fedlp_edge.learning.compute import COMPUTE, Compute
+from fedlp_edge.learning.compute import COMPUTE
 from fedlp_edge.learning.data import Dataset
 from fedlp_edge.learning.stepping import Step, stepping
 
@@ -60,10 +60,10 @@ def train_round(
     device: torch.device,
     trainable: Collection[str] | None = None,
     compute: ComputeMode | None = None,
-    start: Callable[[], None] | None = None,
+    fused: bool = True,
     budget: float | None = None,
 ) -> TrainingOutcome:
-    """Trains a model in place.
+    """Trains a model in place, in one way; `fallback.trained` tries others where that one fails.
 
     Args:
         model: on ``device``, holding the values at the start of the round; gives logits [B, classes]. Of a
@@ -77,8 +77,7 @@ def train_round(
             their optimizer state and the backward pass below the first trained one. None trains all.
         compute: how to compute; by default what the settings name, and ``float32`` where they leave it open
             (`ComputeChoices` finds the fastest).
-        start: puts the values of the start of the round back into the model. With it, a round that diverges in
-            bfloat16 is trained again in float32.
+        fused: whether the optimizer may use fused kernels.
         budget: seconds after which no further batch is begun; one batch is trained in any case. None for no limit.
             How far a limited round gets depends on the machine's mood, and so does its result.
 
@@ -92,14 +91,17 @@ def train_round(
     until = math.inf if budget is None else begun + budget
     mode = COMPUTE[compute or (settings.compute if settings.compute != "auto" else "float32")]
     data = data.to(device)
-    try:
-        epochs = _train(model, data, settings, seed, trainable, mode, until)
-    except Diverged:
-        if start is None or not mode.bfloat16:
-            raise
-        mode = COMPUTE["float32"]
-        start()
-        epochs = _train(model, data, settings, seed, trainable, mode, until)
+    torch.manual_seed(seed)
+    epochs = []
+    with stepping(model, settings, data.y, mode, trainable, fused=fused) as step:
+        for number in range(settings.epochs):
+            order = sample_order(len(data), settings.batch_size, seed, number)
+            epochs.append(_train_epoch(step, data.batches(order, channels_last=mode.channels_last), until))
+            if time.perf_counter() >= until:
+                break
+        # No loss has seen the last step's weights.
+        if not all(bool(parameter.isfinite().all()) for parameter in step.parameters):
+            raise Diverged
     seen = sum(epoch.samples for epoch in epochs)
     return TrainingOutcome(
         loss=epochs[-1].loss,
@@ -115,29 +117,6 @@ def train_round(
 class _Epoch:
     loss: float
     samples: int
-
-
-def _train(
-    model: nn.Module,
-    data: Dataset,
-    settings: TrainingSettings,
-    seed: int,
-    trainable: Collection[str] | None,
-    mode: Compute,
-    until: float,
-) -> list[_Epoch]:
-    torch.manual_seed(seed)
-    epochs = []
-    with stepping(model, settings, data.y, mode, trainable) as step:
-        for number in range(settings.epochs):
-            order = sample_order(len(data), settings.batch_size, seed, number)
-            epochs.append(_train_epoch(step, data.batches(order, channels_last=mode.channels_last), until))
-            if time.perf_counter() >= until:
-                break
-        # No loss has seen the last step's weights. Those of float32 are looked at when their change is taken.
-        if mode.bfloat16 and not all(bool(parameter.isfinite().all()) for parameter in step.parameters):
-            raise Diverged
-    return epochs
 
 
 def _train_epoch(step: Step, batches: Iterator[tuple[Tensor, Tensor]], until: float) -> _Epoch:

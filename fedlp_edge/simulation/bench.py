@@ -6,22 +6,23 @@ round's exact sums. Memory therefore does not grow with the number of devices, a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
-
-import msgspec
 
 from fedlp_edge.core.aggregation import Array, LayerwiseMean, Sums
 from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.learning import fallback
 from fedlp_edge.learning.compute_choices import ComputeChoices
 from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.fallback import Execution
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.models import build_model
 from fedlp_edge.learning.modelstore import Ready, ready, state_names, tensor_names
 from fedlp_edge.learning.processor import choose, make_repeatable
 from fedlp_edge.learning.states import check_update, copy_values
-from fedlp_edge.learning.training import Diverged, train_round
+from fedlp_edge.learning.training import Diverged, TrainingOutcome, train_round
 from fedlp_edge.machine_cache import cache_directory
 from fedlp_edge.simulation.judge import Judge
 from fedlp_edge.simulation.orders import (
@@ -62,7 +63,9 @@ class Bench:
 
     def __init__(self, study: Study, samples: Mapping[str, AnyArray], processor: str = "cpu") -> None:
         self._study = study
-        self._device = choose(processor)
+        self._device, note = choose(processor)
+        if note:
+            print(note, file=sys.stderr, flush=True)
         make_repeatable(self._device)
         self._train = self._dataset(samples["train/x"], samples["train/y"])
         self._members = tensor(samples["members"])
@@ -122,19 +125,21 @@ class Bench:
             load(part.model, before, tensor_names(units))
             self._fill_own(order, part)
 
-        start()
-        try:
+        def attempt(execution: Execution) -> tuple[TrainingOutcome, dict[str, Array], int]:
+            start()
             outcome = train_round(
                 part.model,
                 self._share(order.number),
-                msgspec.structs.replace(self._study.training, thrift=order.thrift),
+                execution.of(self._study.training),
                 seed=training_seed(self._study.seed, order.round, order.device),
                 device=self._device,
                 trainable=sent.union(at_home) if self._study.freeze else None,
-                compute=order.compute,
-                start=start,
+                fused=execution.fused,
             )
-            deltas, nbytes = self._update(order, part, before, units)
+            return outcome, *self._update(order, part, before, units)
+
+        try:
+            (outcome, deltas, nbytes), _, _ = fallback.trained(Execution(order.compute, order.thrift), attempt)
         except (Diverged, RejectedUpdate) as error:
             return DeviceGaveUp(order.device, order.round, str(error))
         kept = self._own_names(order.keep)
@@ -157,8 +162,8 @@ class Bench:
     def try_compute(self, order: TryCompute) -> ComputeTried:
         """Finds the mode for a depth, or remembers what this machine has found before."""
         model, data = self._part(order.depth).model, self._share(order.number).to(self._device)
-        mode = self._choices.of(model, data, self._study.training, self._study.model, order.depth)
-        return ComputeTried(order.depth, mode)
+        found = self._choices.execution(model, data, self._study.training, self._study.model, order.depth)
+        return ComputeTried(order.depth, found.compute)
 
     def collect(self) -> dict[str, Sums]:
         """The sums since the last call, see ``LayerwiseMean.arrays``; empty if no update was counted."""

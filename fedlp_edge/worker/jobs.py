@@ -73,6 +73,7 @@ class Measured(Result, frozen=True, kw_only=True):
         processor: ``"cpu"`` or ``"cuda"``.
         idle_memory: resident bytes of the worker with torch and the data loaded.
         remarks: what the data's source holds besides, in one line; empty if nothing.
+        note: what the owner of the device should know, such as that its GPU does not work; empty for nothing.
     """
 
     samples: int
@@ -83,6 +84,7 @@ class Measured(Result, frozen=True, kw_only=True):
     cuda_memory: int | None = None
     data: DataFacts | None = None
     remarks: str = ""
+    note: str = ""
 
 
 class Calibrate(Job, frozen=True, kw_only=True):
@@ -124,6 +126,8 @@ class Train(Job, frozen=True, kw_only=True):
         head_seed: of a new personal head.
         delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``retained``.
         seconds: of training after which no further batch is begun; None for no limit.
+        after_crash: how the worker process ended that trained this round before; the round is then trained in the
+            plainest way. Empty for the first time.
     """
 
     model: ModelSettings
@@ -142,6 +146,7 @@ class Train(Job, frozen=True, kw_only=True):
     data: str
     delta_dir: str
     seconds: float | None = None
+    after_crash: str = ""
 
 
 class Trained(Result, frozen=True, kw_only=True):
@@ -153,6 +158,7 @@ class Trained(Result, frozen=True, kw_only=True):
         seconds: of training alone.
         peak_memory: bytes on top of the idle worker.
         compute: mode that the result was computed in, see ``TrainingSettings``.
+        notes: what failed and was done in another way, a line for each, for the owner of the device.
     """
 
     samples: int
@@ -161,6 +167,7 @@ class Trained(Result, frozen=True, kw_only=True):
     peak_memory: int
     compute: ComputeMode = "float32"
     finished: bool = True
+    notes: tuple[str, ...] = ()
 
 
 class Evaluate(Job, frozen=True, kw_only=True):
@@ -279,3 +286,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     process_bytes: int | None = None
     memory_group: str | None = None
     allow_models: tuple[str, ...] = ()
+
+    @property
+    def limits_memory(self) -> bool:
+        """Whether training is held to some amount of memory."""
+        return (self.memory_bytes, self.process_bytes, self.memory_group) != (None, None, None)

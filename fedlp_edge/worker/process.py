@@ -23,7 +23,8 @@ from typing import IO
 import msgspec
 
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError, WorkerError
-from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, WorkerOptions
+from fedlp_edge.processor_info import install_words, processor_name, torch_version
+from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, Train, WorkerOptions
 
 _ERRORS: dict[str, type[FedLPError]] = {"data": DataError, "model": ModelError, "export": ExportError}
 _TAIL_LINES = 40
@@ -31,6 +32,10 @@ _STOP_SECONDS = 1.0
 
 _SHORT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Thread creation failed")
 """What native code says before it aborts because it got no memory."""
+
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+_CRASHES_FOR_MEMORY = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+"""How native code ends that does not look whether it got the memory that it asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,13 @@ class WorkerDied:
         exit: how, in words that go on from "the worker process".
         job_id: the job that is lost; None if there was none.
         memory: whether a lack of memory most likely ended it.
+        crashed: whether native code in it crashed.
     """
 
     exit: str
     job_id: int | None
     memory: bool = False
+    crashed: bool = False
 
 
 WorkerEvent = WorkerReply | WorkerDied
@@ -123,6 +130,16 @@ class WorkerProcess:
         running = self._running
         return running.pid if running is not None and running.alive else None
 
+    @property
+    def device(self) -> str:
+        """What jobs are computed on: ``auto``, ``cpu`` or ``cuda``."""
+        return self._options.device
+
+    def use_cpu(self) -> None:
+        """Has the next process that is started leave GPUs alone."""
+        with self._lock:
+            self._options = msgspec.structs.replace(self._options, device="cpu")
+
     def stop(self) -> None:
         """Ends the process within two seconds; jobs that it has not finished are dropped silently."""
         with self._lock:
@@ -151,7 +168,8 @@ class _Running:
     def __init__(self, options: WorkerOptions, log_path: Path | None, sink: WorkerSink | None) -> None:
         self._sink = sink
         self._lock = threading.Lock()
-        self._pending: dict[int, WorkerSink] = {}
+        self._pending: dict[int, tuple[AnyJob, WorkerSink]] = {}
+        self._limits_memory = options.limits_memory
         self._stopping = False
         self._ended = False
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -187,9 +205,9 @@ class _Running:
         with self._lock:
             died = self._ended
             if not died:
-                self._pending[request.id] = sink
+                self._pending[request.id] = (request.job, sink)
         if died:
-            sink(self._death(request.id))
+            sink(self._death(request.id, request.job))
             return
         try:
             pipe = _pipe(self._process.stdin)
@@ -224,7 +242,7 @@ class _Running:
                     self._process.kill()
                     break
                 with self._lock:
-                    sink = self._pending.pop(reply.id, None)
+                    _, sink = self._pending.pop(reply.id, (None, None))
                 if sink is not None:
                     sink(WorkerReply(reply.id, reply.result))
         self._process.wait()
@@ -237,10 +255,10 @@ class _Running:
             if self._stopping:
                 return
             lost, self._pending = self._pending, {}
-        for job_id, sink in lost.items():
-            sink(self._death(job_id))
+        for job_id, (job, sink) in lost.items():
+            sink(self._death(job_id, job))
         if not lost and self._sink is not None:
-            self._sink(self._death(None))
+            self._sink(self._death(None, None))
 
     def _read_errors(self, log_path: Path | None) -> None:
         with _pipe(self._process.stderr) as pipe:
@@ -253,7 +271,7 @@ class _Running:
                     self._tail.append(line.decode(errors="replace").rstrip())
                     file.write(line)
 
-    def _death(self, job_id: int | None) -> WorkerDied:
+    def _death(self, job_id: int | None, job: AnyJob | None) -> WorkerDied:
         code = self._process.wait()
         if code == -signal.SIGKILL:
             words = "was killed by the kernel, most likely for memory: give it more, or train a smaller depth"
@@ -261,11 +279,27 @@ class _Running:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         # Native code that gets no memory has no way but to abort.
         memory = any(words in line for line in self._tail for words in _SHORT_OF_MEMORY)
-        return WorkerDied(how + self._last_words(), job_id, memory)
+        if self._limits_memory and isinstance(job, Train) and -code in _CRASHES_FOR_MEMORY:
+            memory = True
+        return WorkerDied(
+            how + self._last_words() + _advice(-code, memory=memory), job_id, memory, crashed=-code in _CRASHES
+        )
 
     def _last_words(self) -> str:
         said = [line for line in self._tail if line.strip()]
         return f" ({said[-1].strip()[:500]})" if said else ""
+
+
+def _advice(number: int, *, memory: bool) -> str:
+    """What to do about a signal, for people; empty if the signal says nothing about that."""
+    if number not in (signal.SIGILL, signal.SIGSEGV):
+        return ""
+    if memory:
+        return ", most likely for memory: native code that gets none crashes; give it more, or train a smaller depth"
+    torch, processor = f"PyTorch {torch_version() or '(none)'}", processor_name()
+    if number == signal.SIGILL:
+        return f": {torch} uses an instruction that this processor ({processor}) lacks; {install_words()}"
+    return f": native code crashed, {torch} on {processor}; if that happens again, {install_words()}"
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

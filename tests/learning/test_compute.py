@@ -17,6 +17,7 @@ from fedlp_edge.learning.compute import COMPUTE, candidates, has_bfloat16
 from fedlp_edge.learning.compute_choices import ComputeChoices, describe
 from fedlp_edge.learning.compute_trial import MARGIN, Choice, fastest, judge, try_out
 from fedlp_edge.learning.data import Dataset, load_data
+from fedlp_edge.learning.fallback import Execution, Setback
 from fedlp_edge.learning.training import Diverged, train_round
 
 CPU = torch.device("cpu")
@@ -48,6 +49,10 @@ def pooled_net() -> nn.Sequential:
             nn.Flatten(),
             nn.Linear(32, 10),
         )
+
+
+def mode_of(choices: ComputeChoices, model: nn.Module, training: TrainingSettings = TRAINING) -> ComputeMode:
+    return choices.execution(model, digits(), training, MODEL, 1).compute
 
 
 def digits(limit: int = 100) -> Dataset:
@@ -174,58 +179,44 @@ def test_try_out_raises_what_training_itself_would_raise() -> None:
         try_out(nn.Sequential(nn.Flatten(), nn.Linear(3, 10)), digits(), TRAINING, CPU, ("float32", "bfloat16"))
 
 
-def test_train_round_goes_back_to_float32_where_bfloat16_diverges() -> None:
-    model, reference = SpoiltInBfloat16(), SpoiltInBfloat16()
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    reference.load_state_dict(start)
-    outcome = train_round(
-        model, digits(), TRAINING, seed=0, device=CPU, compute="bfloat16", start=lambda: load(model, start)
-    )
-    train_round(reference, digits(), TRAINING, seed=0, device=CPU)
-    assert outcome.compute == "float32"
-    assert all(mine.equal(other) for mine, other in zip(model.parameters(), reference.parameters(), strict=True))
-
-
-def load(model: nn.Module, values: dict[str, Tensor]) -> None:
-    model.load_state_dict(values)
-
-
-def test_train_round_in_bfloat16_cannot_go_back_without_a_start() -> None:
+def test_train_round_does_not_go_on_with_a_mode_that_diverges() -> None:
     with pytest.raises(Diverged):
         train_round(SpoiltInBfloat16(), digits(), TRAINING, seed=0, device=CPU, compute="bfloat16")
 
 
 def test_choices_take_what_the_settings_name(tmp_path: Path) -> None:
     pinned = TrainingSettings(compute="bfloat16")
-    assert ComputeChoices(CPU, tmp_path).of(pooled_net(), digits(), pinned, MODEL, 1) == "bfloat16"
+    assert mode_of(ComputeChoices(CPU, tmp_path), pooled_net(), pinned) == "bfloat16"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_choices_are_shared_by_later_processes(tmp_path: Path) -> None:
     model = SpoiltInBfloat16()
-    assert ComputeChoices(CPU, tmp_path).of(model, digits(), TRAINING, MODEL, 1) == "float32"
+    assert mode_of(ComputeChoices(CPU, tmp_path), model) == "float32"
     (file,) = tmp_path.glob("*.json")
     assert describe(msgspec.json.decode(file.read_bytes(), type=Choice)).startswith("computes in float32")
     file.write_bytes(msgspec.json.encode(Choice("float32-channels-last")))
-    assert ComputeChoices(CPU, tmp_path).of(model, digits(), TRAINING, MODEL, 1) == "float32-channels-last"
+    assert mode_of(ComputeChoices(CPU, tmp_path), model) == "float32-channels-last"
 
 
 def test_choices_differ_by_depth_and_batch_but_not_by_epochs_and_thrift(tmp_path: Path) -> None:
     choices, model = ComputeChoices(CPU, tmp_path), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    choices.of(model, digits(), TRAINING, MODEL, 1)
-    choices.of(model, digits(), msgspec.structs.replace(TRAINING, epochs=5, thrift=Thrift(micro_batch=4)), MODEL, 1)
+    mode_of(choices, model)
+    choices.execution(
+        model, digits(), msgspec.structs.replace(TRAINING, epochs=5, thrift=Thrift(micro_batch=4)), MODEL, 1
+    )
     assert len(list(tmp_path.glob("*.json"))) == 1
-    choices.of(model, digits(), TRAINING, MODEL, 2)
-    choices.of(model, digits(), msgspec.structs.replace(TRAINING, batch_size=16), MODEL, 1)
+    choices.execution(model, digits(), TRAINING, MODEL, 2)
+    choices.execution(model, digits(), msgspec.structs.replace(TRAINING, batch_size=16), MODEL, 1)
     assert len(list(tmp_path.glob("*.json"))) == 3
 
 
 def test_choices_measure_again_where_a_file_is_damaged(tmp_path: Path) -> None:
     model = SpoiltInBfloat16()
-    ComputeChoices(CPU, tmp_path).of(model, digits(), TRAINING, MODEL, 1)
+    mode_of(ComputeChoices(CPU, tmp_path), model)
     (file,) = tmp_path.glob("*.json")
     file.write_text("{")
-    assert ComputeChoices(CPU, tmp_path).of(model, digits(), TRAINING, MODEL, 1) == "float32"
+    assert mode_of(ComputeChoices(CPU, tmp_path), model) == "float32"
     assert msgspec.json.decode(file.read_bytes(), type=Choice).compute == "float32"
 
 
@@ -245,7 +236,7 @@ class ShortInBfloat16(nn.Module):
 
 def test_choices_for_lack_of_memory_are_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedlp_edge.learning.compute.cpu_flags", lambda: frozenset({"avx512_bf16"}))
-    assert ComputeChoices(CPU, tmp_path).of(ShortInBfloat16(), digits(), TRAINING, MODEL, 1) == "float32"
+    assert mode_of(ComputeChoices(CPU, tmp_path), ShortInBfloat16()) == "float32"
     assert list(tmp_path.glob("*.json")) == []
 
 
@@ -253,15 +244,15 @@ def test_choices_do_without_a_directory_that_cannot_be_used(tmp_path: Path) -> N
     (tmp_path / "taken").write_text("")
     for directory in (None, tmp_path / "taken" / "compute"):
         choices = ComputeChoices(CPU, directory)
-        assert choices.of(SpoiltInBfloat16(), digits(), TRAINING, MODEL, 1) == "float32"
-        choices.refuse("bfloat16", TRAINING, MODEL, 1)
+        assert mode_of(choices, SpoiltInBfloat16()) == "float32"
+        choices.learn([Setback(Execution("bfloat16"), "it crashed", memory=False)], Execution(), TRAINING, MODEL, 1)
 
 
 def test_choices_of_two_at_once_are_the_same(tmp_path: Path) -> None:
     found: list[str] = []
 
     def choose() -> None:
-        found.append(ComputeChoices(CPU, tmp_path).of(pooled_net(), digits(), TRAINING, MODEL, 1))
+        found.append(mode_of(ComputeChoices(CPU, tmp_path), pooled_net()))
 
     threads = [threading.Thread(target=choose) for _ in range(2)]
     for thread in threads:
@@ -274,11 +265,12 @@ def test_choices_of_two_at_once_are_the_same(tmp_path: Path) -> None:
 
 def test_refused_mode_is_never_taken_again(tmp_path: Path) -> None:
     choices = ComputeChoices(CPU, tmp_path)
-    choices.of(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits(), TRAINING, MODEL, 1)
+    mode_of(choices, nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     (file,) = tmp_path.glob("*.json")
     file.write_bytes(msgspec.json.encode(Choice("bfloat16", {"float32": 2.0, "bfloat16": 1.0})))
     later = ComputeChoices(CPU, tmp_path)
-    assert later.of(nn.Identity(), digits(), TRAINING, MODEL, 1) == "bfloat16"
-    later.refuse("bfloat16", TRAINING, MODEL, 1)
-    assert later.of(nn.Identity(), digits(), TRAINING, MODEL, 1) == "float32"
-    assert ComputeChoices(CPU, tmp_path).of(nn.Identity(), digits(), TRAINING, MODEL, 1) == "float32"
+    assert mode_of(later, nn.Identity()) == "bfloat16"
+    told = later.learn([Setback(Execution("bfloat16"), "it failed", memory=False)], Execution(), TRAINING, MODEL, 1)
+    assert told == ("small-cnn at depth 1: bfloat16 failed (it failed); trained again with float32, and from now on",)
+    assert mode_of(later, nn.Identity()) == "float32"
+    assert mode_of(ComputeChoices(CPU, tmp_path), nn.Identity()) == "float32"
