@@ -22,7 +22,9 @@ from fedlp_edge.printable import plain_log
 from fedlp_edge.probe.calibrations import find_calibration
 from fedlp_edge.probe.confinement import Confinement, bounds_of
 from fedlp_edge.probe.host import probe_host, training_threads, worker_share
+from fedlp_edge.probe.neighbours import other_agents
 from fedlp_edge.probe.profiles import find_profile
+from fedlp_edge.processor_info import torch_warning
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.clients import new_client_id
 from fedlp_edge.transport.mqtt import MqttTransport
@@ -105,7 +107,11 @@ def serve(config: AgentConfig) -> int:
     identity = Identity(Topics(str(config.fleet)), config.device_id, new_session())
     profile = find_profile(config.profile)
     host = probe_host()
-    threads = training_threads(config.threads, profile, host.cores)
+    if warning := torch_warning():
+        logging.warning("%s", warning)
+    others = other_agents()
+    threads = training_threads(config.threads, profile, host.cores, others)
+    logging.info("%s", _threads_words(threads, host.cores, others))
     options = WorkerOptions(
         threads=threads,
         device=config.device,
@@ -138,3 +144,8 @@ def serve(config: AgentConfig) -> int:
         with StopSignal(on_stop=member.stop) as stop:
             ended = member.run()
     return 0 if ended or stop.reason == "parent" else EXIT_STOPPED
+
+
+def _threads_words(threads: int, cores: float, others: int) -> str:
+    shared = f", shared with {others} other agent(s)" if others else ""
+    return f"trains with {threads} thread(s) of {cores:g} core(s){shared}; --threads says otherwise"

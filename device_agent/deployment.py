@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-
 from device_agent.files import make_directory, move_into_place
 from fedlp_edge.errors import DeviceError
+from fedlp_edge.processor_info import processor_name
 
 CURRENT = "current.onnx"
+
+_TRIAL_SECONDS = 300.0
 
 
 def install_model(source: Path, directory: Path, run: str, unit: str) -> Path:
@@ -57,7 +61,7 @@ def can_export() -> bool:
 
 
 def try_model(path: Path) -> bool:
-    """Runs a model once on zeros.
+    """Runs a model once on zeros, in a process of its own: native code that crashes must not end the agent.
 
     Returns:
         False if onnxruntime is not installed, so that nothing could be tried.
@@ -67,18 +71,19 @@ def try_model(path: Path) -> bool:
     """
     if find_spec("onnxruntime") is None:
         return False
-    import onnxruntime  # noqa: PLC0415 - most agents never need its 50 MB
-
+    command = [sys.executable, "-P", "-m", "device_agent.model_trial", str(path)]
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        entry = session.get_inputs()[0]
-        shape = [size if isinstance(size, int) else 1 for size in entry.shape]
-        (logits, *_) = session.run(None, {entry.name: np.zeros(shape, np.float32)})
-    except Exception as error:  # its own exceptions share no base class
-        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise DeviceError(f"the final model does not run in onnxruntime: {reason}") from None
-    if not np.isfinite(logits).all():
-        raise DeviceError("the final model computes numbers that are not finite")
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"the final model did not compute anything within {_TRIAL_SECONDS:g} s") from None
+    if done.returncode < 0:
+        how = f"onnxruntime was ended by {signal.Signals(-done.returncode).name} on this processor ({processor_name()})"
+        raise DeviceError(f"the final model cannot be tried: {how}; install another version of onnxruntime")
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]
+        raise DeviceError(f"the final model {said}")
     return True
 
 

@@ -192,7 +192,17 @@ class Trainer:
         if isinstance(event, WorkerDied):
             return self._died(event)
         submitted = self._jobs.pop(event.id, None)
-        return None if submitted is None else self._finished(submitted.purpose, event.result)
+        if submitted is None:
+            return None
+        result = event.result
+        if (
+            isinstance(result, Failed)
+            and result.again
+            and (again := self._plainer(submitted, result.reason)) is not None
+        ):
+            self._submit(again, submitted.purpose)
+            return None
+        return self._finished(submitted.purpose, result)
 
     @property
     def _deltas(self) -> Path:
@@ -210,14 +220,14 @@ class Trainer:
         if submitted is None:
             return None
         purpose = submitted.purpose
-        if event.crashed and (again := self._plainer(submitted, event.exit)) is not None:
+        if event.crashed and (again := self._plainer(submitted, f"the worker process {event.exit}")) is not None:
             log.warning("the worker process %s; trying once more in the plainest way", event.exit)
             self._submit(again, purpose)
             return None
         return self._failed(purpose, "memory" if event.memory else "worker", f"the worker process {event.exit}")
 
-    def _plainer(self, submitted: _Submitted, how: str) -> AnyJob | None:
-        """The job that took the worker's life, to be done in a plainer way; None if there is none.
+    def _plainer(self, submitted: _Submitted, why: str) -> AnyJob | None:
+        """A job that its worker process could not survive, to be done in a plainer way; None if there is none.
 
         A fast way that crashes native code must not cost the device its round, nor a broken GPU its place in the fleet.
         """
@@ -228,7 +238,7 @@ class Trainer:
         if isinstance(job, Train) and not job.after_crash:
             empty_directory(self._deltas)
             left = None if job.seconds is None else max(0.0, job.seconds - (time.monotonic() - submitted.at))
-            return msgspec.structs.replace(job, after_crash=how, seconds=left)
+            return msgspec.structs.replace(job, after_crash=why, seconds=left)
         return None
 
     def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | ModelMade | Measured:

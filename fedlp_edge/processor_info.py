@@ -16,7 +16,8 @@ from pathlib import Path
 CPUINFO = Path("/proc/cpuinfo")
 
 WITHOUT_LSE = "2.9.1"
-"""The last PyTorch whose builds for 64-bit ARM are known to train on cores without LSE atomics."""
+"""The last PyTorch whose builds are known to train on 64-bit ARM cores without LSE atomics; that of
+``deploy/constraints-armv8.0.txt``."""
 
 _AT_HWCAP = 16
 _HWCAP_ATOMICS = 1 << 8
@@ -88,7 +89,7 @@ def torch_warning() -> str | None:
 def install_words() -> str:
     """What to install on a processor on which PyTorch crashes."""
     if lacks_lse_atomics():
-        return f'pip install "torch=={WITHOUT_LSE}"'
+        return "pip install --constraint deploy/constraints-armv8.0.txt (docs/devices.md has the line of each board)"
     return f'install another version of PyTorch, such as pip install "torch=={WITHOUT_LSE}"'
 
 

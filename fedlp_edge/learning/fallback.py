@@ -52,11 +52,13 @@ class Setback:
         execution: the way.
         reason: one line.
         memory: whether memory ran out.
+        spoils: whether it spoils the process for others, see `memory.spoils_the_process`.
     """
 
     execution: Execution
     reason: str
     memory: bool
+    spoils: bool = False
 
 
 def trained(
@@ -84,7 +86,7 @@ def trained(
             following = plainer(execution, short=short, diverged=isinstance(error, Diverged | PeerError))
             if following is None or (isinstance(error, OperatorError) and not short):
                 raise
-            setbacks.append(Setback(execution, reason_of(error), short))
+            setbacks.append(Setback(execution, reason_of(error), short, memory.spoils_the_process(error)))
         # Only here, where the error no longer holds on to what the attempt had in its hands.
         memory.give_back()
         execution = following

@@ -77,15 +77,24 @@ class JobRunner:
         self._compute: ComputeChoices | None = None
         self._data: dict[tuple[DataSpec, Split], Dataset] = {}
         self._note = ""
+        self._spoilt = False
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether a library in this process is no longer to be trusted: another process should do the next job."""
+        return self._spoilt
 
     def run(self, job: AnyJob) -> AnyResult:
         """Does a job; whatever goes wrong becomes a ``Failed``."""
         try:
             return self._do(job)
         except Exception as error:
+            spoilt = memory.spoils_the_process(error)
+            self._spoilt |= spoilt
             limited = isinstance(job, Train) and self._options.limits_memory
             if memory.is_out_of_memory(error, limited=limited):
-                return Failed(kind="memory", reason=f"memory ran out in {type(job).__name__}: {_one_line(str(error))}")
+                words = f"memory ran out in {type(job).__name__}: {_one_line(str(error))}"
+                return Failed(kind="memory", reason=words, again=spoilt)
             if isinstance(error, FedLPError):
                 return Failed(kind=_kind(error), reason=_one_line(str(error)))
             if self._on_cuda and processor.is_cuda_failure(error):
@@ -200,7 +209,7 @@ class JobRunner:
         place = (job.training, settings, job.depth)
 
         def limit() -> AbstractContextManager[None]:
-            return memory.limited(budget, self.device, group=group)
+            return memory.limited(budget, self.device, memory.SLACK + memory.kernel_space(model), group)
 
         def attempt(execution: Execution) -> tuple[TrainingOutcome, int]:
             meter = memory.PeakMeter(self.device)
@@ -235,7 +244,8 @@ class JobRunner:
             states.save_values(model, Path(job.personal_result), kept)
         notes = self.compute.learn((*suspects, *setbacks), used, *place, budget=budget)
         if job.after_crash:
-            notes = (f"the worker process {job.after_crash}; the round was trained again in {used.compute}",)
+            notes = (f"{job.after_crash}; a new worker process trained the round in {used.compute}",)
+        self._spoilt |= any(setback.spoils for setback in setbacks)
         if note := self._take_note():
             notes = (*notes, note)
         return Trained(

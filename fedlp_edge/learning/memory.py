@@ -20,12 +20,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from fedlp_edge.control_groups import ControlGroup
 from fedlp_edge.errors import OperatorError
 
 SLACK = 16 << 20
 """Bytes a limited job may take beyond its budget: threads' stacks, Python objects, allocator rounding."""
+
+KERNELS = 8 << 20
+"""Bytes of address space beside these for each convolution: libraries reserve 2 to 4 MB for the kernels of each size of
+a batch, of which an epoch has two, and touch a tenth of it. A smaller device would not miss them."""
 
 UNSEEN = 64 << 20
 """Bytes beyond these at which a control group strikes: pages that were mapped before and are touched only in training,
@@ -43,6 +48,8 @@ _SAYS_SO = re.compile(
 
 _MOST_LIKELY = re.compile(r"could not (create|execute|initialize)|can't start new thread|thread creation failed", re.I)
 """What libraries such as oneDNN say for want of memory, and for other reasons where there is no want of it."""
+
+_PRIMITIVE = re.compile(r"could not (create|execute) a primitive(?! descriptor)")
 
 _SOMETHING_ELSE = (OperatorError, ValueError, TypeError, LookupError)
 """Kinds of errors whose words say nothing about memory, whatever they are; what they came of may."""
@@ -76,6 +83,26 @@ def _is_short(error: BaseException, *, limited: bool) -> bool:
     if _SAYS_SO.search(str(error)):
         return True
     return limited and isinstance(error, RuntimeError) and _MOST_LIKELY.search(str(error)) is not None
+
+
+def kernel_space(model: nn.Module) -> int:
+    """Bytes of address space that the kernels of a model may reserve, beyond what they use."""
+    return KERNELS * sum(parameter.dim() >= 3 for parameter in model.parameters())
+
+
+def spoils_the_process(error: BaseException) -> bool:
+    """Whether an error stays: oneDNN keeps a primitive that it could not make as one that cannot be made.
+
+    Whoever asks for the same primitive again, in the same process, gets the same answer, however much memory there is.
+    """
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in seen:
+        if _PRIMITIVE.search(str(one)):
+            return True
+        seen.append(one)
+        one = one.__cause__ or one.__context__
+    return False
 
 
 def resident_bytes() -> int:

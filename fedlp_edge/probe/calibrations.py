@@ -7,11 +7,8 @@ another number of cores or another PyTorch has another file: whatever changes is
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -20,13 +17,14 @@ from fedlp_edge.core.calibration import Calibration
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.machine_cache import MachineCache
 from fedlp_edge.probe.host import Host
+from fedlp_edge.processor_info import processor_name, torch_version
 from fedlp_edge.worker.jobs import Calibrate, Calibrated, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 
 log = logging.getLogger(__name__)
 
 _SECONDS = 300.0
-_REVISION = 2
+_REVISION = 3
 """Of the trials: one more makes every machine measure again."""
 
 
@@ -64,26 +62,10 @@ def fingerprint(host: Host, options: WorkerOptions) -> str:
     parts = (
         _REVISION,
         host.architecture,
-        _processor(),
+        processor_name(),
         host.cores,
         options.threads,
         options.device,
-        _torch_version(),
+        torch_version(),
     )
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "Model", "CPU part"):
-                return value.strip()
-    return platform.processor()
-
-
-def _torch_version() -> str:
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return ""

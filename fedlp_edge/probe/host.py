@@ -91,9 +91,16 @@ def within(host: Host, limits: CgroupLimits, load_average: float) -> Host:
     )
 
 
-def training_threads(asked: int | None, profile: DeviceProfile, cores: float) -> int:
-    """Threads for training: what the owner asked for, else the profile's, else one per whole core."""
-    return asked or min(profile.threads or max(1, int(cores)), max(1, int(cores)))
+def training_threads(asked: int | None, profile: DeviceProfile, cores: float, others: int = 0) -> int:
+    """Threads for training: what the owner asked for, else the profile's, else this agent's share of the whole cores.
+
+    Args:
+        asked: by the owner.
+        profile: its ``threads`` count.
+        cores: that this process may use.
+        others: agents on the same machine.
+    """
+    return asked or min(profile.threads or max(1, int(cores)), max(1, int(cores / (1 + others))))
 
 
 def worker_share(host: Host, profile: DeviceProfile) -> int | None:

@@ -126,8 +126,8 @@ class Train(Job, frozen=True, kw_only=True):
         head_seed: of a new personal head.
         delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``retained``.
         seconds: of training after which no further batch is begun; None for no limit.
-        after_crash: how the worker process ended that trained this round before; the round is then trained in the
-            plainest way. Empty for the first time.
+        after_crash: what happened to the worker process that had this round before, in words; the round is then trained
+            in the plainest way. Empty for the first time.
     """
 
     model: ModelSettings
@@ -244,10 +244,12 @@ class Failed(Result, frozen=True, kw_only=True):
     Attributes:
         kind: ``memory``, ``model``, ``data``, ``export`` (only as the answer to Export) or ``worker``.
         reason: one line for people.
+        again: whether a new worker process may do better, since what failed stays failed in this one.
     """
 
     kind: str
     reason: str
+    again: bool = False
 
 
 AnyJob = Build | Measure | Calibrate | Train | Evaluate | Export
@@ -262,10 +264,17 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The answer to the request of the same number."""
+    """The answer to the request of the same number.
+
+    Attributes:
+        id: of the request.
+        result: what came of it.
+        last: whether the process ends now, and leaves what else it was asked to another one.
+    """
 
     id: int
     result: AnyResult
+    last: bool = False
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):

@@ -41,8 +41,11 @@ def main() -> None:
     runner = JobRunner(options)
     while True:
         request = requests.get()
-        replies.write(msgspec.json.encode(Reply(id=request.id, result=runner.run(request.job))) + b"\n")
+        result = runner.run(request.job)
+        replies.write(msgspec.json.encode(Reply(id=request.id, result=result, last=runner.spoilt)) + b"\n")
         replies.flush()
+        if runner.spoilt:
+            os._exit(0)
 
 
 def _enter(group: str | None) -> None:

@@ -155,18 +155,36 @@ class WorkerProcess:
 
     def _send(self, job: AnyJob, sink: WorkerSink) -> int:
         with self._lock:
-            if self._running is None or not self._running.alive:
-                self._running = _Running(self._options, self._log_path, self._sink)
             self._last_id += 1
-            self._running.send(Request(id=self._last_id, job=job), sink)
+            self._hand_in(Request(id=self._last_id, job=job), sink)
             return self._last_id
+
+    def _hand_in(self, request: Request, sink: WorkerSink) -> None:
+        """Gives a job to the process that runs, or to a new one."""
+        if self._running is None or not self._running.alive or not self._running.send(request, sink):
+            self._running = _Running(self._options, self._log_path, self._sink, self._take_over)
+            self._running.send(request, sink)
+
+    def _take_over(self, left: dict[int, tuple[AnyJob, WorkerSink]]) -> None:
+        """Gives what a process that has ended for good left undone to a new one."""
+        with self._lock:
+            for job_id, (job, sink) in left.items():
+                self._hand_in(Request(id=job_id, job=job), sink)
 
 
 class _Running:
     """One life of the process: it never starts again once it is dead."""
 
-    def __init__(self, options: WorkerOptions, log_path: Path | None, sink: WorkerSink | None) -> None:
+    def __init__(
+        self,
+        options: WorkerOptions,
+        log_path: Path | None,
+        sink: WorkerSink | None,
+        take_over: Callable[[dict[int, tuple[AnyJob, WorkerSink]]], None],
+    ) -> None:
         self._sink = sink
+        self._take_over = take_over
+        self._retired = False
         self._lock = threading.Lock()
         self._pending: dict[int, tuple[AnyJob, WorkerSink]] = {}
         self._limits_memory = options.limits_memory
@@ -179,6 +197,9 @@ class _Running:
         environment = {"TORCHDYNAMO_DISABLE": "1", **os.environ}
         if options.threads > 0:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(options.threads)
+        # A thread that waits for the others by spinning takes the core that one of them needs, as soon as anything else
+        # runs on the machine: training then takes a hundred times as long.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
@@ -200,21 +221,24 @@ class _Running:
         with self._lock:
             return not self._ended and self._process.poll() is None
 
-    def send(self, request: Request, sink: WorkerSink) -> None:
+    def send(self, request: Request, sink: WorkerSink) -> bool:
+        """Hands a job in; returns whether this process, or the report of its death, answers it."""
         line = msgspec.json.encode(request) + b"\n"
         with self._lock:
+            if self._retired:
+                return False
             died = self._ended
             if not died:
                 self._pending[request.id] = (request.job, sink)
         if died:
             sink(self._death(request.id, request.job))
-            return
-        try:
+            return True
+        # Where it died just now, the reader reports the job as lost.
+        with contextlib.suppress(OSError, ValueError):
             pipe = _pipe(self._process.stdin)
             pipe.write(line)
             pipe.flush()
-        except (OSError, ValueError):
-            return  # It died just now, and the reader reports the job as lost.
+        return True
 
     def stop(self) -> None:
         with self._lock:
@@ -241,10 +265,16 @@ class _Running:
                     self._tail.append(f"an unreadable reply ({error})")
                     self._process.kill()
                     break
+                left: dict[int, tuple[AnyJob, WorkerSink]] = {}
                 with self._lock:
                     _, sink = self._pending.pop(reply.id, (None, None))
+                    if reply.last and not self._stopping:
+                        self._retired = self._ended = self._stopping = True
+                        left, self._pending = self._pending, {}
                 if sink is not None:
                     sink(WorkerReply(reply.id, reply.result))
+                if left:
+                    self._take_over(left)
         self._process.wait()
         self._errors.join(_STOP_SECONDS)
         self._report_death()

@@ -31,6 +31,13 @@ def test_points_the_link_at_the_latest_model(tmp_path: Path):
     assert sorted(p.name for p in models.iterdir()) == ["current.onnx", "first-depth-3.onnx", "second-depth-3.onnx"]
 
 
+def test_outlives_a_runtime_that_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "onnxruntime.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(DeviceError, match=r"onnxruntime was ended by SIGILL on this processor \(.+\); install another"):
+        install_model(write_model(tmp_path / "blob", 1.0), tmp_path / "models", "run", "onnx-1")
+
+
 @pytest.mark.parametrize("broken", ["no ONNX", "not finite"])
 def test_keeps_the_model_before_when_the_new_one_does_not_compute(tmp_path: Path, broken: str):
     models = tmp_path / "models"

@@ -21,7 +21,7 @@ from fedlp_edge.learning.compute_trial import SHORT_OF_MEMORY, try_out
 from fedlp_edge.learning.data import Dataset
 from fedlp_edge.learning.fallback import Execution, Setback, plainer, trained
 from fedlp_edge.learning.layered import LayeredModel, Submodel
-from fedlp_edge.learning.memory import is_out_of_memory
+from fedlp_edge.learning.memory import KERNELS, is_out_of_memory, kernel_space
 from fedlp_edge.learning.training import TrainingOutcome, train_round
 
 CPU = torch.device("cpu")
@@ -320,6 +320,11 @@ def test_plainer_gives_up_what_may_be_to_blame(
 def test_failed_primitives_are_want_of_memory_under_a_limit_alone(words: str) -> None:
     assert is_out_of_memory(RuntimeError(words), limited=True)
     assert not is_out_of_memory(RuntimeError(words))
+
+
+def test_kernels_of_convolutions_have_room_that_is_no_memory() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2), nn.Conv1d(1, 2, 3))
+    assert kernel_space(model) == 2 * KERNELS
 
 
 def test_want_of_memory_is_known_by_what_an_error_came_of() -> None:

@@ -29,6 +29,15 @@ def short(split):
     print("libgomp: Thread creation failed: Resource temporarily unavailable", file=sys.stderr, flush=True)
     os.abort()
 
+def crashed(split):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def unknown_instruction(split):
+    os.kill(os.getpid(), signal.SIGILL)
+
+def spoilt(split):
+    raise RuntimeError("could not create a primitive")
+
 def left(split):
     print("giving up", file=sys.stderr, flush=True)
     os._exit(3)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import DataError, ModelError, WorkerError
-from fedlp_edge.worker.jobs import Build, Failed, Measure, Measured, WorkerOptions
-from fedlp_edge.worker.process import WorkerDied, WorkerProcess, WorkerReply
+from fedlp_edge.processor_info import processor_name
+from fedlp_edge.worker.jobs import Build, Failed, Measure, Measured, Train, WorkerOptions
+from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, WorkerReply
 
-from .conftest import Watched
+from .conftest import OWN_CODE, Watched
 
 QUICK = Measure(data="digits#limit=20", seconds=0.0)
 
@@ -94,6 +97,21 @@ def test_a_killed_worker_is_reported_for_every_job_and_started_again(watched: Wa
     do(watched, QUICK)
 
 
+def test_a_process_that_is_spoilt_leaves_what_is_undone_to_another(watched: Watched) -> None:
+    do(watched, QUICK)
+    before = watched.process.pid
+    ids = [watched.process.submit(Measure(data="own_code:spoilt")), watched.process.submit(QUICK)]
+    first, second = (watched.next_event() for _ in ids)
+    assert isinstance(first, WorkerReply)
+    assert isinstance(first.result, Failed)
+    assert "could not create a primitive" in first.result.reason
+    assert isinstance(second, WorkerReply)
+    assert isinstance(second.result, Measured)
+    assert [first.id, second.id] == ids
+    assert watched.events.empty()
+    assert watched.process.pid not in (None, before)
+
+
 def test_a_death_between_jobs_is_reported_once(watched: Watched) -> None:
     do(watched, QUICK)
     assert watched.process.pid is not None
@@ -114,6 +132,56 @@ def test_an_abort_is_reported_by_its_signal(watched: Watched) -> None:
     assert isinstance(death, WorkerDied)
     assert death.exit.startswith("was ended by SIGABRT")
     assert not death.memory
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (
+            "crashed",
+            "was ended by SIGSEGV: native code crashed, PyTorch {torch} on {processor}; if that happens again, ",
+        ),
+        (
+            "unknown_instruction",
+            "was ended by SIGILL: PyTorch {torch} uses an instruction that this processor ({processor}) lacks; ",
+        ),
+    ],
+)
+def test_a_crash_names_pytorch_the_processor_and_what_to_install(watched: Watched, function: str, words: str) -> None:
+    watched.process.submit(Measure(data=f"own_code:{function}"))
+    death = watched.next_event()
+    assert isinstance(death, WorkerDied)
+    assert (death.crashed, death.memory) == (True, False)
+    begin = words.format(torch=version("torch"), processor=processor_name())
+    # What the process said last may stand in between.
+    assert [word for word in begin.split() if word not in death.exit] == []
+    assert death.exit.endswith('pip install "torch==2.9.1"')
+
+
+def test_a_crash_in_training_under_a_limit_is_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same death that counts as a crash elsewhere: native code that gets no memory seldom says so."""
+    (tmp_path / "own_code.py").write_text(OWN_CODE)
+    monkeypatch.chdir(tmp_path)
+    events: queue.Queue[WorkerEvent] = queue.Queue()
+    job = Train(
+        model=ModelSettings(name="mlp", input=(1, 8, 8)),
+        depth=1,
+        state_paths=(),
+        personal_path=None,
+        retained={},
+        freeze=False,
+        training=TrainingSettings(),
+        seed=0,
+        head_seed=0,
+        data="own_code:crashed",
+        delta_dir=str(tmp_path),
+    )
+    with WorkerProcess(WorkerOptions(device="cpu", memory_bytes=1 << 20), events.put) as worker:
+        worker.submit(job)
+        death = events.get(timeout=60)
+    assert isinstance(death, WorkerDied)
+    assert death.memory
+    assert "most likely for memory" in death.exit
 
 
 def test_an_abort_for_want_of_memory_is_known_by_its_last_words(watched: Watched) -> None:

@@ -1,0 +1,119 @@
+"""A worker that crashes is given its job once more, in a plainer way."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from device_agent.cache import BlobCache
+from device_agent.effects import TrainingFailed, TrainRound
+from device_agent.outbox import Outbox
+from device_agent.trainer import Trainer
+from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.errors import WorkerError
+from fedlp_edge.wire.messages import Task
+from fedlp_edge.worker.jobs import AnyJob, Failed, Measure, Measured, Train
+from fedlp_edge.worker.process import WorkerDied, WorkerReply
+
+CRASH = "was ended by SIGSEGV"
+
+
+class Worker:
+    """Takes jobs and does nothing."""
+
+    def __init__(self, device: str = "auto") -> None:
+        self.device = device
+        self.jobs: list[AnyJob] = []
+
+    def submit(self, job: AnyJob) -> int:
+        self.jobs.append(job)
+        return len(self.jobs)
+
+    def use_cpu(self) -> None:
+        self.device = "cpu"
+
+
+def trainer_with(worker: Worker, directory: Path) -> Trainer:
+    state = directory / "state"
+    return Trainer(worker, BlobCache(state / "cache"), Outbox(state / "outbox"), state, "digits")  # type: ignore[arg-type]
+
+
+def round_one() -> TrainRound:
+    task = Task(
+        run="run",
+        round=1,
+        device="pi",
+        depth=1,
+        seed=1,
+        lpr=1.0,
+        granularity="layer",
+        prune="upload",
+        personal_heads="persist",
+        encoding="none",
+        training=TrainingSettings(compute="bfloat16"),
+        manifest=(),
+        deadline_seconds=60.0,
+        chunk_bytes=1000,
+    )
+    return TrainRound(task, "mark", ("L1",), {}, personal_head=False, bytes_down=0, tensors={})
+
+
+def test_crash_in_a_round_is_repeated_once_in_the_plainest_way(tmp_path: Path) -> None:
+    worker = Worker()
+    trainer = trainer_with(worker, tmp_path)
+    trainer.train(round_one(), ModelSettings(), seconds_left=100.0)
+    assert trainer.finish(WorkerDied(CRASH, 1, memory=True, crashed=True)) is None
+    first, again = worker.jobs
+    assert isinstance(first, Train)
+    assert isinstance(again, Train)
+    assert again.after_crash == f"the worker process {CRASH}"
+    assert first.seconds is not None
+    assert again.seconds is not None
+    assert again.seconds <= first.seconds
+    assert msgspec.structs.replace(again, after_crash="", seconds=first.seconds) == first
+    failed = trainer.finish(WorkerDied(CRASH, 2, memory=True, crashed=True))
+    assert failed == TrainingFailed("mark", "memory", f"the worker process {CRASH}")
+    assert len(worker.jobs) == 2
+
+
+def test_failure_that_stays_in_a_process_is_tried_once_in_a_new_one(tmp_path: Path) -> None:
+    worker = Worker()
+    trainer = trainer_with(worker, tmp_path)
+    trainer.train(round_one(), ModelSettings())
+    failed = Failed(kind="memory", reason="could not create a primitive", again=True)
+    assert trainer.finish(WorkerReply(1, failed)) is None
+    assert isinstance(worker.jobs[1], Train)
+    assert worker.jobs[1].after_crash == failed.reason
+    assert trainer.finish(WorkerReply(2, failed)) == TrainingFailed("mark", "memory", failed.reason)
+
+
+def test_worker_that_the_kernel_killed_is_not_asked_again(tmp_path: Path) -> None:
+    worker = Worker()
+    trainer = trainer_with(worker, tmp_path)
+    trainer.train(round_one(), ModelSettings())
+    assert isinstance(trainer.finish(WorkerDied("was killed", 1, memory=True)), TrainingFailed)
+    assert len(worker.jobs) == 1
+
+
+def test_crash_while_measuring_leaves_the_gpu_out(tmp_path: Path) -> None:
+    worker = Worker()
+    trainer = trainer_with(worker, tmp_path)
+    trainer.measure()
+    assert trainer.finish(WorkerDied(CRASH, 1, crashed=True)) is None
+    assert worker.device == "cpu"
+    assert [type(job) for job in worker.jobs] == [Measure, Measure]
+    with pytest.raises(WorkerError, match=CRASH):
+        trainer.finish(WorkerDied(CRASH, 2, crashed=True))
+
+
+def test_gpu_that_does_not_work_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = trainer_with(Worker(), tmp_path)
+    trainer.measure()
+    note = "PyTorch lists a CUDA device, but it does not work (no kernel image): training on the CPU"
+    result = Measured(samples=1, training_macs_per_second=1.0, processor="cpu", idle_memory=1, note=note)
+    with caplog.at_level(logging.WARNING):
+        assert trainer.finish(WorkerReply(1, result)) is result
+    assert note in caplog.text
