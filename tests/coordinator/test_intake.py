@@ -235,3 +235,31 @@ def test_slow_links_take_no_credit_and_nothing_is_taken_back_from_them(tmp_path:
     assert fleet.granted() == []  # three more are on their way
     fleet.send("slow-0", 1, now=105.0)
     assert fleet.granted() == [("slow-0", index) for index in (4, 5, 6, 7)]
+
+
+def test_update_comes_in_chunks_of_the_size_that_its_offer_names(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    blob = bytes(1500)
+    named = Offer(
+        run="r",
+        round=1,
+        device="a",
+        session="s",
+        digest=digest_of(blob),
+        size=len(blob),
+        units=(),
+        samples=1,
+        loss=0.0,
+        seconds=0.0,
+        bytes_down=0,
+        chunk_bytes=600,
+    )
+    assert fleet.intake.offer(named, tmp_path / "a", 0.0) is None
+    assert fleet.granted() == [("a", 0), ("a", 1), ("a", 2)]
+    messages = [Chunk.parse(data) for data in split(blob, named.digest, 600, most=250)]
+    arrived = [fleet.intake.chunk("a", message, len(message.payload), 0.0) for message in messages]
+
+    assert len(messages) == 8
+    assert arrived[:-1] == [None] * 7
+    assert arrived[-1] is not None
+    assert arrived[-1].path.read_bytes() == blob

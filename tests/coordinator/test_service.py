@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coordinator.service import Stop
@@ -13,9 +14,10 @@ from fedlp_edge.reporting.events import AnyEvent, ModelDelivered, ModelRefused, 
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.base import Received
 from fedlp_edge.transport.memory import MemoryTransport
-from fedlp_edge.wire.messages import Announcement, decoder
+from fedlp_edge.wire.messages import Announcement, Status, decoder, encode
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluate, Export, Exported, Failed, RefusedModel
 from fedlp_edge.worker.process import WorkerDied
+from tests.coordinator.fleets import facts
 from tests.system.standin import StandIn
 from tests.system.virtual import VirtualFleet
 
@@ -85,6 +87,22 @@ def test_coordinator_that_is_stopped_says_that_it_is_offline_and_goes_on_later(t
     assert (word.online, word.state) == (False, "offline")
     fleet.start("coordinator")
     assert fleet.finish().final == expected.final
+
+
+def test_agent_of_an_older_protocol_is_told_from_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fleet = VirtualFleet(tmp_path)
+    older = fleet.world.hub.transport("older")
+    older.start(lambda _: None)
+    report = msgspec.json.decode(encode(Status(device="old", online=True, session="1", facts=facts())))
+    older.publish(
+        "fedlp/virtual/device/old", msgspec.json.encode(report | {"protocol": 1, "version": "0.1"}), retain=True
+    )
+    fleet.start_all()
+    fleet.finish()
+
+    lines = [line for line in caplog.messages if "device/old" in line]
+    assert len(lines) == 1
+    assert "the agent speaks protocol 1 (version 0.1), this coordinator protocol 2; update the older one" in lines[0]
 
 
 def slow_link(fleet: VirtualFleet, device: str, seconds: float) -> None:

@@ -41,9 +41,9 @@ def test_flood_of_hostile_words_is_bounded_harmless_and_changes_no_model(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO)
-    _, expected = undisturbed(tmp_path / "undisturbed")
+    first, expected = undisturbed(tmp_path / "undisturbed")
     fleet = VirtualFleet(tmp_path / "flooded", devices=DEVICES, rounds=ROUNDS)
-    fleet.world.at_turn[30] = lambda: flood(fleet)
+    fleet.world.at_turn[first.world.turns // 2] = lambda: flood(fleet)
     fleet.start_all()
 
     summary = fleet.finish()
