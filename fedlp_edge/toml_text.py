@@ -6,15 +6,19 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+import msgspec
 
-def to_toml(document: Mapping[str, object]) -> str:
-    """The text of a document of strings, numbers, booleans, lists and tables."""
-    return "\n".join(_table(document, ())) + "\n"
+
+def to_toml(document: Mapping[str, object] | msgspec.Struct) -> str:
+    """The text of a document or of settings: strings, numbers, booleans, lists and tables; what is None is left out."""
+    table = msgspec.to_builtins(document) if isinstance(document, msgspec.Struct) else document
+    return "\n".join(_table(table, ())) + "\n"
 
 
 def _table(table: Mapping[str, object], path: tuple[str, ...]) -> list[str]:
-    lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
-    for key, value in table.items():
+    given = {key: value for key, value in table.items() if value is not None}
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in given.items() if not isinstance(value, Mapping)]
+    for key, value in given.items():
         if isinstance(value, Mapping):
             inner = (*path, key)
             lines += ["", f"[{'.'.join(map(_key, inner))}]", *_table(value, inner)]
