@@ -45,6 +45,9 @@ from fedlp_edge.worker.process import WorkerProcess
 
 log = logging.getLogger("fedlp.coordinator")
 
+EARLY_ROUNDS = 3
+"""Before this many a model that judges like a guess is nothing to wonder at."""
+
 NAMED = 4
 """Devices that a line names before it only counts."""
 
@@ -133,6 +136,7 @@ class RoundKeeper:
         self._book: RoundBook | None = None
         self._began = clock()
         self._evaluation: int | None = None
+        self._doubted = False
         self._lost: tuple[str, ...] = ()
         self._traffic: dict[Purpose, Traffic] = {}
         self.last: RoundSummary | None = None
@@ -281,7 +285,7 @@ class RoundKeeper:
         """The worker has measured the new model."""
         if job == self._evaluation:
             self._evaluation = None
-            self._commit(result.accuracy)
+            self._commit(result.accuracy, result.doubt)
 
     # What is decided
 
@@ -492,13 +496,22 @@ class RoundKeeper:
                 state_path=str(self._checkpoints.evaluated_path(round)),
                 depths=self.useful_depths,
                 data=self._config.data.evaluate,
+                training_loss=self._training_loss(round),
             )
         )
 
-    def _commit(self, accuracy: dict[int, float]) -> None:
+    def _training_loss(self, round: int) -> float | None:
+        """Mean loss of the devices' own samples; None while a model at chance is nothing to wonder at."""
+        offers = [update.offer for update in self._current().accepted.values()]
+        if round < min(EARLY_ROUNDS, self._config.rounds.count) or not offers:
+            return None
+        return sum(offer.loss for offer in offers) / len(offers)
+
+    def _commit(self, accuracy: dict[int, float], doubt: str = "") -> None:
         book = self._current()
         seconds = self._clock() - self._began
         summary = book.summary(seconds, accuracy, self._profiles, self._traffic, self._lost)
+        summary = msgspec.structs.replace(summary, doubt=doubt)
         self._journal.commit_round(book.round, msgspec.json.encode(summary))
         self.last = summary
         self.attendance.committed(summary)
@@ -516,9 +529,18 @@ class RoundKeeper:
                 lost=tuple(device.id for device in summary.devices if device.status == "lost"),
                 bytes_down=sum(device.bytes_down for device in summary.devices),
                 bytes_up=sum(device.bytes_up for device in summary.devices),
+                doubt=self._said(doubt, book.round),
             )
         )
         self.step(round_events.RoundCommitted(book.round))
+
+    def _said(self, doubt: str, round: int) -> str:
+        """A doubt is said when it comes up and at the end, not after every round in between."""
+        if not doubt or (self._doubted and round < self._config.rounds.count):
+            return ""
+        self._doubted = True
+        log.warning("round %d: %s", round, doubt)
+        return doubt
 
     def _tidy(self, spent: Sequence[Path], round: int) -> None:
         """Removes what a committed round leaves behind."""

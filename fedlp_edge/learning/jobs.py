@@ -22,10 +22,12 @@ from fedlp_edge.learning import export, fallback, memory, processor, states
 from fedlp_edge.learning.compute_choices import ComputeChoices
 from fedlp_edge.learning.data import Dataset, load_data
 from fedlp_edge.learning.dataspec import DataSpec, parse_spec
-from fedlp_edge.learning.evaluation import evaluate, try_samples
+from fedlp_edge.learning.doubt import doubt
+from fedlp_edge.learning.evaluation import Scores, evaluate, try_samples
 from fedlp_edge.learning.fallback import Execution
 from fedlp_edge.learning.fetch import Split
 from fedlp_edge.learning.frugal import allocate_exactly, aside, roomy_allocation
+from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.modelcard import ModelCard, names_of_outputs
 from fedlp_edge.learning.models import build_model
 from fedlp_edge.learning.modelstore import ModelStore, Ready, state_names, tensor_names
@@ -279,7 +281,13 @@ class JobRunner:
             samples=len(data),
             ensemble_accuracy=scores.ensemble_accuracy,
             ensemble_loss=scores.ensemble_loss,
+            doubt="" if job.training_loss is None else self._doubt(job.training_loss, model, data, scores),
         )
+
+    def _doubt(self, training_loss: float, model: LayeredModel, data: Dataset, scores: Scores) -> str:
+        best, accuracy = max(scores.accuracy.items(), key=lambda item: (item[1], item[0]))
+        names = names_of_outputs(data.classes, model.classes)
+        return doubt(model, lambda x: model(x, depth=best), data, accuracy, training_loss, names)
 
     def _export(self, job: Export) -> Exported:
         model, blueprint = self.models.whole(job.model.without_names)

@@ -115,7 +115,7 @@ class DeviceFailed(Event, frozen=True, kw_only=True):
 
 
 class RoundFinished(Event, frozen=True, kw_only=True):
-    """``lost`` are the devices of the cohort that did not deliver in time."""
+    """``lost`` are the devices of the cohort that did not deliver in time; ``doubt`` what is odd about the accuracy."""
 
     round: int
     seconds: float
@@ -124,6 +124,7 @@ class RoundFinished(Event, frozen=True, kw_only=True):
     lost: tuple[str, ...]
     bytes_down: int
     bytes_up: int
+    doubt: str = ""
 
 
 class RoundFailed(Event, frozen=True, kw_only=True):

@@ -157,6 +157,8 @@ def _round_line(event: RoundFinished, rounds: int) -> str:
     ]
     if event.lost:
         parts.append(f"nothing in time from {listed(event.lost)}")
+    if event.doubt:
+        parts.append(event.doubt)
     return "; ".join(parts)
 
 

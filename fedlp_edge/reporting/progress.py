@@ -214,6 +214,8 @@ def _(event: RoundFinished, progress: RunProgress) -> None:
             progress.device(name).state = "lost"
     if event.lost:
         progress.trouble = f"nothing in time from {', '.join(event.lost)}"
+    if event.doubt:
+        progress.trouble = event.doubt
     elif out := progress.out:
         progress.trouble = "; ".join(f"{device.id} is {device.state}: {device.reason}" for device in out[:NAMED])
 

@@ -53,6 +53,8 @@ def report(summary: Summary, directory: Path) -> RenderableType:
                 by_device[device.id].append(device)
         table = _crowd if len(by_device) > CROWD else _devices
         parts += [table(by_device, max(accuracy, default=0)), "", _traffic(summary), ""]
+        if doubt := summary.rounds[-1].doubt:
+            parts += [Text(f"Doubtful: {doubt}.", style="yellow"), ""]
         if idle := idle_rounds(summary):
             parts += [_idle(idle, len(summary.rounds)), ""]
     if trouble := trouble_lines(summary):

@@ -102,6 +102,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
         tiers: mean accuracy of the devices of a depth, each with the exit of its depth on the test set weighted by
             the device's own classes; simulations only, since a real device keeps its classes to itself. With personal
             heads each device is judged with its own, after the last round.
+        doubt: what is suspicious about an accuracy at chance, with the cause that was found; empty if nothing is.
         virtual_seconds: that the round would have taken the devices of their profiles; simulations only.
     """
 
@@ -114,6 +115,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     loss: dict[int, float] = {}
     ensemble: dict[int, float] = {}
     tiers: dict[int, float] = {}
+    doubt: str = ""
     virtual_seconds: float | None = None
 
 

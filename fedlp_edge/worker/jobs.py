@@ -171,23 +171,32 @@ class Trained(Result, frozen=True, kw_only=True):
 
 
 class Evaluate(Job, frozen=True, kw_only=True):
-    """Accuracy and loss of the state's exits on a held-out split."""
+    """Accuracy and loss of the state's exits on a held-out split.
+
+    Attributes:
+        training_loss: mean of the devices' own; with it an accuracy at chance is looked into. None to leave it at that.
+    """
 
     model: ModelSettings
     state_path: str
     depths: tuple[int, ...]
     data: str
     batch_size: int = 256
+    training_loss: float | None = None
 
 
 class Evaluated(Result, frozen=True, kw_only=True):
-    """Accuracy (0 to 1) and mean cross-entropy, by depth: of the exit alone, and of the ensemble of exits up to it."""
+    """Accuracy (0 to 1) and mean cross-entropy, by depth: of the exit alone, and of the ensemble of exits up to it.
+
+    ``doubt`` says what is suspicious about an accuracy at chance, with the cause that was found.
+    """
 
     accuracy: dict[int, float]
     loss: dict[int, float]
     samples: int
     ensemble_accuracy: dict[int, float] = {}
     ensemble_loss: dict[int, float] = {}
+    doubt: str = ""
 
 
 class Export(Job, frozen=True, kw_only=True):
