@@ -83,6 +83,8 @@ def _of_archive(archive: Any, path: Path, split: Split) -> tuple[Own, bool]:
         raise DataError(f"{path} has no arrays x and y for the {split} split; its arrays are {held}")
     _check_room(archive, path, x_name)
     x, y = archive[x_name], archive[y_name]
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
+        raise DataError(f"cannot read {path}: {x_name} and {y_name} must be arrays, saved with numpy.savez")
     check_samples(x, f"{path}: x")
     if len(x) != len(y) and not (y.ndim == 2 and 1 in y.shape):
         raise DataError(f"{path}: x and y must go together, but they are {list(x.shape)} and {list(y.shape)}")

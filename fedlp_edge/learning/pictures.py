@@ -7,6 +7,7 @@ scaled by their type, what is transparent is laid on white, and a phone's photog
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ def require_pillow() -> None:
         import PIL.Image  # noqa: F401, PLC0415  # an extra
     except ImportError:
         raise OperatorError(_NEED_PILLOW) from None
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a file is said by an error, once
 
 
 def read_picture(file: Path, channels: int, size: tuple[int, int]) -> Picture:
@@ -222,7 +224,9 @@ def _scaled(file: Path, image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     least, most = values.min(), values.max()
     margin = _HALF_A_STEP if image.mode == "F" else 0
-    if not (least >= lowest - margin and most <= highest + margin):  # not a number is outside, too
+    if np.isnan(least):
+        raise PictureError(file, "holds values that are not a number: fill them in")
+    if not (least >= lowest - margin and most <= highest + margin):
         raise PictureError(file, f"holds values from {least:g} to {most:g}; {kind} can be scaled: save it so")
     pixels = np.empty(values.shape, np.uint8)
     rows = max(1, _BLOCK // max(1, values.shape[1]))
@@ -269,8 +273,10 @@ def _what_it_is(file: Path) -> str:
         return "is empty"
     if not head.strip(b"\0"):
         return "holds only zeros: it was never written"
-    if head[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
         return "is a HEIC picture or a film, which is not read: convert it to JPEG"
+    if head[4:8] == b"ftyp":
+        return "is damaged"
     return next((words for begins, words in _KNOWN if head.lstrip().startswith(begins)), "is not a picture")
 
 
