@@ -41,7 +41,9 @@ def agent(
     *,
     broker: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="mqtt://HOST[:PORT] or mqtts://...; the login comes from the environment"),
+        typer.Option(
+            metavar="URL", help="mqtt://HOST[:PORT], mqtts://, ws:// or wss://; the login comes from the environment"
+        ),
     ] = None,
     fleet: Annotated[str | None, typer.Option(metavar="NAME", help="fleet to join")] = None,
     data: Annotated[

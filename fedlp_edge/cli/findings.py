@@ -185,7 +185,7 @@ def _packet(measured: Measured, preset: Preset) -> Finding:
     if measured.packet_limited and (measured.announced is None or size < measured.announced):
         advice = (
             f"not announced: found out by itself at each start, or set max_packet_bytes = {size} in [broker]; "
-            f"for the usual chunks set {preset.packet_setting} to {GOOD_PACKET}"
+            f"for the usual chunks raise the broker's limit (message_size_limit in Mosquitto) to {GOOD_PACKET}"
         )
         return Finding("largest packet", "warning" if size < GOOD_PACKET else "ok", found, advice)
     if size < GOOD_PACKET:

@@ -263,7 +263,10 @@ def broker(
 @doctor.command("broker")
 def doctor_broker(
     url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="mqtt://HOST[:PORT], or mqtts:// for TLS; else --config's.")
+        str | None,
+        typer.Argument(
+            metavar="[URL]", help="mqtt[s]://HOST[:PORT] or ws[s]://HOST[:PORT]/PATH, s for TLS; else --config's."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="The fleet's file: its [broker] table and its name.")] = None,
     device_config: Annotated[
