@@ -12,6 +12,7 @@ import pytest
 
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.base import Received, Refused
+from fedlp_edge.transport.clients import new_client_id
 from fedlp_edge.transport.mosquitto import MosquittoBroker
 from fedlp_edge.transport.mqtt import MqttTransport
 from fedlp_edge.transport.url import BrokerSettings
@@ -121,3 +122,15 @@ def test_settings_of_the_page_are_those_that_agents_read(typed: Place, tmp_path:
 
     assert (address.username, address.tls) == ("pi-1", True)
     assert address.password == (typed.directory / "pi-1.password").read_text().strip()
+
+
+def test_login_that_guesses_the_coordinators_client_id_throws_nobody_off(typed: Place) -> None:
+    boss, device = typed.login("coordinator").address({}), typed.login("pi-1").address({})
+    with connected(boss, new_client_id("fedlp", "greenhouse", "coordinator")) as coordinator:
+        coordinator.subscribe("fedlp/greenhouse/up/+")
+        for guess in ("fedlp-greenhouse-coordinator", "fedlp-greenhouse-coordinator-"):
+            with connected(device, guess) as intruder:
+                intruder.transport.publish("fedlp/greenhouse/up/pi-1", guess.encode())
+                events = [coordinator.events.get(timeout=20)]
+
+            assert [event.payload for event in events if isinstance(event, Received)] == [guess.encode()]
