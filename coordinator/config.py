@@ -14,6 +14,7 @@ from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, check_exits
 from fedlp_edge.toml_config import load_toml
 from fedlp_edge.transport.url import BrokerSettings
+from fedlp_edge.wire.admission import AdmissionLimits
 from fedlp_edge.wire.messages import Name
 
 
@@ -58,6 +59,7 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scheme: SchemeSettings = SchemeSettings()
     server: ServerSettings = ServerSettings()
     rounds: RoundSettings = RoundSettings()
+    limits: AdmissionLimits = AdmissionLimits()
     export: ExportSettings = ExportSettings()
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.lobby import MOST_SAMPLES
 from fedlp_edge.core.planner import TIME_SHARE, Plan, plan
 from fedlp_edge.core.prediction import device_memory, epoch_seconds, training_seconds, transfer_seconds
 from fedlp_edge.core.round_events import Participant
@@ -53,7 +54,7 @@ class Member:
 
     def participant(self, *, uniform: bool) -> Participant:
         """Its place in a round that opens now."""
-        samples = max(1, self.facts.samples)
+        samples = min(max(1, self.facts.samples), MOST_SAMPLES)
         weight = 1 if uniform else samples
         given = self.plan
         return Participant(

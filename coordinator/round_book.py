@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.core import plausibility
 from fedlp_edge.core.aggregation import Array, LayerwiseMean
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.round_events import OpenRound, Participant
@@ -28,7 +29,7 @@ from fedlp_edge.reporting.ledger import Delivery, coverage, device_round
 from fedlp_edge.reporting.summary import DeviceRound, Purpose, RoundSummary, Traffic
 from fedlp_edge.storage.journal import Journal, UpdateRow
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.wire.admission import Admission, Expectation
+from fedlp_edge.wire.admission import Admission, AdmissionLimits, Expectation
 from fedlp_edge.wire.messages import Offer
 from fedlp_edge.wire.spans import mapped
 
@@ -69,6 +70,7 @@ class RoundBook:
         rounds: for the weights of stale updates.
         directory: with the spool.
         journal: for what a restart must know.
+        limits: of what updates may be.
         closed: it is committed: only updates that the next round counts are of interest.
     """
 
@@ -83,6 +85,7 @@ class RoundBook:
         rounds: RoundSettings,
         directory: RunDirectory,
         journal: Journal,
+        limits: AdmissionLimits | None = None,
         closed: bool = False,
     ) -> None:
         self.round = opened.round
@@ -99,7 +102,10 @@ class RoundBook:
         self._directory = directory
         self._journal = journal
         self._closed = closed
-        self._admission = Admission(run, blueprint)
+        self._limits = limits or AdmissionLimits()
+        self._admission = Admission(run, blueprint, self._limits)
+        self._sizes: dict[str, plausibility.Sizes] = {}
+        self._withdrawn: set[str] = set()
         self._mean = LayerwiseMean(opened.weight_capacity, statistics=blueprint.statistics)
 
     @property
@@ -176,6 +182,31 @@ class RoundBook:
         self._verdicts[device, round] = verdict
         self._journal.put_update(UpdateRow(round, device, False, digest, msgspec.json.encode(verdict)))
 
+    def deviations(self, weights: Mapping[str, Array]) -> dict[str, float]:
+        """How large each update that counts is beside the others (see ``plausibility``).
+
+        Args:
+            weights: of the model that the round started from.
+        """
+        return plausibility.deviations(self._blueprint.global_units, weights, self._sizes)
+
+    def withdraw(self, device: str, reason: str) -> Offer:
+        """Takes an update out of the mean again; the sum is formed anew from the others, on disk.
+
+        Returns:
+            What the device had offered.
+        """
+        offer = self.accepted[device].offer
+        verdict = msgspec.json.encode(Verdict("rejected", reason))
+        self._journal.overrule_update(UpdateRow(offer.round, device, False, offer.digest, verdict))
+        self._directory.update(offer.round, device).unlink(missing_ok=True)
+        self._withdrawn.add(device)
+        self._mean = LayerwiseMean(self._capacity, statistics=self._blueprint.statistics)
+        self.accepted.clear()
+        self._sizes.clear()
+        self.replay()
+        return offer
+
     def replay(self) -> None:
         """Takes up what the journal knows of this round's places, and the spool of their updates."""
         for round in sorted({key[1] for key in self._places}):
@@ -204,7 +235,10 @@ class RoundBook:
             traffic: since the round before.
             lost: devices that were given up. In an asynchronous run others may still be at work, for later rounds.
         """
-        told = {place.device: place for place in self.places if place.device in lost or self._counts(self._key(place))}
+        told_of = self._withdrawn.union(lost)
+        told = {
+            place.device: place for place in self.places if place.device in told_of or self._counts(self._key(place))
+        }
         sent = {
             device: ({part.unit for part in update.offer.units}, self._weight(update.offer))
             for device, update in self.accepted.items()
@@ -289,10 +323,15 @@ class RoundBook:
         if update.counts_in == self.round:
             self._mean.add(deltas, self._weight(offer))
             self.accepted[offer.device] = update
+            depth = self._places[offer.device, offer.round].depth
+            self._sizes[offer.device] = plausibility.sizes_of(self._blueprint.exchanged_by(depth), deltas)
         else:
             self.early[offer.device] = update
         self._verdicts[offer.device, offer.round] = Verdict("contributed")
 
     def _weight(self, offer: Offer) -> int:
-        plain = 1 if self._scheme.weights == "uniform" else offer.samples
+        plain = 1 if self._scheme.weights == "uniform" else min(offer.samples, self._most(offer))
         return weight_in(self._rounds, plain, offer.round, self.round)
+
+    def _most(self, offer: Offer) -> int:
+        return self._places[offer.device, offer.round].weight

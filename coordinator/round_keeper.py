@@ -22,6 +22,7 @@ from coordinator.flow import FlowLimits
 from coordinator.intake import Intake, Whole
 from coordinator.links import Links
 from coordinator.round_book import RoundBook, Verdict
+from coordinator.round_check import RoundCheck
 from coordinator.shelf import Shelf
 from coordinator.tasks import Tasks
 from coordinator.voice import Voice
@@ -142,6 +143,7 @@ class RoundKeeper:
         self.last: RoundSummary | None = None
         self._held_depths: set[int] = set()
         self.attendance = Attendance(profiles, self.fitness)
+        self._bounded: set[str] = set()
         for row in journal.summaries():
             self.last = msgspec.json.decode(row, type=RoundSummary)
             self.attendance.committed(self.last)
@@ -149,6 +151,7 @@ class RoundKeeper:
         committed = self.last.round if self.last else 0
         weights, state = self._checkpoints.load(committed)
         self._model = GlobalModel(blueprint, config.scheme, config.server, weights, state, seed=config.seed)
+        self._check = RoundCheck(self._model, config.limits.norm_ratio, self._withdrawn)
         shelf.put_constants(blueprint, self._model.constants)
         shelf.put_weights(blueprint, self._model.weights)
         self._machine = make_machine(
@@ -285,7 +288,11 @@ class RoundKeeper:
         """The worker has measured the new model."""
         if job == self._evaluation:
             self._evaluation = None
-            self._commit(result.accuracy, result.doubt)
+            book = self._current()
+            if self._check.spoilt(book, result.loss, self._blueprint.classes):
+                self._put(book)
+            else:
+                self._commit(result.accuracy, result.doubt)
 
     # What is decided
 
@@ -350,11 +357,13 @@ class RoundKeeper:
             rounds=self._config.rounds,
             directory=self._directory,
             journal=self._journal,
+            limits=self._config.limits,
             closed=closed,
         )
 
     def _begin(self, opened: round_events.OpenRound) -> RoundBook:
         self._book = self._new_book(opened)
+        self._tell_of_bounds(opened.participants)
         self._note_depths(opened.participants)
         self._began = self._clock()
         self._voice.announce("running")
@@ -393,6 +402,18 @@ class RoundKeeper:
             self._book.extend(tuple(map(self._assigned, added)), capacity)
             self._note_depths(added)
         self._give_tasks(added)
+
+    def _tell_of_bounds(self, places: Sequence[round_events.Participant]) -> None:
+        """Says once of whom what he says of his samples is not believed."""
+        for place in places:
+            if (
+                place.weight < place.samples
+                and self._config.scheme.weights == "samples"
+                and place.device not in self._bounded
+            ):
+                self._bounded.add(place.device)
+                log.warning("%s says that it has %d samples, far more than others: it counts as %d at most "
+                            "([rounds] max_sample_ratio)", place.device, place.samples, place.weight)  # fmt: skip
 
     def _note_depths(self, participants: tuple[round_events.Participant, ...]) -> None:
         self._held_depths |= {place.depth for place in participants}
@@ -472,13 +493,25 @@ class RoundKeeper:
         self._lost = closing.lost
         if not self._overlapping:
             self._intake.clear()
-        self._model.step(closing.round, book.mean)
+        self._check.make(book)
         self._traffic = self._voice.take_traffic()  # what is sent from here on belongs to the next round
-        last = closing.round == self._config.rounds.count
+        self._put(book)
+
+    def _withdrawn(self, offer: Offer, reason: str) -> None:
+        """The round is made without an update that was admitted."""
+        self._emit(
+            events.UpdateRejected(
+                time=time.time(), round=offer.round, device=offer.device, code="implausible", reason=reason
+            )
+        )
+
+    def _put(self, book: RoundBook) -> None:
+        """The new model goes out, and to disk."""
+        last = book.round == self._config.rounds.count
         self._shelf.put_weights(self._blueprint, self._model.weights, ahead=() if last else self._held(book))
         weights, state = self._model.whole, self._model.state
         self._background.do(
-            lambda: self._checkpoints.save(closing.round, weights, state), then=lambda: self._saved(closing.round)
+            lambda: self._checkpoints.save(book.round, weights, state), then=lambda: self._saved(book.round)
         )
 
     def _held(self, book: RoundBook) -> frozenset[str]:

@@ -248,7 +248,7 @@ class BufferedMachine:
         if self._settings.devices_per_round:
             vacant = self._settings.devices_per_round - len(ready.keys() & self._tasks.keys())
             free = set(self._lobby.draw(free, vacant, self._round)) if vacant > 0 else set()
-        added = tuple(msgspec.structs.replace(ready[device], round=self._round) for device in sorted(free))
+        added = tuple(msgspec.structs.replace(self._lobby.place(device), round=self._round) for device in sorted(free))
         deadline = now + self._settings.deadline_seconds
         self._tasks.update({place.device: _Task(place, deadline) for place in added})
         buffer.invited |= free

@@ -14,6 +14,7 @@ loading them. With default settings a step is the server's step and nothing else
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -134,6 +135,24 @@ class GlobalModel:
         )
         if self._settings.ema:
             self.state.update(self._averaged(round))
+        self._rates.clear()
+
+    def problem(self) -> str:
+        """Why these weights cannot be a model; empty if they can."""
+        for unit in self._blueprint.global_units:
+            for tensor in unit.tensors:
+                value = self.weights[tensor.name]
+                # Minimum and maximum are NaN if any element is.
+                low, high = (float(value.min()), float(value.max())) if value.size else (0.0, 0.0)
+                if not (math.isfinite(low) and math.isfinite(high)):
+                    return f"{tensor.name} holds a value that is not finite"
+                if tensor.least is not None and low < tensor.least:
+                    return f"{tensor.name} holds {low:.4g}, and cannot be below {tensor.least:g}"
+        return ""
+
+    def restore(self, weights: Mapping[str, Array], state: ServerState) -> None:
+        """Goes back to what an earlier step had made."""
+        self.weights, self.state = dict(weights), dict(state)
         self._rates.clear()
 
     def _dealt(self, round: int, place: Participant) -> dict[str, float]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from statistics import median_low
+
+import msgspec
 
 from fedlp_edge.core.fitness import Fault, Fitness, Roster
 from fedlp_edge.core.round_events import (
@@ -20,6 +23,9 @@ from fedlp_edge.core.round_events import (
 )
 from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.selection import cohort
+
+MOST_SAMPLES = 10**9
+"""That a device can have; what it says beyond is not believed."""
 
 
 class Lobby:
@@ -155,6 +161,17 @@ class Lobby:
         """So many of these ready devices (all if ``size`` is 0), the same in every life of the coordinator."""
         depths = {device: self.ready[device].depth for device in candidates}
         return cohort(depths, size, seed=self._seed, round=round, preference=self._settings.preference(depths, size))
+
+    def place(self, device: str) -> Participant:
+        """The place of a ready device: what it weighs is bounded by what the others have.
+
+        What a device says of its samples cannot be checked, and it need not deliver: a number far above all others
+        would make it decide the average, or, never delivered, take the precision away from that of the others.
+        """
+        place = self.ready[device]
+        usual = median_low(other.weight for other in self.ready.values())
+        most = max(1, int(self._settings.max_sample_ratio * usual))
+        return place if place.weight <= most else msgspec.structs.replace(place, weight=most)
 
     def _missing(self) -> frozenset[str]:
         return self._expected - self._present

@@ -51,7 +51,8 @@ class Participant(msgspec.Struct, frozen=True):
         depth: of its submodel.
         lpr: layer-preserving rate.
         samples: that it announced; its update may rest on no more.
-        weight: the most that its update can weigh: ``samples``, or 1 for uniform weights.
+        weight: the most that its update can weigh: ``samples``, or less if that is far more than others have; 1 for
+            uniform weights.
         replacement: taken in when the round was extended; it does not raise the quorum.
         encoding: of the numbers in its update.
         lpr_of: rate by unit id, for units whose rate is not ``lpr`` (see ``GlobalModel.assign``).

@@ -34,6 +34,7 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         buffer_size: updates that make a version, in buffered mode.
         staleness_exponent: in buffered mode an update that started ``s`` versions ago weighs ``(1 + s)^-exponent``.
         max_staleness: in buffered mode, versions after which a task is given up.
+        max_sample_ratio: times the fleet's median of samples that a device weighs at most, whatever it says it has.
     """
 
     count: Count = 10
@@ -49,11 +50,12 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_staleness: Annotated[int, msgspec.Meta(ge=0)] = 20
     prefer_deepest: Annotated[float, msgspec.Meta(ge=1)] = 1.0
     least_holders: NotNegative = 0.0
+    max_sample_ratio: Annotated[float, msgspec.Meta(ge=1)] = 100.0
 
     @property
     def selection(self) -> dict[str, object]:
         """Of these settings, those that decide whose updates make a model; times and counts may change within a run."""
-        keys = ["devices_per_round", "prefer_deepest", "least_holders", "mode"]
+        keys = ["devices_per_round", "prefer_deepest", "least_holders", "mode", "max_sample_ratio"]
         if self.mode == "buffered":
             keys += ["buffer_size", "staleness_exponent", "max_staleness"]
         return {key: getattr(self, key) for key in keys}

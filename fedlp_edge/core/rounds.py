@@ -213,10 +213,9 @@ class RoundMachine:
     def _try_open(self, now: float, effects: list[Effect]) -> None:
         if not self._lobby.enough(self._next_round, effects):
             return
-        ready = self._lobby.ready
         candidates = self._lobby.candidates(self._next_round)
         chosen = self._lobby.draw(candidates, self._settings.devices_per_round, self._next_round)
-        participants = {device: ready[device] for device in chosen}
+        participants = {device: self._lobby.place(device) for device in chosen}
         # Twice what the cohort holds: replacements rarely have to change the scale of the sum.
         capacity = 2 * sum(p.weight for p in participants.values())
         self._open = _OpenRound(self._next_round, now + self._settings.deadline_seconds, capacity, participants)
@@ -287,7 +286,7 @@ class RoundMachine:
 
     def _place(self, current: _OpenRound, device: str) -> Participant:
         before = current.participants.get(device)
-        return msgspec.structs.replace(self._lobby.ready[device], replacement=before is None or before.replacement)
+        return msgspec.structs.replace(self._lobby.place(device), replacement=before is None or before.replacement)
 
     def _commit(self, round: int, effects: list[Effect]) -> None:
         if self.phase is not Phase.CLOSING or round != self._next_round:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 
 from fedlp_edge.core.aggregation import Array, LayerwiseMean, Sums
 from fedlp_edge.core.blueprint import Blueprint, Unit
+from fedlp_edge.core.plausibility import sizes_of
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.errors import RejectedUpdate
 from fedlp_edge.learning import fallback
@@ -147,7 +148,7 @@ class Bench:
             if self._mean is None:
                 shapes, statistics = self.blueprint.nested_shapes, self.blueprint.statistics
                 self._mean = LayerwiseMean(order.capacity, shapes, statistics)
-            self._mean.add(deltas, order.factor * (1 if self._study.uniform else outcome.samples))
+            self._mean.add(deltas, order.factor * (1 if self._study.uniform else min(outcome.samples, order.most)))
         return DeviceTrained(
             device=order.device,
             round=order.round,
@@ -157,6 +158,7 @@ class Bench:
             bytes_up=nbytes,
             compute=outcome.compute,
             own=pack(values_of(part.model, kept)) if kept else b"",
+            sizes=sizes_of(units, deltas) if order.counted else {},
         )
 
     def try_compute(self, order: TryCompute) -> ComputeTried:

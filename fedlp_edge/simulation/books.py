@@ -194,7 +194,7 @@ class Books:
                 lines.append(device_round(place, profile, units, lack, bytes_down=nbytes))
                 continue
             kept = self._shift.drawn(closing, place)
-            weight = self._shift.factor(closing, place) * (1 if uniform else done.samples)
+            weight = self._shift.factor(closing, place) * (1 if uniform else min(done.samples, place.weight))
             delivery = Delivery(
                 kept=kept,
                 samples=done.samples,

@@ -25,6 +25,7 @@ from fedlp_edge.core.settings import (
     check_exits,
 )
 from fedlp_edge.toml_config import load_toml
+from fedlp_edge.wire.admission import AdmissionLimits
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 EngineName = Literal["local", "ray"]
@@ -113,6 +114,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scheme: SchemeSettings = SchemeSettings()
     server: ServerSettings = ServerSettings()
     rounds: RoundSettings = RoundSettings()
+    limits: AdmissionLimits = AdmissionLimits()
     fleet: FleetSettings = FleetSettings()
     simulation: SimulationSettings = SimulationSettings()
 
@@ -128,7 +130,10 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def identity(self) -> str:
         """Digest of all that decides what is learned; a run cannot go on when it has changed."""
         rounds = msgspec.structs.replace(self.rounds, count=1, keep_checkpoints=0)
-        parts = (self.seed, self.model, self.data, self.training, self.scheme, self.server, self.fleet, rounds)
+        parts: tuple[object, ...] = (self.seed, self.model, self.data, self.training, self.scheme, self.server)
+        parts = (*parts, self.fleet, rounds)
+        if self.limits != AdmissionLimits():
+            parts = (*parts, self.limits)
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
     @property

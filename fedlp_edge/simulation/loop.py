@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from itertools import chain
 
+from fedlp_edge.core import plausibility
 from fedlp_edge.core.aggregation import LayerwiseMean
 from fedlp_edge.core.global_model import GlobalModel
 from fedlp_edge.core.round_events import Participant
@@ -25,7 +26,7 @@ from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import make_fleet
 from fedlp_edge.simulation.keepsakes import Keepsakes
 from fedlp_edge.simulation.modes import compute_modes
-from fedlp_edge.simulation.orders import DeviceGaveUp, DeviceTrained, PartEvaluated, Study
+from fedlp_edge.simulation.orders import DeviceGaveUp, DeviceTrained, PartEvaluated, Study, TrainDevice
 from fedlp_edge.simulation.own_heads import judge_own_heads
 from fedlp_edge.simulation.samples import Pictures, deal, read_pictures
 from fedlp_edge.simulation.shift import Shift
@@ -143,6 +144,7 @@ class Simulation:
         self._work(self._shift.jobs(closing), page)
         if len(page.trained) < self._experiment.rounds.quorum_of(len(closing.contributors)):
             raise WorkerError(f"round {closing.round}: {next(iter(page.failed.values()))}")
+        self._leave_out_implausible(page)
         self._step(closing)
         now = time.monotonic()
         page.seconds, self._round_began = now - self._round_began, now
@@ -177,6 +179,27 @@ class Simulation:
             page.trained[reply.device] = reply
             self._books.accepted(page.closing, reply)
 
+    def _leave_out_implausible(self, page: Page) -> None:
+        """Forms the sums anew without updates that a coordinator would leave out; nearly always there are none."""
+        limit, closing = self._experiment.limits.norm_ratio, page.closing
+        sizes = {device: reply.sizes for device, reply in page.trained.items()}
+        found = plausibility.deviations(self._blueprint.global_units, self._model.weights, sizes)
+        left_out = {device: times for device, times in found.items() if limit and times > limit}
+        if not left_out:
+            return
+        for device, times in sorted(left_out.items()):
+            page.failed[device] = f"the update is {times:.3g} times as large as the others'"
+            del page.trained[device]
+            self._books.gave_up(closing, device, page.failed[device])
+        for _ in collect(self._engine, closing.capacity):
+            pass  # the sums that they are part of
+        jobs = [job for job in self._shift.jobs(closing) if self._counts(job, page)]
+        for _ in carry_out(self._engine, jobs, self._stopped):
+            pass  # the same updates as before
+
+    def _counts(self, job: Job, page: Page) -> bool:
+        return isinstance(job.order, TrainDevice) and job.order.counted and job.order.device in page.trained
+
     def _step(self, closing: Closing) -> None:
         """Takes the global model one round further."""
         shapes, statistics = self._blueprint.nested_shapes, self._blueprint.statistics
@@ -184,6 +207,8 @@ class Simulation:
         for sums in collect(self._engine, closing.capacity):
             mean.merge(LayerwiseMean.from_arrays(sums, closing.capacity, shapes, statistics))
         self._model.step(closing.round, mean)
+        if problem := self._model.problem():
+            raise WorkerError(f"round {closing.round} makes no model: {problem}; lower [training] lr or [server] lr")
         self._publish(closing.round)
         for version in [v for v in self._published if v < closing.oldest_task - 1 and v not in self._latest]:
             self._published.discard(version)

@@ -53,6 +53,7 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
         version: of the global weights that it starts from.
         capacity: of the sums.
         factor: on the weight of its update.
+        most: that its update weighs without the factor.
         depth: of its submodel.
         retained: names of the tensors that it sends, by unit id.
         encoding: of its update.
@@ -74,6 +75,7 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
     compute: ComputeMode = "float32"
     thrift: Thrift = Thrift()
     factor: int = 1
+    most: int = 1
     own: bytes = b""
     take: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
@@ -129,6 +131,7 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
         bytes_up: of its encoded update.
         compute: mode that it was computed in.
         own: values that stay on the device, as safetensors; empty if there are none.
+        sizes: of the update, see ``core.plausibility``.
     """
 
     device: str
@@ -139,6 +142,7 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
     bytes_up: int
     compute: ComputeMode
     own: bytes = b""
+    sizes: dict[str, float] = {}
 
 
 class ComputeTried(msgspec.Struct, frozen=True, tag=True):

@@ -85,6 +85,7 @@ class Shift:
             compute=self.modes[place.depth],
             thrift=place.thrift,
             factor=self.factor(closing, place),
+            most=place.weight,
             own=self.keepsakes.read(place.device, before) if take else b"",
             take=take,
             keep=self._kept(place.depth, number),

@@ -144,6 +144,10 @@ class Journal:
         """Remembers the final word on an update; the first word stays."""
         self._write("INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(row))
 
+    def overrule_update(self, row: UpdateRow) -> None:
+        """Puts another word in the place of the first: what was admitted does not go with the rest of its round."""
+        self._write("INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(row))
+
     def drop_update(self, round: int, device: str) -> None:
         """Forgets an update whose bytes turned out to be lost."""
         self._write("DELETE FROM updates WHERE round = ? AND device = ?", (round, device))

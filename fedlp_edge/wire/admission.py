@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import msgspec
 import numpy as np
@@ -53,11 +53,14 @@ class AdmissionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         max_value: largest magnitude of one element of a change; never above what the sum can hold. Statistics have
             no limit.
-        max_norm: largest Euclidean norm of a whole update; None for no limit.
+        max_norm: largest Euclidean norm of the changes of a whole update; None for no limit.
+        norm_ratio: times the cohort's median that the norm of one unit's changes, or of one statistic, may be; 0 for no
+            limit.
     """
 
     max_value: float = MAX_ABS_DELTA
     max_norm: float | None = None
+    norm_ratio: Annotated[float, msgspec.Meta(ge=0)] = 100.0
 
     def __post_init__(self) -> None:
         if not 0 < self.max_value <= MAX_ABS_DELTA:
@@ -165,7 +168,7 @@ class Admission:
         for part, (unit, owed) in zip(offer.units, self._owed(expected), strict=True):
             payload = whole[part.offset : part.offset + part.size]
             _decode(unit, owed, payload, self._limits.max_value, expected.encoding, into=deltas)
-        self._check_norm(deltas.values())
+        self._check_norm(array for name, array in deltas.items() if name not in self._blueprint.statistics)
         return AdmittedUpdate(expected.device, expected.round, offer.samples, deltas)
 
     def _owed(self, expected: Expectation) -> list[tuple[Unit, tuple[TensorSpec, ...]]]:

@@ -247,3 +247,32 @@ def test_gives_a_device_a_new_place_instead_of_an_older_one(tmp_path: Path) -> N
     round.extend((place("a", 2),), 100_000)
     assert round.places == (place("a", 2),)
     assert round.given_up == frozenset()
+
+
+def test_withdraw_leaves_the_sum_of_the_others_for_every_later_life(tmp_path: Path) -> None:
+    round = book(tmp_path)
+    deliver_both(round, tmp_path)
+    round.withdraw("b", "far too large")
+    again = book(tmp_path)
+    again.replay()
+
+    for one in (round, again):
+        assert {name: mean.tolist() for name, mean in one.mean.means().items()} == {
+            NAMES["L1"]: [1.0, 1.0],
+            NAMES["L2"]: [2.0, 2.0],
+            NAMES["H2"]: [3.0, 3.0],
+        }
+        assert one.verdict("b", 1) == Verdict("rejected", "far too large")
+        assert one.accepted.keys() == {"a"}
+    told = round.summary(1.0, {}, {}, {}, ())
+    assert {device.id: device.status for device in told.devices} == {"a": "contributed", "b": "rejected"}
+
+
+def test_counts_no_more_samples_than_the_place_may_weigh(tmp_path: Path) -> None:
+    journal = Journal(RunDirectory(tmp_path).journal)
+    journal.open_round(1, 80, (PLACES[0], Participant("b", 1, 1.0, 1000, 30)))
+    journal.close()
+    round = book(tmp_path)
+    deliver(round, tmp_path, "a", {"L1": 1.0, "L2": 2.0, "H2": 3.0}, 10)
+    deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 1000)
+    assert round.mean.means()[NAMES["L1"]].tolist() == [4.0, 4.0]  # (10 * 1 + 30 * 5) / 40

@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from fedlp_edge.core.machine import make_machine
 from fedlp_edge.core.round_events import (
     CloseRound,
     DeviceGone,
@@ -320,3 +321,16 @@ def test_machine_of_a_finished_run_is_finished():
     run = machine(next_round=3)
     assert run.phase is Phase.FINISHED
     assert run.handle(DeviceReady(place("a")), 0.0) == []
+
+
+@pytest.mark.parametrize("mode", ["synchronous", "buffered"])
+def test_a_place_weighs_no_more_than_so_many_times_the_median(mode):
+    settings = RoundSettings(mode=mode, min_devices=3, max_sample_ratio=10.0)
+    machine = make_machine(settings, 1, now=0.0)
+    effects = []
+    for device, samples in (("a", 100), ("b", 90), ("c", 2**53)):
+        effects += machine.handle(DeviceReady(Participant(device, 1, 1.0, samples, samples)), 0.0)
+    (opened,) = [effect for effect in effects if isinstance(effect, OpenRound)]
+    assert {place.device: place.weight for place in opened.participants} == {"a": 100, "b": 90, "c": 1000}
+    assert {place.device: place.samples for place in opened.participants}["c"] == 2**53
+    assert opened.weight_capacity <= 2 * 256 * 1190

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from fedlp_edge.reporting.events import UpdateRejected
 from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.transport.base import Received
 from fedlp_edge.wire.messages import FromDevice, Offer, UnitPayload, decoder, encode
 from fedlp_edge.wire.tensors import pack_file
@@ -49,6 +51,19 @@ class Infinite(Poisoned):
 
 class Gigantic(Poisoned):
     value = 1e30
+
+
+class Enormous(Poisoned):
+    """Stays below the limit of a value, and would decide what becomes of the model."""
+
+    value = 2.0**19
+
+
+class Boastful(Failing):
+    """Says that it has more samples than all the others together could ever have, and delivers nothing."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **(settings | {"samples": 10**8}))
 
 
 def offers(change: Callable[[Offer], Offer]) -> Tamper:
@@ -145,6 +160,28 @@ def test_update_of_impossible_values_is_refused(
     fleet, summary = run(tmp_path, worker={LIAR: worker})
 
     check(fleet, summary, honest, code)
+
+
+def test_update_far_larger_than_the_others_is_left_out_of_the_model(tmp_path: Path, honest: Summary) -> None:
+    fleet, summary = run(tmp_path, worker={LIAR: Enormous})
+
+    check(fleet, summary, honest, "implausible")
+
+
+def test_samples_that_are_announced_and_never_delivered_take_nothing_from_the_others(
+    tmp_path: Path, honest: Summary, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet, summary = run(tmp_path / "boastful", worker={LIAR: Boastful})
+    quiet, _ = run(tmp_path / "quiet", worker={LIAR: Failing})
+
+    ours, theirs = (Checkpoints(one.run / "checkpoints").load(2)[0] for one in (fleet, quiet))
+    first = Checkpoints(fleet.run / "checkpoints").load(0)[0]
+    assert all(not np.array_equal(ours[name], first[name]) for name in ours)
+    # The room in the sums is another, and with it the last bit of a weight.
+    assert all(np.allclose(ours[name], theirs[name], rtol=1e-6, atol=1e-9) for name in ours)
+    assert summary.final is not None
+    assert honest.final is not None
+    assert "says that it has 100000000 samples, far more than others: it counts as 10000 at most" in caplog.text
 
 
 def test_update_with_other_bytes_than_it_promised_is_never_counted(tmp_path: Path, honest: Summary) -> None:

@@ -1,0 +1,91 @@
+"""Makes the model of a round, and makes it again without an update that would spoil it.
+
+Admission judges each update alone, before it knows the others. Here they are seen together: an update far larger than
+the cohort's is left out; the model that comes of the others must be finite, with statistics that can be; and where the
+coordinator has data, its loss may not explode. Whoever is left out is the one that stands out most, so the same
+updates give the same model.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+
+from coordinator.round_book import RoundBook
+from fedlp_edge.core.global_model import GlobalModel
+from fedlp_edge.core.plausibility import suspect
+from fedlp_edge.wire.messages import Offer
+
+log = logging.getLogger("fedlp.coordinator")
+
+EXPLOSION = 10.0
+"""Times the loss of the round before, or of guessing, that is no setback any more."""
+
+
+class RoundCheck:
+    """Of one run.
+
+    Args:
+        model: takes the steps.
+        norm_ratio: see ``AdmissionLimits``.
+        withdrawn: told of every update that is left out, and why.
+    """
+
+    def __init__(self, model: GlobalModel, norm_ratio: float, withdrawn: Callable[[Offer, str], None]) -> None:
+        self._model = model
+        self._norm_ratio = norm_ratio
+        self._withdrawn = withdrawn
+        self._before = (model.weights, model.state)
+        self._loss: Mapping[int, float] = {}
+
+    def make(self, book: RoundBook) -> None:
+        """Takes the model one round further, with what the book has."""
+        self._before = (self._model.weights, self._model.state)
+        for device, deviation in sorted(book.deviations(self._model.weights).items()):
+            if self._norm_ratio and deviation > self._norm_ratio:
+                times = f"{deviation:.3g} times as large as the others'"
+                self._leave_out(book, device, f"the update is {times}; [limits] norm_ratio is {self._norm_ratio:g}")
+        self._step(book)
+
+    def spoilt(self, book: RoundBook, loss: Mapping[int, float], classes: int) -> bool:
+        """Judges the model by its loss; if somebody stands out who spoilt it, makes it again without that one.
+
+        Args:
+            book: of the round that ``make`` was called with.
+            loss: mean cross-entropy on held-out data, by depth.
+            classes: of the model.
+
+        Returns:
+            Whether there is another model now, to be judged again.
+        """
+        limits = {depth: EXPLOSION * max(math.log(max(2, classes)), self._loss.get(depth, 0.0)) for depth in loss}
+        worst = max(loss, key=lambda depth: loss[depth] / limits[depth], default=None)
+        if worst is None or loss[worst] <= limits[worst]:
+            self._loss = dict(loss)
+            return False
+        culprit = suspect(book.deviations(self._before[0]))
+        words = f"with it the loss of depth {worst} is {loss[worst]:.3g}"
+        if culprit is None:
+            log.warning("round %d: the loss of depth %d is %.3g, and no device's update stands out: "
+                        "is [training] lr or [server] lr too high?", book.round, worst, loss[worst])  # fmt: skip
+            return False
+        self._model.restore(*self._before)
+        self._leave_out(book, culprit, words)
+        self._step(book)
+        return True
+
+    def _step(self, book: RoundBook) -> None:
+        self._model.step(book.round, book.mean)
+        while problem := self._model.problem():
+            deviations = book.deviations(self._before[0])
+            self._model.restore(*self._before)
+            if not deviations:
+                log.error("round %d changes nothing: %s", book.round, problem)
+                return
+            self._leave_out(book, min(deviations, key=lambda device: (-deviations[device], device)), problem)
+            self._model.step(book.round, book.mean)
+
+    def _leave_out(self, book: RoundBook, device: str, reason: str) -> None:
+        log.warning("round %d is made without the update of %s: %s", book.round, device, reason)
+        self._withdrawn(book.withdraw(device, reason), reason)
