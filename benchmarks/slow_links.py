@@ -1,8 +1,9 @@
 """Fleets over Mosquitto whose one device is behind a slow link: seconds of rounds, and what crossed the link.
 
 Real services and real MQTT in threads, workers that train nothing, and a proxy with a fixed rate in each direction
-(``tests/system/slow_link.py``). The links are waited for, not worked on, so all cases run at once. Prints a table in
-Markdown; ``--only WORD`` runs the cases whose name has the word in it.
+(``tests/system/slow_link.py``), or with ``--namespaces``, as root, links that the kernel shapes
+(``net_namespaces.py``). The links are waited for, not worked on, so all cases run at once. Prints a table in Markdown;
+``--only WORD`` runs the cases whose name has the word in it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.net_namespaces import ShapedLink, apart
 from coordinator.config import FleetConfig
+from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.mosquitto import MosquittoBroker
 from tests.system.network import NetworkFleet, named
 from tests.system.slow_link import SlowLink
@@ -32,6 +35,10 @@ DEADLINE_SECONDS = 1200.0
 PATIENCE_SECONDS = 1800.0
 KBIT = 125.0
 MODEL_BYTES = sum(unit.nbytes for unit in blueprint(width=WIDTH).exchanged_by(2))
+
+
+def nothing(_link: SlowLink, _over: threading.Event) -> None:
+    """It works as it should."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Case:
     up: float
     down: float
     latency: float = 0.0
-    trouble: Callable[[SlowLink, threading.Event], None] = lambda _link, _over: None
+    trouble: Callable[[SlowLink, threading.Event], None] = nothing
 
     @property
     def ideal(self) -> float:
@@ -80,8 +87,20 @@ CASES = (
 )
 
 
+def shaped(number: int, case: Case, config: FleetConfig, directory: Path) -> str:
+    """A line of the table, over a link of the kernel's."""
+    with (
+        ShapedLink(number, up=case.up, down=case.down) as link,
+        MosquittoBroker(link.host) as broker,
+        NetworkFleet(directory, config, {"": broker.url}, width=WIDTH, begin={DEVICE: link.enter}) as fleet,
+    ):
+        fleet.start_all(1)
+        summary = fleet.finish(PATIENCE_SECONDS)
+        return line(case, summary, link.carried())
+
+
 def played(case: Case, config: FleetConfig, directory: Path) -> str:
-    """A line of the table."""
+    """A line of the table, over the proxy."""
     over = threading.Event()
     with (
         MosquittoBroker() as broker,
@@ -94,10 +113,15 @@ def played(case: Case, config: FleetConfig, directory: Path) -> str:
             summary = fleet.finish(PATIENCE_SECONDS)
         finally:
             over.set()
+        return line(case, summary, (link.carried["down"], link.carried["up"]))
+
+
+def line(case: Case, summary: Summary, carried: tuple[int, int]) -> str:
+    """A line of the table."""
     seconds = sum(record.seconds for record in summary.rounds) / ROUNDS
     repeats = sum(record.traffic["repeat"].bytes for record in summary.rounds)
     lost = sum(device.status != "contributed" for record in summary.rounds for device in record.devices)
-    down, up = (link.carried[way] / (ROUNDS * MODEL_BYTES) for way in ("down", "up"))
+    down, up = (nbytes / (ROUNDS * MODEL_BYTES) for nbytes in carried)
     return (
         f"| {case.name} | {case.ideal:.1f} | {seconds:.1f} | {seconds / case.ideal:.2f} | {repeats / 1000:.1f} | "
         f"{down:.2f} | {up:.2f} | {lost} |"
@@ -108,9 +132,13 @@ def main() -> None:
     """Plays all cases at once."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--only", default="", help="part of the names of the cases to play")
+    parser.add_argument("--namespaces", action="store_true", help="links of the kernel instead of a proxy; needs root")
     options = parser.parse_args()
+    if options.namespaces:
+        apart("benchmarks.slow_links")
     logging.disable(logging.CRITICAL)
-    chosen = [case for case in CASES if options.only in case.name]
+    plain = [case for case in CASES if not case.latency and case.trouble is nothing]
+    chosen = [case for case in (plain if options.namespaces else CASES) if options.only in case.name]
     with tempfile.TemporaryDirectory(prefix="fedlp-slow-") as name:
         config = VirtualFleet(
             Path(name) / "config", devices=1, rounds=ROUNDS, width=WIDTH, deadline_seconds=DEADLINE_SECONDS
@@ -121,14 +149,14 @@ def main() -> None:
             export=msgspec.structs.replace(config.export, depths="none"),
         )
         with ThreadPoolExecutor(len(chosen)) as pool:
-            lines = list(
-                pool.map(
-                    lambda numbered: played(
-                        numbered[1], named(config, f"f{numbered[0]}"), Path(name) / str(numbered[0])
-                    ),
-                    enumerate(chosen),
-                )
-            )
+
+            def play(number: int) -> str:
+                case, place, directory = chosen[number], named(config, f"f{number}"), Path(name) / str(number)
+                if options.namespaces:
+                    return shaped(number, case, place, directory)
+                return played(case, place, directory)
+
+            lines = list(pool.map(play, range(len(chosen))))
     print(f"{_processor()}; a model of {MODEL_BYTES:,} bytes, {ROUNDS} rounds\n")
     print("| link | bytes / rate, s | a round, s | ratio | repeats, kB | down / model | up / model | lost |")
     print("|---|---|---|---|---|---|---|---|")

@@ -41,9 +41,18 @@ class NetworkFleet:
         config: of the fleet; the broker in it is not used.
         urls: of the broker, by service; ``""`` for the others.
         width: numbers in a unit.
+        begin: called by the thread of a service before it begins, by service.
     """
 
-    def __init__(self, directory: Path, config: FleetConfig, urls: Mapping[str, str], *, width: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: FleetConfig,
+        urls: Mapping[str, str],
+        *,
+        width: int,
+        begin: Mapping[str, Callable[[], None]] | None = None,
+    ) -> None:
         self.run = directory / "run"
         self.events: list[AnyEvent] = []
         self.trainings: dict[str, StandIn] = {}
@@ -52,6 +61,7 @@ class NetworkFleet:
         self._topics = Topics(config.fleet)
         self._urls = urls
         self._width = width
+        self._first = begin or {}
         self._inbox: queue.Queue[InboxItem] = queue.Queue()
         self._agents: dict[str, Agent] = {}
         self._results: dict[str, Future[bool]] = {}
@@ -84,6 +94,7 @@ class NetworkFleet:
 
         def live() -> None:
             try:
+                self._first.get(name, lambda: None)()
                 result.set_result(body())
             except BaseException as error:
                 result.set_exception(error)
