@@ -154,6 +154,10 @@ class Downloads:
         if self._patience < math.inf:
             self.resume(now)
 
+    def still_coming(self, now: float) -> None:
+        """Something is coming, though it is not whole yet: what is wanted may be that, or wait behind it."""
+        self._progress_at = now
+
     def wants(self, chunk: Chunk) -> bool:
         """Whether a chunk belongs to a blob that is (or was just) wanted."""
         return chunk.prefix in self._by_prefix

@@ -46,6 +46,7 @@ from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.errors import BrokerError, PeerError
 from fedlp_edge.reporting.units import format_bytes
 from fedlp_edge.transport.base import (
+    Arriving,
     BrokerLimits,
     Connected,
     Delivered,
@@ -231,6 +232,10 @@ class Participant:
                     effects = self._receive(event, now)
                 except PeerError as error:
                     effects = [Note(f"{event.topic}: {error}", warning=True)]
+            case Arriving():
+                self._arrivals.heard(now)
+                self._units.still_coming(now)
+                self._models.still_coming(now)
             case Delivered():
                 pass  # The service knows whose token it is and says ChunkDelivered.
         return effects

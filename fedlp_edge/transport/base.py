@@ -83,7 +83,12 @@ class Refused:
     too_long: bool = False
 
 
-TransportEvent = Connected | Disconnected | Received | Delivered | Subscribed | Refused
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """Bytes come, though no message is whole: a long one takes its time. Said now and then, by real networks alone."""
+
+
+TransportEvent = Connected | Disconnected | Received | Delivered | Subscribed | Refused | Arriving
 Sink = Callable[[TransportEvent], None]
 
 

@@ -159,11 +159,14 @@ class Link:
         self._selector.register(wake, selectors.EVENT_READ)
         return self._limits(properties)
 
-    def step(self, timeout: float) -> None:
+    def step(self, timeout: float) -> bool:
         """Waits until something can be done, and does it.
 
         Args:
             timeout: seconds to wait at most.
+
+        Returns:
+            Whether anything came from the broker, be it a part of a message.
 
         Raises:
             LinkLost: the connection has ended.
@@ -177,13 +180,15 @@ class Link:
         pending = isinstance(wire, ssl.SSLSocket | WebSocket) and wire.pending() > 0
         ready = {key.fileobj: mask for key, mask in self._selector.select(0 if pending else timeout)}
         mask = ready.get(wire, 0)
-        if pending or mask & selectors.EVENT_READ:
+        came = pending or bool(mask & selectors.EVENT_READ)
+        if came:
             self._check(self._client.loop_read())
             _acknowledge_at_once(wire)
         if mask & selectors.EVENT_WRITE:
             self._check(self._client.loop_write())
             _acknowledge_at_once(wire)
         self._check(self._client.loop_misc())
+        return came
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
         """Sends at QoS 1; returns the packet id."""

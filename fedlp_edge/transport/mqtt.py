@@ -22,6 +22,7 @@ from ipaddress import ip_address
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport import words
 from fedlp_edge.transport.base import (
+    Arriving,
     BrokerLimits,
     Connected,
     Delivered,
@@ -45,6 +46,9 @@ FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
 STEADY_SECONDS = 10.0
 """A connection that lived this long was good: the next loss is retried fast again."""
+
+ARRIVING_SECONDS = 0.4
+"""Between two words about a message that is not whole yet: less than anybody's patience."""
 
 GOODBYE_SECONDS = 3.0
 RESUBSCRIBE_SECONDS = 20.0
@@ -84,6 +88,8 @@ class MqttTransport:
         self._unannounced = UnannouncedLimit()
         preset = address.preset
         self._pace = Pace(preset.publishes_per_second, preset.bytes_per_second, time.monotonic())
+        self._received = self._seen = 0
+        self._seen_at = time.monotonic()
         self._topics: dict[str, None] = {}
         self._asked: dict[int, list[str]] = {}
 
@@ -229,7 +235,8 @@ class MqttTransport:
                     if self._outgoing.idle or time.monotonic() > goodbye:
                         link.close()
                         return 0
-                link.step(self._patience(goodbye=bool(goodbye)))
+                if link.step(self._patience(goodbye=bool(goodbye))):
+                    self._note_arrival()
                 self._drain_wake()
         except LinkLost as lost:
             link.abort()
@@ -312,7 +319,16 @@ class MqttTransport:
                 self._wake_in.recv(64)
             self._woken = False
 
+    def _note_arrival(self) -> None:
+        """Says that something is coming, unless messages themselves have just said so."""
+        now, messages = time.monotonic(), self._received
+        if messages != self._seen or now - self._seen_at >= ARRIVING_SECONDS:
+            if messages == self._seen:
+                self._emit(Arriving())
+            self._seen, self._seen_at = messages, now
+
     def _on_received(self, topic: str, payload: bytes, retained: bool) -> None:
+        self._received += 1
         self._emit(Received(topic, payload, retained))
 
     def _on_published(self, packet_id: int, code: int, reason: str) -> None:

@@ -258,3 +258,12 @@ def test_time_between_two_models_says_nothing_about_the_link():
     downloads.start([version("L1", NEW, 10)], 100.0)
     receive(downloads, chunks(NEW, 10)[0], now=100.1)
     assert downloads.deadline() == pytest.approx(100.1 + 0.5)
+
+
+def test_asks_for_nothing_while_bytes_of_a_long_message_come():
+    downloads = Downloads(MemoryStore(), accept)
+    downloads.start([version("L1", OLD)], 0.0)
+    for tenth in range(1, 1000, 4):
+        downloads.still_coming(tenth / 10)
+        assert downloads.overdue(tenth / 10 + 0.3) == []
+    assert downloads.overdue(100.5) != []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from fedlp_edge.errors import BrokerError
-from fedlp_edge.transport.base import Connected, Delivered, Disconnected, Refused, Subscribed
+from fedlp_edge.transport.base import Arriving, Connected, Delivered, Disconnected, Received, Refused, Subscribed
 from fedlp_edge.transport.mqtt import MqttTransport
 from fedlp_edge.transport.url import BrokerAddress, Protocol
 
@@ -174,6 +175,29 @@ def test_pings_as_often_as_the_broker_wants_and_leaves_one_that_does_not_answer(
         client.transport.stop()
 
     assert pings == [b"\xc0\x00", b"\xc0\x00", b""]
+
+
+def test_says_that_a_long_message_is_coming_before_it_is_whole() -> None:
+    message = b"\x30\x0c\x00\x01t" + bytes(9)
+
+    def send_slowly(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+        for byte in message:
+            wire.send(bytes((byte,)))
+            time.sleep(0.1)
+        wire.read()
+
+    with played(send_slowly) as address:
+        client = Client(address, "patient").start()
+        client.wait(Connected)
+        words = [client.events.get(timeout=20)]
+        while not isinstance(words[-1], Received):
+            words.append(client.events.get(timeout=20))
+        client.transport.stop()
+
+    assert len(words) > 1
+    assert set(words[:-1]) == {Arriving()}
 
 
 def test_tells_the_broker_how_large_a_packet_may_be() -> None:
