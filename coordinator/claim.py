@@ -23,16 +23,17 @@ _SHOWN = 3
 _LEFT_OUT = "# The broker's password is left out of this copy: state it in the environment or with password_file.\n\n"
 
 
-def claim(directory: RunDirectory, source: Path, fleet: FleetConfig) -> None:
+def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out: bool = False) -> None:
     """Makes sure that the directory is new or holds this very run, and keeps a copy of the configuration.
 
     Args:
         directory: of the run, locked.
         source: the configuration's file.
         fleet: what it says.
+        hand_out: whether a run that is over is wanted, for its final models.
 
     Raises:
-        OperatorError: the directory holds another run, or this one, which is over.
+        OperatorError: the directory holds another run, or this one, which is over (or is not, with ``hand_out``).
     """
     if directory.config.exists() and (changed := differences(load_config(directory.config), fleet)):
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
@@ -40,13 +41,20 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig) -> None:
             f"{directory.path} holds a run with other settings: {'; '.join(changed[:_SHOWN])}{more}. "
             "Set them back to go on with it, or name another directory with --out"
         )
-    if directory.summary.exists() and (summary := load(directory.summary)).final is not None:
-        done = len(summary.rounds)
-        if fleet.rounds.count <= done:
+    summary = load(directory.summary) if directory.summary.exists() else None
+    done = len(summary.rounds) if summary is not None else 0
+    finished = summary is not None and summary.final is not None
+    if hand_out and not (finished and fleet.rounds.count <= done):
+        raise OperatorError(f"the run in {directory.path} is not finished: leave --hand-out away to go on with it")
+    if summary is not None and finished and fleet.rounds.count <= done:
+        if not hand_out and (summary.handed_over or not (summary.onnx or summary.delivered)):
             raise OperatorError(
                 f"the run in {directory.path} is finished after {done} rounds ({own_command()} status "
-                f"{directory.path}); raise [rounds] count to go on from there, or name another directory with --out"
+                f"{directory.path}); raise [rounds] count to go on from there, name another directory with --out, "
+                "or hand its models to devices that lack them with --hand-out"
             )
+        log.info("the run is finished; its models are handed out")
+    elif finished:
         log.info("the finished run goes on: %d rounds are done, %d wanted", done, fleet.rounds.count)
     if source.resolve() != directory.config.resolve():
         keep_copy(source, directory.config)

@@ -48,6 +48,9 @@ def coordinate(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Write the log to the terminal as well.")] = False,
     threads: Annotated[int, typer.Option(help="Threads for evaluation and export.", min=1)] = 1,
+    hand_out: Annotated[
+        bool, typer.Option("--hand-out", help="Hand the models of a finished run to devices that lack them.")
+    ] = False,
     version: Version = False,
 ) -> None:
     """Runs a fleet: waits for devices, does the rounds, exports the model."""
@@ -57,15 +60,16 @@ def coordinate(
     _check_data(fleet, config, path)
     directory = RunDirectory(path)
     directory.lock()
-    claim(directory, config, fleet)
+    claim(directory, config, fleet, hand_out=hand_out)
     _configure_log(directory, verbose=verbose)
     try:
-        finished = _run(fleet, directory, quiet=quiet, threads=threads)
+        finished = _run(fleet, directory, quiet=quiet, threads=threads, hand_out=hand_out)
     except SettingError as error:
         raise ConfigError(f"{place(config, error.key)}: {error}") from None
     if not finished:
         if not quiet:
             again = f"{own_command('fedlp-coordinator')} --config {config}" + (f" --out {out}" if out else "")
+            again += " --hand-out" if hand_out else ""
             print(f"Stopped; nothing is lost. Go on with: {again}")
         raise typer.Exit(EXIT_STOPPED)
     if load(directory.summary).refused:
@@ -88,7 +92,7 @@ def _check_data(fleet: FleetConfig, source: Path, directory: Path) -> None:
         raise ConfigError(f"{place(source, ('data', 'evaluate'))}: {error}") from None
 
 
-def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: int) -> bool:
+def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: int, hand_out: bool) -> bool:
     inbox: queue.Queue[InboxItem] = queue.Queue()
     with ExitStack() as stack:
         earlier = [] if quiet else read_events(directory.events)
@@ -112,7 +116,13 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
         options = WorkerOptions(threads=threads, allow_models=(fleet.model.name,))
         worker = WorkerProcess(options, inbox.put, directory.worker_log)
         coordinator = Coordinator(
-            config=fleet, directory=directory, inbox=inbox, transport=transport, worker=worker, emit=emit
+            config=fleet,
+            directory=directory,
+            inbox=inbox,
+            transport=transport,
+            worker=worker,
+            emit=emit,
+            hand_out=hand_out,
         )
         settle()
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from coordinator.config import FleetConfig
@@ -18,12 +18,16 @@ from coordinator.shelf import Shelf
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.reporting import events
+from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.messages import DeploymentReport, Farewell, UnitRequest
 from fedlp_edge.worker.jobs import Export, Exported, ExportedModel, Failed, RefusedModel
 from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess
 
 log = logging.getLogger("fedlp.coordinator")
+
+RECEIVED = ("installed", "received")
+"""Words of a device that needs nothing more."""
 
 SILENT = "nothing was heard of it any more before it had its model"
 
@@ -88,16 +92,39 @@ class Finale:
     @property
     def exports(self) -> bool:
         """Whether there is anything to export."""
-        return bool(self._depths)
+        return bool(self._pending)
+
+    @property
+    def told(self) -> bool:
+        """Whether the devices that were there know that the run is over."""
+        return self._said_goodbye
 
     @property
     def done(self) -> bool:
         """Whether every device has its file, or was given up."""
         return self._said_goodbye and self._handover.done
 
+    def take_up(self, earlier: Summary | None, devices: Iterable[str], until: float) -> None:
+        """Goes on where an earlier life of the coordinator ended.
+
+        Args:
+            earlier: what that one wrote about this very model; its files are not made again.
+            devices: that the run knows; those that lack their model are waited for ...
+            until: ... no longer than this.
+        """
+        if earlier is not None:
+            self.delivered = dict(earlier.delivered)
+            self.refused = tuple(entry for entry in earlier.refused if entry.depth in self._depths)
+            for model in earlier.onnx:
+                if model.depth in self._depths and (self._directory.onnx / model.file).is_file():
+                    self._keep(model)
+        settled = {entry.depth for entry in (*self.models, *self.refused)}
+        self._pending = deque(depth for depth in self._depths if depth not in settled)
+        self._handover.await_return((d for d in devices if self.delivered.get(d) not in RECEIVED), until)
+
     def export(self) -> None:
         """Asks the worker for the files; ``answered`` takes its answers."""
-        self._emit(events.Exporting(time=time.time(), depths=self._depths))
+        self._emit(events.Exporting(time=time.time(), depths=tuple(self._pending)))
         self._submit_next()
 
     def answered(self, answer: WorkerEvent) -> bool:
@@ -203,8 +230,7 @@ class Finale:
 
     def _take(self, model: ExportedModel) -> None:
         """A file that was written and checked."""
-        self.models = (*self.models, model)
-        self._shelf.put(f"onnx-{model.depth}", (self._directory.onnx / model.file).read_bytes())
+        self._keep(model)
         self._emit(
             events.ModelExported(
                 time=time.time(),
@@ -215,6 +241,10 @@ class Finale:
             )
         )
 
+    def _keep(self, model: ExportedModel) -> None:
+        self.models = tuple(sorted((*self.models, model), key=lambda entry: entry.depth))
+        self._shelf.put(f"onnx-{model.depth}", (self._directory.onnx / model.file).read_bytes())
+
     def _refuse(self, depth: int, reason: str) -> None:
         self.refused = (*self.refused, RefusedModel(depth, reason))
         log.warning("depth %d has no ONNX file: %s", depth, reason)
@@ -224,7 +254,7 @@ class Finale:
         if self.delivered.get(device) == outcome:
             return
         self.delivered[device] = outcome
-        received = outcome in ("installed", "received")
+        received = outcome in RECEIVED
         if not received:
             log.warning("%s has no final model: %s", device, outcome)
         reason = "" if received else outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 PATIENCE_SECONDS = 30.0
@@ -37,11 +38,17 @@ class Handover:
 
     def __init__(self) -> None:
         self._fetching: dict[str, _Fetching] = {}
+        self._absent: set[str] = set()
+        self._absent_until = 0.0
 
     @property
     def done(self) -> bool:
         """Whether nobody is waited for."""
-        return not self._fetching
+        return not self._fetching and not self._absent
+
+    def await_return(self, devices: Iterable[str], until: float) -> None:
+        """Waits for devices that are not there (yet), until they are or the time has come."""
+        self._absent, self._absent_until = set(devices), until
 
     def expect(self, device: str, now: float, *, chunk_seconds: float = 0.0) -> None:
         """A device was told what there is; one that already fetches keeps its place.
@@ -51,6 +58,7 @@ class Handover:
             now: the time.
             chunk_seconds: that one chunk takes on its link, as far as is known.
         """
+        self._absent.discard(device)
         patience = min(max(PATIENCE_SECONDS, CHUNKS * chunk_seconds), MOST_PATIENCE_SECONDS)
         self._fetching.setdefault(device, _Fetching(patience, now)).heard_at = now
 
@@ -70,10 +78,13 @@ class Handover:
 
     def ended(self, device: str) -> bool:
         """A device has what it wants, or will not get it; returns whether it was waited for."""
+        self._absent.discard(device)
         return self._fetching.pop(device, None) is not None
 
     def given_up(self, now: float) -> list[str]:
         """The devices that were silent for too long by now, each once."""
+        if now >= self._absent_until:
+            self._absent.clear()
         silent = [device for device, entry in self._fetching.items() if entry.until <= now]
         for device in silent:
             del self._fetching[device]

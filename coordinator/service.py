@@ -7,6 +7,7 @@ exported and handed to the devices.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.errors import DataError, ModelError, PeerError, SettingError, WorkerError
 from fedlp_edge.reporting import events
-from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, save_encoded
+from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, load, save_encoded
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -76,6 +77,9 @@ WINDOW = 32
 HEARTBEAT_SECONDS = 0.5
 BUILD_SECONDS = 600.0
 
+RETURN_SECONDS = 60.0
+"""For devices to come back to a coordinator that was started again after the last round."""
+
 
 @dataclass(frozen=True)
 class Stop:
@@ -97,6 +101,7 @@ class Coordinator:
         emit: takes every event of the run.
         clock: monotonic seconds.
         executor: runs what waits for the disk, one piece at a time; a thread by default.
+        hand_out: of a run that is finished: wait without end for the devices that lack their final models.
     """
 
     def __init__(
@@ -110,6 +115,7 @@ class Coordinator:
         emit: Callable[[events.AnyEvent], None],
         clock: Callable[[], float] = time.monotonic,
         executor: Executor | None = None,
+        hand_out: bool = False,
     ) -> None:
         self._config = config
         self._directory = directory
@@ -128,6 +134,7 @@ class Coordinator:
         self._read_status = decoder(Status, MAX_CONTROL_BYTES)
         self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
         self._finale: Finale | None = None
+        self._hand_out = hand_out
         self._allowances = Allowances(clock)
         self._began = clock()
 
@@ -148,7 +155,8 @@ class Coordinator:
                 self._blueprint,
                 self._journal,
                 test_data,
-                self._config.rounds.min_devices,
+                # Before the first round they were agreed, and a single device may come for its final model.
+                1 if any(self._journal.summaries()) else self._config.rounds.min_devices,
             )
             self._transport.start(self._inbox.put)
             try:
@@ -157,7 +165,7 @@ class Coordinator:
                     return False
                 self._prepare(limits)
                 self._loop()
-                if self.finished:
+                if self._finale is not None and self._finale.told:
                     self._write_summary(final=True)  # with what became of the models
             finally:
                 self._voice.announce("finished" if self.finished else "offline", leaving=True)
@@ -288,7 +296,7 @@ class Coordinator:
         self._voice.announce("waiting")
         self._rounds.resume()
         if self._rounds.all_committed:
-            self._begin_finale()
+            self._begin_finale(again=True)
         else:
             self._rounds.step(round_events.Tick())
 
@@ -448,7 +456,7 @@ class Coordinator:
 
     # The end
 
-    def _begin_finale(self) -> None:
+    def _begin_finale(self, *, again: bool = False) -> None:
         # Devices with a head of their own make their final models from what the shelf holds.
         self._shelf.put_weights(self._blueprint, self._rounds.final_weights)
         self._finale = Finale(
@@ -464,10 +472,22 @@ class Coordinator:
             tell=self._voice.tell,
             emit=self._emit,
         )
+        if again:
+            until = math.inf if self._hand_out else self._clock() + RETURN_SECONDS
+            known = [device for device, (plan, _) in self._journal.plans().items() if plan.depth]
+            self._finale.take_up(self._earlier_summary(), known, until)
         if self._finale.exports:
             self._finale.export()
         else:
             self._finish()
+
+    def _earlier_summary(self) -> Summary | None:
+        """What an earlier life wrote after the last round, if that was of the same model."""
+        if not self._directory.summary.exists():
+            return None
+        earlier = load(self._directory.summary)
+        same = earlier.final is not None and earlier.final.model_digest == self._rounds.digest
+        return earlier if same else None
 
     def _finish(self) -> None:
         if self._finale is None:
@@ -506,6 +526,7 @@ class Coordinator:
             onnx=self._finale.models if self._finale else (),
             refused=self._finale.refused if self._finale else (),
             delivered=self._finale.delivered if self._finale else {},
+            handed_over=self.finished,
         )
         save_encoded(summary, self._journal.summaries(), self._directory.summary)
 

@@ -92,7 +92,7 @@ def _options(given: GivenOptions, directory: Path) -> DemoOptions:
         _claim(directory)
         save_options(options, directory)
         return options
-    if (directory / "summary.json").exists() and load(directory / "summary.json").final is not None:
+    if (directory / "summary.json").exists() and load(directory / "summary.json").handed_over:
         raise ConfigError(
             f"the run in {directory} is finished ({own_command()} status {directory}); "
             "choose another directory with --out"

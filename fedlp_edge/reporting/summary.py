@@ -132,6 +132,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         devices: what became of each; empty for a simulated run.
         refused: depths without an ONNX file, and why.
+        handed_over: whether all devices that could be waited for have their final models.
         delivered: what became of the final model of each device that was told of one: ``installed``, ``received`` (it
             makes its file itself), or why it has none.
     """
@@ -145,6 +146,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     onnx: tuple[ExportedModel, ...] = ()
     refused: tuple[RefusedModel, ...] = ()
     delivered: dict[str, str] = {}
+    handed_over: bool = False
 
 
 def save(summary: Summary, path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from coordinator.claim import claim, differences
 from coordinator.config import FleetConfig, load_config
 from fedlp_edge.errors import OperatorError
-from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, save
+from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, load, save
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.toml_config import place
 from fedlp_edge.transport.url import BrokerAddress
@@ -91,3 +91,30 @@ def test_place_names_the_line_of_a_key_or_the_file_alone(tmp_path: Path) -> None
     source = written(tmp_path / "a.toml")
     assert place(source, ("training", "lr")) == f"{source}:6: [training] lr"
     assert place(source, ("data", "evaluate")) == f"{source}: [data] evaluate"
+
+
+def test_claim_of_a_finished_run_names_the_option_that_hands_its_models_out(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.toml", TEXT + "[rounds]\ncount = 2\n")
+    run = begin(tmp_path / "run", source)
+    finish(run, rounds=2)
+    with pytest.raises(OperatorError, match="--hand-out"):
+        begin(tmp_path / "run", source)
+    claim(run, source, load_config(source), hand_out=True)
+
+
+def test_claim_of_a_run_whose_models_are_not_handed_over_goes_on(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.toml", TEXT + "[rounds]\ncount = 2\n")
+    run = begin(tmp_path / "run", source)
+    finish(run, rounds=2)
+    unfinished = msgspec.structs.replace(load(run.summary), delivered={"pi": "nothing was heard of it"})
+    save(unfinished, run.summary)
+    claim(run, source, load_config(source))
+    save(msgspec.structs.replace(unfinished, handed_over=True), run.summary)
+    with pytest.raises(OperatorError, match="is finished after 2 rounds"):
+        claim(run, source, load_config(source))
+
+
+def test_hand_out_of_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.toml")
+    with pytest.raises(OperatorError, match="is not finished: leave --hand-out away"):
+        claim(RunDirectory(tmp_path / "run"), source, load_config(source), hand_out=True)

@@ -10,7 +10,15 @@ import pytest
 
 from coordinator.service import Stop
 from fedlp_edge.errors import WorkerError
-from fedlp_edge.reporting.events import AnyEvent, ModelDelivered, ModelRefused, RunStarted, UpdateAccepted
+from fedlp_edge.reporting.events import (
+    AnyEvent,
+    Exporting,
+    ModelDelivered,
+    ModelRefused,
+    RunFinished,
+    RunStarted,
+    UpdateAccepted,
+)
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.base import Received
 from fedlp_edge.transport.memory import MemoryTransport
@@ -190,3 +198,40 @@ def test_depth_that_cannot_be_exported_costs_no_other(tmp_path: Path, kind: type
     assert summary.delivered == {"dev-1": "installed"}  # the small device has depth 1
     assert [event.reason for event in fleet.events if isinstance(event, ModelRefused)] == [reason]
     assert not (tmp_path / "dev-0" / "models").exists()
+
+
+def test_coordinator_killed_after_the_end_goes_on_handing_out(tmp_path: Path) -> None:
+    fleet = VirtualFleet(tmp_path)
+    slow_link(fleet, "dev-1", 5.0)
+
+    def strike() -> None:
+        fleet.world.lives["coordinator"].kill()
+        fleet.world.bury("coordinator")
+
+    def watch(event: AnyEvent) -> None:
+        if isinstance(event, RunFinished) and len([e for e in fleet.events if isinstance(e, RunFinished)]) == 1:
+            fleet.world.at_turn[fleet.world.turns + 3] = strike
+
+    fleet.on_event = watch
+    fleet.start_all()
+    summary = fleet.finish()
+    assert (tmp_path / "dev-1" / "models" / "current.onnx").exists()
+    assert summary.delivered["dev-1"] == "installed"
+    assert summary.handed_over
+    assert len([event for event in fleet.events if isinstance(event, Exporting)]) == 1  # its files were still there
+
+
+def test_models_of_a_finished_run_are_handed_out_again(tmp_path: Path) -> None:
+    fleet = VirtualFleet(tmp_path)
+    hand = fleet.world.hub._hand
+    slow_link(fleet, "dev-1", 10_000.0)
+    fleet.start_all()
+    assert fleet.finish().delivered["dev-1"] != "installed"
+
+    fleet.world.hub._hand = hand  # type: ignore[method-assign]
+    fleet.hand_out = True
+    fleet.start("coordinator")
+    summary = fleet.finish()
+    assert summary.delivered == {"dev-0": "installed", "dev-1": "installed"}
+    assert (tmp_path / "dev-1" / "models" / "current.onnx").exists()
+    assert fleet.ended("coordinator") is True

@@ -51,6 +51,7 @@ class VirtualFleet:
 
     Attributes:
         on_event: called with every event of the coordinator.
+        hand_out: whether a coordinator is to hand out the models of the finished run.
         dies: the step at which a later life of a service is killed in its turn.
     """
 
@@ -80,6 +81,7 @@ class VirtualFleet:
         self.everybody = ["coordinator", *self.names]
         self.on_event: Callable[[AnyEvent], None] = lambda event: None
         self.dies: Callable[[str], int | None] = lambda name: None
+        self.hand_out = False
         self._skew, self._tamper = skew or {}, tamper or {}
         self._worker = {} if worker is None else worker
         self._heads: HeadMode = heads
@@ -168,6 +170,7 @@ class VirtualFleet:
             emit=self._emit,
             clock=self._clock(life),
             executor=InTurn(),
+            hand_out=self.hand_out,
         )
         return coordinator.run()
 
