@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from coordinator.config import DataSettings, FleetConfig
 from coordinator.service import Coordinator
 from coordinator.voice import last_will
+from device_agent import deployment
 from device_agent.effects import Identity
 from device_agent.presence import status
 from device_agent.service import Agent, AgentSettings
@@ -31,6 +35,14 @@ PATIENCE = 3600.0
 
 RESTART_SECONDS = 2.0
 MOST_LIVES = 5
+
+
+@contextmanager
+def untried_models() -> Iterator[None]:
+    """A process for every model that is installed would take half a second, in some hundred fleets of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deployment, "try_model", lambda path: True)
+        yield
 
 
 class VirtualFleet:
@@ -113,7 +125,7 @@ class VirtualFleet:
 
     def until_ended(self) -> Life:
         """Lets time pass until the coordinator ends by itself; who was killed is started again after a while."""
-        with self.world.watched():
+        with self.world.watched(), untried_models():
             while not (ended := self.world.lives["coordinator"]).ended or ended.dead:
                 assert self.world.now < PATIENCE, self.story()
                 assert self.world.advance(), self.story()
