@@ -204,6 +204,10 @@ class Finale:
         if expected:  # not somebody who was never told of a model
             self._conclude(report.device, report.reason if report.state == "failed" else report.state)
 
+    def noticed(self, device: str, now: float) -> None:
+        """A device is there that may have been waited for."""
+        self._handover.noticed(device, now)
+
     def left(self, device: str, now: float) -> None:
         """A device went offline; it may be back in a moment, and go on fetching."""
         self._handover.heard(device, now)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 PATIENCE_SECONDS = 30.0
 """Without progress of a device that fetches; one that gets something says so every few seconds."""
 
+READY_SECONDS = 120.0
+"""For a device that is back to build its model anew."""
+
 CHUNKS = 4
 """On a link where these many chunks take longer than that, it is waited for as long."""
 
@@ -49,6 +52,12 @@ class Handover:
     def await_return(self, devices: Iterable[str], until: float) -> None:
         """Waits for devices that are not there (yet), until they are or the time has come."""
         self._absent, self._absent_until = set(devices), until
+
+    def noticed(self, device: str, now: float) -> None:
+        """A device is back, and has to make itself ready before it can be told anything."""
+        if device in self._absent:
+            self._absent.remove(device)
+            self._fetching[device] = _Fetching(READY_SECONDS, now)
 
     def expect(self, device: str, now: float, *, chunk_seconds: float = 0.0) -> None:
         """A device was told what there is; one that already fetches keeps its place.

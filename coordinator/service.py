@@ -77,8 +77,8 @@ WINDOW = 32
 HEARTBEAT_SECONDS = 0.5
 BUILD_SECONDS = 600.0
 
-RETURN_SECONDS = 60.0
-"""For devices to come back to a coordinator that was started again after the last round."""
+RETURN_SECONDS = 20.0
+"""For devices to report to a coordinator that was started again after the last round; who does is waited for."""
 
 
 @dataclass(frozen=True)
@@ -421,6 +421,8 @@ class Coordinator:
             raise PeerError(f"the agent speaks {version}, this coordinator protocol {PROTOCOL}; update the older one")
         if status.online and status.facts is not None:
             self._devices.reported(status)
+            if self._finale:
+                self._finale.noticed(status.device, self._clock())
         elif self._devices.left(status):
             self._shelf.gone(status.device)
             if self._finale:

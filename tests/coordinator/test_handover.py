@@ -50,3 +50,14 @@ def test_nobody_is_waited_for_who_was_not_told() -> None:
     handover.heard("stranger", 0.0)
     assert not handover.ended("stranger")
     assert handover.done
+
+
+def test_waits_for_those_that_are_away_until_the_time_has_come() -> None:
+    handover = Handover()
+    handover.await_return(["pi", "nano"], until=20.0)
+    handover.noticed("pi", 10.0)  # it builds its model now
+    assert handover.given_up(20.0) == []
+    assert not handover.done
+    handover.expect("pi", 70.0)
+    assert handover.ended("pi")
+    assert handover.done
