@@ -162,9 +162,8 @@ class Finale:
         """Tells one device; also one that comes late."""
         if not self._said_goodbye or member.plan.depth == 0:
             return
-        own = [model for model in self.models if model.depth == member.plan.depth]
-        models = self._shelf.versions(f"onnx-{model.depth}" for model in own)
         layers = self._shelf.versions(self._layers_for(member.plan.depth))
+        models = self._shelf.versions(f"onnx-{depth}" for depth in self._depths_for(member.plan.depth))
         self._tell(
             Farewell(
                 run=self._run,
@@ -180,6 +179,20 @@ class Finale:
             rate = member.facts.link_bytes_per_second
             largest = max(version.chunk_bytes for version in (*models, *layers))
             self._handover.expect(member.device, now, chunk_seconds=largest / rate if rate else 0.0)
+
+    def _depths_for(self, depth: int) -> tuple[int, ...]:
+        """The depth whose file a device gets: its own, or else the nearest that there is; none or one.
+
+        A device whose depth changed in the last rounds, or whose depth was refused, would end with nothing otherwise.
+        A shallower file is preferred, since it asks for less; a deeper one still takes far less than training did.
+        Where the owner of the fleet chose the depths, nothing is handed out in place of what was left out.
+        """
+        made = [model.depth for model in self.models]
+        if depth in made:
+            return (depth,)
+        if not made or self._config.export.depths != "all" or self._layers_for(depth):
+            return ()
+        return (min(made, key=lambda other: (other > depth, abs(other - depth))),)
 
     def _layers_for(self, depth: int) -> tuple[str, ...]:
         """What a device needs that makes its file itself; nothing if the coordinator makes it, or nobody shall."""

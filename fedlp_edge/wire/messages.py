@@ -286,7 +286,7 @@ class Farewell(Message, frozen=True, kw_only=True):
     """The run is over; ``models`` and ``layers`` can be asked for with UnitRequest.
 
     Attributes:
-        models: the ONNX file of the device's depth (and only that), empty if nothing was exported.
+        models: the ONNX file of the device's depth, or else of the nearest that has one; empty if nothing was exported.
         layers: final values of all that a device exchanges whose head is its own: with that head it makes its ONNX
             file itself.
         refused: why the device's depth has no ONNX file although one was wanted; empty otherwise.
