@@ -109,7 +109,8 @@ def _warnings(predictions: Sequence[Prediction]) -> list[str]:
     said = [prediction.warning for prediction in predictions if prediction.warning]
     if len(said) <= 1:
         return said
-    return [f"{len(said)} of {len(predictions)} pictures were stretched: {_some(said)}"]
+    how = "stretched" if all("stretched" in line for line in said) else "stretched or cut to their first frame"
+    return [f"{len(said)} of {len(predictions)} pictures were {how}: {_some(said)}"]
 
 
 def _some(lines: Sequence[str]) -> str:

@@ -180,6 +180,8 @@ def _load_array(file: Path, card: ModelCard) -> tuple[npt.NDArray[Any], float]:
         raise DataError(
             f"{shown(file)} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}"
         )
+    if not np.isfinite(values).all():
+        raise DataError(f"{shown(file)} holds values that are not finite (NaN or infinite)")
     return values, card.scale if values.dtype == np.uint8 else 1.0
 
 
@@ -192,5 +194,6 @@ def _load_picture(file: Path, card: ModelCard) -> tuple[npt.NDArray[np.uint8], s
     picture = read_picture(file, channels, (height, width))
     before = picture.stored_size
     stretched = abs(before[0] * height / (before[1] * width) - 1) > _ASPECT_TOLERANCE
-    warning = f"{shown(file)}: stretched from {before[0]}x{before[1]} to {width}x{height}" if stretched else None
-    return picture.pixels, warning
+    said = [f"stretched from {before[0]}x{before[1]} to {width}x{height}"] if stretched else []
+    said += ["only the first of its frames is used"] if picture.several_frames else []
+    return picture.pixels, f"{shown(file)}: {', '.join(said)}" if said else None

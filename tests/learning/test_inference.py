@@ -67,6 +67,20 @@ def test_load_sample_normalises_each_channel(tmp_path: Path) -> None:
     assert sample[:, 0, 0].tolist() == [1.0, 1.0, 0.0]
 
 
+def test_load_sample_says_that_only_the_first_frame_is_used(tmp_path: Path) -> None:
+    frames = [Image.new("L", (2, 2), value) for value in (255, 0)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    sample, warning = load_sample(tmp_path / "a.gif", GREY)
+    assert sample.flatten().tolist() == [1.0] * 4
+    assert warning == f"{tmp_path / 'a.gif'}: only the first of its frames is used"
+
+
+def test_load_sample_refuses_what_is_no_number(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((1, 2, 2), np.nan))
+    with pytest.raises(DataError, match="not finite"):
+        load_sample(tmp_path / "a.npy", GREY)
+
+
 def test_load_sample_warns_when_it_stretches(tmp_path: Path) -> None:
     Image.new("L", (30, 20)).save(tmp_path / "a.png")
     _, warning = load_sample(tmp_path / "a.png", GREY)
