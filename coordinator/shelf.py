@@ -183,9 +183,12 @@ class Shelf:
             return False
         # What the broadcast has not reached yet, or the broker has not taken yet, is not missing.
         reached = blob.count - self._broadcast.pending(request.digest) - blob.under_way
+        missing = clip(request.missing, reached)
+        if not missing:
+            return True
         most = self._vain.most(request, self._message_bytes(blob.version, request.device))
         chunks = max(1, self._flow.repeat // piece_count(blob.version.chunk_bytes, most))
-        wanted, _ = take(clip(request.missing, reached), chunks)
+        wanted, _ = take(missing, chunks)
         self._push(self._topics.of("repeat", request.device), blob, wanted, "repeat", report=True, most=most)
         return True
 
