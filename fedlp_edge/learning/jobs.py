@@ -26,6 +26,7 @@ from fedlp_edge.learning.doubt import doubt
 from fedlp_edge.learning.evaluation import Scores, evaluate, try_samples
 from fedlp_edge.learning.fallback import Execution
 from fedlp_edge.learning.fetch import Split
+from fedlp_edge.learning.fresh_statistics import measure_statistics
 from fedlp_edge.learning.frugal import allocate_exactly, aside, roomy_allocation
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.modelcard import ModelCard, names_of_outputs
@@ -266,7 +267,9 @@ class JobRunner:
         wanted = dict.fromkeys(name for depth in job.depths for name in _path(blueprint, depth))
         states.load_values(model, [Path(job.state_path)], wanted)
         model.to(self.device)
-        if job.depths == (blueprint.full_depth,):
+        only_full = job.depths == (blueprint.full_depth,)
+        measure_statistics(model, data, model if only_full else model.exits, lambda x: x)
+        if only_full:
             scores = evaluate(model, lambda x: [model(x)], job.depths, data, job.batch_size)
         else:
 
@@ -300,6 +303,7 @@ class JobRunner:
         for depth in job.depths:
             submodel = model.submodel(depth, exits="own")
             self._load_for_export(job, submodel, blueprint, depth)
+            measure_statistics(submodel, data, submodel, lambda x: x)
             card = ModelCard(
                 model=job.model.name,
                 depth=depth,

@@ -16,6 +16,7 @@ from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.fresh_statistics import measure_statistics
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.modelstore import state_names, tensor_names
 from fedlp_edge.learning.width import WidthModel
@@ -113,6 +114,9 @@ class Judge:
         self._model.to(self._device).eval()
         if isinstance(self._model, WidthModel):
             self._model.measure(x for x, _ in self._spread(self._train, MEASURED_SAMPLES))
+        else:
+            shared = self._blueprint.heads == "shared"
+            measure_statistics(self._model, self._test, self._model.exits if shared else self._model, self._laid_out)
         self._version = version
 
     def _logits(self, x: Tensor, depths: tuple[int, ...]) -> list[Tensor]:
