@@ -200,6 +200,7 @@ class Trainer:
             and result.again
             and (again := self._plainer(submitted, result.reason)) is not None
         ):
+            log.warning("%s; trying once more in a new worker process", result.reason)
             self._submit(again, submitted.purpose)
             return None
         return self._finished(submitted.purpose, result)

@@ -49,6 +49,7 @@ class MachineCache(Generic[_T]):
         path = self._path(self._directory, key)
         partial = path.with_name(f"{key}.{os.getpid()}.part")
         try:
+            self._directory.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(msgspec.json.encode(value))
             os.replace(partial, path)
         except OSError:

@@ -61,3 +61,9 @@ def test_directory_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert cache_directory("compute") == Path("/home/somebody/.cache/fedlp-edge/compute")
+
+
+def test_writes_where_nobody_has_measured_yet(tmp_path: Path) -> None:
+    cache = MachineCache(tmp_path / "new" / "kind", Speed)
+    cache.write("key", Speed(3))
+    assert cache.read("key") == Speed(3)

@@ -247,7 +247,7 @@ class JobRunner:
             states.save_values(model, Path(job.personal_result), kept)
         notes = self.compute.learn((*suspects, *setbacks), used, *place, budget=budget)
         if job.after_crash:
-            notes = (f"{job.after_crash}; a new worker process trained the round in {used.compute}",)
+            notes = (f"trained in a new worker process in {used.compute}, and so from now on",)
         self._spoilt |= any(setback.spoils for setback in setbacks)
         if note := self._take_note():
             notes = (*notes, note)

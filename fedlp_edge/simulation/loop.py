@@ -109,6 +109,10 @@ class Simulation:
         self._held_depths = {device.depth for summary in self._books.summaries for device in summary.devices}
         modes = compute_modes(experiment, fleet, self._engine, self._directory.path / "compute.json", self._stopped)
         self._shift = Shift(experiment, self._blueprint, fleet, self._keepsakes, modes)
+        for summary in self._books.summaries:
+            for contributor in summary.devices:
+                if contributor.id in fleet:
+                    self._shift.note_compute(contributor.id, contributor.depth, contributor.compute)
         self._course = Course(experiment, fleet, self._assign)
         self._books.begin(self._blueprint, fleet, dealt, self._shift)
         if not any(device.plan.depth for device in fleet.values()):
@@ -176,6 +180,8 @@ class Simulation:
         if reply.own:
             self._keepsakes.keep(reply.device, reply.round, reply.own)
         if reply.device in page.closing.contributors:
+            depth = page.closing.contributors[reply.device].depth
+            self._shift.note_compute(reply.device, depth, reply.compute)
             page.trained[reply.device] = reply
             self._books.accepted(page.closing, reply)
 

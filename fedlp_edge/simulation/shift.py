@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.periods import at_home, own_since
@@ -32,6 +32,7 @@ class Shift:
         fleet: by id.
         keepsakes: what stays on the devices.
         modes: how devices compute, by depth.
+        fallen_back: devices in whose rounds that mode failed; as a real one would, they compute in float32 since.
     """
 
     experiment: Experiment
@@ -39,6 +40,7 @@ class Shift:
     fleet: Mapping[str, VirtualDevice]
     keepsakes: Keepsakes
     modes: Mapping[int, ComputeMode]
+    fallen_back: set[str] = field(default_factory=set)
 
     def jobs(self, closing: Closing) -> list[Job]:
         """Of a round: all whose updates count, and those who only change what they keep."""
@@ -46,6 +48,11 @@ class Shift:
         # A device that comes too late has trained its own values all the same.
         late = [place for place in closing.late.values() if self._kept(place.depth, place.task_round(closing.round))]
         return counted + [self._job(closing, place, counted=False) for place in late]
+
+    def note_compute(self, device: str, depth: int, used: str) -> None:
+        """Takes note of the mode that an update was computed in."""
+        if used and used != self.modes.get(depth, used):
+            self.fallen_back.add(device)
 
     def drawn(self, closing: Closing, place: Participant) -> dict[str, tuple[str, ...]]:
         """Names of the tensors that a device sends, by unit."""
@@ -82,7 +89,7 @@ class Shift:
             depth=place.depth,
             retained=self.drawn(closing, place),
             encoding=place.encoding,
-            compute=self.modes[place.depth],
+            compute="float32" if place.device in self.fallen_back else self.modes[place.depth],
             thrift=place.thrift,
             factor=self.factor(closing, place),
             most=place.weight,

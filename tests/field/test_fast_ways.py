@@ -1,4 +1,4 @@
-"""Fast ways that do not work cost no device its round: real fleets, and real limits of memory."""
+"""Fast ways that do not work cost no device its round: real fleets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.cli.conftest import fedlp  # noqa: F401 - a fixture
 from tests.system.fleet import Fleet
 
 FAST = '[export]\ndepths = "none"\n'

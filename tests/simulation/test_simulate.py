@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from fedlp_edge.core.round_settings import RoundSettings
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
 from fedlp_edge.errors import DataError, DeviceError, ModelError, OperatorError
 from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, Waiting
 from fedlp_edge.reporting.log import read_events
@@ -52,6 +52,23 @@ def test_reports_what_every_device_did(undisturbed: Summary) -> None:
         assert all(device.id in first.coverage[unit] for unit in device.layers_sent)
     assert set(first.accuracy) == set(first.loss) == set(first.ensemble) == set(first.tiers) == {1, 2, 3}
     assert 0.1 < undisturbed.rounds[-1].accuracy[1] < 1
+
+
+def test_device_whose_compute_mode_fails_computes_in_float32(tmp_path: Path, engine: LocalEngine) -> None:
+    """Its last batch, which is smaller, fails in the mode that the settings name."""
+    digests = []
+    for mode in ("float32", "bfloat16-channels-last"):
+        fragile = experiment(
+            model=ModelSettings(name="tests.field.fragile:fails", input=(1, 8, 8), classes=10),
+            training=TrainingSettings(batch_size=16, compute=mode),
+            data=DataSettings(train="digits", evaluate="digits", partition="iid", limit=60),
+            fleet=FleetSettings(devices=3, depth_mix=(0.0, 1.0)),
+            rounds=RoundSettings(count=2, devices_per_round=3),
+        )
+        summary = simulate(fragile, tmp_path / mode, engine=engine)
+        assert {(d.status, d.compute) for r in summary.rounds for d in r.devices} == {("contributed", "float32")}
+        digests.append(digest(summary))
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.parametrize(
