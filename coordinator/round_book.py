@@ -32,6 +32,7 @@ from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.admission import Admission, AdmissionLimits, Expectation
 from fedlp_edge.wire.messages import Offer
 from fedlp_edge.wire.spans import mapped
+from fedlp_edge.worker.jobs import Evaluated
 
 Key = tuple[str, int]
 """A device, and the round of its task."""
@@ -221,7 +222,7 @@ class RoundBook:
     def summary(
         self,
         seconds: float,
-        accuracy: Mapping[int, float],
+        judged: Evaluated | None,
         profiles: Mapping[str, str],
         traffic: Mapping[Purpose, Traffic],
         lost: Collection[str],
@@ -230,7 +231,7 @@ class RoundBook:
 
         Args:
             seconds: that it took.
-            accuracy: by depth.
+            judged: what the new model is worth on held-out data, if there are any.
             profiles: name of each device's class.
             traffic: since the round before.
             lost: devices that were given up. In an asynchronous run others may still be at work, for later rounds.
@@ -246,7 +247,10 @@ class RoundBook:
         return RoundSummary(
             round=self.round,
             seconds=seconds,
-            accuracy=dict(accuracy),
+            accuracy=judged.accuracy if judged else {},
+            loss=judged.loss if judged else {},
+            ensemble=judged.ensemble_accuracy if judged else {},
+            doubt=judged.doubt if judged else "",
             devices=tuple(self._told(told[device], profiles.get(device, "")) for device in sorted(told)),
             coverage=coverage(self._blueprint, sent),
             traffic=dict(traffic),

@@ -292,7 +292,7 @@ class RoundKeeper:
             if self._check.spoilt(book, result.loss, self._blueprint.classes):
                 self._put(book)
             else:
-                self._commit(result.accuracy, result.doubt)
+                self._commit(result)
 
     # What is decided
 
@@ -521,7 +521,7 @@ class RoundKeeper:
 
     def _saved(self, round: int) -> None:
         if not self._config.data.evaluate:
-            self._commit({})
+            self._commit(None)
             return
         self._evaluation = self._worker.submit(
             Evaluate(
@@ -540,11 +540,10 @@ class RoundKeeper:
             return None
         return sum(offer.loss for offer in offers) / len(offers)
 
-    def _commit(self, accuracy: dict[int, float], doubt: str = "") -> None:
-        book = self._current()
+    def _commit(self, judged: Evaluated | None) -> None:
+        book, accuracy = self._current(), judged.accuracy if judged else {}
         seconds = self._clock() - self._began
-        summary = book.summary(seconds, accuracy, self._profiles, self._traffic, self._lost)
-        summary = msgspec.structs.replace(summary, doubt=doubt)
+        summary = book.summary(seconds, judged, self._profiles, self._traffic, self._lost)
         self._journal.commit_round(book.round, msgspec.json.encode(summary))
         self.last = summary
         self.attendance.committed(summary)

@@ -41,7 +41,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
         cuda_memory: bytes of free CUDA memory.
         battery_percent: charge, for a device on a battery.
         on_battery: whether it is running from it.
-        temperature_celsius: hottest sensor.
+        temperature_celsius: of the hottest sensor of its processor.
         samples: training samples that it holds.
         calibration: what it measured about training in general; None if it did not.
         swap_free: bytes of swap that its limits leave it; not counted as memory, since training from it is hopeless.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,9 +24,9 @@ class Scores:
     """
 
     accuracy: dict[int, float]
-    loss: dict[int, float]
+    loss: dict[int, float | None]
     ensemble_accuracy: dict[int, float]
-    ensemble_loss: dict[int, float]
+    ensemble_loss: dict[int, float | None]
 
 
 @torch.no_grad()
@@ -98,10 +98,10 @@ class _Tally:
     def accuracy(self, samples: int) -> dict[int, float]:
         return {depth: correct / samples for depth, correct in self._correct.items()}
 
-    def mean_loss(self, samples: int) -> dict[int, float]:
+    def mean_loss(self, samples: int) -> dict[int, float | None]:
         return {depth: _finite(loss / samples) for depth, loss in self._loss.items()}
 
 
-def _finite(loss: float) -> float:
-    """JSON knows no infinity; a model so bad counts as the worst there is."""
-    return loss if abs(loss) <= sys.float_info.max else sys.float_info.max
+def _finite(loss: float) -> float | None:
+    """JSON knows neither infinity nor NaN."""
+    return loss if math.isfinite(loss) else None

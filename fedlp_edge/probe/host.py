@@ -26,6 +26,13 @@ BOARD_SYSTEM_MEMORY = 200_000_000
 """Bytes that the operating system of a played board is taken to need; a Raspberry Pi OS Lite without a desktop
 idles between 100 and 200 MB."""
 
+_OF_PROCESSORS = ("cpu", "soc", "core", "package", "tdie", "tctl", "gpu", "tj", "k10temp")
+_ELSEWHERE = ("pmic", "bat", "charger", "wifi", "iwl", "nvme", "drivetemp", "ath1")
+"""Words in the names of chips and sensors; the second ones are not what training heats, or placeholders."""
+_COLDEST, _HOTTEST = -60.0, 150.0
+_PLACEHOLDERS = (0.0, 100.0)
+"""What firmware says where there is no sensor, unless its name speaks for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -38,7 +45,7 @@ class Host:
         load: one-minute average divided by the cores.
         battery_percent: charge, where there is a battery.
         on_battery: whether it is running from it.
-        temperature_celsius: hottest sensor.
+        temperature_celsius: of the processor's hottest sensor or, where none is named after it, of any plausible one.
         swap_free: bytes of swap left to it; memory that training should not live on.
         throttled: whether heat or the power supply holds the processor back; None if the machine does not tell.
         own_memory: resident bytes of this process.
@@ -69,8 +76,8 @@ def probe_host(root: Path = Path("/")) -> Host:
         memory_total=memory.total,
         cores=float(len(os.sched_getaffinity(0))),
         battery_percent=None if battery is None else max(0.0, float(battery.percent)),
-        on_battery=None if battery is None else not battery.power_plugged,
-        temperature_celsius=_hottest(_sensor("sensors_temperatures")),
+        on_battery=None if battery is None or battery.power_plugged is None else not battery.power_plugged,
+        temperature_celsius=hottest(_sensor("sensors_temperatures")),
         swap_free=psutil.swap_memory().free,
         throttled=is_throttled(root),
         own_memory=psutil.Process().memory_info().rss,
@@ -168,6 +175,22 @@ def _sensor(name: str) -> Any:
         return None
 
 
-def _hottest(sensors: dict[str, list[Any]] | None) -> float | None:
-    readings = [float(reading.current) for group in (sensors or {}).values() for reading in group if reading.current]
-    return max(readings, default=None)
+def hottest(sensors: dict[str, list[Any]] | None) -> float | None:
+    """The temperature that training raises.
+
+    Boards have sensors of power chips that read a constant (100 degrees, 0), and of batteries and radios. What is named
+    after a processor comes first; of the others only what can be a temperature counts.
+
+    Args:
+        sensors: by chip, as psutil reads them.
+    """
+    readings = [
+        (f"{chip} {reading.label or ''}".lower(), float(reading.current))
+        for chip, group in (sensors or {}).items()
+        for reading in group
+        if reading.current is not None and _COLDEST < reading.current < _HOTTEST
+    ]
+    meant = [(name, celsius) for name, celsius in readings if not any(word in name for word in _ELSEWHERE)]
+    cores = [celsius for name, celsius in meant if any(word in name for word in _OF_PROCESSORS)]
+    others = [celsius for _, celsius in meant if celsius not in _PLACEHOLDERS]
+    return max(cores or others, default=None)

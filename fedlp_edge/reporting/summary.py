@@ -97,7 +97,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
         traffic: since the commit of the round before, by purpose: ``control`` messages both ways, chunks of the
             ``model`` as broadcast, chunks of the ``update`` of every device, and chunks of the model that a device
             asked for again (``repeat``).
-        loss: mean cross-entropy of each exit, by depth.
+        loss: mean cross-entropy of each exit, by depth; None where it is no finite number.
         ensemble: accuracy of the mean of the logits of the exits up to a depth.
         tiers: mean accuracy of the devices of a depth, each with the exit of its depth on the test set weighted by
             the device's own classes; simulations only, since a real device keeps its classes to itself. With personal
@@ -112,7 +112,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceRound, ...]
     coverage: dict[str, dict[str, int]]
     traffic: dict[Purpose, Traffic] = {}
-    loss: dict[int, float] = {}
+    loss: dict[int, float | None] = {}
     ensemble: dict[int, float] = {}
     tiers: dict[int, float] = {}
     doubt: str = ""

@@ -6,7 +6,7 @@ device holds, so its accuracy follows from those counts and costs nothing more.
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Verdict:
     """
 
     accuracy: dict[int, float]
-    loss: dict[int, float]
+    loss: dict[int, float | None]
     ensemble: dict[int, float]
     by_class: dict[int, npt.NDArray[np.float64]]
 
@@ -124,6 +124,6 @@ def _weighted(by_class: npt.NDArray[np.float64], prior: npt.NDArray[np.float64])
     return float((weights * np.nan_to_num(by_class)).sum() / total) if total else 0.0
 
 
-def _finite(loss: float) -> float:
-    """JSON knows no infinity; a model so bad counts as the worst there is."""
-    return loss if abs(loss) <= sys.float_info.max else sys.float_info.max
+def _finite(loss: float) -> float | None:
+    """JSON knows neither infinity nor NaN."""
+    return loss if math.isfinite(loss) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from fedlp_edge.probe.host import (
     BOARD_SYSTEM_MEMORY,
     Host,
     device_facts,
+    hottest,
     probe_host,
     training_threads,
     within,
@@ -128,3 +130,37 @@ def test_probes_this_very_machine(tmp_path: Path):
     host = probe_host(tmp_path)
     assert 0 < host.memory_available <= host.memory_total
     assert host.cores >= 1
+
+
+def readings(**celsius: float | None) -> dict[str, list[SimpleNamespace]]:
+    return {chip: [SimpleNamespace(label="", current=value)] for chip, value in celsius.items()}
+
+
+@pytest.mark.parametrize(
+    ("sensors", "expected"),
+    [
+        # A Jetson's power chip reads 100 degrees, whatever happens.
+        ({"CPU-therm": 41.5, "GPU-therm": 43.0, "PMIC-Die": 100.0}, 43.0),
+        ({"PMIC-Die": 100.0}, None),
+        ({"cpu_thermal": 100.0}, 100.0),
+        ({"acpitz": 27.8, "coretemp": 52.0, "BAT0": 60.0, "iwlwifi_1": 70.0}, 52.0),
+        ({"acpitz": 27.8, "pch": 45.0}, 45.0),
+        ({"thermal": 0.0}, None),
+        ({"cpu_thermal": -274.0, "nvme": 40.0}, None),
+        ({"cpu_thermal": None}, None),
+        ({}, None),
+    ],
+)
+def test_takes_the_processors_temperature_and_no_placeholder(
+    sensors: dict[str, float | None], expected: float | None
+) -> None:
+    assert hottest(readings(**sensors)) == expected
+
+
+@pytest.mark.parametrize(("plugged", "on_battery"), [(None, None), (True, False), (False, True)])
+def test_unknown_power_supply_stays_unknown(
+    monkeypatch: pytest.MonkeyPatch, plugged: bool | None, on_battery: bool | None
+) -> None:
+    battery = SimpleNamespace(percent=50, power_plugged=plugged)
+    monkeypatch.setattr("fedlp_edge.probe.host.psutil.sensors_battery", lambda: battery, raising=False)
+    assert probe_host().on_battery is on_battery
