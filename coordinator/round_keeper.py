@@ -7,6 +7,7 @@ One round from top to bottom: ``_open`` (tasks and model go out), ``offered`` an
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -289,7 +290,8 @@ class RoundKeeper:
         if job == self._evaluation:
             self._evaluation = None
             book = self._current()
-            if self._check.spoilt(book, result.loss, self._blueprint.classes):
+            loss = {depth: math.inf if value is None else value for depth, value in result.loss.items()}
+            if self._check.spoilt(book, loss, self._blueprint.classes):
                 self._put(book)
             else:
                 self._commit(result)

@@ -12,6 +12,7 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -27,11 +28,12 @@ from coordinator.lookout import Lookout
 from coordinator.registry import Registry
 from coordinator.round_keeper import RoundKeeper
 from coordinator.shelf import Shelf
+from coordinator.tenancy import OccupiedError, Tenancy
 from coordinator.voice import Voice
 from fedlp_edge.core import round_events
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
-from fedlp_edge.errors import DataError, ModelError, PeerError, SettingError, WorkerError
+from fedlp_edge.errors import DataError, ModelError, OperatorError, PeerError, SettingError, WorkerError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, load, save_encoded
 from fedlp_edge.storage.checkpoints import Checkpoints
@@ -52,6 +54,7 @@ from fedlp_edge.wire.chunks import chunk_bytes_for
 from fedlp_edge.wire.messages import (
     PROTOCOL,
     Announcement,
+    Claim,
     DeploymentReport,
     Failure,
     FromDevice,
@@ -130,13 +133,14 @@ class Coordinator:
         self._voice = Voice(transport, self._topics, self._run)
         self._pump = Pump(transport, WINDOW)
         self._read_message = decoder(FromDevice, MAX_CONTROL_BYTES)
-        self._read_announcement = decoder(Announcement, MAX_CONTROL_BYTES)
+        self._read_announcement = decoder(Announcement | Claim, MAX_CONTROL_BYTES)
         self._read_status = decoder(Status, MAX_CONTROL_BYTES)
         self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
         self._finale: Finale | None = None
         self._hand_out = hand_out
         self._allowances = Allowances(clock)
         self._began = clock()
+        self._tenancy = Tenancy(self._voice.session, self._run, self._began)
 
     def run(self) -> bool:
         """Runs until the last round is exported and handed out, or until stopped.
@@ -161,14 +165,23 @@ class Coordinator:
             self._transport.start(self._inbox.put)
             try:
                 limits = self._first_connection()
-                if limits is None:
+                if limits is None or not self._settle_in():
                     return False
-                self._prepare(limits)
-                self._loop()
-                if self._finale is not None and self._finale.told:
-                    self._write_summary(final=True)  # with what became of the models
+                try:
+                    self._prepare(limits)
+                    self._loop()
+                    if self._finale is not None and self._finale.told:
+                        self._write_summary(final=True)  # with what became of the models
+                finally:
+                    if self._tenancy.settled:
+                        self._voice.announce("finished" if self.finished else "offline", leaving=True)
+            except OccupiedError as occupied:
+                fleet, where = self._config.fleet, self._config.broker.url
+                raise OperatorError(
+                    f'another coordinator is at work for fleet "{fleet}" at {where} (run {occupied}); '
+                    "stop that one, or give this fleet another name"
+                ) from None
             finally:
-                self._voice.announce("finished" if self.finished else "offline", leaving=True)
                 self._transport.stop()
         finally:
             self._worker.stop()
@@ -230,6 +243,42 @@ class Coordinator:
             if isinstance(item, Stop):
                 return None
 
+    def _settle_in(self) -> bool:
+        """Finds out whether another coordinator is at work; False if stopped meanwhile.
+
+        Raises:
+            OccupiedError: there is one.
+        """
+        self._tenancy = Tenancy(self._voice.session, self._run, self._clock())
+        self._transport.subscribe(self._topics.coordinator)
+        self._voice.claim(self._tenancy.ask(self._clock()))
+        while not self._tenancy.answered(self._clock()):
+            try:
+                item = self._inbox.get(timeout=max(0.0, self._tenancy.waits_until() - self._clock()))
+            except queue.Empty:
+                continue
+            if isinstance(item, Stop):
+                return False
+            if isinstance(item, Connected):
+                self._voice.claim(self._tenancy.ask(self._clock()))
+            if isinstance(item, Received) and item.topic == self._topics.coordinator:
+                with suppress(PeerError):
+                    self._overhear(item.payload, retained=item.retained)
+        return True
+
+    def _overhear(self, payload: bytes, *, retained: bool) -> None:
+        """Somebody spoke on the coordinator's topic: this one itself, its last will, or another coordinator."""
+        if not payload:
+            return
+        message = self._read_announcement(payload)
+        if isinstance(message, Claim):
+            if answer := self._tenancy.heard(message, self._clock()):
+                self._voice.claim(answer)
+        elif isinstance(message, Announcement):
+            self._tenancy.announced(message, self._clock())
+            if self._tenancy.settled and not retained:
+                self._voice.overhear(message)
+
     def _prepare(self, limits: BrokerLimits) -> None:
         config = self._config
         chunk_bytes = chunk_bytes_for(limits)
@@ -290,7 +339,6 @@ class Coordinator:
             )
         )
         self._lookout = Lookout(self._topics, self._transport, self._clock())
-        self._transport.subscribe(self._topics.coordinator)
         for branch in ("device", "up", "upload"):
             self._transport.subscribe(self._topics.of(branch, "+"))
         self._voice.announce("waiting")
@@ -312,6 +360,8 @@ class Coordinator:
                 if isinstance(item, Stop):
                     return
                 self._take(item)
+            if self._tenancy.answered(self._clock()):
+                self._voice.announce()
             self._devices.tell_changes()
             self._rounds.tick()
             self._shelf.tick()
@@ -343,7 +393,8 @@ class Coordinator:
                 log.info("connected to the broker again")
                 self._shelf.narrow(chunk_bytes_for(limits))
                 self._emit(events.BrokerBack(time=time.time()))
-                self._voice.announce()
+                # Another one may have come meanwhile; if not, this one says that it is there.
+                self._voice.claim(self._tenancy.ask(self._clock()))
             case Disconnected(reason):
                 log.warning("lost the broker: %s", reason)
                 self._lookout.end()
@@ -358,8 +409,7 @@ class Coordinator:
 
     def _receive(self, topic: str, payload: bytes, *, retained: bool) -> None:
         if topic == self._topics.coordinator:
-            if payload and not retained:
-                self._voice.overhear(self._read_announcement(payload))  # type: ignore[arg-type]
+            self._overhear(payload, retained=retained)
             return
         branch, leaf = self._topics.parse(topic)
         if not branch:

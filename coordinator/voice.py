@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from fedlp_edge.reporting.summary import Purpose, Traffic
 from fedlp_edge.transport.base import LastWill, Transport
-from fedlp_edge.wire.messages import Announcement, FromCoordinator, Offer, Receipt, encode
+from fedlp_edge.wire.messages import Announcement, Claim, FromCoordinator, Offer, Receipt, encode
 from fedlp_edge.wire.topics import Topics
 
 State = Literal["waiting", "running", "finished", "offline"]
@@ -63,6 +63,15 @@ class Voice:
         payload = encode(message)
         self.count("control", len(payload))
         self._transport.publish(self._topics.coordinator, payload, retain=True)
+
+    @property
+    def session(self) -> str:
+        """Of this life of the coordinator."""
+        return self._session
+
+    def claim(self, message: Claim) -> None:
+        """Asks, or answers, who is the coordinator."""
+        self._transport.publish(self._topics.coordinator, encode(message))
 
     def overhear(self, message: Announcement) -> None:
         """Says again where the run stands, if the goodbye of an earlier life has come late and covered it."""

@@ -60,6 +60,7 @@ from fedlp_edge.wire.chunks import Chunk, chunk_bytes_for
 from fedlp_edge.wire.messages import (
     Announcement,
     Assignment,
+    Claim,
     Farewell,
     FromCoordinator,
     Grant,
@@ -76,7 +77,7 @@ MAX_CONTROL_BYTES = 4 << 20
 
 _decode_down = decoder(FromCoordinator, MAX_CONTROL_BYTES)
 _decode_status = decoder(Status, MAX_CONTROL_BYTES)
-_decode_announcement = decoder(Announcement, MAX_CONTROL_BYTES)
+_decode_announcement = decoder(Announcement | Claim, MAX_CONTROL_BYTES)
 
 
 class Participant:
@@ -145,6 +146,7 @@ class Participant:
             event: what happened.
             now: seconds on any monotonic clock.
         """
+        self._presence.tick(now)
         effects = self._dispatch(event, now)
         if self._presence.connected:
             effects += self._echo.work(now)

@@ -1,8 +1,8 @@
 """Being there: the retained status of this device, the coordinator's announcement, and two agents with one name.
 
-Agents of one name would each take the other's tasks. The one whose session sorts first (started earlier) repeats
-its status; the other one sees that and stops. A *retained* foreign status proves nothing: it may be the last word of
-an earlier life of this very agent.
+Agents of one name would each take the other's tasks. The one that has been there for a while (``settled``) repeats its
+status; the newcomer sees that and stops, whatever its clock says. Of two that came together the one stays whose session
+sorts first. A *retained* foreign status proves nothing: it may be the last word of an earlier life of this very agent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from device_agent.effects import Effects, Identity, Note, Publish, Stop, Subscri
 from fedlp_edge import __version__
 from fedlp_edge.core.devices import DeviceFacts
 from fedlp_edge.wire.messages import PROTOCOL, Announcement, Status
+
+SETTLED_SECONDS = 5.0
+"""After its first status an agent that nobody contradicted has its name."""
 
 
 class Presence:
@@ -29,6 +32,9 @@ class Presence:
         self._facts: DeviceFacts | None = None
         self._leaving = False
         self._session: str | None = None
+        self._since: float | None = None
+        self._now = 0.0
+        self._revision = 0
         self.connected = False
         self.coordinator: Announcement | None = None
 
@@ -42,9 +48,14 @@ class Presence:
             Subscribe(topics.of("repeat", device)),
         ]
 
+    def tick(self, now: float) -> None:
+        """Takes note of the time."""
+        self._now = now
+
     def measured(self, facts: DeviceFacts) -> Effects:
         """The device knows what it can bear, and says so."""
         self._facts = facts
+        self._revision += 1
         return self.announce()
 
     def linked(self, rate: float) -> Effects:
@@ -57,7 +68,14 @@ class Presence:
         """Publishes the status; nothing before the facts are known or while disconnected."""
         if self._facts is None or not self.connected or self._leaving:
             return []
-        return [Publish(self._topic, status(self._identity, self._facts), retain=True)]
+        if self._since is None:
+            self._since = self._now
+        message = status(self._identity, self._facts, settled=self._settled, revision=self._revision)
+        return [Publish(self._topic, message, retain=True)]
+
+    @property
+    def _settled(self) -> bool:
+        return self._since is not None and self._now - self._since >= SETTLED_SECONDS
 
     def leave(self) -> Effects:
         """The goodbye that the broker would otherwise say for this device; none under another agent's name."""
@@ -76,7 +94,7 @@ class Presence:
             return self.announce()
         if retained:
             return []
-        if message.session < self._identity.session:
+        if (message.settled, self._identity.session) > (self._settled, message.session):
             self._leaving = True  # the name is the other agent's: not even a goodbye under it
             host = f" on {message.facts.hostname}" if message.facts and message.facts.hostname else ""
             return [
@@ -110,12 +128,14 @@ class Presence:
         return True, [Note(f"coordinator of run {message.run} is online ({message.state})"), *effects]
 
 
-def status(identity: Identity, facts: DeviceFacts | None) -> Status:
+def status(identity: Identity, facts: DeviceFacts | None, *, settled: bool = False, revision: int = 0) -> Status:
     """The status message; without facts it is the goodbye (and the last will)."""
     return Status(
         device=identity.device,
         online=facts is not None,
         session=identity.session,
         facts=facts,
+        settled=settled,
+        revision=revision,
         version=__version__,
     )

@@ -6,7 +6,7 @@ names (run, round, device), so that a repeat, a replay or a message of an earlie
 ============================  ====================================================  =================
 topic (under the fleet root)  messages                                              sender
 ============================  ====================================================  =================
-``coordinator``               Announcement, retained, last will                     coordinator
+``coordinator``               Announcement, retained, last will; Claim              coordinator
 ``device/ID``                 Status, retained, last will                           device ID
 ``down/ID``                   Assignment, Refusal, Task, Grant, Receipt, Farewell   coordinator
 ``up/ID``                     Ready, UnitRequest, Progress, Offer, Failure,         device ID
@@ -92,11 +92,26 @@ class Announcement(Message, frozen=True, kw_only=True):
     protocol: int = PROTOCOL
 
 
+class Claim(Message, frozen=True, kw_only=True):
+    """Not retained, on the coordinator's own topic: who is the coordinator of this fleet?
+
+    Attributes:
+        session: of whoever speaks.
+        run: that it does.
+        to: the session that is answered; None for the question.
+    """
+
+    session: Name
+    run: Name
+    to: Name | None = None
+
+
 class Status(Message, frozen=True, kw_only=True):
     """A device is there with these facts, or (as last will, or at its end) no longer.
 
     Attributes:
         session: drawn anew at every start of the agent; tells two agents with one identity apart.
+        settled: whether it has been there for a while; of two agents with one identity the other one stops.
         revision: how often this agent has measured itself and its data; what a device could not do it is asked for
             again once this has changed.
     """
@@ -105,6 +120,7 @@ class Status(Message, frozen=True, kw_only=True):
     online: bool
     session: Name
     facts: DeviceFacts | None = None
+    settled: bool = False
     revision: Natural = 0
     version: str = ""
     protocol: int = PROTOCOL

@@ -109,13 +109,19 @@ class VirtualFleet:
             rounds=RoundSettings(**{"count": rounds, "min_devices": devices, **round_settings}),  # type: ignore[arg-type]
         )
 
-    def start(self, name: str, die_at: int | None = None) -> Life:
-        """Starts a service (again); ``dev-1.2`` is another agent that takes itself for ``dev-1``."""
+    def start(self, name: str, die_at: int | None = None, *, session: str = "") -> Life:
+        """Starts a service (again); ``dev-1.2`` is another agent that takes itself for ``dev-1``.
+
+        Args:
+            name: of the service; ``coordinator.2`` is another coordinator of the same fleet, with a run of its own.
+            die_at: the step before which it is killed.
+            session: of an agent; by default one that sorts after those of earlier starts, as with a good clock.
+        """
         number = next(self._starts)
-        if name == "coordinator":
+        if name.startswith("coordinator"):
             life = self.world.begin(name, self._coordinate, die_at)
         else:
-            life = self.world.begin(name, lambda life: self._take_part(life, f"{number:04d}"), die_at)
+            life = self.world.begin(name, lambda life: self._take_part(life, session or f"{number:04d}"), die_at)
         self._lives.setdefault(name, []).append(life)
         return life
 
@@ -175,7 +181,7 @@ class VirtualFleet:
         worker = kind(life.inbox.put, self._later(life), heads=self._heads, width=self._width)
         coordinator = Coordinator(
             config=self.config,
-            directory=RunDirectory(self.run),
+            directory=RunDirectory(self.run if life.name == "coordinator" else self.directory / life.name),
             inbox=life.inbox,
             transport=SteppedTransport(life, last_will(Topics(FLEET), self.config.run_name)),
             worker=worker,  # type: ignore[arg-type]

@@ -1,0 +1,84 @@
+"""One coordinator to a fleet: a newcomer asks who is there before it says a word to devices. Pure.
+
+Two coordinators of one fleet would take its devices from each other for ever. So whoever starts, or comes back after
+its connection was lost, asks on the topic of the coordinator; whoever is at work answers, and the one that asked ends.
+Neither clocks nor the ids of connections decide: a retained announcement that nobody stands behind is waited on for a
+few seconds, and then it is void.
+"""
+
+from __future__ import annotations
+
+from fedlp_edge.wire.messages import Announcement, Claim
+
+ECHO_SECONDS = 2.0
+"""For the question itself to come back, behind what the broker has kept; some brokers' rules let nobody hear it."""
+
+ANSWER_SECONDS = 5.0
+"""For whoever announced itself to answer."""
+
+
+class Tenancy:
+    """What one coordinator knows of others.
+
+    Args:
+        session: of this coordinator.
+        run: that it does.
+        now: the time at which it asks.
+
+    Attributes:
+        settled: whether it is at work, and answers those who ask.
+    """
+
+    def __init__(self, session: str, run: str, now: float) -> None:
+        self._session = session
+        self._run = run
+        self._until = now + ECHO_SECONDS
+        self._occupied = False
+        self._asking = True
+        self.settled = False
+
+    def ask(self, now: float) -> Claim:
+        """The question, at the start and after every reconnect."""
+        self._until, self._occupied, self._asking = now + ECHO_SECONDS, False, True
+        return Claim(session=self._session, run=self._run)
+
+    def answered(self, now: float) -> bool:
+        """Whether nobody objects, which is said once for each question: this one is at work from now on."""
+        if not self._asking or now < self._until:
+            return False
+        self._asking, self.settled = False, True
+        return True
+
+    def waits_until(self) -> float:
+        """When the question is answered at the latest."""
+        return self._until
+
+    def announced(self, message: Announcement, now: float) -> None:
+        """Somebody, perhaps an earlier life of this very coordinator, said that it is at work."""
+        if message.online and message.session != self._session and self._asking and not self._occupied:
+            self._occupied = True
+            self._until = now + ANSWER_SECONDS
+
+    def heard(self, message: Claim, now: float) -> Claim | None:
+        """Somebody asks or answers; returns what is to be said to that.
+
+        Raises:
+            OccupiedError: another coordinator is at work.
+        """
+        if message.to == self._session:
+            self.settled = False
+            raise OccupiedError(message.run)
+        if message.to:
+            return None
+        if message.session == self._session:
+            if self._asking and not self._occupied:
+                self._until = now  # all that the broker has kept came before this
+            return None
+        # Of two that start together the one goes on whose session sorts first.
+        if self.settled or self._session < message.session:
+            return Claim(session=self._session, run=self._run, to=message.session)
+        return None
+
+
+class OccupiedError(Exception):
+    """Another coordinator answered; ``args[0]`` is its run."""
