@@ -163,8 +163,11 @@ class Participant:
     @property
     def _idle(self) -> bool:
         """Whether only a word of the coordinator can give this device something to do."""
-        if self._enrolment.refused:
-            return False
+        return self.free and not self._enrolment.refused
+
+    @property
+    def free(self) -> bool:
+        """Whether this device has neither a task nor an update or a model on its way."""
         return self._work.idle and self._deliveries.idle and self._homecoming.idle
 
     def _dispatch(self, event: Event, now: float) -> Effects:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from device_agent.arrivals import ArrivalCheck
 from device_agent.cache import BlobCache
+from device_agent.data_watch import DataWatch, mark_of
 from device_agent.deliveries import Deliveries
 from device_agent.deployment import can_export, install_model
 from device_agent.downloads import Downloads
@@ -55,6 +56,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.calibration import Calibration
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DeviceError, StorageError
+from fedlp_edge.learning.dataspec import parse_spec
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.transport.base import Delivered, Refused, Transport
@@ -135,6 +137,8 @@ class Agent:
         self._worker = make_worker(self._queue.put)
         self._trainer = Trainer(self._worker, self._units, self._outbox, state, settings.data)
         arrivals = ArrivalCheck(settings.identity, secrets.token_bytes)
+        spec = parse_spec(settings.data)
+        self._watch = DataWatch(lambda: mark_of(spec), clock)
         self._participant = Participant(
             settings.identity,
             Downloads(self._units, self._admit, arrivals.passed),
@@ -167,6 +171,7 @@ class Agent:
             DeviceError: the device cannot take part, or another one has its name.
         """
         try:
+            self._watch.loading()
             self._trainer.measure()
             # Asked for before the connection is there, so that the first Connected finds all of it in place.
             self._carry_out(self._participant.start())
@@ -191,7 +196,8 @@ class Agent:
     def _loop(self) -> bool:
         """Returns whether the agent was told to leave."""
         while self._stop is None:
-            due = self._participant.deadline()
+            times = (self._participant.deadline(), self._watch.deadline())
+            due = min((time for time in times if time is not None), default=None)
             try:
                 event = self._queue.get(timeout=None if due is None else max(0.0, due - self._clock()))
             except queue.Empty:
@@ -200,6 +206,10 @@ class Agent:
                 return True
             for translated in self._translate(event):
                 self._carry_out(self._participant.handle(translated, self._clock()))
+            if self._watch.changed() and self._participant.free and not self._trainer.busy:
+                log.info("the data have changed and are loaded again")
+                self._watch.loading()
+                self._trainer.measure(again=True)
         return False
 
     def _translate(self, event: Event | WorkerEvent | Delivered) -> list[Event]:

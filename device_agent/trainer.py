@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Measuring:
-    pass
+    again: bool = False
 
 
 _Purpose = _Measuring | BuildModel | TrainRound | ExportModel
@@ -111,9 +111,18 @@ class Trainer:
         shutil.rmtree(self._work, ignore_errors=True)
         make_directory(self._work)
 
-    def measure(self) -> None:
-        """Has the data loaded and the benchmark run; ``Measured`` comes from ``finish``."""
-        self._submit(Measure(data=self._data), _Measuring())
+    def measure(self, *, again: bool = False) -> None:
+        """Has the data loaded and the benchmark run; ``Measured`` comes from ``finish``.
+
+        Args:
+            again: the data have changed since they were loaded.
+        """
+        self._submit(Measure(data=self._data, reload=again), _Measuring(again))
+
+    @property
+    def busy(self) -> bool:
+        """Whether the worker has something to do."""
+        return bool(self._jobs)
 
     def build(self, effect: BuildModel) -> None:
         """Has the model built, and the samples brought to its size and compared with it."""
@@ -242,7 +251,7 @@ class Trainer:
             return msgspec.structs.replace(job, after_crash=why, seconds=left)
         return None
 
-    def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | ModelMade | Measured:
+    def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | ModelMade | Measured | None:
         match purpose, result:
             case _Measuring(), Measured():
                 if result.note:
@@ -260,7 +269,7 @@ class Trainer:
         reason = refused[0].reason if refused else f"the worker answered with {type(result).__name__}"
         return self._failed(purpose, "worker", reason)
 
-    def _failed(self, purpose: _Purpose, kind: FailureKind, reason: str) -> Event:
+    def _failed(self, purpose: _Purpose, kind: FailureKind, reason: str) -> Event | None:
         match purpose:
             case BuildModel(model):
                 return BuildFailed(model, kind, reason)
@@ -268,6 +277,9 @@ class Trainer:
                 return TrainingFailed(purpose.fingerprint, kind, reason)
             case ExportModel():
                 return InstallFailed(f"the final model could not be made: {reason}")
+            case _Measuring(again=True):
+                log.warning("the data have changed and cannot be used as they are: %s", reason)
+                return None
         raise DataError(reason) if kind == "data" else WorkerError(reason)
 
     def _trained(self, effect: TrainRound, result: Trained) -> Event:
@@ -292,7 +304,8 @@ class Trainer:
             digest=blob.digest(),
             size=len(blob),
             units=tuple(UnitPayload(u, end - len(parts[u]), len(parts[u])) for u, end in zip(parts, ends, strict=True)),
-            samples=result.samples,
+            # Data that grew since they were reported count from the next report on.
+            samples=min(result.samples, result.samples),
             loss=result.loss,
             seconds=result.seconds,
             bytes_down=effect.bytes_down,

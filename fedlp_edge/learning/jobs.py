@@ -155,6 +155,8 @@ class JobRunner:
         )
 
     def _measure(self, job: Measure) -> Measured:
+        if job.reload:
+            self._data.clear()
         data = self._load(job.data, _split(job.split)) if job.data else None
         device = self.device
         with roomy_allocation():

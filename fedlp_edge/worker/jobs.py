@@ -57,11 +57,15 @@ class Built(Result, frozen=True, kw_only=True):
 
 
 class Measure(Job, frozen=True, kw_only=True):
-    """Load the training data, if any are named, and run the short training benchmark."""
+    """Load the training data, if any are named, and run the short training benchmark.
+
+    With ``reload``, data that were loaded before are read again: they have changed.
+    """
 
     data: str = ""
     split: str = "train"
     seconds: float = 0.3
+    reload: bool = False
 
 
 class Measured(Result, frozen=True, kw_only=True):

@@ -1,0 +1,88 @@
+"""Notices that a device's data have changed: pictures that arrive while its agent runs shall count.
+
+The contents are not read. Names, sizes and times of what lies at the data's place are enough to know that the worker
+should load them again; that it does when the device has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fedlp_edge.learning.dataspec import DataSpec
+
+LOOK_SECONDS = 30.0
+"""Between two looks. What is being copied right now is left alone: it counts once two looks have seen the same."""
+
+DUTY = 0.02
+"""Share of the time that looking may take at most: a folder with very many files is looked at more rarely."""
+
+
+def mark_of(spec: DataSpec) -> str:
+    """A digest of what the data's place holds; empty where there is nothing to look at."""
+    if spec.source not in ("imagefolder", "npz"):
+        return ""
+    digest = hashlib.sha256()
+    for line in _listing(Path(spec.argument).expanduser()):
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _listing(path: Path) -> Iterator[str]:
+    if not path.is_dir():
+        yield _entry(path)
+        return
+    for directory, names, files in os.walk(path):
+        names.sort()
+        for name in sorted(files):
+            yield _entry(Path(directory) / name)
+
+
+def _entry(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return f"{path}\0{error.errno}\n"
+    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+
+
+class DataWatch:
+    """When to look at the data, and whether they should be loaded again.
+
+    Args:
+        mark: see ``mark_of``.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, mark: Callable[[], str], clock: Callable[[], float]) -> None:
+        self._mark = mark
+        self._clock = clock
+        self._loaded = self._seen = ""
+        self._look_at: float | None = None
+        self._changed = False
+
+    def loading(self) -> None:
+        """The data are being loaded now."""
+        began = self._clock()
+        self._loaded = self._seen = self._mark()
+        self._changed = False
+        self._look_at = self._later(began) if self._loaded else None
+
+    def deadline(self) -> float | None:
+        """When to look again; None if there is nothing to look at."""
+        return self._look_at
+
+    def changed(self) -> bool:
+        """Whether the data should be loaded again; looks at them if it is time."""
+        began = self._clock()
+        if self._look_at is not None and began >= self._look_at:
+            before, self._seen = self._seen, self._mark()
+            self._changed = self._seen == before != self._loaded
+            self._look_at = self._later(began)
+        return self._changed
+
+    def _later(self, began: float) -> float:
+        now = self._clock()
+        return now + max(LOOK_SECONDS, (now - began) / DUTY)

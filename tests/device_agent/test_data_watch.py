@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from device_agent.data_watch import LOOK_SECONDS, DataWatch, mark_of
+from fedlp_edge.learning.dataspec import parse_spec
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_loads_again_what_has_changed_once_two_looks_have_seen_the_same():
+    clock, marks = Clock(), iter(["one", "two", "three", "three", "three"])
+    watch = DataWatch(lambda: next(marks), clock)
+    watch.loading()
+    seen = []
+    for _ in range(3):
+        assert watch.deadline() == clock.now + LOOK_SECONDS
+        clock.now += LOOK_SECONDS
+        seen.append(watch.changed())
+    assert seen == [False, False, True]
+    assert watch.changed(), "until they are loaded"
+    watch.loading()
+    assert not watch.changed()
+
+
+def test_looks_at_a_folder_that_takes_long_more_rarely():
+    clock = Clock()
+
+    def slow() -> str:
+        clock.now += 2.0
+        return "same"
+
+    watch = DataWatch(slow, clock)
+    watch.loading()
+    assert watch.deadline() == 2.0 + 100.0
+
+
+def test_does_not_look_where_there_is_nothing_to_look_at():
+    watch = DataWatch(lambda: mark_of(parse_spec("digits")), Clock())
+    watch.loading()
+    assert watch.deadline() is None
+    assert not watch.changed()
+
+
+@pytest.mark.parametrize("change", ["more", "fewer", "other", "gone"])
+def test_mark_tells_whatever_changes_in_a_folder(tmp_path: Path, change: str):
+    folder = tmp_path / "nut"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"a")
+    (folder / "b.png").write_bytes(b"b")
+    spec = parse_spec(f"imagefolder:{tmp_path}")
+    before = mark_of(spec)
+    assert mark_of(spec) == before
+    match change:
+        case "more":
+            (folder / "c.png").write_bytes(b"c")
+        case "fewer":
+            (folder / "a.png").unlink()
+        case "other":
+            (folder / "a.png").write_bytes(b"longer")
+        case "gone":
+            folder.rename(tmp_path.with_name("elsewhere"))
+    assert mark_of(spec) != before
