@@ -86,6 +86,8 @@ class Devices:
         self._bases[device] = basis
         before = self._registry.members.get(device)
         member = self._registry.arrive(device, status.session, facts)
+        if before is not None and before.ready and not member.ready:
+            self._step(round_events.DeviceGone(device))  # until it holds what it is told to hold now
         self._step(round_events.DeviceReported(device))
         if renewed:
             self._step(round_events.DeviceRenewed(device))

@@ -82,6 +82,7 @@ class Tasks:
                 round=round,
                 device=place.device,
                 depth=place.depth,
+                samples=place.samples,
                 seed=self._config.seed,
                 lpr=place.lpr,
                 lpr_of=place.lpr_of,

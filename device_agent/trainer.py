@@ -304,8 +304,8 @@ class Trainer:
             digest=blob.digest(),
             size=len(blob),
             units=tuple(UnitPayload(u, end - len(parts[u]), len(parts[u])) for u, end in zip(parts, ends, strict=True)),
-            # Data that grew since they were reported count from the next report on.
-            samples=min(result.samples, result.samples),
+            # Data that have grown since they were reported count from the next task on.
+            samples=min(result.samples, task.samples or result.samples),
             loss=result.loss,
             seconds=result.seconds,
             bytes_down=effect.bytes_down,

@@ -163,6 +163,7 @@ class Task(Message, frozen=True, kw_only=True):
     """Train one round. Sent again as often as needed: the same (run, round, device) is the same work.
 
     Attributes:
+        samples: that the device had reported; its update counts for no more. 0 for no bound.
         seed: of the run; draws derive from (seed, round, device, layer).
         lpr: layer-preserving rate of every unit that ``lpr_of`` does not name.
         lpr_of: rate by unit id.
@@ -179,6 +180,7 @@ class Task(Message, frozen=True, kw_only=True):
     round: Natural
     device: Name
     depth: Annotated[int, msgspec.Meta(ge=1)]
+    samples: Natural = 0
     seed: Natural
     lpr: Share
     lpr_of: dict[UnitId, Share] = {}

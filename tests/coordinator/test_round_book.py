@@ -101,7 +101,7 @@ def test_takes_an_update_in_the_encoding_that_its_place_asks_for(tmp_path: Path)
             NAMES["L1"]: [5.0, 5.0],
             NAMES["H1"]: [7.0, 7.0],
         }
-        assert [device.encoding for device in taken.summary(1.0, {}, {}, {}, ()).devices] == ["fp16"]
+        assert [device.encoding for device in taken.summary(1.0, None, {}, {}, ()).devices] == ["fp16"]
 
 
 def test_weighs_all_devices_alike_when_told_so(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_weighs_a_stale_update_less(tmp_path: Path) -> None:
     deliver(round, tmp_path, "b", {"L1": 7.0, "H1": 7.0}, 10, round=3, counts_in=3)
     # Two versions old: a third of the weight, in 256ths 85 to 256.
     assert round.mean.means()[NAMES["L1"]].tolist() == pytest.approx([(85 * 3 + 256 * 7) / 341] * 2)
-    summary = round.summary(1.0, {}, {}, {}, ())
+    summary = round.summary(1.0, None, {}, {}, ())
     assert [(device.id, device.staleness) for device in summary.devices] == [("a", 2), ("b", 0)]
     assert summary.coverage["L1"] == {"a": 850, "b": 2560}
 
@@ -237,7 +237,7 @@ def test_keeps_an_early_update_for_the_book_of_the_next_round(tmp_path: Path) ->
 def test_tells_of_a_device_that_is_still_at_work_in_no_round(tmp_path: Path) -> None:
     round = overlapping(tmp_path, OpenRound(2, (place("a", 1), place("b", 2), place("c", 2)), 100_000))
     deliver(round, tmp_path, "b", {"L1": 1.0, "H1": 1.0}, 10, round=2, counts_in=2)
-    summary = round.summary(1.0, {}, {}, {}, ("c",))
+    summary = round.summary(1.0, None, {}, {}, ("c",))
     assert [(device.id, device.status) for device in summary.devices] == [("b", "contributed"), ("c", "lost")]
 
 
