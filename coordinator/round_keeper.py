@@ -563,7 +563,7 @@ class RoundKeeper:
                 lost=tuple(device.id for device in summary.devices if device.status == "lost"),
                 bytes_down=sum(device.bytes_down for device in summary.devices),
                 bytes_up=sum(device.bytes_up for device in summary.devices),
-                doubt=self._said(doubt, book.round),
+                doubt=self._said(summary.doubt, book.round),
             )
         )
         self.step(round_events.RoundCommitted(book.round))

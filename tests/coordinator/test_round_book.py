@@ -17,6 +17,7 @@ from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.compression import encode_unit
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import UnitPayload
+from fedlp_edge.worker.jobs import Evaluated
 from tests.coordinator.fleets import NAMES, RUN, tiny_blueprint, update
 
 PLACES = (Participant("a", 2, 1.0, 10, 10), Participant("b", 1, 1.0, 30, 30))
@@ -169,7 +170,8 @@ def test_summarises_who_did_what(tmp_path: Path) -> None:
     round = book(tmp_path)
     deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)
     traffic: dict[Purpose, Traffic] = {"update": Traffic(300, 2)}
-    summary = round.summary(2.0, {1: 0.5, 2: 0.6}, {"a": "pi", "b": "nano"}, traffic, ("a",))
+    judged = Evaluated(accuracy={1: 0.5, 2: 0.6}, loss={1: 1.5, 2: None}, samples=10, ensemble_accuracy={2: 0.7})
+    summary = round.summary(2.0, judged, {"a": "pi", "b": "nano"}, traffic, ("a",))
     lost, contributed = summary.devices
     assert (lost.id, lost.profile, lost.status, lost.params_down, lost.params_up) == ("a", "pi", "lost", 6, 0)
     assert (contributed.id, contributed.status, contributed.layers_sent) == ("b", "contributed", ("L1", "H1"))
