@@ -118,7 +118,7 @@ class Finale:
             for model in earlier.onnx:
                 if model.depth in self._depths and (self._directory.onnx / model.file).is_file():
                     self._keep(model)
-        settled = {entry.depth for entry in (*self.models, *self.refused)}
+        settled = {*(model.depth for model in self.models), *(entry.depth for entry in self.refused)}
         self._pending = deque(depth for depth in self._depths if depth not in settled)
         self._handover.await_return((d for d in devices if self.delivered.get(d) not in RECEIVED), until)
 

@@ -184,7 +184,7 @@ def _verify(model: nn.Module, file: Path, data: Dataset, path: Path) -> Verified
     # Evenly over the whole split, so that every class is among them; with one by one and together, a batch size
     # that was frozen into the graph shows.
     compared = torch.linspace(0, len(data) - 1, min(_COMPARED, len(data))).long()
-    batches = [data.batch(indices)[0] for indices in [*compared.split(size), *compared[:_SINGLES, None]]]
+    batches = [data.batch(indices)[0] for indices in [*torch.split(compared, size), *compared[:_SINGLES, None]]]
     with torch.no_grad():
         expected = [model(x).numpy() for x in batches]
     got = [_run(session, x.numpy(), path) for x in batches]

@@ -104,6 +104,15 @@ def test_export_refuses_a_file_that_computes_something_else(tmp_path: Path) -> N
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"the last good one"]
 
 
+def test_export_refuses_a_wrong_file_also_where_logits_are_in_the_thousands(tmp_path: Path) -> None:
+    class Loud(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return 5000 * super().forward(x) + (0.0 if torch.compiler.is_exporting() else 20.0)
+
+    with pytest.raises(ExportError, match=r"differs from PyTorch by 2\.0e\+01 on real samples"):
+        export(Loud(), CARD, DIGITS, tmp_path / "net.onnx", {})
+
+
 def test_export_refuses_what_is_not_a_number(tmp_path: Path) -> None:
     model = Net()
     with torch.no_grad():
