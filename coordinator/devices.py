@@ -91,7 +91,7 @@ class Devices:
         self._step(round_events.DeviceReported(device))
         if renewed:
             self._step(round_events.DeviceRenewed(device))
-        if self._classes.reported(device, facts.data) and self._classes.settled:
+        if self._classes.reported(device, facts.data, facts.samples) and self._classes.settled:
             for other in self.all():
                 self._place(other, anew=other is not member)
         if before is None or renewed or (before.session, before.plan) != (member.session, member.plan):
@@ -101,6 +101,12 @@ class Devices:
         self._place(member)
         if member.ready and renewed:
             self.join(member)  # with what it has now
+
+    def tick(self) -> None:
+        """Tells everybody their class numbers once the fleet has agreed on them."""
+        if self._classes.tick():
+            for member in self.all():
+                self._place(member)
 
     def left(self, status: Status) -> bool:
         """A device is gone, or the life of it that the message is about; returns whether it was in the fleet."""

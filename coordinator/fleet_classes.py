@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,6 +15,13 @@ from fedlp_edge.storage.journal import Journal
 
 log = logging.getLogger("fedlp.coordinator")
 
+QUIET_SECONDS = 2.0
+"""From the report that makes enough devices until class numbers are given: others may be about to report."""
+
+_TEST_DATA = ""
+_FIRST = 2**63
+"""The coordinator's own samples count for more than any device's: what they call a class can be judged."""
+
 
 class FleetClasses:
     """What the classes of a run are called, agreed from the reports and journaled.
@@ -24,19 +32,30 @@ class FleetClasses:
         journal: remembers what was agreed.
         test_data: of the coordinator's own samples; None without.
         devices: reports after which nobody else is waited for.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, model: ModelSettings, blueprint: Blueprint, journal: Journal, test_data: DataFacts | None, devices: int
+        self,
+        model: ModelSettings,
+        blueprint: Blueprint,
+        journal: Journal,
+        test_data: DataFacts | None,
+        devices: int,
+        clock: Callable[[], float],
     ) -> None:
         self._model = model
         self._blueprint = blueprint
         self._journal = journal
         self._wanted = devices
+        self._clock = clock
+        self._settle_at: float | None = None
         self._heard: set[str] = set()
         self._names = ClassNames(blueprint.classes, model.class_names or journal.class_names())
         if test_data is not None:
-            self._take(test_data)
+            self._take(_TEST_DATA, test_data, _FIRST)
+            if len(test_data.classes) == blueprint.classes and self._names.settle():
+                self._remember()
 
     @property
     def model(self) -> ModelSettings:
@@ -53,24 +72,38 @@ class FleetClasses:
         """Whether devices can be told their numbers."""
         return self._names.settled
 
-    def reported(self, device: str, data: DataFacts | None) -> bool:
+    def reported(self, device: str, data: DataFacts | None, samples: int) -> bool:
         """Takes a device's report; returns whether what devices are to be told has changed."""
+        if self._mismatch(data, ()):
+            return False  # of no use, whatever its classes are called
         before = (self.settled, self.names)
         self._heard.add(device)
         if data is not None:
-            self._take(data)
-        if not self.settled and len(self._heard) >= self._wanted and self._names.settle():
+            self._take(device, data, samples)
+        if not self.settled and self._settle_at is None and len(self._heard) >= self._wanted:
+            # Those that were there before the coordinator report in one go, and all of them should be heard.
+            self._settle_at = self._clock() + (QUIET_SECONDS if self._names.offered else 0.0)
+        return self.tick() or (self.settled, self.names) != before
+
+    def tick(self) -> bool:
+        """Ends the waiting when its time has come; returns whether it did just now."""
+        if self.settled or self._settle_at is None or self._clock() < self._settle_at:
+            return False
+        if self._names.settle():
             self._remember()
-        return (self.settled, self.names) != before
+        return True
 
     def refusal(self, data: DataFacts | None) -> str | None:
         """Why the model cannot learn from a device's samples; None if it can, or if the device does not tell."""
+        return self._mismatch(data, self.names)
+
+    def _mismatch(self, data: DataFacts | None, names: tuple[str, ...]) -> str | None:
         if data is None:
             return None
-        return mismatch(data, self._blueprint.input_shape, self._blueprint.classes, self.names)
+        return mismatch(data, self._blueprint.input_shape, self._blueprint.classes, names)
 
-    def _take(self, data: DataFacts) -> None:
-        if self._names.offer(data.classes):
+    def _take(self, site: str, data: DataFacts, samples: int) -> None:
+        if self._names.offer(site, data.classes, samples):
             self._remember()
 
     def _remember(self) -> None:

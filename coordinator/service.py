@@ -161,6 +161,7 @@ class Coordinator:
                 test_data,
                 # Before the first round they were agreed, and a single device may come for its final model.
                 1 if any(self._journal.summaries()) else self._config.rounds.min_devices,
+                self._clock,
             )
             self._transport.start(self._inbox.put)
             try:
@@ -362,6 +363,7 @@ class Coordinator:
                 self._take(item)
             if self._tenancy.answered(self._clock()):
                 self._voice.announce()
+            self._devices.tick()
             self._devices.tell_changes()
             self._rounds.tick()
             self._shelf.tick()

@@ -28,15 +28,22 @@ class ClassNames:
 
     def __init__(self, classes: int, names: tuple[str, ...] = ()) -> None:
         self._classes = classes
-        self._offered: list[tuple[str, ...]] = []
+        self._offered: dict[str, tuple[int, tuple[str, ...]]] = {}
         self.names = names
         self.settled = bool(names)
 
-    def offer(self, names: Sequence[str]) -> bool:
-        """Takes the names that somebody has; an earlier offer wins over a later one that contradicts it.
+    @property
+    def offered(self) -> bool:
+        """Whether anybody has names."""
+        return any(own for _, own in self._offered.values())
+
+    def offer(self, site: str, names: Sequence[str], samples: int = 0) -> bool:
+        """Takes the names that a site has.
 
         Args:
+            site: whose they are; its later offer replaces its earlier one.
             names: in the order of that site's own numbers; empty if it has none.
+            samples: that it has: where sites contradict each other, more samples count for more.
 
         Returns:
             Whether the agreed names have changed.
@@ -44,19 +51,20 @@ class ClassNames:
         own = tuple(dict.fromkeys(names))
         if self.settled:
             return bool(self.names) and self._add(own)
-        self._offered.append(own)
-        return len(set().union(*self._offered)) >= self._classes and self.settle()
+        self._offered[site] = (samples, own)
+        return False
 
     def settle(self) -> bool:
         """Ends the waiting for further offers; returns whether there are names now.
 
-        A complete list keeps its order, so that a fleet numbers the classes of a public data set as the set does.
+        A complete list keeps its order, so that a fleet numbers the classes of a public data set as the set does. The
+        order of the offers does not matter.
         """
         if self.settled:
             return False
         self.settled = True
         agreed: set[str] = set()
-        for own in self._offered:
+        for _, (_, own) in sorted(self._offered.items(), key=lambda offer: (-offer[1][0], offer[0])):
             if len(own) == self._classes and agreed.issubset(own):
                 self.names = own
                 return True

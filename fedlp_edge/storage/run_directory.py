@@ -90,7 +90,7 @@ class RunDirectory:
     def clear_spool(self) -> None:
         """Deletes the updates of a round that is committed."""
         shutil.rmtree(self.spool, ignore_errors=True)
-        self.spool.mkdir(exist_ok=True)
+        self.spool.mkdir(mode=0o700, exist_ok=True)
 
     def lock(self) -> None:
         """Keeps other coordinators out until ``unlock`` or the end of this process.

@@ -2,56 +2,55 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 
 from fedlp_edge.core.class_names import ClassNames, numbers_in
 
 
-def test_settle_sorts_what_sites_have_in_part() -> None:
-    names = ClassNames(3)
-    assert not names.offer(["washer", "nut"])
-    assert not names.offer(["bolt"]) or names.settled
+def settled(classes: int, *offers: tuple[str, list[str], int]) -> ClassNames:
+    names = ClassNames(classes)
+    for site, own, samples in offers:
+        assert not names.offer(site, own, samples)
     names.settle()
-    assert names.names == ("bolt", "nut", "washer")
+    return names
 
 
-def test_offer_of_a_complete_list_settles_and_keeps_its_order() -> None:
-    names = ClassNames(3)
-    names.offer(["nut", "washer"])
-    assert names.offer(["washer", "bolt", "nut"])
+def test_settle_sorts_what_sites_have_in_part() -> None:
+    assert settled(3, ("a", ["washer", "nut"], 5), ("b", ["bolt"], 9)).names == ("bolt", "nut", "washer")
+
+
+def test_settle_keeps_the_order_of_a_complete_list() -> None:
+    names = settled(3, ("test", ["nut", "washer"], 99), ("a", ["washer", "bolt", "nut"], 5))
     assert names.names == ("washer", "bolt", "nut")
 
 
+def test_settle_gives_more_samples_the_word_whatever_the_order_of_the_offers() -> None:
+    offers = [("test", ["nut", "washer"], 99), ("a", ["bolt", "nut", "washer"], 50), ("c", ["nut", "screw"], 3)]
+    for order in permutations(offers):
+        assert settled(3, *order).names == ("bolt", "nut", "washer")
+
+
 def test_offer_after_that_adds_what_there_is_room_for_and_moves_nothing() -> None:
-    names = ClassNames(3)
-    names.offer(["nut", "washer"])
-    assert names.settle()
-    assert names.offer(["bolt", "nut"])
+    names = settled(3, ("a", ["nut", "washer"], 1))
+    assert names.offer("b", ["bolt", "nut"])
     assert names.names == ("nut", "washer", "bolt")
-    assert not names.offer(["screw"])
+    assert not names.offer("c", ["screw"])
     assert names.names == ("nut", "washer", "bolt")
-
-
-def test_settle_leaves_out_who_names_too_many_classes() -> None:
-    names = ClassNames(3)
-    names.offer(["a", "b"])
-    names.offer(["b", "c", "d"])  # complete, but another list than the first site's
-    names.settle()
-    assert names.names == ("a", "b")
 
 
 def test_numbers_alone_stay_numbers() -> None:
-    names = ClassNames(3)
-    names.offer([])
-    assert not names.settle()
-    assert not names.offer(["a", "b"])
+    names = settled(3, ("a", [], 1))
+    assert not names.offered
+    assert not names.offer("b", ["a", "b"])
     assert (names.names, names.settled) == ((), True)
 
 
 def test_names_of_the_configuration_are_settled() -> None:
     names = ClassNames(3, ("c", "a", "b"))
     assert names.settled
-    assert not names.offer(["a", "d"])
+    assert not names.offer("a", ["a", "d"])
     assert names.names == ("c", "a", "b")
 
 

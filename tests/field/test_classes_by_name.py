@@ -41,7 +41,8 @@ def test_every_site_gives_a_class_the_same_number(tmp_path: Path, order: tuple[s
     sites = {name: load_data(parse_spec(spec).whole(), "train", (3, 6, 6)) for name, spec in specs.items()}
     agreed = ClassNames(3)
     for name in order:
-        agreed.offer(sites[name].facts().classes)
+        agreed.offer(name, sites[name].facts().classes, len(sites[name]))
+    agreed.settle()
     assert agreed.names == ("bolt", "nut", "washer")
     for data in sites.values():
         data.check_fits((3, 6, 6), 3, agreed.names)
