@@ -70,7 +70,7 @@ def test_infers_the_other_files_when_one_is_no_picture(finished_demo: Demo, fedl
     picture = next((directory / "samples").glob("*.png"))
     done = fedlp("infer", model, tmp_path / "notes.png", picture, "--json")
     assert done.returncode == 2
-    assert done.stderr.strip() == f"error: {tmp_path}/notes.png is not a picture, nor a .npy array"
+    assert done.stderr.strip() == f"error: cannot read {tmp_path}/notes.png: it is not a picture"
     assert json.loads(done.stdout)["file"] == str(picture)
 
 
