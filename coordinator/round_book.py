@@ -53,10 +53,16 @@ class AcceptedUpdate(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The final word on a device's part in the round; ``reason`` is empty if its update was accepted."""
+    """The final word on a device's part in the round.
+
+    Attributes:
+        reason: empty if its update was accepted.
+        bytes_down: model bytes that the device received for it, as it says.
+    """
 
     status: Literal["contributed", "rejected", "failed"]
     reason: str = ""
+    bytes_down: int = 0
 
 
 class RoundBook:
@@ -272,7 +278,8 @@ class RoundBook:
         if not self._counts(key):
             verdict = self._verdicts.get(key)
             lack = "lost" if verdict is None or verdict.status == "contributed" else verdict.status
-            return device_round(place, profile, units, lack, reason=verdict.reason if verdict else "")
+            verdict = verdict or Verdict("failed")
+            return device_round(place, profile, units, lack, bytes_down=verdict.bytes_down, reason=verdict.reason)
         update = self.accepted[place.device]
         offer = update.offer
         delivery = Delivery(

@@ -278,7 +278,7 @@ class RoundKeeper:
             if fault is not None:
                 self.step(round_events.DeviceFailed(failure.device, fault, failure.reason))
         elif self._book and self.awaits(failure.device, failure.round):
-            self._book.give_up(failure.device, failure.round, "", Verdict("failed", failure.reason))
+            self._book.give_up(failure.device, failure.round, "", Verdict("failed", failure.reason, failure.bytes_down))
             self.step(round_events.UpdateMissed(failure.device, fault, failure.reason))
 
     def outdated(self, device: str) -> None:
@@ -486,7 +486,9 @@ class RoundKeeper:
         self._intake.forget(offer.device)
         self._voice.receipt(offer, "rejected", str(error))
         if self._book:
-            self._book.give_up(offer.device, offer.round, offer.digest, Verdict("rejected", str(error)))
+            self._book.give_up(
+                offer.device, offer.round, offer.digest, Verdict("rejected", str(error), offer.bytes_down)
+            )
         fault = Fault.VALUES if error.reason in _OF_VALUES else Fault.REFUSED
         self.step(round_events.UpdateMissed(offer.device, fault, f"its update was refused: {error}"))
 

@@ -46,6 +46,7 @@ class _Job:
     expires_at: float
     stage: Stage = "fetching"
     expired: bool = False
+    bytes_down: int = 0
 
 
 class RoundWork:
@@ -138,6 +139,7 @@ class RoundWork:
         if self._training is not None:
             return []
         job.stage, self._training = "training", job.fingerprint
+        job.bytes_down = self._downloads.take_received()
         task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
         units = job.blueprint.exchanged_by(task.depth)
         kept = retained(
@@ -159,7 +161,7 @@ class RoundWork:
                 personal_head=units != job.blueprint.held_by(task.depth),
                 own_since=own_since(task.exchange_every, [unit.id for unit in units], task.round),
                 kept=at_home(task.exchange_every, [unit.id for unit in units], task.round),
-                bytes_down=self._downloads.take_received(),
+                bytes_down=job.bytes_down,
                 tensors={
                     unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in kept[unit.id])
                     for unit in units
@@ -188,14 +190,14 @@ class RoundWork:
         if job is None or job.fingerprint != event.fingerprint:
             return self.progress()
         self._job = None
-        return self._fail(job.task, event.kind, event.reason)
+        return self._fail(job.task, event.kind, event.reason, job.bytes_down)
 
     def rejected(self, error: PeerError) -> Effects:
         """A downloaded unit is not acceptable."""
         if self._job is None:
             return [Note(str(error), warning=True)]
         task, self._job = self._job.task, None
-        return self._fail(task, "model", str(error))
+        return self._fail(task, "model", str(error), self._downloads.take_received())
 
     def end(self, now: float) -> None:
         """The task in hand is no longer wanted."""
@@ -230,7 +232,7 @@ class RoundWork:
     def _up(self) -> str:
         return self._identity.topics.of("up", self._identity.device)
 
-    def _fail(self, task: Task, kind: FailureKind, reason: str) -> Effects:
+    def _fail(self, task: Task, kind: FailureKind, reason: str, bytes_down: int = 0) -> Effects:
         message = Failure(
             run=task.run,
             device=self._identity.device,
@@ -238,6 +240,7 @@ class RoundWork:
             round=task.round,
             kind=kind,
             reason=reason[:2000],
+            bytes_down=bytes_down,
         )
         return [
             Note(f"round {task.round} failed: {reason}", warning=True),

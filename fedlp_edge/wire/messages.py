@@ -290,7 +290,11 @@ class Receipt(Message, frozen=True, kw_only=True):
 
 
 class Failure(Message, frozen=True, kw_only=True):
-    """The device could not do a task or an assignment, and says why."""
+    """The device could not do a task or an assignment, and says why.
+
+    Attributes:
+        bytes_down: model bytes received for the task, chunk headers included.
+    """
 
     run: Name
     device: Name
@@ -298,6 +302,7 @@ class Failure(Message, frozen=True, kw_only=True):
     round: Natural | None = None
     kind: Literal["memory", "model", "data", "worker"]
     reason: Reason
+    bytes_down: Natural = 0
 
 
 class Farewell(Message, frozen=True, kw_only=True):

@@ -133,6 +133,7 @@ def test_device_that_crashes_rests_longer_each_time_then_is_set_aside(tmp_path: 
     assert (bad.contributed, bad.failed, bad.state) == (0, 4, "set aside")
     failed = [device for entry in summary.rounds for device in entry.devices if device.status == "failed"]
     assert {device.reason for device in failed} == {"the worker process was ended by SIGILL"}
+    assert all(device.bytes_down > 0 for device in failed), "what they received in vain is counted, too"
 
 
 def test_run_in_which_everybody_crashes_ends_without_waiting_for_a_deadline(tmp_path: Path) -> None:
