@@ -35,7 +35,15 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.errors import DataError, ModelError, OperatorError, PeerError, SettingError, WorkerError
 from fedlp_edge.reporting import events
-from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, load, save_encoded
+from fedlp_edge.reporting.summary import (
+    FinalModel,
+    Purpose,
+    RoundSummary,
+    Summary,
+    Traffic,
+    load,
+    save_encoded,
+)
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -141,6 +149,7 @@ class Coordinator:
         self._allowances = Allowances(clock)
         self._began = clock()
         self._tenancy = Tenancy(self._voice.session, self._run, self._began)
+        self._after: dict[Purpose, Traffic] = {}
 
     def run(self) -> bool:
         """Runs until the last round is exported and handed out, or until stopped.
@@ -172,6 +181,7 @@ class Coordinator:
                     self._prepare(limits)
                     self._loop()
                     if self._finale is not None and self._finale.told:
+                        self._after = self._voice.take_traffic()
                         self._write_summary(final=True)  # with what became of the models
                 finally:
                     if self._tenancy.settled:
@@ -581,6 +591,7 @@ class Coordinator:
             refused=self._finale.refused if self._finale else (),
             delivered=self._finale.delivered if self._finale else {},
             handed_over=self.finished,
+            traffic=self._after,
         )
         save_encoded(summary, self._journal.summaries(), self._directory.summary)
 

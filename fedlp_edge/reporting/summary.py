@@ -135,6 +135,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         handed_over: whether all devices that could be waited for have their final models.
         delivered: what became of the final model of each device that was told of one: ``installed``, ``received`` (it
             makes its file itself), or why it has none.
+        traffic: after the last round: the final models, and goodbyes.
     """
 
     run: str
@@ -147,6 +148,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[RefusedModel, ...] = ()
     delivered: dict[str, str] = {}
     handed_over: bool = False
+    traffic: dict[Purpose, Traffic] = {}
 
 
 def save(summary: Summary, path: Path) -> None:
