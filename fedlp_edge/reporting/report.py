@@ -181,8 +181,8 @@ def _traffic(summary: Summary) -> Text:
 def _by_purpose(summary: Summary) -> str:
     """What the coordinator sent and received, in words; empty for a run that did not count it."""
     totals: dict[str, int] = defaultdict(int)
-    for entry in (*summary.rounds, summary):
-        for purpose, traffic in entry.traffic.items():
+    for counted in (*(entry.traffic for entry in summary.rounds), summary.traffic):
+        for purpose, traffic in counted.items():
             totals[purpose] += traffic.bytes
     return ", ".join(f"{purpose} {format_bytes(nbytes)}" for purpose, nbytes in totals.items())
 
