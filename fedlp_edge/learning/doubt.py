@@ -109,7 +109,7 @@ def _cause(
 
 
 def _answers(logits: Logits, data: Dataset, kept: Tensor) -> tuple[Tensor, int]:
-    given = [logits(data.batch(part)[0]) for part in kept.split(_BATCH)]
+    given = [logits(data.batch(part)[0]) for part in torch.split(kept, _BATCH)]
     return torch.cat([batch.argmax(dim=1) for batch in given]), given[0].shape[1]
 
 
