@@ -209,9 +209,11 @@ class Homecoming:
         self, state: Literal["receiving", "received", "installed", "failed"], run: str, reason: str = ""
     ) -> Effects:
         report = DeploymentReport(run=run, device=self._identity.device, state=state, reason=reason[:MAX_REASON])
-        if state != "receiving":
-            self._said = report
-        return [Publish(self._up, report)]
+        if state == "receiving":
+            return [Publish(self._up, report)]
+        self._said = report
+        # An agent that ends now cannot be asked again, and the coordinator would wait for a word that got lost.
+        return [Publish(self._up, report)] * (2 if self._once else 1)
 
     def _done(self, run: str) -> Effects:
         self.cancel()
