@@ -213,7 +213,7 @@ class Homecoming:
             return [Publish(self._up, report)]
         self._said = report
         # An agent that ends now cannot be asked again, and the coordinator would wait for a word that got lost.
-        return [Publish(self._up, report)] * (2 if self._once else 1)
+        return [Publish(self._up, report)] * (2 if self._once and state != "received" else 1)
 
     def _done(self, run: str) -> Effects:
         self.cancel()
