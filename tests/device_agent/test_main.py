@@ -43,7 +43,10 @@ def test_ends_with_one_line_and_code_2(flags: list[str], words: str):
 
 @pytest.mark.parametrize(
     ("data", "broker", "words"),
-    [("nowhere:samples", "", "nowhere:samples: cannot import nowhere"), ("digits", "mqtt://127.0.0.1:1", "nothing listens")],
+    [
+        ("nowhere:samples", "", "nowhere:samples: cannot import nowhere"),
+        ("digits", "mqtt://127.0.0.1:1", "nothing listens"),
+    ],
 )
 def test_ends_without_a_traceback_when_it_cannot_take_part(
     tmp_path: Path, mosquitto: MosquittoBroker, data: str, broker: str, words: str
