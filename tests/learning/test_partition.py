@@ -290,7 +290,8 @@ def test_does_not_exchange_integer_state_or_constants() -> None:
     model = WithConstants()
     layered = partition(model, INPUT)
     names = {name for unit in layered.units for name in unit.state_names}
-    assert {tensor.name: tensor.trainable for tensor in layered.layers[0].tensors}["L1.shift"] is False
+    assert "L1.shift" not in {tensor.name for tensor in layered.layers[0].tensors}
+    assert {tensor.name: tensor.kind for tensor in layered.layers[0].constants} == {"L1.shift": "constant"}
     assert not any(part in name for name in layered.state_dict() for part in ("gain", "constant"))
     assert not any("num_batches_tracked" in name for name in names)
     assert not hasattr(model, "_tensor_constant0")

@@ -79,15 +79,15 @@ def test_training_tracks_no_statistics():
 
 def test_measure_averages_the_statistics_of_all_batches():
     """Static BatchNorm: mean 2 and variance 3 of two batches of one feature, by hand."""
-    steps = OrderedDict(fc=nn.Linear(1, 1), bn=nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(1))), out=nn.Linear(1, 1))
+    steps = OrderedDict(fc=nn.Linear(1, 1), bn=nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(1))), out=nn.Linear(1, 2))
     model = WidthModel(partition(nn.Sequential(steps), torch.zeros(1, 1)), (1.0,))
     with torch.no_grad():
         for name, value in (("L1.fc.weight", 1.0), ("L1.fc.bias", 0.0), ("H2.out.weight", 1.0), ("H2.out.bias", 0.0)):
             model.get_parameter(name).fill_(value)
     # Means 1 and 3; unbiased variances 2 and 4.
     model.measure([torch.tensor([[0.0], [2.0]]), torch.tensor([[3 - 2**0.5], [3 + 2**0.5]])])
-    assert model(torch.tensor([[2.0], [5.0]])).flatten().tolist() == pytest.approx([0.0, 3**0.5], abs=1e-4)
-    assert model.exits(torch.tensor([[2.0]]))[0].item() == pytest.approx(0.0, abs=1e-6)
+    assert model(torch.tensor([[2.0], [5.0]]))[:, 0].tolist() == pytest.approx([0.0, 3**0.5], abs=1e-4)
+    assert model.exits(torch.tensor([[2.0]]))[0][:, 0].item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_evaluation_needs_measured_statistics():
