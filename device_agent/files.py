@@ -96,6 +96,7 @@ def lock_directory(directory: Path) -> BinaryIO:
     except OSError:
         file.close()
         raise StorageError(
-            f"{directory}: another agent is running there; give each agent an --id of its own, or stop the other one"
+            f"{directory}: another agent is running there; give each agent an --id (and --state) of its own, or stop "
+            "the other one"
         ) from None
     return file

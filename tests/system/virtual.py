@@ -138,6 +138,14 @@ class VirtualFleet:
                 self.revive()
         return ended
 
+    def until_all_ended(self) -> None:
+        """Lets time pass until the agents have ended by themselves, too."""
+        self.until_ended()
+        with self.world.watched(), untried_models():
+            while any(not life.ended for life in self.world.lives.values()):
+                assert self.world.now < PATIENCE, self.story()
+                assert self.world.advance(), self.story()
+
     def finish(self) -> Summary:
         """As ``until_ended``, then ends the rest; what the coordinator raised is raised here."""
         ended = self.until_ended()
