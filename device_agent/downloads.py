@@ -16,7 +16,7 @@ from device_agent.early import EarlyBlob, EarlyStore
 from device_agent.link_estimate import LinkEstimate, shown_rate
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk
-from fedlp_edge.wire.messages import Ranges, UnitVersion
+from fedlp_edge.wire.messages import Ranges, UnitRequest, UnitVersion
 from fedlp_edge.wire.ranges import take
 
 PATIENCE_FIRST = 0.5
@@ -209,6 +209,13 @@ class Downloads:
                 break
         self._asked = {bytes.fromhex(version.digest)[:PREFIX_BYTES] for version, _ in requests}
         return requests
+
+    def requests(self, run: str, device: str, now: float) -> list[UnitRequest]:
+        """``overdue`` as messages in the name of a device."""
+        return [
+            UnitRequest(run=run, device=device, unit=version.unit, digest=version.digest, missing=missing)
+            for version, missing in self.overdue(now)
+        ]
 
     def shown_rate(self, now: float) -> float | None:
         """Bytes per second of what is wanted that have come since ``start``; None if that says nothing."""

@@ -24,7 +24,7 @@ from device_agent.effects import (
 from device_agent.enrolment import Place
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.admission import max_unit_bytes
-from fedlp_edge.wire.messages import DeploymentReport, Farewell, UnitRequest
+from fedlp_edge.wire.messages import DeploymentReport, Farewell
 
 MAX_MODEL_BYTES = 1 << 31
 """What a self-contained ONNX file can have (a protobuf message)."""
@@ -187,19 +187,8 @@ class Homecoming:
             return (
                 self._fail("the coordinator left before the final model had arrived") if now >= self._give_up_at else []
             )
-        return [
-            Publish(
-                self._up,
-                UnitRequest(
-                    run=self._farewell.run,
-                    device=self._identity.device,
-                    unit=version.unit,
-                    digest=version.digest,
-                    missing=missing,
-                ),
-            )
-            for version, missing in self._downloads.overdue(now)
-        ]
+        requests = self._downloads.requests(self._farewell.run, self._identity.device, now)
+        return [Publish(self._up, request) for request in requests]
 
     @property
     def _up(self) -> str:

@@ -32,7 +32,7 @@ from fedlp_edge.core.periods import at_home, own_since
 from fedlp_edge.core.selection import retained
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.admission import max_unit_bytes
-from fedlp_edge.wire.messages import Failure, Task, UnitRequest
+from fedlp_edge.wire.messages import Failure, Task
 
 Stage = Literal["fetching", "queued", "training"]
 
@@ -216,16 +216,7 @@ class RoundWork:
             return [Note(f"round {job.task.round} ended before the model had arrived", warning=True)]
         if not self._online:
             return []
-        requests = [
-            UnitRequest(
-                run=job.task.run,
-                device=self._identity.device,
-                unit=version.unit,
-                digest=version.digest,
-                missing=missing,
-            )
-            for version, missing in self._downloads.overdue(now)
-        ]
+        requests = self._downloads.requests(job.task.run, self._identity.device, now)
         return [Publish(self._up, request) for request in requests]
 
     @property

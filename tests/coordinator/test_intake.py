@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import msgspec
+
 from coordinator.intake import CREDIT, LEAST, OPEN, SLICE, Intake, Whole
 from coordinator.links import Links, UnknownLinks
 from fedlp_edge.wire.chunks import Chunk, split
@@ -11,6 +13,22 @@ from fedlp_edge.wire.messages import Grant, Offer
 from fedlp_edge.wire.ranges import expand
 
 CHUNK = 10
+
+
+def offer_of(device: str, blob: bytes) -> Offer:
+    return Offer(
+        run="r",
+        round=1,
+        device=device,
+        session="s",
+        digest=digest_of(blob),
+        size=len(blob),
+        units=(),
+        samples=1,
+        loss=0.0,
+        seconds=0.0,
+        bytes_down=0,
+    )
 
 
 class Fleet:
@@ -25,20 +43,7 @@ class Fleet:
     def offer(self, device: str, chunks: int, now: float = 0.0) -> Whole | None:
         blob = device.encode().ljust(chunks * CHUNK, b".")[: chunks * CHUNK]
         self.blobs[device] = blob
-        offer = Offer(
-            run="r",
-            round=1,
-            device=device,
-            session="s",
-            digest=digest_of(blob),
-            size=len(blob),
-            units=(),
-            samples=1,
-            loss=0.0,
-            seconds=0.0,
-            bytes_down=0,
-        )
-        return self.intake.offer(offer, self.directory / device, now)
+        return self.intake.offer(offer_of(device, blob), self.directory / device, now)
 
     def granted(self) -> list[tuple[str, int]]:
         """(device, chunk) of everything granted since the last call."""
@@ -240,20 +245,7 @@ def test_slow_links_take_no_credit_and_nothing_is_taken_back_from_them(tmp_path:
 def test_update_comes_in_chunks_of_the_size_that_its_offer_names(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     blob = bytes(1500)
-    named = Offer(
-        run="r",
-        round=1,
-        device="a",
-        session="s",
-        digest=digest_of(blob),
-        size=len(blob),
-        units=(),
-        samples=1,
-        loss=0.0,
-        seconds=0.0,
-        bytes_down=0,
-        chunk_bytes=600,
-    )
+    named = msgspec.structs.replace(offer_of("a", blob), chunk_bytes=600)
     assert fleet.intake.offer(named, tmp_path / "a", 0.0) is None
     assert fleet.granted() == [("a", 0), ("a", 1), ("a", 2)]
     messages = [Chunk.parse(data) for data in split(blob, named.digest, 600, most=250)]
