@@ -5,6 +5,10 @@ the coordinator hands out *credit*: devices send only the chunks they were grant
 ``credit`` of them are under way at any time, however many devices finish at the same moment. What a slow link brings
 takes no credit: its chunks come one by one, and the queue never holds more than one of them.
 
+Messages from one sender come in order. So an offer that was sent after a grant was heard comes behind the chunks of that
+grant, and what has not come by then is lost. An offer that was sent before says nothing of them: on a slow link between
+coordinator and broker it may come long after the grant.
+
 Whoever is nearest to its end gets most of it. Updates are then whole one after the other, and each is checked and
 added while others arrive; with equal shares all would be whole at the same moment, and all of that work come last.
 """
@@ -38,6 +42,12 @@ LEAST_CHUNK = 512
 SLOW_SECONDS = 0.5
 """That a chunk takes a link at the least for this to count as slow."""
 
+GRANT_SECONDS = 2.0
+"""From the moment the broker has a grant until an offer that does not know it is taken for a sign that it got lost."""
+
+LAG_FACTOR = 2.0
+"""That the way from the broker may have become longer since it was measured."""
+
 OPEN = 128
 """Uploads that have begun and are not whole, each of which holds a file; others wait with their offer alone."""
 
@@ -55,6 +65,7 @@ class _Upload:
     under_way: int = 0
     share: int = 0
     last_sign: float = 0.0
+    grants: int = 0
     bytes_seen: int = 0
 
     @property
@@ -77,7 +88,7 @@ class Intake:
 
     Args:
         chunk_bytes: most payload bytes of a chunk, as told in the tasks, for offers that do not name their own.
-        grant: sends a Grant.
+        grant: sends a Grant; returns the token of which ``delivered`` tells.
         links: of the devices; unknown by default.
         credit: granted chunks under way from all devices together; less than the broker holds for one subscriber.
         patience_seconds: credit of a device that was silent this long is taken back.
@@ -86,7 +97,7 @@ class Intake:
     def __init__(
         self,
         chunk_bytes: int,
-        grant: Callable[[Grant], None],
+        grant: Callable[[Grant], int],
         credit: int = CREDIT,
         patience_seconds: float = 5.0,
         links: Links | None = None,
@@ -102,6 +113,9 @@ class Intake:
         self._open: dict[str, _Upload] = {}
         self._most_credit = self._credit = credit
         self._look_at = 0.0
+        # Grants that the broker has not acknowledged: by token, the device, and when they were sent.
+        self._on_the_way: dict[int, tuple[str, float]] = {}
+        self._lag = 0.0
 
     def offer(self, offer: Offer, path: Path, now: float) -> Whole | None:
         """Takes a valid offer (again): what is missing will be granted, at once if there is credit.
@@ -118,6 +132,8 @@ class Intake:
             is_slow = rate is not None and chunk_bytes > SLOW_SECONDS * rate
             pending = ((0, count),) if count else ()
             known = self._uploads[offer.device] = _Upload(offer, path, chunk_bytes, pending, is_slow)
+        elif self._is_early(known, offer, now):
+            return None
         # Whatever was granted and has not come is lost: a device offers again only when it waits.
         self._take_back(known)
         known.offer, known.last_sign = offer, now
@@ -154,6 +170,17 @@ class Intake:
             self._dispense(now)
         return None
 
+    def delivered(self, token: int, now: float) -> None:
+        """The broker has taken a message, which may be a grant.
+
+        Its acknowledgement comes behind all that the broker had for the coordinator then, so it tells how long that is.
+        """
+        device, sent = self._on_the_way.pop(token, ("", 0.0))
+        if device:
+            self._lag = now - sent
+        if (upload := self._uploads.get(device)) is not None:
+            upload.last_sign = now
+
     def forget(self, device: str) -> None:
         """Drops a device's upload, its bytes and its credit."""
         upload = self._uploads.pop(device, None)
@@ -181,10 +208,18 @@ class Intake:
         if now < self._look_at:
             return
         self._look_at = now + self._patience / 10
-        for upload in self._uploads.values():
-            if upload.under_way and not upload.is_slow and now - upload.last_sign > self._patience:
+        silence = self._patience + LAG_FACTOR * self._lag
+        for upload in self._uploads.values() if not self._on_the_way else ():
+            if upload.under_way and not upload.is_slow and now - upload.last_sign > silence:
                 self._take_back(upload)
         self._dispense(now)
+
+    def _is_early(self, upload: _Upload, offer: Offer, now: float) -> bool:
+        """Whether an offer was sent before the last grant for it was heard, and that may be heard yet."""
+        if offer.heard is None or offer.heard >= upload.grants or not upload.under_way:
+            return False
+        silence = (self._patience if upload.is_slow else GRANT_SECONDS) + LAG_FACTOR * self._lag
+        return bool(self._on_the_way) or now - upload.last_sign <= silence
 
     def _take_back(self, upload: _Upload) -> None:
         """Counts on nothing more of what was granted."""
@@ -240,8 +275,9 @@ class Intake:
             self._credit -= 0 if upload.is_slow else count
             upload.under_way += count
             upload.last_sign = now
+            upload.grants += 1
             offer = upload.offer
-            self._grant(
+            token = self._grant(
                 Grant(
                     run=offer.run,
                     round=offer.round,
@@ -249,8 +285,10 @@ class Intake:
                     digest=offer.digest,
                     missing=granted,
                     window=SLICE,
+                    number=upload.grants,
                 )
             )
+            self._on_the_way[token] = offer.device, now
 
     def _finish(self, upload: _Upload, assembly: Assembly) -> Whole | None:
         """The whole upload; or, if its bytes do not have their digest, everything is pending again."""

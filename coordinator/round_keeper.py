@@ -267,6 +267,10 @@ class RoundKeeper:
         if whole := self._intake.chunk(device, Chunk.parse(payload), len(payload), self._clock()):
             self._take(whole)
 
+    def delivered(self, token: int) -> None:
+        """The broker has taken a message to a device, which may be a grant."""
+        self._intake.delivered(token, self._clock())
+
     def failed(self, failure: Failure, fault: Fault | None) -> None:
         """A device gave up its task, or could not even hold its submodel.
 

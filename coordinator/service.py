@@ -394,7 +394,8 @@ class Coordinator:
                     if self._allowances.take(self._topics.parse(topic)[1]):
                         log.warning("ignored a message on %s: %s", topic, error)
             case Delivered(token):
-                self._pump.delivered(token)
+                if not self._pump.delivered(token):
+                    self._rounds.delivered(token)
             case WorkerReply() | WorkerDied():
                 self._worker_answered(item)
             case Ended(then, error):
@@ -414,6 +415,8 @@ class Coordinator:
             case Refused(topic, reason, token, too_long):
                 # Its place in the window is free again; who misses a chunk that was too long asks for it.
                 known = token is not None and self._pump.delivered(token) and too_long
+                if token is not None:
+                    self._rounds.delivered(token)
                 if not known and not self._lookout.asked(topic):
                     log.warning("the broker refused %s: %s", topic, reason)
             case _:

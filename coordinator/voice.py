@@ -32,11 +32,11 @@ class Voice:
         self._session = secrets.token_hex(8)
         self._state: State = "waiting"
 
-    def tell(self, message: FromCoordinator) -> None:
-        """Sends a message to the device that it names."""
+    def tell(self, message: FromCoordinator) -> int:
+        """Sends a message to the device that it names; returns the token of its Delivered event."""
         payload = encode(message)
         self.count("control", len(payload))
-        self._transport.publish(self._topics.of("down", message.device), payload)
+        return self._transport.publish(self._topics.of("down", message.device), payload)
 
     def receipt(self, offer: Offer, state: Literal["accepted", "rejected", "stale"], reason: str = "") -> None:
         """Says the final word on an offered update."""

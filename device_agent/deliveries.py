@@ -42,6 +42,7 @@ class _Delivery:
     offer_at: float
     patience: float = OFFER_FIRST
     offers: int = 0
+    heard: int = 0
     waiting: deque[int] = field(default_factory=deque)
     in_flight: set[int] = field(default_factory=set)
     acknowledged: set[int] = field(default_factory=set)
@@ -119,7 +120,7 @@ class Deliveries:
         self._run = run
         others = [update for update in self._all if update.run != run]
         for delivery in self._all.values():
-            delivery.offer_at, delivery.patience = now, OFFER_FIRST
+            delivery.offer_at, delivery.patience, delivery.heard = now, OFFER_FIRST, 0
             delivery.waiting.clear()
         return [*self._forget(others), *self.work(now)]
 
@@ -137,6 +138,7 @@ class Deliveries:
         delivery = self._all.get(UpdateId(message.run, message.round, message.digest))
         if delivery is None:
             return []
+        delivery.heard = message.number
         # What is in flight the transport will bring, even over a reconnect.
         known = delivery.in_flight.union(delivery.waiting)
         wanted = [i for i in expand(message.missing, delivery.update.chunk_count) if i not in known]
@@ -192,7 +194,7 @@ class Deliveries:
         effects: Effects = []
         for delivery in self._current():
             if delivery.offer_at <= now:
-                effects.append(Publish(self._topic, delivery.update.offer(self._identity.session)))
+                effects.append(Publish(self._topic, delivery.update.offer(self._identity.session, delivery.heard)))
                 delivery.offers += 1
                 later = OFFER_SPREAD * uniform("offer", self._identity.device, delivery.offers)
                 delivery.offer_at = now + self._answer_seconds + delivery.patience * (1 + later)

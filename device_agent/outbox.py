@@ -81,8 +81,13 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
         """Chunks of the blob; 0 for an empty one."""
         return chunk_count(self.size, self.chunk_bytes)
 
-    def offer(self, session: str) -> Offer:
-        """The message that tells the coordinator of it."""
+    def offer(self, session: str, heard: int = 0) -> Offer:
+        """The message that tells the coordinator of it.
+
+        Args:
+            session: of this life of the agent.
+            heard: number of the last grant for it that came.
+        """
         return Offer(
             run=self.run,
             round=self.round,
@@ -98,6 +103,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
             peak_memory=self.peak_memory,
             compute=self.compute,
             chunk_bytes=self.chunk_bytes,
+            heard=heard,
         )
 
 

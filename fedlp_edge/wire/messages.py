@@ -244,6 +244,8 @@ class Offer(Message, frozen=True, kw_only=True):
         compute: mode that it was computed in, for people; see ``TrainingSettings``.
         chunk_bytes: payload bytes of its chunks, as its task said; 0 for what the last one says. A coordinator that
             was started again may say something else by now.
+        heard: number of the last Grant for it that the device has got, 0 for none yet. A grant after that one is still
+            on its way, and so nothing of it can be missed. None from an agent that does not count them.
     """
 
     run: Name
@@ -260,10 +262,15 @@ class Offer(Message, frozen=True, kw_only=True):
     peak_memory: Natural = 0
     compute: ComputeWord = ""
     chunk_bytes: Natural = 0
+    heard: Natural | None = None
 
 
 class Grant(Message, frozen=True, kw_only=True):
-    """Send these chunks now, keeping at most ``window`` of them unacknowledged by the broker."""
+    """Send these chunks now, keeping at most ``window`` of them unacknowledged by the broker.
+
+    Attributes:
+        number: of this grant among all for the update, from 1; the next Offer repeats it.
+    """
 
     run: Name
     round: Natural
@@ -271,6 +278,7 @@ class Grant(Message, frozen=True, kw_only=True):
     digest: Digest
     missing: Ranges
     window: Annotated[int, msgspec.Meta(ge=1)]
+    number: Natural = 0
 
 
 class Receipt(Message, frozen=True, kw_only=True):

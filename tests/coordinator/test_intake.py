@@ -37,13 +37,27 @@ class Fleet:
     def __init__(self, directory: Path, credit: int = CREDIT, links: Links | None = None) -> None:
         self.directory = directory
         self.grants: list[Grant] = []
-        self.intake = Intake(CHUNK, self.grants.append, credit, patience_seconds=5, links=links)
+        self.intake = Intake(CHUNK, self.grant, credit, patience_seconds=5, links=links)
         self.blobs: dict[str, bytes] = {}
+        self.tokens = itertools.count(1)
+        self.unacknowledged: list[int] = []
 
-    def offer(self, device: str, chunks: int, now: float = 0.0) -> Whole | None:
+    def grant(self, grant: Grant) -> int:
+        self.grants.append(grant)
+        self.unacknowledged.append(next(self.tokens))
+        return self.unacknowledged[-1]
+
+    def acknowledge(self, now: float = 0.0) -> None:
+        """The broker has taken all grants."""
+        for token in self.unacknowledged:
+            self.intake.delivered(token, now)
+        self.unacknowledged.clear()
+
+    def offer(self, device: str, chunks: int, now: float = 0.0, heard: int | None = None) -> Whole | None:
         blob = device.encode().ljust(chunks * CHUNK, b".")[: chunks * CHUNK]
         self.blobs[device] = blob
-        return self.intake.offer(offer_of(device, blob), self.directory / device, now)
+        offer = msgspec.structs.replace(offer_of(device, blob), heard=heard)
+        return self.intake.offer(offer, self.directory / device, now)
 
     def granted(self) -> list[tuple[str, int]]:
         """(device, chunk) of everything granted since the last call."""
@@ -104,12 +118,59 @@ def test_grants_only_what_is_missing_when_a_device_offers_again(tmp_path: Path) 
     assert fleet.granted() == [("a", 0), ("a", 2), ("a", 3)]
 
 
+def test_offer_from_before_the_grant_says_nothing_of_its_chunks(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.offer("a", 3, heard=0)
+    assert [grant.number for grant in fleet.grants] == [1]
+    fleet.granted()
+    fleet.offer("a", 3, now=50.0, heard=0)  # the broker has not even taken the grant
+    fleet.acknowledge(now=60.0)
+    fleet.offer("a", 3, now=62.0, heard=0)
+    assert fleet.granted() == []
+
+
+def test_offer_from_after_the_grant_says_what_is_lost(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.offer("a", 3, heard=0)
+    fleet.granted()
+    fleet.send("a", 1)
+    fleet.offer("a", 3, heard=1)
+    assert [grant.number for grant in fleet.grants] == [2]
+    assert fleet.granted() == [("a", 0), ("a", 2)]
+
+
+def test_grant_that_is_never_heard_is_repeated(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.offer("a", 3, heard=0)
+    fleet.acknowledge(now=1.0)
+    fleet.granted()
+    fleet.offer("a", 3, now=5.0, heard=0)  # two seconds, and two more for the one that the acknowledgement took
+    assert fleet.granted() == []
+    fleet.offer("a", 3, now=5.1, heard=0)
+    assert fleet.granted() == [("a", 0), ("a", 1), ("a", 2)]
+
+
+def test_nobody_is_silent_whose_chunks_may_be_behind_those_of_others(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, credit=8)
+    fleet.offer("a", 8)
+    fleet.granted()
+    fleet.offer("b", 8)
+    fleet.intake.tick(100.0)
+    assert fleet.granted() == []
+    fleet.acknowledge(now=100.0)
+    fleet.intake.tick(305.0)  # the way from the broker was 100 seconds long
+    assert fleet.granted() == []
+    fleet.intake.tick(306.0)
+    assert fleet.granted() == [("b", i) for i in range(4)]
+
+
 def test_takes_credit_back_from_a_silent_device(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     for device in "abcd":
         fleet.offer(device, SLICE)
     fleet.offer("late", 2)
     assert ("late", 0) not in fleet.granted()
+    fleet.acknowledge()
     fleet.intake.tick(4.0)
     assert fleet.granted() == []
     fleet.intake.tick(6.0)
@@ -162,6 +223,7 @@ def test_holds_no_more_files_than_its_limit_when_devices_stop_halfway(tmp_path: 
         fleet.offer(f"d{number:03d}", SLICE)
     for _ in range(60):
         silent |= {device for device, _ in fleet.granted()}
+        fleet.acknowledge(now)
         now += 10
         fleet.intake.tick(now)
     assert len(silent) == len(list(tmp_path.iterdir())) == OPEN

@@ -6,6 +6,7 @@ from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from device_agent.deliveries import Deliveries
@@ -68,6 +69,15 @@ def test_sends_again_what_the_broker_took_and_the_coordinator_misses():
         deliveries.delivered(UPDATE.id, i, 0.0)
     assert offers(deliveries.work(2.0)) == 1  # no receipt came
     assert indices(deliveries.grant(grant(((7, 8),)), 2.1)) == [7]
+
+
+def test_offer_says_which_grant_was_heard_last_by_this_coordinator():
+    deliveries = online()
+    effects = deliveries.work(2.0)
+    deliveries.grant(msgspec.structs.replace(grant(((0, 1),)), number=3), 2.0)
+    deliveries.delivered(UPDATE.id, 0, 2.0)
+    effects += deliveries.work(10.0) + deliveries.online("run", 11.0)
+    assert [effect.message.heard for effect in effects if isinstance(effect, Publish)] == [0, 3, 0]
 
 
 def test_never_sends_chunks_that_do_not_exist():
