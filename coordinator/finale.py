@@ -67,7 +67,7 @@ class Finale:
         directory: RunDirectory,
         worker: WorkerProcess,
         shelf: Shelf,
-        tell: Callable[[Farewell], None],
+        tell: Callable[[Farewell], object],
         emit: Callable[[events.AnyEvent], None],
     ) -> None:
         self._config = config

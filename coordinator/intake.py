@@ -5,9 +5,9 @@ the coordinator hands out *credit*: devices send only the chunks they were grant
 ``credit`` of them are under way at any time, however many devices finish at the same moment. What a slow link brings
 takes no credit: its chunks come one by one, and the queue never holds more than one of them.
 
-Messages from one sender come in order. So an offer that was sent after a grant was heard comes behind the chunks of that
-grant, and what has not come by then is lost. An offer that was sent before says nothing of them: on a slow link between
-coordinator and broker it may come long after the grant.
+Messages from one sender come in order. So an offer that was sent after a grant was heard comes behind the chunks of
+that grant, and what has not come by then is lost. An offer that was sent before says nothing of them: on a slow link
+between coordinator and broker it may come long after the grant.
 
 Whoever is nearest to its end gets most of it. Updates are then whole one after the other, and each is checked and
 added while others arrive; with equal shares all would be whole at the same moment, and all of that work come last.

@@ -394,8 +394,7 @@ class Coordinator:
                     if self._allowances.take(self._topics.parse(topic)[1]):
                         log.warning("ignored a message on %s: %s", topic, error)
             case Delivered(token):
-                if not self._pump.delivered(token):
-                    self._rounds.delivered(token)
+                self._taken(token)
             case WorkerReply() | WorkerDied():
                 self._worker_answered(item)
             case Ended(then, error):
@@ -414,13 +413,16 @@ class Coordinator:
                 self._emit(events.BrokerLost(time=time.time(), reason=reason))
             case Refused(topic, reason, token, too_long):
                 # Its place in the window is free again; who misses a chunk that was too long asks for it.
-                known = token is not None and self._pump.delivered(token) and too_long
-                if token is not None:
-                    self._rounds.delivered(token)
+                known = token is not None and self._taken(token) and too_long
                 if not known and not self._lookout.asked(topic):
                     log.warning("the broker refused %s: %s", topic, reason)
             case _:
                 pass
+
+    def _taken(self, token: int) -> bool:
+        """The broker is done with a message; returns whether it was a chunk."""
+        self._rounds.delivered(token)
+        return self._pump.delivered(token)
 
     def _receive(self, topic: str, payload: bytes, *, retained: bool) -> None:
         if topic == self._topics.coordinator:
