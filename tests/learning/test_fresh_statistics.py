@@ -8,7 +8,7 @@ from fedlp_edge.learning.fresh_statistics import LEAST_SAMPLES, measure_statisti
 def model() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4, momentum=0.01), nn.Dropout(), nn.Linear(4, 2)
+        nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4, momentum=0.01), nn.Dropout(), nn.Linear(4, 10)
     )
 
 
@@ -44,3 +44,32 @@ def test_frozen_norms_and_few_samples_are_left_alone() -> None:
     net[2].requires_grad_(False)
     assert not measured(net, load_data("digits#limit=100"))
     assert net[2].running_var.tolist() == [1.0] * 4
+
+
+def by_class(*samples: int) -> Dataset:
+    """So many samples of each class, one class after the other, as a folder gives them; each says its class."""
+    y = torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(samples))
+    return Dataset(nn.functional.one_hot(y, len(samples)).float(), y, (), scale=1.0, mean=(0.0,), std=(1.0,))
+
+
+def test_samples_sorted_by_class_count_alike_up_to_the_last() -> None:
+    norm, data = nn.BatchNorm1d(3), by_class(130, 130, 130)
+    assert measured(norm, data)
+    torch.testing.assert_close(norm.running_mean, torch.full((3,), 1 / 3), rtol=1e-3, atol=0)
+    torch.testing.assert_close(norm.running_var, torch.full((3,), 2 / 9), rtol=0.02, atol=0)
+
+
+def test_samples_of_one_class_leave_averages_that_answer_right() -> None:
+    norm = nn.BatchNorm1d(3)
+    norm.running_mean, norm.running_var = torch.full((3,), 1 / 3), torch.full((3,), 2 / 9)
+    assert not measured(norm, by_class(0, 40, 0))
+    assert norm.running_mean.tolist() == torch.full((3,), 1 / 3).tolist()
+    assert norm.running_var.tolist() == torch.full((3,), 2 / 9).tolist()
+    assert not norm.training
+
+
+def test_samples_of_two_classes_replace_averages_that_answer_wrong() -> None:
+    norm = nn.BatchNorm1d(3)
+    norm.running_mean = torch.tensor([0.0, 500.0, 500.0])
+    assert measured(norm, by_class(40, 40, 0))
+    assert norm.running_mean.tolist() == [0.5, 0.5, 0.0]
