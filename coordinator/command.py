@@ -31,6 +31,7 @@ from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.toml_config import place
 from fedlp_edge.transport.clients import new_client_id
 from fedlp_edge.transport.mqtt import MqttTransport
+from fedlp_edge.transport.remembered import remembered_limits
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
@@ -112,6 +113,7 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
             fleet.broker.address(),
             client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),
             will=last_will(Topics(fleet.fleet), fleet.run_name),
+            remembered=remembered_limits(),
         )
         options = WorkerOptions(threads=threads, allow_models=(fleet.model.name,))
         worker = WorkerProcess(options, inbox.put, directory.worker_log)

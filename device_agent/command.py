@@ -28,6 +28,7 @@ from fedlp_edge.processor_info import torch_warning
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.clients import new_client_id
 from fedlp_edge.transport.mqtt import MqttTransport
+from fedlp_edge.transport.remembered import remembered_limits
 from fedlp_edge.wire.messages import encode
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import WorkerOptions
@@ -136,7 +137,8 @@ def serve(config: AgentConfig) -> int:
     )
     will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
     address = config.broker.address()
-    transport = MqttTransport(address, new_client_id("fedlp", str(config.fleet), identity.device), will)
+    client_id = new_client_id("fedlp", str(config.fleet), identity.device)
+    transport = MqttTransport(address, client_id, will, remembered_limits())
     with Confinement(bounds_of(profile, host, threads)) as confinement:
         if confinement.worker is not None:
             options = msgspec.structs.replace(options, memory_group=str(confinement.worker.directory))

@@ -26,6 +26,7 @@ from fedlp_edge.transport import measuring
 from fedlp_edge.transport.base import BrokerLimits
 from fedlp_edge.transport.measuring import Site
 from fedlp_edge.transport.presets import recognise
+from fedlp_edge.transport.remembered import remembered_limits
 from fedlp_edge.transport.url import BrokerAddress, BrokerSettings
 from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, chunk_bytes_for
 from fedlp_edge.wire.messages import Name
@@ -198,6 +199,9 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
     if not measured.packet:
         return
     packet = measured.packet
+    silent = measured.packet_limited and limits.max_packet_bytes is None
+    for address in (site.coordinator, site.device):  # in place of what a fleet on this machine has guessed
+        remembered_limits().keep(address.host, address.port, packet if silent else None)
     echo = topics.of("echo", patient.id)
     measured.echo = _attempt(lambda: _closed(site, "device", echo, echo) is None)
     measured.retained = _attempt(lambda: measuring.largest_retained(site, packet))

@@ -37,6 +37,7 @@ from fedlp_edge.transport.limits import narrowed
 from fedlp_edge.transport.link import Link, LinkEvents, LinkLost, OlderProtocol
 from fedlp_edge.transport.outgoing import Outgoing, Publish
 from fedlp_edge.transport.pace import Pace
+from fedlp_edge.transport.remembered import RememberedLimits
 from fedlp_edge.transport.unannounced import UnannouncedLimit
 from fedlp_edge.transport.url import BrokerAddress
 
@@ -64,9 +65,16 @@ class MqttTransport:
         address: of the broker, with the login.
         client_id: must differ between all clients of the broker.
         will: left with the broker for the case that the connection is lost.
+        remembered: limits of brokers that earlier processes found out; by default none, and none is kept.
     """
 
-    def __init__(self, address: BrokerAddress, client_id: str, will: LastWill | None = None) -> None:
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client_id: str,
+        will: LastWill | None = None,
+        remembered: RememberedLimits | None = None,
+    ) -> None:
         self._address = address
         self._client_id = client_id
         self._will = will
@@ -85,7 +93,10 @@ class MqttTransport:
         self._version: str = "5" if address.protocol == "auto" else address.protocol
         self._version_known = address.protocol != "auto"
         self._limits = BrokerLimits(self._version, None, 1)
+        self._remembered = remembered or RememberedLimits(None)
         self._unannounced = UnannouncedLimit()
+        if address.max_packet_bytes is None:  # what people have set they know better
+            self._unannounced.packet = self._remembered.packet(address.host, address.port)
         preset = address.preset
         self._pace = Pace(preset.publishes_per_second, preset.bytes_per_second, time.monotonic())
         self._received = self._seen = 0
@@ -105,6 +116,8 @@ class MqttTransport:
         context = self._address.ssl_context()
         if self._address.password is not None and context is None and not _is_loopback(self._address.host):
             log.warning("the password for %s is sent unencrypted; use mqtts://", self._address.url)
+        if (known := self._unannounced.packet) is not None:
+            log.info("%s", words.known_limit(self._address, known))
         self._emit = sink
         first: Future[None] = Future()
         self._thread = threading.Thread(
@@ -255,6 +268,7 @@ class MqttTransport:
             return
         if self._unannounced.lost(longest.size, sure=too_long):
             log.warning("%s", words.too_long(self._address, longest.topic, longest.size, self._unannounced.packet or 0))
+            self._remembered.keep(self._address.host, self._address.port, self._unannounced.packet)
 
     def _resubscribe(self, link: Link) -> None:
         """Subscribes to everything that was asked for, and waits until the broker has confirmed all of it."""

@@ -99,3 +99,11 @@ def too_long(address: BrokerAddress, topic: str, size: int, packet: int) -> str:
         f"none is longer than {packet}. A limit that it does not announce belongs into [broker] as max_packet_bytes "
         "(fedlp doctor broker finds it)"
     )
+
+
+def known_limit(address: BrokerAddress, packet: int) -> str:
+    """For a limit that an earlier process on this machine ran into."""
+    return (
+        f"messages to {address.url} have {packet} bytes at most, since an earlier run lost its connection behind "
+        "longer ones; this is kept for a month, or until fedlp doctor broker measures anew"
+    )
