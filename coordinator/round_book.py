@@ -17,8 +17,9 @@ from typing import Literal
 import msgspec
 
 from fedlp_edge.core import plausibility
-from fedlp_edge.core.aggregation import Array, LayerwiseMean
+from fedlp_edge.core.aggregation import Array, LayerwiseMean, capacity_bits, capacity_of
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.resolution import WeightLimit, weight_limit
 from fedlp_edge.core.round_events import OpenRound, Participant
 from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.selection import retained
@@ -113,6 +114,7 @@ class RoundBook:
         self._admission = Admission(run, blueprint, self._limits)
         self._sizes: dict[str, plausibility.Sizes] = {}
         self._withdrawn: set[str] = set()
+        self._heaviest: int | None = None
         self._mean = LayerwiseMean(opened.weight_capacity, statistics=blueprint.statistics)
 
     @property
@@ -148,9 +150,7 @@ class RoundBook:
         self._places.update({self._key(place): place for place in added})
         self._journal.open_round(self.round, capacity, self.places)
         if capacity != self._capacity:
-            self._capacity = capacity
-            self._mean = LayerwiseMean(capacity, statistics=self._blueprint.statistics)
-            self.replay()
+            self._sum_anew(capacity)
 
     def verdict(self, device: str, round: int) -> Verdict | None:
         """The final word on a device's update of its task of a round, if there is one."""
@@ -208,11 +208,35 @@ class RoundBook:
         self._journal.overrule_update(UpdateRow(offer.round, device, False, offer.digest, verdict))
         self._directory.update(offer.round, device).unlink(missing_ok=True)
         self._withdrawn.add(device)
-        self._mean = LayerwiseMean(self._capacity, statistics=self._blueprint.statistics)
-        self.accepted.clear()
-        self._sizes.clear()
-        self.replay()
+        del self.accepted[device], self._sizes[device]
+        self._sum_anew(self._needed)
         return offer
+
+    def settle(self, weights: Mapping[str, Array]) -> WeightLimit | None:
+        """Gives the sum the scale of the updates that it holds, once nothing more can come.
+
+        While a round is open, the scale leaves room for everybody who was invited, and what somebody announces who
+        never delivers makes it coarser. What was delivered must not depend on that, down to the last bit. Where devices
+        of very different weights make even this scale too coarse for some unit, the heaviest are made lighter.
+
+        Rounds that overlap keep the scale that they began with: it has room for all tasks that are under way.
+
+        Args:
+            weights: of the model that the round started from.
+
+        Returns:
+            The limit on what an update weighs, if one is needed.
+        """
+        if self._rounds.mode == "buffered":
+            return None
+        before, self._heaviest = self._heaviest, None
+        given = {device: self._weight(update.offer) for device, update in self.accepted.items()}
+        units = self._blueprint.global_units
+        limit = weight_limit(units, plausibility.sizes_of(units, weights), self._sizes, given)
+        self._heaviest = limit.most if limit else None
+        if self._heaviest != before or capacity_bits(self._needed) != capacity_bits(self._capacity):
+            self._sum_anew(self._needed)
+        return limit
 
     def replay(self) -> None:
         """Takes up what the journal knows of this round's places, and the spool of their updates."""
@@ -261,6 +285,21 @@ class RoundBook:
             coverage=coverage(self._blueprint, sent),
             traffic=dict(traffic),
         )
+
+    @property
+    def _needed(self) -> int:
+        """Capacity for the updates that count, and no others."""
+        if self._rounds.mode == "buffered":
+            return self._capacity
+        return capacity_of(self._weight(update.offer) for update in self.accepted.values())
+
+    def _sum_anew(self, capacity: int) -> None:
+        """Forms the sum again from the updates on disk."""
+        self._capacity = capacity
+        self._mean = LayerwiseMean(capacity, statistics=self._blueprint.statistics)
+        self.accepted.clear()
+        self._sizes.clear()
+        self.replay()
 
     def _key(self, place: Participant) -> Key:
         return place.device, place.task_round(self.round)
@@ -345,4 +384,5 @@ class RoundBook:
         return weight_in(self._rounds, plain, offer.round, self.round)
 
     def _most(self, offer: Offer) -> int:
-        return self._places[offer.device, offer.round].weight
+        weight = self._places[offer.device, offer.round].weight
+        return weight if self._heaviest is None else min(weight, self._heaviest)

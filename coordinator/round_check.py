@@ -46,6 +46,7 @@ class RoundCheck:
             if self._norm_ratio and deviation > self._norm_ratio:
                 times = f"{deviation:.3g} times as large as the others'"
                 self._leave_out(book, device, f"the update is {times}; [limits] norm_ratio is {self._norm_ratio:g}")
+        self._settle(book)
         self._step(book)
 
     def spoilt(self, book: RoundBook, loss: Mapping[int, float], classes: int) -> bool:
@@ -53,7 +54,7 @@ class RoundCheck:
 
         Args:
             book: of the round that ``make`` was called with.
-            loss: mean cross-entropy on held-out data, by depth.
+            loss: mean cross-entropy on held-out data, by depth, among the classes that these data hold.
             classes: of the model.
 
         Returns:
@@ -72,6 +73,7 @@ class RoundCheck:
             return False
         self._model.restore(*self._before)
         self._leave_out(book, culprit, words)
+        self._settle(book)
         self._step(book)
         return True
 
@@ -84,7 +86,14 @@ class RoundCheck:
                 log.error("round %d changes nothing: %s", book.round, problem)
                 return
             self._leave_out(book, min(deviations, key=lambda device: (-deviations[device], device)), problem)
+            self._settle(book)
             self._model.step(book.round, book.mean)
+
+    def _settle(self, book: RoundBook) -> None:
+        if limit := book.settle(self._before[0]):
+            log.warning("round %d: beside the heaviest device, rounding would take %.2g of the changes of %s away, so "
+                        "none counts as more than %d samples; a lower [rounds] max_sample_ratio avoids that",
+                        book.round, limit.share, limit.unit, limit.most)  # fmt: skip
 
     def _leave_out(self, book: RoundBook, device: str, reason: str) -> None:
         log.warning("round %d is made without the update of %s: %s", book.round, device, reason)

@@ -294,7 +294,10 @@ class RoundKeeper:
         if job == self._evaluation:
             self._evaluation = None
             book = self._current()
-            loss = {depth: math.inf if value is None else value for depth, value in result.loss.items()}
+            # Of a class that the data lack, an honest device may be the only one that has samples: the more it teaches
+            # the model to answer that class, the worse the model looks on samples of the others.
+            judged = result.known_loss or result.loss
+            loss = {depth: math.inf if value is None else value for depth, value in judged.items()}
             if self._check.spoilt(book, loss, self._blueprint.classes):
                 self._put(book)
             else:

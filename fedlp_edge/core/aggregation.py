@@ -18,7 +18,7 @@ A device that holds the leading share of a tensor's channels (HeteroFL, arXiv 20
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Self
 
 import numpy as np
@@ -38,6 +38,16 @@ MAX_ABS_DELTA = 2.0**20
 """Largest absolute delta that admission lets through; with it a sum stays within 2**62, so int64 holds it."""
 
 _BLOCK = 1 << 16  # elements; the float64 temporaries of one block stay in the second-level cache
+
+
+def capacity_of(weights: Iterable[int]) -> int:
+    """Room for updates of these weights, and for as much again: replacements rarely have to change the scale."""
+    return max(1, 2 * sum(weights))
+
+
+def capacity_bits(weight_capacity: int) -> int:
+    """Bits of the power of two that a capacity is rounded up to; sums with equal bits have one scale."""
+    return (weight_capacity - 1).bit_length()
 
 
 def sum_shape(tensor: TensorSpec) -> Shape:
@@ -67,7 +77,7 @@ class LayerwiseMean:
         if weight_capacity < 1:
             raise ValueError(f"weight_capacity must be at least 1, not {weight_capacity}")
         # A power of two keeps weight * factor exact in float64, so the only rounding is the one to an integer.
-        self._capacity_bits = (weight_capacity - 1).bit_length()
+        self._capacity_bits = capacity_bits(weight_capacity)
         self._shapes = shapes or {}
         self._statistics = statistics
         self._sums: dict[str, Sums] = {}

@@ -50,7 +50,7 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_staleness: Annotated[int, msgspec.Meta(ge=0)] = 20
     prefer_deepest: Annotated[float, msgspec.Meta(ge=1)] = 1.0
     least_holders: NotNegative = 0.0
-    max_sample_ratio: Annotated[float, msgspec.Meta(ge=1)] = 100.0
+    max_sample_ratio: Annotated[float, msgspec.Meta(ge=1)] = 20.0
 
     @property
     def selection(self) -> dict[str, object]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from fedlp_edge.core.aggregation import capacity_of
 from fedlp_edge.core.fitness import SILENT, Fault, Fitness
 from fedlp_edge.core.lobby import Lobby
 from fedlp_edge.core.round_events import (
@@ -216,8 +217,7 @@ class RoundMachine:
         candidates = self._lobby.candidates(self._next_round)
         chosen = self._lobby.draw(candidates, self._settings.devices_per_round, self._next_round)
         participants = {device: self._lobby.place(device) for device in chosen}
-        # Twice what the cohort holds: replacements rarely have to change the scale of the sum.
-        capacity = 2 * sum(p.weight for p in participants.values())
+        capacity = capacity_of(p.weight for p in participants.values())
         self._open = _OpenRound(self._next_round, now + self._settings.deadline_seconds, capacity, participants)
         self._move(Phase.COLLECTING)
         effects.append(OpenRound(self._next_round, tuple(participants.values()), capacity))

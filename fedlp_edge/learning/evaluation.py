@@ -21,12 +21,16 @@ class Scores:
 
     The ensemble of depth d answers with the mean of the logits of the exits up to d, as DepthFL does (Kim et al.,
     ICLR 2023). Cross-entropy is convex in the logits, so its loss is at most the mean of the exits' losses.
+
+    Attributes:
+        known_loss: cross-entropy of the exits alone among the classes that the data hold; empty if they hold all.
     """
 
     accuracy: dict[int, float]
     loss: dict[int, float | None]
     ensemble_accuracy: dict[int, float]
     ensemble_loss: dict[int, float | None]
+    known_loss: dict[int, float | None]
 
 
 @torch.no_grad()
@@ -47,12 +51,17 @@ def evaluate(
         batch_size: samples at a time.
     """
     model.eval()
-    alone, together = _Tally(depths), _Tally(depths)
+    alone, together, known = _Tally(depths), _Tally(depths), _Tally(depths)
+    held = torch.unique(data.y)  # sorted
+    lacking = False
     for start in range(0, len(data), batch_size):
         x, y = data.batch(slice(start, start + batch_size))
         total: Tensor | None = None
         for number, (depth, logits) in enumerate(zip(depths, logits_by_depth(x), strict=True), start=1):
             alone.add(depth, logits, y)
+            lacking = lacking or len(held) < logits.shape[1]
+            if lacking:
+                known.add(depth, logits[:, held], torch.searchsorted(held, y))
             total = logits if total is None else total + logits
             together.add(depth, total / number, y)
     return Scores(
@@ -60,6 +69,7 @@ def evaluate(
         loss=alone.mean_loss(len(data)),
         ensemble_accuracy=together.accuracy(len(data)),
         ensemble_loss=together.mean_loss(len(data)),
+        known_loss=known.mean_loss(len(data)) if lacking else {},
     )
 
 

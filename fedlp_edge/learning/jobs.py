@@ -286,6 +286,7 @@ class JobRunner:
             samples=len(data),
             ensemble_accuracy=scores.ensemble_accuracy,
             ensemble_loss=scores.ensemble_loss,
+            known_loss=scores.known_loss,
             doubt="" if job.training_loss is None else self._doubt(job.training_loss, model, data, scores),
         )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from fedlp_edge.core import round_events as told
+from fedlp_edge.core.aggregation import capacity_of
 from fedlp_edge.core.machine import make_machine
 from fedlp_edge.core.round_events import Participant, Phase
 from fedlp_edge.errors import DeviceError
@@ -60,7 +61,7 @@ class Closing:
         lost: places that came to nothing.
         late: places that are worked on in vain: nobody waits for them any more.
         given: places that this round gave, by device; those of its extensions included.
-        capacity: bound of the summed weights.
+        capacity: bound of the summed weights; that of the contributors, unless rounds overlap.
         seconds: of virtual time since the opening.
         oldest_task: the earliest round whose task is still worked on, this one's successor if none is.
     """
@@ -203,13 +204,17 @@ class Course:
             self._timeline.forget()
         early = [place for places in self._delivered.values() for place in places.values()]
         awaited = [place for place in self._tasks.values() if self._machine.participant(place.device, place.round)]
+        contributors = {device: delivered[device] for device in closing.contributors}
+        capacity = self._capacity
+        if self._experiment.rounds.mode == "synchronous":
+            capacity = capacity_of(place.weight for place in contributors.values())
         return Closing(
             round=closing.round,
-            contributors={device: delivered[device] for device in closing.contributors},
+            contributors=contributors,
             lost=lost,
             late=late,
             given=self._given,
-            capacity=self._capacity,
+            capacity=capacity,
             seconds=self._timeline.now - self._began,
             oldest_task=min((place.round for place in early + awaited), default=closing.round + 1),
         )

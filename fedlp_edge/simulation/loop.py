@@ -7,13 +7,17 @@ trains: nothing that is learned depends on the verdict, and no worker waits. The
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from itertools import chain
 
+from msgspec.structs import replace
+
 from fedlp_edge.core import plausibility
-from fedlp_edge.core.aggregation import LayerwiseMean
+from fedlp_edge.core.aggregation import LayerwiseMean, capacity_bits, capacity_of
 from fedlp_edge.core.global_model import GlobalModel
+from fedlp_edge.core.resolution import weight_limit
 from fedlp_edge.core.round_events import Participant
 from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
 from fedlp_edge.reporting import events
@@ -148,7 +152,8 @@ class Simulation:
         self._work(self._shift.jobs(closing), page)
         if len(page.trained) < self._experiment.rounds.quorum_of(len(closing.contributors)):
             raise WorkerError(f"round {closing.round}: {next(iter(page.failed.values()))}")
-        self._leave_out_implausible(page)
+        self._settle(page)
+        closing = page.closing
         self._step(closing)
         now = time.monotonic()
         page.seconds, self._round_began = now - self._round_began, now
@@ -185,23 +190,42 @@ class Simulation:
             page.trained[reply.device] = reply
             self._books.accepted(page.closing, reply)
 
-    def _leave_out_implausible(self, page: Page) -> None:
-        """Forms the sums anew without updates that a coordinator would leave out; nearly always there are none."""
-        limit, closing = self._experiment.limits.norm_ratio, page.closing
-        sizes = {device: reply.sizes for device, reply in page.trained.items()}
-        found = plausibility.deviations(self._blueprint.global_units, self._model.weights, sizes)
-        left_out = {device: times for device, times in found.items() if limit and times > limit}
-        if not left_out:
+    def _settle(self, page: Page) -> None:
+        """Leaves out and weighs what a coordinator would; nearly always the sums are right as they are."""
+        left_out, settled, before = self._leave_out_implausible(page), page.closing, page.closing
+        if self._experiment.rounds.mode == "synchronous":
+            settled = self._settled(page)
+        heavier = settled.contributors != before.contributors
+        if not left_out and not heavier and capacity_bits(settled.capacity) == capacity_bits(before.capacity):
             return
-        for device, times in sorted(left_out.items()):
-            page.failed[device] = f"the update is {times:.3g} times as large as the others'"
-            del page.trained[device]
-            self._books.gave_up(closing, device, page.failed[device])
-        for _ in collect(self._engine, closing.capacity):
-            pass  # the sums that they are part of
-        jobs = [job for job in self._shift.jobs(closing) if self._counts(job, page)]
+        page.closing = settled
+        for _ in collect(self._engine, before.capacity):
+            pass  # the sums of another scale, or with others in them
+        jobs = [job for job in self._shift.jobs(settled) if self._counts(job, page)]
         for _ in carry_out(self._engine, jobs, self._stopped):
             pass  # the same updates as before
+
+    def _leave_out_implausible(self, page: Page) -> bool:
+        """Takes updates off the page that are far too large; returns whether there were any."""
+        limit = self._experiment.limits.norm_ratio
+        found = plausibility.deviations(self._blueprint.global_units, self._model.weights, _sizes(page))
+        left_out = {device: times for device, times in sorted(found.items()) if limit and times > limit}
+        for device, times in left_out.items():
+            page.failed[device] = f"the update is {times:.3g} times as large as the others'"
+            del page.trained[device]
+            self._books.gave_up(page.closing, device, page.failed[device])
+        return bool(left_out)
+
+    def _settled(self, page: Page) -> Closing:
+        """The round with the weights and the scale of those whose updates count (see ``RoundBook.settle``)."""
+        units, closing = self._blueprint.global_units, page.closing
+        places = {device: closing.contributors[device] for device in page.trained}
+        weights = {device: min(page.trained[device].samples, place.weight) for device, place in places.items()}
+        if limit := weight_limit(units, plausibility.sizes_of(units, self._model.weights), _sizes(page), weights):
+            weights = {device: min(weight, limit.most) for device, weight in weights.items()}
+            lighter = {d: replace(place, weight=min(place.weight, limit.most)) for d, place in places.items()}
+            closing = dataclasses.replace(closing, contributors={**closing.contributors, **lighter})
+        return dataclasses.replace(closing, capacity=capacity_of(weights.values()))
 
     def _counts(self, job: Job, page: Page) -> bool:
         return isinstance(job.order, TrainDevice) and job.order.counted and job.order.device in page.trained
@@ -252,6 +276,10 @@ class Simulation:
             return []
         macs = self._blueprint.costs[max(self._page.depths) - 1].forward_macs
         return judging.parts(self._judged_version, self._page.depths, self._test_samples, macs)
+
+
+def _sizes(page: Page) -> dict[str, plausibility.Sizes]:
+    return {device: reply.sizes for device, reply in page.trained.items()}
 
 
 def _study(experiment: Experiment, pictures: Pictures) -> Study:

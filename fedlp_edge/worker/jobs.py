@@ -192,8 +192,9 @@ class Evaluate(Job, frozen=True, kw_only=True):
 class Evaluated(Result, frozen=True, kw_only=True):
     """Accuracy (0 to 1) and mean cross-entropy, by depth: of the exit alone, and of the ensemble of exits up to it.
 
-    A loss that is no finite number is None, since JSON has no other word for it. ``doubt`` says what is suspicious
-    about an accuracy at chance, with the cause that was found.
+    A loss that is no finite number is None, since JSON has no other word for it. ``known_loss`` is that of the exits
+    alone among the classes that the data hold; empty if they hold all. ``doubt`` says what is suspicious about an
+    accuracy at chance, with the cause that was found.
     """
 
     accuracy: dict[int, float]
@@ -201,6 +202,7 @@ class Evaluated(Result, frozen=True, kw_only=True):
     samples: int
     ensemble_accuracy: dict[int, float] = {}
     ensemble_loss: dict[int, float | None] = {}
+    known_loss: dict[int, float | None] = {}
     doubt: str = ""
 
 

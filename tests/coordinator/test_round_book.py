@@ -166,6 +166,46 @@ def test_adds_up_again_when_an_extension_changes_the_scale(tmp_path: Path) -> No
     assert set(extended.accepted) == {"a", "c"}
 
 
+def test_settles_on_the_bits_of_those_who_delivered_whoever_else_was_invited(tmp_path: Path) -> None:
+    """A sum that has room for 2^40 samples rounds these changes to nothing."""
+    invited, alone = book(tmp_path / "1", capacity=2**41), book(tmp_path / "2", capacity=14)
+    for one in (invited, alone):
+        deliver(one, tmp_path, "a", {"L1": 0.01, "L2": 0.02, "H2": 0.03}, 7)
+    before = {name: np.ones(2, np.float32) for name in NAMES.values()}
+    assert invited.mean.means()[NAMES["L1"]].tolist() != alone.mean.means()[NAMES["L1"]].tolist()
+    assert invited.settle(before) is None
+    assert alone.settle(before) is None
+    for name, mean in alone.mean.means().items():
+        np.testing.assert_array_equal(invited.mean.means()[name], mean)
+    assert invited.accepted.keys() == {"a"}
+
+
+def test_settles_on_the_bits_of_the_others_when_an_update_is_withdrawn(tmp_path: Path) -> None:
+    round, alone = book(tmp_path / "1", capacity=2**41), book(tmp_path / "2", capacity=14)
+    deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)
+    for one in (round, alone):
+        deliver(one, tmp_path, "a", {"L1": 0.01, "L2": 0.02, "H2": 0.03}, 7)
+    round.withdraw("b", "far too large")
+    for name, mean in alone.mean.means().items():
+        np.testing.assert_array_equal(round.mean.means()[name], mean)
+
+
+def test_settles_on_lighter_updates_where_unequal_weights_would_round_a_layer_away(tmp_path: Path) -> None:
+    places = (Participant("a", 2, 1.0, 10, 10), Participant("b", 1, 1.0, 10**9, 10**9))
+    journal = Journal(RunDirectory(tmp_path).journal)
+    journal.open_round(1, 2 * (10**9 + 10), places)
+    journal.close()
+    round = book(tmp_path)
+    deliver(round, tmp_path, "a", {"L1": 1e-3, "L2": 1e-3, "H2": 1e-3}, 10)
+    deliver(round, tmp_path, "b", {"L1": 1e-3, "H1": 1e-3}, 10**9)
+    limit = round.settle({name: np.ones(2, np.float32) for name in NAMES.values()})
+    assert limit is not None
+    assert 10 <= limit.most < 10**9
+    assert np.allclose(round.mean.means()[NAMES["L2"]], 1e-3, rtol=1e-3)
+    summary = round.summary(1.0, None, {}, {}, ())
+    assert summary.coverage["L1"] == {"a": 10, "b": limit.most}
+
+
 def test_summarises_who_did_what(tmp_path: Path) -> None:
     round = book(tmp_path)
     deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)

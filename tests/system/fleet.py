@@ -94,16 +94,11 @@ class Fleet:
         self._start("coordinator", "coordinator", "--config", str(self._config), "--out", str(self.run), "--quiet")
 
     def start_device(self, number: int, *more: str) -> None:
-        name = f"dev-{number}"
-        share = f"digits#share={number}/{self.devices}&partition=iid&seed=1&limit=200"
-        self._start(
-            name,
-            "device_agent",
-            *("--broker", self.url, "--fleet", self.name, "--id", name, "--data", share, "--threads", "1"),
-            *("--state", str(self.directory / name), "--device", "cpu", "--once", "--no-calibrate"),
-            *(("--allow-model", self.model) if ":" in self.model else ()),
-            *more,
-        )
+        self._start(f"dev-{number}", "device_agent", *self._options(number), *more)
+
+    def start_hostile(self, number: int, attack: str) -> None:
+        """A device that lies, see ``hostile_agent``."""
+        self._start(f"dev-{number}", "tests.system.hostile_agent", attack, *self._options(number))
 
     def start_all(self) -> None:
         self.start_coordinator()
@@ -155,6 +150,15 @@ class Fleet:
     def __exit__(self, *_: object) -> None:
         for name in list(self.processes):
             self.kill(name)
+
+    def _options(self, number: int) -> list[str]:
+        name = f"dev-{number}"
+        share = f"digits#share={number}/{self.devices}&partition=iid&seed=1&limit=200"
+        return [
+            *("--broker", self.url, "--fleet", self.name, "--id", name, "--data", share, "--threads", "1"),
+            *("--state", str(self.directory / name), "--device", "cpu", "--once", "--no-calibrate"),
+            *(("--allow-model", self.model) if ":" in self.model else ()),
+        ]
 
     def _start(self, name: str, module: str, *arguments: str) -> None:
         with (self.directory / f"{name}.log").open("ab") as log:

@@ -16,7 +16,7 @@ from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.transport.base import Received
 from fedlp_edge.wire.messages import FromDevice, Offer, UnitPayload, decoder, encode
 from fedlp_edge.wire.tensors import pack_file
-from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Train, Trained
+from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluated, Failed, Train, Trained
 from tests.system.standin import StandIn
 from tests.system.virtual import Tamper, VirtualFleet
 
@@ -64,6 +64,23 @@ class Boastful(Failing):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **(settings | {"samples": 10**8}))
+
+
+class Untaught(StandIn):
+    """Judges with data that lack the class which one device alone teaches: the loss is absurd, that of the rest not."""
+
+    def _do(self, job: AnyJob) -> AnyResult:
+        result = super()._do(job)
+        if not isinstance(result, Evaluated):
+            return result
+        absurd, usual = dict.fromkeys(result.loss, 1000.0), dict.fromkeys(result.loss, 0.7)
+        return msgspec.structs.replace(result, loss=absurd, known_loss=usual)
+
+
+class Emphatic(Poisoned):
+    """The largest update by far, and still a plausible one."""
+
+    value = 5.0
 
 
 def offers(change: Callable[[Offer], Offer]) -> Tamper:
@@ -177,11 +194,16 @@ def test_samples_that_are_announced_and_never_delivered_take_nothing_from_the_ot
     ours, theirs = (Checkpoints(one.run / "checkpoints").load(2)[0] for one in (fleet, quiet))
     first = Checkpoints(fleet.run / "checkpoints").load(0)[0]
     assert all(not np.array_equal(ours[name], first[name]) for name in ours)
-    # The room in the sums is another, and with it the last bit of a weight.
-    assert all(np.allclose(ours[name], theirs[name], rtol=1e-6, atol=1e-9) for name in ours)
-    assert summary.final is not None
-    assert honest.final is not None
-    assert "says that it has 100000000 samples, far more than others: it counts as 10000 at most" in caplog.text
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    assert summary.final == honest.final
+    assert "says that it has 100000000 samples, far more than others: it counts as 2000 at most" in caplog.text
+
+
+def test_loss_of_a_class_that_the_test_set_lacks_makes_nobody_a_culprit(tmp_path: Path) -> None:
+    _, summary = run(tmp_path, worker={LIAR: Emphatic, "coordinator": Untaught})
+
+    assert {device.status for entry in summary.rounds for device in entry.devices} == {"contributed"}
+    assert {value for entry in summary.rounds for value in entry.loss.values()} == {1000.0}
 
 
 def test_update_with_other_bytes_than_it_promised_is_never_counted(tmp_path: Path, honest: Summary) -> None:
