@@ -69,7 +69,7 @@ def measure_statistics(model: nn.Module, data: Dataset, forward: Forward, lay_ou
         norm.momentum = None  # the plain mean over all batches
         norm.train()
     try:
-        for part in _batches(kept):
+        for part in batches(kept):
             forward(lay_out(data.batch(part)[0]))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -99,7 +99,7 @@ def is_one_sided(y: Tensor, outputs: Tensor | Sequence[Tensor]) -> bool:
 def _right(data: Dataset, kept: Tensor, forward: Forward, lay_out: Callable[[Tensor], Tensor]) -> float:
     """The share of right answers, over all exits."""
     right = asked = 0
-    for part in _batches(kept):
+    for part in batches(kept):
         x, y = data.batch(part)
         for logits in _exits(forward(lay_out(x))):
             right += int((logits.argmax(dim=1) == y.to(logits.device)).sum())
@@ -116,11 +116,17 @@ def _spread(data: Dataset) -> Tensor:
     return torch.arange(0, len(data), max(1, len(data) // SAMPLES))
 
 
-def _batches(kept: Tensor) -> Iterator[Tensor]:
+def batches(kept: Tensor) -> Iterator[Tensor]:
     """All of them, each batch from all over the data too: folders come one class after the other.
 
     A batch of one class would be normalised by that class, and what makes it differ from the others would be lost.
     The sizes differ by one at most, so that each counts the same.
+
+    Args:
+        kept: indices of samples.
+
+    Yields:
+        Indices of the samples of a batch.
     """
     number = -(-len(kept) // BATCH)
     for first in range(number):

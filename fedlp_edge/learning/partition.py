@@ -144,6 +144,11 @@ def _with_exits(
             f"the model gives {list(logits.shape)} for a batch of {len(sample)}, not logits [batch, classes]; "
             "wrap it in a module that ends in a classifier"
         )
+    if _are_probabilities(logits):
+        raise PartitionError(
+            "the model gives probabilities, not logits: leave out the softmax at its end (training and fedlp infer "
+            "apply their own; with two it learns little, and no answer is ever sure)"
+        )
     classes = num_classes or logits.shape[1]
     check_outputs(classes)
     classifier = own.module
@@ -181,6 +186,12 @@ def _with_exits(
         classes=classes,
         head_mode=heads,
     )
+
+
+def _are_probabilities(logits: torch.Tensor) -> bool:
+    """Whether every row is positive and adds up to 1, as a softmax makes it and a layer with fresh weights does not."""
+    rows = logits.double().sum(dim=1)
+    return bool((logits > 0).all()) and torch.allclose(rows, torch.ones_like(rows), rtol=0, atol=1e-5)
 
 
 def _run(pieces: list[Piece], sample: torch.Tensor) -> tuple[list[Any], torch.Tensor]:

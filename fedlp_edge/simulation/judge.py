@@ -16,7 +16,7 @@ from fedlp_edge.core.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.learning.copying import copied
 from fedlp_edge.learning.data import Dataset
-from fedlp_edge.learning.fresh_statistics import measure_statistics
+from fedlp_edge.learning.fresh_statistics import batches, measure_statistics
 from fedlp_edge.learning.layered import LayeredModel
 from fedlp_edge.learning.modelstore import state_names, tensor_names
 from fedlp_edge.learning.width import WidthModel
@@ -129,8 +129,8 @@ class Judge:
     def _spread(self, data: Dataset, wanted: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of about so many samples from all over the data, the same on every worker."""
         spread = torch.arange(0, len(data), max(1, len(data) // wanted))
-        for start in range(0, len(spread), BATCH):
-            x, y = data.batch(spread[start : start + BATCH])
+        for part in batches(spread):
+            x, y = data.batch(part)
             yield self._laid_out(x), y
 
     def _laid_out(self, x: Tensor) -> Tensor:

@@ -193,6 +193,11 @@ REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
     "script": (lambda: torch.jit.script(Cnn()), PICTURE, "is TorchScript"),
     "half precision": (lambda: Cnn().half(), PICTURE, "call model.float() first"),
     "random": (lambda: Cnn(nn.FractionalMaxPool2d(3, output_size=(8, 8))), PICTURE, "decides by more than its input"),
+    "probabilities": (
+        lambda: Cnn(out=nn.Sequential(nn.Linear(8, CLASSES), nn.Softmax(dim=1))),
+        PICTURE,
+        "leave out the softmax",
+    ),
 }
 
 

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from fedlp_edge.learning.data import Dataset, load_data
-from fedlp_edge.learning.fresh_statistics import LEAST_SAMPLES, measure_statistics
+from fedlp_edge.learning.fresh_statistics import LEAST_SAMPLES, batches, measure_statistics
 
 
 def model() -> nn.Sequential:
@@ -73,3 +73,10 @@ def test_samples_of_two_classes_replace_averages_that_answer_wrong() -> None:
     norm.running_mean = torch.tensor([0.0, 500.0, 500.0])
     assert measured(norm, by_class(40, 40, 0))
     assert norm.running_mean.tolist() == [0.5, 0.5, 0.0]
+
+
+def test_batches_leave_nothing_out_and_are_of_one_size() -> None:
+    made = list(batches(torch.arange(300)))
+    assert [len(batch) for batch in made] == [100, 100, 100]
+    assert sorted(torch.cat(made).tolist()) == list(range(300))
+    assert made[0][:3].tolist() == [0, 3, 6]
