@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, Self
 
+from fedlp_edge.early_interrupt import EXIT_STOPPED
 from fedlp_edge.errors import FedLPError
 
 STOP_WITH_STDIN = "FEDLP_STOP_WITH_STDIN"
@@ -38,9 +39,10 @@ _THE_MACHINES_OWN = {
 EXIT_ERROR = 2
 EXIT_INCOMPLETE = 3
 """It is done, but not all of it: somebody should read what was said."""
-EXIT_STOPPED = 130
 
 StopReason = Literal["signal", "parent"]
+
+_KILL_ME_FIRST = "900"  # of at most 1000
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -189,25 +191,16 @@ def run_command(command: Callable[[], int | None]) -> int:
 
 
 @contextmanager
-def loading() -> Iterator[None]:
-    """Within this, while modules are imported, Ctrl-C ends the process at once, with a line.
+def unheard_interrupts() -> Iterator[None]:
+    """A process that is started within this never hears Ctrl-C: its parent, which does, says what happens then.
 
-    Nothing is open yet that would have to be closed, and an exception inside the import system may be lost.
+    The child inherits the mask of signals; its own first line would come too late, after seconds of imports.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, _end_at_once)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _end_at_once(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    os.write(2, b"Stopped.\n")
-    os._exit(EXIT_STOPPED)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _interruptible() -> Any:
@@ -220,6 +213,14 @@ def _interruptible() -> Any:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
     raise Interrupted
+
+
+def be_killed_first() -> None:
+    """Out of memory, the kernel shall kill this process, which trains, and not the one that started it."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(_KILL_ME_FIRST)
+    except OSError:
+        return  # Not Linux, or not allowed: the kernel then decides by size, which says the same.
 
 
 def print_error(message: str) -> None:

@@ -136,6 +136,8 @@ class _Demo:
 
     def run(self) -> bool:
         """True once the run is over, False if it was stopped."""
+        if self.stop.is_set():  # while the broker started
+            return False
         reader = EventReader(self.directory / FILE_NAME)
         for event in reader.poll():  # of an earlier start
             self.view.progress.apply(event)

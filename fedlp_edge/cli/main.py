@@ -8,14 +8,16 @@ Only this module knows the command line. Each command imports its work when it i
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from fedlp_edge.cli.entry import run
 from fedlp_edge.cli.version import Version
-from fedlp_edge.lifecycle import run_command
+
+__all__ = ["app", "run"]
+"""Console scripts of installations before 0.1.0 look for ``run`` here."""
 
 app = typer.Typer(
     name="fedlp",
@@ -306,8 +308,3 @@ def version() -> None:
     from fedlp_edge import __version__
 
     print(f"fedlp-edge {__version__}")
-
-
-def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(run_command(app))

@@ -114,6 +114,12 @@ class DeviceFailed(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class WorkerReplaced(Event, frozen=True, kw_only=True):
+    """A worker process of a simulation died, and a new one does its work again; changes nothing of what is learned."""
+
+    reason: str
+
+
 class RoundFinished(Event, frozen=True, kw_only=True):
     """``lost`` are the devices of the cohort that did not deliver in time; ``doubt`` what is odd about the accuracy."""
 
@@ -210,6 +216,7 @@ AnyEvent = (
     | UpdateAccepted
     | UpdateRejected
     | DeviceFailed
+    | WorkerReplaced
     | RoundFinished
     | RoundFailed
     | Waiting

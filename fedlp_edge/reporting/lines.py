@@ -26,6 +26,7 @@ from fedlp_edge.reporting.events import (
     RunStopped,
     UpdateRejected,
     Waiting,
+    WorkerReplaced,
 )
 from fedlp_edge.reporting.progress import RunProgress
 from fedlp_edge.reporting.units import format_bytes, format_seconds, format_share
@@ -97,6 +98,11 @@ def _(event: UpdateRejected) -> str:
 def _(event: DeviceFailed) -> str:
     where = "" if event.round is None else f"round {event.round}: "
     return f"{where}device {event.device} failed: {event.reason}"
+
+
+@_line.register
+def _(event: WorkerReplaced) -> str:
+    return event.reason
 
 
 @_line.register

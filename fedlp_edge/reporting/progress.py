@@ -33,6 +33,7 @@ from fedlp_edge.reporting.events import (
     UpdateAccepted,
     UpdateRejected,
     Waiting,
+    WorkerReplaced,
 )
 from fedlp_edge.reporting.units import format_seconds
 
@@ -196,6 +197,11 @@ def _(event: UpdateRejected, progress: RunProgress) -> None:
 def _(event: DeviceFailed, progress: RunProgress) -> None:
     progress.device(event.device).state = "failed"
     progress.trouble = f"{event.device}: {event.reason}"
+
+
+@_apply.register
+def _(event: WorkerReplaced, progress: RunProgress) -> None:
+    progress.note = event.reason
 
 
 @_apply.register

@@ -139,6 +139,10 @@ class Books:
         """A device could not train."""
         self._emit(events.DeviceFailed(time=time.time(), round=closing.round, device=device, reason=reason))
 
+    def worker_died(self, reason: str) -> None:
+        """A worker had to be replaced."""
+        self._emit(events.WorkerReplaced(time=time.time(), reason=reason))
+
     def commit(self, page: Page) -> None:
         """Ends a round for good, now that its model is judged."""
         summary = self._summarised(page)

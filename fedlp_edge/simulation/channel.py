@@ -81,8 +81,27 @@ class SumsWritten(msgspec.Struct, frozen=True, tag=True):
     weights: dict[str, tuple[tuple[int, ...], ...]]
 
 
+class StartWorker(msgspec.Struct, frozen=True, tag=True):
+    """Split off a worker; its end of a socket pair comes along."""
+
+    worker: int
+
+
+class AwaitWorker(msgspec.Struct, frozen=True, tag=True):
+    """Say how this worker ended, once it has."""
+
+    worker: int
+
+
+class WorkerExit(msgspec.Struct, frozen=True, tag=True):
+    """The exit code of a worker; negative for the signal that ended it."""
+
+    code: int
+
+
 ToWorker = Order | Samples | Board | Sums | OpenStudy | InitialWeights | Publish
 FromWorker = Reply | Opened | WeightsWritten | SumsWritten
+ToStarter = StartWorker | AwaitWorker
 
 
 class Closed(EOFError):
@@ -106,7 +125,7 @@ class Channel(Generic[T]):
         """For select."""
         return self._end.fileno()
 
-    def send(self, message: ToWorker | FromWorker, *descriptors: int) -> None:
+    def send(self, message: ToWorker | FromWorker | ToStarter | WorkerExit, *descriptors: int) -> None:
         """Sends one message.
 
         Raises:

@@ -55,8 +55,11 @@ class Engine(Protocol):
     def next_reply(self, seconds: float) -> tuple[int, Reply] | None:
         """Waits for the next answer of any worker, at most so long.
 
+        For a worker that ended by itself it is ``WorkerDied``, and a new worker with the same number has taken its
+        place: it knows the experiment and the versions of the weights, and has counted no update.
+
         Raises:
-            WorkerError: a worker ended.
+            WorkerError: no other worker can take its place.
         """
 
     def sums(self, worker: int) -> dict[str, Sums]:
@@ -118,15 +121,19 @@ def collect(engine: Engine, capacity: int) -> Iterator[dict[str, Sums]]:
     for worker in range(engine.workers):
         engine.submit(worker, Collect(capacity))
     left = engine.workers
+    end: Exception | None = None
     while left:
         answer = engine.next_reply(LOOK_SECONDS)
         if answer is None:
             continue
         worker, reply = answer
         left -= 1
-        expected(reply, Collected)
-        if sums := engine.sums(worker):
+        if isinstance(reply, OrderFailed):
+            end = end or failure(reply)
+        elif expected(reply, Collected) and (sums := engine.sums(worker)):
             yield sums
+    if end is not None:
+        raise end
 
 
 def failure(reply: OrderFailed) -> Exception:

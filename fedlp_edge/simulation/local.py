@@ -1,7 +1,11 @@
-"""The engine for one machine: one process with one thread for each worker, and shared memory between them."""
+"""The engine for one machine: one process with one thread for each worker, and shared memory between them.
+
+A worker that dies is replaced at once by one that is told all that the others know (see ``process`` and ``recovery``).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -10,14 +14,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from fedlp_edge.core.aggregation import Array, Sums, sum_shape
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import WorkerError
+from fedlp_edge.lifecycle import unheard_interrupts
 from fedlp_edge.simulation.channel import (
+    AwaitWorker,
     Board,
     Channel,
     Closed,
@@ -26,13 +32,16 @@ from fedlp_edge.simulation.channel import (
     OpenStudy,
     Publish,
     Samples,
+    StartWorker,
     SumsWritten,
     ToWorker,
     WeightsWritten,
+    WorkerExit,
 )
 from fedlp_edge.simulation.channel import Sums as SumsMemory
 from fedlp_edge.simulation.engine import expected
-from fedlp_edge.simulation.orders import Collected, Opened, Order, Reply, Study
+from fedlp_edge.simulation.orders import Collected, Opened, Order, Reply, Study, WorkerDied
+from fedlp_edge.simulation.recovery import death, ended
 from fedlp_edge.simulation.samples import Deal, Pictures
 from fedlp_edge.simulation.sharing import Layout, SharedArrays, layout_of
 
@@ -54,19 +63,18 @@ class LocalEngine:
     """
 
     def __init__(self, workers: int = 0) -> None:
-        count = workers or usable_cores()
-        pairs = [socket.socketpair() for _ in range(count)]
-        theirs = [end.fileno() for _, end in pairs]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fedlp_edge.simulation.process", *map(str, theirs)],
-            pass_fds=theirs,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,  # what a user's own model or data code prints
-            env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
-        )
-        for _, end in pairs:
-            end.close()
-        self._channels: list[Channel[FromWorker]] = [Channel(end, FromWorker) for end, _ in pairs]  # type: ignore[arg-type]
+        ours, theirs = socket.socketpair()
+        with unheard_interrupts():
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fedlp_edge.simulation.process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,  # what a user's own model or data code prints
+                env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
+            )
+        theirs.close()
+        self._starter: Channel[WorkerExit] = Channel(ours, WorkerExit)
+        self._study: Study | None = None
         self._pictures: tuple[Pictures, SharedArrays] | None = None
         self._deal: SharedArrays | None = None
         self._layout: Layout = ()
@@ -74,6 +82,10 @@ class LocalEngine:
         self._version_on: dict[int, int] = {}
         self._sums: list[SharedArrays] = []
         self._handed_over: dict[int, SumsWritten] = {}
+        self._busy: set[int] = set()
+        self._channels: list[Channel[FromWorker]] = []
+        for worker in range(workers or usable_cores()):
+            self._channels.append(self._start(worker))
 
     @property
     def workers(self) -> int:
@@ -83,24 +95,32 @@ class LocalEngine:
     def open(self, study: Study, pictures: Pictures, deal: Deal) -> tuple[Blueprint, dict[str, Array]]:
         """See ``Engine.open``."""
         self._forget()
+        for worker in sorted(self._busy):  # what an experiment that failed has left under way
+            self._replace(worker)
+        self._study = study
         if self._pictures is None or self._pictures[0] is not pictures:
-            self._pictures = (pictures, self._share("pictures", pictures.arrays))
-        self._deal = self._share("deal", deal.arrays)
-        self._tell(OpenStudy(study))
-        answers = [self._receive(channel) for channel in self._channels]
+            self._pictures = (pictures, SharedArrays.copy_of(pictures.arrays))
+        self._deal = SharedArrays.copy_of(deal.arrays)
+        for worker in range(self.workers):
+            self._send_study(worker)
+        answers = [self._answer(worker) for worker in range(self.workers)]  # all, so that nothing is left under way
         opened = [expected(answer, Opened) for answer in answers]
         blueprint = opened[0].blueprint
         tensors = {tensor.name: tensor for unit in blueprint.global_units for tensor in unit.tensors}
         constants = [tensor for unit in blueprint.global_units for tensor in unit.constants]
         self._layout = layout_of({tensor.name: ("<f4", tensor.shape) for tensor in (*tensors.values(), *constants)})
         of_sums = layout_of({name: ("<i8", sum_shape(tensor)) for name, tensor in tensors.items()})
-        for channel in self._channels:
-            memory = SharedArrays.create(of_sums)
-            self._sums.append(memory)
-            self._send(channel, SumsMemory(of_sums), memory.descriptor)
+        for worker in range(self.workers):
+            self._sums.append(SharedArrays.create(of_sums))
+            self._send_sums(worker)
         board = self._new_board()
-        self._send(self._channels[0], InitialWeights(board))
-        expected(self._receive(self._channels[0]), WeightsWritten)
+        self._send(0, InitialWeights(board))
+        try:
+            expected(self._receive(0), WeightsWritten)
+        except Closed:
+            self._revive(0)
+            self._send(0, InitialWeights(board))
+            expected(self._answer(0), WeightsWritten)
         return blueprint, {name: array.copy() for name, array in self._boards[board].arrays.items()}
 
     def publish(self, version: int, weights: Mapping[str, Array]) -> None:
@@ -109,7 +129,8 @@ class LocalEngine:
         board = free[0] if free else self._new_board()
         self._boards[board].write(weights)
         self._version_on[version] = board
-        self._tell(Publish(version, board))
+        for worker in range(self.workers):
+            self._send(worker, Publish(version, board))
 
     def retire(self, version: int) -> None:
         """See ``Engine.retire``."""
@@ -118,15 +139,20 @@ class LocalEngine:
     def submit(self, worker: int, order: Order) -> None:
         """See ``Engine.submit``."""
         self._handed_over.pop(worker, None)
-        self._send(self._channels[worker], order)
+        self._busy.add(worker)
+        self._send(worker, order)
 
     def next_reply(self, seconds: float) -> tuple[int, Reply] | None:
         """See ``Engine.next_reply``."""
         readable, _, _ = select.select(self._channels, [], [], seconds)
         if not readable:
             return None
-        channel = readable[0]
-        worker, reply = self._channels.index(channel), self._receive(channel)
+        worker = self._channels.index(readable[0])
+        self._busy.discard(worker)
+        try:
+            reply = self._receive(worker)
+        except Closed:
+            return worker, self._revive(worker)
         if isinstance(reply, SumsWritten):
             self._handed_over[worker] = reply
             return worker, Collected()
@@ -145,6 +171,7 @@ class LocalEngine:
         """Ends the workers; they notice that nobody is there any more."""
         for channel in self._channels:
             channel.close()
+        self._starter.close()
         self._channels = []
         try:
             self._process.wait(STOP_SECONDS)
@@ -152,10 +179,9 @@ class LocalEngine:
             self._process.kill()
             self._process.wait()
         self._forget()
-        for memory in (self._deal, self._pictures[1] if self._pictures else None):
-            if memory is not None:
-                memory.close()
-        self._deal = self._pictures = None
+        if self._pictures is not None:
+            self._pictures[1].close()
+        self._pictures = None
 
     def __enter__(self) -> Self:
         return self
@@ -167,47 +193,100 @@ class LocalEngine:
 
     def _forget(self) -> None:
         """Gives back the memory of the experiment before."""
-        for memory in (*self._boards, *self._sums):
+        for memory in (*self._boards, *self._sums, *([self._deal] if self._deal else [])):
             memory.close()
+        self._study = self._deal = None
         self._boards, self._sums, self._version_on, self._handed_over = [], [], {}, {}
 
-    def _share(self, group: str, arrays: Mapping[str, Any]) -> SharedArrays:
-        memory = SharedArrays.copy_of(arrays)
-        self._tell(Samples(group, memory.layout), memory.descriptor)
-        return memory
+    def _start(self, worker: int) -> Channel[FromWorker]:
+        """Has a worker started."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._starter.send(StartWorker(worker), theirs.fileno())
+        except Closed:
+            raise self._starter_ended() from None
+        finally:
+            theirs.close()
+        return Channel(ours, FromWorker)  # type: ignore[arg-type]  # a union stands for its members
+
+    def _replace(self, worker: int) -> int:
+        """Puts a new worker in the place of one that has ended, or that now ends; returns the old one's exit code."""
+        self._busy.discard(worker)
+        self._handed_over.pop(worker, None)
+        self._channels[worker].close()
+        try:
+            self._starter.send(AwaitWorker(worker))
+            code = self._starter.receive()[0].code
+        except Closed:
+            raise self._starter_ended() from None
+        self._channels[worker] = self._start(worker)
+        return code
+
+    def _revive(self, worker: int) -> WorkerDied:
+        """Puts a new worker that knows what all workers know in the place of one that has ended."""
+        died = death(self._replace(worker))
+        if self._study is not None:
+            self._send_study(worker)
+            try:
+                expected(self._receive(worker), Opened)
+            except Closed:
+                raise ended(death(self._replace(worker)), " while it began the experiment") from None
+        if self._sums:
+            self._send_sums(worker)
+        for board in range(len(self._boards)):
+            self._send_board(worker, board)
+        for version, board in self._version_on.items():
+            self._send(worker, Publish(version, board))
+        return died
+
+    def _answer(self, worker: int) -> FromWorker:
+        """A worker's answer to the beginning of an experiment; one that died of it is given a second chance."""
+        try:
+            return self._receive(worker)
+        except Closed:
+            self._replace(worker)
+        self._send_study(worker)
+        try:
+            return self._receive(worker)
+        except Closed:
+            raise ended(death(self._replace(worker)), " while it began the experiment") from None
 
     def _new_board(self) -> int:
-        memory = SharedArrays.create(self._layout)
-        self._boards.append(memory)
-        self._tell(Board(len(self._boards) - 1, self._layout), memory.descriptor)
+        self._boards.append(SharedArrays.create(self._layout))
+        for worker in range(self.workers):
+            self._send_board(worker, len(self._boards) - 1)
         return len(self._boards) - 1
 
-    def _tell(self, message: ToWorker, *descriptors: int) -> None:
-        for channel in self._channels:
-            self._send(channel, message, *descriptors)
+    def _send_study(self, worker: int) -> None:
+        if self._study is None or self._pictures is None or self._deal is None:
+            raise ValueError("no experiment is open")
+        for group, memory in (("pictures", self._pictures[1]), ("deal", self._deal)):
+            self._send(worker, Samples(group, memory.layout), memory.descriptor)
+        self._send(worker, OpenStudy(self._study))
 
-    def _send(self, channel: Channel[FromWorker], message: ToWorker, *descriptors: int) -> None:
-        try:
-            channel.send(message, *descriptors)
-        except Closed:
-            raise self._ended() from None
+    def _send_sums(self, worker: int) -> None:
+        memory = self._sums[worker]
+        self._send(worker, SumsMemory(memory.layout), memory.descriptor)
 
-    def _receive(self, channel: Channel[FromWorker]) -> FromWorker:
-        try:
-            message, _ = channel.receive()
-        except Closed:
-            raise self._ended() from None
-        return message
+    def _send_board(self, worker: int, board: int) -> None:
+        memory = self._boards[board]
+        self._send(worker, Board(board, memory.layout), memory.descriptor)
 
-    def _ended(self) -> WorkerError:
-        """What to say when a worker is gone: killed, or ended by itself."""
+    def _send(self, worker: int, message: ToWorker, *descriptors: int) -> None:
+        with contextlib.suppress(Closed):  # whoever waits for an answer notices, and its successor is told everything
+            self._channels[worker].send(message, *descriptors)
+
+    def _receive(self, worker: int) -> FromWorker:
+        return self._channels[worker].receive()[0]
+
+    def _starter_ended(self) -> WorkerError:
+        """What to say when nobody is there any more to start a worker."""
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
             code = -signal.SIGKILL
-        if code < 0:
-            return WorkerError("a worker process of the simulation was killed: out of memory? use fewer workers")
-        return WorkerError(f"a worker process of the simulation ended with code {code}; its last words stand above")
+        died = death(code)
+        return WorkerError(f"the process that starts the workers of the simulation {died.exit}; {died.remedy}")
 
 
 def local_engine(workers: int = 0) -> LocalEngine:

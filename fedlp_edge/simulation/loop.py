@@ -32,6 +32,7 @@ from fedlp_edge.simulation.keepsakes import Keepsakes
 from fedlp_edge.simulation.modes import compute_modes
 from fedlp_edge.simulation.orders import DeviceGaveUp, DeviceTrained, PartEvaluated, Study, TrainDevice
 from fedlp_edge.simulation.own_heads import judge_own_heads
+from fedlp_edge.simulation.recovery import RecoveringEngine
 from fedlp_edge.simulation.samples import Pictures, deal, read_pictures
 from fedlp_edge.simulation.shift import Shift
 from fedlp_edge.storage.checkpoints import Checkpoints
@@ -61,10 +62,10 @@ class Simulation:
     ) -> None:
         self._experiment = experiment
         self._directory = directory
-        self._engine = engine
         self._stopped = stopped
         self._journal = Journal(directory.journal)
         self._books = Books(experiment, directory, self._journal, emit)
+        self._engine: Engine = RecoveringEngine(engine, self._books.worker_died)
         self._checkpoints = Checkpoints(directory.checkpoints, _kept_checkpoints(experiment))
         self._keepsakes = Keepsakes(directory.path / "devices")
         self._published: set[int] = set()

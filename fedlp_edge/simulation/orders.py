@@ -207,4 +207,18 @@ class OrderFailed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Reply = DeviceTrained | ComputeTried | DeviceGaveUp | PartEvaluated | OwnJudged | Collected | OrderFailed
+class WorkerDied(msgspec.Struct, frozen=True, tag=True):
+    """Said by the engine in place of a worker that ended by itself: a new one is there, without the old one's sums.
+
+    Attributes:
+        exit: how it ended, in words that go on from "a worker process".
+        remedy: what may help, in words.
+        crashed: whether native code in it crashed.
+    """
+
+    exit: str
+    remedy: str
+    crashed: bool = False
+
+
+Reply = DeviceTrained | ComputeTried | DeviceGaveUp | PartEvaluated | OwnJudged | Collected | OrderFailed | WorkerDied

@@ -1,17 +1,18 @@
 """The worker processes of the local engine: torch is loaded once, then one process for each worker is split off.
 
-Run as ``python -m fedlp_edge.simulation.process FD...``, one end of a socket pair for each worker. Splitting is safe
-because nothing has started a thread by then (the environment keeps numerical libraries to one), and it spares every
-further worker the seconds and the memory of loading torch. A worker ends at once when the simulation does, even in the
-middle of training.
+Run as ``python -m fedlp_edge.simulation.process FD``, one end of a socket pair. This process, the starter, computes
+nothing: it splits off a worker whenever it is told to, at the start and when a worker has died, and says how workers
+ended. Splitting is safe because it never has a second thread (the environment keeps numerical libraries to one), and it
+spares every worker the seconds and the memory of loading torch. Starter and workers end at once when the simulation
+does, even in the middle of training.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
-import signal
 import socket
 import sys
 import threading
@@ -20,8 +21,10 @@ from pathlib import Path
 import torch
 
 from fedlp_edge.learning.frugal import allocate_roomily
+from fedlp_edge.lifecycle import be_killed_first
 from fedlp_edge.simulation.bench import Bench
 from fedlp_edge.simulation.channel import (
+    AwaitWorker,
     Board,
     Channel,
     Closed,
@@ -30,10 +33,13 @@ from fedlp_edge.simulation.channel import (
     OpenStudy,
     Publish,
     Samples,
+    StartWorker,
     Sums,
     SumsWritten,
+    ToStarter,
     ToWorker,
     WeightsWritten,
+    WorkerExit,
 )
 from fedlp_edge.simulation.failing import told
 from fedlp_edge.simulation.orders import Collect, Opened, Order
@@ -41,10 +47,7 @@ from fedlp_edge.simulation.sharing import AnyArray, SharedArrays
 
 
 def main() -> None:
-    """Splits off the workers and becomes the first of them."""
-    ends = [int(argument) for argument in sys.argv[1:]]
-    # A Ctrl-C in a terminal reaches every process in it; what happens then is for the simulation to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Starts workers until the simulation ends."""
     sys.path.append(str(Path.cwd()))  # where the owner's own model and data functions are; shadows nothing
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
@@ -52,16 +55,25 @@ def main() -> None:
     # What is loaded stays: collections need not touch, and so copy, the pages that the workers share.
     gc.collect()
     gc.freeze()
-    mine = ends[0]
-    for end in ends[1:]:
-        if os.fork() == 0:
-            mine = end
-            break
-    for end in ends:
-        if end != mine:
-            os.close(end)
-    _serve(socket.socket(fileno=mine))
-    os._exit(0)
+    control: Channel[ToStarter] = Channel(socket.socket(fileno=int(sys.argv[1])), ToStarter)  # type: ignore[arg-type]
+    processes: dict[int, int] = {}
+    with contextlib.suppress(Closed):
+        while True:
+            message, descriptors = control.receive()
+            match message:
+                case StartWorker(worker):
+                    processes[worker] = os.fork()
+                    if not processes[worker]:
+                        control.close()
+                        be_killed_first()
+                        _serve(socket.socket(fileno=descriptors[0]))
+                        os._exit(0)
+                    os.close(descriptors[0])
+                case AwaitWorker(worker):
+                    _, status = os.waitpid(processes.pop(worker), 0)
+                    control.send(WorkerExit(os.waitstatus_to_exitcode(status)))
+    for process in processes.values():
+        os.waitpid(process, 0)
 
 
 def _serve(end: socket.socket) -> None:

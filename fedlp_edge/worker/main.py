@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -18,9 +17,8 @@ from typing import IO
 import msgspec
 
 from fedlp_edge.control_groups import ControlGroup
+from fedlp_edge.lifecycle import be_killed_first
 from fedlp_edge.worker.jobs import Reply, Request, WorkerOptions
-
-_KILL_ME_FIRST = "900"  # of at most 1000
 
 
 def main() -> None:
@@ -28,9 +26,7 @@ def main() -> None:
     options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
     replies = _private_stdout()
     _enter(options.memory_group)
-    # A Ctrl-C in a terminal reaches every process in it; what happens then is for the parent to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _offer_to_the_kernel()
+    be_killed_first()
     sys.path.append(str(Path.cwd()))  # where the owner's own model and data functions are; shadows nothing
 
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
@@ -64,14 +60,6 @@ def _private_stdout() -> IO[bytes]:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return replies
-
-
-def _offer_to_the_kernel() -> None:
-    """Out of memory, the kernel shall kill this process and not the one that keeps the connection."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text(_KILL_ME_FIRST)
-    except OSError:
-        return  # Not Linux, or not allowed: the kernel then decides by size, which says the same.
 
 
 def _read_requests(requests: queue.SimpleQueue[Request]) -> None:

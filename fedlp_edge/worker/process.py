@@ -23,6 +23,7 @@ from typing import IO
 import msgspec
 
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError, WorkerError
+from fedlp_edge.lifecycle import unheard_interrupts
 from fedlp_edge.processor_info import install_words, processor_name, torch_version
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, Train, WorkerOptions
 
@@ -201,9 +202,10 @@ class _Running:
         # runs on the machine: training then takes a hundred times as long.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-            )
+            with unheard_interrupts():
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+                )
         except OSError as error:
             raise WorkerError(f"cannot start a worker process: {error}") from None
         self._errors = threading.Thread(target=self._read_errors, args=(log_path,), name="worker-log", daemon=True)

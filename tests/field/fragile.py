@@ -29,6 +29,15 @@ class Crashes(nn.Module):
         return x
 
 
+class CrashesAlways(nn.Module):
+    """Takes the whole process with it in every training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and self.training and len(x) == WHOLE_BATCH:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return x
+
+
 def _net(middle: nn.Module) -> nn.Module:
     return nn.Sequential(
         nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2)),
@@ -45,3 +54,8 @@ def fails() -> nn.Module:
 def crashes() -> nn.Module:
     """Ends the worker process."""
     return _net(Crashes())
+
+
+def crashes_always() -> nn.Module:
+    """Ends the worker process whatever the way of computing."""
+    return _net(CrashesAlways())

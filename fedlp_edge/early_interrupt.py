@@ -1,0 +1,28 @@
+"""Ctrl-C in the first moments of a command, while its modules are loaded: one line instead of Python's traceback.
+
+Every entry point calls this before it imports anything else, so this module imports only what the interpreter has
+loaded or built in. Nothing is open yet that would have to be closed, and an exception inside the import system may be
+lost, so the process ends at once. Later ``lifecycle.run_command`` takes over.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal first loads enum and more: a tenth of a second on a board
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+EXIT_STOPPED = 130
+
+
+def end_at_once_on_interrupt() -> None:
+    """From now on Ctrl-C ends the process, with a line; to be called in the main thread."""
+    _signal.signal(_signal.SIGINT, _end_at_once)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    os.write(2, b"Stopped.\n")
+    os._exit(EXIT_STOPPED)
