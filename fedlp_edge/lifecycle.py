@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, Self
 
-from fedlp_edge.early_interrupt import EXIT_STOPPED
+from fedlp_edge import early_interrupt
 from fedlp_edge.errors import FedLPError
 
 STOP_WITH_STDIN = "FEDLP_STOP_WITH_STDIN"
@@ -37,6 +37,7 @@ _THE_MACHINES_OWN = {
 """What an operating system refuses to whoever asks, and what to do; it is no defect of ours."""
 
 EXIT_ERROR = 2
+EXIT_STOPPED = early_interrupt.EXIT_STOPPED
 EXIT_INCOMPLETE = 3
 """It is done, but not all of it: somebody should read what was said."""
 
