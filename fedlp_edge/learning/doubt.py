@@ -25,6 +25,9 @@ GAIN = 0.2
 MOST = 0.9
 """Share of equal answers that is as good as one answer for everything."""
 
+UNEVEN = 1.5
+"""Times its even share from which a class in the majority explains one answer for everything."""
+
 _SAMPLES = 2000
 _BATCH = 256
 _ENOUGH = 8
@@ -62,6 +65,14 @@ def doubt(
     kept = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:_SAMPLES].to(data.y.device)
     answers, classes = _answers(logits, data, kept)
     said = f"{100 * accuracy:.1f} % right is no better than a guess"
+    majority = _majority(data.y[kept], answers, classes)
+    if majority is not None:
+        always, share = majority
+        return (
+            f"{said}: nearly every sample is answered with {listed([names[always]])}, the class of {100 * share:.0f} % "
+            f"of the test data. Where devices have it as often, a loss of {training_loss:.2f} says perhaps that alone: "
+            "give them more samples of the other classes, or set logit_adjustment = 1 in [training.objective]"
+        )
     guess_loss = math.log(max(2, classes))
     if not math.isfinite(training_loss) or training_loss >= LOW_LOSS * guess_loss:
         return (
@@ -106,6 +117,14 @@ def _cause(
             "(size, channels, scaling), or each device may have one class alone"
         )
     return "no cause was found; compare the test data with the devices' (labels, scaling, what is in the pictures)"
+
+
+def _majority(truth: Tensor, answers: Tensor, classes: int) -> tuple[int, float] | None:
+    """The class that nearly everything is answered with, and its share, if most samples are of it."""
+    always = int(answers.bincount(minlength=classes).argmax())
+    share = float((truth == always).float().mean())
+    one_answer = float((answers == always).float().mean()) >= MOST
+    return (always, share) if one_answer and 0.5 < share < 1 and share * classes >= UNEVEN else None
 
 
 def _answers(logits: Logits, data: Dataset, kept: Tensor) -> tuple[Tensor, int]:

@@ -58,6 +58,15 @@ def test_finds_one_answer_for_everything() -> None:
     assert 'answered with "nut"' in judge(Fixed([[0.0, 1, 0]] * 3), dataset())
 
 
+def test_says_that_a_frequent_class_explains_one_answer_and_a_low_loss() -> None:
+    y = torch.tensor([1] * 38 + [0, 2])
+    uneven = Dataset(nn.functional.one_hot(y, 3).float(), y, NAMES, scale=1.0, mean=(0.0,), std=(1.0,))
+    said = judge(Fixed([[0.0, 1, 0]] * 3), uneven, training_loss=0.2)
+    assert 'answered with "nut", the class of 95 % of the test data' in said
+    assert "logit_adjustment" in said
+    assert "prepared otherwise" not in said
+
+
 def test_says_so_where_the_devices_have_learned_nothing_themselves() -> None:
     assert "hardly learned their own samples" in judge(Fixed([[0.0, 1, 0]] * 3), dataset(), training_loss=1.09)
     assert "hardly learned" in judge(Fixed([[0.0, 1, 0]] * 3), dataset(), training_loss=float("nan"))
