@@ -1,7 +1,7 @@
 # One command each; the first call of any of them makes .venv and installs everything into it.
 #
 #   make demo    a whole fleet on this machine, a minute or two
-#   make test    the whole test suite
+#   make test    the whole test suite, in a process more than there are processors; PYTEST_FLAGS="-n 0" for one
 #   make lint    formatting, lint, types, import rules
 #
 #   make paper-table    repeats the paper's table, up to two hours on 2 cores; writes docs/accuracy.md
@@ -16,6 +16,10 @@ PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 endif
 TORCH_INDEX_URL ?=
 PYTEST_FLAGS ?=
+# A test often waits for a broker or a deadline: one process more than there are processors keeps all of them busy.
+# Every process holds torch and at times a whole fleet, so there is a limit. Tests of one file share what they set up.
+TEST_PROCESSES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 7 ] && echo 8 || echo $$((n + 1)))
+PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 DEMO_FLAGS ?=
 
 BIN := .venv/bin
@@ -45,7 +49,7 @@ demo: $(READY)
 # The tests use a real Mosquitto and real pictures; where these are missing they are installed, or named.
 test: $(READY)
 	@.ci/system-packages
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -12,8 +12,9 @@ from hypothesis import settings
 
 # Every run tries the same examples, so that a failure is somebody's change and not chance. To search for new ones:
 # pytest --hypothesis-profile=search
-settings.register_profile("same", derandomize=True)
-settings.register_profile("search", max_examples=2000)
+# No example has a deadline: on a busy machine any of them may be held up.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=2000, deadline=None)
 settings.load_profile("same")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,11 +25,43 @@ for _name in [name for name in os.environ if name.startswith("FEDLP_")]:
 
 from fedlp_edge.transport.mosquitto import MosquittoBroker  # noqa: E402 - after the environment is set
 
+SLOW = (
+    "simulation/test_ray_engine.py",
+    "cli/test_demo_variants.py",
+    "cli/test_demo.py",
+    "system/",
+    "field/",
+    "worker/",
+    "probe/test_calibrations.py",
+    "learning/test_partition_torchvision.py",
+    "benchmarks/",
+    "cli/",
+    "simulation/",
+)
+"""Beginnings of the files that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts slow files first, so that of several processes none begins a long file when the others are done."""
+    tests = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        file = item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else ""
+        return next((place for place, beginning in enumerate(SLOW) if file.startswith(beginning)), len(SLOW))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What a machine remembers between runs, such as how it computes fastest, these tests find out for themselves."""
-    os.environ["FEDLP_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    """What a machine remembers between runs, such as how it computes fastest, these tests find out for themselves.
+
+    Processes that run tests side by side are one machine, and share what any of them found out.
+    """
+    directory = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        directory = directory.parent
+    os.environ["FEDLP_CACHE_DIR"] = str(directory / "fedlp-cache")
 
 
 @pytest.fixture(scope="session")

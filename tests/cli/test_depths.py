@@ -4,6 +4,7 @@ import pytest
 from rich.console import Console
 
 from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, parse_input
+from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ModelError
 
@@ -24,11 +25,15 @@ def test_says_that_a_model_is_unknown() -> None:
         build_blueprint(ModelSettings(name="nope", input=(1, 8, 8)))
 
 
-def test_shows_every_depth_within_a_terminal_of_80_columns() -> None:
-    blueprint = build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), heads="personal"))
+@pytest.fixture(scope="module")
+def personal() -> Blueprint:
+    return build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), heads="personal"))
+
+
+def test_shows_every_depth_within_a_terminal_of_80_columns(personal: Blueprint) -> None:
     console = Console(width=80, record=True, file=None, color_system=None)
     with console.capture() as shown:
-        console.print(depth_table(blueprint, "more", "<{}>".format))
+        console.print(depth_table(personal, "more", "<{}>".format))
 
     lines = [line.split() for line in shown.get().splitlines()]
     assert lines[0] == ["depth", "layer", "parameters", "bytes", "MMACs", "saved", "more"]
@@ -36,8 +41,6 @@ def test_shows_every_depth_within_a_terminal_of_80_columns() -> None:
     assert [line[-1] for line in lines[1:]] == ["<1>", "<2>", "<3>", "<4>", "<5>"]
 
 
-def test_counts_what_is_exchanged_without_personal_heads() -> None:
-    personal = build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), heads="personal"))
-
+def test_counts_what_is_exchanged_without_personal_heads(personal: Blueprint) -> None:
     # 10,272 parameters and 128 running statistics.
     assert exchanged_bytes(personal, 1) == 4 * 10_400

@@ -150,7 +150,7 @@ def test_ends_with_one_line_on_a_wrong_option(fedlp: Run, options: tuple[str, st
 def test_plans_a_torchvision_model_without_loading_torch_itself() -> None:
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom fedlp_edge.cli.main import app\n"
-        "arguments = ['plan', '--model', 'torchvision:resnet18', '--input', '3x64x64', '--json']\n"
+        "arguments = ['plan', '--model', 'torchvision:squeezenet1_1', '--input', '3x64x64', '--json']\n"
         "done = CliRunner().invoke(app, arguments)\n"
         'assert done.exit_code == 0 and \'"profile":"raspberry-pi-5"\' in done.output, done.output\n'
         "print(sorted({'torch', 'torchvision', 'numpy', 'paho'} & set(sys.modules)))"

@@ -11,7 +11,7 @@ from coordinator import vain_repeats
 from device_agent import deliveries
 from fedlp_edge.transport.memory import Fault
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import Fleet
+from tests.system.fleet import NO_EXPORT, Fleet
 from tests.system.test_faults_killed import DEVICES, ROUNDS, differences, undisturbed
 from tests.system.virtual import VirtualFleet
 
@@ -27,7 +27,7 @@ def test_fleet_goes_on_where_long_messages_end_the_connection(tmp_path: Path) ->
             devices=1,
             rounds=1,
             model="tests.field.broad:broad",
-            more="[export]\ndepths = 'none'\n",
+            more=NO_EXPORT,
         ) as fleet,
     ):
         fleet.start_all()

@@ -13,7 +13,7 @@ import pytest
 from fedlp_edge.transport.base import Received
 from fedlp_edge.transport.mosquitto import MosquittoBroker
 from fedlp_edge.wire.topics import Topics
-from tests.system.fleet import Fleet
+from tests.system.fleet import NO_EXPORT, Fleet
 from tests.system.proxy import packets, publish_parts
 from tests.transport.clients import connected
 from tests.transport.nats import NatsBroker
@@ -52,8 +52,7 @@ def _relay(source: socket.socket, target: socket.socket, rewrite: bool) -> None:
 
 def a_round(directory: Path, url: str) -> None:
     """A fleet in which every name has dots does a round, and nobody is missing."""
-    more = "[export]\ndepths = 'none'\n"
-    with Fleet(directory, url, "plant.7", devices=2, rounds=1, more=more) as fleet:
+    with Fleet(directory, url, "plant.7", devices=2, rounds=1, more=NO_EXPORT) as fleet:
         fleet.start_coordinator()
         for number, name in enumerate(NAMES):
             fleet.start_device(number, "--id", name)

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import Fleet
-
-FAST = '[export]\ndepths = "none"\n'
+from tests.system.fleet import NO_EXPORT, Fleet
 
 
 @pytest.mark.system
@@ -24,7 +22,7 @@ def test_fleet_trains_on_where_a_compute_mode_fails(
     tmp_path: Path, mosquitto: MosquittoBroker, model: str, devices: int, said: str
 ) -> None:
     with Fleet(
-        tmp_path, mosquitto.url, model, devices=devices, rounds=2, model=f"tests.field.fragile:{model}", more=FAST
+        tmp_path, mosquitto.url, model, devices=devices, rounds=2, model=f"tests.field.fragile:{model}", more=NO_EXPORT
     ) as fleet:
         config = fleet.directory / "fleet.toml"
         config.write_text(config.read_text().replace("[training]", '[training]\ncompute = "bfloat16-channels-last"'))

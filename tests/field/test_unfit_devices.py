@@ -11,7 +11,7 @@ from fedlp_edge.reporting.events import RunStopped
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import Fleet
+from tests.system.fleet import NO_EXPORT, Fleet
 
 pytestmark = pytest.mark.system
 
@@ -32,7 +32,7 @@ LASTING = {
 def test_devices_with_good_data_go_on_without_those_whose_data_do_not_fit(
     tmp_path: Path, mosquitto: MosquittoBroker
 ) -> None:
-    with Fleet(tmp_path, mosquitto.url, "unfit", devices=4, rounds=2, deadline=120) as fleet:
+    with Fleet(tmp_path, mosquitto.url, "unfit", devices=4, rounds=2, deadline=120, more=NO_EXPORT) as fleet:
         fleet.start_coordinator()
         for number in range(2):
             fleet.start_device(number)

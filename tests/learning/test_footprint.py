@@ -10,7 +10,7 @@ from typing import Any
 
 WORKER = """
 import json, sys, torch
-from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 from fedlp_edge.learning.data import load_data
 from fedlp_edge.learning.jobs import JobRunner
 from fedlp_edge.learning.models import build_model
@@ -21,16 +21,28 @@ settings = ModelSettings(input=(1, 8, 8))
 built = JobRunner(WorkerOptions(threads=1, device="cpu")).run(Build(model=settings))
 assert isinstance(built, Built), built
 model, data = build_model(settings, seed=0).submodel(3), load_data("digits#limit=64")
+objective = ObjectiveSettings(logit_adjustment=1.0, proximal=0.1, distillation=0.5)
 for optimizer in ("sgd", "adam"):
-    train_round(model, data, TrainingSettings(optimizer=optimizer), seed=0, device=torch.device("cpu"))
-print(json.dumps([name for name in ("torchvision", "torch._dynamo", "onnx", "sympy") if name in sys.modules]))
+    for training in (TrainingSettings(optimizer=optimizer), TrainingSettings(optimizer=optimizer, objective=objective)):
+        train_round(model, data, training, seed=0, device=torch.device("cpu"))
+unwanted = ("torchvision", "torch._dynamo", "onnx", "sympy", "sklearn", "PIL")
+print(json.dumps([name for name in unwanted if name in sys.modules]))
 """
 
 TRACED = """
 import json, sys, torch
 from tests.learning.test_partition_sequences import Encoder, TOKENS
-from fedlp_edge import partition
+from fedlp_edge import ModelSettings, build_model, partition
+from fedlp_edge.learning.steptrace import trace_steps
 partition(Encoder(), TOKENS).blueprint()
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__(); self.a = torch.nn.Linear(4, 4); self.b = torch.nn.Linear(4, 2)
+    def forward(self, x): return self.b(self.a(x))
+partition(Net(), torch.zeros(1, 4)).blueprint()
+build_model(ModelSettings(), seed=0).submodel(3)(torch.zeros(2, 1, 28, 28)).sum().backward()
+model = build_model(ModelSettings(name="mlp", input=(1, 8, 8)), seed=0)
+trace_steps(model, model.sample, 1)
 print(json.dumps([name for name in ("torchvision", "torch._dynamo") if name in sys.modules]))
 """
 
@@ -51,5 +63,5 @@ def test_trains_without_loading_the_compiler_or_the_vision_library(tmp_path: Pat
     assert _run(WORKER, tmp_path) == []
 
 
-def test_splits_a_users_model_without_the_compiler(tmp_path: Path) -> None:
+def test_splits_and_watches_models_without_the_compiler_or_the_vision_library(tmp_path: Path) -> None:
     assert _run(TRACED, tmp_path) == []

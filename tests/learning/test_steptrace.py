@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -98,17 +95,3 @@ def test_with_steps_fills_the_costs_and_keeps_the_digest() -> None:
     traced = with_steps(model, blueprint)
     assert traced.digest == blueprint.digest
     assert [cost.step is not None for cost in traced.costs] == [True, True]
-
-
-def test_watching_a_small_network_loads_no_compiler() -> None:
-    program = """
-import sys, torch
-from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.learning.models import build_model
-from fedlp_edge.learning.steptrace import trace_steps
-model = build_model(ModelSettings(name="mlp", input=(1, 8, 8)), seed=0)
-trace_steps(model, model.sample, 1)
-print("torch._dynamo" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

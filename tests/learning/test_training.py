@@ -218,24 +218,6 @@ def test_throughput_is_a_plausible_rate() -> None:
     assert 1e7 < training_macs_per_second(CPU, seconds=0.05) < 1e15
 
 
-def test_training_imports_neither_dynamo_nor_torchvision() -> None:
-    program = """
-import sys, torch
-from torch import nn
-from fedlp_edge.core.settings import ObjectiveSettings, TrainingSettings
-from fedlp_edge.learning.data import load_data
-from fedlp_edge.learning.training import train_round
-model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
-objective = ObjectiveSettings(logit_adjustment=1.0, proximal=0.1, distillation=0.5)
-for optimizer in ("sgd", "adam"):
-    train_round(model, load_data("digits#limit=40"), TrainingSettings(optimizer=optimizer, objective=objective), seed=0,
-                device=torch.device("cpu"))
-print([name for name in ("torch._dynamo", "torchvision", "sklearn", "onnx", "PIL") if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_data_specifications_are_read_without_torch() -> None:
     program = "import sys, fedlp_edge.learning.dataspec, fedlp_edge.learning.fetch, fedlp_edge.learning.inference; "
     done = subprocess.run(

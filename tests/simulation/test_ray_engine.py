@@ -37,6 +37,7 @@ def _node() -> dict[str, object]:
     }
 
 
+@pytest.mark.timeout(600)  # the nodes are a dozen processes
 def test_ends_with_the_model_of_the_local_engine(cluster: Cluster, engine: LocalEngine, tmp_path: Path) -> None:
     run = experiment(model=ModelSettings(name="mlp", input=(1, 8, 8), heads="personal"))
     local = simulate(run, tmp_path / "local", engine=engine)

@@ -19,6 +19,12 @@ from fedlp_edge.reporting.summary import Summary, load
 
 PATIENCE_SECONDS = 120.0
 
+NO_EXPORT = """
+[export]
+depths = "none"
+"""
+"""For fleets that are not about ONNX files: exporting costs more than all rounds together."""
+
 CONFIG = """
 fleet = "{fleet}"
 seed = 7

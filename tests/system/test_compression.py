@@ -8,11 +8,11 @@ import pytest
 
 from fedlp_edge.reporting.events import RoundStarted, UpdateAccepted
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import Fleet
+from tests.system.fleet import NO_EXPORT, Fleet
 
 pytestmark = pytest.mark.system
 
-SCHEME = '[scheme]\nencoding = "int8+zstd"'
+SCHEME = '[scheme]\nencoding = "int8+zstd"' + NO_EXPORT
 
 
 def test_compressed_updates_learn_and_survive_crashes_bit_for_bit(tmp_path: Path, mosquitto: MosquittoBroker) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fedlp_edge.transport.mosquitto import MosquittoBroker
 
-from .fleet import Fleet
+from .fleet import NO_EXPORT, Fleet
 
 pytestmark = pytest.mark.system
 
@@ -16,8 +16,8 @@ DROPS = "Outgoing messages are being dropped"
 """What Mosquitto writes to its log when a subscriber's queue is full."""
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
-def test_completes_with_small_packets_and_a_short_queue(tmp_path: Path, told: bool) -> None:
+@pytest.mark.parametrize(("told", "rounds"), [(True, 2), (False, 1)], ids=["told", "not told"])
+def test_completes_with_small_packets_and_a_short_queue(tmp_path: Path, told: bool, rounds: int) -> None:
     limits = ["max_packet_size 100000", "max_queued_messages 50"]
     with (
         MosquittoBroker(extra=limits) as broker,
@@ -25,15 +25,17 @@ def test_completes_with_small_packets_and_a_short_queue(tmp_path: Path, told: bo
             tmp_path,
             broker.url,
             "restricted",
-            rounds=2,
+            devices=2,
+            rounds=rounds,
             model="tests.system.wide:wide",
             broker="max_queued_messages = 50" if told else "",
-            more="[export]\ndepths = 'none'",
+            more=NO_EXPORT,
         ) as fleet,
     ):
         fleet.start_all()
         summary = fleet.finish()
         log = broker.log()
+    assert len(summary.rounds) == rounds
     for round in summary.rounds:
         assert {device.status for device in round.devices} == {"contributed"}
         assert all(device.bytes_up > 16_000_000 for device in round.devices)

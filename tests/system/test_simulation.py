@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fedlp_edge.core.round_settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
-from fedlp_edge.simulation import Experiment, local_engine, simulate
+from fedlp_edge.simulation import Experiment, LocalEngine, local_engine, simulate
 from fedlp_edge.simulation.experiment import DataSettings, FleetSettings
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import Fleet
+from tests.system.fleet import NO_EXPORT, Fleet
 from tests.system.three_kinds import WIDE
 
 pytestmark = pytest.mark.system
@@ -26,8 +27,16 @@ optimizer = "momentum"
 """
 
 
-def test_ends_with_the_model_of_the_simulated_fleet(tmp_path: Path, mosquitto: MosquittoBroker) -> None:
-    with Fleet(tmp_path, mosquitto.url, "simulated", devices=3, rounds=2, more=SCHEME) as fleet:
+@pytest.fixture(scope="module")
+def engine() -> Iterator[LocalEngine]:
+    with local_engine(1) as started:
+        yield started
+
+
+def test_ends_with_the_model_of_the_simulated_fleet(
+    tmp_path: Path, mosquitto: MosquittoBroker, engine: LocalEngine
+) -> None:
+    with Fleet(tmp_path, mosquitto.url, "simulated", devices=2, rounds=2, more=SCHEME + NO_EXPORT) as fleet:
         config = tmp_path / "fleet.toml"
         # Personal heads go on from round to round; the fastest way to compute may differ between processes.
         text = config.read_text().replace("[model]\n", '[model]\nheads = "personal"\n')
@@ -42,10 +51,9 @@ def test_ends_with_the_model_of_the_simulated_fleet(tmp_path: Path, mosquitto: M
         scheme=SchemeSettings(depth=2, lpr=0.7, encoding="int8"),
         server=ServerSettings(optimizer="momentum"),
         rounds=RoundSettings(count=2),
-        fleet=FleetSettings(devices=3),
+        fleet=FleetSettings(devices=2),
     )
-    with local_engine(1) as engine:
-        simulated = simulate(run, tmp_path / "simulated", engine=engine)
+    simulated = simulate(run, tmp_path / "simulated", engine=engine)
     for one, other in zip(real.rounds, simulated.rounds, strict=True):
         assert one.coverage == other.coverage
         assert [(d.id, d.layers_sent, d.loss, d.samples) for d in one.devices] == [
@@ -59,7 +67,9 @@ def test_ends_with_the_model_of_the_simulated_fleet(tmp_path: Path, mosquitto: M
 THREE_KINDS = "tests.system.three_kinds:build"
 
 
-def test_statistics_and_constants_end_as_in_the_simulated_fleet(tmp_path: Path, mosquitto: MosquittoBroker) -> None:
+def test_statistics_and_constants_end_as_in_the_simulated_fleet(
+    tmp_path: Path, mosquitto: MosquittoBroker, engine: LocalEngine
+) -> None:
     more = '[scheme]\ndepth = "full"\n[server]\nema = 0.5\n'
     with Fleet(tmp_path, mosquitto.url, "kinds", devices=2, rounds=3, model=THREE_KINDS, more=more) as fleet:
         config = tmp_path / "fleet.toml"
@@ -76,8 +86,7 @@ def test_statistics_and_constants_end_as_in_the_simulated_fleet(tmp_path: Path, 
         rounds=RoundSettings(count=3),
         fleet=FleetSettings(devices=2),
     )
-    with local_engine(1) as engine:
-        simulated = simulate(run, tmp_path / "simulated", engine=engine)
+    simulated = simulate(run, tmp_path / "simulated", engine=engine)
     assert real.final is not None
     assert simulated.final is not None
     assert real.final.model_digest == simulated.final.model_digest

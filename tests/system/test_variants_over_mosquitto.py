@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from fedlp_edge.reporting.events import AnyEvent, RoundFinished, UpdateAccepted
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import Fleet
+from tests.system.fleet import NO_EXPORT, Fleet
 
 pytestmark = pytest.mark.system
 
@@ -25,12 +25,15 @@ recycle_decay = 0.5
 
 [server]
 ema = 0.5
+
+[export]
+depths = "full"
 """
 
-ASYNCHRONOUS = """
+ASYNCHRONOUS = f"""
 mode = "buffered"
 buffer_size = 2
-"""
+{NO_EXPORT}"""
 
 
 def test_rates_recycling_and_average_reach_every_device(tmp_path: Path, mosquitto: MosquittoBroker) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fedlp_edge.reporting.events import DeviceJoined, DeviceLeft, RoundFinished, RoundStarted, UpdateAccepted
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import Fleet
+from tests.system.fleet import NO_EXPORT, Fleet
 
 pytestmark = pytest.mark.system
 
@@ -45,7 +45,7 @@ def test_learns_and_ends_with_an_onnx_file_on_every_device(undisturbed: tuple[Fl
 def test_ends_with_the_same_model_when_the_coordinator_is_killed_in_a_round(
     undisturbed: tuple[Fleet, Summary], tmp_path: Path, mosquitto: MosquittoBroker
 ) -> None:
-    with Fleet(tmp_path, mosquitto.url, "killed") as fleet:
+    with Fleet(tmp_path, mosquitto.url, "killed", more=NO_EXPORT) as fleet:
         fleet.start_all()
         fleet.wait_for(lambda seen: any(isinstance(e, UpdateAccepted) and e.round == 2 for e in seen))
         fleet.kill("coordinator")
@@ -58,7 +58,7 @@ def test_ends_with_the_same_model_when_the_coordinator_is_killed_in_a_round(
 
 
 def test_ends_the_round_without_a_killed_device_and_takes_it_back(tmp_path: Path, mosquitto: MosquittoBroker) -> None:
-    with Fleet(tmp_path, mosquitto.url, "rejoin", rounds=6, deadline=6.0) as fleet:
+    with Fleet(tmp_path, mosquitto.url, "rejoin", rounds=6, deadline=6.0, more=NO_EXPORT) as fleet:
         fleet.start_all()
         fleet.wait_for(lambda seen: any(isinstance(e, RoundStarted) and e.round == 2 for e in seen))
         fleet.kill("dev-1")
@@ -78,7 +78,7 @@ def test_ends_the_round_without_a_killed_device_and_takes_it_back(tmp_path: Path
 def test_says_how_to_go_on_when_stopped_and_goes_on(
     undisturbed: tuple[Fleet, Summary], tmp_path: Path, mosquitto: MosquittoBroker
 ) -> None:
-    with Fleet(tmp_path, mosquitto.url, "stopped") as fleet:
+    with Fleet(tmp_path, mosquitto.url, "stopped", more=NO_EXPORT) as fleet:
         fleet.start_all()
         fleet.wait_for(lambda seen: any(isinstance(e, RoundFinished) for e in seen))
         assert fleet.stop("coordinator") == 130

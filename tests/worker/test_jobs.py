@@ -225,18 +225,7 @@ def test_train_refuses_a_personal_head_without_a_place_for_it(worker: WorkerProc
         bench.train(1)
 
 
-def test_export_takes_a_personal_head_from_its_device(worker: WorkerProcess, tmp_path: Path) -> None:
-    bench = Bench(worker, tmp_path, PERSONAL)
-    head = tmp_path / "head.safetensors"
-    bench.train(1, personal_result=str(head))
-    job = Export(model=PERSONAL, state_paths=(str(bench.state),), depths=(1,), data="digits", directory=str(tmp_path))
-    with pytest.raises(ModelError, match="the head of depth 1 is personal"):
-        worker.call(job, timeout=60)
-    exported = worker.call(msgspec.structs.replace(job, personal_path=str(head)), timeout=120)
-    assert isinstance(exported, Exported)
-
-
-def test_export_takes_layers_from_several_files_and_the_devices_own_samples(
+def test_export_takes_a_personal_head_layers_from_several_files_and_the_devices_own_samples(
     worker: WorkerProcess, tmp_path: Path
 ) -> None:
     bench = Bench(worker, tmp_path, PERSONAL)
@@ -260,6 +249,8 @@ def test_export_takes_layers_from_several_files_and_the_devices_own_samples(
     assert exported.models[0].max_abs_diff <= 1e-4
     with pytest.raises(DataError, match="no split 'valid'"):
         worker.call(msgspec.structs.replace(job, split="valid"), timeout=60)
+    with pytest.raises(ModelError, match="the head of depth 2 is personal"):
+        worker.call(msgspec.structs.replace(job, personal_path=None), timeout=60)
 
 
 def test_jobs_refuse_what_does_not_go_together(bench: Bench) -> None:
