@@ -20,6 +20,8 @@ settings.load_profile("same")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # As in an activated environment: messages then name our commands without a path.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+# Hundreds of processes import these packages; forbidden to keep what they compile, each would compile all of it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 for _name in [name for name in os.environ if name.startswith("FEDLP_")]:
     del os.environ[_name]  # a developer's own broker must not leak into tests
 

@@ -37,7 +37,7 @@ buffer_size = 2
 
 
 def test_rates_recycling_and_average_reach_every_device(tmp_path: Path, mosquitto: MosquittoBroker) -> None:
-    with Fleet(tmp_path, mosquitto.url, "variants", rounds=4, more=VARIANTS) as fleet:
+    with Fleet(tmp_path, mosquitto.url, "variants", devices=2, rounds=4, more=VARIANTS) as fleet:
         fleet.start_all()
         summary = fleet.finish()
     everybody = {f"dev-{number}" for number in range(fleet.devices)}

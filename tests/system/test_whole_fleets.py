@@ -18,7 +18,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, mosquitto: MosquittoBroker) -> tuple[Fleet, Summary]:
-    with Fleet(tmp_path_factory.mktemp("undisturbed"), mosquitto.url, "undisturbed") as fleet:
+    with Fleet(tmp_path_factory.mktemp("undisturbed"), mosquitto.url, "undisturbed", devices=2) as fleet:
         fleet.start_all()
         summary = fleet.finish()
         for number in range(fleet.devices):
@@ -45,7 +45,7 @@ def test_learns_and_ends_with_an_onnx_file_on_every_device(undisturbed: tuple[Fl
 def test_ends_with_the_same_model_when_the_coordinator_is_killed_in_a_round(
     undisturbed: tuple[Fleet, Summary], tmp_path: Path, mosquitto: MosquittoBroker
 ) -> None:
-    with Fleet(tmp_path, mosquitto.url, "killed", more=NO_EXPORT) as fleet:
+    with Fleet(tmp_path, mosquitto.url, "killed", devices=2, more=NO_EXPORT) as fleet:
         fleet.start_all()
         fleet.wait_for(lambda seen: any(isinstance(e, UpdateAccepted) and e.round == 2 for e in seen))
         fleet.kill("coordinator")
@@ -78,7 +78,7 @@ def test_ends_the_round_without_a_killed_device_and_takes_it_back(tmp_path: Path
 def test_says_how_to_go_on_when_stopped_and_goes_on(
     undisturbed: tuple[Fleet, Summary], tmp_path: Path, mosquitto: MosquittoBroker
 ) -> None:
-    with Fleet(tmp_path, mosquitto.url, "stopped", more=NO_EXPORT) as fleet:
+    with Fleet(tmp_path, mosquitto.url, "stopped", devices=2, more=NO_EXPORT) as fleet:
         fleet.start_all()
         fleet.wait_for(lambda seen: any(isinstance(e, RoundFinished) for e in seen))
         assert fleet.stop("coordinator") == 130
