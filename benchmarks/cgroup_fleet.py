@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedlp_edge.cli.processes import Supervisor
-from fedlp_edge.control_groups import ControlGroup
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.memory_group import memory_group, why_not, within
+from fedlp_edge.cli.demo.child_processes import Supervisor
+from fedlp_edge.system.cgroups import ControlGroup
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from tests.fleets.memory_group import memory_group, why_not, within
 
 FACTORS = (1.1, 1.7, 1.77, 1.86, 2.0, 4.0)
 SAMPLES = 128
@@ -40,7 +40,7 @@ lr = 0.01
 compute = "float32"
 [scheme]
 memory_margin = {margin}
-levers = {levers}
+techniques = {techniques}
 [data]
 evaluate = ""
 [rounds]
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--margin", type=float, default=0.05)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--levers", nargs="*", default=["allocation"])
+    parser.add_argument("--techniques", nargs="*", default=["allocation"])
     options = parser.parse_args()
     if reason := why_not():
         sys.exit(reason)
@@ -68,8 +68,10 @@ def main() -> None:
         for group, limit in zip(groups, limits, strict=True):
             group.limit_memory(limit)
         fleet = directory / "fleet.toml"
-        levers = json.dumps(options.levers)
-        text = CONFIG.format(margin=options.margin, levers=levers, rounds=options.rounds, devices=len(groups) - 1)
+        techniques = json.dumps(options.techniques)
+        text = CONFIG.format(
+            margin=options.margin, techniques=techniques, rounds=options.rounds, devices=len(groups) - 1
+        )
         fleet.write_text(text)
         seconds = run(directory, fleet, groups)
         report(directory / "run", limits, groups, idle, seconds, options)
@@ -141,7 +143,7 @@ def report(
         print(json.dumps(line), flush=True)
     rounds = sum(event["event"] == "RoundFinished" for event in happened)
     kills = sum(group.kills for group in groups)
-    whole = {"idle_mb": round(idle / 1e6), "margin": options.margin, "levers": options.levers, "rounds": rounds}
+    whole = {"idle_mb": round(idle / 1e6), "margin": options.margin, "techniques": options.techniques, "rounds": rounds}
     print(json.dumps({**whole, "kills": kills, "seconds": round(seconds)}), flush=True)
 
 

@@ -132,7 +132,7 @@ def check(name: str) -> dict[str, float]:
     import torch  # noqa: PLC0415 -- the parent needs none
 
     from fedlp_edge import partition  # noqa: PLC0415
-    from fedlp_edge.learning.memory import give_back  # noqa: PLC0415
+    from fedlp_edge.learning.memory.limits import give_back  # noqa: PLC0415
 
     torch.set_num_threads(1)
     side = _SIDES.get(name, _SIDE)

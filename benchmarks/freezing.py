@@ -16,8 +16,8 @@ from typing import Literal
 import msgspec
 import psutil
 
+from fedlp_edge.core.algorithm.selection import draw_sent_tensors
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.selection import retained
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.worker.jobs import Build, Built, Train, Trained, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
@@ -67,7 +67,7 @@ class Device:
             depth=depth,
             state_paths=(str(self._state),),
             personal_path=None,
-            retained=retained(units, lpr=lpr, lpr_of={}, seed=1, round=round, device="device"),
+            sent=draw_sent_tensors(units, lpr=lpr, lpr_of={}, seed=1, round=round, device="device"),
             freeze=self._mode == "train",
             training=self._training,
             seed=round,

@@ -36,7 +36,7 @@ from benchmarks.scheme_cells import (
 )
 from benchmarks.scheme_report import Report
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.learning.models import build_model
+from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.simulation import Experiment, LocalEngine, local_engine, simulate
 
 ROOT = Path(__file__).parent.parent

@@ -1,6 +1,6 @@
 """Hundreds of devices in one process: the protocol whole, the training left out.
 
-Each device is the agent's own state machine (``device_agent.participant``) on an MQTT connection of its own. Only
+Each device is the agent's own state machine (``device_agent.protocol.machine``) on an MQTT connection of its own. Only
 what would need a machine per device is shared: the bytes of the model are kept once for all, though each device
 keeps its own account of the chunks that it received, and the update is a constant, made once per constant.
 
@@ -25,11 +25,9 @@ import msgspec
 import numpy as np
 
 from benchmarks.lean_mqtt import KEEPALIVE_SECONDS, Connection
-from device_agent.arrivals import ArrivalCheck
-from device_agent.deliveries import Deliveries
-from device_agent.downloads import Downloads
-from device_agent.echo import LinkEcho
-from device_agent.effects import (
+from device_agent.outbox import Update, UpdateId
+from device_agent.protocol.downloads import Downloads
+from device_agent.protocol.events import (
     BuildModel,
     ChunkDelivered,
     DeviceMeasured,
@@ -38,8 +36,8 @@ from device_agent.effects import (
     ForgetUpdate,
     Identity,
     Leave,
+    Log,
     ModelBuilt,
-    Note,
     Publish,
     RoundTrained,
     SendChunk,
@@ -49,11 +47,13 @@ from device_agent.effects import (
     TrainRound,
     Unsubscribe,
 )
-from device_agent.outbox import Update, UpdateId
-from device_agent.participant import Participant
-from device_agent.presence import status
+from device_agent.protocol.in_transit import InTransitCheck
+from device_agent.protocol.link_probe import LinkProbe
+from device_agent.protocol.machine import DeviceProtocol
+from device_agent.protocol.presence import status
+from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.transport.base import Connected, Delivered, Disconnected, LastWill, Received, TransportEvent
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split
@@ -191,7 +191,7 @@ class Deltas:
     def update(self, number: int, effect: TrainRound) -> tuple[Update, list[bytes]]:
         """What the device would have trained."""
         task = effect.task
-        chosen = tuple((unit, effect.retained[unit]) for unit in effect.order if unit in effect.retained)
+        chosen = tuple((unit, effect.sent[unit]) for unit in effect.order if unit in effect.sent)
         digest, size, units, chunks = self._made(number % CONSTANTS, chosen, task.chunk_bytes)
         update = Update(
             run=task.run,
@@ -263,19 +263,19 @@ class Device:
         self._chunks: dict[UpdateId, list[bytes]] = {}
         self._unanswered: dict[int, _Sent] = {}
         self._again: list[_Sent] = []
-        arrivals = ArrivalCheck(self.identity, secrets.token_bytes)
+        arrivals = InTransitCheck(self.identity, secrets.token_bytes)
         arrivals.judged(works=False)  # thousands of echoes would say nothing of a link, and take its bytes
-        self._participant = Participant(
+        self._machine = DeviceProtocol(
             self.identity,
             Downloads(self._store, self._admit),
             Downloads(SharedStore(), lambda _version, _blob: None),
-            Deliveries(self.identity),
-            LinkEcho(self.identity, secrets.token_bytes, allowed=False),
+            Uploads(self.identity),
+            LinkProbe(self.identity, secrets.token_bytes, allowed=False),
             arrivals,
             allow_models=frozenset({blueprint.model}),
             once=True,
         )
-        for effect in self._participant.start():
+        for effect in self._machine.start():
             self._do(effect, deque())
         facts = DeviceFacts(
             profile="load",
@@ -314,9 +314,9 @@ class Device:
         for event in self.connection.receive() if self.connection else ():
             self.handle(self._count(event))
 
-    def deadline(self) -> float | None:
+    def next_wakeup(self) -> float | None:
         """When it wants a Tick."""
-        return self._participant.deadline()
+        return self._machine.next_wakeup()
 
     def handle(self, first: Event | TransportEvent) -> None:
         """Takes an event and does what follows."""
@@ -332,7 +332,7 @@ class Device:
                 again, self._again = self._again, []
                 for sent in again:
                     self._publish(sent)
-            for effect in self._participant.handle(event, time.monotonic()):
+            for effect in self._machine.handle(event, time.monotonic()):
                 self._do(effect, events)
 
     def _do(self, effect: Effect, events: deque[Event | TransportEvent]) -> None:
@@ -361,7 +361,7 @@ class Device:
                 self._publish(_Sent(topic, self._chunks[update][index], False, ChunkDelivered(update, index)))
             case ForgetUpdate(update):
                 self._chunks.pop(update, None)
-            case Note(text, True):
+            case Log(text, True):
                 self._tally.warnings[text.partition(":")[0]] += 1
             case Stop(error):
                 self._leave(error)
@@ -377,7 +377,7 @@ class Device:
     def _leave(self, error: str | None) -> None:
         if error:
             self._tally.warnings[error] += 1
-        for effect in self._participant.handle(Leave(), time.monotonic()):
+        for effect in self._machine.handle(Leave(), time.monotonic()):
             self._do(effect, deque())
         self.stopped = True
 
@@ -485,7 +485,7 @@ class Loop:
                 self._selector.unregister(device.connection)
                 device.connection.close()
             return
-        due = device.deadline()
+        due = device.next_wakeup()
         if due is not None and (device.scheduled is None or due < device.scheduled):
             self._later(device, due)
 

@@ -25,11 +25,11 @@ from typing import Any, Literal
 from benchmarks.cells import Size, silent_rounds
 from fedlp_edge.core.accounting import communication
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import Experiment
-from fedlp_edge.simulation.experiment import DataSettings, FleetSettings, SimulationSettings
+from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData, SimulationSettings
 
 Mode = Literal["authors", "paper"]
 
@@ -99,7 +99,7 @@ def experiment(cell: Cell, size: Size) -> Experiment:
         name="paper-table",
         seed=cell.seed,
         model=ModelSettings(name="fedlp-cnn-narrow", input=size.input, classes=10, heads="personal"),
-        data=DataSettings(train=size.data, evaluate=size.data, partition=partition, limit=size.limit),
+        data=SimulatedData(train=size.data, evaluate=size.data, partition=partition, limit=size.limit),
         # Pinned, so that a cell ends with the same bits whenever it is computed; this layout is the fastest here.
         training=TrainingSettings(epochs=1, batch_size=10, optimizer="adam", lr=1e-3, compute="float32-channels-last"),
         scheme=SchemeSettings(

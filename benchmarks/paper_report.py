@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.cells import Result, Size, several
 from benchmarks.pages import markdown_table
 from benchmarks.paper_cells import MODES, PARTITIONS, SCHEMES, Mode, parse_cell
-from fedlp_edge.reporting.figures import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
+from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
 MODE_TITLES: Mapping[Mode, str] = {"paper": "As the paper says", "authors": "As the authors' code does"}
 MODE_COLOURS: Mapping[Mode, str] = {"paper": BLUE, "authors": ORANGE}

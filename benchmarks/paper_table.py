@@ -21,7 +21,7 @@ from benchmarks.cells import CellStore, Size, write_cells
 from benchmarks.pages import replace_section
 from benchmarks.paper_cells import FULL, QUICK, cells, experiment, parse_cell, result
 from benchmarks.paper_report import Report
-from fedlp_edge.learning.models import build_model
+from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.simulation import local_engine, simulate
 
 ROOT = Path(__file__).parent.parent

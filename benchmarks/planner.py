@@ -18,9 +18,9 @@ import msgspec
 import numpy as np
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost
-from fedlp_edge.core.calibration import Calibration
-from fedlp_edge.core.prediction import epoch_seconds, training_memory
-from fedlp_edge.core.settings import ModelSettings, Thrift, TrainingSettings
+from fedlp_edge.core.planning.calibration import Calibration
+from fedlp_edge.core.planning.prediction import epoch_seconds, training_memory
+from fedlp_edge.core.settings import MemorySaving, ModelSettings, TrainingSettings
 from fedlp_edge.worker.jobs import Build, Built, Calibrate, Calibrated, Measure, Train, Trained, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 
@@ -153,9 +153,9 @@ def measure(
         depth=depth,
         state_paths=(str(directory / "state.safetensors"),),
         personal_path=None,
-        retained={unit.id: unit.state_names for unit in blueprint.exchanged_by(depth) if unit.tensors},
+        sent={unit.id: unit.state_names for unit in blueprint.exchanged_by(depth) if unit.tensors},
         freeze=False,
-        training=TrainingSettings(batch_size=batch, lr=1e-4, compute="float32", thrift=Thrift(allocation="exact")),
+        training=TrainingSettings(batch_size=batch, lr=1e-4, compute="float32", memory=MemorySaving(allocator="exact")),
         seed=0,
         head_seed=0,
         data=f"npz:{data}",
@@ -171,16 +171,16 @@ def measure(
 
 def train(job: Train, threads: int) -> Taken:
     """Does the job as a worker does, and again from within, since a worker reports no processor time."""
-    from fedlp_edge.learning.data import load_data  # noqa: PLC0415
-    from fedlp_edge.learning.frugal import roomy_allocation  # noqa: PLC0415
-    from fedlp_edge.learning.jobs import JobRunner  # noqa: PLC0415
-    from fedlp_edge.learning.training import train_round  # noqa: PLC0415
+    from fedlp_edge.learning.data.dataset import load_data  # noqa: PLC0415
+    from fedlp_edge.learning.memory.allocator import cached_allocation  # noqa: PLC0415
+    from fedlp_edge.learning.training.loop import train_round  # noqa: PLC0415
+    from fedlp_edge.worker.runner import JobRunner  # noqa: PLC0415
 
     runner = JobRunner(WorkerOptions(threads=threads, device="cpu"))
     runner.run(Measure(data=job.data, seconds=0.0))
     peaks, seconds = [], []
-    roomy = msgspec.structs.replace(job.training, thrift=Thrift())
-    for training in (job.training, roomy):
+    cached = msgspec.structs.replace(job.training, memory=MemorySaving())
+    for training in (job.training, cached):
         trained = runner.run(msgspec.structs.replace(job, training=training))
         if not isinstance(trained, Trained):
             sys.exit(str(trained))
@@ -188,10 +188,10 @@ def train(job: Train, threads: int) -> Taken:
     model = runner.models.part(job.model, job.depth).model
     data = load_data(job.data, "train")
     clock = time.process_time if threads == 1 else time.perf_counter
-    with roomy_allocation():
+    with cached_allocation():
         for _ in range(2):
             start = clock()
-            train_round(model, data, roomy, seed=0, device=runner.device)
+            train_round(model, data, cached, seed=0, device=runner.device)
             seconds.append(clock() - start)
     return Taken(len(data), peaks[0], peaks[1], min(seconds))
 
@@ -205,16 +205,16 @@ def read(path: Path) -> list[Case]:
 
 def errors(cases: list[Case], calibration: Calibration | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Relative errors of memory, memory without exact allocation, and time, one per case; below 0 is too low."""
-    exact, roomy, times = [], [], []
+    exact, cached, times = [], [], []
     for case in cases:
-        ways = (Thrift(allocation="exact"), Thrift())
-        settings = [TrainingSettings(batch_size=case.batch, thrift=way) for way in ways]
+        ways = (MemorySaving(allocator="exact"), MemorySaving())
+        settings = [TrainingSettings(batch_size=case.batch, memory=way) for way in ways]
         exact.append(training_memory(case.cost, settings[0], calibration) / case.taken.peak - 1)
-        roomy.append(training_memory(case.cost, settings[1], calibration) / case.taken.roomy_peak - 1)
+        cached.append(training_memory(case.cost, settings[1], calibration) / case.taken.roomy_peak - 1)
         times.append(
             epoch_seconds(case.cost, settings[1], case.taken.samples, 0.0, calibration) / case.taken.seconds - 1
         )
-    return np.array(exact), np.array(roomy), np.array(times)
+    return np.array(exact), np.array(cached), np.array(times)
 
 
 def corrected(cases: list[Case], times: np.ndarray) -> np.ndarray:
@@ -229,15 +229,15 @@ def corrected(cases: list[Case], times: np.ndarray) -> np.ndarray:
 
 def summary(cases: list[Case], calibration: Calibration) -> dict[str, float]:
     """What docs/planning.md reports."""
-    exact, roomy, times = errors(cases, calibration)
+    exact, cached, times = errors(cases, calibration)
     return {
         "cases": len(cases),
         "models": len({case.model for case in cases}),
         "memory_within_10_percent": round(float(np.mean(np.abs(exact) <= 0.10)), 3),
         "memory_lowest": round(float(exact.min()), 3),
         "memory_highest": round(float(exact.max()), 3),
-        "roomy_lowest": round(float(roomy.min()), 3),
-        "roomy_median": round(float(np.median(roomy)), 3),
+        "roomy_lowest": round(float(cached.min()), 3),
+        "roomy_median": round(float(np.median(cached)), 3),
         "time_within_20_percent": round(float(np.mean(np.abs(times) <= 0.20)), 3),
         "time_within_20_percent_after_a_round": round(float(np.mean(np.abs(corrected(cases, times)) <= 0.20)), 3),
         "time_lowest": round(float(times.min()), 3),

@@ -22,11 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedlp_edge.reporting.events import UpdateAccepted
-from fedlp_edge.transport.memory import Fault
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.network import NetworkFleet, named
-from tests.system.proxy import FaultyProxy, Rule
-from tests.system.virtual import RESTART_SECONDS, VirtualFleet
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.in_memory import InjectedFault
+from tests.fleets.network import NetworkFleet, named
+from tests.fleets.proxy import FaultyProxy, Rule
+from tests.fleets.virtual import RESTART_SECONDS, VirtualFleet
 
 DEVICES, ROUNDS, WIDTH = 2, 2, 20_000
 AWAY_SECONDS = 1.0
@@ -48,7 +48,7 @@ def virtual_table(directory: Path) -> None:
 
     def drop(number: int) -> Callable[[VirtualFleet], None]:
         seen = iter(range(1, 1_000_000))
-        return lambda fleet: fleet.world.hub.faults.append(Fault(lambda *_: next(seen) == number, "drop"))
+        return lambda fleet: fleet.world.hub.faults.append(InjectedFault(lambda *_: next(seen) == number, "drop"))
 
     def at_turn(number: int, who: str) -> Callable[[VirtualFleet], None]:
         def disturb(fleet: VirtualFleet) -> None:

@@ -25,13 +25,13 @@ import psutil
 
 from benchmarks.load_devices import Load, Tally, constant_of, samples_of
 from benchmarks.models import MODELS, Model, blueprint
-from fedlp_edge.core import server
-from fedlp_edge.core.aggregation import Array, LayerwiseMean
+from fedlp_edge.core.algorithm import server
+from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean
 from fedlp_edge.core.settings import ServerSettings
 from fedlp_edge.reporting.events import AnyEvent, RoundFinished, RoundStarted, RunFinished
 from fedlp_edge.reporting.log import EventReader
 from fedlp_edge.storage.checkpoints import Checkpoints
-from fedlp_edge.transport.mosquitto import MosquittoBroker
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 
 ROOT = Path(__file__).resolve().parents[1]
 FLEET = "scale"

@@ -15,14 +15,14 @@ from typing import Any, Literal
 import msgspec
 
 from benchmarks.cells import Size, silent_rounds
+from fedlp_edge.config.recipes import RECIPES, RecipeName, with_recipe
 from fedlp_edge.core.accounting import upload_bytes
+from fedlp_edge.core.algorithm.selection import draw_cohort
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.recipes import RECIPES, RecipeName, with_recipe
-from fedlp_edge.core.selection import cohort
 from fedlp_edge.reporting.summary import RoundSummary, Summary
 from fedlp_edge.simulation import Experiment
+from fedlp_edge.simulation.data import assign_data, read_simulation_data
 from fedlp_edge.simulation.fleet import make_fleet
-from fedlp_edge.simulation.samples import deal, read_pictures
 
 Condition = Literal["plain", "adjusted", "tricks"]
 Budget = Literal["bytes", "macs"]
@@ -166,15 +166,15 @@ class Cost:
 
 def cost_by_round(wanted: Experiment, blueprint: Blueprint) -> Iterator[Cost]:
     """What each round of an experiment without faults will cost, from the first on, without end."""
-    pictures = read_pictures(wanted.data.train, wanted.data.evaluate)
-    fleet = make_fleet(wanted, blueprint, deal(wanted, pictures))
+    pictures = read_simulation_data(wanted.data.train, wanted.data.evaluate)
+    fleet = make_fleet(wanted, blueprint, assign_data(wanted, pictures))
     depths = {device: virtual.plan.depth for device, virtual in fleet.items() if virtual.plan.depth}
     size = wanted.rounds.devices_per_round
     likely = wanted.rounds.preference(depths, size)
     for round in itertools.count(1):
         nbytes = macs = 0
-        for device in cohort(depths, size, seed=wanted.seed, round=round, preference=likely):
-            plan, place = fleet[device].plan, fleet[device].participant
+        for device in draw_cohort(depths, size, seed=wanted.seed, round=round, preference=likely):
+            plan, place = fleet[device].plan, fleet[device].member
             units = blueprint.exchanged_by(plan.depth)
             nbytes += sum(unit.nbytes + upload_bytes(unit, plan.encoding) for unit in units)
             forward = blueprint.costs[plan.depth - 1].forward_macs

@@ -20,7 +20,7 @@ from benchmarks.scheme_cells import (
     Condition,
     parse_cell,
 )
-from fedlp_edge.reporting.figures import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
+from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
 CONDITIONS: tuple[Condition, ...] = ("plain", "adjusted", "tricks")
 CONDITION_TITLES = {"plain": "as published", "adjusted": "+ logit adjustment", "tricks": "+ all our tricks"}

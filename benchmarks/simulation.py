@@ -23,12 +23,12 @@ import psutil
 
 from benchmarks.models import MODELS
 from benchmarks.plain_loop import Plain, run_plain
-from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.reporting.events import AnyEvent, RoundFinished, RoundStarted
 from fedlp_edge.simulation import Experiment, local_engine, simulate
-from fedlp_edge.simulation.experiment import DataSettings, FleetSettings, SimulationSettings
-from fedlp_edge.simulation.samples import deal, read_pictures
+from fedlp_edge.simulation.data import assign_data, read_simulation_data
+from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData, SimulationSettings
 
 PICTURES = 600
 COMPUTE = ["float32", "float32-channels-last", "bfloat16-channels-last"]
@@ -81,7 +81,7 @@ def experiment(args: argparse.Namespace) -> Experiment:
     return Experiment(
         name="benchmark",
         model=MODELS["small"].settings,
-        data=DataSettings(limit=PICTURES if not crowd else 60),
+        data=SimulatedData(limit=PICTURES if not crowd else 60),
         training=TrainingSettings(lr=0.05, momentum=0.9, batch_size=32),
         scheme=SchemeSettings(depth="full"),
         rounds=RoundSettings(count=args.rounds, devices_per_round=crowd // 10, keep_checkpoints=1),
@@ -112,8 +112,8 @@ def run_ours(args: argparse.Namespace, compute: str) -> dict[str, object]:
 def run_ideal(args: argparse.Namespace) -> Plain:
     """The plain loop on the same samples."""
     run = experiment(args)
-    pictures = read_pictures(run.data.train, run.data.evaluate)
-    dealt = deal(run, pictures).arrays
+    pictures = read_simulation_data(run.data.train, run.data.evaluate)
+    dealt = assign_data(run, pictures).arrays
     x, y = pictures.arrays["train/x"], pictures.arrays["train/y"]
     shares = [(x[kept], y[kept]) for kept in np.split(dealt["members"], dealt["starts"][1:-1])]
     return run_plain(

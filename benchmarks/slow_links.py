@@ -1,7 +1,7 @@
 """Fleets over Mosquitto whose one device is behind a slow link: seconds of rounds, and what crossed the link.
 
 Real services and real MQTT in threads, workers that train nothing, and a proxy with a fixed rate in each direction
-(``tests/system/slow_link.py``), or with ``--namespaces``, as root, links that the kernel shapes
+(``tests/fleets/slow_link.py``), or with ``--namespaces``, as root, links that the kernel shapes
 (``net_namespaces.py``). The links are waited for, not worked on, so all cases run at once. Prints a table in Markdown;
 ``--only WORD`` runs the cases whose name has the word in it.
 """
@@ -23,11 +23,11 @@ import msgspec
 from benchmarks.net_namespaces import ShapedLink, apart
 from coordinator.config import FleetConfig
 from fedlp_edge.reporting.summary import Summary
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.network import NetworkFleet, named
-from tests.system.slow_link import SlowLink
-from tests.system.standin import blueprint
-from tests.system.virtual import VirtualFleet
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from tests.fleets.network import NetworkFleet, named
+from tests.fleets.slow_link import SlowLink
+from tests.fleets.standin import blueprint
+from tests.fleets.virtual import VirtualFleet
 
 WIDTH, ROUNDS = 12_000, 2
 DEVICE = "dev-0"

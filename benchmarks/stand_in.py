@@ -19,20 +19,20 @@ import msgspec
 import numpy as np
 
 from device_agent.config import new_session
-from device_agent.effects import Identity
-from device_agent.presence import status
+from device_agent.protocol.events import Identity
+from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
-from fedlp_edge.lifecycle import StopSignal, settle
 from fedlp_edge.probe.profiles import DeviceProfile
+from fedlp_edge.system.lifecycle import StopSignal, settle
+from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import LastWill
-from fedlp_edge.transport.mqtt import MqttTransport
-from fedlp_edge.transport.url import BrokerAddress
+from fedlp_edge.transport.mqtt.transport import MqttTransport
 from fedlp_edge.wire.messages import encode
 from fedlp_edge.wire.tensors import pack_file
 from fedlp_edge.wire.topics import Topics
-from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, Failed, Measure, Measured, Train, Trained
+from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, DeviceMeasurement, Failed, Measure, Train, Trained
 from fedlp_edge.worker.process import WorkerEvent, WorkerProcess, WorkerReply
 
 SAMPLES = 100
@@ -73,7 +73,7 @@ class StandInWorker:
     def _do(self, job: AnyJob) -> AnyResult:
         match job:
             case Measure():
-                return Measured(
+                return DeviceMeasurement(
                     samples=SAMPLES,
                     data=DataFacts(sample_shape=self._blueprint.input_shape, labels=10, highest=9),
                     training_macs_per_second=1e12,
@@ -83,7 +83,7 @@ class StandInWorker:
             case Build():
                 return Built(blueprint=self._blueprint)
             case Train():
-                for unit in job.retained:
+                for unit in job.sent:
                     name = f"{unit}.safetensors"
                     os.link(self._directory / name, Path(job.delta_dir) / name)
                 return Trained(samples=SAMPLES, loss=0.0, seconds=0.0, peak_memory=0)

@@ -27,8 +27,8 @@ from benchmarks.models import MODELS, blueprint
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.events import RoundFinished, RoundStarted
 from fedlp_edge.reporting.log import read_events
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from fedlp_edge.transport.ports import free_port
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.brokers.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 120.0
@@ -120,7 +120,7 @@ def broker(kind: str, directory: Path, *, unlimited: bool) -> Iterator[tuple[str
             yield mosquitto.url, [mosquitto.pid]
         return
     with processes(directory) as started:
-        process = started.start("broker", "-m", "fedlp_edge.transport.embedded", "--port", "0", piped=True)
+        process = started.start("broker", "-m", "fedlp_edge.transport.brokers.embedded", "--port", "0", piped=True)
         line = process.stdout.readline() if process.stdout else ""
         yield line.split()[-1], [process.pid]
 

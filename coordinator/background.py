@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Ended:
+class TaskFinished:
     """A piece of work is over.
 
     Attributes:
@@ -32,7 +32,7 @@ class Background:
         report: takes the end of each, from any thread.
     """
 
-    def __init__(self, executor: Executor, report: Callable[[Ended], None]) -> None:
+    def __init__(self, executor: Executor, report: Callable[[TaskFinished], None]) -> None:
         self._executor = executor
         self._report = report
 
@@ -45,7 +45,7 @@ class Background:
         """
 
         def report(future: Future[object]) -> None:
-            self._report(Ended(then, future.exception()))
+            self._report(TaskFinished(then, future.exception()))
 
         self._executor.submit(work).add_done_callback(report)
 

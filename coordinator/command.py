@@ -12,25 +12,25 @@ from typing import Annotated
 
 import typer
 
-from coordinator.claim import claim
 from coordinator.config import FleetConfig, load_config
-from coordinator.service import Coordinator, InboxItem, Stop
-from coordinator.voice import last_will
+from coordinator.run_claim import claim
+from coordinator.service import Coordinator, InboxItem, StopRequested
+from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.version import Version
+from fedlp_edge.config.toml import place
 from fedlp_edge.errors import ConfigError, DataError, FedLPError, SettingError
-from fedlp_edge.learning.dataspec import check_outside, check_source, parse_spec
-from fedlp_edge.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, settle
-from fedlp_edge.printable import plain_log
+from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
 from fedlp_edge.reporting.events import AnyEvent, RunStopped
-from fedlp_edge.reporting.live import open_view
+from fedlp_edge.reporting.live_view import open_view
 from fedlp_edge.reporting.log import EventLog, read_events
 from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.toml_config import place
-from fedlp_edge.transport.clients import new_client_id
-from fedlp_edge.transport.mqtt import MqttTransport
+from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, settle
+from fedlp_edge.system.printable import plain_log
+from fedlp_edge.transport.mqtt.paho_clients import new_client_id
+from fedlp_edge.transport.mqtt.transport import MqttTransport
 from fedlp_edge.transport.remembered import remembered_limits
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import WorkerOptions
@@ -108,7 +108,7 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
             if view is not None:
                 view.show(event)
 
-        stack.enter_context(StopSignal(lambda: inbox.put(Stop())))
+        stack.enter_context(StopSignal(lambda: inbox.put(StopRequested())))
         transport = MqttTransport(
             fleet.broker.address(),
             client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fedlp_edge.core.periods import check_periods
-from fedlp_edge.core.recipes import RecipeName, with_recipe
-from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.config.recipes import RecipeName, with_recipe
+from fedlp_edge.config.toml import load_toml
+from fedlp_edge.core.algorithm.periods import check_periods
+from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, check_exits
-from fedlp_edge.toml_config import load_toml
-from fedlp_edge.transport.url import BrokerSettings
+from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.wire.admission import AdmissionLimits
 from fedlp_edge.wire.messages import Name
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from fedlp_edge.early_interrupt import end_at_once_on_interrupt
+from fedlp_edge.system.early_interrupt import end_at_once_on_interrupt
 
 
 def run() -> None:
     """Entry point of the console script."""
     end_at_once_on_interrupt()
     from coordinator.command import app  # noqa: PLC0415 - takes a second
-    from fedlp_edge.lifecycle import run_command  # noqa: PLC0415
+    from fedlp_edge.system.lifecycle import run_command  # noqa: PLC0415
 
     sys.exit(run_command(lambda: app(prog_name="fedlp-coordinator")))

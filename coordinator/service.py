@@ -16,23 +16,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import assert_never
 
-from coordinator.allowances import Allowances
-from coordinator.background import Background, Ended
+from coordinator.background import Background, TaskFinished
 from coordinator.config import FleetConfig
-from coordinator.devices import Devices
-from coordinator.finale import Finale
-from coordinator.fleet_classes import FleetClasses
-from coordinator.flow import FlowLimits
-from coordinator.links import FleetLinks
-from coordinator.lookout import Lookout
-from coordinator.registry import Registry
-from coordinator.round_keeper import RoundKeeper
-from coordinator.shelf import Shelf
+from coordinator.final_export import FinalExport
+from coordinator.fleet.device_search import DeviceSearch
+from coordinator.fleet.fleet_classes import FleetClasses
+from coordinator.fleet.link_rates import FleetLinks
+from coordinator.fleet.membership import Membership
+from coordinator.fleet.message_allowance import MessageAllowance
+from coordinator.fleet.registry import Registry
+from coordinator.rounds.round_controller import RoundController
 from coordinator.tenancy import OccupiedError, Tenancy
-from coordinator.voice import Voice
-from fedlp_edge.core import round_events
+from coordinator.transfer.flow_limits import FlowLimits
+from coordinator.transfer.messenger import ControlMessenger
+from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.errors import DataError, ModelError, OperatorError, PeerError, SettingError, WorkerError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import (
@@ -57,7 +57,7 @@ from fedlp_edge.transport.base import (
     Transport,
     TransportEvent,
 )
-from fedlp_edge.transport.pump import Pump
+from fedlp_edge.transport.windowed_publisher import WindowedPublisher
 from fedlp_edge.wire.chunks import chunk_bytes_for
 from fedlp_edge.wire.messages import (
     PROTOCOL,
@@ -93,11 +93,11 @@ RETURN_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopRequested:
     """Put into the inbox to end the loop."""
 
 
-InboxItem = TransportEvent | WorkerEvent | Ended | Stop
+InboxItem = TransportEvent | WorkerEvent | TaskFinished | StopRequested
 
 
 class Coordinator:
@@ -138,17 +138,17 @@ class Coordinator:
         self._background = Background(executor or ThreadPoolExecutor(1, "disk"), inbox.put)
         self._run = config.run_name
         self._topics = Topics(config.fleet)
-        self._voice = Voice(transport, self._topics, self._run)
-        self._pump = Pump(transport, WINDOW)
+        self._messenger = ControlMessenger(transport, self._topics, self._run)
+        self._publisher = WindowedPublisher(transport, WINDOW)
         self._read_message = decoder(FromDevice, MAX_CONTROL_BYTES)
         self._read_announcement = decoder(Announcement | Claim, MAX_CONTROL_BYTES)
         self._read_status = decoder(Status, MAX_CONTROL_BYTES)
         self._checkpoints = Checkpoints(directory.checkpoints, config.rounds.keep_checkpoints)
-        self._finale: Finale | None = None
+        self._final_export: FinalExport | None = None
         self._hand_out = hand_out
-        self._allowances = Allowances(clock)
+        self._allowances = MessageAllowance(clock)
         self._began = clock()
-        self._tenancy = Tenancy(self._voice.session, self._run, self._began)
+        self._tenancy = Tenancy(self._messenger.session, self._run, self._began)
         self._after: dict[Purpose, Traffic] = {}
 
     def run(self) -> bool:
@@ -180,12 +180,12 @@ class Coordinator:
                 try:
                     self._prepare(limits)
                     self._loop()
-                    if self._finale is not None and self._finale.told:
-                        self._after = self._voice.take_traffic()
+                    if self._final_export is not None and self._final_export.told:
+                        self._after = self._messenger.take_traffic()
                         self._write_summary(final=True)  # with what became of the models
                 finally:
                     if self._tenancy.settled:
-                        self._voice.announce("finished" if self.finished else "offline", leaving=True)
+                        self._messenger.announce("finished" if self.finished else "offline", leaving=True)
             except OccupiedError as occupied:
                 fleet, where = self._config.fleet, self._config.broker.url
                 raise OperatorError(
@@ -203,12 +203,12 @@ class Coordinator:
     @property
     def finished(self) -> bool:
         """Whether the run is over and every device was told."""
-        return self._finale is not None and self._finale.done
+        return self._final_export is not None and self._final_export.done
 
     @property
     def round(self) -> int:
         """The round that a restart would go on with."""
-        keeper = getattr(self, "_rounds", None)
+        keeper = getattr(self, "_round_controller", None)
         return keeper.round if keeper else 1
 
     # Start
@@ -251,7 +251,7 @@ class Coordinator:
             item = self._inbox.get()
             if isinstance(item, Connected):
                 return item.limits
-            if isinstance(item, Stop):
+            if isinstance(item, StopRequested):
                 return None
 
     def _settle_in(self) -> bool:
@@ -260,18 +260,18 @@ class Coordinator:
         Raises:
             OccupiedError: there is one.
         """
-        self._tenancy = Tenancy(self._voice.session, self._run, self._clock())
+        self._tenancy = Tenancy(self._messenger.session, self._run, self._clock())
         self._transport.subscribe(self._topics.coordinator)
-        self._voice.claim(self._tenancy.ask(self._clock()))
+        self._messenger.claim(self._tenancy.ask(self._clock()))
         while not self._tenancy.answered(self._clock()):
             try:
                 item = self._inbox.get(timeout=max(0.0, self._tenancy.waits_until() - self._clock()))
             except queue.Empty:
                 continue
-            if isinstance(item, Stop):
+            if isinstance(item, StopRequested):
                 return False
             if isinstance(item, Connected):
-                self._voice.claim(self._tenancy.ask(self._clock()))
+                self._messenger.claim(self._tenancy.ask(self._clock()))
             if isinstance(item, Received) and item.topic == self._topics.coordinator:
                 with suppress(PeerError):
                     self._overhear(item.payload, retained=item.retained)
@@ -284,11 +284,11 @@ class Coordinator:
         message = self._read_announcement(payload)
         if isinstance(message, Claim):
             if answer := self._tenancy.heard(message, self._clock()):
-                self._voice.claim(answer)
+                self._messenger.claim(answer)
         elif isinstance(message, Announcement):
             self._tenancy.announced(message, self._clock())
             if self._tenancy.settled and not retained:
-                self._voice.overhear(message)
+                self._messenger.overhear(message)
 
     def _prepare(self, limits: BrokerLimits) -> None:
         config = self._config
@@ -298,18 +298,20 @@ class Coordinator:
             self._blueprint, config.scheme, config.training, config.rounds.deadline_seconds, self._journal
         )
         links = FleetLinks(self._blueprint, registry.members, config.rounds.deadline_seconds)
-        self._shelf = Shelf(self._topics, self._pump, chunk_bytes, self._voice.count, flow, self._clock, links)
+        self._model_server = ModelServer(
+            self._topics, self._publisher, chunk_bytes, self._messenger.count, flow, self._clock, links
+        )
         profiles: dict[str, str] = {}
         bases = {device: basis for device, (basis, _) in self._journal.fitness().items()}
-        self._rounds = RoundKeeper(
+        self._round_controller = RoundController(
             config=config,
             run=self._run,
             blueprint=self._blueprint,
             directory=self._directory,
             journal=self._journal,
             checkpoints=self._checkpoints,
-            voice=self._voice,
-            shelf=self._shelf,
+            messenger=self._messenger,
+            model_server=self._model_server,
             chunk_bytes=chunk_bytes,
             flow=flow,
             links=links,
@@ -320,9 +322,9 @@ class Coordinator:
             profiles=profiles,
             classes=self._classes,
             bases=bases,
-            finished=self._begin_finale,
+            finished=self._begin_final_export,
         )
-        self._devices = Devices(
+        self._membership = Membership(
             run=self._run,
             classes=self._classes,
             blueprint_digest=self._blueprint.digest,
@@ -330,12 +332,12 @@ class Coordinator:
             registry=registry,
             profiles=profiles,
             bases=bases,
-            fitness=self._rounds.fitness,
-            voice=self._voice,
-            step=self._rounds.step,
+            fitness=self._round_controller.fitness,
+            messenger=self._messenger,
+            step=self._round_controller.step,
             emit=self._emit,
         )
-        again = self._rounds.last is not None or self._journal.unfinished_round() is not None
+        again = self._round_controller.last is not None or self._journal.unfinished_round() is not None
         self._emit(
             events.RunStarted(
                 time=time.time(),
@@ -345,19 +347,19 @@ class Coordinator:
                 depths=self._blueprint.full_depth,
                 parameters=self._blueprint.costs[-1].parameters,
                 rounds=config.rounds.count,
-                resumed_at=self._rounds.round if again else None,
+                resumed_at=self._round_controller.round if again else None,
                 remark=self._blueprint.remark,
             )
         )
-        self._lookout = Lookout(self._topics, self._transport, self._clock())
+        self._device_search = DeviceSearch(self._topics, self._transport, self._clock())
         for branch in ("device", "up", "upload"):
             self._transport.subscribe(self._topics.of(branch, "+"))
-        self._voice.announce("waiting")
-        self._rounds.resume()
-        if self._rounds.all_committed:
-            self._begin_finale(again=True)
+        self._messenger.announce("waiting")
+        self._round_controller.resume()
+        if self._round_controller.all_committed:
+            self._begin_final_export(again=True)
         else:
-            self._rounds.step(round_events.Tick())
+            self._round_controller.step(round_events.TimePassed())
 
     # The loop
 
@@ -368,24 +370,24 @@ class Coordinator:
             except queue.Empty:
                 pass
             else:
-                if isinstance(item, Stop):
+                if isinstance(item, StopRequested):
                     return
                 self._take(item)
             if self._tenancy.answered(self._clock()):
-                self._voice.announce()
-            self._devices.tick()
-            self._devices.tell_changes()
-            self._rounds.tick()
-            self._shelf.tick()
-            self._lookout.tick(self._clock(), alone=not self._devices.all())
-            if self._finale:
-                self._finale.tick(self._clock())
+                self._messenger.announce()
+            self._membership.tick()
+            self._membership.tell_changes()
+            self._round_controller.tick()
+            self._model_server.tick()
+            self._device_search.tick(self._clock(), alone=not self._membership.all())
+            if self._final_export:
+                self._final_export.tick(self._clock())
 
     def _patience(self) -> float:
-        wake = self._rounds.wake_at()
+        wake = self._round_controller.next_wakeup()
         return HEARTBEAT_SECONDS if wake is None else max(0.0, min(HEARTBEAT_SECONDS, wake - self._clock()))
 
-    def _take(self, item: TransportEvent | WorkerEvent | Ended) -> None:
+    def _take(self, item: TransportEvent | WorkerEvent | TaskFinished) -> None:
         match item:
             case Received(topic, payload, retained):
                 try:
@@ -397,32 +399,32 @@ class Coordinator:
                 self._taken(token)
             case WorkerReply() | WorkerDied():
                 self._worker_answered(item)
-            case Ended(then, error):
+            case TaskFinished(then, error):
                 if error is not None:
                     raise error
                 then()
             case Connected(limits):
                 log.info("connected to the broker again")
-                self._shelf.narrow(chunk_bytes_for(limits))
+                self._model_server.narrow(chunk_bytes_for(limits))
                 self._emit(events.BrokerBack(time=time.time()))
                 # Another one may have come meanwhile; if not, this one says that it is there.
-                self._voice.claim(self._tenancy.ask(self._clock()))
+                self._messenger.claim(self._tenancy.ask(self._clock()))
             case Disconnected(reason):
                 log.warning("lost the broker: %s", reason)
-                self._lookout.end()
+                self._device_search.end()
                 self._emit(events.BrokerLost(time=time.time(), reason=reason))
             case Refused(topic, reason, token, too_long):
                 # Its place in the window is free again; who misses a chunk that was too long asks for it.
                 known = token is not None and self._taken(token) and too_long
-                if not known and not self._lookout.asked(topic):
+                if not known and not self._device_search.asked(topic):
                     log.warning("the broker refused %s: %s", topic, reason)
             case _:
                 pass
 
     def _taken(self, token: int) -> bool:
         """The broker is done with a message; returns whether it was a chunk."""
-        self._rounds.delivered(token)
-        return self._pump.delivered(token)
+        self._round_controller.delivered(token)
+        return self._publisher.delivered(token)
 
     def _receive(self, topic: str, payload: bytes, *, retained: bool) -> None:
         if topic == self._topics.coordinator:
@@ -430,12 +432,12 @@ class Coordinator:
             return
         branch, leaf = self._topics.parse(topic)
         if not branch:
-            self._lookout.strange(topic)
+            self._device_search.strange(topic)
             return
         if branch == "upload":
-            self._rounds.chunk(leaf, payload)
+            self._round_controller.chunk(leaf, payload)
             return
-        self._voice.count("control", len(payload))
+        self._messenger.count("control", len(payload))
         if branch == "device":
             status = _of(leaf, self._read_status(payload))
             if self._allowances.take(leaf):
@@ -456,27 +458,27 @@ class Coordinator:
                 self._unit_requested(message)
             case Progress():
                 if message.run == self._run:
-                    self._shelf.reported(message)
+                    self._model_server.reported(message)
             case Offer():
-                self._shelf.got(message.device)
-                self._rounds.offered(message)
+                self._model_server.got(message.device)
+                self._round_controller.offered(message)
             case DeploymentReport():
-                if self._finale and message.run == self._run:
-                    self._finale.reported(message, self._clock())
+                if self._final_export and message.run == self._run:
+                    self._final_export.reported(message, self._clock())
             case _:
                 assert_never(message)
 
     def _worker_answered(self, answer: WorkerEvent) -> None:
         match answer:
-            case _ if self._finale is not None:
-                if self._finale.answered(answer):
+            case _ if self._final_export is not None:
+                if self._final_export.answered(answer):
                     self._finish()
             case WorkerDied(how):
                 raise WorkerError(f"the process that evaluates and exports ended: {how}")
             case WorkerReply(_, Failed() as failed):
                 raise WorkerError(failed.reason)
             case WorkerReply(job, Evaluated() as result):
-                self._rounds.evaluated(job, result)
+                self._round_controller.evaluated(job, result)
             case _:
                 log.warning("the worker answered what nobody asked: %s", answer)
 
@@ -487,66 +489,68 @@ class Coordinator:
             version = f"protocol {status.protocol} (version {status.version or 'unknown'})"
             raise PeerError(f"the agent speaks {version}, this coordinator protocol {PROTOCOL}; update the older one")
         if status.online and status.facts is not None:
-            self._devices.reported(status)
-            if self._finale:
-                self._finale.noticed(status.device, self._clock())
-        elif self._devices.left(status):
-            self._shelf.gone(status.device)
-            if self._finale:
-                self._finale.left(status.device, self._clock())
+            self._membership.reported(status)
+            if self._final_export:
+                self._final_export.noticed(status.device, self._clock())
+        elif self._membership.left(status):
+            self._model_server.gone(status.device)
+            if self._final_export:
+                self._final_export.left(status.device, self._clock())
 
     def _device_ready(self, message: Ready) -> None:
-        member = self._devices.ready(message) if message.run == self._run else None
+        member = self._membership.ready(message) if message.run == self._run else None
         if member is None:
             return
-        if self._finale:
-            self._finale.part_with(member, self._clock())
+        if self._final_export:
+            self._final_export.part_with(member, self._clock())
         else:
-            self._devices.join(member)
+            self._membership.join(member)
 
     def _device_failed(self, failure: Failure) -> None:
-        known = failure.run == self._run and self._devices.is_present(failure)
-        if not known or (failure.round is not None and not self._rounds.awaits(failure.device, failure.round)):
+        known = failure.run == self._run and self._membership.is_present(failure)
+        if not known or (
+            failure.round is not None and not self._round_controller.awaits(failure.device, failure.round)
+        ):
             return
         log.warning("%s failed: %s", failure.device, failure.reason)
         self._emit(
             events.DeviceFailed(time=time.time(), round=failure.round, device=failure.device, reason=failure.reason)
         )
-        self._rounds.failed(failure, self._devices.failed(failure))
+        self._round_controller.failed(failure, self._membership.failed(failure))
 
     def _unit_requested(self, request: UnitRequest) -> None:
-        if request.run != self._run or not self._devices.knows(request.device):
+        if request.run != self._run or not self._membership.knows(request.device):
             return
-        if self._finale:
-            self._finale.requested(request, self._clock())
-        if not self._shelf.repeat(request):
+        if self._final_export:
+            self._final_export.requested(request, self._clock())
+        if not self._model_server.repeat(request):
             log.debug("%s asked for an old version of %s", request.device, request.unit)
-            self._rounds.outdated(request.device)
+            self._round_controller.outdated(request.device)
 
     # The end
 
-    def _begin_finale(self, *, again: bool = False) -> None:
+    def _begin_final_export(self, *, again: bool = False) -> None:
         # Devices with a head of their own make their final models from what the shelf holds.
-        self._shelf.put_weights(self._blueprint, self._rounds.final_weights)
-        self._finale = Finale(
+        self._model_server.put_weights(self._blueprint, self._round_controller.final_weights)
+        self._final_export = FinalExport(
             config=self._config,
             run=self._run,
             model=self._classes.model,
             blueprint=self._blueprint,
-            depths=self._rounds.useful_depths,
+            depths=self._round_controller.useful_depths,
             state_path=self._checkpoints.evaluated_path(self._last.round),
             directory=self._directory,
             worker=self._worker,
-            shelf=self._shelf,
-            tell=self._voice.tell,
+            model_server=self._model_server,
+            tell=self._messenger.tell,
             emit=self._emit,
         )
         if again:
             until = math.inf if self._hand_out else self._clock() + RETURN_SECONDS
             known = [device for device, (plan, _) in self._journal.plans().items() if plan.depth]
-            self._finale.take_up(self._earlier_summary(), known, until)
-        if self._finale.exports:
-            self._finale.export()
+            self._final_export.take_up(self._earlier_summary(), known, until)
+        if self._final_export.exports:
+            self._final_export.export()
         else:
             self._finish()
 
@@ -555,21 +559,21 @@ class Coordinator:
         if not self._directory.summary.exists():
             return None
         earlier = load(self._directory.summary)
-        same = earlier.final is not None and earlier.final.model_digest == self._rounds.digest
+        same = earlier.final is not None and earlier.final.model_digest == self._round_controller.digest
         return earlier if same else None
 
     def _finish(self) -> None:
-        if self._finale is None:
+        if self._final_export is None:
             return
         self._write_summary(final=True)
-        self._voice.announce("finished")
-        self._finale.farewell(self._devices.all(), self._clock())
+        self._messenger.announce("finished")
+        self._final_export.farewell(self._membership.all(), self._clock())
         self._emit(
             events.RunFinished(
                 time=time.time(),
                 rounds=self._last.round,
                 accuracy=self._last.accuracy,
-                model_digest=self._rounds.digest,
+                model_digest=self._round_controller.digest,
                 seconds=self._clock() - self._began,
             )
         )
@@ -578,23 +582,23 @@ class Coordinator:
         """Keeps ``summary.json`` up with every committed round and with who cannot take part, should the run stop."""
         self._emit(event)
         telling = isinstance(event, events.RoundFinished | events.DeviceUnfit | events.DeviceSetAside)
-        if telling and self._finale is None:
+        if telling and self._final_export is None:
             self._write_summary(final=False)
         if isinstance(event, events.UpdateAccepted):
-            self._devices.observe(event)
+            self._membership.observe(event)
 
     def _write_summary(self, *, final: bool) -> None:
-        model = FinalModel(accuracy=self._last.accuracy, model_digest=self._rounds.digest) if final else None
+        model = FinalModel(accuracy=self._last.accuracy, model_digest=self._round_controller.digest) if final else None
         summary = Summary(
             run=self._run,
             fleet=self._config.fleet,
             model=self._config.model.name,
             rounds=(),
-            devices=self._rounds.attendance.outcomes(),
+            devices=self._round_controller.attendance.outcomes(),
             final=model,
-            onnx=self._finale.models if self._finale else (),
-            refused=self._finale.refused if self._finale else (),
-            delivered=self._finale.delivered if self._finale else {},
+            onnx=self._final_export.models if self._final_export else (),
+            refused=self._final_export.refused if self._final_export else (),
+            delivered=self._final_export.delivered if self._final_export else {},
             handed_over=self.finished,
             traffic=self._after,
         )
@@ -602,9 +606,9 @@ class Coordinator:
 
     @property
     def _last(self) -> RoundSummary:
-        if self._rounds.last is None:
+        if self._round_controller.last is None:
             raise ValueError("no round is committed")
-        return self._rounds.last
+        return self._round_controller.last
 
 
 def _of(leaf: str, message: object) -> FromDevice:

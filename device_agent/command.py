@@ -11,23 +11,23 @@ import msgspec
 import typer
 
 from device_agent.config import AgentConfig, load_config, new_session
-from device_agent.effects import Identity
-from device_agent.presence import status
+from device_agent.protocol.events import Identity
+from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.cli.version import Version
-from fedlp_edge.learning.dataspec import check_outside, check_source, parse_spec
-from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, settle
-from fedlp_edge.machine_cache import cache_directory
-from fedlp_edge.printable import plain_log
+from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
 from fedlp_edge.probe.calibrations import find_calibration
 from fedlp_edge.probe.confinement import Confinement, bounds_of
 from fedlp_edge.probe.host import probe_host, training_threads, worker_share
 from fedlp_edge.probe.neighbours import other_agents
 from fedlp_edge.probe.profiles import find_profile
-from fedlp_edge.processor_info import torch_warning
+from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, settle
+from fedlp_edge.system.machine_cache import cache_directory
+from fedlp_edge.system.printable import plain_log
+from fedlp_edge.system.processor_info import torch_warning
 from fedlp_edge.transport.base import LastWill
-from fedlp_edge.transport.clients import new_client_id
-from fedlp_edge.transport.mqtt import MqttTransport
+from fedlp_edge.transport.mqtt.paho_clients import new_client_id
+from fedlp_edge.transport.mqtt.transport import MqttTransport
 from fedlp_edge.transport.remembered import remembered_limits
 from fedlp_edge.wire.messages import encode
 from fedlp_edge.wire.topics import Topics

@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import msgspec.inspect
 
+from fedlp_edge.config.toml import describe, load_toml
 from fedlp_edge.errors import ConfigError
-from fedlp_edge.toml_config import describe, load_toml
-from fedlp_edge.transport.url import BrokerAddress, BrokerSettings
+from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.wire.messages import Name
 
 STATE_DIR = "FEDLP_STATE_DIR"

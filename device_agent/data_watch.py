@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fedlp_edge.learning.dataspec import DataSpec
+from fedlp_edge.learning.data.spec import DataSpec
 
 LOOK_SECONDS = 30.0
 """Between two looks. What is being copied right now is left alone: it counts once two looks have seen the same."""
@@ -70,7 +70,7 @@ class DataWatch:
         self._changed = False
         self._look_at = self._later(began) if self._loaded else None
 
-    def deadline(self) -> float | None:
+    def next_wakeup(self) -> float | None:
         """When to look again; None if there is nothing to look at."""
         return self._look_at
 

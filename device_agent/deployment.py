@@ -14,9 +14,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from device_agent.files import make_directory, move_into_place
 from fedlp_edge.errors import DeviceError
-from fedlp_edge.processor_info import processor_name
+from fedlp_edge.system.processor_info import processor_name
+from fedlp_edge.system.state_directory import make_directory, move_into_place
 
 CURRENT = "current.onnx"
 

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from device_agent.files import make_directory, remove_partials, write_atomic
+from fedlp_edge.system.state_directory import make_directory, remove_partials, write_atomic
 from fedlp_edge.wire.chunks import chunk_count
+from fedlp_edge.wire.concat_buffer import ConcatBuffer, mapped
 from fedlp_edge.wire.messages import ComputeWord, Digest, Name, Natural, Offer, UnitPayload
-from fedlp_edge.wire.spans import Spans, mapped
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Outbox:
     def __init__(self, directory: Path) -> None:
         self._directory = make_directory(directory)
         self._entries: dict[UpdateId, Update] = {}
-        self._open: tuple[UpdateId, Spans] | None = None
+        self._open: tuple[UpdateId, ConcatBuffer] | None = None
         self._load()
 
     def entries(self) -> list[Update]:
@@ -143,7 +143,7 @@ class Outbox:
         write_atomic(self._path(update.id, "json"), [msgspec.json.encode(update)])
         self._entries[update.id] = update
 
-    def blob(self, update: UpdateId) -> Spans:
+    def blob(self, update: UpdateId) -> ConcatBuffer:
         """The bytes of one entry, read from disk as they are touched."""
         if self._open is None or self._open[0] != update:
             self._open = (update, self._read(self._entries[update]))
@@ -165,8 +165,8 @@ class Outbox:
     def _part(self, update: UpdateId, unit: str) -> Path:
         return self._path(update, f"{unit}{_PART}")
 
-    def _read(self, update: Update) -> Spans:
-        return Spans(mapped(self._part(update.id, part.unit)) for part in update.units)
+    def _read(self, update: Update) -> ConcatBuffer:
+        return ConcatBuffer(mapped(self._part(update.id, part.unit)) for part in update.units)
 
     def _load(self) -> None:
         remove_partials(self._directory)

@@ -14,14 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.arrivals import ArrivalCheck
-from device_agent.cache import BlobCache
+from device_agent.blob_cache import BlobCache
 from device_agent.data_watch import DataWatch, mark_of
-from device_agent.deliveries import Deliveries
 from device_agent.deployment import can_export, install_model
-from device_agent.downloads import Downloads
-from device_agent.echo import LinkEcho
-from device_agent.effects import (
+from device_agent.outbox import Outbox, UpdateId
+from device_agent.protocol.downloads import Downloads
+from device_agent.protocol.events import (
     BuildModel,
     ChunkDelivered,
     ChunkRefused,
@@ -35,35 +33,37 @@ from device_agent.effects import (
     InstallFailed,
     InstallModel,
     Leave,
+    Log,
     ModelBuilt,
     ModelInstalled,
-    Note,
     NothingToExport,
     Publish,
     SendChunk,
-    SendEcho,
+    SendProbe,
     Stop,
     Subscribe,
     Tick,
     TrainRound,
     Unsubscribe,
 )
-from device_agent.files import lock_directory, make_directory
-from device_agent.outbox import Outbox, UpdateId
-from device_agent.participant import Participant
+from device_agent.protocol.in_transit import InTransitCheck
+from device_agent.protocol.link_probe import LinkProbe
+from device_agent.protocol.machine import DeviceProtocol
+from device_agent.protocol.uploads import Uploads
 from device_agent.trainer import ModelMade, Trainer
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.calibration import Calibration
+from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DeviceError, StorageError
-from fedlp_edge.learning.dataspec import parse_spec
+from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
+from fedlp_edge.system.state_directory import lock_directory, make_directory
 from fedlp_edge.transport.base import Delivered, Refused, Transport
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split
 from fedlp_edge.wire.messages import UnitVersion, encode
-from fedlp_edge.worker.jobs import Measured
+from fedlp_edge.worker.jobs import DeviceMeasurement
 from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, WorkerReply
 
 log = logging.getLogger(__name__)
@@ -136,20 +136,20 @@ class Agent:
         self._models = BlobCache(state / "downloads")
         self._worker = make_worker(self._queue.put)
         self._trainer = Trainer(self._worker, self._units, self._outbox, state, settings.data)
-        arrivals = ArrivalCheck(settings.identity, secrets.token_bytes)
+        in_transit = InTransitCheck(settings.identity, secrets.token_bytes)
         spec = parse_spec(settings.data)
         self._watch = DataWatch(lambda: mark_of(spec), clock)
-        self._participant = Participant(
+        self._machine = DeviceProtocol(
             settings.identity,
-            Downloads(self._units, self._admit, arrivals.passed),
-            Downloads(self._models, self._admit_final, arrivals.passed),
-            Deliveries(settings.identity, self._outbox.entries(), settings.profile.link_bytes_per_second),
-            LinkEcho(
+            Downloads(self._units, self._admit, in_transit.passed),
+            Downloads(self._models, self._admit_final, in_transit.passed),
+            Uploads(settings.identity, self._outbox.entries(), settings.profile.link_bytes_per_second),
+            LinkProbe(
                 settings.identity,
                 secrets.token_bytes,
                 allowed=settings.measure_link and not settings.profile.metered,
             ),
-            arrivals,
+            in_transit,
             allow_models=settings.allow_models,
             can_export=can_export(),
             once=settings.once,
@@ -174,10 +174,10 @@ class Agent:
             self._watch.loading()
             self._trainer.measure()
             # Asked for before the connection is there, so that the first Connected finds all of it in place.
-            self._carry_out(self._participant.start())
+            self._carry_out(self._machine.start())
             self._transport.start(self._queue.put)
             left = self._loop()
-            self._carry_out(self._participant.handle(Leave(), self._clock()))
+            self._carry_out(self._machine.handle(Leave(), self._clock()))
         except OSError as error:
             text = f"{self._settings.state}: {error.strerror or error}; make room there, or choose another --state"
             raise StorageError(text) from None
@@ -196,7 +196,7 @@ class Agent:
     def _loop(self) -> bool:
         """Returns whether the agent was told to leave."""
         while self._stop is None:
-            times = (self._participant.deadline(), self._watch.deadline())
+            times = (self._machine.next_wakeup(), self._watch.next_wakeup())
             due = min((time for time in times if time is not None), default=None)
             try:
                 event = self._queue.get(timeout=None if due is None else max(0.0, due - self._clock()))
@@ -205,8 +205,8 @@ class Agent:
             if isinstance(event, Leave):
                 return True
             for translated in self._translate(event):
-                self._carry_out(self._participant.handle(translated, self._clock()))
-            if self._watch.changed() and self._participant.free and not self._trainer.busy:
+                self._carry_out(self._machine.handle(translated, self._clock()))
+            if self._watch.changed() and self._machine.free and not self._trainer.busy:
                 log.info("the data have changed and are loaded again")
                 self._watch.loading()
                 self._trainer.measure(again=True)
@@ -222,7 +222,7 @@ class Agent:
         if not isinstance(event, WorkerReply | WorkerDied):
             return [event]
         result = self._trainer.finish(event)
-        if isinstance(result, Measured):
+        if isinstance(result, DeviceMeasurement):
             facts = device_facts(
                 probe_host(), result, self._settings.profile, self._settings.threads, self._settings.calibration
             )
@@ -251,7 +251,7 @@ class Agent:
 
     def _do(self, effect: Effect) -> None:
         match effect:
-            case Publish() | SendChunk() | SendEcho() | Subscribe() | Unsubscribe():
+            case Publish() | SendChunk() | SendProbe() | Subscribe() | Unsubscribe():
                 self._converse(effect)
             case BuildModel():
                 self._trainer.build(effect)
@@ -264,18 +264,18 @@ class Agent:
                 self._install(self._models.path(version.digest), run, version.unit)
             case ExportModel():
                 self._export(effect)
-            case Note(text, warning):
+            case Log(text, warning):
                 log.log(logging.WARNING if warning else logging.INFO, text)
             case Stop():
                 self._stop = effect
 
-    def _converse(self, effect: Publish | SendChunk | SendEcho | Subscribe | Unsubscribe) -> None:
+    def _converse(self, effect: Publish | SendChunk | SendProbe | Subscribe | Unsubscribe) -> None:
         match effect:
             case Publish(topic, message, retain):
                 self._transport.publish(topic, encode(message), retain=retain)
             case SendChunk(update, index, most):
                 self._send(update, index, most)
-            case SendEcho(topic, payload):
+            case SendProbe(topic, payload):
                 self._transport.publish(topic, payload)
             case Subscribe(topic):
                 self._transport.subscribe(topic)

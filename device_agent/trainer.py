@@ -16,8 +16,10 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.cache import BlobCache
-from device_agent.effects import (
+from device_agent.blob_cache import BlobCache
+from device_agent.device_values import DeviceValues
+from device_agent.outbox import Outbox, Update
+from device_agent.protocol.events import (
     BuildFailed,
     BuildModel,
     Event,
@@ -29,26 +31,24 @@ from device_agent.effects import (
     TrainingFailed,
     TrainRound,
 )
-from device_agent.files import empty_directory, make_directory
-from device_agent.outbox import Outbox, Update
-from device_agent.parts import part_files
-from device_agent.personal import PersonalValues
-from fedlp_edge.core.planner import TIME_SHARE
+from device_agent.update_parts import part_files
+from fedlp_edge.core.planning.planner import TIME_SHARE
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, WorkerError
+from fedlp_edge.system.state_directory import empty_directory, make_directory
+from fedlp_edge.wire.concat_buffer import ConcatBuffer, mapped
 from fedlp_edge.wire.messages import UnitPayload
-from fedlp_edge.wire.spans import Spans, mapped
 from fedlp_edge.worker.jobs import (
     AnyJob,
     AnyResult,
     Build,
     Built,
+    DeviceMeasurement,
     Export,
     Exported,
     Failed,
     Measure,
-    Measured,
     Train,
     Trained,
 )
@@ -96,7 +96,7 @@ class Trainer:
         worker: not yet started or running.
         cache: holds the units of a task's manifest.
         outbox: takes the updates.
-        directory: of this device's state; ``work`` and ``personal`` are made below it.
+        directory: of this device's state; ``poll`` and ``personal`` are made below it.
         data: specification of the training data.
     """
 
@@ -104,15 +104,15 @@ class Trainer:
         self._worker = worker
         self._cache = cache
         self._outbox = outbox
-        self._work = directory / "work"
-        self._personal = PersonalValues(directory / "personal")
+        self._round_task = directory / "work"
+        self._device_values = DeviceValues(directory / "personal")
         self._data = data
         self._jobs: dict[int, _Submitted] = {}
-        shutil.rmtree(self._work, ignore_errors=True)
-        make_directory(self._work)
+        shutil.rmtree(self._round_task, ignore_errors=True)
+        make_directory(self._round_task)
 
     def measure(self, *, again: bool = False) -> None:
-        """Has the data loaded and the benchmark run; ``Measured`` comes from ``finish``.
+        """Has the data loaded and the benchmark run; ``DeviceMeasurement`` comes from ``finish``.
 
         Args:
             again: the data have changed since they were loaded.
@@ -142,18 +142,18 @@ class Trainer:
         self._cache.keep_only({version.digest for version in task.manifest})
         place = (task.run, task.depth, task.round)
         stays = effect.personal_head or bool(effect.kept)
-        before = self._personal.before(*place) if effect.personal_head or effect.own_since else None
-        own = tuple(unit for unit, since in effect.own_since.items() if before and before.round >= since)
+        before = self._device_values.before(*place) if effect.personal_head or effect.reuse_since else None
+        own = tuple(unit for unit, since in effect.reuse_since.items() if before and before.round >= since)
         job = Train(
             model=model,
             depth=task.depth,
             state_paths=tuple(str(self._cache.path(version.digest)) for version in task.manifest),
             personal_path=str(before.path) if before and task.personal_heads == "persist" else None,
-            personal_result=str(self._personal.after(*place)) if stays else None,
-            own_path=str(before.path) if before and own else None,
+            withheld_path=str(self._device_values.after(*place)) if stays else None,
+            reused_path=str(before.path) if before and own else None,
             own=own,
             kept=effect.kept,
-            retained=effect.retained,
+            sent=effect.sent,
             freeze=task.prune == "train",
             training=task.training,
             seed=training_seed(task.seed, task.round, task.device),
@@ -175,7 +175,7 @@ class Trainer:
         Returns:
             Whether there is such a head.
         """
-        head = self._personal.before(effect.run, effect.depth, effect.rounds + 1)
+        head = self._device_values.before(effect.run, effect.depth, effect.rounds + 1)
         if head is None:
             return False
         job = Export(
@@ -191,7 +191,7 @@ class Trainer:
         self._submit(job, effect)
         return True
 
-    def finish(self, event: WorkerReply | WorkerDied) -> Event | ModelMade | Measured | None:
+    def finish(self, event: WorkerReply | WorkerDied) -> Event | ModelMade | DeviceMeasurement | None:
         """What a message of the worker means; None if nobody asked for it.
 
         Raises:
@@ -216,11 +216,11 @@ class Trainer:
 
     @property
     def _deltas(self) -> Path:
-        return self._work / "deltas"
+        return self._round_task / "deltas"
 
     @property
     def _exports(self) -> Path:
-        return self._work / "onnx"
+        return self._round_task / "onnx"
 
     def _submit(self, job: AnyJob, purpose: _Purpose) -> None:
         self._jobs[self._worker.submit(job)] = _Submitted(job, purpose, time.monotonic())
@@ -251,9 +251,9 @@ class Trainer:
             return msgspec.structs.replace(job, after_crash=why, seconds=left)
         return None
 
-    def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | ModelMade | Measured | None:
+    def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | ModelMade | DeviceMeasurement | None:
         match purpose, result:
-            case _Measuring(), Measured():
+            case _Measuring(), DeviceMeasurement():
                 if result.note:
                     log.warning("%s", result.note)
                 return result
@@ -294,7 +294,7 @@ class Trainer:
             parts = {unit: mapped(path) for unit, path in paths.items()}
         except OSError as error:
             return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be encoded: {error.strerror}")
-        blob = Spans(parts.values())
+        blob = ConcatBuffer(parts.values())
         ends = accumulate(len(part) for part in parts.values())
         update = Update(
             run=task.run,

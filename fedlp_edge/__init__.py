@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
     from fedlp_edge.core.settings import ModelSettings
     from fedlp_edge.errors import FedLPError, ModelError, PartitionError
-    from fedlp_edge.learning.layered import LayeredModel, Submodel
-    from fedlp_edge.learning.models import build_model
-    from fedlp_edge.learning.partition import partition
+    from fedlp_edge.learning.model.layered import LayeredModel, Submodel
+    from fedlp_edge.learning.partition.partition import partition
+    from fedlp_edge.learning.zoo.build import build_model
 
 __all__ = [
     "Blueprint",
@@ -36,15 +36,15 @@ _HOME = {
     "Blueprint": "core.blueprint",
     "DepthCost": "core.blueprint",
     "FedLPError": "errors",
-    "LayeredModel": "learning.layered",
+    "LayeredModel": "learning.model.layered",
     "ModelError": "errors",
     "ModelSettings": "core.settings",
     "PartitionError": "errors",
-    "Submodel": "learning.layered",
+    "Submodel": "learning.model.layered",
     "TensorSpec": "core.blueprint",
     "Unit": "core.blueprint",
-    "build_model": "learning.models",
-    "partition": "learning.partition",
+    "build_model": "learning.zoo.build",
+    "partition": "learning.partition.partition",
 }
 
 

@@ -25,7 +25,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 for _name in [name for name in os.environ if name.startswith("FEDLP_")]:
     del os.environ[_name]  # a developer's own broker must not leak into tests
 
-from fedlp_edge.transport.mosquitto import MosquittoBroker  # noqa: E402 - after the environment is set
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker  # noqa: E402 - after the environment is set
 
 SLOW = (
     "simulation/test_ray_engine.py",

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from coordinator.config import FleetConfig, load_config
 from fedlp_edge.cli.main import app
+from fedlp_edge.config.toml import parse_toml
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.summary import DeviceRound, FinalModel, RoundSummary, Summary
-from fedlp_edge.toml_config import parse_toml
 from fedlp_edge.worker.jobs import ExportedModel
 
 ROOT = Path(__file__).parent.parent

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fedlp_edge.transport.embedded import EmbeddedBroker
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from fedlp_edge.transport.serving import serve
+from fedlp_edge.transport.brokers.embedded import EmbeddedBroker
+from fedlp_edge.transport.brokers.local import serve
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 
 BrokerKind = Literal["embedded", "mosquitto"]
 

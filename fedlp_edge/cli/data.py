@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.errors import ConfigError, StorageError
-from fedlp_edge.learning.dataspec import parse_spec
-from fedlp_edge.learning.holdings import Holdings, holdings
+from fedlp_edge.learning.data.distribution import ClassDistribution, class_distribution
+from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.reporting.console import open_console
 
 MOST = 0.9
@@ -41,7 +41,7 @@ def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Pa
         DataError: the data cannot be had or dealt.
         StorageError: the picture cannot be written.
     """
-    held = holdings(data, devices, partition, seed)
+    held = class_distribution(data, devices, partition, seed)
     dealt_by = parse_spec(data).seed if seed is None else seed
     if plot is not None:
         _draw(held, f"{data}: {partition}, {devices} devices", plot)
@@ -70,11 +70,11 @@ def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Pa
     return 0
 
 
-def _draw(held: Holdings, title: str, path: Path) -> None:
+def _draw(held: ClassDistribution, title: str, path: Path) -> None:
     try:
-        from fedlp_edge.reporting.holdings import draw_holdings  # noqa: PLC0415 - matplotlib is an extra
+        from fedlp_edge.reporting.distribution_plot import draw_distribution  # noqa: PLC0415 - matplotlib is an extra
 
-        draw_holdings(held.classes, held.counts, title, path)
+        draw_distribution(held.classes, held.counts, title, path)
     except ImportError:
         raise ConfigError('--plot needs matplotlib: pip install "fedlp-edge[coordinator]"') from None
     except ValueError:
@@ -88,7 +88,7 @@ def _spread(values: npt.NDArray[np.int64]) -> str:
     return f"{least:,}" if least == most else f"{least:,} to {most:,}, median {median:,g}"
 
 
-def _table(held: Holdings) -> Table:
+def _table(held: ClassDistribution) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("device", justify="right")
     table.add_column("samples", justify="right")

@@ -13,7 +13,7 @@ from rich.text import Text
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, WorkerError
-from fedlp_edge.reporting.units import depth_bar, format_bytes
+from fedlp_edge.reporting.formatting import depth_bar, format_bytes
 from fedlp_edge.worker.jobs import Build, Built, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import msgspec
 
+from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerError
-from fedlp_edge.lifecycle import EXIT_INCOMPLETE, print_error
 from fedlp_edge.reporting.console import open_console
+from fedlp_edge.reporting.formatting import format_share
 from fedlp_edge.reporting.summary import load, trained_exits
-from fedlp_edge.reporting.units import format_share
 from fedlp_edge.storage.checkpoints import Checkpoints
-from fedlp_edge.toml_config import load_toml
+from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, print_error
 from fedlp_edge.worker.jobs import Build, Built, Export, Exported, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 

@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.inference import Classifier, Prediction, takes_pictures
-from fedlp_edge.learning.picture_folders import pictures_below
-from fedlp_edge.learning.pictures import shown
-from fedlp_edge.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, print_error
+from fedlp_edge.learning.data.picture_folders import pictures_below
+from fedlp_edge.learning.data.pictures import shown
+from fedlp_edge.learning.export.inference import Classifier, Prediction, takes_pictures
 from fedlp_edge.reporting.console import open_console
+from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, print_error
 
 _NAMED = 3  # of the files that a summary is about
 _PIPED_COLUMNS = 500  # whoever reads a pipe wants each line whole

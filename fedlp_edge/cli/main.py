@@ -79,8 +79,8 @@ def demo(
     ] = None,
 ) -> None:
     """Runs a whole fleet on this machine: a broker, a coordinator and unequal devices, each a process."""
-    from fedlp_edge.cli.demo import run_demo
-    from fedlp_edge.cli.demo_plan import GivenOptions
+    from fedlp_edge.cli.demo.demo_plan import GivenOptions
+    from fedlp_edge.cli.demo.launch import run_demo
 
     given = GivenOptions(
         data=data,
@@ -164,7 +164,7 @@ def plan(
     deadline: Annotated[float, typer.Option(min=1, help="Seconds of a round.")] = 300.0,
     samples: Annotated[int, typer.Option(min=1, help="Training samples of a device.")] = 1000,
     heads: Annotated[Literal["shared", "personal"], typer.Option(help="Exit heads of shallow depths.")] = "shared",
-    levers: Annotated[
+    techniques: Annotated[
         bool, typer.Option(help="Let devices save memory in ways that take time, before depth is given up.")
     ] = True,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
@@ -178,7 +178,7 @@ def plan(
         name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, heads=heads
     )
     training = TrainingSettings(batch_size=batch_size)
-    scheme = SchemeSettings() if levers else SchemeSettings(levers=())
+    scheme = SchemeSettings() if techniques else SchemeSettings(techniques=())
     raise typer.Exit(run_plan(settings, training, scheme, profiles, deadline, samples, as_json=json))
 
 
@@ -281,7 +281,7 @@ def doctor_broker(
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Tells whether a broker can carry a fleet, how fast, and what to set; a login comes from files or environment."""
-    from fedlp_edge.cli.doctor import run_doctor
+    from fedlp_edge.cli.doctor.broker_check import run_doctor
 
     raise typer.Exit(run_doctor(url, config, device_config, fleet, device, as_json=json))
 

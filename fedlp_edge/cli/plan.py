@@ -1,6 +1,6 @@
 """``fedlp plan``: which depth every class of devices would get, before a device is bought or a round is run.
 
-The plan is the coordinator's own (``core/planner.py``); only the devices' reports are taken from profiles.
+The plan is the coordinator's own (``core/planning/planner.py``); only the devices' reports are taken from profiles.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from rich.text import Text
 
 from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, title
 from fedlp_edge.core.blueprint import Blueprint, HeadMode
-from fedlp_edge.core.planner import plan
-from fedlp_edge.core.prediction import device_memory
-from fedlp_edge.core.settings import Encoding, ModelSettings, SchemeSettings, Thrift, TrainingSettings
-from fedlp_edge.core.thrift import ladder
+from fedlp_edge.core.planning.memory_saving import memory_saving_steps
+from fedlp_edge.core.planning.planner import plan
+from fedlp_edge.core.planning.prediction import device_memory
+from fedlp_edge.core.settings import Encoding, MemorySaving, ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.probe.expected import RUNTIME_MEMORY, expected_facts
 from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY
 from fedlp_edge.probe.profiles import DeviceProfile, load_profiles
 from fedlp_edge.reporting.console import open_console
-from fedlp_edge.reporting.units import depth_bar, format_bytes
+from fedlp_edge.reporting.formatting import depth_bar, format_bytes
 
 NO_MEMORY = "not planned: the profile states neither ram_mb nor training_memory_mb"
 NO_SPEED = "time is not considered: the profile states no training speed"
@@ -53,7 +53,7 @@ class ProfilePlan(msgspec.Struct, frozen=True):
     encoding: Encoding | None
     memory_bytes: int | None
     seconds: float | None
-    thrift: Thrift | None
+    memory_saving: MemorySaving | None
     explanation: str
 
 
@@ -162,14 +162,14 @@ def plan_profile(
         encoding=chosen.encoding if chosen else None,
         memory_bytes=chosen.memory_bytes if chosen else None,
         seconds=None if chosen is None or timeless else chosen.seconds,
-        thrift=chosen.thrift if chosen else None,
+        memory_saving=chosen.memory_saving if chosen else None,
         explanation=explanation,
     )
 
 
 def _least_memory(blueprint: Blueprint, depth: int, training: TrainingSettings, scheme: SchemeSettings) -> int:
-    ways = ladder(training, scheme.levers)
-    return min(device_memory(blueprint, depth, msgspec.structs.replace(training, thrift=way)) for way in ways)
+    ways = memory_saving_steps(training, scheme.techniques)
+    return min(device_memory(blueprint, depth, msgspec.structs.replace(training, memory=way)) for way in ways)
 
 
 def _print_plan(blueprint: Blueprint, fleet: FleetPlan) -> None:

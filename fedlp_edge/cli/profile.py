@@ -10,8 +10,8 @@ from fedlp_edge.probe.expected import RUNTIME_MEMORY
 from fedlp_edge.probe.host import Host, device_facts, probe_host, training_threads
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.reporting.console import open_console
-from fedlp_edge.reporting.units import format_bytes
-from fedlp_edge.worker.jobs import Measure, Measured, WorkerOptions
+from fedlp_edge.reporting.formatting import format_bytes
+from fedlp_edge.worker.jobs import DeviceMeasurement, Measure, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 
 _MEASURE_SECONDS = 120.0
@@ -68,7 +68,7 @@ def measured_report() -> MachineReport:
     threads = training_threads(None, DeviceProfile(), probe_host().cores)
     with WorkerProcess(WorkerOptions(threads=threads, device="auto")) as worker:
         measured = worker.call(Measure(), timeout=_MEASURE_SECONDS)
-        if not isinstance(measured, Measured):
+        if not isinstance(measured, DeviceMeasurement):
             raise WorkerError(f"the worker answered a measurement with {type(measured).__name__}")
         host = probe_host()  # while the idle worker takes its part
     facts = device_facts(host, measured, DeviceProfile(), threads)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import msgspec
 
-from fedlp_edge.lifecycle import EXIT_STOPPED, StopSignal, own_command
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
-from fedlp_edge.reporting.live import View, open_view
+from fedlp_edge.reporting.live_view import View, open_view
 from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import Summary
-from fedlp_edge.simulation.engine import Stopped
+from fedlp_edge.simulation.engines.base import Stopped
 from fedlp_edge.simulation.experiment import EngineName, Experiment, load_experiment
 from fedlp_edge.simulation.run import simulate
+from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, own_command
 
 CROWD = 20
 """More devices than this are not introduced one by one in a log."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedlp_edge.errors import StorageError
 from fedlp_edge.reporting.console import open_console, print_whole
-from fedlp_edge.reporting.live import picture
+from fedlp_edge.reporting.live_view import picture
 from fedlp_edge.reporting.log import FILE_NAME, read_events
 from fedlp_edge.reporting.progress import RunProgress
 from fedlp_edge.reporting.report import print_report

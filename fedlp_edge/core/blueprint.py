@@ -19,7 +19,7 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.stepcost import StepCost
+from fedlp_edge.core.step_cost import StepCost
 
 HeadMode = Literal["shared", "personal"]
 ExitMode = Literal["own", "all"]

@@ -25,7 +25,7 @@ Rates = Literal["fixed", "importance"]
 UnitId = Annotated[str, msgspec.Meta(pattern=r"^[LH][1-9][0-9]{0,3}\Z")]
 ComputeMode = Literal["float32", "float32-channels-last", "bfloat16", "bfloat16-channels-last"]
 """How a processor computes; weights are float32 in all of them."""
-Lever = Literal["allocation", "accumulation", "checkpointing"]
+Technique = Literal["allocation", "accumulation", "checkpointing"]
 Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd"]
 """How the numbers of an update travel: as float32, in half precision or as 8-bit integers; then perhaps compressed."""
 
@@ -102,16 +102,16 @@ class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     mask_absent: bool = False
 
 
-class Thrift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MemorySaving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How training saves memory; planned for each device, and stated here only by who knows better.
 
     Attributes:
-        allocation: ``exact`` gives every large block of memory back at once, where ``roomy`` keeps it for the next.
+        allocator: ``exact`` gives every large block of memory back at once, where ``cached`` keeps it for the next.
         micro_batch: most samples of a batch that are worked on together, their gradients added; 0 takes all.
         checkpointing: keeps a layer's input alone and computes what is in the layer again for the backward pass.
     """
 
-    allocation: Literal["roomy", "exact"] = "roomy"
+    allocator: Literal["cached", "exact"] = "cached"
     micro_batch: Annotated[int, msgspec.Meta(ge=0)] = 0
     checkpointing: bool = False
 
@@ -128,7 +128,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weight_decay: L2 factor, added to the gradient.
         compute: number format and memory layout, or ``auto``: each device takes its fastest by a short trial.
         objective: what is minimised beside the cross entropy.
-        thrift: how memory is saved, for every device alike; by default each device's plan says it.
+        memory: how memory is saved, for every device alike; by default each device's plan says it.
     """
 
     epochs: Count = 1
@@ -139,7 +139,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight_decay: NotNegative = 0.0
     compute: ComputeMode | Literal["auto"] = "auto"
     objective: ObjectiveSettings = ObjectiveSettings()
-    thrift: Thrift = Thrift()
+    memory: MemorySaving = MemorySaving()
 
 
 class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,8 +165,8 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             trains its own values on.
         memory_margin: share of the memory that a device has free for training which plans leave alone; less than 0
             plans with more than there is.
-        levers: what may be done to train a depth in less memory before it is given up.
-        climb_after: good rounds after which a device that has room gets one depth more; 0 for never.
+        techniques: what may be done to train a depth in less memory before it is given up.
+        promote_after_rounds: good rounds after which a device that has room gets one depth more; 0 for never.
     """
 
     lpr: Share | Literal["auto"] = 1.0
@@ -183,8 +183,8 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recycle_decay: Share = 0.9
     exchange_every: dict[UnitId, Count] = {}
     memory_margin: Annotated[float, msgspec.Meta(ge=-4, lt=1)] = 0.05
-    levers: tuple[Lever, ...] = ("allocation", "accumulation", "checkpointing")
-    climb_after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    techniques: tuple[Technique, ...] = ("allocation", "accumulation", "checkpointing")
+    promote_after_rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedlp_edge.errors import ModelError
-from fedlp_edge.learning.data import Dataset
-from fedlp_edge.learning.layered import LayeredModel
+from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.model.layered import LayeredModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from fedlp_edge.core.calibration import Calibration
+from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.errors import WorkerError
-from fedlp_edge.machine_cache import MachineCache
 from fedlp_edge.probe.host import Host
-from fedlp_edge.processor_info import processor_name, torch_version
+from fedlp_edge.system.machine_cache import MachineCache
+from fedlp_edge.system.processor_info import processor_name, torch_version
 from fedlp_edge.worker.jobs import Calibrate, Calibrated, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 

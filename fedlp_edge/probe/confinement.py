@@ -3,10 +3,11 @@
 A profile that only lowered what is reported would be a promise. The kernel holds agent and worker together to the
 memory of the board that they play, and to its number of processors, whatever threads or children they start.
 
-``training_memory_mb`` has two lines. First comes the limit on the worker's address space (``learning/memory.py``):
-whoever goes beyond it gets a MemoryError, the worker lives on, and the round is reported as failed. Shared memory,
-and processes that somebody's model or data code starts, that limit does not see; they meet the limit of the worker's
-own group, which the worker sets for the length of a training, and at which the kernel kills.
+``training_memory_mb`` has two lines. First comes the limit on the worker's address space
+(``learning/memory/limits.py``): whoever goes beyond it gets a MemoryError, the worker lives on, and the round is
+reported as failed. Shared memory, and processes that somebody's model or data code starts, that limit does not see;
+they meet the limit of the worker's own group, which the worker sets for the length of a training, and at which the
+kernel kills.
 
 Groups are made below the one that the process is in, under a name that says whose they are, so two agents do not
 collide and what a killed one has left is known at the next start.
@@ -23,10 +24,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fedlp_edge.control_groups import AGENT_PREFIX, ControlGroup, Controller, own_group, read_text
 from fedlp_edge.probe.expected import RUNTIME_MEMORY
 from fedlp_edge.probe.host import Host, worker_share
 from fedlp_edge.probe.profiles import MEGABYTE, DeviceProfile
+from fedlp_edge.system.cgroups import AGENT_PREFIX, ControlGroup, Controller, own_group, read_text
 
 log = logging.getLogger(__name__)
 

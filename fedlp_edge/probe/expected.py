@@ -5,7 +5,7 @@ A device that joins measures itself (``host.py``), and its report takes the plac
 
 from __future__ import annotations
 
-from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY
 from fedlp_edge.probe.profiles import DeviceProfile
 

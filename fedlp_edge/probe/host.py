@@ -15,12 +15,12 @@ from typing import Any
 
 import psutil
 
-from fedlp_edge.core.calibration import Calibration
-from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.probe.cgroup import CgroupLimits, read_limits
+from fedlp_edge.core.planning.calibration import Calibration
+from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.probe.cgroup_limits import CgroupLimits, read_limits
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.probe.throttling import is_throttled
-from fedlp_edge.worker.jobs import Measured
+from fedlp_edge.worker.jobs import DeviceMeasurement
 
 BOARD_SYSTEM_MEMORY = 200_000_000
 """Bytes that the operating system of a played board is taken to need; a Raspberry Pi OS Lite without a desktop
@@ -116,7 +116,11 @@ def worker_share(host: Host, profile: DeviceProfile) -> int | None:
 
 
 def device_facts(
-    host: Host, measured: Measured, profile: DeviceProfile, threads: int, calibration: Calibration | None = None
+    host: Host,
+    measured: DeviceMeasurement,
+    profile: DeviceProfile,
+    threads: int,
+    calibration: Calibration | None = None,
 ) -> DeviceFacts:
     """Puts together what the planner needs.
 

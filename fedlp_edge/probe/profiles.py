@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.settings import Count, Positive
 from fedlp_edge.errors import ConfigError
-from fedlp_edge.toml_config import load_toml
 from fedlp_edge.wire.messages import Name
 
 MEGABYTE = 1_000_000

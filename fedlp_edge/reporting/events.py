@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.printable import unprintable_fields
+from fedlp_edge.system.printable import unprintable_fields
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True):
@@ -141,7 +141,7 @@ class RoundFailed(Event, frozen=True, kw_only=True):
     quorum: int
 
 
-class Waiting(Event, frozen=True, kw_only=True):
+class WaitingForDevices(Event, frozen=True, kw_only=True):
     """The coordinator waits for devices."""
 
     present: int
@@ -219,7 +219,7 @@ AnyEvent = (
     | WorkerReplaced
     | RoundFinished
     | RoundFailed
-    | Waiting
+    | WaitingForDevices
     | BrokerLost
     | BrokerBack
     | Exporting

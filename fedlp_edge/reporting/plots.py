@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedlp_edge.reporting.figures import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
+from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 from fedlp_edge.reporting.summary import Summary, trained_exits
 
 if TYPE_CHECKING:

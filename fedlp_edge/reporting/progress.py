@@ -32,10 +32,10 @@ from fedlp_edge.reporting.events import (
     RunStopped,
     UpdateAccepted,
     UpdateRejected,
-    Waiting,
+    WaitingForDevices,
     WorkerReplaced,
 )
-from fedlp_edge.reporting.units import format_seconds
+from fedlp_edge.reporting.formatting import format_seconds
 
 DeviceState = Literal["ready", "training", "delivered", "lost", "rejected", "failed", "away", "set aside", "unfit"]
 NAMED = 4
@@ -232,7 +232,7 @@ def _(event: RoundFailed, progress: RunProgress) -> None:
 
 
 @_apply.register
-def _(event: Waiting, progress: RunProgress) -> None:
+def _(event: WaitingForDevices, progress: RunProgress) -> None:
     progress.phase = "waiting"
     progress.note = f"waiting for devices: {event.present} of {event.wanted} are there"
 

@@ -11,10 +11,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedlp_edge.lifecycle import own_command
 from fedlp_edge.reporting.console import open_console, print_whole
+from fedlp_edge.reporting.formatting import UNTRAINED, depth_bar, format_bytes, format_share
 from fedlp_edge.reporting.summary import DeviceOutcome, DeviceRound, Summary, idle_rounds, load, trained_exits
-from fedlp_edge.reporting.units import UNTRAINED, depth_bar, format_bytes, format_share
+from fedlp_edge.system.lifecycle import own_command
 
 ONNX_DIRECTORY = "onnx"
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.fitness import State
+from fedlp_edge.core.rounds.fitness import State
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import StorageError
 from fedlp_edge.worker.jobs import ExportedModel, RefusedModel

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fedlp_edge.core.periods import check_periods
-from fedlp_edge.core.recipes import RecipeName, with_recipe
-from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.config.recipes import RecipeName, with_recipe
+from fedlp_edge.config.toml import load_toml
+from fedlp_edge.core.algorithm.periods import check_periods
+from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import (
     Count,
     ModelSettings,
@@ -24,7 +25,6 @@ from fedlp_edge.core.settings import (
     TrainingSettings,
     check_exits,
 )
-from fedlp_edge.toml_config import load_toml
 from fedlp_edge.wire.admission import AdmissionLimits
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -33,7 +33,7 @@ EngineName = Literal["local", "ray"]
 SUM_TOLERANCE = 1e-6
 
 
-class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SimulatedData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the virtual devices train on and the server evaluates with.
 
     Attributes:
@@ -109,7 +109,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 1
     recipe: RecipeName | None = None
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings()
+    data: SimulatedData = SimulatedData()
     training: TrainingSettings = TrainingSettings()
     scheme: SchemeSettings = SchemeSettings()
     server: ServerSettings = ServerSettings()

@@ -12,15 +12,15 @@ from typing import TypeVar
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.planner import Plan, plan
-from fedlp_edge.core.round_events import Participant
+from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.core.planning.planner import Plan, plan
+from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.seeds import uniform
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.probe.expected import expected_facts
 from fedlp_edge.probe.profiles import find_profile
+from fedlp_edge.simulation.data import DataAssignment
 from fedlp_edge.simulation.experiment import Experiment
-from fedlp_edge.simulation.samples import Deal
 
 T = TypeVar("T")
 
@@ -36,18 +36,18 @@ class VirtualDevice:
         number: from 0: which share of the data is its own.
         profile: name of its class.
         plan: what it was given.
-        participant: its place in every round that it takes part in.
+        member: its place in every round that it takes part in.
     """
 
     number: int
     profile: str
     plan: Plan
-    participant: Participant
+    member: CohortMember
 
     @property
     def id(self) -> str:
         """``dev-007`` for number 7 of 1,000."""
-        return self.participant.device
+        return self.member.device
 
 
 def device_id(number: int, devices: int) -> str:
@@ -55,7 +55,7 @@ def device_id(number: int, devices: int) -> str:
     return f"dev-{number:0{len(str(devices - 1))}}"
 
 
-def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: Deal) -> dict[str, VirtualDevice]:
+def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: DataAssignment) -> dict[str, VirtualDevice]:
     """All devices by id, each with its plan.
 
     Raises:
@@ -79,8 +79,14 @@ def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: Deal) -> dict
             facts = stated
         chosen = _plan(experiment, blueprint, facts, depths.get(device))
         weight = 1 if experiment.scheme.weights == "uniform" else samples
-        place = Participant(
-            device, chosen.depth, chosen.lpr, samples, weight, encoding=chosen.encoding, thrift=chosen.thrift
+        place = CohortMember(
+            device,
+            chosen.depth,
+            chosen.lpr,
+            samples,
+            weight,
+            encoding=chosen.encoding,
+            memory_saving=chosen.memory_saving,
         )
         fleet[device] = VirtualDevice(number, facts.profile, chosen, place)
     return fleet

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import FedLPError, OperatorError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.log import EventLog
 from fedlp_edge.reporting.summary import Summary, load
-from fedlp_edge.simulation.engine import Engine, Stopped
+from fedlp_edge.simulation.engines.base import Engine, Stopped
+from fedlp_edge.simulation.engines.local import LocalEngine
 from fedlp_edge.simulation.experiment import Experiment, load_experiment
-from fedlp_edge.simulation.local import LocalEngine
-from fedlp_edge.simulation.loop import Simulation
-from fedlp_edge.storage.files import replacing
+from fedlp_edge.simulation.runner import Simulation
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.toml_text import to_toml
+from fedlp_edge.system.files import replacing
 
 
 def simulate(
@@ -99,7 +99,7 @@ def make_engine(experiment: Experiment) -> Engine:
     """
     settings = experiment.simulation
     if settings.engine == "ray":
-        from fedlp_edge.simulation.ray_engine import RayEngine  # noqa: PLC0415 - an extra
+        from fedlp_edge.simulation.engines.ray import RayEngine  # noqa: PLC0415 - an extra
 
         return RayEngine(settings.workers)
     return LocalEngine(settings.workers)

@@ -13,9 +13,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fedlp_edge.core.aggregation import Array
+from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.errors import StorageError
-from fedlp_edge.storage.files import replacing
+from fedlp_edge.system.files import replacing
 
 _AVERAGE = "ema/"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from fedlp_edge.core.fitness import Fitness
-from fedlp_edge.core.planner import Plan
-from fedlp_edge.core.round_events import OpenRound, Participant
+from fedlp_edge.core.planning.planner import Plan
+from fedlp_edge.core.rounds.events import CohortMember, OpenRound
+from fedlp_edge.core.rounds.fitness import Fitness
 from fedlp_edge.errors import StorageError
 
 _SCHEMA = """
@@ -112,22 +112,22 @@ class Journal:
 
     # Rounds
 
-    def open_round(self, round: int, capacity: int, participants: tuple[Participant, ...]) -> None:
+    def open_round(self, round: int, capacity: int, cohort: tuple[CohortMember, ...]) -> None:
         """Remembers an opened round, or its extended cohort."""
-        self._write("REPLACE INTO rounds VALUES (?, ?, ?, NULL)", (round, capacity, _pack(participants)))
+        self._write("REPLACE INTO rounds VALUES (?, ?, ?, NULL)", (round, capacity, _pack(cohort)))
 
     def unfinished_round(self) -> OpenRound | None:
         """The round that was open at the last stop."""
         row = self._db.execute("SELECT round, participants, capacity FROM rounds WHERE summary IS NULL").fetchone()
         if row is None:
             return None
-        participants = msgspec.msgpack.decode(row[1], type=tuple[Participant, ...])
-        return OpenRound(row[0], participants, row[2])
+        cohort = msgspec.msgpack.decode(row[1], type=tuple[CohortMember, ...])
+        return OpenRound(row[0], cohort, row[2])
 
-    def places(self, round: int) -> tuple[Participant, ...]:
+    def places(self, round: int) -> tuple[CohortMember, ...]:
         """Of a round that was opened; none if it was not."""
         row = self._db.execute("SELECT participants FROM rounds WHERE round = ?", (round,)).fetchone()
-        return msgspec.msgpack.decode(row[0], type=tuple[Participant, ...]) if row else ()
+        return msgspec.msgpack.decode(row[0], type=tuple[CohortMember, ...]) if row else ()
 
     def commit_round(self, round: int, summary: bytes) -> None:
         """Ends a round for good."""

@@ -21,7 +21,7 @@ UNLIMITED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Preset:
+class BrokerPreset:
     """Limits of one kind of broker; None means that none is known.
 
     Attributes:
@@ -61,15 +61,15 @@ class Preset:
 
 _ALL = (
     # The smallest queue as shipped among the brokers that people run themselves.
-    Preset("generic", "an unknown broker"),
-    Preset(
+    BrokerPreset("generic", "an unknown broker"),
+    BrokerPreset(
         "mosquitto",
         "Mosquitto",
         receive_maximum=20,
         packet_setting="max_packet_size in mosquitto.conf",
         queue_setting="max_queued_messages in mosquitto.conf",
     ),
-    Preset(
+    BrokerPreset(
         "emqx",
         "EMQX",
         max_packet_bytes=1 << 20,
@@ -77,7 +77,7 @@ _ALL = (
         packet_setting="mqtt.max_packet_size in EMQX's configuration",
         queue_setting="mqtt.max_mqueue_len in EMQX's configuration",
     ),
-    Preset(
+    BrokerPreset(
         "hivemq",
         "HiveMQ",
         max_packet_bytes=268435460,
@@ -85,7 +85,7 @@ _ALL = (
         packet_setting="<packets><max-packet-size> in HiveMQ's config.xml",
         queue_setting="<queued-messages><max-queue-size> in HiveMQ's config.xml",
     ),
-    Preset(
+    BrokerPreset(
         "aws-iot",
         "AWS IoT Core",
         max_packet_bytes=128 * 1024,
@@ -102,7 +102,7 @@ _ALL = (
         packet_setting="nothing: AWS does not raise the largest message",
         queue_setting="nothing: AWS does not raise it",
     ),
-    Preset(
+    BrokerPreset(
         "azure-event-grid",
         "Azure Event Grid",
         max_packet_bytes=512 * 1024,
@@ -120,10 +120,10 @@ _ALL = (
     ),
 )
 
-PRESETS: dict[PresetName, Preset] = {preset.name: preset for preset in _ALL}
+PRESETS: dict[PresetName, BrokerPreset] = {preset.name: preset for preset in _ALL}
 
 
-def recognise(host: str, version: str = "") -> Preset:
+def recognise(host: str, version: str = "") -> BrokerPreset:
     """The preset of a broker by its address, or by what it publishes below ``$SYS``; generic if neither tells.
 
     Args:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from fedlp_edge.machine_cache import MachineCache, cache_directory
+from fedlp_edge.system.machine_cache import MachineCache, cache_directory
 
 KEPT_SECONDS = 30 * 86400.0
 

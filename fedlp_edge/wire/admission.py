@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import msgspec
 import numpy as np
 
-from fedlp_edge.core.aggregation import MAX_ABS_DELTA
+from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import PeerError, RejectedUpdate
@@ -27,7 +27,7 @@ from fedlp_edge.wire.messages import Offer, UnitVersion
 from fedlp_edge.wire.tensors import FLOAT32, INT8, WIDTH, Array, Blob, TensorInfo, read_header, view, view_any
 
 
-class Refusal(StrEnum):
+class RejectionReason(StrEnum):
     """Why an update was refused: the ``reason`` of ``RejectedUpdate``. Stable, for counting."""
 
     IDENTITY = "identity"
@@ -78,7 +78,7 @@ class Expectation:
         round: number of the round.
         depth: that it was given.
         samples: that it reported; it may have trained on fewer.
-        retained: names of the tensors to send, by unit id; units that are pruned are left out.
+        sent: names of the tensors to send, by unit id; units that are pruned are left out.
         encoding: that it was asked for.
     """
 
@@ -86,7 +86,7 @@ class Expectation:
     round: int
     depth: int
     samples: int
-    retained: Mapping[str, tuple[str, ...]]
+    sent: Mapping[str, tuple[str, ...]]
     encoding: Encoding = "none"
 
 
@@ -131,18 +131,23 @@ class Admission:
             expected: what it owes.
 
         Raises:
-            RejectedUpdate: see ``Refusal``.
+            RejectedUpdate: see ``RejectionReason``.
         """
         if not offer.device == topic_device == expected.device:
-            _refuse(Refusal.IDENTITY, f"{topic_device} offers an update of {offer.device}, not of {expected.device}")
+            _refuse(
+                RejectionReason.IDENTITY, f"{topic_device} offers an update of {offer.device}, not of {expected.device}"
+            )
         if offer.run != self._run:
-            _refuse(Refusal.RUN, f"the update is of run {offer.run}, not {self._run}")
+            _refuse(RejectionReason.RUN, f"the update is of run {offer.run}, not {self._run}")
         if offer.round != expected.round:
-            _refuse(Refusal.ROUND, f"the update is of round {offer.round}, not {expected.round}")
+            _refuse(RejectionReason.ROUND, f"the update is of round {offer.round}, not {expected.round}")
         if not 1 <= offer.samples <= expected.samples:
-            _refuse(Refusal.SAMPLES, f"{offer.samples} samples are not between 1 and the {expected.samples} reported")
+            _refuse(
+                RejectionReason.SAMPLES,
+                f"{offer.samples} samples are not between 1 and the {expected.samples} reported",
+            )
         if not (math.isfinite(offer.loss) and math.isfinite(offer.seconds) and offer.seconds >= 0):
-            _refuse(Refusal.FIGURES, f"a loss of {offer.loss} or {offer.seconds} seconds cannot be")
+            _refuse(RejectionReason.FIGURES, f"a loss of {offer.loss} or {offer.seconds} seconds cannot be")
         self._check_parts(offer, self._owed(expected), expected.encoding)
 
     def admit(self, offer: Offer, blob: Blob, expected: Expectation, *, verified: bool = False) -> AdmittedUpdate:
@@ -156,14 +161,14 @@ class Admission:
                 together must; hashing is what admission of a large update costs most.
 
         Raises:
-            RejectedUpdate: see ``Refusal``.
+            RejectedUpdate: see ``RejectionReason``.
         """
         self.check_offer(offer, offer.device, expected)
         whole = memoryview(blob).cast("B")
         if len(whole) != offer.size:
-            _refuse(Refusal.SIZE, f"{len(whole)} bytes came of {offer.size} offered")
+            _refuse(RejectionReason.SIZE, f"{len(whole)} bytes came of {offer.size} offered")
         if not verified and digest_of(whole) != offer.digest:
-            _refuse(Refusal.DIGEST, "the bytes that came do not have the digest that was offered")
+            _refuse(RejectionReason.DIGEST, "the bytes that came do not have the digest that was offered")
         deltas: dict[str, Array] = {}
         for part, (unit, owed) in zip(offer.units, self._owed(expected), strict=True):
             payload = whole[part.offset : part.offset + part.size]
@@ -175,7 +180,7 @@ class Admission:
         """Units and tensors to be sent, in the order of the blueprint."""
         owed = []
         for unit in self._blueprint.exchanged_by(expected.depth):
-            names = frozenset(expected.retained.get(unit.id, ()))
+            names = frozenset(expected.sent.get(unit.id, ()))
             if names:
                 owed.append((unit, tuple(tensor for tensor in unit.tensors if tensor.name in names)))
         return owed
@@ -184,31 +189,34 @@ class Admission:
         """The parts are exactly those owed, of possible sizes, without gap or overlap."""
         sent, due = [part.unit for part in offer.units], [unit.id for unit, _ in owed]
         if sent != due:
-            _refuse(Refusal.UNITS, f"the update holds {_listed(sent)}; its draw says {_listed(due)}")
+            _refuse(RejectionReason.UNITS, f"the update holds {_listed(sent)}; its draw says {_listed(due)}")
         offset = 0
         for part, (unit, tensors) in zip(offer.units, owed, strict=True):
             if part.offset != offset:
-                _refuse(Refusal.UNITS, f"{unit.id} begins at byte {part.offset}, not {offset}")
+                _refuse(RejectionReason.UNITS, f"{unit.id} begins at byte {part.offset}, not {offset}")
             least, most = _size_bounds(tensors, encoding)
             if not least <= part.size <= most:
-                _refuse(Refusal.SIZE, f"{unit.id} of {part.size} bytes is not between {least} and {most}")
+                _refuse(RejectionReason.SIZE, f"{unit.id} of {part.size} bytes is not between {least} and {most}")
             offset += part.size
         if offer.size != offset:
-            _refuse(Refusal.SIZE, f"the update has {offer.size} bytes, its parts have {offset}")
+            _refuse(RejectionReason.SIZE, f"the update has {offer.size} bytes, its parts have {offset}")
 
     def _check_norm(self, deltas: Iterable[Array]) -> None:
         if self._limits.max_norm is None:
             return
         norm = math.sqrt(sum(_squared_norm(delta) for delta in deltas))
         if norm > self._limits.max_norm:
-            _refuse(Refusal.NORM, f"the update's norm of {norm:.4g} is over the limit of {self._limits.max_norm:.4g}")
+            _refuse(
+                RejectionReason.NORM,
+                f"the update's norm of {norm:.4g} is over the limit of {self._limits.max_norm:.4g}",
+            )
 
 
 def admit_part(unit: Unit, tensors: tuple[TensorSpec, ...], blob: Blob, encoding: Encoding) -> dict[str, Array]:
     """The deltas of one unit, as ``Admission.admit`` takes them out of an update.
 
     Raises:
-        RejectedUpdate: see ``Refusal``.
+        RejectedUpdate: see ``RejectionReason``.
     """
     deltas: dict[str, Array] = {}
     _decode(unit, tensors, blob, MAX_ABS_DELTA, encoding, into=deltas)
@@ -273,12 +281,12 @@ def _decode(
             blob = compression.decompress(blob, _plain_bounds(expected, encoding)[1])
         header, body = read_header(blob, _header_bound(expected))
     except PeerError as error:
-        _refuse(Refusal.MALFORMED, f"{unit.id}: {error}")
+        _refuse(RejectionReason.MALFORMED, f"{unit.id}: {error}")
     integers = [spec for spec in expected if spec.name in header and header[spec.name].dtype == INT8]
     scales = TensorSpec(compression.SCALES, (len(integers),), "statistic")
     names = {spec.name for spec in (*expected, *([scales] if integers else []))}
     if header.keys() != names:
-        _refuse(Refusal.NAMES, f"{unit.id} holds {_listed(sorted(header))}, not {_listed(sorted(names))}")
+        _refuse(RejectionReason.NAMES, f"{unit.id} holds {_listed(sorted(header))}, not {_listed(sorted(names))}")
     for spec in expected:
         _check_type(spec, header[spec.name], compression.dtypes(spec, encoding))
     scale_of: dict[str, np.float32] = {}
@@ -296,11 +304,11 @@ def _decode(
 
 def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...]) -> None:
     if info.dtype not in allowed:
-        _refuse(Refusal.DTYPE, f"{spec.name} is {info.dtype[:16]}, not {' or '.join(allowed)}")
+        _refuse(RejectionReason.DTYPE, f"{spec.name} is {info.dtype[:16]}, not {' or '.join(allowed)}")
     if info.shape != spec.shape:
-        _refuse(Refusal.SHAPE, f"{spec.name} has shape {list(info.shape)}, not {list(spec.shape)}")
+        _refuse(RejectionReason.SHAPE, f"{spec.name} has shape {list(info.shape)}, not {list(spec.shape)}")
     if info.nbytes != WIDTH[info.dtype] * spec.numel:
-        _refuse(Refusal.SHAPE, f"{spec.name} has {info.nbytes} bytes, not {WIDTH[info.dtype] * spec.numel}")
+        _refuse(RejectionReason.SHAPE, f"{spec.name} has {info.nbytes} bytes, not {WIDTH[info.dtype] * spec.numel}")
 
 
 def _check_values(spec: TensorSpec, array: Array, max_value: float) -> None:
@@ -313,11 +321,11 @@ def _check_values(spec: TensorSpec, array: Array, max_value: float) -> None:
     # Minimum and maximum are NaN if any element is, and need no temporary of the array's size.
     low, high = float(array.min()), float(array.max())
     if not (math.isfinite(low) and math.isfinite(high)):
-        _refuse(Refusal.NOT_FINITE, f"{spec.name} holds a value that is not finite")
+        _refuse(RejectionReason.NOT_FINITE, f"{spec.name} holds a value that is not finite")
     if spec.least is not None and low < spec.least:
-        _refuse(Refusal.VALUE, f"{spec.name} holds {low:.4g}, and cannot be below {spec.least:g}")
+        _refuse(RejectionReason.VALUE, f"{spec.name} holds {low:.4g}, and cannot be below {spec.least:g}")
     if spec.trainable and max(-low, high) > max_value:
-        _refuse(Refusal.VALUE, f"{spec.name} holds {max(-low, high):.4g}, over the limit of {max_value:.4g}")
+        _refuse(RejectionReason.VALUE, f"{spec.name} holds {max(-low, high):.4g}, over the limit of {max_value:.4g}")
 
 
 def _squared_norm(array: Array) -> float:
@@ -349,5 +357,5 @@ def _listed(names: list[str]) -> str:
     return f"{shown} and {len(names) - 6} more" if len(names) > 6 else shown or "nothing"
 
 
-def _refuse(reason: Refusal, message: str) -> NoReturn:
+def _refuse(reason: RejectionReason, message: str) -> NoReturn:
     raise RejectedUpdate(str(reason), message)

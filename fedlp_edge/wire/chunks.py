@@ -23,9 +23,9 @@ from itertools import islice
 from typing import Protocol, Self
 
 from fedlp_edge.errors import BrokerError, PeerError
+from fedlp_edge.wire.concat_buffer import ConcatBuffer
 from fedlp_edge.wire.ranges import Ranges, clip, expand, ranges_of
 from fedlp_edge.wire.sinks import FileSink, MemorySink, Sink
-from fedlp_edge.wire.spans import Spans
 
 __all__ = [
     "DEFAULT_CHUNK_BYTES",
@@ -165,7 +165,7 @@ class Chunk:
 
 
 def split(
-    blob: bytes | bytearray | memoryview | Spans,
+    blob: bytes | bytearray | memoryview | ConcatBuffer,
     digest: str,
     chunk_bytes: int,
     which: Iterable[tuple[int, int]] | None = None,
@@ -183,7 +183,7 @@ def split(
         most: payload bytes of a message; a chunk that is longer goes in pieces.
         report: whether the last one of them asks the receiver how it stands.
     """
-    whole = blob if isinstance(blob, Spans) else Spans([blob])
+    whole = blob if isinstance(blob, ConcatBuffer) else ConcatBuffer([blob])
     prefix = _prefix(digest)
     count = chunk_count(len(whole), chunk_bytes)
     numbers = clip([(0, count)] if which is None else which, count)

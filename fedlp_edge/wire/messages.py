@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import (
     Encoding,
     Granularity,
@@ -35,9 +35,9 @@ from fedlp_edge.core.settings import (
     TrainingSettings,
 )
 from fedlp_edge.errors import PeerError
-from fedlp_edge.printable import unprintable_fields
+from fedlp_edge.system.printable import unprintable_fields
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Since 2, dots in names go as tildes in topics."""
 
 # Names end up in topics and in file names: nothing that means something there. (\Z, since $ lets a newline pass.)
@@ -142,7 +142,7 @@ class Assignment(Message, frozen=True, kw_only=True):
     explanation: str = ""
 
 
-class Refusal(Message, frozen=True, kw_only=True):
+class AssignmentRefused(Message, frozen=True, kw_only=True):
     """The device cannot take part as it is: its samples do not fit the model, or it cannot bear even depth 1."""
 
     run: Name
@@ -313,7 +313,7 @@ class Failure(Message, frozen=True, kw_only=True):
     bytes_down: Natural = 0
 
 
-class Farewell(Message, frozen=True, kw_only=True):
+class RunEnded(Message, frozen=True, kw_only=True):
     """The run is over; ``models`` and ``layers`` can be asked for with UnitRequest.
 
     Attributes:
@@ -347,7 +347,7 @@ class DeploymentReport(Message, frozen=True, kw_only=True):
 
 
 FromDevice = Ready | UnitRequest | Progress | Offer | Failure | DeploymentReport
-FromCoordinator = Assignment | Refusal | Task | Grant | Receipt | Farewell
+FromCoordinator = Assignment | AssignmentRefused | Task | Grant | Receipt | RunEnded
 
 _encoder = msgspec.json.Encoder()
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import PeerError
-from fedlp_edge.wire.spans import mapped
+from fedlp_edge.wire.concat_buffer import mapped
 
 Array = npt.NDArray[np.float32]
 Blob = bytes | bytearray | memoryview

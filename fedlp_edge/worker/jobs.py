@@ -11,8 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.calibration import Calibration
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
 
 
@@ -68,7 +68,7 @@ class Measure(Job, frozen=True, kw_only=True):
     reload: bool = False
 
 
-class Measured(Result, frozen=True, kw_only=True):
+class DeviceMeasurement(Result, frozen=True, kw_only=True):
     """
     Attributes:
         samples: in the training data; 0 without.
@@ -118,17 +118,17 @@ class Train(Job, frozen=True, kw_only=True):
         state_paths: files that together hold the exchanged units' values at the start of the round.
         personal_path: the personal head's values at the start of the round; never written, so that the same
             job again gives the same update. None if there are none yet: the head is then drawn from ``head_seed``.
-        personal_result: where the personal head's values after the round go; None if heads are shared or the
+        withheld_path: where the personal head's values after the round go; None if heads are shared or the
             depth is full, and no unit is ``kept``.
-        own_path: values of the units ``own``, as an earlier round of this device left them; never written.
+        reused_path: values of the units ``own``, as an earlier round of this device left them; never written.
         own: ids of exchanged units that start from this device's own values instead of the global ones.
         kept: ids of exchanged units that stay on the device for now: they are trained, and their values after the round
-            go to ``personal_result``, too.
-        retained: names of the tensors whose deltas are wanted, by unit id.
+            go to ``withheld_path``, too.
+        sent: names of the tensors whose deltas are wanted, by unit id.
         freeze: train only the retained tensors, and what stays on the device (``prune="train"``).
         seed: of the sample order and dropout.
         head_seed: of a new personal head.
-        delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``retained``.
+        delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``sent``.
         seconds: of training after which no further batch is begun; None for no limit.
         after_crash: what happened to the worker process that had this round before, in words; the round is then trained
             in the plainest way. Empty for the first time.
@@ -138,11 +138,11 @@ class Train(Job, frozen=True, kw_only=True):
     depth: int
     state_paths: tuple[str, ...]
     personal_path: str | None
-    personal_result: str | None = None
-    own_path: str | None = None
+    withheld_path: str | None = None
+    reused_path: str | None = None
     own: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
-    retained: dict[str, tuple[str, ...]]
+    sent: dict[str, tuple[str, ...]]
     freeze: bool
     training: TrainingSettings
     seed: int
@@ -269,7 +269,7 @@ class Failed(Result, frozen=True, kw_only=True):
 
 
 AnyJob = Build | Measure | Calibrate | Train | Evaluate | Export
-AnyResult = Built | Measured | Calibrated | Trained | Evaluated | Exported | Failed
+AnyResult = Built | DeviceMeasurement | Calibrated | Trained | Evaluated | Exported | Failed
 
 
 class Request(msgspec.Struct, frozen=True):

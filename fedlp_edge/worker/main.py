@@ -16,8 +16,8 @@ from typing import IO
 
 import msgspec
 
-from fedlp_edge.control_groups import ControlGroup
-from fedlp_edge.lifecycle import be_killed_first
+from fedlp_edge.system.cgroups import ControlGroup
+from fedlp_edge.system.lifecycle import be_killed_first
 from fedlp_edge.worker.jobs import Reply, Request, WorkerOptions
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), name="requests", daemon=True).start()
 
-    from fedlp_edge.learning.jobs import JobRunner  # noqa: PLC0415  # torch, only now that input is watched
+    from fedlp_edge.worker.runner import JobRunner  # noqa: PLC0415  # torch, only now that input is watched
 
     runner = JobRunner(options)
     while True:

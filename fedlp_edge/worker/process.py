@@ -23,8 +23,8 @@ from typing import IO
 import msgspec
 
 from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError, WorkerError
-from fedlp_edge.lifecycle import unheard_interrupts
-from fedlp_edge.processor_info import install_words, processor_name, torch_version
+from fedlp_edge.system.lifecycle import unheard_interrupts
+from fedlp_edge.system.processor_info import install_words, processor_name, torch_version
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, Train, WorkerOptions
 
 _ERRORS: dict[str, type[FedLPError]] = {"data": DataError, "model": ModelError, "export": ExportError}

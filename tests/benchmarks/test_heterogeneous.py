@@ -24,7 +24,7 @@ from benchmarks.scheme_cells import (
 )
 from benchmarks.scheme_report import Report
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.learning.models import build_model
+from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.simulation import local_engine, simulate
 
 

@@ -37,7 +37,7 @@ def test_prints_one_object_as_json(fedlp: Run) -> None:
 
 
 def test_splits_into_as_many_depths_as_asked_for(fedlp: Run) -> None:
-    model = "tests.learning.test_partition_sequences:Encoder"
+    model = "tests.learning.partition.test_partition_sequences:Encoder"
     options = ("cost", "--model", model, "--input", "12", "--classes", 3, "--tokens", "--heads", "shared")
     rows = fedlp(*options, "--depths", 2).stdout.splitlines()
 

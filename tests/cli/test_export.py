@@ -11,9 +11,9 @@ from fedlp_edge.cli.export import make_writable, run_export
 from fedlp_edge.cli.main import app
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import ConfigError, ExportError
-from fedlp_edge.lifecycle import EXIT_INCOMPLETE
+from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, Exported, ExportedModel, RefusedModel, WorkerOptions
-from tests.system.standin import blueprint
+from tests.fleets.standin import blueprint
 
 
 def test_says_that_a_run_scaled_by_width_is_not_for_devices(tmp_path: Path) -> None:

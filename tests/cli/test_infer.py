@@ -12,8 +12,8 @@ from PIL import Image
 
 from fedlp_edge.cli.infer import run_infer
 from fedlp_edge.errors import DataError, ExportError
-from fedlp_edge.learning.modelcard import to_properties
-from tests.learning.test_inference import GREY, write_model
+from fedlp_edge.learning.export.metadata import to_properties
+from tests.learning.export.test_inference import GREY, write_model
 
 Capture = pytest.CaptureFixture[str]
 

@@ -20,14 +20,14 @@ from fedlp_edge.cli.plan import (
     plan_profile,
 )
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.prediction import training_memory
+from fedlp_edge.core.planning.prediction import training_memory
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.probe.profiles import DeviceProfile, load_profiles, profile_names
 from tests.cli.conftest import Run
 
 SMALL_CNN = ("plan", "--model", "small-cnn", "--input", "1x8x8")
 TRAINING = TrainingSettings()
-QUICK = SchemeSettings(levers=(), memory_margin=0.0)
+QUICK = SchemeSettings(techniques=(), memory_margin=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def planned(blueprint: Blueprint, *, deadline: float = 300.0, samples: int = 100
 
 
 def test_prints_one_line_of_explanation_for_every_profile(fedlp: Run) -> None:
-    done = fedlp(*SMALL_CNN, "--no-levers")
+    done = fedlp(*SMALL_CNN, "--no-techniques")
 
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
@@ -50,7 +50,7 @@ def test_prints_one_line_of_explanation_for_every_profile(fedlp: Run) -> None:
 
 
 def test_gives_the_classes_the_depths_of_the_profiles_page(small_cnn: Blueprint) -> None:
-    plan = plan_fleet(small_cnn, TRAINING, SchemeSettings(levers=()), load_profiles(), 300.0, 1000)
+    plan = plan_fleet(small_cnn, TRAINING, SchemeSettings(techniques=()), load_profiles(), 300.0, 1000)
 
     depths = {one.profile: one.depth for one in plan.profiles}
     assert [depths[f"class-{size}"] for size in ("xs", "s", "m", "l")] == [1, 2, 3, 5]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
-from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitPayload
 from fedlp_edge.wire.tensors import pack

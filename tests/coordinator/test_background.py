@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coordinator.background import Background, Ended
+from coordinator.background import Background, TaskFinished
 
 
 def test_does_things_in_order_and_reports_each_end() -> None:
-    ends: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+    ends: queue.SimpleQueue[TaskFinished] = queue.SimpleQueue()
     done: list[str] = []
     background = Background(ThreadPoolExecutor(1), ends.put)
     background.do(lambda: done.append("first"), then=lambda: done.append("after first"))
@@ -23,7 +23,7 @@ def test_does_things_in_order_and_reports_each_end() -> None:
 
 
 def test_hands_over_what_the_work_raised() -> None:
-    ends: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+    ends: queue.SimpleQueue[TaskFinished] = queue.SimpleQueue()
     background = Background(ThreadPoolExecutor(1), ends.put)
     background.do(lambda: {}["missing"])
     background.stop()

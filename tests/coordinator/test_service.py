@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator.service import Stop
+from coordinator.service import StopRequested
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.reporting.events import (
     AnyEvent,
@@ -21,13 +21,13 @@ from fedlp_edge.reporting.events import (
 )
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.base import Received
-from fedlp_edge.transport.memory import MemoryTransport
+from fedlp_edge.transport.in_memory import MemoryTransport
 from fedlp_edge.wire.messages import Announcement, Status, decoder, encode
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluate, Export, Exported, Failed, RefusedModel
 from fedlp_edge.worker.process import WorkerDied
 from tests.coordinator.fleets import facts
-from tests.system.standin import StandIn
-from tests.system.virtual import VirtualFleet
+from tests.fleets.standin import StandIn
+from tests.fleets.virtual import VirtualFleet
 
 
 def undisturbed(directory: Path) -> Summary:
@@ -85,7 +85,7 @@ def test_failure_to_evaluate_ends_the_run_with_the_reason(tmp_path: Path) -> Non
 def test_coordinator_that_is_stopped_says_that_it_is_offline_and_goes_on_later(tmp_path: Path) -> None:
     expected = undisturbed(tmp_path / "undisturbed")
     fleet = VirtualFleet(tmp_path / "stopped")
-    fleet.world.at_turn[120] = lambda: fleet.world.lives["coordinator"].inbox.put(Stop())
+    fleet.world.at_turn[120] = lambda: fleet.world.lives["coordinator"].inbox.put(StopRequested())
     fleet.start_all()
     fleet.until_ended()
     word = decoder(Announcement, 1 << 16)(fleet.world.hub.retained["fedlp/virtual/coordinator"])
@@ -110,7 +110,7 @@ def test_agent_of_an_older_protocol_is_told_from_the_others(tmp_path: Path, capl
 
     lines = [line for line in caplog.messages if "device/old" in line]
     assert len(lines) == 1
-    assert "the agent speaks protocol 1 (version 0.1), this coordinator protocol 2; update the older one" in lines[0]
+    assert "the agent speaks protocol 1 (version 0.1), this coordinator protocol 3; update the older one" in lines[0]
 
 
 def slow_link(fleet: VirtualFleet, device: str, seconds: float) -> None:

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
-from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.planning.device_facts import DeviceFacts
 
 
 def ids(units):

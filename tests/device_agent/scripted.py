@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fedlp_edge.transport.base import Received, TransportEvent
-from fedlp_edge.transport.memory import MemoryHub
+from fedlp_edge.transport.in_memory import MemoryHub
 from fedlp_edge.wire.chunks import Assembly, Chunk, MemorySink, split
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import (

@@ -8,15 +8,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from device_agent.arrivals import ArrivalCheck
-from device_agent.deliveries import Deliveries
-from device_agent.downloads import Downloads
-from device_agent.echo import LinkEcho
-from device_agent.effects import Effects, Event, Identity, Publish
 from device_agent.outbox import Update
-from device_agent.participant import Participant
+from device_agent.protocol.downloads import Downloads
+from device_agent.protocol.events import Effects, Event, Identity, Publish
+from device_agent.protocol.in_transit import InTransitCheck
+from device_agent.protocol.link_probe import LinkProbe
+from device_agent.protocol.machine import DeviceProtocol
+from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
-from fedlp_edge.core.devices import DeviceFacts
+from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.transport.base import BrokerLimits, Connected, Received, Subscribed
 from fedlp_edge.wire.admission import admit_unit
@@ -157,21 +157,21 @@ class Device:
 
     def __init__(self, updates: Iterable[Update] = (), *, measure_link: bool = False, **options: object) -> None:
         self.units, self.models = MemoryStore(), MemoryStore()
-        arrivals = ArrivalCheck(ME, numbered())
-        arrivals.judged(works=False)
-        self.participant = Participant(
+        in_transit = InTransitCheck(ME, numbered())
+        in_transit.judged(works=False)
+        self.machine = DeviceProtocol(
             ME,
             Downloads(self.units, lambda v, b: admit_unit(BLUEPRINT.by_id[v.unit], v, b)),
             Downloads(self.models, lambda v, b: None),
-            Deliveries(ME, updates),
-            LinkEcho(ME, numbered(), allowed=measure_link),
-            arrivals,
+            Uploads(ME, updates),
+            LinkProbe(ME, numbered(), allowed=measure_link),
+            in_transit,
             **options,
         )
-        self.participant.start()
+        self.machine.start()
 
     def handle(self, event: Event, now: float = 0.0) -> Effects:
-        return self.participant.handle(event, now)
+        return self.machine.handle(event, now)
 
     def receive(self, topic: str, payload: bytes | Message, now: float = 0.0, retained: bool = False) -> Effects:
         data = encode(payload) if isinstance(payload, Message) else payload
@@ -189,7 +189,7 @@ class Device:
 
     def join(self, depth: int = 1) -> Device:
         """Up to Ready."""
-        from device_agent.effects import DeviceMeasured, ModelBuilt
+        from device_agent.protocol.events import DeviceMeasured, ModelBuilt
 
         self.handle(Connected(LIMITS))
         self.handle(DeviceMeasured(FACTS))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.data_watch import LOOK_SECONDS, DataWatch, mark_of
-from fedlp_edge.learning.dataspec import parse_spec
+from fedlp_edge.learning.data.spec import parse_spec
 
 
 class Clock:
@@ -19,7 +19,7 @@ def test_loads_again_what_has_changed_once_two_looks_have_seen_the_same():
     watch.loading()
     seen = []
     for _ in range(3):
-        assert watch.deadline() == clock.now + LOOK_SECONDS
+        assert watch.next_wakeup() == clock.now + LOOK_SECONDS
         clock.now += LOOK_SECONDS
         seen.append(watch.changed())
     assert seen == [False, False, True]
@@ -37,13 +37,13 @@ def test_looks_at_a_folder_that_takes_long_more_rarely():
 
     watch = DataWatch(slow, clock)
     watch.loading()
-    assert watch.deadline() == 2.0 + 100.0
+    assert watch.next_wakeup() == 2.0 + 100.0
 
 
 def test_does_not_look_where_there_is_nothing_to_look_at():
     watch = DataWatch(lambda: mark_of(parse_spec("digits")), Clock())
     watch.loading()
-    assert watch.deadline() is None
+    assert watch.next_wakeup() is None
     assert not watch.changed()
 
 

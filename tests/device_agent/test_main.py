@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.transport.mosquitto import MosquittoBroker
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 
 
 def command(*flags: str) -> list[str]:

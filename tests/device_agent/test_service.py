@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from device_agent.config import new_session
-from device_agent.effects import Identity
-from device_agent.presence import status
+from device_agent.protocol.events import Identity
+from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
+from fedlp_edge.core.algorithm.selection import draw_sent_tensors
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.selection import retained
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import DataError, DeviceError, StorageError
 from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.transport.base import LastWill
-from fedlp_edge.transport.memory import Fault, MemoryHub
+from fedlp_edge.transport.in_memory import InjectedFault, MemoryHub
 from fedlp_edge.wire.admission import Admission, Expectation
-from fedlp_edge.wire.messages import Assignment, Farewell, Offer, Ready, Status, Task, UnitVersion, encode
+from fedlp_edge.wire.messages import Assignment, Offer, Ready, RunEnded, Status, Task, UnitVersion, encode
 from fedlp_edge.wire.tensors import pack, unpack_file
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import Build, Built, WorkerOptions
@@ -117,14 +117,14 @@ def test_lives_a_whole_run(tmp_path: Path, model: tuple[Blueprint, dict[str, np.
     assert coordinator.wait(Ready).depth == DEPTH
 
     # A chunk of the broadcast is lost; it asks for that one alone, trains, and delivers what its draw keeps.
-    hub.faults.append(Fault(lambda topic, _: topic.endswith("model/L1"), "drop", times=1))
+    hub.faults.append(InjectedFault(lambda topic, _: topic.endswith("model/L1"), "drop", times=1))
     for version in manifest:
         coordinator.broadcast(version)
     coordinator.tell(make_task(3, manifest))
     request = coordinator.answer_request()
     assert (request.unit, request.missing) == ("L1", ((0, 1),))
     offer = coordinator.wait(Offer)
-    kept = retained(units, lpr=0.5, lpr_of={}, seed=1, round=3, device="pi")
+    kept = draw_sent_tensors(units, lpr=0.5, lpr_of={}, seed=1, round=3, device="pi")
     assert [part.unit for part in offer.units] == list(kept)
     blob = coordinator.fetch(offer, CHUNK_BYTES)
     expected = Expectation("pi", 3, DEPTH, facts.samples, kept)
@@ -155,7 +155,7 @@ def test_lives_a_whole_run(tmp_path: Path, model: tuple[Blueprint, dict[str, np.
 
     # The run is over: it installs the final model, says goodbye and ends by itself.
     onnx = coordinator.put(f"onnx-{DEPTH}", tiny_onnx(), CHUNK_BYTES)
-    coordinator.tell(Farewell(run="run", device="pi", rounds=3, models=(onnx,)))
+    coordinator.tell(RunEnded(run="run", device="pi", rounds=3, models=(onnx,)))
     coordinator.answer_request()
     assert device.result.result(30) is True
     assert (tmp_path / "models" / "current.onnx").resolve().name == "run-depth-2.onnx"

@@ -8,14 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from device_agent.cache import BlobCache
-from device_agent.effects import TrainingFailed, TrainRound
+from device_agent.blob_cache import BlobCache
 from device_agent.outbox import Outbox
+from device_agent.protocol.events import TrainingFailed, TrainRound
 from device_agent.trainer import Trainer
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.wire.messages import Task
-from fedlp_edge.worker.jobs import AnyJob, Failed, Measure, Measured, Train
+from fedlp_edge.worker.jobs import AnyJob, DeviceMeasurement, Failed, Measure, Train
 from fedlp_edge.worker.process import WorkerDied, WorkerReply
 
 CRASH = "was ended by SIGSEGV"
@@ -113,7 +113,7 @@ def test_gpu_that_does_not_work_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     trainer = trainer_with(Worker(), tmp_path)
     trainer.measure()
     note = "PyTorch lists a CUDA device, but it does not work (no kernel image): training on the CPU"
-    result = Measured(samples=1, training_macs_per_second=1.0, processor="cpu", idle_memory=1, note=note)
+    result = DeviceMeasurement(samples=1, training_macs_per_second=1.0, processor="cpu", idle_memory=1, note=note)
     with caplog.at_level(logging.WARNING):
         assert trainer.finish(WorkerReply(1, result)) is result
     assert note in caplog.text

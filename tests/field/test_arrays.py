@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from fedlp_edge.errors import DataError, ModelError
-from fedlp_edge.learning import arrays
-from fedlp_edge.learning.data import Dataset, load_data
-from fedlp_edge.learning.foreign import foreign
+from fedlp_edge.learning.data import arrays
+from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.foreign_code import foreign
 
 X = np.arange(80, dtype=np.float32).reshape(20, 4)
 Y = np.arange(20) % 2

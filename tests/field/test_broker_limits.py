@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import vain_repeats
-from device_agent import deliveries
-from fedlp_edge.transport.memory import Fault
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import NO_EXPORT, Fleet
-from tests.system.test_faults_killed import DEVICES, ROUNDS, differences, undisturbed
-from tests.system.virtual import VirtualFleet
+from coordinator.transfer import lost_repeats
+from device_agent.protocol import uploads
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.in_memory import InjectedFault
+from tests.fleets.fleet import NO_EXPORT, Fleet
+from tests.fleets.test_faults_killed import DEVICES, ROUNDS, differences, undisturbed
+from tests.fleets.virtual import VirtualFleet
 
 
 @pytest.mark.system
@@ -43,15 +43,15 @@ def test_fleet_goes_on_where_long_messages_end_the_connection(tmp_path: Path) ->
 def test_fleet_goes_on_where_long_messages_are_acknowledged_and_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(vain_repeats, "LEAST_BYTES", 100)
-    monkeypatch.setattr(deliveries, "LEAST_PIECE", 100)
+    monkeypatch.setattr(lost_repeats, "LEAST_BYTES", 100)
+    monkeypatch.setattr(uploads, "LEAST_PIECE", 100)
     _, expected = undisturbed(tmp_path / "undisturbed")
     fleet = VirtualFleet(tmp_path / "narrow", devices=DEVICES, rounds=ROUNDS)
 
     def too_long(topic: str, payload: bytes) -> bool:
         return topic.split("/")[2] in {"model", "repeat", "upload"} and len(payload) > 400
 
-    fleet.world.hub.faults.append(Fault(too_long, "drop"))
+    fleet.world.hub.faults.append(InjectedFault(too_long, "drop"))
     fleet.start_all()
 
     assert differences(fleet, fleet.finish(), expected) == []

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.transport.base import Received
-from fedlp_edge.transport.mosquitto import MosquittoBroker
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from fedlp_edge.wire.topics import Topics
-from tests.system.fleet import NO_EXPORT, Fleet
-from tests.system.proxy import packets, publish_parts
+from tests.fleets.fleet import NO_EXPORT, Fleet
+from tests.fleets.proxy import packets, publish_parts
 from tests.transport.clients import connected
 from tests.transport.nats import NatsBroker
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import BrokerError
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from fedlp_edge.transport.mqtt import MqttTransport
-from fedlp_edge.transport.url import BrokerAddress, BrokerSettings
+from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.mqtt.transport import MqttTransport
 from tests.transport.authority import COMPLETE, Authority
 from tests.transport.clients import connected
 

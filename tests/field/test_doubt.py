@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedlp_edge.learning.data import Dataset
-from fedlp_edge.learning.doubt import at_chance, doubt
+from fedlp_edge.learning.chance_accuracy import at_chance, doubt
+from fedlp_edge.learning.data.dataset import Dataset
 
 NAMES = ("bolt", "nut", "washer")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import NO_EXPORT, Fleet
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from tests.fleets.fleet import NO_EXPORT, Fleet
 
 
 @pytest.mark.system

@@ -8,13 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator.allowances import AT_ONCE, PER_SECOND
+from coordinator.fleet.message_allowance import AT_ONCE, PER_SECOND
 from fedlp_edge.cli.status import run_status
 from fedlp_edge.reporting.log import FILE_NAME, EventLog
 from fedlp_edge.wire.messages import Failure, Status, encode
 from tests.coordinator.fleets import facts
-from tests.system.test_faults_killed import DEVICES, ROUNDS, differences, undisturbed
-from tests.system.virtual import VirtualFleet
+from tests.fleets.test_faults_killed import DEVICES, ROUNDS, differences, undisturbed
+from tests.fleets.virtual import VirtualFleet
 
 ESCAPES = "\x1b[2J\x1b[31m\x1b]0;owned\x07\r\n\u202e"
 FLOOD = 200

@@ -14,12 +14,12 @@ from torch.nn import functional
 from fedlp_edge import partition
 from fedlp_edge.core.settings import TrainingSettings
 from fedlp_edge.errors import ExportError, PartitionError
-from fedlp_edge.learning.data import Dataset
-from fedlp_edge.learning.export import export
-from fedlp_edge.learning.layered import LayeredModel
-from fedlp_edge.learning.modelcard import ModelCard
-from fedlp_edge.learning.steptrace import with_steps
-from fedlp_edge.learning.training import train_round
+from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.export.metadata import OnnxMetadata
+from fedlp_edge.learning.export.onnx import export
+from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.profiling.step_trace import with_steps
+from fedlp_edge.learning.training.loop import train_round
 
 PICTURE, SEQUENCE, TOKENS, VIDEO = (1, 12, 12), (6, 8), (10,), (2, 4, 8, 8)
 CLASSES = 5
@@ -280,6 +280,6 @@ def test_model_that_cannot_be_exported_is_refused_by_one_plain_line(
     assert not list(tmp_path.iterdir())
 
 
-def card(name: str, depth: int, shape: tuple[int, ...]) -> ModelCard:
+def card(name: str, depth: int, shape: tuple[int, ...]) -> OnnxMetadata:
     classes = tuple("abcde")
-    return ModelCard(model=name, depth=depth, input_shape=shape, classes=classes, scale=1.0, mean=(0.0,), std=(1.0,))
+    return OnnxMetadata(model=name, depth=depth, input_shape=shape, classes=classes, scale=1.0, mean=(0.0,), std=(1.0,))

@@ -11,8 +11,8 @@ import pytest
 import fedlp_edge
 from fedlp_edge.cli.data import run_data
 from fedlp_edge.cli.infer import run_infer
-from fedlp_edge.learning.modelcard import to_properties
-from tests.learning.test_inference import GREY, write_model
+from fedlp_edge.learning.export.metadata import to_properties
+from tests.learning.export.test_inference import GREY, write_model
 
 
 def test_brackets_in_names_of_files_and_classes_are_printed(

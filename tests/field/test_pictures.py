@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning import pictures
-from fedlp_edge.learning.data import Dataset, load_data
-from fedlp_edge.learning.pictures import PictureError, read_picture
+from fedlp_edge.learning.data import pictures
+from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.pictures import PictureError, read_picture
 
 FORK = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(40)
 
@@ -366,7 +366,7 @@ def test_limit_and_share_choose_before_they_read(tmp_path: Path, monkeypatch: py
         read.append(file)
         return read_picture(file, channels, size)
 
-    monkeypatch.setattr("fedlp_edge.learning.sources.read_picture", counted)
+    monkeypatch.setattr("fedlp_edge.learning.data.sources.read_picture", counted)
     assert len(load(tmp_path, "size=2&channels=1&holdout=0&limit=5")) == 5
     assert len(read) == 5
     parts = [load(tmp_path, f"size=2&channels=1&holdout=0&share={device}/4") for device in range(4)]

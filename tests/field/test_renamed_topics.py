@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.lookout import QUIET_SECONDS, Lookout
-from device_agent.effects import Effects, Note, Subscribe, Tick, Unsubscribe
+from coordinator.fleet.device_search import QUIET_SECONDS, DeviceSearch
+from device_agent.protocol.events import Effects, Log, Subscribe, Tick, Unsubscribe
 from fedlp_edge.transport.base import Connected, Received, Refused
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from fedlp_edge.transport.ports import free_port
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.brokers.ports import free_port
 from fedlp_edge.wire.messages import encode
 from tests.device_agent.support import LIMITS, TOPICS, Device, announcement
 from tests.transport.clients import connected
@@ -25,7 +25,7 @@ def urls(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 
 
 def warnings(effects: Effects) -> list[str]:
-    return [effect.text for effect in effects if isinstance(effect, Note) and effect.warning]
+    return [effect.text for effect in effects if isinstance(effect, Log) and effect.warning]
 
 
 def searching() -> tuple[Device, Effects]:
@@ -63,7 +63,7 @@ def test_coordinator_names_what_the_broker_calls_a_device(
     urls: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with connected(urls[0], "coordinator") as own, connected(urls[1], "device") as device:
-        lookout = Lookout(TOPICS, own.transport, now=0.0)
+        lookout = DeviceSearch(TOPICS, own.transport, now=0.0)
         lookout.tick(QUIET_SECONDS, alone=True)
         device.transport.publish(TOPICS.of("device", "pi"), b"here", retain=True)
         heard = own.wait(Received)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import BrokerError
+from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.transport.base import Received, Refused
-from fedlp_edge.transport.clients import new_client_id
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from fedlp_edge.transport.mqtt import MqttTransport
-from fedlp_edge.transport.url import BrokerSettings
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.mqtt.paho_clients import new_client_id
+from fedlp_edge.transport.mqtt.transport import MqttTransport
 from tests.transport.clients import connected
 
 ROOT = Path(__file__).parents[2]

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import Experiment, LocalEngine, simulate
-from fedlp_edge.simulation.experiment import DataSettings, FleetSettings
+from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
 from fedlp_edge.storage.checkpoints import Checkpoints
 from tests.field.kinds_models import LENGTH
 
@@ -32,7 +32,7 @@ def learn(engine: LocalEngine, directory: Path, model: str, x: np.ndarray, y: np
     spec = f"npz:{directory / 'data.npz'}"
     run = Experiment(
         model=ModelSettings(name=f"tests.field.kinds_models:{model}", input=x.shape[1:], classes=int(y.max()) + 1),
-        data=DataSettings(train=spec, evaluate=spec, partition="iid"),
+        data=SimulatedData(train=spec, evaluate=spec, partition="iid"),
         training=TrainingSettings(batch_size=8, compute="float32"),
         scheme=SchemeSettings(depth="full"),
         rounds=RoundSettings(count=ROUNDS),

@@ -10,8 +10,8 @@ import pytest
 from fedlp_edge.reporting.events import RunStopped
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import load
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from tests.system.fleet import NO_EXPORT, Fleet
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from tests.fleets.fleet import NO_EXPORT, Fleet
 
 pytestmark = pytest.mark.system
 

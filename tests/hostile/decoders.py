@@ -25,13 +25,13 @@ from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import (
     Announcement,
     DeploymentReport,
-    Farewell,
     FromCoordinator,
     FromDevice,
     Grant,
     Progress,
     Ready,
     Receipt,
+    RunEnded,
     Status,
     UnitRequest,
     UnitVersion,
@@ -169,7 +169,7 @@ def _control() -> dict[str, Reader]:
         task(),
         Grant(**own, round=1, digest=_DIGEST, missing=((0, 3),), window=4),
         Receipt(**own, round=1, digest=_DIGEST, state="rejected", reason="too large"),
-        Farewell(**own, rounds=2, models=(unit,)),
+        RunEnded(**own, rounds=2, models=(unit,)),
     )
     status = Status(device="pi", online=True, session="s", facts=FACTS)
     word = Announcement(online=True, run="run", session="s", state="running")

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save
 
 from fedlp_edge.errors import PeerError, RejectedUpdate
-from fedlp_edge.wire.admission import Admission, Refusal, admit_unit, max_unit_bytes
+from fedlp_edge.wire.admission import Admission, RejectionReason, admit_unit, max_unit_bytes
 from fedlp_edge.wire.messages import Offer, UnitPayload
 from fedlp_edge.wire.tensors import pack
 from tests.wire.fleet import BLUEPRINT, DEVICE, RUN, delta, expectation, update, version
@@ -47,22 +47,22 @@ def entry(start: int = 0, stop: int = 24, shape: object = (2, 3), dtype: str = "
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"device": "pi-2"}, Refusal.IDENTITY),
-        ({"run": "run-0"}, Refusal.RUN),
-        ({"round": 2}, Refusal.ROUND),
-        ({"round": 4}, Refusal.ROUND),
-        ({"samples": 0}, Refusal.SAMPLES),
-        ({"samples": 101}, Refusal.SAMPLES),
-        ({"samples": 2**53}, Refusal.SAMPLES),
-        ({"loss": math.nan}, Refusal.FIGURES),
-        ({"seconds": math.inf}, Refusal.FIGURES),
-        ({"seconds": -1.0}, Refusal.FIGURES),
-        ({"units": ()}, Refusal.UNITS),
-        ({"size": 0}, Refusal.SIZE),
-        ({"size": 2**53}, Refusal.SIZE),
+        ({"device": "pi-2"}, RejectionReason.IDENTITY),
+        ({"run": "run-0"}, RejectionReason.RUN),
+        ({"round": 2}, RejectionReason.ROUND),
+        ({"round": 4}, RejectionReason.ROUND),
+        ({"samples": 0}, RejectionReason.SAMPLES),
+        ({"samples": 101}, RejectionReason.SAMPLES),
+        ({"samples": 2**53}, RejectionReason.SAMPLES),
+        ({"loss": math.nan}, RejectionReason.FIGURES),
+        ({"seconds": math.inf}, RejectionReason.FIGURES),
+        ({"seconds": -1.0}, RejectionReason.FIGURES),
+        ({"units": ()}, RejectionReason.UNITS),
+        ({"size": 0}, RejectionReason.SIZE),
+        ({"size": 2**53}, RejectionReason.SIZE),
     ],
 )
-def test_offer_is_refused(changes: dict[str, object], reason: Refusal) -> None:
+def test_offer_is_refused(changes: dict[str, object], reason: RejectionReason) -> None:
     offer, _ = update(**changes)
 
     assert refusal_of_offer(offer) == reason
@@ -71,26 +71,32 @@ def test_offer_is_refused(changes: dict[str, object], reason: Refusal) -> None:
 def test_offer_on_the_topic_of_another_device_is_refused() -> None:
     offer, _ = update()
 
-    assert refusal_of_offer(offer, topic_device="pi-2") == Refusal.IDENTITY
+    assert refusal_of_offer(offer, topic_device="pi-2") == RejectionReason.IDENTITY
 
 
 @pytest.mark.parametrize(
     ("rearrange", "reason"),
     [
-        (lambda first, second: (second, first), Refusal.UNITS),  # not the order of the blueprint
-        (lambda first, second: (first,), Refusal.UNITS),  # a unit left out
-        (lambda first, second: (first, first, second), Refusal.UNITS),  # a unit twice
-        (lambda first, second: (first, UnitPayload("L2", first.size, second.size)), Refusal.UNITS),  # a pruned unit
-        (lambda first, second: (first, UnitPayload("onnx-1", first.size, second.size)), Refusal.UNITS),
-        (lambda first, second: (first, UnitPayload("H2", first.size + 4, second.size)), Refusal.UNITS),  # a gap
-        (lambda first, second: (first, UnitPayload("H2", first.size - 4, second.size)), Refusal.UNITS),  # an overlap
-        (lambda first, second: (UnitPayload("L1", 4, first.size), second), Refusal.UNITS),
-        (lambda first, second: (first, UnitPayload("H2", first.size, 2**53)), Refusal.SIZE),
-        (lambda first, second: (first, UnitPayload("H2", first.size, 0)), Refusal.SIZE),
-        (lambda first, second: (first, UnitPayload("H2", first.size, second.size + 4)), Refusal.SIZE),
+        (lambda first, second: (second, first), RejectionReason.UNITS),  # not the order of the blueprint
+        (lambda first, second: (first,), RejectionReason.UNITS),  # a unit left out
+        (lambda first, second: (first, first, second), RejectionReason.UNITS),  # a unit twice
+        (
+            lambda first, second: (first, UnitPayload("L2", first.size, second.size)),
+            RejectionReason.UNITS,
+        ),  # a pruned unit
+        (lambda first, second: (first, UnitPayload("onnx-1", first.size, second.size)), RejectionReason.UNITS),
+        (lambda first, second: (first, UnitPayload("H2", first.size + 4, second.size)), RejectionReason.UNITS),  # a gap
+        (
+            lambda first, second: (first, UnitPayload("H2", first.size - 4, second.size)),
+            RejectionReason.UNITS,
+        ),  # an overlap
+        (lambda first, second: (UnitPayload("L1", 4, first.size), second), RejectionReason.UNITS),
+        (lambda first, second: (first, UnitPayload("H2", first.size, 2**53)), RejectionReason.SIZE),
+        (lambda first, second: (first, UnitPayload("H2", first.size, 0)), RejectionReason.SIZE),
+        (lambda first, second: (first, UnitPayload("H2", first.size, second.size + 4)), RejectionReason.SIZE),
     ],
 )
-def test_offer_whose_parts_do_not_fit_is_refused(rearrange: object, reason: Refusal) -> None:
+def test_offer_whose_parts_do_not_fit_is_refused(rearrange: object, reason: RejectionReason) -> None:
     offer, _ = update()
     changed = msgspec.structs.replace(offer, units=rearrange(*offer.units))  # type: ignore[operator]
 
@@ -103,7 +109,7 @@ def test_offer_with_a_huge_declared_size_is_refused_before_anything_is_allocated
     offer = msgspec.structs.replace(update()[0], units=parts, size=first.size + 2**40)
     tracemalloc.start()
     try:
-        assert refusal_of_offer(offer) == Refusal.SIZE
+        assert refusal_of_offer(offer) == RejectionReason.SIZE
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -117,7 +123,7 @@ def test_blob_of_another_length_or_digest_is_refused() -> None:
     with pytest.raises(RejectedUpdate) as changed:
         ADMISSION.admit(offer, blob[:-1] + b"\x01", expectation())
 
-    assert (cut.value.reason, changed.value.reason) == (Refusal.SIZE, Refusal.DIGEST)
+    assert (cut.value.reason, changed.value.reason) == (RejectionReason.SIZE, RejectionReason.DIGEST)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -126,47 +132,47 @@ def test_value_that_is_not_finite_is_refused(value: float, place: tuple[int, int
     poisoned = delta("h2.weight")
     poisoned[place] = value
 
-    assert refusal_of_part(pack({"h2.weight": poisoned})) == Refusal.NOT_FINITE
+    assert refusal_of_part(pack({"h2.weight": poisoned})) == RejectionReason.NOT_FINITE
 
 
 def test_not_a_number_cannot_hide_behind_infinity_or_large_values() -> None:
     poisoned = np.array([[math.inf, math.nan, -math.inf], [1e38, -1e38, 0]], dtype=np.float32)
 
-    assert refusal_of_part(pack({"h2.weight": poisoned})) == Refusal.NOT_FINITE
+    assert refusal_of_part(pack({"h2.weight": poisoned})) == RejectionReason.NOT_FINITE
 
 
 @pytest.mark.parametrize(
     ("part", "reason"),
     [
-        (pack({"h1.weight": np.zeros((2, 3), np.float32)}), Refusal.NAMES),
-        (pack({}) + bytes(24), Refusal.MALFORMED),  # bytes that no header describes
-        (pack({"h2.weight": delta("h2.weight")[:1], "h2.more": delta("h2.weight")[1:]}), Refusal.NAMES),
-        (pack({"h2.weight": delta("h2.weight").T}), Refusal.SHAPE),
-        (pack({"h2.weight": delta("h2.weight").reshape(6)}), Refusal.SHAPE),
-        (save({"h2.weight": np.zeros((2, 3), np.int32)}), Refusal.DTYPE),
-        (save({"h2.weight": np.zeros((2, 3), np.float16)}) + bytes(12), Refusal.MALFORMED),
-        (save({"h2.weight": np.zeros((1, 3), np.float64)}), Refusal.DTYPE),
-        (safetensors({"h2.weight": entry(shape=[2, 2])}, bytes(24)), Refusal.SHAPE),
-        (safetensors({"h2.weight": entry(stop=20)}, bytes(20)) + bytes(4), Refusal.MALFORMED),
-        (safetensors({"h2.weight": entry(stop=28)}, bytes(24)), Refusal.MALFORMED),
-        (safetensors({"h2.weight": entry(start=4, stop=28)}, bytes(28)), Refusal.MALFORMED),  # a gap
-        (safetensors({"h2.weight": entry(start=24, stop=0)}, bytes(24)), Refusal.MALFORMED),
-        (safetensors({"h2.weight": entry(), "x": entry()}, bytes(24)), Refusal.MALFORMED),  # an overlap
-        (safetensors({"h2.weight": entry(), "x": entry(24, 24, (0,))}, bytes(24)), Refusal.NAMES),
-        (safetensors({"h2.weight": entry(shape=[-2, -3])}, bytes(24)), Refusal.MALFORMED),
-        (safetensors({"h2.weight": entry(shape=[2.0, 3.0])}, bytes(24)), Refusal.MALFORMED),
-        (safetensors({"h2.weight": entry(shape="23")}, bytes(24)), Refusal.MALFORMED),
-        (safetensors({"h2.weight": entry() | {"code": "x"}}, bytes(24)), Refusal.MALFORMED),
-        (safetensors(["h2.weight"], bytes(24)), Refusal.MALFORMED),
-        (safetensors(None, bytes(24)), Refusal.MALFORMED),
-        (b"\xff" * 8 + bytes(60), Refusal.MALFORMED),  # a header of 2**64 - 1 bytes
-        ((2**40).to_bytes(8, "little") + bytes(60), Refusal.MALFORMED),
-        (bytes(40), Refusal.MALFORMED),
-        (b"\x80\x04\x95" + bytes(60), Refusal.MALFORMED),  # a pickle
-        ((20).to_bytes(8, "little") + b"\xff\xfe" * 10 + bytes(24), Refusal.MALFORMED),  # not UTF-8
+        (pack({"h1.weight": np.zeros((2, 3), np.float32)}), RejectionReason.NAMES),
+        (pack({}) + bytes(24), RejectionReason.MALFORMED),  # bytes that no header describes
+        (pack({"h2.weight": delta("h2.weight")[:1], "h2.more": delta("h2.weight")[1:]}), RejectionReason.NAMES),
+        (pack({"h2.weight": delta("h2.weight").T}), RejectionReason.SHAPE),
+        (pack({"h2.weight": delta("h2.weight").reshape(6)}), RejectionReason.SHAPE),
+        (save({"h2.weight": np.zeros((2, 3), np.int32)}), RejectionReason.DTYPE),
+        (save({"h2.weight": np.zeros((2, 3), np.float16)}) + bytes(12), RejectionReason.MALFORMED),
+        (save({"h2.weight": np.zeros((1, 3), np.float64)}), RejectionReason.DTYPE),
+        (safetensors({"h2.weight": entry(shape=[2, 2])}, bytes(24)), RejectionReason.SHAPE),
+        (safetensors({"h2.weight": entry(stop=20)}, bytes(20)) + bytes(4), RejectionReason.MALFORMED),
+        (safetensors({"h2.weight": entry(stop=28)}, bytes(24)), RejectionReason.MALFORMED),
+        (safetensors({"h2.weight": entry(start=4, stop=28)}, bytes(28)), RejectionReason.MALFORMED),  # a gap
+        (safetensors({"h2.weight": entry(start=24, stop=0)}, bytes(24)), RejectionReason.MALFORMED),
+        (safetensors({"h2.weight": entry(), "x": entry()}, bytes(24)), RejectionReason.MALFORMED),  # an overlap
+        (safetensors({"h2.weight": entry(), "x": entry(24, 24, (0,))}, bytes(24)), RejectionReason.NAMES),
+        (safetensors({"h2.weight": entry(shape=[-2, -3])}, bytes(24)), RejectionReason.MALFORMED),
+        (safetensors({"h2.weight": entry(shape=[2.0, 3.0])}, bytes(24)), RejectionReason.MALFORMED),
+        (safetensors({"h2.weight": entry(shape="23")}, bytes(24)), RejectionReason.MALFORMED),
+        (safetensors({"h2.weight": entry() | {"code": "x"}}, bytes(24)), RejectionReason.MALFORMED),
+        (safetensors(["h2.weight"], bytes(24)), RejectionReason.MALFORMED),
+        (safetensors(None, bytes(24)), RejectionReason.MALFORMED),
+        (b"\xff" * 8 + bytes(60), RejectionReason.MALFORMED),  # a header of 2**64 - 1 bytes
+        ((2**40).to_bytes(8, "little") + bytes(60), RejectionReason.MALFORMED),
+        (bytes(40), RejectionReason.MALFORMED),
+        (b"\x80\x04\x95" + bytes(60), RejectionReason.MALFORMED),  # a pickle
+        ((20).to_bytes(8, "little") + b"\xff\xfe" * 10 + bytes(24), RejectionReason.MALFORMED),  # not UTF-8
     ],
 )
-def test_part_that_is_not_what_is_owed_is_refused(part: bytes, reason: Refusal) -> None:
+def test_part_that_is_not_what_is_owed_is_refused(part: bytes, reason: RejectionReason) -> None:
     assert refusal_of_part(part) == reason
 
 
@@ -176,7 +182,7 @@ def test_part_with_a_header_longer_than_its_tensors_need_is_refused_from_the_off
     with pytest.raises(RejectedUpdate) as refused:
         ADMISSION.check_offer(offer, DEVICE, ONLY_H2)
 
-    assert refused.value.reason == Refusal.SIZE
+    assert refused.value.reason == RejectionReason.SIZE
 
 
 def test_part_with_a_header_that_claims_its_tensors_bytes_is_refused() -> None:
@@ -184,13 +190,13 @@ def test_part_with_a_header_that_claims_its_tensors_bytes_is_refused() -> None:
     whole = pack({"h2.weight": delta("h2.weight")})
     stretched = (len(whole) - 8).to_bytes(8, "little") + whole[8:]
 
-    assert refusal_of_part(stretched) == Refusal.MALFORMED
+    assert refusal_of_part(stretched) == RejectionReason.MALFORMED
 
 
 def test_part_of_deep_json_is_refused() -> None:
     deep = b'{"h2.weight":' + b"[" * 120 + b"]" * 120 + b"}"
 
-    assert refusal_of_part(len(deep).to_bytes(8, "little") + deep + bytes(24)) == Refusal.MALFORMED
+    assert refusal_of_part(len(deep).to_bytes(8, "little") + deep + bytes(24)) == RejectionReason.MALFORMED
 
 
 def test_update_cut_at_any_byte_is_refused() -> None:

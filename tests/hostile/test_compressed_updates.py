@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import RejectedUpdate
-from fedlp_edge.wire.admission import Admission, AdmittedUpdate, Refusal
+from fedlp_edge.wire.admission import Admission, AdmittedUpdate, RejectionReason
 from fedlp_edge.wire.compression import encode_unit
 from fedlp_edge.wire.tensors import Array, pack
 from tests.wire.fleet import BLUEPRINT, DEVICE, RUN, delta, expectation, update
@@ -31,7 +31,7 @@ DELTAS: dict[str, Array] = {
 
 def admit(part: bytes, encoding: Encoding, names: tuple[str, ...] = ("b.weight", "b.var")) -> AdmittedUpdate:
     expected = expectation(L2=names)
-    owed = type(expected)(DEVICE, expected.round, expected.depth, expected.samples, expected.retained, encoding)
+    owed = type(expected)(DEVICE, expected.round, expected.depth, expected.samples, expected.sent, encoding)
     offer, blob = update({"L2": part})
     ADMISSION.check_offer(offer, DEVICE, owed)
     return ADMISSION.admit(offer, blob, owed)
@@ -69,9 +69,10 @@ def test_admits_single_tensors_of_a_unit(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("encoding", ["fp16", "int8", "fp16+zstd", "int8+zstd"])
 @pytest.mark.parametrize(
-    ("value", "reason"), [(np.nan, Refusal.NOT_FINITE), (-np.inf, Refusal.NOT_FINITE), (2.0**21, Refusal.VALUE)]
+    ("value", "reason"),
+    [(np.nan, RejectionReason.NOT_FINITE), (-np.inf, RejectionReason.NOT_FINITE), (2.0**21, RejectionReason.VALUE)],
 )
-def test_refuses_values_that_no_delta_has(encoding: Encoding, value: float, reason: Refusal) -> None:
+def test_refuses_values_that_no_delta_has(encoding: Encoding, value: float, reason: RejectionReason) -> None:
     poisoned = {**DELTAS, "b.weight": np.full((3, 2), value, np.float32)}
 
     assert refusal(encode_unit(L2, poisoned, encoding), encoding) == reason
@@ -90,25 +91,31 @@ def packed(**tensors: object) -> bytes:
 @pytest.mark.parametrize(
     ("part", "reason"),
     [
-        (packed(scales=None), Refusal.NAMES),
-        (packed(scales=np.array([0.5, 0.5], np.float32)), Refusal.SHAPE),
-        (packed(scales=np.array(0.5, np.float32)), Refusal.SHAPE),
-        (packed(scales=np.array([0.5], np.float64)), Refusal.DTYPE),
-        (packed(scales=np.array([1], np.int8)), Refusal.DTYPE),
-        (packed(scales=np.array([np.nan], np.float32)), Refusal.NOT_FINITE),
-        (packed(scales=np.array([np.inf], np.float32)), Refusal.NOT_FINITE),
-        (packed(scales=np.array([3e38], np.float32), b_weight=np.full((3, 2), 127, np.int8)), Refusal.NOT_FINITE),
-        (packed(scales=np.array([2.0**21], np.float32)), Refusal.VALUE),
-        (packed(b_weight=np.ones((2, 3), np.int8)), Refusal.SHAPE),
-        (packed(b_weight=np.ones((3, 2), np.uint8)), Refusal.NAMES),  # nothing to scale
-        (packed(b_weight=np.ones((3, 2), np.float16), scales=None), Refusal.DTYPE),  # not what was asked for
-        (packed(b_weight=np.ones((3, 2), np.float32)), Refusal.NAMES),
-        (packed(b_var=np.int8(1), scales=np.array([1, 1], np.float32)), Refusal.DTYPE),  # statistics stay float32
-        (packed(b_var=F16), Refusal.DTYPE),
-        (packed(b_more=np.int8(1)), Refusal.NAMES),
+        (packed(scales=None), RejectionReason.NAMES),
+        (packed(scales=np.array([0.5, 0.5], np.float32)), RejectionReason.SHAPE),
+        (packed(scales=np.array(0.5, np.float32)), RejectionReason.SHAPE),
+        (packed(scales=np.array([0.5], np.float64)), RejectionReason.DTYPE),
+        (packed(scales=np.array([1], np.int8)), RejectionReason.DTYPE),
+        (packed(scales=np.array([np.nan], np.float32)), RejectionReason.NOT_FINITE),
+        (packed(scales=np.array([np.inf], np.float32)), RejectionReason.NOT_FINITE),
+        (
+            packed(scales=np.array([3e38], np.float32), b_weight=np.full((3, 2), 127, np.int8)),
+            RejectionReason.NOT_FINITE,
+        ),
+        (packed(scales=np.array([2.0**21], np.float32)), RejectionReason.VALUE),
+        (packed(b_weight=np.ones((2, 3), np.int8)), RejectionReason.SHAPE),
+        (packed(b_weight=np.ones((3, 2), np.uint8)), RejectionReason.NAMES),  # nothing to scale
+        (packed(b_weight=np.ones((3, 2), np.float16), scales=None), RejectionReason.DTYPE),  # not what was asked for
+        (packed(b_weight=np.ones((3, 2), np.float32)), RejectionReason.NAMES),
+        (
+            packed(b_var=np.int8(1), scales=np.array([1, 1], np.float32)),
+            RejectionReason.DTYPE,
+        ),  # statistics stay float32
+        (packed(b_var=F16), RejectionReason.DTYPE),
+        (packed(b_more=np.int8(1)), RejectionReason.NAMES),
     ],
 )
-def test_refuses_integers_that_do_not_fit(part: bytes, reason: Refusal) -> None:
+def test_refuses_integers_that_do_not_fit(part: bytes, reason: RejectionReason) -> None:
     assert refusal(part, "int8") == reason
 
 
@@ -117,7 +124,7 @@ def test_refuses_integers_that_do_not_fit(part: bytes, reason: Refusal) -> None:
 )
 def test_refuses_another_encoding_than_the_one_asked_for(encoding: Encoding, sent: Encoding) -> None:
     assert refusal(encode_unit(L2, DELTAS, sent), encoding) in {
-        Refusal.DTYPE, Refusal.SIZE, Refusal.NAMES, Refusal.MALFORMED
+        RejectionReason.DTYPE, RejectionReason.SIZE, RejectionReason.NAMES, RejectionReason.MALFORMED
     }  # fmt: skip
 
 
@@ -142,7 +149,7 @@ def test_admits_float32_where_narrower_numbers_were_asked_for() -> None:
     ],
 )
 def test_refuses_what_is_not_one_frame_of_the_expected_size(part: bytes) -> None:
-    assert refusal(part, "int8+zstd") in {Refusal.MALFORMED, Refusal.SIZE}
+    assert refusal(part, "int8+zstd") in {RejectionReason.MALFORMED, RejectionReason.SIZE}
 
 
 def bomb(declared: int, window_log: int | None = None) -> bytes:
@@ -165,7 +172,7 @@ def bomb(declared: int, window_log: int | None = None) -> bytes:
 def test_bombs_allocate_nothing(part: bytes) -> None:
     tracemalloc.start()
     try:
-        assert refusal(part, "int8+zstd") == Refusal.MALFORMED
+        assert refusal(part, "int8+zstd") == RejectionReason.MALFORMED
         assert tracemalloc.get_traced_memory()[1] < 500_000
     finally:
         tracemalloc.stop()
@@ -219,8 +226,8 @@ def test_offer_of_an_encoded_update_is_bounded_by_what_was_asked_for() -> None:
     expected = expectation(H2=("h2.weight",))
     plain = pack({"h2.weight": delta("h2.weight")})
     for encoding in ENCODINGS:
-        owed = type(expected)(DEVICE, 3, 2, 100, expected.retained, encoding)
+        owed = type(expected)(DEVICE, 3, 2, 100, expected.sent, encoding)
         offer, _ = update({"H2": plain + bytes(100_000)})
         with pytest.raises(RejectedUpdate) as refused:
             ADMISSION.check_offer(offer, DEVICE, owed)
-        assert refused.value.reason == Refusal.SIZE
+        assert refused.value.reason == RejectionReason.SIZE

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from fedlp_edge.core.settings import TrainingSettings
-from fedlp_edge.learning.data import Dataset
+from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.evaluation import Scores, evaluate
-from fedlp_edge.learning.training import train_round
+from fedlp_edge.learning.training.loop import train_round
 
 CLASSES = ("a", "b", "c")
 

@@ -11,10 +11,10 @@ from typing import Any
 WORKER = """
 import json, sys, torch
 from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings, TrainingSettings
-from fedlp_edge.learning.data import load_data
-from fedlp_edge.learning.jobs import JobRunner
-from fedlp_edge.learning.models import build_model
-from fedlp_edge.learning.training import train_round
+from fedlp_edge.learning.data.dataset import load_data
+from fedlp_edge.worker.runner import JobRunner
+from fedlp_edge.learning.zoo.build import build_model
+from fedlp_edge.learning.training.loop import train_round
 from fedlp_edge.worker.jobs import Build, Built, WorkerOptions
 
 settings = ModelSettings(input=(1, 8, 8))
@@ -31,9 +31,9 @@ print(json.dumps([name for name in unwanted if name in sys.modules]))
 
 TRACED = """
 import json, sys, torch
-from tests.learning.test_partition_sequences import Encoder, TOKENS
+from tests.learning.partition.test_partition_sequences import Encoder, TOKENS
 from fedlp_edge import ModelSettings, build_model, partition
-from fedlp_edge.learning.steptrace import trace_steps
+from fedlp_edge.learning.profiling.step_trace import trace_steps
 partition(Encoder(), TOKENS).blueprint()
 class Net(torch.nn.Module):
     def __init__(self):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from fedlp_edge.core.calibration import Calibration
+from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.probe.calibrations import find_calibration, fingerprint
 from fedlp_edge.probe.host import Host
 from fedlp_edge.worker.jobs import WorkerOptions

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.control_groups import AGENT_PREFIX, ControlGroup
 from fedlp_edge.probe.confinement import Bounds, Confinement, bounds_of, remove_leftovers
 from fedlp_edge.probe.host import Host
 from fedlp_edge.probe.profiles import DeviceProfile
+from fedlp_edge.system.cgroups import AGENT_PREFIX, ControlGroup
 from tests.probe.trees import tree
-from tests.test_control_groups import VERSION_1, VERSION_2
+from tests.system.test_cgroups import VERSION_1, VERSION_2
 
 MB = 1_000_000
 HOST = Host("pi", "aarch64", memory_available=3000 * MB, memory_total=4000 * MB, cores=4.0, own_memory=40 * MB)

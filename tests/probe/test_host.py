@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from fedlp_edge.core.device_data import DataFacts
-from fedlp_edge.probe.cgroup import CgroupLimits
+from fedlp_edge.probe.cgroup_limits import CgroupLimits
 from fedlp_edge.probe.host import (
     BOARD_SYSTEM_MEMORY,
     Host,
@@ -23,11 +23,11 @@ from fedlp_edge.probe.host import (
 )
 from fedlp_edge.probe.neighbours import count_agents
 from fedlp_edge.probe.profiles import DeviceProfile
-from fedlp_edge.worker.jobs import Measured
+from fedlp_edge.worker.jobs import DeviceMeasurement
 
 MB = 1_000_000
 HOST = Host("pi", "aarch64", memory_available=3000 * MB, memory_total=4000 * MB, cores=4.0, load=0.25)
-MEASURED = Measured(
+MEASURED = DeviceMeasurement(
     samples=120,
     data=DataFacts(sample_shape=(1, 8, 8), labels=10, highest=9),
     training_macs_per_second=5e9,

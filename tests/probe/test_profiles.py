@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.core.devices import DeviceFacts
-from fedlp_edge.core.planner import plan
+from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.core.planning.planner import plan
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.probe.profiles import DeviceProfile, find_profile, load_profiles, profile_names
@@ -80,8 +80,8 @@ def test_names_the_line_of_a_wrong_key(tmp_path: Path):
     ],
 )
 def test_classes_get_the_depths_that_the_documentation_promises(side: int, depths: dict[str, int]):
-    from fedlp_edge.learning.models import build_model
-    from fedlp_edge.learning.steptrace import with_steps
+    from fedlp_edge.learning.profiling.step_trace import with_steps
+    from fedlp_edge.learning.zoo.build import build_model
 
     settings = ModelSettings(name="small-cnn", input=(1, side, side))
     model = build_model(settings, seed=0)
@@ -89,7 +89,7 @@ def test_classes_get_the_depths_that_the_documentation_promises(side: int, depth
 
     def depth(profile: DeviceProfile) -> int:
         facts = DeviceFacts(training_memory=profile.training_memory or 0, training_macs_per_second=1e12, samples=1)
-        return plan(facts, blueprint, SchemeSettings(levers=()), TrainingSettings(), 60.0).depth
+        return plan(facts, blueprint, SchemeSettings(techniques=()), TrainingSettings(), 60.0).depth
 
     assert {name: depth(find_profile(f"class-{name}")) for name in depths} == depths
 

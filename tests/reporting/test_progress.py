@@ -15,7 +15,7 @@ from fedlp_edge.reporting.events import (
     RunStarted,
     RunStopped,
     UpdateRejected,
-    Waiting,
+    WaitingForDevices,
 )
 from fedlp_edge.reporting.progress import RunProgress
 
@@ -76,7 +76,7 @@ def test_takes_a_device_back(progress: RunProgress) -> None:
 @pytest.mark.parametrize(
     ("event", "phase", "note"),
     [
-        (Waiting(time=1.0, present=1, wanted=3), "waiting", "waiting for devices: 1 of 3 are there"),
+        (WaitingForDevices(time=1.0, present=1, wanted=3), "waiting", "waiting for devices: 1 of 3 are there"),
         (Exporting(time=1.0, depths=(1, 2)), "exporting", "exporting 2 ONNX models and checking them against PyTorch"),
         (RunStopped(time=1.0, round=2, reason="signal"), "stopped", "stopped in round 2"),
         (RunStopped(time=1.0, round=2, reason="error", detail="disk full"), "stopped", "stopped in round 2: disk full"),

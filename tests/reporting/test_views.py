@@ -6,7 +6,7 @@ import msgspec
 from rich.console import Console
 
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
-from fedlp_edge.reporting.live import LiveView, PlainView, open_view, picture
+from fedlp_edge.reporting.live_view import LiveView, PlainView, open_view, picture
 from fedlp_edge.reporting.progress import RunProgress
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.simulation import Experiment, LocalEngine
-from fedlp_edge.simulation.experiment import DataSettings, FleetSettings
+from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def experiment(**changes: object) -> Experiment:
     base = Experiment(
         name="digits",
         model=ModelSettings(name="mlp", input=(1, 8, 8), classes=10),
-        data=DataSettings(train="digits", evaluate="digits", partition="dirichlet:0.5", limit=60),
+        data=SimulatedData(train="digits", evaluate="digits", partition="dirichlet:0.5", limit=60),
         training=TrainingSettings(batch_size=16),
         scheme=SchemeSettings(lpr=0.7),
         rounds=RoundSettings(count=2, devices_per_round=5),

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from fedlp_edge.cli.main import app
 from fedlp_edge.core.blueprint import HeadMode
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.learning.data import load_data
-from fedlp_edge.learning.inference import Classifier, Prediction
+from fedlp_edge.learning.data.dataset import load_data
+from fedlp_edge.learning.export.inference import Classifier, Prediction
 from fedlp_edge.simulation import LocalEngine, load_experiment, simulate
 from tests.simulation.conftest import experiment
 

@@ -9,15 +9,15 @@ import msgspec
 import pytest
 from PIL import Image
 
+from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.recipes import RecipeName, with_recipe
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings
 from fedlp_edge.errors import ConfigError
-from fedlp_edge.learning.data import load_data
-from fedlp_edge.learning.models import build_model
-from fedlp_edge.simulation.experiment import DataSettings, Experiment, FleetSettings
+from fedlp_edge.learning.data.dataset import load_data
+from fedlp_edge.learning.zoo.build import build_model
+from fedlp_edge.simulation.data import DataAssignment, assign_data, read_simulation_data
+from fedlp_edge.simulation.experiment import Experiment, FleetSettings, SimulatedData
 from fedlp_edge.simulation.fleet import apportioned, device_id, drawn, make_fleet
-from fedlp_edge.simulation.samples import Deal, deal, read_pictures
 from tests.simulation.conftest import experiment
 
 IDS = [device_id(number, 10) for number in range(10)]
@@ -29,8 +29,8 @@ def blueprint() -> Blueprint:
 
 
 @pytest.fixture(scope="module")
-def dealt() -> Deal:
-    return deal(experiment(), read_pictures("digits", "digits"))
+def dealt() -> DataAssignment:
+    return assign_data(experiment(), read_simulation_data("digits", "digits"))
 
 
 def test_names_devices_so_that_they_sort_like_numbers() -> None:
@@ -59,14 +59,14 @@ def test_draws_depths_that_the_mix_allows() -> None:
     [("fedlp-hetero", {1: 3, 2: 1, 3: 2}), ("fedavg", {3: 6}), ("fedavg-full", {0: 4, 3: 2})],
 )
 def test_gives_devices_what_the_scheme_makes_of_the_mix(
-    recipe: RecipeName, depths: dict[int, int], blueprint: Blueprint, dealt: Deal
+    recipe: RecipeName, depths: dict[int, int], blueprint: Blueprint, dealt: DataAssignment
 ) -> None:
     scheme = msgspec.convert(with_recipe({"recipe": recipe})["scheme"], SchemeSettings)
     fleet = make_fleet(experiment(scheme=scheme), blueprint, dealt)
     assert Counter(device.plan.depth for device in fleet.values()) == depths
 
 
-def test_plans_with_the_profiles_of_the_devices(blueprint: Blueprint, dealt: Deal) -> None:
+def test_plans_with_the_profiles_of_the_devices(blueprint: Blueprint, dealt: DataAssignment) -> None:
     settings = FleetSettings(devices=6, profiles={"class-xs": 0.5, "class-l": 0.5})
     fleet = make_fleet(experiment(fleet=settings), blueprint, dealt)
     assert Counter(device.profile for device in fleet.values()) == {"class-xs": 3, "class-l": 3}
@@ -74,7 +74,7 @@ def test_plans_with_the_profiles_of_the_devices(blueprint: Blueprint, dealt: Dea
     assert depth["class-xs"] < depth["class-l"]
 
 
-def test_refuses_a_mix_that_does_not_fit(blueprint: Blueprint, dealt: Deal) -> None:
+def test_refuses_a_mix_that_does_not_fit(blueprint: Blueprint, dealt: DataAssignment) -> None:
     with pytest.raises(ConfigError, match="2 shares, but mlp has 3 depths"):
         make_fleet(experiment(fleet=FleetSettings(devices=6, depth_mix=(0.5, 0.5))), blueprint, dealt)
     with pytest.raises(ValueError, match=r"sum to 0\.9"):
@@ -82,15 +82,15 @@ def test_refuses_a_mix_that_does_not_fit(blueprint: Blueprint, dealt: Deal) -> N
 
 
 def test_deals_what_a_device_of_a_real_fleet_would_load() -> None:
-    run = experiment(data=DataSettings(train="digits", evaluate="", partition="shards:2", limit=50, seed=9))
-    pictures = read_pictures("digits", "")
-    dealt = deal(run, pictures)
+    run = experiment(data=SimulatedData(train="digits", evaluate="", partition="shards:2", limit=50, seed=9))
+    simulation_data = read_simulation_data("digits", "")
+    dealt = assign_data(run, simulation_data)
     starts, members = dealt.arrays["starts"], dealt.arrays["members"]
     for number in range(6):
         kept = members[starts[number] : starts[number + 1]]
         own = load_data(f"digits#share={number}/6&partition=shards:2&seed=9&limit=50")
-        assert (pictures.arrays["train/x"][kept] == own.x.numpy()).all()
-        assert (pictures.arrays["train/y"][kept] == own.y.numpy()).all()
+        assert (simulation_data.arrays["train/x"][kept] == own.x.numpy()).all()
+        assert (simulation_data.arrays["train/y"][kept] == own.y.numpy()).all()
         assert dealt.samples_of(number) == len(own)
         assert dealt.priors[number] == pytest.approx((own.y.bincount(minlength=10) / len(own)).numpy())
 
@@ -105,17 +105,17 @@ def test_pictures_that_cannot_be_read_are_missing_where_they_would_be(
         if number % 15 == 0:
             path.write_bytes(b"")
     spec = f"imagefolder:{tmp_path}#size=2&channels=1"
-    run = experiment(data=DataSettings(train=spec, evaluate="", partition="iid", seed=9))
-    pictures = read_pictures(spec, "")
+    run = experiment(data=SimulatedData(train=spec, evaluate="", partition="iid", seed=9))
+    simulation_data = read_simulation_data(spec, "")
     assert "left out: 3 pictures that cannot be read (a/30.png is empty" in capsys.readouterr().err
-    dealt = deal(run, pictures)
+    dealt = assign_data(run, simulation_data)
     starts, members = dealt.arrays["starts"], dealt.arrays["members"]
     for number in range(6):
         kept = members[starts[number] : starts[number + 1]]
         own = load_data(f"{spec}&share={number}/6&partition=iid&seed=9")
-        assert pictures.arrays["train/x"][kept].tolist() == own.x.tolist()
-        assert pictures.arrays["train/y"][kept].tolist() == own.y.tolist()
-    assert sum(map(dealt.samples_of, range(6))) == len(pictures.arrays["train/y"]) < len(pictures.listed)
+        assert simulation_data.arrays["train/x"][kept].tolist() == own.x.tolist()
+        assert simulation_data.arrays["train/y"][kept].tolist() == own.y.tolist()
+    assert sum(map(dealt.samples_of, range(6))) == len(simulation_data.arrays["train/y"]) < len(simulation_data.listed)
 
 
 def test_knows_a_run_by_what_decides_what_is_learned() -> None:

@@ -14,15 +14,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import DataError, WorkerError
-from fedlp_edge.simulation.channel import Channel, Closed, FromWorker, Publish, Samples, ToWorker, WeightsWritten
-from fedlp_edge.simulation.clock import Timeline
-from fedlp_edge.simulation.engine import Job, Stopped, carry_out
-from fedlp_edge.simulation.judging import NOTHING, PART, by_tier, own_by_tier, parts, verdict
-from fedlp_edge.simulation.keepsakes import Keepsakes
-from fedlp_edge.simulation.orders import Collected, EvaluatePart, Order, OrderFailed, OwnJudged, PartEvaluated, Reply
-from fedlp_edge.simulation.sharing import SharedArrays, layout_of
-from fedlp_edge.toml_text import to_toml
+from fedlp_edge.simulation.device_values import VirtualDeviceValues
+from fedlp_edge.simulation.engines.base import QueuedJob, Stopped, carry_out
+from fedlp_edge.simulation.engines.channel import (
+    Channel,
+    Closed,
+    FromWorker,
+    PublishWeights,
+    SampleArrays,
+    ToWorker,
+    WeightsWritten,
+)
+from fedlp_edge.simulation.engines.jobs import (
+    EvaluatePart,
+    JobFailed,
+    PartEvaluated,
+    PersonalHeadEvaluated,
+    Reply,
+    SimulationJob,
+    SumsCollected,
+)
+from fedlp_edge.simulation.scores import NOTHING, PART, by_tier, combine_scores, own_by_tier, parts
+from fedlp_edge.simulation.shared_memory import SharedArrays, layout_of
+from fedlp_edge.simulation.virtual_time import Timeline
 from tests.simulation.conftest import experiment
 
 # Time
@@ -57,25 +73,25 @@ class Workers:
 
     def __init__(self, count: int, failing: int | None = None) -> None:
         self.workers = count
-        self.given: list[tuple[int, Order]] = []
+        self.given: list[tuple[int, SimulationJob]] = []
         self._answers: deque[tuple[int, Reply]] = deque()
         self._failing = failing
 
-    def submit(self, worker: int, order: Order) -> None:
+    def submit(self, worker: int, job: SimulationJob) -> None:
         failed = len(self.given) == self._failing
-        self.given.append((worker, order))
-        self._answers.append((worker, OrderFailed("data", "no such data") if failed else Collected()))
+        self.given.append((worker, job))
+        self._answers.append((worker, JobFailed("data", "no such data") if failed else SumsCollected()))
 
     def next_reply(self, seconds: float) -> tuple[int, Reply] | None:
         return self._answers.popleft()
 
 
-def jobs(*costs: int) -> list[Job]:
-    return [Job(EvaluatePart(0, (1,), cost, cost), float(cost)) for cost in costs]
+def jobs(*costs: int) -> list[QueuedJob]:
+    return [QueuedJob(EvaluatePart(0, (1,), cost, cost), float(cost)) for cost in costs]
 
 
 def starts(engine: Workers) -> list[int]:
-    return [order.start for _, order in engine.given if isinstance(order, EvaluatePart)]
+    return [job.start for _, job in engine.given if isinstance(job, EvaluatePart)]
 
 
 def test_begins_with_the_longest_work() -> None:
@@ -88,7 +104,7 @@ def test_begins_with_the_longest_work() -> None:
 def test_finishes_what_is_under_way_before_it_stops_or_fails() -> None:
     engine = Workers(2, failing=0)
     answered = carry_out(engine, jobs(1, 5, 3), lambda: False)  # type: ignore[arg-type]
-    assert isinstance(next(answered), Collected)
+    assert isinstance(next(answered), SumsCollected)
     with pytest.raises(DataError, match="no such data"):
         next(answered)
     assert starts(engine) == [5, 3]
@@ -107,15 +123,15 @@ def part(start: int, samples: tuple[int, ...], right: tuple[int, ...]) -> PartEv
 
 def test_puts_parts_together_in_any_order() -> None:
     pieces = [part(0, (2, 2), (1, 2)), part(4, (1, 3), (1, 0))]
-    for order in (pieces, pieces[::-1]):
-        said = verdict(order)
+    for job in (pieces, pieces[::-1]):
+        said = combine_scores(job)
         assert (said.accuracy, said.loss, said.ensemble) == ({2: 0.5}, {2: 1.0}, {2: 0.5})
         assert said.by_class[2].tolist() == [2 / 3, 0.4]
-    assert verdict([]) is NOTHING
+    assert combine_scores([]) is NOTHING
 
 
 def test_weighs_classes_as_a_device_holds_them() -> None:
-    said = verdict([part(0, (2, 4, 0), (1, 4, 0))])
+    said = combine_scores([part(0, (2, 4, 0), (1, 4, 0))])
     assert said.personalised(2, np.array([1.0, 0.0, 0.0])) == 0.5
     assert said.personalised(2, np.array([0.5, 0.5, 0.0])) == 0.75
     # There is no test sample of the last class: the others count for the whole.
@@ -126,9 +142,9 @@ def test_weighs_classes_as_a_device_holds_them() -> None:
 
 def test_weighs_what_own_heads_know_by_what_their_devices_hold() -> None:
     judged = [
-        OwnJudged("b", 1, (4, 0, 4), (2, 0, 4)),
-        OwnJudged("a", 1, (4, 0, 4), (0, 0, 4)),
-        OwnJudged("c", 2, (1,), (1,)),
+        PersonalHeadEvaluated("b", 1, (4, 0, 4), (2, 0, 4)),
+        PersonalHeadEvaluated("a", 1, (4, 0, 4), (0, 0, 4)),
+        PersonalHeadEvaluated("c", 2, (1,), (1,)),
     ]
     priors = np.array([[1.0, 0.0, 0.0], [0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
     numbers = {"a": 0, "b": 1, "c": 2}
@@ -137,7 +153,7 @@ def test_weighs_what_own_heads_know_by_what_their_devices_hold() -> None:
 
 
 def test_cuts_the_test_set_without_gap_or_overlap() -> None:
-    spans = [(job.order.start, job.order.stop) for job in parts(3, (1, 2), 2 * PART + 5, 10)]  # type: ignore[union-attr]
+    spans = [(job.job.start, job.job.stop) for job in parts(3, (1, 2), 2 * PART + 5, 10)]  # type: ignore[union-attr]
     assert spans == [(0, PART), (PART, 2 * PART), (2 * PART, 2 * PART + 5)]
 
 
@@ -150,16 +166,16 @@ def test_shares_arrays_with_who_gets_the_descriptor() -> None:
         memory = SharedArrays.copy_of({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([7])})
         to_worker: Channel[FromWorker] = Channel(ours, FromWorker)  # type: ignore[arg-type]
         to_us: Channel[ToWorker] = Channel(theirs, ToWorker)  # type: ignore[arg-type]
-        to_worker.send(Samples("pictures", memory.layout), memory.descriptor)
-        to_worker.send(Publish(3, 0))
+        to_worker.send(SampleArrays("pictures", memory.layout), memory.descriptor)
+        to_worker.send(PublishWeights(3, 0))
         message, descriptors = to_us.receive()
-        assert isinstance(message, Samples)
+        assert isinstance(message, SampleArrays)
         other = SharedArrays(descriptors[0], message.layout).keep_mapped()
         other.arrays["a"][1, 2] = 50
         assert memory.arrays["a"].tolist() == [[0, 1, 2], [3, 4, 50]]
         memory.close()
         assert other.arrays["b"].tolist() == [7]
-        assert to_us.receive() == (Publish(3, 0), [])
+        assert to_us.receive() == (PublishWeights(3, 0), [])
         to_us.send(WeightsWritten())
         assert to_worker.receive() == (WeightsWritten(), [])
 
@@ -185,7 +201,7 @@ def test_lays_arrays_out_without_overlap(kinds: list[tuple[str, list[int]]]) -> 
 
 
 def test_starts_a_round_from_what_the_rounds_before_it_left(tmp_path: Path) -> None:
-    kept = Keepsakes(tmp_path)
+    kept = VirtualDeviceValues(tmp_path)
     kept.keep("dev-1", 2, b"two")
     kept.keep("dev-1", 5, b"five")
     kept.keep("dev-1", 5, b"five again")
@@ -194,8 +210,8 @@ def test_starts_a_round_from_what_the_rounds_before_it_left(tmp_path: Path) -> N
     kept.committed(4)
     assert kept.before("dev-1", 5) == 2
     kept.committed(5)
-    assert Keepsakes(tmp_path).before("dev-1", 9) == 5
-    assert Keepsakes(tmp_path).read("dev-1", 5) == b"five again"
+    assert VirtualDeviceValues(tmp_path).before("dev-1", 9) == 5
+    assert VirtualDeviceValues(tmp_path).read("dev-1", 5) == b"five again"
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -211,8 +227,8 @@ def test_writes_settings_that_read_back_the_same() -> None:
 
 
 def test_refuses_an_answer_of_another_kind() -> None:
-    from fedlp_edge.simulation.engine import expected
+    from fedlp_edge.simulation.engines.base import expected
 
-    assert expected(Collected(), Collected) == Collected()
+    assert expected(SumsCollected(), SumsCollected) == SumsCollected()
     with pytest.raises(WorkerError, match="Collected, not WeightsWritten"):
-        expected(Collected(), WeightsWritten)
+        expected(SumsCollected(), WeightsWritten)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import SchemeSettings
 from fedlp_edge.simulation import LocalEngine, simulate
 from tests.simulation.conftest import experiment

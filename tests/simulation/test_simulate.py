@@ -11,16 +11,16 @@ import msgspec
 import psutil
 import pytest
 
-from fedlp_edge.core.round_settings import RoundSettings
+from fedlp_edge.config.toml_writer import to_toml
+from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
 from fedlp_edge.errors import DataError, DeviceError, ModelError, OperatorError
-from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, Waiting
+from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, WaitingForDevices
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import Summary, load
 from fedlp_edge.simulation import LocalEngine, simulate
-from fedlp_edge.simulation.engine import Stopped
-from fedlp_edge.simulation.experiment import DataSettings, FleetSettings
-from fedlp_edge.toml_text import to_toml
+from fedlp_edge.simulation.engines.base import Stopped
+from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
 from tests.simulation.conftest import experiment
 
 
@@ -61,7 +61,7 @@ def test_device_whose_compute_mode_fails_computes_in_float32(tmp_path: Path, eng
         fragile = experiment(
             model=ModelSettings(name="tests.field.fragile:fails", input=(1, 8, 8), classes=10),
             training=TrainingSettings(batch_size=16, compute=mode),
-            data=DataSettings(train="digits", evaluate="digits", partition="iid", limit=60),
+            data=SimulatedData(train="digits", evaluate="digits", partition="iid", limit=60),
             fleet=FleetSettings(devices=3, depth_mix=(0.0, 1.0)),
             rounds=RoundSettings(count=2, devices_per_round=3),
         )
@@ -185,7 +185,7 @@ def test_holds_no_more_with_ten_times_the_devices(tmp_path: Path, engine: LocalE
         crowd = experiment(
             fleet=FleetSettings(devices=devices),
             rounds=RoundSettings(count=1),
-            data=DataSettings(train="digits", evaluate=""),
+            data=SimulatedData(train="digits", evaluate=""),
         )
         simulate(crowd, tmp_path / str(devices), engine=engine)
         return sum(worker.memory_info().rss for worker in workers)
@@ -196,7 +196,7 @@ def test_holds_no_more_with_ten_times_the_devices(tmp_path: Path, engine: LocalE
 
 
 def test_returns_a_finished_run_and_refuses_another_in_its_place(tmp_path: Path, engine: LocalEngine) -> None:
-    run = experiment(rounds=RoundSettings(count=1), data=DataSettings(train="digits", evaluate="", limit=20))
+    run = experiment(rounds=RoundSettings(count=1), data=SimulatedData(train="digits", evaluate="", limit=20))
     first = simulate(run, tmp_path, engine=engine)
     assert simulate(run, tmp_path, engine=engine) == first
     assert first.rounds[0].accuracy == {}
@@ -218,7 +218,7 @@ def test_loses_who_drops_out_and_asks_again_below_the_quorum(tmp_path: Path, eng
     status = [device.status for entry in summary.rounds for device in entry.devices]
     assert {"contributed", "lost"} == set(status)
     assert any(isinstance(event, RoundFailed) for event in seen)
-    assert not any(isinstance(event, Waiting) for event in seen)
+    assert not any(isinstance(event, WaitingForDevices) for event in seen)
     assert min(len(entry.devices) for entry in summary.rounds) < 6
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.core.planner import Plan
-from fedlp_edge.core.round_events import OpenRound, Participant
+from fedlp_edge.core.planning.planner import Plan
+from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.errors import StorageError
 from fedlp_edge.storage.journal import Journal, UpdateRow
 
-PLACES = (Participant("a", 1, 0.5, 10, 10), Participant("b", 2, 1.0, 20, 20, replacement=True))
+PLACES = (CohortMember("a", 1, 0.5, 10, 10), CohortMember("b", 2, 1.0, 20, 20, replacement=True))
 
 
 def reopened(path: Path) -> Journal:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import StorageError
-from fedlp_edge.storage.files import replacing
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.system.files import replacing
 
 
 def test_admits_one_coordinator_at_a_time(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self, TypeVar
 
+from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import Connected, LastWill, Received, Subscribed, TransportEvent
-from fedlp_edge.transport.mqtt import MqttTransport
-from fedlp_edge.transport.url import BrokerAddress
+from fedlp_edge.transport.mqtt.transport import MqttTransport
 
 PATIENCE = 20.0
 """Seconds until a test gives up on an event; reached only when it fails."""

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from fedlp_edge.transport.ports import free_port
+from fedlp_edge.transport.brokers.ports import free_port
 
 CONFIG = """
 server_name: "fedlp"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.transport.base import Received, Refused
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from fedlp_edge.transport.url import BrokerSettings
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 
 from .clients import connected, password_entry
 

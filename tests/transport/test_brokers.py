@@ -13,12 +13,12 @@ from collections.abc import Callable
 import pytest
 
 from fedlp_edge.errors import OperatorError
-from fedlp_edge.transport.embedded import EmbeddedBroker
-from fedlp_edge.transport.mosquitto import MosquittoBroker, find_mosquitto
+from fedlp_edge.transport.brokers.embedded import EmbeddedBroker
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker, find_mosquitto
 
 from .clients import connected
 
-MODULES = ["fedlp_edge.transport.embedded", "fedlp_edge.transport.mosquitto"]
+MODULES = ["fedlp_edge.transport.brokers.embedded", "fedlp_edge.transport.brokers.mosquitto"]
 BROKERS = [EmbeddedBroker, MosquittoBroker]
 
 
@@ -99,7 +99,7 @@ def test_mosquitto_is_found_outside_the_path_and_missed_clearly(monkeypatch: pyt
     monkeypatch.setenv("PATH", "/nowhere")
     assert find_mosquitto().endswith("/mosquitto")
 
-    monkeypatch.setattr("fedlp_edge.transport.mosquitto._PLACES", ("/nowhere",))
+    monkeypatch.setattr("fedlp_edge.transport.brokers.mosquitto._PLACES", ("/nowhere",))
     with pytest.raises(OperatorError, match="apt-get install mosquitto"):
         MosquittoBroker().start()
 

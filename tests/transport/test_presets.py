@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.transport.base import BrokerLimits, Delivered
-from fedlp_edge.transport.limits import limits_of
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from fedlp_edge.transport.pace import Pace
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.mqtt.broker_limits import limits_of
+from fedlp_edge.transport.mqtt.rate_limit import RateLimit
 from fedlp_edge.transport.presets import PRESETS, recognise
-from fedlp_edge.transport.url import BrokerAddress, BrokerSettings
 from fedlp_edge.wire.chunks import HEADER_BYTES, chunk_bytes_for
 from fedlp_edge.wire.topics import Topics
 
@@ -114,27 +114,27 @@ def test_recognises_brokers(host: str, version: str, name: str) -> None:
 
 
 def test_pace_lets_a_burst_go_and_then_keeps_the_rate() -> None:
-    pace = Pace(messages=100.0, nbytes=None, now=0.0)
+    rate_limit = RateLimit(messages=100.0, nbytes=None, now=0.0)
     now, sent = 0.0, 0
     while now < 2.0:
-        wait = pace.wait(now)
+        wait = rate_limit.wait(now)
         if wait:
             now += wait
             continue
-        pace.spend(1, now)
+        rate_limit.spend(1, now)
         sent += 1
 
     assert 200 <= sent <= 227  # two seconds' worth, and a quarter second's saved up
 
 
 def test_pace_counts_bytes_as_well() -> None:
-    pace = Pace(messages=None, nbytes=1000.0, now=0.0)
-    assert pace.wait(0.0) == 0
-    pace.spend(1250, 0.0)
+    rate_limit = RateLimit(messages=None, nbytes=1000.0, now=0.0)
+    assert rate_limit.wait(0.0) == 0
+    rate_limit.spend(1250, 0.0)
 
-    assert pace.wait(0.0) == pytest.approx(1.0)
-    assert pace.wait(0.4) == pytest.approx(0.6)
-    assert pace.wait(1.5) == 0
+    assert rate_limit.wait(0.0) == pytest.approx(1.0)
+    assert rate_limit.wait(0.4) == pytest.approx(0.6)
+    assert rate_limit.wait(1.5) == 0
 
 
 def test_transport_publishes_no_faster_than_the_preset_says(mosquitto: MosquittoBroker) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import Connected, Refused, TransportEvent
-from fedlp_edge.transport.mosquitto import MosquittoBroker
-from fedlp_edge.transport.mqtt import MqttTransport
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.mqtt.transport import MqttTransport
 from fedlp_edge.transport.remembered import KEPT_SECONDS, RememberedLimits
-from fedlp_edge.transport.url import BrokerAddress
 
 
 def test_limit_is_known_to_the_next_process_for_that_broker_alone(tmp_path: Path) -> None:

@@ -42,9 +42,9 @@ def delta(name: str, value: float = 0.5) -> Array:
     return np.full(shapes[name], value, dtype=np.float32)
 
 
-def expectation(**retained: tuple[str, ...]) -> Expectation:
+def expectation(**sent: tuple[str, ...]) -> Expectation:
     """Of DEVICE in round 3 at depth 2 with 100 samples: L1 and H2 unless something else is said."""
-    return Expectation(DEVICE, 3, 2, 100, retained or {"L1": ("a.weight", "a.bias"), "H2": ("h2.weight",)})
+    return Expectation(DEVICE, 3, 2, 100, sent or {"L1": ("a.weight", "a.bias"), "H2": ("h2.weight",)})
 
 
 def update(parts: Mapping[str, bytes] | None = None, **changes: object) -> tuple[Offer, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedlp_edge.core.aggregation import MAX_ABS_DELTA
+from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
 from fedlp_edge.errors import RejectedUpdate
 from fedlp_edge.wire.admission import Admission, AdmissionLimits, admit_unit, max_unit_bytes
 from fedlp_edge.wire.tensors import pack

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import DataError, ModelError, WorkerError
-from fedlp_edge.learning.inference import Classifier
+from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.worker.jobs import (
     Build,
     Built,
@@ -49,7 +49,7 @@ class Bench:
         assert isinstance(built, Built)
         self.blueprint: Blueprint = built.blueprint
 
-    def retained(self, depth: int) -> dict[str, tuple[str, ...]]:
+    def sent(self, depth: int) -> dict[str, tuple[str, ...]]:
         return {unit.id: tuple(t.name for t in unit.tensors) for unit in self.blueprint.exchanged_by(depth)}
 
     def train(self, held: int, **changes: object) -> tuple[Trained, dict[str, np.ndarray]]:
@@ -59,7 +59,7 @@ class Bench:
             depth=held,
             state_paths=(str(self.state),),
             personal_path=None,
-            retained=self.retained(held),
+            sent=self.sent(held),
             freeze=False,
             training=TrainingSettings(),
             seed=5,
@@ -139,23 +139,23 @@ def test_train_stops_when_its_time_is_up_and_says_what_it_has_seen(bench: Bench)
 
 def test_train_gives_the_same_bits_however_often_it_is_asked(bench: Bench) -> None:
     first, again = bench.train(2)[1], bench.train(2)[1]
-    assert set(first) == {name for names in bench.retained(2).values() for name in names}
+    assert set(first) == {name for names in bench.sent(2).values() for name in names}
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert any(delta.any() for delta in first.values())
 
 
 def test_train_writes_one_file_per_retained_unit(bench: Bench) -> None:
-    kept = {"L1": bench.retained(2)["L1"][:1], "H2": bench.retained(2)["H2"]}
-    _, deltas = bench.train(2, retained=kept)
+    kept = {"L1": bench.sent(2)["L1"][:1], "H2": bench.sent(2)["H2"]}
+    _, deltas = bench.train(2, sent=kept)
     assert sorted(file.name for file in (bench.directory / "deltas").iterdir()) == ["H2.safetensors", "L1.safetensors"]
     assert set(deltas) == {name for names in kept.values() for name in names}
 
 
 def test_train_frozen_changes_retained_parameters_only(bench: Bench) -> None:
     """What is pruned stays as it was while training, so the rest learns something else than without freezing."""
-    kept = {"H1": bench.retained(1)["H1"]}
-    free = bench.train(1, retained=kept)[1]
-    frozen = bench.train(1, retained=kept, freeze=True)[1]
+    kept = {"H1": bench.sent(1)["H1"]}
+    free = bench.train(1, sent=kept)[1]
+    frozen = bench.train(1, sent=kept, freeze=True)[1]
     assert set(free) == set(frozen)
     assert any(not np.array_equal(free[name], frozen[name]) for name in free)
     assert any(delta.any() for delta in frozen.values())
@@ -180,16 +180,16 @@ def test_train_keeps_a_personal_head_between_rounds(worker: WorkerProcess, tmp_p
     bench = Bench(worker, tmp_path, PERSONAL)
     head, later = tmp_path / "personal" / "first.safetensors", tmp_path / "personal" / "second.safetensors"
     names = {t.name for t in bench.blueprint.by_id["H1"].tensors}
-    assert "H1" not in bench.retained(1)
-    _, deltas = bench.train(1, personal_result=str(head))
+    assert "H1" not in bench.sent(1)
+    _, deltas = bench.train(1, withheld_path=str(head))
     assert not names & set(deltas)
     first = load_file(head)
     assert set(first) == names
-    _, deltas = bench.train(1, personal_path=str(head), personal_result=str(later))
+    _, deltas = bench.train(1, personal_path=str(head), withheld_path=str(later))
     second = load_file(later)
     assert any(not np.array_equal(first[name], second[name]) for name in names)
     head.unlink()
-    bench.train(1, personal_result=str(head))
+    bench.train(1, withheld_path=str(head))
     assert all(np.array_equal(first[name], value) for name, value in load_file(head).items())
 
 
@@ -198,10 +198,10 @@ def test_train_gives_the_same_bits_when_a_round_with_a_personal_head_is_done_aga
 ) -> None:
     bench = Bench(worker, tmp_path, PERSONAL)
     start, result = tmp_path / "start.safetensors", tmp_path / "result.safetensors"
-    bench.train(1, personal_result=str(start))
-    _, first = bench.train(1, personal_path=str(start), personal_result=str(result))
+    bench.train(1, withheld_path=str(start))
+    _, first = bench.train(1, personal_path=str(start), withheld_path=str(result))
     head = result.read_bytes()
-    _, again = bench.train(1, personal_path=str(start), personal_result=str(result))
+    _, again = bench.train(1, personal_path=str(start), withheld_path=str(result))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert result.read_bytes() == head
 
@@ -213,7 +213,7 @@ def test_train_draws_a_new_personal_head_from_a_seed_of_its_own(worker: WorkerPr
         head = tmp_path / f"{round_seed}-{head_seed}.safetensors"
         # With so small a step the head stays as it was drawn.
         training = TrainingSettings(lr=1e-30)
-        bench.train(1, personal_result=str(head), seed=round_seed, head_seed=head_seed, training=training)
+        bench.train(1, withheld_path=str(head), seed=round_seed, head_seed=head_seed, training=training)
         heads.append(load_file(head))
     assert all(np.array_equal(heads[0][name], heads[1][name]) for name in heads[0])
     assert any(not np.array_equal(heads[1][name], heads[2][name]) for name in heads[1])
@@ -230,7 +230,7 @@ def test_export_takes_a_personal_head_layers_from_several_files_and_the_devices_
 ) -> None:
     bench = Bench(worker, tmp_path, PERSONAL)
     head = tmp_path / "head.safetensors"
-    bench.train(2, personal_result=str(head))
+    bench.train(2, withheld_path=str(head))
     state, files = load_file(bench.state), []
     for unit in bench.blueprint.exchanged_by(2):
         files.append(tmp_path / f"{unit.id}.safetensors")
@@ -259,7 +259,7 @@ def test_jobs_refuse_what_does_not_go_together(bench: Bench) -> None:
     with pytest.raises(ModelError, match="not 99"):
         bench.train(1, depth=99)
     with pytest.raises(ModelError, match=r"exchanges no tensor L9\.weight"):
-        bench.train(1, retained={"L9": ("L9.weight",)})
+        bench.train(1, sent={"L9": ("L9.weight",)})
     with pytest.raises(WorkerError, match="cannot read the model state"):
         bench.train(1, state_paths=(str(bench.directory / "none"),))
     save_file({"other": np.zeros(1, np.float32)}, bench.state)
@@ -304,15 +304,15 @@ def test_train_fails_where_the_model_alone_is_too_much(tmp_path: Path) -> None:
 
 def test_train_goes_on_from_own_values_and_keeps_them(bench: Bench, tmp_path: Path) -> None:
     """A unit between two exchanges: two rounds at home, then the change of both is sent."""
-    at_home = {unit: names for unit, names in bench.retained(2).items() if unit != "L1"}
+    withheld_units = {unit: names for unit, names in bench.sent(2).items() if unit != "L1"}
     first = tmp_path / "first.safetensors"
-    bench.train(2, retained=at_home, kept=("L1",), personal_result=str(first))
+    bench.train(2, sent=withheld_units, kept=("L1",), withheld_path=str(first))
     state = load_file(bench.state)
-    assert set(load_file(first)) == set(bench.retained(2)["L1"])
+    assert set(load_file(first)) == set(bench.sent(2)["L1"])
     assert any(not np.array_equal(state[name], value) for name, value in load_file(first).items())
 
     second = tmp_path / "second.safetensors"
-    _, sent = bench.train(2, own=("L1",), own_path=str(first), kept=("L1",), personal_result=str(second), seed=6)
+    _, sent = bench.train(2, own=("L1",), reused_path=str(first), kept=("L1",), withheld_path=str(second), seed=6)
     for name, value in load_file(second).items():
         change = 0 if name in bench.blueprint.statistics else state[name]
         np.testing.assert_array_equal(sent[name], value - change)
@@ -321,7 +321,7 @@ def test_train_goes_on_from_own_values_and_keeps_them(bench: Bench, tmp_path: Pa
 
 def test_train_freezes_nothing_that_stays_on_the_device(bench: Bench, tmp_path: Path) -> None:
     kept = tmp_path / "kept.safetensors"
-    names = {"H2": bench.retained(2)["H2"]}
-    bench.train(2, retained=names, freeze=True, kept=("L2",), personal_result=str(kept))
+    names = {"H2": bench.sent(2)["H2"]}
+    bench.train(2, sent=names, freeze=True, kept=("L2",), withheld_path=str(kept))
     state = load_file(bench.state)
     assert any(not np.array_equal(state[name], value) for name, value in load_file(kept).items())

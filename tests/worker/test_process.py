@@ -17,8 +17,8 @@ from PIL import Image
 
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import DataError, ModelError, WorkerError
-from fedlp_edge.processor_info import processor_name
-from fedlp_edge.worker.jobs import Build, Failed, Measure, Measured, Train, WorkerOptions
+from fedlp_edge.system.processor_info import processor_name
+from fedlp_edge.worker.jobs import Build, DeviceMeasurement, Failed, Measure, Train, WorkerOptions
 from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, WorkerReply
 
 from .conftest import OWN_CODE, Watched
@@ -26,12 +26,12 @@ from .conftest import OWN_CODE, Watched
 QUICK = Measure(data="digits#limit=20", seconds=0.0)
 
 
-def do(watched: Watched, job: Measure) -> Measured:
+def do(watched: Watched, job: Measure) -> DeviceMeasurement:
     """Has a job done and makes sure that nothing else happened."""
     watched.process.submit(job)
     event = watched.next_event()
     assert isinstance(event, WorkerReply)
-    assert isinstance(event.result, Measured)
+    assert isinstance(event.result, DeviceMeasurement)
     assert watched.events.empty()
     return event.result
 
@@ -44,7 +44,7 @@ def test_submit_answers_in_order(watched: Watched) -> None:
     measured, failed, _ = (reply.result for reply in replies)
     assert isinstance(failed, Failed)
     assert failed.kind == "data"
-    assert isinstance(measured, Measured)
+    assert isinstance(measured, DeviceMeasurement)
     assert measured.samples == 20
     assert measured.data is not None
     assert measured.data.sample_shape == (1, 8, 8)
@@ -106,7 +106,7 @@ def test_a_process_that_is_spoilt_leaves_what_is_undone_to_another(watched: Watc
     assert isinstance(first.result, Failed)
     assert "could not create a primitive" in first.result.reason
     assert isinstance(second, WorkerReply)
-    assert isinstance(second.result, Measured)
+    assert isinstance(second.result, DeviceMeasurement)
     assert [first.id, second.id] == ids
     assert watched.events.empty()
     assert watched.process.pid not in (None, before)
@@ -168,7 +168,7 @@ def test_a_crash_in_training_under_a_limit_is_want_of_memory(tmp_path: Path, mon
         depth=1,
         state_paths=(),
         personal_path=None,
-        retained={},
+        sent={},
         freeze=False,
         training=TrainingSettings(),
         seed=0,
@@ -193,7 +193,7 @@ def test_an_abort_for_want_of_memory_is_known_by_its_last_words(watched: Watched
 
 def test_call_raises_by_kind_death_and_time_out(watched: Watched) -> None:
     worker = watched.process
-    assert isinstance(worker.call(QUICK, timeout=60), Measured)
+    assert isinstance(worker.call(QUICK, timeout=60), DeviceMeasurement)
     with pytest.raises(DataError, match="is unknown: use digits"):
         worker.call(Measure(data="gold"), timeout=60)
     with pytest.raises(ModelError, match="unknown model 'no-such-model'"):
@@ -249,7 +249,7 @@ def test_cuda_is_used_where_there_is_one_and_refused_where_not() -> None:
     with WorkerProcess(WorkerOptions(device="cuda")) as worker:
         if torch.cuda.is_available():
             measured = worker.call(QUICK, timeout=60)
-            assert isinstance(measured, Measured)
+            assert isinstance(measured, DeviceMeasurement)
             assert measured.processor == "cuda"
         else:
             with pytest.raises(WorkerError, match="has no CUDA device"):

@@ -1,0 +1,293 @@
+"""The end of a run: ONNX files are made and checked, and every device fetches the one of its depth.
+
+A device with a personal head gets the final layers instead, and makes its file itself: the head never leaves it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from coordinator.config import FleetConfig
+from coordinator.fleet.registry import Member
+from coordinator.handover import Handover
+from coordinator.transfer.model_server import ModelServer
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.reporting import events
+from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.wire.messages import DeploymentReport, RunEnded, UnitRequest
+from fedlp_edge.worker.jobs import Export, Exported, ExportedModel, Failed, RefusedModel
+from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess
+
+log = logging.getLogger("fedlp.coordinator")
+
+RECEIVED = ("installed", "received")
+"""Words of a device that needs nothing more."""
+
+SILENT = "nothing was heard of it any more before it had its model"
+
+
+class FinalExport:
+    """Export, then farewell.
+
+    Args:
+        config: of the fleet.
+        run: its name.
+        model: with the names of its classes.
+        blueprint: of the model.
+        depths: that the global model can compute.
+        state_path: the final model.
+        directory: where the files go.
+        worker: exports.
+        model_server: serves the files.
+        tell: sends a control message to a device.
+        emit: takes events.
+
+    Attributes:
+        models: that were exported, shallowest first.
+        refused: depths that were not, and why.
+        delivered: what became of the model of each device that was told of one: ``installed``, ``received`` (it makes
+            its file itself), or why it has none.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: FleetConfig,
+        run: str,
+        model: ModelSettings,
+        blueprint: Blueprint,
+        depths: tuple[int, ...],
+        state_path: Path,
+        directory: RunDirectory,
+        worker: WorkerProcess,
+        model_server: ModelServer,
+        tell: Callable[[RunEnded], object],
+        emit: Callable[[events.AnyEvent], None],
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._model = model
+        self._state_path = state_path
+        self._directory = directory
+        self._worker = worker
+        self._model_server = model_server
+        self._tell = tell
+        self._emit = emit
+        self._blueprint = blueprint
+        self._depths = _chosen(config, depths, blueprint)
+        self._pending = deque(self._depths)
+        self._job: int | None = None
+        self._said_goodbye = False
+        self._handover = Handover()
+        self.models: tuple[ExportedModel, ...] = ()
+        self.refused: tuple[RefusedModel, ...] = ()
+        self.delivered: dict[str, str] = {}
+
+    @property
+    def exports(self) -> bool:
+        """Whether there is anything to export."""
+        return bool(self._pending)
+
+    @property
+    def told(self) -> bool:
+        """Whether the devices that were there know that the run is over."""
+        return self._said_goodbye
+
+    @property
+    def done(self) -> bool:
+        """Whether every device has its file, or was given up."""
+        return self._said_goodbye and self._handover.done
+
+    def take_up(self, earlier: Summary | None, devices: Iterable[str], until: float) -> None:
+        """Goes on where an earlier life of the coordinator ended.
+
+        Args:
+            earlier: what that one wrote about this very model; its files are not made again.
+            devices: that the run knows; those that lack their model are waited for ...
+            until: ... no longer than this.
+        """
+        if earlier is not None:
+            self.delivered = dict(earlier.delivered)
+            self.refused = tuple(entry for entry in earlier.refused if entry.depth in self._depths)
+            for model in earlier.onnx:
+                if model.depth in self._depths and (self._directory.onnx / model.file).is_file():
+                    self._keep(model)
+        settled = {*(model.depth for model in self.models), *(entry.depth for entry in self.refused)}
+        self._pending = deque(depth for depth in self._depths if depth not in settled)
+        self._handover.await_return((d for d in devices if self.delivered.get(d) not in RECEIVED), until)
+
+    def export(self) -> None:
+        """Asks the worker for the files; ``answered`` takes its answers."""
+        self._emit(events.Exporting(time=time.time(), depths=tuple(self._pending)))
+        self._submit_next()
+
+    def answered(self, answer: WorkerEvent) -> bool:
+        """Takes what the worker says about a depth, and asks for the next.
+
+        Each depth is a job of its own, so that one that ends the worker process costs no other.
+
+        Returns:
+            Whether that was the last one.
+        """
+        if self._job is None or (isinstance(answer, WorkerDied) and answer.job_id is None):
+            return False
+        depth = self._pending.popleft()
+        if isinstance(answer, WorkerDied):
+            self._refuse(depth, f"the worker process {answer.exit}")
+        elif isinstance(answer.result, Exported):
+            for model in answer.result.models:
+                self._take(model)
+            for refused in answer.result.refused:
+                self._refuse(refused.depth, refused.reason)
+        elif isinstance(answer.result, Failed):
+            self._refuse(depth, answer.result.reason)
+        else:
+            self._refuse(depth, f"the worker answered with {type(answer.result).__name__}")
+        self._submit_next()
+        return self._job is None
+
+    def farewell(self, members: list[Member], now: float) -> None:
+        """Tells every device that the run is over and which file is its own."""
+        self._said_goodbye = True
+        for member in members:
+            self.part_with(member, now)
+
+    def part_with(self, member: Member, now: float) -> None:
+        """Tells one device; also one that comes late."""
+        if not self._said_goodbye or member.plan.depth == 0:
+            return
+        layers = self._model_server.versions(self._layers_for(member.plan.depth))
+        models = self._model_server.versions(f"onnx-{depth}" for depth in self._depths_for(member.plan.depth))
+        self._tell(
+            RunEnded(
+                run=self._run,
+                device=member.device,
+                rounds=self._config.rounds.count,
+                models=models,
+                layers=layers,
+                refused=next((entry.reason for entry in self.refused if entry.depth == member.plan.depth), "")[:2000],
+            )
+        )
+        # Whoever said how it ended is told again, but not waited for again.
+        if (models or layers) and self.delivered.get(member.device, SILENT) == SILENT:
+            rate = member.facts.link_bytes_per_second
+            largest = max(version.chunk_bytes for version in (*models, *layers))
+            self._handover.expect(member.device, now, chunk_seconds=largest / rate if rate else 0.0)
+
+    def _depths_for(self, depth: int) -> tuple[int, ...]:
+        """The depth whose file a device gets: its own, or else the nearest that there is; none or one.
+
+        A device whose depth changed in the last rounds, or whose depth was refused, would end with nothing otherwise.
+        A shallower file is preferred, since it asks for less; a deeper one still takes far less than training did.
+        Where the owner of the fleet chose the depths, nothing is handed out in place of what was left out.
+        """
+        made = [model.depth for model in self.models]
+        if depth in made:
+            return (depth,)
+        if not made or self._config.export.depths != "all" or self._layers_for(depth):
+            return ()
+        return (min(made, key=lambda other: (other > depth, abs(other - depth))),)
+
+    def _layers_for(self, depth: int) -> tuple[str, ...]:
+        """What a device needs that makes its file itself; nothing if the coordinator makes it, or nobody shall."""
+        wanted = self._config.export.depths
+        exported = wanted == "all" or (isinstance(wanted, tuple) and depth in wanted)
+        exchanged = self._blueprint.exchanged_by(depth)
+        if not exported or exchanged == self._blueprint.held_by(depth):
+            return ()
+        return tuple(unit.id for unit in self._blueprint.downloads_of(depth))
+
+    def requested(self, request: UnitRequest, now: float) -> None:
+        """Notes that a device is fetching."""
+        missing = sum(stop - start for start, stop in request.missing)
+        self._handover.asked(request.device, request.unit, missing, now)
+
+    def reported(self, report: DeploymentReport, now: float) -> None:
+        """A device says how far it is; its last word ends the waiting for it."""
+        if report.state == "receiving":
+            self._handover.heard(report.device, now)
+            return
+        expected = self._handover.ended(report.device) or report.device in self.delivered
+        if expected:  # not somebody who was never told of a model
+            self._conclude(report.device, report.reason if report.state == "failed" else report.state)
+
+    def noticed(self, device: str, now: float) -> None:
+        """A device is there that may have been waited for."""
+        self._handover.noticed(device, now)
+
+    def left(self, device: str, now: float) -> None:
+        """A device went offline; it may be back in a moment, and go on fetching."""
+        self._handover.heard(device, now)
+
+    def tick(self, now: float) -> None:
+        """Lets go of devices from which nothing comes any more."""
+        for device in self._handover.given_up(now):
+            self._conclude(device, SILENT)
+
+    def _submit_next(self) -> None:
+        self._job = None
+        if not self._pending:
+            return
+        self._job = self._worker.submit(
+            Export(
+                model=self._model,
+                state_paths=(str(self._state_path),),
+                depths=(self._pending[0],),
+                data=self._config.data.evaluate,
+                directory=str(self._directory.onnx),
+                metadata={"run": self._run, "round": str(self._config.rounds.count), "fleet": self._config.fleet},
+            )
+        )
+
+    def _take(self, model: ExportedModel) -> None:
+        """A file that was written and checked."""
+        self._keep(model)
+        self._emit(
+            events.ModelExported(
+                time=time.time(),
+                file=model.file,
+                depth=model.depth,
+                max_abs_diff=model.max_abs_diff,
+                accuracy=model.accuracy,
+            )
+        )
+
+    def _keep(self, model: ExportedModel) -> None:
+        self.models = tuple(sorted((*self.models, model), key=lambda entry: entry.depth))
+        self._model_server.put(f"onnx-{model.depth}", (self._directory.onnx / model.file).read_bytes())
+
+    def _refuse(self, depth: int, reason: str) -> None:
+        self.refused = (*self.refused, RefusedModel(depth, reason))
+        log.warning("depth %d has no ONNX file: %s", depth, reason)
+        self._emit(events.ModelRefused(time=time.time(), depth=depth, reason=reason))
+
+    def _conclude(self, device: str, outcome: str) -> None:
+        if self.delivered.get(device) == outcome:
+            return
+        self.delivered[device] = outcome
+        received = outcome in RECEIVED
+        if not received:
+            log.warning("%s has no final model: %s", device, outcome)
+        reason = "" if received else outcome
+        self._emit(events.ModelDelivered(time=time.time(), device=device, received=received, reason=reason))
+
+
+def _chosen(config: FleetConfig, available: tuple[int, ...], blueprint: Blueprint) -> tuple[int, ...]:
+    """Depths to export here; without data nothing could be checked, so nothing is exported."""
+    if not config.data.evaluate or config.export.depths == "none":
+        return ()
+    if config.export.depths == "all":
+        return available
+    if config.export.depths == "full":
+        return (blueprint.full_depth,)
+    by_devices = {depth for depth in blueprint.depths if blueprint.exchanged_by(depth) != blueprint.held_by(depth)}
+    unknown = [depth for depth in config.export.depths if depth not in available and depth not in by_devices]
+    if unknown:
+        log.warning("depths %s cannot be exported; the global model has %s", unknown, list(available))
+    return tuple(depth for depth in config.export.depths if depth in available)

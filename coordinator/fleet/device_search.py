@@ -1,0 +1,71 @@
+"""The coordinator looks for devices when it hears none: a broker may give their topics other names.
+
+``device_agent.protocol.coordinator_search`` is the other side of it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from fedlp_edge.transport.base import Transport
+from fedlp_edge.wire.topics import Topics
+
+log = logging.getLogger("fedlp.coordinator")
+
+QUIET_SECONDS = 15.0
+
+
+class DeviceSearch:
+    """One look in the life of a coordinator.
+
+    Args:
+        topics: of the fleet.
+        transport: to subscribe with.
+        now: the time.
+    """
+
+    def __init__(self, topics: Topics, transport: Transport, now: float) -> None:
+        self._topics = topics
+        self._transport = transport
+        self._due: float | None = now + QUIET_SECONDS
+        self._filters = topics.elsewhere(topics.of("device", "+"))
+        self._looking = False
+        self._told = 0
+
+    def tick(self, now: float, *, alone: bool) -> None:
+        """Lets time pass.
+
+        Args:
+            now: the time.
+            alone: no device has been heard of.
+        """
+        if not alone:
+            self.end()
+        elif self._due is not None and now >= self._due:
+            self._due, self._looking = None, True
+            for topic in self._filters:
+                self._transport.subscribe(topic)
+
+    def end(self) -> None:
+        """Stops looking: devices are there, or the connection ended, perhaps because of what was asked."""
+        if self._looking:
+            for topic in self._filters:
+                self._transport.unsubscribe(topic)
+        self._due, self._looking = None, False
+
+    def asked(self, topic: str) -> bool:
+        """Whether a filter is one of these."""
+        return topic in self._filters
+
+    def strange(self, topic: str) -> None:
+        """Something came under a name that nobody here subscribed to."""
+        self._told += 1
+        if self._told > 2:
+            return
+        name = self._topics.renamed(topic)
+        what = f"{name} is called {topic} here" if name else f"what was subscribed to arrives as {topic}"
+        log.warning(
+            "this broker renames topics: %s; a mount_point of a listener or a prefix of a bridge does so: let "
+            "coordinator and devices use a listener without one",
+            what,
+        )

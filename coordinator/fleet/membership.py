@@ -1,0 +1,215 @@
+"""Devices come, are told what they are to do, fail, change, and go.
+
+The registry knows what each one is and was given; here its answers become assignments, events for people, and
+news for the open round.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from coordinator.fleet.fleet_classes import FleetClasses
+from coordinator.fleet.registry import Member, Registry
+from coordinator.transfer.messenger import ControlMessenger
+from fedlp_edge.core.device_data import lacking, listed
+from fedlp_edge.core.rounds import events as round_events
+from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness
+from fedlp_edge.reporting import events
+from fedlp_edge.wire.messages import MAX_REASON, Assignment, AssignmentRefused, Failure, Ready, Status
+
+log = logging.getLogger("fedlp.coordinator")
+
+
+class Membership:
+    """The fleet of one run, as the coordinator talks with it.
+
+    Args:
+        run: its name.
+        classes: the model that is learned, and what its classes are called.
+        blueprint_digest: of how the model is split.
+        uniform: whether updates weigh the same, whatever the number of samples.
+        registry: of the run.
+        profiles: takes the name of the profile of every device that ever reports.
+        bases: takes what each device's fitness rests on: its life, and how often it has measured itself.
+        fitness: of a device, as the open round sees it.
+        messenger: speaks to devices.
+        step: takes what happens to devices into the open round.
+        emit: takes events for people.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        classes: FleetClasses,
+        blueprint_digest: str,
+        uniform: bool,
+        registry: Registry,
+        profiles: dict[str, str],
+        bases: dict[str, str],
+        fitness: Callable[[str], Fitness],
+        messenger: ControlMessenger,
+        step: Callable[[round_events.Event], None],
+        emit: Callable[[events.AnyEvent], None],
+    ) -> None:
+        self._run = run
+        self._classes = classes
+        self._blueprint_digest = blueprint_digest
+        self._uniform = uniform
+        self._registry = registry
+        self._profiles = profiles
+        self._bases = bases
+        self._fitness = fitness
+        self._messenger = messenger
+        self._step = step
+        self._emit = emit
+        self._changed: list[Member] = []
+        self._refused: set[str] = set()
+
+    def all(self) -> list[Member]:
+        """Those that are online."""
+        return list(self._registry.members.values())
+
+    def knows(self, device: str) -> bool:
+        """Whether a device is online."""
+        return device in self._registry.members
+
+    def reported(self, status: Status) -> None:
+        """A device is there and says what it is."""
+        device, facts, basis = status.device, status.facts, f"{status.session} {status.revision}"
+        if facts is None:
+            return
+        self._profiles[device] = facts.profile
+        renewed = self._bases.get(device) not in (None, basis)
+        self._bases[device] = basis
+        before = self._registry.members.get(device)
+        member = self._registry.arrive(device, status.session, facts)
+        if before is not None and before.ready and not member.ready:
+            self._step(round_events.DeviceGone(device))  # until it holds what it is told to hold now
+        self._step(round_events.DeviceReported(device))
+        if renewed:
+            self._step(round_events.DeviceRenewed(device))
+        if self._classes.reported(device, facts.data, facts.samples) and self._classes.settled:
+            for other in self.all():
+                self._place(other, anew=other is not member)
+        if before is None or renewed or (before.session, before.plan) != (member.session, member.plan):
+            if before is not None and before.plan != member.plan:
+                self._step(round_events.DeviceGone(device))  # until it holds what it is to hold now
+            self._introduce(member)
+        self._place(member)
+        if member.ready and renewed:
+            self.join(member)  # with what it has now
+
+    def tick(self) -> None:
+        """Tells everybody their class numbers once the fleet has agreed on them."""
+        if self._classes.tick():
+            for member in self.all():
+                self._place(member)
+
+    def left(self, status: Status) -> bool:
+        """A device is gone, or the life of it that the message is about; returns whether it was in the fleet."""
+        if not self._registry.leave(status.device, status.session):
+            return False
+        log.info("%s left", status.device)
+        self._emit(events.DeviceLeft(time=time.time(), device=status.device))
+        self._step(round_events.DeviceGone(status.device))
+        return True
+
+    def ready(self, message: Ready) -> Member | None:
+        """A device holds its submodel; None if it is another one than it was told to hold."""
+        return self._registry.ready(message.device, message.session, message.depth)
+
+    def join(self, member: Member) -> None:
+        """A device that is ready may take part in rounds."""
+        self._step(round_events.DeviceReady(member.member(uniform=self._uniform)))
+
+    def failed(self, failure: Failure) -> DeviceFault | None:
+        """A device could not do what it was told; one that lacked memory is told to do less.
+
+        Returns:
+            What that says about its next task; None if that is another one.
+        """
+        if failure.kind == "memory" and (member := self._registry.shrink(failure.device, failure.reason)):
+            self._reassign(member)
+            return None
+        return DeviceFault(failure.kind)
+
+    def is_present(self, failure: Failure) -> bool:
+        """Whether a failure is of the present life of a device of this fleet."""
+        member = self._registry.members.get(failure.device)
+        return member is not None and member.session == failure.session
+
+    def observe(self, update: events.UpdateAccepted) -> None:
+        """Learns from what training took; what follows from it is said by ``tell_changes``."""
+        member = self._registry.observe(update.device, update.peak_memory, update.seconds, update.samples)
+        if member is not None:
+            self._changed.append(member)
+
+    def tell_changes(self) -> None:
+        """Assigns anew what experience has changed, once the round has taken note of the update that showed it."""
+        while self._changed:
+            self._reassign(self._changed.pop())
+
+    def _place(self, member: Member, *, anew: bool = False) -> None:
+        """Tells a device what to hold, or why it cannot take part, once the fleet knows its classes.
+
+        Args:
+            member: who may have been told already: perhaps it never got the message.
+            anew: also if it is ready, since what it was told has changed.
+        """
+        reason, device = self._classes.refusal(member.facts.data), member.device
+        if reason or not member.plan.depth:
+            self._refuse(member, reason or member.plan.explanation)
+            return
+        if device in self._refused:
+            self._refused.remove(device)
+            self._step(round_events.DeviceRenewed(device))
+        if self._classes.settled and (anew or not member.ready) and not self._fitness(device).lasting:
+            self._assign(member)
+
+    def _refuse(self, member: Member, reason: str) -> None:
+        device = member.device
+        self._messenger.tell(AssignmentRefused(run=self._run, device=device, reason=reason[:MAX_REASON]))
+        if not self._fitness(device).lasting:
+            self._refused.add(device)
+            fault = DeviceFault.DATA if member.plan.depth else DeviceFault.CAPACITY
+            self._step(round_events.DeviceUnable(device, fault, reason))
+
+    def _introduce(self, member: Member) -> None:
+        plan = member.plan
+        if plan.depth == 0 or self._classes.refusal(member.facts.data):
+            return
+        if member.facts.data is not None and (missing := lacking(member.facts.data, self._classes.names)):
+            log.info("%s has no samples of %s", member.device, listed(missing))
+        log.info("%s (%s) gets %s", member.device, member.facts.profile, plan.explanation)
+        self._emit(
+            events.DeviceJoined(
+                time=time.time(),
+                device=member.device,
+                profile=member.facts.profile,
+                samples=member.facts.samples,
+                depth=plan.depth,
+                lpr=plan.lpr,
+                explanation=plan.explanation,
+            )
+        )
+
+    def _assign(self, member: Member) -> None:
+        self._messenger.tell(
+            Assignment(
+                run=self._run,
+                device=member.device,
+                model=self._classes.model,
+                blueprint_digest=self._blueprint_digest,
+                depth=member.plan.depth,
+                explanation=member.plan.explanation,
+            )
+        )
+
+    def _reassign(self, member: Member) -> None:
+        self._step(round_events.DeviceGone(member.device))
+        self._step(round_events.DeviceReported(member.device))
+        self._introduce(member)
+        self._place(member)

@@ -1,0 +1,1 @@
+"""The rounds of a run, carried out: tasks, updates, averages, checkpoints."""

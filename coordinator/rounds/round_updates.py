@@ -1,0 +1,388 @@
+"""One open round: what each device owes, what has arrived, and the mean so far.
+
+Everything that changes the model goes through ``accept``: admission, then the spool and the journal, then
+the sum. The order matters: an update is acknowledged only when a restart would find it again.
+
+A place is known by its device and the round of its task. In a synchronous run that is the round of the book; in an
+asynchronous one a device may have delivered an older task and have a newer one, and an update may count only in the
+next round (``early``): it is then kept on disk, and the next book takes it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from fedlp_edge.core.algorithm import plausibility
+from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, capacity_bits, capacity_of
+from fedlp_edge.core.algorithm.resolution import WeightLimit, weight_limit
+from fedlp_edge.core.algorithm.selection import draw_sent_tensors
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.rounds.events import CohortMember, OpenRound
+from fedlp_edge.core.rounds.settings import RoundSettings
+from fedlp_edge.core.rounds.staleness import weight_in
+from fedlp_edge.core.settings import SchemeSettings
+from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.reporting.round_accounting import Delivery, coverage, device_round
+from fedlp_edge.reporting.summary import DeviceRound, Purpose, RoundSummary, Traffic
+from fedlp_edge.storage.journal import Journal, UpdateRow
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.wire.admission import Admission, AdmissionLimits, Expectation
+from fedlp_edge.wire.concat_buffer import mapped
+from fedlp_edge.wire.messages import Offer
+from fedlp_edge.worker.jobs import Evaluated
+
+Key = tuple[str, int]
+"""A device, and the round of its task."""
+
+
+class AcceptedUpdate(msgspec.Struct, frozen=True):
+    """What stays of an update once it is accepted.
+
+    Attributes:
+        offer: the device's words.
+        bytes_up: chunk bytes that arrived for it, headers and repeats included.
+        counts_in: the round whose mean it is part of.
+    """
+
+    offer: Offer
+    bytes_up: int
+    counts_in: int
+
+
+class UpdateVerdict(msgspec.Struct, frozen=True):
+    """The final word on a device's part in the round.
+
+    Attributes:
+        reason: empty if its update was accepted.
+        bytes_down: model bytes that the device received for it, as it says.
+    """
+
+    status: Literal["contributed", "rejected", "failed"]
+    reason: str = ""
+    bytes_down: int = 0
+
+
+class RoundUpdates:
+    """The open round, or the one that was committed last as long as no other is open.
+
+    Args:
+        opened: as the state machine opened it.
+        run: name of the run.
+        seed: of the run.
+        blueprint: of the model.
+        scheme: for draws and weights.
+        rounds: for the weights of stale updates.
+        directory: with the spool.
+        journal: for what a restart must know.
+        limits: of what updates may be.
+        closed: it is committed: only updates that the next round counts are of interest.
+    """
+
+    def __init__(
+        self,
+        opened: OpenRound,
+        *,
+        run: str,
+        seed: int,
+        blueprint: Blueprint,
+        scheme: SchemeSettings,
+        rounds: RoundSettings,
+        directory: RunDirectory,
+        journal: Journal,
+        limits: AdmissionLimits | None = None,
+        closed: bool = False,
+    ) -> None:
+        self.round = opened.round
+        self.accepted: dict[str, AcceptedUpdate] = {}
+        self.early: dict[str, AcceptedUpdate] = {}
+        self._capacity = opened.weight_capacity
+        self._places: dict[Key, CohortMember] = {self._key(place): place for place in opened.cohort}
+        self._verdicts: dict[Key, UpdateVerdict] = {}
+        self._run = run
+        self._seed = seed
+        self._blueprint = blueprint
+        self._scheme = scheme
+        self._round_controller = rounds
+        self._directory = directory
+        self._journal = journal
+        self._closed = closed
+        self._limits = limits or AdmissionLimits()
+        self._admission = Admission(run, blueprint, self._limits)
+        self._sizes: dict[str, plausibility.Sizes] = {}
+        self._withdrawn: set[str] = set()
+        self._heaviest: int | None = None
+        self._mean = LayerwiseMean(opened.weight_capacity, statistics=blueprint.statistics)
+
+    @property
+    def places(self) -> tuple[CohortMember, ...]:
+        """All places, by device; in an asynchronous run a device may have two."""
+        return tuple(self._places[key] for key in sorted(self._places))
+
+    @property
+    def given_up(self) -> frozenset[str]:
+        """Devices whose update will not come."""
+        return frozenset(key[0] for key, verdict in self._verdicts.items() if verdict.status != "contributed")
+
+    @property
+    def mean(self) -> LayerwiseMean:
+        """Of what counts in this round and has been accepted so far."""
+        return self._mean
+
+    def place(self, device: str, round: int) -> CohortMember | None:
+        """The place of a device for its task of a round."""
+        return self._places.get((device, round))
+
+    def extend(self, added: tuple[CohortMember, ...], capacity: int) -> None:
+        """Takes further devices into the cohort, or gives one whose update was missed a new place.
+
+        A larger capacity changes the scale of the sum, so what has arrived is added up again from the spool:
+        the bits are then those of a round that had this capacity from the start.
+        """
+        newcomers = {place.device for place in added}
+        for key in [key for key in self._places if key[0] in newcomers and not self._is_here(key)]:
+            del self._places[key]
+            if self._verdicts.pop(key, None):
+                self._journal.drop_update(key[1], key[0])
+        self._places.update({self._key(place): place for place in added})
+        self._journal.open_round(self.round, capacity, self.places)
+        if capacity != self._capacity:
+            self._sum_anew(capacity)
+
+    def verdict(self, device: str, round: int) -> UpdateVerdict | None:
+        """The final word on a device's update of its task of a round, if there is one."""
+        return self._verdicts.get((device, round))
+
+    def check(self, offer: Offer) -> None:
+        """Refuses an offer before a byte of it is asked for.
+
+        Raises:
+            RejectedUpdate: it is not what the device owes.
+        """
+        self._admission.check_offer(offer, offer.device, self._expectation(offer))
+
+    def accept(self, offer: Offer, blob: Path, bytes_up: int, counts_in: int) -> AcceptedUpdate:
+        """Admits the bytes, makes them survive a restart, and adds them to the mean that they count in.
+
+        Args:
+            offer: the device's words.
+            blob: a file that has just been found to have the digest that was offered.
+            bytes_up: chunk bytes that arrived for it.
+            counts_in: this round, or the next one.
+
+        Raises:
+            RejectedUpdate: admission refuses them; the refusal is journaled.
+        """
+        deltas = self._admit(offer, blob, verified=True)
+        update = AcceptedUpdate(offer, bytes_up, counts_in)
+        blob.replace(self._directory.update(offer.round, offer.device))
+        row = UpdateRow(offer.round, offer.device, True, offer.digest, msgspec.json.encode(update))
+        self._journal.put_update(row)
+        self._count(update, deltas)
+        return update
+
+    def give_up(self, device: str, round: int, digest: str, verdict: UpdateVerdict) -> None:
+        """Journals that a device's update is refused, or will not come."""
+        self._verdicts[device, round] = verdict
+        self._journal.put_update(UpdateRow(round, device, False, digest, msgspec.json.encode(verdict)))
+
+    def deviations(self, weights: Mapping[str, Array]) -> dict[str, float]:
+        """How large each update that counts is beside the others (see ``plausibility``).
+
+        Args:
+            weights: of the model that the round started from.
+        """
+        return plausibility.deviations(self._blueprint.global_units, weights, self._sizes)
+
+    def withdraw(self, device: str, reason: str) -> Offer:
+        """Takes an update out of the mean again; the sum is formed anew from the others, on disk.
+
+        Returns:
+            What the device had offered.
+        """
+        offer = self.accepted[device].offer
+        verdict = msgspec.json.encode(UpdateVerdict("rejected", reason))
+        self._journal.overrule_update(UpdateRow(offer.round, device, False, offer.digest, verdict))
+        self._directory.update(offer.round, device).unlink(missing_ok=True)
+        self._withdrawn.add(device)
+        del self.accepted[device], self._sizes[device]
+        self._sum_anew(self._needed)
+        return offer
+
+    def settle(self, weights: Mapping[str, Array]) -> WeightLimit | None:
+        """Gives the sum the scale of the updates that it holds, once nothing more can come.
+
+        While a round is open, the scale leaves room for everybody who was invited, and what somebody announces who
+        never delivers makes it coarser. What was delivered must not depend on that, down to the last bit. Where devices
+        of very different weights make even this scale too coarse for some unit, the heaviest are made lighter.
+
+        Rounds that overlap keep the scale that they began with: it has room for all tasks that are under way.
+
+        Args:
+            weights: of the model that the round started from.
+
+        Returns:
+            The limit on what an update weighs, if one is needed.
+        """
+        if self._round_controller.mode == "buffered":
+            return None
+        before, self._heaviest = self._heaviest, None
+        given = {device: self._weight(update.offer) for device, update in self.accepted.items()}
+        units = self._blueprint.global_units
+        limit = weight_limit(units, plausibility.sizes_of(units, weights), self._sizes, given)
+        self._heaviest = limit.most if limit else None
+        if self._heaviest != before or capacity_bits(self._needed) != capacity_bits(self._capacity):
+            self._sum_anew(self._needed)
+        return limit
+
+    def replay(self) -> None:
+        """Takes up what the journal knows of this round's places, and the spool of their updates."""
+        for round in sorted({key[1] for key in self._places}):
+            for row in self._journal.updates(round):
+                if (row.device, round) in self._places:
+                    self._take_up(row)
+
+    def spent(self) -> list[Path]:
+        """The files of the updates that were counted: of no use once the round is committed."""
+        return [self._directory.update(update.offer.round, device) for device, update in self.accepted.items()]
+
+    def summary(
+        self,
+        seconds: float,
+        judged: Evaluated | None,
+        profiles: Mapping[str, str],
+        traffic: Mapping[Purpose, Traffic],
+        lost: Collection[str],
+    ) -> RoundSummary:
+        """The round as ``summary.json`` tells it.
+
+        Args:
+            seconds: that it took.
+            judged: what the new model is worth on held-out data, if there are any.
+            profiles: name of each device's class.
+            traffic: since the round before.
+            lost: devices that were given up. In an asynchronous run others may still be at work, for later rounds.
+        """
+        told_of = self._withdrawn.union(lost)
+        told = {
+            place.device: place for place in self.places if place.device in told_of or self._counts(self._key(place))
+        }
+        sent = {
+            device: ({part.unit for part in update.offer.units}, self._weight(update.offer))
+            for device, update in self.accepted.items()
+        }
+        return RoundSummary(
+            round=self.round,
+            seconds=seconds,
+            accuracy=judged.accuracy if judged else {},
+            loss=judged.loss if judged else {},
+            ensemble=judged.ensemble_accuracy if judged else {},
+            doubt=judged.doubt if judged else "",
+            devices=tuple(self._told(told[device], profiles.get(device, "")) for device in sorted(told)),
+            coverage=coverage(self._blueprint, sent),
+            traffic=dict(traffic),
+        )
+
+    @property
+    def _needed(self) -> int:
+        """Capacity for the updates that count, and no others."""
+        if self._round_controller.mode == "buffered":
+            return self._capacity
+        return capacity_of(self._weight(update.offer) for update in self.accepted.values())
+
+    def _sum_anew(self, capacity: int) -> None:
+        """Forms the sum again from the updates on disk."""
+        self._capacity = capacity
+        self._mean = LayerwiseMean(capacity, statistics=self._blueprint.statistics)
+        self.accepted.clear()
+        self._sizes.clear()
+        self.replay()
+
+    def _key(self, place: CohortMember) -> Key:
+        return place.device, place.task_round(self.round)
+
+    def _counts(self, key: Key) -> bool:
+        update = self.accepted.get(key[0])
+        return update is not None and update.offer.round == key[1]
+
+    def _is_here(self, key: Key) -> bool:
+        early = self.early.get(key[0])
+        return self._counts(key) or (early is not None and early.offer.round == key[1])
+
+    def _told(self, place: CohortMember, profile: str) -> DeviceRound:
+        units, key = self._blueprint.exchanged_by(place.depth), self._key(place)
+        if not self._counts(key):
+            verdict = self._verdicts.get(key)
+            lack = "lost" if verdict is None or verdict.status == "contributed" else verdict.status
+            verdict = verdict or UpdateVerdict("failed")
+            return device_round(place, profile, units, lack, bytes_down=verdict.bytes_down, reason=verdict.reason)
+        update = self.accepted[place.device]
+        offer = update.offer
+        delivery = Delivery(
+            kept=self._drawn(place),
+            samples=offer.samples,
+            weight=self._weight(offer),
+            loss=offer.loss,
+            seconds=offer.seconds,
+            bytes_down=offer.bytes_down,
+            bytes_up=update.bytes_up,
+            compute=offer.compute,
+        )
+        return device_round(place, profile, units, delivery, staleness=self.round - offer.round)
+
+    def _take_up(self, row: UpdateRow) -> None:
+        if not row.accepted:
+            self._verdicts[row.device, row.round] = msgspec.json.decode(row.report, type=UpdateVerdict)
+            return
+        update = msgspec.json.decode(row.report, type=AcceptedUpdate)
+        if self._closed and update.counts_in <= self.round:
+            self.accepted[row.device] = update  # its bytes have served
+            return
+        try:
+            deltas = self._admit(update.offer, self._directory.update(row.round, row.device))
+        except (RejectedUpdate, OSError):
+            # The machine lost power before the bytes were on disk; the device will be asked again.
+            self._journal.drop_update(row.round, row.device)
+            return
+        self._count(update, deltas)
+
+    def _expectation(self, offer: Offer) -> Expectation:
+        place = self._places[offer.device, offer.round]
+        return Expectation(place.device, offer.round, place.depth, place.samples, self._drawn(place), place.encoding)
+
+    def _drawn(self, place: CohortMember) -> dict[str, tuple[str, ...]]:
+        return draw_sent_tensors(
+            self._blueprint.exchanged_by(place.depth),
+            lpr=place.lpr,
+            lpr_of=place.lpr_of,
+            seed=self._seed,
+            round=place.task_round(self.round),
+            device=place.device,
+            granularity=self._scheme.granularity,
+        )
+
+    def _admit(self, offer: Offer, blob: Path, *, verified: bool = False) -> Mapping[str, Array]:
+        # Mapped, since the bytes are in memory already as pages of the file.
+        return self._admission.admit(offer, mapped(blob), self._expectation(offer), verified=verified).deltas
+
+    def _count(self, update: AcceptedUpdate, deltas: Mapping[str, Array]) -> None:
+        offer = update.offer
+        if update.counts_in == self.round:
+            self._mean.add(deltas, self._weight(offer))
+            self.accepted[offer.device] = update
+            depth = self._places[offer.device, offer.round].depth
+            self._sizes[offer.device] = plausibility.sizes_of(self._blueprint.exchanged_by(depth), deltas)
+        else:
+            self.early[offer.device] = update
+        self._verdicts[offer.device, offer.round] = UpdateVerdict("contributed")
+
+    def _weight(self, offer: Offer) -> int:
+        plain = 1 if self._scheme.weights == "uniform" else min(offer.samples, self._most(offer))
+        return weight_in(self._round_controller, plain, offer.round, self.round)
+
+    def _most(self, offer: Offer) -> int:
+        weight = self._places[offer.device, offer.round].weight
+        return weight if self._heaviest is None else min(weight, self._heaviest)

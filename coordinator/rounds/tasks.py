@@ -1,0 +1,106 @@
+"""Gives devices their tasks, and broadcasts what of the model these start from is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from coordinator.config import FleetConfig
+from coordinator.transfer.messenger import ControlMessenger
+from coordinator.transfer.model_server import ModelServer
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.rounds.events import CohortMember
+from fedlp_edge.wire.messages import Task
+
+LEAST_PATIENCE = 0.5
+"""Seconds of silence before a device asks for what it misses."""
+
+SLOW_BROKER = 50e6
+"""Bytes per second that a broker hands out to all devices together, at the least: half a link of 1 Gbit/s. The more
+devices listen, the longer one may wait for its next chunk, and asking for it again would only add to the load."""
+
+
+class Tasks:
+    """The tasks of a run.
+
+    Args:
+        config: of the fleet.
+        run: its name.
+        blueprint: of the model.
+        messenger: to the devices.
+        model_server: serves the model.
+        chunk_bytes: payload bytes of a chunk of an update.
+        listeners: how many devices hear a broadcast, those without a task included.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: FleetConfig,
+        run: str,
+        blueprint: Blueprint,
+        messenger: ControlMessenger,
+        model_server: ModelServer,
+        chunk_bytes: int,
+        listeners: Callable[[], int],
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._blueprint = blueprint
+        self._messenger = messenger
+        self._model_server = model_server
+        self._chunk_bytes = chunk_bytes
+        self._listeners = listeners
+
+    def give(self, round: int, places: Sequence[CohortMember], seconds_left: float) -> None:
+        """Tells devices what to do in a round, and sends each unit that they need and that was not sent yet."""
+        everyone: dict[str, list[str]] = {unit: [] for unit in self._blueprint.downloads}
+        for place in places:
+            for unit in self._blueprint.downloads_of(place.depth):
+                everyone[unit.id].append(place.device)
+        readers = {unit: devices for unit, devices in everyone.items() if devices}
+        patience = self._patience(readers, len(places))
+        for place in places:
+            self.tell(round, place, seconds_left, patience)
+        self._model_server.broadcast(readers)
+
+    def tell(self, round: int, place: CohortMember, seconds_left: float, patience: float = LEAST_PATIENCE) -> None:
+        """Tells one device (again) what to do.
+
+        Args:
+            round: of the task.
+            place: of the device.
+            seconds_left: until its deadline.
+            patience: seconds that what was broadcast may still be on its way.
+        """
+        scheme, units = self._config.scheme, self._blueprint.exchanged_by(place.depth)
+        every = scheme.exchange_every
+        self._messenger.tell(
+            Task(
+                run=self._run,
+                round=round,
+                device=place.device,
+                depth=place.depth,
+                samples=place.samples,
+                seed=self._config.seed,
+                lpr=place.lpr,
+                lpr_of=place.lpr_of,
+                exchange_every={unit.id: every[unit.id] for unit in units if unit.id in every},
+                granularity=scheme.granularity,
+                prune=scheme.prune,
+                personal_heads=scheme.personal_heads,
+                training=msgspec.structs.replace(self._config.training, memory=place.memory_saving),
+                manifest=self._model_server.versions(unit.id for unit in self._blueprint.downloads_of(place.depth)),
+                deadline_seconds=seconds_left,
+                chunk_bytes=self._chunk_bytes,
+                patience_seconds=patience,
+                encoding=place.encoding,
+            )
+        )
+
+    def _patience(self, units: Iterable[str], cohort: int) -> float:
+        """How long the broadcast of these units may take to reach a device."""
+        # Everybody hears it, those without a task in this round too.
+        fan_out = self._model_server.new(units) * max(cohort, self._listeners()) / SLOW_BROKER
+        return min(max(LEAST_PATIENCE, fan_out), self._config.rounds.deadline_seconds / 4)

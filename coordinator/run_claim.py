@@ -1,0 +1,101 @@
+"""Whether a run directory is the right one for a configuration: new, or holding this very run."""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from coordinator.config import FleetConfig, load_config
+from fedlp_edge.config.toml_writer import to_toml
+from fedlp_edge.errors import OperatorError
+from fedlp_edge.reporting.summary import load
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.system.lifecycle import own_command
+from fedlp_edge.transport.address import without_password
+
+log = logging.getLogger("fedlp.coordinator")
+
+_SHOWN = 3
+_LEFT_OUT = "# The broker's password is left out of this copy: state it in the environment or with password_file.\n\n"
+
+
+def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out: bool = False) -> None:
+    """Makes sure that the directory is new or holds this very run, and keeps a copy of the configuration.
+
+    Args:
+        directory: of the run, locked.
+        source: the configuration's file.
+        fleet: what it says.
+        hand_out: whether a run that is over is wanted, for its final models.
+
+    Raises:
+        OperatorError: the directory holds another run, or this one, which is over (or is not, with ``hand_out``).
+    """
+    if directory.config.exists() and (changed := differences(load_config(directory.config), fleet)):
+        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        raise OperatorError(
+            f"{directory.path} holds a run with other settings: {'; '.join(changed[:_SHOWN])}{more}. "
+            "Set them back to go on with it, or name another directory with --out"
+        )
+    summary = load(directory.summary) if directory.summary.exists() else None
+    done = len(summary.rounds) if summary is not None else 0
+    finished = summary is not None and summary.final is not None
+    if hand_out and not (finished and fleet.rounds.count <= done):
+        raise OperatorError(f"the run in {directory.path} is not finished: leave --hand-out away to go on with it")
+    if summary is not None and finished and fleet.rounds.count <= done:
+        if not hand_out and (summary.handed_over or not (summary.onnx or summary.delivered)):
+            raise OperatorError(
+                f"the run in {directory.path} is finished after {done} rounds ({own_command()} status "
+                f"{directory.path}); raise [rounds] count to go on from there, name another directory with --out, "
+                "or hand its models to devices that lack them with --hand-out"
+            )
+        log.info("the run is finished; its models are handed out")
+    elif finished:
+        log.info("the finished run goes on: %d rounds are done, %d wanted", done, fleet.rounds.count)
+    if source.resolve() != directory.config.resolve():
+        keep_copy(source, directory.config)
+
+
+def differences(before: FleetConfig, now: FleetConfig) -> list[str]:
+    """The settings that make a run another one, each as ``[table] key is NEW and was OLD``."""
+    old, new = (dict(_flat(config.deciding)) for config in (before, now))
+    return [
+        f"{key} is {_shown(new.get(key))} and was {_shown(old.get(key))}"
+        for key in (*new, *(key for key in old if key not in new))
+        if new.get(key) != old.get(key)
+    ]
+
+
+def keep_copy(source: Path, target: Path) -> None:
+    """Copies a configuration without the broker's password, so that a run directory can be given to others."""
+    text = source.read_bytes().decode("utf-8-sig")
+    document = tomllib.loads(text)
+    broker = document.get("broker", {})
+    public = {key: value for key, value in broker.items() if key != "password"}
+    if "url" in public:
+        public["url"] = without_password(public["url"])
+    if public != broker:
+        text = _LEFT_OUT + to_toml(document | {"broker": public})
+    target.write_text(text, encoding="utf-8")
+
+
+def _flat(tables: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for table, value in tables.items():
+        if not isinstance(value, msgspec.Struct):
+            yield table, value
+            continue
+        for key in value.__struct_fields__:
+            inner = getattr(value, key)
+            if isinstance(inner, msgspec.Struct):
+                yield from _flat({f"{table}.{key}": inner})
+            else:
+                yield f"[{table}] {key}", inner
+
+
+def _shown(value: object) -> str:
+    text = msgspec.json.encode(value).decode() if value is not None else "not set"
+    return text if len(text) <= 80 else f"{text[:77]}..."

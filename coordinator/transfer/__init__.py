@@ -1,0 +1,1 @@
+"""What crosses the wire: control messages, the model on its way out, updates on their way in."""

@@ -1,0 +1,89 @@
+"""Blobs on disk by their digest: an unchanged layer is not downloaded again, not even after a restart.
+
+Only what the last task named is kept, so the cache never takes more than one model and one download.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from fedlp_edge.system.state_directory import PARTIAL, make_directory, remove_partials
+from fedlp_edge.wire.chunks import FileSink
+from fedlp_edge.wire.concat_buffer import mapped
+from fedlp_edge.wire.digests import digest_of_file
+from fedlp_edge.wire.messages import UnitVersion
+
+
+class BlobCache:
+    """A directory of blobs, a ``BlobStore``.
+
+    Args:
+        directory: made if missing; half-written blobs of an earlier life are removed.
+
+    Raises:
+        StorageError: the directory cannot be made or written to.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = make_directory(directory)
+        self._verified: set[str] = set()
+        self._sinks: dict[str, FileSink] = {}
+        remove_partials(directory)
+
+    def path(self, digest: str) -> Path:
+        """Where a blob is, if it is there."""
+        return self._directory / digest
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there; its bytes are verified once in each life of the agent."""
+        if digest in self._verified:
+            return True
+        path = self.path(digest)
+        if not path.is_file():
+            return False
+        whole = digest_of_file(path) == digest
+        if whole:
+            self._verified.add(digest)
+        else:
+            path.unlink()
+        return whole
+
+    def begin(self, version: UnitVersion) -> FileSink:
+        """A file for the bytes of a download."""
+        sink = self._sinks[version.digest] = FileSink(self._partial(version), version.size)
+        return sink
+
+    def written(self, version: UnitVersion) -> memoryview:
+        """The bytes of a download so far."""
+        return mapped(self._partial(version))
+
+    def rename(self, version: UnitVersion, known: UnitVersion) -> None:
+        """A download was begun as ``version`` before its name was known; it is ``known``, which is no larger."""
+        sink = self._sinks[known.digest] = self._sinks.pop(version.digest)
+        sink.move(self._partial(known), known.size)
+
+    def keep(self, version: UnitVersion) -> None:
+        """Makes a finished download a blob of the cache."""
+        self._sinks.pop(version.digest).close()
+        # Not flushed: should a power cut halve it, ``has`` finds out in the next life, and it is fetched again.
+        os.replace(self._partial(version), self.path(version.digest))
+        self._verified.add(version.digest)
+
+    def discard(self, version: UnitVersion) -> None:
+        """Throws a download away."""
+        sink = self._sinks.pop(version.digest, None)
+        if sink is not None:
+            sink.close()
+        self._partial(version).unlink(missing_ok=True)
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Removes every blob but these."""
+        for path in self._directory.iterdir():
+            if path.suffix != PARTIAL and path.name not in digests:
+                path.unlink()
+        self._verified &= set(digests)
+
+    def _partial(self, version: UnitVersion) -> Path:
+        return self._directory / f"{version.digest}{PARTIAL}"

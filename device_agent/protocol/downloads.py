@@ -1,0 +1,269 @@
+"""Collecting blobs (units of the model, an ONNX file) from chunks that arrive in any order, or not at all.
+
+The broadcast of a unit begins before the task that names its version arrives (``early``). What does not come is asked
+for once nothing has come for a while and nothing can be on its way any more (``in_transit``): asking for what is would
+double it. An answer comes in slices that fit the broker's queue; the end of one is the signal to ask for the next. Pure
+but for the store that bytes are written to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from device_agent.protocol.link_estimate import LinkEstimate, shown_rate
+from device_agent.protocol.prefetch import PrefetchedBlob, PrefetchStore
+from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk
+from fedlp_edge.wire.messages import Ranges, UnitRequest, UnitVersion
+from fedlp_edge.wire.ranges import take
+
+PATIENCE_FIRST = 0.5
+PATIENCE_LONGEST = 5.0
+GAPS = 3
+"""Silence of so many times the gap between two chunks is taken for a loss; on a slow link each chunk takes its time."""
+
+ENOUGH_CHUNKS = 16
+"""Units are asked for together until they miss this many chunks, so that small ones do not cost a journey each."""
+
+SLICE_SECONDS = 30.0
+"""What is asked for at once takes a link no longer than this, so that the sender hears now and then how it goes."""
+
+Check = Callable[[UnitVersion, memoryview], object]
+"""Admits a blob whose digest is right, or raises PeerError."""
+
+
+class BlobStore(PrefetchStore, Protocol):
+    """Where blobs are collected and kept, by digest."""
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there, whole."""
+
+    def written(self, version: UnitVersion) -> memoryview:
+        """The bytes that were written since ``begin``."""
+
+    def keep(self, version: UnitVersion) -> None:
+        """Makes what was written since ``begin`` a blob of the store."""
+
+
+class Downloads:
+    """One set of blobs at a time.
+
+    Args:
+        store: keeps them.
+        check: called once per blob that was downloaded.
+        arrived: whether nothing that was sent before a time, the first, is still on its way now, at the second; if that
+            is not known it is found out, and time may pass until the answer is another one.
+
+    Attributes:
+        link: what is known of it.
+    """
+
+    def __init__(
+        self, store: BlobStore, check: Check, arrived: Callable[[float, float], bool] = lambda _since, _now: True
+    ) -> None:
+        self.link = LinkEstimate()
+        self._store = store
+        self._check = check
+        self._arrived = arrived
+        self._waiting_since: float | None = None
+        self._wanted: dict[str, UnitVersion] = {}
+        self._assemblies: dict[str, Assembly] = {}
+        self._by_prefix: dict[bytes, str] = {}
+        self._early: dict[str, PrefetchedBlob] = {}
+        self._allowance: dict[str, int] = {}
+        self._asked: set[bytes] = set()
+        self._patience = PATIENCE_FIRST
+        self._patience_after_progress = PATIENCE_FIRST
+        self._progress_at = 0.0
+        self._came_at = 0.0
+        self._gap = 0.0
+        self._received = 0
+        self._began = 0.0
+        self._came = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every wanted blob is in the store."""
+        return not self._assemblies
+
+    @property
+    def missing(self) -> int:
+        """Chunks of wanted blobs that have not come."""
+        return sum(stop - start for assembly in self._assemblies.values() for start, stop in assembly.missing)
+
+    def next_wakeup(self) -> float | None:
+        """When ``overdue`` has something to say unless a chunk comes first; None if nothing is missing."""
+        if self.complete or self._patience == math.inf or self._waiting_since == self._progress_at:
+            return None
+        return self._progress_at + self._patience
+
+    def allow_early(self, allowance: Mapping[str, int]) -> None:
+        """Says for which units chunks may be held before a task names them, and how many bytes each can have."""
+        self._allowance = dict(allowance)
+        for unit in self._early.keys() - self._allowance.keys():
+            self._early.pop(unit).discard()
+
+    def start(self, versions: Iterable[UnitVersion], now: float, patience: float = PATIENCE_FIRST) -> None:
+        """Wants these blobs now, instead of what was wanted before; what has already come of them counts.
+
+        Args:
+            versions: what is wanted.
+            now: the time.
+            patience: seconds of silence before the first request; 0 for what nobody broadcasts.
+
+        Raises:
+            PeerError: one that is complete by what had come early is not acceptable.
+        """
+        before = self._wanted
+        self._wanted = {version.digest: version for version in versions}
+        self._by_prefix = {bytes.fromhex(digest)[:PREFIX_BYTES]: digest for digest in self._wanted}
+        for digest in self._assemblies.keys() - self._wanted.keys():
+            self._assemblies.pop(digest).abandon()
+            self._store.discard(before[digest])
+        self._patience, self._progress_at = max(patience, self._usual_silence) if patience else 0.0, now
+        self._came_at = self._began = now
+        self._came = 0
+        self._patience_after_progress = max(patience, PATIENCE_FIRST)
+        self._asked.clear()
+        for version in self._wanted.values():
+            early = self._early.pop(version.unit, None)
+            if version.digest in self._assemblies or self._store.has(version.digest):
+                if early is not None:
+                    early.discard()
+                continue
+            assembly, last = early.take_over(version) if early is not None else (None, None)
+            self._assemblies[version.digest] = assembly or Assembly(
+                version.digest, version.size, version.chunk_bytes, self._store.begin(version)
+            )
+            if last is not None:
+                self._add(last, now)
+
+    def pause(self) -> None:
+        """Asks for nothing until ``resume`` or ``start``; what comes by itself is still taken."""
+        self._patience = math.inf
+
+    def resume(self, now: float) -> None:
+        """Asks again for what is missing."""
+        self._patience = self._patience_after_progress = PATIENCE_FIRST
+        self._progress_at = now
+
+    def nudge(self, now: float) -> None:
+        """Somebody is there again who may answer: what is missing is asked for soon, unless paused."""
+        if self._patience < math.inf:
+            self.resume(now)
+
+    def still_coming(self, now: float) -> None:
+        """Something is coming, though it is not whole yet: what is wanted may be that, or wait behind it."""
+        self._progress_at = now
+
+    def wants(self, chunk: Chunk) -> bool:
+        """Whether a chunk belongs to a blob that is (or was just) wanted."""
+        return chunk.prefix in self._by_prefix
+
+    def receive(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> None:
+        """Takes one chunk.
+
+        Args:
+            unit: the topic it came on; None if it was sent to this device alone.
+            chunk: parsed.
+            nbytes: of it on the wire, for counting.
+            now: the time.
+
+        Raises:
+            PeerError: it completes a blob that is not acceptable.
+        """
+        if self._assemblies or self._early:  # else it is not this chunk that took so long
+            self._gap = max(now - self._came_at, self._gap / 2)
+        self._came_at = now
+        if self.wants(chunk):
+            self._received += nbytes
+            self._came += nbytes
+            self._add(chunk, now)
+            if unit is None and chunk.report:
+                self._answered(chunk.prefix, now)
+        elif unit is not None and unit in self._allowance:
+            self._received += nbytes
+            self._hold(unit, chunk)
+
+    def overdue(self, now: float) -> list[tuple[UnitVersion, Ranges]]:
+        """What to ask for now because nothing has come for a while; waits longer from time to time."""
+        if self.complete or self._patience == math.inf or now < self._progress_at + self._patience:
+            return []
+        if self._patience and not self._arrived(self._progress_at, now):
+            self._waiting_since = self._progress_at
+            return []
+        self._waiting_since = None
+        self._patience = min(max(2 * self._patience, PATIENCE_FIRST), max(self._patience, PATIENCE_LONGEST))
+        self._progress_at = now
+        requests: list[tuple[UnitVersion, Ranges]] = []
+        chunks, room = 0, SLICE_SECONDS * self.link.rate if self.link.rate else math.inf
+        for digest, assembly in self._assemblies.items():
+            version = self._wanted[digest]
+            missing, _ = take(assembly.missing, max(1, int(min(room / version.chunk_bytes, assembly.left))))
+            requests.append((version, missing))
+            asked = sum(stop - start for start, stop in missing)
+            chunks, room = chunks + asked, room - asked * version.chunk_bytes
+            if chunks >= ENOUGH_CHUNKS or room <= 0:
+                break
+        self._asked = {bytes.fromhex(version.digest)[:PREFIX_BYTES] for version, _ in requests}
+        return requests
+
+    def requests(self, run: str, device: str, now: float) -> list[UnitRequest]:
+        """``overdue`` as messages in the name of a device."""
+        return [
+            UnitRequest(run=run, device=device, unit=version.unit, digest=version.digest, missing=missing)
+            for version, missing in self.overdue(now)
+        ]
+
+    def shown_rate(self, now: float) -> float | None:
+        """Bytes per second of what is wanted that have come since ``start``; None if that says nothing."""
+        return shown_rate(self._came, now - self._began)
+
+    def take_received(self) -> int:
+        """Bytes of chunks that came since the last call, headers included."""
+        received, self._received = self._received, 0
+        return received
+
+    @property
+    def _usual_silence(self) -> float:
+        """Seconds that this link may need for a chunk, as far as chunks have come."""
+        return min(GAPS * self._gap, PATIENCE_LONGEST)
+
+    def _answered(self, prefix: bytes, now: float) -> None:
+        """The slice that answers a request is through; once all are, what is still missing is asked for at once."""
+        if prefix not in self._asked:
+            return
+        self._asked.remove(prefix)
+        if not self._asked and self._patience < math.inf:
+            self._patience, self._progress_at = 0.0, now
+
+    def _hold(self, unit: str, chunk: Chunk) -> None:
+        if chunk.pieces > 1:
+            return  # it does not tell how long the chunk is, and nobody who sends pieces sends them early
+        early = self._early.get(unit)
+        if early is None or early.prefix != chunk.prefix:
+            if early is not None:
+                early.discard()
+            early = self._early[unit] = PrefetchedBlob(unit, chunk, self._allowance[unit], self._store)
+        early.add(chunk)
+
+    def _add(self, chunk: Chunk, now: float) -> None:
+        digest = self._by_prefix.get(chunk.prefix)
+        assembly = self._assemblies.get(digest) if digest else None
+        if digest is None or assembly is None or not assembly.add(chunk):
+            return
+        self._progress_at = now
+        if self._patience < math.inf:
+            self._patience = max(self._patience_after_progress, self._usual_silence)
+        if not assembly.complete or not assembly.finish():
+            return
+        version = self._wanted[digest]
+        del self._assemblies[digest]
+        try:
+            self._check(version, self._store.written(version))
+        except PeerError:
+            self._store.discard(version)
+            raise
+        self._store.keep(version)

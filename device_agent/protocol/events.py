@@ -1,0 +1,289 @@
+"""The vocabulary between the pure half of the agent and the half that touches the world.
+
+Events go into ``Participant.handle``; effects come out and are carried out by ``service``, in order. Neither side
+calls the other, so a test plays a whole run with literal values and no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from device_agent.outbox import Update, UpdateId
+from fedlp_edge.core.blueprint import Blueprint, TensorSpec
+from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.transport.base import TransportEvent
+from fedlp_edge.wire.messages import Message, Task, UnitVersion
+from fedlp_edge.wire.topics import Topics
+
+FailureKind = Literal["memory", "model", "data", "worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this agent is.
+
+    Attributes:
+        topics: of its fleet.
+        device: its id within the fleet.
+        session: drawn anew at every start; a later start sorts after an earlier one.
+    """
+
+    topics: Topics
+    device: str
+    session: str
+
+
+# Events, besides those of the transport
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMeasured:
+    """The worker has loaded the data and run its benchmark."""
+
+    facts: DeviceFacts
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBuilt:
+    """The worker has built and split the model, and this device's samples fit it.
+
+    Attributes:
+        model: what was built.
+        blueprint: of the model.
+        data: what the samples are.
+    """
+
+    model: ModelSettings
+    blueprint: Blueprint
+    data: DataFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFailed:
+    """The worker could not build the model."""
+
+    model: ModelSettings
+    kind: FailureKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrained:
+    """A round is trained, and its update is in the outbox."""
+
+    update: Update
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFailed:
+    """A round could not be trained."""
+
+    fingerprint: str
+    kind: FailureKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDelivered:
+    """The broker took a chunk of an update."""
+
+    update: UpdateId
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRefused:
+    """The broker does not carry a message as long as this chunk's was."""
+
+    update: UpdateId
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInstalled:
+    """The final model is in place; ``path`` is for people."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstallFailed:
+    """The final model does not load, or cannot be written."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToExport:
+    """This device has no head of its own that it could export."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The agent was told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Only time has passed."""
+
+
+Event = (
+    TransportEvent
+    | DeviceMeasured
+    | ModelBuilt
+    | BuildFailed
+    | RoundTrained
+    | TrainingFailed
+    | ChunkDelivered
+    | ChunkRefused
+    | ModelInstalled
+    | InstallFailed
+    | NothingToExport
+    | Leave
+    | Tick
+)
+
+
+# Effects
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send a control message."""
+
+    topic: str
+    message: Message
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Listen to a topic, now and after every reconnect."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """No longer listen to a topic."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildModel:
+    """Have the worker build the model, and see whether this device's samples fit it."""
+
+    model: ModelSettings
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRound:
+    """Have the worker train and put the update in the outbox.
+
+    Attributes:
+        task: what to train; every unit of its manifest is in the cache.
+        fingerprint: of the task.
+        order: ids of the units that are exchanged, in blueprint order.
+        sent: names of the tensors whose deltas are sent, by unit id.
+        personal_head: whether the head of this depth stays on the device.
+        bytes_down: model bytes received for this round.
+        tensors: what ``sent`` names, described, in blueprint order.
+        reuse_since: units that start from this device's own values, if it has some that a round made which is not older
+            than the one named.
+        kept: units that stay on the device for now (see ``core.periods``).
+        until: when the round is over, by the agent's clock.
+    """
+
+    task: Task
+    fingerprint: str
+    order: tuple[str, ...]
+    sent: dict[str, tuple[str, ...]]
+    personal_head: bool
+    bytes_down: int
+    tensors: dict[str, tuple[TensorSpec, ...]]
+    reuse_since: dict[str, int] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    until: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class SendChunk:
+    """Publish one chunk of an update, in pieces if it has more than ``most`` bytes."""
+
+    update: UpdateId
+    index: int
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendProbe:
+    """Publish bytes that this device itself is to hear."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetUpdate:
+    """Remove an update from the outbox."""
+
+    update: UpdateId
+
+
+@dataclass(frozen=True, slots=True)
+class InstallModel:
+    """Put a downloaded ONNX file in its place and try it."""
+
+    run: str
+    version: UnitVersion
+
+
+@dataclass(frozen=True, slots=True)
+class ExportModel:
+    """Have the worker make an ONNX file of downloaded layers and this device's own head, and install it."""
+
+    run: str
+    rounds: int
+    model: ModelSettings
+    depth: int
+    layers: tuple[UnitVersion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One line for the log."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the agent; ``error`` says what went wrong, if something did."""
+
+    error: str | None = None
+
+
+Effect = (
+    Publish
+    | Subscribe
+    | Unsubscribe
+    | BuildModel
+    | TrainRound
+    | SendChunk
+    | SendProbe
+    | ForgetUpdate
+    | InstallModel
+    | ExportModel
+    | Log
+    | Stop
+)
+Effects = list[Effect]

@@ -1,0 +1,216 @@
+"""After the last round: fetch the ONNX file of the device's depth and have it installed. Pure.
+
+A device with a head of its own fetches the final layers instead and has the file made here. The coordinator stays as
+long as it hears that more has come, and until it hears how it ended.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from device_agent.protocol.assignment import AssignedModel
+from device_agent.protocol.downloads import Downloads
+from device_agent.protocol.events import (
+    Effects,
+    ExportModel,
+    Identity,
+    InstallFailed,
+    InstallModel,
+    Log,
+    ModelInstalled,
+    NothingToExport,
+    Publish,
+    Stop,
+)
+from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.admission import max_unit_bytes
+from fedlp_edge.wire.messages import DeploymentReport, RunEnded
+
+MAX_MODEL_BYTES = 1 << 31
+"""What a self-contained ONNX file can have (a protobuf message)."""
+
+PATIENCE = 30.0
+"""Seconds to go on waiting for the final model after the coordinator went offline."""
+
+REPORT_SECONDS = 5.0
+"""Between two words to the coordinator while chunks come."""
+
+MAX_REASON = 2000
+
+
+class FinalModelFetch:
+    """The end of a run on this device.
+
+    Args:
+        identity: of the agent.
+        downloads: of ONNX files, and of the final layers.
+        can_export: whether what makes ONNX files is installed here.
+        once: end the agent when all is done.
+    """
+
+    def __init__(self, identity: Identity, downloads: Downloads, *, can_export: bool, once: bool) -> None:
+        self._identity = identity
+        self._downloads = downloads
+        self._can_export = can_export
+        self._once = once
+        self._place: AssignedModel | None = None
+        self._farewell: RunEnded | None = None
+        self._finished: str | None = None
+        self._said: DeploymentReport | None = None
+        self._spoke_at = 0.0
+        self._missing = 0
+        self._pending = 0
+        self._give_up_at: float | None = None
+        self._installing = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no final model is on its way."""
+        return self._farewell is None
+
+    def next_wakeup(self) -> float | None:
+        """When ``poll`` has something to do, unless an event comes first."""
+        if self._farewell is None:
+            return None
+        return self._downloads.next_wakeup() if self._give_up_at is None else self._give_up_at
+
+    def start(self, message: RunEnded, place: AssignedModel | None, now: float) -> Effects:
+        """The run is over; begins fetching what there is to fetch.
+
+        Args:
+            message: with what there is.
+            place: that this device had in the run; None if it had none.
+            now: the time.
+        """
+        if self._farewell == message:
+            return []
+        if self._finished == message.run:  # whoever repeats the farewell has not heard how it ended
+            return [Publish(self._up, self._said)] if self._said is not None and self._said.run == message.run else []
+        note = Log(f"run {message.run} is over" + (f" after {message.rounds} rounds" if message.rounds else ""))
+        if message.layers and not message.models:
+            return [note, *self._start_own(message, place, now)]
+        if not message.models:
+            refused = f"no final model: the coordinator could not export this depth: {message.refused}"
+            notes = [note, Log(refused, warning=True)] if message.refused else [note]
+            return [*notes, *self._done(message.run)]
+        for version in message.models:
+            if not version.unit.startswith("onnx-") or not 0 < version.size <= MAX_MODEL_BYTES:
+                return [note, *self._fail(f"the final model {version.unit} is not acceptable", message.run)]
+        self._farewell, self._place, self._pending, self._spoke_at = message, None, len(message.models), now
+        self._downloads.start(message.models, now, patience=0.0)
+        return [note, *self.progress()]
+
+    def _start_own(self, message: RunEnded, place: AssignedModel | None, now: float) -> Effects:
+        """Fetches the layers that the device's own head stands on."""
+        if place is None:
+            why = "this device had no place in the run when it ended"
+            return [Log(f"no final model: {why}"), *self._report("failed", message.run, why), *self._done(message.run)]
+        if not self._can_export:
+            why = 'making one of this device\'s own head needs onnx: pip install "fedlp-edge[coordinator]"'
+            note = Log(f"no final model: {why}", warning=True)
+            return [note, *self._report("failed", message.run, why), *self._done(message.run)]
+        most = {unit.id: max_unit_bytes(unit) for unit in place.blueprint.downloads_of(place.depth)}
+        if sorted(most) != sorted(version.unit for version in message.layers):
+            return self._fail(f"the final layers are not those of depth {place.depth}", message.run)
+        for version in message.layers:
+            if not 0 < version.size <= most[version.unit]:
+                return self._fail(f"the final layer {version.unit} is not acceptable", message.run)
+        self._farewell, self._place, self._pending, self._spoke_at = message, place, 1, now
+        self._downloads.start(message.layers, now, patience=0.0)
+        return self.progress()
+
+    def online(self, now: float) -> None:
+        """A coordinator is there (again)."""
+        self._give_up_at = None
+        self._downloads.nudge(now)
+
+    def offline(self, now: float) -> None:
+        """Nobody is there to answer requests."""
+        if self._farewell is not None and not self._downloads.complete:
+            self._give_up_at = now + PATIENCE
+
+    def received(self, now: float) -> Effects:
+        """A chunk has come: the coordinator hears of it now and then, so that it stays."""
+        if self._farewell is None or self._downloads.complete or now < self._spoke_at + REPORT_SECONDS:
+            return self.progress()
+        before, self._missing = self._missing, self._downloads.missing
+        if before == self._missing:  # what it had already
+            return []
+        self._spoke_at = now
+        return self._report("receiving", self._farewell.run)
+
+    def progress(self) -> Effects:
+        """Installs the files once they are all there."""
+        if self._farewell is None or self._installing or not self._downloads.complete:
+            return []
+        self._installing = True
+        if self._place is not None:
+            message, place = self._farewell, self._place
+            export = ExportModel(message.run, message.rounds, place.model, place.depth, message.layers)
+            return [*self._report("received", message.run), export]
+        return [InstallModel(self._farewell.run, version) for version in self._farewell.models]
+
+    def installed(self, event: ModelInstalled) -> Effects:
+        """A file is in its place and computes."""
+        self._pending -= 1
+        note = Log(f"final model installed: {event.path}")
+        if self._farewell is None or self._pending:
+            return [note]
+        run = self._farewell.run
+        return [note, *self._report("installed", run), *self._done(run)]
+
+    def nothing_to_export(self, event: NothingToExport) -> Effects:
+        """This device has not trained a head."""
+        note = Log(f"no final model: {event.reason}")
+        if self._farewell is None:
+            return [note]
+        run = self._farewell.run
+        return [note, *self._report("failed", run, event.reason), *self._done(run)]
+
+    def install_failed(self, event: InstallFailed) -> Effects:
+        """A file is not usable."""
+        return self._fail(event.reason)
+
+    def rejected(self, error: PeerError) -> Effects:
+        """What was downloaded is not acceptable."""
+        return self._fail(str(error))
+
+    def cancel(self) -> None:
+        """Another run has begun."""
+        self._farewell, self._give_up_at, self._installing = None, None, False
+
+    def poll(self, now: float) -> Effects:
+        """Asks for what is missing, or gives up."""
+        if self._farewell is None:
+            return []
+        if self._give_up_at is not None:
+            return (
+                self._fail("the coordinator left before the final model had arrived") if now >= self._give_up_at else []
+            )
+        requests = self._downloads.requests(self._farewell.run, self._identity.device, now)
+        return [Publish(self._up, request) for request in requests]
+
+    @property
+    def _up(self) -> str:
+        return self._identity.topics.of("up", self._identity.device)
+
+    def _report(
+        self, state: Literal["receiving", "received", "installed", "failed"], run: str, reason: str = ""
+    ) -> Effects:
+        report = DeploymentReport(run=run, device=self._identity.device, state=state, reason=reason[:MAX_REASON])
+        if state == "receiving":
+            return [Publish(self._up, report)]
+        self._said = report
+        # An agent that ends now cannot be asked again, and the coordinator would wait for a word that got lost.
+        return [Publish(self._up, report)] * (2 if self._once and state != "received" else 1)
+
+    def _done(self, run: str) -> Effects:
+        self.cancel()
+        self._finished = run
+        return [Stop()] if self._once else []
+
+    def _fail(self, reason: str, run: str | None = None) -> Effects:
+        run = run or (self._farewell.run if self._farewell is not None else None)
+        self.cancel()
+        report = self._report("failed", run, reason) if run is not None else []
+        return [*report, Stop(reason) if self._once else Log(reason, warning=True)]

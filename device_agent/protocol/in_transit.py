@@ -1,0 +1,110 @@
+"""Whether what was sent to this device can still be on its way: asking for it again would then only double it. Pure.
+
+Silence does not tell. On a slow link a chunk takes its time, what is ahead of it takes longer, and a link that pauses
+loses nothing. But a broker hands a device its messages in order, so an echo comes back behind everything that the
+broker had for the device when the echo reached it: what has not come by then is lost.
+
+Where the broker carries no echoes, or drops them because its queue for the device is full, silence has to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from device_agent.protocol.events import Effects, Identity, SendProbe, Subscribe
+
+ECHO_BYTES = 16
+PATIENCE_SECONDS = 5.0
+"""For an echo, until another is sent; doubled each time."""
+
+MOST_ECHOES = 3
+"""Unanswered in a row, after which silence has to do this time."""
+
+REMEMBERED = 16
+"""Echoes that are recognised when they come back late."""
+
+
+class InTransitCheck:
+    """Echoes that follow what is on its way.
+
+    Args:
+        identity: of the agent.
+        draw: gives so many random bytes.
+    """
+
+    def __init__(self, identity: Identity, draw: Callable[[int], bytes]) -> None:
+        self._topic = identity.topics.of("echo", identity.device)
+        self._draw = draw
+        self._subscribed = self._asked = False
+        self._works: bool | None = None
+        self._wanted_since: float | None = None
+        self._sent: dict[bytes, float] = {}
+        self._tries = 0
+        self._due = -math.inf
+        self._passed = -math.inf
+
+    def passed(self, since: float, now: float) -> bool:
+        """Whether nothing that was sent to this device before ``since`` is still on its way.
+
+        If that is not known, ``poll`` finds it out, and the answer may be another one after the next event.
+        """
+        if self._works is False or self._passed >= since:
+            return True
+        if self._wanted_since is None or self._wanted_since < since:
+            self._wanted_since, self._tries, self._due = since, 0, now
+        return False
+
+    def next_wakeup(self) -> float | None:
+        """When the next echo is due, or silence has to do."""
+        return self._due if self._wanted_since is not None and self._subscribed else None
+
+    def poll(self, now: float) -> Effects:
+        """Sends an echo, if one is wanted and none that would do can come back any more."""
+        if self._wanted_since is None:
+            return []
+        if not self._subscribed:
+            again, self._asked = self._asked, True
+            return [] if again else [Subscribe(self._topic)]
+        if now < self._due:
+            return []
+        if self._tries >= MOST_ECHOES:
+            self._works = self._works or False
+            self._passed, self._wanted_since = max(self._passed, self._wanted_since), None
+            return []
+        self._due = now + PATIENCE_SECONDS * 2**self._tries
+        self._tries += 1
+        payload = self._draw(ECHO_BYTES)
+        self._sent[payload] = now
+        while len(self._sent) > REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+        return [SendProbe(self._topic, payload)]
+
+    def subscribed(self, topic: str) -> None:
+        """The broker confirmed a subscription."""
+        self._subscribed = self._subscribed or topic == self._topic
+
+    def heard(self, now: float) -> None:
+        """Something came: an echo that is on its way may just be waiting for its turn."""
+        if self._tries:
+            self._tries, self._due = 1, now + PATIENCE_SECONDS
+
+    def received(self, payload: bytes) -> None:
+        """Something came on the topic."""
+        sent = self._sent.pop(payload, None)
+        if sent is None:
+            return
+        self._works, self._passed = True, max(self._passed, sent)
+        if self._wanted_since is not None and sent >= self._wanted_since:
+            self._wanted_since = None
+
+    def judged(self, *, works: bool) -> None:
+        """It is known from elsewhere whether the broker carries echoes."""
+        self._works = works
+        if not works:
+            self._wanted_since = None
+
+    def interrupted(self) -> None:
+        """The connection is lost, and what was on its way with it."""
+        self._sent.clear()
+        self._tries, self._due = 0, -math.inf

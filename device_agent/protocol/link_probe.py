@@ -1,0 +1,232 @@
+"""How fast this device's link is, found out by an echo: the device hears its own messages through the broker. Pure.
+
+A few tiny messages give the latency, the least of their times. Then exchanges grow until one takes long enough to be
+trusted, or until a megabyte has gone, which says enough of a fast link. What the last one carried, over its time less
+the latency, is the rate.
+
+The rate is that of the slower direction. An exchange goes out in many parts, of which the first are on their way back
+while the last are on their way there, so both directions carry at the same time and the slower one decides. What
+does not overlap, one part in eight at most, is not made up for, nor are MQTT's own headers: a plan should be in time.
+The broker's acknowledgements would not tell the way there by itself: Mosquitto sends the echo of a message first and
+its acknowledgement behind that, through the same link.
+
+Random bytes cannot be compressed on the way, nor can anybody else's be taken for them: an echo counts if it is, bit for
+bit, a part that is waited for, so old, foreign and damaged ones do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from device_agent.protocol.events import Effects, Identity, Log, SendProbe, Subscribe
+from fedlp_edge.errors import BrokerError
+from fedlp_edge.reporting.formatting import format_bytes
+from fedlp_edge.transport.base import BrokerLimits
+from fedlp_edge.wire.chunks import chunk_bytes_for
+
+PINGS = 3
+PING_BYTES = 64
+FIRST_BYTES = 4 << 10
+GROWTH = 4
+MOST_BYTES = 1 << 20
+"""Of all exchanges together."""
+
+PARTS = 8
+MOST_PARTS = 16
+"""Of one exchange, where the broker's packets are small: below what the shortest queues hold."""
+
+TRUSTED_SECONDS = 0.25
+TRUSTED_LATENCIES = 8
+TRUSTED_AT_MOST_SECONDS = 2.0
+"""An exchange that takes as long as both of the first is trusted: TCP needs some journeys to find a link's rate. The
+third bounds the second."""
+
+PATIENCE_SECONDS = 5.0
+"""From one echo to the next."""
+
+LONGEST_SECONDS = 20.0
+"""Altogether: the first report waits for it."""
+
+ATTEMPTS = 2
+"""Connections on which it is tried; one that breaks may have broken for another reason."""
+
+
+@dataclass
+class _Exchange:
+    """Parts of one size that went out together."""
+
+    began: float
+    part_bytes: int
+    awaited: set[bytes]
+    came: int = 0
+    last: float = 0.0
+
+    def receive(self, payload: bytes, now: float) -> bool:
+        """Whether this is one of its parts, and the first such."""
+        if len(payload) != self.part_bytes or payload not in self.awaited:
+            return False
+        self.awaited.remove(payload)
+        self.came, self.last = self.came + 1, now
+        return True
+
+    @property
+    def seconds(self) -> float:
+        """Until the last part that has come."""
+        return self.last - self.began
+
+
+class LinkProbe:
+    """One measurement of the link to the broker.
+
+    Args:
+        identity: of the agent.
+        draw: gives so many random bytes.
+        allowed: whether the link may be used for this; without, nothing is sent and the rate stays unknown.
+
+    Attributes:
+        topic: that this device publishes to and is subscribed to from the measurement on.
+        settled: whether it is over.
+        works: whether echoes come back; None if that is not known.
+        rate: bytes per second; None if unknown.
+    """
+
+    def __init__(self, identity: Identity, draw: Callable[[int], bytes], *, allowed: bool = True) -> None:
+        self._draw = draw
+        self._attempts = 0
+        self._limits: BrokerLimits | None = None
+        self._asked = False
+        self._chunk_bytes = 0
+        self._pings: list[float] = []
+        self._sent_bytes = 0
+        self._exchange: _Exchange | None = None
+        self._began = 0.0
+        self._give_up_at: float | None = None
+        self.topic = identity.topics.of("echo", identity.device)
+        self.settled = not allowed
+        self.works: bool | None = None
+        self.rate: float | None = None
+
+    def connected(self, limits: BrokerLimits) -> None:
+        """Connected (again)."""
+        self._limits = limits
+
+    def begin(self, now: float) -> Effects:
+        """Nothing else disturbs the measurement: starts it, if it is due and there is a connection."""
+        if self.settled or self._asked or self._limits is None:
+            return []
+        try:
+            self._chunk_bytes = chunk_bytes_for(self._limits)
+        except BrokerError as error:
+            return self._settle(None, f"link: unknown: {error}")
+        self._attempts += 1
+        self._asked, self._began = True, now
+        self._wait(now)
+        return [Subscribe(self.topic)]
+
+    def subscribed(self, topic: str, now: float) -> Effects:
+        """The broker confirmed a subscription."""
+        if topic != self.topic or self.settled or not self._asked or self._exchange is not None:
+            return []
+        return self._send(1, PING_BYTES, now)
+
+    def received(self, payload: bytes, now: float) -> Effects:
+        """Something came on the topic."""
+        exchange = self._exchange
+        if exchange is None or not exchange.receive(payload, now):
+            return []
+        self._wait(now)
+        self.works = True
+        if exchange.awaited:
+            return []
+        if len(self._pings) < PINGS:
+            self._pings.append(exchange.seconds)
+            if len(self._pings) < PINGS:
+                return self._send(1, PING_BYTES, now)
+            return self._grow(FIRST_BYTES, now)
+        self.rate = self._rate_of(exchange)
+        # Where no time passes, as in a simulation, more bytes tell no more.
+        if not exchange.seconds or exchange.seconds - self.latency >= self._trusted_seconds:
+            return self._settle(self.rate)
+        return self._grow(GROWTH * exchange.came * exchange.part_bytes, now)
+
+    def refused(self, reason: str) -> Effects:
+        """The broker does not carry it."""
+        self.works = False
+        return [] if self.settled else self._settle(None, f"link: unknown: the broker refuses {self.topic}: {reason}")
+
+    def interrupted(self) -> Effects:
+        """The connection is lost, and what was on its way says nothing any more."""
+        self._limits = None
+        if self.settled or not self._asked:
+            return []
+        if self._attempts >= ATTEMPTS:
+            return self._settle(None, "link: unknown: the connection broke while it was measured")
+        self._asked, self._exchange, self._give_up_at = False, None, None
+        self._pings, self._sent_bytes, self.rate = [], 0, None
+        return []
+
+    def next_wakeup(self) -> float | None:
+        """When ``poll`` has something to do, unless an event comes first."""
+        return self._give_up_at
+
+    def poll(self, now: float) -> Effects:
+        """Makes do with what has come when nothing more comes."""
+        if self._give_up_at is None or now < self._give_up_at:
+            return []
+        exchange = self._exchange
+        if exchange is not None and len(self._pings) == PINGS and exchange.came:
+            return self._settle(self._rate_of(exchange))
+        if self.rate is not None:
+            return self._settle(self.rate)
+        self.works = False
+        words = f"nothing comes back on {self.topic}; does the broker let this device publish and read there?"
+        return self._settle(None, f"link: unknown: {words}")
+
+    @property
+    def latency(self) -> float:
+        """Seconds to the broker and back; 0 if unknown."""
+        return min(self._pings, default=0.0)
+
+    @property
+    def _trusted_seconds(self) -> float:
+        return min(max(TRUSTED_SECONDS, TRUSTED_LATENCIES * self.latency), TRUSTED_AT_MOST_SECONDS)
+
+    def _rate_of(self, exchange: _Exchange) -> float | None:
+        # A latency that has fallen since the pings must not make a rate that no link has.
+        seconds = max(exchange.seconds - self.latency, exchange.seconds / 2)
+        return exchange.came * exchange.part_bytes / seconds if seconds else None
+
+    def _grow(self, wanted: int, now: float) -> Effects:
+        """The next exchange; the last one was it if there is no room for a larger one."""
+        size = min(wanted, MOST_BYTES - self._sent_bytes, MOST_PARTS * self._chunk_bytes)
+        before = wanted // GROWTH if self.rate is not None else 0
+        if size <= before:
+            return self._settle(self.rate)
+        parts = max(PARTS, -(-size // self._chunk_bytes))
+        return self._send(parts, size // parts, now)
+
+    def _send(self, parts: int, part_bytes: int, now: float) -> Effects:
+        payloads = [self._draw(part_bytes) for _ in range(parts)]
+        self._exchange = _Exchange(now, part_bytes, set(payloads))
+        self._sent_bytes += parts * part_bytes
+        self._wait(now)
+        return [SendProbe(self.topic, payload) for payload in payloads]
+
+    def _wait(self, now: float) -> None:
+        self._give_up_at = min(now + PATIENCE_SECONDS, self._began + LONGEST_SECONDS)
+
+    def _settle(self, rate: float | None, trouble: str = "") -> Effects:
+        self.settled, self.rate = True, rate
+        self._exchange, self._give_up_at = None, None
+        note = Log(trouble, warning=True) if trouble else Log(self._finding(rate))
+        return [note]
+
+    def _finding(self, rate: float | None) -> str:
+        speed = "faster than can be told" if rate is None else f"{format_bytes(rate)}/s"
+        return f"link: {speed} through the broker, which answers after {1000 * self.latency:.1f} ms"
+
+
+def slower(stated: float | None, measured: float | None) -> float | None:
+    """What to plan with: the lesser of the rates that are known, bytes per second."""
+    return min((rate for rate in (stated, measured) if rate is not None), default=None)

@@ -1,0 +1,389 @@
+"""The device's side of the protocol as one pure state machine: events and the time go in, effects come out.
+
+Routes each event to the part that knows: ``link_probe`` (how fast the link is), ``presence`` (status and
+announcements), ``assignment`` (from the assignment to Ready), ``round_task`` (from the task to the update), ``uploads``
+(from the offer to the receipt), ``final_model`` (the ONNX file at the end).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import msgspec
+
+from device_agent.protocol.assignment import AssignmentHandler
+from device_agent.protocol.coordinator_search import CoordinatorSearch
+from device_agent.protocol.downloads import Downloads
+from device_agent.protocol.events import (
+    BuildFailed,
+    ChunkDelivered,
+    ChunkRefused,
+    DeviceMeasured,
+    Effects,
+    Event,
+    Identity,
+    InstallFailed,
+    Leave,
+    Log,
+    ModelBuilt,
+    ModelInstalled,
+    NothingToExport,
+    Publish,
+    RoundTrained,
+    Stop,
+    Tick,
+    TrainingFailed,
+)
+from device_agent.protocol.final_model import FinalModelFetch
+from device_agent.protocol.heartbeat import Heartbeat
+from device_agent.protocol.in_transit import InTransitCheck
+from device_agent.protocol.link_estimate import LinkEstimate, Shortfalls
+from device_agent.protocol.link_probe import LinkProbe, slower
+from device_agent.protocol.presence import Presence
+from device_agent.protocol.round_task import RoundTask
+from device_agent.protocol.uploads import Uploads
+from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.errors import BrokerError, PeerError
+from fedlp_edge.reporting.formatting import format_bytes
+from fedlp_edge.transport.base import (
+    Arriving,
+    BrokerLimits,
+    Connected,
+    Delivered,
+    Disconnected,
+    Received,
+    Refused,
+    Subscribed,
+    TransportEvent,
+)
+from fedlp_edge.wire.chunks import Chunk, chunk_bytes_for
+from fedlp_edge.wire.messages import (
+    Announcement,
+    Assignment,
+    AssignmentRefused,
+    Claim,
+    FromCoordinator,
+    Grant,
+    Progress,
+    Receipt,
+    RunEnded,
+    Status,
+    Task,
+    decoder,
+)
+
+MAX_CONTROL_BYTES = 4 << 20
+"""Of a control message; a task's manifest takes some 150 bytes a unit, a grant's ranges 20 each."""
+
+_decode_down = decoder(FromCoordinator, MAX_CONTROL_BYTES)
+_decode_status = decoder(Status, MAX_CONTROL_BYTES)
+_decode_announcement = decoder(Announcement | Claim, MAX_CONTROL_BYTES)
+
+
+class DeviceProtocol:
+    """One device in one fleet.
+
+    Args:
+        identity: of the agent.
+        units: downloads of the model's units.
+        models: downloads of ONNX files, and of final layers.
+        uploads: with the updates that an earlier life left.
+        link_probe: measures the link before the first report.
+        in_transit: knows whether what was sent to this device may still be on its way.
+        allow_models: ``module:callable`` models whose code the owner trusts.
+        can_export: whether what makes ONNX files is installed here.
+        once: stop when the run is over.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        units: Downloads,
+        models: Downloads,
+        uploads: Uploads,
+        link_probe: LinkProbe,
+        in_transit: InTransitCheck,
+        *,
+        allow_models: frozenset[str] = frozenset(),
+        can_export: bool = True,
+        once: bool = False,
+    ) -> None:
+        self._identity = identity
+        self._units = units
+        self._models = models
+        self._presence = Presence(identity)
+        self._assignment = AssignmentHandler(identity, allow_models)
+        self._uploads = uploads
+        self._link_probe = link_probe
+        self._in_transit = in_transit
+        self._shortfalls = Shortfalls()
+        self._unreported: DeviceFacts | None = None
+        self._round_task = RoundTask(identity, units, uploads)
+        self._final_model = FinalModelFetch(identity, models, can_export=can_export, once=once)
+        self._heartbeat = Heartbeat(identity)
+        self._search = CoordinatorSearch(identity)
+
+    def start(self) -> Effects:
+        """What is to be done before the first event."""
+        return self._presence.start()
+
+    def next_wakeup(self) -> float | None:
+        """When the next Tick is due at the latest; None if only events matter."""
+        if not self._presence.connected:
+            return None
+        times = [
+            part.next_wakeup()
+            for part in (self._link_probe, self._round_task, self._uploads, self._final_model, self._in_transit)
+        ]
+        if self._idle:
+            times.append(self._heartbeat.next_wakeup())
+        times.append(self._search.next_wakeup())
+        return min((time for time in times if time is not None), default=None)
+
+    def handle(self, event: Event, now: float) -> Effects:
+        """Takes one event and returns what is to be done, in order.
+
+        Args:
+            event: what happened.
+            now: seconds on any monotonic clock.
+        """
+        self._presence.tick(now)
+        effects = self._dispatch(event, now)
+        if self._presence.connected:
+            effects += self._link_probe.poll(now)
+        effects += self._report_device(now)
+        if self._presence.connected:
+            effects += [*self._in_transit.poll(now), *self._search.poll(now)]
+            effects += [*self._round_task.poll(now), *self._uploads.poll(now), *self._final_model.poll(now)]
+            effects += self._report_link()
+            effects += self._in_transit.poll(now)  # what the others have just found that they want to know
+            if self._idle and self._heartbeat.due(now):
+                effects += [*self._presence.announce(), *self._assignment.ready()]
+        return effects
+
+    @property
+    def _idle(self) -> bool:
+        """Whether only a word of the coordinator can give this device something to do."""
+        return self.free and not self._assignment.refused
+
+    @property
+    def free(self) -> bool:
+        """Whether this device has neither a task nor an update or a model on its way."""
+        return self._round_task.idle and self._uploads.idle and self._final_model.idle
+
+    def _dispatch(self, event: Event, now: float) -> Effects:
+        effects: Effects = []
+        match event:
+            case DeviceMeasured(facts):
+                self._unreported = facts
+            case ModelBuilt():
+                effects = self._assignment.built(event)
+                self._units.allow_early(self._assignment.early_allowance())
+            case BuildFailed():
+                effects = self._assignment.build_failed(event)
+            case RoundTrained():
+                effects = self._round_task.trained(event, now)
+            case TrainingFailed():
+                effects = self._round_task.failed(event)
+            case ChunkDelivered(update, index) | ChunkRefused(update, index):
+                delivered = isinstance(event, ChunkDelivered)
+                settle = self._uploads.delivered if delivered else self._uploads.refused
+                effects = settle(update, index, now)
+            case ModelInstalled():
+                effects = self._final_model.installed(event)
+            case InstallFailed():
+                effects = self._final_model.install_failed(event)
+            case NothingToExport():
+                effects = self._final_model.nothing_to_export(event)
+            case Leave():
+                effects = self._presence.leave()
+            case Tick():
+                pass
+            case _:
+                effects = self._transport(event, now)
+        return effects
+
+    def _transport(self, event: TransportEvent, now: float) -> Effects:
+        effects: Effects = []
+        match event:
+            case Connected(limits):
+                self._presence.connected = True
+                self._link_probe.connected(limits)
+                self._uploads.limit(_payload_bytes(limits))
+                self._search.connected(now)
+                self._units.nudge(now)
+                note = Log(f"connected (MQTT {limits.protocol})")
+                effects = [note, *self._presence.announce(), *self._assignment.ready()]
+            case Disconnected(reason):
+                self._presence.connected = False
+                note = Log(f"disconnected: {reason}; trying again, nothing is lost", warning=True)
+                self._in_transit.interrupted()
+                effects = [note, *self._link_probe.interrupted(), *self._search.disconnected()]
+            case Refused(topic) if topic in self._search.filters:
+                pass
+            case Refused(topic, reason) if topic == self._link_probe.topic:
+                self._in_transit.judged(works=False)
+                effects = self._link_probe.refused(reason)
+            case Refused(topic, reason, too_long=True):
+                effects = [Log(f"the broker refuses a message on {topic}: {reason}", warning=True)]
+            case Refused(topic, reason, token):
+                text = f"the broker refuses {topic}: {reason}; check its access rules for this device's login"
+                # Without a subscription nothing works; a publish may be one of many.
+                effects = [Stop(text)] if token is None else [Log(text, warning=True)]
+            case Subscribed(topic):
+                self._in_transit.subscribed(topic)
+                effects = [*self._link_probe.subscribed(topic, now), *self._assignment.subscribed(topic)]
+            case Received():
+                try:
+                    effects = self._receive(event, now)
+                except PeerError as error:
+                    effects = [Log(f"{event.topic}: {error}", warning=True)]
+            case Arriving():
+                self._in_transit.heard(now)
+                self._units.still_coming(now)
+                self._models.still_coming(now)
+            case Delivered():
+                pass  # The service knows whose token it is and says ChunkDelivered.
+        return effects
+
+    def _receive(self, event: Received, now: float) -> Effects:
+        self._in_transit.heard(now)
+        topics = self._identity.topics
+        branch, leaf = topics.parse(event.topic)
+        if branch in {"model", "repeat"}:
+            unit, chunk = leaf if branch == "model" else None, Chunk.parse(event.payload)
+            return [*self._report(unit, chunk), *self._chunk(unit, chunk, len(event.payload), now)]
+        if branch == "echo":
+            self._in_transit.received(event.payload)
+            return self._link_probe.received(event.payload, now)
+        if branch == "down":
+            return self._down(_decode_down(event.payload), now)
+        if branch == "device" and event.payload:
+            message = _decode_status(event.payload)
+            return self._presence.on_status(message, event.retained) if isinstance(message, Status) else []
+        if event.topic == topics.coordinator and event.payload:
+            message = _decode_announcement(event.payload)
+            return self._announced(message, now) if isinstance(message, Announcement) else []
+        return [] if branch else self._search.strange(event.topic)
+
+    def _chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
+        if self._models.wants(chunk):
+            try:
+                self._models.receive(unit, chunk, nbytes, now)
+            except PeerError as error:
+                return self._final_model.rejected(error)
+            return self._final_model.received(now)
+        try:
+            self._units.receive(unit, chunk, nbytes, now)
+        except PeerError as error:
+            return self._round_task.rejected(error)
+        return self._round_task.progress()
+
+    def _report_device(self, now: float) -> Effects:
+        """Measures the link once the worker has measured the rest (each would disturb the other), and reports both."""
+        if self._unreported is None:
+            return []
+        if not self._link_probe.settled:
+            return self._link_probe.begin(now)
+        facts, self._unreported = self._unreported, None
+        rate = slower(facts.link_bytes_per_second, self._link_probe.rate)
+        self._know_link(rate)
+        return self._presence.measured(msgspec.structs.replace(facts, link_bytes_per_second=rate))
+
+    def _report_link(self) -> Effects:
+        """Says what rounds that could not be done in time have shown of the link, so that the next is planned by it."""
+        shown = [rate for rate in (self._round_task.shown_rate, self._uploads.shown_rate) if rate is not None]
+        self._round_task.shown_rate = self._uploads.shown_rate = None
+        rate = self._shortfalls.missed(min(shown)) if shown else None
+        if rate is None or not self._round_task.link.falls_short(rate):
+            return []
+        self._know_link(rate)
+        words = f"the link has carried {format_bytes(rate)}/s, too little for the round; the coordinator is told"
+        return [Log(words, warning=True), *self._presence.linked(rate)]
+
+    def _know_link(self, rate: float | None) -> None:
+        if self._link_probe.works is not None:
+            self._in_transit.judged(works=self._link_probe.works)
+            rate = math.inf if rate is None and self._link_probe.works else rate
+        estimate = LinkEstimate(rate, self._link_probe.latency)
+        self._units.link = self._models.link = self._uploads.link = self._round_task.link = estimate
+
+    def _report(self, unit: str | None, chunk: Chunk) -> Effects:
+        """The answer to a chunk of the broadcast that asks how this device stands."""
+        assignment = self._assignment.assignment
+        if unit is None or not chunk.report or assignment is None:
+            return []
+        device = self._identity.device
+        message = Progress(run=assignment.run, device=device, unit=unit, blob=chunk.prefix.hex(), index=chunk.index)
+        return [Publish(self._identity.topics.of("up", device), message)]
+
+    def _down(self, message: object, now: float) -> Effects:
+        if getattr(message, "device", None) != self._identity.device:
+            return [Log("a message for another device came on this one's topic and is ignored", warning=True)]
+        effects: Effects = []
+        self._heartbeat.heard(now)
+        match message:
+            case Assignment():
+                effects = self._assignment.assign(message)
+                self._units.allow_early(self._assignment.early_allowance())
+            case AssignmentRefused():
+                effects = self._assignment.turned_away(message)
+            case Task():
+                effects = self._task(message, now)
+            case Grant():
+                effects = self._uploads.grant(message, now)
+            case Receipt():
+                effects = self._uploads.receipt(message, now)
+                if message.state == "accepted":
+                    self._shortfalls.done()
+            case RunEnded():
+                effects = self._farewell(message, now)
+        return effects
+
+    def _farewell(self, message: RunEnded, now: float) -> Effects:
+        place = self._assignment.place
+        self._round_task.end(now)
+        self._units.allow_early({})
+        effects = [*self._uploads.drop_run(message.run), *self._assignment.end()]
+        return [*effects, *self._final_model.start(message, place, now)]
+
+    def _task(self, task: Task, now: float) -> Effects:
+        assignment, blueprint = self._assignment.assignment, self._assignment.blueprint
+        if blueprint is None or assignment is None or assignment.run != task.run:
+            # The coordinator takes this device for another life of itself; the status sets that right.
+            return [Log(f"task of round {task.round} without an assignment"), *self._presence.announce()]
+        self._final_model.cancel()
+        effects: Effects = []
+        if self._round_task.hears_nobody:  # its announcement got lost on the way, but who sends a task is there
+            self._round_task.online(task.run, now)
+            effects = self._uploads.online(task.run, now)
+        coordinator = self._presence.coordinator
+        return [*effects, *self._round_task.assign(task, blueprint, coordinator.session if coordinator else None, now)]
+
+    def _announced(self, message: Announcement, now: float) -> Effects:
+        came, effects = self._presence.on_announcement(message)
+        if came:
+            self._heartbeat.heard(now)
+            self._round_task.online(message.run, now)
+            self._final_model.online(now)
+            effects += self._search.found()
+            return [*effects, *self._uploads.online(message.run, now)]
+        if not message.online:
+            self._heartbeat.silent()
+            self._round_task.offline()
+            self._final_model.offline(now)
+            self._uploads.offline()
+            assignment = self._assignment.assignment
+            if message.state == "finished" and assignment is not None and assignment.run == message.run:
+                # The farewell to this device got lost, and nobody is there any more to repeat it.
+                lost = RunEnded(run=message.run, device=self._identity.device, rounds=0)
+                effects += self._farewell(lost, now)
+        return effects
+
+
+def _payload_bytes(limits: BrokerLimits) -> int | None:
+    """Of a chunk in a packet of the broker; None if it takes any, or too few for an update to be of use."""
+    with contextlib.suppress(BrokerError):
+        return None if limits.max_packet_bytes is None else chunk_bytes_for(limits, limits.max_packet_bytes)
+    return None

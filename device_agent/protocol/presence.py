@@ -1,0 +1,139 @@
+"""Being there: the retained status of this device, the coordinator's announcement, and two agents with one name.
+
+Agents of one name would each take the other's tasks. The one that has been there for a while (``settled``) repeats its
+status; the newcomer sees that and stops, whatever its clock says. Of two that came together the one stays whose session
+sorts first. A *retained* foreign status proves nothing: it may be the last word of an earlier life of this very agent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from device_agent.protocol.events import Effects, Identity, Log, Publish, Stop, Subscribe
+from fedlp_edge import __version__
+from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.wire.messages import PROTOCOL, Announcement, Status
+
+SETTLED_SECONDS = 5.0
+"""After its first status an agent that nobody contradicted has its name."""
+
+
+class Presence:
+    """What the fleet knows of this device, and this device of the coordinator.
+
+    Attributes:
+        connected: to the broker.
+        coordinator: its last announcement, if it is online.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._topic = identity.topics.of("device", identity.device)
+        self._facts: DeviceFacts | None = None
+        self._leaving = False
+        self._session: str | None = None
+        self._since: float | None = None
+        self._now = 0.0
+        self._revision = 0
+        self.connected = False
+        self.coordinator: Announcement | None = None
+
+    def start(self) -> Effects:
+        """Subscribes to what every agent listens to."""
+        topics, device = self._identity.topics, self._identity.device
+        return [
+            Subscribe(topics.coordinator),
+            Subscribe(self._topic),
+            Subscribe(topics.of("down", device)),
+            Subscribe(topics.of("repeat", device)),
+        ]
+
+    def tick(self, now: float) -> None:
+        """Takes note of the time."""
+        self._now = now
+
+    def measured(self, facts: DeviceFacts) -> Effects:
+        """The device knows what it can bear, and says so."""
+        self._facts = facts
+        self._revision += 1
+        return self.announce()
+
+    def linked(self, rate: float) -> Effects:
+        """The link turns out to be of this rate, in bytes per second."""
+        if self._facts is None:
+            return []
+        return self.measured(msgspec.structs.replace(self._facts, link_bytes_per_second=rate))
+
+    def announce(self) -> Effects:
+        """Publishes the status; nothing before the facts are known or while disconnected."""
+        if self._facts is None or not self.connected or self._leaving:
+            return []
+        if self._since is None:
+            self._since = self._now
+        message = status(self._identity, self._facts, settled=self._settled, revision=self._revision)
+        return [Publish(self._topic, message, retain=True)]
+
+    @property
+    def _settled(self) -> bool:
+        return self._since is not None and self._now - self._since >= SETTLED_SECONDS
+
+    def leave(self) -> Effects:
+        """The goodbye that the broker would otherwise say for this device; none under another agent's name."""
+        if self._leaving:
+            return []
+        self._leaving = True
+        return [Publish(self._topic, status(self._identity, None), retain=True)]
+
+    def on_status(self, message: Status, retained: bool) -> Effects:
+        """A status under this device's name: an echo, a leftover, or another agent."""
+        mine = message.session == self._identity.session
+        if mine and message.online:
+            return []
+        if mine or not message.online:
+            # The last will of a lost connection, of this life or an earlier one, has overwritten the status.
+            return self.announce()
+        if retained:
+            return []
+        if (message.settled, self._identity.session) > (self._settled, message.session):
+            self._leaving = True  # the name is the other agent's: not even a goodbye under it
+            host = f" on {message.facts.hostname}" if message.facts and message.facts.hostname else ""
+            return [
+                Stop(
+                    f'another agent{host} is already connected as device "{self._identity.device}"; '
+                    "give this one an --id of its own"
+                )
+            ]
+        note = Log(f'another agent tried to join as device "{self._identity.device}"; it is told to stop', warning=True)
+        return [note, *self.announce()]
+
+    def on_announcement(self, message: Announcement) -> tuple[bool, Effects]:
+        """The coordinator came or went.
+
+        Returns:
+            Whether it is a coordinator that just came (again), and what follows for the status.
+        """
+        if message.protocol != PROTOCOL:
+            text = f"the coordinator speaks protocol {message.protocol}, this agent {PROTOCOL}; update the older one"
+            return False, [Stop(text)]
+        before, self.coordinator = self.coordinator, message if message.online else None
+        if not message.online:
+            return False, [Log("the coordinator went offline; waiting for it", warning=True)] if before else []
+        if before is not None and before.session == message.session:
+            return False, []
+        # It may have forgotten this device; the very first one reads the retained status.
+        known, self._session = self._session, message.session
+        effects = self.announce() if known not in (None, message.session) else []
+        return True, [Log(f"coordinator of run {message.run} is online ({message.state})"), *effects]
+
+
+def status(identity: Identity, facts: DeviceFacts | None, *, settled: bool = False, revision: int = 0) -> Status:
+    """The status message; without facts it is the goodbye (and the last will)."""
+    return Status(
+        device=identity.device,
+        online=facts is not None,
+        session=identity.session,
+        facts=facts,
+        settled=settled,
+        revision=revision,
+        version=__version__,
+    )

@@ -1,0 +1,261 @@
+"""One round on the device: fetch what the task names, train, hand over the update. Pure.
+
+A newer task takes the place of an older one. A worker cannot be interrupted without losing its loaded data, so a
+training that is no longer wanted runs to its end and its result is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from device_agent.protocol.downloads import Downloads
+from device_agent.protocol.events import (
+    Effects,
+    FailureKind,
+    ForgetUpdate,
+    Identity,
+    Log,
+    Publish,
+    RoundTrained,
+    TrainingFailed,
+    TrainRound,
+)
+from device_agent.protocol.link_estimate import LinkEstimate
+from device_agent.protocol.uploads import Uploads
+from fedlp_edge.core.accounting import upload_bytes
+from fedlp_edge.core.algorithm.periods import reuse_since, withheld_units
+from fedlp_edge.core.algorithm.selection import draw_sent_tensors
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.admission import max_unit_bytes
+from fedlp_edge.wire.messages import Failure, Task
+
+Stage = Literal["fetching", "queued", "training"]
+
+
+@dataclass
+class _Job:
+    task: Task
+    fingerprint: str
+    blueprint: Blueprint
+    session: str | None
+    expires_at: float
+    stage: Stage = "fetching"
+    expired: bool = False
+    bytes_down: int = 0
+
+
+class RoundTask:
+    """The task in hand, if there is one.
+
+    Args:
+        identity: of the agent.
+        downloads: of the model's units.
+        uploads: takes the finished updates.
+
+    Attributes:
+        link: what is known of it.
+        shown_rate: of the link, in a round that ended before the model had arrived.
+    """
+
+    def __init__(self, identity: Identity, downloads: Downloads, uploads: Uploads) -> None:
+        self.link = LinkEstimate()
+        self.shown_rate: float | None = None
+        self._identity = identity
+        self._downloads = downloads
+        self._uploads = uploads
+        self._job: _Job | None = None
+        self._training: str | None = None
+        self._online = False
+
+    def online(self, run: str, now: float) -> None:
+        """A coordinator is there (again)."""
+        self._online = True
+        if self._job is not None and self._job.task.run != run:
+            self.end(now)
+        self._downloads.nudge(now)
+
+    @property
+    def hears_nobody(self) -> bool:
+        """Whether there is no coordinator, as far as this device knows."""
+        return not self._online
+
+    def offline(self) -> None:
+        """Nobody is there to answer requests."""
+        self._online = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no task in hand that can still be done in time."""
+        return self._job is None or self._job.expired
+
+    def next_wakeup(self) -> float | None:
+        """When ``poll`` has something to do, unless an event comes first."""
+        if self._job is None or self._job.stage != "fetching":
+            return None
+        times = [] if self._job.expired else [self._job.expires_at]
+        overdue = self._downloads.next_wakeup()
+        if self._online and overdue is not None:
+            times.append(overdue)
+        return min(times, default=None)
+
+    def assign(self, task: Task, blueprint: Blueprint, session: str | None, now: float) -> Effects:
+        """Takes a task, new or repeated; ``session`` is the coordinator's, for telling a late one from a new one."""
+        mark = fingerprint(task)
+        job = self._job
+        if job is not None and job.fingerprint == mark:
+            if job.expired:
+                self._downloads.resume(now)
+            job.expires_at, job.expired = now + task.deadline_seconds, False
+            return []
+        if job is not None and job.task.run == task.run and job.session == session and task.round < job.task.round:
+            return [Log(f"task of round {task.round} came too late and is ignored")]
+        finished = self._uploads.find(mark)
+        if finished is not None:
+            self.end(now)
+            again = Log(f"round {task.round} is already trained; offering it again")
+            return [again, *self._uploads.add(finished, now)]
+        if problem := _problem(task, blueprint):
+            return self._fail(task, "model", problem)
+        self._job = _Job(task, mark, blueprint, session, now + task.deadline_seconds)
+        lpr = f", LPR {task.lpr:g}" if task.lpr < 1 else ""
+        note = Log(f"round {task.round}: depth {task.depth}{lpr}")
+        try:
+            self._downloads.start(task.manifest, now, task.patience_seconds)
+        except PeerError as error:
+            return [note, *self.rejected(error)]
+        return [note, *self.progress()]
+
+    def progress(self) -> Effects:
+        """Goes on where the downloads now allow it."""
+        job = self._job
+        if job is None or job.stage == "training" or not self._downloads.complete:
+            return []
+        job.stage = "queued"
+        if self._training is not None:
+            return []
+        job.stage, self._training = "training", job.fingerprint
+        job.bytes_down = self._downloads.take_received()
+        task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
+        units = job.blueprint.exchanged_by(task.depth)
+        kept = draw_sent_tensors(
+            units,
+            lpr=task.lpr,
+            lpr_of=task.lpr_of,
+            seed=task.seed,
+            round=task.round,
+            device=task.device,
+            granularity=task.granularity,
+        )
+        upload = sum(upload_bytes(unit, task.encoding) for unit in units if unit.id in kept)
+        return [
+            TrainRound(
+                task=task,
+                fingerprint=job.fingerprint,
+                order=tuple(unit.id for unit in units),
+                sent=kept,
+                personal_head=units != job.blueprint.held_by(task.depth),
+                reuse_since=reuse_since(task.exchange_every, [unit.id for unit in units], task.round),
+                kept=withheld_units(task.exchange_every, [unit.id for unit in units], task.round),
+                bytes_down=job.bytes_down,
+                tensors={
+                    unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in kept[unit.id])
+                    for unit in units
+                    if unit.id in kept
+                },
+                until=job.expires_at - self.link.seconds(upload),
+            )
+        ]
+
+    def trained(self, event: RoundTrained, now: float) -> Effects:
+        """The worker is done; the update is in the outbox."""
+        self._training = None
+        update = event.update
+        if self._job is None or self._job.fingerprint != update.fingerprint:
+            note = Log(f"round {update.round}: trained, but a newer task has come; the update is dropped")
+            return [note, ForgetUpdate(update.id), *self.progress()]
+        self._job = None
+        how = f" in {update.compute}" if update.compute else ""
+        note = Log(f"round {update.round}: trained{how} in {update.seconds:.1f} s, loss {update.loss:.4f}")
+        return [note, *self._uploads.add(update, now)]
+
+    def failed(self, event: TrainingFailed) -> Effects:
+        """The worker could not train."""
+        self._training = None
+        job = self._job
+        if job is None or job.fingerprint != event.fingerprint:
+            return self.progress()
+        self._job = None
+        return self._fail(job.task, event.kind, event.reason, job.bytes_down)
+
+    def rejected(self, error: PeerError) -> Effects:
+        """A downloaded unit is not acceptable."""
+        if self._job is None:
+            return [Log(str(error), warning=True)]
+        task, self._job = self._job.task, None
+        return self._fail(task, "model", str(error), self._downloads.take_received())
+
+    def end(self, now: float) -> None:
+        """The task in hand is no longer wanted."""
+        self._job = None
+        self._downloads.start((), now)
+
+    def poll(self, now: float) -> Effects:
+        """Asks for what is missing, or stops asking once the round is over."""
+        job = self._job
+        if job is None or job.stage != "fetching":
+            return []
+        if not job.expired and now >= job.expires_at:
+            job.expired = True
+            self.shown_rate = self._downloads.shown_rate(now)
+            self._downloads.pause()
+            return [Log(f"round {job.task.round} ended before the model had arrived", warning=True)]
+        if not self._online:
+            return []
+        requests = self._downloads.requests(job.task.run, self._identity.device, now)
+        return [Publish(self._up, request) for request in requests]
+
+    @property
+    def _up(self) -> str:
+        return self._identity.topics.of("up", self._identity.device)
+
+    def _fail(self, task: Task, kind: FailureKind, reason: str, bytes_down: int = 0) -> Effects:
+        message = Failure(
+            run=task.run,
+            device=self._identity.device,
+            session=self._identity.session,
+            round=task.round,
+            kind=kind,
+            reason=reason[:2000],
+            bytes_down=bytes_down,
+        )
+        return [
+            Log(f"round {task.round} failed: {reason}", warning=True),
+            Publish(self._up, message),
+            *self.progress(),
+        ]
+
+
+def fingerprint(task: Task) -> str:
+    """A digest of everything in a task that its update depends on: not of deadlines, not of chunk sizes."""
+    same = msgspec.structs.replace(task, manifest=(), deadline_seconds=0.0, chunk_bytes=1, patience_seconds=0.0)
+    versions = [(version.unit, version.digest) for version in task.manifest]
+    return hashlib.sha256(msgspec.json.encode((same, versions), order="sorted")).hexdigest()
+
+
+def _problem(task: Task, blueprint: Blueprint) -> str:
+    """Why a task does not fit the model; empty if it does."""
+    if task.depth not in blueprint.depths:
+        return f"the task asks for depth {task.depth}, the model has {blueprint.full_depth}"
+    wanted = [unit.id for unit in blueprint.downloads_of(task.depth)]
+    if sorted(version.unit for version in task.manifest) != sorted(wanted):
+        return f"the task's manifest does not name exactly the units of depth {task.depth}"
+    for version in task.manifest:
+        most = max_unit_bytes(blueprint.downloads[version.unit])
+        if not 0 < version.size <= most:
+            return f"unit {version.unit} is said to have {version.size} bytes, it can have 1 to {most}"
+    return ""

@@ -1,0 +1,41 @@
+"""The parts of an update as files: what the worker wrote, or its encoding beside it.
+
+The worker writes float32; how it travels is the agent's business. One unit is encoded at a time, so an update
+never stands in memory as a whole.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from device_agent.protocol.events import TrainRound
+from fedlp_edge.wire.compression import encode_unit, rounding_seed
+from fedlp_edge.wire.tensors import unpack_file
+
+
+def part_files(effect: TrainRound, directory: Path) -> dict[str, Path]:
+    """The files that make up an update, in the order of the blueprint.
+
+    Args:
+        effect: what was trained.
+        directory: holds a ``UNIT.safetensors`` of the worker for every retained unit.
+
+    Returns:
+        A path by unit.
+
+    Raises:
+        OSError: a file cannot be read or written.
+        PeerError: the worker left a file that is not safetensors.
+    """
+    plain = {unit: directory / f"{unit}.safetensors" for unit in effect.order if unit in effect.sent}
+    if effect.task.encoding == "none":
+        return plain
+    return {unit: _encode(effect, unit, path) for unit, path in plain.items()}
+
+
+def _encode(effect: TrainRound, unit: str, path: Path) -> Path:
+    task = effect.task
+    seed = rounding_seed(task.seed, task.round, task.device, unit)
+    encoded = path.with_suffix(".encoded")
+    encoded.write_bytes(encode_unit(effect.tensors[unit], unpack_file(path), task.encoding, seed=seed))
+    return encoded

@@ -1,0 +1,1 @@
+"""``fedlp demo``: a whole fleet on this machine."""

@@ -1,0 +1,189 @@
+"""Child processes of the demo: started together, watched, and gone when it is gone.
+
+Every child gets a session of its own, so that Ctrl-C reaches the demo alone, and a pipe as standard
+input, so that it notices when the demo dies, however the demo dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fedlp_edge.errors import FedLPError
+from fedlp_edge.system.lifecycle import STOP_WITH_STDIN
+
+_TAIL_BYTES = 8192
+
+
+@dataclass
+class Child:
+    """One process of the fleet.
+
+    Attributes:
+        name: for messages; also of its log file.
+        command: program and arguments.
+        log: file that its output is appended to.
+        restarts: how often it was started again.
+    """
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    restarts: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for the signal that ended it."""
+        return None if self.process is None else self.process.poll()
+
+    def tail(self, lines: int = 12) -> str:
+        """The last lines of its log."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+                content = file.read().decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(content.splitlines()[-lines:])
+
+
+class Supervisor:
+    """Starts children and ends them all on leaving.
+
+    Args:
+        logs: directory for their log files.
+        environment: on top of this process's own.
+    """
+
+    def __init__(self, logs: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._logs = logs
+        self._environment = {**os.environ, **(environment or {}), STOP_WITH_STDIN: "1", "PYTHONUNBUFFERED": "1"}
+        self.children: list[Child] = []
+
+    def start(self, name: str, command: Sequence[str]) -> Child:
+        """Starts a process; its standard output and error go to ``NAME.log``."""
+        child = self._new(name, command)
+        self._spawn(child, announce=False)
+        return child
+
+    def start_and_hear(self, name: str, command: Sequence[str], seconds: float) -> tuple[Child, str]:
+        """Starts a process and waits for the first line that it prints.
+
+        Raises:
+            FedLPError: it ended, or printed nothing in time.
+        """
+        child = self._new(name, command)
+        self._spawn(child, announce=True)
+        line = _first_line(child, seconds)
+        if line is None:
+            raise FedLPError(f"{child.name} did not start{_because(child)}")
+        return child, line
+
+    def restart(self, child: Child) -> None:
+        """Starts a child that has ended once more."""
+        child.restarts += 1
+        self._spawn(child, announce=False)
+
+    def stop(self, children: Iterable[Child], patience: float = 10.0) -> None:
+        """Asks processes to end, waits, and kills what is left of their sessions."""
+        chosen = list(children)
+        for child in chosen:
+            if child.process is not None and child.process.poll() is None:
+                child.process.terminate()
+        deadline = time.monotonic() + patience
+        for child in chosen:
+            if child.process is None:
+                continue
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+            _sweep(child.process)
+
+    def wait(self, children: Iterable[Child], patience: float) -> list[Child]:
+        """Waits for processes to end by themselves; returns those that did not."""
+        deadline = time.monotonic() + patience
+        late = []
+        for child in children:
+            try:
+                if child.process is not None:
+                    child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                late.append(child)
+        return late
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Last started, first stopped: the broker outlives those that say goodbye over it.
+        brokers, others = self.children[:1], self.children[1:]
+        self.stop(others)
+        self.stop(brokers)
+
+    def _new(self, name: str, command: Sequence[str]) -> Child:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        child = Child(name, command, self._logs / f"{name}.log")
+        self.children.append(child)
+        return child
+
+    def _spawn(self, child: Child, *, announce: bool) -> None:
+        with child.log.open("ab") as log:
+            child.process = subprocess.Popen(
+                child.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if announce else log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+
+def died(child: Child) -> FedLPError:
+    """The error that says how a child ended, with the last line of its log."""
+    code = child.exit_code
+    how = f"was killed ({signal.Signals(-code).name})" if code is not None and code < 0 else f"ended with code {code}"
+    return FedLPError(f"{child.name} {how}{_because(child)}")
+
+
+def _because(child: Child) -> str:
+    last = child.tail(1).strip().removeprefix("error: ")
+    return f": {last} (log: {child.log})" if last else f"; its log is {child.log}"
+
+
+def _first_line(child: Child, seconds: float) -> str | None:
+    assert child.process is not None
+    assert child.process.stdout is not None
+    descriptor = child.process.stdout.fileno()
+    deadline = time.monotonic() + seconds
+    content = b""
+    while b"\n" not in content:
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        piece = os.read(descriptor, 4096) if ready else b""
+        if not piece:
+            child.process.poll()
+            return None
+        content += piece
+    return content.partition(b"\n")[0].decode(errors="replace").strip()
+
+
+def _sweep(process: subprocess.Popen[bytes]) -> None:
+    """Ends what a process left behind in its session (a worker of an agent that was killed)."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,200 @@
+"""``fedlp demo``: a whole fleet on this machine, from the broker to an ONNX file that runs.
+
+Reads like the evening of a fleet: broker up, coordinator up, devices up, watch until the run is over,
+check what came out. Every party is a process of its own and they speak over MQTT alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from fedlp_edge.cli.demo.child_processes import Child, Supervisor, died
+from fedlp_edge.cli.demo.demo_plan import (
+    DemoOptions,
+    GivenOptions,
+    agent_command,
+    broker_command,
+    complete,
+    config_text,
+    coordinator_command,
+    device_id,
+    differing,
+    load_options,
+    save_options,
+)
+from fedlp_edge.cli.demo.sample_pictures import classify_samples
+from fedlp_edge.errors import ConfigError, DeviceError, ExportError
+from fedlp_edge.learning.data.partitioners import parse_partitioner
+from fedlp_edge.reporting.console import open_console
+from fedlp_edge.reporting.events import RunStopped
+from fedlp_edge.reporting.live_view import View, open_view
+from fedlp_edge.reporting.log import FILE_NAME, EventReader
+from fedlp_edge.reporting.report import ONNX_DIRECTORY, print_report
+from fedlp_edge.reporting.summary import Summary, load
+from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, print_error
+from fedlp_edge.transport.address import BrokerAddress
+
+BROKER_SECONDS = 30.0
+"""For a broker to listen; the first import after an installation compiles every module."""
+FAREWELL_SECONDS = 30.0
+"""For the devices to fetch their model and end, once the coordinator has."""
+LOOK_SECONDS = 0.1
+_OVER = (0, EXIT_INCOMPLETE)
+"""Exit codes of a coordinator whose run is over."""
+MAX_RESTARTS = 3
+"""Of one process that was killed; a device that dies of its work again and again must not loop for ever."""
+
+
+def run_demo(given: GivenOptions, out: Path | None) -> int:
+    """Starts the fleet, or goes on with a stopped one, and sees it through.
+
+    Args:
+        given: what the command line said.
+        out: run directory; ``runs/demo-DATE-TIME`` if None.
+
+    Returns:
+        Exit code: 0 finished; 3 finished, but without some ONNX files, or a device failed in a round or never
+        contributed; 130 stopped by a signal.
+
+    Raises:
+        FedLPError: an option is wrong, or a process of the fleet failed.
+    """
+    console = open_console()
+    directory = out or Path("runs") / f"demo-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    options = _options(given, directory)
+    with StopSignal() as stop, Supervisor(directory / "logs") as supervisor:
+        url = _broker(options, supervisor)
+        (directory / "config.toml").write_text(config_text(options, url))
+        with open_view(console, subtitle=f"{url} ({options.broker}), {directory}") as view:
+            finished = _Demo(options, directory, url, supervisor, view, stop).run()
+    if not finished:
+        console.print(
+            f"Stopped; nothing is lost. Go on with: {own_command()} demo --out {shlex.quote(str(directory))}",
+            soft_wrap=True,
+        )
+        return EXIT_STOPPED
+    return _conclude(options, directory, console)
+
+
+def _options(given: GivenOptions, directory: Path) -> DemoOptions:
+    """Those of a new demo, or of the one that was stopped in ``directory``."""
+    known = load_options(directory)
+    if known is None:
+        options = complete(given)
+        parse_partitioner(options.partition)
+        if "://" in options.broker:
+            BrokerAddress.parse(options.broker)
+        _claim(directory)
+        save_options(options, directory)
+        return options
+    if (directory / "summary.json").exists() and load(directory / "summary.json").handed_over:
+        raise ConfigError(
+            f"the run in {directory} is finished ({own_command()} status {directory}); "
+            "choose another directory with --out"
+        )
+    if names := differing(given, known):
+        raise ConfigError(
+            f"the demo in {directory} was begun with another --{names[0]} ({getattr(known, names[0])}); "
+            f"leave it out to go on, or choose another directory with --out"
+        )
+    return known
+
+
+def _claim(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        occupied = any(directory.iterdir())
+    except OSError as error:
+        raise ConfigError(f"--out {directory}: cannot be used: {error.strerror}") from None
+    if occupied:
+        raise ConfigError(f"--out {directory} is not empty and holds no demo; choose another directory")
+
+
+def _broker(options: DemoOptions, supervisor: Supervisor) -> str:
+    """URL of the broker, started if it is ours."""
+    if "://" in options.broker:
+        return options.broker
+    _, line = supervisor.start_and_hear("broker", broker_command(options), BROKER_SECONDS)
+    return line.rpartition(" ")[2]
+
+
+@dataclass
+class _Demo:
+    """The watching of one fleet."""
+
+    options: DemoOptions
+    directory: Path
+    url: str
+    supervisor: Supervisor
+    view: View
+    stop: StopSignal
+
+    def run(self) -> bool:
+        """True once the run is over, False if it was stopped."""
+        if self.stop.is_set():  # while the broker started
+            return False
+        reader = EventReader(self.directory / FILE_NAME)
+        for event in reader.poll():  # of an earlier start
+            self.view.progress.apply(event)
+        self.view.note(f"starting a coordinator and {self.options.devices} devices")
+        coordinator = self.supervisor.start(
+            "coordinator", coordinator_command(self.directory / "config.toml", self.directory)
+        )
+        agents = [
+            self.supervisor.start(device_id(number), agent_command(self.options, number, self.url, self.directory))
+            for number in range(self.options.devices)
+        ]
+        while not self.stop.wait(LOOK_SECONDS):
+            over = coordinator.exit_code in _OVER
+            for event in reader.poll():
+                self.view.show(event)
+                if isinstance(event, RunStopped) and event.reason == "error":
+                    raise DeviceError(event.detail)
+            if over:
+                for agent in self.supervisor.wait(agents, FAREWELL_SECONDS):
+                    self.view.note(f"{agent.name} did not end by itself; its log is {agent.log}")
+                return True
+            for child in self.supervisor.children:
+                self._look_after(child)
+        return False
+
+    def _look_after(self, child: Child) -> None:
+        """Starts a process again that was killed, as a service manager would; any other death ends the demo."""
+        code = child.exit_code
+        if code is None or code == 0 or (child.name == "coordinator" and code in _OVER):
+            return
+        if code > 0 or child.name == "broker" or child.restarts >= MAX_RESTARTS:
+            tail = child.tail()
+            if tail:
+                self.view.note(f"the last lines of {child.log}:\n{tail}")
+            raise died(child)
+        self.view.note(f"{died(child)}; starting it again")
+        self.supervisor.restart(child)
+
+
+def _conclude(options: DemoOptions, directory: Path, console: Console) -> int:
+    """Reports, and runs the ONNX files on held-out pictures as a user of them would; returns the exit code."""
+    summary = load(directory / "summary.json")
+    print_report(directory, console)
+    if not summary.onnx:
+        raise ExportError(f"the run wrote no ONNX file; see {directory / 'coordinator.log'}")
+    console.print()
+    files = [directory / ONNX_DIRECTORY / model.file for model in sorted(summary.onnx, key=lambda model: model.depth)]
+    for line in classify_samples(options.data, files, directory / "samples"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return _verdict(summary)
+
+
+def _verdict(summary: Summary) -> int:
+    """Says whether every device took part in every round; returns the exit code."""
+    troubled = [device.id for device in summary.devices if device.in_trouble]
+    if not troubled:
+        return EXIT_INCOMPLETE if summary.refused else 0
+    of = f"{len(troubled)} of {len(summary.devices)} devices"
+    print_error(f"{of} did not contribute to every round ({', '.join(troubled)}); the report above says why")
+    return EXIT_INCOMPLETE

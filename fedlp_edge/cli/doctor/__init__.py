@@ -1,0 +1,1 @@
+"""``fedlp doctor``: whether a broker carries a fleet, and what to set."""

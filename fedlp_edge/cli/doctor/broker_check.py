@@ -1,0 +1,324 @@
+"""``fedlp doctor broker``: does this broker carry a fleet, how fast, and what should be set.
+
+Reads like a visit: connect in both roles, try every way that a fleet's messages go, then measure. ``findings`` turns
+figures into judgements; nothing is judged in the measuring itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fedlp_edge.cli.doctor.findings import BrokerMeasurements, Finding, Route, judge, key_lines
+from fedlp_edge.config.toml import load_toml
+from fedlp_edge.errors import BrokerError, ConfigError
+from fedlp_edge.reporting.console import open_console
+from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
+from fedlp_edge.transport.base import BrokerLimits
+from fedlp_edge.transport.diagnostics import measurements
+from fedlp_edge.transport.diagnostics.measurements import Site
+from fedlp_edge.transport.presets import recognise
+from fedlp_edge.transport.remembered import remembered_limits
+from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, chunk_bytes_for
+from fedlp_edge.wire.messages import Name
+from fedlp_edge.wire.topics import Branch, Topics
+
+EXIT_UNFIT = 1
+_MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "failure": ("FAILS", "bold red")}
+
+T = TypeVar("T")
+
+
+class _Config(msgspec.Struct, frozen=True):
+    """What is read of a fleet's or an agent's file; the services check the rest."""
+
+    fleet: Name | None = None
+    id: str = ""
+    broker: BrokerSettings = msgspec.field(default_factory=BrokerSettings)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The broker as both roles reach it.
+
+    Attributes:
+        coordinator: with the coordinator's login.
+        device: with a device's.
+        fleet: whose topics are tried.
+        id: of the device.
+    """
+
+    coordinator: BrokerAddress
+    device: BrokerAddress
+    fleet: str
+    id: str
+
+
+class Report(msgspec.Struct):
+    """The outcome; ``--json`` prints it.
+
+    Attributes:
+        fit: whether a fleet would work.
+        keys: lines for the ``[broker]`` table.
+    """
+
+    broker: str
+    fit: bool
+    findings: tuple[Finding, ...]
+    measured: BrokerMeasurements
+    keys: tuple[str, ...] = ()
+
+
+@dataclass
+class _Visit:
+    patient: Target
+    measured: BrokerMeasurements = field(default_factory=BrokerMeasurements)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def run_doctor(
+    url: str | None,
+    config: Path | None,
+    device_config: Path | None,
+    fleet: str | None,
+    device: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Examines a broker and prints what was found.
+
+    Returns:
+        0 if a fleet would work, perhaps slowly; 1 if it would not.
+
+    Raises:
+        ConfigError: a wrong URL, file or option.
+    """
+    patient = resolve_target(url, config, device_config, fleet, device)
+    console = open_console(stderr=as_json)
+    with console.status(f"examining {patient.coordinator.url}"):
+        report = examine(patient)
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        _print(report, open_console())
+    return 0 if report.fit else EXIT_UNFIT
+
+
+def resolve_target(
+    url: str | None, config: Path | None, device_config: Path | None, fleet: str | None, device: str | None
+) -> Target:
+    """Puts the URL, the files and the environment together.
+
+    Raises:
+        ConfigError: neither URL nor file, a password in the URL, or a malformed name.
+    """
+    if url is None and config is None:
+        raise ConfigError("name a broker: fedlp doctor broker mqtt://HOST[:PORT], or the fleet's file with --config")
+    if url is not None:
+        BrokerAddress.parse(url, {})  # refuses a password, which in a file would be fine
+    own = load_toml(config, _Config) if config else _Config()
+    others = load_toml(device_config, _Config) if device_config else own
+    name = fleet or own.fleet or others.fleet or measurements.client_name().removeprefix("fedlp-")
+    boss, thing = (_address(known.broker, url) for known in (own, others))
+    user = (thing.username or "").replace("~", ".")  # as in topics
+    id = device or others.id or (user if others is not own and user else "doctor")
+    for what, text in (("fleet", name), ("device", id)):
+        try:
+            msgspec.convert(text, Name)
+        except msgspec.ValidationError:
+            raise ConfigError(f"--{what} {text}: use letters, digits, dots, dashes and underscores") from None
+    return Target(boss, thing, name, id)
+
+
+def _address(settings: BrokerSettings, url: str | None) -> BrokerAddress:
+    return (settings if url is None else msgspec.structs.replace(settings, url=url)).address()
+
+
+def examine(patient: Target) -> Report:
+    """Measures everything that can be measured, and judges it."""
+    visit = _Visit(patient)
+    limits = _connect(visit)
+    if limits is not None:
+        visit.measured.protocol = limits.protocol
+        visit.measured.receive_maximum = limits.receive_maximum
+        _measure(visit, limits)
+        visit.findings += judge(visit.measured, patient.coordinator)
+    fit = all(finding.level != "failure" for finding in visit.findings)
+    keys = key_lines(visit.measured, patient.coordinator) if limits else ()
+    return Report(patient.coordinator.url, fit, tuple(visit.findings), visit.measured, keys)
+
+
+def _connect(visit: _Visit) -> BrokerLimits | None:
+    """Connects in both roles; None if one of them cannot."""
+    limits = None
+    for role, address in (("coordinator", visit.patient.coordinator), ("device", visit.patient.device)):
+        try:
+            limits = measurements.first_contact(address)
+        except BrokerError as error:
+            visit.findings.append(Finding("connection", "failure", f"not as {role}", str(error)))
+            return None
+    address = visit.patient.coordinator
+    if address.username is None and address.certificate is None and not _loopback(address.host):
+        words = "anybody who reaches this port can join and read: set logins and access rules, see docs/security.md"
+        visit.findings.append(Finding("login", "warning", "none needed", words))
+    else:
+        visit.findings.append(Finding("connection", "ok", "both roles", ""))
+    return limits
+
+
+def _measure(visit: _Visit, limits: BrokerLimits) -> None:
+    patient, measured = visit.patient, visit.measured
+    topics = Topics(patient.fleet)
+    site = Site(
+        patient.coordinator,
+        patient.device,
+        limits.protocol,
+        bulk=topics.of("repeat", patient.id),
+        upload=topics.of("upload", patient.id),
+        status=topics.of("device", patient.id),
+    )
+    measured.software = _attempt(lambda: measurements.software(site)) or ""
+    measured.preset = recognise(patient.coordinator.host, measured.software).name
+    measured.blocked = _attempt(lambda: _blocked(site, topics, patient.id, measured))
+    if measured.blocked != ():
+        return  # what follows goes the same ways
+    if patient.device.username != patient.coordinator.username:
+        measured.forgeable = _attempt(lambda: _forgeable(site, topics))
+    measured.announced = limits.max_packet_bytes if limits.protocol == "5" else None
+    measured.packet = _attempt(lambda: measurements.largest_packet(site, limits.max_packet_bytes))
+    measured.packet_limited = limits.max_packet_bytes is not None or measured.packet != measurements.LARGEST_TRIED
+    if not measured.packet:
+        return
+    packet = measured.packet
+    silent = measured.packet_limited and limits.max_packet_bytes is None
+    for address in (site.coordinator, site.device):  # in place of what a fleet on this machine has guessed
+        remembered_limits().keep(address.host, address.port, packet if silent else None)
+    echo = topics.of("echo", patient.id)
+    measured.echo = _attempt(lambda: _closed(site, "device", echo, echo) is None)
+    measured.retained = _attempt(lambda: measurements.largest_retained(site, packet))
+    measured.last_will = _attempt(lambda: measurements.last_will_works(site))
+    queue = _attempt(lambda: measurements.queue_depth(site))
+    if queue is not None:
+        measured.queue, measured.queue_dropped, measured.on_the_way = queue.waiting, queue.dropped, queue.on_the_way
+    measured.answer_seconds = _attempt(lambda: measurements.answer_of_a_process(site))
+    measured.round_trip_seconds = _attempt(lambda: measurements.round_trip(site))
+    try:
+        measured.chunk_bytes = chunk_bytes_for(BrokerLimits(limits.protocol, packet, 1), DEFAULT_CHUNK_BYTES)
+    except BrokerError:
+        return
+    chunk = measured.chunk_bytes
+    measured.bytes_per_second = _attempt(lambda: measurements.throughput(site, chunk))
+
+
+def _blocked(site: Site, topics: Topics, device: str, measured: BrokerMeasurements) -> tuple[Route, ...]:
+    """The ways of a fleet's messages that the broker does not let pass, with what is known of why.
+
+    At the first one it is found out whether topics are renamed; if so, ``measured`` has it, and the rest is not tried.
+    """
+    down: tuple[Branch, ...] = ("down", "repeat")
+    up: tuple[Branch, ...] = ("device", "up", "upload")
+    ways = [
+        ("coordinator", topics.coordinator, topics.coordinator),
+        *(("coordinator", topics.of(branch, device), topics.of(branch, device)) for branch in down),
+        ("coordinator", topics.of("model", "L1"), topics.of("model", "L1")),
+        *(("device", topics.of(branch, device), topics.of(branch, "+")) for branch in up),
+        ("device", topics.of("device", device), topics.of("device", device)),
+    ]
+    found: list[Route] = []
+    for sender, topic, pattern in ways:
+        route = _closed(site, sender, topic, pattern)
+        if route is None:
+            continue
+        if not found and (renamed := _renamed(site)):
+            measured.renamed = renamed
+            return (route,)
+        found.append(route)
+    return tuple(found)
+
+
+def _closed(site: Site, sender: str, topic: str, pattern: str) -> Route | None:
+    """One way, with what is known of why it does not let a message pass; None if it does."""
+    reader = "coordinator" if pattern.endswith("+") else "device"
+    with ExitStack() as stack:
+        speaking = stack.enter_context(site.visit(sender))
+        # Where user names are client ids, two connections of one login would end each other.
+        hearing = speaking if sender == reader else stack.enter_context(site.visit(reader))
+        refused = hearing.subscribe(pattern)
+        unsent = speaking.refusal(speaking.publish(topic, b"doctor"))
+        heard = bool(hearing.next(2.0)) if not refused and not unsent else False
+    if unsent:
+        return Route(sender, "publish", topic, unsent)
+    if refused:
+        return Route(reader, "subscribe", pattern, refused)
+    return None if heard else Route(sender, "publish", topic, f"nothing arrives at the {reader} on {pattern}")
+
+
+def _renamed(site: Site) -> tuple[str, str] | None:
+    """A topic and the name under which the other side hears it, if that is another one."""
+    for sender, topic in (("device", site.upload), ("coordinator", site.bulk)):
+        if heard := measurements.renamed(site, sender, topic):
+            return topic, heard
+    return None
+
+
+def _forgeable(site: Site, topics: Topics) -> bool:
+    """Whether the device's login can publish under the name of a device that does not exist."""
+    with site.visit("coordinator") as hearing, site.visit("device") as speaking:
+        hearing.subscribe(topics.of("up", "+"))
+        speaking.refusal(speaking.publish(topics.of("up", "fedlp-doctor"), b"doctor"))
+        return hearing.next(1.0) is not None
+
+
+def _attempt(measure: Callable[[], T]) -> T | None:
+    """What a measurement brings; None if the broker breaks it off."""
+    try:
+        return measure()
+    except (BrokerError, OSError):
+        return None
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _print(report: Report, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("check", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("found", no_wrap=True)
+    table.add_column("what to do", overflow="fold")
+    for finding in report.findings:
+        mark, style = _MARKS[finding.level]
+        table.add_row(finding.check, Text(mark, style=style), finding.found, finding.advice)
+    title = f"{report.broker} {report.measured.software}".strip()
+    console.print(Text(title, style="bold cyan"))
+    console.print(table)
+    console.print()
+    if report.keys:
+        console.print("For the [broker] table of the fleet's file and of the agents' files:", markup=False)
+        for line in report.keys:
+            console.print(f"  {line}", markup=False, highlight=False)
+        console.print()
+    slow = any(finding.level == "warning" for finding in report.findings)
+    verdict = (
+        "A fleet would not work with this broker."
+        if not report.fit
+        else (
+            "A fleet works with this broker; see above for what holds it back."
+            if slow
+            else "A fleet works with this broker."
+        )
+    )
+    console.print(Text(verdict, style="bold red" if not report.fit else "bold green"))

@@ -1,0 +1,208 @@
+"""The global model through a run: its weights, and the history that server steps, rates and recycling rest on.
+
+Coordinator and simulation both ask it which rates a device gets in a round (``assign``) and hand it the mean of the
+round (``step``). Everything it remembers is in ``weights`` and ``state``, plain arrays by name, so that resuming is
+loading them. With default settings a step is the server's step and nothing else.
+
+===================  ==========================================================================================
+``m/NAME, v/NAME``   moments of the server's optimiser (``server``)
+``ema/NAME``         running average of the weights (``ServerSettings.ema``)
+``last/NAME``        what was last applied to a parameter (kept where units are recycled)
+``change/UNIT``      last relative change of a unit (kept where rates or recycling need it)
+===================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import numpy as np
+
+from fedlp_edge.core.accounting import upload_bytes
+from fedlp_edge.core.algorithm import periods, rates, recycling, relative_change, server
+from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean
+from fedlp_edge.core.algorithm.server import ServerState
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.model_digest import model_digest
+from fedlp_edge.core.rounds.events import CohortMember
+from fedlp_edge.core.settings import SchemeSettings, ServerSettings
+from fedlp_edge.errors import ConfigError
+
+
+class GlobalModel:
+    """The global model of one run.
+
+    Args:
+        blueprint: of the model.
+        scheme: rates, recycling and periods.
+        settings: of the server's step.
+        weights: global tensors by name; never modified, each step makes new ones. Constants may be among them.
+        state: of the last step; None before the first.
+        seed: of the run.
+
+    Attributes:
+        weights: what is exchanged and averaged.
+        constants: what is not.
+        state: what the next step rests on beside the weights.
+
+    Raises:
+        ConfigError: the scheme names a unit that the model does not exchange, or recycles everything.
+    """
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        scheme: SchemeSettings,
+        settings: ServerSettings,
+        weights: Mapping[str, Array],
+        state: ServerState | None = None,
+        *,
+        seed: int,
+    ) -> None:
+        self._blueprint = blueprint
+        self._scheme = scheme
+        self._settings = settings
+        self._seed = seed
+        self._rates: dict[tuple[object, ...], dict[str, float]] = {}
+        self.weights: dict[str, Array] = {name: w for name, w in weights.items() if name not in blueprint.constants}
+        self.constants: dict[str, Array] = {name: w for name, w in weights.items() if name in blueprint.constants}
+        unaveraged = {f"ema/{name}" for name in self.constants}
+        self.state: ServerState = {k: v for k, v in (state or server.init()).items() if k not in unaveraged}
+        _check(blueprint, scheme)
+
+    @property
+    def evaluated(self) -> dict[str, Array]:
+        """What is evaluated and exported: the running average if there is one, else the weights."""
+        if not self._settings.ema:
+            return self.weights
+        return {name: self.state.get(f"ema/{name}", value) for name, value in self.weights.items()}
+
+    @property
+    def whole(self) -> dict[str, Array]:
+        """The weights and what never changes: all that a checkpoint holds."""
+        return self.weights | self.constants
+
+    @property
+    def digest(self) -> str:
+        """Of the weights."""
+        return model_digest(self.weights)
+
+    def assign(self, round: int, place: CohortMember) -> CohortMember:
+        """A place with the rates of its device's units in a round.
+
+        Args:
+            round: that the device works on, from 1.
+            place: its depth, encoding and plain rate decide, and the history of the model.
+
+        Returns:
+            The place; its ``lpr_of`` names the units whose rate is not the plain one.
+        """
+        key = (round, place.depth, place.lpr, place.encoding)
+        if key not in self._rates:
+            dealt = self._dealt(round, place)
+            self._rates[key] = {unit: rate for unit, rate in dealt.items() if rate != place.lpr}
+        return msgspec.structs.replace(place, lpr_of=self._rates[key])
+
+    def recycled(self, round: int) -> frozenset[str]:
+        """The units whose last update this round applies again."""
+        return recycling.choose(self._changes(), self._scheme.recycle, seed=self._seed, round=round)
+
+    def step(self, round: int, mean: LayerwiseMean) -> None:
+        """Takes the model one round further.
+
+        Args:
+            round: that ``mean`` sums up, from 1.
+            mean: of what the devices sent.
+        """
+        means = mean.means()
+        silent = {name: mask for name in means if (mask := mean.unsent(name)) is not None}
+        state = dict(self.state)
+        if self._scheme.recycle or self._scheme.rates == "importance":
+            changes = relative_change.relative_changes(self._blueprint.global_units, self.weights, means)
+            state.update({f"change/{unit}": np.asarray(value, dtype=np.float32) for unit, value in changes.items()})
+        if self._scheme.recycle:
+            last = {name: self.state[f"last/{name}"] for name in self.weights if f"last/{name}" in self.state}
+            # Asynchronous devices may still send what others were told to leave out; what was sent counts.
+            missing = [name for name in self._parameters(self.recycled(round)) if name not in means]
+            means = means | recycling.repeated(last, missing, self._scheme.recycle_decay)
+            state.update(
+                {f"last/{name}": value for name, value in means.items() if name not in self._blueprint.statistics}
+            )
+        self.weights, self.state = server.apply(
+            self._settings, state, self.weights, means, self._blueprint.statistics, silent
+        )
+        if self._settings.ema:
+            self.state.update(self._averaged(round))
+        self._rates.clear()
+
+    def problem(self) -> str:
+        """Why these weights cannot be a model; empty if they can."""
+        for unit in self._blueprint.global_units:
+            for tensor in unit.tensors:
+                value = self.weights[tensor.name]
+                # Minimum and maximum are NaN if any element is.
+                low, high = (float(value.min()), float(value.max())) if value.size else (0.0, 0.0)
+                if not (math.isfinite(low) and math.isfinite(high)):
+                    return f"{tensor.name} holds a value that is not finite"
+                if tensor.least is not None and low < tensor.least:
+                    return f"{tensor.name} holds {low:.4g}, and cannot be below {tensor.least:g}"
+        return ""
+
+    def restore(self, weights: Mapping[str, Array], state: ServerState) -> None:
+        """Goes back to what an earlier step had made."""
+        self.weights, self.state = dict(weights), dict(state)
+        self._rates.clear()
+
+    def _dealt(self, round: int, place: CohortMember) -> dict[str, float]:
+        """The rate of every unit that a device of this depth exchanges."""
+        scheme, recycled = self._scheme, self.recycled(round)
+        units = self._blueprint.exchanged_by(place.depth)
+        idle = recycled.union(periods.withheld_units(scheme.exchange_every, [unit.id for unit in units], round))
+        nbytes = {unit.id: upload_bytes(unit, place.encoding) for unit in units}
+        dealt = {unit.id: scheme.lpr_of.get(unit.id, place.lpr) for unit in units if unit.id not in idle}
+        if scheme.rates == "importance":
+            # A rate that was given by name is meant as it is given.
+            free = {unit: rate for unit, rate in dealt.items() if unit not in scheme.lpr_of}
+            dealt |= rates.by_importance(free, nbytes, self._changes())
+        if scheme.upload_budget:
+            dealt = rates.within_budget(dealt, nbytes, scheme.upload_budget)
+        return {unit.id: dealt.get(unit.id, 0.0) for unit in units}
+
+    def _changes(self) -> dict[str, float]:
+        return {
+            unit.id: float(self.state[f"change/{unit.id}"])
+            for unit in self._blueprint.global_units
+            if f"change/{unit.id}" in self.state
+        }
+
+    def _parameters(self, units: Iterable[str]) -> list[str]:
+        return [t.name for unit in units for t in self._blueprint.by_id[unit].tensors if t.trainable]
+
+    def _averaged(self, round: int) -> ServerState:
+        """The running average after a round, without a share of the initial weights.
+
+        After t rounds round s has the weight ``ema^(t-s) / (1 + ema + ... + ema^(t-1))``.
+        """
+        decay = self._settings.ema
+        new = np.float32((1 - decay) / (1 - decay**round))
+        averaged: ServerState = {}
+        for name, value in self.weights.items():
+            old = self.state.get(f"ema/{name}", value)
+            averaged[f"ema/{name}"] = np.asarray(old + new * (value - old), dtype=np.float32)
+        return averaged
+
+
+def _check(blueprint: Blueprint, scheme: SchemeSettings) -> None:
+    known = [unit.id for unit in blueprint.global_units]
+    for key, table in (("lpr_of", scheme.lpr_of), ("exchange_every", scheme.exchange_every)):
+        for unit in table:
+            if unit not in known:
+                raise ConfigError(
+                    f"[scheme] {key}: {blueprint.model} exchanges no unit {unit}; it has {' '.join(known)}"
+                )
+    if scheme.recycle >= len(known):
+        raise ConfigError(
+            f"[scheme] recycle = {scheme.recycle}, but {blueprint.model} has {len(known)} units: take fewer"
+        )

@@ -1,0 +1,82 @@
+"""The server's step: how the averaged delta changes the global model.
+
+``init`` and ``apply`` on explicit state, so that resuming is loading the state. The averaged delta plays the
+negative gradient, as in FedAvgM and FedAdam (Reddi et al., arXiv 2003.00295, algorithm 2, without bias
+correction). A tensor that nobody sent keeps its value *and* its moments: silence is not a zero gradient.
+Running statistics such as BatchNorm variances are no gradients: what was averaged are their values, and the mean of
+these takes their place, whatever the optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.core.algorithm.aggregation import Array
+from fedlp_edge.core.settings import ServerSettings
+
+ServerState = dict[str, Array]
+"""Moments by ``"m/NAME"`` and ``"v/NAME"``; a missing entry is zero. Other entries are left as they are."""
+
+
+def init() -> ServerState:
+    """State before the first round."""
+    return {}
+
+
+def apply(
+    settings: ServerSettings,
+    state: ServerState,
+    weights: Mapping[str, Array],
+    means: Mapping[str, Array],
+    statistics: frozenset[str],
+    silent: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+) -> tuple[dict[str, Array], ServerState]:
+    """Takes one step.
+
+    Args:
+        settings: optimiser and its constants.
+        state: of the last step; not modified.
+        weights: global tensors by name; not modified.
+        means: averaged change of each tensor that somebody sent, or averaged value of a statistic.
+        statistics: names whose means are values.
+        silent: where nobody sent an element of a tensor of which others were sent (see ``LayerwiseMean.unsent``).
+
+    Returns:
+        New weights (unsent tensors are the same objects) and new state.
+    """
+    new_weights, new_state = dict(weights), dict(state)
+    for name, mean in means.items():
+        if name in statistics:
+            new_weights[name] = np.array(mean, dtype=np.float32)
+        else:
+            new_weights[name] = _array(weights[name] + _step(settings, new_state, name, mean))
+    for name, mask in (silent or {}).items():
+        new_weights[name][mask] = weights[name][mask]
+        for key in (f"m/{name}", f"v/{name}"):
+            if key in new_state:
+                new_state[key][mask] = state[key][mask] if key in state else 0
+    return new_weights, new_state
+
+
+def _step(settings: ServerSettings, state: ServerState, name: str, mean: Array) -> Array:
+    """The change of one parameter; writes its new moments into ``state``."""
+    lr = np.float32(settings.lr)
+    if settings.optimizer == "plain":
+        return mean if settings.lr == 1.0 else _array(lr * mean)
+    first = state.get(f"m/{name}", np.zeros_like(mean))
+    if settings.optimizer == "momentum":
+        first = state[f"m/{name}"] = _array(np.float32(settings.momentum) * first + mean)
+        return _array(lr * first)
+    beta1, beta2 = np.float32(settings.beta1), np.float32(settings.beta2)
+    second = state.get(f"v/{name}", np.zeros_like(mean))
+    first = state[f"m/{name}"] = _array(beta1 * first + (1 - beta1) * mean)
+    second = state[f"v/{name}"] = _array(beta2 * second + (1 - beta2) * mean * mean)
+    return _array(lr * first / (np.sqrt(second) + np.float32(settings.epsilon)))
+
+
+def _array(value: npt.ArrayLike) -> Array:
+    """``value`` as an array: arithmetic turns arrays without dimensions into bare numbers."""
+    return np.asarray(value, dtype=np.float32)

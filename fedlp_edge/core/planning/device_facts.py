@@ -1,0 +1,79 @@
+"""What a device says about itself, as it reaches the planner."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.planning.calibration import Calibration
+from fedlp_edge.system.printable import unprintable_fields
+
+MOST_CHARACTERS = 100
+"""Of each text; what is longer is cut."""
+
+# Bounded, so that no report can make a later computation overflow.
+NotNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One report of one device. ``None`` means that it has no such thing, or cannot tell.
+
+    Attributes:
+        profile: name of the profile it plays, or ``"host"`` for the machine as it is.
+        hostname: for people.
+        architecture: ``platform.machine()``.
+        processor: ``"cpu"`` or ``"cuda"``, which training will use.
+        training_memory: bytes that training may take on top of the idle agent: the least of what is
+            available, what the cgroup leaves, and what the profile allows (of CUDA memory if it trains there).
+        memory_available: bytes available to the process (psutil, cgroup).
+        memory_total: bytes of the machine or cgroup.
+        cores: usable cores; a CPU quota makes it fractional.
+        threads: threads that training will use.
+        load: one-minute load average divided by the cores.
+        training_macs_per_second: multiply-accumulates per second in training (forward and backward
+            counted as three forwards), measured by a short benchmark, capped by the profile.
+        link_bytes_per_second: rate of its link in the slower direction: the lesser of what the profile states and the
+            agent measured.
+        cuda_name: name of the CUDA device.
+        cuda_memory: bytes of free CUDA memory.
+        battery_percent: charge, for a device on a battery.
+        on_battery: whether it is running from it.
+        temperature_celsius: of the hottest sensor of its processor.
+        samples: training samples that it holds.
+        calibration: what it measured about training in general; None if it did not.
+        swap_free: bytes of swap that its limits leave it; not counted as memory, since training from it is hopeless.
+        throttled: whether it is held back by heat or its power supply.
+        metered: whether its owner pays for what the link carries.
+        data: shape and classes of the samples; None from devices that do not tell.
+    """
+
+    profile: str = "host"
+    hostname: str = ""
+    architecture: str = ""
+    processor: str = "cpu"
+    training_memory: NotNegativeInt
+    memory_available: NotNegativeInt = 0
+    memory_total: NotNegativeInt = 0
+    cores: NotNegative = 1.0
+    threads: NotNegativeInt = 1
+    load: NotNegative = 0.0
+    training_macs_per_second: NotNegative
+    link_bytes_per_second: NotNegative | None = None
+    cuda_name: str | None = None
+    cuda_memory: NotNegativeInt | None = None
+    battery_percent: NotNegative | None = None
+    on_battery: bool | None = None
+    temperature_celsius: float | None = None
+    samples: NotNegativeInt
+    calibration: Calibration | None = None
+    swap_free: NotNegativeInt | None = None
+    throttled: bool | None = None
+    metered: bool | None = None
+    data: DataFacts | None = None
+
+    def __post_init__(self) -> None:
+        for name, words in unprintable_fields(self, MOST_CHARACTERS):
+            msgspec.structs.force_setattr(self, name, words)

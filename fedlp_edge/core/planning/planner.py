@@ -1,0 +1,208 @@
+"""Which depth, encoding and layer-preserving rate a device gets: one pure function.
+
+The deepest prefix wins whose training fits the device's memory and whose round fits the deadline. Each choice
+comes with one line that says why not deeper. What costs least is given up first: for memory the speed of training, for
+the link digits of the update, then layers of it; then depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.core.planning.memory_saving import describe, memory_saving_steps
+from fedlp_edge.core.planning.prediction import device_memory, training_seconds, transfer_seconds
+from fedlp_edge.core.settings import Encoding, MemorySaving, SchemeSettings, TrainingSettings
+
+TIME_SHARE = 0.8
+"""Share of the deadline that a plan may fill; the rest is for queues, evaluation of the link, bad luck."""
+
+MIN_AUTO_LPR = 0.1
+"""With ``lpr = "auto"``, a link too slow for this rate costs depth instead: rates below it starve layers."""
+
+AUTO_ENCODINGS: tuple[Encoding, ...] = ("none", "fp16", "int8+zstd")
+"""What ``encoding = "auto"`` tries, the most exact first."""
+
+
+SEEN_SECONDS = 0.05
+"""Of transfers, from which on an explanation names the link: what is measured over a fast one differs each time, and
+does not matter."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a device is to do.
+
+    Attributes:
+        depth: 0 if it cannot bear even depth 1.
+        lpr: layer-preserving rate of every layer.
+        explanation: one line for people.
+        memory_bytes: predicted for training.
+        seconds: predicted for a round, transfers included; 0 if the device's speed is unknown.
+        encoding: of its updates.
+        memory_saving: how it is to save memory.
+        ceiling: the deepest depth that experience has not spoken against; 0 if it has against none.
+    """
+
+    depth: int
+    lpr: float
+    explanation: str
+    memory_bytes: int
+    seconds: float
+    encoding: Encoding = "none"
+    memory_saving: MemorySaving = MemorySaving()
+    ceiling: int = 0
+
+
+def plan(
+    facts: DeviceFacts,
+    blueprint: Blueprint,
+    scheme: SchemeSettings,
+    training: TrainingSettings,
+    deadline_seconds: float,
+    ceiling: int = 0,
+) -> Plan:
+    """Chooses for one device.
+
+    Args:
+        facts: its latest report.
+        blueprint: of the model, with the cost of every depth.
+        scheme: rules of the run; ``"auto"`` plans, anything else dictates.
+        training: batch size, epochs and optimiser enter memory and time.
+        deadline_seconds: of a round.
+        ceiling: depth beyond which experience speaks against; 0 for none. It does not bind a dictated depth.
+
+    Returns:
+        The plan; ``depth`` 0 with the reason if nothing fits.
+    """
+    budget = TIME_SHARE * deadline_seconds
+    full = blueprint.full_depth
+    if scheme.depth == "full" or isinstance(scheme.depth, int):
+        depth = full if scheme.depth == "full" else min(scheme.depth, full)
+        case = _Case(facts, blueprint, scheme, training, budget)
+        encoding, lpr = case.upload(depth)
+        why = f"depth {depth} of {full} for every device, as configured{_sends(encoding)}"
+        seconds = case.seconds(depth, lpr, encoding)
+        if not case.in_time(seconds):
+            why += f"; a round takes it {seconds:.0f} s, {budget:.0f} s are planned: it may be left out"
+        return Plan(depth, lpr, why, case.memory(depth), seconds, encoding, training.memory)
+    ways = memory_saving_steps(training, scheme.techniques)
+    obstacle = ""
+    for depth in (full,) if scheme.depth == "only-full" else reversed(blueprint.depths):
+        if ceiling and depth > ceiling:
+            obstacle = f"depth {ceiling + 1} failed before"
+            continue
+        obstacles = []
+        for way in ways:
+            case = _Case(facts, blueprint, scheme, msgspec.structs.replace(training, memory=way), budget)
+            encoding, lpr = case.upload(depth)
+            if found := case.obstacle(depth, lpr, encoding):
+                obstacles.append(found)
+                continue
+            words = case.explain(depth, lpr, encoding, obstacle)
+            seconds = case.seconds(depth, lpr, encoding)
+            return Plan(depth, lpr, words, case.memory(depth), seconds, encoding, way, ceiling)
+        # The last way takes least memory, and the first least time: what stands in the way of either is the reason.
+        obstacle = min(obstacles).words
+    return Plan(0, 0.0, f"nothing fits: {obstacle}", 0, 0.0)
+
+
+class _Obstacle(NamedTuple):
+    """Why a device cannot train a depth in one way; the smaller, the nearer it came."""
+
+    is_memory: bool
+    needed: float
+    words: str
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One device, one run and one way to train; answers questions about a depth."""
+
+    facts: DeviceFacts
+    blueprint: Blueprint
+    scheme: SchemeSettings
+    training: TrainingSettings
+    budget: float
+
+    def memory(self, depth: int) -> int:
+        return device_memory(self.blueprint, depth, self.training, self.facts.calibration)
+
+    def obstacle(self, depth: int, lpr: float, encoding: Encoding) -> _Obstacle | None:
+        needed, free = self.memory(depth), self.facts.training_memory
+        planned = int(free * (1 - self.scheme.memory_margin))
+        if needed > planned:
+            room = f"{_mb(free)} are free" if needed > free else f"{_mb(planned)} of {_mb(free)} may be planned"
+            return _Obstacle(True, needed, f"depth {depth} needs {_mb(needed)} for training, {room}")
+        seconds = self.seconds(depth, lpr, encoding)
+        if not self.in_time(seconds):
+            words = f"depth {depth} takes {seconds:.1f} s a round, {self.budget:.1f} s are planned"
+            return _Obstacle(False, seconds, words)
+        return None
+
+    def compute_seconds(self, depth: int) -> float:
+        return training_seconds(self.blueprint, depth, self.training, self.facts)
+
+    def down_seconds(self, depth: int) -> float:
+        """Of the whole submodel, in float32."""
+        return transfer_seconds(self.blueprint, depth, "none", self.facts.link_bytes_per_second)[0]
+
+    def up_seconds(self, depth: int, encoding: Encoding) -> float:
+        """Of an update of everything."""
+        return transfer_seconds(self.blueprint, depth, encoding, self.facts.link_bytes_per_second)[1]
+
+    def upload(self, depth: int) -> tuple[Encoding, float]:
+        """Encoding and rate: the first encoding with which everything is in time, or the smallest one."""
+        if self.scheme.encoding != "auto":
+            return self.scheme.encoding, self.lpr(depth, self.scheme.encoding)
+        whole = 1.0 if self.scheme.lpr == "auto" else self.scheme.lpr
+        for encoding in AUTO_ENCODINGS:
+            if self.in_time(self.seconds(depth, whole, encoding)):
+                return encoding, whole
+        return AUTO_ENCODINGS[-1], self.lpr(depth, AUTO_ENCODINGS[-1])
+
+    def lpr(self, depth: int, encoding: Encoding) -> float:
+        if self.scheme.lpr != "auto":
+            return self.scheme.lpr
+        up = self.up_seconds(depth, encoding)
+        room = (self.budget - self.compute_seconds(depth) - self.down_seconds(depth)) / up if up else 1.0
+        # Written so that a report of an absurd link, whose room is infinite or no number, still gets a rate.
+        if not room > MIN_AUTO_LPR:
+            return MIN_AUTO_LPR
+        # Steps of 0.05 keep a plan stable against small changes of a measured link.
+        return int(min(room, 1.0) * 20) / 20
+
+    def seconds(self, depth: int, lpr: float, encoding: Encoding) -> float:
+        return self.compute_seconds(depth) + self.down_seconds(depth) + self.up_seconds(depth, encoding) * lpr
+
+    def in_time(self, seconds: float) -> bool:
+        # The tolerance is for rounding alone: a rate chosen to fill the budget must not exceed it by its last bit.
+        return seconds <= self.budget * (1 + 1e-9)
+
+    def explain(self, depth: int, lpr: float, encoding: Encoding, obstacle: str) -> str:
+        needed, free = _mb(self.memory(depth)), _mb(self.facts.training_memory)
+        parts = [f"depth {depth} of {self.blueprint.full_depth}: {needed} of {free} for training"]
+        link, seconds = self.facts.link_bytes_per_second, self.seconds(depth, lpr, encoding)
+        if link and seconds - self.compute_seconds(depth) >= SEEN_SECONDS:
+            parts.append(f"link {_rate(link)}")
+        if seconds:
+            parts.append(f"{seconds:.1f} s a round")
+        parts += describe(self.training.memory)
+        if lpr < 1:
+            parts.append(f"uploads {lpr:.0%} of its layers")
+        return ", ".join(parts) + _sends(encoding) + (f"; {obstacle}" if obstacle else "")
+
+
+def _sends(encoding: Encoding) -> str:
+    return "" if encoding == "none" else f", sends {encoding}"
+
+
+def _rate(link: float) -> str:
+    return f"{link / 1e6:.1f} MB/s" if link >= 1e6 else f"{link / 1e3:.1f} kB/s"
+
+
+def _mb(nbytes: int) -> str:
+    return f"{nbytes / 1e6:.0f} MB" if nbytes >= 10_000_000 else f"{nbytes / 1e6:.1f} MB"

@@ -1,0 +1,137 @@
+"""How much memory and time training a depth takes on a device: step table times calibration.
+
+Measured peaks are of the worker's resident memory, on top of the idle worker; what they are made of and how close this
+comes is told in ``docs/planning.md``.
+"""
+
+from __future__ import annotations
+
+from fedlp_edge.core.accounting import upload_bytes
+from fedlp_edge.core.blueprint import Blueprint, DepthCost
+from fedlp_edge.core.planning.calibration import Calibration
+from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.core.settings import Encoding, TrainingSettings
+from fedlp_edge.core.step_cost import StepCost, highest
+
+MEMORY_FACTOR = 1.7
+"""Without a step table: what a process takes over the sum of values, gradients, optimiser and saved activations."""
+
+MEMORY_FLOOR = 1 << 20
+"""Without a step table: bytes that any training step takes, however small the model."""
+
+BACKWARD_AND_FORWARD = 3
+"""Training MACs per forward MAC: the backward pass computes two products per forward one."""
+
+ANY_DEVICE = Calibration()
+"""For a device that has not calibrated itself: measured on x86-64, PyTorch 2.15, glibc 2.36, one thread."""
+
+LARGEST_PARAMETER = 1.25
+"""Bytes for each byte of the largest parameter, which is copied when changes are written. Measured."""
+
+OPERATION_BYTES = 22_000
+"""Bytes for each operation of a step: tensors too small to be mapped one by one leave gaps in the heap. Measured."""
+
+STATE_TRAFFIC = 4
+"""How often a step reads or writes the model's values, whatever the batch: gradients, momentum, the update."""
+
+_OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2}
+
+
+def training_memory(cost: DepthCost, training: TrainingSettings, calibration: Calibration | None = None) -> int:
+    """Bytes that training a depth takes on top of the idle worker, the model's values included.
+
+    Args:
+        cost: of the depth.
+        training: batch size, optimizer and thrift.
+        calibration: of the device; None for the built-in one.
+    """
+    slots = 4 * cost.parameters * _slots(training)
+    if cost.step is None:
+        return _without_table(cost, training, slots)
+    measured = calibration or ANY_DEVICE
+    memory_saving = training.memory
+    moments = cost.step.checkpointed if memory_saving.checkpointing else cost.step.moments
+    live = highest(moments, _batch(training)) + slots
+    factor = measured.exact if memory_saving.allocator == "exact" else measured.cached
+    # The model's values were there before the first step and are taken once, whatever the allocator does.
+    copies = LARGEST_PARAMETER * cost.step.largest_parameter
+    gaps = OPERATION_BYTES * cost.step.operations
+    return int(measured.base + gaps + cost.step.state_bytes + factor * live + copies)
+
+
+def device_memory(
+    blueprint: Blueprint, depth: int, training: TrainingSettings, calibration: Calibration | None = None
+) -> int:
+    """Bytes that a device needs on top of the idle worker at a depth: to build the model, then to train."""
+    trained = training_memory(blueprint.costs[depth - 1], training, calibration)
+    return max(blueprint.building.peak, blueprint.building.libraries + trained)
+
+
+def epoch_seconds(
+    cost: DepthCost, training: TrainingSettings, samples: int, speed: float, calibration: Calibration | None = None
+) -> float:
+    """Seconds of one pass over the samples.
+
+    Args:
+        cost: of the depth.
+        training: batch size and thrift.
+        samples: of the device.
+        speed: multiply-accumulates per second in training, for a device without a calibration; 0 if unknown.
+        calibration: of the device.
+
+    Returns:
+        0 if nothing about the device's speed is known.
+    """
+    if cost.step is not None and calibration is not None and calibration.timed:
+        return _timed(cost.step, training, samples, calibration)
+    return BACKWARD_AND_FORWARD * cost.forward_macs * samples / speed if speed else 0.0
+
+
+def training_seconds(blueprint: Blueprint, depth: int, training: TrainingSettings, facts: DeviceFacts) -> float:
+    """Seconds of a round's training on a device; 0 if nothing about its speed is known."""
+    cost, speed = blueprint.costs[depth - 1], facts.training_macs_per_second
+    return training.epochs * epoch_seconds(cost, training, facts.samples, speed, facts.calibration)
+
+
+def transfer_seconds(blueprint: Blueprint, depth: int, encoding: Encoding, rate: float | None) -> tuple[float, float]:
+    """Seconds that a round's model keeps a link busy on its way down, and an update of everything on its way up.
+
+    Both travel as they are, without base64 or other padding; what MQTT adds is in the measured rate.
+
+    Args:
+        blueprint: of the model.
+        depth: that is exchanged.
+        encoding: of the update; the model is sent in float32.
+        rate: bytes per second of the slower direction; None or 0 if unknown, which takes no time.
+    """
+    units = blueprint.exchanged_by(depth)
+    if not rate:
+        return 0.0, 0.0
+    return sum(unit.nbytes for unit in units) / rate, sum(upload_bytes(unit, encoding) for unit in units) / rate
+
+
+def _timed(step: StepCost, training: TrainingSettings, samples: int, measured: Calibration) -> float:
+    memory_saving = training.memory
+    paced = [(work, measured.paces[kind]) for kind, work in step.work.items() if kind in measured.paces]
+    one = sum(pace.sample(work) for work, pace in paced)
+    each = sum(pace.step(work) for work, pace in paced)
+    again = 1.0 + (step.recomputed_macs / max(1, step.macs) if memory_saving.checkpointing else 0.0)
+    steps = -(-samples // _batch(training))
+    seconds = again * (one * samples + each * steps) + measured.step * steps
+    if "elementwise" in measured.paces:
+        seconds += steps * STATE_TRAFFIC * step.state_bytes * measured.paces["elementwise"].moved
+    return seconds * measured.correction * (measured.slowdown if memory_saving.allocator == "exact" else 1.0)
+
+
+def _without_table(cost: DepthCost, training: TrainingSettings, slots: int) -> int:
+    """Weights, their copy from before training, gradients, optimizer, and the activations of one batch."""
+    state = 12 * cost.parameters + slots
+    return int(MEMORY_FACTOR * (state + _batch(training) * cost.activation_bytes)) + MEMORY_FLOOR
+
+
+def _batch(training: TrainingSettings) -> int:
+    return min(training.batch_size, training.memory.micro_batch or training.batch_size)
+
+
+def _slots(training: TrainingSettings) -> int:
+    return _OPTIMIZER_SLOTS[training.optimizer] if training.optimizer == "adam" or training.momentum else 0

@@ -1,0 +1,1 @@
+"""The course of a run: round machines, who is ready, who is chosen, and what an update weighs."""

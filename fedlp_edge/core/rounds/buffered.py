@@ -1,0 +1,355 @@
+"""The course of an asynchronous run: a version of the model is made of every K updates (FedBuff, arXiv 2106.06639).
+
+Rounds are versions here: the open round collects the updates of which the next version is made. A device that has
+delivered gets a task of the open round at once; what it sends may count some rounds later, with a weight that falls
+with its staleness. Events and effects are those of ``rounds``; docs/adr/0010-asynchronous-rounds.md has the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fedlp_edge.core.rounds.events import (
+    AddPlaces,
+    CloseRound,
+    CohortMember,
+    DeviceReady,
+    DeviceUnable,
+    Effect,
+    Event,
+    ExtendRound,
+    FinishRun,
+    ModelOutdated,
+    OpenRound,
+    Phase,
+    RoundCommitted,
+    SendTask,
+    UpdateArrived,
+    UpdateMissed,
+    move,
+)
+from fedlp_edge.core.rounds.fitness import SILENT, DeviceFault, Fitness
+from fedlp_edge.core.rounds.ready_devices import ReadyDevices
+from fedlp_edge.core.rounds.settings import RoundSettings
+from fedlp_edge.core.rounds.staleness import FRESH
+
+
+@dataclass
+class _Task:
+    """A place whose update is awaited."""
+
+    place: CohortMember
+    deadline: float
+
+
+@dataclass
+class _Buffer:
+    """The open round.
+
+    Attributes:
+        arrived: places whose updates it counts, by device.
+        invited: devices that had a place in it.
+        missed: devices that get no task before the next round, or before this one is extended.
+        lost: devices whose task was given up since the round before closed.
+    """
+
+    deadline: float
+    capacity: int
+    arrived: dict[str, CohortMember]
+    invited: set[str] = field(default_factory=set)
+    missed: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+
+
+class BufferedRounds:
+    """An asynchronous run from round ``next_round`` on.
+
+    Args:
+        settings: sizes and times.
+        seed: of the run.
+        next_round: 1, or the first uncommitted round after a restart.
+        expected: devices that were ready before a restart; they are waited for, ``rejoin_seconds`` long.
+        now: the time, in seconds on any monotonic clock.
+        fitness: of devices that failed before a restart.
+    """
+
+    def __init__(
+        self,
+        settings: RoundSettings,
+        seed: int,
+        *,
+        now: float,
+        next_round: int = 1,
+        expected: frozenset[str] = frozenset(),
+        fitness: Mapping[str, Fitness] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._round = next_round
+        self._lobby = ReadyDevices(settings, seed, expected, now, fitness)
+        self._tasks: dict[str, _Task] = {}
+        self._early: dict[str, CohortMember] = {}
+        self._buffer: _Buffer | None = None
+        self.phase = Phase.WAITING if next_round <= settings.count else Phase.FINISHED
+
+    @property
+    def round(self) -> int:
+        """The open round, or the one that will open next."""
+        return self._round
+
+    def resume(
+        self,
+        opened: OpenRound,
+        arrived: frozenset[str],
+        now: float,
+        *,
+        missed: frozenset[str] = frozenset(),
+        early: frozenset[str] = frozenset(),
+    ) -> None:
+        """Takes up what the coordinator had in hand when it ended; all deadlines start anew.
+
+        Args:
+            opened: the round that was open, or the one committed last if none was, with all its places: those whose
+                updates arrived and those that are awaited. A device may have one of each.
+            arrived: devices of which this round has an update, safe on disk.
+            now: the time.
+            missed: devices whose task of this round will not be done.
+            early: devices of which the round after this one has an update, safe on disk.
+
+        Raises:
+            ValueError: it is neither the round that comes next nor the one before.
+        """
+        if opened.round not in (self._round - 1, self._round):
+            raise ValueError(f"round {opened.round} cannot be resumed when round {self._round} is next")
+        deadline = now + self._settings.deadline_seconds
+        counted: dict[str, CohortMember] = {}
+        for place in sorted(opened.cohort, key=lambda place: place.round):
+            # A device gets its next task only after it delivered: what arrived is its earliest place.
+            if place.device in arrived and place.device not in counted:
+                counted[place.device] = place
+            elif place.device in early and place.device not in self._early:
+                self._early[place.device] = place
+            elif place.device not in missed:
+                self._tasks[place.device] = _Task(place, deadline)
+        if opened.round == self._round:
+            self.phase = move(self.phase, Phase.COLLECTING)
+            invited = {place.device for place in opened.cohort}
+            self._buffer = _Buffer(deadline, opened.weight_capacity, counted, invited, set(missed), set(missed))
+
+    def member(self, device: str, round: int) -> CohortMember | None:
+        """The place that a device has for its task of ``round``, if its update is still wanted."""
+        task = self._tasks.get(device)
+        if task is None or task.place.round != round:
+            return None
+        too_stale = self.counts_in(device) - round > self._settings.max_staleness
+        return None if too_stale else task.place
+
+    def counts_in(self, device: str) -> int:
+        """The round that counts an update of this device if it arrives now: a round counts a device once at most."""
+        closed = self._buffer is not None and (self.phase is Phase.CLOSING or device in self._buffer.arrived)
+        return self._round + closed
+
+    def seconds_left(self, now: float) -> float:  # noqa: ARG002  # the machine of synchronous runs needs it
+        """For a task that is given now; 0 if no round is open."""
+        return self._settings.deadline_seconds if self._buffer else 0.0
+
+    def next_wakeup(self) -> float | None:
+        """When to send the next Tick at the latest; None if only events matter."""
+        if self.phase is Phase.COLLECTING and self._buffer:
+            if self._complete(self._buffer):
+                return -math.inf
+            overdue = [task.deadline for task in self._tasks.values() if self._replaceable(task)]
+            return min([self._buffer.deadline, *overdue, *([] if self._tasks else self._lobby.pauses())])
+        return self._lobby.next_wakeup() if self.phase is Phase.WAITING else None
+
+    def fitness(self, device: str) -> Fitness:
+        """Whether a device can be counted on."""
+        return self._lobby.roster[device]
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Takes one event and returns what is to be done, in order."""
+        effects: list[Effect] = []
+        self._lobby.take(event, self._round, now, effects)
+        match event:
+            case DeviceReady(member):
+                self._welcome(member, effects)
+            case DeviceUnable(device):
+                self._miss(device)
+            case UpdateArrived(device):
+                if self._arrive(device):
+                    self._lobby.trust(device, effects)
+            case UpdateMissed(device, fault, reason):
+                if self._miss(device) and fault:
+                    self._lobby.failed(device, fault, reason, self._round, effects)
+            case ModelOutdated(device):
+                if device in self._tasks and self._tasks[device].place.round < self._round:
+                    self._give_up(device)
+            case RoundCommitted(round):
+                self._commit(round, effects)
+            case _:
+                pass  # only time has passed, or the lobby alone need know
+        if self.phase is Phase.WAITING:
+            self._try_open(now, effects)
+        if self.phase is Phase.COLLECTING and self._buffer:
+            self._collect(self._buffer, now, effects)
+        return effects
+
+    # Tasks
+
+    def _welcome(self, member: CohortMember, effects: list[Effect]) -> None:
+        """A device is (again) ready: what it was at goes on, unless it holds another submodel now."""
+        task = self._tasks.get(member.device)
+        if task is None:
+            return
+        if task.place.depth != member.depth:
+            self._give_up(member.device)
+        elif task.place.round == self._round and self.phase is Phase.COLLECTING:
+            effects.append(SendTask(self._round, member.device))
+
+    def _arrive(self, device: str) -> bool:
+        counts_now = self.counts_in(device) == self._round
+        task = self._tasks.pop(device, None)
+        if task and self._buffer and counts_now:
+            self._buffer.arrived[device] = task.place
+        elif task:
+            self._early[device] = task.place
+        return task is not None
+
+    def _miss(self, device: str) -> bool:
+        """The update of a device will not come; returns whether it was awaited."""
+        awaited = self._give_up(device)
+        if awaited and self._buffer:
+            self._buffer.missed.add(device)
+        return awaited
+
+    def _give_up(self, device: str) -> bool:
+        task = self._tasks.pop(device, None)
+        if task and self._buffer:
+            self._buffer.lost.add(device)
+        return task is not None
+
+    def _replaceable(self, task: _Task) -> bool:
+        """Whether its device is there and could start from a newer model."""
+        return task.place.round < self._round and task.place.device in self._lobby.ready
+
+    def _give_up_overdue(self, now: float) -> None:
+        for device, task in list(self._tasks.items()):
+            if now >= task.deadline and self._replaceable(task):
+                self._give_up(device)
+
+    def _fill(self, buffer: _Buffer, now: float, candidates: set[str] | None = None) -> tuple[CohortMember, ...]:
+        """Gives tasks of the open round to ready devices without one, to as many as may work at once."""
+        ready = self._lobby.ready
+        able = self._lobby.fit(self._round) if candidates is None else candidates
+        free = {d for d in able - self._tasks.keys() - buffer.missed if not self._has_done(buffer, d)}
+        if self._settings.devices_per_round:
+            vacant = self._settings.devices_per_round - len(ready.keys() & self._tasks.keys())
+            free = set(self._lobby.draw(free, vacant, self._round)) if vacant > 0 else set()
+        added = tuple(msgspec.structs.replace(self._lobby.place(device), round=self._round) for device in sorted(free))
+        deadline = now + self._settings.deadline_seconds
+        self._tasks.update({place.device: _Task(place, deadline) for place in added})
+        buffer.invited |= free
+        buffer.capacity = max(buffer.capacity, self._weight(buffer))
+        return added
+
+    def _has_done(self, buffer: _Buffer, device: str) -> bool:
+        """Whether there is no newer model for a device than the one that it started from last."""
+        if device in self._early:
+            return True
+        return device in buffer.arrived and buffer.arrived[device].round == self._round
+
+    # Rounds
+
+    def _weight(self, buffer: _Buffer) -> int:
+        """The most that the updates of the round can weigh."""
+        return FRESH * sum(place.weight for place in self._places(buffer))
+
+    def _places(self, buffer: _Buffer) -> list[CohortMember]:
+        return [*buffer.arrived.values(), *(task.place for task in self._tasks.values())]
+
+    def _try_open(self, now: float, effects: list[Effect]) -> None:
+        if not self._lobby.enough(self._round, effects):
+            return
+        candidates = self._lobby.candidates(self._round)
+        deadline = now + self._settings.deadline_seconds
+        self._buffer, self._early = _Buffer(deadline, 1, self._early), {}
+        self._give_up_overdue(now)
+        for device, task in list(self._tasks.items()):
+            if self._round - task.place.round > self._settings.max_staleness:
+                self._give_up(device)
+        self._buffer.invited = self._buffer.arrived.keys() | self._tasks.keys()
+        if not self._full(self._buffer):
+            self._fill(self._buffer, now, candidates)
+        # Twice what can come: devices that join later rarely have to change the scale of the sum.
+        self._buffer.capacity = 2 * self._weight(self._buffer)
+        self.phase = move(self.phase, Phase.COLLECTING)
+        places = sorted(self._places(self._buffer), key=lambda place: (place.device, place.round))
+        effects.append(OpenRound(self._round, tuple(places), self._buffer.capacity))
+
+    def _full(self, buffer: _Buffer) -> bool:
+        return len(buffer.arrived) >= self._settings.buffer_size
+
+    def _quorum(self, buffer: _Buffer) -> int:
+        """Updates without which the round does not close: a share of the buffer, or of all its devices if fewer.
+
+        Devices that turned out to be unfit are no devices of it.
+        """
+        counted = [device for device in buffer.invited if not self._hopeless(buffer, device)]
+        return self._settings.quorum_of(min(self._settings.buffer_size, len(counted)))
+
+    def _hopeless(self, buffer: _Buffer, device: str) -> bool:
+        return device in buffer.missed and device not in buffer.arrived and self._lobby.roster[device].out
+
+    def _complete(self, buffer: _Buffer) -> bool:
+        """The buffer is full, or nothing more can come and what came is enough."""
+        return self._full(buffer) or (not self._tasks and len(buffer.arrived) >= self._quorum(buffer))
+
+    def _collect(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
+        if not self._full(buffer):
+            self._give_up_overdue(now)
+            if added := self._fill(buffer, now):
+                effects.append(AddPlaces(self._round, added, buffer.capacity))
+        overdue = now >= buffer.deadline
+        if self._complete(buffer) or (overdue and len(buffer.arrived) >= self._quorum(buffer)):
+            lost = tuple(sorted(buffer.lost - buffer.arrived.keys() - self._tasks.keys()))
+            self.phase = move(self.phase, Phase.CLOSING)
+            effects.append(CloseRound(self._round, tuple(sorted(buffer.arrived)), lost))
+            return
+        if overdue or (not self._tasks and self._lobby.rested(self._lobby.ready.keys() & buffer.missed)):
+            self._extend(buffer, now, effects)
+        if not self._tasks:
+            self._lobby.look_for_hope(effects)
+
+    def _extend(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
+        """Waits once more, asks those who have a task of this round again, and gives those who missed another try."""
+        quorum, arrived = self._quorum(buffer), len(buffer.arrived)
+        ready = self._lobby.ready
+        asked = [device for device, task in self._tasks.items() if task.place.round == self._round]
+        retry = sorted(device for device in asked if device in ready)
+        said: list[Effect] = []
+        for device in retry if now >= buffer.deadline else ():
+            self._lobby.failed(device, DeviceFault.LOST, SILENT, self._round, said)
+            if self._lobby.roster[device].out:
+                self._miss(device)
+        again = self._lobby.rested(self._lobby.ready.keys() & buffer.missed)
+        buffer.missed -= again
+        buffer.deadline = now + self._settings.deadline_seconds
+        added = self._fill(buffer, now, again | self._lobby.fit(self._round))
+        effects.append(ExtendRound(self._round, added, arrived, quorum, buffer.capacity))
+        effects.extend(SendTask(self._round, device) for device in retry if device in self._tasks)
+        effects.extend(said)
+
+    def _commit(self, round: int, effects: list[Effect]) -> None:
+        if self.phase is not Phase.CLOSING or round != self._round:
+            return
+        self._buffer = None
+        self._round += 1
+        if self._round > self._settings.count:
+            self._tasks.clear()
+            self.phase = move(self.phase, Phase.FINISHED)
+            effects.append(FinishRun())
+        else:
+            self.phase = move(self.phase, Phase.WAITING)

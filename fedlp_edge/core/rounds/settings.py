@@ -1,0 +1,80 @@
+"""When a round opens and closes: the ``[rounds]`` table of a fleet's file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+
+from fedlp_edge.core.rounds.preference import preference
+from fedlp_edge.core.settings import Count, NotNegative, Positive, Share
+
+
+class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a round opens and closes.
+
+    Attributes:
+        count: rounds of the run.
+        mode: ``synchronous`` rounds, or ``buffered`` asynchronous ones, where a device gets a new task as soon as it
+            has delivered, and a version of the model is made of each ``buffer_size`` updates.
+        devices_per_round: size of the cohort; 0 takes every device that is ready.
+        prefer_deepest: how many times as likely as another a device is to be chosen whose depth is the greatest that
+            is ready.
+        least_holders: devices of a cohort that should hold each layer on average, as far as there are so many; deep
+            devices are preferred until they do. 0 draws evenly.
+        min_devices: the first round waits for this many, and no round opens with fewer; whoever is there and turned
+            out to be unable to take part is not waited for.
+        deadline_seconds: from the opening of a round; who is later is left out.
+        quorum: share of the cohort, unfit devices left out, whose updates make a round count.
+        rejoin_seconds: after a restart of the coordinator, how long to wait for the devices that were there; also, how
+            long to go on when nobody who is there is fit.
+        keep_checkpoints: how many of the latest checkpoints stay on disk; 0 keeps all.
+        buffer_size: updates that make a version, in buffered mode.
+        staleness_exponent: in buffered mode an update that started ``s`` versions ago weighs ``(1 + s)^-exponent``.
+        max_staleness: in buffered mode, versions after which a task is given up.
+        max_sample_ratio: times the fleet's median of samples that a device weighs at most, whatever it says it has.
+    """
+
+    count: Count = 10
+    devices_per_round: int = msgspec.field(default=0)
+    min_devices: Count = 1
+    deadline_seconds: Positive = 300.0
+    quorum: Share = 0.5
+    rejoin_seconds: NotNegative = 20.0
+    keep_checkpoints: int = 0
+    mode: Literal["synchronous", "buffered"] = "synchronous"
+    buffer_size: Count = 10
+    staleness_exponent: NotNegative = 0.5
+    max_staleness: Annotated[int, msgspec.Meta(ge=0)] = 20
+    prefer_deepest: Annotated[float, msgspec.Meta(ge=1)] = 1.0
+    least_holders: NotNegative = 0.0
+    max_sample_ratio: Annotated[float, msgspec.Meta(ge=1)] = 20.0
+
+    @property
+    def selection(self) -> dict[str, object]:
+        """Of these settings, those that decide whose updates make a model; times and counts may change within a run."""
+        keys = ["devices_per_round", "prefer_deepest", "least_holders", "mode", "max_sample_ratio"]
+        if self.mode == "buffered":
+            keys += ["buffer_size", "staleness_exponent", "max_staleness"]
+        return {key: getattr(self, key) for key in keys}
+
+    def preference(self, depths: Mapping[str, int], size: int) -> dict[str, float] | None:
+        """Who is likely to be chosen for a cohort, from the depths of those who may be."""
+        return preference(depths, size, prefer_deepest=self.prefer_deepest, least_holders=self.least_holders)
+
+    def __post_init__(self) -> None:
+        if self.devices_per_round < 0:
+            raise ValueError(f"devices_per_round must be 0 (all) or more, not {self.devices_per_round}")
+        if self.keep_checkpoints < 0:
+            raise ValueError(f"keep_checkpoints must be 0 (all) or more, not {self.keep_checkpoints}")
+        if 0 < self.devices_per_round < self.min_devices:
+            raise ValueError(
+                f"min_devices ({self.min_devices}) is more than devices_per_round ({self.devices_per_round})"
+            )
+
+    def quorum_of(self, places: int) -> int:
+        """How many updates make a round of so many places count: the share, rounded up, at least 1."""
+        # Less a trifle: 0.55 * 100 is a little more than 55 in floating point, and still means 55.
+        return max(1, math.ceil(self.quorum * places - 1e-9))

@@ -1,0 +1,175 @@
+"""Samples from the user's own arrays in a file, and from the user's own function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data import class_listing
+from fedlp_edge.learning.data.arrays import AnyArray, as_array, check_samples, pairs_of
+from fedlp_edge.learning.data.labels import class_numbers
+from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.foreign_code import foreign, load_object, one_line
+
+Own = tuple[AnyArray, npt.NDArray[np.int64], tuple[str, ...]]
+"""Samples as they were given, class numbers, and names by class number."""
+
+_OTHER: dict[Split, Split] = {"train": "test", "test": "train"}
+
+
+def read_npz(path: Path, split: Split) -> tuple[Own, bool]:
+    """Arrays of one split.
+
+    Returns:
+        Them, and whether the file has a test split of its own.
+
+    Raises:
+        DataError: the file cannot be read, or its arrays are no samples and labels.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise DataError(f"{path} is a single array; save x and y with numpy.savez")
+            return _of_archive(archive, path, split)
+    except DataError:
+        raise
+    except MemoryError:
+        raise DataError(f"cannot read {path}: its arrays take more memory than there is") from None
+    except Exception as error:  # damaged archives fail in zipfile, zlib, struct, ast and numpy, each in its own way
+        hint = " (object arrays are refused; save plain numbers)" if "pickle" in str(error) else ""
+        raise DataError(f"cannot read {path}: {one_line(error)}{hint}") from None
+
+
+def call(name: str, split: Split) -> Own:
+    """What the user's own function gives for a split; they named it on their own command line.
+
+    Raises:
+        DataError: it cannot be imported or called, fails, or gives no samples and labels.
+    """
+    source = f"data {name}"
+    function = load_object(name)
+    x, y, names = _called(function, source, split)
+    if len(x) != len(y) and not (y.ndim == 2 and 1 in y.shape):
+        raise DataError(f"{source} gave {len(x)} samples and {len(y)} labels for {split!r}: one label a sample")
+
+    def others() -> Iterable[AnyArray]:
+        try:
+            return [_called(function, source, _OTHER[split])[1]]
+        except DataError:  # it need not have the other split
+            return []
+
+    numbers, classes = class_numbers(y, len(x), names, source, others)
+    return x, numbers, classes
+
+
+def _of_archive(archive: Any, path: Path, split: Split) -> tuple[Own, bool]:
+    files = {name.lower(): name for name in archive.files}
+    x_train, y_train = (next((files[n] for n in (kind, f"{kind}_train") if n in files), None) for kind in "xy")
+    x_test, y_test = files.get("x_test"), files.get("y_test")
+    if (x_test is None) != (y_test is None):
+        have, lacks = ("x_test", "y_test") if y_test is None else ("y_test", "x_test")
+        raise DataError(f"{path} has {have} but no {lacks}: save both or neither")
+    own_split = x_test is not None
+    x_name, y_name = (x_test, y_test) if own_split and split == "test" else (x_train, y_train)
+    if x_name is None or y_name is None:
+        held = ", ".join(archive.files) or "none"
+        raise DataError(f"{path} has no arrays x and y for the {split} split; its arrays are {held}")
+    _check_room(archive, path, x_name)
+    x, y = archive[x_name], archive[y_name]
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
+        raise DataError(f"cannot read {path}: {x_name} and {y_name} must be arrays, saved with numpy.savez")
+    check_samples(x, f"{path}: x")
+    if len(x) != len(y) and not (y.ndim == 2 and 1 in y.shape):
+        raise DataError(f"{path}: x and y must go together, but they are {list(x.shape)} and {list(y.shape)}")
+    if own_split:
+        _check_alike(archive, path, str(x_train), str(x_test))
+    names = _names(archive[files["classes"]], f"{path}: classes") if "classes" in files else ()
+    other = y_train if split == "test" else y_test
+    numbers, classes = class_numbers(
+        y, len(x), names, str(path), lambda: [archive[other]] if own_split and other is not None else []
+    )
+    return (x, numbers, classes), own_split
+
+
+def _check_room(archive: Any, path: Path, name: str) -> None:
+    """A file of a few kilobytes may unpack to more than there is."""
+    size, free = archive.zip.getinfo(f"{name}.npy").file_size, psutil.virtual_memory().available
+    if size > free:
+        raise DataError(f"{path}: {name} takes {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB of memory are free")
+
+
+def _check_alike(archive: Any, path: Path, first: str, second: str) -> None:
+    shapes = [_shape(archive, name)[1:] for name in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise DataError(f"{path}: samples of {first} are {list(shapes[0])}, but those of {second} {list(shapes[1])}")
+
+
+def _shape(archive: Any, name: str) -> tuple[int, ...]:
+    """Of an array, without reading it."""
+    with archive.zip.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape: tuple[int, ...] = read(file)[0]
+    return shape
+
+
+def _called(function: Any, source: str, split: Split) -> tuple[AnyArray, AnyArray, tuple[str, ...]]:
+    if not callable(function):
+        raise DataError(
+            f"{source} is of type {type(function).__name__}, not a function of the split ('train' or 'test')"
+        )
+    _check_takes_split(function, source)
+    with foreign(source):
+        made = function(split)
+        x, y, names = _unpacked(made, source, split)
+        samples, labels = as_array(x, f"{source}: x"), as_array(y, f"{source}: y")
+        given = () if names is None else _names(names, f"{source}: class names")
+    check_samples(samples, f"{source}: x")
+    return samples, labels, given
+
+
+def _check_takes_split(function: Any, source: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # compiled code need not say
+        return
+    try:
+        signature.bind("train")
+    except TypeError as error:
+        raise DataError(f"{source} must take one argument, 'train' or 'test' ({one_line(error)})") from None
+
+
+def _unpacked(made: Any, source: str, split: Split) -> tuple[Any, Any, Any]:
+    if isinstance(made, Mapping) and "x" in made and "y" in made:
+        return made["x"], made["y"], made.get("classes")
+    if isinstance(made, tuple | list) and len(made) in (2, 3) and not _is_pair(made[0]):
+        return made[0], made[1], made[2] if len(made) == 3 else None
+    if made is None or isinstance(made, Mapping | tuple | str | bytes | np.ndarray | int | float):
+        what = "nothing (None)" if made is None else f"a {type(made).__name__}"
+        raise DataError(f"{source} must return (x, y) or (x, y, class names) for {split!r}, not {what}")
+    x, y = pairs_of(made, f"{source}: what it returned for {split!r}")
+    return x, y, getattr(made, "classes", None)
+
+
+def _is_pair(value: Any) -> bool:
+    """Whether it is a sample with its label, as in a short list of such pairs."""
+    return isinstance(value, tuple) and len(value) == 2 and np.ndim(value[1]) == 0 and np.ndim(value[0]) > 0
+
+
+def _names(given: Any, source: str) -> tuple[str, ...]:
+    if isinstance(given, Mapping):
+        by_number = {number: name for number, name in given.items() if isinstance(number, int)}
+        by_number = by_number or {number: name for name, number in given.items()}
+        if sorted(by_number) != list(range(len(by_number))):
+            raise DataError(f"{source} must be numbered from 0 without gaps")
+        given = [by_number[number] for number in range(len(by_number))]
+    if isinstance(given, str | bytes) or np.ndim(given) != 1:
+        raise DataError(f"{source} must be a list of names, one a class, not the single value {given}")
+    return class_listing.checked(list(given), source)

@@ -1,0 +1,303 @@
+"""Which pictures a folder holds and what class each is of, among all else that systems and people leave in folders.
+
+Nothing is opened here. What is left out is counted, so that it can be said in one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.class_listing import LISTING, find_listing, normal, read_listing
+from fedlp_edge.learning.data.pictures import SUFFIXES, shown
+from fedlp_edge.learning.data.public_datasets import Split
+
+_SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
+_SYSTEM_FOLDERS = (
+    "__macosx", "lost+found", "@eadir", "#recycle", "$recycle.bin", "recycler", "system volume information",
+    "found.000",
+    "@recycle",
+    "#snapshot",
+)  # fmt: skip
+_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "val", "valid", "validation"),
+}
+_NAMED = 3  # of each kind, in the summary
+
+
+@dataclass
+class LeftOut:
+    """What a folder holds besides the pictures that are used.
+
+    Attributes:
+        system: files and folders that an operating system or a program made for itself.
+        other: files that are not taken for pictures, by suffix.
+        empty: folders without a picture, relative to the folder.
+        beside: pictures that lie in no class folder.
+        unread: pictures that cannot be read: "NAME REASON".
+        frames: pictures of several frames, of which the first is used.
+        one_class: name of the only class, if its pictures lie in several folders; perhaps these are the classes.
+    """
+
+    system: int = 0
+    other: Counter[str] = field(default_factory=Counter)
+    empty: list[str] = field(default_factory=list)
+    beside: int = 0
+    unread: list[str] = field(default_factory=list)
+    frames: int = 0
+    one_class: str = ""
+
+    def __str__(self) -> str:
+        """One line; empty if everything is used."""
+        said = []
+        if self.unread:
+            said.append(f"{_count(len(self.unread), 'picture')} that cannot be read ({_some(self.unread)})")
+        if self.beside:
+            said.append(f"{_count(self.beside, 'picture')} in no class folder")
+        if self.empty:
+            said.append(f"{_count(len(self.empty), 'folder')} without pictures ({_some(self.empty)})")
+        if self.other:
+            kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in self.other.most_common()]
+            said.append(f"{_count(self.other.total(), 'file')} of other kinds ({_some(kinds)})")
+        if self.system:
+            said.append(f"{_count(self.system, 'hidden or system entry', 'hidden or system entries')}")
+        parts = [f"left out: {', '.join(said)}"] if said else []
+        if self.frames:
+            parts.append(f"only the first frame is used of {_count(self.frames, 'picture')} with several")
+        if self.one_class:
+            parts.append(
+                f"the folders in {self.one_class} count as one class: "
+                f"name {self.one_class} itself if they are the classes"
+            )
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class PictureList:
+    """The pictures of one split.
+
+    Attributes:
+        base: the folder that holds the class folders.
+        classes: names by class number.
+        files: of the pictures, class by class.
+        labels: [N] class numbers.
+        left_out: what else the folder holds.
+    """
+
+    base: Path
+    classes: tuple[str, ...]
+    files: list[Path]
+    labels: npt.NDArray[np.int64]
+    left_out: LeftOut
+
+
+def list_pictures(root: Path, split: Split, held_out: float | None) -> PictureList:
+    """Lists the pictures of one split of a folder.
+
+    Args:
+        root: holds class folders, or a ``train`` and a ``test`` folder that do.
+        split: which pictures are wanted.
+        held_out: share that is held out where there are no such folders; None gives all for either split.
+
+    Raises:
+        DataError: the folder cannot be read, has no class folders or no pictures, or its ``classes.txt`` is wrong.
+    """
+    try:
+        return _listed(root, split, held_out)
+    except OSError as error:
+        raise DataError(f"cannot read {shown(str(error.filename or root))}: {error.strerror}") from None
+
+
+def pictures_below(folder: Path, *, arrays_too: bool = False) -> tuple[list[Path], str]:
+    """All pictures in a folder, at any depth and of whatever class.
+
+    Args:
+        folder: hidden and system files and folders in it are not looked at.
+        arrays_too: whether ``.npy`` files are used beside them, which are then not left out.
+
+    Returns:
+        The pictures, in the order of their names; and what else is there, in one line.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    left_out = LeftOut()
+    files = sorted(_below(folder, left_out, ancestors=()), key=lambda path: path.relative_to(folder).parts)
+    if arrays_too:
+        del left_out.other[".npy"]
+    return files, str(left_out)
+
+
+def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
+    splits = _split_folders(root)
+    base = splits.get(split) if splits else root
+    if base is None:
+        other = next(iter(splits.values())).name
+        raise DataError(f"{shown(root)} has no {split} directory beside its directory {other}")
+    left_out = LeftOut()
+    members = _by_class(base, left_out)
+    # A class that only the other split has keeps its number in this one.
+    known = {name for folder in splits.values() for name in _class_folders(folder)} | set(members)
+    if not known:
+        raise DataError(_no_classes(base, split, left_out))
+    if len(known) == 1 and len({path.parent for found in members.values() for _, path in found}) > 1:
+        left_out.one_class = shown(*known)
+    classes = _numbered(root, base, known)
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        for relative, path in members.get(name, ()):
+            if splits or held_out is None or _is_held_out(f"{name}/{relative}", held_out) == (split == "test"):
+                files.append(path)
+                labels.append(label)
+    if not files:
+        raise DataError(_no_classes(base, split, left_out))
+    return PictureList(base, classes, files, np.asarray(labels, dtype=np.int64), left_out)
+
+
+def _no_classes(base: Path, split: Split, left_out: LeftOut) -> str:
+    if left_out.beside:
+        return (
+            f"{shown(base)} holds {left_out.beside} pictures but no class folders: "
+            "put the pictures of each class into a folder that is called like it"
+        )
+    words = f"{shown(base)} holds no {split} images: it needs CLASS/*.png (or {', '.join(SUFFIXES[1:])})"
+    return f"{words}; {left_out}" if str(left_out) else words
+
+
+def _split_folders(root: Path) -> dict[Split, Path]:
+    """The folders of the two splits, if the folder is divided; a class may be called ``train``, too."""
+    folders = {path.name.lower(): path for path in _folders(root)}
+    found: dict[Split, Path] = {}
+    for split, names in _SPLIT_NAMES.items():
+        named = next((folders[name] for name in names if name in folders), None)
+        if named is not None:
+            found[split] = named
+    others = [path for name, path in folders.items() if not any(name in names for names in _SPLIT_NAMES.values())]
+    if not any(_has_pictures(path) for path in others):
+        return found
+    # Beside other folders with pictures they are splits only as a pair, with class folders in each.
+    divided = len(found) == 2 and all(_class_folders(path) and not _holds_pictures(path) for path in found.values())
+    return found if divided else {}
+
+
+def _by_class(base: Path, left_out: LeftOut) -> dict[str, list[tuple[str, Path]]]:
+    """Pictures by class, each with its path below the class folder."""
+    members: dict[str, list[tuple[str, Path]]] = {}
+    for entry in _entries(base, left_out):
+        path = Path(entry.path)
+        if not _is_folder(entry):
+            if _is_picture(entry):
+                left_out.beside += 1
+            elif entry.name.lower() != LISTING:
+                left_out.other[path.suffix.lower()] += 1
+            continue
+        below = sorted(_below(path, left_out, ancestors=()), key=lambda found: found.relative_to(path).parts)
+        if below:
+            named = members.setdefault(normal(entry.name), [])
+            named += [(unicodedata.normalize("NFC", found.relative_to(path).as_posix()), found) for found in below]
+        else:
+            left_out.empty.append(shown(entry.name))
+    return members
+
+
+def _below(folder: Path, left_out: LeftOut, ancestors: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Pictures at any depth: cameras sort by day, people by batch. A link that leads back up is not followed."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in ancestors:
+        return
+    for entry in _entries(folder, left_out):
+        if _is_folder(entry):
+            yield from _below(Path(entry.path), left_out, (*ancestors, here))
+        elif _is_picture(entry):
+            yield Path(entry.path)
+        else:
+            left_out.other[Path(entry.name).suffix.lower()] += 1
+
+
+def _entries(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    own = [entry for entry in entries if not _is_system(entry)]
+    left_out.system += len(entries) - len(own)
+    return own
+
+
+def _is_system(entry: os.DirEntry[str]) -> bool:
+    name = entry.name.lower()
+    return (
+        name.startswith(".")
+        or name.endswith(":zone.identifier")
+        or name in (_SYSTEM_FOLDERS if _is_folder(entry) else _SYSTEM_FILES)
+    )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    if not entry.name.lower().endswith(SUFFIXES):
+        return False
+    try:  # a pipe would be waited for; a link to nothing is a picture that cannot be read
+        return entry.is_file() or entry.is_symlink()
+    except OSError:
+        return True
+
+
+def _folders(root: Path) -> list[Path]:
+    return [Path(entry.path) for entry in _entries(root, LeftOut()) if _is_folder(entry)]
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(not _is_folder(entry) and _is_picture(entry) for entry in _entries(folder, LeftOut()))
+
+
+def _has_pictures(folder: Path) -> bool:
+    return next(_below(folder, LeftOut(), ancestors=()), None) is not None
+
+
+def _class_folders(base: Path) -> list[str]:
+    return [normal(path.name) for path in _folders(base) if _has_pictures(path)]
+
+
+def _numbered(root: Path, base: Path, found: set[str]) -> tuple[str, ...]:
+    """From ``classes.txt`` if there is one: a device that lacks a class must still number the rest alike."""
+    listing = find_listing(root)
+    if listing is None:
+        return tuple(sorted(found))
+    names = read_listing(listing)
+    for name in sorted(found.difference(names)):
+        near = next((listed for listed in names if listed.casefold() == name.casefold()), None)
+        hint = f"; it names {near!r}" if near else ""
+        raise DataError(f"{shown(base / name)} is a class that {shown(listing)} does not name{hint}")
+    return names
+
+
+def _is_held_out(name: str, share: float) -> bool:
+    """By a hash of its name, so that a picture added later moves no other one across."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:6], "big") < share * 2**48
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return "; ".join(names[:_NAMED]) + (f"; {more:,} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""ONNX files: written, checked against PyTorch, described, and run."""

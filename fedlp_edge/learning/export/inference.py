@@ -1,0 +1,199 @@
+"""Running an exported model on pictures or arrays, with onnxruntime alone.
+
+What a device needs at the end: no torch, no coordinator, one file that says itself how its input is
+prepared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import DataError, ExportError, OperatorError
+from fedlp_edge.learning.data.pictures import read_picture, require_pillow, shown
+from fedlp_edge.learning.export.metadata import INPUT, OUTPUT, OnnxMetadata, from_properties
+from fedlp_edge.learning.foreign_code import one_line
+
+_INSTALL = 'pip install "fedlp-edge[inference]"'
+_ASPECT_TOLERANCE = 0.02
+_BATCH = 64
+_BATCH_VALUES = 1 << 22  # of all samples that are run together: 16 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says about one input.
+
+    Attributes:
+        file: the input.
+        label: name of the most probable class.
+        probability: of that class, 0 to 1.
+        top: the three most probable classes with their probabilities, most probable first.
+        warning: one line if the input had to be changed in a way that may matter; else None.
+    """
+
+    file: str
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    warning: str | None = None
+
+
+class Classifier:
+    """An exported model, loaded.
+
+    Args:
+        path: of the ONNX file.
+        threads: for onnxruntime; 0 leaves its default.
+
+    Raises:
+        ExportError: it is missing, not an ONNX file, or not one of ours.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        try:
+            import onnxruntime  # noqa: PLC0415  # an extra
+        except ImportError:
+            raise OperatorError(f"inference needs onnxruntime: {_INSTALL}") from None
+        if path.is_dir():
+            raise ExportError(f"{shown(path)} is a directory; name an ONNX file first, then the pictures")
+        if not path.is_file():
+            raise ExportError(f"there is no file {shown(path)}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception:  # onnxruntime's exceptions share no base of their own
+            raise ExportError(f"{shown(path)} is not an ONNX model that onnxruntime can load") from None
+        self.card: OnnxMetadata = from_properties(self._session.get_modelmeta().custom_metadata_map, shown(path))
+        given, made = (
+            [entry.name for entry in entries] for entries in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        if (given, made) != ([INPUT], [OUTPUT]):
+            raise ExportError(f"{shown(path)} was changed after its export: it takes {given} and gives {made}")
+
+    def predict(self, file: Path) -> Prediction:
+        """Classifies one picture, or one sample in a ``.npy`` file.
+
+        Raises:
+            DataError: it cannot be read, or has the wrong shape.
+        """
+        sample, warning = load_sample(file, self.card)
+        return self._prediction(file, self.probabilities(sample[None])[0], warning)
+
+    def predict_all(self, files: Sequence[Path]) -> Iterator[tuple[Path, Prediction | DataError]]:
+        """Classifies many inputs, some at a time.
+
+        Args:
+            files: as for ``predict``.
+
+        Yields:
+            Each file, in order, with its prediction or with what is wrong with it.
+        """
+        size = max(1, min(_BATCH, _BATCH_VALUES // math.prod(self.card.input_shape)))
+        for start in range(0, len(files), size):
+            loaded: list[tuple[Path, tuple[npt.NDArray[np.float32], str | None] | DataError]] = []
+            for file in files[start : start + size]:
+                try:
+                    loaded.append((file, load_sample(file, self.card)))
+                except DataError as error:
+                    loaded.append((file, error))
+            samples = [entry[0] for _, entry in loaded if not isinstance(entry, DataError)]
+            rows = iter(self.probabilities(np.stack(samples)) if samples else ())
+            for file, entry in loaded:
+                yield file, entry if isinstance(entry, DataError) else self._prediction(file, next(rows), entry[1])
+
+    def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Class probabilities.
+
+        Args:
+            x: normalised samples, [B, ...].
+
+        Returns:
+            [B, classes], each row adding up to 1.
+        """
+        try:
+            (logits,) = self._session.run([OUTPUT], {INPUT: x})
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise ExportError(f"the model does not run in onnxruntime: {one_line(error)}") from None
+        shifted = np.asarray(logits, dtype=np.float64)
+        exponentials = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+        result: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return result
+
+    def _prediction(self, file: Path, probabilities: npt.NDArray[np.float64], warning: str | None) -> Prediction:
+        order = np.argsort(-probabilities, kind="stable")[:3]
+        top = tuple((self._name(int(index)), float(probabilities[index])) for index in order)
+        return Prediction(file=shown(file), label=top[0][0], probability=top[0][1], top=top, warning=warning)
+
+    def _name(self, index: int) -> str:
+        return self.card.classes[index] if index < len(self.card.classes) else str(index)
+
+
+def takes_pictures(card: OnnxMetadata) -> bool:
+    """Whether a model's input is a picture, grey or in colour."""
+    return len(card.input_shape) == 3 and card.input_shape[0] in (1, 3)
+
+
+def load_sample(file: Path, card: OnnxMetadata) -> tuple[npt.NDArray[np.float32], str | None]:
+    """Reads one input as the model wants it.
+
+    Args:
+        file: a picture, or a ``.npy`` array of one sample: bytes are scaled like a picture, other numbers
+            are taken to be in the unit of the card's mean and std.
+        card: of the model.
+
+    Returns:
+        The sample, float32 of the card's input shape, normalised; and a warning or None.
+
+    Raises:
+        DataError: it cannot be read, or has the wrong shape.
+    """
+    warning = None
+    if file.suffix.lower() == ".npy":
+        values, scale = _load_array(file, card)
+    else:
+        values, warning = _load_picture(file, card)
+        scale = 1 / 255
+    shape = (-1,) + (1,) * (len(card.input_shape) - 1)
+    mean = np.asarray(card.mean, dtype=np.float32).reshape(shape)
+    std = np.asarray(card.std, dtype=np.float32).reshape(shape)
+    return (values.astype(np.float32) * np.float32(scale) - mean) / std, warning
+
+
+def _load_array(file: Path, card: OnnxMetadata) -> tuple[npt.NDArray[Any], float]:
+    try:
+        values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+    except Exception as error:  # damaged headers fail in ast, struct, tokenize ...
+        raise DataError(f"cannot read {shown(file)}: {one_line(error)}") from None
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"{shown(file)} is an archive of arrays: save one sample with numpy.save")
+    if values.dtype.kind not in "uif" or tuple(values.shape) != card.input_shape:
+        want = "x".join(map(str, card.input_shape))
+        raise DataError(
+            f"{shown(file)} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}"
+        )
+    if not np.isfinite(values).all():
+        raise DataError(f"{shown(file)} holds values that are not finite (NaN or infinite)")
+    return values, card.scale if values.dtype == np.uint8 else 1.0
+
+
+def _load_picture(file: Path, card: OnnxMetadata) -> tuple[npt.NDArray[np.uint8], str | None]:
+    require_pillow()
+    if not takes_pictures(card):
+        want = "x".join(map(str, card.input_shape))
+        raise DataError(f"the model takes {want} arrays, not pictures: give it a .npy file")
+    channels, height, width = card.input_shape
+    picture = read_picture(file, channels, (height, width))
+    before = picture.stored_size
+    stretched = abs(before[0] * height / (before[1] * width) - 1) > _ASPECT_TOLERANCE
+    said = [f"stretched from {before[0]}x{before[1]} to {width}x{height}"] if stretched else []
+    said += ["only the first of its frames is used"] if picture.several_frames else []
+    return picture.pixels, f"{shown(file)}: {', '.join(said)}" if said else None

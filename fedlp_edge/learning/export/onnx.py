@@ -1,0 +1,266 @@
+"""From PyTorch to ONNX files that are proven to compute the same.
+
+A file that is written is not yet a file that works: operators differ between exporters and runtimes. So
+every file is run in onnxruntime on real samples before it gets its name, and refused if it differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fedlp_edge.errors import ExportError
+from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.export.metadata import INPUT, OUTPUT, OnnxMetadata, to_properties
+from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
+from fedlp_edge.learning.export.parity import compare_logits, own_error
+
+OPSET = 18
+"""Runs on onnxruntime 1.14 and later, which is what older boards' images bring."""
+
+_MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB
+_COMPARED = 256
+_SINGLES = 8
+_BATCH = 256
+_BATCH_VALUES = 1 << 22  # of all samples that are run together, so that large pictures fit into memory
+_RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed: ?")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_MAX_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A file that was written and checked.
+
+    Attributes:
+        path: of the file.
+        max_abs_diff: largest difference of a logit from PyTorch's, over real samples.
+        accuracy: on all held-out samples, through onnxruntime, 0 to 1.
+    """
+
+    path: Path
+    max_abs_diff: float
+    accuracy: float
+
+
+def export(model: nn.Module, card: OnnxMetadata, data: Dataset, path: Path, extra: Mapping[str, str]) -> Verified:
+    """Writes one model as ONNX, checks it, and only then gives it its name.
+
+    Nothing that the exporters print or warn of reaches anybody.
+
+    Args:
+        model: gives logits [B, classes] from [B, ...]; on the CPU; put into evaluation mode.
+        card: stored in the file.
+        data: held-out samples, on the CPU.
+        path: of the file; an older one is replaced in one step.
+        extra: further string properties.
+
+    Raises:
+        ExportError: it cannot be exported, or onnxruntime computes something else.
+    """
+    model.eval()
+    of = f"depth {card.depth} of {card.model}"
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if size > _MAX_BYTES:
+        raise ExportError(f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most")
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Two samples: the exporter would take a batch of one for a constant.
+        example, _ = data.batch(torch.arange(2) % len(data))
+        partial.write_bytes(_to_onnx(_Named(model).eval(), example, to_properties(card, extra), of))
+        verified = _verify(model, partial, data, path)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return verified
+
+
+class _Named(nn.Module):
+    """Fixes the argument's name, which becomes the graph's."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input: Tensor) -> Any:
+        with RewrittenCalls():
+            return self.model(input)
+
+
+def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str], of: str) -> bytes:
+    try:
+        import onnx  # noqa: PLC0415  # an extra of the coordinator
+        import onnxscript  # noqa: F401, PLC0415  # the exporter needs it
+    except ImportError as error:
+        raise ExportError(f'exporting needs {error.name}: pip install "fedlp-edge[coordinator]"') from None
+    with _quiet():
+        try:
+            proto = _by_graph(model, example)
+        except Exception as first:  # the exporter raises whatever its many parts raise
+            try:
+                proto = _by_tracing(model, example)
+            except Exception:
+                reason = _reason(first)
+                raise ExportError(f"{of}: PyTorch cannot export this model to ONNX: {reason}") from first
+    # The exporter notes source lines and module paths of the machine it ran on; none of it is for users.
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, dict(properties))
+    proto.producer_name = "fedlp-edge"
+    serialized: bytes = proto.SerializeToString()
+    return serialized
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what is behind an exporter's error, without the colours of its own report."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = _RUNTIME_PREFIX.sub("", _ESCAPES.sub("", str(error)).strip())
+    line = text.partition("\n")[0].strip() or type(error).__name__
+    if operator := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", line):
+        return f"there is no ONNX operator for {operator[1]}"
+    return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]} ..."
+
+
+def _by_graph(model: nn.Module, example: Tensor) -> Any:
+    program = torch.onnx.export(
+        model,
+        (example,),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        opset_version=OPSET,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise ExportError("the exporter returned nothing")
+    return program.model_proto
+
+
+def _by_tracing(model: nn.Module, example: Tensor) -> Any:
+    """The older exporter, for what the graph exporter does not take."""
+    import onnx  # noqa: PLC0415
+
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        model,
+        (example,),
+        buffer,  # type: ignore[arg-type]  # takes any binary file, whatever its annotation says
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        opset_version=min(OPSET, 17),
+        dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+        dynamo=False,
+        verbose=False,
+    )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def _verify(model: nn.Module, file: Path, data: Dataset, path: Path) -> Verified:
+    session = _session(file, path)
+    size = min(_BATCH, max(2, _BATCH_VALUES // max(1, data.x[0].numel())))
+    # Evenly over the whole split, so that every class is among them; with one by one and together, a batch size
+    # that was frozen into the graph shows.
+    compared = torch.linspace(0, len(data) - 1, min(_COMPARED, len(data))).long()
+    batches = [data.batch(indices)[0] for indices in [*torch.split(compared, size), *compared[:_SINGLES, None]]]
+    with torch.no_grad():
+        expected = [model(x).numpy() for x in batches]
+    got = [_run(session, x.numpy(), path) for x in batches]
+    for here, there in zip(got, expected, strict=True):
+        if here.shape != there.shape:
+            raise ExportError(f"{path.name} gives {here.shape} in onnxruntime where PyTorch gives {there.shape}")
+    ours, theirs = np.concatenate(expected), np.concatenate(got)
+    parity = compare_logits(ours, theirs)
+    if parity.problem is not None:
+        parity = compare_logits(ours, theirs, own_error(model, batches, ours))
+    if parity.problem is not None:
+        raise ExportError(f"{path.name} {parity.problem}")
+    correct = 0
+    for start in range(0, len(data), size):
+        x, y = data.batch(slice(start, start + size))
+        correct += int((_run(session, x.numpy(), path).argmax(axis=1) == y.numpy()).sum())
+    return Verified(path=path, max_abs_diff=parity.max_abs_diff, accuracy=correct / len(data))
+
+
+def _session(file: Path, path: Path) -> Any:
+    try:
+        import onnxruntime  # noqa: PLC0415
+    except ImportError:
+        raise ExportError('checking an export needs onnxruntime: pip install "fedlp-edge[coordinator]"') from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise ExportError(f"{path.name} is refused: onnxruntime does not load it: {_reason(error)}") from None
+
+
+def _run(session: Any, x: npt.NDArray[np.float32], path: Path) -> npt.NDArray[np.float32]:
+    try:
+        (logits,) = session.run([OUTPUT], {INPUT: x})
+    except Exception as error:
+        raise ExportError(f"{path.name} is refused: onnxruntime does not run it: {_reason(error)}") from None
+    return np.asarray(logits, dtype=np.float32)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters report their progress, warn about their own internals and dump graphs, some of it from C++."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            _descriptors_closed(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+@contextlib.contextmanager
+def _descriptors_closed() -> Iterator[None]:
+    """Sends what native code writes to standard output and error nowhere."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, or closed
+            stream.flush()
+    with contextlib.ExitStack() as stack:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, nowhere)
+        for number in (1, 2):
+            try:
+                kept = os.dup(number)
+            except OSError:  # a service may run without
+                continue
+            os.dup2(nowhere, number)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, number)
+        # What C++ holds back until its buffer is full must go the same way.
+        stack.callback(ctypes.CDLL(None).fflush, None)
+        yield

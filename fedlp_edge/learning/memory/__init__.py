@@ -1,0 +1,1 @@
+"""What training takes of memory: measured, limited, and saved."""

@@ -1,0 +1,43 @@
+"""Copies of modules, also of such that hold what their last forward computed.
+
+``nn.utils.weight_norm`` and ``spectral_norm`` keep the weight that they computed as an attribute, and users keep
+attention maps and features. ``copy.deepcopy`` refuses tensors that are part of a computation; a copy needs their
+values at most, since the next forward computes them anew.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+from fedlp_edge.learning.partition.call_kinds import tensors_in
+
+_T = TypeVar("_T")
+
+
+def copied(value: _T, modules: Iterable[nn.Module], memo: Mapping[int, Any] | None = None) -> _T:
+    """A deep copy of something that consists of modules.
+
+    Args:
+        value: a module, or a nest of them.
+        modules: the modules in it; their submodules need not be named.
+        memo: what stands for other things in the copy, by their ``id``.
+    """
+    replaced = dict(memo or {})
+    for module in modules:
+        for part in module.modules():
+            for tensor in tensors_in(list(vars(part).values())):
+                if not tensor.is_leaf:
+                    replaced[id(tensor)] = tensor.detach()
+    return copy.deepcopy(value, replaced)
+
+
+def without_sparse_gradients(modules: Iterable[nn.Module]) -> None:
+    """Has embeddings give dense gradients, which optimizers, deltas and exports are made for; in place."""
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
+                part.sparse = False

@@ -1,0 +1,271 @@
+"""Models of several widths in one: the baseline HeteroFL (Diao et al., arXiv 2010.01264).
+
+Where FedLP gives a weak device fewer layers, HeteroFL gives it fewer channels: level l holds the leading share r_l of
+the channels of every layer, and so the leading block of every tensor (section 3.1). Its three devices, exactly:
+
+- *Scaler*: what a narrowed layer gives is divided by r_l, as dropout does, so that the next layer sees the size of
+  signal that it would see in the whole model. The whole model has r = 1 and scales nothing.
+- *Static BatchNorm*: training uses the statistics of the batch and tracks none; means and variances are no part of the
+  model that is exchanged. They are measured for evaluation, as cumulative averages over training samples.
+- *Nested aggregation* is `fedlp_edge.core.algorithm.aggregation` (``unsent``, leading blocks).
+
+The masked cross entropy of the paper is an objective (``mask_absent``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, TensorSpec, Unit
+from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.model.costs import measure_costs
+from fedlp_edge.learning.model.layered import LayeredModel, Submodel
+from fedlp_edge.learning.model.module_copies import copied
+
+DEFAULT_RATIOS = (0.0625, 0.125, 0.25, 0.5, 1.0)
+"""The paper's five levels, narrowest first."""
+
+
+class Scaler(nn.Module):
+    """Divides by the share of the channels that are left.
+
+    Args:
+        ratio: r, above 0 and at most 1.
+    """
+
+    def __init__(self, ratio: float) -> None:
+        super().__init__()
+        self.ratio = ratio
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``x / r``."""
+        return x / self.ratio
+
+
+def channels_left(channels: int, ratio: float) -> int:
+    """``ceil(ratio * channels)``, where a product that is whole but for its last bits counts as whole."""
+    return math.ceil(round(ratio * channels, 6))
+
+
+@dataclass
+class _Signal:
+    """The channels at one place of the chain: in the whole model, and those that are left."""
+
+    whole: int
+    left: int
+
+
+class _Narrowing:
+    """Makes a narrow copy of a chain of modules, from the input to the logits.
+
+    Args:
+        channels: of the input, or its numbers where it is flat; all of them stay.
+        classifier: the last layer, which keeps all its outputs.
+        ratio: share of the channels that other layers keep.
+        tracking: whether batch norms keep statistics.
+    """
+
+    def __init__(self, channels: int, classifier: nn.Module, ratio: float, *, tracking: bool) -> None:
+        self._signal = _Signal(channels, channels)
+        self._classifier = classifier
+        self._ratio = ratio
+        self._tracking = tracking
+
+    def of(self, module: nn.Module) -> nn.Module:
+        """The narrow copy of the next module of the chain."""
+        if isinstance(module, nn.Sequential):
+            steps: OrderedDict[str, nn.Module] = OrderedDict()
+            for name, child in module.named_children():
+                steps[name] = self.of(child)
+                if self._is_scaled(child):
+                    steps[f"{name}_scaler"] = Scaler(self._ratio)
+            sequence = nn.Sequential(steps)
+            sequence.training = module.training
+            return sequence
+        if isinstance(module, (_ConvNd, nn.Linear)):
+            return self._layer(module)
+        if isinstance(module, _BatchNorm):
+            return self._norm(module)
+        if any(True for _ in module.state_dict()):
+            raise PartitionError(
+                f"{type(module).__name__} cannot be narrowed: width scaling takes chains of convolutions, linear "
+                'layers and batch norms; use scaling = "depth"'
+            )
+        return copied(module, [module])
+
+    def _is_scaled(self, module: nn.Module) -> bool:
+        return isinstance(module, (_ConvNd, nn.Linear)) and module is not self._classifier and self._ratio != 1
+
+    def _layer(self, module: _ConvNd | nn.Linear) -> nn.Module:
+        weight = module.weight
+        # Behind a flattening every channel stands for as many inputs as it has places.
+        places, rest = divmod(weight.shape[1], self._signal.whole)
+        if rest or isinstance(module, _ConvTransposeNd) or (isinstance(module, _ConvNd) and module.groups != 1):
+            raise PartitionError(
+                f'{module} cannot be narrowed behind {self._signal.whole} channels; use scaling = "depth"'
+            )
+        whole = weight.shape[0]
+        left = whole if module is self._classifier else channels_left(whole, self._ratio)
+        given = self._signal.left * places
+        narrow = copied(module, [module])
+        narrow.weight = _part(weight, left, given)
+        if module.bias is not None:
+            narrow.bias = _part(module.bias, left)
+        if isinstance(narrow, nn.Linear):
+            narrow.in_features, narrow.out_features = given, left
+        else:
+            narrow.in_channels, narrow.out_channels = given, left
+        self._signal = _Signal(whole, left)
+        return narrow
+
+    def _norm(self, module: _BatchNorm) -> nn.Module:
+        left = self._signal.left
+        if module.num_features != self._signal.whole:
+            raise PartitionError(f'{module} does not follow {self._signal.whole} channels; use scaling = "depth"')
+        narrow = type(module)(
+            left, eps=module.eps, momentum=None, affine=module.affine, track_running_stats=self._tracking
+        ).to(next(module.parameters(), torch.empty(0)).device)
+        if module.affine:
+            narrow.weight, narrow.bias = _part(module.weight, left), _part(module.bias, left)
+        return narrow.train(module.training)
+
+
+def _part(parameter: torch.Tensor, *sides: int) -> nn.Parameter:
+    """A copy of the leading block."""
+    block = parameter.detach()[tuple(slice(side) for side in sides)].clone()
+    return nn.Parameter(block, requires_grad=parameter.requires_grad)
+
+
+class WidthModel(LayeredModel):
+    """A model whose "depths" are widths: depth l is the whole chain of layers with the leading share r_l of channels.
+
+    All levels share the last exit head. Evaluation needs the statistics of ``measure``.
+
+    Args:
+        whole: a chain of convolutions, linear layers and batch norms; left as it is, its shallow heads are not used.
+        ratios: r_l of each level, narrowest first; the last one is 1.
+
+    Raises:
+        PartitionError: its modules cannot be narrowed, or the ratios do not rise to 1.
+    """
+
+    def __init__(self, whole: LayeredModel, ratios: Sequence[float] = DEFAULT_RATIOS) -> None:
+        if not ratios or list(ratios) != sorted(set(ratios)) or ratios[0] <= 0 or ratios[-1] != 1:
+            raise PartitionError(f"width ratios must rise to 1 from above 0, not {list(ratios)}")
+        self._ratios = tuple(ratios)
+        parts = [(unit.name, whole.get_submodule(unit.id)) for unit in whole.units]
+        layers, head = parts[: len(whole.layers)], parts[-1]
+        sample = torch.zeros(1, *whole.input_shape)
+        narrowed = _narrow([module for _, module in [*layers, head]], sample, 1.0, tracking=False)
+        named = [(name, module) for (name, _), module in zip([*layers, head], narrowed, strict=True)]
+        super().__init__(
+            named[:-1], [*[("", nn.Identity())] * (len(layers) - 1), named[-1]], sample, classes=whole.classes
+        )
+        for unit in self.exit_heads[:-1]:
+            delattr(self, unit.id)
+        self.units = (*self.layers, self.exit_heads[-1])
+        self._levels: tuple[Submodel, ...] = ()
+
+    @property
+    def depths(self) -> range:
+        """The levels, from 1."""
+        return range(1, len(self._ratios) + 1)
+
+    def forward(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
+        """The logits [batch, classes] of one level in evaluation, of the whole width if ``depth`` is left out."""
+        logits: torch.Tensor = self._measured_level(len(self._ratios) if depth is None else depth)(x)
+        return logits
+
+    def activations(self, x: torch.Tensor, depth: int) -> torch.Tensor:
+        """The feature of one level before the head, in evaluation."""
+        level = self._measured_level(depth)
+        for unit in self.layers:
+            x = level.get_submodule(unit.id)(x)
+        return x
+
+    def exits(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The logits of all levels in evaluation, narrowest first."""
+        return tuple(self._measured_level(depth)(x) for depth in self.depths)
+
+    def submodel(self, depth: int, exits: ExitMode | None = None) -> Submodel:
+        """The narrow model of a level, for training: batch norms use the statistics of the batch."""
+        if exits == "all":
+            raise ValueError("a width-scaled model has one exit")
+        return self._level(depth, tracking=False)
+
+    @torch.no_grad()
+    def measure(self, batches: Iterable[torch.Tensor]) -> None:
+        """Measures the statistics of batch norm that evaluation uses, for the present weights.
+
+        Args:
+            batches: training samples [B, ...], normalised; each counts the same.
+        """
+        levels = [self._level(depth, tracking=True).train() for depth in self.depths]
+        for x in batches:
+            for level in levels:
+                level(x)
+        self._levels = tuple(level.eval() for level in levels)
+
+    def blueprint(self, model: str = "custom") -> Blueprint:
+        """The description as plain data; ``widths`` has the narrow shapes."""
+        return Blueprint(
+            model=model,
+            input_shape=self.input_shape,
+            classes=self.classes,
+            heads="shared",
+            units=self.units,
+            costs=tuple(self._cost(depth) for depth in self.depths),
+            widths=tuple(self._units_of(depth) for depth in self.depths),
+        )
+
+    def _level(self, depth: int, *, tracking: bool) -> Submodel:
+        self._check(depth)
+        modules = [self.get_submodule(unit.id) for unit in self.units]
+        narrowed = _narrow(modules, self._sample, self._ratios[depth - 1], tracking=tracking)
+        parts = {unit.id: module for unit, module in zip(self.units, narrowed, strict=True)}
+        return Submodel(parts, len(self.layers))
+
+    def _measured_level(self, depth: int) -> Submodel:
+        self._check(depth)
+        if not self._levels:
+            raise RuntimeError("measure() must be called before a width-scaled model is evaluated")
+        return self._levels[depth - 1]
+
+    def _units_of(self, depth: int) -> tuple[Unit, ...]:
+        state = self.submodel(depth).state_dict()
+        return tuple(
+            Unit(
+                unit.id,
+                unit.name,
+                unit.kind,
+                unit.depth,
+                tuple(TensorSpec(t.name, tuple(state[t.name].shape), t.kind, t.least) for t in unit.tensors),
+                tuple(TensorSpec(t.name, tuple(state[t.name].shape), t.kind, t.least) for t in unit.constants),
+            )
+            for unit in self.units
+        )
+
+    def _cost(self, depth: int) -> DepthCost:
+        level = self.submodel(depth)
+        body = nn.Sequential(*(level.get_submodule(unit.id) for unit in self.layers))
+        run = measure_costs([body], [level.get_submodule(self.units[-1].id)], self._sample)[0]
+        return DepthCost(depth, sum(p.numel() for p in level.parameters()), run.forward_macs, run.activation_bytes)
+
+
+def _narrow(modules: Sequence[nn.Module], sample: torch.Tensor, ratio: float, *, tracking: bool) -> list[nn.Module]:
+    """Narrow copies of the modules of a chain, the last of which holds the classifier."""
+    layers = [m for module in modules for m in module.modules() if isinstance(m, (_ConvNd, nn.Linear))]
+    if not layers:
+        raise PartitionError("a model without convolutions and linear layers has no width")
+    first = layers[0].weight.shape[1]
+    channels = sample.shape[1] if isinstance(layers[0], _ConvNd) else first
+    narrowing = _Narrowing(int(channels), layers[-1], ratio, tracking=tracking)
+    return [narrowing.of(module) for module in modules]

@@ -1,0 +1,1 @@
+"""Splitting a user's model into layers, from a recording of its forward pass."""

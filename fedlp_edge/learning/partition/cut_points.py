@@ -1,0 +1,170 @@
+"""Where a forward computation may be cut, and what lies between the cuts.
+
+A cut point is a place in the graph where exactly one tensor that gradients flow through, the *feature*, is still
+needed. Tensors that no gradient flows through, such as a padding mask, are carried past a cut beside the feature.
+State that is used on both sides (tied weights, a module called twice) forbids a cut, because the two sides would no
+longer be separate units.
+
+The code between two neighbouring cut points is a `Segment`, the smallest piece that a layer can be made of.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch.fx
+from torch import nn
+
+from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.partition.recorder import ROOT
+from fedlp_edge.learning.partition.tracing import WAY_OUT, Traced, batch_size, device_of
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The code between two neighbouring cut points.
+
+    Attributes:
+        nodes: in order of execution.
+        source: the nodes whose values it starts from: the feature, then what is carried beside it.
+        result: likewise the nodes whose values are all that later segments see of it and of those before it.
+        torn: how many modules with a forward of their own, and how many plain sequences, the cut before it tears
+            apart; less for a cut between two residual blocks than for one in the middle of a block.
+        weighty: it multiplies with weights, which is worth starting a layer for; normalisation, biases and
+            embeddings rather belong to the code beside them.
+    """
+
+    nodes: tuple[torch.fx.Node, ...]
+    source: tuple[torch.fx.Node, ...]
+    result: tuple[torch.fx.Node, ...]
+    torn: tuple[int, int]
+    weighty: bool
+
+
+def segments(traced: Traced) -> list[Segment]:
+    """Cuts the graph wherever it may be cut.
+
+    Raises:
+        PartitionError: there is no cut point at all.
+    """
+    nodes = list(traced.graph.nodes)
+    alive = _alive_after(nodes, traced.output)
+    shared = _shared_after(nodes, traced.holder)
+    # The place right after the input is where the first segment starts, whether or not it counts as a cut.
+    passed: dict[int, tuple[torch.fx.Node, ...]] = {0: (nodes[0],), len(nodes) - 1: (traced.output,)}
+    for place, values in enumerate(alive[1:-1], start=1):
+        if not shared[place] and (passing := _passing(values)):
+            passed[place] = passing
+    places = sorted(passed)
+    if len(places) == 2:
+        raise PartitionError(_why_no_cut(traced, alive, shared))
+    weighty = {node for node in nodes if node.meta["macs"]}
+    if len(weighty) < 2:  # embeddings, or products that are not counted
+        weighty = {node for node in nodes if state_of(node, traced.holder)}
+    found = []
+    for start, stop in pairwise(places):
+        inside = tuple(nodes[start + 1 : stop + 1])
+        found.append(
+            Segment(
+                nodes=inside,
+                source=passed[start],
+                result=passed[stop],
+                torn=_torn(nodes[start], nodes[start + 1]),
+                weighty=not weighty.isdisjoint(inside),
+            )
+        )
+    return found
+
+
+def is_derived(node: torch.fx.Node) -> bool:
+    """Whether a node needs no value in particular: any that follows the batch, or is on the device, will do."""
+    return node.op == "call_function" and node.target in (batch_size, device_of)
+
+
+def state_of(node: torch.fx.Node, holder: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters and buffers that a node uses, by their name below ``holder``."""
+    if node.op == "get_attr":
+        path, _, leaf = str(node.target).rpartition(".")
+        value = getattr(holder.get_submodule(path), leaf)
+        return {str(node.target): value} if isinstance(value, torch.Tensor) else {}
+    if node.op == "call_module":
+        module = holder.get_submodule(str(node.target))
+        named = [*module.named_parameters(), *module.named_buffers()]
+        return {f"{node.target}.{name}": value for name, value in named}
+    return {}
+
+
+def _passing(alive: list[torch.fx.Node]) -> tuple[torch.fx.Node, ...]:
+    """What is passed on at a place: the one feature and what is carried beside it; nothing if it cannot be cut."""
+    features = [value for value in alive if value.meta["learns"]]
+    carried = [value for value in alive if not value.meta["learns"]]
+    if len(features) != 1 or any(value.meta["shape"] is None for value in alive) or features[0].meta["batch"] is None:
+        return ()
+    return (features[0], *carried)
+
+
+def _alive_after(nodes: list[torch.fx.Node], output: torch.fx.Node) -> list[list[torch.fx.Node]]:
+    """For each place after a node, the values computed so far that are still needed."""
+    last_use = {node: index for index, node in enumerate(nodes)}
+    for index, node in enumerate(nodes):
+        for source in [] if is_derived(node) else node.all_input_nodes:
+            last_use[source] = index
+    last_use[output] = len(nodes)
+    alive: list[list[torch.fx.Node]] = []
+    current: list[torch.fx.Node] = []
+    for index, node in enumerate(nodes):
+        current = [value for value in [*current, node] if last_use[value] > index]
+        alive.append(current)
+    return alive
+
+
+def _shared_after(nodes: list[torch.fx.Node], holder: nn.Module) -> list[str]:
+    """For each place after a node, the name of a state used on both sides, or an empty string."""
+    lasting = holder.state_dict(keep_vars=True).keys()
+    first: dict[int, int] = {}
+    last: dict[int, tuple[int, str]] = {}
+    for index, node in enumerate(nodes):
+        for name, value in state_of(node, holder).items():
+            if not (isinstance(value, nn.Parameter) or (name in lasting and value.is_floating_point())):
+                continue  # it is not exchanged, so both sides may have it
+            first.setdefault(id(value), index)
+            last[id(value)] = (index, name)
+    shared = [""] * len(nodes)
+    for identity, (stop, name) in last.items():
+        for index in range(first[identity], stop):
+            shared[index] = shared[index] or name.removeprefix("model.")
+    return shared
+
+
+def _torn(before: torch.fx.Node, after: torch.fx.Node) -> tuple[int, int]:
+    """Counts the modules that are running on both sides of a cut."""
+    running = before.meta.get("nn_module_stack", {})
+    also = after.meta.get("nn_module_stack", {})
+    kinds = [kind for key, (name, kind) in running.items() if key in also and name != "model"]
+    plain = sum(issubclass(kind, nn.Sequential) and kind.forward is nn.Sequential.forward for kind in kinds)
+    return len(kinds) - plain, plain
+
+
+def _why_no_cut(traced: Traced, alive: list[list[torch.fx.Node]], shared: list[str]) -> str:
+    model = type(traced.holder.get_submodule(ROOT)).__name__
+    inner = range(1, len(alive) - 1)
+    tied = [shared[i] for i in inner if shared[i] and _passing(alive[i])]
+    if tied:
+        return (
+            f"{model} uses the same weights at both ends ({Counter(tied).most_common(1)[0][0]}), so no cut separates "
+            "them; untie the weights, or pass a list of blocks in which one block holds both uses"
+        )
+    crossing = Counter(value for i in inner for value in alive[i] if value.meta["learns"])
+    longest = [_what(value) for value, _ in crossing.most_common(2)]
+    return (
+        f"{model} has no place where a single feature is all that is passed on: {' and '.join(longest)} stay in "
+        f"use side by side; {WAY_OUT}, where one block holds both"
+    )
+
+
+def _what(value: torch.fx.Node) -> str:
+    names: list[str] = [name for name, _ in value.meta["nn_module_stack"].values()]
+    place = names[-1].removeprefix(ROOT).removeprefix(".") if names else ""
+    return f"{value.name} (in {place})" if place else value.name

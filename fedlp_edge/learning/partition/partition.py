@@ -1,0 +1,210 @@
+"""Splitting a user's model into the layers that the fleet trains, draws and averages."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+import torch
+import torch.fx
+from torch import nn
+
+from fedlp_edge.core.blueprint import HeadMode
+from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.model.heads import Feature, exit_head, feature_of, has_channels_first, replace_classifier
+from fedlp_edge.learning.model.layered import LayeredModel, check_outputs
+from fedlp_edge.learning.model.module_copies import copied
+from fedlp_edge.learning.model.wrappers import unwrapped
+from fedlp_edge.learning.partition.naming import layer_names
+from fedlp_edge.learning.partition.stages import Stage, stages_of_blocks, stages_of_graph
+from fedlp_edge.learning.partition.tracing import mode
+from fedlp_edge.learning.rng import preserved, seeded
+
+DEFAULT_DEPTHS = 8
+
+
+def partition(
+    model: nn.Module | Sequence[nn.Module],
+    example_input: torch.Tensor,
+    num_classes: int | None = None,
+    heads: HeadMode = "shared",
+    depths: int | None = None,
+    *,
+    seed: int = 0,
+) -> LayeredModel:
+    """Splits a classifier into layers, each depth with an exit head of its own.
+
+    What a module does is noted down while it runs on a few samples, and cut where one feature is all that is passed
+    on. An ``nn.Sequential`` or a list of blocks is not looked into: each block with parameters starts a layer, and the
+    last of them is the classifier. The result shares the modules of ``model``, which is left as it is; the split
+    depends on the model and the shape of the input alone. A ``DataParallel`` or compiled model counts as the one in it.
+
+    Args:
+        model: takes a tensor [batch, ...] and gives logits [batch, classes]; its floating state is float32.
+        example_input: [batch, ...], one sample or more; only its shape and type matter. If they are whole numbers
+            (token ids), the result takes whole numbers in floating point as well, as data comes.
+        num_classes: number of logits; if it is not the model's own, a fresh last layer takes the place of the
+            model's (in a copy). None keeps the model's own.
+        heads: ``"shared"`` averages the shallow exit heads over the fleet, ``"personal"`` (the paper) keeps them
+            on their devices.
+        depths: most layers; None means at most 8 for a module, and every block of an explicit list.
+        seed: of the new heads' initial weights.
+
+    Raises:
+        PartitionError: the model cannot be split; the message names the reason and the way out.
+    """
+    if depths is not None and depths < 1:
+        raise PartitionError(f"a model cannot have {depths} depths; ask for at least one")
+    if heads not in get_args(HeadMode):
+        raise PartitionError(f"heads are {' or '.join(get_args(HeadMode))}, not {heads!r}")
+    if not isinstance(example_input, torch.Tensor) or example_input.dim() < 2 or len(example_input) == 0:
+        raise PartitionError("example_input must be a tensor with a batch dimension, like torch.zeros(1, 3, 32, 32)")
+    # Two samples, so that a model that confuses the batch with something else is found out.
+    sample = torch.cat([example_input[:1].detach()] * 2)
+    model = unwrapped(model) if isinstance(model, nn.Module) else model
+    blocks = _explicit_blocks(model)
+    if blocks is not None:
+        for _, block in blocks:
+            _check_state(block)
+        stages = stages_of_blocks(blocks, sample, depths)
+    else:
+        assert isinstance(model, nn.Module)
+        _check_state(model)
+        stages = stages_of_graph(model, sample, depths or DEFAULT_DEPTHS)
+    if not sample.is_floating_point():
+        stages[0] = replace(stages[0], module=_taking_floats(stages[0].module))
+    return _with_exits(stages, sample, num_classes, heads, seed)
+
+
+class WholeNumbers(nn.Module):
+    """Token ids that arrive as floating numbers, which data are, to whole numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, ...] of any type to int64."""
+        return x.long()
+
+
+def _taking_floats(layer: nn.Module) -> nn.Module:
+    """The same layer, its state under the same names, behind a conversion to whole numbers."""
+    conversion = WholeNumbers()
+    conversion.training = layer.training
+    if isinstance(layer, nn.Sequential):
+        wrapped = nn.Sequential(OrderedDict([("whole_numbers", conversion), *_blocks_of(layer)]))
+        wrapped.training = layer.training
+        return wrapped
+    assert isinstance(layer, torch.fx.GraphModule)
+    layer.add_submodule("whole_numbers", conversion)
+    given = next(iter(layer.graph.nodes))
+    with layer.graph.inserting_after(given):
+        converted = layer.graph.call_module("whole_numbers", (given,))
+    given.replace_all_uses_with(converted, delete_user_cb=lambda user: user is not converted)
+    layer.recompile()
+    return layer
+
+
+def _explicit_blocks(model: object) -> list[tuple[str, nn.Module]] | None:
+    if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
+        return _blocks_of(model)
+    if isinstance(model, (list, tuple, nn.ModuleList)):
+        wrong = [type(block).__name__ for block in model if not isinstance(block, nn.Module)]
+        if wrong:
+            raise PartitionError(f"a block must be an nn.Module, not a {wrong[0]}; wrap functions in a module")
+        return [(str(index), unwrapped(block)) for index, block in enumerate(model)]
+    if isinstance(model, nn.Module):
+        return None
+    raise PartitionError(f"a model is an nn.Module or a list of them, not a {type(model).__name__}")
+
+
+def _blocks_of(model: nn.Sequential) -> list[tuple[str, nn.Module]]:
+    # Not named_children(), which leaves out a block that is called a second time.
+    blocks = [(name, block) for name, block in model.named_modules(remove_duplicate=False) if name and "." not in name]
+    return [(name, unwrapped(block)) for name, block in blocks]
+
+
+def _check_state(model: nn.Module) -> None:
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(value):
+            raise PartitionError(f"the size of {name} is not known yet; call the model once on an example")
+        if (value.is_floating_point() or value.is_complex()) and value.dtype != torch.float32:
+            raise PartitionError(
+                f"{name} is {str(value.dtype).removeprefix('torch.')}, and layers are exchanged as float32; "
+                "call model.float() first"
+            )
+
+
+def _with_exits(
+    stages: list[Stage], sample: torch.Tensor, num_classes: int | None, heads: HeadMode, seed: int
+) -> LayeredModel:
+    *layers, own = stages
+    features, logits = _run(stages, sample)
+    if logits.dim() != 2 or len(logits) != len(sample) or not logits.is_floating_point():
+        raise PartitionError(
+            f"the model gives {list(logits.shape)} for a batch of {len(sample)}, not logits [batch, classes]; "
+            "wrap it in a module that ends in a classifier"
+        )
+    if _are_probabilities(logits):
+        raise PartitionError(
+            "the model gives probabilities, not logits: leave out the softmax at its end (training and fedlp infer "
+            "apply their own; with two it learns little, and no answer is ever sure)"
+        )
+    classes = num_classes or logits.shape[1]
+    check_outputs(classes)
+    classifier = own.module
+    with seeded(seed):
+        if classes != logits.shape[1]:
+            classifier = copied(classifier, [classifier])
+            replace_classifier(classifier, classes, logits.shape[1])
+        parameters = [_count(layer.module) for layer in layers]
+        whole = sum(parameters) + _count(classifier)
+        exits = []
+        for depth, (layer, feature) in enumerate(zip(layers[:-1], features, strict=False), start=1):
+            shape = tuple(feature_of(feature).movedim(layer.batch, 0).shape[1:])
+            head = exit_head(
+                shape,
+                classes,
+                channels_first=has_channels_first(layer.module, shape),
+                budget=whole - sum(parameters[:depth]),
+            )
+            if isinstance(feature, tuple) or layer.batch:
+                head = nn.Sequential(OrderedDict([("feature", Feature(layer.batch)), *head.named_children()]))
+            head = head.to(sample.device).eval()
+            with torch.no_grad():
+                given = tuple(head(feature).shape)
+            if given != (len(sample), classes):
+                raise PartitionError(
+                    f"layer {depth} gives a feature without the samples in its first dimension (an exit gives "
+                    f"{list(given)} for {len(sample)} samples); pass blocks that do"
+                )
+            exits.append((f"exit {depth}", head.train(classifier.training)))
+    names = layer_names([stage.holders for stage in stages])
+    return LayeredModel(
+        list(zip(names[:-1], (layer.module for layer in layers), strict=True)),
+        [*exits, (names[-1], classifier)],
+        sample[:1],
+        classes=classes,
+        head_mode=heads,
+    )
+
+
+def _are_probabilities(logits: torch.Tensor) -> bool:
+    """Whether every row is positive and adds up to 1, as a softmax makes it and a layer with fresh weights does not."""
+    rows = logits.double().sum(dim=1)
+    return bool((logits > 0).all()) and torch.allclose(rows, torch.ones_like(rows), rtol=0, atol=1e-5)
+
+
+def _run(stages: list[Stage], sample: torch.Tensor) -> tuple[list[Any], torch.Tensor]:
+    """What each layer passes on in evaluation, and the logits."""
+    features = []
+    value: Any = sample
+    with preserved(sample.device), torch.no_grad():
+        for stage in stages:
+            with mode(stage.module, training=False):
+                value = stage.module(value)
+            features.append(value)
+    return features[:-1], features[-1]
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,249 @@
+"""From a user's model to a row of pieces, each a module from one tensor to one tensor.
+
+There are two ways: a recorded graph is cut at its cut points (`pieces_of_graph`), or the user has done the
+cutting and gives blocks (`pieces_of_blocks`). Either way the pieces share the modules of the user's model,
+under their own names, and the last piece holds the classifier.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.fx
+from torch import nn
+
+from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.model.costs import MacCounter
+from fedlp_edge.learning.partition.cut_points import Segment, is_derived, segments, state_of
+from fedlp_edge.learning.partition.grouping import balanced_weights, group
+from fedlp_edge.learning.partition.recorder import ROOT
+from fedlp_edge.learning.partition.relu_pool import pool_first, pool_first_in
+from fedlp_edge.learning.partition.tracing import WAY_OUT, Traced, batch_size, cannot_run, mode, trace
+from fedlp_edge.learning.rng import preserved
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The code of one layer, or of the model's own classifier.
+
+    Attributes:
+        holders: names of the modules that hold its weights, in order of use.
+        module: computes it; its state has the names of the user's model.
+        batch: which dimension of its feature counts the samples.
+    """
+
+    holders: tuple[str, ...]
+    module: nn.Module
+    batch: int = 0
+
+
+def stages_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor, most: int | None) -> list[Stage]:
+    """Layers from blocks that are called one after the other.
+
+    Each block with parameters starts a layer; one without belongs to the layer before it. Blocks that share
+    state with a block further on stay in one layer with it and all that lies between.
+
+    Args:
+        blocks: name and module of each.
+        sample: an input with a batch dimension.
+        most: most layers, without the classifier; None for no limit.
+
+    Raises:
+        PartitionError: fewer than two blocks can be told apart, or a block gives something other than a tensor.
+    """
+    macs = _run_blocks(blocks, sample)
+    shared = _blocks_sharing_state([block for _, block in blocks])
+    starts = [
+        index
+        for index, (_, block) in enumerate(blocks)
+        if any(True for _ in block.parameters()) and not any(first < index <= last for first, last in shared)
+    ]
+    if len(starts) < 2:
+        reason = "share their weights" if shared else "have parameters"
+        raise PartitionError(
+            f"of the {len(blocks)} blocks too few can be told apart: at least two must have parameters of their own, "
+            f"one layer and the classifier (here {len(starts)}; all others {reason if shared else 'have none'})"
+        )
+    starts[0] = 0  # blocks before the first one with parameters belong to it
+    runs = [range(start, stop) for start, stop in pairwise([*starts, len(blocks)])]
+    parameters = [sum(p.numel() for i in run for p in blocks[i][1].parameters()) for run in runs]
+    joined = _join(runs[:-1], [sum(macs[i] for i in run) for run in runs[:-1]], parameters[:-1], most)
+    result = []
+    for run in [*joined, runs[-1]]:
+        chosen = [blocks[i] for i in run]
+        holders = tuple(name for name, block in chosen if any(True for _ in block.parameters()))
+        module = nn.Sequential(OrderedDict(chosen))
+        module.training = blocks[0][1].training
+        result.append(Stage(holders, pool_first(module)))
+    return result
+
+
+def stages_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) -> list[Stage]:
+    """Layers from the code of a module, cut where the model's own structure is cut least.
+
+    Args:
+        model: takes one tensor; left as it is.
+        sample: an input with a batch dimension.
+        most: most layers, without the classifier; None for no limit.
+
+    Raises:
+        PartitionError: it cannot be traced or cut.
+    """
+    traced = trace(model, sample)
+    found = segments(traced)
+    heavy = [index for index, segment in enumerate(found) if segment.weighty]
+    if len(heavy) < 2:
+        raise PartitionError(
+            f"{type(model).__name__} has weights in only {len(heavy)} of its {len(found)} separable parts, and at "
+            "least one layer and the classifier are needed; pass its parts as a list of blocks"
+        )
+    runs = _choose(found, heavy, most)
+    weights = [
+        (
+            sum(node.meta["macs"] for i in run for node in found[i].nodes),
+            _parameters([found[i] for i in run], traced.holder),
+        )
+        for run in runs
+    ]
+    joined = _join(runs[:-1], [m for m, _ in weights[:-1]], [p for _, p in weights[:-1]], most)
+    stages = [_compile([found[i] for i in run], traced.holder, model) for run in [*joined, runs[-1]]]
+    _check(stages, traced, model)
+    return stages
+
+
+def _join(runs: list[range], macs: list[int], parameters: list[int], most: int | None) -> list[range]:
+    if most is None or len(runs) <= most:
+        return runs
+    groups = group(balanced_weights(macs, parameters), most)
+    return [range(runs[g[0]].start, runs[g[-1]].stop) for g in groups]
+
+
+def _choose(found: list[Segment], heavy: list[int], most: int | None) -> list[range]:
+    """Runs of segments that could each be a layer, and last the classifier.
+
+    A layer starts with weights, or at the parameter-free code before them where that tears fewer of the model's
+    own modules apart. Cuts that tear fewer come first; others are used only while there are not yet as many
+    layers as wanted.
+    """
+    starts = [min(range(before + 1, here + 1), key=lambda i: (found[i].torn, -i)) for before, here in pairwise(heavy)]
+    inner, classifier = starts[:-1], starts[-1]
+    chosen = inner
+    for level in sorted({found[i].torn[0] for i in inner}):
+        chosen = [i for i in inner if found[i].torn[0] <= level]
+        if most is not None and len(chosen) + 1 >= most:
+            break
+    return [range(start, stop) for start, stop in pairwise([0, *chosen, classifier, len(found)])]
+
+
+def _parameters(run: list[Segment], holder: nn.Module) -> int:
+    held = {id(v): v for s in run for node in s.nodes for v in state_of(node, holder).values()}
+    return sum(value.numel() for value in held.values() if isinstance(value, nn.Parameter))
+
+
+def _compile(run: list[Segment], holder: nn.Module, model: nn.Module) -> Stage:
+    """The segments as one module, its attributes under the names of the user's model."""
+    graph = torch.fx.Graph()
+    given = graph.placeholder("x")
+    copies = {run[0].source[0]: given}
+    if len(run[0].source) > 1:
+        copies = {value: graph.call_function(operator.getitem, (given, i)) for i, value in enumerate(run[0].source)}
+    anchor = run[0].source[0]
+    root = nn.Module()
+    names = []
+    for segment in run:
+        for node in segment.nodes:
+            if is_derived(node):
+                where = (anchor.meta["batch"],) if node.target is batch_size else ()
+                copies[node] = graph.create_node("call_function", node.target, (copies[anchor], *where))
+                continue
+            twin = graph.node_copy(node, copies.__getitem__)
+            copies[node] = twin
+            if node.op in ("call_module", "get_attr"):
+                path, _, leaf = str(node.target).rpartition(".")
+                twin.target = str(node.target).removeprefix(f"{ROOT}.")
+                _graft(root, twin.target, getattr(holder.get_submodule(path), leaf))
+                if any(isinstance(v, nn.Parameter) for v in state_of(node, holder).values()):
+                    names.append(twin.target if node.op == "call_module" else path.removeprefix(f"{ROOT}.") or leaf)
+    result = tuple(copies[value] for value in run[-1].result)
+    graph.output(result if len(result) > 1 else result[0])
+    pool_first_in(graph, root)
+    module = torch.fx.GraphModule(root, graph, class_name="Layer")
+    _forget_constants(module, model)
+    known = set(model.modules())
+    for part in module.modules():
+        if part not in known:
+            part.training = model.training
+    return Stage(tuple(names), module, run[-1].result[0].meta["batch"] or 0)
+
+
+def _graft(root: nn.Module, target: str, value: Any) -> None:
+    """Sets ``root.a.b.c`` for the target ``a.b.c``, making the modules in between."""
+    *path, leaf = target.split(".")
+    for name in path:
+        if not hasattr(root, name):
+            root.add_module(name, nn.Module())
+        root = getattr(root, name)
+    if getattr(root, leaf, None) is not value:
+        setattr(root, leaf, value)
+
+
+def _forget_constants(module: nn.Module, model: nn.Module) -> None:
+    """Tensors that are not in the user's state do not become part of ours."""
+    lasting = model.state_dict(keep_vars=True).keys()
+    for name, value in list(module.named_buffers()):
+        if name not in lasting:
+            path, _, leaf = name.rpartition(".")
+            module.get_submodule(path).register_buffer(leaf, value, persistent=False)
+
+
+def _run_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor) -> list[int]:
+    """The multiply-accumulates of each block in evaluation."""
+    macs = []
+    value: Any = sample
+    with preserved(sample.device), torch.no_grad():
+        for name, block in blocks:
+            with mode(block, training=False), MacCounter() as counter:
+                try:
+                    value = block(value)
+                except Exception as error:  # a user's forward may fail in any way
+                    raise cannot_run(f"block {name}", sample, error) from error
+            if not isinstance(value, torch.Tensor):
+                raise PartitionError(
+                    f"block {name} gives a {type(value).__name__} and not one tensor; "
+                    "put it into one block with what takes it"
+                )
+            macs.append(counter.macs)
+    return macs
+
+
+def _blocks_sharing_state(blocks: list[nn.Module]) -> list[tuple[int, int]]:
+    """First and last block of each state that more than one block holds."""
+    ends: dict[int, tuple[int, int]] = {}
+    for index, block in enumerate(blocks):
+        for value in [*block.parameters(), *block.buffers()]:
+            ends[id(value)] = (ends.get(id(value), (index, index))[0], index)
+    return [(first, last) for first, last in ends.values() if first < last]
+
+
+def _check(stages: Sequence[Stage], traced: Traced, model: nn.Module) -> None:
+    """The pieces, one after the other, give what the model gave."""
+    value: Any = traced.sample
+    with preserved(traced.sample.device), torch.no_grad():
+        for stage in stages:
+            with mode(stage.module, training=False):
+                try:
+                    value = stage.module(value)
+                except Exception as error:  # a user's code may fail in any way
+                    raise cannot_run(f"{type(model).__name__} in pieces", traced.sample, error, WAY_OUT) from error
+    # Not bit for bit: without gradients torch may choose a faster kernel.
+    if not torch.allclose(value, traced.logits, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise PartitionError(
+            f"{type(model).__name__} does not compute the same in pieces, because its forward decides by more than "
+            "its input; pass the model as a list of blocks"
+        )

@@ -1,0 +1,288 @@
+"""A module's forward computation as a graph for every batch size and for both modes.
+
+A recording holds the constants of one run: the batch size that it had, and the mode. The forward is therefore
+recorded three times, and the records are compared:
+
+- constants that follow the mode (``F.dropout(x, training=False)``) become a `ModeSwitch`, which asks its own mode;
+- sizes that follow the batch (``x.view(batch, -1)``) are computed from a tensor at hand, and so is the device;
+- a submodule that does something else in training or for another batch, or whose code decides by the values of
+  tensors, is kept whole and called as a module, with whatever it does inside;
+- auxiliary outputs that exist in training only (GoogLeNet, Inception) are left out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+from torch.fx.node import map_aggregate
+
+from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.partition.call_kinds import is_basic
+from fedlp_edge.learning.partition.graph_diff import Comparison, compare, relevant
+from fedlp_edge.learning.partition.mode_switch import insert_switch
+from fedlp_edge.learning.partition.recorder import ROOT, Recording, RecordingRefused, record
+from fedlp_edge.learning.rng import preserved
+
+WAY_OUT = "pass the model as a list of blocks or an nn.Sequential, which are not looked into"
+
+_BATCH = 2  # the least that batch normalisation accepts in training
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A forward computation.
+
+    Every node's ``meta`` is that of a `Recording`, and ``batch``: the dimension of its value that counts the samples;
+    None if it has no such dimension.
+
+    Attributes:
+        holder: owns every attribute that the graph names.
+        graph: one placeholder, no output node; calls of `batch_size` and `device_of` take the placeholder and may
+            take any other value instead.
+        output: the node that gives the logits.
+        sample: a batch that was recorded in evaluation.
+        logits: what the model gave for it.
+    """
+
+    holder: nn.Module
+    graph: torch.fx.Graph
+    output: torch.fx.Node
+    sample: Tensor
+    logits: Tensor
+
+
+def batch_size(x: Tensor, dimension: int = 0) -> int:
+    """The batch size, from a tensor that has the samples in a dimension."""
+    return x.shape[dimension]
+
+
+def device_of(x: Tensor) -> torch.device:
+    """The device that a tensor is on."""
+    return x.device
+
+
+def trace(model: nn.Module, sample: Tensor) -> Traced:
+    """Records the forward of a module that takes one tensor and gives one.
+
+    The module is left as it was.
+
+    Args:
+        model: takes a tensor [batch, ...].
+        sample: one sample or more; of floating numbers only the shape matters.
+
+    Raises:
+        PartitionError: it takes several inputs, does not run on the sample, cannot be recorded, gives something other
+            than one tensor, or its outermost forward depends on the mode.
+    """
+    if is_basic(model):
+        raise PartitionError(f"{_name(model)} is a single layer, so there is nothing to split; {WAY_OUT}")
+    _check_signature(model)
+    studio = _Studio(model)
+    two, three = (_batch(sample, size) for size in (_BATCH, _BATCH + 1))
+    while True:
+        try:
+            evaluation = studio.record(two)
+            modes = studio.compare(evaluation, studio.record(two, training=True), "in training than in evaluation")
+            batches = studio.compare(evaluation, studio.record(three), "for another batch size")
+        except _Again:
+            continue
+        return _Assembly(model, two, evaluation, modes, batches).traced()
+
+
+@contextmanager
+def mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Within the block every submodule is in training (or evaluation); afterwards each is as it was."""
+    flags = [(child, child.training) for child in module.modules()]
+    try:
+        for child, _ in flags:
+            child.training = training
+        yield
+    finally:
+        for child, flag in flags:
+            child.training = flag
+
+
+def cannot_run(what: str, sample: Tensor, error: Exception, way_out: str = "") -> PartitionError:
+    """The error for code that raises on the sample."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    shape = "x".join(map(str, sample.shape[1:]))
+    return PartitionError(f"{what} does not run on an input of {shape}: {reason}" + (way_out and f"; {way_out}"))
+
+
+def _batch(sample: Tensor, size: int) -> Tensor:
+    """So many samples: other numbers in each, so that nothing computed from them looks like a constant."""
+    if not sample.is_floating_point():
+        return torch.cat([sample[:1]] * size)
+    generator = torch.Generator().manual_seed(size)
+    return torch.randn(size, *sample.shape[1:], generator=generator).to(sample)
+
+
+class _Again(Exception):
+    """What was recorded so far is of no use: from now on something is recorded in another way."""
+
+
+class _Studio:
+    """Records a model, and learns which of its submodules have to be kept whole."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._whole: set[str] = set()
+        self._as_compiled = False
+
+    def record(self, x: Tensor, *, training: bool = False) -> Recording:
+        """Records one run.
+
+        Raises:
+            _Again: another way must be tried.
+            PartitionError: the model does not run, or cannot be recorded.
+        """
+        try:
+            with preserved(x.device):
+                torch.manual_seed(0)
+                return record(self._model, x, training=training, whole=self._whole, as_compiled=self._as_compiled)
+        except PartitionError:
+            raise
+        except RecordingRefused as refusal:
+            if not self._as_compiled:  # some code knows how to do without
+                self._as_compiled = True
+            elif refusal.module == ROOT or refusal.module in self._whole:
+                raise PartitionError(f"{_name(self._model)} cannot be split: {refusal.reason}; {WAY_OUT}") from refusal
+            else:
+                self._whole |= self._alike(refusal.module)
+            raise _Again from refusal
+        except Exception as error:  # a user's forward may fail in any way
+            raise cannot_run(_name(self._model) + (" in training" if training else ""), x, error) from error
+
+    def compare(self, one: Recording, other: Recording, when: str) -> Comparison:
+        """Compares two runs.
+
+        Raises:
+            _Again: they differ inside of submodules.
+            PartitionError: they differ outside of them.
+        """
+        comparison = compare(one, other)
+        if ROOT in comparison.blamed or comparison.blamed & self._whole:
+            raise PartitionError(
+                f"the forward of {_name(self._model)} itself computes something else {when}; "
+                f"move that part into a submodule, or {WAY_OUT}"
+            )
+        if comparison.blamed:
+            self._whole |= comparison.blamed
+            raise _Again
+        return comparison
+
+    def _alike(self, name: str) -> set[str]:
+        """All modules of a kind do alike, so they are found out at once."""
+        kind = type(self._model.get_submodule(name.removeprefix(f"{ROOT}.")))
+        return {other for other, module in self._model.named_modules(prefix=ROOT) if type(module) is kind} - {ROOT}
+
+
+class _Assembly:
+    """One graph from a recording and what others say about it."""
+
+    def __init__(
+        self, model: nn.Module, sample: Tensor, recording: Recording, modes: Comparison, batches: Comparison
+    ) -> None:
+        self._model = model
+        self._sample = sample
+        self._recording = recording
+        self._modes = modes
+        self._batches = batches
+        self._graph = recording.graph
+        self._input = next(iter(recording.graph.nodes))
+        self._holder = nn.Module()
+        self._holder.add_module(ROOT, model)
+
+    def traced(self) -> Traced:
+        for name, value in self._recording.constants.items():
+            self._holder.register_buffer(name, value, persistent=False)
+        kept = set(relevant(self._recording))
+        for node in reversed(self._graph.nodes):
+            if node not in kept:
+                self._graph.erase_node(node)
+        for node, twin in self._batches.pairs:
+            node.meta["batch"] = _batch_dimension(node.meta["shape"], twin.meta["shape"])
+        for node, twin in self._batches.differing:
+            self._follow_the_batch(node, twin)
+        output = self._recording.output
+        for number, (node, twin) in enumerate(self._modes.differing):
+            switch = insert_switch(self._holder, self._graph, node, twin, f"mode_switch_{number}")
+            output = switch if node is output else output
+        for node in list(self._graph.nodes):
+            self._follow_the_device(node)
+        return Traced(self._holder, self._graph, output, self._sample, self._recording.logits)
+
+    def _follow_the_batch(self, node: torch.fx.Node, twin: torch.fx.Node) -> None:
+        if any(node is other for other, _ in self._modes.differing):
+            raise PartitionError(
+                f"{_name(self._model)} calls {node.name} with constants that follow both the mode and the batch size; "
+                f"move that call into a submodule, or {WAY_OUT}"
+            )
+
+        def merge(here: Any, there: Any) -> Any:
+            if isinstance(here, (tuple, list)):
+                return type(here)([merge(a, b) for a, b in zip(here, there, strict=True)])
+            if isinstance(here, dict):
+                return {key: merge(value, there[key]) for key, value in here.items()}
+            if isinstance(here, slice):
+                return slice(*(merge(getattr(here, k), getattr(there, k)) for k in ("start", "stop", "step")))
+            if isinstance(here, torch.fx.Node) or here == there:
+                return here
+            if type(here) is int:
+                return self._size(node, there - here, here - _BATCH * (there - here))
+            raise PartitionError(
+                f"{_name(self._model)} calls {node.name} with {here!r} for {_BATCH} samples and {there!r} for "
+                f"{_BATCH + 1}; {WAY_OUT}"
+            )
+
+        node.args, node.kwargs = merge(tuple(node.args), tuple(twin.args)), merge(dict(node.kwargs), dict(twin.kwargs))
+
+    def _size(self, node: torch.fx.Node, factor: int, offset: int) -> torch.fx.Node:
+        """``factor`` times the batch size, and ``offset``, computed right before ``node``."""
+        value = self._derived(node, batch_size, self._input)
+        if factor != 1:
+            value = self._derived(node, operator.mul, value, factor)
+        return self._derived(node, operator.add, value, offset) if offset else value
+
+    def _follow_the_device(self, node: torch.fx.Node) -> None:
+        def follow(leaf: Any) -> Any:
+            is_it = isinstance(leaf, torch.device) and leaf == self._sample.device
+            return self._derived(node, device_of, self._input) if is_it else leaf
+
+        node.args, node.kwargs = map_aggregate(node.args, follow), map_aggregate(node.kwargs, follow)
+
+    def _derived(self, node: torch.fx.Node, target: Any, *args: Any) -> torch.fx.Node:
+        with self._graph.inserting_before(node):
+            derived = self._graph.call_function(target, args)
+        derived.meta = {**node.meta, "shape": None, "learns": False, "macs": 0, "changes": False, "batch": None}
+        return derived
+
+
+def _batch_dimension(small: tuple[int, ...] | None, large: tuple[int, ...] | None) -> int | None:
+    sizes = zip(small or (), large or (), strict=True)
+    return next((dimension for dimension, pair in enumerate(sizes) if pair == (_BATCH, _BATCH + 1)), None)
+
+
+def _check_signature(model: nn.Module) -> None:
+    required = [
+        p.name
+        for p in inspect.signature(model.forward).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    if len(required) > 1:
+        raise PartitionError(
+            f"{_name(model)} takes several inputs ({', '.join(required)}), and layers pass on a single tensor; "
+            "wrap it in a module whose forward takes one tensor"
+        )
+
+
+def _name(model: nn.Module) -> str:
+    return type(model).__name__

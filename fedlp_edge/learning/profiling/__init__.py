@@ -1,0 +1,1 @@
+"""How much memory and time training takes on this machine: traced, measured and calibrated."""

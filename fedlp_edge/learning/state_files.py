@@ -1,0 +1,157 @@
+"""Model values in safetensors files: the form in which they pass between processes.
+
+A state is one file, or one for each unit as they were downloaded. Tensors are read and written one at a time where
+that is possible, so that a state and its change never stand in memory as a whole beside the model.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA, Array
+from fedlp_edge.errors import ModelError, StorageError
+from fedlp_edge.learning.training.loop import Diverged
+
+
+@torch.no_grad()
+def load_values(model: nn.Module, paths: Iterable[Path], names: Iterable[str]) -> None:
+    """Copies the named tensors from the files of a state into a model.
+
+    Raises:
+        StorageError: a file is missing or damaged.
+        ModelError: a tensor is missing or has another shape.
+    """
+    held = model.state_dict()
+    with _opened(paths) as state:
+        for name in names:
+            value = state.read(name)
+            if value.shape != held[name].shape:
+                raise ModelError(
+                    f"{state.file_of(name)}: {name} is {list(value.shape)} where the model has {list(held[name].shape)}"
+                )
+            held[name].copy_(value)
+
+
+@torch.no_grad()
+def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Copies tensors into a model, by name."""
+    held = model.state_dict()
+    for name, value in values.items():
+        held[name].copy_(value)
+
+
+def copy_values(source: nn.Module, model: nn.Module, names: Iterable[str]) -> None:
+    """Copies the named tensors from one model into another of the same shapes."""
+    given = source.state_dict()
+    put_values(model, {name: given[name] for name in names})
+
+
+def save_values(model: nn.Module, path: Path, names: Iterable[str]) -> None:
+    """Writes the named tensors of a model, replacing the file in one step.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    held = model.state_dict()
+    _save({name: held[name].detach().cpu().contiguous() for name in names}, path, durable=True)
+
+
+@torch.no_grad()
+def save_update(
+    model: nn.Module,
+    before: Iterable[Path],
+    sent: Mapping[str, Iterable[str]],
+    directory: Path,
+    statistics: Collection[str] = frozenset(),
+) -> None:
+    """Writes what an update is made of, one ``UNIT.safetensors`` per unit: changes of weights, values of statistics.
+
+    Args:
+        model: as it is after training.
+        before: files with the values it started from.
+        sent: names of the tensors that are wanted, by unit id.
+        directory: where the files go; made if missing.
+        statistics: names of those that are written as they are.
+
+    Raises:
+        Diverged: see ``check_update``.
+        StorageError: a file cannot be read or written.
+        ModelError: a tensor is not in the files it started from.
+    """
+    held = model.state_dict()
+    with _opened(before) as state:
+        for unit, names in sent.items():
+            after = {name: held[name].float().cpu().contiguous() for name in names}
+            update = {n: value if n in statistics else value - state.read(n) for n, value in after.items()}
+            check_update({n: value.numpy() for n, value in update.items()}, statistics)
+            # A power cut may cost them: the same task then gives the same values again.
+            _save(update, directory / f"{unit}.safetensors", durable=False)
+
+
+def check_update(update: Mapping[str, Array], statistics: Collection[str]) -> None:
+    """Whether an update can be added to a model at all.
+
+    Raises:
+        Diverged: a value is not finite, or a weight has changed by more than an update can say.
+    """
+    for name, value in update.items():
+        # Minimum and maximum are NaN if any element is.
+        most = max(-float(value.min()), float(value.max())) if value.size else 0.0
+        if not math.isfinite(most):
+            raise Diverged
+        if name not in statistics and most > MAX_ABS_DELTA:
+            raise Diverged(f"{name} changed by {most:.1e} in one round")
+
+
+class _State:
+    """Tensors by name, of several files, read one at a time."""
+
+    def __init__(self, files: Mapping[Path, Any]) -> None:
+        self._file_of = {name: (path, file) for path, file in files.items() for name in file.keys()}  # noqa: SIM118
+        self._names = ", ".join(path.name for path in files)
+
+    def read(self, name: str) -> Tensor:
+        if name not in self._file_of:
+            raise ModelError(f"{self._names} lacks the tensor {name}: it belongs to another model or depth")
+        tensor: Tensor = self._file_of[name][1].get_tensor(name)
+        return tensor
+
+    def file_of(self, name: str) -> str:
+        return self._file_of[name][0].name
+
+
+@contextmanager
+def _opened(paths: Iterable[Path]) -> Iterator[_State]:
+    with ExitStack() as stack:
+        path = None
+        try:
+            files = {}
+            for path in paths:
+                files[path] = stack.enter_context(safe_open(path, framework="pt"))
+            yield _State(files)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"cannot read the model state {path}: {error}") from None
+
+
+def _save(tensors: dict[str, Tensor], path: Path, *, durable: bool) -> None:
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial)
+        if durable:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}: {error}") from None

@@ -1,0 +1,1 @@
+"""Training on a device: the loop, one step, its optimizers, compute modes and objectives."""

@@ -1,0 +1,113 @@
+"""One step of training: forward pass, loss, backward pass, update.
+
+A small model on a processor spends its time between the operations rather than in them, so all that can be done once
+a round is done here before the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from fedlp_edge.core.settings import TrainingSettings
+from fedlp_edge.learning.memory.allocator import parts
+from fedlp_edge.learning.model.layered import Submodel
+from fedlp_edge.learning.model.tensor_kinds import keep_frozen
+from fedlp_edge.learning.training.compute_modes import Compute
+from fedlp_edge.learning.training.objectives import Objective, make_objective
+from fedlp_edge.learning.training.optimizers import Optimizer, make_optimizer
+
+
+class TrainStep:
+    """Makes steps on a model.
+
+    Args:
+        model: in training mode.
+        objective: what is minimised.
+        parameters: that are trained.
+        optimizer: of the parameters; without one nothing is trained and only BatchNorm statistics move.
+        compute: how to compute.
+        micro_batch: most samples that are worked on together, their gradients added; 0 for the whole batch.
+
+    Attributes:
+        parameters: as above.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        parameters: list[nn.Parameter],
+        optimizer: Optimizer | None,
+        compute: Compute,
+        micro_batch: int = 0,
+    ) -> None:
+        self.parameters = parameters
+        self._model = model
+        self._objective = objective
+        self._optimizer = optimizer
+        self._compute = compute
+        self._micro_batch = micro_batch
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Makes one step on a batch; returns the loss before it, a scalar without a gradient."""
+        total: Tensor | None = None
+        for start, stop in parts(len(y), self._micro_batch):
+            with self._compute.autocast(x.device):
+                loss = self._objective(self._model, x[start:stop], y[start:stop])
+            if stop - start < len(y):
+                loss = loss * ((stop - start) / len(y))
+            if self._optimizer is not None:
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            total = loss.detach() if total is None else total + loss.detach()
+        if self._optimizer is not None:
+            self._optimizer.step()
+        if total is None:
+            raise ValueError("a step needs a sample")
+        return total
+
+
+@contextmanager
+def train_steps(
+    model: nn.Module,
+    settings: TrainingSettings,
+    labels: Tensor,
+    compute: Compute,
+    trainable: Collection[str] | None = None,
+    *,
+    fused: bool = True,
+) -> Iterator[TrainStep]:
+    """Makes a model ready for steps, from fresh optimizer state; afterwards it is as it was found, without gradients.
+
+    Args:
+        model: put into training mode, but for norms that it freezes itself.
+        settings: optimizer, objective and thrift.
+        labels: of all samples of the device, [N].
+        compute: how to compute.
+        trainable: names of the parameters to train; None for all that the model itself does not freeze.
+        fused: whether the optimizer may use fused kernels.
+    """
+    model.train()
+    keep_frozen(model)
+    if isinstance(model, Submodel):
+        model.checkpointing = settings.memory.checkpointing
+    with _only(model, trainable) as parameters, compute.prepared(model):
+        optimizer = make_optimizer(parameters, settings, fused=fused) if parameters else None
+        objective = make_objective(settings.objective, labels, parameters)
+        yield TrainStep(model, objective, parameters, optimizer, compute, settings.memory.micro_batch)
+
+
+@contextmanager
+def _only(model: nn.Module, trainable: Collection[str] | None) -> Iterator[list[nn.Parameter]]:
+    """Freezes all parameters but those named, and leaves the model as it was found, without gradients."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and (trainable is None or name in trainable))
+    try:
+        yield [parameter for parameter in model.parameters() if parameter.requires_grad]
+    finally:
+        for parameter, flag in before:
+            parameter.grad = None
+            parameter.requires_grad_(flag)

@@ -1,0 +1,177 @@
+"""From the words in a configuration to a layered model, the same bits every time."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import ModelError
+from fedlp_edge.learning.foreign_code import foreign, load_object
+from fedlp_edge.learning.memory.limits import is_out_of_memory
+from fedlp_edge.learning.model.heads import exit_head, has_channels_first
+from fedlp_edge.learning.model.layered import LayeredModel, check_outputs
+from fedlp_edge.learning.model.width import DEFAULT_RATIOS, WidthModel
+from fedlp_edge.learning.partition.partition import partition
+from fedlp_edge.learning.partition.tracing import mode
+from fedlp_edge.learning.rng import seeded
+from fedlp_edge.learning.zoo.built_in import BUILT_IN
+
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str] | None = ()) -> LayeredModel:
+    """Builds a model, with weights drawn from ``seed``, and splits it.
+
+    torch's global random numbers are left alone. torchvision is imported only for ``torchvision:NAME``.
+
+    Args:
+        settings: which model, for which input and how many classes.
+        seed: of the initial weights.
+        allow_models: the ``module:callable`` names that may be imported and called, because importing runs code;
+            None if the caller was told the name by the owner of this very process.
+
+    Raises:
+        ModelError: the model is unknown, not allowed, or cannot be built for this input.
+        PartitionError: it cannot be split.
+    """
+    check_outputs(settings.classes)
+    layered = _split(settings, seed, allow_models)
+    check_outputs(layered.classes)
+    if settings.scaling == "width":
+        return WidthModel(layered, settings.width_ratios or DEFAULT_RATIOS)
+    if settings.exit_heads == "pooled":
+        layered = _with_pooled_heads(layered, seed)
+    layered.exit_mode = settings.exits
+    return layered
+
+
+def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | None) -> LayeredModel:
+    name = settings.name
+    if name in BUILT_IN:
+        if not settings.classes:
+            raise ModelError(f"{name} has no number of classes of its own; set classes")
+        return _checked(BUILT_IN[name](settings.input, settings.classes, settings.heads, seed), settings)
+    model: nn.Module | list[nn.Module]
+    if name.startswith("torchvision:"):
+        model = _torchvision(name.removeprefix("torchvision:"), settings, seed)
+    elif _CALLABLE.fullmatch(name):
+        model = _users_own(name, settings, seed, allow_models)
+    else:
+        near = difflib.get_close_matches(name, BUILT_IN, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        known = ", ".join(BUILT_IN)
+        raise ModelError(f"unknown model {name!r}{hint} (known: {known}, torchvision:NAME, module:callable)")
+    if isinstance(model, LayeredModel):
+        return _checked(model, settings)
+    return _partitioned(model, settings, seed)
+
+
+def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, seed: int) -> LayeredModel:
+    """Splits a model, which runs its own code, too."""
+    with foreign(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
+        return partition(
+            model,
+            torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32),
+            num_classes=settings.classes or None,
+            heads=settings.heads,
+            depths=settings.depths or None,
+            seed=seed,
+        )
+
+
+def _with_pooled_heads(model: LayeredModel, seed: int) -> LayeredModel:
+    """The same layers and classifier, and no shallow head with more parameters than what it stands for."""
+    layers = [(unit.name, model.get_submodule(unit.id)) for unit in model.layers]
+    classifier = model.exit_heads[-1]
+    sample = torch.zeros(1, *model.input_shape)
+    left = sum(unit.parameters for unit in model.layers) + classifier.parameters
+    heads: list[tuple[str, nn.Module]] = []
+    with seeded(seed), torch.no_grad(), mode(model, training=False):
+        for depth, (unit, (_, layer)) in enumerate(zip(model.layers[:-1], layers, strict=False), start=1):
+            left -= unit.parameters
+            shape = tuple(model.activations(sample, depth).shape[1:])
+            head = exit_head(shape, model.classes, channels_first=has_channels_first(layer, shape), budget=left)
+            heads.append((f"exit {depth}", head.train(model.training)))
+    heads.append((classifier.name, model.get_submodule(classifier.id)))
+    return LayeredModel(layers, heads, sample, classes=model.classes, head_mode=model.head_mode)
+
+
+def _torchvision(name: str, settings: ModelSettings, seed: int) -> nn.Module:
+    try:
+        from torchvision import models  # noqa: PLC0415 -- 150 MB that other models do not need
+    except ImportError as error:
+        raise ModelError(f'torchvision:{name} needs torchvision ({error}); pip install "fedlp-edge[vision]"') from error
+    known = models.list_models(module=models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known)
+        raise ModelError(f"torchvision has no classifier {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
+    options: dict[str, Any] = {"num_classes": settings.classes} if settings.classes else {}
+    # Some constructors fix the size of the image, or warn unless told how to initialise.
+    if name.startswith("vit_"):
+        if len(settings.input) != 3 or settings.input[1] != settings.input[2]:
+            raise ModelError(f"torchvision:{name} takes square images, not {_shape(settings.input)}")
+        options["image_size"] = settings.input[1]
+    elif name.startswith("maxvit"):
+        options["input_size"] = settings.input[1:]
+    elif name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}
+    try:
+        with seeded(seed):
+            model: nn.Module = models.get_model(name, weights=None, **options)
+    except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+        reason = str(error) or type(error).__name__
+        raise ModelError(f"torchvision:{name} cannot be built for {_shape(settings.input)}: {reason}") from error
+    return model
+
+
+def _users_own(
+    name: str, settings: ModelSettings, seed: int, allow_models: Collection[str] | None
+) -> nn.Module | list[nn.Module]:
+    if allow_models is not None and name not in allow_models:
+        raise ModelError(
+            f"the model {name} is code of its own, which this device does not run unasked; "
+            f"start it with --allow-model {name} if you trust it"
+        )
+    source = f"the model {name}"
+    function = load_object(name, ModelError)
+    if not callable(function):
+        raise ModelError(f"{source} is of type {type(function).__name__}, not a function that makes a model")
+    with foreign(source, ModelError, passing=is_out_of_memory), seeded(seed):
+        takes_classes = "num_classes" in inspect.signature(function).parameters
+        model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
+    if isinstance(model, nn.Module):
+        return model
+    if isinstance(model, (list, tuple)):
+        return list(model)
+    raise ModelError(f"{name} gave a {type(model).__name__}, not an nn.Module, a list of blocks, or a LayeredModel")
+
+
+def _checked(model: LayeredModel, settings: ModelSettings) -> LayeredModel:
+    """A model that its builder has split itself must be what the configuration says."""
+    if model.input_shape != settings.input:
+        raise ModelError(
+            f"{settings.name} gave a model for {_shape(model.input_shape)}, the configuration says "
+            f"{_shape(settings.input)}"
+        )
+    if settings.classes not in (0, model.classes):
+        raise ModelError(
+            f"{settings.name} gave a model for {model.classes} classes, the configuration says {settings.classes}"
+        )
+    if settings.depths not in (0, len(model.depths)):
+        raise ModelError(
+            f"{settings.name} comes split into {len(model.depths)} depths, the configuration says {settings.depths}; "
+            "leave depths out"
+        )
+    model.head_mode = settings.heads
+    return model
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

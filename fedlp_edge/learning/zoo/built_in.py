@@ -1,0 +1,168 @@
+"""The models that come with FedLP Edge and need no torchvision.
+
+- ``fedlp-cnn``: the network of the paper's experiments (arXiv 2303.06360), layer for layer and head for head.
+- ``fedlp-cnn-narrow``: the same shape with a quarter of the channels, for experiments on a processor.
+- ``small-cnn``: a small network for grey images of 8x8 and up, quick enough for a fleet on one machine.
+- ``mlp``: three hidden layers, for anything of a fixed size.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from fedlp_edge.core.blueprint import HeadMode
+from fedlp_edge.errors import ModelError
+from fedlp_edge.learning.model.heads import exit_head
+from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.partition.partition import partition
+from fedlp_edge.learning.rng import seeded
+
+Builder = Callable[[tuple[int, ...], int, HeadMode, int], LayeredModel]
+
+
+def fedlp_cnn(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) -> LayeredModel:
+    """Six convolutions 32-32-64-64-128-128 in five depths, two linear layers in every head.
+
+    Each convolution is followed by ReLU and then batch normalisation, and every second one by a pool, which
+    stands at the start of the next layer because a head pools for itself. As in the authors' code no head,
+    the main one included, has an activation between its two linear layers. With 3x32x32 the heads' inputs are
+    8192, 4096, 4096, 2048 and 2048.
+
+    Raises:
+        ModelError: the input is not an image, or three pools would leave nothing of it.
+    """
+    return _paper_cnn("fedlp-cnn", (32, 32, 64, 64, 128, 128), 128, input_shape, classes, heads, seed)
+
+
+def fedlp_cnn_narrow(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) -> LayeredModel:
+    """The paper's network with channels 8-8-16-16-32-32 and 64 hidden units in every head.
+
+    On 1x28x28 it has 37,410 parameters and 1.9 million MACs, where ``fedlp-cnn`` has 436,202 and 29.3 million.
+
+    Raises:
+        ModelError: as ``fedlp_cnn``.
+    """
+    return _paper_cnn("fedlp-cnn-narrow", (8, 8, 16, 16, 32, 32), 64, input_shape, classes, heads, seed)
+
+
+def _paper_cnn(
+    name: str,
+    filters: tuple[int, ...],
+    hidden: int,
+    input_shape: tuple[int, ...],
+    classes: int,
+    heads: HeadMode,
+    seed: int,
+) -> LayeredModel:
+    channels, height, width = _image(name, input_shape, pools=3)
+    widths = (channels, *filters)
+
+    def convolution(number: int) -> list[tuple[str, nn.Module]]:
+        given, wanted = widths[number - 1], widths[number]
+        return [
+            (f"conv{number}", nn.Conv2d(given, wanted, kernel_size=3, padding=1)),
+            (f"relu{number}", nn.ReLU()),
+            (f"bn{number}", nn.BatchNorm2d(wanted)),
+        ]
+
+    def pool(number: int) -> list[tuple[str, nn.Module]]:
+        return [(f"pool{number}", nn.MaxPool2d(2))]
+
+    def head(last: int, halvings: int) -> nn.Module:
+        """The exit behind convolution ``last``; ``halvings`` of height and width count its own pool."""
+        places = (height >> halvings) * (width >> halvings)
+        return _sequence(
+            [
+                ("pool", nn.MaxPool2d(2)),
+                ("flatten", nn.Flatten()),
+                ("fc1", nn.Linear(widths[last] * places, hidden)),
+                ("fc2", nn.Linear(hidden, classes)),
+            ]
+        )
+
+    with seeded(seed):
+        layers = [
+            ("conv1-2", _sequence([*convolution(1), *convolution(2)])),
+            ("conv3", _sequence([*pool(1), *convolution(3)])),
+            ("conv4", _sequence(convolution(4))),
+            ("conv5", _sequence([*pool(2), *convolution(5)])),
+            ("conv6", _sequence(convolution(6))),
+        ]
+        exits = [head(2, 1), head(3, 2), head(4, 2), head(5, 3), head(6, 3)]
+    return LayeredModel(
+        layers,
+        [(f"fc {depth}", module) for depth, module in enumerate(exits, start=1)],
+        torch.zeros(1, *input_shape),
+        classes=classes,
+        head_mode=heads,
+    )
+
+
+def small_cnn(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) -> LayeredModel:
+    """Five convolutions 16-32-64-64-128, each with batch normalisation and ReLU; one depth each.
+
+    Raises:
+        ModelError: the input is not an image, or two pools would leave nothing of it.
+    """
+    channels, height, width = _image("small-cnn", input_shape, pools=2)
+    widths = (channels, 16, 32, 64, 64, 128)
+
+    def stage(number: int, *, pooled: bool) -> nn.Module:
+        steps: list[tuple[str, nn.Module]] = [("pool", nn.MaxPool2d(2))] if pooled else []
+        given, wanted = widths[number - 1], widths[number]
+        steps += [
+            ("conv", nn.Conv2d(given, wanted, kernel_size=3, padding=1, bias=False)),
+            ("bn", nn.BatchNorm2d(wanted)),
+            ("relu", nn.ReLU()),
+        ]
+        return _sequence(steps)
+
+    with seeded(seed):
+        blocks = [(f"stage{number}", stage(number, pooled=number in (2, 4))) for number in range(1, 6)]
+        head = exit_head((widths[-1], height // 4, width // 4), classes, channels_first=True)
+    return partition(_sequence([*blocks, ("head", head)]), torch.zeros(1, *input_shape), heads=heads, seed=seed)
+
+
+def mlp(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) -> LayeredModel:
+    """Hidden layers of 256, 128 and 64 units with ReLU; three depths."""
+    widths = (torch.Size(input_shape).numel(), 256, 128, 64)
+    with seeded(seed):
+        blocks: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
+        for number in range(1, 4):
+            linear = nn.Linear(widths[number - 1], widths[number])
+            blocks.append((f"hidden{number}", _sequence([("fc", linear), ("relu", nn.ReLU())])))
+        blocks.append(("head", nn.Linear(widths[-1], classes)))
+    return partition(_sequence(blocks), torch.zeros(1, *input_shape), heads=heads, seed=seed)
+
+
+BUILT_IN: Mapping[str, Builder] = {
+    "fedlp-cnn": fedlp_cnn,
+    "fedlp-cnn-narrow": fedlp_cnn_narrow,
+    "small-cnn": small_cnn,
+    "mlp": mlp,
+}
+
+
+def _image(model: str, input_shape: tuple[int, ...], pools: int) -> tuple[int, int, int]:
+    if len(input_shape) != 3:
+        raise ModelError(f"{model} takes images [channels, height, width], not {_shape(input_shape)}; try mlp")
+    channels, height, width = input_shape
+    least = 2**pools
+    if min(height, width) < least:
+        raise ModelError(
+            f"{model} halves its input {pools} times and nothing would be left of {_shape(input_shape)}; "
+            f"it needs at least {least}x{least}"
+        )
+    return channels, height, width
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _sequence(steps: list[tuple[str, nn.Module]]) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(steps))

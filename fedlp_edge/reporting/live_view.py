@@ -1,0 +1,217 @@
+"""A run as it happens: a live picture on a terminal, one line per event of note anywhere else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fedlp_edge.reporting.console import open_console
+from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
+from fedlp_edge.reporting.formatting import UNTRAINED, depth_bar, format_bytes, format_seconds, format_share, sparkline
+from fedlp_edge.reporting.progress import DeviceProgress, DeviceState, RunProgress
+from fedlp_edge.reporting.text_view import line_for
+
+_STYLES: dict[DeviceState, str] = {
+    "ready": "dim",
+    "training": "yellow",
+    "delivered": "green",
+    "lost": "red",
+    "rejected": "red",
+    "failed": "red",
+    "away": "dim red",
+    "set aside": "red",
+    "unfit": "red",
+}
+_OTHER_LINES = 14
+"""Lines of the picture that are neither device nor depth rows."""
+
+
+class View(Protocol):
+    """Shows a run; a context manager around the showing."""
+
+    progress: RunProgress
+
+    def show(self, event: AnyEvent) -> None:
+        """Takes in one event and shows what it changed."""
+
+    def note(self, text: str) -> None:
+        """Shows a line that no event carries, until the next event has something to say."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+def open_view(console: Console | None = None, *, subtitle: str = "") -> View:
+    """The live picture if the output is a terminal, plain lines otherwise.
+
+    Args:
+        console: where to; standard output if None.
+        subtitle: shown below the title of the live picture (broker, directory).
+    """
+    console = console or open_console()
+    return LiveView(console, subtitle=subtitle) if console.is_terminal else PlainView(console)
+
+
+class PlainView:
+    """One line per event of note; what a log file or a pipe gets."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = RunProgress()
+        self._console = console
+        self._joined: dict[str, str] = {}
+
+    def show(self, event: AnyEvent) -> None:
+        """Prints the event's line, if it has one."""
+        self.progress.apply(event)
+        line = line_for(event, self.progress)
+        if isinstance(event, DeviceJoined):
+            # Written again at every reconnect; worth a line only if something changed.
+            if line == self._joined.get(event.device):
+                return
+            self._joined[event.device] = line or ""
+        if line:
+            self.note(line)
+
+    def note(self, text: str) -> None:
+        """Prints the line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+
+class LiveView:
+    """A picture that is redrawn a few times a second; its last state stays on the screen."""
+
+    def __init__(self, console: Console, *, subtitle: str = "", clock: Callable[[], float] = time.time) -> None:
+        self.progress = RunProgress()
+        self._subtitle = subtitle
+        self._clock = clock
+        self._lock = threading.Lock()  # rich draws from a thread of its own
+        self._console = console
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=False)
+
+    def show(self, event: AnyEvent) -> None:
+        """Takes in one event; the next redraw shows it."""
+        with self._lock:
+            self.progress.apply(event)
+
+    def note(self, text: str) -> None:
+        """Replaces the line below the tables."""
+        with self._lock:
+            self.progress.note = text
+
+    def _draw(self) -> RenderableType:
+        with self._lock:
+            return picture(self.progress, self._clock(), self._console.height, self._subtitle)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+
+def picture(progress: RunProgress, now: float, height: int, subtitle: str = "") -> RenderableType:
+    """The whole picture.
+
+    Args:
+        progress: what to draw.
+        now: in seconds since the epoch, for the elapsed time of a run that goes on.
+        height: lines of the screen; devices that do not fit are counted instead of shown.
+        subtitle: a line below the title.
+    """
+    parts: list[RenderableType] = [_title(progress)]
+    if subtitle:
+        parts.append(Text(subtitle, style="dim"))
+    parts += ["", _rounds(progress, now), ""]
+    if progress.devices:
+        parts += [_devices(progress, max(3, height - _OTHER_LINES - progress.depths)), ""]
+    if progress.accuracy:
+        parts += [_accuracy(progress), ""]
+    parts.append(Text(progress.note))
+    if progress.trouble:
+        parts.append(Text(progress.trouble, style="red"))
+    return Padding(Group(*parts), (1, 1, 0, 1), expand=False)
+
+
+def _title(progress: RunProgress) -> Text:
+    title = Text("FedLP Edge", style="bold cyan")
+    if progress.run:
+        title.append(f"  {progress.run}", style="default")
+        about = f"  {progress.model}, {progress.parameters:,} parameters, {progress.depths} depths"
+        title.append(about, style="not bold default")
+    return title
+
+
+def _rounds(progress: RunProgress, now: float) -> RenderableType:
+    over = progress.phase in ("finished", "stopped")
+    elapsed = (progress.latest if over else now) - progress.started if progress.started else 0.0
+    traffic = f"{format_bytes(progress.bytes_down)} down, {format_bytes(progress.bytes_up)} up"
+    row = Table.grid(padding=(0, 2))
+    row.add_row(
+        f"round {progress.round}/{progress.rounds}",
+        ProgressBar(total=max(1, progress.rounds), completed=min(progress.finished_rounds, progress.rounds), width=32),
+        format_seconds(max(0.0, elapsed)),
+        traffic,
+    )
+    return row
+
+
+def _devices(progress: RunProgress, room: int) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("device", "profile", "depth", "LPR", "state", "loss", "sent", "samples"):
+        table.add_column(name, justify="right" if name in ("LPR", "loss", "sent", "samples") else "left", no_wrap=True)
+    devices = [progress.devices[name] for name in sorted(progress.devices)]
+    for device in devices[:room]:
+        table.add_row(*_device_row(device, progress.depths))
+    if (more := len(devices) - room) > 0:
+        table.add_row(Text(f"and {more} more", style="dim"))
+    return table
+
+
+def _device_row(device: DeviceProgress, depths: int) -> tuple[RenderableType, ...]:
+    return (
+        device.id,
+        device.profile,
+        Text(depth_bar(device.depth, depths), style="cyan") if device.depth else "-",
+        f"{device.lpr:.2f}",
+        Text(device.state, style=_STYLES[device.state]),
+        "-" if device.loss is None else f"{device.loss:.3f}",
+        format_bytes(device.bytes_up),
+        f"{device.samples:,}",
+    )
+
+
+def _accuracy(progress: RunProgress) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("exit", no_wrap=True)
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("by round", no_wrap=True)
+    trained = {device.depth for device in progress.devices.values()}
+    for depth, shares in sorted(progress.accuracy.items()):
+        bar = Text(depth_bar(depth, progress.depths), style="cyan")
+        note = Text(sparkline(shares), style="green") if depth in trained else Text(UNTRAINED, style="dim")
+        table.add_row(bar, format_share(shares[-1]), note)
+    return table

@@ -1,0 +1,179 @@
+"""Events as single lines of plain text, for logs and pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
+
+from fedlp_edge.reporting.events import (
+    AnyEvent,
+    BrokerBack,
+    BrokerLost,
+    DeviceFailed,
+    DeviceJoined,
+    DeviceLeft,
+    DeviceSetAside,
+    DeviceUnfit,
+    Event,
+    ModelDelivered,
+    ModelExported,
+    ModelRefused,
+    NobodyFit,
+    RoundFailed,
+    RoundFinished,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    UpdateRejected,
+    WaitingForDevices,
+    WorkerReplaced,
+)
+from fedlp_edge.reporting.formatting import format_bytes, format_seconds, format_share
+from fedlp_edge.reporting.progress import RunProgress
+
+NAMED = 8
+"""Devices that a line names before it only counts."""
+
+
+def line_for(event: AnyEvent, progress: RunProgress) -> str | None:
+    """The event's line; None for events that a log need not carry.
+
+    Args:
+        event: what happened.
+        progress: the run after the event.
+    """
+    if isinstance(event, RoundFinished):
+        return _round_line(event, progress.rounds)
+    return _line(event)
+
+
+@singledispatch
+def _line(_event: Event) -> str | None:
+    return None
+
+
+@_line.register
+def _(event: RunStarted) -> str:
+    begin = f"goes on at round {event.resumed_at}" if event.resumed_at is not None else "starts"
+    return (
+        f"run {event.run} {begin}: {event.model}, {event.parameters:,} parameters, "
+        f"{event.depths} depths, {event.rounds} rounds" + (f"; {event.remark}" if event.remark else "")
+    )
+
+
+@_line.register
+def _(event: DeviceJoined) -> str:
+    return f"device {event.device} ({event.profile}), {event.samples:,} samples: {event.explanation}"
+
+
+@_line.register
+def _(event: DeviceLeft) -> str:
+    return f"device {event.device} left"
+
+
+@_line.register
+def _(event: DeviceUnfit) -> str:
+    return f"device {event.device} cannot take part: {event.explanation}"
+
+
+@_line.register
+def _(event: DeviceSetAside) -> str:
+    return (
+        f"device {event.device} is set aside after {event.failures} failures in a row, "
+        f"until round {event.again}: {event.reason}"
+    )
+
+
+@_line.register
+def _(event: NobodyFit) -> str:
+    return f"{event.explanation}; the run ends in {format_seconds(event.seconds)} unless that changes"
+
+
+@_line.register
+def _(event: UpdateRejected) -> str:
+    return f"round {event.round}: update of {event.device} refused ({event.code}): {event.reason}"
+
+
+@_line.register
+def _(event: DeviceFailed) -> str:
+    where = "" if event.round is None else f"round {event.round}: "
+    return f"{where}device {event.device} failed: {event.reason}"
+
+
+@_line.register
+def _(event: WorkerReplaced) -> str:
+    return event.reason
+
+
+@_line.register
+def _(event: RoundFailed) -> str:
+    return f"round {event.round} asks again: {event.contributors} updates so far, {event.quorum} needed"
+
+
+@_line.register
+def _(event: WaitingForDevices) -> str:
+    return f"waiting for devices: {event.present} of {event.wanted} are there"
+
+
+@_line.register
+def _(event: BrokerLost) -> str:
+    return f"broker lost: {event.reason}"
+
+
+@_line.register
+def _(_event: BrokerBack) -> str:
+    return "broker is back"
+
+
+@_line.register
+def _(event: ModelExported) -> str:
+    return (
+        f"exported {event.file}: accuracy {format_share(event.accuracy)} in onnxruntime, "
+        f"differs from PyTorch by at most {event.max_abs_diff:.1e}"
+    )
+
+
+@_line.register
+def _(event: ModelRefused) -> str:
+    return f"depth {event.depth} has no ONNX file: {event.reason}"
+
+
+@_line.register
+def _(event: ModelDelivered) -> str | None:
+    return None if event.received else f"device {event.device} has no final model: {event.reason}"
+
+
+@_line.register
+def _(event: RunFinished) -> str:
+    return f"run finished after {event.rounds} rounds: accuracy {accuracy_line(event.accuracy)}"
+
+
+@_line.register
+def _(event: RunStopped) -> str:
+    if event.reason == "error":
+        return f"run stopped in round {event.round}: {event.detail}; once that is mended, the same command goes on"
+    return f"run stopped in round {event.round}; the same command goes on from there"
+
+
+def _round_line(event: RoundFinished, rounds: int) -> str:
+    parts = [
+        f"round {event.round}/{rounds}: {format_seconds(event.seconds)}, {event.contributors} devices",
+        f"accuracy {accuracy_line(event.accuracy)}",
+        f"{format_bytes(event.bytes_down)} down, {format_bytes(event.bytes_up)} up",
+    ]
+    if event.lost:
+        parts.append(f"nothing in time from {listed(event.lost)}")
+    if event.doubt:
+        parts.append(event.doubt)
+    return "; ".join(parts)
+
+
+def listed(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def accuracy_line(accuracy: Mapping[int, float]) -> str:
+    """``depth 1: 80.2 %, depth 2: 91.0 %``."""
+    return ", ".join(f"depth {depth}: {format_share(share)}" for depth, share in sorted(accuracy.items()))

@@ -1,0 +1,130 @@
+"""The samples of a simulation: read once, without torch, and dealt to all devices at once."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import ConfigError, DataError
+from fedlp_edge.learning.data import sources
+from fedlp_edge.learning.data.partitioners import parse_partitioner
+from fedlp_edge.learning.data.spec import Share, parse_spec
+from fedlp_edge.learning.data.subset import everybody, select_indices
+from fedlp_edge.simulation.experiment import Experiment
+from fedlp_edge.simulation.shared_memory import AnyArray
+
+
+@dataclass(frozen=True, eq=False)
+class SimulationData:
+    """What can be learned from and judged on.
+
+    Attributes:
+        arrays: ``train/x`` [N, ...] as stored, ``train/y`` [N]; ``test/x`` and ``test/y`` if there is a test set.
+        classes: number of classes.
+        scale: see ``learning.data.Dataset``.
+        mean: likewise.
+        std: likewise.
+        listed: labels of all training samples, those included that cannot be read.
+        index: [N] position of each training sample among them, ascending.
+    """
+
+    arrays: dict[str, AnyArray]
+    classes: int
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    listed: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]
+
+    @property
+    def test_samples(self) -> int:
+        """Size of the test set; 0 without one."""
+        return len(self.arrays["test/y"]) if "test/y" in self.arrays else 0
+
+
+@dataclass(frozen=True, eq=False)
+class DataAssignment:
+    """Who holds what.
+
+    Attributes:
+        arrays: ``members``, the indices of all devices' samples one device after the other, and ``starts``
+            [devices + 1], where those of each begin.
+        priors: share of each class in each device's samples, [devices, classes].
+    """
+
+    arrays: dict[str, AnyArray]
+    priors: npt.NDArray[np.float64]
+
+    def samples_of(self, number: int) -> int:
+        """How many samples a device holds."""
+        starts = self.arrays["starts"]
+        return int(starts[number + 1] - starts[number])
+
+
+@lru_cache(maxsize=1)
+def read_simulation_data(train: str, evaluate: str, input_shape: tuple[int, ...] = ()) -> SimulationData:
+    """Reads both splits, once for all experiments in a row that name the same.
+
+    Args:
+        train: specification of what devices share.
+        evaluate: of what they are judged on; empty for nothing.
+        input_shape: of one sample of the model, which pictures are brought to.
+
+    Raises:
+        DataError: a specification is wrong, or data are missing or unusable.
+        ConfigError: the devices' specification names a share.
+    """
+    spec = parse_spec(train).for_model(input_shape)
+    if spec.share is not None:
+        raise ConfigError(f"[data] train = {train!r} names a share; leave it out: every device gets its own")
+    listing = sources.listing(spec, "train")
+    samples = listing.samples(None)
+    arrays: dict[str, AnyArray] = {"train/x": np.ascontiguousarray(samples.x), "train/y": samples.y}
+    if not len(samples.y):
+        raise DataError(f"{train} has no samples in its train split")
+    if evaluate:
+        judged = parse_spec(evaluate).for_model(input_shape)
+        held_out = sources.listing(judged, "test")
+        test = held_out.samples(select_indices(held_out.labels, judged, "test"))
+        arrays["test/x"] = np.ascontiguousarray(test.x)
+        arrays["test/y"] = test.y
+        _say(evaluate, test.remarks)
+    classes = max(len(samples.classes), 1 + max(int(y.max()) for name, y in arrays.items() if name.endswith("/y")))
+    _say(train, samples.remarks)
+    return SimulationData(arrays, classes, samples.scale, samples.mean, samples.std, listing.labels, samples.index)
+
+
+def assign_data(experiment: Experiment, simulation_data: SimulationData) -> DataAssignment:
+    """Deals the training samples as ``TRAIN#share=i/N&partition=P&seed=S`` would on each device.
+
+    Raises:
+        DataError: the partition is unknown, or there are too few samples.
+    """
+    data, fleet = experiment.data, experiment.fleet
+    spec = parse_spec(data.train)
+    spec = replace(
+        spec,
+        share=Share(0, fleet.devices, parse_partitioner(data.partition)),
+        seed=experiment.seed if data.seed is None else data.seed,
+        limit=data.limit or spec.limit,
+    )
+    # As on the devices, each of which deals what is listed and then leaves out what it cannot read.
+    index = simulation_data.index
+    kept = [np.searchsorted(index, part[np.isin(part, index)]) for part in everybody(simulation_data.listed, spec)]
+    if (empty := next((number for number, part in enumerate(kept) if not len(part)), None)) is not None:
+        raise DataError(f"{data.train}: device {empty} has no sample that can be read")
+    labels = simulation_data.arrays["train/y"]
+    members = np.concatenate(kept).astype(np.int64)
+    starts = np.fromiter(accumulate((len(part) for part in kept), initial=0), dtype=np.int64)
+    counts = np.stack([np.bincount(labels[part], minlength=simulation_data.classes) for part in kept])
+    return DataAssignment({"members": members, "starts": starts}, counts / counts.sum(axis=1, keepdims=True))
+
+
+def _say(spec: str, remarks: str) -> None:
+    if remarks:
+        print(f"{spec}: {remarks}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Who computes for a simulation: processes on this machine, or a Ray cluster."""

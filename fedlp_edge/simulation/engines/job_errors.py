@@ -1,0 +1,28 @@
+"""What goes wrong in a worker, as an answer: one line, and whose turn it is."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+from fedlp_edge.errors import DataError, FedLPError, ModelError
+from fedlp_edge.learning.memory import limits
+from fedlp_edge.simulation.engines.jobs import JobFailed
+
+T = TypeVar("T")
+
+
+def told(work: Callable[[], T]) -> T | JobFailed:
+    """Does something; whatever is raised becomes an answer, a defect of ours with its traceback in the log."""
+    try:
+        return work()
+    except FedLPError as error:
+        kind = "data" if isinstance(error, DataError) else "model" if isinstance(error, ModelError) else "worker"
+        return JobFailed(kind, str(error))
+    except Exception as error:
+        if limits.is_out_of_memory(error):
+            return JobFailed("memory", "memory ran out in a worker: use fewer workers")
+        traceback.print_exc(file=sys.stderr)
+        return JobFailed("worker", f"{type(error).__name__}: {error}")

@@ -1,0 +1,300 @@
+"""The engine for one machine: one process with one thread for each worker, and shared memory between them.
+
+A worker that dies is replaced at once by one that is told all that the others know (see ``process`` and ``recovery``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from fedlp_edge.core.algorithm.aggregation import Array, Sums, sum_shape
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.errors import WorkerError
+from fedlp_edge.simulation.data import DataAssignment, SimulationData
+from fedlp_edge.simulation.engines.base import expected
+from fedlp_edge.simulation.engines.channel import (
+    AwaitWorker,
+    Channel,
+    Closed,
+    FromWorker,
+    InitialWeights,
+    PublishWeights,
+    SampleArrays,
+    SetUpWorker,
+    StartWorker,
+    SumsWritten,
+    ToWorker,
+    WeightsBuffer,
+    WeightsWritten,
+    WorkerExit,
+)
+from fedlp_edge.simulation.engines.channel import Sums as SumsMemory
+from fedlp_edge.simulation.engines.jobs import Reply, SimulationJob, SumsCollected, WorkerDied, WorkerReady, WorkerSetup
+from fedlp_edge.simulation.engines.recovery import death, ended
+from fedlp_edge.simulation.shared_memory import Layout, SharedArrays, layout_of
+from fedlp_edge.system.lifecycle import unheard_interrupts
+
+STOP_SECONDS = 5.0
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LocalEngine:
+    """Worker processes, started at once; a context manager that leaves none behind.
+
+    Args:
+        workers: how many; 0 for one a core.
+    """
+
+    def __init__(self, workers: int = 0) -> None:
+        ours, theirs = socket.socketpair()
+        with unheard_interrupts():
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fedlp_edge.simulation.engines.local_worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,  # what a user's own model or data code prints
+                env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
+            )
+        theirs.close()
+        self._starter: Channel[WorkerExit] = Channel(ours, WorkerExit)
+        self._setup: WorkerSetup | None = None
+        self._pictures: tuple[SimulationData, SharedArrays] | None = None
+        self._assignment: SharedArrays | None = None
+        self._layout: Layout = ()
+        self._boards: list[SharedArrays] = []
+        self._version_on: dict[int, int] = {}
+        self._sums: list[SharedArrays] = []
+        self._handed_over: dict[int, SumsWritten] = {}
+        self._busy: set[int] = set()
+        self._channels: list[Channel[FromWorker]] = []
+        for worker in range(workers or usable_cores()):
+            self._channels.append(self._start(worker))
+
+    @property
+    def workers(self) -> int:
+        """How many there are."""
+        return len(self._channels)
+
+    def open(
+        self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
+    ) -> tuple[Blueprint, dict[str, Array]]:
+        """See ``Engine.open``."""
+        self._forget()
+        for worker in sorted(self._busy):  # what an experiment that failed has left under way
+            self._replace(worker)
+        self._setup = setup
+        if self._pictures is None or self._pictures[0] is not simulation_data:
+            self._pictures = (simulation_data, SharedArrays.copy_of(simulation_data.arrays))
+        self._assignment = SharedArrays.copy_of(assignment.arrays)
+        for worker in range(self.workers):
+            self._send_study(worker)
+        answers = [self._answer(worker) for worker in range(self.workers)]  # all, so that nothing is left under way
+        opened = [expected(answer, WorkerReady) for answer in answers]
+        blueprint = opened[0].blueprint
+        tensors = {tensor.name: tensor for unit in blueprint.global_units for tensor in unit.tensors}
+        constants = [tensor for unit in blueprint.global_units for tensor in unit.constants]
+        self._layout = layout_of({tensor.name: ("<f4", tensor.shape) for tensor in (*tensors.values(), *constants)})
+        of_sums = layout_of({name: ("<i8", sum_shape(tensor)) for name, tensor in tensors.items()})
+        for worker in range(self.workers):
+            self._sums.append(SharedArrays.create(of_sums))
+            self._send_sums(worker)
+        board = self._new_board()
+        self._send(0, InitialWeights(board))
+        try:
+            expected(self._receive(0), WeightsWritten)
+        except Closed:
+            self._revive(0)
+            self._send(0, InitialWeights(board))
+            expected(self._answer(0), WeightsWritten)
+        return blueprint, {name: array.copy() for name, array in self._boards[board].arrays.items()}
+
+    def publish(self, version: int, weights: Mapping[str, Array]) -> None:
+        """See ``Engine.publish``."""
+        free = [board for board in range(len(self._boards)) if board not in self._version_on.values()]
+        board = free[0] if free else self._new_board()
+        self._boards[board].write(weights)
+        self._version_on[version] = board
+        for worker in range(self.workers):
+            self._send(worker, PublishWeights(version, board))
+
+    def retire(self, version: int) -> None:
+        """See ``Engine.retire``."""
+        self._version_on.pop(version, None)
+
+    def submit(self, worker: int, job: SimulationJob) -> None:
+        """See ``Engine.submit``."""
+        self._handed_over.pop(worker, None)
+        self._busy.add(worker)
+        self._send(worker, job)
+
+    def next_reply(self, seconds: float) -> tuple[int, Reply] | None:
+        """See ``Engine.next_reply``."""
+        readable, _, _ = select.select(self._channels, [], [], seconds)
+        if not readable:
+            return None
+        worker = self._channels.index(readable[0])
+        self._busy.discard(worker)
+        try:
+            reply = self._receive(worker)
+        except Closed:
+            return worker, self._revive(worker)
+        if isinstance(reply, SumsWritten):
+            self._handed_over[worker] = reply
+            return worker, SumsCollected()
+        if isinstance(reply, WorkerReady | WeightsWritten):
+            raise WorkerError(f"a worker answered an order with {type(reply).__name__}")
+        return worker, reply
+
+    def sums(self, worker: int) -> dict[str, Sums]:
+        """See ``Engine.sums``."""
+        written, memory = self._handed_over[worker], self._sums[worker].arrays
+        arrays: dict[str, Sums] = {f"sum/{name}": memory[name] for name in written.sent}
+        arrays.update({f"weight/{name}": np.array(rows, np.int64) for name, rows in written.weights.items()})
+        return arrays
+
+    def close(self) -> None:
+        """Ends the workers; they notice that nobody is there any more."""
+        for channel in self._channels:
+            channel.close()
+        self._starter.close()
+        self._channels = []
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._forget()
+        if self._pictures is not None:
+            self._pictures[1].close()
+        self._pictures = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _forget(self) -> None:
+        """Gives back the memory of the experiment before."""
+        for memory in (*self._boards, *self._sums, *([self._assignment] if self._assignment else [])):
+            memory.close()
+        self._setup = self._assignment = None
+        self._boards, self._sums, self._version_on, self._handed_over = [], [], {}, {}
+
+    def _start(self, worker: int) -> Channel[FromWorker]:
+        """Has a worker started."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._starter.send(StartWorker(worker), theirs.fileno())
+        except Closed:
+            raise self._starter_ended() from None
+        finally:
+            theirs.close()
+        return Channel(ours, FromWorker)  # type: ignore[arg-type]  # a union stands for its members
+
+    def _replace(self, worker: int) -> int:
+        """Puts a new worker in the place of one that has ended, or that now ends; returns the old one's exit code."""
+        self._busy.discard(worker)
+        self._handed_over.pop(worker, None)
+        self._channels[worker].close()
+        try:
+            self._starter.send(AwaitWorker(worker))
+            code = self._starter.receive()[0].code
+        except Closed:
+            raise self._starter_ended() from None
+        self._channels[worker] = self._start(worker)
+        return code
+
+    def _revive(self, worker: int) -> WorkerDied:
+        """Puts a new worker that knows what all workers know in the place of one that has ended."""
+        died = death(self._replace(worker))
+        if self._setup is not None:
+            self._send_study(worker)
+            try:
+                expected(self._receive(worker), WorkerReady)
+            except Closed:
+                raise ended(death(self._replace(worker)), " while it began the experiment") from None
+        if self._sums:
+            self._send_sums(worker)
+        for board in range(len(self._boards)):
+            self._send_board(worker, board)
+        for version, board in self._version_on.items():
+            self._send(worker, PublishWeights(version, board))
+        return died
+
+    def _answer(self, worker: int) -> FromWorker:
+        """A worker's answer to the beginning of an experiment; one that died of it is given a second chance."""
+        try:
+            return self._receive(worker)
+        except Closed:
+            self._replace(worker)
+        self._send_study(worker)
+        try:
+            return self._receive(worker)
+        except Closed:
+            raise ended(death(self._replace(worker)), " while it began the experiment") from None
+
+    def _new_board(self) -> int:
+        self._boards.append(SharedArrays.create(self._layout))
+        for worker in range(self.workers):
+            self._send_board(worker, len(self._boards) - 1)
+        return len(self._boards) - 1
+
+    def _send_study(self, worker: int) -> None:
+        if self._setup is None or self._pictures is None or self._assignment is None:
+            raise ValueError("no experiment is open")
+        for group, memory in (("pictures", self._pictures[1]), ("deal", self._assignment)):
+            self._send(worker, SampleArrays(group, memory.layout), memory.descriptor)
+        self._send(worker, SetUpWorker(self._setup))
+
+    def _send_sums(self, worker: int) -> None:
+        memory = self._sums[worker]
+        self._send(worker, SumsMemory(memory.layout), memory.descriptor)
+
+    def _send_board(self, worker: int, board: int) -> None:
+        memory = self._boards[board]
+        self._send(worker, WeightsBuffer(board, memory.layout), memory.descriptor)
+
+    def _send(self, worker: int, message: ToWorker, *descriptors: int) -> None:
+        with contextlib.suppress(Closed):  # whoever waits for an answer notices, and its successor is told everything
+            self._channels[worker].send(message, *descriptors)
+
+    def _receive(self, worker: int) -> FromWorker:
+        return self._channels[worker].receive()[0]
+
+    def _starter_ended(self) -> WorkerError:
+        """What to say when nobody is there any more to start a worker."""
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGKILL
+        died = death(code)
+        return WorkerError(f"the process that starts the workers of the simulation {died.exit}; {died.remedy}")
+
+
+def local_engine(workers: int = 0) -> LocalEngine:
+    """Starts the worker processes of this machine, for any number of experiments one after the other.
+
+    Args:
+        workers: how many; 0 for one a core.
+    """
+    return LocalEngine(workers)

@@ -1,0 +1,162 @@
+"""The worker processes of the local engine: torch is loaded once, then one process for each worker is split off.
+
+Run as ``python -m fedlp_edge.simulation.engines.local_worker FD``, where FD is one end of a socket pair. This process,
+the starter, computes nothing: it splits off a worker whenever it is told to, at the start and when a worker has died,
+and says how workers ended. Splitting is safe because it never has a second thread (the environment keeps numerical
+libraries to one), and it spares every worker the seconds and the memory of loading torch. Starter and workers end at
+once when the simulation does, even in the middle of training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import torch
+
+from fedlp_edge.learning.memory.allocator import allocate_cached
+from fedlp_edge.simulation.engines.channel import (
+    AwaitWorker,
+    Channel,
+    Closed,
+    FromWorker,
+    InitialWeights,
+    PublishWeights,
+    SampleArrays,
+    SetUpWorker,
+    StartWorker,
+    Sums,
+    SumsWritten,
+    ToStarter,
+    ToWorker,
+    WeightsBuffer,
+    WeightsWritten,
+    WorkerExit,
+)
+from fedlp_edge.simulation.engines.job_errors import told
+from fedlp_edge.simulation.engines.jobs import CollectSums, SimulationJob, WorkerReady
+from fedlp_edge.simulation.engines.worker import SimulationWorker
+from fedlp_edge.simulation.shared_memory import AnyArray, SharedArrays
+from fedlp_edge.system.lifecycle import be_killed_first
+
+
+def main() -> None:
+    """Starts workers until the simulation ends."""
+    sys.path.append(str(Path.cwd()))  # where the owner's own model and data functions are; shadows nothing
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    allocate_cached()  # every step works in the same few blocks; fresh pages would take a third of its time
+    # What is loaded stays: collections need not touch, and so copy, the pages that the workers share.
+    gc.collect()
+    gc.freeze()
+    control: Channel[ToStarter] = Channel(socket.socket(fileno=int(sys.argv[1])), ToStarter)  # type: ignore[arg-type]
+    processes: dict[int, int] = {}
+    with contextlib.suppress(Closed):
+        while True:
+            message, descriptors = control.receive()
+            match message:
+                case StartWorker(worker):
+                    processes[worker] = os.fork()
+                    if not processes[worker]:
+                        control.close()
+                        be_killed_first()
+                        _serve(socket.socket(fileno=descriptors[0]))
+                        os._exit(0)
+                    os.close(descriptors[0])
+                case AwaitWorker(worker):
+                    _, status = os.waitpid(processes.pop(worker), 0)
+                    control.send(WorkerExit(os.waitstatus_to_exitcode(status)))
+    for process in processes.values():
+        os.waitpid(process, 0)
+
+
+def _serve(end: socket.socket) -> None:
+    threading.Thread(target=_end_with, args=(end.fileno(),), name="simulation", daemon=True).start()
+    channel: Channel[ToWorker] = Channel(end, ToWorker)  # type: ignore[arg-type]  # a union stands for its members
+    worker = _Worker()
+    while True:
+        try:
+            message, descriptors = channel.receive()
+            reply = worker.take(message, descriptors)
+            if reply is not None:
+                channel.send(reply)
+        except Closed:
+            return
+
+
+def _end_with(descriptor: int) -> None:
+    """Ends this process when the simulation's end of the pair is closed."""
+    watch = select.poll()
+    watch.register(descriptor, 0)  # a hang-up is always reported
+    watch.poll()
+    os._exit(0)
+
+
+class _Worker:
+    """One worker: shared memory in, the bench's answers out."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, SharedArrays] = {}
+        self._boards: dict[int, SharedArrays] = {}
+        self._sums: SharedArrays | None = None
+        self._worker: SimulationWorker | None = None
+
+    def take(self, message: ToWorker, descriptors: list[int]) -> FromWorker | None:
+        """Does what a message says; None if it asks for no answer."""
+        if isinstance(message, SampleArrays | WeightsBuffer | Sums):
+            self._map(message, SharedArrays(descriptors[0], message.layout).keep_mapped())
+            return None
+        return told(lambda: self._open(message) if isinstance(message, SetUpWorker) else self._do(message))
+
+    def _map(self, message: SampleArrays | WeightsBuffer | Sums, shared: SharedArrays) -> None:
+        match message:
+            case SampleArrays(group):
+                self._samples[group] = shared
+            case WeightsBuffer(board):
+                self._boards[board] = shared
+            case Sums():
+                self._sums = shared
+
+    def _open(self, message: SetUpWorker) -> WorkerReady:
+        self._worker, self._boards, self._sums = None, {}, None  # the memory of the experiment before, first
+        arrays: dict[str, AnyArray] = {}
+        for group in self._samples.values():
+            arrays.update(group.arrays)
+        self._worker = SimulationWorker(message.setup, arrays)
+        return WorkerReady(self._worker.blueprint)
+
+    def _do(self, message: SimulationJob | InitialWeights | PublishWeights) -> FromWorker | None:
+        simulation_worker = self._worker
+        if simulation_worker is None:
+            raise ValueError("no experiment is open")
+        match message:
+            case InitialWeights(board):
+                self._boards[board].write(simulation_worker.initial_weights())
+                return WeightsWritten()
+            case PublishWeights(version, board):
+                simulation_worker.publish(version, self._boards[board].arrays)
+                return None
+            case CollectSums():
+                return self._hand_over(simulation_worker)
+        return simulation_worker.do(message)
+
+    def _hand_over(self, simulation_worker: SimulationWorker) -> SumsWritten:
+        sent, weights = [], {}
+        for key, array in simulation_worker.collect().items():
+            kind, _, name = key.partition("/")
+            if kind == "weight":
+                weights[name] = tuple(tuple(row) for row in array.tolist())
+            elif self._sums is not None:
+                self._sums.arrays[name][...] = array
+                sent.append(name)
+        return SumsWritten(tuple(sent), weights)
+
+
+if __name__ == "__main__":
+    main()

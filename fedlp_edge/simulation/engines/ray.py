@@ -1,0 +1,187 @@
+"""The engine for those who outgrow one machine: the same orders, carried out by actors of a Ray cluster.
+
+Ray is an extra (``pip install "fedlp-edge[ray]"``), and FedLP Edge must be installed on every node. A cluster that
+``RAY_ADDRESS`` names, or that this process has joined already, is used; otherwise Ray is started on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from fedlp_edge.core.algorithm.aggregation import Array, Sums
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.errors import OperatorError, WorkerError
+from fedlp_edge.simulation.data import DataAssignment, SimulationData
+from fedlp_edge.simulation.engines.base import expected
+from fedlp_edge.simulation.engines.jobs import CollectSums, JobFailed, Reply, SimulationJob, WorkerReady, WorkerSetup
+
+# Ray would otherwise count its uses on a server of its makers.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+if "RAY_ADDRESS" not in os.environ:
+    # Ray's word for staying on the loopback device: a cluster of this machine alone is nobody else's business.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+try:
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError
+except ImportError as error:
+    raise OperatorError(f'engine = "ray" needs Ray ({error}); pip install "fedlp-edge[ray]"') from error
+
+
+class RayEngine:
+    """Actors with one processor each; a context manager that leaves none behind.
+
+    Args:
+        workers: how many; 0 for as many as the cluster has processors.
+
+    Raises:
+        OperatorError: there is no cluster, or it has fewer processors.
+    """
+
+    def __init__(self, workers: int = 0) -> None:
+        self._started_ray = not ray.is_initialized()
+        if self._started_ray:
+            try:
+                ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+            except (RayError, ConnectionError, ValueError, RuntimeError) as error:
+                raise OperatorError(f"Ray cannot be reached or started: {error}") from error
+        free = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+        count = workers or max(1, free)
+        if count > free:
+            raise OperatorError(f"the Ray cluster has {free} processors, not {count}: use fewer workers")
+        place = str(Path.cwd())  # where the owner's own model and data functions are
+        self._actors: list[Any] = [ray.remote(num_cpus=1)(_Worker).remote(place) for _ in range(count)]
+        self._pictures: tuple[SimulationData, Any] | None = None
+        self._versions: dict[int, Any] = {}
+        self._under_way: dict[Any, int] = {}
+        self._sums: dict[int, dict[str, Sums]] = {}
+
+    @property
+    def workers(self) -> int:
+        """How many there are."""
+        return len(self._actors)
+
+    def open(
+        self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
+    ) -> tuple[Blueprint, dict[str, Array]]:
+        """See ``Engine.open``."""
+        self._versions, self._sums = {}, {}
+        if self._pictures is None or self._pictures[0] is not simulation_data:
+            self._pictures = (simulation_data, ray.put(simulation_data.arrays))
+        encoded, dealt = msgspec.msgpack.encode(setup), ray.put(assignment.arrays)
+        calls = [actor.open.remote(encoded, self._pictures[1], dealt) for actor in self._actors]
+        decoder: msgspec.msgpack.Decoder[WorkerReady | JobFailed] = msgspec.msgpack.Decoder(WorkerReady | JobFailed)
+        opened = [expected(decoder.decode(answer), WorkerReady) for answer in self._get(calls)]
+        weights: dict[str, Array] = self._get(self._actors[0].initial_weights.remote())
+        return opened[0].blueprint, weights
+
+    def publish(self, version: int, weights: Mapping[str, Array]) -> None:
+        """See ``Engine.publish``."""
+        # Copies: Ray keeps what it was given, and the caller may go on to change its arrays.
+        self._versions[version] = ray.put(dict(weights))
+        for actor in self._actors:
+            actor.publish.remote(version, self._versions[version])
+
+    def retire(self, version: int) -> None:
+        """See ``Engine.retire``."""
+        self._versions.pop(version, None)
+        for actor in self._actors:
+            actor.retire.remote(version)
+
+    def submit(self, worker: int, job: SimulationJob) -> None:
+        """See ``Engine.submit``."""
+        self._sums.pop(worker, None)
+        self._under_way[self._actors[worker].do.remote(msgspec.msgpack.encode(job))] = worker
+
+    def next_reply(self, seconds: float) -> tuple[int, Reply] | None:
+        """See ``Engine.next_reply``."""
+        done, _ = ray.wait(list(self._under_way), num_returns=1, timeout=seconds)
+        if not done:
+            return None
+        worker = self._under_way.pop(done[0])
+        answer, sums = self._get(done[0])
+        if sums is not None:
+            self._sums[worker] = sums
+        reply: Reply = msgspec.msgpack.decode(answer, type=Reply)
+        return worker, reply
+
+    def sums(self, worker: int) -> dict[str, Sums]:
+        """See ``Engine.sums``."""
+        return self._sums[worker]
+
+    def close(self) -> None:
+        """Ends the actors, and Ray if it was started here."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors, self._under_way, self._versions, self._pictures = [], {}, {}, None
+        if self._started_ray:
+            ray.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _get(self, references: Any) -> Any:
+        try:
+            return ray.get(references)
+        except (RayError, GetTimeoutError) as error:
+            told = str(error).strip().splitlines()[0]
+            raise WorkerError(f"a worker of the Ray cluster ended: {told}") from error
+
+
+class _Worker:
+    """One actor.
+
+    Args:
+        place: working directory of the simulation.
+    """
+
+    def __init__(self, place: str) -> None:
+        import torch  # noqa: PLC0415 - on the nodes alone
+
+        sys.path.append(place)
+        torch.set_num_threads(1)
+        self._worker: Any = None
+
+    def open(self, setup: bytes, simulation_data: Mapping[str, Any], assignment: Mapping[str, Any]) -> bytes:
+        from fedlp_edge.simulation.engines.job_errors import told  # noqa: PLC0415
+        from fedlp_edge.simulation.engines.worker import SimulationWorker  # noqa: PLC0415
+
+        self._worker = None
+
+        def begin() -> WorkerReady:
+            self._worker = SimulationWorker(
+                msgspec.msgpack.decode(setup, type=WorkerSetup), {**simulation_data, **assignment}
+            )
+            return WorkerReady(self._worker.blueprint)
+
+        return msgspec.msgpack.encode(told(begin))
+
+    def initial_weights(self) -> dict[str, Array]:
+        weights: dict[str, Array] = self._worker.initial_weights()
+        return weights
+
+    def publish(self, version: int, weights: Mapping[str, Array]) -> None:
+        self._worker.publish(version, weights)
+
+    def retire(self, version: int) -> None:
+        self._worker.retire(version)
+
+    def do(self, encoded: bytes) -> tuple[bytes, dict[str, Sums] | None]:
+        from fedlp_edge.simulation.engines.job_errors import told  # noqa: PLC0415
+
+        job: SimulationJob = msgspec.msgpack.decode(encoded, type=SimulationJob)
+        reply = told(lambda: self._worker.do(job))
+        sums = self._worker.collect() if isinstance(job, CollectSums) else None
+        return msgspec.msgpack.encode(reply), sums

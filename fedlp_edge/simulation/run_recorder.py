@@ -1,0 +1,260 @@
+"""What is written down of a simulated run: journal, summary and events, round by round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.rounds.events import CohortMember
+from fedlp_edge.reporting import events
+from fedlp_edge.reporting.round_accounting import Delivery, Lack, coverage, device_round
+from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, save
+from fedlp_edge.simulation import scores
+from fedlp_edge.simulation.data import DataAssignment
+from fedlp_edge.simulation.engines.jobs import DeviceTrained, PartEvaluated, PersonalHeadEvaluated
+from fedlp_edge.simulation.experiment import Experiment
+from fedlp_edge.simulation.fleet import VirtualDevice
+from fedlp_edge.simulation.round_jobs import RoundJobs
+from fedlp_edge.simulation.schedule import RoundClosing
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.run_directory import RunDirectory
+
+SAVE_SECONDS = 5.0
+"""How often ``summary.json`` is brought up to date while a run goes on; a run of many short rounds would otherwise
+write little else."""
+
+
+@dataclass
+class PendingRound:
+    """A round whose model is there and not judged yet.
+
+    Attributes:
+        closing: the round.
+        trained: what its devices did, by device.
+        failed: why others could not.
+        seconds: that it took.
+        depths: exits that are judged; empty if none are.
+        judged: parts of the test set, as they come.
+        own: personal heads, after the last round.
+    """
+
+    closing: RoundClosing
+    trained: dict[str, DeviceTrained]
+    failed: dict[str, str]
+    seconds: float = 0.0
+    depths: tuple[int, ...] = ()
+    judged: list[PartEvaluated] = field(default_factory=list)
+    own: list[PersonalHeadEvaluated] = field(default_factory=list)
+
+
+class RunRecorder:
+    """The books of one run.
+
+    Args:
+        experiment: what is done.
+        directory: of the run.
+        journal: of the run.
+        emit: takes events.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        directory: RunDirectory,
+        journal: Journal,
+        emit: Callable[[events.AnyEvent], None],
+    ) -> None:
+        self._experiment = experiment
+        self._directory = directory
+        self._journal = journal
+        self._emit = emit
+        self._saved = 0.0
+        self._places: tuple[int, dict[str, CohortMember]] = (0, {})
+        self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
+
+    @property
+    def committed(self) -> int:
+        """The last round that is done for good; 0 before the first."""
+        return self.summaries[-1].round if self.summaries else 0
+
+    def places(self, round: int) -> dict[str, CohortMember]:
+        """The places that a committed round gave, by device."""
+        if self._places[0] != round:
+            self._places = (round, {place.device: place for place in self._journal.places(round)})
+        return self._places[1]
+
+    def begin(
+        self,
+        blueprint: Blueprint,
+        fleet: Mapping[str, VirtualDevice],
+        assignment: DataAssignment,
+        round_jobs: RoundJobs,
+    ) -> None:
+        """Says who takes part in what."""
+        self._blueprint, self._fleet, self._assignment, self._round_jobs = blueprint, fleet, assignment, round_jobs
+        now = time.time()
+        self._emit(
+            events.RunStarted(
+                time=now,
+                run=self._experiment.run_name,
+                fleet=self._experiment.name,
+                model=self._experiment.model.name,
+                depths=blueprint.full_depth,
+                parameters=blueprint.costs[-1].parameters,
+                rounds=self._experiment.rounds.count,
+                resumed_at=self.committed + 1 if self.summaries else None,
+            )
+        )
+        for device in fleet.values():
+            self._emit(_introduction(device, now))
+
+    def opened(self, round: int, devices: tuple[str, ...]) -> None:
+        """A round begins."""
+        deadline = self._experiment.rounds.deadline_seconds
+        self._emit(events.RoundStarted(time=time.time(), round=round, devices=devices, deadline_seconds=deadline))
+
+    def extended(self, round: int, contributors: int, quorum: int) -> None:
+        """A round is tried once more."""
+        self._emit(events.RoundFailed(time=time.time(), round=round, contributors=contributors, quorum=quorum))
+
+    def waiting(self, present: int, wanted: int) -> None:
+        """Devices are lacking."""
+        self._emit(events.WaitingForDevices(time=time.time(), present=present, wanted=wanted))
+
+    def accepted(self, closing: RoundClosing, reply: DeviceTrained) -> None:
+        """A device delivered."""
+        place = closing.contributors[reply.device]
+        self._emit(
+            events.UpdateAccepted(
+                time=time.time(),
+                round=closing.round,
+                device=reply.device,
+                layers_sent=tuple(self._round_jobs.drawn(closing, place)),
+                samples=reply.samples,
+                loss=reply.loss,
+                seconds=reply.seconds,
+                bytes_up=reply.bytes_up,
+            )
+        )
+
+    def gave_up(self, closing: RoundClosing, device: str, reason: str) -> None:
+        """A device could not train."""
+        self._emit(events.DeviceFailed(time=time.time(), round=closing.round, device=device, reason=reason))
+
+    def worker_died(self, reason: str) -> None:
+        """A worker had to be replaced."""
+        self._emit(events.WorkerReplaced(time=time.time(), reason=reason))
+
+    def commit(self, page: PendingRound) -> None:
+        """Ends a round for good, now that its model is judged."""
+        summary = self._summarised(page)
+        self._journal.open_round(summary.round, page.closing.capacity, tuple(page.closing.given.values()))
+        self._journal.commit_round(summary.round, msgspec.json.encode(summary))
+        self.summaries.append(summary)
+        self._emit(
+            events.RoundFinished(
+                time=time.time(),
+                round=summary.round,
+                seconds=summary.seconds,
+                accuracy=summary.accuracy,
+                contributors=len(page.trained),
+                lost=tuple(device.id for device in summary.devices if device.status == "lost"),
+                bytes_down=sum(device.bytes_down for device in summary.devices),
+                bytes_up=sum(device.bytes_up for device in summary.devices),
+            )
+        )
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self._saved = time.monotonic()
+            self.keep()
+
+    def keep(self) -> None:
+        """Brings ``summary.json`` up to the last committed round."""
+        save(self._summary(None), self._directory.summary)
+
+    def finish(self, digest: str, seconds: float) -> Summary:
+        """Ends the run."""
+        summary = self._summary(digest)
+        save(summary, self._directory.summary)
+        self._emit(
+            events.RunFinished(
+                time=time.time(),
+                rounds=len(summary.rounds),
+                accuracy=self.summaries[-1].accuracy,
+                model_digest=digest,
+                seconds=seconds,
+            )
+        )
+        return summary
+
+    def _summarised(self, page: PendingRound) -> RoundSummary:
+        said = scores.combine_scores(page.judged)
+        closing, sent, lines = page.closing, {}, []
+        uniform = self._experiment.scheme.weights == "uniform"
+        for name, place in sorted({**closing.lost, **closing.contributors}.items()):
+            units = self._blueprint.exchanged_by(place.depth)
+            nbytes = sum(unit.nbytes for unit in units)
+            profile = self._fleet[name].profile
+            done = page.trained.get(name)
+            if done is None:
+                lack: Lack = "failed" if name in page.failed else "lost"
+                lines.append(device_round(place, profile, units, lack, bytes_down=nbytes))
+                continue
+            kept = self._round_jobs.drawn(closing, place)
+            weight = self._round_jobs.factor(closing, place) * (1 if uniform else min(done.samples, place.weight))
+            delivery = Delivery(
+                kept=kept,
+                samples=done.samples,
+                weight=weight,
+                loss=done.loss,
+                seconds=done.seconds,
+                bytes_down=nbytes,
+                bytes_up=done.bytes_up,
+                compute=done.compute,
+            )
+            sent[name] = (kept.keys(), weight)
+            staleness = closing.round - place.task_round(closing.round)
+            lines.append(device_round(place, profile, units, delivery, staleness=staleness))
+        depths = {device.id: device.plan.depth for device in self._fleet.values()}
+        numbers = {device.id: device.number for device in self._fleet.values()}
+        return RoundSummary(
+            round=closing.round,
+            seconds=page.seconds,
+            accuracy=said.accuracy,
+            devices=tuple(lines),
+            coverage=coverage(self._blueprint, sent),
+            loss=said.loss,
+            # Levels of one width-scaled model are no exits that could answer together.
+            ensemble=said.ensemble if len(said.ensemble) > 1 and not self._blueprint.widths else {},
+            tiers=scores.own_by_tier(page.own, numbers, self._assignment.priors)
+            | scores.by_tier(said, depths, numbers, self._assignment.priors),
+            virtual_seconds=closing.seconds,
+        )
+
+    def _summary(self, digest: str | None) -> Summary:
+        accuracy = self.summaries[-1].accuracy if self.summaries else {}
+        return Summary(
+            run=self._experiment.run_name,
+            fleet=self._experiment.name,
+            model=self._experiment.model.name,
+            rounds=tuple(self.summaries),
+            final=FinalModel(accuracy=accuracy, model_digest=digest) if digest else None,
+        )
+
+
+def _introduction(device: VirtualDevice, now: float) -> events.AnyEvent:
+    plan = device.plan
+    if not plan.depth:
+        return events.DeviceUnfit(time=now, device=device.id, explanation=plan.explanation)
+    return events.DeviceJoined(
+        time=now,
+        device=device.id,
+        profile=device.profile,
+        samples=device.member.samples,
+        depth=plan.depth,
+        lpr=plan.lpr,
+        explanation=plan.explanation,
+    )

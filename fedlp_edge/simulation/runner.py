@@ -1,0 +1,308 @@
+"""A simulated run from top to bottom.
+
+``schedule`` says who works for a round and whose updates count; these devices train on the engine's workers
+(``_work``), the sums are merged, and the server takes its step (``_step``). The new model is evaluated while the next
+round trains: nothing that is learned depends on the scores, and no worker waits. Then ``run_recorder`` writes the round
+down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from itertools import chain
+
+from msgspec.structs import replace
+
+from fedlp_edge.core.algorithm import plausibility
+from fedlp_edge.core.algorithm.aggregation import LayerwiseMean, capacity_bits, capacity_of
+from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.core.algorithm.resolution import weight_limit
+from fedlp_edge.core.rounds.events import CohortMember
+from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
+from fedlp_edge.reporting import events
+from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.simulation import scores
+from fedlp_edge.simulation.data import SimulationData, assign_data, read_simulation_data
+from fedlp_edge.simulation.device_values import VirtualDeviceValues
+from fedlp_edge.simulation.engines.base import Engine, QueuedJob, Stopped, carry_out, collect
+from fedlp_edge.simulation.engines.jobs import DeviceGaveUp, DeviceTrained, PartEvaluated, TrainDevice, WorkerSetup
+from fedlp_edge.simulation.engines.personal_heads import evaluate_personal_heads
+from fedlp_edge.simulation.engines.recovery import RecoveringEngine
+from fedlp_edge.simulation.experiment import Experiment
+from fedlp_edge.simulation.fleet import make_fleet
+from fedlp_edge.simulation.fleet_compute_modes import compute_modes
+from fedlp_edge.simulation.round_jobs import RoundJobs
+from fedlp_edge.simulation.run_recorder import PendingRound, RunRecorder
+from fedlp_edge.simulation.schedule import DevicesMissing, RoundClosing, RoundExtended, RoundOpening, Schedule
+from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.run_directory import RunDirectory
+
+
+class Simulation:
+    """One run of one experiment.
+
+    Args:
+        experiment: what to do.
+        directory: of the run, locked.
+        engine: does the work; it may serve other experiments afterwards.
+        emit: takes every event of the run.
+        stopped: asked now and then; once it says so, the run ends with ``Stopped`` and can go on later.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        directory: RunDirectory,
+        engine: Engine,
+        *,
+        emit: Callable[[events.AnyEvent], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._experiment = experiment
+        self._directory = directory
+        self._stopped = stopped
+        self._journal = Journal(directory.journal)
+        self._recorder = RunRecorder(experiment, directory, self._journal, emit)
+        self._engine: Engine = RecoveringEngine(engine, self._recorder.worker_died)
+        self._checkpoints = Checkpoints(directory.checkpoints, _kept_checkpoints(experiment))
+        self._device_values = VirtualDeviceValues(directory.path / "devices")
+        self._published: set[int] = set()
+        self._pending: PendingRound | None = None
+        self._round_began = 0.0
+
+    @property
+    def round(self) -> int:
+        """The round that a restart would go on with."""
+        return self._recorder.committed + 1
+
+    def run(self) -> Summary:
+        """Runs to the end, from the start or from the last committed round.
+
+        Raises:
+            Stopped: it was asked to stop.
+            FedLPError: data or model cannot be used, a worker ended, the disk is full.
+        """
+        began = time.monotonic()
+        try:
+            self._prepare()
+            self._go()
+            return self._recorder.finish(self._model.digest, time.monotonic() - began)
+        except (Stopped, FedLPError):
+            self._recorder.keep()
+            raise
+        finally:
+            self._journal.close()
+
+    def _prepare(self) -> None:
+        experiment, committed = self._experiment, self._recorder.committed
+        simulation_data = read_simulation_data(experiment.data.train, experiment.data.evaluate, experiment.model.input)
+        self._test_samples = simulation_data.test_samples
+        dealt = assign_data(experiment, simulation_data)
+        self._blueprint, weights = self._engine.open(_setup(experiment, simulation_data), simulation_data, dealt)
+        fleet = make_fleet(experiment, self._blueprint, dealt)
+        state = None
+        if committed:
+            weights, state = self._checkpoints.load(committed)
+        else:
+            self._checkpoints.save(0, weights, {})
+        self._model = GlobalModel(
+            self._blueprint, experiment.scheme, experiment.server, weights, state, seed=experiment.seed
+        )
+        self._publish(committed)
+        self._held_depths = {device.depth for summary in self._recorder.summaries for device in summary.devices}
+        modes = compute_modes(experiment, fleet, self._engine, self._directory.path / "compute.json", self._stopped)
+        self._round_jobs = RoundJobs(experiment, self._blueprint, fleet, self._device_values, modes)
+        for summary in self._recorder.summaries:
+            for contributor in summary.devices:
+                if contributor.id in fleet:
+                    self._round_jobs.note_compute(contributor.id, contributor.depth, contributor.compute)
+        self._schedule = Schedule(experiment, fleet, self._assign)
+        self._recorder.begin(self._blueprint, fleet, dealt, self._round_jobs)
+        if not any(device.plan.depth for device in fleet.values()):
+            raise DeviceError("no device of the fleet can bear even depth 1: take larger profiles or a smaller model")
+
+    def _go(self) -> None:
+        done = self._recorder.committed
+        self._round_began = time.monotonic()
+        for step in self._schedule.steps():
+            match step:
+                case RoundClosing(number) if number > done:
+                    self._do(step)
+                case RoundOpening(number, devices) if number > done:
+                    self._recorder.opened(number, devices)
+                case RoundExtended(number, contributors, quorum) if number > done:
+                    self._recorder.extended(number, contributors, quorum)
+                case DevicesMissing(present, wanted) if self._schedule.round > done:
+                    self._recorder.waiting(present, wanted)
+                case _:
+                    pass  # it was all done before the interruption
+        self._work([])
+
+    def _assign(self, round: int, place: CohortMember) -> CohortMember:
+        """The rates of a place: as they were given, if the model that gave them has gone on since."""
+        if round <= self._recorder.committed:
+            return self._recorder.places(round)[place.device]
+        return self._model.assign(round, place)
+
+    def _do(self, closing: RoundClosing) -> None:
+        for version in {place.task_round(closing.round) - 1 for place in closing.contributors.values()}:
+            self._make_known(version)
+        page = PendingRound(closing, {}, {})
+        self._work(self._round_jobs.jobs(closing), page)
+        if len(page.trained) < self._experiment.rounds.quorum_of(len(closing.contributors)):
+            raise WorkerError(f"round {closing.round}: {next(iter(page.failed.values()))}")
+        self._settle(page)
+        closing = page.closing
+        self._step(closing)
+        now = time.monotonic()
+        page.seconds, self._round_began = now - self._round_began, now
+        self._held_depths |= {place.depth for place in closing.given.values()}
+        page.depths = self._judged_depths() if self._experiment.is_evaluated(closing.round) else ()
+        self._pending = page
+
+    def _work(self, jobs: list[QueuedJob], page: PendingRound | None = None) -> None:
+        """Trains a round's devices, and judges the model of the round before and writes that round down."""
+        for reply in carry_out(self._engine, chain(jobs, self._evaluating()), self._stopped):
+            if isinstance(reply, PartEvaluated) and self._pending is not None:
+                self._pending.judged.append(reply)
+            elif isinstance(reply, DeviceTrained) and page is not None:
+                self._trained(page, reply)
+            elif isinstance(reply, DeviceGaveUp) and page is not None:
+                page.failed[reply.device] = reply.reason
+                self._recorder.gave_up(page.closing, reply.device, reply.reason)
+        if self._pending is not None:
+            number = self._pending.closing.round
+            if number == self._experiment.rounds.count and self._pending.depths:
+                own = evaluate_personal_heads(
+                    self._engine, self._round_jobs, self._judged_version, number, self._stopped
+                )
+                self._pending.own.extend(own)
+            self._recorder.commit(self._pending)
+            self._checkpoints.prune(number)
+            self._device_values.committed(number)
+            self._pending = None
+
+    def _trained(self, page: PendingRound, reply: DeviceTrained) -> None:
+        if reply.own:
+            self._device_values.keep(reply.device, reply.round, reply.own)
+        if reply.device in page.closing.contributors:
+            depth = page.closing.contributors[reply.device].depth
+            self._round_jobs.note_compute(reply.device, depth, reply.compute)
+            page.trained[reply.device] = reply
+            self._recorder.accepted(page.closing, reply)
+
+    def _settle(self, page: PendingRound) -> None:
+        """Leaves out and weighs what a coordinator would; nearly always the sums are right as they are."""
+        left_out, settled, before = self._leave_out_implausible(page), page.closing, page.closing
+        if self._experiment.rounds.mode == "synchronous":
+            settled = self._settled(page)
+        heavier = settled.contributors != before.contributors
+        if not left_out and not heavier and capacity_bits(settled.capacity) == capacity_bits(before.capacity):
+            return
+        page.closing = settled
+        for _ in collect(self._engine, before.capacity):
+            pass  # the sums of another scale, or with others in them
+        jobs = [job for job in self._round_jobs.jobs(settled) if self._counts(job, page)]
+        for _ in carry_out(self._engine, jobs, self._stopped):
+            pass  # the same updates as before
+
+    def _leave_out_implausible(self, page: PendingRound) -> bool:
+        """Takes updates off the page that are far too large; returns whether there were any."""
+        limit = self._experiment.limits.norm_ratio
+        found = plausibility.deviations(self._blueprint.global_units, self._model.weights, _sizes(page))
+        left_out = {device: times for device, times in sorted(found.items()) if limit and times > limit}
+        for device, times in left_out.items():
+            page.failed[device] = f"the update is {times:.3g} times as large as the others'"
+            del page.trained[device]
+            self._recorder.gave_up(page.closing, device, page.failed[device])
+        return bool(left_out)
+
+    def _settled(self, page: PendingRound) -> RoundClosing:
+        """The round with the weights and the scale of those whose updates count (see ``RoundBook.settle``)."""
+        units, closing = self._blueprint.global_units, page.closing
+        places = {device: closing.contributors[device] for device in page.trained}
+        weights = {device: min(page.trained[device].samples, place.weight) for device, place in places.items()}
+        if limit := weight_limit(units, plausibility.sizes_of(units, self._model.weights), _sizes(page), weights):
+            weights = {device: min(weight, limit.most) for device, weight in weights.items()}
+            lighter = {d: replace(place, weight=min(place.weight, limit.most)) for d, place in places.items()}
+            closing = dataclasses.replace(closing, contributors={**closing.contributors, **lighter})
+        return dataclasses.replace(closing, capacity=capacity_of(weights.values()))
+
+    def _counts(self, job: QueuedJob, page: PendingRound) -> bool:
+        return isinstance(job.job, TrainDevice) and job.job.counted and job.job.device in page.trained
+
+    def _step(self, closing: RoundClosing) -> None:
+        """Takes the global model one round further."""
+        shapes, statistics = self._blueprint.nested_shapes, self._blueprint.statistics
+        mean = LayerwiseMean(closing.capacity, shapes, statistics)
+        for sums in collect(self._engine, closing.capacity):
+            mean.merge(LayerwiseMean.from_arrays(sums, closing.capacity, shapes, statistics))
+        self._model.step(closing.round, mean)
+        if problem := self._model.problem():
+            raise WorkerError(f"round {closing.round} makes no model: {problem}; lower [training] lr or [server] lr")
+        self._publish(closing.round)
+        for version in [v for v in self._published if v < closing.oldest_task - 1 and v not in self._latest]:
+            self._published.discard(version)
+            self._engine.retire(version)
+        self._checkpoints.save(closing.round, self._model.whole, self._model.state)
+
+    def _publish(self, round: int) -> None:
+        """Makes the model after a round known, and what of it is judged."""
+        self._engine.publish(round, self._model.weights)
+        self._judged_version = round
+        if self._experiment.server.ema:
+            self._judged_version = -1 - round
+            self._engine.publish(self._judged_version, self._model.evaluated)
+        self._latest = {round, self._judged_version}
+        self._published |= self._latest
+
+    def _make_known(self, version: int) -> None:
+        """An older model, from which some device started before an interruption of the run."""
+        if version not in self._published:
+            self._engine.publish(version, self._checkpoints.load(version)[0])
+            self._published.add(version)
+
+    def _judged_depths(self) -> tuple[int, ...]:
+        """Exits worth judging: those that some device trained, and the full model."""
+        full = self._blueprint.full_depth
+        if self._blueprint.heads == "personal":
+            return (full,)
+        if self._blueprint.widths:
+            return tuple(sorted(self._held_depths | {full}))
+        heads = {u.depth for depth in self._held_depths for u in self._blueprint.held_by(depth) if u.kind == "head"}
+        return tuple(sorted(heads | {full}))
+
+    def _evaluating(self) -> list[QueuedJob]:
+        if self._pending is None or not self._pending.depths:
+            return []
+        macs = self._blueprint.costs[max(self._pending.depths) - 1].forward_macs
+        return scores.parts(self._judged_version, self._pending.depths, self._test_samples, macs)
+
+
+def _sizes(page: PendingRound) -> dict[str, plausibility.Sizes]:
+    return {device: reply.sizes for device, reply in page.trained.items()}
+
+
+def _setup(experiment: Experiment, simulation_data: SimulationData) -> WorkerSetup:
+    return WorkerSetup(
+        model=experiment.model,
+        seed=experiment.seed,
+        training=experiment.training,
+        uniform=experiment.scheme.weights == "uniform",
+        freeze=experiment.scheme.prune == "train",
+        classes=simulation_data.classes,
+        scale=simulation_data.scale,
+        mean=simulation_data.mean,
+        std=simulation_data.std,
+    )
+
+
+def _kept_checkpoints(experiment: Experiment) -> int:
+    """How many stay on disk: of models from which devices may still start, and may have to again, all."""
+    rounds = experiment.rounds
+    if not rounds.keep_checkpoints or rounds.mode == "synchronous":
+        return rounds.keep_checkpoints
+    return max(rounds.keep_checkpoints, rounds.max_staleness + 2)

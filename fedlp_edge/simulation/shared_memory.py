@@ -1,0 +1,112 @@
+"""Arrays in memory that several processes share, without a name that a killed process could leave behind.
+
+The memory is an unlinked file, in RAM where the system has a place for that; who shall share it is handed the file's
+descriptor. When the last process that holds it ends, however it ends, the memory is gone.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+AnyArray = npt.NDArray[Any]
+
+_RAM = Path("/dev/shm")
+_ALIGNMENT = 64  # bytes, a line of the processor's cache
+
+
+class ArraySlot(msgspec.Struct, frozen=True):
+    """Where one array lies.
+
+    Attributes:
+        name: of the array.
+        dtype: as numpy writes it, such as ``"<f4"``.
+        shape: dimensions.
+        offset: of its first byte.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the array takes."""
+        return int(np.dtype(self.dtype).itemsize) * math.prod(self.shape)
+
+
+Layout = tuple[ArraySlot, ...]
+
+
+def layout_of(arrays: Mapping[str, tuple[str, tuple[int, ...]]]) -> Layout:
+    """Places for arrays of these types and shapes, one behind the other."""
+    slots, offset = [], 0
+    for name, (dtype, shape) in arrays.items():
+        slots.append(ArraySlot(name, dtype, shape, offset))
+        offset += -(-slots[-1].nbytes // _ALIGNMENT) * _ALIGNMENT
+    return tuple(slots)
+
+
+class SharedArrays:
+    """Named arrays in one piece of shared memory; everybody may write.
+
+    Args:
+        descriptor: of the file; the object closes it.
+        layout: what lies where.
+
+    Attributes:
+        arrays: views, by name; they keep the memory mapped as long as they live.
+    """
+
+    def __init__(self, descriptor: int, layout: Layout) -> None:
+        self.descriptor = descriptor
+        self.layout = layout
+        size = max((slot.offset + slot.nbytes for slot in layout), default=0)
+        mapped = mmap.mmap(descriptor, max(1, size))
+        self.arrays: dict[str, AnyArray] = {
+            slot.name: np.frombuffer(mapped, dtype=slot.dtype, count=math.prod(slot.shape), offset=slot.offset).reshape(
+                slot.shape
+            )
+            for slot in layout
+        }
+
+    @classmethod
+    def create(cls, layout: Layout) -> Self:
+        """New memory, all zeros."""
+        descriptor, path = tempfile.mkstemp(prefix="fedlp-", dir=_RAM if os.access(_RAM, os.W_OK) else None)
+        Path(path).unlink()
+        os.ftruncate(descriptor, max(1, sum(slot.nbytes + _ALIGNMENT for slot in layout)))
+        return cls(descriptor, layout)
+
+    @classmethod
+    def copy_of(cls, arrays: Mapping[str, AnyArray]) -> Self:
+        """New memory with the values of these arrays."""
+        made = cls.create(layout_of({name: (array.dtype.str, array.shape) for name, array in arrays.items()}))
+        made.write(arrays)
+        return made
+
+    def write(self, arrays: Mapping[str, AnyArray]) -> None:
+        """Copies values in."""
+        for name, array in arrays.items():
+            self.arrays[name][...] = array
+
+    def keep_mapped(self) -> Self:
+        """Gives the descriptor back and keeps the memory: for who will hand it to nobody."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+        return self
+
+    def close(self) -> None:
+        """Gives the descriptor back; the memory goes with the last view of it."""
+        self.keep_mapped().arrays = {}

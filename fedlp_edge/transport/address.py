@@ -1,0 +1,317 @@
+"""Where the broker is and how to log in, gathered from a URL, a configuration file and the environment.
+
+Secrets have two ways in, both out of sight of ``ps``: a configuration file, or the environment
+(``FEDLP_BROKER_PASSWORD``, better ``FEDLP_BROKER_PASSWORD_FILE``). What is given explicitly wins over the
+environment.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import msgspec
+
+from fedlp_edge.errors import ConfigError
+from fedlp_edge.transport.presets import PRESETS, BrokerPreset, PresetName
+
+DEFAULT_URL = "mqtt://127.0.0.1:1883"
+DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+DEFAULT_PATH = "/mqtt"
+"""Of WebSockets: where most brokers and services have them."""
+
+KEEPALIVE_SECONDS = 30
+
+Protocol = Literal["auto", "5", "3.1.1"]
+
+
+class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The ``[broker]`` table of a configuration file. What is left out is taken from the environment.
+
+    Attributes:
+        url: ``mqtt://HOST[:PORT]`` or ``mqtts://...`` (TLS), for WebSockets ``ws://HOST[:PORT][/PATH]`` or ``wss://...``;
+            ports default to 1883, 8883, 80 and 443, the path to ``/mqtt``.
+        username: to log in with (``FEDLP_BROKER_USERNAME``).
+        password: (``FEDLP_BROKER_PASSWORD``); keep the file private, or use ``password_file``.
+        password_file: file whose first line is the password (``FEDLP_BROKER_PASSWORD_FILE``).
+        ca: PEM file with the authority that signed the broker's certificate (``FEDLP_BROKER_CA``); the
+            system's authorities by default.
+        certificate: PEM file with the client's certificate (``FEDLP_BROKER_CERT``).
+        key: PEM file with its private key (``FEDLP_BROKER_KEY``).
+        preset: what is known of this kind of broker (``FEDLP_BROKER_PRESET``); see ``transport.presets``.
+        max_packet_bytes: for brokers with a limit that they do not announce.
+        max_queued_messages: what the broker holds for one subscriber before it drops messages; 0 for any number.
+        protocol: MQTT version; ``auto`` tries 5 first.
+        keepalive_seconds: after which, without a word, each side takes the connection for lost (the broker after half
+            as much again); shorter where a network forgets idle connections sooner, longer where traffic is dear.
+    """
+
+    url: str = DEFAULT_URL
+    username: str | None = None
+    password: str | None = None
+    password_file: str | None = None
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    preset: PresetName | None = None
+    max_packet_bytes: Annotated[int, msgspec.Meta(ge=2048)] | None = None
+    max_queued_messages: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    protocol: Protocol = "auto"
+    keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] | None = None
+
+    def __repr__(self) -> str:
+        return f"BrokerSettings(url={_without_password(self.url)!r})"
+
+    def address(self, environ: Mapping[str, str] | None = None) -> BrokerAddress:
+        """Everything needed to connect.
+
+        Args:
+            environ: instead of ``os.environ``.
+
+        Raises:
+            ConfigError: a malformed URL, a file that is missing, or pieces that do not go together.
+        """
+        return resolve(self, os.environ if environ is None else environ, allow_password=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """A broker, the login, and what to assume of it.
+
+    Attributes:
+        host: name or IP address.
+        port: TCP port.
+        tls: whether the connection is encrypted and the broker's certificate verified.
+        username: None to log in anonymously.
+        password: never shown.
+        ca: file of the certificate authority; None for the system's.
+        certificate: file of the client's certificate.
+        key: file of its key.
+        preset: what is known of this kind of broker.
+        max_packet_bytes: explicit limit, in place of the preset's and never above what the broker announces.
+        max_queued_messages: explicit figure in place of the preset's; 0 for any number.
+        protocol: MQTT version to speak.
+        path: of the WebSocket, with the query; None for MQTT without one.
+        keepalive_seconds: see ``BrokerSettings``.
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    preset: BrokerPreset = PRESETS["generic"]
+    max_packet_bytes: int | None = None
+    max_queued_messages: int | None = None
+    protocol: Protocol = "auto"
+    path: str | None = field(default=None, repr=False)
+    keepalive_seconds: int = KEEPALIVE_SECONDS
+
+    @classmethod
+    def parse(
+        cls, url: str, environ: Mapping[str, str] | None = None, *, allow_password: bool = False
+    ) -> BrokerAddress:
+        """An address from a URL, the rest from the environment.
+
+        Args:
+            url: ``mqtt://[USER@]HOST[:PORT]``, ``mqtts://...``, ``ws://...`` or ``wss://...``.
+            environ: instead of ``os.environ``.
+            allow_password: whether the URL may hold one; not if it comes from a command line.
+
+        Raises:
+            ConfigError: as ``BrokerSettings.address``.
+        """
+        settings = BrokerSettings(url=url)
+        return resolve(settings, os.environ if environ is None else environ, allow_password=allow_password)
+
+    @property
+    def url(self) -> str:
+        """The URL without user, password and query, for people."""
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
+        path = "" if self.path is None else self.path.partition("?")[0]
+        return f"{self.scheme}://{host}:{self.port}{path}"
+
+    @property
+    def scheme(self) -> str:
+        """How it is reached: ``mqtt``, ``mqtts``, ``ws`` or ``wss``."""
+        return ("mqtt" if self.path is None else "ws") + ("s" if self.tls else "")
+
+    @property
+    def certified_name(self) -> str:
+        """The name or IP address that the broker's certificate must have: without the network card of a local one."""
+        return self.host.partition("%")[0]
+
+    @property
+    def authority(self) -> str:
+        """Host and port as HTTP wants them; the port only if it is not the usual one."""
+        host = f"[{self.certified_name}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """For TLS: verifies the broker's certificate and name, shows the client's; None without TLS.
+
+        Raises:
+            ConfigError: a certificate file is unusable.
+        """
+        if not self.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"broker CA file {self.ca} is unusable: {error}; it must be PEM") from None
+        if self.certificate is not None:
+            try:
+                # An empty password rather than a prompt: a service has nobody to ask.
+                context.load_cert_chain(self.certificate, self.key, password="")
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(
+                    f"broker client certificate {self.certificate} or its key is unusable: {error}; "
+                    "both must be PEM, and the key not encrypted"
+                ) from None
+        return context
+
+
+def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_password: bool) -> BrokerAddress:
+    """Puts a URL, explicit settings and the environment together.
+
+    Raises:
+        ConfigError: see ``BrokerSettings.address``.
+    """
+    parts = _split(settings.url)
+    if parts.password is not None and not allow_password:
+        raise ConfigError(
+            "a password in a broker URL on a command line is visible to everyone on this machine; set "
+            "FEDLP_BROKER_PASSWORD or FEDLP_BROKER_PASSWORD_FILE, or write it into the configuration file"
+        )
+    tls = parts.scheme in {"mqtts", "wss"}
+    username = settings.username or _unquoted(parts.username) or environ.get("FEDLP_BROKER_USERNAME") or None
+    password = _password(settings, _unquoted(parts.password), environ)
+    if password is not None and username is None:
+        raise ConfigError("there is a broker password but no user name; set FEDLP_BROKER_USERNAME or username")
+    ca = _file("CA", settings.ca or environ.get("FEDLP_BROKER_CA"))
+    certificate = _file("client certificate", settings.certificate or environ.get("FEDLP_BROKER_CERT"))
+    key = _file("client key", settings.key or environ.get("FEDLP_BROKER_KEY"))
+    if (certificate is None) != (key is None):
+        raise ConfigError("a broker client certificate and its key go together; one of them is not given")
+    if not tls and (ca or certificate):
+        raise ConfigError(
+            f"certificates are given, but {_without_password(settings.url)} is not encrypted; use "
+            f"{'mqtts' if parts.scheme == 'mqtt' else 'wss'}://"
+        )
+    return BrokerAddress(
+        host=unquote(parts.hostname or ""),
+        port=parts.port or DEFAULT_PORTS[parts.scheme],
+        tls=tls,
+        username=username,
+        password=password,
+        ca=ca,
+        certificate=certificate,
+        key=key,
+        preset=_preset(settings.preset or environ.get("FEDLP_BROKER_PRESET")),
+        max_packet_bytes=settings.max_packet_bytes,
+        max_queued_messages=settings.max_queued_messages,
+        protocol=settings.protocol,
+        path=_path(parts),
+        keepalive_seconds=settings.keepalive_seconds or KEEPALIVE_SECONDS,
+    )
+
+
+def _path(parts: SplitResult) -> str | None:
+    if parts.scheme in {"mqtt", "mqtts"}:
+        return None
+    path = parts.path if parts.path not in {"", "/"} or parts.query else DEFAULT_PATH
+    return f"{path or '/'}{'?' if parts.query else ''}{parts.query}"
+
+
+def _preset(name: str | None) -> BrokerPreset:
+    if not name:
+        return PRESETS["generic"]
+    for preset in PRESETS.values():
+        if preset.name == name:
+            return preset
+    raise ConfigError(f"broker preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
+
+
+def _split(url: str) -> SplitResult:
+    shown = _without_password(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its words may quote a password
+        raise ConfigError(
+            f"broker URL {shown!r} is malformed; write mqtt://HOST:PORT, with %XX for special characters in a login"
+        ) from None
+    if parts.scheme not in DEFAULT_PORTS or "://" not in url:
+        raise ConfigError(
+            f"broker URL {shown!r} must begin with mqtt:// or mqtts:// (TLS), for WebSockets with ws:// or wss:// (TLS)"
+        )
+    if not parts.hostname:
+        raise ConfigError(f"broker URL {shown!r} names no host; write mqtt://HOST or mqtt://HOST:PORT")
+    if port == 0:
+        raise ConfigError(f"broker URL {shown!r} names port 0; brokers usually listen on 1883 (8883 for TLS)")
+    if parts.scheme in {"ws", "wss"}:
+        if parts.fragment or not f"{parts.path}{parts.query}".isascii() or " " in parts.path:
+            raise ConfigError(f"broker URL {shown!r} has a malformed path; write {parts.scheme}://HOST:PORT/PATH")
+    elif parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ConfigError(
+            f"broker URL {shown!r} has something after the port; write mqtt://HOST:PORT (paths are for ws:// and wss://)"
+        )
+    return parts
+
+
+def _password(settings: BrokerSettings, from_url: str | None, environ: Mapping[str, str]) -> str | None:
+    explicit = settings.password or from_url
+    if explicit:
+        return explicit
+    if settings.password_file:
+        return _first_line(settings.password_file)
+    if environ.get("FEDLP_BROKER_PASSWORD"):
+        return environ["FEDLP_BROKER_PASSWORD"]
+    if environ.get("FEDLP_BROKER_PASSWORD_FILE"):
+        return _first_line(environ["FEDLP_BROKER_PASSWORD_FILE"])
+    return None
+
+
+def _first_line(path: str) -> str:
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"broker password file {path} cannot be read: {error}") from None
+    line = text.partition("\n")[0].rstrip("\r")
+    if not line:
+        raise ConfigError(f"broker password file {path} has an empty first line; it must be the password")
+    return line
+
+
+def _file(what: str, path: str | None) -> Path | None:
+    if not path:
+        return None
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise ConfigError(f"broker {what} file {path} does not exist")
+    return found
+
+
+def _unquoted(text: str | None) -> str | None:
+    return unquote(text) if text else None
+
+
+def without_password(url: str) -> str:
+    """The URL without its password, for a file that others may read."""
+    return _without_password(url).replace(":***@", "@")
+
+
+def _without_password(url: str) -> str:
+    """The URL as it may be shown, even if it is malformed; a query may hold a token."""
+    scheme, mark, rest = url.partition("?")[0].partition("://")
+    login, at, host = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    return f"{scheme}{mark}{user}{':***' if colon else ''}{at}{host}"

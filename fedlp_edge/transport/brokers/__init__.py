@@ -1,0 +1,1 @@
+"""Brokers that are started on the spot: an embedded one, and a private Mosquitto."""

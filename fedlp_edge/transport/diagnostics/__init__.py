@@ -1,0 +1,1 @@
+"""What a broker really does, found out by trying."""

@@ -1,0 +1,1 @@
+"""The transport over a real broker."""

@@ -1,0 +1,104 @@
+"""Why TLS with a broker fails, found out by asking again with one demand less; and what to do in each case."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import socket
+import ssl
+import time
+from typing import Any
+
+from fedlp_edge.transport.address import BrokerAddress
+
+ASK_SECONDS = 3.0
+
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_WRONG_NAME = frozenset({62, 64})
+_SELF_SIGNED = 18
+_UNKNOWN = frozenset({2, _SELF_SIGNED, 19, 20, 21, 24})
+_NO_CHECK_TIME = 0x200000  # OpenSSL's; the ssl module has no name for it
+
+
+def explain(address: BrokerAddress, error: ssl.SSLCertVerificationError) -> str:
+    """What is wrong with a broker's certificate, in one line that says what to do."""
+    where = f"the certificate of the broker at {address.url}"
+    code = error.verify_code
+    if code in _WRONG_NAME:
+        return _wrong_name(address, where)
+    if code in {_NOT_YET_VALID, _EXPIRED}:
+        return _wrong_time(address, where, expired=code == _EXPIRED)
+    if _certificate(address) is not None:  # it was only strictness that refused it
+        return (
+            f"{where}, or that of its authority, lacks what Python asks for from 3.13 on ({error.verify_message}): "
+            "make both anew with basicConstraints, keyUsage and key identifiers, as docs/security.md shows"
+        )
+    if code not in _UNKNOWN:
+        return f"{where} is refused: {error.verify_message}; make one that is for servers, as docs/security.md shows"
+    if code == _SELF_SIGNED:
+        remedy = "give this very certificate as ca (FEDLP_BROKER_CA), if it is the broker's"
+    elif address.ca is not None:
+        remedy = f"{address.ca} is not the file of the authority that signed it"
+    else:
+        remedy = "for an authority of your own, give its PEM file as ca (FEDLP_BROKER_CA)"
+    return f"{where} is signed by an authority that is not known here ({error.verify_message}): {remedy}"
+
+
+def speaks_tls(address: BrokerAddress) -> bool:
+    """Whether a port that was tried without TLS answers with it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is said there but hello
+    try:
+        with socket.create_connection((address.host, address.port), ASK_SECONDS) as plain:
+            context.wrap_socket(plain).close()
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
+def _wrong_name(address: BrokerAddress, where: str) -> str:
+    certificate = _certificate(address) or {}
+    names = ", ".join(name for kind, name in certificate.get("subjectAltName", ()) if kind in {"DNS", "IP Address"})
+    has = f"it is made for {names}" if names else "it has no subjectAltName at all"
+    instead = "use one of those in the URL, or make one" if names else "make one"
+    return f"{where} is not made for {address.certified_name}: {has}; {instead} with that name (docs/security.md)"
+
+
+def _wrong_time(address: BrokerAddress, where: str, *, expired: bool) -> str:
+    certificate = _certificate(address) or {}
+    first, last = (_seconds(certificate, key) for key in ("notBefore", "notAfter"))
+    now = time.time()
+    clock = f"this machine's clock says {_utc(now)}"
+    if first is None or last is None or first <= now <= last:
+        what = "has expired" if expired else "is not valid yet"
+        return (
+            f"{where} is signed by an authority whose certificate {what}; {clock}: set it right, or renew the authority"
+        )
+    if expired:
+        return f"{where} expired at {_utc(last)}, and {clock}: renew it, or set the clock right"
+    return f"{where} is valid from {_utc(first)} on, and {clock}: set the clock right"
+
+
+def _certificate(address: BrokerAddress) -> dict[str, Any] | None:
+    """What the broker shows, if its authority is known; name, dates and strictness are not asked for."""
+    context = address.ssl_context()
+    if context is None:
+        return None
+    context.check_hostname = False
+    context.verify_flags = ssl.VerifyFlags((context.verify_flags & ~ssl.VERIFY_X509_STRICT) | _NO_CHECK_TIME)
+    with (
+        contextlib.suppress(OSError, UnicodeError),
+        socket.create_connection((address.host, address.port), ASK_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=address.certified_name) as wire,
+    ):
+        return wire.getpeercert()
+    return None
+
+
+def _seconds(certificate: dict[str, Any], key: str) -> float | None:
+    text = certificate.get(key)
+    return None if text is None else float(ssl.cert_time_to_seconds(text))
+
+
+def _utc(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,338 @@
+"""One connection to a broker, from CONNECT to its end.
+
+paho knows the MQTT packets; this module drives it through its external-loop interface, in one thread, without
+paho's own reconnecting: after a loss everything starts with a new link, so no half-remembered state of an old
+connection (packet ids, windows, queued packets) can leak into a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from fedlp_edge.errors import BrokerError
+from fedlp_edge.transport.address import BrokerAddress
+from fedlp_edge.transport.base import BrokerLimits, LastWill
+from fedlp_edge.transport.mqtt import connection_errors
+from fedlp_edge.transport.mqtt.broker_limits import limits_of, speaks_only_older
+from fedlp_edge.transport.mqtt.paho_clients import let_go, make_client
+from fedlp_edge.transport.mqtt.sockets import Wire
+from fedlp_edge.transport.mqtt.websocket import WebSocket
+
+CONNECT_SECONDS = 10.0
+PROBE_AFTER_SECONDS = 0.4
+SILENT_SECONDS = 4.0
+"""Without an answer to a CONNECT of MQTT 5, after which 3.1.1 is tried: some older brokers and proxies keep still."""
+
+GOODBYE_SECONDS = 1.0
+
+LARGEST_PACKET = 16 * 1024 * 1024
+"""That an MQTT 5 broker is asked to send: far above what a fleet sends, far below what MQTT lets a device send."""
+
+_KEEPALIVE_TIMEOUT = 0x8D
+_QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
+
+
+class ConnectionLost(Exception):
+    """The connection has ended; ``str`` says why.
+
+    Attributes:
+        code: MQTT 5's reason, 0 if the broker gave none.
+    """
+
+    def __init__(self, reason: str, code: int = 0) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class OlderProtocol(Exception):
+    """The broker seems not to speak MQTT 5.
+
+    Attributes:
+        sure: whether it said so; otherwise it just ended the connection, or the network did.
+    """
+
+    def __init__(self, *, sure: bool) -> None:
+        super().__init__()
+        self.sure = sure
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEvents:
+    """Called from ``step``; codes are MQTT 5's and mean refusal from 0x80 on.
+
+    Attributes:
+        received: topic, payload, whether it had been retained.
+        published: packet id, code, its name.
+        subscribed: packet id, one (code, name) per filter.
+    """
+
+    received: Callable[[str, bytes, bool], None]
+    published: Callable[[int, int, str], None]
+    subscribed: Callable[[int, list[tuple[int, str]]], None]
+
+
+class MqttConnection:
+    """One connection. Everything but ``wake`` belongs to one thread.
+
+    Args:
+        address: of the broker.
+        events: what to call.
+        context: for TLS.
+        client_id: must differ between all clients of the broker.
+        will: left with the broker.
+        version: of MQTT, ``"5"`` or ``"3.1.1"``.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        events: ConnectionEvents,
+        *,
+        context: ssl.SSLContext | None,
+        client_id: str,
+        will: LastWill | None,
+        version: str,
+    ) -> None:
+        self._address = address
+        self._context = context
+        self._version = version
+        self._events = events
+        self._answer: tuple[ReasonCode, Properties | None] | None = None
+        self._end: tuple[str, int] | None = None
+        self._selector = selectors.DefaultSelector()
+        self._wants_write = False
+        client = make_client(address, version, client_id, context=context, will=will)
+        client.max_inflight_messages_set(0)  # the window is ours: see MqttTransport
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        self._client = client
+
+    def open(self, wake: socket.socket, stopping: threading.Event) -> BrokerLimits:
+        """Connects and waits for the broker's answer.
+
+        Args:
+            wake: a socket that ends the waiting of ``step`` when it becomes readable.
+            stopping: gives up when it is set.
+
+        Raises:
+            BrokerError: the broker cannot be reached or says no.
+            OlderProtocol: it should be tried with MQTT 3.1.1.
+        """
+        try:
+            self._client.connect(
+                self._address.host,
+                self._address.port,
+                self._address.keepalive_seconds,
+                properties=_wishes(self._version),
+            )
+            wire = self._socket()
+            # Small control messages must not wait for the acknowledgement of the packet before them.
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._selector.register(wire, selectors.EVENT_READ)
+        except (OSError, UnicodeError) as error:  # the latter if a host name cannot be encoded
+            raise connection_errors.unreachable(self._address, error) from None
+        except ConnectionLost:
+            raise self._closed_early() from None
+        reason, properties = self._wait_for_answer(stopping)
+        if reason.value == connection_errors.UNSUPPORTED_VERSION and self._version == "5":
+            raise OlderProtocol(sure=True)
+        if reason.is_failure:
+            raise connection_errors.login_refused(self._address, reason.value, str(reason))
+        self._selector.register(wake, selectors.EVENT_READ)
+        return self._limits(properties)
+
+    def step(self, timeout: float) -> bool:
+        """Waits until something can be done, and does it.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether anything came from the broker, be it a part of a message.
+
+        Raises:
+            LinkLost: the connection has ended.
+        """
+        wire = self._socket()
+        wants_write = self._client.want_write()
+        if wants_write != self._wants_write:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wants_write else 0)
+            self._selector.modify(wire, events)
+            self._wants_write = wants_write
+        pending = isinstance(wire, ssl.SSLSocket | WebSocket) and wire.pending() > 0
+        ready = {key.fileobj: mask for key, mask in self._selector.select(0 if pending else timeout)}
+        mask = ready.get(wire, 0)
+        came = pending or bool(mask & selectors.EVENT_READ)
+        if came:
+            self._check(self._client.loop_read())
+            _acknowledge_at_once(wire)
+        if mask & selectors.EVENT_WRITE:
+            self._check(self._client.loop_write())
+            _acknowledge_at_once(wire)
+        self._check(self._client.loop_misc())
+        return came
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        """Sends at QoS 1; returns the packet id."""
+        return self._client.publish(topic, payload, qos=1, retain=retain).mid
+
+    def subscribe(self, topics: Sequence[str]) -> int | None:
+        """Subscribes at QoS 1; returns the packet id, None if the connection has just ended."""
+        return self._client.subscribe([(topic, 1) for topic in topics])[1]
+
+    def unsubscribe(self, topic: str) -> None:
+        """Ends a subscription."""
+        self._client.unsubscribe(topic)
+
+    def close(self) -> None:
+        """Says goodbye, if the connection stands, and lets go of the socket: the will is not published."""
+        deadline = time.monotonic() + GOODBYE_SECONDS
+        # paho closes its socket right behind the goodbye, and some brokers take what they see first, the closing,
+        # for a loss. A second handle keeps the connection open until the broker has closed it.
+        with (
+            contextlib.suppress(ConnectionLost, OSError),
+            contextlib.closing(socket.socket(fileno=os.dup(self._socket().fileno()))) as kept,
+        ):
+            self._client.disconnect()
+            while self._client.socket() is not None and time.monotonic() < deadline:
+                self.step(0.1)
+            kept.settimeout(GOODBYE_SECONDS)
+            while time.monotonic() < deadline and kept.recv(65536):
+                pass
+        self.abort()
+
+    def abort(self) -> None:
+        """Lets go of the socket without a goodbye."""
+        let_go(self._client)
+        self._selector.close()
+
+    def _wait_for_answer(self, stopping: threading.Event) -> tuple[ReasonCode, Properties | None]:
+        started = time.monotonic()
+        probed = self._version != "5" or self._address.protocol != "auto"
+        while self._answer is None:
+            waited = time.monotonic() - started
+            if waited >= SILENT_SECONDS and self._version == "5" and self._address.protocol == "auto":
+                raise OlderProtocol(sure=True)
+            if waited >= CONNECT_SECONDS:
+                raise connection_errors.silent(self._address, CONNECT_SECONDS)
+            if stopping.is_set():
+                raise BrokerError("stopped before the broker answered")
+            if not probed and waited >= PROBE_AFTER_SECONDS:
+                probed = True
+                if speaks_only_older(self._address, self._context):
+                    raise OlderProtocol(sure=True)
+            try:
+                self.step(0.1)
+            except ConnectionLost:
+                if self._answer is None:
+                    raise self._closed_early() from None
+        return self._answer
+
+    def _closed_early(self) -> Exception:
+        """MQTT 3.1.1 lets a broker just close on a version that it does not know."""
+        if self._version == "5" and self._address.protocol == "auto":
+            return OlderProtocol(sure=False)
+        return connection_errors.closed_early(self._address)
+
+    def _limits(self, properties: Properties | None) -> BrokerLimits:
+        announced: dict[str, Any] = {} if properties is None else vars(properties)
+        if announced.get("MaximumQoS", 2) < 1:
+            raise BrokerError(f"the broker at {self._address.url} allows no QoS 1, which fleets need")
+        if announced.get("RetainAvailable", 1) < 1:
+            raise BrokerError(f"the broker at {self._address.url} keeps no retained messages, which fleets need")
+        return limits_of(
+            self._address, self._version, announced.get("MaximumPacketSize"), announced.get("ReceiveMaximum")
+        )
+
+    def _socket(self) -> Wire:
+        wire = self._client.socket()
+        if wire is None:
+            raise ConnectionLost(*(self._end or ("the connection was lost", 0)))
+        return cast(Wire, wire)  # paho's protocol type leaves out what a selector needs
+
+    def _check(self, result: MQTTErrorCode) -> None:
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
+            raise ConnectionLost(*(self._end or ("the connection was lost", 0)))
+
+    def _on_connect(
+        self, client: paho.Client, data: object, flags: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        del client, data, flags
+        self._answer = (reason, properties)
+
+    def _on_disconnect(
+        self,
+        client: paho.Client,
+        data: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        del client, data, properties
+        if flags.is_disconnect_packet_from_server:
+            self._end = (f"the broker ended the connection: {reason}", int(reason.value))
+        elif reason.value == _KEEPALIVE_TIMEOUT:
+            self._end = ("the broker has gone silent", 0)
+        else:
+            self._end = ("the connection was lost", 0)
+
+    def _on_message(self, client: paho.Client, data: object, message: paho.MQTTMessage) -> None:
+        del client, data
+        with contextlib.suppress(UnicodeDecodeError):  # such a topic cannot be one of ours
+            self._events.received(message.topic, bytes(message.payload), message.retain)
+
+    def _on_publish(
+        self, client: paho.Client, data: object, packet_id: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        del client, data, properties
+        # paho searches a table for the name; chunks are many, and refusals rare.
+        self._events.published(packet_id, int(reason.value), str(reason) if reason.is_failure else "")
+
+    def _on_subscribe(
+        self,
+        client: paho.Client,
+        data: object,
+        packet_id: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        del client, data, properties
+        self._events.subscribed(packet_id, [(int(reason.value), str(reason)) for reason in reasons])
+
+
+def _wishes(version: str) -> Properties | None:
+    """What the broker is asked for in CONNECT."""
+    if version != "5":
+        return None
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = LARGEST_PACKET
+    return properties
+
+
+def _acknowledge_at_once(wire: Wire) -> None:
+    """Has the kernel acknowledge what comes next without delay; it forgets this with every answer that is sent.
+
+    Most brokers leave Nagle's algorithm on: the end of a packet waits in the broker until what went before is
+    acknowledged, and a kernel that hopes to send the acknowledgement along with data takes up to 40 ms for it.
+    """
+    if _QUICK_ACKNOWLEDGEMENT is not None:
+        with contextlib.suppress(OSError):  # the next step finds out that the connection is gone
+            wire.setsockopt(socket.IPPROTO_TCP, _QUICK_ACKNOWLEDGEMENT, 1)

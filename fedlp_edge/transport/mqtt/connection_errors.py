@@ -1,0 +1,109 @@
+"""What went wrong on the way to a broker, in words that say what to do."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from fedlp_edge.errors import BrokerError
+from fedlp_edge.transport.address import BrokerAddress
+from fedlp_edge.transport.mqtt.certificates import explain, speaks_tls
+from fedlp_edge.transport.mqtt.websocket import WebSocketRefused
+
+BAD_LOGIN = 0x86
+NOT_AUTHORIZED = 0x87
+UNSUPPORTED_VERSION = 0x84
+TAKEN_OVER = 0x8E
+PACKET_TOO_LARGE = 0x95
+
+
+def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> BrokerError:
+    """For an error of the socket or of TLS."""
+    where = address.url
+    match error:
+        case WebSocketRefused():
+            text = (
+                f"{where} answers {str(error)!r} where a WebSocket for MQTT was asked for; check port and path "
+                f"(many brokers have /mqtt), {plainly(address)} if this port has no WebSockets"
+            )
+        case socket.gaierror() | UnicodeError():
+            text = f"the broker's host name {address.host!r} is unknown; check the URL {where}"
+        case ssl.SSLCertVerificationError():
+            text = explain(address, error)
+        case ConnectionRefusedError():
+            text = f"nothing listens at {where}; is the broker running, and is the port right?"
+        case TimeoutError():
+            text = f"{where} does not answer; check the host, the port and any firewall between"
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER") | ssl.SSLEOFError() | ConnectionError() if address.tls:
+            text = f"the port of {where} does not speak TLS; {without_tls(address)}, or the port that does"
+        case ssl.SSLError() if address.tls:
+            text = f"TLS with the broker at {where} failed ({error}); see the broker's log for the reason"
+        case _:
+            text = f"cannot connect to the broker at {where}: {error}"
+    return BrokerError(text)
+
+
+def closed_early(address: BrokerAddress) -> BrokerError:
+    """For a connection that ends before the broker has answered."""
+    if address.tls:
+        return BrokerError(
+            f"the broker at {address.url} ended the connection before answering; it may want a client certificate "
+            "(FEDLP_BROKER_CERT and FEDLP_BROKER_KEY)"
+        )
+    if speaks_tls(address):
+        scheme = "mqtts" if address.path is None else "wss"
+        return BrokerError(f"the port of {address.url} speaks TLS; use {scheme}:// (and give its authority as ca)")
+    return BrokerError(f"the broker at {address.url} ended the connection before answering; is this port MQTT?")
+
+
+def without_tls(address: BrokerAddress) -> str:
+    """What to write for the same without TLS."""
+    return f"use {'mqtt' if address.path is None else 'ws'}://"
+
+
+def plainly(address: BrokerAddress) -> str:
+    """What to write for the same without WebSockets."""
+    return f"or use {'mqtts' if address.tls else 'mqtt'}://"
+
+
+def silent(address: BrokerAddress, seconds: float) -> BrokerError:
+    """For a connection on which no answer comes."""
+    return BrokerError(
+        f"{address.url} accepts connections but does not answer within {seconds:.0f} s; is this port MQTT"
+        f"{'' if address.tls else ', and without TLS'}?"
+    )
+
+
+def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
+    """For a CONNACK that says no; ``code`` is MQTT 5's."""
+    if code in {BAD_LOGIN, NOT_AUTHORIZED}:
+        if address.username is None:
+            return BrokerError(
+                f"the broker at {address.url} wants a login; set FEDLP_BROKER_USERNAME and FEDLP_BROKER_PASSWORD"
+            )
+        return BrokerError(
+            f"the broker at {address.url} refuses the login of user {address.username!r}; check the user name, "
+            "the password and the broker's access rules"
+        )
+    if code == UNSUPPORTED_VERSION:
+        return BrokerError(
+            f"the broker at {address.url} does not speak MQTT {address.protocol}; leave protocol at auto"
+        )
+    return BrokerError(f"the broker at {address.url} refuses the connection: {name}")
+
+
+def too_long(address: BrokerAddress, topic: str, size: int, packet: int) -> str:
+    """For connections that end again and again behind a long message; from now on packets have so many bytes."""
+    return (
+        f"the broker at {address.url} ends the connection behind a message of {size} bytes on {topic}; from here on "
+        f"none is longer than {packet}. A limit that it does not announce belongs into [broker] as max_packet_bytes "
+        "(fedlp doctor broker finds it)"
+    )
+
+
+def known_limit(address: BrokerAddress, packet: int) -> str:
+    """For a limit that an earlier process on this machine ran into."""
+    return (
+        f"messages to {address.url} have {packet} bytes at most, since an earlier run lost its connection behind "
+        "longer ones; this is kept for a month, or until fedlp doctor broker measures anew"
+    )

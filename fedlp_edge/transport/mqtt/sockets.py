@@ -1,0 +1,31 @@
+"""Opening the way to a broker: TCP, then TLS and a WebSocket where the URL says so."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from fedlp_edge.transport.address import BrokerAddress
+from fedlp_edge.transport.mqtt.websocket import WebSocket
+
+Wire = socket.socket | WebSocket
+
+
+def open_wire(address: BrokerAddress, context: ssl.SSLContext | None, timeout: float) -> Wire:
+    """A connection on which MQTT can begin; it blocks, with this timeout.
+
+    Raises:
+        OSError: of the network, of TLS, or because there is no WebSocket.
+        UnicodeError: the host's name cannot be encoded.
+    """
+    plain = socket.create_connection((address.host, address.port), timeout)
+    try:
+        wire = plain if context is None else context.wrap_socket(plain, server_hostname=address.certified_name)
+        if address.path is None:
+            return wire
+        tunnel = WebSocket(wire)
+        tunnel.handshake(address.authority, address.path)
+        return tunnel
+    except BaseException:
+        plain.close()
+        raise

@@ -1,0 +1,384 @@
+"""The transport of real fleets: MQTT 5, or 3.1.1 where the broker speaks no better.
+
+One thread owns the connection and everything about it; other threads put their wishes into queues and wake
+it. Broker sessions are not used: after a loss, subscriptions are made again and whatever the broker has not
+acknowledged is sent again, and the protocol above repeats what got lost beyond the broker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import random
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from ipaddress import ip_address
+
+from fedlp_edge.errors import BrokerError
+from fedlp_edge.transport.address import BrokerAddress
+from fedlp_edge.transport.base import (
+    Arriving,
+    BrokerLimits,
+    Connected,
+    Delivered,
+    Disconnected,
+    LastWill,
+    Received,
+    Refused,
+    Sink,
+    Subscribed,
+)
+from fedlp_edge.transport.mqtt import connection_errors
+from fedlp_edge.transport.mqtt.broker_limits import narrowed
+from fedlp_edge.transport.mqtt.connection import ConnectionEvents, ConnectionLost, MqttConnection, OlderProtocol
+from fedlp_edge.transport.mqtt.publish_queue import PublishQueue, QueuedPublish
+from fedlp_edge.transport.mqtt.rate_limit import RateLimit
+from fedlp_edge.transport.mqtt.unannounced_limit import UnannouncedLimit
+from fedlp_edge.transport.remembered import RememberedLimits
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 5.0
+STEADY_SECONDS = 10.0
+"""A connection that lived this long was good: the next loss is retried fast again."""
+
+ARRIVING_SECONDS = 0.4
+"""Between two words about a message that is not whole yet: less than anybody's patience."""
+
+GOODBYE_SECONDS = 3.0
+RESUBSCRIBE_SECONDS = 20.0
+SUBSCRIPTIONS_PER_PACKET = 8  # AWS IoT takes no more
+
+_REFUSED = 0x80
+
+
+class MqttTransport:
+    """A ``Transport`` over paho-mqtt.
+
+    Args:
+        address: of the broker, with the login.
+        client_id: must differ between all clients of the broker.
+        will: left with the broker for the case that the connection is lost.
+        remembered: limits of brokers that earlier processes found out; by default none, and none is kept.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client_id: str,
+        will: LastWill | None = None,
+        remembered: RememberedLimits | None = None,
+    ) -> None:
+        self._address = address
+        self._client_id = client_id
+        self._will = will
+        self._tokens = itertools.count(1)
+        self._outgoing = PublishQueue()
+        self._wishes: deque[tuple[str, bool]] = deque()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._woken = False
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+
+        # From here on the thread's own.
+        self._emit: Sink = lambda _: None
+        self._version: str = "5" if address.protocol == "auto" else address.protocol
+        self._version_known = address.protocol != "auto"
+        self._limits = BrokerLimits(self._version, None, 1)
+        self._remembered = remembered or RememberedLimits(None)
+        self._unannounced = UnannouncedLimit()
+        if address.max_packet_bytes is None:  # what people have set they know better
+            self._unannounced.packet = self._remembered.packet(address.host, address.port)
+        preset = address.preset
+        self._rate_limit = RateLimit(preset.publishes_per_second, preset.bytes_per_second, time.monotonic())
+        self._received = self._seen = 0
+        self._seen_at = time.monotonic()
+        self._topics: dict[str, None] = {}
+        self._asked: dict[int, list[str]] = {}
+
+    def start(self, sink: Sink) -> None:
+        """See ``Transport.start``; returns when the first connection stands.
+
+        Raises:
+            BrokerError: see ``Transport.start``; it may be called again.
+            ConfigError: a certificate file is unusable.
+        """
+        if self._thread is not None:
+            raise RuntimeError("start has been called already")
+        context = self._address.ssl_context()
+        if self._address.password is not None and context is None and not _is_loopback(self._address.host):
+            log.warning("the password for %s is sent unencrypted; use mqtts://", self._address.url)
+        if (known := self._unannounced.packet) is not None:
+            log.info("%s", connection_errors.known_limit(self._address, known))
+        self._emit = sink
+        first: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(context, first), name=f"mqtt-{self._client_id}", daemon=True
+        )
+        self._thread.start()
+        try:
+            first.result()
+        except BrokerError:
+            self._thread.join()
+            self._thread = None
+            raise
+
+    def subscribe(self, topic: str) -> None:
+        """See ``Transport.subscribe``."""
+        self._wishes.append((topic, True))
+        self._wake()
+
+    def unsubscribe(self, topic: str) -> None:
+        """See ``Transport.unsubscribe``."""
+        self._wishes.append((topic, False))
+        self._wake()
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
+        """See ``Transport.publish``; what is larger than the broker's limit is answered with Refused.
+
+        Raises:
+            ValueError: the topic is empty, too long or has a wildcard.
+        """
+        if not 0 < len(topic.encode()) < 2**16 or "+" in topic or "#" in topic:
+            raise ValueError(f"{topic[:80]!r} is no topic to publish to")
+        token = next(self._tokens)
+        self._outgoing.put(QueuedPublish(token, topic, payload, retain))
+        self._wake()
+        return token
+
+    def stop(self) -> None:
+        """See ``Transport.stop``; no event follows."""
+        self._stopping.set()
+        self._wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(OSError):  # full: it wakes anyway; closed: it has stopped
+                self._wake_out.send(b"w")
+
+    # The thread.
+
+    def _run(self, context: ssl.SSLContext | None, first: Future[None]) -> None:
+        try:
+            self._stay_connected(context, first)
+        except BaseException as error:
+            if first.done():
+                raise
+            first.set_exception(error)
+        else:
+            if not first.done():
+                first.set_exception(BrokerError("stopped before the broker answered"))
+
+    def _stay_connected(self, context: ssl.SSLContext | None, first: Future[None]) -> None:
+        """Connects again and again until ``stop``.
+
+        Raises:
+            BrokerError: the first connection fails.
+        """
+        delay = FIRST_RETRY_SECONDS
+        while not self._stopping.is_set():
+            code = 0
+            opened = time.monotonic()
+            try:
+                link = self._open(context)
+            except BrokerError as error:
+                if not first.done():
+                    raise
+                log.warning("still no broker: %s", error)
+            else:
+                if not first.done():
+                    first.set_result(None)
+                code = self._serve(link)
+                if time.monotonic() - opened > STEADY_SECONDS:
+                    delay = FIRST_RETRY_SECONDS
+            # Two clients with one id throw each other out: the one that is thrown out steps back.
+            delay = LAST_RETRY_SECONDS if code == connection_errors.TAKEN_OVER else delay
+            # A spread, so that a whole fleet does not knock at a restarted broker at the same moment.
+            self._stopping.wait(delay * random.uniform(0.5, 1.0))
+            delay = min(2 * delay, LAST_RETRY_SECONDS)
+
+    def _open(self, context: ssl.SSLContext | None) -> MqttConnection:
+        """A link that stands, of the newest version that the broker speaks; later ones are of the same."""
+        try:
+            return self._try(context, self._version)
+        except OlderProtocol as older:
+            if self._version_known:
+                raise BrokerError(f"the broker at {self._address.url} ended the connection before answering") from None
+            if not older.sure:
+                # Perhaps just this connection was lost, and 3.1.1 would not say how large packets may be.
+                with contextlib.suppress(OlderProtocol):
+                    return self._try(context, self._version)
+            return self._try(context, "3.1.1")
+
+    def _try(self, context: ssl.SSLContext | None, version: str) -> MqttConnection:
+        events = ConnectionEvents(self._on_received, self._on_published, self._on_subscribed)
+        link = MqttConnection(
+            self._address, events, context=context, client_id=self._client_id, will=self._will, version=version
+        )
+        try:
+            self._limits = narrowed(link.open(self._wake_in, self._stopping), self._unannounced.packet)
+        except BaseException:
+            link.abort()
+            raise
+        self._version, self._version_known = version, True
+        return link
+
+    def _serve(self, link: MqttConnection) -> int:
+        """Works until the connection ends; returns the broker's reason code."""
+        try:
+            self._resubscribe(link)
+            self._emit(Connected(self._limits))
+            goodbye = 0.0
+            while True:
+                self._take_wishes(link)
+                self._fill(link)
+                if self._stopping.is_set():
+                    goodbye = goodbye or time.monotonic() + GOODBYE_SECONDS
+                    if self._outgoing.idle or time.monotonic() > goodbye:
+                        link.close()
+                        return 0
+                if link.step(self._patience(goodbye=bool(goodbye))):
+                    self._note_arrival()
+                self._drain_wake()
+        except ConnectionLost as lost:
+            link.abort()
+            self._learn(lost)
+            self._outgoing.rewind()
+            if not self._stopping.is_set():
+                log.info("%s: %s", self._address.url, lost)
+                self._emit(Disconnected(str(lost)))
+            return lost.code
+
+    def _learn(self, lost: ConnectionLost) -> None:
+        """Takes note of what the connection was lost behind."""
+        longest = self._outgoing.longest()
+        too_long = lost.code == connection_errors.PACKET_TOO_LARGE
+        if longest is None or (lost.code and not too_long):
+            return
+        if self._unannounced.lost(longest.size, sure=too_long):
+            log.warning(
+                "%s",
+                connection_errors.too_long(self._address, longest.topic, longest.size, self._unannounced.packet or 0),
+            )
+            self._remembered.keep(self._address.host, self._address.port, self._unannounced.packet)
+
+    def _resubscribe(self, link: MqttConnection) -> None:
+        """Subscribes to everything that was asked for, and waits until the broker has confirmed all of it."""
+        self._asked.clear()
+        while self._wishes:
+            self._note(*self._wishes.popleft())
+        for batch in _batches(list(self._topics), SUBSCRIPTIONS_PER_PACKET):
+            self._ask(link, batch)
+        deadline = time.monotonic() + RESUBSCRIBE_SECONDS
+        while self._asked and not self._stopping.is_set():
+            if time.monotonic() > deadline:
+                raise ConnectionLost("the broker does not confirm subscriptions")
+            link.step(0.1)
+            self._drain_wake()
+
+    def _take_wishes(self, link: MqttConnection) -> None:
+        added: list[str] = []
+        while self._wishes:
+            topic, wanted = self._wishes.popleft()
+            self._note(topic, wanted)
+            if wanted:
+                added.append(topic)
+            else:
+                link.unsubscribe(topic)
+        for batch in _batches([topic for topic in added if topic in self._topics], SUBSCRIPTIONS_PER_PACKET):
+            self._ask(link, batch)
+
+    def _note(self, topic: str, wanted: bool) -> None:
+        if wanted:
+            self._topics[topic] = None
+        else:
+            self._topics.pop(topic, None)
+
+    def _ask(self, link: MqttConnection, topics: list[str]) -> None:
+        packet_id = link.subscribe(topics)
+        if packet_id is not None:
+            self._asked[packet_id] = topics
+
+    def _fill(self, link: MqttConnection) -> None:
+        """Hands over as many publishes as the window takes."""
+        limit = self._limits.max_packet_bytes
+        while not self._rate_limit.wait(time.monotonic()):
+            item = self._outgoing.take(self._limits.receive_maximum)
+            if item is None:
+                return
+            if limit is not None and item.size > limit:
+                reason = f"{item.size} bytes are over the broker's packet limit of {limit}"
+                self._emit(Refused(item.topic, reason, item.token, too_long=True))
+            else:
+                self._rate_limit.spend(item.size, time.monotonic())
+                self._outgoing.sent(link.publish(item.topic, item.payload, retain=item.retain), item)
+
+    def _patience(self, *, goodbye: bool) -> float:
+        """Seconds to wait for the socket: no longer than until the next publish may go."""
+        longest = 0.1 if goodbye else 1.0
+        wait = self._rate_limit.wait(time.monotonic())
+        return min(longest, wait) if wait else longest
+
+    def _drain_wake(self) -> None:
+        if self._woken:
+            with contextlib.suppress(BlockingIOError):
+                self._wake_in.recv(64)
+            self._woken = False
+
+    def _note_arrival(self) -> None:
+        """Says that something is coming, unless messages themselves have just said so."""
+        now, messages = time.monotonic(), self._received
+        if messages != self._seen or now - self._seen_at >= ARRIVING_SECONDS:
+            if messages == self._seen:
+                self._emit(Arriving())
+            self._seen, self._seen_at = messages, now
+
+    def _on_received(self, topic: str, payload: bytes, retained: bool) -> None:
+        self._received += 1
+        self._emit(Received(topic, payload, retained))
+
+    def _on_published(self, packet_id: int, code: int, reason: str) -> None:
+        item = self._outgoing.answered(packet_id)
+        if item is None:
+            return
+        if code >= _REFUSED:
+            self._refuse(item.topic, reason, item.token)
+        else:
+            self._unannounced.carried(item.size)
+            self._emit(Delivered(item.token))
+
+    def _on_subscribed(self, packet_id: int, answers: list[tuple[int, str]]) -> None:
+        for topic, (code, reason) in zip(self._asked.pop(packet_id, []), answers, strict=False):
+            if code >= _REFUSED:
+                self._refuse(topic, reason, None)
+            else:
+                self._emit(Subscribed(topic))
+
+    def _refuse(self, topic: str, reason: str, token: int | None) -> None:
+        what = "subscription to" if token is None else "message on"
+        log.warning("the broker at %s refuses the %s %s: %s", self._address.url, what, topic, reason)
+        self._emit(Refused(topic, reason, token))
+
+
+def _batches(items: list[str], size: int) -> list[list[str]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from coordinator.fleet.message_allowance import AT_ONCE, MOST_DEVICES, PER_SECOND, MessageAllowance
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_flood_of_a_device_is_heeded_for_a_while_and_costs_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    allowances = MessageAllowance(clock)
+    heeded = 0
+    for step in range(12_000):
+        clock.now = step / 200
+        heeded += allowances.take("loud")
+
+    assert heeded <= AT_ONCE + 60 * PER_SECOND
+    assert all(allowances.take("quiet") for _ in range(AT_ONCE))
+    assert len(caplog.records) <= 6
+
+
+def test_what_was_ignored_is_counted_once_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    allowances = MessageAllowance(clock)
+    for _ in range(AT_ONCE + 5):
+        allowances.take("loud")
+    clock.now = 60.0
+
+    assert allowances.take("loud")
+    assert [record.getMessage() for record in caplog.records] == [
+        "loud says too much; what comes faster than 0.5 messages a second is ignored",
+        "loud said too much: 5 of its messages were ignored",
+    ]
+
+
+def test_steady_reports_are_always_heeded() -> None:
+    clock = Clock()
+    allowances = MessageAllowance(clock)
+    for step in range(500):
+        clock.now = step * 5.0
+        assert allowances.take("pi")
+
+
+def test_names_without_number_take_no_memory() -> None:
+    allowances = MessageAllowance(Clock())
+    heeded = sum(allowances.take(f"forged-{number}") for number in range(MOST_DEVICES + 1000))
+
+    assert heeded == MOST_DEVICES + AT_ONCE

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coordinator.rounds.round_check import RoundCheck
+from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.core.settings import SchemeSettings, ServerSettings
+from fedlp_edge.wire.messages import Offer
+from tests.coordinator.fleets import NAMES, tiny_blueprint
+from tests.coordinator.rounds.test_round_updates import deliver, updates
+
+HONEST = {"L1": 1.0, "L2": 2.0, "H2": 3.0}
+
+
+def model() -> GlobalModel:
+    weights = {name: np.ones(2, np.float32) for name in NAMES.values()}
+    return GlobalModel(tiny_blueprint(), SchemeSettings(), ServerSettings(), weights, seed=1)
+
+
+def values(model: GlobalModel) -> dict[str, float]:
+    return {unit: float(model.weights[name][0]) for unit, name in NAMES.items()}
+
+
+@pytest.fixture
+def left_out() -> list[tuple[str, str]]:
+    return []
+
+
+def check(of: GlobalModel, left_out: list[tuple[str, str]], *, norm_ratio: float = 100.0) -> RoundCheck:
+    def withdrawn(offer: Offer, reason: str) -> None:
+        left_out.append((offer.device, reason))
+
+    return RoundCheck(of, norm_ratio, withdrawn)
+
+
+def test_makes_the_model_of_all_updates_that_are_of_one_size(tmp_path: Path, left_out: list[tuple[str, str]]) -> None:
+    round, made = updates(tmp_path), model()
+    deliver(round, tmp_path, "a", HONEST, 10)
+    deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)
+    check(made, left_out).make(round)
+    assert values(made) == {"L1": 5.0, "L2": 3.0, "H1": 8.0, "H2": 4.0}
+    assert left_out == []
+
+
+def test_leaves_out_an_update_that_is_far_larger(tmp_path: Path, left_out: list[tuple[str, str]]) -> None:
+    round, made = updates(tmp_path), model()
+    deliver(round, tmp_path, "a", HONEST, 10)
+    deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 1e5}, 30)
+    check(made, left_out).make(round)
+    assert values(made) == {"L1": 2.0, "L2": 3.0, "H1": 1.0, "H2": 4.0}
+    assert [device for device, _ in left_out] == ["b"]
+    assert "[limits] norm_ratio is 100" in left_out[0][1]
+
+
+def test_leaves_out_whoever_stands_out_once_the_loss_has_exploded(
+    tmp_path: Path, left_out: list[tuple[str, str]]
+) -> None:
+    round, made = updates(tmp_path), model()
+    deliver(round, tmp_path, "a", HONEST, 10)
+    deliver(round, tmp_path, "b", {"L1": 50.0, "H1": 50.0}, 30)
+    judge = check(made, left_out)
+    judge.make(round)
+    assert left_out == []
+    assert judge.spoilt(round, {1: 0.7, 2: 9000.0}, 10)
+    assert values(made) == {"L1": 2.0, "L2": 3.0, "H1": 1.0, "H2": 4.0}
+    assert left_out == [("b", "with it the loss of depth 2 is 9e+03")]
+    assert not judge.spoilt(round, {1: 0.7, 2: 0.8}, 10)
+
+
+def test_blames_nobody_for_a_loss_that_all_have_made(
+    tmp_path: Path, left_out: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    round, made = updates(tmp_path), model()
+    deliver(round, tmp_path, "a", {"L1": 50.0, "L2": 50.0, "H2": 50.0}, 10)
+    deliver(round, tmp_path, "b", {"L1": 50.0, "H1": 50.0}, 30)
+    judge = check(made, left_out)
+    judge.make(round)
+    before = values(made)
+    assert not judge.spoilt(round, {2: float("inf")}, 10)
+    assert values(made) == before
+    assert left_out == []
+    assert "no device's update stands out" in caplog.text
+
+
+def test_leaves_out_what_makes_no_model_at_all(tmp_path: Path, left_out: list[tuple[str, str]]) -> None:
+    round, made = updates(tmp_path), model()
+    made.weights[NAMES["H1"]] = np.full(2, 3.4028e38, np.float32)
+    deliver(round, tmp_path, "a", HONEST, 10)
+    deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 1e6}, 30)
+    made.step = _overflowing(made, round)  # type: ignore[method-assign]
+    check(made, left_out, norm_ratio=0).make(round)
+    assert [device for device, _ in left_out] == ["b"]
+    assert "is not finite" in left_out[0][1]
+    assert values(made)["L1"] == 2.0
+
+
+def _overflowing(made: GlobalModel, round: object):  # type: ignore[no-untyped-def]
+    """A server's step that is too long for what ``b`` sent."""
+    plain = made.step
+
+    def step(number: int, mean) -> None:  # type: ignore[no-untyped-def]
+        plain(number, mean)
+        if mean.weight_of(NAMES["H1"]):
+            made.weights[NAMES["H1"]] = np.full(2, np.inf, np.float32)
+
+    return step

@@ -1,0 +1,120 @@
+"""A run directory is new or holds this very run, and its copy of the configuration keeps no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from coordinator.config import FleetConfig, load_config
+from coordinator.run_claim import claim, differences
+from fedlp_edge.config.toml import place
+from fedlp_edge.errors import OperatorError
+from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, load, save
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.transport.address import BrokerAddress
+
+TEXT = """# ours
+fleet = "shop"
+[broker]
+url = "mqtt://ada:geheim@broker.local"
+[training]
+lr = 0.1
+"""
+
+
+def written(path: Path, text: str = TEXT) -> Path:
+    path.write_text(text)
+    return path
+
+
+def begin(directory: Path, source: Path) -> RunDirectory:
+    run = RunDirectory(directory)
+    claim(run, source, load_config(source))
+    return run
+
+
+def finish(run: RunDirectory, rounds: int) -> None:
+    done = tuple(
+        RoundSummary(round=number, seconds=1.0, accuracy={}, devices=(), coverage={}) for number in range(1, rounds + 1)
+    )
+    final = FinalModel(accuracy={}, model_digest="")
+    save(Summary(run="r", fleet="shop", model="m", rounds=done, final=final), run.summary)
+
+
+def test_claim_names_each_setting_that_differs_with_its_old_and_new_value(tmp_path: Path) -> None:
+    begin(tmp_path / "run", written(tmp_path / "a.toml"))
+    other = written(tmp_path / "b.toml", "seed = 7\n" + TEXT.replace("0.1", "0.2"))
+    with pytest.raises(OperatorError) as raised:
+        begin(tmp_path / "run", other)
+    assert "seed is 7 and was 1; [training] lr is 0.2 and was 0.1" in str(raised.value)
+    assert "--out" in str(raised.value)
+
+
+@pytest.mark.parametrize("line", ['[data]\nevaluate = ""', "[rounds]\ncount = 20", "[rounds]\ndeadline_seconds = 9"])
+def test_claim_takes_a_mended_line_that_decides_nothing_for_the_same_run(tmp_path: Path, line: str) -> None:
+    begin(tmp_path / "run", written(tmp_path / "a.toml"))
+    begin(tmp_path / "run", written(tmp_path / "b.toml", f"{TEXT}{line}\n"))
+
+
+def test_claim_of_a_finished_run_goes_on_where_the_count_is_raised(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.toml", f"{TEXT}[rounds]\ncount = 2\n")
+    finish(begin(tmp_path / "run", source), 2)
+    with pytest.raises(OperatorError, match=r"finished after 2 rounds .* raise \[rounds\] count"):
+        begin(tmp_path / "run", source)
+    begin(tmp_path / "run", written(source, f"{TEXT}[rounds]\ncount = 3\n"))
+
+
+@pytest.mark.parametrize("secret", ['url = "mqtt://ada:geheim@broker.local"', 'password = "geheim"\nusername = "ada"'])
+def test_claim_keeps_a_copy_without_the_password(tmp_path: Path, secret: str) -> None:
+    source = written(tmp_path / "a.toml", TEXT.replace('url = "mqtt://ada:geheim@broker.local"', secret))
+    run = begin(tmp_path / "run", source)
+    copy = run.config.read_text()
+    assert "geheim" not in copy
+    assert differences(load_config(run.config), load_config(source)) == []
+    settings = load_config(run.config).broker
+    assert settings.username == "ada" or BrokerAddress.parse(settings.url).username == "ada"
+
+
+def test_claim_copies_a_configuration_without_secrets_as_it_is(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.toml", TEXT.replace("ada:geheim@", ""))
+    assert begin(tmp_path / "run", source).config.read_text() == source.read_text()
+
+
+def test_differences_look_into_nested_tables() -> None:
+    now = msgspec.convert({"fleet": "shop", "training": {"objective": {"proximal": 0.5}}}, FleetConfig)
+    assert differences(FleetConfig(fleet="shop"), now) == ["[training.objective] proximal is 0.5 and was 0.0"]
+
+
+def test_place_names_the_line_of_a_key_or_the_file_alone(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.toml")
+    assert place(source, ("training", "lr")) == f"{source}:6: [training] lr"
+    assert place(source, ("data", "evaluate")) == f"{source}: [data] evaluate"
+
+
+def test_claim_of_a_finished_run_names_the_option_that_hands_its_models_out(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.toml", TEXT + "[rounds]\ncount = 2\n")
+    run = begin(tmp_path / "run", source)
+    finish(run, rounds=2)
+    with pytest.raises(OperatorError, match="--hand-out"):
+        begin(tmp_path / "run", source)
+    claim(run, source, load_config(source), hand_out=True)
+
+
+def test_claim_of_a_run_whose_models_are_not_handed_over_goes_on(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.toml", TEXT + "[rounds]\ncount = 2\n")
+    run = begin(tmp_path / "run", source)
+    finish(run, rounds=2)
+    unfinished = msgspec.structs.replace(load(run.summary), delivered={"pi": "nothing was heard of it"})
+    save(unfinished, run.summary)
+    claim(run, source, load_config(source))
+    save(msgspec.structs.replace(unfinished, handed_over=True), run.summary)
+    with pytest.raises(OperatorError, match="is finished after 2 rounds"):
+        claim(run, source, load_config(source))
+
+
+def test_hand_out_of_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.toml")
+    with pytest.raises(OperatorError, match="is not finished: leave --hand-out away"):
+        claim(RunDirectory(tmp_path / "run"), source, load_config(source), hand_out=True)

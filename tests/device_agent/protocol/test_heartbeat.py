@@ -1,0 +1,86 @@
+"""An idle device speaks up, so that no lost message leaves it without work for ever."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from device_agent.protocol.events import Identity, Log, Stop, Tick
+from device_agent.protocol.heartbeat import FIRST_SECONDS, LONGEST_SECONDS, Heartbeat
+from fedlp_edge.transport.base import Disconnected
+from fedlp_edge.wire.messages import Announcement, Ready, RunEnded, Status
+from tests.device_agent.support import TOPICS, Device, announcement, assignment, only, published, task
+
+
+def test_speaks_up_less_and_less_often() -> None:
+    heartbeat = Heartbeat(Identity(TOPICS, "pi", "s"))
+    heartbeat.heard(0.0)
+    times = []
+    for _ in range(6):
+        now = heartbeat.next_wakeup()
+        assert now is not None
+        assert not heartbeat.due(now - 0.01)
+        assert heartbeat.due(now)
+        times.append(now)
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+
+    assert FIRST_SECONDS <= times[0] <= 1.5 * FIRST_SECONDS
+    assert gaps == sorted(gaps)
+    assert LONGEST_SECONDS <= gaps[-1] <= 1.5 * LONGEST_SECONDS
+
+
+def test_devices_that_heard_the_same_do_not_speak_up_at_the_same_moment() -> None:
+    fleet = [Heartbeat(Identity(TOPICS, f"dev-{number}", "s")) for number in range(100)]
+    for heartbeat in fleet:
+        heartbeat.heard(0.0)
+
+    assert len({heartbeat.next_wakeup() for heartbeat in fleet}) == 100
+
+
+def test_says_again_that_it_is_there_and_ready_when_no_task_comes() -> None:
+    device = Device().join()
+    due = device.machine.next_wakeup()
+    assert due is not None
+    assert [type(message) for message in published(device.handle(Tick(), due))] == [Status, Ready]
+    assert device.machine.next_wakeup() > due + FIRST_SECONDS
+
+
+def test_does_not_speak_up_while_it_has_work_or_nobody_listens() -> None:
+    busy = Device().join()
+    busy.down(task(deadline_seconds=1000.0))
+    assert not any(isinstance(message, Ready) for message in published(busy.handle(Tick(), 100.0)))
+
+    alone = Device().join()
+    alone.receive(TOPICS.coordinator, announcement(online=False))
+    assert alone.machine.next_wakeup() is None
+    assert published(alone.handle(Tick(), 100.0)) == []
+
+    apart = Device().join()
+    apart.handle(Disconnected("cut"))
+    assert apart.machine.next_wakeup() is None
+
+
+def test_does_not_ask_again_for_an_assignment_that_it_cannot_take() -> None:
+    device = Device().join()
+    device.down(assignment(digest="0" * 64))
+    assert device.machine.next_wakeup() is None
+    device.down(assignment())
+    assert device.machine.next_wakeup() is not None
+
+
+def test_ends_when_the_run_is_finished_and_its_farewell_was_lost() -> None:
+    device = Device(once=True).join()
+    last_word = Announcement(online=False, run="run", session="s1", state="finished")
+    effects = device.receive(TOPICS.coordinator, last_word)
+
+    assert [effect.text for effect in effects if isinstance(effect, Log)][-1] == "run run is over"
+    assert only(effects, Stop).error is None
+
+
+def test_last_word_of_a_finished_coordinator_does_not_cut_a_homecoming_short() -> None:
+    device = Device(once=True).join()
+    device.down(RunEnded(run="run", device="pi", rounds=2))
+    effects = device.receive(
+        TOPICS.coordinator, Announcement(online=False, run="run", session="s1", state="finished"), retained=True
+    )
+
+    assert not any(isinstance(effect, Stop) for effect in effects)

@@ -1,0 +1,62 @@
+"""What follows from the rate of a link."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from device_agent.protocol.link_estimate import LinkEstimate, Shortfalls, shown_rate
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(
+    ("rate", "chunk_bytes"),
+    [
+        (100.0, KIB),  # the least
+        (2000.0, 2 * KIB),
+        (8000.0, 8 * KIB),
+        (32000.0, 32 * KIB),
+        (125000.0, 128 * KIB),
+        (200000.0, 256 * KIB),
+        (math.inf, 256 * KIB),
+        (None, 64 * KIB),  # 2.5 kB/s carry it within a keep-alive of 30 seconds
+    ],
+)
+def test_chunk_takes_a_link_two_seconds_at_most(rate: float | None, chunk_bytes: int) -> None:
+    assert LinkEstimate(rate).chunk_bytes(256 * KIB) == chunk_bytes
+
+
+def test_chunk_is_never_larger_than_the_broker_takes() -> None:
+    assert LinkEstimate(None).chunk_bytes(500) == LinkEstimate(1.0).chunk_bytes(500) == 500
+
+
+def test_window_covers_the_way_there_and_back() -> None:
+    assert LinkEstimate(2000.0, 0.1).window(2 * KIB, 16) == 5
+    assert LinkEstimate(1000.0, 0.1).window(64 * KIB, 16) == 2
+    assert LinkEstimate(10e6, 0.6).window(256 * KIB, 16) == 16
+    assert LinkEstimate().window(64 * KIB, 16) == 16
+
+
+def test_what_came_says_nothing_before_there_was_time() -> None:
+    assert shown_rate(1000, 1.9) is None
+    assert shown_rate(0, 100.0) is None
+    assert shown_rate(1000, 10.0) == 100.0
+
+
+def test_second_missed_round_soon_after_the_first_says_what_the_link_is() -> None:
+    shortfalls = Shortfalls()
+    assert shortfalls.missed(100.0) is None
+    shortfalls.done()
+    assert shortfalls.missed(300.0) == 300.0
+    assert shortfalls.missed(100.0) is None
+    shortfalls.done()
+    shortfalls.done()
+    assert shortfalls.missed(100.0) is None
+
+
+def test_tells_only_what_differs_by_more_than_measurements_do() -> None:
+    assert LinkEstimate(1000.0).falls_short(600.0)
+    assert not LinkEstimate(1000.0).falls_short(800.0)
+    assert LinkEstimate(None).falls_short(800.0)

@@ -1,0 +1,183 @@
+"""A whole fleet as separate processes over a real broker, to be watched, killed and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from fedlp_edge.reporting.events import AnyEvent
+from fedlp_edge.reporting.log import read_events
+from fedlp_edge.reporting.summary import Summary, load
+
+PATIENCE_SECONDS = 120.0
+
+NO_EXPORT = """
+[export]
+depths = "none"
+"""
+"""For fleets that are not about ONNX files: exporting costs more than all rounds together."""
+
+CONFIG = """
+fleet = "{fleet}"
+seed = 7
+
+[broker]
+url = "{url}"
+{broker}
+[model]
+name = "{model}"
+input = [1, 8, 8]
+classes = 10
+
+[training]
+batch_size = 16
+
+[rounds]
+count = {rounds}
+min_devices = {devices}
+deadline_seconds = {deadline}
+quorum = 0.5
+{more}
+"""
+
+
+class Fleet:
+    """Starts and ends processes; a context manager that leaves none behind.
+
+    Args:
+        directory: for everything that the fleet writes.
+        url: of the broker.
+        name: of the fleet; fleets on one broker must differ.
+        model: of inputs 1x8x8 and 10 classes; devices run its code if it is a custom one.
+        broker: more lines for the ``[broker]`` table.
+        more: lines for the end of the configuration.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        url: str,
+        name: str,
+        *,
+        devices: int = 3,
+        rounds: int = 3,
+        deadline: float = 60.0,
+        model: str = "mlp",
+        broker: str = "",
+        more: str = "",
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.run = directory / "run"
+        self.url = url
+        self.name = name
+        self.devices = devices
+        self.model = model
+        self._config = directory / "fleet.toml"
+        self._config.write_text(
+            CONFIG.format(
+                fleet=name,
+                url=url,
+                broker=broker,
+                model=model,
+                rounds=rounds,
+                devices=devices,
+                deadline=deadline,
+                more=more,
+            )
+        )
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_coordinator(self) -> None:
+        self._start("coordinator", "coordinator", "--config", str(self._config), "--out", str(self.run), "--quiet")
+
+    def start_device(self, number: int, *more: str) -> None:
+        self._start(f"dev-{number}", "device_agent", *self._options(number), *more)
+
+    def start_hostile(self, number: int, attack: str) -> None:
+        """A device that lies, see ``hostile_agent``."""
+        self._start(f"dev-{number}", "tests.fleets.hostile_agent", attack, *self._options(number))
+
+    def start_all(self) -> None:
+        self.start_coordinator()
+        for number in range(self.devices):
+            self.start_device(number)
+
+    def kill(self, name: str) -> None:
+        """As the kernel would, worker included."""
+        child = self.processes.pop(name)
+        if child.poll() is None:
+            process = psutil.Process(child.pid)
+            for victim in [process, *process.children(recursive=True)]:
+                victim.send_signal(signal.SIGKILL)
+        child.wait(10)
+
+    def pause_worker(self, name: str) -> psutil.Process:
+        """Holds up what a device trains, not what it says; ``resume`` of the result lets it go on."""
+        (worker,) = psutil.Process(self.processes[name].pid).children(recursive=True)
+        worker.suspend()
+        return worker
+
+    def stop(self, name: str) -> int:
+        self.processes[name].send_signal(signal.SIGINT)
+        return self.processes.pop(name).wait(30)
+
+    def wait_for(self, what: Callable[[list[AnyEvent]], bool]) -> list[AnyEvent]:
+        """Waits until the events of the run so far satisfy ``what``."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < until:
+            events = read_events(self.run / "events.jsonl") if (self.run / "events.jsonl").exists() else []
+            if what(events):
+                return events
+            self._look_for_deaths()
+            time.sleep(0.02)
+        raise AssertionError(f"nothing came of it; {self.logs()}")
+
+    def finish(self) -> Summary:
+        """Waits until the coordinator ends by itself."""
+        code = self.processes.pop("coordinator").wait(PATIENCE_SECONDS)
+        assert code == 0, self.logs()
+        return load(self.run / "summary.json")
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in self.directory.glob("*.log"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+
+    def _options(self, number: int) -> list[str]:
+        name = f"dev-{number}"
+        share = f"digits#share={number}/{self.devices}&partition=iid&seed=1&limit=200"
+        return [
+            *("--broker", self.url, "--fleet", self.name, "--id", name, "--data", share, "--threads", "1"),
+            *("--state", str(self.directory / name), "--device", "cpu", "--once", "--no-calibrate"),
+            *(("--allow-model", self.model) if ":" in self.model else ()),
+        ]
+
+    def _start(self, name: str, module: str, *arguments: str) -> None:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+
+    def _look_for_deaths(self) -> None:
+        for name, process in self.processes.items():
+            if process.poll() not in {None, 0}:
+                raise AssertionError(f"{name} ended with code {process.returncode}; {self.logs()}")

@@ -1,0 +1,346 @@
+"""Loading samples from every kind of source."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data import public_datasets
+from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.sources import split_indices
+from fedlp_edge.learning.data.spec import parse_spec
+
+
+def test_load_digits_splits_all_samples_class_by_class() -> None:
+    train, test = load_data("digits", "train"), load_data("digits", "test")
+    assert len(train) + len(test) == 1797
+    assert train.input_shape == (1, 8, 8)
+    assert train.classes == tuple("0123456789")
+    assert test.y.bincount().min() >= 35
+    together = torch.cat([train.x, test.x]).flatten(1)
+    assert len(together.unique(dim=0)) == len(torch.from_numpy(public_datasets.digits()[0]).flatten(1).unique(dim=0))
+
+
+def test_batch_is_normalised() -> None:
+    x, y = load_data("digits", "train").batch(slice(0, 1438))
+    assert x.dtype == torch.float32
+    assert y.dtype == torch.int64
+    assert abs(x.mean().item()) < 0.01
+    assert abs(x.std().item() - 1) < 0.01
+
+
+def test_load_fashion_mnist_reads_the_local_copy() -> None:
+    test = load_data("fashion-mnist", "test")
+    assert test.x.shape == (10_000, 1, 28, 28)
+    assert test.x.dtype == torch.uint8
+    assert test.classes[9] == "Ankle boot"
+    assert test.y.bincount().tolist() == [1000] * 10
+
+
+def test_shares_of_a_fleet_are_disjoint_and_leave_the_test_split_whole() -> None:
+    parts = [load_data(f"digits#share={device}/3&partition=mixed:0.95&seed=5", "train") for device in range(3)]
+    assert sum(map(len, parts)) == len(load_data("digits", "train"))
+    assert len(load_data("digits#share=0/3", "test")) == len(load_data("digits", "test"))
+
+
+def test_limit_keeps_a_seeded_choice() -> None:
+    first, again, other = (load_data(f"digits#limit=50&seed={seed}") for seed in (1, 1, 2))
+    assert len(first) == 50
+    assert first.x.equal(again.x)
+    assert not first.x.equal(other.x)
+    assert len(load_data("digits#limit=5000")) == 1438
+
+
+def test_check_fits_names_shape_and_labels() -> None:
+    data = load_data("digits#limit=100")
+    data.check_fits((1, 8, 8), 10)
+    with pytest.raises(DataError, match="samples are 1x8x8 but the model takes 3x32x32"):
+        data.check_fits((3, 32, 32), 10)
+    with pytest.raises(DataError, match="labels go up to 9 but the model has 5 classes"):
+        data.check_fits((1, 8, 8), 5)
+
+
+def test_split_indices_cover_everything_once() -> None:
+    labels = np.array([0] * 10 + [1] * 20)
+    train, test = split_indices(labels, 0.2, "train"), split_indices(labels, 0.2, "test")
+    assert len(test) == 6
+    assert sorted([*train, *test]) == list(range(30))
+    assert split_indices(labels, 0.2, "test").tolist() == test.tolist()
+
+
+# npz
+
+
+def save_npz(path: Path, **arrays: np.ndarray) -> str:
+    np.savez(path, **arrays)
+    return f"npz:{path}"
+
+
+def test_load_npz_scales_bytes_and_takes_floats_as_they_are(tmp_path: Path) -> None:
+    pixels = np.full((10, 1, 2, 2), 255, dtype=np.uint8)
+    labels = np.arange(10) % 2
+    x, _ = load_data(save_npz(tmp_path / "a.npz", x=pixels, y=labels)).batch(slice(0, 1))
+    assert x.tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
+    readings = np.full((10, 3), 7.5)
+    x, _ = load_data(save_npz(tmp_path / "b.npz", x=readings, y=labels)).batch(slice(0, 1))
+    assert x.tolist() == [[7.5, 7.5, 7.5]]
+
+
+def test_load_npz_holds_out_a_fifth_or_uses_its_own_test_split(tmp_path: Path) -> None:
+    x, y = np.zeros((20, 4), dtype=np.float32), np.arange(20) % 2
+    spec = save_npz(tmp_path / "a.npz", x=x, y=y)
+    assert (len(load_data(spec, "train")), len(load_data(spec, "test"))) == (16, 4)
+    assert len(load_data(f"{spec}#holdout=0", "train")) == 20
+    with pytest.raises(DataError, match="no samples in its test split"):
+        load_data(f"{spec}#holdout=0", "test")
+    spec = save_npz(tmp_path / "b.npz", x=x, y=y, x_test=x[:3], y_test=y[:3])
+    assert (len(load_data(spec, "train")), len(load_data(spec, "test"))) == (20, 3)
+
+
+def test_load_npz_takes_class_names(tmp_path: Path) -> None:
+    x, y = np.zeros((10, 4), dtype=np.float32), np.arange(10) % 2
+    assert load_data(save_npz(tmp_path / "a.npz", x=x, y=y, classes=np.array(["ok", "worn"]))).classes == ("ok", "worn")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": np.zeros((4, 2))}, "has no arrays x and y"),
+        ({"x": np.zeros((4, 2)), "y": np.zeros(3, dtype=int)}, r"\[4, 2\] and \[3\]"),
+        ({"x": np.zeros((4, 2)), "y": np.full(4, 0.5)}, "y must hold class numbers"),
+        ({"x": np.zeros((4, 2)), "y": np.full(4, -1)}, "y must hold class numbers"),
+        ({"x": np.full((4, 2), np.nan), "y": np.zeros(4, dtype=int)}, "not finite"),
+        ({"x": np.full((4, 2), "a"), "y": np.zeros(4, dtype=int)}, "x must hold numbers"),
+        ({"x": np.array([[object()]] * 4), "y": np.zeros(4, dtype=int)}, "object arrays are refused"),
+    ],
+)
+def test_load_npz_refuses_what_is_no_data(tmp_path: Path, arrays: dict[str, np.ndarray], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load_data(save_npz(tmp_path / "a.npz", **arrays))
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short", b"\x80\x04K\x01."])
+def test_load_npz_refuses_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match="cannot read"):
+        load_data(f"npz:{tmp_path / 'a.npz'}")
+
+
+# imagefolder
+
+
+def paint(path: Path, grey: int, size: tuple[int, int] = (6, 4)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, grey).save(path)
+
+
+def test_load_imagefolder_reads_its_own_splits(tmp_path: Path) -> None:
+    for name, grey in (("cat", 0), ("dog", 255)):
+        paint(tmp_path / "train" / name / "a.png", grey)
+        paint(tmp_path / "test" / name / "b.jpg", grey)
+    train = load_data(f"imagefolder:{tmp_path}#size=4x5&channels=1", "train")
+    assert train.classes == ("cat", "dog")
+    assert train.x.shape == (2, 1, 4, 5)
+    assert train.batch(slice(0, 2))[0].mean(dim=(1, 2, 3)).tolist() == [-1.0, 1.0]
+    assert len(load_data(f"imagefolder:{tmp_path}", "test")) == 2
+
+
+def test_load_imagefolder_splits_by_name_so_that_later_pictures_move_none(tmp_path: Path) -> None:
+    for number in range(40):
+        paint(tmp_path / "cat" / f"{number}.png", number)
+    before = load_data(f"imagefolder:{tmp_path}#size=1&channels=1", "test")
+    assert 1 < len(before) < 20
+    assert len(load_data(f"imagefolder:{tmp_path}#size=1&channels=1", "train")) == 40 - len(before)
+    for number in range(40, 60):
+        paint(tmp_path / "cat" / f"{number}.png", number)
+    after = load_data(f"imagefolder:{tmp_path}#size=1&channels=1", "test")
+    assert set(before.x.flatten().tolist()) <= set(after.x.flatten().tolist())
+
+
+def test_load_imagefolder_numbers_classes_by_the_list_where_there_is_one(tmp_path: Path) -> None:
+    paint(tmp_path / "train" / "dog" / "a.png", 0)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    data = load_data(f"imagefolder:{tmp_path}", "train")
+    assert data.classes == ("cat", "dog")
+    assert data.y.tolist() == [1]
+    paint(tmp_path / "train" / "emu" / "a.png", 0)
+    with pytest.raises(DataError, match=r"is a class that .* does not name"):
+        load_data(f"imagefolder:{tmp_path}", "train")
+
+
+def test_load_imagefolder_refuses_in_clear_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no image directory"):
+        load_data(f"imagefolder:{tmp_path / 'none'}")
+    with pytest.raises(DataError, match="holds no train images"):
+        load_data(f"imagefolder:{tmp_path}")
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "train" / "cat" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"1 of 1 pictures cannot be read, the first is cat/a\.png is not a picture"):
+        load_data(f"imagefolder:{tmp_path}", "train")
+    with pytest.raises(DataError, match="has no test directory"):
+        load_data(f"imagefolder:{tmp_path}", "test")
+
+
+def test_load_imagefolder_brings_pictures_to_the_size_of_the_model_unless_told_otherwise(tmp_path: Path) -> None:
+    paint(tmp_path / "train" / "cat" / "a.png", 0, size=(96, 72))
+    assert load_data(f"imagefolder:{tmp_path}", "train", (3, 64, 48)).input_shape == (3, 64, 48)
+    assert load_data(f"imagefolder:{tmp_path}", "train", (1, 20, 20)).input_shape == (1, 20, 20)
+    assert load_data(f"imagefolder:{tmp_path}#size=16", "train", (1, 20, 20)).input_shape == (1, 16, 16)
+    assert load_data(f"imagefolder:{tmp_path}", "train").input_shape == (3, 32, 32)
+
+
+def test_whole_takes_all_samples_of_a_source_that_has_no_test_split(tmp_path: Path) -> None:
+    for number in range(20):
+        paint(tmp_path / "cat" / f"{number}.png", number)
+    spec = f"imagefolder:{tmp_path}"
+    assert len(load_data(parse_spec(spec).whole(), "train")) == 20
+    assert len(load_data(parse_spec(spec).whole(), "test")) == 20
+    for divided in (f"{spec}#holdout=0.2", f"{spec}#share=0/1"):  # dealt to a fleet, or by the owner's own word
+        assert len(load_data(parse_spec(divided).whole(), "train")) < 20
+
+
+# module:callable
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(body: str) -> None:
+        (tmp_path / "own_data_for_test.py").write_text(f"import numpy as np\n{body}\n")
+
+    return write
+
+
+def test_load_callable_gets_the_split(own_module: Callable[[str], None]) -> None:
+    own_module(
+        "def load(split):\n"
+        "    n = 6 if split == 'train' else 2\n"
+        "    return np.zeros((n, 3), np.float32), np.arange(n) % 2, ['up', 'down']\n"
+        "def broken(split):\n    raise KeyError('sensor')\n"
+        "def wrong(split):\n    return 3\n"
+    )
+    data = load_data("own_data_for_test:load", "train")
+    assert (len(data), len(load_data("own_data_for_test:load", "test"))) == (6, 2)
+    assert data.classes == ("up", "down")
+    with pytest.raises(DataError, match="KeyError: 'sensor'"):
+        load_data("own_data_for_test:broken")
+    with pytest.raises(DataError, match=r"must return \(x, y\)"):
+        load_data("own_data_for_test:wrong")
+    with pytest.raises(DataError, match="has no attribute 'gone'"):
+        load_data("own_data_for_test:gone")
+    with pytest.raises(DataError, match="No module named 'nowhere_to_be_found'"):
+        load_data("nowhere_to_be_found:load")
+
+
+# Files of public data sets
+
+
+def idx(array: np.ndarray) -> bytes:
+    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place for data sets, with nothing else to fall back on."""
+    monkeypatch.setenv("FEDLP_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(public_datasets, "SYSTEM_DIRS", {})
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "suffix"),
+    [
+        ("mnist", "mnist", ".gz"),
+        ("mnist", "mnist/MNIST/raw", ""),
+        ("mnist", "home/.cache/fedlp-edge/mnist/MNIST/raw", ".gz"),
+        ("fashion-mnist", "fashion-mnist/FashionMNIST/raw", ".gz"),
+    ],
+)
+def test_load_mnist_finds_local_copies(data_dir: Path, name: str, folder: str, suffix: str) -> None:
+    place = data_dir / folder
+    place.mkdir(parents=True)
+    images = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
+    for stem, array in (("images-idx3", images), ("labels-idx1", np.array([7, 0, 9], dtype=np.uint8))):
+        raw = idx(array)
+        (place / f"train-{stem}-ubyte{suffix}").write_bytes(gzip.compress(raw) if suffix else raw)
+    data = load_data(name, "train")
+    assert data.x[:, 0].numpy().tolist() == images.tolist()
+    assert data.y.tolist() == [7, 0, 9]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"\x00\x00\x08", b"\x00\x00\x0d\x01\x00\x00\x00\x01a", b"\x00\x00\x08\x01\x00\x00\x00\x05abc", b"text"],
+)
+def test_read_idx_refuses_what_is_not_whole(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "file").write_bytes(raw)
+    with pytest.raises(DataError, match=r"file is (not an IDX file|cut short)"):
+        public_datasets.read_idx(tmp_path / "file")
+    (tmp_path / "file.gz").write_bytes(gzip.compress(raw)[:-9])
+    with pytest.raises(DataError, match=r"cannot read .*file\.gz"):
+        public_datasets.read_idx(tmp_path / "file.gz")
+
+
+def test_load_cifar10_reads_the_binary_version(data_dir: Path) -> None:
+    place = data_dir / "cifar10" / "cifar-10-batches-bin"
+    place.mkdir(parents=True)
+    record = np.zeros((2, 3073), dtype=np.uint8)
+    record[:, 0] = [3, 8]
+    record[0, 1 : 1 + 1024] = 255  # the red plane comes first
+    record.tofile(place / "test_batch.bin")
+    data = load_data("cifar10", "test")
+    assert data.x.shape == (2, 3, 32, 32)
+    assert data.y.tolist() == [3, 8]
+    assert [int(plane.max()) for plane in data.x[0]] == [255, 0, 0]
+    (place / "test_batch.bin").write_bytes(b"short")
+    with pytest.raises(DataError, match="not a CIFAR-10 binary file"):
+        load_data("cifar10", "test")
+
+
+def test_load_mnist_says_where_to_put_a_copy_when_there_is_no_network(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import MNIST
+
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nothing listens on the discard port
+    with pytest.raises(DataError, match="neither here nor to be had") as caught:
+        load_data("mnist")
+    assert str(data_dir / "mnist") in str(caught.value)
+
+
+def test_dataset_keeps_pixels_as_bytes() -> None:
+    data = load_data("digits#limit=10")
+    assert isinstance(data, Dataset)
+    assert data.nbytes == 10 * 64 + 10 * 8
+
+
+def test_batches_are_what_batch_gives_one_by_one() -> None:
+    data = load_data("digits#limit=50")
+    order = [torch.tensor([3, 1, 4]), torch.tensor([49, 0])]
+    for (x, y), indices in zip(data.batches(order), order, strict=True):
+        wanted_x, wanted_y = data.batch(indices)
+        assert x.equal(wanted_x)
+        assert y.equal(wanted_y)
+
+
+def test_batches_are_converted_in_blocks_of_bounded_size() -> None:
+    pictures = torch.arange(5, dtype=torch.uint8).reshape(5, 1, 1, 1).expand(5, 3, 256, 256)
+    data = Dataset(pictures, torch.arange(5), ("a",) * 5, scale=1.0, mean=(0.0,), std=(1.0,))
+    order = [torch.tensor([4, 2]), torch.tensor([0]), torch.tensor([1, 3])]
+    batches = list(data.batches(order, channels_last=True))
+    assert [y.tolist() for _, y in batches] == [[4, 2], [0], [1, 3]]
+    assert [x[:, 0, 0, 0].tolist() for x, _ in batches] == [[4.0, 2.0], [0.0], [1.0, 3.0]]
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in batches)
+    # 786,432 bytes a sample: the first batch fills a block, the others share one.
+    owners = {x.untyped_storage().data_ptr() for x, _ in batches}
+    assert len(owners) == 2

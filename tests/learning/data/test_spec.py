@@ -1,0 +1,93 @@
+"""Reading a data specification."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.partitioners import Partitioner
+from fedlp_edge.learning.data.spec import DataSpec, Share, check_source, parse_spec
+
+
+def test_parse_spec_reads_a_named_set() -> None:
+    assert parse_spec("digits") == DataSpec("digits")
+
+
+def test_parse_spec_reads_every_option() -> None:
+    assert parse_spec("fashion-mnist#share=3/8&partition=dirichlet:0.5&seed=1&limit=1500") == DataSpec(
+        "fashion-mnist", share=Share(3, 8, Partitioner("dirichlet", 0.5)), seed=1, limit=1500
+    )
+    assert parse_spec("imagefolder:/data/a#b#size=64x48&channels=1&holdout=.25") == DataSpec(
+        "imagefolder", "/data/a#b", size=(64, 48), channels=1, holdout=0.25
+    )
+
+
+def test_parse_spec_reads_own_data() -> None:
+    assert parse_spec("npz:shift.npz") == DataSpec("npz", "shift.npz")
+    assert parse_spec("factory.data:load") == DataSpec("callable", "factory.data:load")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is unknown: use digits, fashion-mnist"),
+        ("digit", "is unknown: use digits"),
+        ("npz:", "lacks its file"),
+        ("imagefolder:", "lacks its directory"),
+        ("digits#", "is no option"),
+        ("digits#share", "'share' is no option"),
+        ("digits#colour=3", "'colour=3' is no option"),
+        ("digits#seed=1&seed=2", "seed= is given twice"),
+        ("digits#share=8/8", "share=8/8 is wrong"),
+        ("digits#share=-1/8", "share=-1/8 is wrong"),
+        ("digits#share=1/0", "share=1/0 is wrong"),
+        ("digits#partition=iid", "add share=K/N"),
+        ("digits#share=0/2&partition=zipf", "partition 'zipf' is unknown"),
+        ("digits#limit=0", "limit=0 is wrong"),
+        ("digits#seed=x", "seed=x is wrong"),
+        ("digits#size=64", "for imagefolder only"),
+        ("imagefolder:a#size=0", "size=0 is wrong"),
+        ("imagefolder:a#channels=4", "channels=4 is wrong"),
+        ("npz:a#holdout=2", "holdout=2 is wrong"),
+    ],
+)
+def test_parse_spec_refuses_in_one_line_that_says_what_is_allowed(text: str, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse_spec(text)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60))
+def test_parse_spec_knows_no_other_error(text: str) -> None:
+    with contextlib.suppress(DataError):
+        parse_spec(text)
+
+
+def test_check_source_refuses_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_source(parse_spec("digits"))
+    check_source(parse_spec("module:callable"))
+    check_source(parse_spec(f"npz:{tmp_path / 'file'}"))
+    check_source(parse_spec(f"imagefolder:{tmp_path}"))
+    for source, wrong in (("npz", tmp_path), ("imagefolder", tmp_path / "file"), ("npz", tmp_path / "other")):
+        with pytest.raises(DataError, match=str(wrong)):
+            check_source(parse_spec(f"{source}:{wrong}"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (f"imagefolder:{'a' * 5000}", "File name too long"),
+        ("imagefolder:~nobody-of-this-name/parts", "cannot read ~nobody-of-this-name/parts"),
+    ],
+)
+def test_check_source_says_why_a_path_cannot_be_looked_at(spec: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        check_source(parse_spec(spec))

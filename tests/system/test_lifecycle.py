@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.errors import ConfigError
+from fedlp_edge.system.lifecycle import (
+    EXIT_ERROR,
+    EXIT_STOPPED,
+    STOP_WITH_STDIN,
+    StopSignal,
+    own_command,
+    run_command,
+    unheard_interrupts,
+)
+
+WAITS = """
+import sys
+from fedlp_edge.system.lifecycle import StopSignal
+with StopSignal() as stop:
+    print("ready", flush=True)
+    stop.wait()
+    print(stop.reason, flush=True)
+    {after}
+"""
+
+
+@pytest.fixture
+def start() -> Iterator[object]:
+    children: list[subprocess.Popen[str]] = []
+
+    def _start(after: str = "pass", **environment: str) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", WAITS.format(after=after)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        children.append(child)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        return child
+
+    yield _start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stops_on_a_signal(start, number: signal.Signals) -> None:
+    child = start()
+
+    child.send_signal(number)
+
+    assert child.communicate(timeout=10)[0] == "signal\n"
+    assert child.returncode == 0
+
+
+def test_stops_on_a_signal_that_another_thread_gets_while_the_main_one_waits() -> None:
+    own = "import threading, signal; signal.pthread_kill(threading.get_ident(), signal.SIGTERM)"
+    program = WAITS.format(after="pass").replace(
+        "    stop.wait()", f"    import threading; threading.Timer(0.2, lambda: exec({own!r})).start()\n    stop.wait()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=10, check=True)
+    assert done.stdout == "ready\nsignal\n"
+
+
+def test_ends_at_once_on_a_second_signal(start) -> None:
+    child = start(after="sys.stdin.read()")
+    child.send_signal(signal.SIGTERM)
+    assert child.stdout.readline() == "signal\n"
+
+    child.send_signal(signal.SIGTERM)
+
+    assert child.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+def test_stops_when_stdin_closes_if_asked_to(start) -> None:
+    child = start(**{STOP_WITH_STDIN: "1"})
+
+    assert child.communicate(timeout=10)[0] == "parent\n"
+
+
+def test_ignores_stdin_unless_asked_to(start) -> None:
+    child = start(**{STOP_WITH_STDIN: "0"})
+    child.stdin.close()
+    child.stdin = None
+
+    child.send_signal(signal.SIGINT)
+
+    assert child.communicate(timeout=10)[0] == "signal\n"
+
+
+def test_calls_back_once_and_restores_handlers() -> None:
+    calls: queue.SimpleQueue[str] = queue.SimpleQueue()
+    before = signal.getsignal(signal.SIGTERM)
+
+    with StopSignal(lambda: calls.put("stop")) as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert calls.get(timeout=10) == "stop"
+        stop.set()
+
+    assert stop.is_set()
+    assert stop.reason == "signal"
+    assert calls.empty()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_turns_an_error_into_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise ConfigError("fleet.toml:3: wrong")
+
+    assert run_command(command) == EXIT_ERROR
+    assert capfd.readouterr().err == "error: fleet.toml:3: wrong\n"
+
+
+def test_ends_with_130_on_an_interrupt() -> None:
+    def command() -> int:
+        raise KeyboardInterrupt
+
+    assert run_command(command) == EXIT_STOPPED
+
+
+def test_passes_on_the_exit_code() -> None:
+    assert run_command(lambda: None) == 0
+    assert run_command(lambda: 7) == 7
+
+
+def test_lets_a_defect_keep_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 // 0)
+
+
+def test_ends_quietly_when_the_reader_of_its_output_is_gone() -> None:
+    program = (
+        "import sys\nfrom fedlp_edge.system.lifecycle import run_command\n"
+        "def command():\n    sys.stdin.readline()\n    print('x' * 100000, flush=True)\nsys.exit(run_command(command))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    child.stdout.close()
+    child.stdout = None
+
+    _, errors = child.communicate("go\n", timeout=10)
+
+    assert (child.returncode, errors) == (1, "")
+
+
+def test_names_a_command_by_its_path_where_it_is_not_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "fedlp").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert own_command() == "bin/fedlp"
+    assert own_command("fedlp-elsewhere") == "fedlp-elsewhere"
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert own_command() == "fedlp"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "make room"), (errno.EROFS, "can be written to"), (errno.EACCES, "access")]
+)
+def test_says_in_one_line_what_the_disk_refuses(number: int, words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), "/runs/x")
+
+    assert run_command(fail) == EXIT_ERROR
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: /runs/x: {os.strerror(number)}; ")
+    assert words in line
+
+
+def test_says_that_it_was_stopped_before_anything_listens(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert run_command(lambda: os.kill(os.getpid(), signal.SIGINT)) == EXIT_STOPPED
+    assert capfd.readouterr().err == "Stopped.\n"
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+ENTRIES = {"fedlp": "fedlp_edge.cli.entry", "fedlp-coordinator": "coordinator.main", "fedlp-agent": "device_agent.main"}
+
+INTERRUPTED = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from {entry} import run
+print("loaded", flush=True)
+run()
+"""
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+@pytest.mark.parametrize("module", ["typer", "fedlp_edge.system.lifecycle"])
+def test_interrupt_while_a_command_is_loaded_ends_it_with_a_line(entry: str, module: str) -> None:
+    code = INTERRUPTED.format(entry=entry, module=module)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (EXIT_STOPPED, "loaded\n", "Stopped.\n")
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+def test_next_to_nothing_is_loaded_before_a_command_hears_an_interrupt(entry: str) -> None:
+    code = f"import sys\nbefore = set(sys.modules)\nimport {entry}\nprint(*sorted(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    packages = [entry.rpartition(".")[0], "fedlp_edge"]
+    assert set(loaded) == {"__future__", entry, *packages, "fedlp_edge.system", "fedlp_edge.system.early_interrupt"}
+
+
+def test_child_that_is_started_unheard_does_not_hear_an_interrupt() -> None:
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('went on')"
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with unheard_interrupts():
+        child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (child.returncode, child.stdout) == (0, "went on\n")
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+
+from fedlp_edge.system.printable import PlainFormatter, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a plain line", "a plain line"),
+        ("Grüße aus 東京", "Grüße aus 東京"),
+        ("\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"),
+        ("one\ntwo\r\n", "one\\ntwo\\r\\n"),
+        ("abc\u202edef\u200b", "abc\\u202edef\\u200b"),
+        ("\x9b31m", "\\x9b31m"),
+        ("x" * 30, "x" * 17 + "..."),
+        ("\x00" * 30, "\\x00\\x00\\x00\\x00\\..."),
+    ],
+)
+def test_what_controls_a_terminal_is_written_out_and_what_is_long_is_cut(text: str, shown: str) -> None:
+    assert printable(text, 20 if len(text) == 30 else 100) == shown
+
+
+def test_log_lines_are_lines_and_tracebacks_stay_readable() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(PlainFormatter("%(levelname)s %(message)s"))
+    logger = logging.Logger("plain")
+    logger.addHandler(handler)
+    try:
+        raise ValueError("x")
+    except ValueError:
+        logger.exception("from \x1b[31m%s", "there\nERROR forged")
+
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "ERROR from \\x1b[31mthere\\nERROR forged"
+    assert lines[1] == "Traceback (most recent call last):"

@@ -1,0 +1,412 @@
+"""What the transport does when a broker is missing, silent, or ends the connection: brokers played by the test."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from fedlp_edge.errors import BrokerError
+from fedlp_edge.transport.address import BrokerAddress, Protocol
+from fedlp_edge.transport.base import Arriving, Connected, Delivered, Disconnected, Received, Refused, Subscribed
+from fedlp_edge.transport.mqtt.transport import MqttTransport
+from tests.transport.clients import Client
+
+CONNACK_311 = b"\x20\x02\x00\x00"
+CONNACK_5 = b"\x20\x03\x00\x00\x00"
+
+
+class Wire:
+    """The broker's end of one connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._stream = connection.makefile("rb")
+
+    def read(self) -> bytes:
+        """One short packet, its two-byte header included; empty at the end of the connection."""
+        head = self._stream.read(2)
+        return head + self._stream.read(head[1]) if len(head) == 2 else b""
+
+    def read_long(self) -> bytes:
+        """One packet of any length; empty at the end of the connection."""
+        head = self._stream.read(1)
+        size = shift = 0
+        while head and (len(head) == 1 or head[-1] & 0x80):
+            head += self._stream.read(1)
+            size |= (head[-1] & 0x7F) << shift
+            shift += 7
+        return head + self._stream.read(size) if head else b""
+
+    def send(self, packet: bytes) -> None:
+        self._connection.sendall(packet)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._connection.close()
+
+
+@contextmanager
+def played(*lives: Callable[[Wire], None], protocol: Protocol = "auto") -> Iterator[BrokerAddress]:
+    """A broker that plays one of ``lives`` on each connection, in order, and then is gone."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def play() -> None:
+            for life in lives:
+                connection, _ = server.accept()
+                connection.settimeout(20)
+                wire = Wire(connection)
+                try:
+                    life(wire)
+                finally:
+                    wire.close()
+
+        thread = threading.Thread(target=play)
+        thread.start()
+        yield BrokerAddress("127.0.0.1", server.getsockname()[1], protocol=protocol)
+        thread.join()
+
+
+@contextmanager
+def together(*lives: Callable[[Wire], None]) -> Iterator[BrokerAddress]:
+    """As ``played``, but a life need not have ended for the next one to begin."""
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def live(life: Callable[[Wire], None], wire: Wire) -> None:
+            try:
+                life(wire)
+            finally:
+                wire.close()
+
+        def play() -> None:
+            for life in lives:
+                connection, _ = server.accept()
+                connection.settimeout(20)
+                threads.append(threading.Thread(target=live, args=(life, Wire(connection))))
+                threads[-1].start()
+
+        player = threading.Thread(target=play)
+        player.start()
+        yield BrokerAddress("127.0.0.1", server.getsockname()[1])
+        player.join()
+        for thread in threads:
+            thread.join()
+
+
+def hang_up(wire: Wire) -> None:
+    wire.read()
+
+
+def stay_silent(wire: Wire) -> None:
+    while wire.read():
+        pass
+
+
+def test_what_was_not_acknowledged_is_sent_again_after_the_reconnect() -> None:
+    publishes: list[bytes] = []
+
+    def take_and_break(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_311)
+        publishes.append(wire.read())
+
+    def acknowledge(wire: Wire) -> None:
+        take_and_break(wire)
+        wire.send(b"\x40\x02" + publishes[-1][5:7])
+        wire.read()
+
+    with played(take_and_break, acknowledge, protocol="3.1.1") as address:
+        client = Client(address, "again").start()
+        token = client.transport.publish("t", b"hello")
+        client.wait(Disconnected)
+        assert client.wait(Delivered).token == token
+        client.transport.stop()
+
+    assert [packet[-5:] for packet in publishes] == [b"hello", b"hello"]
+
+
+def test_keepalive_is_the_one_that_is_configured() -> None:
+    hello: list[bytes] = []
+
+    def listen(wire: Wire) -> None:
+        hello.append(wire.read())
+        wire.send(CONNACK_311)
+        wire.read()
+
+    with played(listen, protocol="3.1.1") as address:
+        Client(dataclasses.replace(address, keepalive_seconds=300), "patient").start().transport.stop()
+
+    assert hello[0][10:12] == (300).to_bytes(2, "big")
+
+
+def test_reason_of_the_broker_reaches_the_event() -> None:
+    def throw_out(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5 + b"\xe0\x01\x8e")
+        wire.read()
+
+    with played(throw_out) as address:
+        client = Client(address, "twin").start()
+        assert client.wait(Disconnected).reason == "the broker ended the connection: Session taken over"
+        client.transport.stop()
+
+
+def test_pings_as_often_as_the_broker_wants_and_leaves_one_that_does_not_answer() -> None:
+    pings: list[bytes] = []
+
+    def want_a_sign_each_second(wire: Wire) -> None:
+        wire.read()
+        wire.send(b"\x20\x06\x00\x00\x03\x13\x00\x01")
+        pings.append(wire.read())
+        wire.send(b"\xd0\x00")
+        pings.append(wire.read())
+        pings.append(wire.read())
+
+    with played(want_a_sign_each_second) as address:
+        client = Client(address, "alive").start()
+        assert client.wait(Disconnected).reason == "the broker has gone silent"
+        client.transport.stop()
+
+    assert pings == [b"\xc0\x00", b"\xc0\x00", b""]
+
+
+def test_says_that_a_long_message_is_coming_before_it_is_whole() -> None:
+    message = b"\x30\x0c\x00\x01t" + bytes(9)
+
+    def send_slowly(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+        for byte in message:
+            wire.send(bytes((byte,)))
+            time.sleep(0.1)
+        wire.read()
+
+    with played(send_slowly) as address:
+        client = Client(address, "patient").start()
+        client.wait(Connected)
+        words = [client.events.get(timeout=20)]
+        while not isinstance(words[-1], Received):
+            words.append(client.events.get(timeout=20))
+        client.transport.stop()
+
+    assert len(words) > 1
+    assert set(words[:-1]) == {Arriving()}
+
+
+def test_tells_the_broker_how_large_a_packet_may_be() -> None:
+    hello: list[bytes] = []
+
+    def listen(wire: Wire) -> None:
+        hello.append(wire.read())
+        wire.send(CONNACK_5)
+        wire.read()
+
+    with played(listen) as address:
+        Client(address, "careful").start().transport.stop()
+
+    assert b"\x27" + (16 << 20).to_bytes(4, "big") in hello[0]
+
+
+def test_limits_are_those_that_the_broker_announces() -> None:
+    def announce(wire: Wire) -> None:
+        wire.read()
+        properties = b"\x21\x00\x07" + b"\x27\x00\x01\x00\x00"  # receive maximum 7, packets of 64 KiB
+        wire.send(b"\x20" + bytes((3 + len(properties),)) + b"\x00\x00" + bytes((len(properties),)) + properties)
+        wire.read()
+
+    with played(announce) as address:
+        client = Client(address, "limits").start()
+        limits = client.wait(Connected).limits
+        client.transport.stop()
+
+    assert (limits.protocol, limits.max_packet_bytes, limits.receive_maximum) == ("5", 65536, 7)
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"), [(b"\x24\x00", "allows no QoS 1"), (b"\x25\x00", "keeps no retained messages")]
+)
+def test_broker_that_lacks_what_fleets_need_is_refused(properties: bytes, words: str) -> None:
+    def announce(wire: Wire) -> None:
+        wire.read()
+        wire.send(b"\x20\x05\x00\x00\x02" + properties)
+
+    with played(announce) as address, pytest.raises(BrokerError, match=words):
+        MqttTransport(address, "lacking").start(print)
+
+
+def test_puback_with_a_refusal_is_reported_and_not_counted_as_delivered() -> None:
+    def refuse(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+        for code in (b"\x97", b"\x10"):  # quota exceeded; taken, but nobody subscribes
+            wire.send(b"\x40\x03" + wire.read()[5:7] + code)
+        wire.read()
+
+    with played(refuse) as address:
+        client = Client(address, "quota").start()
+        first, second = client.transport.publish("t", b"1"), client.transport.publish("t", b"2")
+        assert client.wait(Refused) == Refused("t", "Quota exceeded", first)
+        assert client.wait(Delivered).token == second
+        client.transport.stop()
+
+
+def test_subscription_that_is_refused_is_reported_and_does_not_keep_the_client_from_working() -> None:
+    def refuse(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+        subscribe = wire.read()
+        wire.send(b"\x90\x05" + subscribe[2:4] + b"\x00\x87\x01")  # not authorised; granted
+        stay_silent(wire)
+
+    with played(refuse) as address:
+        client = Client(address, "rules")
+        client.transport.subscribe("secret")
+        client.transport.subscribe("open")
+        client.start()
+        assert client.wait(Refused) == Refused("secret", "Not authorized", None)
+        assert client.wait(Subscribed).topic == "open"
+        client.wait(Connected)
+        client.transport.stop()
+
+
+def test_broker_that_hangs_up_on_mqtt_5_is_tried_with_311() -> None:
+    versions: list[int] = []
+
+    def only_311(wire: Wire) -> None:
+        versions.append(wire.read()[8])
+        wire.send(CONNACK_311)
+        wire.read()
+
+    def hang_up_on_5(wire: Wire) -> None:
+        versions.append(wire.read()[8])
+
+    with played(hang_up_on_5, hang_up_on_5, only_311) as address:
+        client = Client(address, "old").start()
+        assert client.wait(Connected).limits.protocol == "3.1.1"
+        client.transport.stop()
+
+    assert versions == [5, 5, 4]
+
+
+def test_broker_of_mqtt_5_is_not_taken_for_an_older_one_because_the_first_connection_is_lost() -> None:
+    def accept(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+        wire.read()
+
+    with played(hang_up, accept) as address:
+        client = Client(address, "unlucky").start()
+        assert client.wait(Connected).limits.protocol == "5"
+        client.transport.stop()
+
+
+def test_version_that_is_configured_is_the_only_one_tried() -> None:
+    with played(hang_up, protocol="5") as address, pytest.raises(BrokerError, match="before answering"):
+        MqttTransport(address, "strict").start(print)
+
+
+def test_start_fails_clearly_where_nothing_listens_and_can_be_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    transport = MqttTransport(BrokerAddress("127.0.0.1", port), "nobody")
+    for _ in range(2):
+        with pytest.raises(BrokerError, match=f"nothing listens at mqtt://127.0.0.1:{port}"):
+            transport.start(print)
+    transport.stop()
+
+
+def test_broker_that_never_answers_mqtt_5_is_tried_with_311(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedlp_edge.transport.mqtt.connection.PROBE_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr("fedlp_edge.transport.mqtt.connection.SILENT_SECONDS", 0.3)
+    versions: list[int] = []
+
+    def keep_still(wire: Wire) -> None:
+        versions.append(wire.read()[8])
+        stay_silent(wire)
+
+    def only_311(wire: Wire) -> None:
+        versions.append(wire.read()[8])
+        wire.send(CONNACK_311)
+        wire.read()
+
+    # The connection in the middle asks with the smallest CONNECT of MQTT 5, which is not answered either.
+    with together(keep_still, keep_still, only_311) as address:
+        client = Client(address, "old").start()
+        assert client.wait(Connected).limits.protocol == "3.1.1"
+        client.transport.stop()
+
+    assert versions == [5, 5, 4]
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70])
+def test_start_fails_clearly_for_an_unknown_host(host: str) -> None:
+    with pytest.raises(BrokerError, match=r"host name .* is unknown"):
+        MqttTransport(BrokerAddress(host, 1883), "nobody").start(print)
+
+
+def test_start_fails_clearly_where_something_else_hangs_up() -> None:
+    lives = (hang_up, hang_up, hang_up)
+    with played(*lives) as address, pytest.raises(BrokerError, match="ended the connection before answering"):
+        MqttTransport(address, "nobody").start(print)
+
+
+def test_start_fails_clearly_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedlp_edge.transport.mqtt.connection.CONNECT_SECONDS", 0.2)
+    with played(stay_silent) as address, pytest.raises(BrokerError, match="does not answer within"):
+        MqttTransport(address, "nobody").start(print)
+
+
+def test_stop_ends_a_start_that_waits_for_an_answer() -> None:
+    with played(stay_silent, protocol="5") as address:
+        transport = MqttTransport(address, "impatient")
+        stopper = threading.Timer(0.05, transport.stop)
+        stopper.start()
+        with pytest.raises(BrokerError, match="stopped before the broker answered"):
+            transport.start(print)
+        stopper.join()
+
+
+def test_start_fails_clearly_where_something_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedlp_edge.transport.mqtt.connection.CONNECT_SECONDS", 0.5)
+
+    def web_server(wire: Wire) -> None:
+        wire.read()
+        wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with played(web_server, web_server) as address, pytest.raises(BrokerError, match="is this port MQTT"):
+        MqttTransport(address, "nobody").start(print)
+
+
+def test_messages_become_shorter_where_the_connection_ends_behind_long_ones(caplog: pytest.LogCaptureFixture) -> None:
+    lengths: list[int] = []
+
+    def carry_no_more_than_20_000(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_311)
+        while packet := wire.read_long():
+            lengths.append(len(packet))
+            if len(packet) > 20_000:
+                return
+
+    lives = [carry_no_more_than_20_000] * 3
+    with played(*lives, protocol="3.1.1") as address:
+        client = Client(address, "long").start()
+        client.wait(Connected)
+        token = client.transport.publish("fedlp/f/model/L1", bytes(30_000))
+        client.wait(Disconnected)
+        client.wait(Disconnected)
+        assert client.wait(Connected).limits.max_packet_bytes == 15_016
+        refused = client.wait(Refused)
+        client.transport.stop()
+
+    assert (refused.token, refused.too_long) == (token, True)
+    assert lengths == [30_024, 30_024, 2]  # and a goodbye
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "behind a message of 30032 bytes on fedlp/f/model/L1" in line
+    assert "max_packet_bytes" in line

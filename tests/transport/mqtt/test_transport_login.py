@@ -1,0 +1,150 @@
+"""Logins, access rules and TLS, on Mosquitto."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.errors import BrokerError, ConfigError
+from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
+from fedlp_edge.transport.base import Delivered, Refused
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.mqtt.transport import MqttTransport
+from tests.transport.clients import connected, password_entry
+
+PASSWORD = "correct horse"  # the test's own
+ACCESS_RULES = "user pi-1\ntopic readwrite fleet/#\n"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoBroker]:
+    """A broker with one user, pi-1, who may use fleet/# and nothing else."""
+    directory = tmp_path_factory.mktemp("guarded")
+    (directory / "passwords").write_text(password_entry("pi-1", PASSWORD))
+    (directory / "rules").write_text(ACCESS_RULES)
+    for file in directory.iterdir():
+        file.chmod(0o600)
+    extra = [f"password_file {directory / 'passwords'}", f"acl_file {directory / 'rules'}"]
+    with MosquittoBroker(extra=extra, anonymous=False) as broker:
+        yield broker
+
+
+def with_login(broker: MosquittoBroker, username: str, password: str, **more: str) -> BrokerAddress:
+    return BrokerSettings(url=broker.url, username=username, password=password, **more).address({})  # type: ignore[arg-type]
+
+
+def openssl(directory: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority (ca), a server at 127.0.0.1, a client, and an authority that nobody knows (other)."""
+    directory = tmp_path_factory.mktemp("certificates")
+    (directory / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    (directory / "none").write_text("basicConstraints=CA:FALSE\n")
+    elliptic = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for name in ("ca", "other"):
+        files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
+        openssl(directory, "req", "-x509", *elliptic, *files, "-days", "2", "-subj", f"/CN=test {name}")
+    for name, extensions in (("server", "san"), ("client", "none")):
+        openssl(directory, "req", *elliptic, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signer = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", extensions)
+        openssl(directory, "x509", "-req", "-in", f"{name}.csr", *signer, "-out", f"{name}.pem", "-days", "2")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def encrypted(certificates: Path) -> Iterator[MosquittoBroker]:
+    lines = [f"certfile {certificates / 'server.pem'}", f"keyfile {certificates / 'server.key'}"]
+    with MosquittoBroker(extra=lines) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def mutual(certificates: Path) -> Iterator[MosquittoBroker]:
+    lines = [
+        f"certfile {certificates / 'server.pem'}",
+        f"keyfile {certificates / 'server.key'}",
+        f"cafile {certificates / 'ca.pem'}",
+        "require_certificate true",
+    ]
+    with MosquittoBroker(extra=lines) as broker:
+        yield broker
+
+
+def refusal(address: BrokerAddress) -> str:
+    with pytest.raises(BrokerError) as refused:
+        MqttTransport(address, "refused").start(print)
+    return str(refused.value)
+
+
+def test_right_password_connects(guarded: MosquittoBroker) -> None:
+    with connected(with_login(guarded, "pi-1", PASSWORD), "pi-1") as client:
+        client.subscribe("fleet/x")
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1", "auto"])
+def test_wrong_password_is_told_without_showing_it(guarded: MosquittoBroker, protocol: str) -> None:
+    words = refusal(with_login(guarded, "pi-1", "guess", protocol=protocol))
+
+    assert "refuses the login of user 'pi-1'" in words
+    assert "guess" not in words
+
+
+def test_missing_login_is_told_with_the_variables_to_set(guarded: MosquittoBroker) -> None:
+    assert "set FEDLP_BROKER_USERNAME and FEDLP_BROKER_PASSWORD" in refusal(BrokerAddress.parse(guarded.url, {}))
+
+
+def test_publish_against_the_access_rules_is_refused_and_others_pass(guarded: MosquittoBroker) -> None:
+    with connected(with_login(guarded, "pi-1", PASSWORD), "pi-1-publish") as client:
+        forbidden = client.transport.publish("elsewhere/x", b"1")
+        allowed = client.transport.publish("fleet/x", b"2")
+
+        refused = client.wait(Refused)
+        assert (refused.topic, refused.token) == ("elsewhere/x", forbidden)
+        assert client.wait(Delivered).token == allowed
+
+
+def test_tls_with_the_right_authority_carries_large_messages(encrypted: MosquittoBroker, certificates: Path) -> None:
+    settings = BrokerSettings(url=encrypted.url, ca=str(certificates / "ca.pem"))
+    with connected(settings.address({}), "tls") as client:
+        client.subscribe("x")
+        for _ in range(5):
+            client.transport.publish("x", bytes(1_000_000))
+        assert client.payloads(5) == [bytes(1_000_000)] * 5
+
+
+def test_tls_with_another_authority_is_refused(encrypted: MosquittoBroker, certificates: Path) -> None:
+    settings = BrokerSettings(url=encrypted.url, ca=str(certificates / "other.pem"))
+
+    assert "certificate of the broker" in refusal(settings.address({}))
+    assert "an authority that is not known here" in refusal(BrokerSettings(url=encrypted.url).address({}))
+
+
+def test_tls_against_a_plain_port_and_the_other_way_round_say_which_url_to_use(
+    encrypted: MosquittoBroker, mosquitto: MosquittoBroker
+) -> None:
+    assert "use mqtt://" in refusal(BrokerAddress("127.0.0.1", mosquitto.port, tls=True))
+    assert "use mqtts://" in refusal(BrokerAddress("127.0.0.1", encrypted.port))
+
+
+def test_client_certificate_is_shown_where_the_broker_wants_one(mutual: MosquittoBroker, certificates: Path) -> None:
+    trusted = {"url": mutual.url, "ca": str(certificates / "ca.pem")}
+    shown = {"certificate": str(certificates / "client.pem"), "key": str(certificates / "client.key")}
+    with connected(BrokerSettings(**trusted, **shown).address({}), "mutual") as client:  # type: ignore[arg-type]
+        client.subscribe("x")
+
+    assert "client certificate" in refusal(BrokerSettings(**trusted).address({}))  # type: ignore[arg-type]
+
+
+def test_unusable_certificate_files_are_the_operators_to_mend(encrypted: MosquittoBroker, certificates: Path) -> None:
+    no_pem = certificates / "san"
+    pair = {"certificate": str(certificates / "client.pem"), "key": str(certificates / "server.key")}
+    with pytest.raises(ConfigError, match="must be PEM"):
+        BrokerSettings(url=encrypted.url, ca=str(no_pem)).address({}).ssl_context()
+    with pytest.raises(ConfigError, match="client certificate"):
+        BrokerSettings(url=encrypted.url, **pair).address({}).ssl_context()  # type: ignore[arg-type]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from fedlp_edge.transport.mqtt.unannounced_limit import LEAST_BYTES, UnannouncedLimit
+
+
+def test_one_loss_behind_a_long_message_says_nothing_and_the_second_one_halves() -> None:
+    limit = UnannouncedLimit()
+
+    assert not limit.lost(262_144, sure=False)
+    assert limit.packet is None
+    assert limit.lost(262_144, sure=False)
+    assert limit.packet == 131_072
+
+
+def test_broker_that_gives_the_reason_is_believed_at_once() -> None:
+    limit = UnannouncedLimit()
+
+    assert limit.lost(100_000, sure=True)
+    assert limit.packet == 50_000
+
+
+def test_what_was_carried_before_the_loss_is_not_too_long() -> None:
+    limit = UnannouncedLimit()
+
+    for _ in range(5):
+        limit.carried(262_144)
+        assert not limit.lost(262_144, sure=False)
+    assert limit.packet is None
+
+
+def test_shrinks_to_what_was_carried_if_that_is_more_than_half() -> None:
+    limit = UnannouncedLimit()
+    for _ in range(2):
+        limit.carried(60_000)
+        limit.lost(100_000, sure=False)
+
+    assert limit.packet == 60_000
+
+
+def test_losses_behind_short_messages_or_none_never_count() -> None:
+    limit = UnannouncedLimit()
+
+    assert not any(limit.lost(size, sure=False) for size in (LEAST_BYTES, 0, LEAST_BYTES, 0, 100))
+    assert limit.packet is None
+
+
+def test_goes_down_step_by_step_to_the_least() -> None:
+    limit = UnannouncedLimit()
+    limit.lost(262_144, sure=False)
+    steps = []
+    while limit.lost(limit.packet or 262_144, sure=False):
+        steps.append(limit.packet)
+
+    assert steps == [131_072, 65_536, 32_768, 16_384, 8_192, 4_096]
+
+
+def test_what_is_carried_after_a_step_makes_the_next_loss_a_chance_again() -> None:
+    limit = UnannouncedLimit()
+    limit.lost(100_000, sure=False)
+    limit.lost(100_000, sure=False)
+    limit.carried(50_000)
+    limit.lost(0, sure=False)
+
+    assert not limit.lost(50_000, sure=False)
+    assert limit.lost(50_000, sure=False)
