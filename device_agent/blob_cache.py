@@ -5,11 +5,11 @@ Only what the last task named is kept, so the cache never takes more than one mo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 
-from fedlp_edge.system.state_directory import PARTIAL, make_directory, remove_partials
+from fedlp_edge.system.directories import make_directory
+from fedlp_edge.system.files import PARTIAL, move_into_place, remove_partials
 from fedlp_edge.wire.chunks import FileSink
 from fedlp_edge.wire.concat_buffer import mapped
 from fedlp_edge.wire.digests import digest_of_file
@@ -68,7 +68,7 @@ class BlobCache:
         """Makes a finished download a blob of the cache."""
         self._sinks.pop(version.digest).close()
         # Not flushed: should a power cut halve it, ``has`` finds out in the next life, and it is fetched again.
-        os.replace(self._partial(version), self.path(version.digest))
+        move_into_place(self._partial(version), self.path(version.digest), durable=False)
         self._verified.add(version.digest)
 
     def discard(self, version: UnitVersion) -> None:

@@ -6,7 +6,6 @@ The link changes in one step and only after the file has computed something, so 
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -15,8 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fedlp_edge.errors import DeviceError
+from fedlp_edge.system.directories import make_directory
+from fedlp_edge.system.files import replace_link, replacing
 from fedlp_edge.system.processor_info import processor_name
-from fedlp_edge.system.state_directory import make_directory, move_into_place
 
 CURRENT = "current.onnx"
 
@@ -40,18 +40,13 @@ def install_model(source: Path, directory: Path, run: str, unit: str) -> Path:
     """
     make_directory(directory)
     path = directory / f"{run}-depth-{unit.removeprefix('onnx-')}.onnx"
-    partial = path.with_name(path.name + ".part")
     try:
-        shutil.copyfile(source, partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        try_model(partial)
-        move_into_place(partial, path)
-        _point(directory / CURRENT, path.name)
+        with replacing(path) as partial:
+            shutil.copyfile(source, partial)
+            try_model(partial)
+        replace_link(directory / CURRENT, path.name)
     except OSError as error:
         raise DeviceError(f"{path}: {error.strerror}; make room and start the agent again") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -85,11 +80,3 @@ def try_model(path: Path) -> bool:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]
         raise DeviceError(f"the final model {said}")
     return True
-
-
-def _point(link: Path, target: str) -> None:
-    """Makes a symbolic link point elsewhere, in one step."""
-    partial = link.with_name(link.name + ".part")
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(target)
-    move_into_place(partial, link)

@@ -10,7 +10,6 @@ gives the same update again.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from fedlp_edge.system.state_directory import make_directory, remove_partials, write_atomic
+from fedlp_edge.system.directories import make_directory
+from fedlp_edge.system.files import move_into_place, remove_partials, write_file
 from fedlp_edge.wire.chunks import chunk_count
 from fedlp_edge.wire.concat_buffer import ConcatBuffer, mapped
 from fedlp_edge.wire.messages import ComputeWord, Digest, Name, Natural, Offer, UnitPayload
@@ -139,8 +139,8 @@ class Outbox:
             parts: the file of each of its units, on this file system; taken away from where they are.
         """
         for part in update.units:
-            os.replace(parts[part.unit], self._part(update.id, part.unit))
-        write_atomic(self._path(update.id, "json"), [msgspec.json.encode(update)])
+            move_into_place(parts[part.unit], self._part(update.id, part.unit), durable=False)
+        write_file(self._path(update.id, "json"), [msgspec.json.encode(update)], durable=False)
         self._entries[update.id] = update
 
     def blob(self, update: UpdateId) -> ConcatBuffer:

@@ -50,6 +50,7 @@ from device_agent.protocol.in_transit import InTransitCheck
 from device_agent.protocol.link_probe import LinkProbe
 from device_agent.protocol.machine import DeviceProtocol
 from device_agent.protocol.uploads import Uploads
+from device_agent.state_directory import claim_state_directory
 from device_agent.trainer import ModelMade, Trainer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.calibration import Calibration
@@ -58,7 +59,6 @@ from fedlp_edge.errors import DeviceError, StorageError
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
-from fedlp_edge.system.state_directory import lock_directory, make_directory
 from fedlp_edge.transport.base import Delivered, Refused, Transport
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split
@@ -129,8 +129,8 @@ class Agent:
         self._tokens: dict[int, ChunkDelivered] = {}
         self._stop: Stop | None = None
 
-        state = make_directory(settings.state)
-        self._lock = lock_directory(state)
+        state = settings.state
+        self._lock = claim_state_directory(state)
         self._outbox = Outbox(state / "outbox")
         self._units = BlobCache(state / "cache")
         self._models = BlobCache(state / "downloads")

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from device_agent.blob_cache import BlobCache
-from device_agent.device_values import DeviceValues
 from device_agent.outbox import Outbox, Update
 from device_agent.protocol.events import (
     BuildFailed,
@@ -36,7 +35,8 @@ from fedlp_edge.core.planning.planner import TIME_SHARE
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, WorkerError
-from fedlp_edge.system.state_directory import empty_directory, make_directory
+from fedlp_edge.storage.device_values import DeviceValues
+from fedlp_edge.system.directories import empty_directory, make_directory
 from fedlp_edge.wire.concat_buffer import ConcatBuffer, mapped
 from fedlp_edge.wire.messages import UnitPayload
 from fedlp_edge.worker.jobs import (
@@ -96,7 +96,7 @@ class Trainer:
         worker: not yet started or running.
         cache: holds the units of a task's manifest.
         outbox: takes the updates.
-        directory: of this device's state; ``poll`` and ``personal`` are made below it.
+        directory: of this device's state; ``work`` and ``device_values`` are made below it.
         data: specification of the training data.
     """
 
@@ -105,7 +105,7 @@ class Trainer:
         self._cache = cache
         self._outbox = outbox
         self._round_task = directory / "work"
-        self._device_values = DeviceValues(directory / "personal")
+        self._device_values = DeviceValues(make_directory(directory / "device_values"))
         self._data = data
         self._jobs: dict[int, _Submitted] = {}
         shutil.rmtree(self._round_task, ignore_errors=True)
@@ -140,17 +140,21 @@ class Trainer:
         task = effect.task
         deltas = empty_directory(self._deltas)
         self._cache.keep_only({version.digest for version in task.manifest})
-        place = (task.run, task.depth, task.round)
+        owner, values = _values_owner(task.run, task.depth), self._device_values
         stays = effect.personal_head or bool(effect.kept)
-        before = self._device_values.before(*place) if effect.personal_head or effect.reuse_since else None
-        own = tuple(unit for unit, since in effect.reuse_since.items() if before and before.round >= since)
+        before, start = None, None
+        if effect.personal_head or effect.reuse_since:
+            values.prune(owner, task.round - 1)
+            if (before := values.before(owner, task.round)) is not None:
+                start = str(values.path(owner, before))
+        own = tuple(unit for unit, since in effect.reuse_since.items() if before is not None and before >= since)
         job = Train(
             model=model,
             depth=task.depth,
             state_paths=tuple(str(self._cache.path(version.digest)) for version in task.manifest),
-            personal_path=str(before.path) if before and task.personal_heads == "persist" else None,
-            withheld_path=str(self._device_values.after(*place)) if stays else None,
-            reused_path=str(before.path) if before and own else None,
+            personal_path=start if task.personal_heads == "persist" else None,
+            withheld_path=str(values.path(owner, task.round)) if stays else None,
+            reused_path=start if own else None,
             own=own,
             kept=effect.kept,
             sent=effect.sent,
@@ -175,13 +179,14 @@ class Trainer:
         Returns:
             Whether there is such a head.
         """
-        head = self._device_values.before(effect.run, effect.depth, effect.rounds + 1)
+        owner = _values_owner(effect.run, effect.depth)
+        head = self._device_values.before(owner, effect.rounds + 1)
         if head is None:
             return False
         job = Export(
             model=effect.model,
             state_paths=tuple(str(path) for path in layers),
-            personal_path=str(head.path),
+            personal_path=str(self._device_values.path(owner, head)),
             depths=(effect.depth,),
             data=self._data,
             split="train",
@@ -318,6 +323,10 @@ class Trainer:
         except OSError as error:
             return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be written: {error.strerror}")
         return RoundTrained(update)
+
+
+def _values_owner(run: str, depth: int) -> str:
+    return f"{run}-depth-{depth}"
 
 
 def _kind(kind: str) -> FailureKind:

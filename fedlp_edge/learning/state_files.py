@@ -7,7 +7,6 @@ that is possible, so that a state and its change never stand in memory as a whol
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA, Array
 from fedlp_edge.errors import ModelError, StorageError
 from fedlp_edge.learning.training.loop import Diverged
+from fedlp_edge.system.files import replacing
 
 
 @torch.no_grad()
@@ -144,14 +144,9 @@ def _opened(paths: Iterable[Path]) -> Iterator[_State]:
 
 
 def _save(tensors: dict[str, Tensor], path: Path, *, durable: bool) -> None:
-    partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial)
-        if durable:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(partial, path)
+        with replacing(path, durable=durable) as partial:
+            save_file(tensors, partial)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path}: {error}") from None

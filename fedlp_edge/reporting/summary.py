@@ -5,7 +5,6 @@ The format is an interface; docs/run-directory.md describes it. Depths are JSON 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ import msgspec
 from fedlp_edge.core.rounds.fitness import State
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import StorageError
+from fedlp_edge.system.files import write_file
 from fedlp_edge.worker.jobs import ExportedModel, RefusedModel
 
 
@@ -166,9 +166,7 @@ def save_encoded(summary: Summary, rounds: Iterable[bytes], path: Path) -> None:
     """
     fields: dict[str, object] = {name: getattr(summary, name) for name in summary.__struct_fields__}
     whole = msgspec.json.encode(fields | {"rounds": [msgspec.Raw(entry) for entry in rounds]})
-    partial = path.with_suffix(".json.part")
-    partial.write_bytes(msgspec.json.format(whole, indent=2))
-    os.replace(partial, path)
+    write_file(path, [msgspec.json.format(whole, indent=2)], durable=False)
 
 
 def load(path: Path) -> Summary:

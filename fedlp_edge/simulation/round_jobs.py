@@ -11,12 +11,12 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import weight_in
 from fedlp_edge.core.settings import ComputeMode
-from fedlp_edge.simulation.device_values import VirtualDeviceValues
 from fedlp_edge.simulation.engines.base import QueuedJob
 from fedlp_edge.simulation.engines.jobs import TrainDevice
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import VirtualDevice
 from fedlp_edge.simulation.schedule import RoundClosing
+from fedlp_edge.storage.device_values import DeviceValues
 
 TRAINING_COST = 3
 """Of a sample, in forward passes: the unit in which judging a model is counted as well."""
@@ -38,7 +38,7 @@ class RoundJobs:
     experiment: Experiment
     blueprint: Blueprint
     fleet: Mapping[str, VirtualDevice]
-    device_values: VirtualDeviceValues
+    device_values: DeviceValues
     modes: Mapping[int, ComputeMode]
     fallen_back: set[str] = field(default_factory=set)
 
@@ -74,7 +74,7 @@ class RoundJobs:
         """Devices that have a personal head when a round is over, their depths, and the rounds that left the heads."""
         for name, device in sorted(self.fleet.items()):
             depth = device.plan.depth
-            if depth and self._personal(depth) and (made := self.device_values.before(name, round + 1)):
+            if depth and self._personal(depth) and (made := self.device_values.before(name, round + 1)) is not None:
                 yield name, depth, made
 
     def _job(self, closing: RoundClosing, place: CohortMember, *, counted: bool) -> QueuedJob:
@@ -111,7 +111,7 @@ class RoundJobs:
     def _taken(self, place: CohortMember, round: int) -> tuple[int, tuple[str, ...]]:
         """The round that left values on a device, and the units that it takes from there."""
         before = self.device_values.before(place.device, round)
-        if not before:
+        if before is None:
             return 0, ()
         since = reuse_since(self.experiment.scheme.exchange_every, self._exchanged(place.depth), round)
         return before, (*self._personal(place.depth), *(unit for unit, first in since.items() if before >= first))

@@ -25,7 +25,6 @@ from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import scores
 from fedlp_edge.simulation.data import SimulationData, assign_data, read_simulation_data
-from fedlp_edge.simulation.device_values import VirtualDeviceValues
 from fedlp_edge.simulation.engines.base import Engine, QueuedJob, Stopped, carry_out, collect
 from fedlp_edge.simulation.engines.jobs import DeviceGaveUp, DeviceTrained, PartEvaluated, TrainDevice, WorkerSetup
 from fedlp_edge.simulation.engines.personal_heads import evaluate_personal_heads
@@ -37,6 +36,7 @@ from fedlp_edge.simulation.round_jobs import RoundJobs
 from fedlp_edge.simulation.run_recorder import PendingRound, RunRecorder
 from fedlp_edge.simulation.schedule import DevicesMissing, RoundClosing, RoundExtended, RoundOpening, Schedule
 from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.device_values import DeviceValues
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 
@@ -68,7 +68,7 @@ class Simulation:
         self._recorder = RunRecorder(experiment, directory, self._journal, emit)
         self._engine: Engine = RecoveringEngine(engine, self._recorder.worker_died)
         self._checkpoints = Checkpoints(directory.checkpoints, _kept_checkpoints(experiment))
-        self._device_values = VirtualDeviceValues(directory.path / "devices")
+        self._device_values = DeviceValues(directory.path / "devices")
         self._published: set[int] = set()
         self._pending: PendingRound | None = None
         self._round_began = 0.0
@@ -182,12 +182,12 @@ class Simulation:
                 self._pending.own.extend(own)
             self._recorder.commit(self._pending)
             self._checkpoints.prune(number)
-            self._device_values.committed(number)
+            self._device_values.prune_all(number)
             self._pending = None
 
     def _trained(self, page: PendingRound, reply: DeviceTrained) -> None:
         if reply.own:
-            self._device_values.keep(reply.device, reply.round, reply.own)
+            self._device_values.write(reply.device, reply.round, reply.own)
         if reply.device in page.closing.contributors:
             depth = page.closing.contributors[reply.device].depth
             self._round_jobs.note_compute(reply.device, depth, reply.compute)

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from fedlp_edge.errors import StorageError
-
-
-def open_lock(path: Path) -> TextIO:
-    """Opens a lock file, made if missing; a link is refused, since it would name somebody else's file.
-
-    Raises:
-        OSError: it is a link, or cannot be made.
-    """
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w")
+from fedlp_edge.system.locks import lock_file
 
 
 class RunDirectory:
@@ -32,7 +22,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: TextIO | None = None
+        self._lock: BinaryIO | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for directory in (path, self.checkpoints, self.spool, self.onnx):
@@ -99,16 +89,11 @@ class RunDirectory:
             StorageError: another one is at work here.
         """
         try:
-            lock = open_lock(self.path / "lock")
+            lock = lock_file(self.path / "lock")
         except OSError as error:
             raise StorageError(f"cannot use {self.path / 'lock'} as a lock: {error.strerror}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise StorageError(
-                f"another coordinator is at work in {self.path}; stop it, or name another directory"
-            ) from None
+        if lock is None:
+            raise StorageError(f"another coordinator is at work in {self.path}; stop it, or name another directory")
         self._lock = lock
 
     def unlock(self) -> None:

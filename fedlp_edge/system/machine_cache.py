@@ -7,16 +7,15 @@ do so one after the other, since two measurements at once would disturb each oth
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
 
-_POLL_SECONDS = 0.02
+from fedlp_edge.system.files import replacing
+from fedlp_edge.system.locks import lock_file
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -47,14 +46,10 @@ class MachineCache(Generic[_T]):
         if self._directory is None:
             return
         path = self._path(self._directory, key)
-        partial = path.with_name(f"{key}.{os.getpid()}.part")
-        try:
+        with contextlib.suppress(OSError):
             self._directory.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(msgspec.json.encode(value))
-            os.replace(partial, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+            with replacing(path, durable=False, shared=True) as partial:
+                partial.write_bytes(msgspec.json.encode(value))
 
     @contextlib.contextmanager
     def alone(self, patience_seconds: float) -> Iterator[None]:
@@ -63,17 +58,13 @@ class MachineCache(Generic[_T]):
         Args:
             patience_seconds: one that holds the place longer than this is taken for stuck, and no longer waited for.
         """
-        descriptor = None
-        with contextlib.suppress(OSError):
-            if self._directory is not None:
-                self._directory.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-                _lock(descriptor, time.monotonic() + patience_seconds)
-        try:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                if self._directory is not None:
+                    self._directory.mkdir(parents=True, exist_ok=True)
+                    if (lock := lock_file(self._directory / "lock", patience_seconds)) is not None:
+                        stack.enter_context(lock)
             yield
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
 
     @staticmethod
     def _path(directory: Path, key: str) -> Path:
@@ -89,15 +80,3 @@ def cache_directory(name: str) -> Path | None:
     except RuntimeError:
         return None
     return home / "fedlp-edge" / name
-
-
-def _lock(descriptor: int, until: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return
-            time.sleep(_POLL_SECONDS)
-        else:
-            return

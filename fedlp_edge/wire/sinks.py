@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from fedlp_edge.system.files import move_into_place
 from fedlp_edge.wire.digests import Hasher, digest_of
 
 _BLOCK = 1 << 20
@@ -98,7 +99,7 @@ class FileSink:
         Raises:
             OSError: the disk failed, or the sink is closed.
         """
-        os.replace(self.path, path)
+        move_into_place(self.path, path, durable=False)
         self.path = path
         os.ftruncate(self._descriptor(), size)
 

@@ -9,7 +9,6 @@ then the tensors' bytes without gap or overlap.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import PeerError
+from fedlp_edge.system.files import write_file
 from fedlp_edge.wire.concat_buffer import mapped
 
 Array = npt.NDArray[np.float32]
@@ -101,12 +101,7 @@ def pack_file(tensors: Mapping[str, Array], path: Path) -> None:
     Raises:
         OSError: the disk is full or failed.
     """
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        file.writelines(pieces(tensors))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_file(path, pieces(tensors))
 
 
 def unpack(blob: Blob) -> dict[str, Array]:

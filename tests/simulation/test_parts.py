@@ -6,7 +6,6 @@ import itertools
 import socket
 import tomllib
 from collections import deque
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import DataError, WorkerError
-from fedlp_edge.simulation.device_values import VirtualDeviceValues
 from fedlp_edge.simulation.engines.base import QueuedJob, Stopped, carry_out
 from fedlp_edge.simulation.engines.channel import (
     Channel,
@@ -195,24 +193,6 @@ def test_lays_arrays_out_without_overlap(kinds: list[tuple[str, list[int]]]) -> 
     for one, following in itertools.pairwise(layout):
         assert one.offset + one.nbytes <= following.offset
         assert following.offset % 64 == 0
-
-
-# What stays on devices
-
-
-def test_starts_a_round_from_what_the_rounds_before_it_left(tmp_path: Path) -> None:
-    kept = VirtualDeviceValues(tmp_path)
-    kept.keep("dev-1", 2, b"two")
-    kept.keep("dev-1", 5, b"five")
-    kept.keep("dev-1", 5, b"five again")
-    assert [kept.before("dev-1", round) for round in (1, 2, 3, 5, 6)] == [0, 0, 2, 2, 5]
-    assert kept.read("dev-1", 2) == b"two"
-    kept.committed(4)
-    assert kept.before("dev-1", 5) == 2
-    kept.committed(5)
-    assert VirtualDeviceValues(tmp_path).before("dev-1", 9) == 5
-    assert VirtualDeviceValues(tmp_path).read("dev-1", 5) == b"five again"
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 # Settings as text

@@ -7,7 +7,6 @@ import pytest
 
 from fedlp_edge.errors import StorageError
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.system.files import replacing
 
 
 def test_admits_one_coordinator_at_a_time(tmp_path: Path) -> None:
@@ -30,24 +29,6 @@ def test_clears_the_spool_and_nothing_else(tmp_path: Path) -> None:
     run.clear_spool()
     assert list(run.spool.iterdir()) == []
     assert (run.checkpoints / "kept").exists()
-
-
-def write_half(path: Path) -> None:
-    with replacing(path) as partial:
-        partial.write_text("half")
-        raise OSError("the disk is full")
-
-
-def test_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    path.write_text("old")
-    with pytest.raises(OSError, match="full"):
-        write_half(path)
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["f"]
-    with replacing(path) as partial:
-        partial.write_text("new")
-    assert path.read_text() == "new"
 
 
 def test_is_its_owners_alone(tmp_path: Path) -> None:

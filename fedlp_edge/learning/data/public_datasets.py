@@ -6,7 +6,6 @@ torchvision is used to download, and to read CIFAR-10 in the form in which it is
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import importlib.util
 import math
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
+from fedlp_edge.system.locks import lock_file
 
 Split = Literal["train", "test"]
 Bytes = npt.NDArray[np.uint8]
@@ -189,6 +189,9 @@ def _download(name: str) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = lock_file(folder / ".lock", patience_seconds=math.inf)
+    try:
         yield
+    finally:
+        if lock is not None:
+            lock.close()

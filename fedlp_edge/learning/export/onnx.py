@@ -29,6 +29,7 @@ from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.metadata import INPUT, OUTPUT, OnnxMetadata, to_properties
 from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
 from fedlp_edge.learning.export.parity import compare_logits, own_error
+from fedlp_edge.system.files import replacing
 
 OPSET = 18
 """Runs on onnxruntime 1.14 and later, which is what older boards' images bring."""
@@ -78,20 +79,15 @@ def export(model: nn.Module, card: OnnxMetadata, data: Dataset, path: Path, extr
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     if size > _MAX_BYTES:
         raise ExportError(f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most")
-    partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two samples: the exporter would take a batch of one for a constant.
         example, _ = data.batch(torch.arange(2) % len(data))
-        partial.write_bytes(_to_onnx(_Named(model).eval(), example, to_properties(card, extra), of))
-        verified = _verify(model, partial, data, path)
-        os.replace(partial, path)
+        with replacing(path, durable=False) as partial:
+            partial.write_bytes(_to_onnx(_Named(model).eval(), example, to_properties(card, extra), of))
+            return _verify(model, partial, data, path)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return verified
 
 
 class _Named(nn.Module):

@@ -1,0 +1,71 @@
+"""The directory of one agent's state: one process works in it at a time, and only in a format that it can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from fedlp_edge.errors import StorageError
+from fedlp_edge.system.directories import make_directory
+from fedlp_edge.system.files import write_file
+from fedlp_edge.system.locks import lock_file
+
+STATE_FORMAT = 2
+"""Number of the format of everything in a state directory; a new one for every change that an older agent, or a newer
+one, would misread."""
+
+_FORMAT_FILE = "format"
+_ENTRIES = ("outbox", "cache", "downloads", "work", "personal", "device_values", "models")
+"""What an agent of any version makes in its state directory. Other files may be there: a mount point has some."""
+
+
+def claim_state_directory(directory: Path) -> BinaryIO:
+    """Makes the directory if it is missing, and takes it for this process.
+
+    Returns:
+        The lock: closing it, or the end of this process, frees the directory for another agent.
+
+    Raises:
+        StorageError: it cannot be made or written to, another agent has it, or what it holds has another format.
+    """
+    lock = _locked(make_directory(directory))
+    try:
+        _check_format(directory)
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def _locked(directory: Path) -> BinaryIO:
+    path = directory / "lock"
+    try:
+        lock = lock_file(path)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}; choose another place with --state") from None
+    if lock is None:
+        raise StorageError(
+            f"{directory}: another agent is running there; give each agent an --id (and --state) of its own, or stop "
+            "the other one"
+        )
+    return lock
+
+
+def _check_format(directory: Path) -> None:
+    path = directory / _FORMAT_FILE
+    wanted = str(STATE_FORMAT)
+    try:
+        if path.exists():
+            found = path.read_bytes()[:32].decode("ascii", "replace").strip()
+        elif any((directory / entry).exists() for entry in _ENTRIES):
+            found = "none"
+        else:
+            write_file(path, [f"{wanted}\n".encode()])
+            found = wanted
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}; choose another place with --state") from None
+    if found != wanted:
+        raise StorageError(
+            f"{directory}: holds the state of another version of the agent (format {found}; this one has format "
+            f"{wanted}); name another --state, or remove the directory"
+        )

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.errors import StorageError
+from fedlp_edge.system.directories import empty_directory, make_directory
+
+
+def test_is_its_owners_alone(tmp_path: Path) -> None:
+    made = make_directory(tmp_path / "fleet" / "device")
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert make_directory(made) == made
+
+
+def test_names_the_option_when_it_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="choose another place with --out"):
+        make_directory(tmp_path / "file" / "below", "--out")
+
+
+def test_empties_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("")
+    assert list(empty_directory(tmp_path).iterdir()) == []

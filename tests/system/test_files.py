@@ -1,0 +1,64 @@
+"""What stands under a file's name after a failure, and what the next start finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.system.files import PARTIAL, move_into_place, remove_partials, replace_link, replacing, write_file
+
+
+def write_half(path: Path) -> None:
+    with replacing(path) as partial:
+        partial.write_text("half")
+        raise OSError("the disk is full")
+
+
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_replaces_the_old_file_in_one_step(tmp_path: Path, durable: bool, shared: bool) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+    with replacing(path, durable=durable, shared=shared) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+    with pytest.raises(OSError, match="full"):
+        write_half(path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_writes_parts_one_behind_the_other(tmp_path: Path) -> None:
+    write_file(tmp_path / "f", [b"ab", memoryview(b"cd")])
+    assert (tmp_path / "f").read_bytes() == b"abcd"
+
+
+def test_next_start_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+    for name in ("f", f"g{PARTIAL}"):
+        (tmp_path / name).write_bytes(b"")
+    remove_partials(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_moves_over_what_stood_there(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "f").write_text("old")
+    move_into_place(tmp_path / "new", tmp_path / "f")
+    assert (tmp_path / "f").read_text() == "new"
+
+
+def test_points_a_link_elsewhere_though_a_killed_process_left_a_partial_one(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    (tmp_path / f"current{PARTIAL}").symlink_to("nowhere")
+    for target in ("first", "second"):
+        (tmp_path / target).write_text(target)
+        replace_link(link, target)
+        assert link.read_text() == target
