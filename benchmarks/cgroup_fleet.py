@@ -38,7 +38,7 @@ input = [3, 64, 64]
 batch_size = 32
 lr = 0.01
 compute = "float32"
-[scheme]
+[planner]
 memory_margin = {margin}
 techniques = {techniques}
 [data]

@@ -135,7 +135,6 @@ def experiment(cell: Cell, size: Size, rounds: int) -> Experiment:
             "lr": 1e-3,
             "compute": "float32-channels-last",
         },
-        "scheme": {},
         "rounds": {"count": rounds, "devices_per_round": size.cohort, "keep_checkpoints": 1},
         "fleet": {"devices": size.devices, "depth_mix": list(MIXES[cell.mix])},
         "simulation": {"evaluate_every": size.every, "evaluate_last": size.reported},
@@ -145,7 +144,7 @@ def experiment(cell: Cell, size: Size, rounds: int) -> Experiment:
     elif cell.condition == "tricks":
         ours = RECIPES[OURS]
         document["training"]["objective"] = {"logit_adjustment": ours["training"]["objective"]["logit_adjustment"]}
-        document["scheme"]["encoding"] = ours["scheme"]["encoding"]
+        document["update"] = dict(ours["update"])
         document["server"] = dict(ours["server"])
         document["rounds"] |= ours["rounds"]
     return msgspec.convert(with_recipe(document), Experiment)

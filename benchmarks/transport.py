@@ -49,7 +49,8 @@ evaluate = ""
 depths = "none"
 [scheme]
 depth = "full"
-{scheme}
+[update]
+{update}
 [rounds]
 count = {rounds}
 min_devices = {devices}
@@ -146,8 +147,8 @@ def fleet(options: argparse.Namespace, model_blueprint: Blueprint, directory: Pa
     with broker(options.broker, directory, unlimited=False) as (url, broker_pids), processes(directory) as started:
         config = directory / "fleet.toml"
         settings = MODELS[options.model].settings
-        scheme = "" if options.encoding == "none" else f'encoding = "{options.encoding}"'
-        words = {"url": url, "model": settings, "input": list(settings.input), "scheme": scheme}
+        update = "" if options.encoding == "none" else f'encoding = "{options.encoding}"'
+        words = {"url": url, "model": settings, "input": list(settings.input), "update": update}
         config.write_text(CONFIG.format(**words, rounds=options.rounds, devices=options.devices))
         run = directory / "run"
         arguments = ("--config", str(config), "--out", str(run), "--quiet")

@@ -9,10 +9,20 @@ from typing import Annotated, Literal
 import msgspec
 
 from fedlp_edge.config.recipes import RecipeName, with_recipe
+from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.algorithm.periods import check_periods
+from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, check_exits
+from fedlp_edge.core.settings import (
+    ModelSettings,
+    PlannerSettings,
+    SchemeSettings,
+    ServerSettings,
+    TrainingSettings,
+    UpdateSettings,
+    check_exits,
+)
 from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.wire.admission import AdmissionLimits
 from fedlp_edge.wire.messages import Name
@@ -57,6 +67,8 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
     scheme: SchemeSettings = SchemeSettings()
+    update: UpdateSettings = UpdateSettings()
+    planner: PlannerSettings = PlannerSettings()
     server: ServerSettings = ServerSettings()
     rounds: RoundSettings = RoundSettings()
     limits: AdmissionLimits = AdmissionLimits()
@@ -75,8 +87,13 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The broker, times, the number of rounds, what is judged on, and the export may change between two starts.
         """
         selection = {f"[rounds] {key}": value for key, value in self.rounds.selection.items()}
-        tables = ("fleet", "seed", "model", "training", "scheme", "server")
+        tables = ("fleet", "seed", "model", "training", "scheme", "update", "planner", "server")
         return {table: getattr(self, table) for table in tables} | selection
+
+    @property
+    def planning_rules(self) -> PlanningRules:
+        """What the plans of all devices follow."""
+        return PlanningRules(self.scheme, self.update, self.planner, self.training, self.rounds.deadline_seconds)
 
     @property
     def identity(self) -> str:
@@ -95,4 +112,4 @@ def load_config(path: Path) -> FleetConfig:
     Raises:
         ConfigError: one line with the file, the line and what is allowed.
     """
-    return load_toml(path, FleetConfig, with_recipe)
+    return load_toml(path, FleetConfig, with_recipe, RENAMED)

@@ -32,6 +32,7 @@ from coordinator.transfer.messenger import ControlMessenger
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.planning.adaptation import AdaptivePlanner
 from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.errors import DataError, ModelError, OperatorError, PeerError, SettingError, WorkerError
 from fedlp_edge.reporting import events
@@ -294,9 +295,7 @@ class Coordinator:
         config = self._config
         chunk_bytes = chunk_bytes_for(limits)
         flow = FlowLimits.for_queue(limits.max_queued_messages)
-        registry = Registry(
-            self._blueprint, config.scheme, config.training, config.rounds.deadline_seconds, self._journal
-        )
+        registry = Registry(AdaptivePlanner(self._blueprint, config.planning_rules), self._journal)
         links = FleetLinks(self._blueprint, registry.members, config.rounds.deadline_seconds)
         self._model_server = ModelServer(
             self._topics, self._publisher, chunk_bytes, self._messenger.count, flow, self._clock, links

@@ -31,7 +31,7 @@ from device_agent.protocol.events import (
     TrainRound,
 )
 from device_agent.update_parts import part_files
-from fedlp_edge.core.planning.planner import TIME_SHARE
+from fedlp_edge.core.planning.rules import TIME_SHARE
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, WorkerError

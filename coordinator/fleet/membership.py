@@ -14,6 +14,7 @@ from coordinator.fleet.fleet_classes import FleetClasses
 from coordinator.fleet.registry import Member, Registry
 from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.core.device_data import lacking, listed
+from fedlp_edge.core.planning.adaptation import RoundOutcome
 from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness
 from fedlp_edge.reporting import events
@@ -131,7 +132,7 @@ class Membership:
         Returns:
             What that says about its next task; None if that is another one.
         """
-        if failure.kind == "memory" and (member := self._registry.shrink(failure.device, failure.reason)):
+        if failure.kind == "memory" and (member := self._registry.memory_failed(failure.device, failure.reason)):
             self._reassign(member)
             return None
         return DeviceFault(failure.kind)
@@ -143,7 +144,7 @@ class Membership:
 
     def observe(self, update: events.UpdateAccepted) -> None:
         """Learns from what training took; what follows from it is said by ``tell_changes``."""
-        member = self._registry.observe(update.device, update.peak_memory, update.seconds, update.samples)
+        member = self._registry.trained(update.device, RoundOutcome(update.peak_memory, update.seconds, update.samples))
         if member is not None:
             self._changed.append(member)
 

@@ -151,7 +151,9 @@ class RoundController:
             self._held_depths.update(device.depth for device in self.last.devices)
         committed = self.last.round if self.last else 0
         weights, state = self._checkpoints.load(committed)
-        self._model = GlobalModel(blueprint, config.scheme, config.server, weights, state, seed=config.seed)
+        self._model = GlobalModel(
+            blueprint, config.scheme, config.server, weights, state, update=config.update, seed=config.seed
+        )
         self._check = RoundCheck(self._model, config.limits.norm_ratio, self._withdrawn)
         model_server.put_constants(blueprint, self._model.constants)
         model_server.put_weights(blueprint, self._model.weights)

@@ -172,14 +172,16 @@ def plan(
     """Says which depth of a model each class of devices would get, and why."""
     from fedlp_edge.cli.depths import parse_input
     from fedlp_edge.cli.plan import run_plan
-    from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
+    from fedlp_edge.core.planning.rules import PlanningRules
+    from fedlp_edge.core.settings import ModelSettings, PlannerSettings, TrainingSettings
 
     settings = ModelSettings(
         name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, heads=heads
     )
     training = TrainingSettings(batch_size=batch_size)
-    scheme = SchemeSettings() if techniques else SchemeSettings(techniques=())
-    raise typer.Exit(run_plan(settings, training, scheme, profiles, deadline, samples, as_json=json))
+    planner = PlannerSettings() if techniques else PlannerSettings(techniques=())
+    rules = PlanningRules(planner=planner, training=training, deadline_seconds=deadline)
+    raise typer.Exit(run_plan(settings, rules, profiles, samples, as_json=json))
 
 
 @app.command()

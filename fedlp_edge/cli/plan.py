@@ -15,7 +15,8 @@ from fedlp_edge.core.blueprint import Blueprint, HeadMode
 from fedlp_edge.core.planning.memory_saving import memory_saving_steps
 from fedlp_edge.core.planning.planner import plan
 from fedlp_edge.core.planning.prediction import device_memory
-from fedlp_edge.core.settings import Encoding, MemorySaving, ModelSettings, SchemeSettings, TrainingSettings
+from fedlp_edge.core.planning.rules import PlanningRules
+from fedlp_edge.core.settings import Encoding, MemorySaving, ModelSettings
 from fedlp_edge.probe.expected import RUNTIME_MEMORY, expected_facts
 from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY
 from fedlp_edge.probe.profiles import DeviceProfile, load_profiles
@@ -73,10 +74,8 @@ class FleetPlan(msgspec.Struct, frozen=True):
 
 def run_plan(
     model: ModelSettings,
-    training: TrainingSettings,
-    scheme: SchemeSettings,
+    rules: PlanningRules,
     directory: Path | None,
-    deadline_seconds: float,
     samples: int,
     *,
     as_json: bool,
@@ -84,7 +83,7 @@ def run_plan(
     """Prints costs and assignments, or the JSON object of ``FleetPlan``."""
     profiles = load_profiles(directory)
     blueprint = build_blueprint(model, steps=True)
-    fleet = plan_fleet(blueprint, training, scheme, profiles, deadline_seconds, samples)
+    fleet = plan_fleet(blueprint, rules, profiles, samples)
     if as_json:
         print(msgspec.json.encode(fleet).decode())
     else:
@@ -92,33 +91,24 @@ def run_plan(
     return 0
 
 
-def plan_fleet(
-    blueprint: Blueprint,
-    training: TrainingSettings,
-    scheme: SchemeSettings,
-    profiles: list[DeviceProfile],
-    deadline_seconds: float,
-    samples: int,
-) -> FleetPlan:
+def plan_fleet(blueprint: Blueprint, rules: PlanningRules, profiles: list[DeviceProfile], samples: int) -> FleetPlan:
     """Plans one device of every profile, the one with the least memory first.
 
     Args:
         blueprint: of the model.
-        training: batch size, epochs and optimiser.
-        scheme: rules of the run.
+        rules: of the run.
         profiles: the classes of devices.
-        deadline_seconds: of a round.
         samples: that every device is taken to hold.
     """
-    plans = [plan_profile(blueprint, training, scheme, profile, deadline_seconds, samples) for profile in profiles]
+    plans = [plan_profile(blueprint, rules, profile, samples) for profile in profiles]
     return FleetPlan(
         model=blueprint.model,
         input=blueprint.input_shape,
         classes=blueprint.classes,
         heads=blueprint.heads,
-        batch_size=training.batch_size,
+        batch_size=rules.training.batch_size,
         samples=samples,
-        deadline_seconds=deadline_seconds,
+        deadline_seconds=rules.deadline_seconds,
         depths=tuple(
             DepthRow(
                 depth=cost.depth,
@@ -127,8 +117,8 @@ def plan_fleet(
                 bytes=exchanged_bytes(blueprint, cost.depth),
                 forward_macs=cost.forward_macs,
                 activation_bytes=cost.activation_bytes,
-                training_memory=device_memory(blueprint, cost.depth, training),
-                least_memory=_least_memory(blueprint, cost.depth, training, scheme),
+                training_memory=device_memory(blueprint, cost.depth, rules.training),
+                least_memory=_least_memory(blueprint, cost.depth, rules),
             )
             for cost in blueprint.costs
         ),
@@ -136,17 +126,10 @@ def plan_fleet(
     )
 
 
-def plan_profile(
-    blueprint: Blueprint,
-    training: TrainingSettings,
-    scheme: SchemeSettings,
-    profile: DeviceProfile,
-    deadline_seconds: float,
-    samples: int,
-) -> ProfilePlan:
+def plan_profile(blueprint: Blueprint, rules: PlanningRules, profile: DeviceProfile, samples: int) -> ProfilePlan:
     """Plans one device; what the profile leaves open is said in the explanation."""
     facts = expected_facts(profile, samples)
-    chosen = None if facts is None else plan(facts, blueprint, scheme, training, deadline_seconds)
+    chosen = None if facts is None else plan(facts, blueprint, rules)
     timeless = profile.training_gmacs_per_second is None
     explanation = NO_MEMORY if chosen is None else chosen.explanation
     if chosen is not None and chosen.depth and timeless:
@@ -167,9 +150,9 @@ def plan_profile(
     )
 
 
-def _least_memory(blueprint: Blueprint, depth: int, training: TrainingSettings, scheme: SchemeSettings) -> int:
-    ways = memory_saving_steps(training, scheme.techniques)
-    return min(device_memory(blueprint, depth, msgspec.structs.replace(training, memory=way)) for way in ways)
+def _least_memory(blueprint: Blueprint, depth: int, rules: PlanningRules) -> int:
+    ways = memory_saving_steps(rules.training, rules.planner.techniques)
+    return min(device_memory(blueprint, depth, msgspec.structs.replace(rules.training, memory=way)) for way in ways)
 
 
 def _print_plan(blueprint: Blueprint, fleet: FleetPlan) -> None:

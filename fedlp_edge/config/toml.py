@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
 Document = dict[str, Any]
 
+_NONE_RENAMED: Mapping[tuple[str, ...], str] = {}
+
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
@@ -30,13 +32,19 @@ _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
 _SYNTAX = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
 
 
-def load_toml(path: Path, kind: type[T], complete: Callable[[Document], Document] | None = None) -> T:
+def load_toml(
+    path: Path,
+    kind: type[T],
+    complete: Callable[[Document], Document] | None = None,
+    renamed: Mapping[tuple[str, ...], str] = _NONE_RENAMED,
+) -> T:
     """Reads one TOML file into a struct.
 
     Args:
         path: the file.
         kind: a msgspec struct; its ``forbid_unknown_fields`` decides about unknown keys.
         complete: fills in what a word in the file stands for, before anything is checked.
+        renamed: new names of keys and tables that must not be in the file, by the path of the old ones.
 
     Raises:
         ConfigError: the file cannot be read, is not TOML, or has a wrong key or value; one line with
@@ -48,10 +56,16 @@ def load_toml(path: Path, kind: type[T], complete: Callable[[Document], Document
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_toml(text, kind, str(path), complete)
+    return parse_toml(text, kind, str(path), complete, renamed)
 
 
-def parse_toml(text: str, kind: type[T], name: str, complete: Callable[[Document], Document] | None = None) -> T:
+def parse_toml(
+    text: str,
+    kind: type[T],
+    name: str,
+    complete: Callable[[Document], Document] | None = None,
+    renamed: Mapping[tuple[str, ...], str] = _NONE_RENAMED,
+) -> T:
     """Like ``load_toml`` for text at hand; ``name`` stands for the file in messages."""
     try:
         document = tomllib.loads(text)
@@ -59,6 +73,10 @@ def parse_toml(text: str, kind: type[T], name: str, complete: Callable[[Document
         raise ConfigError(_syntax_message(error, text, name)) from None
     for path, number in _not_finite(document, ()):
         raise ConfigError(f"{name}:{_line_of(text, path)}: {_dotted(path)} is {number}; use a finite number")
+    if old := [path for path in renamed if _value_at(document, path) is not None]:
+        line, first = min((_line_of(text, path), path) for path in old)
+        shown = f"[{_dotted(first)}]" if isinstance(_value_at(document, first), dict) else _in_table(first)
+        raise ConfigError(f"{name}:{line}: {shown} is now {renamed[first]}")
     try:
         document = complete(document) if complete is not None else document
     except ConfigError as error:
@@ -71,8 +89,7 @@ def parse_toml(text: str, kind: type[T], name: str, complete: Callable[[Document
 
 def place(path: Path, key: KeyPath) -> str:
     """Where a key stands, as ``FILE:LINE: [table] key``; without a line if the file leaves it to its default."""
-    *tables, name = key
-    words = f"[{_dotted(tuple(tables))}] {name}" if tables else str(name)
+    words = _in_table(key)
     try:
         text = path.read_bytes().decode("utf-8-sig")
         stated = _value_at(tomllib.loads(text), key) is not None
@@ -231,6 +248,11 @@ def _not_finite(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, float]]
 
 def _dotted(path: KeyPath) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def _in_table(key: KeyPath) -> str:
+    *tables, name = key
+    return f"[{_dotted(tuple(tables))}] {name}" if tables else str(name)
 
 
 def _within(path: KeyPath) -> str:

@@ -143,7 +143,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """FedLP itself; FedAvg is ``lpr = 1.0`` with ``depth`` at the full depth.
+    """What FedLP draws and averages; FedAvg is ``lpr = 1.0`` with ``depth`` at the full depth.
 
     Attributes:
         lpr: layer-preserving rate of every layer, or ``auto`` to fit each device's link.
@@ -154,19 +154,13 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weights: weigh updates by ``samples``, or ``uniform`` as the authors do.
         personal_heads: what a personal head starts a round from: ``persist`` takes the values that its device's
             last round gave it; ``reset`` (the authors' code) its first values, every time.
-        encoding: of every update, or ``auto`` to fit each device's link.
         lpr_of: layer-preserving rate by unit id, for units whose rate is not ``lpr``.
         rates: ``fixed``, or by ``importance``: units that change much for their size are sent more often, with
             the same bytes expected as with ``fixed``.
-        upload_budget: bytes that a device may be expected to send in a round; rates are cut to fit. 0 for no limit.
         recycle: units of which nobody sends an update in a round: the last one is applied again (FedLUAR). 0 for none.
         recycle_decay: factor on an update each time that it is applied again.
         exchange_every: rounds between two exchanges of a unit, by unit id; in between it stays on its device, which
             trains its own values on.
-        memory_margin: share of the memory that a device has free for training which plans leave alone; less than 0
-            plans with more than there is.
-        techniques: what may be done to train a depth in less memory before it is given up.
-        promote_after_rounds: good rounds after which a device that has room gets one depth more; 0 for never.
     """
 
     lpr: Share | Literal["auto"] = 1.0
@@ -175,13 +169,35 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     granularity: Granularity = "layer"
     weights: Weighting = "samples"
     personal_heads: PersonalHeads = "persist"
-    encoding: Encoding | Literal["auto"] = "none"
     lpr_of: dict[UnitId, Share] = {}
     rates: Rates = "fixed"
-    upload_budget: Annotated[int, msgspec.Meta(ge=0)] = 0
     recycle: Annotated[int, msgspec.Meta(ge=0)] = 0
     recycle_decay: Share = 0.9
     exchange_every: dict[UnitId, Count] = {}
+
+
+class UpdateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the updates of the devices travel, and how many bytes they may take.
+
+    Attributes:
+        encoding: of every update, or ``auto`` to fit each device's link.
+        budget: bytes that a device may be expected to send in a round; rates are cut to fit. 0 for no limit.
+    """
+
+    encoding: Encoding | Literal["auto"] = "none"
+    budget: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class PlannerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the planner deals with a device's memory, and with what its rounds show.
+
+    Attributes:
+        memory_margin: share of the memory that a device has free for training which plans leave alone; less than 0
+            plans with more than there is.
+        techniques: what may be done to train a depth in less memory before it is given up.
+        promote_after_rounds: good rounds after which a device that has room gets one depth more; 0 for never.
+    """
+
     memory_margin: Annotated[float, msgspec.Meta(ge=-4, lt=1)] = 0.05
     techniques: tuple[Technique, ...] = ("allocation", "accumulation", "checkpointing")
     promote_after_rounds: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -12,17 +12,21 @@ from typing import Annotated, Literal
 import msgspec
 
 from fedlp_edge.config.recipes import RecipeName, with_recipe
+from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.algorithm.periods import check_periods
+from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import (
     Count,
     ModelSettings,
     NotNegative,
+    PlannerSettings,
     Positive,
     SchemeSettings,
     ServerSettings,
     TrainingSettings,
+    UpdateSettings,
     check_exits,
 )
 from fedlp_edge.wire.admission import AdmissionLimits
@@ -112,6 +116,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: SimulatedData = SimulatedData()
     training: TrainingSettings = TrainingSettings()
     scheme: SchemeSettings = SchemeSettings()
+    update: UpdateSettings = UpdateSettings()
+    planner: PlannerSettings = PlannerSettings()
     server: ServerSettings = ServerSettings()
     rounds: RoundSettings = RoundSettings()
     limits: AdmissionLimits = AdmissionLimits()
@@ -127,10 +133,16 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_periods(self.scheme, self.rounds)
 
     @property
+    def planning_rules(self) -> PlanningRules:
+        """What the plans of all devices follow."""
+        return PlanningRules(self.scheme, self.update, self.planner, self.training, self.rounds.deadline_seconds)
+
+    @property
     def identity(self) -> str:
         """Digest of all that decides what is learned; a run cannot go on when it has changed."""
         rounds = msgspec.structs.replace(self.rounds, count=1, keep_checkpoints=0)
-        parts: tuple[object, ...] = (self.seed, self.model, self.data, self.training, self.scheme, self.server)
+        scheme = (self.scheme, self.update, self.planner)
+        parts: tuple[object, ...] = (self.seed, self.model, self.data, self.training, *scheme, self.server)
         parts = (*parts, self.fleet, rounds)
         if self.limits != AdmissionLimits():
             parts = (*parts, self.limits)
@@ -154,4 +166,4 @@ def load_experiment(path: Path | str) -> Experiment:
     Raises:
         ConfigError: one line with the file, the line and what is allowed.
     """
-    return load_toml(Path(path), Experiment, with_recipe)
+    return load_toml(Path(path), Experiment, with_recipe, RENAMED)

@@ -1,6 +1,7 @@
 """The virtual devices: who they are, what each is taken to be able to bear, and the plan that it gets.
 
-The planner is the one of real fleets; it is given the figures of a profile instead of a device's own report.
+The planner is the one of real fleets; it is given the figures of a profile instead of a device's own report. These
+figures do not change in a run, and neither do the plans.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import TypeVar
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.planning.adaptation import AdaptivePlanner
 from fedlp_edge.core.planning.device_facts import DeviceFacts
-from fedlp_edge.core.planning.planner import Plan, plan
+from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.seeds import uniform
 from fedlp_edge.errors import ConfigError
@@ -94,13 +96,13 @@ def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: DataAssignmen
 
 def _plan(experiment: Experiment, blueprint: Blueprint, facts: DeviceFacts, bears: int | None) -> Plan:
     """What a device gets that can bear ``bears`` depths; None if its facts alone say what it can bear."""
-    scheme = experiment.scheme
-    if bears is not None and scheme.depth == "only-full" and bears < blueprint.full_depth:
+    rules, depth = experiment.planning_rules, experiment.scheme.depth
+    if bears is not None and depth == "only-full" and bears < blueprint.full_depth:
         return Plan(0, 0.0, f"bears depth {bears} of {blueprint.full_depth}, and only whole models are trained", 0, 0.0)
-    if bears is not None and scheme.depth in ("auto", "only-full"):
-        scheme = msgspec.structs.replace(scheme, depth=bears)
-    chosen = plan(facts, blueprint, scheme, experiment.training, experiment.rounds.deadline_seconds)
-    if bears is not None and experiment.scheme.depth == "auto":
+    if bears is not None and depth in ("auto", "only-full"):
+        rules = msgspec.structs.replace(rules, scheme=msgspec.structs.replace(rules.scheme, depth=bears))
+    chosen = AdaptivePlanner(blueprint, rules).after_report(facts)
+    if bears is not None and depth == "auto":
         said = f"depth {chosen.depth} of {blueprint.full_depth}, from the depth mix"
         chosen = msgspec.structs.replace(chosen, explanation=said)
     return chosen

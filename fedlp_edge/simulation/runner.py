@@ -109,7 +109,13 @@ class Simulation:
         else:
             self._checkpoints.save(0, weights, {})
         self._model = GlobalModel(
-            self._blueprint, experiment.scheme, experiment.server, weights, state, seed=experiment.seed
+            self._blueprint,
+            experiment.scheme,
+            experiment.server,
+            weights,
+            state,
+            update=experiment.update,
+            seed=experiment.seed,
         )
         self._publish(committed)
         self._held_depths = {device.depth for summary in self._recorder.summaries for device in summary.devices}

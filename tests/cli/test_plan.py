@@ -21,13 +21,14 @@ from fedlp_edge.cli.plan import (
 )
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.prediction import training_memory
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
+from fedlp_edge.core.planning.rules import PlanningRules
+from fedlp_edge.core.settings import ModelSettings, PlannerSettings, TrainingSettings
 from fedlp_edge.probe.profiles import DeviceProfile, load_profiles, profile_names
 from tests.cli.conftest import Run
 
 SMALL_CNN = ("plan", "--model", "small-cnn", "--input", "1x8x8")
 TRAINING = TrainingSettings()
-QUICK = SchemeSettings(techniques=(), memory_margin=0.0)
+QUICK = PlannerSettings(techniques=(), memory_margin=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,12 @@ def small_cnn() -> Blueprint:
 
 
 def planned(blueprint: Blueprint, *, deadline: float = 300.0, samples: int = 1000, **limits: Any) -> ProfilePlan:
-    return plan_profile(blueprint, TRAINING, QUICK, DeviceProfile(name="box", **limits), deadline, samples)
+    return plan_profile(
+        blueprint,
+        PlanningRules(planner=QUICK, training=TRAINING, deadline_seconds=deadline),
+        DeviceProfile(name="box", **limits),
+        samples,
+    )
 
 
 def test_prints_one_line_of_explanation_for_every_profile(fedlp: Run) -> None:
@@ -50,7 +56,7 @@ def test_prints_one_line_of_explanation_for_every_profile(fedlp: Run) -> None:
 
 
 def test_gives_the_classes_the_depths_of_the_profiles_page(small_cnn: Blueprint) -> None:
-    plan = plan_fleet(small_cnn, TRAINING, SchemeSettings(techniques=()), load_profiles(), 300.0, 1000)
+    plan = plan_fleet(small_cnn, PlanningRules(planner=PlannerSettings(techniques=())), load_profiles(), 1000)
 
     depths = {one.profile: one.depth for one in plan.profiles}
     assert [depths[f"class-{size}"] for size in ("xs", "s", "m", "l")] == [1, 2, 3, 5]
@@ -84,7 +90,12 @@ def test_every_key_is_documented() -> None:
 
 def test_larger_batches_need_more_memory_at_every_depth(small_cnn: Blueprint) -> None:
     small, large = (
-        plan_fleet(small_cnn, TrainingSettings(batch_size=size), QUICK, load_profiles(), 300.0, 1000).depths
+        plan_fleet(
+            small_cnn,
+            PlanningRules(planner=QUICK, training=TrainingSettings(batch_size=size)),
+            load_profiles(),
+            1000,
+        ).depths
         for size in (8, 64)
     )
 

@@ -3,13 +3,14 @@ import pytest
 
 from fedlp_edge.config.recipes import RECIPES, with_recipe
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, UpdateSettings
 from fedlp_edge.errors import ConfigError
 
 KINDS = {
     "model": ModelSettings,
     "training": TrainingSettings,
     "scheme": SchemeSettings,
+    "update": UpdateSettings,
     "server": ServerSettings,
     "rounds": RoundSettings,
 }

@@ -12,14 +12,14 @@ from tests.fleets.fleet import NO_EXPORT, Fleet
 
 pytestmark = pytest.mark.system
 
-SCHEME = '[scheme]\nencoding = "int8+zstd"' + NO_EXPORT
+UPDATE = '[update]\nencoding = "int8+zstd"' + NO_EXPORT
 
 
 def test_compressed_updates_learn_and_survive_crashes_bit_for_bit(tmp_path: Path, mosquitto: MosquittoBroker) -> None:
-    with Fleet(tmp_path / "calm", mosquitto.url, "calm", devices=2, rounds=2, more=SCHEME) as fleet:
+    with Fleet(tmp_path / "calm", mosquitto.url, "calm", devices=2, rounds=2, more=UPDATE) as fleet:
         fleet.start_all()
         calm = fleet.finish()
-    with Fleet(tmp_path / "hit", mosquitto.url, "hit", devices=2, rounds=2, more=SCHEME) as fleet:
+    with Fleet(tmp_path / "hit", mosquitto.url, "hit", devices=2, rounds=2, more=UPDATE) as fleet:
         fleet.start_all()
         fleet.wait_for(lambda seen: any(isinstance(e, RoundStarted) and e.round == 2 for e in seen))
         fleet.kill("dev-1")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, UpdateSettings
 from fedlp_edge.simulation import Experiment, LocalEngine, local_engine, simulate
 from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
@@ -21,6 +21,7 @@ SCHEME = """
 [scheme]
 depth = 2
 lpr = 0.7
+[update]
 encoding = "int8"
 [server]
 optimizer = "momentum"
@@ -48,7 +49,8 @@ def test_ends_with_the_model_of_the_simulated_fleet(
         model=ModelSettings(name="mlp", input=(1, 8, 8), classes=10, heads="personal"),
         data=SimulatedData(train="digits", evaluate="digits", partition="iid", seed=1, limit=200),
         training=TrainingSettings(batch_size=16, compute="float32"),
-        scheme=SchemeSettings(depth=2, lpr=0.7, encoding="int8"),
+        scheme=SchemeSettings(depth=2, lpr=0.7),
+        update=UpdateSettings(encoding="int8"),
         server=ServerSettings(optimizer="momentum"),
         rounds=RoundSettings(count=2),
         fleet=FleetSettings(devices=2),

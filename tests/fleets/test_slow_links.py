@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
 
+from fedlp_edge.core.settings import Encoding, UpdateSettings
 from fedlp_edge.reporting.events import AnyEvent, RoundStarted
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.base import BrokerLimits
@@ -37,13 +39,15 @@ def fleet(
     *wires: Wire | None,
     deadline: float = 3000.0,
     rounds: int = ROUNDS,
-    **scheme: object,
+    depth: Literal["auto", "full"] = "full",
+    encoding: Encoding | Literal["auto"] = "none",
 ) -> VirtualFleet:
     """One device behind each of these wires; None is beside the broker."""
     made = VirtualFleet(directory, devices=len(wires), rounds=rounds, width=WIDTH, deadline_seconds=deadline)
     made.config = msgspec.structs.replace(
         made.config,
-        scheme=msgspec.structs.replace(made.config.scheme, **{"depth": "full", **scheme}),
+        scheme=msgspec.structs.replace(made.config.scheme, depth=depth),
+        update=UpdateSettings(encoding=encoding),
         export=msgspec.structs.replace(made.config.export, depths="none"),
     )
     made.world.hub = MemoryHub(limits=LIMITS)

@@ -8,7 +8,8 @@ import pytest
 
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.planning.planner import plan
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
+from fedlp_edge.core.planning.rules import PlanningRules
+from fedlp_edge.core.settings import ModelSettings, PlannerSettings
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.probe.profiles import DeviceProfile, find_profile, load_profiles, profile_names
 
@@ -87,9 +88,11 @@ def test_classes_get_the_depths_that_the_documentation_promises(side: int, depth
     model = build_model(settings, seed=0)
     blueprint = with_steps(model, model.blueprint("small-cnn"))
 
+    rules = PlanningRules(planner=PlannerSettings(techniques=()), deadline_seconds=60.0)
+
     def depth(profile: DeviceProfile) -> int:
         facts = DeviceFacts(training_memory=profile.training_memory or 0, training_macs_per_second=1e12, samples=1)
-        return plan(facts, blueprint, SchemeSettings(techniques=()), TrainingSettings(), 60.0).depth
+        return plan(facts, blueprint, rules).depth
 
     assert {name: depth(find_profile(f"class-{name}")) for name in depths} == depths
 

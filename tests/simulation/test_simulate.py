@@ -13,7 +13,7 @@ import pytest
 
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, UpdateSettings
 from fedlp_edge.errors import DataError, DeviceError, ModelError, OperatorError
 from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, WaitingForDevices
 from fedlp_edge.reporting.log import read_events
@@ -75,7 +75,7 @@ def test_device_whose_compute_mode_fails_computes_in_float32(tmp_path: Path, eng
     "changes",
     [
         {"model": ModelSettings(name="mlp", input=(1, 8, 8), heads="personal")},
-        {"scheme": SchemeSettings(encoding="int8+zstd")},
+        {"update": UpdateSettings(encoding="int8+zstd")},
         {"scheme": SchemeSettings(lpr=0.5, granularity="tensor", weights="uniform", prune="train")},
         {"server": ServerSettings(optimizer="adam", lr=0.01, ema=0.5)},
         {"model": ModelSettings(name="mlp", input=(1, 8, 8), scaling="width", width_ratios=(0.25, 0.5, 1.0))},

@@ -211,7 +211,11 @@ momentum = 0.9
 [scheme]
 depth = {_quoted(depth)}
 lpr = {options.lpr}
+
+[update]
 encoding = {_quoted(options.encoding)}
+
+[planner]
 # Depth is what the demo shows: no device may save memory in other ways.
 techniques = []
 

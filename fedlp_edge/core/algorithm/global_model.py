@@ -27,7 +27,7 @@ from fedlp_edge.core.algorithm.server import ServerState
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.model_digest import model_digest
 from fedlp_edge.core.rounds.events import CohortMember
-from fedlp_edge.core.settings import SchemeSettings, ServerSettings
+from fedlp_edge.core.settings import SchemeSettings, ServerSettings, UpdateSettings
 from fedlp_edge.errors import ConfigError
 
 
@@ -40,6 +40,7 @@ class GlobalModel:
         settings: of the server's step.
         weights: global tensors by name; never modified, each step makes new ones. Constants may be among them.
         state: of the last step; None before the first.
+        update: whose budget bounds the rates.
         seed: of the run.
 
     Attributes:
@@ -59,11 +60,13 @@ class GlobalModel:
         weights: Mapping[str, Array],
         state: ServerState | None = None,
         *,
+        update: UpdateSettings,
         seed: int,
     ) -> None:
         self._blueprint = blueprint
         self._scheme = scheme
         self._settings = settings
+        self._upload_budget = update.budget
         self._seed = seed
         self._rates: dict[tuple[object, ...], dict[str, float]] = {}
         self.weights: dict[str, Array] = {name: w for name, w in weights.items() if name not in blueprint.constants}
@@ -166,8 +169,8 @@ class GlobalModel:
             # A rate that was given by name is meant as it is given.
             free = {unit: rate for unit, rate in dealt.items() if unit not in scheme.lpr_of}
             dealt |= rates.by_importance(free, nbytes, self._changes())
-        if scheme.upload_budget:
-            dealt = rates.within_budget(dealt, nbytes, scheme.upload_budget)
+        if self._upload_budget:
+            dealt = rates.within_budget(dealt, nbytes, self._upload_budget)
         return {unit.id: dealt.get(unit.id, 0.0) for unit in units}
 
     def _changes(self) -> dict[str, float]:

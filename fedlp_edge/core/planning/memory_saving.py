@@ -16,7 +16,7 @@ def memory_saving_steps(training: TrainingSettings, techniques: tuple[Technique,
     """The ways, from the quickest to the one that takes least memory.
 
     Args:
-        training: whose batch size is divided; a thrift that is stated there is the only way.
+        training: whose batch size is divided; a way that is stated there is the only one.
         techniques: those that may be used.
     """
     if training.memory != MemorySaving():

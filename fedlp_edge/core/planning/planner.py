@@ -16,10 +16,8 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.planning.memory_saving import describe, memory_saving_steps
 from fedlp_edge.core.planning.prediction import device_memory, training_seconds, transfer_seconds
-from fedlp_edge.core.settings import Encoding, MemorySaving, SchemeSettings, TrainingSettings
-
-TIME_SHARE = 0.8
-"""Share of the deadline that a plan may fill; the rest is for queues, evaluation of the link, bad luck."""
+from fedlp_edge.core.planning.rules import PlanningRules
+from fedlp_edge.core.settings import Encoding, MemorySaving, TrainingSettings
 
 MIN_AUTO_LPR = 0.1
 """With ``lpr = "auto"``, a link too slow for this rate costs depth instead: rates below it starve layers."""
@@ -57,47 +55,37 @@ class Plan(msgspec.Struct, frozen=True):
     ceiling: int = 0
 
 
-def plan(
-    facts: DeviceFacts,
-    blueprint: Blueprint,
-    scheme: SchemeSettings,
-    training: TrainingSettings,
-    deadline_seconds: float,
-    ceiling: int = 0,
-) -> Plan:
+def plan(facts: DeviceFacts, blueprint: Blueprint, rules: PlanningRules, ceiling: int = 0) -> Plan:
     """Chooses for one device.
 
     Args:
         facts: its latest report.
         blueprint: of the model, with the cost of every depth.
-        scheme: rules of the run; ``"auto"`` plans, anything else dictates.
-        training: batch size, epochs and optimiser enter memory and time.
-        deadline_seconds: of a round.
+        rules: of the run; ``"auto"`` plans, anything else dictates.
         ceiling: depth beyond which experience speaks against; 0 for none. It does not bind a dictated depth.
 
     Returns:
         The plan; ``depth`` 0 with the reason if nothing fits.
     """
-    budget = TIME_SHARE * deadline_seconds
-    full = blueprint.full_depth
-    if scheme.depth == "full" or isinstance(scheme.depth, int):
-        depth = full if scheme.depth == "full" else min(scheme.depth, full)
-        case = _Case(facts, blueprint, scheme, training, budget)
+    full, dictated, training = blueprint.full_depth, rules.scheme.depth, rules.training
+    if dictated == "full" or isinstance(dictated, int):
+        depth = full if dictated == "full" else min(dictated, full)
+        case = _Case(facts, blueprint, rules, training)
         encoding, lpr = case.upload(depth)
         why = f"depth {depth} of {full} for every device, as configured{_sends(encoding)}"
         seconds = case.seconds(depth, lpr, encoding)
         if not case.in_time(seconds):
-            why += f"; a round takes it {seconds:.0f} s, {budget:.0f} s are planned: it may be left out"
+            why += f"; a round takes it {seconds:.0f} s, {rules.planned_seconds:.0f} s are planned: it may be left out"
         return Plan(depth, lpr, why, case.memory(depth), seconds, encoding, training.memory)
-    ways = memory_saving_steps(training, scheme.techniques)
+    ways = memory_saving_steps(training, rules.planner.techniques)
     obstacle = ""
-    for depth in (full,) if scheme.depth == "only-full" else reversed(blueprint.depths):
+    for depth in (full,) if dictated == "only-full" else reversed(blueprint.depths):
         if ceiling and depth > ceiling:
             obstacle = f"depth {ceiling + 1} failed before"
             continue
         obstacles = []
         for way in ways:
-            case = _Case(facts, blueprint, scheme, msgspec.structs.replace(training, memory=way), budget)
+            case = _Case(facts, blueprint, rules, msgspec.structs.replace(training, memory=way))
             encoding, lpr = case.upload(depth)
             if found := case.obstacle(depth, lpr, encoding):
                 obstacles.append(found)
@@ -124,22 +112,21 @@ class _Case:
 
     facts: DeviceFacts
     blueprint: Blueprint
-    scheme: SchemeSettings
+    rules: PlanningRules
     training: TrainingSettings
-    budget: float
 
     def memory(self, depth: int) -> int:
         return device_memory(self.blueprint, depth, self.training, self.facts.calibration)
 
     def obstacle(self, depth: int, lpr: float, encoding: Encoding) -> _Obstacle | None:
         needed, free = self.memory(depth), self.facts.training_memory
-        planned = int(free * (1 - self.scheme.memory_margin))
+        planned = int(free * (1 - self.rules.planner.memory_margin))
         if needed > planned:
             room = f"{_mb(free)} are free" if needed > free else f"{_mb(planned)} of {_mb(free)} may be planned"
             return _Obstacle(True, needed, f"depth {depth} needs {_mb(needed)} for training, {room}")
         seconds = self.seconds(depth, lpr, encoding)
         if not self.in_time(seconds):
-            words = f"depth {depth} takes {seconds:.1f} s a round, {self.budget:.1f} s are planned"
+            words = f"depth {depth} takes {seconds:.1f} s a round, {self.rules.planned_seconds:.1f} s are planned"
             return _Obstacle(False, seconds, words)
         return None
 
@@ -156,19 +143,20 @@ class _Case:
 
     def upload(self, depth: int) -> tuple[Encoding, float]:
         """Encoding and rate: the first encoding with which everything is in time, or the smallest one."""
-        if self.scheme.encoding != "auto":
-            return self.scheme.encoding, self.lpr(depth, self.scheme.encoding)
-        whole = 1.0 if self.scheme.lpr == "auto" else self.scheme.lpr
+        dictated, rate = self.rules.update.encoding, self.rules.scheme.lpr
+        if dictated != "auto":
+            return dictated, self.lpr(depth, dictated)
+        whole = 1.0 if rate == "auto" else rate
         for encoding in AUTO_ENCODINGS:
             if self.in_time(self.seconds(depth, whole, encoding)):
                 return encoding, whole
         return AUTO_ENCODINGS[-1], self.lpr(depth, AUTO_ENCODINGS[-1])
 
     def lpr(self, depth: int, encoding: Encoding) -> float:
-        if self.scheme.lpr != "auto":
-            return self.scheme.lpr
+        if self.rules.scheme.lpr != "auto":
+            return self.rules.scheme.lpr
         up = self.up_seconds(depth, encoding)
-        room = (self.budget - self.compute_seconds(depth) - self.down_seconds(depth)) / up if up else 1.0
+        room = (self.rules.planned_seconds - self.compute_seconds(depth) - self.down_seconds(depth)) / up if up else 1.0
         # Written so that a report of an absurd link, whose room is infinite or no number, still gets a rate.
         if not room > MIN_AUTO_LPR:
             return MIN_AUTO_LPR
@@ -180,7 +168,7 @@ class _Case:
 
     def in_time(self, seconds: float) -> bool:
         # The tolerance is for rounding alone: a rate chosen to fill the budget must not exceed it by its last bit.
-        return seconds <= self.budget * (1 + 1e-9)
+        return seconds <= self.rules.planned_seconds * (1 + 1e-9)
 
     def explain(self, depth: int, lpr: float, encoding: Encoding, obstacle: str) -> str:
         needed, free = _mb(self.memory(depth)), _mb(self.facts.training_memory)

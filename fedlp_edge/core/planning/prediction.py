@@ -42,7 +42,7 @@ def training_memory(cost: DepthCost, training: TrainingSettings, calibration: Ca
 
     Args:
         cost: of the depth.
-        training: batch size, optimizer and thrift.
+        training: batch size, optimizer and how memory is saved.
         calibration: of the device; None for the built-in one.
     """
     slots = 4 * cost.parameters * _slots(training)

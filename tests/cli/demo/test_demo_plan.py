@@ -78,7 +78,7 @@ def test_writes_a_configuration_that_the_coordinator_reads(scheme: Scheme, depth
     config = parse_toml(text, FleetConfig, "config.toml")
 
     assert (config.fleet, config.seed, config.broker.url) == ("demo", 7, "mqtt://127.0.0.1:1234")
-    assert (config.scheme.depth, config.scheme.lpr, config.scheme.encoding) == (depth, lpr, "int8+zstd")
+    assert (config.scheme.depth, config.scheme.lpr, config.update.encoding) == (depth, lpr, "int8+zstd")
     assert (config.rounds.count, config.rounds.min_devices) == (2, 3)
     assert (config.model.name, config.model.input, config.data.evaluate) == ("small-cnn", (1, 8, 8), "digits")
 

@@ -7,7 +7,7 @@ import pytest
 
 from coordinator.rounds.round_check import RoundCheck
 from fedlp_edge.core.algorithm.global_model import GlobalModel
-from fedlp_edge.core.settings import SchemeSettings, ServerSettings
+from fedlp_edge.core.settings import SchemeSettings, ServerSettings, UpdateSettings
 from fedlp_edge.wire.messages import Offer
 from tests.coordinator.fleets import NAMES, tiny_blueprint
 from tests.coordinator.rounds.test_round_updates import deliver, updates
@@ -17,7 +17,7 @@ HONEST = {"L1": 1.0, "L2": 2.0, "H2": 3.0}
 
 def model() -> GlobalModel:
     weights = {name: np.ones(2, np.float32) for name in NAMES.values()}
-    return GlobalModel(tiny_blueprint(), SchemeSettings(), ServerSettings(), weights, seed=1)
+    return GlobalModel(tiny_blueprint(), SchemeSettings(), ServerSettings(), weights, update=UpdateSettings(), seed=1)
 
 
 def values(model: GlobalModel) -> dict[str, float]:

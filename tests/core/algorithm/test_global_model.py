@@ -11,7 +11,7 @@ from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.model_digest import model_digest
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import factor
-from fedlp_edge.core.settings import SchemeSettings, ServerSettings
+from fedlp_edge.core.settings import SchemeSettings, ServerSettings, UpdateSettings
 from fedlp_edge.errors import ConfigError
 
 SEED = 3
@@ -33,9 +33,19 @@ def mean_of(*updates: dict[str, float], blueprint: Blueprint) -> LayerwiseMean:
     return mean
 
 
-def model(blueprint: Blueprint, *, settings: ServerSettings | None = None, state=None, weights=None, **scheme):
+def model(
+    blueprint: Blueprint, *, settings: ServerSettings | None = None, state=None, weights=None, budget=0, **scheme
+):
     start = initial(blueprint) if weights is None else weights
-    return GlobalModel(blueprint, SchemeSettings(**scheme), settings or ServerSettings(), start, state, seed=SEED)
+    return GlobalModel(
+        blueprint,
+        SchemeSettings(**scheme),
+        settings or ServerSettings(),
+        start,
+        state,
+        update=UpdateSettings(budget=budget),
+        seed=SEED,
+    )
 
 
 def rates(model: GlobalModel, *, depth: int = 3, lpr: float = 1.0, round: int = 1, encoding="none") -> dict[str, float]:
@@ -110,13 +120,13 @@ def test_assign_keeps_a_unit_at_home_until_it_is_due(three_depths: Blueprint):
 
 def test_assign_scales_rates_into_the_budget(three_depths: Blueprint):
     # Depth 2 sends 4000 + 4000 + 40 bytes in float32, half of that in half precision.
-    whole = model(three_depths, upload_budget=4020)
+    whole = model(three_depths, budget=4020)
     assert rates(whole, depth=2) == {"L1": 0.5, "L2": 0.5, "H2": 0.5}
     assert rates(whole, depth=2, encoding="fp16") == {}
 
 
 def test_assign_counts_what_stays_at_home_out_of_the_budget(three_depths: Blueprint):
-    whole = model(three_depths, upload_budget=4040, exchange_every={"L1": 2})
+    whole = model(three_depths, budget=4040, exchange_every={"L1": 2})
     assert rates(whole, depth=2) == {"L1": 0.0}
 
 

@@ -7,7 +7,8 @@ from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.planning.planner import plan
 from fedlp_edge.core.planning.prediction import training_memory
-from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
+from fedlp_edge.core.planning.rules import PlanningRules
+from fedlp_edge.core.settings import PlannerSettings, SchemeSettings, TrainingSettings, UpdateSettings
 
 MIB = 1 << 20
 PLENTY = 10**12
@@ -21,10 +22,17 @@ def facts(**changes) -> DeviceFacts:
     return msgspec.structs.replace(FACTS, **changes)
 
 
-def choose(blueprint: Blueprint, device: DeviceFacts = FACTS, deadline: float = 100.0, **scheme):
-    return plan(
-        device, blueprint, SchemeSettings(**{"memory_margin": 0.0, "techniques": (), **scheme}), TRAINING, deadline
+def choose(
+    blueprint: Blueprint, device: DeviceFacts = FACTS, deadline: float = 100.0, encoding="none", ceiling=0, **scheme
+):
+    rules = PlanningRules(
+        SchemeSettings(**scheme),
+        UpdateSettings(encoding=encoding),
+        PlannerSettings(memory_margin=0.0, techniques=()),
+        TRAINING,
+        deadline,
     )
+    return plan(device, blueprint, rules, ceiling)
 
 
 def test_training_memory_counts_state_and_activations():
@@ -70,7 +78,7 @@ def test_plan_gives_less_depth_to_a_device_too_slow_for_the_deadline(three_depth
 
 
 def test_plan_counts_epochs(three_depths: Blueprint):
-    chosen = plan(FACTS, three_depths, SchemeSettings(), TrainingSettings(batch_size=10, epochs=2), 100.0)
+    chosen = plan(FACTS, three_depths, PlanningRules(training=TrainingSettings(batch_size=10, epochs=2)))
     assert chosen.seconds == 18.0
 
 
@@ -139,7 +147,7 @@ def test_plan_sends_fewer_digits_before_it_gives_up_depth(three_depths: Blueprin
 def test_plan_counts_statistics_as_float32(paper_cnn: Blueprint):
     device = facts(training_macs_per_second=0.0, link_bytes_per_second=1.0)
     seconds = [
-        plan(device, paper_cnn, SchemeSettings(depth=1, encoding=encoding), TRAINING, 1.0).seconds  # type: ignore[arg-type]
+        choose(paper_cnn, device, 1.0, encoding, depth=1).seconds
         for encoding in ("none", "fp16", "int8", "none+zstd", "int8+zstd")
     ]
     # 10,272 parameters, and 128 numbers of statistics that no encoding touches.

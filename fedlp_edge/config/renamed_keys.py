@@ -1,0 +1,24 @@
+"""Keys of a fleet's or an experiment's file that earlier versions knew by another name.
+
+A file that has one is refused with the new name, so that an old file says itself what to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+RENAMED: Mapping[tuple[str, ...], str] = MappingProxyType(
+    {
+        ("scheme", "encoding"): "[update] encoding",
+        ("scheme", "upload_budget"): "[update] budget",
+        ("scheme", "memory_margin"): "[planner] memory_margin",
+        ("scheme", "techniques"): "[planner] techniques",
+        ("scheme", "levers"): "[planner] techniques",
+        ("scheme", "promote_after_rounds"): "[planner] promote_after_rounds",
+        ("scheme", "climb_after"): "[planner] promote_after_rounds",
+        ("training", "thrift"): '[training.memory], and its allocation = "roomy" is allocator = "cached"',
+        ("training", "memory", "allocation"): '[training.memory] allocator, and its "roomy" is "cached"',
+    }
+)
+"""New name by the path of the old one."""
