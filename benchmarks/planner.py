@@ -174,7 +174,7 @@ def train(job: Train, threads: int) -> Taken:
     from fedlp_edge.learning.data.dataset import load_data  # noqa: PLC0415
     from fedlp_edge.learning.memory.allocator import cached_allocation  # noqa: PLC0415
     from fedlp_edge.learning.training.loop import train_round  # noqa: PLC0415
-    from fedlp_edge.worker.runner import JobRunner  # noqa: PLC0415
+    from fedlp_edge.worker.job_runner import JobRunner  # noqa: PLC0415
 
     runner = JobRunner(WorkerOptions(threads=threads, device="cpu"))
     runner.run(Measure(data=job.data, seconds=0.0))

@@ -21,8 +21,8 @@ from fedlp_edge.core.algorithm.selection import draw_cohort
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.summary import RoundSummary, Summary
 from fedlp_edge.simulation import Experiment
-from fedlp_edge.simulation.data import assign_data, read_simulation_data
 from fedlp_edge.simulation.fleet import make_fleet
+from fedlp_edge.simulation.simulated_data import assign_data, read_simulation_data
 
 Condition = Literal["plain", "adjusted", "tricks"]
 Budget = Literal["bytes", "macs"]

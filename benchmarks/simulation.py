@@ -27,8 +27,8 @@ from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.reporting.events import AnyEvent, RoundFinished, RoundStarted
 from fedlp_edge.simulation import Experiment, local_engine, simulate
-from fedlp_edge.simulation.data import assign_data, read_simulation_data
 from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData, SimulationSettings
+from fedlp_edge.simulation.simulated_data import assign_data, read_simulation_data
 
 PICTURES = 600
 COMPUTE = ["float32", "float32-channels-last", "bfloat16-channels-last"]

@@ -64,7 +64,7 @@ class PeerError(FedLPError):
     """Another party of the fleet sent something that is not acceptable."""
 
 
-class RejectedUpdate(PeerError):
+class RejectedUpdateError(PeerError):
     """An update was refused on admission; it never touches the model.
 
     Attributes:

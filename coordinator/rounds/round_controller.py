@@ -33,7 +33,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness
 from fedlp_edge.core.rounds.machine import make_round_machine
-from fedlp_edge.errors import DeviceError, RejectedUpdate, StorageError
+from fedlp_edge.errors import DeviceError, RejectedUpdateError, StorageError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Purpose, RoundSummary, Traffic
 from fedlp_edge.storage.checkpoints import Checkpoints
@@ -252,7 +252,7 @@ class RoundController:
             return
         try:
             self._updates.check(offer)
-        except RejectedUpdate as error:
+        except RejectedUpdateError as error:
             self._reject(offer, error)
             return
         path = self._directory.spool / f"{offer.device}.part"
@@ -454,7 +454,7 @@ class RoundController:
         try:
             counts_in = self._machine.counts_in(offer.device)
             update = self._updates.accept(offer, whole.path, whole.bytes_seen, counts_in)
-        except RejectedUpdate as error:
+        except RejectedUpdateError as error:
             whole.path.unlink(missing_ok=True)
             self._reject(offer, error)
             return
@@ -487,7 +487,7 @@ class RoundController:
         else:
             self._messenger.receipt(offer, "rejected", verdict.reason)
 
-    def _reject(self, offer: Offer, error: RejectedUpdate) -> None:
+    def _reject(self, offer: Offer, error: RejectedUpdateError) -> None:
         log.warning("rejected the update of %s for round %d: %s", offer.device, offer.round, error)
         self._emit(
             events.UpdateRejected(

@@ -25,7 +25,7 @@ from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.rounds.staleness import weight_in
 from fedlp_edge.core.settings import SchemeSettings
-from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.reporting.round_accounting import Delivery, coverage, device_round
 from fedlp_edge.reporting.summary import DeviceRound, Purpose, RoundSummary, Traffic
 from fedlp_edge.storage.journal import Journal, UpdateRow
@@ -160,7 +160,7 @@ class RoundUpdates:
         """Refuses an offer before a byte of it is asked for.
 
         Raises:
-            RejectedUpdate: it is not what the device owes.
+            RejectedUpdateError: it is not what the device owes.
         """
         self._admission.check_offer(offer, offer.device, self._expectation(offer))
 
@@ -174,7 +174,7 @@ class RoundUpdates:
             counts_in: this round, or the next one.
 
         Raises:
-            RejectedUpdate: admission refuses them; the refusal is journaled.
+            RejectedUpdateError: admission refuses them; the refusal is journaled.
         """
         deltas = self._admit(offer, blob, verified=True)
         update = AcceptedUpdate(offer, bytes_up, counts_in)
@@ -343,7 +343,7 @@ class RoundUpdates:
             return
         try:
             deltas = self._admit(update.offer, self._directory.update(row.round, row.device))
-        except (RejectedUpdate, OSError):
+        except (RejectedUpdateError, OSError):
             # The machine lost power before the bytes were on disk; the device will be asked again.
             self._journal.drop_update(row.round, row.device)
             return

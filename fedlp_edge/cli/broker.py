@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fedlp_edge.transport.brokers.embedded import EmbeddedBroker
-from fedlp_edge.transport.brokers.local import serve
+from fedlp_edge.transport.brokers.local_broker import serve
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 
 BrokerKind = Literal["embedded", "mosquitto"]

@@ -14,7 +14,7 @@ from fedlp_edge.reporting.live_view import View, open_view
 from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import Summary
-from fedlp_edge.simulation.engines.base import Stopped
+from fedlp_edge.simulation.engines.base import SimulationStoppedError
 from fedlp_edge.simulation.experiment import EngineName, Experiment, load_experiment
 from fedlp_edge.simulation.run import simulate
 from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, own_command
@@ -57,7 +57,7 @@ def run_simulate(
                     summary = simulate(
                         experiment, directory, on_event=lambda event: _show(view, event, crowded), stopped=stop.is_set
                     )
-    except Stopped:
+    except SimulationStoppedError:
         again = f"{own_command()} simulate {shlex.quote(str(file))}"
         again += f" --out {shlex.quote(str(out))}" if out else ""
         print(f"Stopped; nothing is lost. Go on with: {again}", file=sys.stderr)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA, Array
 from fedlp_edge.errors import ModelError, StorageError
-from fedlp_edge.learning.training.loop import Diverged
+from fedlp_edge.learning.training.loop import DivergedError
 from fedlp_edge.system.files import replacing
 
 
@@ -84,7 +84,7 @@ def save_update(
         statistics: names of those that are written as they are.
 
     Raises:
-        Diverged: see ``check_update``.
+        DivergedError: see ``check_update``.
         StorageError: a file cannot be read or written.
         ModelError: a tensor is not in the files it started from.
     """
@@ -102,15 +102,15 @@ def check_update(update: Mapping[str, Array], statistics: Collection[str]) -> No
     """Whether an update can be added to a model at all.
 
     Raises:
-        Diverged: a value is not finite, or a weight has changed by more than an update can say.
+        DivergedError: a value is not finite, or a weight has changed by more than an update can say.
     """
     for name, value in update.items():
         # Minimum and maximum are NaN if any element is.
         most = max(-float(value.min()), float(value.max())) if value.size else 0.0
         if not math.isfinite(most):
-            raise Diverged
+            raise DivergedError
         if name not in statistics and most > MAX_ABS_DELTA:
-            raise Diverged(f"{name} changed by {most:.1e} in one round")
+            raise DivergedError(f"{name} changed by {most:.1e} in one round")
 
 
 class _State:

@@ -21,8 +21,8 @@ from fedlp_edge.core.seeds import uniform
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.probe.expected import expected_facts
 from fedlp_edge.probe.profiles import find_profile
-from fedlp_edge.simulation.data import DataAssignment
 from fedlp_edge.simulation.experiment import Experiment
+from fedlp_edge.simulation.simulated_data import DataAssignment
 
 T = TypeVar("T")
 

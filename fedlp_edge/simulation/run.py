@@ -12,7 +12,7 @@ from fedlp_edge.errors import FedLPError, OperatorError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.log import EventLog
 from fedlp_edge.reporting.summary import Summary, load
-from fedlp_edge.simulation.engines.base import Engine, Stopped
+from fedlp_edge.simulation.engines.base import Engine, SimulationStoppedError
 from fedlp_edge.simulation.engines.local import LocalEngine
 from fedlp_edge.simulation.experiment import Experiment, load_experiment
 from fedlp_edge.simulation.runner import Simulation
@@ -31,14 +31,13 @@ def simulate(
     """Runs an experiment to its end, or goes on with one that was cut off; a finished one is only read.
 
     Args:
-        experiment: what to do.
-        directory: of the run; made if missing.
-        engine: does the work, and goes on living; by default the one that the experiment names, for this run alone.
-        on_event: called with every event, which is also written to ``events.jsonl``.
-        stopped: asked now and then; once it says so, ``Stopped`` is raised. The same call goes on from there.
+        experiment: what to do. directory: of the run; made if missing. engine: does the work, and goes on living; by
+        default the one that the experiment names, for this run alone. on_event: called with every event, which is also
+        written to ``events.jsonl``. stopped: asked now and then; once it says so, ``SimulationStoppedError`` is raised.
+        The same call goes on from there.
 
     Raises:
-        Stopped: it was asked to stop.
+        SimulationStoppedError: it was asked to stop.
         FedLPError: the experiment cannot be run, or the directory holds another one.
     """
     place = RunDirectory(Path(directory))
@@ -60,7 +59,7 @@ def simulate(
         simulation = Simulation(experiment, place, engine, emit=emit, stopped=stopped or (lambda: False))
         try:
             return simulation.run()
-        except Stopped:
+        except SimulationStoppedError:
             emit(events.RunStopped(time=time.time(), round=simulation.round, reason="signal"))
             raise
         except FedLPError as error:

@@ -14,12 +14,12 @@ from fedlp_edge.reporting import events
 from fedlp_edge.reporting.round_accounting import Delivery, Lack, coverage, device_round
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, save
 from fedlp_edge.simulation import scores
-from fedlp_edge.simulation.data import DataAssignment
 from fedlp_edge.simulation.engines.jobs import DeviceTrained, PartEvaluated, PersonalHeadEvaluated
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import VirtualDevice
 from fedlp_edge.simulation.round_jobs import RoundJobs
 from fedlp_edge.simulation.schedule import RoundClosing
+from fedlp_edge.simulation.simulated_data import DataAssignment
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 

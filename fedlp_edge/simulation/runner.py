@@ -24,8 +24,7 @@ from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import scores
-from fedlp_edge.simulation.data import SimulationData, assign_data, read_simulation_data
-from fedlp_edge.simulation.engines.base import Engine, QueuedJob, Stopped, carry_out, collect
+from fedlp_edge.simulation.engines.base import Engine, QueuedJob, SimulationStoppedError, carry_out, collect
 from fedlp_edge.simulation.engines.jobs import DeviceGaveUp, DeviceTrained, PartEvaluated, TrainDevice, WorkerSetup
 from fedlp_edge.simulation.engines.personal_heads import evaluate_personal_heads
 from fedlp_edge.simulation.engines.recovery import RecoveringEngine
@@ -35,6 +34,7 @@ from fedlp_edge.simulation.fleet_compute_modes import compute_modes
 from fedlp_edge.simulation.round_jobs import RoundJobs
 from fedlp_edge.simulation.run_recorder import PendingRound, RunRecorder
 from fedlp_edge.simulation.schedule import DevicesMissing, RoundClosing, RoundExtended, RoundOpening, Schedule
+from fedlp_edge.simulation.simulated_data import SimulationData, assign_data, read_simulation_data
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.device_values import DeviceValues
 from fedlp_edge.storage.journal import Journal
@@ -49,7 +49,7 @@ class Simulation:
         directory: of the run, locked.
         engine: does the work; it may serve other experiments afterwards.
         emit: takes every event of the run.
-        stopped: asked now and then; once it says so, the run ends with ``Stopped`` and can go on later.
+        stopped: asked now and then; once it says so, the run ends with ``SimulationStoppedError`` and can go on later.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Simulation:
         """Runs to the end, from the start or from the last committed round.
 
         Raises:
-            Stopped: it was asked to stop.
+            SimulationStoppedError: it was asked to stop.
             FedLPError: data or model cannot be used, a worker ended, the disk is full.
         """
         began = time.monotonic()
@@ -90,7 +90,7 @@ class Simulation:
             self._prepare()
             self._go()
             return self._recorder.finish(self._model.digest, time.monotonic() - began)
-        except (Stopped, FedLPError):
+        except (SimulationStoppedError, FedLPError):
             self._recorder.keep()
             raise
         finally:

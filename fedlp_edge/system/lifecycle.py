@@ -58,7 +58,7 @@ def settle() -> None:
     gc.freeze()
 
 
-class Interrupted(BaseException):
+class InterruptedBySignalError(BaseException):
     """Ctrl-C before a command listens to it by a ``StopSignal``; no library takes it for its own business."""
 
 
@@ -173,7 +173,7 @@ def run_command(command: Callable[[], int | None]) -> int:
     except FedLPError as error:
         print_error(str(error))
         return EXIT_ERROR
-    except (KeyboardInterrupt, Interrupted):
+    except (KeyboardInterrupt, InterruptedBySignalError):
         print("Stopped.", file=sys.stderr, flush=True)
         return EXIT_STOPPED
     except BrokenPipeError:
@@ -205,7 +205,8 @@ def unheard_interrupts() -> Iterator[None]:
 
 
 def _interruptible() -> Any:
-    """Lets Ctrl-C raise ``Interrupted`` from here on; returns the handler before, None outside the main thread."""
+    """Lets Ctrl-C raise ``InterruptedBySignalError`` from here on; returns the handler before, None outside the main
+    thread."""
     if threading.current_thread() is not threading.main_thread():
         return None
     return signal.signal(signal.SIGINT, _interrupt)
@@ -213,7 +214,7 @@ def _interruptible() -> Any:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
-    raise Interrupted
+    raise InterruptedBySignalError
 
 
 def be_killed_first() -> None:

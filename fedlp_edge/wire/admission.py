@@ -20,7 +20,7 @@ import numpy as np
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
 from fedlp_edge.core.settings import Encoding
-from fedlp_edge.errors import PeerError, RejectedUpdate
+from fedlp_edge.errors import PeerError, RejectedUpdateError
 from fedlp_edge.wire import compression
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitVersion
@@ -28,7 +28,7 @@ from fedlp_edge.wire.tensors import FLOAT32, INT8, WIDTH, Array, Blob, TensorInf
 
 
 class RejectionReason(StrEnum):
-    """Why an update was refused: the ``reason`` of ``RejectedUpdate``. Stable, for counting."""
+    """Why an update was refused: the ``reason`` of ``RejectedUpdateError``. Stable, for counting."""
 
     IDENTITY = "identity"
     RUN = "run"
@@ -131,7 +131,7 @@ class Admission:
             expected: what it owes.
 
         Raises:
-            RejectedUpdate: see ``RejectionReason``.
+            RejectedUpdateError: see ``RejectionReason``.
         """
         if not offer.device == topic_device == expected.device:
             _refuse(
@@ -161,7 +161,7 @@ class Admission:
                 together must; hashing is what admission of a large update costs most.
 
         Raises:
-            RejectedUpdate: see ``RejectionReason``.
+            RejectedUpdateError: see ``RejectionReason``.
         """
         self.check_offer(offer, offer.device, expected)
         whole = memoryview(blob).cast("B")
@@ -216,7 +216,7 @@ def admit_part(unit: Unit, tensors: tuple[TensorSpec, ...], blob: Blob, encoding
     """The deltas of one unit, as ``Admission.admit`` takes them out of an update.
 
     Raises:
-        RejectedUpdate: see ``RejectionReason``.
+        RejectedUpdateError: see ``RejectionReason``.
     """
     deltas: dict[str, Array] = {}
     _decode(unit, tensors, blob, MAX_ABS_DELTA, encoding, into=deltas)
@@ -227,7 +227,7 @@ def check_values(tensors: Iterable[TensorSpec], deltas: Mapping[str, Array]) -> 
     """Whether deltas that travel as float32 would be admitted.
 
     Raises:
-        RejectedUpdate: one is not finite, or too large; or a statistic is not what it can be.
+        RejectedUpdateError: one is not finite, or too large; or a statistic is not what it can be.
     """
     for spec in tensors:
         _check_values(spec, deltas[spec.name], MAX_ABS_DELTA)
@@ -358,4 +358,4 @@ def _listed(names: list[str]) -> str:
 
 
 def _refuse(reason: RejectionReason, message: str) -> NoReturn:
-    raise RejectedUpdate(str(reason), message)
+    raise RejectedUpdateError(str(reason), message)

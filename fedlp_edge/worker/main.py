@@ -32,7 +32,7 @@ def main() -> None:
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), name="requests", daemon=True).start()
 
-    from fedlp_edge.worker.runner import JobRunner  # noqa: PLC0415  # torch, only now that input is watched
+    from fedlp_edge.worker.job_runner import JobRunner  # noqa: PLC0415  # torch, only now that input is watched
 
     runner = JobRunner(options)
     while True:

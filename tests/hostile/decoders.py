@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from fedlp_edge.core.settings import Encoding
-from fedlp_edge.errors import PeerError, RejectedUpdate
+from fedlp_edge.errors import PeerError, RejectedUpdateError
 from fedlp_edge.wire.admission import Admission, admit_unit
 from fedlp_edge.wire.chunks import Assembly, Chunk, MemorySink, split
 from fedlp_edge.wire.compression import decompress, encode_unit
@@ -109,7 +109,7 @@ def _update(encoding: Encoding) -> Callable[[bytes], None]:
         offer, blob = update({"L2": data})
         try:
             admitted = _ADMISSION.admit(offer, blob, expected)
-        except RejectedUpdate:
+        except RejectedUpdateError:
             return
         assert admitted.deltas.keys() == {"b.weight", "b.var"}
         for name, array in admitted.deltas.items():

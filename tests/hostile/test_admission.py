@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from fedlp_edge.errors import PeerError, RejectedUpdate
+from fedlp_edge.errors import PeerError, RejectedUpdateError
 from fedlp_edge.wire.admission import Admission, RejectionReason, admit_unit, max_unit_bytes
 from fedlp_edge.wire.messages import Offer, UnitPayload
 from fedlp_edge.wire.tensors import pack
@@ -22,7 +22,7 @@ ONLY_H2 = expectation(H2=("h2.weight",))
 
 
 def refusal_of_offer(offer: Offer, topic_device: str = DEVICE) -> str:
-    with pytest.raises(RejectedUpdate) as refused:
+    with pytest.raises(RejectedUpdateError) as refused:
         ADMISSION.check_offer(offer, topic_device, expectation())
     return refused.value.reason
 
@@ -30,7 +30,7 @@ def refusal_of_offer(offer: Offer, topic_device: str = DEVICE) -> str:
 def refusal_of_part(part: bytes) -> str:
     """Of an update that holds only H2, with these bytes, its offer telling the truth about them."""
     offer, blob = update({"H2": part})
-    with pytest.raises(RejectedUpdate) as refused:
+    with pytest.raises(RejectedUpdateError) as refused:
         ADMISSION.admit(offer, blob, ONLY_H2)
     return refused.value.reason
 
@@ -118,9 +118,9 @@ def test_offer_with_a_huge_declared_size_is_refused_before_anything_is_allocated
 
 def test_blob_of_another_length_or_digest_is_refused() -> None:
     offer, blob = update()
-    with pytest.raises(RejectedUpdate) as cut:
+    with pytest.raises(RejectedUpdateError) as cut:
         ADMISSION.admit(offer, blob[:-1], expectation())
-    with pytest.raises(RejectedUpdate) as changed:
+    with pytest.raises(RejectedUpdateError) as changed:
         ADMISSION.admit(offer, blob[:-1] + b"\x01", expectation())
 
     assert (cut.value.reason, changed.value.reason) == (RejectionReason.SIZE, RejectionReason.DIGEST)
@@ -179,7 +179,7 @@ def test_part_that_is_not_what_is_owed_is_refused(part: bytes, reason: Rejection
 def test_part_with_a_header_longer_than_its_tensors_need_is_refused_from_the_offer_alone() -> None:
     bomb = safetensors({"h2.weight": entry(), "__metadata__": {"x": "y" * 10_000}}, bytes(24))
     offer, _ = update({"H2": bomb})
-    with pytest.raises(RejectedUpdate) as refused:
+    with pytest.raises(RejectedUpdateError) as refused:
         ADMISSION.check_offer(offer, DEVICE, ONLY_H2)
 
     assert refused.value.reason == RejectionReason.SIZE
@@ -203,7 +203,7 @@ def test_update_cut_at_any_byte_is_refused() -> None:
     _, blob = update({"H2": pack({"h2.weight": delta("h2.weight")})})
     for length in range(len(blob)):
         offer, cut = update({"H2": blob[:length]})
-        with pytest.raises(RejectedUpdate):
+        with pytest.raises(RejectedUpdateError):
             ADMISSION.admit(offer, cut, ONLY_H2)
 
 

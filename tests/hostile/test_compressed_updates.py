@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from fedlp_edge.core.settings import Encoding
-from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.wire.admission import Admission, AdmittedUpdate, RejectionReason
 from fedlp_edge.wire.compression import encode_unit
 from fedlp_edge.wire.tensors import Array, pack
@@ -38,7 +38,7 @@ def admit(part: bytes, encoding: Encoding, names: tuple[str, ...] = ("b.weight",
 
 
 def refusal(part: bytes, encoding: Encoding) -> str:
-    with pytest.raises(RejectedUpdate) as refused:
+    with pytest.raises(RejectedUpdateError) as refused:
         admit(part, encoding)
     return refused.value.reason
 
@@ -193,7 +193,7 @@ def test_flipped_bits_give_a_refusal_or_other_numbers_and_nothing_else(encoding:
         damaged[index // 8] ^= 1 << index % 8
         try:
             deltas = admit(bytes(damaged), encoding).deltas
-        except RejectedUpdate:
+        except RejectedUpdateError:
             continue
         assert {name: array.shape for name, array in deltas.items()} == {"b.weight": (3, 2), "b.var": ()}
         assert all(np.isfinite(array).all() for array in deltas.values())
@@ -217,7 +217,7 @@ def test_any_header_gives_a_refusal_or_the_tensors_owed(header: dict, encoding: 
     part = len(text).to_bytes(8, "little") + text + bytes(size)
     try:
         deltas = admit(frame(part) if encoding.endswith("zstd") else part, encoding).deltas
-    except RejectedUpdate:
+    except RejectedUpdateError:
         return
     assert {name: array.shape for name, array in deltas.items()} == {"b.weight": (3, 2), "b.var": ()}
 
@@ -228,6 +228,6 @@ def test_offer_of_an_encoded_update_is_bounded_by_what_was_asked_for() -> None:
     for encoding in ENCODINGS:
         owed = type(expected)(DEVICE, 3, 2, 100, expected.sent, encoding)
         offer, _ = update({"H2": plain + bytes(100_000)})
-        with pytest.raises(RejectedUpdate) as refused:
+        with pytest.raises(RejectedUpdateError) as refused:
             ADMISSION.check_offer(offer, DEVICE, owed)
         assert refused.value.reason == RejectionReason.SIZE

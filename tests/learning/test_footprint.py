@@ -12,7 +12,7 @@ WORKER = """
 import json, sys, torch
 from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 from fedlp_edge.learning.data.dataset import load_data
-from fedlp_edge.worker.runner import JobRunner
+from fedlp_edge.worker.job_runner import JobRunner
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.learning.training.loop import train_round
 from fedlp_edge.worker.jobs import Build, Built, WorkerOptions

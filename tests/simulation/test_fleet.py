@@ -15,9 +15,9 @@ from fedlp_edge.core.settings import ModelSettings, SchemeSettings
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.learning.data.dataset import load_data
 from fedlp_edge.learning.zoo.build import build_model
-from fedlp_edge.simulation.data import DataAssignment, assign_data, read_simulation_data
 from fedlp_edge.simulation.experiment import Experiment, FleetSettings, SimulatedData
 from fedlp_edge.simulation.fleet import apportioned, device_id, drawn, make_fleet
+from fedlp_edge.simulation.simulated_data import DataAssignment, assign_data, read_simulation_data
 from tests.simulation.conftest import experiment
 
 IDS = [device_id(number, 10) for number in range(10)]

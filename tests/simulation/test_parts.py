@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import DataError, WorkerError
-from fedlp_edge.simulation.engines.base import QueuedJob, Stopped, carry_out
+from fedlp_edge.simulation.engines.base import QueuedJob, SimulationStoppedError, carry_out
 from fedlp_edge.simulation.engines.channel import (
     Channel,
-    Closed,
+    ChannelClosedError,
     FromWorker,
     PublishWeights,
     SampleArrays,
@@ -107,7 +107,7 @@ def test_finishes_what_is_under_way_before_it_stops_or_fails() -> None:
         next(answered)
     assert starts(engine) == [5, 3]
     stopping = Workers(1)
-    with pytest.raises(Stopped):
+    with pytest.raises(SimulationStoppedError):
         list(carry_out(stopping, jobs(1, 2), lambda: len(stopping.given) == 1))  # type: ignore[arg-type]
     assert starts(stopping) == [2]
 
@@ -182,7 +182,7 @@ def test_says_so_when_the_other_side_has_ended() -> None:
     ours, theirs = socket.socketpair()
     channel: Channel[FromWorker] = Channel(ours, FromWorker)  # type: ignore[arg-type]
     theirs.close()
-    with pytest.raises(Closed):
+    with pytest.raises(ChannelClosedError):
         channel.receive()
     channel.close()
 

@@ -19,7 +19,7 @@ from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, Wai
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import Summary, load
 from fedlp_edge.simulation import LocalEngine, simulate
-from fedlp_edge.simulation.engines.base import Stopped
+from fedlp_edge.simulation.engines.base import SimulationStoppedError
 from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
 from tests.simulation.conftest import experiment
 
@@ -94,7 +94,7 @@ def test_goes_on_after_a_stop_as_if_there_had_been_none(
     def stop_in_the_third_round() -> bool:
         return any(isinstance(event, RoundStarted) and event.round == 3 for event in seen)
 
-    with pytest.raises(Stopped):
+    with pytest.raises(SimulationStoppedError):
         simulate(run, tmp_path / "cut", engine=engine, on_event=seen.append, stopped=stop_in_the_third_round)
     again = simulate(run, tmp_path / "cut", engine=engine)
     assert digest(again) == digest(whole)
@@ -143,7 +143,7 @@ def test_goes_on_with_rounds_that_overlap_after_a_stop(tmp_path: Path, engine: L
     def stop_in_the_fifth_round() -> bool:
         return any(isinstance(event, RoundStarted) and event.round == 5 for event in seen)
 
-    with pytest.raises(Stopped):
+    with pytest.raises(SimulationStoppedError):
         simulate(run, tmp_path / "cut", engine=engine, on_event=seen.append, stopped=stop_in_the_fifth_round)
     assert digest(simulate(run, tmp_path / "cut", engine=engine)) == digest(whole)
 

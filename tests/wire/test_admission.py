@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
-from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.wire.admission import Admission, AdmissionLimits, admit_unit, max_unit_bytes
 from fedlp_edge.wire.tensors import pack
 
@@ -59,7 +59,7 @@ def test_admit_takes_values_up_to_the_limit_and_no_further(value: float) -> None
     beyond = delta("h2.weight")
     beyond[1, 2] = np.nextafter(np.float32(value), np.float32(2 * value))
     offer, blob = update({"H2": pack({"h2.weight": beyond})})
-    with pytest.raises(RejectedUpdate) as refused:
+    with pytest.raises(RejectedUpdateError) as refused:
         ADMISSION.admit(offer, blob, expected)
     assert refused.value.reason == "value"
 
@@ -72,7 +72,7 @@ def test_admit_applies_the_norm_limit_to_the_whole_update() -> None:
     }
     offer, blob = update(parts)
     Admission(RUN, BLUEPRINT, AdmissionLimits(max_norm=5.0)).admit(offer, blob, expected)
-    with pytest.raises(RejectedUpdate) as refused:
+    with pytest.raises(RejectedUpdateError) as refused:
         Admission(RUN, BLUEPRINT, AdmissionLimits(max_norm=4.999)).admit(offer, blob, expected)
 
     assert refused.value.reason == "norm"
@@ -100,6 +100,6 @@ def test_admit_takes_a_statistic_of_any_size_and_none_out_of_its_domain() -> Non
 
     assert [admit(value) for value in (0.0, 2.0**40)] == [0.0, 2.0**40]
     for value, reason in ((-1e-6, "value"), (-(2.0**20), "value"), (np.inf, "not-finite"), (np.nan, "not-finite")):
-        with pytest.raises(RejectedUpdate) as refused:
+        with pytest.raises(RejectedUpdateError) as refused:
             admit(value)
         assert refused.value.reason == reason

@@ -46,7 +46,7 @@ CONSTANT = "_constant"
 """Beginning of the names of tensors that are no part of the model's state."""
 
 
-class RecordingRefused(Exception):
+class RecordingError(Exception):
     """A forward does something that cannot be noted down.
 
     Attributes:
@@ -183,14 +183,14 @@ class _Recorder(MacCounter):
         if self._leaf is not None:  # only counted
             return super().__torch_function__(func, types, args, kwargs)
         if looks_at_values(name, args) and any(self._varies(tensor) for tensor in tensors_in((args, kwargs))):
-            raise RecordingRefused(self._innermost, "its forward decides by the values of tensors")
+            raise RecordingError(self._innermost, "its forward decides by the values of tensors")
         before = self.macs
         target = args[0] if changes_in_place(name) else None
         result = super().__torch_function__(func, types, args, kwargs)
         if target is None and next(tensors_in(result), None) is None:
             return result  # a shape or a type, which does not depend on values
         if not torch.is_grad_enabled():
-            raise RecordingRefused(self._innermost, "its forward switches gradients off")
+            raise RecordingError(self._innermost, "its forward switches gradients off")
         node = self._create(
             *as_node(func, name, self._argument(args)), self._argument(kwargs or {}), self.macs - before
         )
@@ -289,7 +289,7 @@ class _Recorder(MacCounter):
     def _argument(self, value: Any) -> Any:
         """A value as an argument of a node, each tensor in it as the node that gives it."""
         if isinstance(value, nn.utils.rnn.PackedSequence):
-            raise RecordingRefused(self._innermost, "it packs sequences by their lengths, which are values of tensors")
+            raise RecordingError(self._innermost, "it packs sequences by their lengths, which are values of tensors")
         if isinstance(value, Tensor):
             return self._known(value) or self._access(value)
         if isinstance(value, Mapping):
@@ -302,14 +302,14 @@ class _Recorder(MacCounter):
             return slice(*(self._argument(part) for part in (value.start, value.stop, value.step)))
         if isinstance(value, LITERALS):
             return value
-        raise RecordingRefused(self._innermost, f"it passes on a {type(value).__name__}")
+        raise RecordingError(self._innermost, f"it passes on a {type(value).__name__}")
 
     def _access(self, tensor: Tensor) -> torch.fx.Node:
         """A node for a weight, a buffer or a constant; one for each use, so that it is alive nowhere else."""
         name = self._state.get(id(tensor))
         if name is None:
             if tensor.requires_grad:
-                raise RecordingRefused(self._innermost, "it passes on a tensor in a way that cannot be followed")
+                raise RecordingError(self._innermost, "it passes on a tensor in a way that cannot be followed")
             name = next((known for known, value in self._constants.items() if value is tensor), None)
         if name is None:
             name = f"{CONSTANT}{len(self._constants)}"

@@ -28,7 +28,7 @@ from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.partition.call_kinds import is_basic
 from fedlp_edge.learning.partition.graph_diff import Comparison, compare, relevant
 from fedlp_edge.learning.partition.mode_switch import insert_switch
-from fedlp_edge.learning.partition.recorder import ROOT, Recording, RecordingRefused, record
+from fedlp_edge.learning.partition.recorder import ROOT, Recording, RecordingError, record
 from fedlp_edge.learning.rng import preserved
 
 WAY_OUT = "pass the model as a list of blocks or an nn.Sequential, which are not looked into"
@@ -92,7 +92,7 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
             evaluation = studio.record(two)
             modes = studio.compare(evaluation, studio.record(two, training=True), "in training than in evaluation")
             batches = studio.compare(evaluation, studio.record(three), "for another batch size")
-        except _Again:
+        except _RetraceError:
             continue
         return _Assembly(model, two, evaluation, modes, batches).traced()
 
@@ -125,7 +125,7 @@ def _batch(sample: Tensor, size: int) -> Tensor:
     return torch.randn(size, *sample.shape[1:], generator=generator).to(sample)
 
 
-class _Again(Exception):
+class _RetraceError(Exception):
     """What was recorded so far is of no use: from now on something is recorded in another way."""
 
 
@@ -141,7 +141,7 @@ class _Studio:
         """Records one run.
 
         Raises:
-            _Again: another way must be tried.
+            _RetraceError: another way must be tried.
             PartitionError: the model does not run, or cannot be recorded.
         """
         try:
@@ -150,14 +150,14 @@ class _Studio:
                 return record(self._model, x, training=training, whole=self._whole, as_compiled=self._as_compiled)
         except PartitionError:
             raise
-        except RecordingRefused as refusal:
+        except RecordingError as refusal:
             if not self._as_compiled:  # some code knows how to do without
                 self._as_compiled = True
             elif refusal.module == ROOT or refusal.module in self._whole:
                 raise PartitionError(f"{_name(self._model)} cannot be split: {refusal.reason}; {WAY_OUT}") from refusal
             else:
                 self._whole |= self._alike(refusal.module)
-            raise _Again from refusal
+            raise _RetraceError from refusal
         except Exception as error:  # a user's forward may fail in any way
             raise cannot_run(_name(self._model) + (" in training" if training else ""), x, error) from error
 
@@ -165,7 +165,7 @@ class _Studio:
         """Compares two runs.
 
         Raises:
-            _Again: they differ inside of submodules.
+            _RetraceError: they differ inside of submodules.
             PartitionError: they differ outside of them.
         """
         comparison = compare(one, other)
@@ -176,7 +176,7 @@ class _Studio:
             )
         if comparison.blamed:
             self._whole |= comparison.blamed
-            raise _Again
+            raise _RetraceError
         return comparison
 
     def _alike(self, name: str) -> set[str]:

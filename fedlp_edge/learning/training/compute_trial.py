@@ -27,7 +27,7 @@ from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.rng import preserved
 from fedlp_edge.learning.training.compute_modes import COMPUTE, candidates
 from fedlp_edge.learning.training.fallback import reason_of
-from fedlp_edge.learning.training.loop import Diverged
+from fedlp_edge.learning.training.loop import DivergedError
 from fedlp_edge.learning.training.step import train_steps
 
 MARGIN = 1.15
@@ -207,7 +207,7 @@ class _Steps:
             if finite:
                 borne.append(size)
             elif self._name != "float32":
-                raise Diverged
+                raise DivergedError
         return tuple(borne)
 
 

@@ -18,7 +18,7 @@ import msgspec
 from fedlp_edge.core.settings import ComputeMode, MemorySaving, TrainingSettings
 from fedlp_edge.errors import OperatorError, PeerError
 from fedlp_edge.learning.memory import limits
-from fedlp_edge.learning.training.loop import Diverged
+from fedlp_edge.learning.training.loop import DivergedError
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ def trained(
             return attempt(execution), execution, tuple(setbacks)
         except Exception as error:  # whatever a library raises
             short = limits.is_out_of_memory(error, limited=limited)
-            following = plainer(execution, short=short, diverged=isinstance(error, Diverged | PeerError))
+            following = plainer(execution, short=short, diverged=isinstance(error, DivergedError | PeerError))
             if following is None or (isinstance(error, OperatorError) and not short):
                 raise
             setbacks.append(Setback(execution, reason_of(error), short, limits.spoils_the_process(error)))
@@ -118,7 +118,7 @@ def plainer(execution: Execution, *, short: bool, diverged: bool = False) -> Exe
 
 def reason_of(error: Exception) -> str:
     """What went wrong, in one line for people."""
-    if isinstance(error, Diverged):
+    if isinstance(error, DivergedError):
         return "its loss is not a number"
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")[:_MAX_REASON]
 

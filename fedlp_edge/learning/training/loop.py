@@ -23,7 +23,7 @@ from fedlp_edge.learning.training.compute_modes import COMPUTE
 from fedlp_edge.learning.training.step import TrainStep, train_steps
 
 
-class Diverged(WorkerError):
+class DivergedError(WorkerError):
     """The loss or a weight is no longer a finite number, or a weight has run away."""
 
     def __init__(self, sign: str = "the loss is no longer a number") -> None:
@@ -83,7 +83,7 @@ def train_round(
 
     Raises:
         DataError: there are fewer than two samples.
-        Diverged: the loss or a weight is not finite.
+        DivergedError: the loss or a weight is not finite.
     """
     if len(data) < 2:
         raise DataError("training needs two samples at least, and this device has one: give it more data")
@@ -101,7 +101,7 @@ def train_round(
                 break
         # No loss has seen the last step's weights.
         if not all(bool(parameter.isfinite().all()) for parameter in step.parameters):
-            raise Diverged
+            raise DivergedError
     seen = sum(epoch.samples for epoch in epochs)
     return TrainingOutcome(
         loss=epochs[-1].loss,
@@ -131,7 +131,7 @@ def _train_epoch(step: TrainStep, batches: Iterator[tuple[Tensor, Tensor]], unti
             break
     mean = float(total) / samples
     if not math.isfinite(mean):
-        raise Diverged
+        raise DivergedError
     return _Epoch(mean, samples)
 
 

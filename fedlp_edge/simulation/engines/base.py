@@ -14,13 +14,13 @@ from typing import Protocol, TypeVar
 from fedlp_edge.core.algorithm.aggregation import Array, Sums
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import DataError, ModelError, WorkerError
-from fedlp_edge.simulation.data import DataAssignment, SimulationData
 from fedlp_edge.simulation.engines.jobs import CollectSums, JobFailed, Reply, SimulationJob, SumsCollected, WorkerSetup
+from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 
 T = TypeVar("T")
 
 
-class Stopped(Exception):
+class SimulationStoppedError(Exception):
     """The simulation was asked to stop; what is committed is kept."""
 
 
@@ -89,7 +89,7 @@ def carry_out(engine: Engine, jobs: Iterable[QueuedJob], stopped: Callable[[], b
     What is under way is always finished, so that the engine is at rest whatever happens.
 
     Raises:
-        Stopped: once ``stopped()`` says so.
+        SimulationStoppedError: once ``stopped()`` says so.
         DataError: and others, as the first order that failed says.
     """
     waiting = deque(sorted(jobs, key=lambda job: -job.cost))
@@ -98,7 +98,7 @@ def carry_out(engine: Engine, jobs: Iterable[QueuedJob], stopped: Callable[[], b
     end: Exception | None = None
     while waiting or busy:
         if end is None and stopped():
-            end = Stopped()
+            end = SimulationStoppedError()
         while waiting and idle and end is None:
             engine.submit(idle.popleft(), waiting.popleft().job)
             busy += 1

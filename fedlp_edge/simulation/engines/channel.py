@@ -104,7 +104,7 @@ FromWorker = Reply | WorkerReady | WeightsWritten | SumsWritten
 ToStarter = StartWorker | AwaitWorker
 
 
-class Closed(EOFError):
+class ChannelClosedError(EOFError):
     """The other side has ended."""
 
 
@@ -129,25 +129,25 @@ class Channel(Generic[T]):
         """Sends one message.
 
         Raises:
-            Closed: nobody is there to read it.
+            ChannelClosedError: nobody is there to read it.
         """
         body = self._encoder.encode(message)
         try:
             socket.send_fds(self._end, [_HEADER.pack(len(body), len(descriptors))], descriptors)
             self._end.sendall(body)
         except OSError as error:
-            raise Closed from error
+            raise ChannelClosedError from error
 
     def receive(self) -> tuple[T, list[int]]:
         """Waits for one message, and the descriptors that came with it.
 
         Raises:
-            Closed: the other side has ended.
+            ChannelClosedError: the other side has ended.
         """
         head, descriptors = self._header()
         length, count = _HEADER.unpack(head)
         if count != len(descriptors):
-            raise Closed
+            raise ChannelClosedError
         return self._decoder.decode(self._exactly(length)), descriptors
 
     def close(self) -> None:
@@ -162,10 +162,10 @@ class Channel(Generic[T]):
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     descriptors.frombytes(data)
             if not head:
-                raise Closed
+                raise ChannelClosedError
             return head + self._exactly(_HEADER.size - len(head)), list(descriptors)
         except OSError as error:
-            raise Closed from error
+            raise ChannelClosedError from error
 
     def _exactly(self, count: int) -> bytes:
         parts = []
@@ -173,9 +173,9 @@ class Channel(Generic[T]):
             try:
                 part = self._end.recv(count)
             except OSError as error:
-                raise Closed from error
+                raise ChannelClosedError from error
             if not part:
-                raise Closed
+                raise ChannelClosedError
             parts.append(part)
             count -= len(part)
         return b"".join(parts)

@@ -21,7 +21,7 @@ from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.model.width import WidthModel
 from fedlp_edge.learning.zoo.prepared import state_names, tensor_names
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, EvaluatePersonalHead, PartEvaluated, PersonalHeadEvaluated
-from fedlp_edge.simulation.engines.tensors import load
+from fedlp_edge.simulation.engines.weight_tensors import load
 from fedlp_edge.wire.tensors import unpack
 
 BATCH = 128

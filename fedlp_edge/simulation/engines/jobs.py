@@ -207,7 +207,7 @@ class JobFailed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-class WorkerDied(msgspec.Struct, frozen=True, tag=True):
+class SimulationWorkerDied(msgspec.Struct, frozen=True, tag=True):
     """Said by the engine in place of a worker that ended by itself: a new one is there, without the old one's sums.
 
     Attributes:
@@ -229,5 +229,5 @@ Reply = (
     | PersonalHeadEvaluated
     | SumsCollected
     | JobFailed
-    | WorkerDied
+    | SimulationWorkerDied
 )

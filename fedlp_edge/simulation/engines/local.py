@@ -21,12 +21,11 @@ import numpy as np
 from fedlp_edge.core.algorithm.aggregation import Array, Sums, sum_shape
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import WorkerError
-from fedlp_edge.simulation.data import DataAssignment, SimulationData
 from fedlp_edge.simulation.engines.base import expected
 from fedlp_edge.simulation.engines.channel import (
     AwaitWorker,
     Channel,
-    Closed,
+    ChannelClosedError,
     FromWorker,
     InitialWeights,
     PublishWeights,
@@ -40,9 +39,17 @@ from fedlp_edge.simulation.engines.channel import (
     WorkerExit,
 )
 from fedlp_edge.simulation.engines.channel import Sums as SumsMemory
-from fedlp_edge.simulation.engines.jobs import Reply, SimulationJob, SumsCollected, WorkerDied, WorkerReady, WorkerSetup
+from fedlp_edge.simulation.engines.jobs import (
+    Reply,
+    SimulationJob,
+    SimulationWorkerDied,
+    SumsCollected,
+    WorkerReady,
+    WorkerSetup,
+)
 from fedlp_edge.simulation.engines.recovery import death, ended
 from fedlp_edge.simulation.shared_memory import Layout, SharedArrays, layout_of
+from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 from fedlp_edge.system.lifecycle import unheard_interrupts
 
 STOP_SECONDS = 5.0
@@ -119,7 +126,7 @@ class LocalEngine:
         self._send(0, InitialWeights(board))
         try:
             expected(self._receive(0), WeightsWritten)
-        except Closed:
+        except ChannelClosedError:
             self._revive(0)
             self._send(0, InitialWeights(board))
             expected(self._answer(0), WeightsWritten)
@@ -153,7 +160,7 @@ class LocalEngine:
         self._busy.discard(worker)
         try:
             reply = self._receive(worker)
-        except Closed:
+        except ChannelClosedError:
             return worker, self._revive(worker)
         if isinstance(reply, SumsWritten):
             self._handed_over[worker] = reply
@@ -205,7 +212,7 @@ class LocalEngine:
         ours, theirs = socket.socketpair()
         try:
             self._starter.send(StartWorker(worker), theirs.fileno())
-        except Closed:
+        except ChannelClosedError:
             raise self._starter_ended() from None
         finally:
             theirs.close()
@@ -219,19 +226,19 @@ class LocalEngine:
         try:
             self._starter.send(AwaitWorker(worker))
             code = self._starter.receive()[0].code
-        except Closed:
+        except ChannelClosedError:
             raise self._starter_ended() from None
         self._channels[worker] = self._start(worker)
         return code
 
-    def _revive(self, worker: int) -> WorkerDied:
+    def _revive(self, worker: int) -> SimulationWorkerDied:
         """Puts a new worker that knows what all workers know in the place of one that has ended."""
         died = death(self._replace(worker))
         if self._setup is not None:
             self._send_study(worker)
             try:
                 expected(self._receive(worker), WorkerReady)
-            except Closed:
+            except ChannelClosedError:
                 raise ended(death(self._replace(worker)), " while it began the experiment") from None
         if self._sums:
             self._send_sums(worker)
@@ -245,12 +252,12 @@ class LocalEngine:
         """A worker's answer to the beginning of an experiment; one that died of it is given a second chance."""
         try:
             return self._receive(worker)
-        except Closed:
+        except ChannelClosedError:
             self._replace(worker)
         self._send_study(worker)
         try:
             return self._receive(worker)
-        except Closed:
+        except ChannelClosedError:
             raise ended(death(self._replace(worker)), " while it began the experiment") from None
 
     def _new_board(self) -> int:
@@ -275,7 +282,9 @@ class LocalEngine:
         self._send(worker, WeightsBuffer(board, memory.layout), memory.descriptor)
 
     def _send(self, worker: int, message: ToWorker, *descriptors: int) -> None:
-        with contextlib.suppress(Closed):  # whoever waits for an answer notices, and its successor is told everything
+        with contextlib.suppress(
+            ChannelClosedError
+        ):  # whoever waits for an answer notices, and its successor is told everything
             self._channels[worker].send(message, *descriptors)
 
     def _receive(self, worker: int) -> FromWorker:

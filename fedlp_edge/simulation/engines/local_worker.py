@@ -24,7 +24,7 @@ from fedlp_edge.learning.memory.allocator import allocate_cached
 from fedlp_edge.simulation.engines.channel import (
     AwaitWorker,
     Channel,
-    Closed,
+    ChannelClosedError,
     FromWorker,
     InitialWeights,
     PublishWeights,
@@ -57,7 +57,7 @@ def main() -> None:
     gc.freeze()
     control: Channel[ToStarter] = Channel(socket.socket(fileno=int(sys.argv[1])), ToStarter)  # type: ignore[arg-type]
     processes: dict[int, int] = {}
-    with contextlib.suppress(Closed):
+    with contextlib.suppress(ChannelClosedError):
         while True:
             message, descriptors = control.receive()
             match message:
@@ -86,7 +86,7 @@ def _serve(end: socket.socket) -> None:
             reply = worker.take(message, descriptors)
             if reply is not None:
                 channel.send(reply)
-        except Closed:
+        except ChannelClosedError:
             return
 
 

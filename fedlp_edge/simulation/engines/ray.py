@@ -18,9 +18,9 @@ import msgspec
 from fedlp_edge.core.algorithm.aggregation import Array, Sums
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import OperatorError, WorkerError
-from fedlp_edge.simulation.data import DataAssignment, SimulationData
 from fedlp_edge.simulation.engines.base import expected
 from fedlp_edge.simulation.engines.jobs import CollectSums, JobFailed, Reply, SimulationJob, WorkerReady, WorkerSetup
+from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 
 # Ray would otherwise count its uses on a server of its makers.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -23,7 +23,6 @@ import msgspec
 from fedlp_edge.core.algorithm.aggregation import Array, Sums
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import WorkerError
-from fedlp_edge.simulation.data import DataAssignment, SimulationData
 from fedlp_edge.simulation.engines.base import Engine, failure
 from fedlp_edge.simulation.engines.jobs import (
     ChooseCompute,
@@ -36,29 +35,30 @@ from fedlp_edge.simulation.engines.jobs import (
     JobFailed,
     Reply,
     SimulationJob,
+    SimulationWorkerDied,
     SumsCollected,
     TrainDevice,
-    WorkerDied,
     WorkerSetup,
 )
+from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 from fedlp_edge.system.processor_info import install_words, processor_name, torch_version
 
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
 
-def death(code: int) -> WorkerDied:
+def death(code: int) -> SimulationWorkerDied:
     """How a process ended, from its exit code; negative for a signal, as in ``subprocess``."""
     if code >= 0:
-        return WorkerDied(f"ended with exit code {code}", "what it said last stands above")
+        return SimulationWorkerDied(f"ended with exit code {code}", "what it said last stands above")
     name = signal.Signals(-code).name
     if -code in _CRASHES:
         remedy = f"native code of PyTorch {_torch()} crashed on {processor_name()}: {install_words()}"
-        return WorkerDied(f"was ended by {name}", remedy, crashed=True)
+        return SimulationWorkerDied(f"was ended by {name}", remedy, crashed=True)
     remedy = f"most likely for memory (PyTorch {_torch()}): use fewer workers, or a smaller model or batch size"
-    return WorkerDied(f"was killed by {name}", remedy)
+    return SimulationWorkerDied(f"was killed by {name}", remedy)
 
 
-def ended(died: WorkerDied, during: str) -> WorkerError:
+def ended(died: SimulationWorkerDied, during: str) -> WorkerError:
     """What to say where a death ends the simulation."""
     return WorkerError(f"a worker process of the simulation {died.exit}{during}; {died.remedy}")
 
@@ -99,7 +99,7 @@ class RecoveringEngine:
     """An engine in which no worker dies, as far as anybody can see.
 
     Args:
-        engine: says ``WorkerDied`` once it has put a new worker in the place of one that died.
+        engine: says ``SimulationWorkerDied`` once it has put a new worker in the place of one that died.
         tell: is told about each death in a line.
     """
 
@@ -146,7 +146,7 @@ class RecoveringEngine:
         if answer is None:
             return None
         worker, reply = answer
-        if isinstance(reply, WorkerDied):
+        if isinstance(reply, SimulationWorkerDied):
             self._died(worker, reply)
             return None
         post = self._posts[worker]
@@ -180,7 +180,7 @@ class RecoveringEngine:
         post.under_way = post.waiting.popleft()
         self._engine.submit(worker, post.under_way.job)
 
-    def _died(self, worker: int, died: WorkerDied) -> None:
+    def _died(self, worker: int, died: SimulationWorkerDied) -> None:
         """Has the new worker do what the old one had done, then what it died of."""
         post = self._posts[worker]
         lost, post.under_way = post.under_way, None
@@ -198,7 +198,7 @@ class RecoveringEngine:
         if post.waiting:
             self._next(worker)
 
-    def _repeat(self, worker: int, lost: _Task, died: WorkerDied, during: str) -> None:
+    def _repeat(self, worker: int, lost: _Task, died: SimulationWorkerDied, during: str) -> None:
         """Puts what a worker died of before all else that waits for its successor, or answers in its place."""
         if lost.deaths > 1:
             reason = str(ended(died, f" for the second time{during}"))

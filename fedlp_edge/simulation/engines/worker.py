@@ -13,7 +13,7 @@ from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, Sums
 from fedlp_edge.core.algorithm.plausibility import sizes_of
 from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.seeds import head_seed, training_seed
-from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.state_files import check_update, copy_values
@@ -21,7 +21,7 @@ from fedlp_edge.learning.torch_device import choose, make_repeatable
 from fedlp_edge.learning.training import fallback
 from fedlp_edge.learning.training.compute_cache import ComputeCache
 from fedlp_edge.learning.training.fallback import Execution
-from fedlp_edge.learning.training.loop import Diverged, TrainingOutcome, train_round
+from fedlp_edge.learning.training.loop import DivergedError, TrainingOutcome, train_round
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.learning.zoo.prepared import PreparedModel, prepare, state_names, tensor_names
 from fedlp_edge.simulation.engines.evaluator import Evaluator
@@ -41,7 +41,7 @@ from fedlp_edge.simulation.engines.jobs import (
     TrainDevice,
     WorkerSetup,
 )
-from fedlp_edge.simulation.engines.tensors import leading, load, tensor, values_of
+from fedlp_edge.simulation.engines.weight_tensors import leading, load, tensor, values_of
 from fedlp_edge.simulation.shared_memory import AnyArray
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.wire.admission import admit_part, check_values
@@ -141,7 +141,7 @@ class SimulationWorker:
 
         try:
             (outcome, deltas, nbytes), _, _ = fallback.trained(Execution(job.compute, job.memory_saving), attempt)
-        except (Diverged, RejectedUpdate) as error:
+        except (DivergedError, RejectedUpdateError) as error:
             return DeviceGaveUp(job.device, job.round, str(error))
         kept = self._own_names(job.keep)
         if job.counted:
@@ -225,8 +225,8 @@ class SimulationWorker:
         """What the coordinator would take out of the device's update, and the bytes of it.
 
         Raises:
-            Diverged: the device itself would not send it.
-            RejectedUpdate: the coordinator would refuse it.
+            DivergedError: the device itself would not send it.
+            RejectedUpdateError: the coordinator would refuse it.
         """
         deltas: dict[str, Array] = {}
         nbytes = 0

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.system.lifecycle import run_command
-from fedlp_edge.transport.brokers.local import arguments, serve
+from fedlp_edge.transport.brokers.local_broker import arguments, serve
 from fedlp_edge.transport.brokers.ports import ATTEMPTS, broker_url, check_free, free_port
 
 STOP_SECONDS = 5.0

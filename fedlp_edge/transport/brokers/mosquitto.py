@@ -21,7 +21,7 @@ from typing import Self
 
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.system.lifecycle import run_command
-from fedlp_edge.transport.brokers.local import arguments, serve
+from fedlp_edge.transport.brokers.local_broker import arguments, serve
 from fedlp_edge.transport.brokers.ports import ATTEMPTS, broker_url, check_free, free_port
 
 START_SECONDS = 10.0

@@ -47,7 +47,7 @@ _KEEPALIVE_TIMEOUT = 0x8D
 _QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
 
 
-class ConnectionLost(Exception):
+class ConnectionLostError(Exception):
     """The connection has ended; ``str`` says why.
 
     Attributes:
@@ -59,7 +59,7 @@ class ConnectionLost(Exception):
         self.code = code
 
 
-class OlderProtocol(Exception):
+class OlderProtocolError(Exception):
     """The broker seems not to speak MQTT 5.
 
     Attributes:
@@ -134,7 +134,7 @@ class MqttConnection:
 
         Raises:
             BrokerError: the broker cannot be reached or says no.
-            OlderProtocol: it should be tried with MQTT 3.1.1.
+            OlderProtocolError: it should be tried with MQTT 3.1.1.
         """
         try:
             self._client.connect(
@@ -149,11 +149,11 @@ class MqttConnection:
             self._selector.register(wire, selectors.EVENT_READ)
         except (OSError, UnicodeError) as error:  # the latter if a host name cannot be encoded
             raise connection_errors.unreachable(self._address, error) from None
-        except ConnectionLost:
+        except ConnectionLostError:
             raise self._closed_early() from None
         reason, properties = self._wait_for_answer(stopping)
         if reason.value == connection_errors.UNSUPPORTED_VERSION and self._version == "5":
-            raise OlderProtocol(sure=True)
+            raise OlderProtocolError(sure=True)
         if reason.is_failure:
             raise connection_errors.login_refused(self._address, reason.value, str(reason))
         self._selector.register(wake, selectors.EVENT_READ)
@@ -208,7 +208,7 @@ class MqttConnection:
         # paho closes its socket right behind the goodbye, and some brokers take what they see first, the closing,
         # for a loss. A second handle keeps the connection open until the broker has closed it.
         with (
-            contextlib.suppress(ConnectionLost, OSError),
+            contextlib.suppress(ConnectionLostError, OSError),
             contextlib.closing(socket.socket(fileno=os.dup(self._socket().fileno()))) as kept,
         ):
             self._client.disconnect()
@@ -230,7 +230,7 @@ class MqttConnection:
         while self._answer is None:
             waited = time.monotonic() - started
             if waited >= SILENT_SECONDS and self._version == "5" and self._address.protocol == "auto":
-                raise OlderProtocol(sure=True)
+                raise OlderProtocolError(sure=True)
             if waited >= CONNECT_SECONDS:
                 raise connection_errors.silent(self._address, CONNECT_SECONDS)
             if stopping.is_set():
@@ -238,10 +238,10 @@ class MqttConnection:
             if not probed and waited >= PROBE_AFTER_SECONDS:
                 probed = True
                 if speaks_only_older(self._address, self._context):
-                    raise OlderProtocol(sure=True)
+                    raise OlderProtocolError(sure=True)
             try:
                 self.step(0.1)
-            except ConnectionLost:
+            except ConnectionLostError:
                 if self._answer is None:
                     raise self._closed_early() from None
         return self._answer
@@ -249,7 +249,7 @@ class MqttConnection:
     def _closed_early(self) -> Exception:
         """MQTT 3.1.1 lets a broker just close on a version that it does not know."""
         if self._version == "5" and self._address.protocol == "auto":
-            return OlderProtocol(sure=False)
+            return OlderProtocolError(sure=False)
         return connection_errors.closed_early(self._address)
 
     def _limits(self, properties: Properties | None) -> BrokerLimits:
@@ -265,12 +265,12 @@ class MqttConnection:
     def _socket(self) -> Wire:
         wire = self._client.socket()
         if wire is None:
-            raise ConnectionLost(*(self._end or ("the connection was lost", 0)))
+            raise ConnectionLostError(*(self._end or ("the connection was lost", 0)))
         return cast(Wire, wire)  # paho's protocol type leaves out what a selector needs
 
     def _check(self, result: MQTTErrorCode) -> None:
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
-            raise ConnectionLost(*(self._end or ("the connection was lost", 0)))
+            raise ConnectionLostError(*(self._end or ("the connection was lost", 0)))
 
     def _on_connect(
         self, client: paho.Client, data: object, flags: object, reason: ReasonCode, properties: Properties | None

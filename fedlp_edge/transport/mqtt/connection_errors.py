@@ -8,7 +8,7 @@ import ssl
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.mqtt.certificates import explain, speaks_tls
-from fedlp_edge.transport.mqtt.websocket import WebSocketRefused
+from fedlp_edge.transport.mqtt.websocket import WebSocketRefusedError
 
 BAD_LOGIN = 0x86
 NOT_AUTHORIZED = 0x87
@@ -21,7 +21,7 @@ def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> Broker
     """For an error of the socket or of TLS."""
     where = address.url
     match error:
-        case WebSocketRefused():
+        case WebSocketRefusedError():
             text = (
                 f"{where} answers {str(error)!r} where a WebSocket for MQTT was asked for; check port and path "
                 f"(many brokers have /mqtt), {plainly(address)} if this port has no WebSockets"

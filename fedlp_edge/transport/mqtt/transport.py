@@ -35,7 +35,12 @@ from fedlp_edge.transport.base import (
 )
 from fedlp_edge.transport.mqtt import connection_errors
 from fedlp_edge.transport.mqtt.broker_limits import narrowed
-from fedlp_edge.transport.mqtt.connection import ConnectionEvents, ConnectionLost, MqttConnection, OlderProtocol
+from fedlp_edge.transport.mqtt.connection import (
+    ConnectionEvents,
+    ConnectionLostError,
+    MqttConnection,
+    OlderProtocolError,
+)
 from fedlp_edge.transport.mqtt.publish_queue import PublishQueue, QueuedPublish
 from fedlp_edge.transport.mqtt.rate_limit import RateLimit
 from fedlp_edge.transport.mqtt.unannounced_limit import UnannouncedLimit
@@ -214,12 +219,12 @@ class MqttTransport:
         """A link that stands, of the newest version that the broker speaks; later ones are of the same."""
         try:
             return self._try(context, self._version)
-        except OlderProtocol as older:
+        except OlderProtocolError as older:
             if self._version_known:
                 raise BrokerError(f"the broker at {self._address.url} ended the connection before answering") from None
             if not older.sure:
                 # Perhaps just this connection was lost, and 3.1.1 would not say how large packets may be.
-                with contextlib.suppress(OlderProtocol):
+                with contextlib.suppress(OlderProtocolError):
                     return self._try(context, self._version)
             return self._try(context, "3.1.1")
 
@@ -253,7 +258,7 @@ class MqttTransport:
                 if link.step(self._patience(goodbye=bool(goodbye))):
                     self._note_arrival()
                 self._drain_wake()
-        except ConnectionLost as lost:
+        except ConnectionLostError as lost:
             link.abort()
             self._learn(lost)
             self._outgoing.rewind()
@@ -262,7 +267,7 @@ class MqttTransport:
                 self._emit(Disconnected(str(lost)))
             return lost.code
 
-    def _learn(self, lost: ConnectionLost) -> None:
+    def _learn(self, lost: ConnectionLostError) -> None:
         """Takes note of what the connection was lost behind."""
         longest = self._outgoing.longest()
         too_long = lost.code == connection_errors.PACKET_TOO_LARGE
@@ -285,7 +290,7 @@ class MqttTransport:
         deadline = time.monotonic() + RESUBSCRIBE_SECONDS
         while self._asked and not self._stopping.is_set():
             if time.monotonic() > deadline:
-                raise ConnectionLost("the broker does not confirm subscriptions")
+                raise ConnectionLostError("the broker does not confirm subscriptions")
             link.step(0.1)
             self._drain_wake()
 

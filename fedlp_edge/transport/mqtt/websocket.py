@@ -23,7 +23,7 @@ _MOST_PONGS = 4096
 _READ_BYTES = 256 * 1024
 
 
-class WebSocketRefused(ConnectionError):
+class WebSocketRefusedError(ConnectionError):
     """What answers is no WebSocket server for MQTT; the text is what it said."""
 
 
@@ -52,7 +52,7 @@ class WebSocket:
             path: with the query, if there is one.
 
         Raises:
-            WebSocketRefused: the answer is another one.
+            WebSocketRefusedError: the answer is another one.
             OSError: the connection is lost, or nothing comes.
         """
         key = base64.b64encode(secrets.token_bytes(16)).decode()
@@ -68,14 +68,14 @@ class WebSocket:
             except (ConnectionError, ssl.SSLEOFError):
                 data = b""
             if not data or len(answer) > _LONGEST_ANSWER:
-                raise WebSocketRefused(_said(answer))
+                raise WebSocketRefusedError(_said(answer))
             answer += data
         head, _, rest = bytes(answer).partition(b"\r\n\r\n")
         status, _, fields = head.partition(b"\r\n")
         headers = BytesParser().parsebytes(fields, headersonly=True)
         expected = base64.b64encode(hashlib.sha1(f"{key}{_ACCEPT}".encode(), usedforsecurity=False).digest()).decode()
         if status.split()[1:2] != [b"101"] or headers.get("Sec-WebSocket-Accept") != expected:
-            raise WebSocketRefused(_said(answer))
+            raise WebSocketRefusedError(_said(answer))
         self._raw += rest
         self._unpack()
 

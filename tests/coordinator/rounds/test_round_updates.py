@@ -10,7 +10,7 @@ from coordinator.rounds.round_updates import RoundUpdates, UpdateVerdict
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import SchemeSettings
-from fedlp_edge.errors import RejectedUpdate
+from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.reporting.summary import Purpose, Traffic
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -135,7 +135,7 @@ def test_asks_again_for_an_update_whose_bytes_were_lost(tmp_path: Path) -> None:
 def test_refuses_an_update_of_layers_that_the_device_does_not_hold(tmp_path: Path) -> None:
     round = updates(tmp_path)
     offer, _ = update("b", {"L1": 1.0, "L2": 1.0, "H1": 1.0}, samples=30)
-    with pytest.raises(RejectedUpdate) as caught:
+    with pytest.raises(RejectedUpdateError) as caught:
         round.check(offer)
     assert caught.value.reason == "units"
 
@@ -143,7 +143,7 @@ def test_refuses_an_update_of_layers_that_the_device_does_not_hold(tmp_path: Pat
 def test_refuses_more_samples_than_the_device_has(tmp_path: Path) -> None:
     round = updates(tmp_path)
     offer, _ = update("b", {"L1": 1.0, "H1": 1.0}, samples=31)
-    with pytest.raises(RejectedUpdate) as caught:
+    with pytest.raises(RejectedUpdateError) as caught:
         round.check(offer)
     assert caught.value.reason == "samples"
 

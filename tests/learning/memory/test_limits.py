@@ -85,7 +85,7 @@ def test_is_out_of_memory_knows_its_many_faces(error: BaseException, expected: b
 def test_build_says_what_its_libraries_take_and_nothing_of_built_in_models() -> None:
     program = """
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.worker.runner import JobRunner
+from fedlp_edge.worker.job_runner import JobRunner
 from fedlp_edge.worker.jobs import Build, WorkerOptions
 runner = JobRunner(WorkerOptions(device="cpu"))
 for name in ("small-cnn", "torchvision:squeezenet1_1"):

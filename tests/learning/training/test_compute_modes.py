@@ -18,7 +18,7 @@ from fedlp_edge.learning.training.compute_cache import ComputeCache, describe
 from fedlp_edge.learning.training.compute_modes import COMPUTE, candidates, has_bfloat16
 from fedlp_edge.learning.training.compute_trial import MARGIN, Choice, fastest, judge, try_out
 from fedlp_edge.learning.training.fallback import Execution, Setback
-from fedlp_edge.learning.training.loop import Diverged, train_round
+from fedlp_edge.learning.training.loop import DivergedError, train_round
 
 CPU = torch.device("cpu")
 MODEL = ModelSettings(name="small-cnn", input=(1, 8, 8))
@@ -180,7 +180,7 @@ def test_try_out_raises_what_training_itself_would_raise() -> None:
 
 
 def test_train_round_does_not_go_on_with_a_mode_that_diverges() -> None:
-    with pytest.raises(Diverged):
+    with pytest.raises(DivergedError):
         train_round(SpoiltInBfloat16(), digits(), TRAINING, seed=0, device=CPU, compute="bfloat16")
 
 

@@ -18,7 +18,7 @@ from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.profiling.throughput import training_macs_per_second
-from fedlp_edge.learning.training.loop import Diverged, sample_order, train_round
+from fedlp_edge.learning.training.loop import DivergedError, sample_order, train_round
 from fedlp_edge.learning.training.optimizers import make_optimizer
 
 CPU = torch.device("cpu")
@@ -137,7 +137,7 @@ def test_train_round_with_nothing_trainable_reports_the_loss() -> None:
 
 
 def test_train_round_says_what_to_do_when_it_diverges() -> None:
-    with pytest.raises(Diverged, match=r"lower \[training\] lr"):
+    with pytest.raises(DivergedError, match=r"lower \[training\] lr"):
         train_round(small_net(), load_data("digits"), TrainingSettings(lr=1e38), seed=0, device=CPU)
 
 

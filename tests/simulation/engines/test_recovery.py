@@ -25,9 +25,9 @@ from fedlp_edge.simulation.engines.jobs import (
     DeviceTrained,
     Reply,
     SimulationJob,
+    SimulationWorkerDied,
     SumsCollected,
     TrainDevice,
-    WorkerDied,
 )
 from fedlp_edge.simulation.engines.recovery import RecoveringEngine, death
 from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
@@ -132,7 +132,7 @@ class Mortal:
 
     workers = 1
 
-    def __init__(self, deaths: dict[int, WorkerDied]) -> None:
+    def __init__(self, deaths: dict[int, SimulationWorkerDied]) -> None:
         self.given: list[SimulationJob] = []
         self._deaths = deaths
         self._answers: deque[Reply] = deque()

@@ -16,7 +16,7 @@ from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from fedlp_edge.transport.mqtt.transport import MqttTransport
-from fedlp_edge.transport.mqtt.websocket import WebSocket, WebSocketRefused
+from fedlp_edge.transport.mqtt.websocket import WebSocket, WebSocketRefusedError
 from tests.transport.authority import Authority
 from tests.transport.clients import connected
 from tests.transport.nats import NatsBroker
@@ -95,7 +95,7 @@ def test_asks_for_mqtt_on_the_path_of_the_url() -> None:
     ],
 )
 def test_any_other_answer_is_refused_in_printable_words(answer: bytes, words: str) -> None:
-    with played(lambda _: answer) as (client, _), pytest.raises(WebSocketRefused, match=words):
+    with played(lambda _: answer) as (client, _), pytest.raises(WebSocketRefusedError, match=words):
         client.handshake("h", "/mqtt")
 
 
