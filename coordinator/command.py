@@ -13,8 +13,9 @@ from typing import Annotated
 import typer
 
 from coordinator.config import FleetConfig, load_config
+from coordinator.inbox import InboxItem, StopRequested
 from coordinator.run_claim import claim
-from coordinator.service import Coordinator, InboxItem, StopRequested
+from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.version import Version
 from fedlp_edge.config.toml import place
@@ -124,11 +125,10 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
             transport=transport,
             worker=worker,
             emit=emit,
-            hand_out=hand_out,
         )
         settle()
         try:
-            finished = coordinator.run()
+            finished = coordinator.run(hand_out=hand_out)
         except SettingError as error:
             log.error("%s", error)  # nothing has begun that could be said to have stopped
             raise

@@ -8,18 +8,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from coordinator.config import FleetConfig
 from coordinator.fleet.registry import Member
 from coordinator.handover import Handover
+from coordinator.run_context import RunContext
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
-from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.messages import DeploymentReport, RunEnded, UnitRequest
 from fedlp_edge.worker.jobs import Export, Exported, ExportedModel, Failed, RefusedModel
 from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess
@@ -36,17 +36,12 @@ class FinalExport:
     """Export, then farewell.
 
     Args:
-        config: of the fleet.
-        run: its name.
+        context: of the run.
         model: with the names of its classes.
-        blueprint: of the model.
         depths: that the global model can compute.
         state_path: the final model.
-        directory: where the files go.
         worker: exports.
         model_server: serves the files.
-        tell: sends a control message to a device.
-        emit: takes events.
 
     Attributes:
         models: that were exported, shallowest first.
@@ -57,30 +52,22 @@ class FinalExport:
 
     def __init__(
         self,
-        *,
-        config: FleetConfig,
-        run: str,
+        context: RunContext,
         model: ModelSettings,
-        blueprint: Blueprint,
         depths: tuple[int, ...],
         state_path: Path,
-        directory: RunDirectory,
         worker: WorkerProcess,
         model_server: ModelServer,
-        tell: Callable[[RunEnded], object],
-        emit: Callable[[events.AnyEvent], None],
     ) -> None:
-        self._config = config
-        self._run = run
+        self._context = context
+        self._config = context.config
+        self._blueprint = context.blueprint
+        self._directory = context.directory
         self._model = model
         self._state_path = state_path
-        self._directory = directory
         self._worker = worker
         self._model_server = model_server
-        self._tell = tell
-        self._emit = emit
-        self._blueprint = blueprint
-        self._depths = _chosen(config, depths, blueprint)
+        self._depths = _chosen(context.config, depths, context.blueprint)
         self._pending = deque(self._depths)
         self._job: int | None = None
         self._said_goodbye = False
@@ -124,7 +111,7 @@ class FinalExport:
 
     def export(self) -> None:
         """Asks the worker for the files; ``answered`` takes its answers."""
-        self._emit(events.Exporting(time=time.time(), depths=tuple(self._pending)))
+        self._context.emit(events.Exporting(time=time.time(), depths=tuple(self._pending)))
         self._submit_next()
 
     def answered(self, answer: WorkerEvent) -> bool:
@@ -164,9 +151,9 @@ class FinalExport:
             return
         layers = self._model_server.versions(self._layers_for(member.plan.depth))
         models = self._model_server.versions(f"onnx-{depth}" for depth in self._depths_for(member.plan.depth))
-        self._tell(
+        self._context.messenger.tell(
             RunEnded(
-                run=self._run,
+                run=self._context.run,
                 device=member.device,
                 rounds=self._config.rounds.count,
                 models=models,
@@ -241,14 +228,18 @@ class FinalExport:
                 depths=(self._pending[0],),
                 data=self._config.data.evaluate,
                 directory=str(self._directory.onnx),
-                metadata={"run": self._run, "round": str(self._config.rounds.count), "fleet": self._config.fleet},
+                metadata={
+                    "run": self._context.run,
+                    "round": str(self._config.rounds.count),
+                    "fleet": self._config.fleet,
+                },
             )
         )
 
     def _take(self, model: ExportedModel) -> None:
         """A file that was written and checked."""
         self._keep(model)
-        self._emit(
+        self._context.emit(
             events.ModelExported(
                 time=time.time(),
                 file=model.file,
@@ -265,7 +256,7 @@ class FinalExport:
     def _refuse(self, depth: int, reason: str) -> None:
         self.refused = (*self.refused, RefusedModel(depth, reason))
         log.warning("depth %d has no ONNX file: %s", depth, reason)
-        self._emit(events.ModelRefused(time=time.time(), depth=depth, reason=reason))
+        self._context.emit(events.ModelRefused(time=time.time(), depth=depth, reason=reason))
 
     def _conclude(self, device: str, outcome: str) -> None:
         if self.delivered.get(device) == outcome:
@@ -275,7 +266,7 @@ class FinalExport:
         if not received:
             log.warning("%s has no final model: %s", device, outcome)
         reason = "" if received else outcome
-        self._emit(events.ModelDelivered(time=time.time(), device=device, received=received, reason=reason))
+        self._context.emit(events.ModelDelivered(time=time.time(), device=device, received=received, reason=reason))
 
 
 def _chosen(config: FleetConfig, available: tuple[int, ...], blueprint: Blueprint) -> tuple[int, ...]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 
 from coordinator.fleet.fleet_classes import FleetClasses
+from coordinator.fleet.known_devices import KnownDevices, PlanChanges
 from coordinator.fleet.registry import Member, Registry
-from coordinator.transfer.messenger import ControlMessenger
+from coordinator.rounds.round_controller import RoundController
+from coordinator.run_context import RunContext
 from fedlp_edge.core.device_data import lacking, listed
-from fedlp_edge.core.planning.adaptation import RoundOutcome
 from fedlp_edge.core.rounds import events as round_events
-from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness
+from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.reporting import events
 from fedlp_edge.wire.messages import MAX_REASON, Assignment, AssignmentRefused, Failure, Ready, Status
 
@@ -27,46 +27,31 @@ class Membership:
     """The fleet of one run, as the coordinator talks with it.
 
     Args:
-        run: its name.
+        context: of the run.
         classes: the model that is learned, and what its classes are called.
-        blueprint_digest: of how the model is split.
-        uniform: whether updates weigh the same, whatever the number of samples.
         registry: of the run.
-        profiles: takes the name of the profile of every device that ever reports.
-        bases: takes what each device's fitness rests on: its life, and how often it has measured itself.
-        fitness: of a device, as the open round sees it.
-        messenger: speaks to devices.
-        step: takes what happens to devices into the open round.
-        emit: takes events for people.
+        plan_changes: devices whose plan their updates have changed.
+        known_devices: kept up to date with every report.
+        rounds: takes what happens to devices into the open round.
     """
 
     def __init__(
         self,
-        *,
-        run: str,
+        context: RunContext,
         classes: FleetClasses,
-        blueprint_digest: str,
-        uniform: bool,
         registry: Registry,
-        profiles: dict[str, str],
-        bases: dict[str, str],
-        fitness: Callable[[str], Fitness],
-        messenger: ControlMessenger,
-        step: Callable[[round_events.Event], None],
-        emit: Callable[[events.AnyEvent], None],
+        plan_changes: PlanChanges,
+        known_devices: KnownDevices,
+        rounds: RoundController,
     ) -> None:
-        self._run = run
+        self._context = context
         self._classes = classes
-        self._blueprint_digest = blueprint_digest
-        self._uniform = uniform
         self._registry = registry
-        self._profiles = profiles
-        self._bases = bases
-        self._fitness = fitness
-        self._messenger = messenger
-        self._step = step
-        self._emit = emit
-        self._changed: list[Member] = []
+        self._plan_changes = plan_changes
+        self._profiles = known_devices.profiles
+        self._bases = known_devices.bases
+        self._fitness = rounds.fitness
+        self._step = rounds.step
         self._refused: set[str] = set()
 
     def all(self) -> list[Member]:
@@ -114,7 +99,7 @@ class Membership:
         if not self._registry.leave(status.device, status.session):
             return False
         log.info("%s left", status.device)
-        self._emit(events.DeviceLeft(time=time.time(), device=status.device))
+        self._context.emit(events.DeviceLeft(time=time.time(), device=status.device))
         self._step(round_events.DeviceGone(status.device))
         return True
 
@@ -124,7 +109,7 @@ class Membership:
 
     def join(self, member: Member) -> None:
         """A device that is ready may take part in rounds."""
-        self._step(round_events.DeviceReady(member.member(uniform=self._uniform)))
+        self._step(round_events.DeviceReady(member.member(uniform=self._context.config.scheme.weights == "uniform")))
 
     def failed(self, failure: Failure) -> DeviceFault | None:
         """A device could not do what it was told; one that lacked memory is told to do less.
@@ -142,16 +127,10 @@ class Membership:
         member = self._registry.members.get(failure.device)
         return member is not None and member.session == failure.session
 
-    def observe(self, update: events.UpdateAccepted) -> None:
-        """Learns from what training took; what follows from it is said by ``tell_changes``."""
-        member = self._registry.trained(update.device, RoundOutcome(update.peak_memory, update.seconds, update.samples))
-        if member is not None:
-            self._changed.append(member)
-
     def tell_changes(self) -> None:
         """Assigns anew what experience has changed, once the round has taken note of the update that showed it."""
-        while self._changed:
-            self._reassign(self._changed.pop())
+        for member in self._plan_changes.take():
+            self._reassign(member)
 
     def _place(self, member: Member, *, anew: bool = False) -> None:
         """Tells a device what to hold, or why it cannot take part, once the fleet knows its classes.
@@ -172,7 +151,9 @@ class Membership:
 
     def _refuse(self, member: Member, reason: str) -> None:
         device = member.device
-        self._messenger.tell(AssignmentRefused(run=self._run, device=device, reason=reason[:MAX_REASON]))
+        self._context.messenger.tell(
+            AssignmentRefused(run=self._context.run, device=device, reason=reason[:MAX_REASON])
+        )
         if not self._fitness(device).lasting:
             self._refused.add(device)
             fault = DeviceFault.DATA if member.plan.depth else DeviceFault.CAPACITY
@@ -185,7 +166,7 @@ class Membership:
         if member.facts.data is not None and (missing := lacking(member.facts.data, self._classes.names)):
             log.info("%s has no samples of %s", member.device, listed(missing))
         log.info("%s (%s) gets %s", member.device, member.facts.profile, plan.explanation)
-        self._emit(
+        self._context.emit(
             events.DeviceJoined(
                 time=time.time(),
                 device=member.device,
@@ -198,12 +179,12 @@ class Membership:
         )
 
     def _assign(self, member: Member) -> None:
-        self._messenger.tell(
+        self._context.messenger.tell(
             Assignment(
-                run=self._run,
+                run=self._context.run,
                 device=member.device,
                 model=self._classes.model,
-                blueprint_digest=self._blueprint_digest,
+                blueprint_digest=self._context.blueprint.digest,
                 depth=member.plan.depth,
                 explanation=member.plan.explanation,
             )

@@ -16,21 +16,18 @@ from typing import Literal
 
 import msgspec
 
+from coordinator.run_context import RunContext
 from fedlp_edge.core.algorithm import plausibility
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, capacity_bits, capacity_of
 from fedlp_edge.core.algorithm.resolution import WeightLimit, weight_limit
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
-from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
-from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.rounds.staleness import weight_in
-from fedlp_edge.core.settings import SchemeSettings
 from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.reporting.round_accounting import Delivery, coverage, device_round
 from fedlp_edge.reporting.summary import DeviceRound, Purpose, RoundSummary, Traffic
-from fedlp_edge.storage.journal import Journal, UpdateRow
-from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.wire.admission import Admission, AdmissionLimits, Expectation
+from fedlp_edge.storage.journal import UpdateRow
+from fedlp_edge.wire.admission import Admission, Expectation
 from fedlp_edge.wire.concat_buffer import mapped
 from fedlp_edge.wire.messages import Offer
 from fedlp_edge.worker.jobs import Evaluated
@@ -70,52 +67,27 @@ class RoundUpdates:
     """The open round, or the one that was committed last as long as no other is open.
 
     Args:
+        context: of the run.
         opened: as the state machine opened it.
-        run: name of the run.
-        seed: of the run.
-        blueprint: of the model.
-        scheme: for draws and weights.
-        rounds: for the weights of stale updates.
-        directory: with the spool.
-        journal: for what a restart must know.
-        limits: of what updates may be.
         closed: it is committed: only updates that the next round counts are of interest.
     """
 
-    def __init__(
-        self,
-        opened: OpenRound,
-        *,
-        run: str,
-        seed: int,
-        blueprint: Blueprint,
-        scheme: SchemeSettings,
-        rounds: RoundSettings,
-        directory: RunDirectory,
-        journal: Journal,
-        limits: AdmissionLimits | None = None,
-        closed: bool = False,
-    ) -> None:
+    def __init__(self, context: RunContext, opened: OpenRound, *, closed: bool = False) -> None:
         self.round = opened.round
         self.accepted: dict[str, AcceptedUpdate] = {}
         self.early: dict[str, AcceptedUpdate] = {}
         self._capacity = opened.weight_capacity
         self._places: dict[Key, CohortMember] = {self._key(place): place for place in opened.cohort}
         self._verdicts: dict[Key, UpdateVerdict] = {}
-        self._run = run
-        self._seed = seed
-        self._blueprint = blueprint
-        self._scheme = scheme
-        self._round_controller = rounds
-        self._directory = directory
-        self._journal = journal
+        self._context = context
+        self._blueprint = context.blueprint
+        self._settings = context.config.rounds
         self._closed = closed
-        self._limits = limits or AdmissionLimits()
-        self._admission = Admission(run, blueprint, self._limits)
+        self._admission = Admission(context.run, context.blueprint, context.config.limits)
         self._sizes: dict[str, plausibility.Sizes] = {}
         self._withdrawn: set[str] = set()
         self._heaviest: int | None = None
-        self._mean = LayerwiseMean(opened.weight_capacity, statistics=blueprint.statistics)
+        self._mean = LayerwiseMean(opened.weight_capacity, statistics=context.blueprint.statistics)
 
     @property
     def places(self) -> tuple[CohortMember, ...]:
@@ -146,9 +118,9 @@ class RoundUpdates:
         for key in [key for key in self._places if key[0] in newcomers and not self._is_here(key)]:
             del self._places[key]
             if self._verdicts.pop(key, None):
-                self._journal.drop_update(key[1], key[0])
+                self._context.journal.drop_update(key[1], key[0])
         self._places.update({self._key(place): place for place in added})
-        self._journal.open_round(self.round, capacity, self.places)
+        self._context.journal.open_round(self.round, capacity, self.places)
         if capacity != self._capacity:
             self._sum_anew(capacity)
 
@@ -178,16 +150,16 @@ class RoundUpdates:
         """
         deltas = self._admit(offer, blob, verified=True)
         update = AcceptedUpdate(offer, bytes_up, counts_in)
-        blob.replace(self._directory.update(offer.round, offer.device))
+        blob.replace(self._context.directory.update(offer.round, offer.device))
         row = UpdateRow(offer.round, offer.device, True, offer.digest, msgspec.json.encode(update))
-        self._journal.put_update(row)
+        self._context.journal.put_update(row)
         self._count(update, deltas)
         return update
 
     def give_up(self, device: str, round: int, digest: str, verdict: UpdateVerdict) -> None:
         """Journals that a device's update is refused, or will not come."""
         self._verdicts[device, round] = verdict
-        self._journal.put_update(UpdateRow(round, device, False, digest, msgspec.json.encode(verdict)))
+        self._context.journal.put_update(UpdateRow(round, device, False, digest, msgspec.json.encode(verdict)))
 
     def deviations(self, weights: Mapping[str, Array]) -> dict[str, float]:
         """How large each update that counts is beside the others (see ``plausibility``).
@@ -205,8 +177,8 @@ class RoundUpdates:
         """
         offer = self.accepted[device].offer
         verdict = msgspec.json.encode(UpdateVerdict("rejected", reason))
-        self._journal.overrule_update(UpdateRow(offer.round, device, False, offer.digest, verdict))
-        self._directory.update(offer.round, device).unlink(missing_ok=True)
+        self._context.journal.overrule_update(UpdateRow(offer.round, device, False, offer.digest, verdict))
+        self._context.directory.update(offer.round, device).unlink(missing_ok=True)
         self._withdrawn.add(device)
         del self.accepted[device], self._sizes[device]
         self._sum_anew(self._needed)
@@ -227,7 +199,7 @@ class RoundUpdates:
         Returns:
             The limit on what an update weighs, if one is needed.
         """
-        if self._round_controller.mode == "buffered":
+        if self._settings.mode == "buffered":
             return None
         before, self._heaviest = self._heaviest, None
         given = {device: self._weight(update.offer) for device, update in self.accepted.items()}
@@ -241,13 +213,13 @@ class RoundUpdates:
     def replay(self) -> None:
         """Takes up what the journal knows of this round's places, and the spool of their updates."""
         for round in sorted({key[1] for key in self._places}):
-            for row in self._journal.updates(round):
+            for row in self._context.journal.updates(round):
                 if (row.device, round) in self._places:
                     self._take_up(row)
 
     def spent(self) -> list[Path]:
         """The files of the updates that were counted: of no use once the round is committed."""
-        return [self._directory.update(update.offer.round, device) for device, update in self.accepted.items()]
+        return [self._context.directory.update(update.offer.round, device) for device, update in self.accepted.items()]
 
     def summary(
         self,
@@ -289,7 +261,7 @@ class RoundUpdates:
     @property
     def _needed(self) -> int:
         """Capacity for the updates that count, and no others."""
-        if self._round_controller.mode == "buffered":
+        if self._settings.mode == "buffered":
             return self._capacity
         return capacity_of(self._weight(update.offer) for update in self.accepted.values())
 
@@ -342,10 +314,10 @@ class RoundUpdates:
             self.accepted[row.device] = update  # its bytes have served
             return
         try:
-            deltas = self._admit(update.offer, self._directory.update(row.round, row.device))
+            deltas = self._admit(update.offer, self._context.directory.update(row.round, row.device))
         except (RejectedUpdateError, OSError):
             # The machine lost power before the bytes were on disk; the device will be asked again.
-            self._journal.drop_update(row.round, row.device)
+            self._context.journal.drop_update(row.round, row.device)
             return
         self._count(update, deltas)
 
@@ -358,10 +330,10 @@ class RoundUpdates:
             self._blueprint.exchanged_by(place.depth),
             lpr=place.lpr,
             lpr_of=place.lpr_of,
-            seed=self._seed,
+            seed=self._context.config.seed,
             round=place.task_round(self.round),
             device=place.device,
-            granularity=self._scheme.granularity,
+            granularity=self._context.config.scheme.granularity,
         )
 
     def _admit(self, offer: Offer, blob: Path, *, verified: bool = False) -> Mapping[str, Array]:
@@ -380,8 +352,8 @@ class RoundUpdates:
         self._verdicts[offer.device, offer.round] = UpdateVerdict("contributed")
 
     def _weight(self, offer: Offer) -> int:
-        plain = 1 if self._scheme.weights == "uniform" else min(offer.samples, self._most(offer))
-        return weight_in(self._round_controller, plain, offer.round, self.round)
+        plain = 1 if self._context.config.scheme.weights == "uniform" else min(offer.samples, self._most(offer))
+        return weight_in(self._settings, plain, offer.round, self.round)
 
     def _most(self, offer: Offer) -> int:
         weight = self._places[offer.device, offer.round].weight

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from coordinator.config import FleetConfig
-from coordinator.transfer.messenger import ControlMessenger
+from coordinator.run_context import RunContext
 from coordinator.transfer.model_server import ModelServer
-from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.wire.messages import Task
 
@@ -25,10 +23,7 @@ class Tasks:
     """The tasks of a run.
 
     Args:
-        config: of the fleet.
-        run: its name.
-        blueprint: of the model.
-        messenger: to the devices.
+        context: of the run.
         model_server: serves the model.
         chunk_bytes: payload bytes of a chunk of an update.
         listeners: how many devices hear a broadcast, those without a task included.
@@ -36,19 +31,13 @@ class Tasks:
 
     def __init__(
         self,
-        *,
-        config: FleetConfig,
-        run: str,
-        blueprint: Blueprint,
-        messenger: ControlMessenger,
+        context: RunContext,
         model_server: ModelServer,
         chunk_bytes: int,
         listeners: Callable[[], int],
     ) -> None:
-        self._config = config
-        self._run = run
-        self._blueprint = blueprint
-        self._messenger = messenger
+        self._context = context
+        self._blueprint = context.blueprint
         self._model_server = model_server
         self._chunk_bytes = chunk_bytes
         self._listeners = listeners
@@ -74,23 +63,23 @@ class Tasks:
             seconds_left: until its deadline.
             patience: seconds that what was broadcast may still be on its way.
         """
-        scheme, units = self._config.scheme, self._blueprint.exchanged_by(place.depth)
+        scheme, units = self._context.config.scheme, self._blueprint.exchanged_by(place.depth)
         every = scheme.exchange_every
-        self._messenger.tell(
+        self._context.messenger.tell(
             Task(
-                run=self._run,
+                run=self._context.run,
                 round=round,
                 device=place.device,
                 depth=place.depth,
                 samples=place.samples,
-                seed=self._config.seed,
+                seed=self._context.config.seed,
                 lpr=place.lpr,
                 lpr_of=place.lpr_of,
                 exchange_every={unit.id: every[unit.id] for unit in units if unit.id in every},
                 granularity=scheme.granularity,
                 prune=scheme.prune,
                 personal_heads=scheme.personal_heads,
-                training=msgspec.structs.replace(self._config.training, memory=place.memory_saving),
+                training=msgspec.structs.replace(self._context.config.training, memory=place.memory_saving),
                 manifest=self._model_server.versions(unit.id for unit in self._blueprint.downloads_of(place.depth)),
                 deadline_seconds=seconds_left,
                 chunk_bytes=self._chunk_bytes,
@@ -103,4 +92,4 @@ class Tasks:
         """How long the broadcast of these units may take to reach a device."""
         # Everybody hears it, those without a task in this round too.
         fan_out = self._model_server.new(units) * max(cohort, self._listeners()) / SLOW_BROKER
-        return min(max(LEAST_PATIENCE, fan_out), self._config.rounds.deadline_seconds / 4)
+        return min(max(LEAST_PATIENCE, fan_out), self._context.config.rounds.deadline_seconds / 4)

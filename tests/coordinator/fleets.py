@@ -6,11 +6,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from coordinator.config import DataSettings, FleetConfig
+from coordinator.run_context import RunContext
+from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.transport.in_memory import MemoryHub
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitPayload
 from fedlp_edge.wire.tensors import pack
+from fedlp_edge.wire.topics import Topics
 
 RUN = "run"
 NAMES = {"L1": "blocks.0.w", "L2": "blocks.1.w", "H1": "heads.1.w", "H2": "heads.2.w"}
@@ -52,3 +60,21 @@ def update(device: str, deltas: Mapping[str, float], *, samples: int = 10, round
         bytes_down=100,
     )
     return offer, blob
+
+
+def run_context(directory: RunDirectory, journal: Journal, **settings: object) -> RunContext:
+    """A run of the tiny model without test data, whose messages nobody hears; ``settings`` configure it."""
+    config = FleetConfig(fleet="fleet", run=RUN, data=DataSettings(evaluate=""), **settings)  # type: ignore[arg-type]
+    transport = MemoryHub().transport("coordinator")
+    transport.start(lambda _: None)
+    return RunContext(
+        config=config,
+        run=RUN,
+        blueprint=tiny_blueprint(),
+        directory=directory,
+        journal=journal,
+        checkpoints=Checkpoints(directory.checkpoints),
+        messenger=ControlMessenger(transport, Topics("fleet"), RUN),
+        emit=lambda _: None,
+        clock=lambda: 0.0,
+    )

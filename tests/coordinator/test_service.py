@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator.service import StopRequested
+from coordinator.inbox import StopRequested
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.reporting.events import (
     AnyEvent,

@@ -15,7 +15,8 @@ from typing import Any, Self
 import msgspec
 
 from coordinator.config import FleetConfig
-from coordinator.service import Coordinator, InboxItem, StopRequested
+from coordinator.inbox import InboxItem, StopRequested
+from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
 from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status

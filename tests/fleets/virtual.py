@@ -196,9 +196,8 @@ class VirtualFleet:
             emit=self._emit,
             clock=self._clock(life),
             executor=InTurn(),
-            hand_out=self.hand_out,
         )
-        return coordinator.run()
+        return coordinator.run(hand_out=self.hand_out)
 
     def _emit(self, event: AnyEvent) -> None:
         self.events.append(event)

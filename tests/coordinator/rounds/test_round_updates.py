@@ -18,7 +18,7 @@ from fedlp_edge.wire.compression import encode_unit
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import UnitPayload
 from fedlp_edge.worker.jobs import Evaluated
-from tests.coordinator.fleets import NAMES, RUN, tiny_blueprint, update
+from tests.coordinator.fleets import NAMES, run_context, tiny_blueprint, update
 
 PLACES = (CohortMember("a", 2, 1.0, 10, 10), CohortMember("b", 1, 1.0, 30, 30))
 
@@ -28,16 +28,8 @@ def updates(directory: Path, *, weights: str = "samples", capacity: int = 80) ->
     journal = Journal(run.journal)
     opened = journal.unfinished_round() or OpenRound(1, PLACES, capacity)
     journal.open_round(1, opened.weight_capacity, opened.cohort)
-    return RoundUpdates(
-        opened,
-        run=RUN,
-        seed=1,
-        blueprint=tiny_blueprint(),
-        scheme=SchemeSettings(weights=weights),  # type: ignore[arg-type]
-        rounds=RoundSettings(),
-        directory=run,
-        journal=journal,
-    )
+    scheme = SchemeSettings(weights=weights)  # type: ignore[arg-type]
+    return RoundUpdates(run_context(run, journal, scheme=scheme), opened)
 
 
 def deliver(
@@ -224,22 +216,12 @@ BUFFERED = RoundSettings(mode="buffered", staleness_exponent=1.0)
 
 
 def overlapping(directory: Path, opened: OpenRound, *, closed: bool = False) -> RoundUpdates:
-    """A book of an asynchronous run, journaled as the round keeper does."""
+    """The updates of a round of an asynchronous run, journaled as the round controller does."""
     run = RunDirectory(directory)
     journal = Journal(run.journal)
     if not closed:
         journal.open_round(opened.round, opened.weight_capacity, opened.cohort)
-    return RoundUpdates(
-        opened,
-        run=RUN,
-        seed=1,
-        blueprint=tiny_blueprint(),
-        scheme=SchemeSettings(),
-        rounds=BUFFERED,
-        directory=run,
-        journal=journal,
-        closed=closed,
-    )
+    return RoundUpdates(run_context(run, journal, rounds=BUFFERED), opened, closed=closed)
 
 
 def place(device: str, round: int) -> CohortMember:

@@ -1,0 +1,98 @@
+"""The stage after the last round: final models are exported and handed out, and the summary tells the outcome."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from coordinator.final_export import FinalExport
+from coordinator.limits import LIMITS
+from coordinator.run_context import RunContext
+from coordinator.run_parts import RunParts
+from fedlp_edge.reporting import events
+from fedlp_edge.worker.process import WorkerEvent
+
+
+class FinalStage:
+    """The end of one run.
+
+    Args:
+        context: of the run.
+        parts: what the run consists of.
+        began: when the coordinator started, in seconds of the run's clock.
+        hand_out: of a run that is finished: wait without end for the devices that lack their final models.
+
+    Attributes:
+        export: of the final models; None as long as rounds are left to do.
+    """
+
+    def __init__(self, context: RunContext, parts: RunParts, began: float, *, hand_out: bool) -> None:
+        self.export: FinalExport | None = None
+        self._context = context
+        self._parts = parts
+        self._began = began
+        self._hand_out = hand_out
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over and every device was told."""
+        return self.export is not None and self.export.done
+
+    def begin(self, *, again: bool = False) -> None:
+        """Exports the final models, or hands them out at once if there is nothing to export.
+
+        Args:
+            again: an earlier life of the coordinator has committed the last round.
+        """
+        context, commit, model_server = self._context, self._parts.commit, self._parts.model_server
+        # Devices with a head of their own make their final models from what the model server holds.
+        model_server.put_weights(context.blueprint, commit.model.evaluated)
+        self.export = export = FinalExport(
+            context,
+            model=self._parts.classes.model,
+            depths=commit.history.useful_depths,
+            state_path=context.checkpoints.evaluated_path(commit.history.committed),
+            worker=self._parts.worker,
+            model_server=model_server,
+        )
+        if again:
+            until = math.inf if self._hand_out else context.clock() + LIMITS.return_seconds
+            known = [device for device, (plan, _) in context.journal.plans().items() if plan.depth]
+            export.take_up(self._parts.summary_file.earlier(), known, until)
+        if export.exports:
+            export.export()
+        else:
+            self._finish(export)
+
+    def answered(self, answer: WorkerEvent) -> None:
+        """The worker has exported a model, or failed to."""
+        if self.export is not None and self.export.answered(answer):
+            self._finish(self.export)
+
+    def tick(self) -> None:
+        """Lets time pass."""
+        if self.export is not None:
+            self.export.tick(self._context.clock())
+
+    def end(self) -> None:
+        """Writes what became of the models, if the devices were told of them."""
+        if self.export is not None and self.export.told:
+            self._parts.summary_file.write(self.export, self._context.messenger.take_traffic())
+
+    def _finish(self, export: FinalExport) -> None:
+        commit, context = self._parts.commit, self._context
+        last = commit.history.last
+        if last is None:
+            raise ValueError("no round is committed")
+        self._parts.summary_file.write(export)
+        context.messenger.announce("finished")
+        export.farewell(self._parts.membership.all(), context.clock())
+        context.emit(
+            events.RunFinished(
+                time=time.time(),
+                rounds=last.round,
+                accuracy=last.accuracy,
+                model_digest=commit.model.digest,
+                seconds=context.clock() - self._began,
+            )
+        )

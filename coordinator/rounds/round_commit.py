@@ -1,0 +1,220 @@
+"""Makes the next global model of a closed round: average, server step, checkpoint, evaluation, commit.
+
+One round from top to bottom: ``close`` (average and server step), ``_publish`` (the new model on its way, and to disk),
+``_evaluate`` (on held-out data), ``_commit`` (for good), ``_tidy`` (what is of no use any more).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from coordinator.background import Background
+from coordinator.fleet.fleet_classes import FleetClasses
+from coordinator.rounds.round_check import RoundCheck
+from coordinator.rounds.round_updates import RoundUpdates
+from coordinator.rounds.run_history import RunHistory
+from coordinator.run_context import RunContext
+from coordinator.summary_file import SummaryFile
+from coordinator.transfer.model_server import ModelServer
+from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.reporting import events
+from fedlp_edge.reporting.summary import Purpose, RoundSummary, Traffic
+from fedlp_edge.wire.messages import Offer
+from fedlp_edge.worker.jobs import Evaluate, Evaluated
+from fedlp_edge.worker.process import WorkerProcess
+
+log = logging.getLogger("fedlp.coordinator")
+
+EARLY_ROUNDS = 3
+"""Before this many a model that judges like a guess is nothing to wonder at."""
+
+
+@dataclass
+class _ClosedRound:
+    """The round that is being made into a model.
+
+    Attributes:
+        updates: what arrived.
+        lost: devices that were given up.
+        began: when it opened, in seconds of the run's clock.
+        traffic: since the round before was closed.
+        committed: called once the round is committed.
+        evaluation: id of the worker's job that measures the new model; None if none is under way.
+    """
+
+    updates: RoundUpdates
+    lost: tuple[str, ...]
+    began: float
+    traffic: dict[Purpose, Traffic]
+    committed: Callable[[], None]
+    evaluation: int | None = None
+
+
+class RoundCommit:
+    """Carries closed rounds to their end, one at a time.
+
+    Args:
+        context: of the run.
+        model: the global model; takes the server steps.
+        history: takes the committed rounds.
+        summary_file: written with every committed round.
+        model_server: gets every new model.
+        worker: evaluates.
+        background: writes checkpoints and removes files.
+        classes: the numbers of the fleet's classes.
+
+    Attributes:
+        model: the global model.
+        history: the committed rounds.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        model: GlobalModel,
+        history: RunHistory,
+        summary_file: SummaryFile,
+        model_server: ModelServer,
+        worker: WorkerProcess,
+        background: Background,
+        classes: FleetClasses,
+    ) -> None:
+        self.model = model
+        self.history = history
+        self._context = context
+        self._summary_file = summary_file
+        self._model_server = model_server
+        self._worker = worker
+        self._background = background
+        self._classes = classes
+        self._check = RoundCheck(model, context.config.limits.norm_ratio, self._withdrawn)
+        self._closed: _ClosedRound | None = None
+        self._doubted = False
+
+    def close(self, updates: RoundUpdates, lost: tuple[str, ...], began: float, committed: Callable[[], None]) -> None:
+        """Averages what arrived, takes the server's step, and sends the new model out.
+
+        Args:
+            updates: of the round.
+            lost: devices that were given up.
+            began: when the round opened, in seconds of the run's clock.
+            committed: called once the round is committed.
+        """
+        self._check.make(updates)
+        traffic = self._context.messenger.take_traffic()  # what is sent from here on belongs to the next round
+        self._closed = closed = _ClosedRound(updates, lost, began, traffic, committed)
+        self._publish(closed)
+
+    def evaluated(self, job: int, result: Evaluated) -> None:
+        """The worker has measured the new model."""
+        closed = self._closed
+        if closed is None or job != closed.evaluation:
+            return
+        closed.evaluation = None
+        # Of a class that the data lack, an honest device may be the only one that has samples: the more it teaches
+        # the model to answer that class, the worse the model looks on samples of the others.
+        judged = result.known_loss or result.loss
+        loss = {depth: math.inf if value is None else value for depth, value in judged.items()}
+        if self._check.spoilt(closed.updates, loss, self._context.blueprint.classes):
+            self._publish(closed)
+        else:
+            self._commit(closed, result)
+
+    def clear_spool(self) -> None:
+        """Removes all updates from the disk: the last round is committed."""
+        self._background.do(self._context.directory.clear_spool)
+
+    def _withdrawn(self, offer: Offer, reason: str) -> None:
+        """The round is made without an update that was admitted."""
+        self._context.emit(
+            events.UpdateRejected(
+                time=time.time(), round=offer.round, device=offer.device, code="implausible", reason=reason
+            )
+        )
+
+    def _publish(self, closed: _ClosedRound) -> None:
+        """The new model goes out, and to disk."""
+        round, checkpoints = closed.updates.round, self._context.checkpoints
+        last = round == self._context.config.rounds.count
+        ahead = frozenset[str]() if last else self._held(closed.updates)
+        self._model_server.put_weights(self._context.blueprint, self.model.weights, ahead=ahead)
+        weights, state = self.model.whole, self.model.state
+        self._background.do(lambda: checkpoints.save(round, weights, state), then=lambda: self._evaluate(closed))
+
+    def _held(self, updates: RoundUpdates) -> frozenset[str]:
+        """Units that the devices of a round train: those of the next one will as well."""
+        depths = {place.depth for place in updates.places}
+        return frozenset(unit.id for depth in depths for unit in self._context.blueprint.exchanged_by(depth))
+
+    def _evaluate(self, closed: _ClosedRound) -> None:
+        data = self._context.config.data.evaluate
+        if not data:
+            self._commit(closed, None)
+            return
+        closed.evaluation = self._worker.submit(
+            Evaluate(
+                model=self._classes.model,
+                state_path=str(self._context.checkpoints.evaluated_path(closed.updates.round)),
+                depths=self.history.useful_depths,
+                data=data,
+                training_loss=self._training_loss(closed.updates),
+            )
+        )
+
+    def _training_loss(self, updates: RoundUpdates) -> float | None:
+        """Mean loss of the devices' own samples; None while a model at chance is nothing to wonder at."""
+        offers = [update.offer for update in updates.accepted.values()]
+        if updates.round < min(EARLY_ROUNDS, self._context.config.rounds.count) or not offers:
+            return None
+        return sum(offer.loss for offer in offers) / len(offers)
+
+    def _commit(self, closed: _ClosedRound, judged: Evaluated | None) -> None:
+        updates, accuracy = closed.updates, judged.accuracy if judged else {}
+        seconds = self._context.clock() - closed.began
+        summary = updates.summary(seconds, judged, self.history.profiles, closed.traffic, closed.lost)
+        self._context.journal.commit_round(updates.round, msgspec.json.encode(summary))
+        self.history.add(summary)
+        spent, round = updates.spent(), updates.round
+        self._background.do(lambda: self._tidy(spent, round))
+        log.info("round %d: %d of %d devices, accuracy %s", round, len(updates.accepted), len(summary.devices),
+                 " ".join(f"{value:.3f}" for value in accuracy.values()) or "not evaluated")  # fmt: skip
+        self._report(summary, accuracy, len(updates.accepted))
+        self._summary_file.write()
+        self._closed = None
+        closed.committed()
+
+    def _report(self, summary: RoundSummary, accuracy: Mapping[int, float], contributors: int) -> None:
+        self._context.emit(
+            events.RoundFinished(
+                time=time.time(),
+                round=summary.round,
+                seconds=summary.seconds,
+                accuracy=dict(accuracy),
+                contributors=contributors,
+                lost=tuple(device.id for device in summary.devices if device.status == "lost"),
+                bytes_down=sum(device.bytes_down for device in summary.devices),
+                bytes_up=sum(device.bytes_up for device in summary.devices),
+                doubt=self._reported_doubt(summary.doubt, summary.round),
+            )
+        )
+
+    def _reported_doubt(self, doubt: str, round: int) -> str:
+        """A doubt is reported when it comes up and at the end, not after every round in between."""
+        if not doubt or (self._doubted and round < self._context.config.rounds.count):
+            return ""
+        self._doubted = True
+        log.warning("round %d: %s", round, doubt)
+        return doubt
+
+    def _tidy(self, spent: Sequence[Path], round: int) -> None:
+        """Removes what a committed round leaves behind."""
+        for update in spent:
+            update.unlink(missing_ok=True)
+        self._context.checkpoints.prune(round)

@@ -1,0 +1,41 @@
+"""What every part of the coordinator needs of the one run that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from coordinator.config import FleetConfig
+from coordinator.transfer.messenger import ControlMessenger
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.reporting import events
+from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The run as it stands once its model is built; the service makes it, and nothing of it is replaced later.
+
+    Attributes:
+        config: the fleet's configuration.
+        run: name of the run, on the wire and in files.
+        blueprint: how the model is split into units.
+        directory: the run directory, locked.
+        journal: what a restart must know.
+        checkpoints: the global model after each round, on disk.
+        messenger: control messages to the devices.
+        emit: takes every event of the run.
+        clock: monotonic seconds.
+    """
+
+    config: FleetConfig
+    run: str
+    blueprint: Blueprint
+    directory: RunDirectory
+    journal: Journal
+    checkpoints: Checkpoints
+    messenger: ControlMessenger
+    emit: Callable[[events.AnyEvent], None]
+    clock: Callable[[], float]

@@ -1,0 +1,312 @@
+"""The coordinator's one loop: what broker, worker and clock bring is taken in order, by one thread.
+
+Devices report, get an assignment and are ready; the round controller gives them work; at the end the models are
+exported and handed to the devices.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from typing import assert_never
+
+from coordinator.background import TaskFinished
+from coordinator.coordinator_topic import CoordinatorTopic
+from coordinator.final_stage import FinalStage
+from coordinator.fleet.device_search import DeviceSearch
+from coordinator.fleet.message_allowance import MessageAllowance
+from coordinator.inbox import InboxItem, StopRequested
+from coordinator.limits import LIMITS
+from coordinator.run_context import RunContext
+from coordinator.run_parts import RunParts
+from fedlp_edge.core.rounds import events as round_events
+from fedlp_edge.errors import PeerError, WorkerError
+from fedlp_edge.reporting import events
+from fedlp_edge.transport.base import (
+    Connected,
+    Delivered,
+    Disconnected,
+    Received,
+    Refused,
+    Transport,
+    TransportEvent,
+)
+from fedlp_edge.wire.chunks import chunk_bytes_for
+from fedlp_edge.wire.messages import (
+    PROTOCOL,
+    DeploymentReport,
+    Failure,
+    FromDevice,
+    Offer,
+    Progress,
+    Ready,
+    Status,
+    UnitRequest,
+    decoder,
+)
+from fedlp_edge.wire.topics import Topics
+from fedlp_edge.worker.jobs import Evaluated, Failed
+from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerReply
+
+log = logging.getLogger("fedlp.coordinator")
+
+
+class RunLoop:
+    """The course of one run, from the first device to the last final model.
+
+    Args:
+        context: of the run.
+        parts: what the run consists of.
+        inbox: where transport, worker and the stop signal put their events.
+        transport: connected.
+        coordinator_topic: where another coordinator would be heard of.
+        began: when the coordinator started, in seconds of the run's clock.
+        hand_out: of a run that is finished: wait without end for the devices that lack their final models.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        parts: RunParts,
+        inbox: queue.Queue[InboxItem],
+        transport: Transport,
+        coordinator_topic: CoordinatorTopic,
+        began: float,
+        *,
+        hand_out: bool = False,
+    ) -> None:
+        self._context = context
+        self._publisher = parts.publisher
+        self._model_server = parts.model_server
+        self._rounds = parts.rounds
+        self._commit = parts.commit
+        self._membership = parts.membership
+        self._inbox = inbox
+        self._transport = transport
+        self._coordinator_topic = coordinator_topic
+        self._topics = Topics(context.config.fleet)
+        self._device_search = DeviceSearch(self._topics, transport, context.clock())
+        self._allowances = MessageAllowance(context.clock)
+        self._read_message = decoder(FromDevice, LIMITS.control_bytes)
+        self._read_status = decoder(Status, LIMITS.control_bytes)
+        self._final_stage = FinalStage(context, parts, began, hand_out=hand_out)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over and every device was told."""
+        return self._final_stage.finished
+
+    @property
+    def round(self) -> int:
+        """The round that a restart would go on with."""
+        return self._rounds.round
+
+    def run(self) -> None:
+        """Runs until the final models are handed out, or until stopped."""
+        self._start()
+        self._loop()
+        self._final_stage.end()
+
+    def _loop(self) -> None:
+        while not self.finished:
+            try:
+                item = self._inbox.get(timeout=self._patience())
+            except queue.Empty:
+                pass
+            else:
+                if isinstance(item, StopRequested):
+                    return
+                self._take(item)
+                if self._rounds.all_committed and self._final_stage.export is None:
+                    self._final_stage.begin()
+            if self._coordinator_topic.answered():
+                self._context.messenger.announce()
+            self._membership.tick()
+            self._membership.tell_changes()
+            self._rounds.tick()
+            self._model_server.tick()
+            self._device_search.tick(self._context.clock(), alone=not self._membership.all())
+            self._final_stage.tick()
+
+    def _start(self) -> None:
+        config, blueprint = self._context.config, self._context.blueprint
+        again = self._commit.history.last is not None or self._context.journal.unfinished_round() is not None
+        self._context.emit(
+            events.RunStarted(
+                time=time.time(),
+                run=self._context.run,
+                fleet=config.fleet,
+                model=config.model.name,
+                depths=blueprint.full_depth,
+                parameters=blueprint.costs[-1].parameters,
+                rounds=config.rounds.count,
+                resumed_at=self._rounds.round if again else None,
+                remark=blueprint.remark,
+            )
+        )
+        for branch in ("device", "up", "upload"):
+            self._transport.subscribe(self._topics.of(branch, "+"))
+        self._context.messenger.announce("waiting")
+        self._rounds.resume()
+        if self._rounds.all_committed:
+            self._final_stage.begin(again=True)
+        else:
+            self._rounds.step(round_events.TimePassed())
+
+    def _patience(self) -> float:
+        wake = self._rounds.next_wakeup()
+        return (
+            LIMITS.heartbeat_seconds
+            if wake is None
+            else max(0.0, min(LIMITS.heartbeat_seconds, wake - self._context.clock()))
+        )
+
+    def _take(self, item: TransportEvent | WorkerEvent | TaskFinished) -> None:
+        match item:
+            case Received(topic, payload, retained):
+                try:
+                    self._receive(topic, payload, retained=retained)
+                except PeerError as error:
+                    if self._allowances.take(self._topics.parse(topic)[1]):
+                        log.warning("ignored a message on %s: %s", topic, error)
+            case Delivered(token):
+                self._taken(token)
+            case WorkerReply() | WorkerDied():
+                self._worker_answered(item)
+            case TaskFinished(then, error):
+                if error is not None:
+                    raise error
+                then()
+            case Connected(limits):
+                log.info("connected to the broker again")
+                self._model_server.narrow(chunk_bytes_for(limits))
+                self._context.emit(events.BrokerBack(time=time.time()))
+                # Another one may have come meanwhile; if not, this one says that it is there.
+                self._coordinator_topic.ask()
+            case Disconnected(reason):
+                log.warning("lost the broker: %s", reason)
+                self._device_search.end()
+                self._context.emit(events.BrokerLost(time=time.time(), reason=reason))
+            case Refused(topic, reason, token, too_long):
+                # Its place in the window is free again; who misses a chunk that was too long asks for it.
+                known = token is not None and self._taken(token) and too_long
+                if not known and not self._device_search.asked(topic):
+                    log.warning("the broker refused %s: %s", topic, reason)
+            case _:
+                pass
+
+    def _taken(self, token: int) -> bool:
+        """The broker is done with a message; returns whether it was a chunk."""
+        self._rounds.delivered(token)
+        return self._publisher.delivered(token)
+
+    def _receive(self, topic: str, payload: bytes, *, retained: bool) -> None:
+        if topic == self._topics.coordinator:
+            self._coordinator_topic.receive(payload, retained=retained)
+            return
+        branch, leaf = self._topics.parse(topic)
+        if not branch:
+            self._device_search.strange(topic)
+            return
+        if branch == "upload":
+            self._rounds.chunk(leaf, payload)
+            return
+        self._context.messenger.count("control", len(payload))
+        if branch == "device":
+            status = _of(leaf, self._read_status(payload))
+            if self._allowances.take(leaf):
+                self._device_reported(status)  # type: ignore[arg-type]
+            return
+        message = _of(leaf, self._read_message(payload))
+        # Of these each can make a line for people; all others answer what a device was asked.
+        if not isinstance(message, Failure | DeploymentReport) or self._allowances.take(leaf):
+            self._handle(message)
+
+    def _handle(self, message: FromDevice) -> None:
+        match message:
+            case Ready():
+                self._device_ready(message)
+            case Failure():
+                self._device_failed(message)
+            case UnitRequest():
+                self._unit_requested(message)
+            case Progress():
+                if message.run == self._context.run:
+                    self._model_server.reported(message)
+            case Offer():
+                self._model_server.got(message.device)
+                self._rounds.offered(message)
+            case DeploymentReport():
+                if (export := self._final_stage.export) and message.run == self._context.run:
+                    export.reported(message, self._context.clock())
+            case _:
+                assert_never(message)
+
+    def _worker_answered(self, answer: WorkerEvent) -> None:
+        match answer:
+            case _ if self._final_stage.export is not None:
+                self._final_stage.answered(answer)
+            case WorkerDied(how):
+                raise WorkerError(f"the process that evaluates and exports ended: {how}")
+            case WorkerReply(_, Failed() as failed):
+                raise WorkerError(failed.reason)
+            case WorkerReply(job, Evaluated() as result):
+                self._commit.evaluated(job, result)
+            case _:
+                log.warning("the worker answered what nobody asked: %s", answer)
+
+    # Devices
+
+    def _device_reported(self, status: Status) -> None:
+        if status.online and status.protocol != PROTOCOL:
+            version = f"protocol {status.protocol} (version {status.version or 'unknown'})"
+            raise PeerError(f"the agent speaks {version}, this coordinator protocol {PROTOCOL}; update the older one")
+        if status.online and status.facts is not None:
+            self._membership.reported(status)
+            if export := self._final_stage.export:
+                export.noticed(status.device, self._context.clock())
+        elif self._membership.left(status):
+            self._model_server.gone(status.device)
+            if export := self._final_stage.export:
+                export.left(status.device, self._context.clock())
+
+    def _device_ready(self, message: Ready) -> None:
+        member = self._membership.ready(message) if message.run == self._context.run else None
+        if member is None:
+            return
+        if export := self._final_stage.export:
+            export.part_with(member, self._context.clock())
+        else:
+            self._membership.join(member)
+
+    def _device_failed(self, failure: Failure) -> None:
+        known = failure.run == self._context.run and self._membership.is_present(failure)
+        if not known or (failure.round is not None and not self._rounds.awaits(failure.device, failure.round)):
+            return
+        log.warning("%s failed: %s", failure.device, failure.reason)
+        self._context.emit(
+            events.DeviceFailed(time=time.time(), round=failure.round, device=failure.device, reason=failure.reason)
+        )
+        self._rounds.failed(failure, self._membership.failed(failure))
+
+    def _unit_requested(self, request: UnitRequest) -> None:
+        if request.run != self._context.run or not self._membership.knows(request.device):
+            return
+        if export := self._final_stage.export:
+            export.requested(request, self._context.clock())
+        if not self._model_server.repeat(request):
+            log.debug("%s asked for an old version of %s", request.device, request.unit)
+            self._rounds.outdated(request.device)
+
+
+def _of(leaf: str, message: object) -> FromDevice:
+    """The message, if it comes from the device that it names.
+
+    Raises:
+        PeerError: a device speaks in the name of another one.
+    """
+    device = getattr(message, "device", None)
+    if device != leaf:
+        raise PeerError(f"a message in the name of {device!r} came from {leaf!r}")
+    return message  # type: ignore[return-value]

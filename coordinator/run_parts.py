@@ -1,0 +1,118 @@
+"""Puts the parts of a run together, once its model, its broker and its claim to the fleet are settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.background import Background
+from coordinator.fleet.fleet_classes import FleetClasses
+from coordinator.fleet.known_devices import KnownDevices, PlanChanges
+from coordinator.fleet.link_rates import FleetLinks
+from coordinator.fleet.membership import Membership
+from coordinator.fleet.registry import Registry
+from coordinator.limits import LIMITS
+from coordinator.rounds.fitness_reports import FitnessReports
+from coordinator.rounds.round_commit import RoundCommit
+from coordinator.rounds.round_controller import RoundController
+from coordinator.rounds.run_history import RunHistory
+from coordinator.rounds.tasks import Tasks
+from coordinator.run_context import RunContext
+from coordinator.summary_file import SummaryFile
+from coordinator.transfer.flow_limits import FlowLimits
+from coordinator.transfer.model_server import ModelServer
+from coordinator.transfer.uploads import UploadScheduler
+from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.core.planning.adaptation import AdaptivePlanner
+from fedlp_edge.core.rounds.machine import make_round_machine
+from fedlp_edge.transport.base import BrokerLimits, Transport
+from fedlp_edge.transport.windowed_publisher import WindowedPublisher
+from fedlp_edge.wire.chunks import chunk_bytes_for
+from fedlp_edge.wire.topics import Topics
+from fedlp_edge.worker.process import WorkerProcess
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """The objects that a run consists of.
+
+    Attributes:
+        classes: the numbers of the fleet's classes.
+        publisher: sends chunks in a window.
+        model_server: serves the model.
+        rounds: carries the rounds out.
+        commit: makes closed rounds into models.
+        membership: the devices.
+        summary_file: writes ``summary.json``.
+        worker: evaluates and exports.
+    """
+
+    classes: FleetClasses
+    publisher: WindowedPublisher
+    model_server: ModelServer
+    rounds: RoundController
+    commit: RoundCommit
+    membership: Membership
+    summary_file: SummaryFile
+    worker: WorkerProcess
+
+
+def assemble(
+    context: RunContext,
+    classes: FleetClasses,
+    transport: Transport,
+    limits: BrokerLimits,
+    worker: WorkerProcess,
+    background: Background,
+) -> RunParts:
+    """Reads what earlier lives of the coordinator have left, and makes the parts of the run from it.
+
+    Args:
+        context: of the run.
+        classes: the numbers of the fleet's classes.
+        transport: connected.
+        limits: of the broker.
+        worker: evaluates and exports.
+        background: does what waits for the disk.
+
+    Raises:
+        StorageError: a checkpoint is missing or damaged.
+    """
+    config, blueprint, journal = context.config, context.blueprint, context.journal
+    deadline, chunk_bytes = config.rounds.deadline_seconds, chunk_bytes_for(limits)
+    flow = FlowLimits.for_queue(limits.max_queued_messages)
+    registry = Registry(AdaptivePlanner(blueprint, config.planning_rules), journal)
+    links = FleetLinks(blueprint, registry.members, deadline)
+    publisher = WindowedPublisher(transport, LIMITS.window_chunks)
+    model_server = ModelServer(
+        Topics(config.fleet), publisher, chunk_bytes, context.messenger.count, flow, context.clock, links
+    )
+    fitness = journal.fitness()
+    known_devices = KnownDevices(bases={device: basis for device, (basis, _) in fitness.items()})
+    plan_changes = PlanChanges(registry)
+    history = RunHistory(blueprint, known_devices.profiles)
+    history.replay(journal.summaries())
+    weights, state = context.checkpoints.load(history.committed)
+    model = GlobalModel(blueprint, config.scheme, config.server, weights, state, update=config.update, seed=config.seed)
+    model_server.put_constants(blueprint, model.constants)
+    model_server.put_weights(blueprint, model.weights)
+    machine = make_round_machine(
+        config.rounds,
+        config.seed,
+        now=context.clock(),
+        next_round=history.committed + 1,
+        expected=journal.ready_devices(),
+        fitness={device: entry for device, (_, entry) in fitness.items()},
+    )
+    summary_file = SummaryFile(context, history, model, machine.fitness)
+    commit = RoundCommit(context, model, history, summary_file, model_server, worker, background, classes)
+    rounds = RoundController(
+        context,
+        machine,
+        commit,
+        Tasks(context, model_server, chunk_bytes, listeners=lambda: len(known_devices.profiles)),
+        UploadScheduler(chunk_bytes, context.messenger.tell, credit=flow.credit, links=links),
+        FitnessReports(context, known_devices.bases, summary_file),
+        plan_changes.observe,
+    )
+    membership = Membership(context, classes, registry, plan_changes, known_devices, rounds)
+    return RunParts(classes, publisher, model_server, rounds, commit, membership, summary_file, worker)

@@ -1,0 +1,70 @@
+"""Keeps ``summary.json`` up with every committed round, with who cannot take part, and with the final models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from coordinator.final_export import FinalExport
+from coordinator.rounds.run_history import RunHistory
+from coordinator.run_context import RunContext
+from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.core.rounds.fitness import Fitness
+from fedlp_edge.reporting.summary import FinalModel, Purpose, Summary, Traffic, load, save_encoded
+
+
+class SummaryFile:
+    """The summary of one run, on disk.
+
+    Args:
+        context: of the run.
+        history: the rounds that are committed.
+        model: the global model.
+        fitness: of a device, as it stands.
+    """
+
+    def __init__(
+        self, context: RunContext, history: RunHistory, model: GlobalModel, fitness: Callable[[str], Fitness]
+    ) -> None:
+        self._context = context
+        self._history = history
+        self._model = model
+        self._fitness = fitness
+
+    def earlier(self) -> Summary | None:
+        """What an earlier life wrote after the last round, if that was of the same model."""
+        path = self._context.directory.summary
+        if not path.exists():
+            return None
+        earlier = load(path)
+        same = earlier.final is not None and earlier.final.model_digest == self._model.digest
+        return earlier if same else None
+
+    def write(self, export: FinalExport | None = None, traffic: Mapping[Purpose, Traffic] | None = None) -> None:
+        """Writes the summary as things stand.
+
+        Args:
+            export: of the final models, once the last round is committed.
+            traffic: after the last round.
+
+        Raises:
+            ValueError: there is an export, but no round is committed.
+        """
+        context, last, final = self._context, self._history.last, None
+        if export is not None:
+            if last is None:
+                raise ValueError("no round is committed")
+            final = FinalModel(accuracy=last.accuracy, model_digest=self._model.digest)
+        summary = Summary(
+            run=context.run,
+            fleet=context.config.fleet,
+            model=context.config.model.name,
+            rounds=(),
+            devices=self._history.outcomes(self._fitness),
+            final=final,
+            onnx=export.models if export else (),
+            refused=export.refused if export else (),
+            delivered=export.delivered if export else {},
+            handed_over=export is not None and export.done,
+            traffic=dict(traffic or {}),
+        )
+        save_encoded(summary, context.journal.summaries(), context.directory.summary)
