@@ -25,7 +25,6 @@ import msgspec
 import numpy as np
 
 from benchmarks.lean_mqtt import KEEPALIVE_SECONDS, Connection
-from device_agent.outbox import Update, UpdateId
 from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
     BuildModel,
@@ -51,6 +50,7 @@ from device_agent.protocol.in_transit import InTransitCheck
 from device_agent.protocol.link_probe import LinkProbe
 from device_agent.protocol.machine import DeviceProtocol
 from device_agent.protocol.presence import status
+from device_agent.protocol.update import Update, UpdateId
 from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.device_facts import DeviceFacts

@@ -11,13 +11,10 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from device_agent.limits import LIMITS
 from fedlp_edge.learning.data.spec import DataSpec
 
-LOOK_SECONDS = 30.0
-"""Between two looks. What is being copied right now is left alone: it counts once two looks have seen the same."""
-
-DUTY = 0.02
-"""Share of the time that looking may take at most: a folder with very many files is looked at more rarely."""
+_LIMITS = LIMITS.data_watch
 
 
 def mark_of(spec: DataSpec) -> str:
@@ -85,4 +82,4 @@ class DataWatch:
 
     def _later(self, began: float) -> float:
         now = self._clock()
-        return now + max(LOOK_SECONDS, (now - began) / DUTY)
+        return now + max(_LIMITS.interval_seconds, (now - began) / _LIMITS.duty)

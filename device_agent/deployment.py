@@ -13,14 +13,16 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from device_agent.limits import LIMITS
 from fedlp_edge.errors import DeviceError
 from fedlp_edge.system.directories import make_directory
 from fedlp_edge.system.files import replace_link, replacing
 from fedlp_edge.system.processor_info import processor_name
 
-CURRENT = "current.onnx"
+_LIMITS = LIMITS.final_model
 
-_TRIAL_SECONDS = 300.0
+
+CURRENT = "current.onnx"
 
 
 def install_model(source: Path, directory: Path, run: str, unit: str) -> Path:
@@ -69,10 +71,15 @@ def try_model(path: Path) -> bool:
     command = [sys.executable, "-P", "-m", "device_agent.model_trial", str(path)]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LIMITS.trial_seconds,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise DeviceError(f"the final model did not compute anything within {_TRIAL_SECONDS:g} s") from None
+        raise DeviceError(f"the final model did not compute anything within {_LIMITS.trial_seconds:g} s") from None
     if done.returncode < 0:
         how = f"onnxruntime was ended by {signal.Signals(-done.returncode).name} on this processor ({processor_name()})"
         raise DeviceError(f"the final model cannot be tried: {how}; install another version of onnxruntime")

@@ -17,7 +17,7 @@ from pathlib import Path
 from device_agent.blob_cache import BlobCache
 from device_agent.data_watch import DataWatch, mark_of
 from device_agent.deployment import can_export, install_model
-from device_agent.outbox import Outbox, UpdateId
+from device_agent.outbox import Outbox
 from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
     BuildModel,
@@ -49,6 +49,7 @@ from device_agent.protocol.events import (
 from device_agent.protocol.in_transit import InTransitCheck
 from device_agent.protocol.link_probe import LinkProbe
 from device_agent.protocol.machine import DeviceProtocol
+from device_agent.protocol.update import UpdateId
 from device_agent.protocol.uploads import Uploads
 from device_agent.state_directory import claim_state_directory
 from device_agent.trainer import ModelMade, Trainer

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from device_agent.blob_cache import BlobCache
-from device_agent.outbox import Outbox, Update
+from device_agent.outbox import Outbox
 from device_agent.protocol.events import (
     BuildFailed,
     BuildModel,
@@ -30,6 +30,7 @@ from device_agent.protocol.events import (
     TrainingFailed,
     TrainRound,
 )
+from device_agent.protocol.update import Update
 from device_agent.update_parts import part_files
 from fedlp_edge.core.planning.rules import TIME_SHARE
 from fedlp_edge.core.seeds import head_seed, training_seed

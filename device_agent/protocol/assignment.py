@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import (
     BuildFailed,
     BuildModel,
@@ -181,7 +182,7 @@ class AssignmentHandler:
             device=self._identity.device,
             session=self._identity.session,
             kind=kind,
-            reason=reason[:2000],
+            reason=reason[: LIMITS.messages.reason_characters],
         )
         return [Log(f"assignment refused: {reason}", warning=True), Publish(self._up, message), *self._listen(set())]
 

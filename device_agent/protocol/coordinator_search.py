@@ -7,9 +7,10 @@ under a name that tells what happened.
 
 from __future__ import annotations
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import Effects, Identity, Log, Subscribe, Unsubscribe
 
-QUIET_SECONDS = 15.0
+_LIMITS = LIMITS.presence
 
 
 class CoordinatorSearch:
@@ -29,7 +30,7 @@ class CoordinatorSearch:
     def connected(self, now: float) -> None:
         """The broker is there."""
         if not self._over:
-            self._due = now + QUIET_SECONDS
+            self._due = now + _LIMITS.search_seconds
 
     def found(self) -> Effects:
         """A coordinator is there."""

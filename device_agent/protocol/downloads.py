@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.link_estimate import LinkEstimate, shown_rate
 from device_agent.protocol.prefetch import PrefetchedBlob, PrefetchStore
 from fedlp_edge.errors import PeerError
@@ -19,16 +20,8 @@ from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk
 from fedlp_edge.wire.messages import Ranges, UnitRequest, UnitVersion
 from fedlp_edge.wire.ranges import take
 
-PATIENCE_FIRST = 0.5
-PATIENCE_LONGEST = 5.0
-GAPS = 3
-"""Silence of so many times the gap between two chunks is taken for a loss; on a slow link each chunk takes its time."""
+_LIMITS = LIMITS.downloads
 
-ENOUGH_CHUNKS = 16
-"""Units are asked for together until they miss this many chunks, so that small ones do not cost a journey each."""
-
-SLICE_SECONDS = 30.0
-"""What is asked for at once takes a link no longer than this, so that the sender hears now and then how it goes."""
 
 Check = Callable[[UnitVersion, memoryview], object]
 """Admits a blob whose digest is right, or raises PeerError."""
@@ -74,8 +67,8 @@ class Downloads:
         self._early: dict[str, PrefetchedBlob] = {}
         self._allowance: dict[str, int] = {}
         self._asked: set[bytes] = set()
-        self._patience = PATIENCE_FIRST
-        self._patience_after_progress = PATIENCE_FIRST
+        self._patience = _LIMITS.patience_seconds
+        self._patience_after_progress = _LIMITS.patience_seconds
         self._progress_at = 0.0
         self._came_at = 0.0
         self._gap = 0.0
@@ -105,7 +98,7 @@ class Downloads:
         for unit in self._early.keys() - self._allowance.keys():
             self._early.pop(unit).discard()
 
-    def start(self, versions: Iterable[UnitVersion], now: float, patience: float = PATIENCE_FIRST) -> None:
+    def start(self, versions: Iterable[UnitVersion], now: float, patience: float = _LIMITS.patience_seconds) -> None:
         """Wants these blobs now, instead of what was wanted before; what has already come of them counts.
 
         Args:
@@ -125,7 +118,7 @@ class Downloads:
         self._patience, self._progress_at = max(patience, self._usual_silence) if patience else 0.0, now
         self._came_at = self._began = now
         self._came = 0
-        self._patience_after_progress = max(patience, PATIENCE_FIRST)
+        self._patience_after_progress = max(patience, _LIMITS.patience_seconds)
         self._asked.clear()
         for version in self._wanted.values():
             early = self._early.pop(version.unit, None)
@@ -146,7 +139,7 @@ class Downloads:
 
     def resume(self, now: float) -> None:
         """Asks again for what is missing."""
-        self._patience = self._patience_after_progress = PATIENCE_FIRST
+        self._patience = self._patience_after_progress = _LIMITS.patience_seconds
         self._progress_at = now
 
     def nudge(self, now: float) -> None:
@@ -195,17 +188,19 @@ class Downloads:
             self._waiting_since = self._progress_at
             return []
         self._waiting_since = None
-        self._patience = min(max(2 * self._patience, PATIENCE_FIRST), max(self._patience, PATIENCE_LONGEST))
+        self._patience = min(
+            max(2 * self._patience, _LIMITS.patience_seconds), max(self._patience, _LIMITS.longest_patience_seconds)
+        )
         self._progress_at = now
         requests: list[tuple[UnitVersion, Ranges]] = []
-        chunks, room = 0, SLICE_SECONDS * self.link.rate if self.link.rate else math.inf
+        chunks, room = 0, _LIMITS.slice_seconds * self.link.rate if self.link.rate else math.inf
         for digest, assembly in self._assemblies.items():
             version = self._wanted[digest]
             missing, _ = take(assembly.missing, max(1, int(min(room / version.chunk_bytes, assembly.left))))
             requests.append((version, missing))
             asked = sum(stop - start for start, stop in missing)
             chunks, room = chunks + asked, room - asked * version.chunk_bytes
-            if chunks >= ENOUGH_CHUNKS or room <= 0:
+            if chunks >= _LIMITS.enough_chunks or room <= 0:
                 break
         self._asked = {bytes.fromhex(version.digest)[:PREFIX_BYTES] for version, _ in requests}
         return requests
@@ -229,7 +224,7 @@ class Downloads:
     @property
     def _usual_silence(self) -> float:
         """Seconds that this link may need for a chunk, as far as chunks have come."""
-        return min(GAPS * self._gap, PATIENCE_LONGEST)
+        return min(_LIMITS.gaps * self._gap, _LIMITS.longest_patience_seconds)
 
     def _answered(self, prefix: bytes, now: float) -> None:
         """The slice that answers a request is through; once all are, what is still missing is asked for at once."""

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from device_agent.outbox import Update, UpdateId
+from device_agent.protocol.update import Update, UpdateId
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.planning.device_facts import DeviceFacts

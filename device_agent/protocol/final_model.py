@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.assignment import AssignedModel
 from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
@@ -26,16 +27,7 @@ from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.admission import max_unit_bytes
 from fedlp_edge.wire.messages import DeploymentReport, RunEnded
 
-MAX_MODEL_BYTES = 1 << 31
-"""What a self-contained ONNX file can have (a protobuf message)."""
-
-PATIENCE = 30.0
-"""Seconds to go on waiting for the final model after the coordinator went offline."""
-
-REPORT_SECONDS = 5.0
-"""Between two words to the coordinator while chunks come."""
-
-MAX_REASON = 2000
+_LIMITS = LIMITS.final_model
 
 
 class FinalModelFetch:
@@ -94,7 +86,7 @@ class FinalModelFetch:
             notes = [note, Log(refused, warning=True)] if message.refused else [note]
             return [*notes, *self._done(message.run)]
         for version in message.models:
-            if not version.unit.startswith("onnx-") or not 0 < version.size <= MAX_MODEL_BYTES:
+            if not version.unit.startswith("onnx-") or not 0 < version.size <= _LIMITS.model_bytes:
                 return [note, *self._fail(f"the final model {version.unit} is not acceptable", message.run)]
         self._farewell, self._place, self._pending, self._spoke_at = message, None, len(message.models), now
         self._downloads.start(message.models, now, patience=0.0)
@@ -127,11 +119,11 @@ class FinalModelFetch:
     def offline(self, now: float) -> None:
         """Nobody is there to answer requests."""
         if self._farewell is not None and not self._downloads.complete:
-            self._give_up_at = now + PATIENCE
+            self._give_up_at = now + _LIMITS.patience_seconds
 
     def received(self, now: float) -> Effects:
         """A chunk has come: the coordinator hears of it now and then, so that it stays."""
-        if self._farewell is None or self._downloads.complete or now < self._spoke_at + REPORT_SECONDS:
+        if self._farewell is None or self._downloads.complete or now < self._spoke_at + _LIMITS.report_seconds:
             return self.progress()
         before, self._missing = self._missing, self._downloads.missing
         if before == self._missing:  # what it had already
@@ -197,7 +189,9 @@ class FinalModelFetch:
     def _report(
         self, state: Literal["receiving", "received", "installed", "failed"], run: str, reason: str = ""
     ) -> Effects:
-        report = DeploymentReport(run=run, device=self._identity.device, state=state, reason=reason[:MAX_REASON])
+        report = DeploymentReport(
+            run=run, device=self._identity.device, state=state, reason=reason[: LIMITS.messages.reason_characters]
+        )
         if state == "receiving":
             return [Publish(self._up, report)]
         self._said = report

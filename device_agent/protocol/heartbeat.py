@@ -7,13 +7,11 @@ an idle device says from time to time that it is there and ready, and the coordi
 
 from __future__ import annotations
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import Identity
 from fedlp_edge.core.seeds import uniform
 
-FIRST_SECONDS = 5.0
-LONGEST_SECONDS = 60.0
-SPREAD = 0.5
-"""Devices that heard the same last word do not all speak up at the same moment: up to this share later."""
+_LIMITS = LIMITS.presence
 
 
 class Heartbeat:
@@ -24,13 +22,13 @@ class Heartbeat:
     """
 
     def __init__(self, identity: Identity) -> None:
-        self._stretch = 1 + SPREAD * uniform("reminder", identity.device)
-        self._patience = FIRST_SECONDS
+        self._stretch = 1 + _LIMITS.heartbeat_spread * uniform("reminder", identity.device)
+        self._patience = _LIMITS.heartbeat_first_seconds
         self._since: float | None = None
 
     def heard(self, now: float) -> None:
         """The coordinator has just spoken to this device, or has just come."""
-        self._patience, self._since = FIRST_SECONDS, now
+        self._patience, self._since = _LIMITS.heartbeat_first_seconds, now
 
     def silent(self) -> None:
         """There is nobody to speak to."""
@@ -45,5 +43,5 @@ class Heartbeat:
         deadline = self.next_wakeup()
         if deadline is None or now < deadline:
             return False
-        self._patience, self._since = min(2 * self._patience, LONGEST_SECONDS), now
+        self._patience, self._since = min(2 * self._patience, _LIMITS.heartbeat_longest_seconds), now
         return True

@@ -12,17 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import Effects, Identity, SendProbe, Subscribe
 
-ECHO_BYTES = 16
-PATIENCE_SECONDS = 5.0
-"""For an echo, until another is sent; doubled each time."""
-
-MOST_ECHOES = 3
-"""Unanswered in a row, after which silence has to do this time."""
-
-REMEMBERED = 16
-"""Echoes that are recognised when they come back late."""
+_LIMITS = LIMITS.in_transit
 
 
 class InTransitCheck:
@@ -68,15 +61,15 @@ class InTransitCheck:
             return [] if again else [Subscribe(self._topic)]
         if now < self._due:
             return []
-        if self._tries >= MOST_ECHOES:
+        if self._tries >= _LIMITS.echoes:
             self._works = self._works or False
             self._passed, self._wanted_since = max(self._passed, self._wanted_since), None
             return []
-        self._due = now + PATIENCE_SECONDS * 2**self._tries
+        self._due = now + _LIMITS.patience_seconds * 2**self._tries
         self._tries += 1
-        payload = self._draw(ECHO_BYTES)
+        payload = self._draw(_LIMITS.echo_bytes)
         self._sent[payload] = now
-        while len(self._sent) > REMEMBERED:
+        while len(self._sent) > _LIMITS.remembered:
             del self._sent[next(iter(self._sent))]
         return [SendProbe(self._topic, payload)]
 
@@ -87,7 +80,7 @@ class InTransitCheck:
     def heard(self, now: float) -> None:
         """Something came: an echo that is on its way may just be waiting for its turn."""
         if self._tries:
-            self._tries, self._due = 1, now + PATIENCE_SECONDS
+            self._tries, self._due = 1, now + _LIMITS.patience_seconds
 
     def received(self, payload: bytes) -> None:
         """Something came on the topic."""

@@ -5,29 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from device_agent.limits import LIMITS
 from fedlp_edge.wire.chunks import CHUNK_SECONDS, DEFAULT_CHUNK_BYTES, chunk_bytes_for_link
 
-AHEAD_SECONDS = 4.0
-"""Of chunks on their way at once: enough to keep any link busy, and no more, since all else has to wait behind them."""
-
-LEAST_AHEAD = 2
-"""Chunks on their way at once: while one is acknowledged the next is carried."""
-
-
-LEAST_SECONDS = 2.0
-"""Of use, before which a link has not shown how fast it is."""
-
-WORTH_TELLING = 0.7
-"""A rate that a round showed is told if it is less than this share of what was thought."""
-
-SHORT_ROUNDS = 2
-GOOD_ROUNDS = 2
-"""Rounds in a row that were done in time, after which earlier bad luck is forgotten."""
+_LIMITS = LIMITS.link
 
 
 def shown_rate(nbytes: int, seconds: float) -> float | None:
     """Bytes per second that a link has shown; None if it had no time for that, or nothing came at all."""
-    return nbytes / seconds if nbytes and seconds >= LEAST_SECONDS else None
+    return nbytes / seconds if nbytes and seconds >= _LIMITS.least_seconds else None
 
 
 @dataclass(frozen=True)
@@ -53,7 +39,7 @@ class LinkEstimate:
 
     def falls_short(self, rate: float) -> bool:
         """Whether a rate that was shown is less than was thought, by more than measurements differ."""
-        return self.rate is None or rate < WORTH_TELLING * self.rate
+        return self.rate is None or rate < _LIMITS.reported_share * self.rate
 
     def chunk_bytes(self, most: int) -> int:
         """Payload bytes of a chunk that suit the link, ``most`` at the most."""
@@ -63,8 +49,8 @@ class LinkEstimate:
         """How many chunks may be on their way at once, ``most`` at the most."""
         if self.rate is None or math.isinf(self.rate):
             return most
-        wanted = math.ceil((AHEAD_SECONDS + self.latency) * self.rate / chunk_bytes)
-        return min(most, max(LEAST_AHEAD, wanted))
+        wanted = math.ceil((_LIMITS.ahead_seconds + self.latency) * self.rate / chunk_bytes)
+        return min(most, max(_LIMITS.least_ahead, wanted))
 
 
 class Shortfalls:
@@ -82,7 +68,7 @@ class Shortfalls:
         """
         self._good = 0
         self._rates.append(rate)
-        if len(self._rates) < SHORT_ROUNDS:
+        if len(self._rates) < _LIMITS.short_rounds:
             return None
         best = max(self._rates)
         self._rates.clear()
@@ -91,5 +77,5 @@ class Shortfalls:
     def done(self) -> None:
         """A round was done in time."""
         self._good += 1
-        if self._good >= GOOD_ROUNDS:
+        if self._good >= _LIMITS.good_rounds:
             self._rates.clear()

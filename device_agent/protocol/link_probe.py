@@ -19,37 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import Effects, Identity, Log, SendProbe, Subscribe
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.reporting.formatting import format_bytes
 from fedlp_edge.transport.base import BrokerLimits
 from fedlp_edge.wire.chunks import chunk_bytes_for
 
-PINGS = 3
-PING_BYTES = 64
-FIRST_BYTES = 4 << 10
-GROWTH = 4
-MOST_BYTES = 1 << 20
-"""Of all exchanges together."""
-
-PARTS = 8
-MOST_PARTS = 16
-"""Of one exchange, where the broker's packets are small: below what the shortest queues hold."""
-
-TRUSTED_SECONDS = 0.25
-TRUSTED_LATENCIES = 8
-TRUSTED_AT_MOST_SECONDS = 2.0
-"""An exchange that takes as long as both of the first is trusted: TCP needs some journeys to find a link's rate. The
-third bounds the second."""
-
-PATIENCE_SECONDS = 5.0
-"""From one echo to the next."""
-
-LONGEST_SECONDS = 20.0
-"""Altogether: the first report waits for it."""
-
-ATTEMPTS = 2
-"""Connections on which it is tried; one that breaks may have broken for another reason."""
+_LIMITS = LIMITS.link_probe
 
 
 @dataclass
@@ -128,7 +105,7 @@ class LinkProbe:
         """The broker confirmed a subscription."""
         if topic != self.topic or self.settled or not self._asked or self._exchange is not None:
             return []
-        return self._send(1, PING_BYTES, now)
+        return self._send(1, _LIMITS.ping_bytes, now)
 
     def received(self, payload: bytes, now: float) -> Effects:
         """Something came on the topic."""
@@ -139,16 +116,16 @@ class LinkProbe:
         self.works = True
         if exchange.awaited:
             return []
-        if len(self._pings) < PINGS:
+        if len(self._pings) < _LIMITS.pings:
             self._pings.append(exchange.seconds)
-            if len(self._pings) < PINGS:
-                return self._send(1, PING_BYTES, now)
-            return self._grow(FIRST_BYTES, now)
+            if len(self._pings) < _LIMITS.pings:
+                return self._send(1, _LIMITS.ping_bytes, now)
+            return self._grow(_LIMITS.first_bytes, now)
         self.rate = self._rate_of(exchange)
         # Where no time passes, as in a simulation, more bytes tell no more.
         if not exchange.seconds or exchange.seconds - self.latency >= self._trusted_seconds:
             return self._settle(self.rate)
-        return self._grow(GROWTH * exchange.came * exchange.part_bytes, now)
+        return self._grow(_LIMITS.growth * exchange.came * exchange.part_bytes, now)
 
     def refused(self, reason: str) -> Effects:
         """The broker does not carry it."""
@@ -160,7 +137,7 @@ class LinkProbe:
         self._limits = None
         if self.settled or not self._asked:
             return []
-        if self._attempts >= ATTEMPTS:
+        if self._attempts >= _LIMITS.attempts:
             return self._settle(None, "link: unknown: the connection broke while it was measured")
         self._asked, self._exchange, self._give_up_at = False, None, None
         self._pings, self._sent_bytes, self.rate = [], 0, None
@@ -175,7 +152,7 @@ class LinkProbe:
         if self._give_up_at is None or now < self._give_up_at:
             return []
         exchange = self._exchange
-        if exchange is not None and len(self._pings) == PINGS and exchange.came:
+        if exchange is not None and len(self._pings) == _LIMITS.pings and exchange.came:
             return self._settle(self._rate_of(exchange))
         if self.rate is not None:
             return self._settle(self.rate)
@@ -190,7 +167,9 @@ class LinkProbe:
 
     @property
     def _trusted_seconds(self) -> float:
-        return min(max(TRUSTED_SECONDS, TRUSTED_LATENCIES * self.latency), TRUSTED_AT_MOST_SECONDS)
+        return min(
+            max(_LIMITS.trusted_seconds, _LIMITS.trusted_latencies * self.latency), _LIMITS.trusted_at_most_seconds
+        )
 
     def _rate_of(self, exchange: _Exchange) -> float | None:
         # A latency that has fallen since the pings must not make a rate that no link has.
@@ -199,11 +178,11 @@ class LinkProbe:
 
     def _grow(self, wanted: int, now: float) -> Effects:
         """The next exchange; the last one was it if there is no room for a larger one."""
-        size = min(wanted, MOST_BYTES - self._sent_bytes, MOST_PARTS * self._chunk_bytes)
-        before = wanted // GROWTH if self.rate is not None else 0
+        size = min(wanted, _LIMITS.total_bytes - self._sent_bytes, _LIMITS.most_parts * self._chunk_bytes)
+        before = wanted // _LIMITS.growth if self.rate is not None else 0
         if size <= before:
             return self._settle(self.rate)
-        parts = max(PARTS, -(-size // self._chunk_bytes))
+        parts = max(_LIMITS.parts, -(-size // self._chunk_bytes))
         return self._send(parts, size // parts, now)
 
     def _send(self, parts: int, part_bytes: int, now: float) -> Effects:
@@ -214,7 +193,7 @@ class LinkProbe:
         return [SendProbe(self.topic, payload) for payload in payloads]
 
     def _wait(self, now: float) -> None:
-        self._give_up_at = min(now + PATIENCE_SECONDS, self._began + LONGEST_SECONDS)
+        self._give_up_at = min(now + _LIMITS.patience_seconds, self._began + _LIMITS.longest_seconds)
 
     def _settle(self, rate: float | None, trouble: str = "") -> Effects:
         self.settled, self.rate = True, rate

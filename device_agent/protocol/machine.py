@@ -12,6 +12,7 @@ import math
 
 import msgspec
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.assignment import AssignmentHandler
 from device_agent.protocol.coordinator_search import CoordinatorSearch
 from device_agent.protocol.downloads import Downloads
@@ -73,12 +74,12 @@ from fedlp_edge.wire.messages import (
     decoder,
 )
 
-MAX_CONTROL_BYTES = 4 << 20
-"""Of a control message; a task's manifest takes some 150 bytes a unit, a grant's ranges 20 each."""
+_LIMITS = LIMITS.messages
 
-_decode_down = decoder(FromCoordinator, MAX_CONTROL_BYTES)
-_decode_status = decoder(Status, MAX_CONTROL_BYTES)
-_decode_announcement = decoder(Announcement | Claim, MAX_CONTROL_BYTES)
+
+_decode_down = decoder(FromCoordinator, _LIMITS.control_bytes)
+_decode_status = decoder(Status, _LIMITS.control_bytes)
+_decode_announcement = decoder(Announcement | Claim, _LIMITS.control_bytes)
 
 
 class DeviceProtocol:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import msgspec
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import Effects, Identity, Log, Publish, Stop, Subscribe
 from fedlp_edge import __version__
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.wire.messages import PROTOCOL, Announcement, Status
 
-SETTLED_SECONDS = 5.0
-"""After its first status an agent that nobody contradicted has its name."""
+_LIMITS = LIMITS.presence
 
 
 class Presence:
@@ -75,7 +75,7 @@ class Presence:
 
     @property
     def _settled(self) -> bool:
-        return self._since is not None and self._now - self._since >= SETTLED_SECONDS
+        return self._since is not None and self._now - self._since >= _LIMITS.settled_seconds
 
     def leave(self) -> Effects:
         """The goodbye that the broker would otherwise say for this device; none under another agent's name."""

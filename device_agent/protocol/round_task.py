@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
     Effects,
@@ -230,7 +231,7 @@ class RoundTask:
             session=self._identity.session,
             round=task.round,
             kind=kind,
-            reason=reason[:2000],
+            reason=reason[: LIMITS.messages.reason_characters],
             bytes_down=bytes_down,
         )
         return [

@@ -12,35 +12,22 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from device_agent.outbox import Update, UpdateId
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import Effects, ForgetUpdate, Identity, Log, Publish, SendChunk
 from device_agent.protocol.link_estimate import LinkEstimate, shown_rate
+from device_agent.protocol.update import Update, UpdateId
 from fedlp_edge.core.seeds import uniform
 from fedlp_edge.wire.chunks import CHUNK_SECONDS, expand
 from fedlp_edge.wire.messages import Grant, Receipt
 
-OFFER_FIRST = 1.0
-OFFER_LONGEST = 10.0
-OFFER_SPREAD = 0.5
-"""Offers that overflowed the coordinator's queue together do not come again together: up to this share later."""
-
-VAIN_GRANTS = 3
-"""In a row, of nothing but chunks that the broker has acknowledged, after which their length is suspected."""
-
-LEAST_PIECE = 2048
-
-RECEIPT_FIRST = 2.0
-"""Seconds from the last acknowledged chunk to the next offer."""
-
-BEHIND_CHUNKS = 2
-"""Chunks that an answer may have to wait for on a slow link: the next model is on its way already."""
+_LIMITS = LIMITS.uploads
 
 
 @dataclass
 class _Delivery:
     update: Update
     offer_at: float
-    patience: float = OFFER_FIRST
+    patience: float = _LIMITS.offer_seconds
     offers: int = 0
     heard: int = 0
     waiting: deque[int] = field(default_factory=deque)
@@ -120,7 +107,7 @@ class Uploads:
         self._run = run
         others = [update for update in self._all if update.run != run]
         for delivery in self._all.values():
-            delivery.offer_at, delivery.patience, delivery.heard = now, OFFER_FIRST, 0
+            delivery.offer_at, delivery.patience, delivery.heard = now, _LIMITS.offer_seconds, 0
             delivery.waiting.clear()
         return [*self._forget(others), *self.poll(now)]
 
@@ -146,7 +133,7 @@ class Uploads:
         delivery.waiting.extend(wanted)
         delivery.began = now if delivery.began is None else delivery.began
         delivery.window = self.link.window(delivery.update.chunk_bytes, message.window)
-        delivery.patience = RECEIPT_FIRST
+        delivery.patience = _LIMITS.receipt_seconds
         delivery.offer_at = now + self._patience(delivery)
         return [*effects, *self.poll(now)]
 
@@ -196,9 +183,9 @@ class Uploads:
             if delivery.offer_at <= now:
                 effects.append(Publish(self._topic, delivery.update.offer(self._identity.session, delivery.heard)))
                 delivery.offers += 1
-                later = OFFER_SPREAD * uniform("offer", self._identity.device, delivery.offers)
+                later = _LIMITS.offer_spread * uniform("offer", self._identity.device, delivery.offers)
                 delivery.offer_at = now + self._answer_seconds + delivery.patience * (1 + later)
-                delivery.patience = min(2 * delivery.patience, OFFER_LONGEST)
+                delivery.patience = min(2 * delivery.patience, _LIMITS.longest_offer_seconds)
             while delivery.can_send and self._link_free_at <= now:
                 index = delivery.waiting.popleft()
                 delivery.in_flight.add(index)
@@ -214,10 +201,10 @@ class Uploads:
             return []
         delivery.vain_grants += 1
         usual = min(self._most or delivery.update.chunk_bytes, delivery.update.chunk_bytes)
-        if delivery.vain_grants < VAIN_GRANTS or usual <= LEAST_PIECE:
+        if delivery.vain_grants < _LIMITS.repeated_grants or usual <= _LIMITS.least_piece_bytes:
             return []
         delivery.vain_grants = 0
-        self._most = max(LEAST_PIECE, usual // 4)
+        self._most = max(_LIMITS.least_piece_bytes, usual // 4)
         text = (
             f"messages of {usual} bytes are acknowledged by the broker and do not arrive; they go in pieces of "
             f"{self._most} from here on (fedlp doctor broker finds its limit: max_packet_bytes in [broker])"
@@ -232,14 +219,14 @@ class Uploads:
     def _patience(self, delivery: _Delivery) -> float:
         """Seconds until the next offer, unless an event comes first."""
         if not delivery.busy:
-            return self._answer_seconds + RECEIPT_FIRST
+            return self._answer_seconds + _LIMITS.receipt_seconds
         # While chunks move, an offer is only the way out of a broker that swallowed one.
-        return 2 * self.link.seconds(delivery.window * delivery.update.chunk_bytes) + OFFER_LONGEST
+        return 2 * self.link.seconds(delivery.window * delivery.update.chunk_bytes) + _LIMITS.longest_offer_seconds
 
     @property
     def _answer_seconds(self) -> float:
         """That a short message and its answer may take, each of them behind a chunk or two."""
-        return self.link.latency + (BEHIND_CHUNKS * CHUNK_SECONDS if self.link.is_slow else 0.0)
+        return self.link.latency + (_LIMITS.behind_chunks * CHUNK_SECONDS if self.link.is_slow else 0.0)
 
     def _current(self) -> list[_Delivery]:
         return [delivery for delivery in self._all.values() if delivery.update.run == self._run]

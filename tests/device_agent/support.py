@@ -8,12 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from device_agent.outbox import Update
 from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import Effects, Event, Identity, Publish
 from device_agent.protocol.in_transit import InTransitCheck
 from device_agent.protocol.link_probe import LinkProbe
 from device_agent.protocol.machine import DeviceProtocol
+from device_agent.protocol.update import Update
 from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.planning.device_facts import DeviceFacts
@@ -30,7 +30,7 @@ TOPICS = Topics("demo")
 ME = Identity(TOPICS, "pi", "0002-b")
 FACTS = DeviceFacts(training_memory=1_000_000, training_macs_per_second=1e9, samples=100)
 MODEL = ModelSettings(name="tiny", input=(2,), classes=2)
-LIMITS = BrokerLimits("memory", None, 100)
+BROKER_LIMITS = BrokerLimits("memory", None, 100)
 
 
 def unit(id: str, size: int) -> Unit:
@@ -191,7 +191,7 @@ class Device:
         """Up to Ready."""
         from device_agent.protocol.events import DeviceMeasured, ModelBuilt
 
-        self.handle(Connected(LIMITS))
+        self.handle(Connected(BROKER_LIMITS))
         self.handle(DeviceMeasured(FACTS))
         self.receive(TOPICS.coordinator, announcement(), retained=True)
         self.down(assignment(depth))

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.data_watch import LOOK_SECONDS, DataWatch, mark_of
+from device_agent.data_watch import DataWatch, mark_of
+from device_agent.limits import LIMITS
 from fedlp_edge.learning.data.spec import parse_spec
 
 
@@ -19,8 +20,8 @@ def test_loads_again_what_has_changed_once_two_looks_have_seen_the_same():
     watch.loading()
     seen = []
     for _ in range(3):
-        assert watch.next_wakeup() == clock.now + LOOK_SECONDS
-        clock.now += LOOK_SECONDS
+        assert watch.next_wakeup() == clock.now + LIMITS.data_watch.interval_seconds
+        clock.now += LIMITS.data_watch.interval_seconds
         seen.append(watch.changed())
     assert seen == [False, False, True]
     assert watch.changed(), "until they are loaded"

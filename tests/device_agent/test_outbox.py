@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from device_agent.outbox import Outbox, Update
+from device_agent.outbox import Outbox
+from device_agent.protocol.update import Update
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import UnitPayload
 from tests.device_agent.support import update

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from device_agent import data_watch, service
+from device_agent.limits import DataWatchLimits
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined, UpdateAccepted, UpdateRejected
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Measure, Train
 from tests.fleets.standin import StandIn
@@ -36,7 +37,7 @@ class DoesNotFitAtFirst(Loads):
 def place(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setitem(PLACE, "mark", "before")
     monkeypatch.setitem(PLACE, "samples", 100)
-    monkeypatch.setattr(data_watch, "LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(data_watch, "_LIMITS", DataWatchLimits(interval_seconds=1.0))
     monkeypatch.setattr(service, "mark_of", lambda spec: PLACE["mark"])
     return PLACE
 

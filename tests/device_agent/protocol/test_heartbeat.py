@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import Identity, Log, Stop, Tick
-from device_agent.protocol.heartbeat import FIRST_SECONDS, LONGEST_SECONDS, Heartbeat
+from device_agent.protocol.heartbeat import Heartbeat
 from fedlp_edge.transport.base import Disconnected
 from fedlp_edge.wire.messages import Announcement, Ready, RunEnded, Status
 from tests.device_agent.support import TOPICS, Device, announcement, assignment, only, published, task
@@ -23,9 +24,9 @@ def test_speaks_up_less_and_less_often() -> None:
         times.append(now)
     gaps = [later - earlier for earlier, later in pairwise(times)]
 
-    assert FIRST_SECONDS <= times[0] <= 1.5 * FIRST_SECONDS
+    assert LIMITS.presence.heartbeat_first_seconds <= times[0] <= 1.5 * LIMITS.presence.heartbeat_first_seconds
     assert gaps == sorted(gaps)
-    assert LONGEST_SECONDS <= gaps[-1] <= 1.5 * LONGEST_SECONDS
+    assert LIMITS.presence.heartbeat_longest_seconds <= gaps[-1] <= 1.5 * LIMITS.presence.heartbeat_longest_seconds
 
 
 def test_devices_that_heard_the_same_do_not_speak_up_at_the_same_moment() -> None:
@@ -41,7 +42,7 @@ def test_says_again_that_it_is_there_and_ready_when_no_task_comes() -> None:
     due = device.machine.next_wakeup()
     assert due is not None
     assert [type(message) for message in published(device.handle(Tick(), due))] == [Status, Ready]
-    assert device.machine.next_wakeup() > due + FIRST_SECONDS
+    assert device.machine.next_wakeup() > due + LIMITS.presence.heartbeat_first_seconds
 
 
 def test_does_not_speak_up_while_it_has_work_or_nobody_listens() -> None:

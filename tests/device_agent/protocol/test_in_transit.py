@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import Effects, SendProbe, Subscribe
-from device_agent.protocol.in_transit import MOST_ECHOES, PATIENCE_SECONDS, InTransitCheck
+from device_agent.protocol.in_transit import InTransitCheck
 from tests.device_agent.support import ME, numbered, only
 
 TOPIC = "fedlp/demo/echo/pi"
@@ -59,8 +60,8 @@ def test_sends_another_echo_ever_more_rarely_and_then_gives_up_on_them_this_time
         due = check.next_wakeup()
         now = now if due is None else max(now, due)
 
-    assert times == [0.0, PATIENCE_SECONDS, 3 * PATIENCE_SECONDS]
-    assert (len(times), now) == (MOST_ECHOES, 7 * PATIENCE_SECONDS)
+    assert times == [0.0, LIMITS.in_transit.patience_seconds, 3 * LIMITS.in_transit.patience_seconds]
+    assert (len(times), now) == (LIMITS.in_transit.echoes, 7 * LIMITS.in_transit.patience_seconds)
     assert not check.passed(1.0, now)  # the next time it tries again
 
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.protocol.coordinator_search import QUIET_SECONDS
+from device_agent.limits import LIMITS
 from device_agent.protocol.events import DeviceMeasured, Effects, Log, SendProbe, Subscribe, Tick, Unsubscribe
-from device_agent.protocol.link_probe import LONGEST_SECONDS, MOST_BYTES, PATIENCE_SECONDS, LinkProbe, slower
+from device_agent.protocol.link_probe import LinkProbe, slower
 from fedlp_edge.transport.base import BrokerLimits, Connected, Disconnected, Received, Refused, Subscribed
 from fedlp_edge.wire.messages import Status
-from tests.device_agent.support import FACTS, LIMITS, ME, Device, numbered, only, published
+from tests.device_agent.support import BROKER_LIMITS, FACTS, ME, Device, numbered, only, published
 
 TOPIC = "fedlp/demo/echo/pi"
 
@@ -45,7 +45,7 @@ class Line:
     _up_free: float = 0.0
     _down_free: float = 0.0
 
-    def run(self, link_probe: LinkProbe, limits: BrokerLimits = LIMITS) -> Effects:
+    def run(self, link_probe: LinkProbe, limits: BrokerLimits = BROKER_LIMITS) -> Effects:
         """Plays a measurement to its end and returns its last words."""
         link_probe.connected(limits)
         self.carry(link_probe.begin(self.now))
@@ -83,7 +83,7 @@ def link_probe(**options: bool) -> LinkProbe:
 
 def started(device: LinkProbe) -> bytes:
     """Up to the first message, which is returned."""
-    device.connected(LIMITS)
+    device.connected(BROKER_LIMITS)
     device.begin(0.0)
     return only(device.subscribed(TOPIC, 0.0), SendProbe).payload
 
@@ -113,7 +113,7 @@ def test_spends_little_on_a_slow_link_and_a_megabyte_at_most_on_a_fast_one() -> 
     fast.run(link_probe())
 
     assert sum(slow.sizes) == 3 * 64 + 4096 + 16384
-    assert 0.9 * MOST_BYTES < sum(fast.sizes) <= MOST_BYTES
+    assert 0.9 * LIMITS.link_probe.total_bytes < sum(fast.sizes) <= LIMITS.link_probe.total_bytes
 
 
 @given(
@@ -129,15 +129,15 @@ def test_ends_in_time_and_never_finds_more_than_twice_the_link(
     device, line = link_probe(), Line(rate, other, latency, lost)
     line.run(device, BrokerLimits("5", packet, 20))
 
-    assert line.now <= LONGEST_SECONDS
-    assert sum(line.sizes) <= MOST_BYTES
+    assert line.now <= LIMITS.link_probe.longest_seconds
+    assert sum(line.sizes) <= LIMITS.link_probe.total_bytes
     assert max(line.sizes) < packet
     assert device.rate is None or 0 < device.rate <= 2.001 * min(rate, other)
 
 
 def test_is_quiet_on_a_metered_link() -> None:
     device = link_probe(allowed=False)
-    device.connected(LIMITS)
+    device.connected(BROKER_LIMITS)
 
     assert device.begin(0.0) == []
     assert (device.settled, device.rate) == (True, None)
@@ -160,8 +160,8 @@ def test_goes_on_without_when_no_echo_comes() -> None:
     device = link_probe()
     started(device)
 
-    assert device.poll(PATIENCE_SECONDS - 0.1) == []
-    ended = device.poll(PATIENCE_SECONDS)
+    assert device.poll(LIMITS.link_probe.patience_seconds - 0.1) == []
+    ended = device.poll(LIMITS.link_probe.patience_seconds)
     assert (device.works, device.settled) == (False, True)
     note = only(ended, Log)
     assert note.warning
@@ -171,9 +171,9 @@ def test_goes_on_without_when_no_echo_comes() -> None:
 
 def test_goes_on_without_when_the_broker_does_not_confirm_the_subscription() -> None:
     device = link_probe()
-    device.connected(LIMITS)
+    device.connected(BROKER_LIMITS)
     device.begin(0.0)
-    device.poll(PATIENCE_SECONDS)
+    device.poll(LIMITS.link_probe.patience_seconds)
 
     assert (device.settled, device.rate) == (True, None)
 
@@ -181,7 +181,7 @@ def test_goes_on_without_when_the_broker_does_not_confirm_the_subscription() -> 
 def test_ignores_echoes_that_come_after_the_end() -> None:
     device = link_probe()
     ping = started(device)
-    device.poll(PATIENCE_SECONDS)
+    device.poll(LIMITS.link_probe.patience_seconds)
 
     assert device.received(ping, 6.0) == []
     assert device.subscribed(TOPIC, 6.0) == []
@@ -225,7 +225,7 @@ def test_tries_again_on_the_next_connection_and_then_no_more() -> None:
     first = started(device)
     assert device.interrupted() == []
     assert device.begin(1.0) == []  # there is no connection
-    device.connected(LIMITS)
+    device.connected(BROKER_LIMITS)
     assert device.begin(2.0) == [Subscribe(TOPIC)]
     second = only(device.subscribed(TOPIC, 2.0), SendProbe).payload
     assert device.received(first, 2.1) == []
@@ -245,7 +245,7 @@ def test_plans_with_the_slower_of_what_is_stated_and_measured() -> None:
 
 def test_reports_the_device_with_its_link_once_both_are_measured() -> None:
     device, line = Device(measure_link=True), Line(1e5, 1e5)
-    assert Subscribe(TOPIC) not in device.handle(Connected(LIMITS))
+    assert Subscribe(TOPIC) not in device.handle(Connected(BROKER_LIMITS))
     effects = device.handle(DeviceMeasured(FACTS))
     assert effects == [Subscribe(TOPIC)]
 
@@ -260,16 +260,16 @@ def test_reports_the_device_with_its_link_once_both_are_measured() -> None:
     assert status.facts.link_bytes_per_second is not None
     assert 0.85e5 < status.facts.link_bytes_per_second <= 1e5
     assert not any(isinstance(effect, Unsubscribe) for effect in effects)  # the topic is of use later, too
-    assert device.machine.next_wakeup() == QUIET_SECONDS  # then it asks where the coordinator is
+    assert device.machine.next_wakeup() == LIMITS.presence.search_seconds  # then it asks where the coordinator is
 
 
 def test_reports_the_stated_link_when_the_broker_has_older_rules() -> None:
     facts = msgspec.structs.replace(FACTS, link_bytes_per_second=5.0)
     device = Device(measure_link=True)
     device.handle(DeviceMeasured(facts))
-    device.handle(Connected(LIMITS))
-    assert device.machine.next_wakeup() == PATIENCE_SECONDS
-    effects = device.handle(Tick(), PATIENCE_SECONDS)
+    device.handle(Connected(BROKER_LIMITS))
+    assert device.machine.next_wakeup() == LIMITS.link_probe.patience_seconds
+    effects = device.handle(Tick(), LIMITS.link_probe.patience_seconds)
 
     assert [message.facts for message in published(effects) if isinstance(message, Status)] == [facts]
 
@@ -277,7 +277,7 @@ def test_reports_the_stated_link_when_the_broker_has_older_rules() -> None:
 @pytest.mark.parametrize("token", [None, 1], ids=["subscription", "publish"])
 def test_reports_at_once_when_the_broker_refuses_the_echo(token: int | None) -> None:
     device = Device(measure_link=True)
-    device.handle(Connected(LIMITS))
+    device.handle(Connected(BROKER_LIMITS))
     device.handle(DeviceMeasured(FACTS))
     effects = device.handle(Refused(TOPIC, "Not authorized", token))
 
@@ -290,9 +290,9 @@ def test_reports_after_the_reconnect_when_the_connection_is_lost_for_good_while_
     device = Device(measure_link=True)
     device.handle(DeviceMeasured(FACTS))
     for _ in range(2):
-        device.handle(Connected(LIMITS))
+        device.handle(Connected(BROKER_LIMITS))
         device.handle(Subscribed(TOPIC))
         effects = device.handle(Disconnected("gone"))
         assert published(effects) == []
 
-    assert [type(message) for message in published(device.handle(Connected(LIMITS)))] == [Status]
+    assert [type(message) for message in published(device.handle(Connected(BROKER_LIMITS)))] == [Status]

@@ -46,8 +46,8 @@ from fedlp_edge.wire.messages import (
 )
 from tests.device_agent.support import (
     BLUEPRINT,
+    BROKER_LIMITS,
     FACTS,
-    LIMITS,
     ME,
     MODEL,
     TOPICS,
@@ -91,7 +91,7 @@ def test_starts_by_listening_to_its_four_topics():
 
 
 @pytest.mark.parametrize(
-    "order", [(Connected(LIMITS), DeviceMeasured(FACTS)), (DeviceMeasured(FACTS), Connected(LIMITS))]
+    "order", [(Connected(BROKER_LIMITS), DeviceMeasured(FACTS)), (DeviceMeasured(FACTS), Connected(BROKER_LIMITS))]
 )
 def test_announces_itself_when_connected_and_measured(order):
     device = Device()
@@ -105,7 +105,7 @@ def test_announces_itself_when_connected_and_measured(order):
 def test_announces_itself_again_after_a_reconnect():
     device = Device().join()
     device.handle(Disconnected("gone"))
-    kinds = [type(m) for m in published(device.handle(Connected(LIMITS)))]
+    kinds = [type(m) for m in published(device.handle(Connected(BROKER_LIMITS)))]
     assert kinds == [Status, Ready]
 
 
@@ -161,7 +161,7 @@ def test_stops_when_the_broker_refuses_a_subscription():
 
 def test_builds_the_assigned_model_then_listens_to_its_layers_then_is_ready():
     device = Device()
-    device.handle(Connected(LIMITS))
+    device.handle(Connected(BROKER_LIMITS))
     assert only(device.down(assignment(depth=1)), BuildModel).model == MODEL
     effects = device.handle(ModelBuilt(MODEL, BLUEPRINT))
     assert [e.topic for e in effects if isinstance(e, Subscribe)] == ["fedlp/demo/model/H1", "fedlp/demo/model/L1"]
@@ -184,7 +184,7 @@ def test_changes_its_subscriptions_when_it_is_given_another_depth():
 
 def test_refuses_a_model_that_splits_differently():
     device = Device()
-    device.handle(Connected(LIMITS))
+    device.handle(Connected(BROKER_LIMITS))
     device.down(assignment(digest="0" * 64))
     failure = only(device.handle(ModelBuilt(MODEL, BLUEPRINT)), Publish).message
     assert failure.kind == "model"
@@ -360,7 +360,7 @@ def test_reports_a_unit_that_holds_other_tensors():
 
 def test_shows_its_status_again_when_a_task_comes_without_an_assignment():
     device = Device()
-    device.handle(Connected(LIMITS))
+    device.handle(Connected(BROKER_LIMITS))
     device.handle(DeviceMeasured(FACTS))
     assert [type(m) for m in published(device.down(task()))] == [Status]
 
@@ -408,14 +408,14 @@ def test_trains_again_when_the_same_round_starts_from_another_model():
 
 def test_offers_what_an_earlier_life_left_once_its_coordinator_is_there():
     device = Device([update(3)])
-    assert published(device.handle(Connected(LIMITS))) == []
+    assert published(device.handle(Connected(BROKER_LIMITS))) == []
     effects = device.receive(TOPICS.coordinator, announcement(), retained=True)
     assert only(effects, Publish).message.round == 3
 
 
 def test_forgets_what_belongs_to_another_run():
     device = Device([update(3, run="old")])
-    device.handle(Connected(LIMITS))
+    device.handle(Connected(BROKER_LIMITS))
     effects = device.receive(TOPICS.coordinator, announcement(), retained=True)
     assert only(effects, ForgetUpdate).update.run == "old"
 
@@ -512,7 +512,7 @@ def test_says_what_is_missing_when_it_cannot_export():
 
 def test_exports_nothing_of_a_run_that_it_has_no_place_in():
     device = Device(once=True)
-    device.handle(Connected(LIMITS))
+    device.handle(Connected(BROKER_LIMITS))
     effects = device.down(own_farewell("L1", "H1"))
     assert [note.text for note in effects if isinstance(note, Log) and "no place in the run" in note.text]
     assert only(effects, Stop).error is None
