@@ -13,6 +13,7 @@ from coordinator.config import FleetConfig, load_config
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.reporting.summary import load
+from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.lifecycle import own_command
 from fedlp_edge.transport.address import without_password
@@ -33,8 +34,12 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
         hand_out: whether a run that is over is wanted, for its final models.
 
     Raises:
-        OperatorError: the directory holds another run, or this one, which is over (or is not, with ``hand_out``).
+        OperatorError: the directory holds another run, or this one, which is over (or is not, with ``hand_out``), or a
+            run of another version of FedLP Edge.
     """
+    if directory.journal.exists():
+        # Before its configuration is read, which an earlier version may have spelled otherwise.
+        Journal(directory.journal).close()
     if directory.config.exists() and (changed := differences(load_config(directory.config), fleet)):
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise OperatorError(

@@ -16,6 +16,7 @@ from fedlp_edge.simulation.engines.base import Engine, SimulationStoppedError
 from fedlp_edge.simulation.engines.local import LocalEngine
 from fedlp_edge.simulation.experiment import Experiment, load_experiment
 from fedlp_edge.simulation.runner import Simulation
+from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import replacing
 
@@ -74,8 +75,11 @@ def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
         The summary, if the experiment is finished.
 
     Raises:
-        OperatorError: it holds another experiment.
+        OperatorError: it holds another experiment, or one of another version of FedLP Edge.
     """
+    if directory.journal.exists():
+        # Before its configuration is read, which an earlier version may have spelled otherwise.
+        Journal(directory.journal).close()
     if directory.config.exists():
         if load_experiment(directory.config).identity != experiment.identity:
             raise OperatorError(

@@ -16,14 +16,18 @@ import msgspec
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.fitness import Fitness
-from fedlp_edge.errors import StorageError
+from fedlp_edge.errors import OperatorError, StorageError
+
+VERSION = 2
+"""Number of the schema below and of the encodings in its columns. It goes up with every change that an earlier or later
+version could not read; journals without a number are version 1."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS devices (
     device TEXT PRIMARY KEY, plan BLOB NOT NULL, basis TEXT NOT NULL, ready INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS class_names (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (
-    round INTEGER PRIMARY KEY, capacity INTEGER NOT NULL, participants BLOB NOT NULL, summary BLOB);
+    round INTEGER PRIMARY KEY, capacity INTEGER NOT NULL, cohort BLOB NOT NULL, summary BLOB);
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, device TEXT NOT NULL, accepted INTEGER NOT NULL, digest TEXT NOT NULL,
     report BLOB NOT NULL, PRIMARY KEY (round, device));
@@ -54,6 +58,7 @@ class Journal:
         path: of the SQLite file; made if missing.
 
     Raises:
+        OperatorError: another version of FedLP Edge made the file.
         StorageError: the file is not a journal, or cannot be written.
     """
 
@@ -61,12 +66,25 @@ class Journal:
         self._path = path
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
+            self._refuse_other_versions()
             self._db.execute("PRAGMA journal_mode=WAL")
             # A lost power supply may cost the last rows: the devices' work is then simply asked for again.
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
+            # All or nothing: a schema without its number would be taken for that of an earlier version.
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         except sqlite3.Error as error:
             raise StorageError(f"cannot use {path} as the journal: {error}") from error
+
+    def _refuse_other_versions(self) -> None:
+        [found] = self._db.execute("PRAGMA user_version").fetchone()
+        [tables] = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and found != VERSION:
+            age = "an earlier" if found < VERSION else "a later"
+            self._db.close()
+            raise OperatorError(
+                f"{self._path.parent} holds a run of {age} version of FedLP Edge (journal format {max(1, found)}, this "
+                f"version has {VERSION}): finish it with the version that made it, or name another directory with --out"
+            )
 
     def close(self) -> None:
         """Closes the file."""
@@ -118,7 +136,7 @@ class Journal:
 
     def unfinished_round(self) -> OpenRound | None:
         """The round that was open at the last stop."""
-        row = self._db.execute("SELECT round, participants, capacity FROM rounds WHERE summary IS NULL").fetchone()
+        row = self._db.execute("SELECT round, cohort, capacity FROM rounds WHERE summary IS NULL").fetchone()
         if row is None:
             return None
         cohort = msgspec.msgpack.decode(row[1], type=tuple[CohortMember, ...])
@@ -126,7 +144,7 @@ class Journal:
 
     def places(self, round: int) -> tuple[CohortMember, ...]:
         """Of a round that was opened; none if it was not."""
-        row = self._db.execute("SELECT participants FROM rounds WHERE round = ?", (round,)).fetchone()
+        row = self._db.execute("SELECT cohort FROM rounds WHERE round = ?", (round,)).fetchone()
         return msgspec.msgpack.decode(row[0], type=tuple[CohortMember, ...]) if row else ()
 
     def commit_round(self, round: int, summary: bytes) -> None:

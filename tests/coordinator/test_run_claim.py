@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -118,3 +119,12 @@ def test_hand_out_of_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> No
     source = written(tmp_path / "a.toml")
     with pytest.raises(OperatorError, match="is not finished: leave --hand-out away"):
         claim(RunDirectory(tmp_path / "run"), source, load_config(source), hand_out=True)
+
+
+def test_claim_refuses_a_run_of_an_earlier_version_before_it_reads_its_configuration(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.config.write_text("a key of before")
+    with sqlite3.connect(run.journal) as db:
+        db.execute("CREATE TABLE rounds (round INTEGER)")
+    with pytest.raises(OperatorError, match="a run of an earlier version"):
+        begin(run.path, written(tmp_path / "a.toml"))

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
-from fedlp_edge.errors import StorageError
-from fedlp_edge.storage.journal import Journal, UpdateRow
+from fedlp_edge.errors import OperatorError, StorageError
+from fedlp_edge.storage.journal import VERSION, Journal, UpdateRow
 
 PLACES = (CohortMember("a", 1, 0.5, 10, 10), CohortMember("b", 2, 1.0, 20, 20, replacement=True))
 
@@ -48,3 +49,18 @@ def test_refuses_a_file_that_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"not a database, but long enough to look like one" * 50)
     with pytest.raises(StorageError, match=r"journal\.sqlite"):
         reopened(tmp_path)
+
+
+@pytest.mark.parametrize(("version", "words"), [(0, "an earlier version .* 1,"), (VERSION + 1, "a later version")])
+def test_refuses_a_journal_of_another_version_with_one_line(tmp_path: Path, version: int, words: str) -> None:
+    reopened(tmp_path).close()
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(OperatorError, match=f"{words}.*finish it with the version that made it.*--out") as raised:
+        reopened(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_takes_a_journal_that_was_cut_off_before_it_held_anything(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "journal.sqlite").execute("PRAGMA journal_mode=WAL")
+    assert reopened(tmp_path).unfinished_round() is None
