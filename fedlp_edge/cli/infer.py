@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.picture_folders import pictures_below
-from fedlp_edge.learning.data.pictures import shown
-from fedlp_edge.learning.export.inference import Classifier, Prediction, takes_pictures
+from fedlp_edge.learning.export.inference import Classifier, Prediction
+from fedlp_edge.learning.export.inference_inputs import find_inputs
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, print_error
 
 _NAMED = 3  # of the files that a summary is about
 _PIPED_COLUMNS = 500  # whoever reads a pipe wants each line whole
-
-
-@dataclass
-class _Inputs:
-    """What is to be classified.
-
-    Attributes:
-        files: in the order named, those of a folder in the order of their names.
-        named: which of them the user named; the others were found in folders.
-        left_out: what lies in the folders beside them, one line each.
-    """
-
-    files: list[Path] = field(default_factory=list)
-    named: set[Path] = field(default_factory=set)
-    left_out: list[str] = field(default_factory=list)
 
 
 def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
@@ -55,7 +37,7 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
         DataError: a folder holds nothing that the model takes.
     """
     classifier = Classifier(model)
-    inputs = _found(files, classifier)
+    inputs = find_inputs(files, classifier.card)
     predictions: list[Prediction] = []
     unread: list[str] = []
     code = 0
@@ -80,28 +62,6 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
             console.width = _PIPED_COLUMNS
         console.print(_table(predictions))
     return code
-
-
-def _found(given: Sequence[Path], classifier: Classifier) -> _Inputs:
-    inputs = _Inputs()
-    for path in given:
-        if not path.is_dir():
-            inputs.named.add(path)
-            inputs.files.append(path)
-            continue
-        try:
-            arrays = sorted(path.rglob("*.npy"))
-            pictures, left_out = pictures_below(path, arrays_too=bool(arrays))
-        except OSError as error:
-            raise DataError(f"cannot read {shown(str(error.filename or path))}: {error.strerror}") from None
-        if not takes_pictures(classifier.card):
-            pictures, left_out = [], ""
-        if not pictures and not arrays:
-            want = "pictures or .npy files" if takes_pictures(classifier.card) else ".npy files"
-            raise DataError(f"{shown(path)} holds no {want}" + (f"; {left_out}" if left_out else ""))
-        inputs.files += [*pictures, *arrays]
-        inputs.left_out += [f"{shown(path)}: {left_out}"] if left_out else []
-    return inputs
 
 
 def _warnings(predictions: Sequence[Prediction]) -> list[str]:

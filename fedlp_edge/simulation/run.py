@@ -32,10 +32,15 @@ def simulate(
     """Runs an experiment to its end, or goes on with one that was cut off; a finished one is only read.
 
     Args:
-        experiment: what to do. directory: of the run; made if missing. engine: does the work, and goes on living; by
-        default the one that the experiment names, for this run alone. on_event: called with every event, which is also
-        written to ``events.jsonl``. stopped: asked now and then; once it says so, ``SimulationStoppedError`` is raised.
-        The same call goes on from there.
+        experiment: what to do.
+        directory: of the run; made if missing.
+        engine: does the work, and goes on living; by default the one that the experiment names, for this run alone.
+        on_event: called with every event, which is also written to ``events.jsonl``.
+        stopped: asked now and then; once it says so, ``SimulationStoppedError`` is raised. The same call goes on from
+            there.
+
+    Returns:
+        What ``summary.json`` holds: accuracy and traffic of every round, and the digest of the final model.
 
     Raises:
         SimulationStoppedError: it was asked to stop.

@@ -83,12 +83,17 @@ class LayeredModel(nn.Module):
         return range(1, self._full_depth + 1)
 
     @property
-    def layers(self) -> tuple[Unit, ...]:
-        """The layers without the heads: name, parameter count, state names."""
+    def layers(self) -> nn.ModuleList:
+        """The modules of layers 1 to D, in order; each takes what the one before gives. They share its parameters."""
+        return nn.ModuleList(self.get_submodule(unit.id) for unit in self.layer_units)
+
+    @property
+    def layer_units(self) -> tuple[Unit, ...]:
+        """The layers as data, without the heads: name, parameter count, names of their tensors."""
         return self.units[: self._full_depth]
 
     @property
-    def exit_heads(self) -> tuple[Unit, ...]:
+    def head_units(self) -> tuple[Unit, ...]:
         """The exit heads; the last one is the user's own classifier."""
         return self.units[self._full_depth :]
 
@@ -172,17 +177,17 @@ class LayeredModel(nn.Module):
         ``model.load_state_dict(layered.original_state_dict())`` loads it back. What the user's forward does not
         use in evaluation, such as auxiliary classifiers, is not part of it (``strict=False`` leaves it alone).
         """
-        kept = {unit.id for unit in self.layers} | {f"H{self._full_depth}"}
+        kept = {unit.id for unit in self.layer_units} | {f"H{self._full_depth}"}
         split = ((*name.partition("."), value) for name, value in self.state_dict().items())
         return {original: value for unit_id, _, original, value in split if unit_id in kept}
 
     def _costs(self) -> tuple[DepthCost, ...]:
         if self.exit_mode not in self._measured:
-            layers = [self.get_submodule(unit.id) for unit in self.layers]
-            heads = [self.get_submodule(unit.id) for unit in self.exit_heads]
+            layers = list(self.layers)
+            heads = [self.get_submodule(unit.id) for unit in self.head_units]
             runs = measure_costs(layers, heads, self._sample, all_exits=self.exit_mode == "all")
-            of_layers = accumulate(unit.parameters for unit in self.layers)
-            of_heads = [unit.parameters for unit in self.exit_heads]
+            of_layers = accumulate(unit.parameters for unit in self.layer_units)
+            of_heads = [unit.parameters for unit in self.head_units]
             if self.exit_mode == "all":
                 of_heads = list(accumulate(of_heads))
             self._measured[self.exit_mode] = tuple(

@@ -162,16 +162,16 @@ class WidthModel(LayeredModel):
             raise PartitionError(f"width ratios must rise to 1 from above 0, not {list(ratios)}")
         self._ratios = tuple(ratios)
         parts = [(unit.name, whole.get_submodule(unit.id)) for unit in whole.units]
-        layers, head = parts[: len(whole.layers)], parts[-1]
+        layers, head = parts[: len(whole.layer_units)], parts[-1]
         sample = torch.zeros(1, *whole.input_shape)
         narrowed = _narrow([module for _, module in [*layers, head]], sample, 1.0, tracking=False)
         named = [(name, module) for (name, _), module in zip([*layers, head], narrowed, strict=True)]
         super().__init__(
             named[:-1], [*[("", nn.Identity())] * (len(layers) - 1), named[-1]], sample, classes=whole.classes
         )
-        for unit in self.exit_heads[:-1]:
+        for unit in self.head_units[:-1]:
             delattr(self, unit.id)
-        self.units = (*self.layers, self.exit_heads[-1])
+        self.units = (*self.layer_units, self.head_units[-1])
         self._levels: tuple[Submodel, ...] = ()
 
     @property
@@ -187,7 +187,7 @@ class WidthModel(LayeredModel):
     def activations(self, x: torch.Tensor, depth: int) -> torch.Tensor:
         """The feature of one level before the head, in evaluation."""
         level = self._measured_level(depth)
-        for unit in self.layers:
+        for unit in self.layer_units:
             x = level.get_submodule(unit.id)(x)
         return x
 
@@ -231,7 +231,7 @@ class WidthModel(LayeredModel):
         modules = [self.get_submodule(unit.id) for unit in self.units]
         narrowed = _narrow(modules, self._sample, self._ratios[depth - 1], tracking=tracking)
         parts = {unit.id: module for unit, module in zip(self.units, narrowed, strict=True)}
-        return Submodel(parts, len(self.layers))
+        return Submodel(parts, len(self.layer_units))
 
     def _measured_level(self, depth: int) -> Submodel:
         self._check(depth)
@@ -255,7 +255,7 @@ class WidthModel(LayeredModel):
 
     def _cost(self, depth: int) -> DepthCost:
         level = self.submodel(depth)
-        body = nn.Sequential(*(level.get_submodule(unit.id) for unit in self.layers))
+        body = nn.Sequential(*(level.get_submodule(unit.id) for unit in self.layer_units))
         run = measure_costs([body], [level.get_submodule(self.units[-1].id)], self._sample)[0]
         return DepthCost(depth, sum(p.numel() for p in level.parameters()), run.forward_macs, run.activation_bytes)
 

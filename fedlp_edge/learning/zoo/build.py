@@ -88,13 +88,13 @@ def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, se
 
 def _with_pooled_heads(model: LayeredModel, seed: int) -> LayeredModel:
     """The same layers and classifier, and no shallow head with more parameters than what it stands for."""
-    layers = [(unit.name, model.get_submodule(unit.id)) for unit in model.layers]
-    classifier = model.exit_heads[-1]
+    layers = [(unit.name, model.get_submodule(unit.id)) for unit in model.layer_units]
+    classifier = model.head_units[-1]
     sample = torch.zeros(1, *model.input_shape)
-    left = sum(unit.parameters for unit in model.layers) + classifier.parameters
+    left = sum(unit.parameters for unit in model.layer_units) + classifier.parameters
     heads: list[tuple[str, nn.Module]] = []
     with seeded(seed), torch.no_grad(), mode(model, training=False):
-        for depth, (unit, (_, layer)) in enumerate(zip(model.layers[:-1], layers, strict=False), start=1):
+        for depth, (unit, (_, layer)) in enumerate(zip(model.layer_units[:-1], layers, strict=False), start=1):
             left -= unit.parameters
             shape = tuple(model.activations(sample, depth).shape[1:])
             head = exit_head(shape, model.classes, channels_first=has_channels_first(layer, shape), budget=left)

@@ -26,8 +26,8 @@ def test_tells_statistics_from_constants() -> None:
         "L3.masked.0.mask": ("constant", None),
         "L3.masked.1.seen": ("statistic", None),
     }
-    assert model.layers[0].tensors == ()
-    assert [tensor.name for tensor in model.layers[2].constants] == ["L3.masked.0.mask"]
+    assert model.layer_units[0].tensors == ()
+    assert [tensor.name for tensor in model.layer_units[2].constants] == ["L3.masked.0.mask"]
 
 
 def test_a_norm_without_weights_of_its_own_is_not_frozen() -> None:

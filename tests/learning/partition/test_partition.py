@@ -36,7 +36,7 @@ def test_names_layers_after_the_models_own_modules() -> None:
         ("H3", "exit 3"),
         ("H4", "fc"),
     ]
-    assert layered.layers[1].state_names == (
+    assert layered.layer_units[1].state_names == (
         "L2.blocks.0.conv.weight",
         "L2.blocks.0.conv.bias",
         "L2.blocks.0.bn.weight",
@@ -44,7 +44,7 @@ def test_names_layers_after_the_models_own_modules() -> None:
         "L2.blocks.0.bn.running_mean",
         "L2.blocks.0.bn.running_var",
     )
-    assert layered.layers[1].parameters == 8 * 8 * 9 + 8 + 8 + 8
+    assert layered.layer_units[1].parameters == 8 * 8 * 9 + 8 + 8 + 8
     assert layered.depths == range(1, 5)
 
 
@@ -177,8 +177,8 @@ def test_takes_every_block_of_a_sequence_as_a_layer(images: torch.Tensor) -> Non
         nn.Upsample(scale_factor=2), nn.Conv2d(1, 4, 3), nn.ReLU(), Residual(4), nn.Flatten(), nn.Linear(784, 3)
     ).eval()
     layered = partition(model, INPUT)
-    assert [unit.name for unit in layered.layers] == ["1", "3"]
-    assert layered.layers[0].state_names == ("L1.1.weight", "L1.1.bias")
+    assert [unit.name for unit in layered.layer_units] == ["1", "3"]
+    assert layered.layer_units[0].state_names == ("L1.1.weight", "L1.1.bias")
     assert torch.equal(layered(images), model(images))
     assert layered.original_state_dict().keys() == model.state_dict().keys()
 
@@ -208,7 +208,7 @@ def test_keeps_blocks_that_share_weights_in_one_layer(images: torch.Tensor) -> N
     shared = nn.Linear(64, 64)
     blocks = [nn.Flatten(), nn.Linear(64, 64), shared, nn.ReLU(), shared, nn.Linear(64, 64), nn.Linear(64, 2)]
     layered = partition(blocks, INPUT)
-    assert [unit.state_names for unit in layered.layers] == [
+    assert [unit.state_names for unit in layered.layer_units] == [
         ("L1.1.weight", "L1.1.bias"),
         ("L2.2.weight", "L2.2.bias"),
         ("L3.5.weight", "L3.5.bias"),
@@ -290,8 +290,8 @@ def test_does_not_exchange_integer_state_or_constants() -> None:
     model = WithConstants()
     layered = partition(model, INPUT)
     names = {name for unit in layered.units for name in unit.state_names}
-    assert "L1.shift" not in {tensor.name for tensor in layered.layers[0].tensors}
-    assert {tensor.name: tensor.kind for tensor in layered.layers[0].constants} == {"L1.shift": "constant"}
+    assert "L1.shift" not in {tensor.name for tensor in layered.layer_units[0].tensors}
+    assert {tensor.name: tensor.kind for tensor in layered.layer_units[0].constants} == {"L1.shift": "constant"}
     assert not any(part in name for name in layered.state_dict() for part in ("gain", "constant"))
     assert not any("num_batches_tracked" in name for name in names)
     assert not hasattr(model, "_tensor_constant0")
@@ -308,7 +308,7 @@ def test_counts_tied_weights_of_one_layer_once() -> None:
             return self.two(self.one(x))
 
     layered = partition([Tied(), nn.Linear(4, 2)], torch.zeros(1, 4))
-    assert layered.layers[0].state_names == ("L1.0.one.weight", "L1.0.one.bias", "L1.0.two.bias")
+    assert layered.layer_units[0].state_names == ("L1.0.one.weight", "L1.0.one.bias", "L1.0.two.bias")
 
 
 class DataDependent(UsersNet):

@@ -104,7 +104,7 @@ def test_splits_models_of_sequences(make: Callable[[], nn.Module], example: torc
     model = make()
     x = _sequences(example)
     layered = partition(model, example)
-    assert [unit.name for unit in layered.layers] == names
+    assert [unit.name for unit in layered.layer_units] == names
     assert layered.original_state_dict().keys() == model.state_dict().keys()
     for training in (False, True):
         model.train(training)
@@ -144,7 +144,7 @@ def test_takes_token_ids_in_floating_point() -> None:
     assert torch.equal(layered.submodel(2)(tokens.float()), layered(tokens, depth=2))
     blocks = [nn.Embedding(20, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Flatten(), nn.Linear(WIDTH * STEPS, CLASSES)]
     listed = partition(blocks, TOKENS).eval()
-    assert listed.layers[0].state_names == ("L1.0.weight",)
+    assert listed.layer_units[0].state_names == ("L1.0.weight",)
     assert torch.equal(listed(tokens.float()), nn.Sequential(*blocks)(tokens))
 
 
@@ -178,7 +178,7 @@ def test_splits_code_that_looks_at_shapes() -> None:
 
     model = Peculiar()
     layered = partition(model, SEQUENCE)
-    assert [unit.name for unit in layered.layers] == ["one", "two"]
+    assert [unit.name for unit in layered.layer_units] == ["one", "two"]
     x = torch.randn(5, STEPS, 4)
     assert torch.equal(layered(x), model(x)["logits"])
     _train_every_depth(layered, x)

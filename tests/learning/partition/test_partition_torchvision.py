@@ -173,6 +173,6 @@ def test_keeps_stochastic_depth_of_a_transformer() -> None:
 
 def test_keeps_class_token_and_positions_in_the_first_layer() -> None:
     layered = build_model(ModelSettings(name="torchvision:vit_b_16", input=(3, 32, 32)), seed=0)
-    first = layered.layers[0].state_names
+    first = layered.layer_units[0].state_names
     assert {"L1.class_token", "L1.encoder.pos_embedding", "L1.conv_proj.weight"} <= set(first)
     assert layered.units[-1].state_names == ("H8.heads.head.weight", "H8.heads.head.bias")

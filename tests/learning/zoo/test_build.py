@@ -198,8 +198,8 @@ def test_pooled_heads_take_the_place_of_a_built_in_models_own() -> None:
     settings = ModelSettings(name="fedlp-cnn-narrow", exit_heads="pooled")
     model, own = build_model(settings, seed=0), build_model(ModelSettings(name="fedlp-cnn-narrow"), seed=0)
     # Linear layers on 8 channels of 4x4 places, 16 of 2x2, 16 of 2x2, 32 of 1x1; the classifier is the model's.
-    assert [head.parameters for head in model.exit_heads] == [1290, 650, 650, 330, 19_146]
-    assert [head.parameters for head in own.exit_heads][:4] == [101_066, 50_890, 50_890, 19_146]
+    assert [head.parameters for head in model.head_units] == [1290, 650, 650, 330, 19_146]
+    assert [head.parameters for head in own.head_units][:4] == [101_066, 50_890, 50_890, 19_146]
     x = torch.rand(2, 1, 28, 28)
     assert torch.equal(model.eval()(x), own.eval()(x))
     assert build_model(settings, seed=0).blueprint().digest == model.blueprint().digest

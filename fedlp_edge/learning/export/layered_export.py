@@ -1,0 +1,74 @@
+"""From a layered model in memory to one ONNX file for each depth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from fedlp_edge.errors import ExportError
+from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.export.metadata import OnnxMetadata, names_of_outputs
+from fedlp_edge.learning.export.onnx import Verified
+from fedlp_edge.learning.export.onnx import export as export_onnx
+from fedlp_edge.learning.model.layered import LayeredModel
+
+
+def file_name(model: str, depth: int) -> str:
+    """The name of the ONNX file of a depth.
+
+    Args:
+        model: specification of the model, such as ``torchvision:mobilenet_v2``.
+        depth: from 1.
+    """
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}-depth-{depth}.onnx"
+
+
+def export(
+    model: LayeredModel,
+    directory: Path | str,
+    data: Dataset | str,
+    *,
+    depths: Collection[int] | None = None,
+    name: str = "model",
+    class_names: tuple[str, ...] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> tuple[Verified, ...]:
+    """Writes a model's depths as ONNX files, each checked in onnxruntime against PyTorch before it gets its name.
+
+    Args:
+        model: as ``partition`` gives it, trained or not; it is left as it is.
+        directory: where the files go, as ``NAME-depth-DEPTH.onnx``; made if missing.
+        data: held-out samples that the files are checked on, or their specification, such as ``"folder:test"``; its
+            classes and its normalisation go into the files.
+        depths: which to export; all by default.
+        name: of the model, in the files and in their names.
+        class_names: names of the classes by number; by default those of the data.
+        metadata: further string properties of every file.
+
+    Returns:
+        For each depth, in order, the file, its accuracy, and how far it is from PyTorch.
+
+    Raises:
+        DataError: the data cannot be read, or do not fit the model.
+        ExportError: a depth does not exist, cannot be exported, or computes something else in onnxruntime.
+    """
+    samples = load_data(data, "test", model.input_shape) if isinstance(data, str) else data
+    samples.check_fits(model.input_shape, model.classes)
+    wanted = tuple(model.depths) if depths is None else tuple(sorted(set(depths)))
+    if unknown := [depth for depth in wanted if depth not in model.depths]:
+        raise ExportError(f"the model has depths 1 to {model.depths[-1]}, not {unknown[0]}")
+    written = []
+    for depth in wanted:
+        card = OnnxMetadata(
+            model=name,
+            depth=depth,
+            input_shape=model.input_shape,
+            classes=names_of_outputs(class_names or samples.classes, model.classes),
+            scale=samples.scale,
+            mean=samples.mean,
+            std=samples.std,
+        )
+        submodel = model.submodel(depth, exits="own")
+        written.append(export_onnx(submodel, card, samples, Path(directory) / file_name(name, depth), metadata or {}))
+    return tuple(written)
