@@ -456,7 +456,7 @@ def test_costs_count_all_the_heads_that_a_depth_holds() -> None:
     own = layered.blueprint()
     layered.exit_mode = "all"
     held = layered.blueprint()
-    heads = [unit.parameters for unit in layered.exit_heads]
+    heads = [unit.parameters for unit in layered.head_units]
     for depth in layered.depths:
         one, many = own.costs[depth - 1], held.costs[depth - 1]
         assert many.parameters == one.parameters + sum(heads[: depth - 1])
