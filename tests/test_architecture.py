@@ -1,0 +1,70 @@
+"""The tables of docs/architecture.md are held against the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+ROOTS = ("fedlp_edge", "coordinator", "device_agent")
+
+
+def rows(heading: str) -> Iterator[list[str]]:
+    """The cells of each row of the first table below a heading."""
+    section = PAGE.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    for line in section.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def part_of(module: str) -> str:
+    first, _, rest = module.partition(".")
+    return first if first != "fedlp_edge" else rest.partition(".")[0]
+
+
+def imports_of(package: str) -> set[str]:
+    """The other parts that a package (or a module) imports from, its own functions' imports included."""
+    place = ROOT / package
+    found: set[str] = set()
+    for path in [place] if place.is_file() else place.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ROOTS:
+                names = [f"{node.module}.{alias.name}" for alias in node.names if node.module == "fedlp_edge"]
+                found.update(map(part_of, names or [node.module]))
+    own = package.removesuffix(".py").rpartition("/")[2]
+    return found - {own, "__version__"}
+
+
+PACKAGES = {
+    cells[0].strip("`"): set(re.findall(r"`([\w.]+)`", cells[2])) for cells in rows("The house") if len(cells) == 3
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_imports_what_the_table_says(package: str) -> None:
+    assert imports_of(package) == PACKAGES[package]
+
+
+def test_table_names_every_package() -> None:
+    inner = {f"fedlp_edge/{path.name}" for path in (ROOT / "fedlp_edge").iterdir() if (path / "__init__.py").exists()}
+    assert set(PACKAGES) == inner | {"coordinator", "device_agent", "fedlp_edge/errors.py"}
+
+
+def test_every_file_that_the_page_names_is_there() -> None:
+    named = re.findall(r"`((?:fedlp_edge|coordinator|device_agent|tests|benchmarks)/[\w./]+\.py)`", PAGE)
+    named += [
+        f"fedlp_edge/{path}"
+        for path in re.findall(r"`((?:core|learning|wire|transport|simulation)/[\w./]+\.py)`", PAGE)
+    ]
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
+def test_picture_names_every_package() -> None:
+    picture = (ROOT / "docs" / "images" / "house.svg").read_text(encoding="utf-8")
+    drawn = set(re.findall(r">((?:fedlp_edge/\w+)|coordinator|device_agent)</text>", picture))
+    assert drawn == {package.removesuffix(".py") for package in PACKAGES}
