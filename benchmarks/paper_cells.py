@@ -98,7 +98,7 @@ def experiment(cell: Cell, size: Size) -> Experiment:
     return Experiment(
         name="paper-table",
         seed=cell.seed,
-        model=ModelSettings(name="fedlp-cnn-narrow", input=size.input, classes=10, heads="personal"),
+        model=ModelSettings(name="fedlp-cnn-narrow", input=size.input, classes=10, head_mode="personal"),
         data=SimulatedData(train=size.data, evaluate=size.data, partition=partition, limit=size.limit),
         # Pinned, so that a cell ends with the same bits whenever it is computed; this layout is the fastest here.
         training=TrainingSettings(epochs=1, batch_size=10, optimizer="adam", lr=1e-3, compute="float32-channels-last"),

@@ -281,7 +281,7 @@ def _toml(model: Model) -> str:
     settings = model.settings
     return (
         f'name = "{settings.name}"\ninput = {list(settings.input)}\n'
-        f'classes = {settings.classes}\nheads = "{settings.heads}"'
+        f'classes = {settings.classes}\nhead_mode = "{settings.head_mode}"'
     )
 
 

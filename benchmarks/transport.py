@@ -42,7 +42,7 @@ url = "{url}"
 name = "{model.name}"
 input = {input}
 classes = {model.classes}
-heads = "{model.heads}"
+head_mode = "{model.head_mode}"
 [data]
 evaluate = ""
 [export]

@@ -50,7 +50,7 @@ def build_blueprint(model: ModelSettings, *, steps: bool = False) -> Blueprint:
 def title(blueprint: Blueprint) -> Text:
     """The model in one line."""
     shape = "x".join(str(size) for size in blueprint.input_shape)
-    words = f"{blueprint.model} on {shape}, {blueprint.classes} classes, {blueprint.heads} heads"
+    words = f"{blueprint.model} on {shape}, {blueprint.classes} classes, {blueprint.head_mode} heads"
     return Text(words, style="bold cyan")
 
 

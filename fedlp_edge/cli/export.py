@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerError
@@ -104,7 +105,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         ExportError: none has.
     """
     round_number, state = latest_checkpoint(run)
-    config = load_toml(run / "config.toml", RunConfig)
+    config = load_toml(run / "config.toml", RunConfig, renamed=RENAMED)
     if config.model.scaling == "width":
         raise ConfigError(
             f"{run} scales its model by width, a baseline for comparisons that no device runs; "

@@ -70,7 +70,7 @@ def demo(
         Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd", "auto"] | None,
         typer.Option(help="How the numbers of an update travel; auto fits it to the link. [default: none]"),
     ] = None,
-    heads: Annotated[
+    head_mode: Annotated[
         Literal["shared", "personal"] | None, typer.Option(help="Exit heads of shallow depths. [default: shared]")
     ] = None,
     device: Annotated[
@@ -93,7 +93,7 @@ def demo(
         scheme=scheme,
         lpr=lpr,
         encoding=encoding,
-        heads=heads,
+        head_mode=head_mode,
         device=device,
     )
     raise typer.Exit(run_demo(given, out))
@@ -134,7 +134,7 @@ def cost(
     depth_mix: Annotated[
         str | None, typer.Option(help="Share of the devices per depth, such as 0.2,0.3,0.5. [default: uniform]")
     ] = None,
-    heads: Annotated[
+    head_mode: Annotated[
         Literal["shared", "personal"], typer.Option(help="personal (the paper): shallow heads stay at home.")
     ] = "personal",
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
@@ -145,7 +145,7 @@ def cost(
     from fedlp_edge.core.settings import ModelSettings
 
     settings = ModelSettings(
-        name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, heads=heads
+        name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, head_mode=head_mode
     )
     raise typer.Exit(run_cost(settings, scheme, lpr, depth_mix, as_json=json))
 
@@ -163,7 +163,7 @@ def plan(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per training step.")] = 32,
     deadline: Annotated[float, typer.Option(min=1, help="Seconds of a round.")] = 300.0,
     samples: Annotated[int, typer.Option(min=1, help="Training samples of a device.")] = 1000,
-    heads: Annotated[Literal["shared", "personal"], typer.Option(help="Exit heads of shallow depths.")] = "shared",
+    head_mode: Annotated[Literal["shared", "personal"], typer.Option(help="Exit heads of shallow depths.")] = "shared",
     techniques: Annotated[
         bool, typer.Option(help="Let devices save memory in ways that take time, before depth is given up.")
     ] = True,
@@ -176,7 +176,7 @@ def plan(
     from fedlp_edge.core.settings import ModelSettings, PlannerSettings, TrainingSettings
 
     settings = ModelSettings(
-        name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, heads=heads
+        name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, head_mode=head_mode
     )
     training = TrainingSettings(batch_size=batch_size)
     planner = PlannerSettings() if techniques else PlannerSettings(techniques=())

@@ -64,7 +64,7 @@ class FleetPlan(msgspec.Struct, frozen=True):
     model: str
     input: tuple[int, ...]
     classes: int
-    heads: HeadMode
+    head_mode: HeadMode
     batch_size: int
     samples: int
     deadline_seconds: float
@@ -105,7 +105,7 @@ def plan_fleet(blueprint: Blueprint, rules: PlanningRules, profiles: list[Device
         model=blueprint.model,
         input=blueprint.input_shape,
         classes=blueprint.classes,
-        heads=blueprint.heads,
+        head_mode=blueprint.head_mode,
         batch_size=rules.training.batch_size,
         samples=samples,
         deadline_seconds=rules.deadline_seconds,

@@ -28,27 +28,27 @@ RECIPES: Mapping[RecipeName, Mapping[str, Mapping[str, Any]]] = MappingProxyType
         # FedLP, arXiv 2303.06360, section III: each layer is preserved with a probability.
         "fedlp-homo": {"scheme": {"depth": "full", "lpr": 0.5}},
         # FedLP, section IV: prefixes of the model, with heads that stay at home.
-        "fedlp-hetero": {"model": {"heads": "personal"}, "scheme": {"depth": "auto", "lpr": 1.0}},
+        "fedlp-hetero": {"model": {"head_mode": "personal"}, "scheme": {"depth": "auto", "lpr": 1.0}},
         # Diao et al., arXiv 2010.01264: fewer channels.
         "heterofl": {
-            "model": {"scaling": "width", "heads": "shared"},
+            "model": {"scaling": "width", "head_mode": "shared"},
             "training": {"objective": {"mask_absent": True}},
             "scheme": {"depth": "auto", "lpr": 1.0},
         },
         # Liu et al., arXiv 2202.08036, without its momentum distillation.
         "inclusivefl": {
-            "model": {"heads": "shared", "exits": "own", "exit_heads": "pooled"},
+            "model": {"head_mode": "shared", "exits": "own", "exit_heads": "pooled"},
             "scheme": {"depth": "auto", "lpr": 1.0},
         },
         # Kim et al., ICLR 2023: all exits up to the device's depth are trained, and learn from each other.
         "depthfl": {
-            "model": {"heads": "shared", "exits": "all", "exit_heads": "pooled"},
+            "model": {"head_mode": "shared", "exits": "all", "exit_heads": "pooled"},
             "training": {"objective": {"distillation": 1.0}},
             "scheme": {"depth": "auto", "lpr": 1.0},
         },
         # Ours; benchmarks/heterogeneous.py compares it with the others.
         "fedlp-plus": {
-            "model": {"heads": "personal"},
+            "model": {"head_mode": "personal"},
             "training": {"objective": {"logit_adjustment": 1.0}},
             "scheme": {"depth": "auto", "lpr": 1.0},
             "update": {"encoding": "int8"},

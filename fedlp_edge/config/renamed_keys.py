@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 RENAMED: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
+        ("model", "heads"): "[model] head_mode",
         ("scheme", "encoding"): "[update] encoding",
         ("scheme", "upload_budget"): "[update] budget",
         ("scheme", "memory_margin"): "[planner] memory_margin",

@@ -132,7 +132,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         model: the specification it was built from (``"fedlp-cnn"``, ``"torchvision:resnet18"``).
         input_shape: of one sample, without the batch dimension.
         classes: number of logits.
-        heads: whether shallow heads are averaged (``"shared"``) or stay on their device.
+        head_mode: whether shallow heads are averaged (``"shared"``) or stay on their device.
         units: ``L1`` .. ``LD``, then ``H1`` .. ``HD``.
         costs: one per depth, shallowest first.
         exits: whether a device of depth d holds and trains head d alone (``"own"``) or heads 1 to d (``"all"``).
@@ -143,7 +143,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
     model: str
     input_shape: tuple[int, ...]
     classes: int
-    heads: HeadMode
+    head_mode: HeadMode
     units: tuple[Unit, ...]
     costs: tuple[DepthCost, ...]
     exits: ExitMode = "own"
@@ -177,7 +177,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
 
     def is_global(self, unit: Unit) -> bool:
         """Whether the coordinator holds it; a personal head never leaves its device."""
-        return unit.kind == "layer" or self.heads == "shared" or unit.depth == self.full_depth
+        return unit.kind == "layer" or self.head_mode == "shared" or unit.depth == self.full_depth
 
     @cached_property
     def global_units(self) -> tuple[Unit, ...]:
@@ -230,5 +230,5 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that two copies must agree on (costs are not part of it)."""
-        agreed = (self.input_shape, self.classes, self.heads, self.exits, self.units, self.widths)
+        agreed = (self.input_shape, self.classes, self.head_mode, self.exits, self.units, self.widths)
         return hashlib.sha256(msgspec.json.encode(agreed)).hexdigest()

@@ -40,7 +40,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         classes: number of classes; 0 keeps the model's own.
         tokens: the input is whole numbers, such as token ids, which the model looks up in an embedding.
         depths: most depths that the model is split into; 0 for at most 8, or as a built-in model has them.
-        heads: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
+        head_mode: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
         exits: a device of depth d holds and trains its ``own`` head d, or ``all`` heads 1 to d.
         exit_heads: of the shallow depths: those that a built-in ``model`` brings, or ``pooled`` ones with one linear
             layer, as a user's own model gets.
@@ -55,7 +55,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: Annotated[int, msgspec.Meta(ge=0)] = 10
     tokens: bool = False
     depths: Annotated[int, msgspec.Meta(ge=0)] = 0
-    heads: HeadMode = "shared"
+    head_mode: HeadMode = "shared"
     exits: ExitMode = "own"
     exit_heads: Literal["model", "pooled"] = "model"
     scaling: Literal["depth", "width"] = "depth"
@@ -74,8 +74,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"there are {len(self.class_names)} class_names for {self.classes} classes")
         if self.width_ratios and self.scaling == "depth":
             raise ValueError('width_ratios are for scaling = "width"')
-        if self.scaling == "width" and (self.heads, self.exits) != ("shared", "own"):
-            raise ValueError('scaling = "width" has one head for all: leave heads = "shared" and exits = "own"')
+        if self.scaling == "width" and (self.head_mode, self.exits) != ("shared", "own"):
+            raise ValueError('scaling = "width" has one head for all: leave head_mode = "shared" and exits = "own"')
         if self.width_ratios and (
             self.width_ratios[-1] != 1 or list(self.width_ratios) != sorted(set(self.width_ratios))
         ):

@@ -274,7 +274,7 @@ class Simulation:
     def _judged_depths(self) -> tuple[int, ...]:
         """Exits worth judging: those that some device trained, and the full model."""
         full = self._blueprint.full_depth
-        if self._blueprint.heads == "personal":
+        if self._blueprint.head_mode == "personal":
             return (full,)
         if self._blueprint.widths:
             return tuple(sorted(self._held_depths | {full}))

@@ -1,6 +1,6 @@
 """Model values that stay on a device from round to round: one file for every round that left some.
 
-These are exit heads that never leave the device (``heads = "personal"``), and units between two exchanges
+These are exit heads that never leave the device (``head_mode = "personal"``), and units between two exchanges
 (``exchange_every``). A round may be done again, since a training was cut off or its update was lost, and must then give
 the same update. So a round never writes the file that it starts from: what round 7 leaves has a file of its own, and
 round 7 done again starts from what the round before it left, as it did the first time.

@@ -55,7 +55,7 @@ def test_gives_rivals_the_same_adjustment_on_skewed_data() -> None:
 
 def test_experiments_are_their_recipes() -> None:
     hetero = experiment(Cell("plain", "fedlp-hetero", "u", "iid", 1), FULL, 3)
-    assert (hetero.model.heads, hetero.update.encoding, hetero.server.ema) == ("personal", "none", 0)
+    assert (hetero.model.head_mode, hetero.update.encoding, hetero.server.ema) == ("personal", "none", 0)
     adjusted = experiment(Cell("adjusted", "heterofl", "1", "mixed:0.95", 1), FULL, 3)
     assert (adjusted.training.objective.logit_adjustment, adjusted.training.objective.mask_absent) == (1.0, True)
     assert adjusted.fleet.depth_mix == (0.6, 0.1, 0.1, 0.1, 0.1)

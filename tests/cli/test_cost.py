@@ -14,7 +14,7 @@ from tests.cli.conftest import Run
 
 @pytest.fixture(scope="module")
 def paper_cnn() -> Blueprint:
-    return build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), classes=10, heads="personal"))
+    return build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), classes=10, head_mode="personal"))
 
 
 def test_prints_the_published_figures_as_a_table(fedlp: Run) -> None:
@@ -38,7 +38,7 @@ def test_prints_one_object_as_json(fedlp: Run) -> None:
 
 def test_splits_into_as_many_depths_as_asked_for(fedlp: Run) -> None:
     model = "tests.learning.partition.test_partition_sequences:Encoder"
-    options = ("cost", "--model", model, "--input", "12", "--classes", 3, "--tokens", "--heads", "shared")
+    options = ("cost", "--model", model, "--input", "12", "--classes", 3, "--tokens", "--head-mode", "shared")
     rows = fedlp(*options, "--depths", 2).stdout.splitlines()
 
     assert [row.split()[1] for row in rows if row.startswith("▮")] == ["1", "2"]

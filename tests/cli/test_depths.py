@@ -27,7 +27,7 @@ def test_says_that_a_model_is_unknown() -> None:
 
 @pytest.fixture(scope="module")
 def personal() -> Blueprint:
-    return build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), heads="personal"))
+    return build_blueprint(ModelSettings(name="fedlp-cnn", input=(3, 32, 32), head_mode="personal"))
 
 
 def test_shows_every_depth_within_a_terminal_of_80_columns(personal: Blueprint) -> None:

@@ -66,11 +66,16 @@ def test_gives_the_classes_the_depths_of_the_profiles_page(small_cnn: Blueprint)
 def test_prints_one_object_with_the_documented_keys(fedlp: Run, tmp_path: Path) -> None:
     (tmp_path / "till.toml").write_text('name = "till"\nram_mb = 600\ntraining_gmacs_per_second = 0.5\n')
 
-    options = ("--profiles", tmp_path, "--batch-size", 8, "--deadline", 60, "--samples", 200, "--heads", "personal")
+    options = ("--profiles", tmp_path, "--batch-size", 8, "--deadline", 60, "--samples", 200, "--head-mode", "personal")
     plan = json.loads(fedlp(*SMALL_CNN, *options, "--json").stdout)
 
     assert tuple(plan) == FleetPlan.__struct_fields__
-    assert (plan["model"], plan["input"], plan["classes"], plan["heads"]) == ("small-cnn", [1, 8, 8], 10, "personal")
+    assert (plan["model"], plan["input"], plan["classes"], plan["head_mode"]) == (
+        "small-cnn",
+        [1, 8, 8],
+        10,
+        "personal",
+    )
     assert (plan["batch_size"], plan["samples"], plan["deadline_seconds"]) == (8, 200, 60.0)
     assert [tuple(row) for row in plan["depths"]] == [DepthRow.__struct_fields__] * 5
     (till,) = plan["profiles"]

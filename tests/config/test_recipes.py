@@ -27,7 +27,7 @@ def test_with_recipe_lets_explicit_keys_win():
     document = {"recipe": "depthfl", "training": {"lr": 0.1, "objective": {"proximal": 0.5}}, "model": {"exits": "own"}}
     assert with_recipe(document) == {
         "recipe": "depthfl",
-        "model": {"heads": "shared", "exits": "own", "exit_heads": "pooled"},
+        "model": {"head_mode": "shared", "exits": "own", "exit_heads": "pooled"},
         "training": {"lr": 0.1, "objective": {"distillation": 1.0, "proximal": 0.5}},
         "scheme": {"depth": "auto", "lpr": 1.0},
     }

@@ -14,6 +14,7 @@ from fedlp_edge.simulation.experiment import load_experiment
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[model]\nheads = 'personal'\n", ":3: [model] heads is now [model] head_mode"),
         ("[scheme]\nlpr = 0.5\nencoding = 'int8'\n", ":4: [scheme] encoding is now [update] encoding"),
         ("[scheme]\nupload_budget = 5\n", ":3: [scheme] upload_budget is now [update] budget"),
         ("[scheme]\nmemory_margin = 0.1\n", ":3: [scheme] memory_margin is now [planner] memory_margin"),

@@ -33,7 +33,7 @@ def test_convert_takes_what_a_scheme_may_say(values, lpr, depth):
         (ServerSettings, {"beta2": 1.1}),
         (ServerSettings, {"epsilon": 0.0}),
         (ModelSettings, {"input": [0, 28, 28]}),
-        (ModelSettings, {"heads": "private"}),
+        (ModelSettings, {"head_mode": "private"}),
         (ModelSettings, {"exits": "some"}),
         (ObjectiveSettings, {"proximal": -0.1}),
         (ObjectiveSettings, {"distillation_temperature": 0.0}),
@@ -58,7 +58,7 @@ def test_check_exits_refuses_distillation_with_one_exit():
         {"width_ratios": [0.5, 1.0]},
         {"scaling": "width", "width_ratios": [1.0, 0.5]},
         {"scaling": "width", "width_ratios": [0.25, 0.5]},
-        {"scaling": "width", "heads": "personal"},
+        {"scaling": "width", "head_mode": "personal"},
         {"scaling": "width", "exits": "all"},
     ],
 )

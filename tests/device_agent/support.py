@@ -42,7 +42,7 @@ BLUEPRINT = Blueprint(
     model="tiny",
     input_shape=(2,),
     classes=2,
-    heads="shared",
+    head_mode="shared",
     units=(unit("L1", 2), unit("L2", 3), unit("H1", 1), unit("H2", 4)),
     costs=(DepthCost(1, 3, 3, 8), DepthCost(2, 9, 9, 16)),
 )

@@ -40,14 +40,14 @@ MEGABYTE = 1_000_000
 
 
 @cache
-def blueprint(heads: HeadMode = "shared", width: int = 600) -> Blueprint:
+def blueprint(head_mode: HeadMode = "shared", width: int = 600) -> Blueprint:
     """Two layers and two heads of ``width`` numbers each; the second depth needs some 500 MB, the first 5."""
     units = tuple(
         Unit(name, name.lower(), "layer" if name[0] == "L" else "head", int(name[1]), (_tensor(name, width),))
         for name in ("L1", "L2", "H1", "H2")
     )
     costs = (DepthCost(1, 2 * width, 100, MEGABYTE // 10), DepthCost(2, 3 * width, 200, 10 * MEGABYTE))
-    return Blueprint("stand-in", (1, 2, 2), 2, heads, units, costs)
+    return Blueprint("stand-in", (1, 2, 2), 2, head_mode, units, costs)
 
 
 def profile_of(device: str) -> DeviceProfile:
@@ -71,7 +71,7 @@ class StandIn:
     Args:
         sink: gets the replies.
         later: called with the seconds that a job takes and what is to happen then.
-        heads: of the model that it builds.
+        head_mode: of the model that it builds.
         seconds: that a training takes.
         samples: that it claims to have.
         width: numbers in a unit.
@@ -82,14 +82,14 @@ class StandIn:
         sink: Callable[[WorkerEvent], None],
         later: Callable[[float, Callable[[], None]], None],
         *,
-        heads: HeadMode = "shared",
+        head_mode: HeadMode = "shared",
         seconds: float = 1.0,
         samples: int = 100,
         width: int = 600,
     ) -> None:
         self._sink = sink
         self._later = later
-        self._blueprint = blueprint(heads, width)
+        self._blueprint = blueprint(head_mode, width)
         self._seconds = seconds
         self._samples = samples
         self._last = 0

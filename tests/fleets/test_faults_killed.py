@@ -43,12 +43,12 @@ def undisturbed(directory: Path, **settings: object) -> tuple[VirtualFleet, Summ
     return fleet, fleet.finish()
 
 
-def kill_before_every_step(directory: Path, victim: str, heads: HeadMode) -> tuple[list[str], list[VirtualFleet]]:
+def kill_before_every_step(directory: Path, victim: str, head_mode: HeadMode) -> tuple[list[str], list[VirtualFleet]]:
     """Complaints by step, and the fleets."""
-    first, expected = undisturbed(directory / "undisturbed", heads=heads)
+    first, expected = undisturbed(directory / "undisturbed", head_mode=head_mode)
     complaints, fleets = [], []
     for number, step in enumerate(first.steps(victim), start=1):
-        fleet = VirtualFleet(directory / f"{number}", devices=DEVICES, rounds=ROUNDS, heads=heads)
+        fleet = VirtualFleet(directory / f"{number}", devices=DEVICES, rounds=ROUNDS, head_mode=head_mode)
         fleet.start_all({victim: number})
         summary = fleet.finish()
         complaints += [f"killed before step {number}, {step}: {it}" for it in differences(fleet, summary, expected)]
@@ -83,7 +83,7 @@ def test_device_with_a_head_of_its_own_may_be_killed_before_any_step(tmp_path: P
 
 @pytest.fixture(scope="module")
 def nobody_killed(tmp_path_factory: pytest.TempPathFactory) -> Summary:
-    return undisturbed(tmp_path_factory.mktemp("undisturbed"), heads="personal", lpr=0.7)[1]
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"), head_mode="personal", lpr=0.7)[1]
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -91,7 +91,7 @@ def test_anybody_may_be_killed_again_and_again_while_messages_get_lost(
     nobody_killed: Summary, tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)
-    fleet = VirtualFleet(tmp_path / "disturbed", devices=DEVICES, rounds=ROUNDS, heads="personal", lpr=0.7)
+    fleet = VirtualFleet(tmp_path / "disturbed", devices=DEVICES, rounds=ROUNDS, head_mode="personal", lpr=0.7)
     for action in ("drop", "duplicate", "delay"):
         fleet.world.hub.faults.append(InjectedFault(lambda *_: chance.random() < 0.04, action, times=6))  # type: ignore[arg-type]
     for _ in range(3):

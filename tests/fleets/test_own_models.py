@@ -32,7 +32,7 @@ def fleet_of(directory: Path, **settings: object) -> VirtualFleet:
     made.clear()
     layers.clear()
     watched = {"dev-0": Watched, "dev-1": Watched}
-    return VirtualFleet(directory, devices=2, heads="personal", worker=watched, **settings)  # type: ignore[arg-type]
+    return VirtualFleet(directory, devices=2, head_mode="personal", worker=watched, **settings)  # type: ignore[arg-type]
 
 
 def test_device_with_a_head_of_its_own_installs_a_model_with_it(tmp_path: Path) -> None:

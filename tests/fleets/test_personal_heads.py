@@ -32,7 +32,7 @@ def test_personal_heads_start_where_the_configuration_says(
     tmp_path: Path, setting: PersonalHeads, expected: list[str | None]
 ) -> None:
     starts.clear()
-    fleet = VirtualFleet(tmp_path, devices=1, rounds=3, heads="personal", worker={"dev-0": Watched})
+    fleet = VirtualFleet(tmp_path, devices=1, rounds=3, head_mode="personal", worker={"dev-0": Watched})
     fleet.config = msgspec.structs.replace(fleet.config, scheme=SchemeSettings(personal_heads=setting, depth=1))
     fleet.start_all()
     fleet.finish()

@@ -46,7 +46,7 @@ def test_ends_with_the_model_of_the_simulated_fleet(
         real = fleet.finish()
     run = Experiment(
         seed=7,
-        model=ModelSettings(name="mlp", input=(1, 8, 8), classes=10, heads="personal"),
+        model=ModelSettings(name="mlp", input=(1, 8, 8), classes=10, head_mode="personal"),
         data=SimulatedData(train="digits", evaluate="digits", partition="iid", seed=1, limit=200),
         training=TrainingSettings(batch_size=16, compute="float32"),
         scheme=SchemeSettings(depth=2, lpr=0.7),

@@ -13,7 +13,7 @@ from fedlp_edge.storage.checkpoints import Checkpoints
 from tests.fleets.standin import StandIn
 from tests.fleets.virtual import VirtualFleet
 
-PERIODS = {"rounds": 4, "scheme": {"exchange_every": {"L1": 2, "H2": 3}}, "heads": "personal"}
+PERIODS = {"rounds": 4, "scheme": {"exchange_every": {"L1": 2, "H2": 3}}, "head_mode": "personal"}
 HISTORY = {"rounds": 4, "scheme": {"recycle": 1, "rates": "importance"}, "lpr": 0.6, "ema": 0.5}
 
 

@@ -52,7 +52,7 @@ class VirtualFleet:
         directory: for run directory and states.
         devices: how many; every second one is small and gets depth 1.
         rounds: of the run.
-        heads: of the model.
+        head_mode: of the model.
         lpr: layer-preserving rate.
         scheme: more of the scheme's settings.
         ema: share of the old in the average of the models.
@@ -73,7 +73,7 @@ class VirtualFleet:
         *,
         devices: int = 2,
         rounds: int = 2,
-        heads: HeadMode = "shared",
+        head_mode: HeadMode = "shared",
         lpr: float = 1.0,
         scheme: Mapping[str, object] | None = None,
         ema: float = 0.0,
@@ -96,13 +96,13 @@ class VirtualFleet:
         self.hand_out = False
         self._skew, self._tamper = skew or {}, tamper or {}
         self._worker = {} if worker is None else worker
-        self._heads: HeadMode = heads
+        self._head_mode: HeadMode = head_mode
         self._width = width
         self._starts = itertools.count(1)
         self._lives: dict[str, list[Life]] = {}
         self.config = FleetConfig(
             fleet=FLEET,
-            model=ModelSettings(name=MODEL.name, input=MODEL.input, classes=2, heads=heads),
+            model=ModelSettings(name=MODEL.name, input=MODEL.input, classes=2, head_mode=head_mode),
             data=DataSettings(evaluate="digits"),
             scheme=SchemeSettings(lpr=lpr, **(scheme or {})),  # type: ignore[arg-type]
             server=ServerSettings(optimizer=optimizer, ema=ema),  # type: ignore[arg-type]
@@ -186,7 +186,7 @@ class VirtualFleet:
 
     def _coordinate(self, life: Life) -> bool:
         kind = self._worker.get("coordinator", StandIn)
-        worker = kind(life.inbox.put, self._later(life), heads=self._heads, width=self._width)
+        worker = kind(life.inbox.put, self._later(life), head_mode=self._head_mode, width=self._width)
         coordinator = Coordinator(
             config=self.config,
             directory=RunDirectory(self.run if life.name == "coordinator" else self.directory / life.name),
@@ -212,7 +212,7 @@ class VirtualFleet:
         kind = self._worker.get(device, StandIn)
 
         def make_worker(sink: Callable[..., None]) -> StandIn:
-            self.workers.append(kind(sink, self._later(life), heads=self._heads, width=self._width))
+            self.workers.append(kind(sink, self._later(life), head_mode=self._head_mode, width=self._width))
             return self.workers[-1]
 
         will = LastWill(identity.topics.of("device", device), encode(status(identity, None)))

@@ -42,11 +42,11 @@ def test_shows_and_exports_a_simulated_run(tmp_path: Path, engine: LocalEngine) 
     assert [file.name for file in (tmp_path / "onnx").iterdir()] == ["mlp-depth-1.onnx"]
 
 
-@pytest.mark.parametrize(("heads", "depth"), [("shared", 1), ("personal", 5)])
+@pytest.mark.parametrize(("head_mode", "depth"), [("shared", 1), ("personal", 5)])
 def test_exported_files_answer_as_rightly_as_the_report_says(
-    tmp_path: Path, engine: LocalEngine, heads: HeadMode, depth: int
+    tmp_path: Path, engine: LocalEngine, head_mode: HeadMode, depth: int
 ) -> None:
-    changed = experiment(model=ModelSettings(name="small-cnn", input=(1, 8, 8), heads=heads))
+    changed = experiment(model=ModelSettings(name="small-cnn", input=(1, 8, 8), head_mode=head_mode))
     mix = (0.5, 0.0, 0.0, 0.0, 0.5)
     changed = msgspec.structs.replace(changed, fleet=msgspec.structs.replace(changed.fleet, depth_mix=mix))
     reported = simulate(changed, tmp_path / "run", engine=engine).rounds[-1].accuracy

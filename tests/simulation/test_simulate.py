@@ -74,7 +74,7 @@ def test_device_whose_compute_mode_fails_computes_in_float32(tmp_path: Path, eng
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model": ModelSettings(name="mlp", input=(1, 8, 8), heads="personal")},
+        {"model": ModelSettings(name="mlp", input=(1, 8, 8), head_mode="personal")},
         {"update": UpdateSettings(encoding="int8+zstd")},
         {"scheme": SchemeSettings(lpr=0.5, granularity="tensor", weights="uniform", prune="train")},
         {"server": ServerSettings(optimizer="adam", lr=0.01, ema=0.5)},
@@ -103,7 +103,7 @@ def test_goes_on_after_a_stop_as_if_there_had_been_none(
 
 
 def test_judges_the_heads_that_stay_on_devices_when_the_run_is_over(tmp_path: Path, engine: LocalEngine) -> None:
-    model = ModelSettings(name="mlp", input=(1, 8, 8), heads="personal")
+    model = ModelSettings(name="mlp", input=(1, 8, 8), head_mode="personal")
     run = experiment(model=model, rounds=RoundSettings(count=4))
     with LocalEngine(1) as one:
         alone = simulate(run, tmp_path / "one", engine=one)
@@ -115,14 +115,14 @@ def test_judges_the_heads_that_stay_on_devices_when_the_run_is_over(tmp_path: Pa
 
 
 def test_judges_no_head_without_a_test_set(tmp_path: Path, engine: LocalEngine) -> None:
-    run = experiment(model=ModelSettings(name="mlp", input=(1, 8, 8), heads="personal"))
+    run = experiment(model=ModelSettings(name="mlp", input=(1, 8, 8), head_mode="personal"))
     run = msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, evaluate=""))
     summary = simulate(run, tmp_path, engine=engine)
     assert [(entry.accuracy, entry.tiers) for entry in summary.rounds] == [({}, {})] * 2
 
 
 def test_reset_heads_are_nobodys_own(tmp_path: Path, engine: LocalEngine) -> None:
-    model = ModelSettings(name="mlp", input=(1, 8, 8), heads="personal")
+    model = ModelSettings(name="mlp", input=(1, 8, 8), head_mode="personal")
     summary = simulate(experiment(model=model, scheme=SchemeSettings(personal_heads="reset")), tmp_path, engine=engine)
     assert set(summary.rounds[-1].tiers) == {3}
 

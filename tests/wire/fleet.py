@@ -19,7 +19,7 @@ BLUEPRINT = Blueprint(
     model="tiny",
     input_shape=(2,),
     classes=2,
-    heads="shared",
+    head_mode="shared",
     units=(
         Unit("L1", "0", "layer", 1, (TensorSpec("a.weight", (2, 2), "trained"), TensorSpec("a.bias", (2,), "trained"))),
         Unit(

@@ -28,7 +28,7 @@ from fedlp_edge.worker.jobs import (
 from fedlp_edge.worker.process import WorkerProcess
 
 MODEL = ModelSettings(name="small-cnn", input=(1, 8, 8), classes=10)
-PERSONAL = msgspec.structs.replace(MODEL, heads="personal")
+PERSONAL = msgspec.structs.replace(MODEL, head_mode="personal")
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ class DemoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         seed: of everything that is drawn.
         partition: how samples are dealt to the devices.
         samples: per device, at most; 0 for its whole share.
-        heads: shared or personal exit heads.
+        head_mode: shared or personal exit heads.
         scheme: which part of FedLP to show.
         lpr: layer-preserving rate.
         encoding: of the updates, or ``auto`` to fit each device's link.
@@ -90,7 +90,7 @@ class DemoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
     partition: str
     samples: Annotated[int, msgspec.Meta(ge=0)]
-    heads: HeadMode
+    head_mode: HeadMode
     scheme: Scheme
     lpr: Share
     device: Literal["auto", "cpu", "cuda"]
@@ -108,7 +108,7 @@ class GivenOptions(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     partition: str | None = None
     samples: int | None = None
-    heads: HeadMode | None = None
+    head_mode: HeadMode | None = None
     scheme: Scheme | None = None
     lpr: float | None = None
     encoding: Encoding | Literal["auto"] | None = None
@@ -140,7 +140,7 @@ def complete(given: GivenOptions) -> DemoOptions:
         seed=_or(given.seed, 1),
         partition=given.partition or "iid",
         samples=_or(given.samples, preset.samples),
-        heads=given.heads or "shared",
+        head_mode=given.head_mode or "shared",
         scheme=scheme,
         lpr=_or(given.lpr, _HOMO_LPR if scheme in ("homo", "both") else 1.0),
         encoding=given.encoding or "none",
@@ -196,7 +196,7 @@ url = {_quoted(broker_url)}
 name = "small-cnn"
 input = {list(preset.input)}
 classes = 10
-heads = {_quoted(options.heads)}
+head_mode = {_quoted(options.head_mode)}
 
 [data]
 # What the coordinator evaluates with: the test split, which no device trains on.

@@ -155,7 +155,7 @@ class LayeredModel(nn.Module):
             model=model,
             input_shape=self.input_shape,
             classes=self.classes,
-            heads=self.head_mode,
+            head_mode=self.head_mode,
             units=self.units,
             costs=self._costs(),
             exits=self.exit_mode,

@@ -145,9 +145,10 @@ def _part(parameter: torch.Tensor, *sides: int) -> nn.Parameter:
 
 
 class WidthModel(LayeredModel):
-    """A model whose "depths" are widths: depth l is the whole chain of layers with the leading share r_l of channels.
+    """A model with levels of width: level l is the whole chain of layers with the leading share r_l of the channels.
 
-    All levels share the last exit head. Evaluation needs the statistics of ``measure``.
+    All levels share the last exit head. Evaluation needs the statistics of ``measure``. Where the interface of
+    ``LayeredModel`` asks for a depth, it is the number of the level; ``depths`` counts them.
 
     Args:
         whole: a chain of convolutions, linear layers and batch norms; left as it is, its shallow heads are not used.
@@ -172,12 +173,17 @@ class WidthModel(LayeredModel):
         for unit in self.head_units[:-1]:
             delattr(self, unit.id)
         self.units = (*self.layer_units, self.head_units[-1])
-        self._levels: tuple[Submodel, ...] = ()
+        self._measured_levels: tuple[Submodel, ...] = ()
+
+    @property
+    def width_levels(self) -> range:
+        """The numbers of the levels, from 1."""
+        return range(1, len(self._ratios) + 1)
 
     @property
     def depths(self) -> range:
-        """The levels, from 1."""
-        return range(1, len(self._ratios) + 1)
+        """The numbers of the levels, which whoever knows depths alone takes for these."""
+        return self.width_levels
 
     def forward(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
         """The logits [batch, classes] of one level in evaluation, of the whole width if ``depth`` is left out."""
@@ -186,20 +192,20 @@ class WidthModel(LayeredModel):
 
     def activations(self, x: torch.Tensor, depth: int) -> torch.Tensor:
         """The feature of one level before the head, in evaluation."""
-        level = self._measured_level(depth)
+        narrow = self._measured_level(depth)
         for unit in self.layer_units:
-            x = level.get_submodule(unit.id)(x)
+            x = narrow.get_submodule(unit.id)(x)
         return x
 
     def exits(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The logits of all levels in evaluation, narrowest first."""
-        return tuple(self._measured_level(depth)(x) for depth in self.depths)
+        return tuple(self._measured_level(level)(x) for level in self.width_levels)
 
     def submodel(self, depth: int, exits: ExitMode | None = None) -> Submodel:
         """The narrow model of a level, for training: batch norms use the statistics of the batch."""
         if exits == "all":
             raise ValueError("a width-scaled model has one exit")
-        return self._level(depth, tracking=False)
+        return self._narrow_model(depth, tracking=False)
 
     @torch.no_grad()
     def measure(self, batches: Iterable[torch.Tensor]) -> None:
@@ -208,11 +214,11 @@ class WidthModel(LayeredModel):
         Args:
             batches: training samples [B, ...], normalised; each counts the same.
         """
-        levels = [self._level(depth, tracking=True).train() for depth in self.depths]
+        narrowed = [self._narrow_model(level, tracking=True).train() for level in self.width_levels]
         for x in batches:
-            for level in levels:
-                level(x)
-        self._levels = tuple(level.eval() for level in levels)
+            for narrow in narrowed:
+                narrow(x)
+        self._measured_levels = tuple(narrow.eval() for narrow in narrowed)
 
     def blueprint(self, model: str = "custom") -> Blueprint:
         """The description as plain data; ``widths`` has the narrow shapes."""
@@ -220,27 +226,31 @@ class WidthModel(LayeredModel):
             model=model,
             input_shape=self.input_shape,
             classes=self.classes,
-            heads="shared",
+            head_mode="shared",
             units=self.units,
-            costs=tuple(self._cost(depth) for depth in self.depths),
-            widths=tuple(self._units_of(depth) for depth in self.depths),
+            costs=tuple(self._cost(level) for level in self.width_levels),
+            widths=tuple(self._units_of(level) for level in self.width_levels),
         )
 
-    def _level(self, depth: int, *, tracking: bool) -> Submodel:
-        self._check(depth)
+    def _narrow_model(self, level: int, *, tracking: bool) -> Submodel:
+        self._check_level(level)
         modules = [self.get_submodule(unit.id) for unit in self.units]
-        narrowed = _narrow(modules, self._sample, self._ratios[depth - 1], tracking=tracking)
+        narrowed = _narrow(modules, self._sample, self._ratios[level - 1], tracking=tracking)
         parts = {unit.id: module for unit, module in zip(self.units, narrowed, strict=True)}
         return Submodel(parts, len(self.layer_units))
 
-    def _measured_level(self, depth: int) -> Submodel:
-        self._check(depth)
-        if not self._levels:
+    def _measured_level(self, level: int) -> Submodel:
+        self._check_level(level)
+        if not self._measured_levels:
             raise RuntimeError("measure() must be called before a width-scaled model is evaluated")
-        return self._levels[depth - 1]
+        return self._measured_levels[level - 1]
 
-    def _units_of(self, depth: int) -> tuple[Unit, ...]:
-        state = self.submodel(depth).state_dict()
+    def _check_level(self, level: int) -> None:
+        if level not in self.width_levels:
+            raise ValueError(f"width level {level} is not between 1 and {len(self._ratios)}")
+
+    def _units_of(self, level: int) -> tuple[Unit, ...]:
+        state = self.submodel(level).state_dict()
         return tuple(
             Unit(
                 unit.id,
@@ -253,11 +263,11 @@ class WidthModel(LayeredModel):
             for unit in self.units
         )
 
-    def _cost(self, depth: int) -> DepthCost:
-        level = self.submodel(depth)
-        body = nn.Sequential(*(level.get_submodule(unit.id) for unit in self.layer_units))
-        run = measure_costs([body], [level.get_submodule(self.units[-1].id)], self._sample)[0]
-        return DepthCost(depth, sum(p.numel() for p in level.parameters()), run.forward_macs, run.activation_bytes)
+    def _cost(self, level: int) -> DepthCost:
+        narrow = self.submodel(level)
+        body = nn.Sequential(*(narrow.get_submodule(unit.id) for unit in self.layer_units))
+        run = measure_costs([body], [narrow.get_submodule(self.units[-1].id)], self._sample)[0]
+        return DepthCost(level, sum(p.numel() for p in narrow.parameters()), run.forward_macs, run.activation_bytes)
 
 
 def _narrow(modules: Sequence[nn.Module], sample: torch.Tensor, ratio: float, *, tracking: bool) -> list[nn.Module]:

@@ -29,7 +29,7 @@ def partition(
     model: nn.Module | Sequence[nn.Module],
     example_input: torch.Tensor,
     num_classes: int | None = None,
-    heads: HeadMode = "shared",
+    head_mode: HeadMode = "shared",
     depths: int | None = None,
     *,
     seed: int = 0,
@@ -47,7 +47,7 @@ def partition(
             (token ids), the result takes whole numbers in floating point as well, as data comes.
         num_classes: number of logits; if it is not the model's own, a fresh last layer takes the place of the
             model's (in a copy). None keeps the model's own.
-        heads: ``"shared"`` averages the shallow exit heads over the fleet, ``"personal"`` (the paper) keeps them
+        head_mode: ``"shared"`` averages the shallow exit heads over the fleet, ``"personal"`` (the paper) keeps them
             on their devices.
         depths: most layers; None means at most 8 for a module, and every block of an explicit list.
         seed: of the new heads' initial weights.
@@ -57,8 +57,8 @@ def partition(
     """
     if depths is not None and depths < 1:
         raise PartitionError(f"a model cannot have {depths} depths; ask for at least one")
-    if heads not in get_args(HeadMode):
-        raise PartitionError(f"heads are {' or '.join(get_args(HeadMode))}, not {heads!r}")
+    if head_mode not in get_args(HeadMode):
+        raise PartitionError(f"head_mode is {' or '.join(get_args(HeadMode))}, not {head_mode!r}")
     if not isinstance(example_input, torch.Tensor) or example_input.dim() < 2 or len(example_input) == 0:
         raise PartitionError("example_input must be a tensor with a batch dimension, like torch.zeros(1, 3, 32, 32)")
     # Two samples, so that a model that confuses the batch with something else is found out.
@@ -75,7 +75,7 @@ def partition(
         stages = stages_of_graph(model, sample, depths or DEFAULT_DEPTHS)
     if not sample.is_floating_point():
         stages[0] = replace(stages[0], module=_taking_floats(stages[0].module))
-    return _with_exits(stages, sample, num_classes, heads, seed)
+    return _with_exits(stages, sample, num_classes, head_mode, seed)
 
 
 class WholeNumbers(nn.Module):
@@ -135,7 +135,7 @@ def _check_state(model: nn.Module) -> None:
 
 
 def _with_exits(
-    stages: list[Stage], sample: torch.Tensor, num_classes: int | None, heads: HeadMode, seed: int
+    stages: list[Stage], sample: torch.Tensor, num_classes: int | None, head_mode: HeadMode, seed: int
 ) -> LayeredModel:
     *layers, own = stages
     features, logits = _run(stages, sample)
@@ -184,7 +184,7 @@ def _with_exits(
         [*exits, (names[-1], classifier)],
         sample[:1],
         classes=classes,
-        head_mode=heads,
+        head_mode=head_mode,
     )
 
 

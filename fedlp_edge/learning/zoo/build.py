@@ -57,7 +57,7 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
     if name in BUILT_IN:
         if not settings.classes:
             raise ModelError(f"{name} has no number of classes of its own; set classes")
-        return _checked(BUILT_IN[name](settings.input, settings.classes, settings.heads, seed), settings)
+        return _checked(BUILT_IN[name](settings.input, settings.classes, settings.head_mode, seed), settings)
     model: nn.Module | list[nn.Module]
     if name.startswith("torchvision:"):
         model = _torchvision(name.removeprefix("torchvision:"), settings, seed)
@@ -80,7 +80,7 @@ def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, se
             model,
             torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32),
             num_classes=settings.classes or None,
-            heads=settings.heads,
+            head_mode=settings.head_mode,
             depths=settings.depths or None,
             seed=seed,
         )
@@ -169,7 +169,7 @@ def _checked(model: LayeredModel, settings: ModelSettings) -> LayeredModel:
             f"{settings.name} comes split into {len(model.depths)} depths, the configuration says {settings.depths}; "
             "leave depths out"
         )
-    model.head_mode = settings.heads
+    model.head_mode = settings.head_mode
     return model
 
 

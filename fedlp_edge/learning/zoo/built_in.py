@@ -24,7 +24,7 @@ from fedlp_edge.learning.rng import seeded
 Builder = Callable[[tuple[int, ...], int, HeadMode, int], LayeredModel]
 
 
-def fedlp_cnn(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) -> LayeredModel:
+def fedlp_cnn(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
     """Six convolutions 32-32-64-64-128-128 in five depths, two linear layers in every head.
 
     Each convolution is followed by ReLU and then batch normalisation, and every second one by a pool, which
@@ -35,10 +35,10 @@ def fedlp_cnn(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed:
     Raises:
         ModelError: the input is not an image, or three pools would leave nothing of it.
     """
-    return _paper_cnn("fedlp-cnn", (32, 32, 64, 64, 128, 128), 128, input_shape, classes, heads, seed)
+    return _paper_cnn("fedlp-cnn", (32, 32, 64, 64, 128, 128), 128, input_shape, classes, head_mode, seed)
 
 
-def fedlp_cnn_narrow(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) -> LayeredModel:
+def fedlp_cnn_narrow(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
     """The paper's network with channels 8-8-16-16-32-32 and 64 hidden units in every head.
 
     On 1x28x28 it has 37,410 parameters and 1.9 million MACs, where ``fedlp-cnn`` has 436,202 and 29.3 million.
@@ -46,7 +46,7 @@ def fedlp_cnn_narrow(input_shape: tuple[int, ...], classes: int, heads: HeadMode
     Raises:
         ModelError: as ``fedlp_cnn``.
     """
-    return _paper_cnn("fedlp-cnn-narrow", (8, 8, 16, 16, 32, 32), 64, input_shape, classes, heads, seed)
+    return _paper_cnn("fedlp-cnn-narrow", (8, 8, 16, 16, 32, 32), 64, input_shape, classes, head_mode, seed)
 
 
 def _paper_cnn(
@@ -55,7 +55,7 @@ def _paper_cnn(
     hidden: int,
     input_shape: tuple[int, ...],
     classes: int,
-    heads: HeadMode,
+    head_mode: HeadMode,
     seed: int,
 ) -> LayeredModel:
     channels, height, width = _image(name, input_shape, pools=3)
@@ -98,11 +98,11 @@ def _paper_cnn(
         [(f"fc {depth}", module) for depth, module in enumerate(exits, start=1)],
         torch.zeros(1, *input_shape),
         classes=classes,
-        head_mode=heads,
+        head_mode=head_mode,
     )
 
 
-def small_cnn(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) -> LayeredModel:
+def small_cnn(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
     """Five convolutions 16-32-64-64-128, each with batch normalisation and ReLU; one depth each.
 
     Raises:
@@ -124,10 +124,10 @@ def small_cnn(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed:
     with seeded(seed):
         blocks = [(f"stage{number}", stage(number, pooled=number in (2, 4))) for number in range(1, 6)]
         head = exit_head((widths[-1], height // 4, width // 4), classes, channels_first=True)
-    return partition(_sequence([*blocks, ("head", head)]), torch.zeros(1, *input_shape), heads=heads, seed=seed)
+    return partition(_sequence([*blocks, ("head", head)]), torch.zeros(1, *input_shape), head_mode=head_mode, seed=seed)
 
 
-def mlp(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) -> LayeredModel:
+def mlp(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
     """Hidden layers of 256, 128 and 64 units with ReLU; three depths."""
     widths = (torch.Size(input_shape).numel(), 256, 128, 64)
     with seeded(seed):
@@ -136,7 +136,7 @@ def mlp(input_shape: tuple[int, ...], classes: int, heads: HeadMode, seed: int) 
             linear = nn.Linear(widths[number - 1], widths[number])
             blocks.append((f"hidden{number}", _sequence([("fc", linear), ("relu", nn.ReLU())])))
         blocks.append(("head", nn.Linear(widths[-1], classes)))
-    return partition(_sequence(blocks), torch.zeros(1, *input_shape), heads=heads, seed=seed)
+    return partition(_sequence(blocks), torch.zeros(1, *input_shape), head_mode=head_mode, seed=seed)
 
 
 BUILT_IN: Mapping[str, Builder] = {

@@ -115,7 +115,7 @@ class Evaluator:
         if isinstance(self._model, WidthModel):
             self._model.measure(x for x, _ in self._spread(self._train, MEASURED_SAMPLES))
         else:
-            shared = self._blueprint.heads == "shared"
+            shared = self._blueprint.head_mode == "shared"
             measure_statistics(self._model, self._test, self._model.exits if shared else self._model, self._laid_out)
         self._version = version
 

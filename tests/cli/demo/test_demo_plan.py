@@ -38,7 +38,7 @@ def test_fills_in_defaults() -> None:
         seed=1,
         partition="iid",
         samples=0,
-        heads="shared",
+        head_mode="shared",
         scheme="hetero",
         lpr=1.0,
         encoding="none",

@@ -138,7 +138,7 @@ def test_loads_the_trained_state_back_into_the_users_model(images: torch.Tensor)
 
 
 def test_describes_costs_that_grow_with_the_depth() -> None:
-    blueprint = partition(UsersNet(), INPUT, heads="personal").blueprint("mine:net")
+    blueprint = partition(UsersNet(), INPUT, head_mode="personal").blueprint("mine:net")
     assert (blueprint.model, blueprint.input_shape, blueprint.classes) == ("mine:net", (1, 8, 8), 5)
     assert [unit.id for unit in blueprint.global_units] == ["L1", "L2", "L3", "L4", "H4"]
     macs = [cost.forward_macs for cost in blueprint.costs]
@@ -419,8 +419,8 @@ def test_says_why_a_model_cannot_be_split(model: nn.Module, example: torch.Tenso
 def test_says_which_argument_is_wrong() -> None:
     with pytest.raises(PartitionError, match="cannot have 0 depths"):
         partition(UsersNet(), INPUT, depths=0)
-    with pytest.raises(PartitionError, match="heads are shared or personal"):
-        partition(UsersNet(), INPUT, heads="private")  # type: ignore[arg-type]
+    with pytest.raises(PartitionError, match="head_mode is shared or personal"):
+        partition(UsersNet(), INPUT, head_mode="private")  # type: ignore[arg-type]
     with pytest.raises(PartitionError, match="build the model with 9 classes"):
         partition([nn.Linear(4, 4), _Custom()], torch.zeros(1, 4), num_classes=9)
 

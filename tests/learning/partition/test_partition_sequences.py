@@ -150,7 +150,7 @@ def test_takes_token_ids_in_floating_point() -> None:
 
 def test_builds_a_model_of_token_ids_by_name() -> None:
     settings = ModelSettings(
-        name=f"{__name__}:Encoder", input=(STEPS,), classes=5, tokens=True, depths=2, heads="personal"
+        name=f"{__name__}:Encoder", input=(STEPS,), classes=5, tokens=True, depths=2, head_mode="personal"
     )
     layered = build_model(settings, seed=0, allow_models=[settings.name])
     assert layered(torch.ones(2, STEPS)).shape == (2, 5)

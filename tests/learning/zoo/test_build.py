@@ -15,7 +15,7 @@ from fedlp_edge import LayeredModel, ModelSettings, build_model
 from fedlp_edge.errors import ModelError, PartitionError
 from tests.learning.sample_models import step
 
-PAPER = ModelSettings(name="fedlp-cnn", input=(3, 32, 32), classes=10, heads="personal")
+PAPER = ModelSettings(name="fedlp-cnn", input=(3, 32, 32), classes=10, head_mode="personal")
 
 
 def test_builds_the_papers_network_to_the_parameter() -> None:
@@ -48,7 +48,7 @@ def test_counts_the_papers_network_as_the_authors_counter_does() -> None:
 
 
 def test_builds_the_narrow_network_to_the_parameter() -> None:
-    settings = ModelSettings(name="fedlp-cnn-narrow", input=(1, 28, 28), heads="personal")
+    settings = ModelSettings(name="fedlp-cnn-narrow", input=(1, 28, 28), head_mode="personal")
     blueprint = build_model(settings, seed=0).blueprint()
     exchanged = [sum(unit.parameters for unit in blueprint.exchanged_by(depth)) for depth in blueprint.depths]
     assert exchanged == [696, 1896, 4248, 8952, 37_410]
@@ -163,10 +163,10 @@ def test_runs_a_users_code_only_if_allowed() -> None:
 
 def test_takes_a_users_split_model_as_it_is() -> None:
     settings = ModelSettings(
-        name="tests.learning.zoo.test_build:already_split", input=(1, 8, 8), classes=10, heads="personal"
+        name="tests.learning.zoo.test_build:already_split", input=(1, 8, 8), classes=10, head_mode="personal"
     )
     layered = build_model(settings, seed=0, allow_models=None)
-    assert layered.blueprint().heads == "personal"
+    assert layered.blueprint().head_mode == "personal"
     with pytest.raises(ModelError, match="for 10 classes, the configuration says 7"):
         build_model(ModelSettings(name=settings.name, input=(1, 8, 8), classes=7), seed=0, allow_models=None)
 

@@ -39,7 +39,7 @@ def _node() -> dict[str, object]:
 
 @pytest.mark.timeout(600)  # the nodes are a dozen processes
 def test_ends_with_the_model_of_the_local_engine(cluster: Cluster, engine: LocalEngine, tmp_path: Path) -> None:
-    run = experiment(model=ModelSettings(name="mlp", input=(1, 8, 8), heads="personal"))
+    run = experiment(model=ModelSettings(name="mlp", input=(1, 8, 8), head_mode="personal"))
     local = simulate(run, tmp_path / "local", engine=engine)
     with RayEngine() as on_two_nodes:
         assert on_two_nodes.workers == 2
