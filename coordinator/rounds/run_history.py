@@ -48,7 +48,7 @@ class RunHistory:
         still has the numbers that it was initialised with.
         """
         full = self._blueprint.full_depth
-        if self._blueprint.heads == "personal":
+        if self._blueprint.head_mode == "personal":
             return (full,)
         return tuple(sorted(self._trained_depths | {full}))
 
