@@ -102,6 +102,7 @@ def assemble(
         next_round=history.committed + 1,
         expected=journal.ready_devices(),
         fitness={device: entry for device, (_, entry) in fitness.items()},
+        assign=model.assign,
     )
     summary_file = SummaryFile(context, history, model, machine.fitness)
     commit = RoundCommit(context, model, history, summary_file, model_server, worker, background, classes)

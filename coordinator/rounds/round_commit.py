@@ -150,7 +150,7 @@ class RoundCommit:
 
     def _held(self, updates: RoundUpdates) -> frozenset[str]:
         """Units that the devices of a round train: those of the next one will as well."""
-        depths = {place.depth for place in updates.places}
+        depths = {place.depth for place in updates.cohort.places}
         return frozenset(unit.id for depth in depths for unit in self._context.blueprint.exchanged_by(depth))
 
     def _evaluate(self, closed: _ClosedRound) -> None:

@@ -18,6 +18,7 @@ from coordinator.rounds.tasks import Tasks
 from coordinator.run_context import RunContext
 from coordinator.transfer.uploads import CompletedUpload, UploadScheduler
 from fedlp_edge.core.rounds import events as round_events
+from fedlp_edge.core.rounds.cohort import Cohort
 from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness
 from fedlp_edge.core.rounds.machine import RoundMachine
 from fedlp_edge.errors import RejectedUpdateError, StorageError
@@ -96,18 +97,21 @@ class RoundController:
         """Takes up the round that was open when the coordinator ended, if there was one."""
         opened = self._context.journal.unfinished_round()
         if opened is not None and opened.round == self._machine.round:
-            updates = self._begin(opened)
+            cohort = Cohort(opened.round, opened.cohort)
+            updates = self._begin(opened, cohort)
         elif self._overlapping and self._machine.round > 1 and not self.all_committed:
             committed = self._machine.round - 1
             opened = round_events.OpenRound(committed, self._context.journal.places(committed), 1)
-            updates = self._updates = RoundUpdates(self._context, opened, closed=True)
+            cohort = Cohort(opened.round, opened.cohort)
+            updates = self._updates = RoundUpdates(self._context, cohort, opened.weight_capacity, closed=True)
         else:
             self._context.directory.clear_spool()  # it may have ended between the commit and the clearing
             return
         updates.replay()
         arrived, early = frozenset(updates.accepted), frozenset(updates.early)
         log.info("round %d goes on: %d of %d updates are here", self.round, len(arrived), len(opened.cohort))
-        self._machine.resume(opened, arrived, self._context.clock(), missed=updates.given_up - arrived, early=early)
+        missed = updates.given_up - arrived
+        self._machine.resume(opened, arrived, self._context.clock(), missed=missed, early=early, cohort=cohort)
 
     def step(self, event: round_events.Event) -> None:
         """Hands an event to the state machine and carries out what it decides."""
@@ -175,8 +179,8 @@ class RoundController:
 
     def _carry_out(self, effect: round_events.Effect) -> None:
         match effect:
-            case round_events.OpenRound(round, cohort, capacity):
-                self._open(round_events.OpenRound(round, tuple(map(self._assigned, cohort)), capacity))
+            case round_events.OpenRound():
+                self._open(effect)
             case round_events.AddPlaces():
                 self._add_places(effect.added, effect.weight_capacity)
             case round_events.ExtendRound():
@@ -202,8 +206,8 @@ class RoundController:
         """Whether a round may count tasks of earlier ones."""
         return self._context.config.rounds.mode == "buffered"
 
-    def _begin(self, opened: round_events.OpenRound) -> RoundUpdates:
-        self._updates = RoundUpdates(self._context, opened)
+    def _begin(self, opened: round_events.OpenRound, cohort: Cohort) -> RoundUpdates:
+        self._updates = RoundUpdates(self._context, cohort, opened.weight_capacity)
         self._tell_of_bounds(opened.cohort)
         self._note_depths(opened.cohort)
         self._began = self._context.clock()
@@ -212,7 +216,7 @@ class RoundController:
             events.RoundStarted(
                 time=time.time(),
                 round=opened.round,
-                devices=tuple(dict.fromkeys(place.device for place in self._updates.places)),
+                devices=tuple(dict.fromkeys(place.device for place in cohort.places)),
                 deadline_seconds=self._context.config.rounds.deadline_seconds,
             )
         )
@@ -220,7 +224,7 @@ class RoundController:
 
     def _open(self, opened: round_events.OpenRound) -> None:
         self._context.journal.open_round(opened.round, opened.weight_capacity, opened.cohort)
-        updates = self._begin(opened)
+        updates = self._begin(opened, self._machine.cohort)
         if self._overlapping:
             updates.replay()  # what came early for it
         self._give_tasks([place for place in opened.cohort if place.task_round(opened.round) == opened.round])
@@ -231,16 +235,9 @@ class RoundController:
         self._context.emit(events.RoundFailed(time=time.time(), round=extension.round, contributors=have, quorum=need))
         self._add_places(extension.added, extension.weight_capacity)
 
-    def _assigned(self, place: round_events.CohortMember) -> round_events.CohortMember:
-        """The place with the rates of its units: those that it was given before, or new ones."""
-        number = self._machine.round
-        if place.task_round(number) == number:
-            return self._commit.model.assign(number, place)
-        return (self._updates and self._updates.place(place.device, place.round)) or place
-
     def _add_places(self, added: tuple[round_events.CohortMember, ...], capacity: int) -> None:
         if self._updates:
-            self._updates.extend(tuple(map(self._assigned, added)), capacity)
+            self._updates.extend(added, capacity)
             self._note_depths(added)
         self._give_tasks(added)
 
@@ -265,11 +262,11 @@ class RoundController:
 
     def _give_tasks(self, places: Sequence[round_events.CohortMember]) -> None:
         if self._updates:
-            given = [place for p in places if (place := self._updates.place(p.device, self._updates.round))]
+            given = [place for p in places if (place := self._machine.cohort.place(p.device, self._updates.round))]
             self._tasks.give(self._updates.round, given, self._machine.seconds_left(self._context.clock()))
 
     def _repeat_task(self, device: str) -> None:
-        place = self._updates and self._updates.place(device, self._updates.round)
+        place = self._updates and self._machine.cohort.place(device, self._updates.round)
         if self._updates and place:
             self._tasks.tell(self._updates.round, place, self._machine.seconds_left(self._context.clock()))
 

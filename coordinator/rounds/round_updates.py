@@ -1,16 +1,15 @@
-"""One open round: what each device owes, what has arrived, and the mean so far.
+"""The updates of one round: what has arrived, what was given up, and the mean so far.
 
 Everything that changes the model goes through ``accept``: admission, then the spool and the journal, then
 the sum. The order matters: an update is acknowledged only when a restart would find it again.
 
-A place is known by its device and the round of its task. In a synchronous run that is the round of the book; in an
-asynchronous one a device may have delivered an older task and have a newer one, and an update may count only in the
-next round (``early``): it is then kept on disk, and the next book takes it from there.
+Who is in the round the round machine decides (``core/rounds/cohort``). In an asynchronous run an update may count only
+in the next round (``early``): it is then kept on disk, and the updates of the next round take it from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,8 @@ from fedlp_edge.core.algorithm import plausibility
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, capacity_bits, capacity_of
 from fedlp_edge.core.algorithm.resolution import WeightLimit, weight_limit
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
-from fedlp_edge.core.rounds.events import CohortMember, OpenRound
+from fedlp_edge.core.rounds.cohort import Cohort, Key
+from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import weight_in
 from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.reporting.round_accounting import Delivery, coverage, device_round
@@ -31,9 +31,6 @@ from fedlp_edge.wire.admission import Admission, Expectation
 from fedlp_edge.wire.concat_buffer import mapped
 from fedlp_edge.wire.messages import Offer
 from fedlp_edge.worker.jobs import Evaluated
-
-Key = tuple[str, int]
-"""A device, and the round of its task."""
 
 
 class AcceptedUpdate(msgspec.Struct, frozen=True):
@@ -68,16 +65,17 @@ class RoundUpdates:
 
     Args:
         context: of the run.
-        opened: as the state machine opened it.
+        cohort: who is in the round; the round machine keeps it up to date.
+        capacity: bound of the summed weights.
         closed: it is committed: only updates that the next round counts are of interest.
     """
 
-    def __init__(self, context: RunContext, opened: OpenRound, *, closed: bool = False) -> None:
-        self.round = opened.round
+    def __init__(self, context: RunContext, cohort: Cohort, capacity: int, *, closed: bool = False) -> None:
+        self.round = cohort.round
+        self.cohort = cohort
         self.accepted: dict[str, AcceptedUpdate] = {}
         self.early: dict[str, AcceptedUpdate] = {}
-        self._capacity = opened.weight_capacity
-        self._places: dict[Key, CohortMember] = {self._key(place): place for place in opened.cohort}
+        self._capacity = capacity
         self._verdicts: dict[Key, UpdateVerdict] = {}
         self._context = context
         self._blueprint = context.blueprint
@@ -87,12 +85,7 @@ class RoundUpdates:
         self._sizes: dict[str, plausibility.Sizes] = {}
         self._withdrawn: set[str] = set()
         self._heaviest: int | None = None
-        self._mean = LayerwiseMean(opened.weight_capacity, statistics=context.blueprint.statistics)
-
-    @property
-    def places(self) -> tuple[CohortMember, ...]:
-        """All places, by device; in an asynchronous run a device may have two."""
-        return tuple(self._places[key] for key in sorted(self._places))
+        self._mean = LayerwiseMean(capacity, statistics=context.blueprint.statistics)
 
     @property
     def given_up(self) -> frozenset[str]:
@@ -104,23 +97,17 @@ class RoundUpdates:
         """Of what counts in this round and has been accepted so far."""
         return self._mean
 
-    def place(self, device: str, round: int) -> CohortMember | None:
-        """The place of a device for its task of a round."""
-        return self._places.get((device, round))
-
-    def extend(self, added: tuple[CohortMember, ...], capacity: int) -> None:
-        """Takes further devices into the cohort, or gives one whose update was missed a new place.
+    def extend(self, added: Sequence[CohortMember], capacity: int) -> None:
+        """Journals the places that the machine has added; what was decided about these devices before is void.
 
         A larger capacity changes the scale of the sum, so what has arrived is added up again from the spool:
         the bits are then those of a round that had this capacity from the start.
         """
         newcomers = {place.device for place in added}
-        for key in [key for key in self._places if key[0] in newcomers and not self._is_here(key)]:
-            del self._places[key]
-            if self._verdicts.pop(key, None):
-                self._context.journal.drop_update(key[1], key[0])
-        self._places.update({self._key(place): place for place in added})
-        self._context.journal.open_round(self.round, capacity, self.places)
+        for key in [key for key in self._verdicts if key[0] in newcomers and not self._is_here(key)]:
+            del self._verdicts[key]
+            self._context.journal.drop_update(key[1], key[0])
+        self._context.journal.open_round(self.round, capacity, self.cohort.places)
         if capacity != self._capacity:
             self._sum_anew(capacity)
 
@@ -212,9 +199,9 @@ class RoundUpdates:
 
     def replay(self) -> None:
         """Takes up what the journal knows of this round's places, and the spool of their updates."""
-        for round in sorted({key[1] for key in self._places}):
+        for round in sorted({place.task_round(self.round) for place in self.cohort.places}):
             for row in self._context.journal.updates(round):
-                if (row.device, round) in self._places:
+                if self.cohort.place(row.device, round):
                     self._take_up(row)
 
     def spent(self) -> list[Path]:
@@ -240,7 +227,9 @@ class RoundUpdates:
         """
         told_of = self._withdrawn.union(lost)
         told = {
-            place.device: place for place in self.places if place.device in told_of or self._counts(self._key(place))
+            place.device: place
+            for place in self.cohort.places
+            if place.device in told_of or self._counts(self.cohort.key(place))
         }
         sent = {
             device: ({part.unit for part in update.offer.units}, self._weight(update.offer))
@@ -273,9 +262,6 @@ class RoundUpdates:
         self._sizes.clear()
         self.replay()
 
-    def _key(self, place: CohortMember) -> Key:
-        return place.device, place.task_round(self.round)
-
     def _counts(self, key: Key) -> bool:
         update = self.accepted.get(key[0])
         return update is not None and update.offer.round == key[1]
@@ -285,7 +271,7 @@ class RoundUpdates:
         return self._counts(key) or (early is not None and early.offer.round == key[1])
 
     def _told(self, place: CohortMember, profile: str) -> DeviceRound:
-        units, key = self._blueprint.exchanged_by(place.depth), self._key(place)
+        units, key = self._blueprint.exchanged_by(place.depth), self.cohort.key(place)
         if not self._counts(key):
             verdict = self._verdicts.get(key)
             lack = "lost" if verdict is None or verdict.status == "contributed" else verdict.status
@@ -322,8 +308,14 @@ class RoundUpdates:
         self._count(update, deltas)
 
     def _expectation(self, offer: Offer) -> Expectation:
-        place = self._places[offer.device, offer.round]
+        place = self._place(offer)
         return Expectation(place.device, offer.round, place.depth, place.samples, self._drawn(place), place.encoding)
+
+    def _place(self, offer: Offer) -> CohortMember:
+        place = self.cohort.place(offer.device, offer.round)
+        if place is None:
+            raise ValueError(f"{offer.device} has no task of round {offer.round}")
+        return place
 
     def _drawn(self, place: CohortMember) -> dict[str, tuple[str, ...]]:
         return draw_sent_tensors(
@@ -345,7 +337,7 @@ class RoundUpdates:
         if update.counts_in == self.round:
             self._mean.add(deltas, self._weight(offer))
             self.accepted[offer.device] = update
-            depth = self._places[offer.device, offer.round].depth
+            depth = self._place(offer).depth
             self._sizes[offer.device] = plausibility.sizes_of(self._blueprint.exchanged_by(depth), deltas)
         else:
             self.early[offer.device] = update
@@ -356,5 +348,5 @@ class RoundUpdates:
         return weight_in(self._settings, plain, offer.round, self.round)
 
     def _most(self, offer: Offer) -> int:
-        weight = self._places[offer.device, offer.round].weight
+        weight = self._place(offer).weight
         return weight if self._heaviest is None else min(weight, self._heaviest)

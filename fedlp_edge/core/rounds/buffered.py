@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from fedlp_edge.core.rounds.cohort import Assign, Cohort, as_drawn
 from fedlp_edge.core.rounds.events import (
     AddPlaces,
     CloseRound,
@@ -75,6 +76,11 @@ class BufferedRounds:
         expected: devices that were ready before a restart; they are waited for, ``rejoin_seconds`` long.
         now: the time, in seconds on any monotonic clock.
         fitness: of devices that failed before a restart.
+        assign: gives places the rates of their units.
+
+    Attributes:
+        phase: where the run stands.
+        cohort: who is in the open round, or in the one before as long as no other is open.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class BufferedRounds:
         next_round: int = 1,
         expected: frozenset[str] = frozenset(),
         fitness: Mapping[str, Fitness] | None = None,
+        assign: Assign = as_drawn,
     ) -> None:
         self._settings = settings
         self._round = next_round
@@ -93,6 +100,8 @@ class BufferedRounds:
         self._tasks: dict[str, _Task] = {}
         self._early: dict[str, CohortMember] = {}
         self._buffer: _Buffer | None = None
+        self._assign = assign
+        self.cohort = Cohort(next_round)
         self.phase = Phase.WAITING if next_round <= settings.count else Phase.FINISHED
 
     @property
@@ -108,6 +117,7 @@ class BufferedRounds:
         *,
         missed: frozenset[str] = frozenset(),
         early: frozenset[str] = frozenset(),
+        cohort: Cohort | None = None,
     ) -> None:
         """Takes up what the coordinator had in hand when it ended; all deadlines start anew.
 
@@ -118,12 +128,14 @@ class BufferedRounds:
             now: the time.
             missed: devices whose task of this round will not be done.
             early: devices of which the round after this one has an update, safe on disk.
+            cohort: the places of ``opened``, if somebody holds them already.
 
         Raises:
             ValueError: it is neither the round that comes next nor the one before.
         """
         if opened.round not in (self._round - 1, self._round):
             raise ValueError(f"round {opened.round} cannot be resumed when round {self._round} is next")
+        self.cohort = cohort or Cohort(opened.round, opened.cohort)
         deadline = now + self._settings.deadline_seconds
         counted: dict[str, CohortMember] = {}
         for place in sorted(opened.cohort, key=lambda place: place.round):
@@ -248,12 +260,15 @@ class BufferedRounds:
         if self._settings.devices_per_round:
             vacant = self._settings.devices_per_round - len(ready.keys() & self._tasks.keys())
             free = set(self._lobby.draw(free, vacant, self._round)) if vacant > 0 else set()
-        added = tuple(msgspec.structs.replace(self._lobby.place(device), round=self._round) for device in sorted(free))
+        added = tuple(self._place(device) for device in sorted(free))
         deadline = now + self._settings.deadline_seconds
         self._tasks.update({place.device: _Task(place, deadline) for place in added})
         buffer.invited |= free
         buffer.capacity = max(buffer.capacity, self._weight(buffer))
         return added
+
+    def _place(self, device: str) -> CohortMember:
+        return self._assign(self._round, msgspec.structs.replace(self._lobby.place(device), round=self._round))
 
     def _has_done(self, buffer: _Buffer, device: str) -> bool:
         """Whether there is no newer model for a device than the one that it started from last."""
@@ -286,8 +301,8 @@ class BufferedRounds:
         # Twice what can come: devices that join later rarely have to change the scale of the sum.
         self._buffer.capacity = 2 * self._weight(self._buffer)
         self.phase = move(self.phase, Phase.COLLECTING)
-        places = sorted(self._places(self._buffer), key=lambda place: (place.device, place.round))
-        effects.append(OpenRound(self._round, tuple(places), self._buffer.capacity))
+        self.cohort = Cohort(self._round, self._places(self._buffer))
+        effects.append(OpenRound(self._round, self.cohort.places, self._buffer.capacity))
 
     def _full(self, buffer: _Buffer) -> bool:
         return len(buffer.arrived) >= self._settings.buffer_size
@@ -311,6 +326,7 @@ class BufferedRounds:
         if not self._full(buffer):
             self._give_up_overdue(now)
             if added := self._fill(buffer, now):
+                self._take_in(buffer, added)
                 effects.append(AddPlaces(self._round, added, buffer.capacity))
         overdue = now >= buffer.deadline
         if self._complete(buffer) or (overdue and len(buffer.arrived) >= self._quorum(buffer)):
@@ -322,6 +338,9 @@ class BufferedRounds:
             self._extend(buffer, now, effects)
         if not self._tasks:
             self._lobby.look_for_hope(effects)
+
+    def _take_in(self, buffer: _Buffer, added: tuple[CohortMember, ...]) -> None:
+        self.cohort.add(added, [*buffer.arrived.values(), *self._early.values()])
 
     def _extend(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
         """Waits once more, asks those who have a task of this round again, and gives those who missed another try."""
@@ -338,6 +357,7 @@ class BufferedRounds:
         buffer.missed -= again
         buffer.deadline = now + self._settings.deadline_seconds
         added = self._fill(buffer, now, again | self._lobby.fit(self._round))
+        self._take_in(buffer, added)
         effects.append(ExtendRound(self._round, added, arrived, quorum, buffer.capacity))
         effects.extend(SendTask(self._round, device) for device in retry if device in self._tasks)
         effects.extend(said)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from fedlp_edge.core.rounds.buffered import BufferedRounds
+from fedlp_edge.core.rounds.cohort import Assign, Cohort, as_drawn
 from fedlp_edge.core.rounds.events import CohortMember, Effect, Event, OpenRound, Phase
 from fedlp_edge.core.rounds.fitness import Fitness
 from fedlp_edge.core.rounds.settings import RoundSettings
@@ -16,6 +17,7 @@ class RoundMachine(Protocol):
     """What the coordinator and the simulation know of a machine."""
 
     phase: Phase
+    cohort: Cohort
 
     @property
     def round(self) -> int:
@@ -47,6 +49,7 @@ class RoundMachine(Protocol):
         *,
         missed: frozenset[str] = frozenset(),
         early: frozenset[str] = frozenset(),
+        cohort: Cohort | None = None,
     ) -> None:
         """Takes up a round that was open when the coordinator ended."""
 
@@ -59,7 +62,8 @@ def make_round_machine(
     next_round: int = 1,
     expected: frozenset[str] = frozenset(),
     fitness: Mapping[str, Fitness] | None = None,
+    assign: Assign = as_drawn,
 ) -> RoundMachine:
     """The machine of the mode that is set; see the classes for the arguments."""
     kind = BufferedRounds if settings.mode == "buffered" else SynchronousRounds
-    return kind(settings, seed, now=now, next_round=next_round, expected=expected, fitness=fitness)
+    return kind(settings, seed, now=now, next_round=next_round, expected=expected, fitness=fitness, assign=assign)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fedlp_edge.core.algorithm.aggregation import capacity_of
+from fedlp_edge.core.rounds.cohort import Assign, Cohort, as_drawn
 from fedlp_edge.core.rounds.events import (
     CloseRound,
     CohortMember,
@@ -71,6 +72,11 @@ class SynchronousRounds:
         expected: devices that were ready before a restart; they are waited for, ``rejoin_seconds`` long.
         now: the time, in seconds on any monotonic clock.
         fitness: of devices that failed before a restart.
+        assign: gives places the rates of their units.
+
+    Attributes:
+        phase: where the run stands.
+        cohort: who is in the open round, or in the one before as long as no other is open.
     """
 
     def __init__(
@@ -82,11 +88,14 @@ class SynchronousRounds:
         next_round: int = 1,
         expected: frozenset[str] = frozenset(),
         fitness: Mapping[str, Fitness] | None = None,
+        assign: Assign = as_drawn,
     ) -> None:
         self._settings = settings
         self._next_round = next_round
         self._lobby = ReadyDevices(settings, seed, expected, now, fitness)
         self._open: _OpenRound | None = None
+        self._assign = assign
+        self.cohort = Cohort(next_round)
         self.phase = Phase.WAITING if next_round <= settings.count else Phase.FINISHED
 
     @property
@@ -102,6 +111,7 @@ class SynchronousRounds:
         *,
         missed: frozenset[str] = frozenset(),
         early: frozenset[str] = frozenset(),
+        cohort: Cohort | None = None,
     ) -> None:
         """Takes up a round that was open when the coordinator ended; its deadline starts anew.
 
@@ -111,6 +121,7 @@ class SynchronousRounds:
             now: the time.
             missed: devices whose updates will not come.
             early: empty; only asynchronous runs have updates that come before their round.
+            cohort: the places of ``opened``, if somebody holds them already.
 
         Raises:
             ValueError: it is not the round that comes next, or updates of a later one are said to be there.
@@ -120,14 +131,15 @@ class SynchronousRounds:
         if opened.round != self._next_round:
             raise ValueError(f"round {opened.round} cannot be resumed when round {self._next_round} is next")
         self._move(Phase.COLLECTING)
-        cohort = {p.device: p for p in opened.cohort}
+        self.cohort = cohort or Cohort(opened.round, opened.cohort)
+        places = {p.device: p for p in opened.cohort}
         self._open = _OpenRound(
             opened.round,
             now + self._settings.deadline_seconds,
             opened.weight_capacity,
-            cohort,
-            arrived=set(arrived & cohort.keys()),
-            missed=set((missed - arrived) & cohort.keys()),
+            places,
+            arrived=set(arrived & places.keys()),
+            missed=set((missed - arrived) & places.keys()),
         )
 
     def member(self, device: str, round: int) -> CohortMember | None:
@@ -216,11 +228,12 @@ class SynchronousRounds:
             return
         candidates = self._lobby.candidates(self._next_round)
         chosen = self._lobby.draw(candidates, self._settings.devices_per_round, self._next_round)
-        cohort = {device: self._lobby.place(device) for device in chosen}
-        capacity = capacity_of(p.weight for p in cohort.values())
-        self._open = _OpenRound(self._next_round, now + self._settings.deadline_seconds, capacity, cohort)
+        places = {device: self._assign(self._next_round, self._lobby.place(device)) for device in chosen}
+        capacity = capacity_of(p.weight for p in places.values())
+        self._open = _OpenRound(self._next_round, now + self._settings.deadline_seconds, capacity, places)
+        self.cohort = Cohort(self._next_round, places.values())
         self._move(Phase.COLLECTING)
-        effects.append(OpenRound(self._next_round, tuple(cohort.values()), capacity))
+        effects.append(OpenRound(self._next_round, tuple(places.values()), capacity))
 
     def _collect(self, now: float, effects: list[Effect]) -> None:
         current = self._open
@@ -268,6 +281,7 @@ class SynchronousRounds:
                 current.missed.add(device)
         added = [self._place(current, device) for device in devices]
         current.cohort.update({p.device: p for p in added})
+        self.cohort.add(added)
         current.missed -= {p.device for p in added}
         current.capacity = max(current.capacity, current.weight)
         current.deadline = now + self._settings.deadline_seconds
@@ -286,7 +300,8 @@ class SynchronousRounds:
 
     def _place(self, current: _OpenRound, device: str) -> CohortMember:
         before = current.cohort.get(device)
-        return msgspec.structs.replace(self._lobby.place(device), replacement=before is None or before.replacement)
+        place = msgspec.structs.replace(self._lobby.place(device), replacement=before is None or before.replacement)
+        return self._assign(current.round, place)
 
     def _commit(self, round: int, effects: list[Effect]) -> None:
         if self.phase is not Phase.CLOSING or round != self._next_round:

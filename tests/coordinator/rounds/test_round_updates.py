@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from coordinator.rounds.round_updates import RoundUpdates, UpdateVerdict
+from fedlp_edge.core.rounds.cohort import Cohort
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import SchemeSettings
@@ -23,13 +24,25 @@ from tests.coordinator.fleets import NAMES, run_context, tiny_blueprint, update
 PLACES = (CohortMember("a", 2, 1.0, 10, 10), CohortMember("b", 1, 1.0, 30, 30))
 
 
+def cohort_of(opened: OpenRound) -> Cohort:
+    return Cohort(opened.round, opened.cohort)
+
+
+def extend(to: RoundUpdates, added: tuple[CohortMember, ...], capacity: int) -> None:
+    """Adds places as the machine does, and takes them in."""
+    here = [*to.accepted.values(), *to.early.values()]
+    delivered = [to.cohort.place(update.offer.device, update.offer.round) for update in here]
+    to.cohort.add(added, [place for place in delivered if place])
+    to.extend(added, capacity)
+
+
 def updates(directory: Path, *, weights: str = "samples", capacity: int = 80) -> RoundUpdates:
     run = RunDirectory(directory)
     journal = Journal(run.journal)
     opened = journal.unfinished_round() or OpenRound(1, PLACES, capacity)
     journal.open_round(1, opened.weight_capacity, opened.cohort)
     scheme = SchemeSettings(weights=weights)  # type: ignore[arg-type]
-    return RoundUpdates(run_context(run, journal, scheme=scheme), opened)
+    return RoundUpdates(run_context(run, journal, scheme=scheme), cohort_of(opened), opened.weight_capacity)
 
 
 def deliver(
@@ -150,7 +163,7 @@ def test_remembers_a_refusal_over_a_restart(tmp_path: Path) -> None:
 def test_adds_up_again_when_an_extension_changes_the_scale(tmp_path: Path) -> None:
     extended, straight = updates(tmp_path / "1"), updates(tmp_path / "2", capacity=1000)
     deliver(extended, tmp_path, "a", {"L1": 0.1, "L2": 0.2, "H2": 0.3}, 7)
-    extended.extend((CohortMember("c", 1, 1.0, 900, 900, replacement=True),), 1000)
+    extend(extended, (CohortMember("c", 1, 1.0, 900, 900, replacement=True),), 1000)
     deliver(straight, tmp_path, "a", {"L1": 0.1, "L2": 0.2, "H2": 0.3}, 7)
     for name, mean in straight.mean.means().items():
         np.testing.assert_array_equal(extended.mean.means()[name], mean)
@@ -221,7 +234,8 @@ def overlapping(directory: Path, opened: OpenRound, *, closed: bool = False) -> 
     journal = Journal(run.journal)
     if not closed:
         journal.open_round(opened.round, opened.weight_capacity, opened.cohort)
-    return RoundUpdates(run_context(run, journal, rounds=BUFFERED), opened, closed=closed)
+    context = run_context(run, journal, rounds=BUFFERED)
+    return RoundUpdates(context, cohort_of(opened), opened.weight_capacity, closed=closed)
 
 
 def place(device: str, round: int) -> CohortMember:
@@ -242,14 +256,14 @@ def test_weighs_a_stale_update_less(tmp_path: Path) -> None:
 def test_keeps_an_early_update_for_the_book_of_the_next_round(tmp_path: Path) -> None:
     first = overlapping(tmp_path, OpenRound(2, (place("a", 1), place("b", 2)), 100_000))
     deliver(first, tmp_path, "b", {"L1": 1.0, "H1": 1.0}, 10, round=2, counts_in=2)
-    first.extend((place("c", 2),), 100_000)
+    extend(first, (place("c", 2),), 100_000)
     deliver(first, tmp_path, "a", {"L1": 5.0, "H1": 5.0}, 10, round=1, counts_in=3)
     assert first.mean.means()[NAMES["L1"]].tolist() == [1.0, 1.0]
     assert (set(first.accepted), set(first.early)) == ({"b"}, {"a"})
     for file in first.spent():
         file.unlink()
 
-    between = overlapping(tmp_path, OpenRound(2, first.places, 1), closed=True)
+    between = overlapping(tmp_path, OpenRound(2, first.cohort.places, 1), closed=True)
     between.replay()
     assert (set(between.accepted), set(between.early)) == ({"b"}, {"a"})
     second = overlapping(tmp_path, OpenRound(3, (place("a", 1), place("c", 2)), 100_000))
@@ -268,8 +282,8 @@ def test_tells_of_a_device_that_is_still_at_work_in_no_round(tmp_path: Path) -> 
 def test_gives_a_device_a_new_place_instead_of_an_older_one(tmp_path: Path) -> None:
     round = overlapping(tmp_path, OpenRound(2, (place("a", 1),), 100_000))
     round.give_up("a", 1, "", UpdateVerdict("failed", "why"))
-    round.extend((place("a", 2),), 100_000)
-    assert round.places == (place("a", 2),)
+    extend(round, (place("a", 2),), 100_000)
+    assert round.cohort.places == (place("a", 2),)
     assert round.given_up == frozenset()
 
 
