@@ -5,19 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-PATIENCE_SECONDS = 30.0
-"""Without progress of a device that fetches; one that gets something says so every few seconds."""
-
-READY_SECONDS = 120.0
-"""For a device that is back to build its model anew."""
-
-CHUNKS = 4
-"""On a link where these many chunks take longer than that, it is waited for as long."""
-
-GAPS = 3
-"""Silence of so many times the longest gap so far is taken for the end."""
-
-MOST_PATIENCE_SECONDS = 600.0
+from coordinator.limits import LIMITS
 
 
 @dataclass
@@ -57,7 +45,7 @@ class Handover:
         """A device is back, and has to make itself ready before it can be told anything."""
         if device in self._absent:
             self._absent.remove(device)
-            self._fetching[device] = _Fetching(READY_SECONDS, now)
+            self._fetching[device] = _Fetching(LIMITS.rebuild_seconds, now)
 
     def expect(self, device: str, now: float, *, chunk_seconds: float = 0.0) -> None:
         """A device was told what there is; one that already fetches keeps its place.
@@ -68,14 +56,16 @@ class Handover:
             chunk_seconds: that one chunk takes on its link, as far as is known.
         """
         self._absent.discard(device)
-        patience = min(max(PATIENCE_SECONDS, CHUNKS * chunk_seconds), MOST_PATIENCE_SECONDS)
+        patience = min(max(LIMITS.fetch_seconds, LIMITS.fetch_chunks * chunk_seconds), LIMITS.most_fetch_seconds)
         self._fetching.setdefault(device, _Fetching(patience, now)).heard_at = now
 
     def heard(self, device: str, now: float) -> None:
         """A device has got more, or its connection changed."""
         entry = self._fetching.get(device)
         if entry is not None:
-            entry.patience = min(max(entry.patience, GAPS * (now - entry.heard_at)), MOST_PATIENCE_SECONDS)
+            entry.patience = min(
+                max(entry.patience, LIMITS.fetch_gaps * (now - entry.heard_at)), LIMITS.most_fetch_seconds
+            )
             entry.heard_at = now
 
     def asked(self, device: str, unit: str, missing: int, now: float) -> None:

@@ -12,18 +12,110 @@ class CoordinatorLimits:
     Attributes:
         control_bytes: bytes of the longest control message that is read at all; an offer for a model of 4,000 units
             stays far below.
-        window_chunks: chunks that the broker may not have acknowledged yet; enough to fill a local network.
         heartbeat_seconds: seconds after which the loop looks at its clocks, whatever comes.
-        build_seconds: seconds that the worker may take to build the model; large ones take minutes on small machines.
+        build_seconds: seconds that the worker may take to build the model; a large one takes minutes.
         return_seconds: seconds for devices to report to a coordinator that was started again after the last round; who
             does is waited for.
+        echo_seconds: seconds for the question who is the coordinator to come back, behind what the broker has kept;
+            some brokers' rules let nobody hear it.
+        answer_seconds: seconds for a coordinator that announced itself to answer that question.
+
+        search_seconds: seconds without any device after which other names for their topics are tried.
+        class_settle_seconds: seconds from the report that makes enough devices until class numbers are given: others
+            may be about to report.
+        message_burst: messages of one device that are heeded at once; one whose connection comes and goes needs some at
+            each return.
+        messages_per_second: messages of one device that are heeded in the long run; a fit one sends far fewer.
+        message_accounts: device names that have an account of their own; where access rules do not vouch for names,
+            there may be any number.
+
+        early_rounds: rounds before which a model that judges like a guess is nothing to wonder at.
+        loss_explosion: factor on the loss of the round before, or of guessing, that is no setback any more.
+        named_devices: devices that a line names before it only counts.
+        named_settings: settings that a line names before it only counts.
+        task_patience_seconds: seconds of silence before a device asks for what it misses, at the least.
+        broker_bytes_per_second: bytes per second that a broker hands out to all devices together, at the least: half a
+            link of 1 Gbit/s. The more devices listen, the longer one may wait for its next chunk, and asking for it
+            again would only add to the load.
+
+        window_chunks: chunks that the broker may not have acknowledged yet.
+        repeat_chunks: chunks repeated for one request; bounds what a hostile device can cause, and fits into any usual
+            queue.
+        credit_chunks: granted chunks under way from all devices together, if the broker's queue allows that many.
+        grant_chunks: most chunks granted to one device at a time.
+        leader_chunks: most chunks granted at a time to the device that is nearest to its end.
+        least_grant_chunks: fewest chunks granted at a time, unless fewer are missing: a grant for each chunk would
+            double the messages.
+        least_chunk_bytes: payload bytes of the smallest chunk that an offer may name: each chunk takes a byte of
+            memory, so there must not be too many.
+        slow_chunk_seconds: seconds that a chunk takes a link, at the least, for this to count as slow.
+        grant_seconds: seconds from the moment the broker has a grant until an offer that does not know it is taken for
+            a sign that it got lost.
+        lag_factor: factor by which the way from the broker may have become longer since it was measured.
+        silent_upload_seconds: seconds of silence after which credit of a device is taken back.
+        open_uploads: uploads that have begun and are not complete, each of which holds a file; others wait with their
+            offer alone.
+        slices_ahead: slices of a broadcast that are sent before the readers of the first one have reported.
+        reader_seconds: seconds from the moment a slice is with the broker until its silent readers are left behind, on
+            top of the time that their links need for it.
+        link_factor: factor by which a link may be slower than it was measured.
+        equal_requests: equal requests in a row, the first one included, after which message length is suspected.
+        shorter_factor: divisor of the length of messages that are suspected.
+        least_message_bytes: payload bytes of the shortest message that is tried then.
+
+        fetch_seconds: seconds without progress of a device that fetches its final model; one that gets something says
+            so every few seconds.
+        rebuild_seconds: seconds for a device that is back to build its model anew.
+        fetch_chunks: chunks; on a link where as many take longer than ``fetch_seconds``, it is waited for as long.
+        fetch_gaps: factor on the longest silence so far that is taken for the end.
+        most_fetch_seconds: seconds that no silence of a device that fetches is waited for longer.
     """
 
+    # The service and its loop
     control_bytes: int = 1 << 20
-    window_chunks: int = 32
     heartbeat_seconds: float = 0.5
     build_seconds: float = 600.0
     return_seconds: float = 20.0
+    echo_seconds: float = 2.0
+    answer_seconds: float = 5.0
+    # The fleet
+    search_seconds: float = 15.0
+    class_settle_seconds: float = 2.0
+    message_burst: int = 30
+    messages_per_second: float = 0.5
+    message_accounts: int = 4096
+    # Rounds
+    early_rounds: int = 3
+    loss_explosion: float = 10.0
+    named_devices: int = 4
+    named_settings: int = 3
+    task_patience_seconds: float = 0.5
+    broker_bytes_per_second: float = 50e6
+    # Transfer
+    window_chunks: int = 32
+    repeat_chunks: int = 64
+    credit_chunks: int = 64
+    grant_chunks: int = 16
+    leader_chunks: int = 32
+    least_grant_chunks: int = 4
+    least_chunk_bytes: int = 512
+    slow_chunk_seconds: float = 0.5
+    grant_seconds: float = 2.0
+    lag_factor: float = 2.0
+    silent_upload_seconds: float = 5.0
+    open_uploads: int = 128
+    slices_ahead: int = 2
+    reader_seconds: float = 5.0
+    link_factor: float = 2.0
+    equal_requests: int = 4
+    shorter_factor: int = 4
+    least_message_bytes: int = 2048
+    # Handing out the final models
+    fetch_seconds: float = 30.0
+    rebuild_seconds: float = 120.0
+    fetch_chunks: int = 4
+    fetch_gaps: int = 3
+    most_fetch_seconds: float = 600.0
 
 
 LIMITS = CoordinatorLimits()

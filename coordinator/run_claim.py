@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from coordinator.config import FleetConfig, load_config
+from coordinator.limits import LIMITS
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.reporting.summary import load
@@ -20,7 +21,6 @@ from fedlp_edge.transport.address import without_password
 
 log = logging.getLogger("fedlp.coordinator")
 
-_SHOWN = 3
 _LEFT_OUT = "# The broker's password is left out of this copy: state it in the environment or with password_file.\n\n"
 
 
@@ -41,9 +41,9 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
         # Before its configuration is read, which an earlier version may have spelled otherwise.
         Journal(directory.journal).close()
     if directory.config.exists() and (changed := differences(load_config(directory.config), fleet)):
-        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        more = f" and {len(changed) - LIMITS.named_settings} more" if len(changed) > LIMITS.named_settings else ""
         raise OperatorError(
-            f"{directory.path} holds a run with other settings: {'; '.join(changed[:_SHOWN])}{more}. "
+            f"{directory.path} holds a run with other settings: {'; '.join(changed[: LIMITS.named_settings])}{more}. "
             "Set them back to go on with it, or name another directory with --out"
         )
     summary = load(directory.summary) if directory.summary.exists() else None

@@ -8,13 +8,8 @@ few seconds, and then it is void.
 
 from __future__ import annotations
 
+from coordinator.limits import LIMITS
 from fedlp_edge.wire.messages import Announcement, Claim
-
-ECHO_SECONDS = 2.0
-"""For the question itself to come back, behind what the broker has kept; some brokers' rules let nobody hear it."""
-
-ANSWER_SECONDS = 5.0
-"""For whoever announced itself to answer."""
 
 
 class Tenancy:
@@ -32,14 +27,14 @@ class Tenancy:
     def __init__(self, session: str, run: str, now: float) -> None:
         self._session = session
         self._run = run
-        self._until = now + ECHO_SECONDS
+        self._until = now + LIMITS.echo_seconds
         self._occupied = False
         self._asking = True
         self.settled = False
 
     def ask(self, now: float) -> Claim:
         """The question, at the start and after every reconnect."""
-        self._until, self._occupied, self._asking = now + ECHO_SECONDS, False, True
+        self._until, self._occupied, self._asking = now + LIMITS.echo_seconds, False, True
         return Claim(session=self._session, run=self._run)
 
     def answered(self, now: float) -> bool:
@@ -57,7 +52,7 @@ class Tenancy:
         """Somebody, perhaps an earlier life of this very coordinator, said that it is at work."""
         if message.online and message.session != self._session and self._asking and not self._occupied:
             self._occupied = True
-            self._until = now + ANSWER_SECONDS
+            self._until = now + LIMITS.answer_seconds
 
     def heard(self, message: Claim, now: float) -> Claim | None:
         """Somebody asks or answers; returns what is to be said to that.

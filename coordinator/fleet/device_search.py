@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 
+from coordinator.limits import LIMITS
 from fedlp_edge.transport.base import Transport
 from fedlp_edge.wire.topics import Topics
 
 log = logging.getLogger("fedlp.coordinator")
-
-QUIET_SECONDS = 15.0
 
 
 class DeviceSearch:
@@ -27,7 +26,7 @@ class DeviceSearch:
     def __init__(self, topics: Topics, transport: Transport, now: float) -> None:
         self._topics = topics
         self._transport = transport
-        self._due: float | None = now + QUIET_SECONDS
+        self._due: float | None = now + LIMITS.search_seconds
         self._filters = topics.elsewhere(topics.of("device", "+"))
         self._looking = False
         self._told = 0

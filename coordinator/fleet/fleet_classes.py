@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from coordinator.limits import LIMITS
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.class_names import ClassNames
 from fedlp_edge.core.device_data import DataFacts, listed, mismatch
@@ -15,8 +16,6 @@ from fedlp_edge.storage.journal import Journal
 
 log = logging.getLogger("fedlp.coordinator")
 
-QUIET_SECONDS = 2.0
-"""From the report that makes enough devices until class numbers are given: others may be about to report."""
 
 _TEST_DATA = ""
 _FIRST = 2**63
@@ -82,7 +81,7 @@ class FleetClasses:
             self._take(device, data, samples)
         if not self.settled and self._settle_at is None and len(self._heard) >= self._wanted:
             # Those that were there before the coordinator report in one go, and all of them should be heard.
-            self._settle_at = self._clock() + (QUIET_SECONDS if self._names.offered else 0.0)
+            self._settle_at = self._clock() + (LIMITS.class_settle_seconds if self._names.offered else 0.0)
         return self.tick() or (self.settled, self.names) != before
 
     def tick(self) -> bool:

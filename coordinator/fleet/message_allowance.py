@@ -5,14 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from coordinator.limits import LIMITS
+
 log = logging.getLogger("fedlp.coordinator")
 
-AT_ONCE = 30
-"""Messages; a device whose connection comes and goes needs some at each return."""
-
-PER_SECOND = 0.5
-MOST_DEVICES = 4096
-"""Names that have an account of their own; where access rules do not vouch for names, there may be any number."""
 
 _OTHERS = "devices without number"
 
@@ -30,13 +26,17 @@ class MessageAllowance:
 
     def take(self, device: str) -> bool:
         """Whether one more message of a device is heeded; says how many were not once that is over."""
-        name = device if device in self._accounts or len(self._accounts) < MOST_DEVICES else _OTHERS
+        name = device if device in self._accounts or len(self._accounts) < LIMITS.message_accounts else _OTHERS
         now = self._clock()
         account = self._accounts.setdefault(name, _Account(now))
         ignored = account.ignored
         heeded = account.take(now)
         if not heeded and not ignored:
-            log.warning("%s says too much; what comes faster than %g messages a second is ignored", name, PER_SECOND)
+            log.warning(
+                "%s says too much; what comes faster than %g messages a second is ignored",
+                name,
+                LIMITS.messages_per_second,
+            )
         elif heeded and ignored:
             log.warning("%s said too much: %d of its messages were ignored", name, ignored)
         return heeded
@@ -44,15 +44,15 @@ class MessageAllowance:
 
 class _Account:
     def __init__(self, now: float) -> None:
-        self._left = float(AT_ONCE)
+        self._left = float(LIMITS.message_burst)
         self._at = now
         self.ignored = 0
 
     def take(self, now: float) -> bool:
-        self._left = min(AT_ONCE, self._left + (now - self._at) * PER_SECOND)
+        self._left = min(LIMITS.message_burst, self._left + (now - self._at) * LIMITS.messages_per_second)
         self._at = now
         # Whoever has overdrawn it must be quiet for a while: else each second message of a flood would be a line.
-        if self._left < (AT_ONCE / 3 if self.ignored else 1):
+        if self._left < (LIMITS.message_burst / 3 if self.ignored else 1):
             self.ignored += 1
             return False
         self._left -= 1

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 
+from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.summary_file import SummaryFile
 from fedlp_edge.core.rounds.fitness import Fitness
@@ -13,9 +14,6 @@ from fedlp_edge.errors import DeviceError
 from fedlp_edge.reporting import events
 
 log = logging.getLogger("fedlp.coordinator")
-
-NAMED = 4
-"""Devices that a line names before it only counts."""
 
 
 class FitnessReports:
@@ -81,6 +79,6 @@ def explain_nobody_fit(reasons: Mapping[str, str]) -> str:
         return f"the only device, {device}, cannot do its task: {reason}"
     if len(different := set(reasons.values())) == 1:
         return f"none of the {len(reasons)} devices can do its task, all for the same reason: {different.pop()}"
-    shown = "; ".join(f"{device}: {reason}" for device, reason in list(reasons.items())[:NAMED])
-    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    shown = "; ".join(f"{device}: {reason}" for device, reason in list(reasons.items())[: LIMITS.named_devices])
+    more = f"; and {len(reasons) - LIMITS.named_devices} more" if len(reasons) > LIMITS.named_devices else ""
     return f"none of the {len(reasons)} devices can do its task: {shown}{more}"

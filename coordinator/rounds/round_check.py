@@ -12,15 +12,13 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 
+from coordinator.limits import LIMITS
 from coordinator.rounds.round_updates import RoundUpdates
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.algorithm.plausibility import suspect
 from fedlp_edge.wire.messages import Offer
 
 log = logging.getLogger("fedlp.coordinator")
-
-EXPLOSION = 10.0
-"""Times the loss of the round before, or of guessing, that is no setback any more."""
 
 
 class RoundCheck:
@@ -60,7 +58,9 @@ class RoundCheck:
         Returns:
             Whether there is another model now, to be judged again.
         """
-        limits = {depth: EXPLOSION * max(math.log(max(2, classes)), self._loss.get(depth, 0.0)) for depth in loss}
+        limits = {
+            depth: LIMITS.loss_explosion * max(math.log(max(2, classes)), self._loss.get(depth, 0.0)) for depth in loss
+        }
         worst = max(loss, key=lambda depth: loss[depth] / limits[depth], default=None)
         if worst is None or loss[worst] <= limits[worst]:
             self._loss = dict(loss)

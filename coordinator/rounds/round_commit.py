@@ -17,6 +17,7 @@ import msgspec
 
 from coordinator.background import Background
 from coordinator.fleet.fleet_classes import FleetClasses
+from coordinator.limits import LIMITS
 from coordinator.rounds.round_check import RoundCheck
 from coordinator.rounds.round_updates import RoundUpdates
 from coordinator.rounds.run_history import RunHistory
@@ -31,9 +32,6 @@ from fedlp_edge.worker.jobs import Evaluate, Evaluated
 from fedlp_edge.worker.process import WorkerProcess
 
 log = logging.getLogger("fedlp.coordinator")
-
-EARLY_ROUNDS = 3
-"""Before this many a model that judges like a guess is nothing to wonder at."""
 
 
 @dataclass
@@ -171,7 +169,7 @@ class RoundCommit:
     def _training_loss(self, updates: RoundUpdates) -> float | None:
         """Mean loss of the devices' own samples; None while a model at chance is nothing to wonder at."""
         offers = [update.offer for update in updates.accepted.values()]
-        if updates.round < min(EARLY_ROUNDS, self._context.config.rounds.count) or not offers:
+        if updates.round < min(LIMITS.early_rounds, self._context.config.rounds.count) or not offers:
             return None
         return sum(offer.loss for offer in offers) / len(offers)
 

@@ -6,17 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.wire.messages import Task
-
-LEAST_PATIENCE = 0.5
-"""Seconds of silence before a device asks for what it misses."""
-
-SLOW_BROKER = 50e6
-"""Bytes per second that a broker hands out to all devices together, at the least: half a link of 1 Gbit/s. The more
-devices listen, the longer one may wait for its next chunk, and asking for it again would only add to the load."""
 
 
 class Tasks:
@@ -54,7 +48,9 @@ class Tasks:
             self.tell(round, place, seconds_left, patience)
         self._model_server.broadcast(readers)
 
-    def tell(self, round: int, place: CohortMember, seconds_left: float, patience: float = LEAST_PATIENCE) -> None:
+    def tell(
+        self, round: int, place: CohortMember, seconds_left: float, patience: float = LIMITS.task_patience_seconds
+    ) -> None:
         """Tells one device (again) what to do.
 
         Args:
@@ -91,5 +87,5 @@ class Tasks:
     def _patience(self, units: Iterable[str], cohort: int) -> float:
         """How long the broadcast of these units may take to reach a device."""
         # Everybody hears it, those without a task in this round too.
-        fan_out = self._model_server.new(units) * max(cohort, self._listeners()) / SLOW_BROKER
-        return min(max(LEAST_PATIENCE, fan_out), self._context.config.rounds.deadline_seconds / 4)
+        fan_out = self._model_server.new(units) * max(cohort, self._listeners()) / LIMITS.broker_bytes_per_second
+        return min(max(LIMITS.task_patience_seconds, fan_out), self._context.config.rounds.deadline_seconds / 4)

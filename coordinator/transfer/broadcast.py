@@ -14,17 +14,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.fleet.link_rates import Links
+from coordinator.limits import LIMITS
 from fedlp_edge.wire.chunks import chunk_count
 from fedlp_edge.wire.messages import Progress, UnitVersion
-
-PATIENCE_SECONDS = 5.0
-"""From the moment a slice is with the broker until its silent readers are left behind, on top of the time that their
-links need for it."""
-
-LINK_FACTOR = 2.0
-"""That a link may be slower than it was measured."""
-
-SLICES_AHEAD = 2
 
 SendPart = Callable[[UnitVersion, int, int, bool, Callable[[], None]], None]
 """Sends chunks start to stop of a version, the last one asking for a report; calls back once they are sent."""
@@ -70,7 +62,7 @@ class Broadcast:
     """
 
     def __init__(self, window: int | None, send: SendPart, clock: Callable[[], float], links: Links) -> None:
-        self._slice = None if window is None else max(1, window // SLICES_AHEAD)
+        self._slice = None if window is None else max(1, window // LIMITS.slices_ahead)
         self._window = window
         self._send = send
         self._clock = clock
@@ -126,7 +118,7 @@ class Broadcast:
         while self._units:
             while self._slices and not self._slices[0].awaited and not self._slices[0].unsent:
                 self._slices.popleft()
-            if len(self._slices) >= SLICES_AHEAD:
+            if len(self._slices) >= LIMITS.slices_ahead:
                 return
             self._send_slice()
 
@@ -150,7 +142,9 @@ class Broadcast:
     def _patience(self, part: _Slice) -> float:
         """Seconds that the slowest awaited reader may need for a slice, and for the one before it."""
         rates = [rate for device in part.awaited if (rate := self._links.rate(device))]
-        return PATIENCE_SECONDS + (LINK_FACTOR * SLICES_AHEAD * part.nbytes / min(rates) if rates else 0.0)
+        return LIMITS.reader_seconds + (
+            LIMITS.link_factor * LIMITS.slices_ahead * part.nbytes / min(rates) if rates else 0.0
+        )
 
     def _cut(self, chunks: int) -> list[tuple[_Unit, int, int]]:
         """Takes the next chunks, of as many units as they span."""

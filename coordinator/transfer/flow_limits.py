@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coordinator.transfer.uploads import CREDIT
-
-LONGEST_SLICE = 64
-"""Chunks repeated for one request. Bounds what a hostile device can cause, and fits into any usual queue."""
+from coordinator.limits import LIMITS
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,9 @@ class FlowLimits:
     def for_queue(cls, messages: int | None) -> FlowLimits:
         """For a broker that holds this many messages for a subscriber; None for any number."""
         if messages is None:
-            return cls(None, LONGEST_SLICE, CREDIT)
+            return cls(None, LIMITS.repeat_chunks, LIMITS.credit_chunks)
         return cls(
             broadcast=max(2, messages // 2),
-            repeat=max(1, min(LONGEST_SLICE, messages // 4)),
-            credit=max(1, min(CREDIT, messages // 2)),
+            repeat=max(1, min(LIMITS.repeat_chunks, messages // 4)),
+            credit=max(1, min(LIMITS.credit_chunks, messages // 2)),
         )

@@ -9,14 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from coordinator.limits import LIMITS
 from fedlp_edge.wire.messages import UnitRequest
 from fedlp_edge.wire.ranges import Ranges
-
-ENOUGH = 4
-"""Equal requests, the first one included, after which length is suspected."""
-
-STEP = 4
-LEAST_BYTES = 2048
 
 
 @dataclass
@@ -43,11 +38,11 @@ class LostRepeats:
         device = self._membership.setdefault(request.device, _Device())
         digest, missing, times = device.asked.get(request.unit, ("", (), 0))
         times = times + 1 if (digest, missing) == (request.digest, request.missing) else 1
-        if times >= ENOUGH:
-            device.most = max(LEAST_BYTES, min(usual, device.most or usual) // STEP)
+        if times >= LIMITS.equal_requests:
+            device.most = max(LIMITS.least_message_bytes, min(usual, device.most or usual) // LIMITS.shorter_factor)
             # Another unit that got nothing either says the same once more, and not that this is still too long.
             device.asked.clear()
-        device.asked[request.unit] = (request.digest, request.missing, times % ENOUGH)
+        device.asked[request.unit] = (request.digest, request.missing, times % LIMITS.equal_requests)
         return min(usual, device.most or usual)
 
     def got(self, device: str) -> int | None:

@@ -20,36 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.fleet.link_rates import Links, UnknownLinks
+from coordinator.limits import LIMITS
 from fedlp_edge.wire.chunks import Assembly, Chunk, FileSink, chunk_count
 from fedlp_edge.wire.messages import Grant, Offer
 from fedlp_edge.wire.ranges import Ranges, take
-
-CREDIT = 64
-"""Granted chunks under way from all devices together, if the broker's queue allows that many."""
-
-SLICE = 16
-"""Most chunks granted to one device at a time."""
-
-LEADER = 32
-"""Most chunks granted at a time to the device that is nearest to its end."""
-
-LEAST = 4
-"""Fewest chunks granted at a time, unless fewer are missing: a grant for each chunk would double the messages."""
-
-LEAST_CHUNK = 512
-"""Payload bytes: each chunk takes a byte of memory, so an offer must not name too many of them."""
-
-SLOW_SECONDS = 0.5
-"""That a chunk takes a link at the least for this to count as slow."""
-
-GRANT_SECONDS = 2.0
-"""From the moment the broker has a grant until an offer that does not know it is taken for a sign that it got lost."""
-
-LAG_FACTOR = 2.0
-"""That the way from the broker may have become longer since it was measured."""
-
-OPEN = 128
-"""Uploads that have begun and are not whole, each of which holds a file; others wait with their offer alone."""
 
 
 @dataclass
@@ -98,8 +72,8 @@ class UploadScheduler:
         self,
         chunk_bytes: int,
         grant: Callable[[Grant], int],
-        credit: int = CREDIT,
-        patience_seconds: float = 5.0,
+        credit: int = LIMITS.credit_chunks,
+        patience_seconds: float = LIMITS.silent_upload_seconds,
         links: Links | None = None,
     ) -> None:
         self._links = links or UnknownLinks()
@@ -129,7 +103,7 @@ class UploadScheduler:
             self.forget(offer.device)
             count = chunk_count(offer.size, chunk_bytes)
             rate = self._links.rate(offer.device)
-            is_slow = rate is not None and chunk_bytes > SLOW_SECONDS * rate
+            is_slow = rate is not None and chunk_bytes > LIMITS.slow_chunk_seconds * rate
             pending = ((0, count),) if count else ()
             known = self._uploads[offer.device] = _Upload(offer, path, chunk_bytes, pending, is_slow)
         elif self._is_early(known, offer, now):
@@ -208,7 +182,7 @@ class UploadScheduler:
         if now < self._look_at:
             return
         self._look_at = now + self._patience / 10
-        silence = self._patience + LAG_FACTOR * self._lag
+        silence = self._patience + LIMITS.lag_factor * self._lag
         for upload in self._uploads.values() if not self._on_the_way else ():
             if upload.under_way and not upload.is_slow and now - upload.last_sign > silence:
                 self._take_back(upload)
@@ -218,7 +192,7 @@ class UploadScheduler:
         """Whether an offer was sent before the last grant for it was heard, and that may be heard yet."""
         if offer.heard is None or offer.heard >= upload.grants or not upload.under_way:
             return False
-        silence = (self._patience if upload.is_slow else GRANT_SECONDS) + LAG_FACTOR * self._lag
+        silence = (self._patience if upload.is_slow else LIMITS.grant_seconds) + LIMITS.lag_factor * self._lag
         return bool(self._on_the_way) or now - upload.last_sign <= silence
 
     def _take_back(self, upload: _Upload) -> None:
@@ -230,14 +204,15 @@ class UploadScheduler:
     def _share(self, upload: _Upload) -> int:
         """Chunks per grant: fewer if many want some, so that slow links do not hold all the credit."""
         if upload.is_slow:
-            return LEAST
+            return LIMITS.least_grant_chunks
         others = len(self._uploads) - 1
         if upload.assembly is None or not others:
-            return max(LEAST, min(SLICE, self._most_credit // (others + 1)))  # nobody knows yet how fast it is
-        most = max(LEAST, min(LEADER, self._most_credit // 2))
+            # Nobody knows yet how fast it is.
+            return max(LIMITS.least_grant_chunks, min(LIMITS.grant_chunks, self._most_credit // (others + 1)))
+        most = max(LIMITS.least_grant_chunks, min(LIMITS.leader_chunks, self._most_credit // 2))
         if upload.assembly.left <= min(other.left for other in self._open.values()):
             return most
-        return max(LEAST, min(SLICE, (self._most_credit - most) // others))
+        return max(LIMITS.least_grant_chunks, min(LIMITS.grant_chunks, (self._most_credit - most) // others))
 
     def _begin(self, upload: _Upload) -> Assembly:
         if upload.assembly is None:
@@ -248,7 +223,7 @@ class UploadScheduler:
         return upload.assembly
 
     def _chunk_bytes_of(self, offer: Offer) -> int:
-        return offer.chunk_bytes if offer.chunk_bytes >= LEAST_CHUNK else self._chunk_bytes
+        return offer.chunk_bytes if offer.chunk_bytes >= LIMITS.least_chunk_bytes else self._chunk_bytes
 
     def _enqueue(self, upload: _Upload) -> None:
         if upload.pending:
@@ -256,7 +231,7 @@ class UploadScheduler:
             line.setdefault(upload.offer.device)
 
     def _next(self) -> _Upload | None:
-        if self._waiting and len(self._open) < OPEN:
+        if self._waiting and len(self._open) < LIMITS.open_uploads:
             device = next(iter(self._waiting))
             del self._waiting[device]
         elif self._begun:
@@ -267,7 +242,7 @@ class UploadScheduler:
         return self._uploads[device]
 
     def _dispense(self, now: float) -> None:
-        while self._credit >= min(LEAST, self._most_credit) and (upload := self._next()):
+        while self._credit >= min(LIMITS.least_grant_chunks, self._most_credit) and (upload := self._next()):
             upload.share = self._share(upload)
             granted, upload.pending = take(upload.pending, min(upload.share, self._credit))
             count = sum(stop - start for start, stop in granted)
@@ -284,7 +259,7 @@ class UploadScheduler:
                     device=offer.device,
                     digest=offer.digest,
                     missing=granted,
-                    window=SLICE,
+                    window=LIMITS.grant_chunks,
                     number=upload.grants,
                 )
             )

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from coordinator.handover import MOST_PATIENCE_SECONDS, PATIENCE_SECONDS, Handover
+from coordinator.handover import Handover
+from coordinator.limits import LIMITS
 
 
 def test_gives_up_a_device_that_never_begins_to_fetch() -> None:
     handover = Handover()
     handover.expect("pi", 100.0)
-    assert handover.given_up(100.0 + PATIENCE_SECONDS - 0.1) == []
-    assert handover.given_up(100.0 + PATIENCE_SECONDS) == ["pi"]
+    assert handover.given_up(100.0 + LIMITS.fetch_seconds - 0.1) == []
+    assert handover.given_up(100.0 + LIMITS.fetch_seconds) == ["pi"]
     assert handover.done
 
 
@@ -26,7 +27,7 @@ def test_asking_for_the_same_again_is_no_progress() -> None:
     handover.expect("pi", 0.0)
     for now in range(0, 30, 5):
         handover.asked("pi", "onnx-1", 40, float(now))
-    assert handover.given_up(PATIENCE_SECONDS) == ["pi"]
+    assert handover.given_up(LIMITS.fetch_seconds) == ["pi"]
 
 
 def test_asking_for_less_is_progress() -> None:
@@ -42,7 +43,7 @@ def test_is_more_patient_where_a_chunk_takes_long() -> None:
     handover.expect("modem", 0.0, chunk_seconds=60.0)
     assert handover.given_up(239.0) == []
     handover.heard("modem", 239.0)
-    assert handover.given_up(239.0 + MOST_PATIENCE_SECONDS) == ["modem"]
+    assert handover.given_up(239.0 + LIMITS.most_fetch_seconds) == ["modem"]
 
 
 def test_nobody_is_waited_for_who_was_not_told() -> None:

@@ -1,6 +1,7 @@
 import pytest
 
-from coordinator.tenancy import ANSWER_SECONDS, ECHO_SECONDS, OccupiedError, Tenancy
+from coordinator.limits import LIMITS
+from coordinator.tenancy import OccupiedError, Tenancy
 from fedlp_edge.wire.messages import Announcement, Claim
 
 
@@ -21,8 +22,8 @@ def test_goes_on_as_soon_as_its_question_comes_back():
 def test_goes_on_where_nobody_hears_its_question():
     mine = Tenancy("b", "run", 0.0)
     mine.ask(0.0)
-    assert not mine.answered(ECHO_SECONDS - 0.1)
-    assert mine.answered(ECHO_SECONDS)
+    assert not mine.answered(LIMITS.echo_seconds - 0.1)
+    assert mine.answered(LIMITS.echo_seconds)
 
 
 def test_waits_for_whoever_announced_itself_but_not_for_ever():
@@ -30,8 +31,8 @@ def test_waits_for_whoever_announced_itself_but_not_for_ever():
     question = mine.ask(0.0)
     mine.announced(announcement("other"), 0.1)
     mine.heard(question, 0.2)
-    assert not mine.answered(ANSWER_SECONDS)
-    assert mine.answered(0.1 + ANSWER_SECONDS)
+    assert not mine.answered(LIMITS.answer_seconds)
+    assert mine.answered(0.1 + LIMITS.answer_seconds)
 
 
 @pytest.mark.parametrize("word", [announcement("other", online=False), announcement("b")])

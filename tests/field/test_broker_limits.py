@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from coordinator.limits import LIMITS
 from coordinator.transfer import lost_repeats
 from device_agent.protocol import uploads
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
@@ -43,8 +45,8 @@ def test_fleet_goes_on_where_long_messages_end_the_connection(tmp_path: Path) ->
 def test_fleet_goes_on_where_long_messages_are_acknowledged_and_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lost_repeats, "LEAST_BYTES", 100)
-    monkeypatch.setattr(uploads, "LEAST_PIECE", 100)
+    monkeypatch.setattr(lost_repeats, "LIMITS", replace(LIMITS, least_message_bytes=100))
+    monkeypatch.setattr(uploads, "_LIMITS", replace(uploads._LIMITS, least_piece_bytes=100))
     _, expected = undisturbed(tmp_path / "undisturbed")
     fleet = VirtualFleet(tmp_path / "narrow", devices=DEVICES, rounds=ROUNDS)
 

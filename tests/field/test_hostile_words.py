@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator.fleet.message_allowance import AT_ONCE, PER_SECOND
+from coordinator.limits import LIMITS
 from fedlp_edge.cli.status import run_status
 from fedlp_edge.reporting.log import FILE_NAME, EventLog
 from fedlp_edge.wire.messages import Failure, Status, encode
@@ -49,7 +49,7 @@ def test_flood_of_hostile_words_is_bounded_harmless_and_changes_no_model(
     summary = fleet.finish()
 
     assert differences(fleet, summary, expected) == []
-    most = AT_ONCE + fleet.world.now * PER_SECOND
+    most = LIMITS.message_burst + fleet.world.now * LIMITS.messages_per_second
     assert sum(getattr(event, "device", "") == "evil" for event in fleet.events) <= most
     assert sum("evil" in record.getMessage() for record in caplog.records) <= 2 * most
     with EventLog(tmp_path / FILE_NAME) as log:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.fleet.device_search import QUIET_SECONDS, DeviceSearch
+from coordinator.fleet.device_search import DeviceSearch
+from coordinator.limits import LIMITS
 from device_agent.protocol.events import Effects, Log, Subscribe, Tick, Unsubscribe
 from fedlp_edge.transport.base import Connected, Received, Refused
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from fedlp_edge.transport.brokers.ports import free_port
 from fedlp_edge.wire.messages import encode
-from tests.device_agent.support import LIMITS, TOPICS, Device, announcement
+from tests.device_agent.support import BROKER_LIMITS, TOPICS, Device, announcement
 from tests.transport.clients import connected
 
 
@@ -31,7 +32,7 @@ def warnings(effects: Effects) -> list[str]:
 def searching() -> tuple[Device, Effects]:
     """A device that has heard nobody for long enough, and what it does about that."""
     device = Device()
-    device.handle(Connected(LIMITS))
+    device.handle(Connected(BROKER_LIMITS))
     return device, device.handle(Tick(), now=60.0)
 
 
@@ -64,7 +65,7 @@ def test_coordinator_names_what_the_broker_calls_a_device(
 ) -> None:
     with connected(urls[0], "coordinator") as own, connected(urls[1], "device") as device:
         lookout = DeviceSearch(TOPICS, own.transport, now=0.0)
-        lookout.tick(QUIET_SECONDS, alone=True)
+        lookout.tick(LIMITS.search_seconds, alone=True)
         device.transport.publish(TOPICS.of("device", "pi"), b"here", retain=True)
         heard = own.wait(Received)
         lookout.strange(heard.topic)

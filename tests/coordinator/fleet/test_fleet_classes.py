@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coordinator.fleet.fleet_classes import QUIET_SECONDS, FleetClasses
+from coordinator.fleet.fleet_classes import FleetClasses
+from coordinator.limits import LIMITS
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.storage.journal import Journal
@@ -31,7 +32,7 @@ def test_waits_a_little_for_others_once_enough_have_reported(tmp_path: Path) -> 
     assert not world.classes.reported("c", named("nut"), 5)
     assert not world.classes.settled
     assert not world.classes.reported("a", named("bolt", "nut"), 50)
-    world.now = QUIET_SECONDS
+    world.now = LIMITS.class_settle_seconds
     assert world.classes.tick()
     assert world.classes.names == ("bolt", "nut")
     assert not world.classes.tick()
@@ -54,7 +55,7 @@ def test_a_device_whose_samples_do_not_fit_has_no_say(tmp_path: Path) -> None:
     world.now = 99.0
     assert not world.classes.tick()
     world.classes.reported("b", named("bolt"), 5)
-    world.now += QUIET_SECONDS
+    world.now += LIMITS.class_settle_seconds
     assert world.classes.tick()
     assert world.classes.names == ("bolt", "nut")
     assert world.classes.model.class_names == ("bolt", "nut")
@@ -73,7 +74,7 @@ def test_a_class_that_comes_later_gets_the_next_number(tmp_path: Path) -> None:
     world = World(tmp_path)
     for device in ("a", "b"):
         world.classes.reported(device, named("nut"), 5)
-    world.now = QUIET_SECONDS
+    world.now = LIMITS.class_settle_seconds
     assert world.classes.tick()
     assert world.classes.reported("c", named("bolt", "nut"), 5)
     assert world.classes.names == ("nut", "bolt")

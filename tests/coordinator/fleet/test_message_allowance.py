@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.fleet.message_allowance import AT_ONCE, MOST_DEVICES, PER_SECOND, MessageAllowance
+from coordinator.fleet.message_allowance import MessageAllowance
+from coordinator.limits import LIMITS
 
 
 class Clock:
@@ -20,15 +21,15 @@ def test_flood_of_a_device_is_heeded_for_a_while_and_costs_others_nothing(caplog
         clock.now = step / 200
         heeded += allowances.take("loud")
 
-    assert heeded <= AT_ONCE + 60 * PER_SECOND
-    assert all(allowances.take("quiet") for _ in range(AT_ONCE))
+    assert heeded <= LIMITS.message_burst + 60 * LIMITS.messages_per_second
+    assert all(allowances.take("quiet") for _ in range(LIMITS.message_burst))
     assert len(caplog.records) <= 6
 
 
 def test_what_was_ignored_is_counted_once_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     allowances = MessageAllowance(clock)
-    for _ in range(AT_ONCE + 5):
+    for _ in range(LIMITS.message_burst + 5):
         allowances.take("loud")
     clock.now = 60.0
 
@@ -49,6 +50,6 @@ def test_steady_reports_are_always_heeded() -> None:
 
 def test_names_without_number_take_no_memory() -> None:
     allowances = MessageAllowance(Clock())
-    heeded = sum(allowances.take(f"forged-{number}") for number in range(MOST_DEVICES + 1000))
+    heeded = sum(allowances.take(f"forged-{number}") for number in range(LIMITS.message_accounts + 1000))
 
-    assert heeded == MOST_DEVICES + AT_ONCE
+    assert heeded == LIMITS.message_accounts + LIMITS.message_burst

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.fleet.link_rates import Links, UnknownLinks
-from coordinator.transfer.broadcast import PATIENCE_SECONDS, Broadcast
+from coordinator.limits import LIMITS
+from coordinator.transfer.broadcast import Broadcast
 from coordinator.transfer.flow_limits import FlowLimits
 from fedlp_edge.wire.messages import Progress, UnitVersion
 
@@ -92,7 +93,7 @@ def test_does_not_wait_for_readers_that_are_gone_or_silent() -> None:
     air.report("a", "L1", 1)
     air.broadcast.gone("gone")
     assert air.take() == []
-    air.now = PATIENCE_SECONDS
+    air.now = LIMITS.reader_seconds
     air.broadcast.tick()
     assert indices(air.take()) == [2, 3]
     air.report("a", "L1", 2)
@@ -113,7 +114,7 @@ def test_counts_patience_from_the_moment_the_broker_has_the_slice() -> None:
     assert air.take() == []
     for done in air.done:
         done()
-    air.now += PATIENCE_SECONDS
+    air.now += LIMITS.reader_seconds
     air.broadcast.tick()
     assert indices(air.take()) == [2, 3]
 
@@ -184,7 +185,7 @@ def test_waits_for_a_slow_reader_as_long_as_its_link_needs() -> None:
     air.take()
     air.report("fast", "L1", 3)
 
-    air.now = 80.0 + PATIENCE_SECONDS - 0.1
+    air.now = 80.0 + LIMITS.reader_seconds - 0.1
     air.broadcast.tick()
     assert air.take() == []
     air.now += 0.2

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from coordinator.fleet.link_rates import Links, UnknownLinks
-from coordinator.transfer.uploads import CREDIT, LEAST, OPEN, SLICE, CompletedUpload, UploadScheduler
+from coordinator.limits import LIMITS
+from coordinator.transfer.uploads import CompletedUpload, UploadScheduler
 from fedlp_edge.wire.chunks import Chunk, split
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Grant, Offer
@@ -34,7 +35,7 @@ def offer_of(device: str, blob: bytes) -> Offer:
 class Fleet:
     """An intake, what it granted, and the blobs of its devices."""
 
-    def __init__(self, directory: Path, credit: int = CREDIT, links: Links | None = None) -> None:
+    def __init__(self, directory: Path, credit: int = LIMITS.credit_chunks, links: Links | None = None) -> None:
         self.directory = directory
         self.grants: list[Grant] = []
         self.uploads = UploadScheduler(CHUNK, self.grant, credit, patience_seconds=5, links=links)
@@ -95,15 +96,17 @@ def test_never_grants_more_than_the_credit_to_all_devices_together(tmp_path: Pat
     for number in range(20):
         fleet.offer(f"d{number:02d}", 100)
     under_way = fleet.granted()
-    assert len(under_way) == CREDIT
-    assert {device for device, _ in under_way} == {f"d{n:02d}" for n in range(CREDIT // SLICE)}
+    assert len(under_way) == LIMITS.credit_chunks
+    assert {device for device, _ in under_way} == {
+        f"d{n:02d}" for n in range(LIMITS.credit_chunks // LIMITS.grant_chunks)
+    }
     finished = set()
     for _ in range(20 * 100):
         device, index = under_way.pop(0)
         if fleet.send(device, index):
             finished.add(device)
         under_way += fleet.granted()
-        assert len(under_way) <= CREDIT
+        assert len(under_way) <= LIMITS.credit_chunks
     assert len(finished) == 20
     assert under_way == []
 
@@ -167,7 +170,7 @@ def test_nobody_is_silent_whose_chunks_may_be_behind_those_of_others(tmp_path: P
 def test_takes_credit_back_from_a_silent_device(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     for device in "abcd":
-        fleet.offer(device, SLICE)
+        fleet.offer(device, LIMITS.grant_chunks)
     fleet.offer("late", 2)
     assert ("late", 0) not in fleet.granted()
     fleet.acknowledge()
@@ -203,30 +206,30 @@ def test_forgets_everything_when_the_round_is_over(tmp_path: Path) -> None:
     fleet.granted()
     fleet.uploads.clear()
     assert list(tmp_path.iterdir()) == []
-    fleet.offer("b", CREDIT)
-    assert len(fleet.granted()) == SLICE
+    fleet.offer("b", LIMITS.credit_chunks)
+    assert len(fleet.granted()) == LIMITS.grant_chunks
 
 
 def test_opens_no_file_for_an_update_that_waits_for_its_turn(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     for number in range(300):
-        fleet.offer(f"d{number:03d}", SLICE)
+        fleet.offer(f"d{number:03d}", LIMITS.grant_chunks)
     begun = {device for device, _ in fleet.granted()}
     assert {path.name for path in tmp_path.iterdir()} == begun
-    assert len(begun) <= CREDIT // LEAST
+    assert len(begun) <= LIMITS.credit_chunks // LIMITS.least_grant_chunks
 
 
 def test_holds_no_more_files_than_its_limit_when_devices_stop_halfway(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     now, silent = 0.0, set()
     for number in range(300):
-        fleet.offer(f"d{number:03d}", SLICE)
+        fleet.offer(f"d{number:03d}", LIMITS.grant_chunks)
     for _ in range(60):
         silent |= {device for device, _ in fleet.granted()}
         fleet.acknowledge(now)
         now += 10
         fleet.uploads.tick(now)
-    assert len(silent) == len(list(tmp_path.iterdir())) == OPEN
+    assert len(silent) == len(list(tmp_path.iterdir())) == LIMITS.open_uploads
 
 
 def test_does_not_grant_chunk_by_chunk_when_many_wait(tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_does_not_grant_chunk_by_chunk_when_many_wait(tmp_path: Path) -> None:
         for device, index in fleet.granted():
             finished += fleet.send(device, index) is not None
     assert finished == 50
-    assert count <= 50 * 8 // LEAST
+    assert count <= 50 * 8 // LIMITS.least_grant_chunks
 
 
 def test_finishes_within_the_credit_of_a_very_short_queue(tmp_path: Path) -> None:
@@ -291,10 +294,10 @@ def test_slow_links_take_no_credit_and_nothing_is_taken_back_from_them(tmp_path:
     fleet = Fleet(tmp_path, credit=8, links=AllSlow())  # a chunk takes five seconds
     for number in range(10):
         fleet.offer(f"slow-{number}", 20)
-    assert len(fleet.granted()) == 10 * LEAST
+    assert len(fleet.granted()) == 10 * LIMITS.least_grant_chunks
 
     fleet.offer("fast", 20)
-    assert [device for device, _ in fleet.granted()] == ["fast"] * LEAST
+    assert [device for device, _ in fleet.granted()] == ["fast"] * LIMITS.least_grant_chunks
 
     fleet.uploads.tick(100.0)
     fleet.granted()
