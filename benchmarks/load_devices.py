@@ -25,7 +25,6 @@ import msgspec
 import numpy as np
 
 from benchmarks.lean_mqtt import KEEPALIVE_SECONDS, Connection
-from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
     BuildModel,
     ChunkDelivered,
@@ -46,12 +45,9 @@ from device_agent.protocol.events import (
     TrainRound,
     Unsubscribe,
 )
-from device_agent.protocol.in_transit import InTransitCheck
-from device_agent.protocol.link_probe import LinkProbe
-from device_agent.protocol.machine import DeviceProtocol
+from device_agent.protocol.machine import DeviceProtocol, ProtocolOptions
 from device_agent.protocol.presence import status
 from device_agent.protocol.update import Update, UpdateId
-from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.transport.base import Connected, Delivered, Disconnected, LastWill, Received, TransportEvent
@@ -263,17 +259,21 @@ class Device:
         self._chunks: dict[UpdateId, list[bytes]] = {}
         self._unanswered: dict[int, _Sent] = {}
         self._again: list[_Sent] = []
-        arrivals = InTransitCheck(self.identity, secrets.token_bytes)
-        arrivals.judged(works=False)  # thousands of echoes would say nothing of a link, and take its bytes
-        self._machine = DeviceProtocol(
-            self.identity,
-            Downloads(self._store, self._admit),
-            Downloads(SharedStore(), lambda _version, _blob: None),
-            Uploads(self.identity),
-            LinkProbe(self.identity, secrets.token_bytes, allowed=False),
-            arrivals,
+        options = ProtocolOptions(
             allow_models=frozenset({blueprint.model}),
             once=True,
+            measure_link=False,
+            use_echoes=False,  # thousands of echoes would say nothing of a link, and take its bytes
+        )
+        self._machine = DeviceProtocol(
+            self.identity,
+            self._store,
+            self._admit,
+            SharedStore(),
+            lambda _version, _blob: None,
+            (),
+            secrets.token_bytes,
+            options,
         )
         for effect in self._machine.start():
             self._do(effect, deque())

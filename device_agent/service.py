@@ -18,7 +18,6 @@ from device_agent.blob_cache import BlobCache
 from device_agent.data_watch import DataWatch, mark_of
 from device_agent.deployment import can_export, install_model
 from device_agent.outbox import Outbox
-from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
     BuildModel,
     ChunkDelivered,
@@ -46,11 +45,8 @@ from device_agent.protocol.events import (
     TrainRound,
     Unsubscribe,
 )
-from device_agent.protocol.in_transit import InTransitCheck
-from device_agent.protocol.link_probe import LinkProbe
-from device_agent.protocol.machine import DeviceProtocol
+from device_agent.protocol.machine import DeviceProtocol, ProtocolOptions
 from device_agent.protocol.update import UpdateId
-from device_agent.protocol.uploads import Uploads
 from device_agent.state_directory import claim_state_directory
 from device_agent.trainer import ModelMade, Trainer
 from fedlp_edge.core.blueprint import Blueprint
@@ -137,23 +133,24 @@ class Agent:
         self._models = BlobCache(state / "downloads")
         self._worker = make_worker(self._queue.put)
         self._trainer = Trainer(self._worker, self._units, self._outbox, state, settings.data)
-        in_transit = InTransitCheck(settings.identity, secrets.token_bytes)
         spec = parse_spec(settings.data)
         self._watch = DataWatch(lambda: mark_of(spec), clock)
-        self._machine = DeviceProtocol(
-            settings.identity,
-            Downloads(self._units, self._admit, in_transit.passed),
-            Downloads(self._models, self._admit_final, in_transit.passed),
-            Uploads(settings.identity, self._outbox.entries(), settings.profile.link_bytes_per_second),
-            LinkProbe(
-                settings.identity,
-                secrets.token_bytes,
-                allowed=settings.measure_link and not settings.profile.metered,
-            ),
-            in_transit,
+        options = ProtocolOptions(
             allow_models=settings.allow_models,
             can_export=can_export(),
             once=settings.once,
+            measure_link=settings.measure_link and not settings.profile.metered,
+            link_bytes_per_second=settings.profile.link_bytes_per_second,
+        )
+        self._machine = DeviceProtocol(
+            settings.identity,
+            self._units,
+            self._admit,
+            self._models,
+            self._admit_final,
+            self._outbox.entries(),
+            secrets.token_bytes,
+            options,
         )
 
     def stop(self) -> None:

@@ -1,73 +1,72 @@
-"""Looking for the coordinator when none is heard: one line for people, and a look for it under other names. Pure.
+"""A search for the coordinator when none is heard: one line for people, and a look for it under other topic names.
 
 A listener with a mount point, or a bridge with a prefix, gives a topic another name on each of its sides: coordinator
-and device are both connected then, and never meet. What the coordinator keeps at the broker is found all the same,
-under a name that tells what happened.
+and device are both connected then, and never meet. The coordinator's retained announcement is found all the same, under
+a name that tells what happened.
 """
 
 from __future__ import annotations
 
 from device_agent.limits import LIMITS
+from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, Identity, Log, Subscribe, Unsubscribe
 
-_LIMITS = LIMITS.presence
+_MOST_REPORTED = 3
 
 
 class CoordinatorSearch:
-    """One search in the life of an agent, and only while it knows of no coordinator.
+    """One search in the life of an agent, and only before it has known of any coordinator.
 
     Args:
         identity: of the agent.
+        coordinator: says whether there is one.
+
+    Attributes:
+        filters: topic filters that the search subscribes to.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, coordinator: CoordinatorPresence) -> None:
         self._topics = identity.topics
-        self._due: float | None = None
-        self._over = False
-        self._told: set[str] = set()
+        self._coordinator = coordinator
+        self._begun = False
+        self._subscribed = False
+        self._reported: set[str] = set()
         self.filters = self._topics.elsewhere(self._topics.coordinator)
-
-    def connected(self, now: float) -> None:
-        """The broker is there."""
-        if not self._over:
-            self._due = now + _LIMITS.search_seconds
-
-    def found(self) -> Effects:
-        """A coordinator is there."""
-        return self._end()
-
-    def disconnected(self) -> Effects:
-        """The broker is gone, perhaps because of what was asked of it."""
-        return self._end() if self._over else []
 
     def next_wakeup(self) -> float | None:
         """When to begin, unless the coordinator is heard before; None if not at all."""
-        return self._due
+        connected_at = self._coordinator.connected_at
+        if self._begun or self._coordinator.known or connected_at is None:
+            return None
+        return connected_at + LIMITS.presence.search_seconds
 
     def poll(self, now: float) -> Effects:
         """Begins, if it is time."""
-        if self._due is None or now < self._due:
+        due = self.next_wakeup()
+        if due is None or now < due:
             return []
-        self._due, self._over = None, True
+        self._begun = self._subscribed = True
         text = (
             f'no coordinator of fleet "{self._topics.fleet}" has been heard of at this broker: is it started, and is '
             "the name right? Waiting for it; fedlp doctor broker tells whether messages pass"
         )
         return [Log(text, warning=True), *(Subscribe(topic) for topic in self.filters)]
 
-    def strange(self, topic: str) -> Effects:
-        """Something came under a name that this device did not ask for."""
-        name = self._topics.renamed(topic)
-        if topic in self._told or len(self._told) > 2:
+    def end(self) -> Effects:
+        """Ends the search: a coordinator is there, or the connection broke, perhaps because of what was asked of it."""
+        subscribed, self._subscribed = self._subscribed, False
+        # What has arrived under another name tells people enough; the filters then do no harm.
+        return [Unsubscribe(topic) for topic in self.filters] if subscribed and not self._reported else []
+
+    def unexpected_topic(self, topic: str) -> Effects:
+        """Reports a message that came under a name that this device did not ask for."""
+        if topic in self._reported or len(self._reported) >= _MOST_REPORTED:
             return []
-        self._told.add(topic)
+        self._reported.add(topic)
+        name = self._topics.renamed(topic)
         what = f"{name} is called {topic} here" if name else f"what was subscribed to arrives as {topic}"
         text = (
             f"this broker renames topics: {what}; a mount_point of a listener or a prefix of a bridge does so: let "
             "coordinator and devices use a listener without one"
         )
         return [Log(text, warning=True)]
-
-    def _end(self) -> Effects:
-        asked, self._due, self._over = self._over, None, True
-        return [Unsubscribe(topic) for topic in self.filters] if asked and not self._told else []

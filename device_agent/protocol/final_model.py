@@ -10,6 +10,7 @@ from typing import Literal
 
 from device_agent.limits import LIMITS
 from device_agent.protocol.assignment import AssignedModel
+from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
     Effects,
@@ -35,13 +36,23 @@ class FinalModelFetch:
 
     Args:
         identity: of the agent.
+        coordinator: says whether there is one.
         downloads: of ONNX files, and of the final layers.
         can_export: whether what makes ONNX files is installed here.
         once: end the agent when all is done.
     """
 
-    def __init__(self, identity: Identity, downloads: Downloads, *, can_export: bool, once: bool) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        coordinator: CoordinatorPresence,
+        downloads: Downloads,
+        *,
+        can_export: bool,
+        once: bool,
+    ) -> None:
         self._identity = identity
+        self._coordinator = coordinator
         self._downloads = downloads
         self._can_export = can_export
         self._once = once
@@ -52,7 +63,7 @@ class FinalModelFetch:
         self._spoke_at = 0.0
         self._missing = 0
         self._pending = 0
-        self._give_up_at: float | None = None
+        self._started_at = 0.0
         self._installing = False
 
     @property
@@ -88,7 +99,8 @@ class FinalModelFetch:
         for version in message.models:
             if not version.unit.startswith("onnx-") or not 0 < version.size <= _LIMITS.model_bytes:
                 return [note, *self._fail(f"the final model {version.unit} is not acceptable", message.run)]
-        self._farewell, self._place, self._pending, self._spoke_at = message, None, len(message.models), now
+        self._farewell, self._place, self._pending = message, None, len(message.models)
+        self._started_at = self._spoke_at = now
         self._downloads.start(message.models, now, patience=0.0)
         return [note, *self.progress()]
 
@@ -107,19 +119,14 @@ class FinalModelFetch:
         for version in message.layers:
             if not 0 < version.size <= most[version.unit]:
                 return self._fail(f"the final layer {version.unit} is not acceptable", message.run)
-        self._farewell, self._place, self._pending, self._spoke_at = message, place, 1, now
+        self._farewell, self._place, self._pending = message, place, 1
+        self._started_at = self._spoke_at = now
         self._downloads.start(message.layers, now, patience=0.0)
         return self.progress()
 
-    def online(self, now: float) -> None:
-        """A coordinator is there (again)."""
-        self._give_up_at = None
+    def coordinator_came(self, now: float) -> None:
+        """Goes on, since a coordinator is there (again)."""
         self._downloads.nudge(now)
-
-    def offline(self, now: float) -> None:
-        """Nobody is there to answer requests."""
-        if self._farewell is not None and not self._downloads.complete:
-            self._give_up_at = now + _LIMITS.patience_seconds
 
     def received(self, now: float) -> Effects:
         """A chunk has come: the coordinator hears of it now and then, so that it stays."""
@@ -169,7 +176,7 @@ class FinalModelFetch:
 
     def cancel(self) -> None:
         """Another run has begun."""
-        self._farewell, self._give_up_at, self._installing = None, None, False
+        self._farewell, self._installing = None, False
 
     def poll(self, now: float) -> Effects:
         """Asks for what is missing, or gives up."""
@@ -181,6 +188,14 @@ class FinalModelFetch:
             )
         requests = self._downloads.requests(self._farewell.run, self._identity.device, now)
         return [Publish(self._up, request) for request in requests]
+
+    @property
+    def _give_up_at(self) -> float | None:
+        """When to wait no longer for a coordinator that left while the files came; None if none did."""
+        left_at = self._coordinator.left_at
+        if left_at is None or left_at < self._started_at or self._downloads.complete:
+            return None
+        return left_at + _LIMITS.patience_seconds
 
     @property
     def _up(self) -> str:

@@ -1,13 +1,14 @@
-"""Speaking up when nothing comes: a lost message must not leave a device without work for ever. Pure.
+"""Reports of an idle device: a lost message must not leave it without work for ever.
 
-A broker whose queue is full drops messages after it has acknowledged them. What follows from an offer or a request
-is repeated by whoever waits for it; but a device that waits for its next task cannot know whether there is one. So
-an idle device says from time to time that it is there and ready, and the coordinator gives it (again) what it lacks.
+A broker whose queue is full drops messages after it has acknowledged them. What follows from an offer or a request is
+repeated by whoever waits for it; but a device that waits for its next task cannot know whether there is one. So an idle
+device reports from time to time that it is there and ready, and the coordinator sends it (again) what it lacks.
 """
 
 from __future__ import annotations
 
 from device_agent.limits import LIMITS
+from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Identity
 from fedlp_edge.core.seeds import uniform
 
@@ -15,28 +16,26 @@ _LIMITS = LIMITS.presence
 
 
 class Heartbeat:
-    """When an idle device speaks up next.
+    """The time of an idle device's next report, while a coordinator is there.
 
     Args:
         identity: of the agent; decides its place in the spread.
+        coordinator: says whether there is one.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, coordinator: CoordinatorPresence) -> None:
+        self._coordinator = coordinator
         self._stretch = 1 + _LIMITS.heartbeat_spread * uniform("reminder", identity.device)
         self._patience = _LIMITS.heartbeat_first_seconds
-        self._since: float | None = None
+        self._since = 0.0
 
-    def heard(self, now: float) -> None:
-        """The coordinator has just spoken to this device, or has just come."""
+    def restart(self, now: float) -> None:
+        """Waits from now on: the coordinator has come, or has just sent this device a message."""
         self._patience, self._since = _LIMITS.heartbeat_first_seconds, now
 
-    def silent(self) -> None:
-        """There is nobody to speak to."""
-        self._since = None
-
     def next_wakeup(self) -> float | None:
-        """When to speak up; None if there is nobody to speak to."""
-        return None if self._since is None else self._since + self._patience * self._stretch
+        """When to report; None while no coordinator is there."""
+        return self._since + self._patience * self._stretch if self._coordinator.online else None
 
     def due(self, now: float) -> bool:
         """Whether it is time; the next time is then further away."""

@@ -24,13 +24,14 @@ class InTransitCheck:
     Args:
         identity: of the agent.
         draw: gives so many random bytes.
+        works: whether the broker carries echoes; None if that is not known.
     """
 
-    def __init__(self, identity: Identity, draw: Callable[[int], bytes]) -> None:
+    def __init__(self, identity: Identity, draw: Callable[[int], bytes], *, works: bool | None = None) -> None:
         self._topic = identity.topics.of("echo", identity.device)
         self._draw = draw
         self._subscribed = self._asked = False
-        self._works: bool | None = None
+        self._works = works
         self._wanted_since: float | None = None
         self._sent: dict[bytes, float] = {}
         self._tries = 0

@@ -71,7 +71,6 @@ class LinkProbe:
     def __init__(self, identity: Identity, draw: Callable[[int], bytes], *, allowed: bool = True) -> None:
         self._draw = draw
         self._attempts = 0
-        self._limits: BrokerLimits | None = None
         self._asked = False
         self._chunk_bytes = 0
         self._pings: list[float] = []
@@ -84,16 +83,17 @@ class LinkProbe:
         self.works: bool | None = None
         self.rate: float | None = None
 
-    def connected(self, limits: BrokerLimits) -> None:
-        """Connected (again)."""
-        self._limits = limits
+    def begin(self, broker: BrokerLimits, now: float) -> Effects:
+        """Starts the measurement, if that is still to be done, since nothing else disturbs it now.
 
-    def begin(self, now: float) -> Effects:
-        """Nothing else disturbs the measurement: starts it, if it is due and there is a connection."""
-        if self.settled or self._asked or self._limits is None:
+        Args:
+            broker: limits of the broker that is connected.
+            now: the time.
+        """
+        if self.settled or self._asked:
             return []
         try:
-            self._chunk_bytes = chunk_bytes_for(self._limits)
+            self._chunk_bytes = chunk_bytes_for(broker)
         except BrokerError as error:
             return self._settle(None, f"link: unknown: {error}")
         self._attempts += 1
@@ -134,7 +134,6 @@ class LinkProbe:
 
     def interrupted(self) -> Effects:
         """The connection is lost, and what was on its way says nothing any more."""
-        self._limits = None
         if self.settled or not self._asked:
             return []
         if self._attempts >= _LIMITS.attempts:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import msgspec
 
 from device_agent.limits import LIMITS
 from device_agent.protocol.assignment import AssignmentHandler
+from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.coordinator_search import CoordinatorSearch
-from device_agent.protocol.downloads import Downloads
+from device_agent.protocol.downloads import BlobStore, Check, Downloads
 from device_agent.protocol.events import (
     BuildFailed,
     ChunkDelivered,
@@ -43,6 +46,7 @@ from device_agent.protocol.link_estimate import LinkEstimate, Shortfalls
 from device_agent.protocol.link_probe import LinkProbe, slower
 from device_agent.protocol.presence import Presence
 from device_agent.protocol.round_task import RoundTask
+from device_agent.protocol.update import Update
 from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.errors import BrokerError, PeerError
@@ -60,6 +64,7 @@ from fedlp_edge.transport.base import (
 )
 from fedlp_edge.wire.chunks import Chunk, chunk_bytes_for
 from fedlp_edge.wire.messages import (
+    PROTOCOL,
     Announcement,
     Assignment,
     AssignmentRefused,
@@ -82,48 +87,70 @@ _decode_status = decoder(Status, _LIMITS.control_bytes)
 _decode_announcement = decoder(Announcement | Claim, _LIMITS.control_bytes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProtocolOptions:
+    """What the owner of a device decides about its part in the protocol.
+
+    Attributes:
+        allow_models: ``module:callable`` models whose code the owner trusts.
+        can_export: whether what makes ONNX files is installed here.
+        once: whether the agent ends when the run is over.
+        measure_link: whether echoes measure the link before the first report.
+        use_echoes: whether echoes tell what is lost from what is late; otherwise silence alone does.
+        link_bytes_per_second: uploads stay below this rate; None for as fast as the broker takes them.
+    """
+
+    allow_models: frozenset[str] = frozenset()
+    can_export: bool = True
+    once: bool = False
+    measure_link: bool = True
+    use_echoes: bool = True
+    link_bytes_per_second: float | None = None
+
+
 class DeviceProtocol:
     """One device in one fleet.
 
     Args:
         identity: of the agent.
-        units: downloads of the model's units.
-        models: downloads of ONNX files, and of final layers.
-        uploads: with the updates that an earlier life left.
-        link_probe: measures the link before the first report.
-        in_transit: knows whether what was sent to this device may still be on its way.
-        allow_models: ``module:callable`` models whose code the owner trusts.
-        can_export: whether what makes ONNX files is installed here.
-        once: stop when the run is over.
+        units: store of the model's units.
+        check_unit: admits a unit.
+        models: store of ONNX files, and of final layers.
+        check_model: admits one of these.
+        updates: left in the outbox by an earlier life.
+        draw: gives so many random bytes.
+        options: see ``ProtocolOptions``.
     """
 
     def __init__(
         self,
         identity: Identity,
-        units: Downloads,
-        models: Downloads,
-        uploads: Uploads,
-        link_probe: LinkProbe,
-        in_transit: InTransitCheck,
-        *,
-        allow_models: frozenset[str] = frozenset(),
-        can_export: bool = True,
-        once: bool = False,
+        units: BlobStore,
+        check_unit: Check,
+        models: BlobStore,
+        check_model: Check,
+        updates: Iterable[Update],
+        draw: Callable[[int], bytes],
+        options: ProtocolOptions,
     ) -> None:
+        coordinator = CoordinatorPresence()
         self._identity = identity
-        self._units = units
-        self._models = models
-        self._presence = Presence(identity)
-        self._assignment = AssignmentHandler(identity, allow_models)
-        self._uploads = uploads
-        self._link_probe = link_probe
-        self._in_transit = in_transit
+        self._coordinator = coordinator
+        self._in_transit = InTransitCheck(identity, draw, works=None if options.use_echoes else False)
+        self._units = Downloads(units, check_unit, self._in_transit.passed)
+        self._models = Downloads(models, check_model, self._in_transit.passed)
+        self._presence = Presence(identity, coordinator)
+        self._assignment = AssignmentHandler(identity, options.allow_models)
+        self._uploads = Uploads(identity, coordinator, updates, options.link_bytes_per_second)
+        self._link_probe = LinkProbe(identity, draw, allowed=options.measure_link)
         self._shortfalls = Shortfalls()
         self._unreported: DeviceFacts | None = None
-        self._round_task = RoundTask(identity, units, uploads)
-        self._final_model = FinalModelFetch(identity, models, can_export=can_export, once=once)
-        self._heartbeat = Heartbeat(identity)
-        self._search = CoordinatorSearch(identity)
+        self._round_task = RoundTask(identity, coordinator, self._units, self._uploads)
+        self._final_model = FinalModelFetch(
+            identity, coordinator, self._models, can_export=options.can_export, once=options.once
+        )
+        self._heartbeat = Heartbeat(identity, coordinator)
+        self._search = CoordinatorSearch(identity, coordinator)
 
     def start(self) -> Effects:
         """What is to be done before the first event."""
@@ -131,7 +158,7 @@ class DeviceProtocol:
 
     def next_wakeup(self) -> float | None:
         """When the next Tick is due at the latest; None if only events matter."""
-        if not self._presence.connected:
+        if not self._coordinator.connected:
             return None
         times = [
             part.next_wakeup()
@@ -151,10 +178,10 @@ class DeviceProtocol:
         """
         self._presence.tick(now)
         effects = self._dispatch(event, now)
-        if self._presence.connected:
+        if self._coordinator.connected:
             effects += self._link_probe.poll(now)
         effects += self._report_device(now)
-        if self._presence.connected:
+        if self._coordinator.connected:
             effects += [*self._in_transit.poll(now), *self._search.poll(now)]
             effects += [*self._round_task.poll(now), *self._uploads.poll(now), *self._final_model.poll(now)]
             effects += self._report_link()
@@ -209,18 +236,16 @@ class DeviceProtocol:
         effects: Effects = []
         match event:
             case Connected(limits):
-                self._presence.connected = True
-                self._link_probe.connected(limits)
+                self._coordinator.broker_connected(limits, now)
                 self._uploads.limit(_payload_bytes(limits))
-                self._search.connected(now)
                 self._units.nudge(now)
                 note = Log(f"connected (MQTT {limits.protocol})")
                 effects = [note, *self._presence.announce(), *self._assignment.ready()]
             case Disconnected(reason):
-                self._presence.connected = False
+                self._coordinator.broker_disconnected()
                 note = Log(f"disconnected: {reason}; trying again, nothing is lost", warning=True)
                 self._in_transit.interrupted()
-                effects = [note, *self._link_probe.interrupted(), *self._search.disconnected()]
+                effects = [note, *self._link_probe.interrupted(), *self._search.end()]
             case Refused(topic) if topic in self._search.filters:
                 pass
             case Refused(topic, reason) if topic == self._link_probe.topic:
@@ -266,7 +291,7 @@ class DeviceProtocol:
         if event.topic == topics.coordinator and event.payload:
             message = _decode_announcement(event.payload)
             return self._announced(message, now) if isinstance(message, Announcement) else []
-        return [] if branch else self._search.strange(event.topic)
+        return [] if branch else self._search.unexpected_topic(event.topic)
 
     def _chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
         if self._models.wants(chunk):
@@ -286,7 +311,8 @@ class DeviceProtocol:
         if self._unreported is None:
             return []
         if not self._link_probe.settled:
-            return self._link_probe.begin(now)
+            broker = self._coordinator.broker
+            return [] if broker is None else self._link_probe.begin(broker, now)
         facts, self._unreported = self._unreported, None
         rate = slower(facts.link_bytes_per_second, self._link_probe.rate)
         self._know_link(rate)
@@ -320,29 +346,50 @@ class DeviceProtocol:
         return [Publish(self._identity.topics.of("up", device), message)]
 
     def _down(self, message: object, now: float) -> Effects:
-        if getattr(message, "device", None) != self._identity.device:
-            return [Log("a message for another device came on this one's topic and is ignored", warning=True)]
-        effects: Effects = []
-        self._heartbeat.heard(now)
+        match message:
+            case Assignment() | AssignmentRefused() | Task() | Grant() | Receipt() | RunEnded():
+                if message.device == self._identity.device:
+                    return self._message(message, now)
+        return [Log("a message for another device came on this one's topic and is ignored", warning=True)]
+
+    def _message(
+        self, message: Assignment | AssignmentRefused | Task | Grant | Receipt | RunEnded, now: float
+    ) -> Effects:
+        self._heartbeat.restart(now)
+        effects = self._notice_coordinator(message.run, now)
         match message:
             case Assignment():
-                effects = self._assignment.assign(message)
+                effects += self._assignment.assign(message)
+                effects += self._notice_coordinator(message.run, now)
                 self._units.allow_early(self._assignment.early_allowance())
             case AssignmentRefused():
-                effects = self._assignment.turned_away(message)
+                effects += self._assignment.turned_away(message)
             case Task():
-                effects = self._task(message, now)
+                effects += self._task(message, now)
             case Grant():
-                effects = self._uploads.grant(message, now)
+                effects += self._uploads.grant(message, now)
             case Receipt():
-                effects = self._uploads.receipt(message, now)
+                effects += self._uploads.receipt(message, now)
                 if message.state == "accepted":
                     self._shortfalls.done()
             case RunEnded():
-                effects = self._farewell(message, now)
+                effects += self._end_run(message, now)
         return effects
 
-    def _farewell(self, message: RunEnded, now: float) -> Effects:
+    def _notice_coordinator(self, run: str, now: float) -> Effects:
+        """Who sends a message about this device's assignment is there, though its announcement got lost."""
+        assignment = self._assignment.assignment
+        if assignment is None or assignment.run != run or not self._coordinator.message_came(run):
+            return []
+        return self._coordinator_came(now)
+
+    def _coordinator_came(self, now: float) -> Effects:
+        self._heartbeat.restart(now)
+        self._round_task.coordinator_came(now)
+        self._final_model.coordinator_came(now)
+        return [*self._search.end(), *self._uploads.coordinator_came(now)]
+
+    def _end_run(self, message: RunEnded, now: float) -> Effects:
         place = self._assignment.place
         self._round_task.end(now)
         self._units.allow_early({})
@@ -355,31 +402,29 @@ class DeviceProtocol:
             # The coordinator takes this device for another life of itself; the status sets that right.
             return [Log(f"task of round {task.round} without an assignment"), *self._presence.announce()]
         self._final_model.cancel()
-        effects: Effects = []
-        if self._round_task.hears_nobody:  # its announcement got lost on the way, but who sends a task is there
-            self._round_task.online(task.run, now)
-            effects = self._uploads.online(task.run, now)
-        coordinator = self._presence.coordinator
-        return [*effects, *self._round_task.assign(task, blueprint, coordinator.session if coordinator else None, now)]
+        return self._round_task.assign(task, blueprint, now)
 
     def _announced(self, message: Announcement, now: float) -> Effects:
-        came, effects = self._presence.on_announcement(message)
-        if came:
-            self._heartbeat.heard(now)
-            self._round_task.online(message.run, now)
-            self._final_model.online(now)
-            effects += self._search.found()
-            return [*effects, *self._uploads.online(message.run, now)]
-        if not message.online:
-            self._heartbeat.silent()
-            self._round_task.offline()
-            self._final_model.offline(now)
-            self._uploads.offline()
-            assignment = self._assignment.assignment
-            if message.state == "finished" and assignment is not None and assignment.run == message.run:
-                # The farewell to this device got lost, and nobody is there any more to repeat it.
-                lost = RunEnded(run=message.run, device=self._identity.device, rounds=0)
-                effects += self._farewell(lost, now)
+        if message.protocol != PROTOCOL:
+            text = f"the coordinator speaks protocol {message.protocol}, this agent {PROTOCOL}; update the older one"
+            return [Stop(text)]
+        was_online = self._coordinator.online
+        change = self._coordinator.announce(message, now)
+        effects: Effects = []
+        match change:
+            case "came" | "restarted":
+                effects = [Log(f"coordinator of run {message.run} is online ({message.state})")]
+                if change == "restarted":
+                    # It may have forgotten this device; the very first one reads the retained status.
+                    effects += self._presence.announce()
+                effects += self._coordinator_came(now)
+            case "left":
+                if was_online:
+                    effects = [Log("the coordinator went offline; waiting for it", warning=True)]
+                assignment = self._assignment.assignment
+                if message.state == "finished" and assignment is not None and assignment.run == message.run:
+                    # The end of the run was not heard of, and nobody is there any more to repeat it.
+                    effects += self._end_run(RunEnded(run=message.run, device=self._identity.device, rounds=0), now)
         return effects
 
 

@@ -1,4 +1,4 @@
-"""Being there: the retained status of this device, the coordinator's announcement, and two agents with one name.
+"""The retained status of this device, and what happens when two agents have one name.
 
 Agents of one name would each take the other's tasks. The one that has been there for a while (``settled``) repeats its
 status; the newcomer sees that and stops, whatever its clock says. Of two that came together the one stays whose session
@@ -10,33 +10,32 @@ from __future__ import annotations
 import msgspec
 
 from device_agent.limits import LIMITS
+from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, Identity, Log, Publish, Stop, Subscribe
 from fedlp_edge import __version__
 from fedlp_edge.core.planning.device_facts import DeviceFacts
-from fedlp_edge.wire.messages import PROTOCOL, Announcement, Status
+from fedlp_edge.wire.messages import Status
 
 _LIMITS = LIMITS.presence
 
 
 class Presence:
-    """What the fleet knows of this device, and this device of the coordinator.
+    """What the fleet knows of this device.
 
-    Attributes:
-        connected: to the broker.
-        coordinator: its last announcement, if it is online.
+    Args:
+        identity: of the agent.
+        coordinator: says whether the broker is connected.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, coordinator: CoordinatorPresence) -> None:
         self._identity = identity
+        self._coordinator = coordinator
         self._topic = identity.topics.of("device", identity.device)
         self._facts: DeviceFacts | None = None
         self._leaving = False
-        self._session: str | None = None
         self._since: float | None = None
         self._now = 0.0
         self._revision = 0
-        self.connected = False
-        self.coordinator: Announcement | None = None
 
     def start(self) -> Effects:
         """Subscribes to what every agent listens to."""
@@ -66,7 +65,7 @@ class Presence:
 
     def announce(self) -> Effects:
         """Publishes the status; nothing before the facts are known or while disconnected."""
-        if self._facts is None or not self.connected or self._leaving:
+        if self._facts is None or not self._coordinator.connected or self._leaving:
             return []
         if self._since is None:
             self._since = self._now
@@ -105,25 +104,6 @@ class Presence:
             ]
         note = Log(f'another agent tried to join as device "{self._identity.device}"; it is told to stop', warning=True)
         return [note, *self.announce()]
-
-    def on_announcement(self, message: Announcement) -> tuple[bool, Effects]:
-        """The coordinator came or went.
-
-        Returns:
-            Whether it is a coordinator that just came (again), and what follows for the status.
-        """
-        if message.protocol != PROTOCOL:
-            text = f"the coordinator speaks protocol {message.protocol}, this agent {PROTOCOL}; update the older one"
-            return False, [Stop(text)]
-        before, self.coordinator = self.coordinator, message if message.online else None
-        if not message.online:
-            return False, [Log("the coordinator went offline; waiting for it", warning=True)] if before else []
-        if before is not None and before.session == message.session:
-            return False, []
-        # It may have forgotten this device; the very first one reads the retained status.
-        known, self._session = self._session, message.session
-        effects = self.announce() if known not in (None, message.session) else []
-        return True, [Log(f"coordinator of run {message.run} is online ({message.state})"), *effects]
 
 
 def status(identity: Identity, facts: DeviceFacts | None, *, settled: bool = False, revision: int = 0) -> Status:

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from device_agent.limits import LIMITS
+from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
     Effects,
@@ -55,6 +56,7 @@ class RoundTask:
 
     Args:
         identity: of the agent.
+        coordinator: says whether there is one, and of which run.
         downloads: of the model's units.
         uploads: takes the finished updates.
 
@@ -63,31 +65,23 @@ class RoundTask:
         shown_rate: of the link, in a round that ended before the model had arrived.
     """
 
-    def __init__(self, identity: Identity, downloads: Downloads, uploads: Uploads) -> None:
+    def __init__(
+        self, identity: Identity, coordinator: CoordinatorPresence, downloads: Downloads, uploads: Uploads
+    ) -> None:
         self.link = LinkEstimate()
         self.shown_rate: float | None = None
         self._identity = identity
+        self._coordinator = coordinator
         self._downloads = downloads
         self._uploads = uploads
         self._job: _Job | None = None
         self._training: str | None = None
-        self._online = False
 
-    def online(self, run: str, now: float) -> None:
-        """A coordinator is there (again)."""
-        self._online = True
-        if self._job is not None and self._job.task.run != run:
+    def coordinator_came(self, now: float) -> None:
+        """Goes on, since a coordinator is there (again); a task of another run is dropped."""
+        if self._job is not None and self._job.task.run != self._coordinator.run:
             self.end(now)
         self._downloads.nudge(now)
-
-    @property
-    def hears_nobody(self) -> bool:
-        """Whether there is no coordinator, as far as this device knows."""
-        return not self._online
-
-    def offline(self) -> None:
-        """Nobody is there to answer requests."""
-        self._online = False
 
     @property
     def idle(self) -> bool:
@@ -100,12 +94,14 @@ class RoundTask:
             return None
         times = [] if self._job.expired else [self._job.expires_at]
         overdue = self._downloads.next_wakeup()
-        if self._online and overdue is not None:
+        if self._coordinator.online and overdue is not None:
             times.append(overdue)
         return min(times, default=None)
 
-    def assign(self, task: Task, blueprint: Blueprint, session: str | None, now: float) -> Effects:
-        """Takes a task, new or repeated; ``session`` is the coordinator's, for telling a late one from a new one."""
+    def assign(self, task: Task, blueprint: Blueprint, now: float) -> Effects:
+        """Takes a task, new or repeated."""
+        # A coordinator that was restarted may repeat a round that this device is past; the same one never does.
+        session = self._coordinator.session
         mark = fingerprint(task)
         job = self._job
         if job is not None and job.fingerprint == mark:
@@ -215,7 +211,7 @@ class RoundTask:
             self.shown_rate = self._downloads.shown_rate(now)
             self._downloads.pause()
             return [Log(f"round {job.task.round} ended before the model had arrived", warning=True)]
-        if not self._online:
+        if not self._coordinator.online:
             return []
         requests = self._downloads.requests(job.task.run, self._identity.device, now)
         return [Publish(self._up, request) for request in requests]

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from device_agent.limits import LIMITS
+from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, ForgetUpdate, Identity, Log, Publish, SendChunk
 from device_agent.protocol.link_estimate import LinkEstimate, shown_rate
 from device_agent.protocol.update import Update, UpdateId
@@ -59,6 +60,7 @@ class Uploads:
 
     Args:
         identity: of the agent.
+        coordinator: says whether there is one, and of which run; nothing is offered or sent while none is there.
         updates: left in the outbox by an earlier life; offered once the coordinator of their run is there.
         link_bytes_per_second: uploads stay below it; None for as fast as the broker takes them.
 
@@ -68,16 +70,20 @@ class Uploads:
     """
 
     def __init__(
-        self, identity: Identity, updates: Iterable[Update] = (), link_bytes_per_second: float | None = None
+        self,
+        identity: Identity,
+        coordinator: CoordinatorPresence,
+        updates: Iterable[Update] = (),
+        link_bytes_per_second: float | None = None,
     ) -> None:
         self._identity = identity
+        self._coordinator = coordinator
         self._topic = identity.topics.of("up", identity.device)
         self.link = LinkEstimate()
         self.shown_rate: float | None = None
         self._pace = link_bytes_per_second
         self._link_free_at = -math.inf
         self._most: int | None = None
-        self._run: str | None = None
         self._all = {update.id: _Delivery(update, offer_at=-math.inf) for update in updates}
 
     def find(self, fingerprint: str) -> Update | None:
@@ -102,10 +108,9 @@ class Uploads:
         self._all[update.id] = _Delivery(update, offer_at=now)
         return [*self._forget(others), *self.poll(now)]
 
-    def online(self, run: str, now: float) -> Effects:
-        """A coordinator is there (again); what belongs to another run is forgotten, the rest is offered anew."""
-        self._run = run
-        others = [update for update in self._all if update.run != run]
+    def coordinator_came(self, now: float) -> Effects:
+        """Offers everything anew, since a coordinator is there (again); what belongs to another run is forgotten."""
+        others = [update for update in self._all if update.run != self._coordinator.run]
         for delivery in self._all.values():
             delivery.offer_at, delivery.patience, delivery.heard = now, _LIMITS.offer_seconds, 0
             delivery.waiting.clear()
@@ -115,10 +120,6 @@ class Uploads:
         """Says how many payload bytes the broker carries in a message; None for any number."""
         if most is not None:
             self._most = min(most, self._most or most)
-
-    def offline(self) -> None:
-        """Nobody is there to listen: nothing is offered or sent until ``online``."""
-        self._run = None
 
     def grant(self, message: Grant, now: float) -> Effects:
         """Sends what the coordinator asks for, after what it asked for before."""
@@ -229,7 +230,7 @@ class Uploads:
         return self.link.latency + (_LIMITS.behind_chunks * CHUNK_SECONDS if self.link.is_slow else 0.0)
 
     def _current(self) -> list[_Delivery]:
-        return [delivery for delivery in self._all.values() if delivery.update.run == self._run]
+        return [delivery for delivery in self._all.values() if delivery.update.run == self._coordinator.run]
 
     def _forget(self, updates: Iterable[UpdateId]) -> Effects:
         effects: Effects = []

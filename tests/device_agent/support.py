@@ -8,13 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from device_agent.protocol.downloads import Downloads
+from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, Event, Identity, Publish
-from device_agent.protocol.in_transit import InTransitCheck
-from device_agent.protocol.link_probe import LinkProbe
-from device_agent.protocol.machine import DeviceProtocol
+from device_agent.protocol.machine import DeviceProtocol, ProtocolOptions
 from device_agent.protocol.update import Update
-from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
@@ -118,6 +115,14 @@ def update(round: int = 1, run: str = "run", size: int = 25, fingerprint: str = 
     )
 
 
+def coordinator_of(run: str = "run") -> CoordinatorPresence:
+    """A coordinator that is there, behind a connected broker."""
+    coordinator = CoordinatorPresence()
+    coordinator.broker_connected(BROKER_LIMITS, 0.0)
+    coordinator.announce(announcement(run), 0.0)
+    return coordinator
+
+
 class MemoryStore:
     """A BlobStore without files."""
 
@@ -153,20 +158,19 @@ def numbered() -> Callable[[int], bytes]:
 
 
 class Device:
-    """A participant with its stores, played by hand."""
+    """The protocol of a device with its stores, played by hand."""
 
     def __init__(self, updates: Iterable[Update] = (), *, measure_link: bool = False, **options: object) -> None:
         self.units, self.models = MemoryStore(), MemoryStore()
-        in_transit = InTransitCheck(ME, numbered())
-        in_transit.judged(works=False)
         self.machine = DeviceProtocol(
             ME,
-            Downloads(self.units, lambda v, b: admit_unit(BLUEPRINT.by_id[v.unit], v, b)),
-            Downloads(self.models, lambda v, b: None),
-            Uploads(ME, updates),
-            LinkProbe(ME, numbered(), allowed=measure_link),
-            in_transit,
-            **options,
+            self.units,
+            lambda v, b: admit_unit(BLUEPRINT.by_id[v.unit], v, b),
+            self.models,
+            lambda v, b: None,
+            updates,
+            numbered(),
+            ProtocolOptions(measure_link=measure_link, use_echoes=False, **options),
         )
         self.machine.start()
 

@@ -9,12 +9,12 @@ from device_agent.protocol.events import Identity, Log, Stop, Tick
 from device_agent.protocol.heartbeat import Heartbeat
 from fedlp_edge.transport.base import Disconnected
 from fedlp_edge.wire.messages import Announcement, Ready, RunEnded, Status
-from tests.device_agent.support import TOPICS, Device, announcement, assignment, only, published, task
+from tests.device_agent.support import TOPICS, Device, announcement, assignment, coordinator_of, only, published, task
 
 
 def test_speaks_up_less_and_less_often() -> None:
-    heartbeat = Heartbeat(Identity(TOPICS, "pi", "s"))
-    heartbeat.heard(0.0)
+    heartbeat = Heartbeat(Identity(TOPICS, "pi", "s"), coordinator_of("run"))
+    heartbeat.restart(0.0)
     times = []
     for _ in range(6):
         now = heartbeat.next_wakeup()
@@ -30,9 +30,9 @@ def test_speaks_up_less_and_less_often() -> None:
 
 
 def test_devices_that_heard_the_same_do_not_speak_up_at_the_same_moment() -> None:
-    fleet = [Heartbeat(Identity(TOPICS, f"dev-{number}", "s")) for number in range(100)]
+    fleet = [Heartbeat(Identity(TOPICS, f"dev-{number}", "s"), coordinator_of("run")) for number in range(100)]
     for heartbeat in fleet:
-        heartbeat.heard(0.0)
+        heartbeat.restart(0.0)
 
     assert len({heartbeat.next_wakeup() for heartbeat in fleet}) == 100
 

@@ -47,8 +47,7 @@ class Line:
 
     def run(self, link_probe: LinkProbe, limits: BrokerLimits = BROKER_LIMITS) -> Effects:
         """Plays a measurement to its end and returns its last words."""
-        link_probe.connected(limits)
-        self.carry(link_probe.begin(self.now))
+        self.carry(link_probe.begin(limits, self.now))
         last = self.carry(link_probe.subscribed(TOPIC, self.now))
         while not link_probe.settled:
             last = self.step(link_probe)
@@ -83,8 +82,7 @@ def link_probe(**options: bool) -> LinkProbe:
 
 def started(device: LinkProbe) -> bytes:
     """Up to the first message, which is returned."""
-    device.connected(BROKER_LIMITS)
-    device.begin(0.0)
+    device.begin(BROKER_LIMITS, 0.0)
     return only(device.subscribed(TOPIC, 0.0), SendProbe).payload
 
 
@@ -137,9 +135,8 @@ def test_ends_in_time_and_never_finds_more_than_twice_the_link(
 
 def test_is_quiet_on_a_metered_link() -> None:
     device = link_probe(allowed=False)
-    device.connected(BROKER_LIMITS)
 
-    assert device.begin(0.0) == []
+    assert device.begin(BROKER_LIMITS, 0.0) == []
     assert (device.settled, device.rate) == (True, None)
 
 
@@ -171,8 +168,7 @@ def test_goes_on_without_when_no_echo_comes() -> None:
 
 def test_goes_on_without_when_the_broker_does_not_confirm_the_subscription() -> None:
     device = link_probe()
-    device.connected(BROKER_LIMITS)
-    device.begin(0.0)
+    device.begin(BROKER_LIMITS, 0.0)
     device.poll(LIMITS.link_probe.patience_seconds)
 
     assert (device.settled, device.rate) == (True, None)
@@ -224,9 +220,7 @@ def test_tries_again_on_the_next_connection_and_then_no_more() -> None:
     device = link_probe()
     first = started(device)
     assert device.interrupted() == []
-    assert device.begin(1.0) == []  # there is no connection
-    device.connected(BROKER_LIMITS)
-    assert device.begin(2.0) == [Subscribe(TOPIC)]
+    assert device.begin(BROKER_LIMITS, 2.0) == [Subscribe(TOPIC)]
     second = only(device.subscribed(TOPIC, 2.0), SendProbe).payload
     assert device.received(first, 2.1) == []
     assert second != first
@@ -240,7 +234,7 @@ def test_plans_with_the_slower_of_what_is_stated_and_measured() -> None:
     assert slower(2.0, None) == slower(None, 2.0) == slower(2.0, 3.0) == slower(3.0, 2.0) == 2.0
 
 
-# In the participant
+# In the protocol
 
 
 def test_reports_the_device_with_its_link_once_both_are_measured() -> None:

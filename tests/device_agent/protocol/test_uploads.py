@@ -12,14 +12,14 @@ import pytest
 from device_agent.protocol.events import Effects, ForgetUpdate, Log, Publish, SendChunk
 from device_agent.protocol.uploads import Uploads
 from fedlp_edge.wire.messages import Grant, Receipt
-from tests.device_agent.support import ME, update
+from tests.device_agent.support import ME, announcement, coordinator_of, update
 
 UPDATE = update(1, size=100)  # ten chunks of ten bytes
 
 
 def online(**options: float) -> Uploads:
-    uploads = Uploads(ME, **options)
-    uploads.online("run", 0.0)
+    uploads = Uploads(ME, coordinator_of("run"), **options)
+    uploads.coordinator_came(0.0)
     uploads.add(UPDATE, 0.0)
     return uploads
 
@@ -76,7 +76,7 @@ def test_offer_says_which_grant_was_heard_last_by_this_coordinator():
     effects = uploads.poll(2.0)
     uploads.grant(msgspec.structs.replace(grant(((0, 1),)), number=3), 2.0)
     uploads.delivered(UPDATE.id, 0, 2.0)
-    effects += uploads.poll(10.0) + uploads.online("run", 11.0)
+    effects += uploads.poll(10.0) + uploads.coordinator_came(11.0)
     assert [effect.message.heard for effect in effects if isinstance(effect, Publish)] == [0, 3, 0]
 
 
@@ -93,11 +93,14 @@ def test_keeps_to_the_rate_of_its_link():
 
 
 def test_offers_anew_to_a_coordinator_that_restarted():
-    uploads = online()
+    coordinator = coordinator_of("run")
+    uploads = Uploads(ME, coordinator, [UPDATE])
+    uploads.coordinator_came(0.0)
     uploads.grant(grant(((0, 10),), window=1), 0.0)
-    uploads.offline()
+    coordinator.announce(announcement(online=False), 1.0)
     assert uploads.poll(100.0) == []
-    effects = uploads.online("run", 100.0)
+    coordinator.announce(announcement(), 100.0)
+    effects = uploads.coordinator_came(100.0)
     assert (offers(effects), indices(effects)) == (1, [])
 
 
@@ -123,9 +126,9 @@ def test_replaces_an_update_of_the_same_round():
 def test_a_thousand_offers_at_once_get_through_a_queue_of_a_hundred():
     """The broker drops what its queue cannot hold; the coordinator reads 500 offers a second."""
     queue, seconds_each = 100, 1 / 500
-    fleet = [Uploads(replace(ME, device=f"d{number}")) for number in range(1000)]
+    fleet = [Uploads(replace(ME, device=f"d{number}"), coordinator_of("run")) for number in range(1000)]
     for uploads in fleet:
-        uploads.online("run", 0.0)
+        uploads.coordinator_came(0.0)
     waiting: list[int] = []
     heard: set[int] = set()
     sent, read_at = 0, 0.0

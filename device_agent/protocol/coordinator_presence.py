@@ -1,0 +1,87 @@
+"""Whether the broker is connected and a coordinator is there to answer: the one place on a device that knows.
+
+Every part of the protocol asks here instead of keeping a flag of its own. A coordinator is there from its announcement
+on, until it announces that it is offline, or its last will does. A lost announcement does no harm: a message to this
+device that is about its assignment comes from a coordinator that is there.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fedlp_edge.transport.base import BrokerLimits
+from fedlp_edge.wire.messages import Announcement
+
+Change = Literal["came", "restarted", "left", "none"]
+"""What an announcement changed; *restarted* is a coordinator that came with another session than the last one had."""
+
+
+class CoordinatorPresence:
+    """The connection to the broker, and the coordinator behind it.
+
+    Attributes:
+        broker: the limits of the broker that this device is connected to; None without a connection.
+        run: the run of the coordinator that is there; None while none is.
+        connected_at: the time of the last connection, seconds; None before the first.
+        left_at: the time at which the coordinator was last announced as offline, seconds; None while one is there, and
+            before the first announcement.
+        known: whether a coordinator has been there since this agent started.
+    """
+
+    def __init__(self) -> None:
+        self.broker: BrokerLimits | None = None
+        self.run: str | None = None
+        self.connected_at: float | None = None
+        self.left_at: float | None = None
+        self.known = False
+        self._announced = False
+        self._last_session: str | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether this device is connected to the broker."""
+        return self.broker is not None
+
+    @property
+    def online(self) -> bool:
+        """Whether a coordinator is there, as far as this device knows."""
+        return self.run is not None
+
+    @property
+    def session(self) -> str | None:
+        """The session of the coordinator that is there, by its announcement; None if that did not come."""
+        return self._last_session if self._announced else None
+
+    def broker_connected(self, limits: BrokerLimits, now: float) -> None:
+        """The broker is connected (again)."""
+        self.broker, self.connected_at = limits, now
+
+    def broker_disconnected(self) -> None:
+        """The connection to the broker is lost; that says nothing of the coordinator."""
+        self.broker = None
+
+    def announce(self, message: Announcement, now: float) -> Change:
+        """Takes a coordinator's announcement, new or repeated."""
+        if not message.online:
+            self.run, self.left_at, self._announced = None, now, False
+            return "left"
+        if self.session == message.session:
+            return "none"
+        before, self._last_session = self._last_session, message.session
+        self._announced = True
+        self._is_there(message.run)
+        return "came" if before in (None, message.session) else "restarted"
+
+    def message_came(self, run: str) -> bool:
+        """A message of a coordinator to this device came, about the run that this device is assigned to.
+
+        Returns:
+            Whether it is the first sign of that coordinator.
+        """
+        if self.online:
+            return False
+        self._is_there(run)
+        return True
+
+    def _is_there(self, run: str) -> None:
+        self.run, self.left_at, self.known = run, None, True
