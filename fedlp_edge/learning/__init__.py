@@ -1,1 +1,1 @@
-"""Everything that needs torch: splitting, costs, data, training, evaluation, export."""
+"""This package holds everything that needs PyTorch: data, model splitting, costs, training, evaluation, export."""

@@ -1,7 +1,7 @@
-"""Why a model that its devices have learned judges no better than a guess: the causes that can be found by trying.
+"""This module finds out why the global model's accuracy on the test data is no better than chance.
 
-An accuracy at chance looks like a model that has learned nothing. Where the devices' own loss is low, it has, and
-something between them and the test data is wrong.
+If the training loss on the devices is high too, the model has learned nothing yet. If that loss is low, the model has
+learned, and something differs between the devices and the test data: the module tries the usual causes one by one.
 """
 
 from __future__ import annotations
@@ -17,26 +17,30 @@ from fedlp_edge.core.device_data import listed
 from fedlp_edge.learning.data.dataset import Dataset
 
 LOW_LOSS = 0.5
-"""Of the loss of a guess: devices below this have learned something."""
+"""Share of the loss of a uniform guess; a training loss below it shows that the devices have learned something."""
 
 GAIN = 0.2
-"""What another way to judge must add to the accuracy to be the cause."""
+"""Accuracy that a correction must gain, as a share from 0 to 1, before its cause is reported."""
 
 MOST = 0.9
-"""Share of equal answers that is as good as one answer for everything."""
+"""Share of equal predictions from which the model counts as predicting one class for every sample."""
 
 UNEVEN = 1.5
-"""Times its even share from which a class in the majority explains one answer for everything."""
+"""Ratio of a majority class's share to 1/classes from which its frequency explains that it is always predicted."""
 
 _SAMPLES = 2000
 _BATCH = 256
 _ENOUGH = 8
 
 Logits = Callable[[Tensor], Tensor]
+"""Function from samples [B, ...] to logits [B, classes]."""
 
 
 def at_chance(accuracy: float, data: Dataset) -> bool:
-    """Whether an accuracy is what naming the most frequent class would reach, as far as so few samples can tell."""
+    """Tells whether an accuracy is no better than that of always predicting the most frequent class.
+
+    The margin is two standard deviations of a binomial proportion. With fewer than 8 samples the answer is False.
+    """
     if len(data) < _ENOUGH:
         return False
     guess = float(data.y.bincount().max()) / len(data)
@@ -47,25 +51,25 @@ def at_chance(accuracy: float, data: Dataset) -> bool:
 def doubt(
     model: nn.Module, logits: Logits, data: Dataset, accuracy: float, training_loss: float, names: Sequence[str]
 ) -> str:
-    """What makes an accuracy at chance suspicious, with the cause that was found.
+    """Explains an accuracy at chance level to the user, with the most likely cause.
 
     Args:
-        model: in evaluation; left as it was.
-        logits: of the exit that was judged, [B, classes].
-        data: the test data.
-        accuracy: of that exit.
-        training_loss: mean of the devices' own.
-        names: of the classes; numbers where there are none.
+        model: Model in evaluation mode; its values are unchanged afterwards.
+        logits: Function from samples [B, ...] to the logits of the evaluated exit, [B, classes].
+        data: Test data.
+        accuracy: Accuracy of the evaluated exit, 0 to 1.
+        training_loss: Mean training loss (cross-entropy) that the devices report.
+        names: Class names by class number, or class numbers as text where classes have no names.
 
     Returns:
-        One line; empty if the accuracy is better than chance.
+        One line of text; empty if the accuracy is better than chance.
     """
     if not at_chance(accuracy, data):
         return ""
-    kept = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:_SAMPLES].to(data.y.device)
-    answers, classes = _answers(logits, data, kept)
+    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:_SAMPLES].to(data.y.device)
+    answers, classes = _predictions(logits, data, chosen)
     said = f"{100 * accuracy:.1f} % right is no better than a guess"
-    majority = _majority(data.y[kept], answers, classes)
+    majority = _majority(data.y[chosen], answers, classes)
     if majority is not None:
         always, share = majority
         return (
@@ -80,21 +84,21 @@ def doubt(
             f"{guess_loss:.2f}): more rounds or epochs, or another [training] lr"
         )
     said = f"{said}, though the devices have learned their own samples (loss {training_loss:.2f})"
-    return f"{said}: {_cause(model, logits, data, kept, answers, classes, accuracy, names)}"
+    return f"{said}: {_cause(model, logits, data, chosen, answers, classes, accuracy, names)}"
 
 
 def _cause(
     model: nn.Module,
     logits: Logits,
     data: Dataset,
-    kept: Tensor,
+    chosen: Tensor,
     answers: Tensor,
     classes: int,
     accuracy: float,
     names: Sequence[str],
 ) -> str:
-    truth = data.y[kept]
-    fresh = _accuracy_with_fresh_statistics(model, logits, data, kept)
+    truth = data.y[chosen]
+    fresh = _accuracy_with_fresh_statistics(model, logits, data, chosen)
     if fresh is not None and fresh >= accuracy + GAIN:
         return (
             f"the running statistics of its batch norm are behind the weights; with those of the test data it has "
@@ -120,20 +124,21 @@ def _cause(
 
 
 def _majority(truth: Tensor, answers: Tensor, classes: int) -> tuple[int, float] | None:
-    """The class that nearly everything is answered with, and its share, if most samples are of it."""
+    """Returns the class that is predicted for nearly all samples, with its share, if most samples are of that class."""
     always = int(answers.bincount(minlength=classes).argmax())
     share = float((truth == always).float().mean())
     one_answer = float((answers == always).float().mean()) >= MOST
     return (always, share) if one_answer and 0.5 < share < 1 and share * classes >= UNEVEN else None
 
 
-def _answers(logits: Logits, data: Dataset, kept: Tensor) -> tuple[Tensor, int]:
-    given = [logits(data.batch(part)[0]) for part in torch.split(kept, _BATCH)]
+def _predictions(logits: Logits, data: Dataset, chosen: Tensor) -> tuple[Tensor, int]:
+    """Returns the predicted classes of the samples at the indices ``chosen``, [N], and the number of classes."""
+    given = [logits(data.batch(part)[0]) for part in torch.split(chosen, _BATCH)]
     return torch.cat([batch.argmax(dim=1) for batch in given]), given[0].shape[1]
 
 
-def _accuracy_with_fresh_statistics(model: nn.Module, logits: Logits, data: Dataset, kept: Tensor) -> float | None:
-    """With the statistics of each batch instead of the running ones; None for a model that keeps none."""
+def _accuracy_with_fresh_statistics(model: nn.Module, logits: Logits, data: Dataset, chosen: Tensor) -> float | None:
+    """Returns the accuracy with batch instead of running statistics; None for a model without batch normalisation."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]
     if not norms:
@@ -143,17 +148,17 @@ def _accuracy_with_fresh_statistics(model: nn.Module, logits: Logits, data: Data
     try:
         for norm in norms:
             norm.train()
-        answers, _ = _answers(logits, data, kept)
+        answers, _ = _predictions(logits, data, chosen)
     finally:
         for norm, values, was in zip(norms, before, training, strict=True):
             norm.train(was)
             for name, value in values.items():
                 norm.get_buffer(name).copy_(value)
-    return float((answers == data.y[kept]).float().mean())
+    return float((answers == data.y[chosen]).float().mean())
 
 
 def _best_pairs(truth: Tensor, answers: Tensor, classes: int) -> tuple[list[tuple[int, int]], float]:
-    """One-to-one pairs of class and answer, the most frequent first, and the accuracy if these were right."""
+    """Pairs each true class with one predicted class, most frequent pairs first, and returns the accuracy they give."""
     counts = torch.bincount(truth * classes + answers, minlength=classes * classes).reshape(classes, classes)
     pairs: list[tuple[int, int]] = []
     right = 0

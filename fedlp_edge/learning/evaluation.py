@@ -1,4 +1,4 @@
-"""How good the global model is at every depth, on samples that no device trained on."""
+"""This module measures accuracy and loss of the global model at every depth, on samples that no device trained on."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from fedlp_edge.learning.model.layered import LayeredModel
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """By depth: accuracy from 0 to 1, and mean cross-entropy, of that exit alone and of the ensemble up to it.
+    """Holds accuracy and mean cross-entropy by depth, for each exit alone and for the ensemble of exits up to it.
 
-    The ensemble of depth d answers with the mean of the logits of the exits up to d, as DepthFL does (Kim et al.,
-    ICLR 2023). Cross-entropy is convex in the logits, so its loss is at most the mean of the exits' losses.
+    The ensemble of depth d predicts with the mean of the logits of the exits up to d, as DepthFL does (Kim et al.,
+    ICLR 2023). Cross-entropy is convex in the logits, so the ensemble's loss is at most the mean of the exits' losses.
 
     Attributes:
-        known_loss: cross-entropy of the exits alone among the classes that the data hold; empty if they hold all.
+        accuracy: Accuracy of each exit alone, 0 to 1, by depth.
+        loss: Mean cross-entropy of each exit alone in nats, by depth; None if it is not finite.
+        ensemble_accuracy: Accuracy of each ensemble, 0 to 1, by depth.
+        ensemble_loss: Mean cross-entropy of each ensemble in nats, by depth; None if it is not finite.
+        known_loss: Mean cross-entropy of each exit alone among the classes that occur in the data, by depth; empty if
+            every class occurs.
     """
 
     accuracy: dict[int, float]
@@ -41,14 +46,15 @@ def evaluate(
     data: Dataset,
     batch_size: int = 256,
 ) -> Scores:
-    """Accuracy and loss of several exits in one pass over the data.
+    """Measures accuracy and loss of several exits in one pass over the data.
 
     Args:
-        model: put into evaluation mode; on the device that ``data`` is on.
-        logits_by_depth: gives one [B, classes] tensor per entry of ``depths``, from one forward pass.
-        depths: which exits those are, shallowest first.
-        data: held-out samples.
-        batch_size: samples at a time.
+        model: Model on the same torch device as ``data``; it is left in evaluation mode.
+        logits_by_depth: Function from samples [B, ...] to one logits tensor [B, classes] per entry of ``depths``,
+            computed in one forward pass.
+        depths: Depths of these exits, shallowest first.
+        data: Held-out samples.
+        batch_size: Samples per forward pass.
     """
     model.eval()
     alone, together, known = _Tally(depths), _Tally(depths), _Tally(depths)
@@ -75,17 +81,22 @@ def evaluate(
 
 @torch.no_grad()
 def try_samples(model: LayeredModel, data: Dataset, samples: int = 2) -> None:
-    """Sends a few samples through every exit, so that what cannot work is known before anybody has trained.
+    """Runs a few samples through every exit, so that a model that does not fit the data is refused before training.
+
+    Args:
+        model: Layered model; its training mode is restored afterwards.
+        data: Samples on the model's torch device.
+        samples: Number of samples to run.
 
     Raises:
-        ModelError: an exit does not take them, or gives something else than logits.
+        ModelError: The model raises an error on the samples, or an exit returns another shape than [B, classes].
     """
     training = model.training
     model.eval()
     x, y = data.batch(slice(0, samples))
     try:
         logits = model.exits(x)
-    except Exception as error:  # whatever a user's own layers raise is theirs to read
+    except Exception as error:  # users' layers may raise any type, and its text helps them
         raise ModelError(f"the model does not take the samples: {type(error).__name__}: {error}") from error
     finally:
         model.train(training)
@@ -95,7 +106,7 @@ def try_samples(model: LayeredModel, data: Dataset, samples: int = 2) -> None:
 
 
 class _Tally:
-    """Right answers and losses by depth, added up over batches."""
+    """Sums correct predictions and cross-entropy by depth over the batches of one evaluation."""
 
     def __init__(self, depths: Sequence[int]) -> None:
         self._correct = dict.fromkeys(depths, 0)
@@ -113,5 +124,5 @@ class _Tally:
 
 
 def _finite(loss: float) -> float | None:
-    """JSON knows neither infinity nor NaN."""
+    """Returns None for a loss that is not finite, because JSON has neither infinity nor NaN."""
     return loss if math.isfinite(loss) else None

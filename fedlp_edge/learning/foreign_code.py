@@ -1,6 +1,6 @@
-"""The one boundary at which code and objects that are not ours stop: users' functions and models, decoders, archives.
+"""This module runs code that is not part of FedLP Edge, such as users' functions and models, and contains its errors.
 
-Whatever goes wrong behind it, and however, becomes one line that names its source. Only Ctrl-C passes.
+Whatever such code raises becomes one error of ours whose message names the source. Only Ctrl-C is passed on.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from typing import Any
 
 from fedlp_edge.errors import DataError, FedLPError
 
-_MAX_REASON = 300
+_MAX_REASON = 300  # characters of a foreign error that a message quotes
 
 
 @contextlib.contextmanager
 def foreign(
     source: str, error: type[FedLPError] = DataError, passing: Callable[[BaseException], bool] | None = None
 ) -> Iterator[None]:
-    """Runs what is not ours; what it prints goes to standard error, as standard output may carry our answer.
+    """Runs the block of foreign code and turns what it raises into a ``FedLPError``.
+
+    Its standard output is redirected to standard error, because standard output may carry a result of FedLP Edge.
 
     Args:
-        source: what the user calls it, for the message.
-        error: raised in place of anything but a ``FedLPError`` and Ctrl-C.
-        passing: tells what passes, too, because the caller can do something about it, such as a lack of memory.
+        source: Name of the foreign code, as the user gave it, for messages.
+        error: Error type that is raised in place of anything but a ``FedLPError`` and Ctrl-C.
+        passing: Predicate for exceptions that are passed on unchanged because the caller handles them, such as a lack
+            of memory; None passes on none.
 
     Raises:
-        FedLPError: the code failed, asked to end the process, or ran out of memory.
+        FedLPError: The code raised an exception, called ``sys.exit``, or ran out of memory.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -40,25 +43,25 @@ def foreign(
     except BaseException as caught:
         if passing is not None and passing(caught):
             raise
-        raise error(f"{source} failed: {_words(caught)}{_place(caught)}") from caught
+        raise error(f"{source} failed: {_reason(caught)}{_place(caught)}") from caught
 
 
 def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
-    """Imports what ``module:attribute`` names; the module may lie in the current directory.
+    """Imports the object that ``module:attribute`` names; the module may lie in the current directory.
 
     Args:
-        name: the attribute may be dotted.
-        error: raised if anything goes wrong.
+        name: Text of the form ``module:attribute``; the attribute may be dotted.
+        error: Error type that is raised on any failure.
 
     Raises:
-        FedLPError: there is no such module or attribute, or importing it fails.
+        FedLPError: There is no such module or attribute, or importing the module fails.
     """
     module_name, _, attribute = name.partition(":")
     if module_name.endswith(".py"):
         raise error(f"{name}: name the module, not its file: {module_name.removesuffix('.py')}:{attribute}")
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # last, where it shadows nothing
+        sys.path.append(here)  # the last entry shadows no installed module
     importlib.invalidate_caches()
     with foreign(name, error):
         try:
@@ -78,15 +81,15 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
 
 
 def one_line(error: object) -> str:
-    """An error's words on one line of bounded length."""
+    """Returns an error's text on one line of at most about 300 characters."""
     try:
         text = " ".join(str(error).split())
-    except Exception:  # a foreign exception may even fail to say what it is
+    except Exception:  # the __str__ of a foreign exception may fail, too
         text = ""
     return text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + " ..."
 
 
-def _words(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it ended with sys.exit({error.code!r})"
     if isinstance(error, MemoryError):
@@ -95,7 +98,7 @@ def _words(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where in the user's own code it happened: its innermost line that is not of an installed package."""
+    """Returns the innermost line of the user's own code, outside installed packages, at which the error was raised."""
     ours = str(Path(__file__).resolve().parents[1])
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith((ours, "<", sys.base_prefix)) and "site-packages" not in frame.filename:

@@ -1,7 +1,7 @@
-"""Seeded initial weights that leave the caller's random numbers alone.
+"""This module seeds torch's random numbers for a block of code and restores them afterwards.
 
-Building a model draws from torch's global generator. Two processes must draw the same weights from the
-same seed, and a user's own script must not see its random numbers move because it split a model.
+Building a model draws its weights from torch's global generator. Two processes must draw the same weights from the
+same seed, and the random numbers of a user's own script must not change because it split a model.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block, torch's CPU generator starts from ``seed``; afterwards it is as it was.
+    """Seeds torch's CPU generator with ``seed`` for the block, and restores its state afterwards.
 
-    CUDA generators are not touched: weights are always drawn on the CPU.
+    CUDA generators are not touched, because weights are always drawn on the CPU.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -25,7 +25,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def preserved(device: torch.device) -> Iterator[None]:
-    """Within the block anything may draw on the CPU or on ``device``; afterwards both are as they were."""
+    """Restores the generators of the CPU and of ``device`` after the block, whatever it draws from them."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

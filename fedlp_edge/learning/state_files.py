@@ -1,7 +1,7 @@
-"""Model values in safetensors files: the form in which they pass between processes.
+"""This module reads and writes model values in safetensors files, the form in which processes exchange them.
 
-A state is one file, or one for each unit as they were downloaded. Tensors are read and written one at a time where
-that is possible, so that a state and its change never stand in memory as a whole beside the model.
+A model state is one file, or one file per unit as downloaded. Tensors are read one at a time, so that a whole second
+copy of the model never stands in memory.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from fedlp_edge.system.files import replacing
 
 @torch.no_grad()
 def load_values(model: nn.Module, paths: Iterable[Path], names: Iterable[str]) -> None:
-    """Copies the named tensors from the files of a state into a model.
+    """Copies the named tensors from the files of a model state into a model.
 
     Raises:
-        StorageError: a file is missing or damaged.
-        ModelError: a tensor is missing or has another shape.
+        StorageError: A file is missing or damaged.
+        ModelError: A tensor is missing or has another shape than the model's.
     """
     held = model.state_dict()
     with _opened(paths) as state:
@@ -44,23 +44,23 @@ def load_values(model: nn.Module, paths: Iterable[Path], names: Iterable[str]) -
 
 @torch.no_grad()
 def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Copies tensors into a model, by name."""
+    """Copies tensors into the model's parameters and buffers of the same names."""
     held = model.state_dict()
     for name, value in values.items():
         held[name].copy_(value)
 
 
 def copy_values(source: nn.Module, model: nn.Module, names: Iterable[str]) -> None:
-    """Copies the named tensors from one model into another of the same shapes."""
+    """Copies the named tensors from one model into another model with tensors of the same shapes."""
     given = source.state_dict()
     put_values(model, {name: given[name] for name in names})
 
 
 def save_values(model: nn.Module, path: Path, names: Iterable[str]) -> None:
-    """Writes the named tensors of a model, replacing the file in one step.
+    """Writes the named tensors of a model to one file, which is replaced atomically.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: The file cannot be written.
     """
     held = model.state_dict()
     _save({name: held[name].detach().cpu().contiguous() for name in names}, path, durable=True)
@@ -74,19 +74,19 @@ def save_update(
     directory: Path,
     statistics: Collection[str] = frozenset(),
 ) -> None:
-    """Writes what an update is made of, one ``UNIT.safetensors`` per unit: changes of weights, values of statistics.
+    """Writes an update as one ``UNIT.safetensors`` per unit: deltas of weights, and statistics by value.
 
     Args:
-        model: as it is after training.
-        before: files with the values it started from.
-        sent: names of the tensors that are wanted, by unit id.
-        directory: where the files go; made if missing.
-        statistics: names of those that are written as they are.
+        model: Model after training.
+        before: Files with the values from which training started.
+        sent: Names of the tensors to write, by unit id.
+        directory: Directory of the files; created if missing.
+        statistics: Names of the tensors that are written by value instead of as deltas.
 
     Raises:
-        DivergedError: see ``check_update``.
-        StorageError: a file cannot be read or written.
-        ModelError: a tensor is not in the files it started from.
+        DivergedError: A value is not finite, or a weight's delta is larger than an update can carry.
+        StorageError: A file cannot be read or written.
+        ModelError: A tensor is missing in the files from which training started.
     """
     held = model.state_dict()
     with _opened(before) as state:
@@ -94,18 +94,22 @@ def save_update(
             after = {name: held[name].float().cpu().contiguous() for name in names}
             update = {n: value if n in statistics else value - state.read(n) for n, value in after.items()}
             check_update({n: value.numpy() for n, value in update.items()}, statistics)
-            # A power cut may cost them: the same task then gives the same values again.
+            # A power cut may lose these files, but training the same task again gives the same values.
             _save(update, directory / f"{unit}.safetensors", durable=False)
 
 
 def check_update(update: Mapping[str, Array], statistics: Collection[str]) -> None:
-    """Whether an update can be added to a model at all.
+    """Checks that an update can be added to a model.
+
+    Args:
+        update: Deltas of weights and values of statistics, by tensor name.
+        statistics: Names of the tensors that are statistics.
 
     Raises:
-        DivergedError: a value is not finite, or a weight has changed by more than an update can say.
+        DivergedError: A value is not finite, or a weight's delta is larger than ``MAX_ABS_DELTA``.
     """
     for name, value in update.items():
-        # Minimum and maximum are NaN if any element is.
+        # The minimum and the maximum are NaN if any element is NaN.
         most = max(-float(value.min()), float(value.max())) if value.size else 0.0
         if not math.isfinite(most):
             raise DivergedError
@@ -114,7 +118,7 @@ def check_update(update: Mapping[str, Array], statistics: Collection[str]) -> No
 
 
 class _State:
-    """Tensors by name, of several files, read one at a time."""
+    """Reads the tensors of several open safetensors files by name, one at a time."""
 
     def __init__(self, files: Mapping[Path, Any]) -> None:
         self._file_of = {name: (path, file) for path, file in files.items() for name in file.keys()}  # noqa: SIM118

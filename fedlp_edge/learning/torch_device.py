@@ -1,4 +1,4 @@
-"""Which processor trains: CUDA where there is one, the CPU otherwise, or what the owner says."""
+"""This module chooses the torch device for training: a CUDA device that works, else the CPU, or what the owner asks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ _CUDA = re.compile(r"CUDA|cuDNN|CUBLAS|CUSPARSE|NVRTC|NVIDIA|device-side assert|
 
 
 def choose(wanted: str) -> tuple[torch.device, str]:
-    """``auto``, ``cpu`` or ``cuda``.
+    """Chooses the torch device for training.
+
+    Args:
+        wanted: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
-        The processor, and why it is the CPU although there is a GPU; empty if there is nothing to say.
+        The torch device, and one line that says why it is the CPU although PyTorch lists a GPU; empty otherwise.
 
     Raises:
-        WorkerError: CUDA is asked for and not there, or does not work.
+        WorkerError: ``cuda`` is wanted, and there is no CUDA device or it does not work.
     """
     if wanted == "cpu":
         return torch.device("cpu"), ""
@@ -36,38 +39,38 @@ def choose(wanted: str) -> tuple[torch.device, str]:
 
 
 def cuda_problem() -> str:
-    """What goes wrong when the CUDA device that PyTorch lists does what training needs; empty if nothing does."""
+    """Runs a tiny train step on the CUDA device and returns the error in one line; empty if it works."""
     try:
         device = torch.device("cuda")
         x = torch.ones(2, 1, 4, 4, device=device)
         layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)).to(device)
         layers(x).sum().backward()
         torch.cuda.synchronize(device)
-    except Exception as error:  # whatever the driver says
+    except Exception as error:  # drivers raise errors of many types
         return one_line(error)
     return ""
 
 
 def is_cuda_failure(error: BaseException) -> bool:
-    """Whether the CUDA device, its driver or its libraries failed, rather than what they were asked to do."""
+    """Tells whether an error comes from the CUDA device, its driver or its libraries, and not from the job."""
     return type(error).__name__ == "AcceleratorError" or _CUDA.search(str(error)) is not None
 
 
 def does_not_work(problem: str) -> str:
-    """What to say where CUDA was asked for."""
+    """Returns the message for a user who asked for a CUDA device that does not work."""
     return f"the CUDA device does not work ({problem}): say --device cpu"
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of what an error says: the rest is advice for whoever debugs CUDA."""
+    """Returns the first line of an error's text; the further lines of a CUDA error are advice for debugging CUDA."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def make_repeatable(device: torch.device) -> None:
-    """Chooses cuDNN algorithms that give the same bits each time.
+    """Makes cuDNN use algorithms whose results do not vary between calls.
 
-    Only what is cheap: on CUDA a few backward kernels still add in a varying order, on a CPU nothing does
-    as long as the number of threads stays the same.
+    This covers only what costs little speed: a few CUDA backward kernels still add in a varying order. On a CPU results
+    are repeatable as long as the number of threads stays the same.
     """
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True

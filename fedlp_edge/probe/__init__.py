@@ -1,1 +1,4 @@
-"""What a device can bear: the machine, its control group, and the profile that caps it. No torch."""
+"""This package finds out what a device can afford: from the machine, its control group, and the device's profile.
+
+It does not import PyTorch.
+"""

@@ -1,8 +1,7 @@
-"""This machine's calibration: from the last time, or found now by a worker that is thrown away.
+"""This module gets the machine's calibration, from a cache file or by measuring it in a temporary worker process.
 
-Training in general does not change from one start of an agent to the next, so what was found is kept beside other
-caches of the user, in one file for each kind of machine and number of threads. Another processor,
-another number of cores or another PyTorch has another file: whatever changes is measured anew.
+A calibration stays valid between two starts of an agent, so it is stored in the user's cache directory. A change of
+processor, number of cores, number of threads or version of PyTorch leads to another file, and so to a new measurement.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from fedlp_edge.worker.process import WorkerProcess
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 300.0
+_SECONDS = 300.0  # limit of a calibration, and of the wait for another agent's
 _REVISION = 3
-"""Of the trials: one more makes every machine measure again."""
+"""Revision of the calibration trials; raising it makes every machine measure again."""
 
 
 def find_calibration(host: Host, options: WorkerOptions, directory: Path | None) -> Calibration | None:
-    """The machine's calibration.
+    """Returns the machine's calibration, read from the cache or measured now.
 
     Args:
-        host: the machine.
-        options: of the worker that will train; its threads count.
-        directory: where calibrations are kept; None keeps none.
+        host: The machine as probed.
+        options: Options of the worker that will train; its number of threads and its device affect the calibration.
+        directory: Cache directory for calibrations; None disables the cache.
 
     Returns:
-        None where trials fail; plans then rest on the built-in numbers and on the measured speed.
+        The calibration; None if the trials fail, and plans then use built-in numbers and the measured speed.
     """
     cache, key = MachineCache(directory, Calibration), fingerprint(host, options)
     with cache.alone(_SECONDS):
@@ -45,7 +44,7 @@ def find_calibration(host: Host, options: WorkerOptions, directory: Path | None)
             return kept
         log.info("finding out what this machine adds to what training takes; the next start will know")
         try:
-            # Without the budget of a profile: the trials are to see the machine.
+            # The worker gets no memory budget of a profile, because the trials measure the machine itself.
             with WorkerProcess(WorkerOptions(threads=options.threads, device=options.device)) as worker:
                 found = worker.call(Calibrate(), timeout=_SECONDS)
         except WorkerError as error:
@@ -58,7 +57,7 @@ def find_calibration(host: Host, options: WorkerOptions, directory: Path | None)
 
 
 def fingerprint(host: Host, options: WorkerOptions) -> str:
-    """Changes with everything that changes a calibration."""
+    """Returns the cache key of a calibration, a hash of everything that affects what is measured."""
     parts = (
         _REVISION,
         host.architecture,

@@ -1,7 +1,7 @@
-"""What the control group of this process leaves it: psutil sees the machine, not the container.
+"""This module reads the limits of this process's control group, because psutil sees the machine, not the container.
 
-Pure functions over a given root path, so that they are tested on small trees of files. Both hierarchies are read:
-version 2 (one tree) and version 1 (one tree per controller), as older boards still boot with the latter.
+All functions take the root path, so that tests can use small trees of files. They read both versions of control
+groups: version 2 (one tree) and version 1 (one tree per controller), with which older boards still boot.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from pathlib import Path
 from fedlp_edge.system.cgroups import AGENT_PREFIX, levels, read_statistic, read_text
 
 _UNLIMITED = 1 << 60
-"""Version 1 writes "no limit" as a huge number just below 2**63."""
+"""Bytes from which a version 1 limit means "no limit"; the kernel writes a number just below 2**63 for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
-    """The tightest limits between this process and the root; ``None`` where there is no limit.
+    """Holds the tightest limits on the path from this process's control group to the root group.
 
     Attributes:
-        memory_total: bytes that the group may use; limits that an agent made for its profile are left out.
-        memory_available: bytes still free in it; page cache that the kernel would give up counts as free.
-        cpus: CPU quota in cores.
-        swap_available: bytes of swap that it may still use.
+        memory_total: Memory limit in bytes; None if unlimited. Limits that an agent set for its profile do not count.
+        memory_available: Memory in bytes that the group may still allocate, with reclaimable page cache counted as
+            free; None if unlimited.
+        cpus: CPU quota in cores; None if unlimited.
+        swap_available: Swap in bytes that the group may still use; None if unlimited.
     """
 
     memory_total: int | None = None
@@ -34,12 +35,16 @@ class CgroupLimits:
 
 
 def read_limits(root: Path = Path("/")) -> CgroupLimits:
-    """Reads the limits of the calling process below ``root`` (``proc/self/cgroup``, ``sys/fs/cgroup``)."""
+    """Reads the limits of the calling process.
+
+    Args:
+        root: Directory below which ``proc/self/cgroup`` and ``sys/fs/cgroup`` are read.
+    """
     totals: list[int] = []
     available: list[int] = []
     quotas: list[float] = []
     for directory, limit, used in _memory_levels(root):
-        # What an agent allows itself is no news of the machine: how large a played board is says its profile.
+        # An agent's own limit says nothing about the machine: the size of an emulated board stands in its profile.
         if not directory.name.startswith(AGENT_PREFIX):
             totals.append(limit)
         available.append(max(0, limit - used))
@@ -49,7 +54,7 @@ def read_limits(root: Path = Path("/")) -> CgroupLimits:
 
 
 def _memory_levels(root: Path) -> Iterator[tuple[Path, int, int]]:
-    """Directory, limit and use (bytes) of every limited level."""
+    """Yields directory, memory limit (bytes) and memory in use (bytes) of every group on the path that has a limit."""
     for directory in levels(root, ""):
         limits = [_integer(directory / name) for name in ("memory.max", "memory.high")]
         used = _integer(directory / "memory.current")
@@ -64,12 +69,13 @@ def _memory_levels(root: Path) -> Iterator[tuple[Path, int, int]]:
 
 
 def _swap_levels(root: Path) -> Iterator[int]:
+    """Yields the swap (bytes) that is still available in every group on the path that limits it."""
     for directory in levels(root, ""):
         limit, used = _integer(directory / "memory.swap.max"), _integer(directory / "memory.swap.current")
         if limit is not None and used is not None:
             yield max(0, limit - used)
     for directory in levels(root, "memory"):
-        # Version 1 limits the sum of memory and swap.
+        # Version 1 has no limit for swap alone, only one for the sum of memory and swap.
         both, used = (_integer(directory / f"memory.memsw.{name}_in_bytes") for name in ("limit", "usage"))
         limit = _integer(directory / "memory.limit_in_bytes")
         if both is not None and used is not None and limit is not None and both < _UNLIMITED:
@@ -77,6 +83,7 @@ def _swap_levels(root: Path) -> Iterator[int]:
 
 
 def _cpu_levels(root: Path) -> Iterator[float]:
+    """Yields the CPU quota (cores) of every group on the path that has one."""
     for directory in levels(root, ""):
         quota, _, period = read_text(directory / "cpu.max").partition(" ")
         if quota.isdigit() and period.isdigit() and int(period):
@@ -88,6 +95,6 @@ def _cpu_levels(root: Path) -> Iterator[float]:
 
 
 def _integer(path: Path) -> int | None:
-    """``None`` for a missing file or the word ``max``."""
+    """Reads a whole number from a file; None if the file is missing or says ``max``."""
     text = read_text(path)
     return int(text) if text.lstrip("-").isdigit() else None

@@ -1,16 +1,16 @@
-"""Keeps an agent and its worker to their profile with control groups, where this user may make them.
+"""This module confines an agent and its worker to their profile with control groups, where the user may create them.
 
-A profile that only lowered what is reported would be a promise. The kernel holds agent and worker together to the
-memory of the board that they play, and to its number of processors, whatever threads or children they start.
+The kernel limits agent and worker together to the memory and the number of processors of the board that they emulate,
+whatever threads or child processes they start.
 
-``training_memory_mb`` has two lines. First comes the limit on the worker's address space
-(``learning/memory/limits.py``): whoever goes beyond it gets a MemoryError, the worker lives on, and the round is
-reported as failed. Shared memory, and processes that somebody's model or data code starts, that limit does not see;
-they meet the limit of the worker's own group, which the worker sets for the length of a training, and at which the
-kernel kills.
+``training_memory_mb`` is enforced by two limits. The first one is the limit on the worker's address space
+(``learning/memory/limits.py``): an allocation beyond it raises MemoryError, the worker continues, and the round is
+reported as failed. That limit covers neither shared memory nor processes that a user's model or data code starts. They
+fall under the second one, the memory limit of the worker's own group, which the worker sets for the duration of a
+training, and at which the kernel kills processes.
 
-Groups are made below the one that the process is in, under a name that says whose they are, so two agents do not
-collide and what a killed one has left is known at the next start.
+Groups are created below the group of the process. Their names hold the process id and its start time, so that two
+agents do not collide and the next start recognises the groups that a killed agent has left.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from fedlp_edge.system.cgroups import AGENT_PREFIX, ControlGroup, Controller, ow
 
 log = logging.getLogger(__name__)
 
-_ENDING_SECONDS = 1.0
+_ENDING_SECONDS = 1.0  # how long a group may take to become empty before it can be removed
 _START_TIME_FIELD = 19
-"""Of ``/proc/PID/stat``, counted behind the name."""
+"""Index of the start time in ``/proc/PID/stat`` among the fields after the process name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What agent and worker are to be held to; the default holds them to nothing.
+    """Holds the limits that control groups set on an agent and its worker; by default there are none.
 
     Attributes:
-        memory: bytes that both may take together, on top of what the agent has already.
-        cores: processors whose time both may take together.
-        worker: whether the worker gets a memory group of its own.
-        profile: whose bounds these are.
+        memory: Bytes that agent and worker may allocate together, on top of what the agent holds already; None for no
+            limit.
+        cores: Processors whose time agent and worker may use together; None for no limit.
+        worker: Whether the worker gets a memory group of its own.
+        profile: Name of the profile that sets these limits.
     """
 
     memory: int | None = None
@@ -54,7 +55,7 @@ class Bounds:
 
     @property
     def controllers(self) -> list[Controller]:
-        """Those that are needed."""
+        """Control group controllers that these limits need."""
         needed: list[Controller] = []
         if self.memory is not None or self.worker:
             needed.append("memory")
@@ -64,14 +65,15 @@ class Bounds:
 
 
 def bounds_of(profile: DeviceProfile, host: Host, threads: int) -> Bounds:
-    """What a profile asks for that the machine would not do by itself.
+    """Returns the limits that a profile asks for, without those that the machine has anyway.
 
-    Memory that would not even hold PyTorch is not limited: the agent is to live and report that nothing is left.
+    A memory limit that would not even hold PyTorch is left out, so that the agent lives and can report that no memory
+    is left for training.
 
     Args:
-        profile: its ``ram_mb``, ``threads`` and ``training_memory_mb`` count.
-        host: as it is without bounds.
-        threads: that training will use, which may be more than the profile's if the owner asks for it.
+        profile: Profile whose ``ram_mb``, ``threads`` and ``training_memory_mb`` are used.
+        host: The machine as probed before any limit is set.
+        threads: Number of training threads, which may exceed the profile's if the owner asks for more.
     """
     memory = worker_share(host, profile)
     if memory is not None and not RUNTIME_MEMORY <= memory < host.memory_total:
@@ -83,95 +85,95 @@ def bounds_of(profile: DeviceProfile, host: Host, threads: int) -> Bounds:
 
 
 class Confinement:
-    """This process and its children in groups of their own, within a ``with`` block.
+    """Puts this process and its children into control groups of their own for the length of a ``with`` block.
 
-    What is held to and what is not, and why, is logged; where no group can be made, the block goes on without. The
-    worker has to be started and stopped within the block.
+    The log says which limits are enforced, and which are not and why. Where no group can be created, the block runs
+    without limits. The worker has to be started and stopped within the block.
 
     Args:
-        bounds: what to hold them to.
-        root: below which ``proc`` and ``sys/fs/cgroup`` are found.
+        bounds: Limits to enforce.
+        root: Directory below which ``proc`` and ``sys/fs/cgroup`` are found.
 
     Attributes:
-        worker: the memory group that the worker is to enter, if it is to have one and can.
+        worker: Memory group that the worker has to enter; None if it needs none or none can be created.
     """
 
     def __init__(self, bounds: Bounds, root: Path = Path("/")) -> None:
         self.worker: ControlGroup | None = None
         self._bounds = bounds
         self._root = root
-        self._stays: list[_Stay] = []
+        self._nested_groups: list[_NestedGroups] = []
 
     def __enter__(self) -> Self:
         name = f"{AGENT_PREFIX}{os.getpid()}-{_start_time(os.getpid(), self._root) or '0'}"
         parents: dict[ControlGroup | None, list[Controller]] = {}
         for controller in self._bounds.controllers:
             parents.setdefault(own_group(controller, self._root), []).append(controller)
-        held: list[Controller] = []
+        enforced: list[Controller] = []
         for parent, controllers in parents.items():
             if parent is None:
-                self._go_without(controllers, "its controller is not there")
+                self._log_unlimited(controllers, "its controller is not there")
                 continue
             remove_leftovers(parent, self._root)
             try:
-                stay = _Stay(parent, name, controllers, self._bounds)
+                groups = _NestedGroups(parent, name, controllers, self._bounds)
             except OSError as error:
-                self._go_without(controllers, error.strerror or str(error))
+                self._log_unlimited(controllers, error.strerror or str(error))
                 continue
-            self._stays.append(stay)
-            self.worker = stay.worker or self.worker
-            held += controllers
-        if held:
-            log.info("profile %s: control groups see to it that %s", self._bounds.profile, self._held(held))
+            self._nested_groups.append(groups)
+            self.worker = groups.worker or self.worker
+            enforced += controllers
+        if enforced:
+            log.info("profile %s: control groups see to it that %s", self._bounds.profile, self._description(enforced))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        while self._stays:
-            self._stays.pop().leave()
+        while self._nested_groups:
+            self._nested_groups.pop().leave()
 
-    def _held(self, controllers: Sequence[Controller]) -> str:
-        """What groups with these controllers do, in words."""
-        shared, said = [], []
+    def _description(self, controllers: Sequence[Controller]) -> str:
+        """Describes the limits that groups with these controllers enforce, for the log."""
+        shared, parts = [], []
         if "memory" in controllers and self._bounds.memory is not None:
             shared.append(f"{self._bounds.memory / MEGABYTE:.0f} MB")
         if "cpu" in controllers:
             shared.append(f"the time of {self._bounds.cores:g} CPU")
         if shared:
-            said.append(f"agent and worker share {' and '.join(shared)}")
+            parts.append(f"agent and worker share {' and '.join(shared)}")
         if "memory" in controllers and self._bounds.worker:
-            said.append("training keeps to its memory")
-        return ", ".join(said)
+            parts.append("training keeps to its memory")
+        return ", ".join(parts)
 
-    def _go_without(self, controllers: Sequence[Controller], reason: str) -> None:
-        words = {
+    def _log_unlimited(self, controllers: Sequence[Controller], reason: str) -> None:
+        consequences = {
             "memory": "memory for training is limited by address space",
             "cpu": "processor time is limited by nothing but the number of threads",
         }
-        said = ", ".join(words[controller] for controller in controllers)
+        said = ", ".join(consequences[controller] for controller in controllers)
         log.info("profile %s: no control group can be made (%s); %s", self._bounds.profile, reason, said)
 
 
-class _Stay:
-    """This process in groups below one parent: one that is limited, and in it one for the agent and one for the worker.
+class _NestedGroups:
+    """Creates a limited group below one parent group, with a group for the agent and one for the worker inside it.
 
     Raises:
-        OSError: it cannot be; everything is then as before.
+        OSError: The groups cannot be created or limited; everything is then as before.
     """
 
     def __init__(self, parent: ControlGroup, name: str, controllers: Sequence[Controller], bounds: Bounds) -> None:
         self.worker: ControlGroup | None = None
         self._parent = parent
-        self._handed: list[Controller] = []
-        self._nested: list[Controller] = []
+        self._passed_on: list[Controller] = []
+        self._passed_to_worker: list[Controller] = []
         self._group = parent.make(name)
         try:
-            # In version 2 the parent can hand nothing on before this process has left it; others must not be there.
+            # In version 2 a group can pass controllers to its children only while no process is in the group itself.
             self._group.make("agent").take()
-            self._handed = parent.hand_on(controllers)
+            self._passed_on = parent.hand_on(controllers)
             if bounds.worker and "memory" in controllers:
-                self._nested = self._group.hand_on(["memory"])
+                self._passed_to_worker = self._group.hand_on(["memory"])
                 self.worker = self._group.make("worker")
             if bounds.memory is not None and "memory" in controllers:
                 self._group.limit_memory(bounds.memory)
@@ -182,30 +184,35 @@ class _Stay:
             raise
 
     def leave(self) -> None:
-        """Back to the parent, and the groups away."""
+        """Moves this process back to the parent group and removes the created groups."""
         with contextlib.suppress(OSError):
-            self._group.hold_back(self._nested)
+            self._group.hold_back(self._passed_to_worker)
         try:
-            # The root of all groups takes processes in as it is, and others may by now need what it hands on.
+            # The root group accepts processes while it passes controllers on, and other groups may need them by now.
             self._parent.take()
         except OSError:
             with contextlib.suppress(OSError):
-                self._parent.hold_back(self._handed)
+                self._parent.hold_back(self._passed_on)
                 self._parent.take()
         if not self._group.remove(_ENDING_SECONDS):
             log.debug("%s stays; the next agent that starts here removes it", self._group.directory)
 
 
 def remove_leftovers(parent: ControlGroup, root: Path = Path("/")) -> None:
-    """Removes the groups of agents that have ended without doing so."""
+    """Removes the groups of agents that have ended without removing them.
+
+    Args:
+        parent: Group below which agents create their groups.
+        root: Directory below which ``proc`` is found.
+    """
     for group in parent.below(AGENT_PREFIX):
         pid, _, start = group.directory.name.removeprefix(AGENT_PREFIX).partition("-")
-        # A process number is used again; together with the moment of its start it is not.
+        # The kernel reuses process ids, but the pair of process id and start time is unique.
         if not (pid.isdigit() and _start_time(int(pid), root) == start):
             group.remove()
 
 
 def _start_time(pid: int, root: Path) -> str | None:
-    """When a process started, in ticks since the machine did; None if there is no such process."""
+    """Returns when a process started, in clock ticks since boot; None if there is no such process."""
     fields = read_text(root / f"proc/{pid}/stat").rpartition(")")[2].split()
     return fields[_START_TIME_FIELD] if len(fields) > _START_TIME_FIELD else None

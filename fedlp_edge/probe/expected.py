@@ -1,6 +1,6 @@
-"""What a device of a profile is expected to report, before there is one: for plans that are made at a desk.
+"""This module predicts the device facts of a profile, for plans that are made before any device exists.
 
-A device that joins measures itself (``host.py``), and its report takes the place of all this.
+A device that joins a fleet measures itself (``host.py``), and its report replaces this prediction.
 """
 
 from __future__ import annotations
@@ -10,29 +10,30 @@ from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY
 from fedlp_edge.probe.profiles import DeviceProfile
 
 RUNTIME_MEMORY = 350_000_000
-"""Bytes that the agent (45 MB) and its idle worker are taken to need: the CPU build of PyTorch (230 MB), and data.
+"""Bytes assumed for the agent (45 MB) and its idle worker: the CPU build of PyTorch (230 MB), and data.
 The CUDA build takes 300 MB more on x86-64."""
 
 
 def expected_training_memory(profile: DeviceProfile) -> int | None:
-    """Bytes left for training: of the RAM without system and runtime, no more than the owner allows.
+    """Returns the memory for training: the RAM without system, agent and idle worker, capped by the owner's limit.
 
     Returns:
-        None if the profile states neither ``ram_mb`` nor ``training_memory_mb``.
+        Bytes; None if the profile states neither ``ram_mb`` nor ``training_memory_mb``.
     """
     left = None if profile.ram is None else max(0, profile.ram - BOARD_SYSTEM_MEMORY - RUNTIME_MEMORY)
     return min((bound for bound in (left, profile.training_memory) if bound is not None), default=None)
 
 
 def expected_facts(profile: DeviceProfile, samples: int) -> DeviceFacts | None:
-    """The report of a device that trains on its CPU and is exactly what its profile says.
+    """Returns the device facts of a device that trains on its CPU and has exactly what its profile states.
 
     Args:
-        profile: its stated speed, a cap on a real device, is taken as the speed; 0 (unknown) if it states none.
-        samples: that it holds.
+        profile: Device profile. Its training speed, which only caps a real device, counts as the speed; 0 (unknown) if
+            it states none.
+        samples: Number of samples that the device holds.
 
     Returns:
-        None if the profile does not say how much memory there is.
+        Expected device facts; None if the profile does not say how much memory there is.
     """
     memory = expected_training_memory(profile)
     if memory is None:

@@ -1,6 +1,6 @@
-"""What this device can bear, from psutil, its control group, the worker's measurement and the profile.
+"""This module collects the device facts from psutil, the control group, the worker's measurement and the profile.
 
-``probe_host`` looks at the machine; ``device_facts`` is pure and decides what of that training may take.
+``probe_host`` reads the state of the machine; ``device_facts`` is a pure function that computes what training may use.
 """
 
 from __future__ import annotations
@@ -23,32 +23,35 @@ from fedlp_edge.probe.throttling import is_throttled
 from fedlp_edge.worker.jobs import DeviceMeasurement
 
 BOARD_SYSTEM_MEMORY = 200_000_000
-"""Bytes that the operating system of a played board is taken to need; a Raspberry Pi OS Lite without a desktop
-idles between 100 and 200 MB."""
+"""Bytes assumed for the operating system of an emulated board; a Raspberry Pi OS Lite without a desktop idles between
+100 and 200 MB."""
 
 _OF_PROCESSORS = ("cpu", "soc", "core", "package", "tdie", "tctl", "gpu", "tj", "k10temp")
 _ELSEWHERE = ("pmic", "bat", "charger", "wifi", "iwl", "nvme", "drivetemp", "ath1")
-"""Words in the names of chips and sensors; the second ones are not what training heats, or placeholders."""
-_COLDEST, _HOTTEST = -60.0, 150.0
+"""Parts of names of chips and sensors; those of ``_ELSEWHERE`` read what training does not heat, or placeholders."""
+_COLDEST, _HOTTEST = -60.0, 150.0  # degrees Celsius; readings outside are faults
 _PLACEHOLDERS = (0.0, 100.0)
-"""What firmware says where there is no sensor, unless its name speaks for it."""
+"""Degrees Celsius that firmware reports where no sensor is; they count only for sensors named after a processor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The machine as this process sees it; limits of its control group are already in the figures.
+    """Describes the machine as this process may use it, within the limits of its control group.
 
     Attributes:
-        memory_available: bytes.
-        memory_total: bytes.
-        cores: usable; fractional under a CPU quota.
-        load: one-minute average divided by the cores.
-        battery_percent: charge, where there is a battery.
-        on_battery: whether it is running from it.
-        temperature_celsius: of the processor's hottest sensor or, where none is named after it, of any plausible one.
-        swap_free: bytes of swap left to it; memory that training should not live on.
-        throttled: whether heat or the power supply holds the processor back; None if the machine does not tell.
-        own_memory: resident bytes of this process.
+        hostname: Name of the machine in its network.
+        architecture: Processor architecture, such as ``aarch64``.
+        memory_available: Memory that this process may still allocate, bytes.
+        memory_total: Memory of the machine or of the control group, whichever is smaller, bytes.
+        cores: Number of usable cores; fractional under a CPU quota.
+        load: One-minute load average divided by ``cores``.
+        battery_percent: Charge of the battery, 0 to 100; None if there is no battery.
+        on_battery: Whether the machine runs from its battery; None if unknown.
+        temperature_celsius: Reading of the hottest sensor named after a processor or, if there is none, of the hottest
+            plausible sensor; None if there is none either.
+        swap_free: Swap that this process may still use, bytes; None if unknown. Training should not rely on it.
+        throttled: Whether heat or the power supply slows the processor down; None if the machine does not report it.
+        own_memory: Resident memory of this process, bytes.
     """
 
     hostname: str
@@ -66,7 +69,11 @@ class Host:
 
 
 def probe_host(root: Path = Path("/")) -> Host:
-    """Looks at the machine; ``root`` is where the control group's files are read."""
+    """Reads the state of the machine.
+
+    Args:
+        root: Directory below which ``proc`` and ``sys`` are read for control groups and throttling.
+    """
     memory = psutil.virtual_memory()
     battery = _sensor("sensors_battery")
     host = Host(
@@ -86,7 +93,13 @@ def probe_host(root: Path = Path("/")) -> Host:
 
 
 def within(host: Host, limits: CgroupLimits, load_average: float) -> Host:
-    """The host as seen from inside a control group."""
+    """Returns the host reduced to the limits of a control group.
+
+    Args:
+        host: The whole machine.
+        limits: Limits of the control group.
+        load_average: One-minute load average of the machine, not divided by cores.
+    """
     cores = min(host.cores, limits.cpus or host.cores)
     return replace(
         host,
@@ -99,19 +112,23 @@ def within(host: Host, limits: CgroupLimits, load_average: float) -> Host:
 
 
 def training_threads(asked: int | None, profile: DeviceProfile, cores: float, others: int = 0) -> int:
-    """Threads for training: what the owner asked for, else the profile's, else this agent's share of the whole cores.
+    """Returns the number of training threads: the owner's choice, else the profile's limit or this agent's core share.
 
     Args:
-        asked: by the owner.
-        profile: its ``threads`` count.
-        cores: that this process may use.
-        others: agents on the same machine.
+        asked: Number that the owner asks for; None if the owner does not care.
+        profile: Profile whose ``threads`` caps the number.
+        cores: Number of cores that this process may use.
+        others: Number of other agents on the machine, which share its cores.
     """
     return asked or min(profile.threads or max(1, int(cores)), max(1, int(cores / (1 + others))))
 
 
 def worker_share(host: Host, profile: DeviceProfile) -> int | None:
-    """Bytes that a worker has on a played board: its RAM without the operating system and the agent; None without."""
+    """Returns the memory that an emulated board leaves to the worker: its RAM without operating system and agent.
+
+    Returns:
+        Bytes; None if the profile states no RAM.
+    """
     return None if profile.ram is None else max(0, profile.ram - BOARD_SYSTEM_MEMORY - host.own_memory)
 
 
@@ -122,14 +139,14 @@ def device_facts(
     threads: int,
     calibration: Calibration | None = None,
 ) -> DeviceFacts:
-    """Puts together what the planner needs.
+    """Combines host, measurement and profile into the device facts that the planner needs.
 
     Args:
-        host: probed while the idle worker is running, so that its memory is no longer available.
-        measured: the worker's report.
-        profile: its caps.
-        threads: that training will use.
-        calibration: of the machine.
+        host: Host as probed while the idle worker was running, so that the worker's memory counts as used.
+        measured: Measurement that the worker reports.
+        profile: Profile whose limits cap the facts.
+        threads: Number of training threads.
+        calibration: Calibration of the machine; None if there is none.
     """
     share = worker_share(host, profile)
     board_left = None if share is None else max(0, share - measured.idle_memory)
@@ -169,7 +186,7 @@ def _least(first: int, *others: int | None) -> int:
 
 
 def _sensor(name: str) -> Any:
-    """A psutil sensor's reading; None where the platform, the kernel or the machine has none."""
+    """Returns the reading of a psutil sensor; None where the platform, the kernel or the machine has no such sensor."""
     read: Callable[[], Any] | None = getattr(psutil, name, None)
     if read is None:
         return None
@@ -180,13 +197,16 @@ def _sensor(name: str) -> Any:
 
 
 def hottest(sensors: dict[str, list[Any]] | None) -> float | None:
-    """The temperature that training raises.
+    """Returns the highest temperature among the sensors that training heats.
 
-    Boards have sensors of power chips that read a constant (100 degrees, 0), and of batteries and radios. What is named
-    after a processor comes first; of the others only what can be a temperature counts.
+    Boards also have sensors of batteries and radios, and of power chips that always read 0 or 100 degrees. Sensors
+    named after a processor are preferred; among the others, only plausible readings count.
 
     Args:
-        sensors: by chip, as psutil reads them.
+        sensors: Sensors by chip, as psutil returns them; None if the platform has none.
+
+    Returns:
+        Degrees Celsius; None if no sensor has a plausible reading.
     """
     readings = [
         (f"{chip} {reading.label or ''}".lower(), float(reading.current))
@@ -194,7 +214,7 @@ def hottest(sensors: dict[str, list[Any]] | None) -> float | None:
         for reading in group
         if reading.current is not None and _COLDEST < reading.current < _HOTTEST
     ]
-    meant = [(name, celsius) for name, celsius in readings if not any(word in name for word in _ELSEWHERE)]
-    cores = [celsius for name, celsius in meant if any(word in name for word in _OF_PROCESSORS)]
-    others = [celsius for _, celsius in meant if celsius not in _PLACEHOLDERS]
+    plausible = [(name, celsius) for name, celsius in readings if not any(word in name for word in _ELSEWHERE)]
+    cores = [celsius for name, celsius in plausible if any(word in name for word in _OF_PROCESSORS)]
+    others = [celsius for _, celsius in plausible if celsius not in _PLACEHOLDERS]
     return max(cores or others, default=None)

@@ -1,4 +1,4 @@
-"""Who else trains on this machine: cores are shared with them, not fought over."""
+"""This module counts the other device agents on this machine, so that agents share its cores."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _MODULE = "device_agent"
 
 
 def other_agents() -> int:
-    """Device agents that run on this machine beside this process, as far as its user may see them."""
+    """Returns the number of other device agents on this machine whose processes this user may see."""
     own = os.getpid()
     return count_agents(
         process.info["cmdline"] or ()
         for process in psutil.process_iter(["cmdline"])
-        if process.pid != own  # who ends in the meantime has no command line left
+        if process.pid != own  # the command line of a process that ends meanwhile is None
     )
 
 
 def count_agents(commands: Iterable[Sequence[str]]) -> int:
-    """How many of these command lines are those of device agents.
+    """Counts the command lines that are those of device agents.
 
     >>> count_agents([["python", "/usr/bin/fedlp-agent", "--fleet", "shop"], ["vi", "fedlp-agent.service"]])
     1

@@ -1,6 +1,7 @@
-"""Device classes as TOML: which share of this machine training may take, to be a guest or to play a smaller board.
+"""This module reads device profiles from TOML files.
 
-A profile caps, it never promises: what the machine has less of stays less.
+A profile limits what training may use of a machine, to leave room for other programs or to emulate a smaller board. It
+only lowers the machine's own figures and never raises them.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ MEGABYTE = 1_000_000
 
 
 class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The limits of one class of devices; ``None`` leaves the machine's own.
+    """Holds the limits of one class of devices; ``None`` means the machine's own limit.
 
     Attributes:
-        name: appears in reports.
-        description: one line for people.
-        threads: for training.
-        ram_mb: memory of the whole board (10**6 bytes), of which system and idle worker take their part.
-        training_memory_mb: what its owner lets training take on top of the idle agent (10**6 bytes).
-        training_gmacs_per_second: cap on the reported training speed (10**9 multiply-accumulates).
-        calibrate: whether the agent finds out by trials what the machine adds to what training takes.
-        link_mbit_per_second: rate of its link; reported, and uploads are paced to it.
-        metered: whether its owner pays for what the link carries; reported, and the link is not measured.
-        sources: where the figures come from.
+        name: Name of the profile in reports.
+        description: One line that describes the device class.
+        threads: Most threads that training may use.
+        ram_mb: Memory of the whole board, 10**6 bytes; operating system, agent and idle worker take their part of it.
+        training_memory_mb: Memory that the owner lets training take on top of the idle worker, 10**6 bytes.
+        training_gmacs_per_second: Cap on the reported training speed, 10**9 multiply-accumulates per second.
+        link_mbit_per_second: Link rate in 10**6 bits per second; it is reported, and uploads are limited to it.
+        calibrate: Whether the agent runs trials that measure how training on this machine differs from the step table.
+        metered: Whether the owner pays for traffic; it is reported, and the link is then not probed.
+        sources: References for the figures.
     """
 
     name: Name = "host"
@@ -58,26 +59,29 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def link_bytes_per_second(self) -> float | None:
-        """``link_mbit_per_second`` in bytes."""
+        """``link_mbit_per_second`` in bytes per second."""
         return None if self.link_mbit_per_second is None else self.link_mbit_per_second * MEGABYTE / 8
 
 
 def profile_directory() -> Path:
-    """Where the profiles that come with the package stand: its data if installed, else the checkout's folder."""
+    """Returns the directory of the supplied profiles: the package's data if installed, else the checkout's folder."""
     installed = Path(str(files("fedlp_edge"))) / "profiles"
     return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "profiles"
 
 
 def profile_names() -> list[str]:
-    """Names that ``find_profile`` knows without a path."""
+    """Returns the names of the supplied profiles, sorted."""
     return sorted(path.stem for path in profile_directory().glob("*.toml"))
 
 
 def load_profiles(directory: Path | None = None) -> list[DeviceProfile]:
-    """All profiles of a directory, by file name; by default those that come with the package.
+    """Reads all profiles of a directory in the order of their file names.
+
+    Args:
+        directory: Directory with one TOML file per profile; by default that of the supplied profiles.
 
     Raises:
-        ConfigError: there are none, or a file has a wrong key or value.
+        ConfigError: The directory holds no profile, or a file has a wrong key or value.
     """
     directory = directory or profile_directory()
     profiles = [load_toml(path, DeviceProfile) for path in sorted(directory.glob("*.toml"))]
@@ -87,10 +91,13 @@ def load_profiles(directory: Path | None = None) -> list[DeviceProfile]:
 
 
 def find_profile(spec: str | None) -> DeviceProfile:
-    """Finds a profile by its name or by the path of a file; ``None`` is the machine as it is.
+    """Finds a profile by its name or by the path of its file.
+
+    Args:
+        spec: Name of a supplied profile or path of a TOML file; None for a profile without limits.
 
     Raises:
-        ConfigError: there is no such profile, or its file has a wrong key or value.
+        ConfigError: There is no such profile, or its file has a wrong key or value.
     """
     if spec is None:
         return DeviceProfile()

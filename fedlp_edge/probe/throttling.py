@@ -1,7 +1,7 @@
-"""Whether the machine holds its processor back: by heat, or because its power supply is too weak.
+"""This module finds out whether the machine throttles its processor, because of heat or a weak power supply.
 
-A throttled device keeps its depth and misses its deadline, which from afar looks like a bad link. What is read here are
-states, not counters: what is over is over.
+A throttled device keeps its depth and misses its deadline, which looks like a bad link to the coordinator. Only the
+present state is read, not counters of past events.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from pathlib import Path
 
 _PI_FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _PI_NOW = 0b1111
-"""Under-voltage, frequency capped, throttled, soft temperature limit: the bits of now; the upper ones are history."""
+"""Bits of the present state: under-voltage, frequency capped, throttled, soft temperature limit (higher: the past)."""
 
 
 def is_throttled(root: Path = Path("/")) -> bool | None:
-    """Looks at a Raspberry Pi's firmware and at the kernel's cooling devices below ``root``.
+    """Tells whether the processor is throttled, from a Raspberry Pi's firmware and the kernel's cooling devices.
+
+    Args:
+        root: Directory below which ``sys`` is read.
 
     Returns:
-        None if the machine has neither.
+        Whether either reports throttling; None if the machine has neither.
     """
     answers = [answer for answer in (_firmware(root), _cooling(root)) if answer is not None]
     return any(answers) if answers else None
@@ -31,7 +34,7 @@ def _firmware(root: Path) -> bool | None:
 
 
 def _cooling(root: Path) -> bool | None:
-    """Whether a cooling device that slows processors down (not a fan) is at work."""
+    """Tells whether a cooling device that slows processors down (not a fan) is active; None if there is none."""
     states = []
     for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
         try:
