@@ -156,7 +156,7 @@ def check(name: str) -> dict[str, float]:
         _train_a_step(submodel, images)
         del submodel
         give_back()
-    heads = [unit.parameters for unit in layered.exit_heads[:-1]]
+    heads = [unit.parameters for unit in layered.head_units[:-1]]
     return {
         "head_share": 100 * max(heads, default=0) / whole,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -11,9 +11,8 @@ import msgspec
 from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
-from fedlp_edge.core.algorithm.periods import check_periods
 from fedlp_edge.core.planning.rules import PlanningRules
-from fedlp_edge.core.rounds.settings import RoundSettings
+from fedlp_edge.core.rounds.settings import RoundSettings, check_periods
 from fedlp_edge.core.settings import (
     ModelSettings,
     PlannerSettings,

@@ -23,6 +23,7 @@ from coordinator.transfer.model_server import ModelServer
 from coordinator.transfer.uploads import UploadScheduler
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.planning.adaptation import AdaptivePlanner
+from fedlp_edge.core.rounds.cohort import rates_of
 from fedlp_edge.core.rounds.machine import make_round_machine
 from fedlp_edge.transport.base import BrokerLimits, Transport
 from fedlp_edge.transport.windowed_publisher import WindowedPublisher
@@ -102,7 +103,7 @@ def assemble(
         next_round=history.committed + 1,
         expected=journal.ready_devices(),
         fitness={device: entry for device, (_, entry) in fitness.items()},
-        assign=model.assign,
+        assign=rates_of(model),
     )
     summary_file = SummaryFile(context, history, model, machine.fitness)
     commit = RoundCommit(context, model, history, summary_file, model_server, worker, background, classes)

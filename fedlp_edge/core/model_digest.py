@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
-from fedlp_edge.core.algorithm.aggregation import Array
 
-
-def model_digest(weights: Mapping[str, Array]) -> str:
+def model_digest(weights: Mapping[str, npt.NDArray[np.float32]]) -> str:
     """SHA-256 over names, shapes and little-endian float32 bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(weights):

@@ -19,6 +19,7 @@ from fedlp_edge.core.algorithm import plausibility
 from fedlp_edge.core.algorithm.aggregation import LayerwiseMean, capacity_bits, capacity_of
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.algorithm.resolution import weight_limit
+from fedlp_edge.core.rounds.cohort import rates_of
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
 from fedlp_edge.reporting import events
@@ -151,7 +152,7 @@ class Simulation:
         """The rates of a place: as they were given, if the model that gave them has gone on since."""
         if round <= self._recorder.committed:
             return self._recorder.places(round)[place.device]
-        return self._model.assign(round, place)
+        return rates_of(self._model)(round, place)
 
     def _do(self, closing: RoundClosing) -> None:
         for version in {place.task_round(closing.round) - 1 for place in closing.contributors.values()}:

@@ -1,6 +1,6 @@
 """The global model through a run: its weights, and the history that server steps, rates and recycling rest on.
 
-Coordinator and simulation both ask it which rates a device gets in a round (``assign``) and hand it the mean of the
+Coordinator and simulation both ask it which rates a device gets in a round (``rates``) and hand it the mean of the
 round (``step``). Everything it remembers is in ``weights`` and ``state``, plain arrays by name, so that resuming is
 loading them. With default settings a step is the server's step and nothing else.
 
@@ -17,17 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-import msgspec
 import numpy as np
 
 from fedlp_edge.core.accounting import upload_bytes
-from fedlp_edge.core.algorithm import periods, rates, recycling, relative_change, server
+from fedlp_edge.core.algorithm import periods, recycling, relative_change, server
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean
+from fedlp_edge.core.algorithm.rates import by_importance, within_budget
 from fedlp_edge.core.algorithm.server import ServerState
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.model_digest import model_digest
-from fedlp_edge.core.rounds.events import CohortMember
-from fedlp_edge.core.settings import SchemeSettings, ServerSettings, UpdateSettings
+from fedlp_edge.core.settings import Encoding, SchemeSettings, ServerSettings, UpdateSettings
 from fedlp_edge.errors import ConfigError
 
 
@@ -92,21 +91,20 @@ class GlobalModel:
         """Of the weights."""
         return model_digest(self.weights)
 
-    def assign(self, round: int, place: CohortMember) -> CohortMember:
-        """A place with the rates of its device's units in a round.
+    def rates(self, round: int, depth: int, lpr: float, encoding: Encoding) -> dict[str, float]:
+        """The rates of a device's units in a round that are not its plain one, by unit id.
 
         Args:
             round: that the device works on, from 1.
-            place: its depth, encoding and plain rate decide, and the history of the model.
-
-        Returns:
-            The place; its ``lpr_of`` names the units whose rate is not the plain one.
+            depth: of its submodel.
+            lpr: its plain rate.
+            encoding: of its update, for the bytes of each unit.
         """
-        key = (round, place.depth, place.lpr, place.encoding)
+        key = (round, depth, lpr, encoding)
         if key not in self._rates:
-            dealt = self._dealt(round, place)
-            self._rates[key] = {unit: rate for unit, rate in dealt.items() if rate != place.lpr}
-        return msgspec.structs.replace(place, lpr_of=self._rates[key])
+            dealt = self._dealt(round, depth, lpr, encoding)
+            self._rates[key] = {unit: rate for unit, rate in dealt.items() if rate != lpr}
+        return self._rates[key]
 
     def recycled(self, round: int) -> frozenset[str]:
         """The units whose last update this round applies again."""
@@ -158,19 +156,19 @@ class GlobalModel:
         self.weights, self.state = dict(weights), dict(state)
         self._rates.clear()
 
-    def _dealt(self, round: int, place: CohortMember) -> dict[str, float]:
+    def _dealt(self, round: int, depth: int, lpr: float, encoding: Encoding) -> dict[str, float]:
         """The rate of every unit that a device of this depth exchanges."""
         scheme, recycled = self._scheme, self.recycled(round)
-        units = self._blueprint.exchanged_by(place.depth)
+        units = self._blueprint.exchanged_by(depth)
         idle = recycled.union(periods.withheld_units(scheme.exchange_every, [unit.id for unit in units], round))
-        nbytes = {unit.id: upload_bytes(unit, place.encoding) for unit in units}
-        dealt = {unit.id: scheme.lpr_of.get(unit.id, place.lpr) for unit in units if unit.id not in idle}
+        nbytes = {unit.id: upload_bytes(unit, encoding) for unit in units}
+        dealt = {unit.id: scheme.lpr_of.get(unit.id, lpr) for unit in units if unit.id not in idle}
         if scheme.rates == "importance":
             # A rate that was given by name is meant as it is given.
             free = {unit: rate for unit, rate in dealt.items() if unit not in scheme.lpr_of}
-            dealt |= rates.by_importance(free, nbytes, self._changes())
+            dealt |= by_importance(free, nbytes, self._changes())
         if self._upload_budget:
-            dealt = rates.within_budget(dealt, nbytes, self._upload_budget)
+            dealt = within_budget(dealt, nbytes, self._upload_budget)
         return {unit.id: dealt.get(unit.id, 0.0) for unit in units}
 
     def _changes(self) -> dict[str, float]:

@@ -11,22 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import SchemeSettings
-
-
-def check_periods(scheme: SchemeSettings, rounds: RoundSettings) -> None:
-    """Whether the rounds have what periods count.
-
-    Raises:
-        ValueError: they have not.
-    """
-    if scheme.exchange_every and rounds.mode == "buffered":
-        raise ValueError(
-            "[scheme] exchange_every needs rounds that all devices have in common: "
-            'set [rounds] mode = "synchronous", or leave it out'
-        )
-
 
 def is_due(period: int, round: int) -> bool:
     """Whether a unit of this period is sent in a round."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+import msgspec
+
+from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.rounds.events import CohortMember
 
 Key = tuple[str, int]
@@ -11,6 +14,16 @@ Key = tuple[str, int]
 
 Assign = Callable[[int, CohortMember], CohortMember]
 """Gives a place of a round the rates of its device's units."""
+
+
+def rates_of(model: GlobalModel) -> Assign:
+    """Has the global model say at which rates the units of a place are sent."""
+
+    def assign(round: int, place: CohortMember) -> CohortMember:
+        rates = model.rates(round, place.depth, place.lpr, place.encoding)
+        return msgspec.structs.replace(place, lpr_of=rates)
+
+    return assign
 
 
 def as_drawn(round: int, place: CohortMember) -> CohortMember:  # noqa: ARG001  # an Assign

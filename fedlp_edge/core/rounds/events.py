@@ -55,7 +55,7 @@ class CohortMember(msgspec.Struct, frozen=True):
             uniform weights.
         replacement: taken in when the round was extended; it does not raise the quorum.
         encoding: of the numbers in its update.
-        lpr_of: rate by unit id, for units whose rate is not ``lpr`` (see ``GlobalModel.assign``).
+        lpr_of: rate by unit id, for units whose rate is not ``lpr`` (see ``GlobalModel.rates``).
         memory_saving: how it saves memory in training.
         round: whose task it has, where rounds overlap (buffered mode); 0 is the round that the place belongs to.
     """

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from fedlp_edge.core.rounds.preference import preference
-from fedlp_edge.core.settings import Count, NotNegative, Positive, Share
+from fedlp_edge.core.settings import Count, NotNegative, Positive, SchemeSettings, Share
 
 
 class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,3 +78,16 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """How many updates make a round of so many places count: the share, rounded up, at least 1."""
         # Less a trifle: 0.55 * 100 is a little more than 55 in floating point, and still means 55.
         return max(1, math.ceil(self.quorum * places - 1e-9))
+
+
+def check_periods(scheme: SchemeSettings, rounds: RoundSettings) -> None:
+    """Whether the rounds have what periods count.
+
+    Raises:
+        ValueError: they have not.
+    """
+    if scheme.exchange_every and rounds.mode == "buffered":
+        raise ValueError(
+            "[scheme] exchange_every needs rounds that all devices have in common: "
+            'set [rounds] mode = "synchronous", or leave it out'
+        )

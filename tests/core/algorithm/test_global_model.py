@@ -9,7 +9,6 @@ from fedlp_edge.core.algorithm.aggregation import LayerwiseMean
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.model_digest import model_digest
-from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import factor
 from fedlp_edge.core.settings import SchemeSettings, ServerSettings, UpdateSettings
 from fedlp_edge.errors import ConfigError
@@ -49,7 +48,7 @@ def model(
 
 
 def rates(model: GlobalModel, *, depth: int = 3, lpr: float = 1.0, round: int = 1, encoding="none") -> dict[str, float]:
-    return model.assign(round, CohortMember("a", depth, lpr, 10, 10, encoding=encoding)).lpr_of
+    return model.rates(round, depth, lpr, encoding)
 
 
 ALL = {f"{part}{depth}.weight": 0.5 for part in ("block", "head") for depth in (1, 2, 3)}
@@ -94,18 +93,17 @@ def test_step_never_makes_a_variance_negative(optimizer, lr, ema, versions):
         assert whole.weights["var"][0] <= max(variance for _, variance in buffer)
 
 
-def test_assign_names_no_unit_by_default(three_depths: Blueprint):
-    place = CohortMember("a", 2, 0.5, 10, 10, encoding="fp16")
-    assert model(three_depths, lpr=0.5).assign(1, place) == place
+def test_rates_name_no_unit_by_default(three_depths: Blueprint):
+    assert model(three_depths, lpr=0.5).rates(1, 2, 0.5, "fp16") == {}
 
 
-def test_assign_gives_the_rates_of_named_units_that_the_depth_exchanges(three_depths: Blueprint):
+def test_rates_are_those_of_named_units_that_the_depth_exchanges(three_depths: Blueprint):
     whole = model(three_depths, lpr_of={"L1": 0.25, "L3": 0.75})
     assert rates(whole, depth=2) == {"L1": 0.25}
     assert rates(whole, depth=3, lpr=0.75) == {"L1": 0.25}
 
 
-def test_assign_keeps_a_unit_at_home_until_it_is_due(three_depths: Blueprint):
+def test_rates_are_nought_for_a_unit_that_is_not_due(three_depths: Blueprint):
     whole = model(three_depths, exchange_every={"L1": 2, "H2": 3})
     assert [sorted(rates(whole, depth=2, round=round)) for round in (1, 2, 3, 4, 5, 6)] == [
         ["H2", "L1"],
@@ -118,19 +116,19 @@ def test_assign_keeps_a_unit_at_home_until_it_is_due(three_depths: Blueprint):
     assert set(rates(whole, depth=2).values()) == {0.0}
 
 
-def test_assign_scales_rates_into_the_budget(three_depths: Blueprint):
+def test_rates_are_scaled_into_the_budget(three_depths: Blueprint):
     # Depth 2 sends 4000 + 4000 + 40 bytes in float32, half of that in half precision.
     whole = model(three_depths, budget=4020)
     assert rates(whole, depth=2) == {"L1": 0.5, "L2": 0.5, "H2": 0.5}
     assert rates(whole, depth=2, encoding="fp16") == {}
 
 
-def test_assign_counts_what_stays_at_home_out_of_the_budget(three_depths: Blueprint):
+def test_rates_count_what_stays_at_home_out_of_the_budget(three_depths: Blueprint):
     whole = model(three_depths, budget=4040, exchange_every={"L1": 2})
     assert rates(whole, depth=2) == {"L1": 0.0}
 
 
-def test_assign_prefers_units_that_change_much_for_their_size(three_depths: Blueprint):
+def test_rates_prefer_units_that_change_much_for_their_size(three_depths: Blueprint):
     whole = model(
         three_depths,
         lpr=0.5,

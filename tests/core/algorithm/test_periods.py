@@ -1,10 +1,7 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlp_edge.core.algorithm.periods import check_periods, is_due, reuse_since, stretch_start, withheld_units
-from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import SchemeSettings
+from fedlp_edge.core.algorithm.periods import is_due, reuse_since, stretch_start, withheld_units
 
 EVERY = {"L1": 3, "L2": 2}
 
@@ -30,10 +27,3 @@ def test_stretch_has_one_due_round_and_it_is_the_last(period, round):
     first = stretch_start(period, round)
     assert first <= round < first + period
     assert [is_due(period, first + step) for step in range(period)] == [False] * (period - 1) + [True]
-
-
-def test_periods_need_rounds_in_common():
-    check_periods(SchemeSettings(exchange_every=EVERY), RoundSettings())
-    check_periods(SchemeSettings(), RoundSettings(mode="buffered"))
-    with pytest.raises(ValueError, match="exchange_every needs rounds that all devices have in common"):
-        check_periods(SchemeSettings(exchange_every=EVERY), RoundSettings(mode="buffered"))
