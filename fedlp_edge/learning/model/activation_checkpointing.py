@@ -1,9 +1,9 @@
-"""Activation checkpointing by layer: keep a layer's input, and compute what is in it again for the backward pass.
+"""Activation checkpointing stores only the input of a layer and computes its activations again in the backward pass.
 
-Saves the memory of all activations but those of one layer and the features between layers, for about a third more
-computation (Chen et al., arXiv 1604.06174). ``torch.utils.checkpoint`` does the same for any function; this one needs
-none of the compiler that it may load, and keeps two promises that training here makes: random numbers are drawn the
-same way again, and what a layer keeps for itself, such as the statistics of batch normalisation, moves once.
+Memory then holds the activations of one layer and the features between layers, for about a third more computation
+(Chen et al., arXiv 1604.06174). ``torch.utils.checkpoint`` does this for any function; this module loads no compiler
+and guarantees two things that training here relies on: the second pass draws the same random numbers, and buffers,
+such as the statistics of batch normalisation, change once per train step and not twice.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from fedlp_edge.learning.rng import preserved
 
 
 def recomputed(layer: nn.Module, given: Tensor) -> Tensor:
-    """What a layer makes of a feature, keeping nothing but the feature for the backward pass.
+    """Returns the output of a layer, and stores nothing but its input for the backward pass.
 
     Args:
-        layer: maps a tensor to a tensor; its parameters get their gradients.
-        given: [batch, ...].
+        layer: Module that maps a tensor to a tensor; its parameters get gradients.
+        given: Input of the layer, [B, ...].
     """
-    # Something must need a gradient, or the backward pass ends above the layer; at the first one only this does.
+    # An input must need a gradient, or autograd skips the layer; the samples given to the first layer need none.
     handle = torch.zeros((), requires_grad=True)
     result: Tensor = _Recomputed.apply(handle, given, layer)
     return result
 
 
 _changes_input: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-"""Which layers work in place on what they are given; those are given a copy. Found out in their first pass."""
+"""Whether each layer changes its input in place, found in its first pass; such a layer is given a copy."""
 
 
 def _run(layer: nn.Module, given: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.random = _random_state(given)
         ctx.save_for_backward(given)
         result = _run(layer, given)  # autograd records nothing in here
-        # The next layer may work in place on it, which a view of something else does not bear.
+        # The next layer may change the result in place, which autograd forbids for a view made in a custom function.
         return result.clone() if result._is_view() else result
 
     @staticmethod
@@ -59,14 +59,14 @@ class _Recomputed(torch.autograd.Function):
         (given,) = ctx.saved_tensors
         layer: nn.Module = ctx.layer
         again = given.detach().requires_grad_(given.is_floating_point() and ctx.needs_input_grad[1])
-        kept = [(buffer, buffer.clone()) for buffer in layer.buffers()]
+        buffers_before = [(buffer, buffer.clone()) for buffer in layer.buffers()]
         with preserved(given.device), torch.enable_grad():
             _set_random_state(given, ctx.random)
             result = _run(layer, again)
         if result.requires_grad:
             torch.autograd.backward(result, gradients[0])
-        with torch.no_grad():  # only now: the backward pass had them among its inputs
-            for buffer, value in kept:
+        with torch.no_grad():  # Not earlier: the backward pass uses the buffers as inputs.
+            for buffer, value in buffers_before:
                 buffer.copy_(value)
         return None, again.grad, None
 

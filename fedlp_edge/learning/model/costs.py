@@ -1,8 +1,8 @@
-"""What each depth costs to train: multiply-accumulates and memory for the backward pass.
+"""Counts what each depth costs to train: multiply-accumulates, and memory for the backward pass.
 
-Both are counted while a copy of the model runs once, forward, in training mode. Counting at the level of
-torch functions needs neither formulas per module nor ``torch.utils.flop_counter``, whose dispatch mode loads
-the whole compiler (over a second and 70 MB, which a training process on a small board should not pay).
+Both are counted in one forward pass of a copy of the model in training mode. Counting at the level of torch
+functions needs no formula per module, and not ``torch.utils.flop_counter``, whose dispatch mode loads the whole
+compiler (over a second and 70 MB, too much for a training process on a small board).
 """
 
 from __future__ import annotations
@@ -21,12 +21,18 @@ from torch.overrides import TorchFunctionMode
 from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.rng import preserved
 
-_BATCH = 2  # the least that batch normalisation accepts in training
+_BATCH = 2
+"""Samples in the forward pass: batch normalisation in training needs at least two."""
 
 
 @dataclass(frozen=True)
 class RunCost:
-    """Of one depth, per sample: see `fedlp_edge.core.blueprint.DepthCost`."""
+    """The cost of one forward pass at one depth, per sample.
+
+    Attributes:
+        forward_macs: Multiply-accumulates of one sample.
+        activation_bytes: Bytes that autograd stores for the backward pass, per sample.
+    """
 
     forward_macs: int
     activation_bytes: int
@@ -35,11 +41,11 @@ class RunCost:
 class MacCounter(TorchFunctionMode):
     """Counts the multiply-accumulates of convolutions, linear and recurrent layers while it is active.
 
-    The projections of ``nn.MultiheadAttention`` are linear layers and count; the products between tokens, like
-    biases, normalisation and activations, do not (the paper's convention).
+    The projections of ``nn.MultiheadAttention`` are linear layers and count; products between tokens, biases,
+    normalisation and activations do not count (the convention of the FedLP paper, arXiv 2303.06360).
 
     Attributes:
-        macs: counted so far, for whole batches.
+        macs: Multiply-accumulates counted so far, for whole batches.
     """
 
     def __init__(self) -> None:
@@ -60,20 +66,21 @@ class MacCounter(TorchFunctionMode):
 def measure_costs(
     layers: Sequence[nn.Module], heads: Sequence[nn.Module], sample: torch.Tensor, *, all_exits: bool = False
 ) -> list[RunCost]:
-    """Runs a copy of all layers and heads once and counts, for every depth.
+    """Runs a copy of all layers and heads once and returns the cost of every depth, shallowest first.
 
     Args:
-        layers: the code of layers 1 to D; left untouched.
-        heads: the exit heads of depths 1 to D; left untouched.
-        sample: one input with a batch dimension of 1.
-        all_exits: whether a depth runs the heads of the shallower depths as well as its own.
+        layers: Modules of layers 1 to D; not changed.
+        heads: Exit heads of depths 1 to D; not changed.
+        sample: One input, [1, ...].
+        all_exits: Whether a depth also runs the heads of all shallower depths.
     """
     layers, heads = copied((list(layers), list(heads)), [*layers, *heads])
     modules = nn.ModuleList([*layers, *heads]).train()
     state = {_storage(t).data_ptr() for t in [*modules.parameters(), *modules.buffers()]}
     prefix_macs, prefix_saved = 0, dict[int, int]()
     costs = []
-    keep_alive: list[torch.Tensor] = []  # a storage is known by its address, which must not be used twice
+    # A storage is identified by its address, so none may be freed before the end and its address used again.
+    keep_alive: list[torch.Tensor] = []
     feature = sample.expand(_BATCH, *sample.shape[1:]).contiguous()
     with preserved(sample.device), torch.enable_grad():
         for layer, head in zip(layers, heads, strict=True):
@@ -92,8 +99,15 @@ def measure_costs(
 
 @dataclass
 class _Counted:
+    """Counts of one part of the forward pass.
+
+    Attributes:
+        macs: Multiply-accumulates, for the whole batch.
+        saved: Bytes of each storage that autograd stores, by its address.
+    """
+
     macs: int
-    saved: dict[int, int]  # bytes of each storage that autograd keeps, by address
+    saved: dict[int, int]
 
 
 @contextmanager
@@ -104,11 +118,11 @@ def _counting(keep_alive: list[torch.Tensor], ignored: set[int]) -> Iterator[_Co
         storage = _storage(tensor)
         if storage.data_ptr() not in ignored:
             counted.saved[storage.data_ptr()] = storage.nbytes()
-        kept = tensor.detach()  # the tensor itself would hold its own graph alive for ever
-        keep_alive.append(kept)
-        return kept
+        detached = tensor.detach()  # The tensor itself would keep its graph alive, which refers to the tensor.
+        keep_alive.append(detached)
+        return detached
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept), MacCounter() as counter:
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), MacCounter() as counter:
         yield counted
     counted.macs = counter.macs
 
@@ -122,7 +136,7 @@ def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, n
 
 
 def _filter(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Scalars of one filter: the weight is [filters, channels, *kernel]."""
+    """Returns the number of scalars of one filter; the weight is [filters, channels, *kernel]."""
     weight: torch.Tensor = _argument(args, kwargs, 1, "weight")
     return math.prod(weight.shape[1:])
 
@@ -133,7 +147,7 @@ def _product(result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, A
 
 
 def _transposed(_result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    # Every value of the input meets each of its channel's filters once.
+    # Every value of the input is multiplied once with every filter of its channel.
     given: torch.Tensor = _argument(args, kwargs, 0, "input")
     return given.numel() * _filter(args, kwargs)
 
@@ -146,15 +160,15 @@ def _attention(result: tuple[torch.Tensor, Any], args: tuple[Any, ...], kwargs: 
 
 
 def _recurrent(_result: Any, args: tuple[Any, ...], _kwargs: Mapping[str, Any]) -> int:
-    # Every matrix of every layer and direction meets every step of every sample once.
+    # Every weight matrix of every layer and direction is applied once per time step and sample.
     given: torch.Tensor = args[0]
-    weights = next((arg for arg in args if isinstance(arg, list)), args[2:])  # a cell has them one by one
+    weights = next((arg for arg in args if isinstance(arg, list)), args[2:])  # A cell takes its weights one by one.
     matrices = [w.numel() for w in weights if isinstance(w, torch.Tensor) and w.dim() == 2]
     return given.numel() // given.shape[-1] * sum(matrices)
 
 
 def _matrix(result: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    # addmm(bias, rows, weight): what some libraries write for a linear layer.
+    # Some libraries write a linear layer as addmm(bias, rows, weight).
     rows: torch.Tensor = _argument(args, kwargs, 1, "mat1")
     return result.numel() * rows.shape[-1]
 

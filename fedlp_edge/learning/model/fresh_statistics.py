@@ -1,12 +1,12 @@
-"""Batch norm statistics measured anew for the weights that a model has, before it is judged or handed out.
+"""Measures the statistics of batch norms anew for averaged weights, before a model is evaluated or exported.
 
-Training leaves running averages behind: of batches that passed while the weights moved, on each device by itself.
-After few and short rounds, or with a small momentum, their mean says little about the averaged weights: a model with
-a low loss answers at random. Statistics need no labels and one forward pass, so whoever judges or exports a model
-measures them on samples at hand. docs/adr/0017-fresh-statistics.md compares this with other ways.
+Running statistics come from batches that each device saw while its weights changed. After few or short rounds, or with
+a small momentum, their mean does not fit the averaged weights: a model with a low loss then answers at random.
+Measuring statistics needs no labels and one forward pass, so every evaluation and export measures them on the samples
+that it has. docs/adr/0017-fresh-statistics.md compares this with other methods.
 
-Samples that do not have the classes of the model evenly say less about what devices see: statistics of two classes of
-ten answer even these two wrongly. So there the devices' own averages are kept if they are clearly better.
+Samples whose classes are unbalanced represent the fleet's data badly: with the statistics of two classes out of ten,
+a model answers even these two wrongly. With such samples the averaged statistics stay if they are clearly better.
 """
 
 from __future__ import annotations
@@ -21,34 +21,37 @@ from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.tensor_kinds import is_frozen
 
 SAMPLES = 1024
-"""About how many are looked at, from all over the data."""
+"""Approximate number of samples that statistics are measured on, spread evenly over the data."""
 
 LEAST_SAMPLES = 32
-"""With fewer the averaged statistics of many devices are worth more."""
+"""Least number of samples: the averaged statistics of many devices are better than those of fewer samples."""
 
 BATCH = 128
+"""Samples of a batch."""
 
 EVEN = 2.0
-"""Times its even share that a class may have, or have too little, before samples count as one-sided."""
+"""Largest ratio of a class's share of the labels to an even share, and its inverse, in balanced samples."""
 
 CLEARLY = 0.02
-"""More right answers, as a share of all, that make the devices' averages clearly better."""
+"""Gain in accuracy, as a share of all answers, from which on the averaged statistics are clearly better."""
 
 Forward = Callable[[Tensor], Tensor | Sequence[Tensor]]
+"""Maps a batch [B, ...] to the logits [B, classes] of a model, or of each of its exits."""
 
 
 @torch.no_grad()
 def measure_statistics(model: nn.Module, data: Dataset, forward: Forward, lay_out: Callable[[Tensor], Tensor]) -> bool:
-    """Puts fresh means and variances into the batch norms of a model, if it has any that are not frozen.
+    """Measures new means and variances for all batch norms of a model that are not frozen.
 
     Args:
-        model: with the weights that are to be judged; in evaluation mode afterwards.
-        data: whose inputs are like those that the model will see.
-        forward: passes a batch through all of the model that matters; gives its logits, or those of several exits.
-        lay_out: brings a batch to where the model is.
+        model: Model with the weights to be evaluated; in evaluation mode afterwards.
+        data: Samples like those that the model will see.
+        forward: Function from a batch to the logits [B, classes] of the model, or of each of its exits.
+        lay_out: Function that moves a batch to the model's device, in its memory layout.
 
     Returns:
-        Whether it did; not with too few samples, and not where one-sided ones show that the old are better.
+        Whether the statistics were replaced. They stay if there are too few samples, or if the samples are
+        unbalanced and the old statistics give clearly better answers.
     """
     model.eval()
     norms = [
@@ -58,24 +61,24 @@ def measure_statistics(model: nn.Module, data: Dataset, forward: Forward, lay_ou
     ]
     if not norms or len(data) < LEAST_SAMPLES:
         return False
-    kept, before = _spread(data), 0.0
-    one_sided = is_one_sided(data.y, forward(lay_out(data.batch(kept[:1])[0])))
+    indices, before = _spread(data), 0.0
+    one_sided = is_one_sided(data.y, forward(lay_out(data.batch(indices[:1])[0])))
     if one_sided:
         old = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
-        before = _right(data, kept, forward, lay_out)
+        before = _accuracy(data, indices, forward, lay_out)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
+        norm.momentum = None  # PyTorch then takes the plain mean over all batches.
         norm.train()
     try:
-        for part in batches(kept):
-            forward(lay_out(data.batch(part)[0]))
+        for batch in batches(indices):
+            forward(lay_out(data.batch(batch)[0]))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
-    if one_sided and before > _right(data, kept, forward, lay_out) + CLEARLY:
+    if one_sided and before > _accuracy(data, indices, forward, lay_out) + CLEARLY:
         for norm, values in zip(norms, old, strict=True):
             for name, value in values.items():
                 norm.get_buffer(name).copy_(value)
@@ -84,11 +87,11 @@ def measure_statistics(model: nn.Module, data: Dataset, forward: Forward, lay_ou
 
 
 def is_one_sided(y: Tensor, outputs: Tensor | Sequence[Tensor]) -> bool:
-    """Whether some class has more than ``EVEN`` times its even share of the labels, or less than one part of it.
+    """Returns whether the labels are unbalanced: a class has over ``EVEN`` times, or under 1 / ``EVEN`` of, its share.
 
     Args:
-        y: labels.
-        outputs: logits [B, classes] of the model, or of each exit.
+        y: Class numbers of all samples, int64 [N].
+        outputs: Logits [B, classes] of the model, or of each exit; they tell the number of classes.
     """
     classes = _exits(outputs)[0].shape[1]
     counts = y.bincount(minlength=classes)
@@ -96,11 +99,11 @@ def is_one_sided(y: Tensor, outputs: Tensor | Sequence[Tensor]) -> bool:
     return float(counts.max()) > EVEN * even or float(counts.min()) < even / EVEN
 
 
-def _right(data: Dataset, kept: Tensor, forward: Forward, lay_out: Callable[[Tensor], Tensor]) -> float:
-    """The share of right answers, over all exits."""
+def _accuracy(data: Dataset, indices: Tensor, forward: Forward, lay_out: Callable[[Tensor], Tensor]) -> float:
+    """Returns the share of right answers over all exits."""
     right = asked = 0
-    for part in batches(kept):
-        x, y = data.batch(part)
+    for batch in batches(indices):
+        x, y = data.batch(batch)
         for logits in _exits(forward(lay_out(x))):
             right += int((logits.argmax(dim=1) == y.to(logits.device)).sum())
             asked += len(y)
@@ -112,22 +115,22 @@ def _exits(outputs: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def _spread(data: Dataset) -> Tensor:
-    """Indices of samples from all over the data."""
+    """Returns indices of samples at equal distances in the data."""
     return torch.arange(0, len(data), max(1, len(data) // SAMPLES))
 
 
-def batches(kept: Tensor) -> Iterator[Tensor]:
-    """All of them, each batch from all over the data too: folders come one class after the other.
+def batches(indices: Tensor) -> Iterator[Tensor]:
+    """Splits indices into batches that are each spread over the data, since folders list one class after another.
 
-    A batch of one class would be normalised by that class, and what makes it differ from the others would be lost.
-    The sizes differ by one at most, so that each counts the same.
+    A batch of one class would be normalised by the statistics of that class, which removes what distinguishes it from
+    the others. The batch sizes differ by one at most, so that all batches count alike.
 
     Args:
-        kept: indices of samples.
+        indices: Indices of samples, int64 [N].
 
     Yields:
-        Indices of the samples of a batch.
+        Indices of the samples of a batch, int64 [at most ``BATCH``].
     """
-    number = -(-len(kept) // BATCH)
+    number = -(-len(indices) // BATCH)
     for first in range(number):
-        yield kept[first::number]
+        yield indices[first::number]

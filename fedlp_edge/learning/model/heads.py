@@ -1,7 +1,7 @@
-"""Exit heads: small classifiers that make every depth a whole model.
+"""Builds exit heads: small classifiers that make every depth a complete model.
 
-A head must fit whatever the layers before it give, stay small next to them, and export to ONNX with a
-dynamic batch. The rules are few, and the same on every machine:
+A head must fit the feature of the layer before it, stay small compared with the layers, and export to ONNX with a
+dynamic batch size. The shape of the feature alone decides, so every machine builds the same head:
 
 =========================  ==========================================================================
 feature                    head
@@ -9,8 +9,8 @@ feature                    head
 [B, C]                     linear
 [B, C, H, W]               average over a g x g grid, flatten, linear; g is the largest of 4, 3, 2, 1 that
                            divides H and W and keeps the depth within its budget of parameters
-[B, H, W, C]               the same, after moving the channels to the front
-[B, C, L]                  the same along one dimension
+[B, H, W, C]               as for [B, C, H, W], after moving the channels to the front
+[B, C, L]                  average over g intervals, flatten, linear
 [B, T, C]                  mean over the tokens, linear
 [B, C, ...]                mean over everything but the channels, linear
 =========================  ==========================================================================
@@ -31,10 +31,10 @@ _LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding)
 
 
 class Mean(nn.Module):
-    """[B, C, ...] or [B, ..., C] to [B, C]: the mean over tokens or places.
+    """Averages a feature [B, C, ...] or [B, ..., C] over its tokens or pixels to [B, C].
 
     Args:
-        channels_first: which of the two it is given.
+        channels_first: Whether the channels are the second dimension and not the last one.
     """
 
     def __init__(self, channels_first: bool) -> None:
@@ -42,15 +42,15 @@ class Mean(nn.Module):
         self._channels_first = channels_first
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Averages all dimensions but the batch and the channels."""
+        """Averages over all dimensions except the batch and the channels."""
         return x.flatten(2).mean(dim=2) if self._channels_first else x.flatten(1, -2).mean(dim=1)
 
 
 class Feature(nn.Module):
-    """What a layer passes on to its feature alone, the samples in the first dimension.
+    """Selects the feature from the output of a layer and moves its batch dimension to the front.
 
     Args:
-        batch: the dimension that the feature has them in.
+        batch: Batch dimension of the feature.
     """
 
     def __init__(self, batch: int) -> None:
@@ -58,35 +58,35 @@ class Feature(nn.Module):
         self._batch = batch
 
     def forward(self, passed: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """The tensor, or the first of several; the others are masks and the like."""
+        """Returns the feature [B, ...]: the tensor, or the first of several (the others are such as masks)."""
         return feature_of(passed).movedim(self._batch, 0)
 
 
 class ChannelsToFront(nn.Module):
-    """[B, ..., C] to [B, C, ...]."""
+    """Moves the channels of a feature [B, ..., C] to the second dimension, [B, C, ...]."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Moves the last dimension behind the first."""
+        """Returns ``x`` with its last dimension as the second one."""
         return x.movedim(-1, 1)
 
 
 def feature_of(passed: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The feature among what a layer passes on."""
+    """Returns the feature from the output of a layer: the tensor, or the first of several."""
     return passed[0] if isinstance(passed, tuple) else passed
 
 
 def exit_head(feature: tuple[int, ...], classes: int, *, channels_first: bool, budget: int | None = None) -> nn.Module:
-    """A freshly initialised head for one feature shape.
+    """Returns a freshly initialised exit head for a feature shape.
 
     Args:
-        feature: shape of one sample's feature, without the batch.
-        classes: number of logits.
-        channels_first: where the channels are, if there is more than one dimension.
-        budget: most parameters that the head should have. A head with the coarsest grid is given even where
-            it is over the budget.
+        feature: Shape of the feature of one sample, without the batch dimension.
+        classes: Number of logits.
+        channels_first: Whether the channels are the first dimension of ``feature`` and not the last one.
+        budget: Largest number of parameters of the head, None for no limit. The head with the coarsest grid is
+            returned even if it exceeds the budget.
 
     Raises:
-        PartitionError: the feature is a scalar per sample.
+        PartitionError: The feature of a sample is a scalar.
     """
     if not feature:
         raise PartitionError("a layer that gives one number per sample cannot have an exit; join it with its neighbour")
@@ -109,15 +109,15 @@ def exit_head(feature: tuple[int, ...], classes: int, *, channels_first: bool, b
 
 
 def has_channels_first(layer: nn.Module, feature: tuple[int, ...]) -> bool:
-    """Guesses where a layer's feature keeps its channels.
+    """Guesses whether the channels are the first dimension of a layer's feature.
 
-    The last submodule that says how many channels it gives decides, if one end of the shape and no other
-    dimension has that size; otherwise its kind does: convolutions and batch norms put channels first, linear
-    layers, layer norms and attention last. Without any such module: first for images, last for sequences.
+    The last submodule with a known number of output channels decides, if the first or the last dimension alone has
+    that size; otherwise its type decides: convolutions and batch norms put channels first, linear layers, layer norms
+    and attention last. Without such a submodule, channels are first for images and last for sequences.
 
     Args:
-        layer: the code that gives the feature.
-        feature: shape of one sample's feature, without the batch.
+        layer: Module that computes the feature.
+        feature: Shape of the feature of one sample, without the batch dimension.
     """
     if len(feature) < 2:
         return True
@@ -131,15 +131,15 @@ def has_channels_first(layer: nn.Module, feature: tuple[int, ...]) -> bool:
 
 
 def replace_classifier(head: nn.Module, classes: int, own: int) -> None:
-    """Puts a fresh last linear layer or convolution in place of the one that gives ``own`` logits.
+    """Replaces the last linear layer or convolution with ``own`` outputs by a fresh one with ``classes`` outputs.
 
     Args:
-        head: changed in place; shares nothing with the user's model.
-        classes: number of logits wanted.
-        own: number of logits that it gives.
+        head: Classifier of the model, changed in place; it must share no parameter with the user's model.
+        classes: Number of logits after the replacement.
+        own: Number of logits before the replacement.
 
     Raises:
-        PartitionError: no such layer is found.
+        PartitionError: The head has no linear layer or convolution with ``own`` outputs.
     """
     for name, module in reversed(list(head.named_modules())):
         fresh: nn.Module

@@ -1,8 +1,7 @@
-"""A model as an ordered list of layers with an exit head per depth.
+"""Defines a model as an ordered list of layers with an exit head per depth.
 
-Everything that the fleet exchanges is named here: the modules of layer 3 live under ``L3.`` and those of its
-exit head under ``H3.``, followed by the names that the user's own model gives them, so the unit of a tensor
-is the part of its name before the first dot.
+This module gives every exchanged tensor its name: the tensors of layer 3 are named ``L3.`` and those of its exit head
+``H3.``, followed by their name in the user's model. The part before the first dot is therefore the id of the unit.
 """
 
 from __future__ import annotations
@@ -24,27 +23,31 @@ from fedlp_edge.learning.model.module_copies import copied, without_sparse_gradi
 from fedlp_edge.learning.model.tensor_kinds import kinds_of, specs_of
 
 Named = tuple[str, nn.Module]
+"""A name for people, and the module that has it."""
 
 
 class LayeredModel(nn.Module):
-    """Layers ``L1`` .. ``LD`` and exit heads ``H1`` .. ``HD``; built by `fedlp_edge.partition`.
+    """A model with layers ``L1`` .. ``LD`` and exit heads ``H1`` .. ``HD``, as `fedlp_edge.partition` builds it.
 
-    ``model(x)`` gives the deepest logits [batch, classes], ``model(x, depth=d)`` those of exit d. At full depth
-    it is the user's model: the same modules and the same outputs.
+    ``model(x)`` returns the logits [B, classes] of the deepest exit, ``model(x, depth=d)`` those of exit d. At full
+    depth it is the user's model: it has the user's modules and computes the user's outputs.
 
     Args:
-        layers: name for people and code of each layer, in order.
-        heads: likewise of each exit head, shallowest first; as many as layers.
-        sample: one input with a batch dimension of 1; its shape and type are what costs are measured on.
-        classes: number of logits.
-        head_mode: whether shallow heads are averaged (``"shared"``) or stay on their device (``"personal"``).
-        exit_mode: whether a submodel holds its ``"own"`` head or ``"all"`` heads up to its depth.
+        layers: Name and module of each layer, from the input on.
+        heads: Name and module of each exit head, shallowest first; as many as layers.
+        sample: One input, [1, ...]; costs are measured with its shape and type.
+        classes: Number of logits.
+        head_mode: Whether shallow heads are averaged (``"shared"``) or stay on their device (``"personal"``).
+        exit_mode: Whether a submodel holds the head of its depth (``"own"``) or all heads up to its depth (``"all"``).
 
     Attributes:
-        classes: number of logits.
-        head_mode: as above.
-        exit_mode: as above.
-        units: all layers, then all heads, as plain data.
+        classes: Number of logits.
+        head_mode: ``"shared"`` if shallow heads are averaged, ``"personal"`` if they stay on their device.
+        exit_mode: ``"own"`` if a submodel holds the head of its depth, ``"all"`` if it holds all heads up to it.
+        units: All layers, then all heads, as plain data.
+
+    Raises:
+        ValueError: There are no layers, or not as many heads as layers.
     """
 
     def __init__(
@@ -75,41 +78,56 @@ class LayeredModel(nn.Module):
                 self.add_module(unit_id, module)
                 units.append(Unit(unit_id, name, kind, depth, *specs_of(unit_id, module, of_tensors)))
         self.units = tuple(units)
-        self.training = layers[-1][1].training  # the modules keep the mode that they came in
+        self.training = layers[-1][1].training  # The modules stay in the mode, training or evaluation, that they have.
 
     @property
     def depths(self) -> range:
-        """All depths, 1 to D."""
+        """All depths: 1 to the number of layers."""
         return range(1, self._full_depth + 1)
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The modules of layers 1 to D, in order; each takes what the one before gives. They share its parameters."""
+        """The modules of layers 1 to D, in order; each takes the output of the one before (no copies)."""
         return nn.ModuleList(self.get_submodule(unit.id) for unit in self.layer_units)
 
     @property
     def layer_units(self) -> tuple[Unit, ...]:
-        """The layers as data, without the heads: name, parameter count, names of their tensors."""
+        """The layers as plain data: name, number of parameters, names of their tensors."""
         return self.units[: self._full_depth]
 
     @property
     def head_units(self) -> tuple[Unit, ...]:
-        """The exit heads; the last one is the user's own classifier."""
+        """The exit heads as plain data; the last one is the classifier of the user's model."""
         return self.units[self._full_depth :]
 
     def forward(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
-        """The logits [batch, classes] of one exit, of the deepest if ``depth`` is left out."""
+        """Returns the logits of one exit.
+
+        Args:
+            x: Batch of samples, [B, ...].
+            depth: Depth of the exit; None for the deepest one.
+
+        Returns:
+            Logits, float32 [B, classes].
+
+        Raises:
+            ValueError: The model has no such depth.
+        """
         depth = self._full_depth if depth is None else depth
         passed = self._passed_on(x, depth)
         logits: torch.Tensor = self.get_submodule(f"H{depth}")(passed)
         return logits
 
     def activations(self, x: torch.Tensor, depth: int) -> torch.Tensor:
-        """The feature that layer ``depth`` gives, before its exit head."""
+        """Returns the feature of layer ``depth``, [B, ...], before its exit head.
+
+        Raises:
+            ValueError: The model has no such depth.
+        """
         return feature_of(self._passed_on(x, depth))
 
     def _passed_on(self, x: torch.Tensor, depth: int) -> Any:
-        """The feature, and with it what later layers need beside it, such as a padding mask."""
+        """Returns the output of layer ``depth``: the feature, and what later layers need beside it, such as a mask."""
         self._check(depth)
         passed: Any = x
         for number in range(1, depth + 1):
@@ -117,7 +135,7 @@ class LayeredModel(nn.Module):
         return passed
 
     def exits(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The logits of all exits, shallowest first, in one pass through the layers."""
+        """Returns the logits [B, classes] of all exits, shallowest first, from one pass through the layers."""
         logits = []
         for depth in self.depths:
             x = self.get_submodule(f"L{depth}")(x)
@@ -125,16 +143,17 @@ class LayeredModel(nn.Module):
         return tuple(logits)
 
     def submodel(self, depth: int, exits: ExitMode | None = None) -> Submodel:
-        """A copy of what a device of this depth holds; it shares no parameter with this model.
+        """Returns a copy of the layers and heads that a device of this depth holds.
 
-        Its state names are among this model's, and it computes what ``self(x, depth=depth)`` computes.
+        The copy shares no parameter with this model. Its state names are among those of this model, and it computes
+        what ``self(x, depth=depth)`` computes.
 
         Args:
-            depth: from 1.
-            exits: with its ``"own"`` head or ``"all"`` heads up to its depth; None for this model's ``exit_mode``.
+            depth: Depth, from 1.
+            exits: ``"own"`` for the head of this depth, ``"all"`` for all heads up to it; None for ``exit_mode``.
 
         Raises:
-            ValueError: there is no such depth.
+            ValueError: The model has no such depth.
         """
         self._check(depth)
         numbers = range(1, depth + 1)
@@ -146,10 +165,10 @@ class LayeredModel(nn.Module):
         return Submodel(parts, depth)
 
     def blueprint(self, model: str = "custom") -> Blueprint:
-        """The description of this model as plain data, costs included.
+        """Returns the description of this model as plain data, costs included.
 
         Args:
-            model: the specification that it was built from.
+            model: Specification that the model was built from, such as ``"torchvision:resnet18"``.
         """
         return Blueprint(
             model=model,
@@ -163,23 +182,23 @@ class LayeredModel(nn.Module):
 
     @property
     def sample(self) -> torch.Tensor:
-        """One input with a batch dimension of 1."""
+        """One input, [1, ...]."""
         return self._sample
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample, without the batch."""
+        """Shape of one sample, without the batch dimension."""
         return tuple(self._sample.shape[1:])
 
     def original_state_dict(self) -> dict[str, torch.Tensor]:
-        """The state of the full-depth model under the names of the user's own model.
+        """Returns the state of the full-depth model under the names of the user's model.
 
-        ``model.load_state_dict(layered.original_state_dict())`` loads it back. What the user's forward does not
-        use in evaluation, such as auxiliary classifiers, is not part of it (``strict=False`` leaves it alone).
+        ``model.load_state_dict(layered.original_state_dict())`` loads it into the user's model. Modules that the
+        user's forward does not use in evaluation, such as auxiliary classifiers, are missing (use ``strict=False``).
         """
-        kept = {unit.id for unit in self.layer_units} | {f"H{self._full_depth}"}
+        full_path = {unit.id for unit in self.layer_units} | {f"H{self._full_depth}"}
         split = ((*name.partition("."), value) for name, value in self.state_dict().items())
-        return {original: value for unit_id, _, original, value in split if unit_id in kept}
+        return {original: value for unit_id, _, original, value in split if unit_id in full_path}
 
     def _costs(self) -> tuple[DepthCost, ...]:
         if self.exit_mode not in self._measured:
@@ -202,15 +221,15 @@ class LayeredModel(nn.Module):
 
 
 class Submodel(nn.Module):
-    """What one device trains: the first layers and its exit heads, under the names of the whole model.
+    """The model that one device trains: its first layers and exit heads, under the names of the whole model.
 
     Args:
-        parts: ``L1`` .. ``Ld``, then one head ``Hd`` or all of ``H1`` .. ``Hd``, by id.
-        depth: d.
+        parts: Modules by unit id: ``L1`` .. ``Ld``, then the head ``Hd`` or all of ``H1`` .. ``Hd``.
+        depth: Depth d.
 
     Attributes:
-        depth: as above.
-        checkpointing: whether layers are computed again in the backward pass, which saves their activations.
+        depth: Depth d.
+        checkpointing: Whether layers are computed again in the backward pass instead of storing their activations.
     """
 
     def __init__(self, parts: Mapping[str, nn.Module], depth: int) -> None:
@@ -225,7 +244,7 @@ class Submodel(nn.Module):
             self.add_module(unit_id, module)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The logits [batch, classes] of its own, deepest exit."""
+        """Returns the logits [B, classes] of the deepest exit of this submodel."""
         held = cast("dict[str, nn.Module]", self._modules)
         for layer, _ in self._path:
             x = self._pass(held[layer], x)
@@ -233,7 +252,7 @@ class Submodel(nn.Module):
         return logits
 
     def exits(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The logits of all exits that it holds, shallowest first, in one pass through the layers."""
+        """Returns the logits [B, classes] of all exits that it holds, shallowest first, from one pass."""
         held = cast("dict[str, nn.Module]", self._modules)
         logits = []
         for layer, head in self._path:
@@ -243,16 +262,19 @@ class Submodel(nn.Module):
         return tuple(logits)
 
     def _pass(self, layer: nn.Module, x: Any) -> Any:
-        # What is passed on beside the feature, such as a mask, is small: such layers are left as they are.
+        # Only layers from one tensor to one tensor are checkpointed; those with a mask beside the feature are not.
         again = self.checkpointing and torch.is_grad_enabled() and isinstance(x, torch.Tensor) and _gives_tensor(layer)
         return recomputed(layer, x) if again else layer(x)
 
 
 def check_outputs(classes: int) -> None:
-    """Whether a model tells classes apart by the cross entropy of their logits; with one there is nothing to learn.
+    """Checks that a model has more than one output, since the cross entropy of a single logit is always 0.
+
+    Args:
+        classes: Number of logits.
 
     Raises:
-        PartitionError: it has a single output.
+        PartitionError: The model has a single output.
     """
     if classes == 1:
         raise PartitionError(
@@ -262,7 +284,7 @@ def check_outputs(classes: int) -> None:
 
 
 def _gives_tensor(layer: nn.Module) -> bool:
-    """Whether a layer passes on its feature alone."""
+    """Returns whether the output of a layer is its feature alone."""
     if not isinstance(layer, torch.fx.GraphModule):
-        return True  # a block, which is checked to
+        return True  # The splitting has checked that a block returns one tensor.
     return isinstance(next(reversed(layer.graph.nodes)).args[0], torch.fx.Node)

@@ -1,12 +1,12 @@
-"""What becomes of each floating tensor of a model: is it trained, a running statistic, or a constant?
+"""Finds the kind of each floating-point tensor of a model: trained, running statistic, or constant.
 
-- A parameter that asks for a gradient is *trained*.
+- A parameter that requires a gradient is *trained*.
 - A parameter that does not (``requires_grad = False``, a frozen backbone) is *constant*.
-- The means and variances of batch and instance norms are *statistics*, but for a *frozen* norm, whose own weights are
-  all frozen: it stays in evaluation while the rest trains, as it would in a frozen backbone, and is constant.
-- Of any other buffer the name says nothing: a mask, a table of positions and somebody's own running average all look
-  alike. So the model makes one step forward in training, on two random samples, and what changed is a statistic, what
-  did not is constant. A model whose buffers are all those of norms makes no such step.
+- The means and variances of batch and instance norms are *statistics*. Those of a *frozen* norm, all of whose weights
+  are frozen, are constant: it stays in evaluation mode while the rest trains, as in a frozen backbone.
+- Any other buffer may be a mask, a table of positions or a running average of the user's; its name does not tell. So a
+  copy of the model makes one forward pass in training mode on two random samples: what changed is a statistic, what did
+  not is constant. A model whose only buffers are those of norms makes no such pass.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from fedlp_edge.core.blueprint import TensorKind, TensorSpec
 from fedlp_edge.learning.rng import seeded
 
 Kinds = Mapping[int, tuple[TensorKind, float | None]]
-"""Kind and least value of tensors, by ``id``."""
+"""Kind and lower bound (None for no bound) of each tensor, by its ``id()``."""
 
 
 def is_frozen(norm: nn.Module) -> bool:
-    """Whether a module is a norm with running statistics whose own weights are all frozen."""
+    """Returns whether a module is a batch or instance norm whose weights are all frozen."""
     weights = list(norm.parameters(recurse=False))
     return isinstance(norm, _NormBase) and bool(weights) and not any(weight.requires_grad for weight in weights)
 
 
 def keep_frozen(model: nn.Module) -> None:
-    """Puts the frozen norms of a model that was put into training mode back into evaluation."""
+    """Puts the frozen norms of a model in training mode back into evaluation mode."""
     for module in model.modules():
         if is_frozen(module):
             module.eval()
 
 
 def kinds_of(layers: Collection[nn.Module], heads: Collection[nn.Module], sample: Tensor) -> Kinds:
-    """The kinds of all floating tensors of a model.
+    """Returns the kinds of all floating-point tensors of a model.
 
     Args:
-        layers: each takes what the one before gives.
-        heads: of the layers, as many.
-        sample: one input with a batch dimension; only its shape and type matter.
+        layers: Modules of the layers; each takes the output of the one before.
+        heads: Exit heads, one per layer.
+        sample: One input, [B, ...]; only its shape and type matter.
     """
     kinds: dict[int, tuple[TensorKind, float | None]] = {}
     for module in (*layers, *heads):
@@ -64,10 +64,15 @@ def kinds_of(layers: Collection[nn.Module], heads: Collection[nn.Module], sample
 
 
 def specs_of(unit_id: str, module: nn.Module, kinds: Kinds) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """The floating state of a unit, a tensor with two names (tied weights) under its first.
+    """Describes the floating-point tensors of a unit; a tensor with two names (tied weights) has its first one.
+
+    Args:
+        unit_id: Id of the unit, such as ``"L3"``, which the names of its tensors begin with.
+        module: Module of the unit.
+        kinds: Kinds of all tensors, from `kinds_of`.
 
     Returns:
-        What is exchanged, and what is constant.
+        The exchanged tensors and the constant ones, both in the order of ``state_dict()``.
     """
     specs: dict[int, TensorSpec] = {}
     for name, value in module.state_dict(keep_vars=True).items():
@@ -86,7 +91,7 @@ def _floating(modules: Collection[nn.Module]) -> Iterator[tuple[tuple[int, str],
 
 @torch.no_grad()
 def _changed_by_a_step(layers: Collection[nn.Module], heads: Collection[nn.Module], sample: Tensor) -> frozenset[int]:
-    """Which tensors a forward pass in training mode changes, by ``id``; all that are finite if none can be made."""
+    """Returns the ``id()`` of tensors that a forward pass in training mode changes; all finite ones if it fails."""
     originals = dict(_floating([*layers, *heads]))
     copies = copy.deepcopy([*layers, *heads])
     before = {key: value.clone() for key, value in _floating(copies)}
@@ -96,7 +101,7 @@ def _changed_by_a_step(layers: Collection[nn.Module], heads: Collection[nn.Modul
             for layer, head in zip(copies[: len(layers)], copies[len(layers) :], strict=True):
                 value = layer.train()(value)
                 head.train()(value)
-        except Exception:  # anything may go wrong in a user's code; training will tell of it
+        except Exception:  # A user's code may raise anything; training will report it.
             return frozenset(id(value) for value in originals.values() if bool(value.isfinite().all()))
     after = dict(_floating(copies))
     changed = [key for key, value in before.items() if not torch.equal(_bits(value), _bits(after[key]))]
@@ -104,12 +109,12 @@ def _changed_by_a_step(layers: Collection[nn.Module], heads: Collection[nn.Modul
 
 
 def _bits(value: Tensor) -> Tensor:
-    """Values that can be compared, the one that is not a number included."""
+    """Replaces NaN by a number, so that ``torch.equal`` finds two NaN equal."""
     return value.nan_to_num(nan=12345.0)
 
 
 def _random_batch(sample: Tensor) -> Tensor:
-    """Two samples like this one, of small numbers."""
+    """Returns two samples of the shape and type of ``sample``, of small random numbers."""
     shape = (2, *sample.shape[1:])
     if sample.is_floating_point():
         return torch.randn(shape, dtype=sample.dtype).to(sample.device)

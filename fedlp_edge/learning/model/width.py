@@ -1,13 +1,13 @@
-"""Models of several widths in one: the baseline HeteroFL (Diao et al., arXiv 2010.01264).
+"""Scales a model by width: the baseline HeteroFL (Diao et al., arXiv 2010.01264).
 
 Where FedLP gives a weak device fewer layers, HeteroFL gives it fewer channels: level l holds the leading share r_l of
-the channels of every layer, and so the leading block of every tensor (section 3.1). Its three devices, exactly:
+the channels of every layer, and so the leading block of every tensor (section 3.1). HeteroFL has three techniques:
 
-- *Scaler*: what a narrowed layer gives is divided by r_l, as dropout does, so that the next layer sees the size of
-  signal that it would see in the whole model. The whole model has r = 1 and scales nothing.
-- *Static BatchNorm*: training uses the statistics of the batch and tracks none; means and variances are no part of the
-  model that is exchanged. They are measured for evaluation, as cumulative averages over training samples.
-- *Nested aggregation* is `fedlp_edge.core.algorithm.aggregation` (``unsent``, leading blocks).
+- *Scaler*: the output of a narrowed layer is divided by r_l, as in dropout, so that the next layer gets values of the
+  size that they have in the whole model. The whole model has r = 1 and scales nothing.
+- *Static BatchNorm*: training uses the statistics of the batch and tracks none, so means and variances are not
+  exchanged. They are measured for evaluation, as cumulative averages over training samples.
+- *Nested aggregation* is in `fedlp_edge.core.algorithm.aggregation` (leading blocks, ``unsent``).
 
 The masked cross entropy of the paper is an objective (``mask_absent``).
 """
@@ -31,14 +31,14 @@ from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.model.module_copies import copied
 
 DEFAULT_RATIOS = (0.0625, 0.125, 0.25, 0.5, 1.0)
-"""The paper's five levels, narrowest first."""
+"""Share of the channels of each of HeteroFL's five levels, narrowest first."""
 
 
 class Scaler(nn.Module):
-    """Divides by the share of the channels that are left.
+    """Divides the output of a narrowed layer by the share of its channels (HeteroFL's Scaler).
 
     Args:
-        ratio: r, above 0 and at most 1.
+        ratio: Share r of the channels, above 0 and at most 1.
     """
 
     def __init__(self, ratio: float) -> None:
@@ -46,18 +46,23 @@ class Scaler(nn.Module):
         self.ratio = ratio
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x / r``."""
+        """Returns ``x / r``."""
         return x / self.ratio
 
 
 def channels_left(channels: int, ratio: float) -> int:
-    """``ceil(ratio * channels)``, where a product that is whole but for its last bits counts as whole."""
+    """Returns ``ceil(ratio * channels)``; a product that is an integer but for rounding errors counts as one."""
     return math.ceil(round(ratio * channels, 6))
 
 
 @dataclass
 class _Signal:
-    """The channels at one place of the chain: in the whole model, and those that are left."""
+    """The number of channels at one place of the chain.
+
+    Attributes:
+        whole: Channels in the whole model.
+        left: Channels in the narrow model.
+    """
 
     whole: int
     left: int
@@ -67,10 +72,10 @@ class _Narrowing:
     """Makes a narrow copy of a chain of modules, from the input to the logits.
 
     Args:
-        channels: of the input, or its numbers where it is flat; all of them stay.
-        classifier: the last layer, which keeps all its outputs.
-        ratio: share of the channels that other layers keep.
-        tracking: whether batch norms keep statistics.
+        channels: Channels of the input, or its number of values if it is flat; they are never narrowed.
+        classifier: Last layer, whose outputs are never narrowed.
+        ratio: Share of the channels that all other layers have left.
+        tracking: Whether batch norms track running statistics.
     """
 
     def __init__(self, channels: int, classifier: nn.Module, ratio: float, *, tracking: bool) -> None:
@@ -80,7 +85,11 @@ class _Narrowing:
         self._tracking = tracking
 
     def of(self, module: nn.Module) -> nn.Module:
-        """The narrow copy of the next module of the chain."""
+        """Returns the narrow copy of the next module of the chain.
+
+        Raises:
+            PartitionError: The module is of a kind that cannot be narrowed.
+        """
         if isinstance(module, nn.Sequential):
             steps: OrderedDict[str, nn.Module] = OrderedDict()
             for name, child in module.named_children():
@@ -106,7 +115,7 @@ class _Narrowing:
 
     def _layer(self, module: _ConvNd | nn.Linear) -> nn.Module:
         weight = module.weight
-        # Behind a flattening every channel stands for as many inputs as it has places.
+        # After a flattening, each channel gives as many inputs as it had pixels.
         places, rest = divmod(weight.shape[1], self._signal.whole)
         if rest or isinstance(module, _ConvTransposeNd) or (isinstance(module, _ConvNd) and module.groups != 1):
             raise PartitionError(
@@ -139,23 +148,23 @@ class _Narrowing:
 
 
 def _part(parameter: torch.Tensor, *sides: int) -> nn.Parameter:
-    """A copy of the leading block."""
+    """Returns a copy of the leading block of a parameter, with these side lengths."""
     block = parameter.detach()[tuple(slice(side) for side in sides)].clone()
     return nn.Parameter(block, requires_grad=parameter.requires_grad)
 
 
 class WidthModel(LayeredModel):
-    """A model with levels of width: level l is the whole chain of layers with the leading share r_l of the channels.
+    """A model with levels of width: level l has all layers, with the leading share r_l of their channels.
 
-    All levels share the last exit head. Evaluation needs the statistics of ``measure``. Where the interface of
-    ``LayeredModel`` asks for a depth, it is the number of the level; ``depths`` counts them.
+    All levels share the last exit head. Evaluation needs the statistics that `measure` finds. Where the interface of
+    ``LayeredModel`` asks for a depth, it means the number of a level here.
 
     Args:
-        whole: a chain of convolutions, linear layers and batch norms; left as it is, its shallow heads are not used.
-        ratios: r_l of each level, narrowest first; the last one is 1.
+        whole: Chain of convolutions, linear layers and batch norms; not changed, its shallow heads are not used.
+        ratios: Share r_l of the channels of each level, narrowest first; the last one is 1.
 
     Raises:
-        PartitionError: its modules cannot be narrowed, or the ratios do not rise to 1.
+        PartitionError: A module cannot be narrowed, or the ratios do not rise to 1.
     """
 
     def __init__(self, whole: LayeredModel, ratios: Sequence[float] = DEFAULT_RATIOS) -> None:
@@ -182,37 +191,62 @@ class WidthModel(LayeredModel):
 
     @property
     def depths(self) -> range:
-        """The numbers of the levels, which whoever knows depths alone takes for these."""
+        """The numbers of the levels, for code that asks any ``LayeredModel`` for its depths."""
         return self.width_levels
 
     def forward(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
-        """The logits [batch, classes] of one level in evaluation, of the whole width if ``depth`` is left out."""
+        """Returns the logits of one level in evaluation.
+
+        Args:
+            x: Batch of samples, [B, ...].
+            depth: Number of the level; None for the whole width.
+
+        Returns:
+            Logits, float32 [B, classes].
+
+        Raises:
+            RuntimeError: `measure` was not called before.
+            ValueError: The model has no such level.
+        """
         logits: torch.Tensor = self._measured_level(len(self._ratios) if depth is None else depth)(x)
         return logits
 
     def activations(self, x: torch.Tensor, depth: int) -> torch.Tensor:
-        """The feature of one level before the head, in evaluation."""
+        """Returns the feature of one level before the exit head, in evaluation.
+
+        Raises:
+            RuntimeError: `measure` was not called before.
+            ValueError: The model has no such level.
+        """
         narrow = self._measured_level(depth)
         for unit in self.layer_units:
             x = narrow.get_submodule(unit.id)(x)
         return x
 
     def exits(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The logits of all levels in evaluation, narrowest first."""
+        """Returns the logits [B, classes] of all levels in evaluation, narrowest first.
+
+        Raises:
+            RuntimeError: `measure` was not called before.
+        """
         return tuple(self._measured_level(level)(x) for level in self.width_levels)
 
     def submodel(self, depth: int, exits: ExitMode | None = None) -> Submodel:
-        """The narrow model of a level, for training: batch norms use the statistics of the batch."""
+        """Returns the narrow model of a level for training; its batch norms use the statistics of the batch.
+
+        Raises:
+            ValueError: The model has no such level, or ``exits`` is ``"all"``.
+        """
         if exits == "all":
             raise ValueError("a width-scaled model has one exit")
         return self._narrow_model(depth, tracking=False)
 
     @torch.no_grad()
     def measure(self, batches: Iterable[torch.Tensor]) -> None:
-        """Measures the statistics of batch norm that evaluation uses, for the present weights.
+        """Measures the statistics of batch norms that evaluation uses, for the present weights.
 
         Args:
-            batches: training samples [B, ...], normalised; each counts the same.
+            batches: Batches of normalised training samples, [B, ...]; all batches count alike.
         """
         narrowed = [self._narrow_model(level, tracking=True).train() for level in self.width_levels]
         for x in batches:
@@ -221,7 +255,11 @@ class WidthModel(LayeredModel):
         self._measured_levels = tuple(narrow.eval() for narrow in narrowed)
 
     def blueprint(self, model: str = "custom") -> Blueprint:
-        """The description as plain data; ``widths`` has the narrow shapes."""
+        """Returns the description as plain data; its ``widths`` has the narrow shapes of every level.
+
+        Args:
+            model: Specification that the model was built from.
+        """
         return Blueprint(
             model=model,
             input_shape=self.input_shape,
@@ -271,7 +309,7 @@ class WidthModel(LayeredModel):
 
 
 def _narrow(modules: Sequence[nn.Module], sample: torch.Tensor, ratio: float, *, tracking: bool) -> list[nn.Module]:
-    """Narrow copies of the modules of a chain, the last of which holds the classifier."""
+    """Returns narrow copies of the modules of a chain, the last of which holds the classifier."""
     layers = [m for module in modules for m in module.modules() if isinstance(m, (_ConvNd, nn.Linear))]
     if not layers:
         raise PartitionError("a model without convolutions and linear layers has no width")

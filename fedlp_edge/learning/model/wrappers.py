@@ -1,4 +1,4 @@
-"""Wrappers that change how a model runs and not what it computes: the model in them is what the fleet learns."""
+"""Removes wrappers that change how a model runs and not what it computes, since the fleet learns the model inside."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ log = logging.getLogger("fedlp.learning")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module in a ``DataParallel``, a ``DistributedDataParallel`` or a ``torch.compile``, or the module itself.
+    """Returns the module inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` wrappers.
+
+    Args:
+        model: A module, wrapped or not; a module without a wrapper is returned as it is.
 
     Raises:
-        PartitionError: it is TorchScript, whose code cannot be split.
+        PartitionError: The module is TorchScript, whose code cannot be split.
     """
     while True:
         inner: object = None
         if isinstance(model, (DataParallel, DistributedDataParallel)):
             inner = model.module
-        elif type(model).__name__ == "OptimizedModule":  # its class is in a part of torch that costs 150 MB to import
+        elif type(model).__name__ == "OptimizedModule":  # Importing its class would load 150 MB of torch.
             inner = getattr(model, "_orig_mod", None)
         if not isinstance(inner, nn.Module):
             break
