@@ -114,7 +114,7 @@ def serve(config: AgentConfig) -> int:
         logging.warning("%s", warning)
     others = other_agents()
     threads = training_threads(config.threads, profile, host.cores, others)
-    logging.info("%s", _threads_words(threads, host.cores, others))
+    logging.info("%s", _threads_text(threads, host.cores, others))
     options = WorkerOptions(
         threads=threads,
         device=config.device,
@@ -150,6 +150,6 @@ def serve(config: AgentConfig) -> int:
     return 0 if ended or stop.reason == "parent" else EXIT_STOPPED
 
 
-def _threads_words(threads: int, cores: float, others: int) -> str:
+def _threads_text(threads: int, cores: float, others: int) -> str:
     shared = f", shared with {others} other agent(s)" if others else ""
     return f"trains with {threads} thread(s) of {cores:g} core(s){shared}; --threads says otherwise"

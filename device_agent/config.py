@@ -1,4 +1,4 @@
-"""What the agent is told: a TOML file, overridden by the command line, completed from the environment and the host.
+"""The agent's configuration: a TOML file, overridden by the command line, completed from the environment and the host.
 
 Secrets (the broker's password, keys) come from the file or the environment, never from the command line, which every
 user of the machine can read.

@@ -1,4 +1,4 @@
-"""Finished updates on disk, until the coordinator has spoken its final word on each.
+"""Finished updates on disk, until the coordinator has sent a receipt for each.
 
 Training is what a round costs; a lost broker or a restart of either side must not cost it twice. An entry is the
 files of its units as training left them, moved here, and a small JSON file that names them. The JSON file is written

@@ -1,4 +1,4 @@
-"""The agent at work: one queue of events, one loop that carries out what the participant decides.
+"""The agent at work: one queue of events, one loop that carries out what the protocol decides.
 
 Transport and worker run in threads and processes of their own and only put events on the queue, so nothing here can
 stop a keep-alive, and nothing needs a lock.
@@ -211,7 +211,7 @@ class Agent:
         return False
 
     def _translate(self, event: Event | WorkerEvent | Delivered) -> list[Event]:
-        """What an event of transport or worker means to the participant."""
+        """What an event of transport or worker means to the protocol."""
         if isinstance(event, Delivered):
             chunk = self._tokens.pop(event.token, None)
             return [chunk] if chunk else []
@@ -250,7 +250,7 @@ class Agent:
     def _do(self, effect: Effect) -> None:
         match effect:
             case Publish() | SendChunk() | SendProbe() | Subscribe() | Unsubscribe():
-                self._converse(effect)
+                self._transmit(effect)
             case BuildModel():
                 self._trainer.build(effect)
             case TrainRound():
@@ -267,7 +267,7 @@ class Agent:
             case Stop():
                 self._stop = effect
 
-    def _converse(self, effect: Publish | SendChunk | SendProbe | Subscribe | Unsubscribe) -> None:
+    def _transmit(self, effect: Publish | SendChunk | SendProbe | Subscribe | Unsubscribe) -> None:
         match effect:
             case Publish(topic, message, retain):
                 self._transport.publish(topic, encode(message), retain=retain)

@@ -142,7 +142,7 @@ class Trainer:
         deltas = empty_directory(self._deltas)
         self._cache.keep_only({version.digest for version in task.manifest})
         owner, values = _values_owner(task.run, task.depth), self._device_values
-        stays = effect.personal_head or bool(effect.kept)
+        stays = effect.personal_head or bool(effect.withheld)
         before, start = None, None
         if effect.personal_head or effect.reuse_since:
             values.prune(owner, task.round - 1)
@@ -157,7 +157,7 @@ class Trainer:
             withheld_path=str(values.path(owner, task.round)) if stays else None,
             reused_path=start if own else None,
             own=own,
-            kept=effect.kept,
+            kept=effect.withheld,
             sent=effect.sent,
             freeze=task.prune == "train",
             training=task.training,

@@ -1,4 +1,4 @@
-"""From the coordinator's assignment to Ready: build the model, compare it, subscribe to the layers. Pure."""
+"""An assignment on the device, up to Ready: the model is built and compared, and its layers are subscribed to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ from fedlp_edge.wire.messages import Assignment, AssignmentRefused, Failure, Rea
 
 @dataclass(frozen=True, slots=True)
 class AssignedModel:
-    """What a device is in a run."""
+    """The model that a device trains in a run.
+
+    Attributes:
+        model: settings of the whole model.
+        blueprint: of the whole model.
+        depth: number of its layers that this device holds.
+    """
 
     model: ModelSettings
     blueprint: Blueprint
@@ -34,7 +40,7 @@ class AssignedModel:
 
 
 class AssignmentHandler:
-    """This device's place in a run.
+    """The assignment of this device, from the coordinator's message to Ready.
 
     Args:
         identity: of the agent.
@@ -56,11 +62,11 @@ class AssignmentHandler:
         self.assignment: Assignment | None = None
         self.blueprint: Blueprint | None = None
         self.refused = False
-        self._turned_away = ""
+        self._refusal_reason = ""
 
     def assign(self, assignment: Assignment) -> Effects:
         """Takes an assignment, new or repeated."""
-        model, self.refused, self._turned_away = assignment.model, False, ""
+        model, self.refused, self._refusal_reason = assignment.model, False, ""
         if is_custom(model.name) and model.name not in self._allow_models:
             return self._refuse(
                 assignment,
@@ -74,7 +80,7 @@ class AssignmentHandler:
         self.assignment = assignment
         if self._built is not None and self._built[0].without_names == model.without_names:
             # Names are only ever added to those that this device's classes were compared with.
-            return [*effects, *self._settle(assignment, self._built[1])]
+            return [*effects, *self._accept(assignment, self._built[1])]
         self.blueprint = None
         if self._building == model:
             return effects
@@ -91,7 +97,7 @@ class AssignmentHandler:
         effects: Effects = []
         if event.data is not None and (missing := lacking(event.data, event.model.class_names)):
             effects.append(Log(f"this device has no samples of {listed(missing)}: others of the fleet teach these"))
-        return [*effects, *self._settle(self.assignment, event.blueprint)]
+        return [*effects, *self._accept(self.assignment, event.blueprint)]
 
     def build_failed(self, event: BuildFailed) -> Effects:
         """The worker could not build it."""
@@ -101,14 +107,14 @@ class AssignmentHandler:
             return []
         return self._refuse(self.assignment, event.kind, event.reason)
 
-    def turned_away(self, refusal: AssignmentRefused) -> Effects:
-        """The coordinator says that this device cannot take part; told once, however often it is repeated."""
-        if refusal.reason == self._turned_away:
+    def on_refusal(self, refusal: AssignmentRefused) -> Effects:
+        """The coordinator refuses this device; that is logged once, however often it is repeated."""
+        if refusal.reason == self._refusal_reason:
             return []
-        self._turned_away = refusal.reason
+        self._refusal_reason = refusal.reason
         note = Log(f"this device cannot take part in run {refusal.run}: {refusal.reason}", warning=True)
         self.assignment, self.blueprint, self.refused = None, None, True
-        return [note, *self._listen(set())]
+        return [note, *self._subscribe_only(set())]
 
     def subscribed(self, topic: str) -> Effects:
         """The broker confirmed a subscription."""
@@ -130,8 +136,8 @@ class AssignmentHandler:
         return [Publish(self._up, message)]
 
     @property
-    def place(self) -> AssignedModel | None:
-        """This device's place; None until it is Ready, and when the run is over."""
+    def assigned_model(self) -> AssignedModel | None:
+        """The model that this device trains; None until it is Ready, and when the run is over."""
         if self.blueprint is None or self.assignment is None:
             return None
         return AssignedModel(self.assignment.model, self.blueprint, self.assignment.depth)
@@ -139,9 +145,9 @@ class AssignmentHandler:
     def end(self) -> Effects:
         """The run is over."""
         self.assignment = self.blueprint = None
-        return self._listen(set())
+        return self._subscribe_only(set())
 
-    def early_allowance(self) -> dict[str, int]:
+    def prefetch_allowance(self) -> dict[str, int]:
         """Bytes that may be held of each subscribed unit before a task names its version."""
         if self.blueprint is None or self.assignment is None:
             return {}
@@ -152,8 +158,8 @@ class AssignmentHandler:
     def _up(self) -> str:
         return self._identity.topics.of("up", self._identity.device)
 
-    def _settle(self, assignment: Assignment, blueprint: Blueprint) -> Effects:
-        """Compares the device's own blueprint with the coordinator's and listens to the layers."""
+    def _accept(self, assignment: Assignment, blueprint: Blueprint) -> Effects:
+        """Compares the device's own blueprint with the coordinator's and subscribes to the layers."""
         if blueprint.digest != assignment.blueprint_digest:
             return self._refuse(
                 assignment,
@@ -165,10 +171,10 @@ class AssignmentHandler:
             return self._refuse(assignment, "model", f"the model has no depth {assignment.depth}")
         self.blueprint = blueprint
         units = blueprint.downloads_of(assignment.depth)
-        effects = self._listen({self._identity.topics.of("model", unit.id) for unit in units})
+        effects = self._subscribe_only({self._identity.topics.of("model", unit.id) for unit in units})
         return [*effects, *self.ready()]
 
-    def _listen(self, topics: set[str]) -> Effects:
+    def _subscribe_only(self, topics: set[str]) -> Effects:
         effects: Effects = [Unsubscribe(topic) for topic in sorted(self._topics - topics)]
         effects += [Subscribe(topic) for topic in sorted(topics - self._topics)]
         self._confirmed &= topics
@@ -184,7 +190,11 @@ class AssignmentHandler:
             kind=kind,
             reason=reason[: LIMITS.messages.reason_characters],
         )
-        return [Log(f"assignment refused: {reason}", warning=True), Publish(self._up, message), *self._listen(set())]
+        return [
+            Log(f"assignment refused: {reason}", warning=True),
+            Publish(self._up, message),
+            *self._subscribe_only(set()),
+        ]
 
 
 def is_custom(model: str) -> bool:

@@ -1,9 +1,9 @@
-"""Collecting blobs (units of the model, an ONNX file) from chunks that arrive in any order, or not at all.
+"""Downloads of blobs (units of the model, an ONNX file) from chunks that arrive in any order, or not at all.
 
-The broadcast of a unit begins before the task that names its version arrives (``early``). What does not come is asked
-for once nothing has come for a while and nothing can be on its way any more (``in_transit``): asking for what is would
-double it. An answer comes in slices that fit the broker's queue; the end of one is the signal to ask for the next. Pure
-but for the store that bytes are written to.
+The broadcast of a unit begins before the task that names its version arrives (``prefetch``). What does not come is
+requested once nothing has come for a while and nothing can be in transit any more (``in_transit``): a request for what
+is would double it. An answer comes in slices that fit the broker's queue; the end of one is the signal to request the
+next. Only the store touches the disk.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from device_agent.limits import LIMITS
-from device_agent.protocol.link_estimate import LinkEstimate, shown_rate
+from device_agent.protocol.link_estimate import LinkEstimate, observed_rate
 from device_agent.protocol.prefetch import PrefetchedBlob, PrefetchStore
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk
@@ -46,35 +46,38 @@ class Downloads:
     Args:
         store: keeps them.
         check: called once per blob that was downloaded.
-        arrived: whether nothing that was sent before a time, the first, is still on its way now, at the second; if that
-            is not known it is found out, and time may pass until the answer is another one.
+        nothing_in_transit: whether nothing that was sent before a time, the first, is still in transit now, at the
+            second; if that is not known it is found out, and time may pass until the answer is another one.
 
     Attributes:
         link: what is known of it.
     """
 
     def __init__(
-        self, store: BlobStore, check: Check, arrived: Callable[[float, float], bool] = lambda _since, _now: True
+        self,
+        store: BlobStore,
+        check: Check,
+        nothing_in_transit: Callable[[float, float], bool] = lambda _since, _now: True,
     ) -> None:
         self.link = LinkEstimate()
         self._store = store
         self._check = check
-        self._arrived = arrived
+        self._nothing_in_transit = nothing_in_transit
         self._waiting_since: float | None = None
         self._wanted: dict[str, UnitVersion] = {}
         self._assemblies: dict[str, Assembly] = {}
         self._by_prefix: dict[bytes, str] = {}
-        self._early: dict[str, PrefetchedBlob] = {}
+        self._prefetched: dict[str, PrefetchedBlob] = {}
         self._allowance: dict[str, int] = {}
         self._asked: set[bytes] = set()
         self._patience = _LIMITS.patience_seconds
         self._patience_after_progress = _LIMITS.patience_seconds
         self._progress_at = 0.0
-        self._came_at = 0.0
+        self._last_chunk_at = 0.0
         self._gap = 0.0
         self._received = 0
-        self._began = 0.0
-        self._came = 0
+        self._started_at = 0.0
+        self._received_since_start = 0
 
     @property
     def complete(self) -> bool:
@@ -92,11 +95,11 @@ class Downloads:
             return None
         return self._progress_at + self._patience
 
-    def allow_early(self, allowance: Mapping[str, int]) -> None:
+    def allow_prefetch(self, allowance: Mapping[str, int]) -> None:
         """Says for which units chunks may be held before a task names them, and how many bytes each can have."""
         self._allowance = dict(allowance)
-        for unit in self._early.keys() - self._allowance.keys():
-            self._early.pop(unit).discard()
+        for unit in self._prefetched.keys() - self._allowance.keys():
+            self._prefetched.pop(unit).discard()
 
     def start(self, versions: Iterable[UnitVersion], now: float, patience: float = _LIMITS.patience_seconds) -> None:
         """Wants these blobs now, instead of what was wanted before; what has already come of them counts.
@@ -116,17 +119,17 @@ class Downloads:
             self._assemblies.pop(digest).abandon()
             self._store.discard(before[digest])
         self._patience, self._progress_at = max(patience, self._usual_silence) if patience else 0.0, now
-        self._came_at = self._began = now
-        self._came = 0
+        self._last_chunk_at = self._started_at = now
+        self._received_since_start = 0
         self._patience_after_progress = max(patience, _LIMITS.patience_seconds)
         self._asked.clear()
         for version in self._wanted.values():
-            early = self._early.pop(version.unit, None)
+            prefetched = self._prefetched.pop(version.unit, None)
             if version.digest in self._assemblies or self._store.has(version.digest):
-                if early is not None:
-                    early.discard()
+                if prefetched is not None:
+                    prefetched.discard()
                 continue
-            assembly, last = early.take_over(version) if early is not None else (None, None)
+            assembly, last = prefetched.take_over(version) if prefetched is not None else (None, None)
             self._assemblies[version.digest] = assembly or Assembly(
                 version.digest, version.size, version.chunk_bytes, self._store.begin(version)
             )
@@ -142,13 +145,13 @@ class Downloads:
         self._patience = self._patience_after_progress = _LIMITS.patience_seconds
         self._progress_at = now
 
-    def nudge(self, now: float) -> None:
-        """Somebody is there again who may answer: what is missing is asked for soon, unless paused."""
+    def ask_soon(self, now: float) -> None:
+        """Requests what is missing soon, unless paused, since a coordinator is there again that may answer."""
         if self._patience < math.inf:
             self.resume(now)
 
-    def still_coming(self, now: float) -> None:
-        """Something is coming, though it is not whole yet: what is wanted may be that, or wait behind it."""
+    def bytes_came(self, now: float) -> None:
+        """Bytes of a message came that is not whole yet: what is wanted may be that message, or come behind it."""
         self._progress_at = now
 
     def wants(self, chunk: Chunk) -> bool:
@@ -167,24 +170,24 @@ class Downloads:
         Raises:
             PeerError: it completes a blob that is not acceptable.
         """
-        if self._assemblies or self._early:  # else it is not this chunk that took so long
-            self._gap = max(now - self._came_at, self._gap / 2)
-        self._came_at = now
+        if self._assemblies or self._prefetched:  # else it is not this chunk that took so long
+            self._gap = max(now - self._last_chunk_at, self._gap / 2)
+        self._last_chunk_at = now
         if self.wants(chunk):
             self._received += nbytes
-            self._came += nbytes
+            self._received_since_start += nbytes
             self._add(chunk, now)
             if unit is None and chunk.report:
                 self._answered(chunk.prefix, now)
         elif unit is not None and unit in self._allowance:
             self._received += nbytes
-            self._hold(unit, chunk)
+            self._prefetch(unit, chunk)
 
     def overdue(self, now: float) -> list[tuple[UnitVersion, Ranges]]:
         """What to ask for now because nothing has come for a while; waits longer from time to time."""
         if self.complete or self._patience == math.inf or now < self._progress_at + self._patience:
             return []
-        if self._patience and not self._arrived(self._progress_at, now):
+        if self._patience and not self._nothing_in_transit(self._progress_at, now):
             self._waiting_since = self._progress_at
             return []
         self._waiting_since = None
@@ -212,11 +215,11 @@ class Downloads:
             for version, missing in self.overdue(now)
         ]
 
-    def shown_rate(self, now: float) -> float | None:
+    def observed_rate(self, now: float) -> float | None:
         """Bytes per second of what is wanted that have come since ``start``; None if that says nothing."""
-        return shown_rate(self._came, now - self._began)
+        return observed_rate(self._received_since_start, now - self._started_at)
 
-    def take_received(self) -> int:
+    def take_received_bytes(self) -> int:
         """Bytes of chunks that came since the last call, headers included."""
         received, self._received = self._received, 0
         return received
@@ -234,15 +237,15 @@ class Downloads:
         if not self._asked and self._patience < math.inf:
             self._patience, self._progress_at = 0.0, now
 
-    def _hold(self, unit: str, chunk: Chunk) -> None:
+    def _prefetch(self, unit: str, chunk: Chunk) -> None:
         if chunk.pieces > 1:
             return  # it does not tell how long the chunk is, and nobody who sends pieces sends them early
-        early = self._early.get(unit)
-        if early is None or early.prefix != chunk.prefix:
-            if early is not None:
-                early.discard()
-            early = self._early[unit] = PrefetchedBlob(unit, chunk, self._allowance[unit], self._store)
-        early.add(chunk)
+        prefetched = self._prefetched.get(unit)
+        if prefetched is None or prefetched.prefix != chunk.prefix:
+            if prefetched is not None:
+                prefetched.discard()
+            prefetched = self._prefetched[unit] = PrefetchedBlob(unit, chunk, self._allowance[unit], self._store)
+        prefetched.add(chunk)
 
     def _add(self, chunk: Chunk, now: float) -> None:
         digest = self._by_prefix.get(chunk.prefix)

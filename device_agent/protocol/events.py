@@ -1,6 +1,6 @@
-"""The vocabulary between the pure half of the agent and the half that touches the world.
+"""Events and effects: what happened to the device, and what its service is to do about it.
 
-Events go into ``Participant.handle``; effects come out and are carried out by ``service``, in order. Neither side
+Events go into ``DeviceProtocol.handle``; effects come out and are carried out by ``service``, in order. Neither side
 calls the other, so a test plays a whole run with literal values and no clock.
 """
 
@@ -198,7 +198,7 @@ class TrainRound:
         tensors: what ``sent`` names, described, in blueprint order.
         reuse_since: units that start from this device's own values, if it has some that a round made which is not older
             than the one named.
-        kept: units that stay on the device for now (see ``core.periods``).
+        withheld: ids of units that stay on the device for now (see ``core.algorithm.periods``).
         until: when the round is over, by the agent's clock.
     """
 
@@ -210,7 +210,7 @@ class TrainRound:
     bytes_down: int
     tensors: dict[str, tuple[TensorSpec, ...]]
     reuse_since: dict[str, int] = field(default_factory=dict)
-    kept: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
     until: float = math.inf
 
 

@@ -1,4 +1,4 @@
-"""After the last round: fetch the ONNX file of the device's depth and have it installed. Pure.
+"""The final model: the ONNX file of the device's depth is fetched after the last round, and installed.
 
 A device with a head of its own fetches the final layers instead and has the file made here. The coordinator stays as
 long as it hears that more has come, and until it hears how it ended.
@@ -32,7 +32,7 @@ _LIMITS = LIMITS.final_model
 
 
 class FinalModelFetch:
-    """The end of a run on this device.
+    """The end of a run on this device, from the coordinator's message to the installed file.
 
     Args:
         identity: of the agent.
@@ -56,11 +56,11 @@ class FinalModelFetch:
         self._downloads = downloads
         self._can_export = can_export
         self._once = once
-        self._place: AssignedModel | None = None
-        self._farewell: RunEnded | None = None
-        self._finished: str | None = None
-        self._said: DeploymentReport | None = None
-        self._spoke_at = 0.0
+        self._own_model: AssignedModel | None = None
+        self._run_ended: RunEnded | None = None
+        self._finished_run: str | None = None
+        self._last_report: DeploymentReport | None = None
+        self._reported_at = 0.0
         self._missing = 0
         self._pending = 0
         self._started_at = 0.0
@@ -69,29 +69,30 @@ class FinalModelFetch:
     @property
     def idle(self) -> bool:
         """Whether no final model is on its way."""
-        return self._farewell is None
+        return self._run_ended is None
 
     def next_wakeup(self) -> float | None:
         """When ``poll`` has something to do, unless an event comes first."""
-        if self._farewell is None:
+        if self._run_ended is None:
             return None
         return self._downloads.next_wakeup() if self._give_up_at is None else self._give_up_at
 
-    def start(self, message: RunEnded, place: AssignedModel | None, now: float) -> Effects:
+    def start(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
         """The run is over; begins fetching what there is to fetch.
 
         Args:
             message: with what there is.
-            place: that this device had in the run; None if it had none.
+            own_model: the model that this device trained in the run; None if it had no assignment.
             now: the time.
         """
-        if self._farewell == message:
+        if self._run_ended == message:
             return []
-        if self._finished == message.run:  # whoever repeats the farewell has not heard how it ended
-            return [Publish(self._up, self._said)] if self._said is not None and self._said.run == message.run else []
+        if self._finished_run == message.run:  # a coordinator that repeats the message has not received the last report
+            report = self._last_report
+            return [Publish(self._up, report)] if report is not None and report.run == message.run else []
         note = Log(f"run {message.run} is over" + (f" after {message.rounds} rounds" if message.rounds else ""))
         if message.layers and not message.models:
-            return [note, *self._start_own(message, place, now)]
+            return [note, *self._start_export(message, own_model, now)]
         if not message.models:
             refused = f"no final model: the coordinator could not export this depth: {message.refused}"
             notes = [note, Log(refused, warning=True)] if message.refused else [note]
@@ -99,71 +100,71 @@ class FinalModelFetch:
         for version in message.models:
             if not version.unit.startswith("onnx-") or not 0 < version.size <= _LIMITS.model_bytes:
                 return [note, *self._fail(f"the final model {version.unit} is not acceptable", message.run)]
-        self._farewell, self._place, self._pending = message, None, len(message.models)
-        self._started_at = self._spoke_at = now
+        self._run_ended, self._own_model, self._pending = message, None, len(message.models)
+        self._started_at = self._reported_at = now
         self._downloads.start(message.models, now, patience=0.0)
         return [note, *self.progress()]
 
-    def _start_own(self, message: RunEnded, place: AssignedModel | None, now: float) -> Effects:
+    def _start_export(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
         """Fetches the layers that the device's own head stands on."""
-        if place is None:
+        if own_model is None:
             why = "this device had no place in the run when it ended"
             return [Log(f"no final model: {why}"), *self._report("failed", message.run, why), *self._done(message.run)]
         if not self._can_export:
             why = 'making one of this device\'s own head needs onnx: pip install "fedlp-edge[coordinator]"'
             note = Log(f"no final model: {why}", warning=True)
             return [note, *self._report("failed", message.run, why), *self._done(message.run)]
-        most = {unit.id: max_unit_bytes(unit) for unit in place.blueprint.downloads_of(place.depth)}
+        most = {unit.id: max_unit_bytes(unit) for unit in own_model.blueprint.downloads_of(own_model.depth)}
         if sorted(most) != sorted(version.unit for version in message.layers):
-            return self._fail(f"the final layers are not those of depth {place.depth}", message.run)
+            return self._fail(f"the final layers are not those of depth {own_model.depth}", message.run)
         for version in message.layers:
             if not 0 < version.size <= most[version.unit]:
                 return self._fail(f"the final layer {version.unit} is not acceptable", message.run)
-        self._farewell, self._place, self._pending = message, place, 1
-        self._started_at = self._spoke_at = now
+        self._run_ended, self._own_model, self._pending = message, own_model, 1
+        self._started_at = self._reported_at = now
         self._downloads.start(message.layers, now, patience=0.0)
         return self.progress()
 
     def coordinator_came(self, now: float) -> None:
         """Goes on, since a coordinator is there (again)."""
-        self._downloads.nudge(now)
+        self._downloads.ask_soon(now)
 
     def received(self, now: float) -> Effects:
         """A chunk has come: the coordinator hears of it now and then, so that it stays."""
-        if self._farewell is None or self._downloads.complete or now < self._spoke_at + _LIMITS.report_seconds:
+        if self._run_ended is None or self._downloads.complete or now < self._reported_at + _LIMITS.report_seconds:
             return self.progress()
         before, self._missing = self._missing, self._downloads.missing
         if before == self._missing:  # what it had already
             return []
-        self._spoke_at = now
-        return self._report("receiving", self._farewell.run)
+        self._reported_at = now
+        return self._report("receiving", self._run_ended.run)
 
     def progress(self) -> Effects:
         """Installs the files once they are all there."""
-        if self._farewell is None or self._installing or not self._downloads.complete:
+        if self._run_ended is None or self._installing or not self._downloads.complete:
             return []
         self._installing = True
-        if self._place is not None:
-            message, place = self._farewell, self._place
-            export = ExportModel(message.run, message.rounds, place.model, place.depth, message.layers)
+        if self._own_model is not None:
+            message, own_model = self._run_ended, self._own_model
+            export = ExportModel(message.run, message.rounds, own_model.model, own_model.depth, message.layers)
             return [*self._report("received", message.run), export]
-        return [InstallModel(self._farewell.run, version) for version in self._farewell.models]
+        return [InstallModel(self._run_ended.run, version) for version in self._run_ended.models]
 
     def installed(self, event: ModelInstalled) -> Effects:
         """A file is in its place and computes."""
         self._pending -= 1
         note = Log(f"final model installed: {event.path}")
-        if self._farewell is None or self._pending:
+        if self._run_ended is None or self._pending:
             return [note]
-        run = self._farewell.run
+        run = self._run_ended.run
         return [note, *self._report("installed", run), *self._done(run)]
 
     def nothing_to_export(self, event: NothingToExport) -> Effects:
         """This device has not trained a head."""
         note = Log(f"no final model: {event.reason}")
-        if self._farewell is None:
+        if self._run_ended is None:
             return [note]
-        run = self._farewell.run
+        run = self._run_ended.run
         return [note, *self._report("failed", run, event.reason), *self._done(run)]
 
     def install_failed(self, event: InstallFailed) -> Effects:
@@ -176,17 +177,17 @@ class FinalModelFetch:
 
     def cancel(self) -> None:
         """Another run has begun."""
-        self._farewell, self._installing = None, False
+        self._run_ended, self._installing = None, False
 
     def poll(self, now: float) -> Effects:
         """Asks for what is missing, or gives up."""
-        if self._farewell is None:
+        if self._run_ended is None:
             return []
         if self._give_up_at is not None:
             return (
                 self._fail("the coordinator left before the final model had arrived") if now >= self._give_up_at else []
             )
-        requests = self._downloads.requests(self._farewell.run, self._identity.device, now)
+        requests = self._downloads.requests(self._run_ended.run, self._identity.device, now)
         return [Publish(self._up, request) for request in requests]
 
     @property
@@ -209,17 +210,17 @@ class FinalModelFetch:
         )
         if state == "receiving":
             return [Publish(self._up, report)]
-        self._said = report
-        # An agent that ends now cannot be asked again, and the coordinator would wait for a word that got lost.
+        self._last_report = report
+        # An agent that ends now cannot be asked again, and the coordinator would wait for a report that got lost.
         return [Publish(self._up, report)] * (2 if self._once and state != "received" else 1)
 
     def _done(self, run: str) -> Effects:
         self.cancel()
-        self._finished = run
+        self._finished_run = run
         return [Stop()] if self._once else []
 
     def _fail(self, reason: str, run: str | None = None) -> Effects:
-        run = run or (self._farewell.run if self._farewell is not None else None)
+        run = run or (self._run_ended.run if self._run_ended is not None else None)
         self.cancel()
         report = self._report("failed", run, reason) if run is not None else []
         return [*report, Stop(reason) if self._once else Log(reason, warning=True)]

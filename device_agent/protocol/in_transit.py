@@ -1,7 +1,7 @@
-"""Whether what was sent to this device can still be on its way: asking for it again would then only double it. Pure.
+"""A check whether what was sent to this device can still be in transit: a request for it would then only double it.
 
-Silence does not tell. On a slow link a chunk takes its time, what is ahead of it takes longer, and a link that pauses
-loses nothing. But a broker hands a device its messages in order, so an echo comes back behind everything that the
+Silence proves nothing. On a slow link a chunk takes its time, what is ahead of it takes longer, and a link that pauses
+loses nothing. But a broker sends a device its messages in order, so an echo comes back behind everything that the
 broker had for the device when the echo reached it: what has not come by then is lost.
 
 Where the broker carries no echoes, or drops them because its queue for the device is full, silence has to do.
@@ -19,7 +19,7 @@ _LIMITS = LIMITS.in_transit
 
 
 class InTransitCheck:
-    """Echoes that follow what is on its way.
+    """Echoes that are sent behind what is in transit, and come back behind it.
 
     Args:
         identity: of the agent.
@@ -36,14 +36,14 @@ class InTransitCheck:
         self._sent: dict[bytes, float] = {}
         self._tries = 0
         self._due = -math.inf
-        self._passed = -math.inf
+        self._nothing_before = -math.inf
 
-    def passed(self, since: float, now: float) -> bool:
+    def nothing_before(self, since: float, now: float) -> bool:
         """Whether nothing that was sent to this device before ``since`` is still on its way.
 
         If that is not known, ``poll`` finds it out, and the answer may be another one after the next event.
         """
-        if self._works is False or self._passed >= since:
+        if self._works is False or self._nothing_before >= since:
             return True
         if self._wanted_since is None or self._wanted_since < since:
             self._wanted_since, self._tries, self._due = since, 0, now
@@ -64,7 +64,7 @@ class InTransitCheck:
             return []
         if self._tries >= _LIMITS.echoes:
             self._works = self._works or False
-            self._passed, self._wanted_since = max(self._passed, self._wanted_since), None
+            self._nothing_before, self._wanted_since = max(self._nothing_before, self._wanted_since), None
             return []
         self._due = now + _LIMITS.patience_seconds * 2**self._tries
         self._tries += 1
@@ -78,7 +78,7 @@ class InTransitCheck:
         """The broker confirmed a subscription."""
         self._subscribed = self._subscribed or topic == self._topic
 
-    def heard(self, now: float) -> None:
+    def received_something(self, now: float) -> None:
         """Something came: an echo that is on its way may just be waiting for its turn."""
         if self._tries:
             self._tries, self._due = 1, now + _LIMITS.patience_seconds
@@ -88,11 +88,11 @@ class InTransitCheck:
         sent = self._sent.pop(payload, None)
         if sent is None:
             return
-        self._works, self._passed = True, max(self._passed, sent)
+        self._works, self._nothing_before = True, max(self._nothing_before, sent)
         if self._wanted_since is not None and sent >= self._wanted_since:
             self._wanted_since = None
 
-    def judged(self, *, works: bool) -> None:
+    def set_works(self, *, works: bool) -> None:
         """It is known from elsewhere whether the broker carries echoes."""
         self._works = works
         if not works:

@@ -1,4 +1,4 @@
-"""What a device knows of its link, and what follows for how it is used. Pure."""
+"""An estimate of a device's link, and what follows for chunks, windows and plans."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedlp_edge.wire.chunks import CHUNK_SECONDS, DEFAULT_CHUNK_BYTES, chunk_byt
 _LIMITS = LIMITS.link
 
 
-def shown_rate(nbytes: int, seconds: float) -> float | None:
+def observed_rate(nbytes: int, seconds: float) -> float | None:
     """Bytes per second that a link has shown; None if it had no time for that, or nothing came at all."""
     return nbytes / seconds if nbytes and seconds >= _LIMITS.least_seconds else None
 
@@ -21,7 +21,7 @@ class LinkEstimate:
     """The link between a device and its broker.
 
     Attributes:
-        rate: bytes per second in the slower direction; infinite if it is faster than can be told, None if unknown.
+        rate: bytes per second in the slower direction; infinite if it is faster than can be measured, None if unknown.
         latency: seconds to the broker and back.
     """
 

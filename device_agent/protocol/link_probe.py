@@ -1,4 +1,4 @@
-"""How fast this device's link is, found out by an echo: the device hears its own messages through the broker. Pure.
+"""A measurement of this device's link by echoes: the device receives its own messages through the broker.
 
 A few tiny messages give the latency, the least of their times. Then exchanges grow until one takes long enough to be
 trusted, or until a megabyte has gone, which says enough of a fast link. What the last one carried, over its time less
@@ -79,7 +79,7 @@ class LinkProbe:
         self._began = 0.0
         self._give_up_at: float | None = None
         self.topic = identity.topics.of("echo", identity.device)
-        self.settled = not allowed
+        self.finished = not allowed
         self.works: bool | None = None
         self.rate: float | None = None
 
@@ -90,12 +90,12 @@ class LinkProbe:
             broker: limits of the broker that is connected.
             now: the time.
         """
-        if self.settled or self._asked:
+        if self.finished or self._asked:
             return []
         try:
             self._chunk_bytes = chunk_bytes_for(broker)
         except BrokerError as error:
-            return self._settle(None, f"link: unknown: {error}")
+            return self._finish(None, f"link: unknown: {error}")
         self._attempts += 1
         self._asked, self._began = True, now
         self._wait(now)
@@ -103,7 +103,7 @@ class LinkProbe:
 
     def subscribed(self, topic: str, now: float) -> Effects:
         """The broker confirmed a subscription."""
-        if topic != self.topic or self.settled or not self._asked or self._exchange is not None:
+        if topic != self.topic or self.finished or not self._asked or self._exchange is not None:
             return []
         return self._send(1, _LIMITS.ping_bytes, now)
 
@@ -124,20 +124,20 @@ class LinkProbe:
         self.rate = self._rate_of(exchange)
         # Where no time passes, as in a simulation, more bytes tell no more.
         if not exchange.seconds or exchange.seconds - self.latency >= self._trusted_seconds:
-            return self._settle(self.rate)
+            return self._finish(self.rate)
         return self._grow(_LIMITS.growth * exchange.came * exchange.part_bytes, now)
 
     def refused(self, reason: str) -> Effects:
         """The broker does not carry it."""
         self.works = False
-        return [] if self.settled else self._settle(None, f"link: unknown: the broker refuses {self.topic}: {reason}")
+        return [] if self.finished else self._finish(None, f"link: unknown: the broker refuses {self.topic}: {reason}")
 
     def interrupted(self) -> Effects:
         """The connection is lost, and what was on its way says nothing any more."""
-        if self.settled or not self._asked:
+        if self.finished or not self._asked:
             return []
         if self._attempts >= _LIMITS.attempts:
-            return self._settle(None, "link: unknown: the connection broke while it was measured")
+            return self._finish(None, "link: unknown: the connection broke while it was measured")
         self._asked, self._exchange, self._give_up_at = False, None, None
         self._pings, self._sent_bytes, self.rate = [], 0, None
         return []
@@ -152,12 +152,12 @@ class LinkProbe:
             return []
         exchange = self._exchange
         if exchange is not None and len(self._pings) == _LIMITS.pings and exchange.came:
-            return self._settle(self._rate_of(exchange))
+            return self._finish(self._rate_of(exchange))
         if self.rate is not None:
-            return self._settle(self.rate)
+            return self._finish(self.rate)
         self.works = False
-        words = f"nothing comes back on {self.topic}; does the broker let this device publish and read there?"
-        return self._settle(None, f"link: unknown: {words}")
+        text = f"nothing comes back on {self.topic}; does the broker let this device publish and read there?"
+        return self._finish(None, f"link: unknown: {text}")
 
     @property
     def latency(self) -> float:
@@ -180,7 +180,7 @@ class LinkProbe:
         size = min(wanted, _LIMITS.total_bytes - self._sent_bytes, _LIMITS.most_parts * self._chunk_bytes)
         before = wanted // _LIMITS.growth if self.rate is not None else 0
         if size <= before:
-            return self._settle(self.rate)
+            return self._finish(self.rate)
         parts = max(_LIMITS.parts, -(-size // self._chunk_bytes))
         return self._send(parts, size // parts, now)
 
@@ -194,14 +194,14 @@ class LinkProbe:
     def _wait(self, now: float) -> None:
         self._give_up_at = min(now + _LIMITS.patience_seconds, self._began + _LIMITS.longest_seconds)
 
-    def _settle(self, rate: float | None, trouble: str = "") -> Effects:
-        self.settled, self.rate = True, rate
+    def _finish(self, rate: float | None, trouble: str = "") -> Effects:
+        self.finished, self.rate = True, rate
         self._exchange, self._give_up_at = None, None
         note = Log(trouble, warning=True) if trouble else Log(self._finding(rate))
         return [note]
 
     def _finding(self, rate: float | None) -> str:
-        speed = "faster than can be told" if rate is None else f"{format_bytes(rate)}/s"
+        speed = "faster than can be measured" if rate is None else f"{format_bytes(rate)}/s"
         return f"link: {speed} through the broker, which answers after {1000 * self.latency:.1f} ms"
 
 

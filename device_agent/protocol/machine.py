@@ -1,4 +1,4 @@
-"""The device's side of the protocol as one pure state machine: events and the time go in, effects come out.
+"""The device's side of the protocol as one state machine: events and the time go in, effects come out.
 
 Routes each event to the part that knows: ``link_probe`` (how fast the link is), ``presence`` (status and
 announcements), ``assignment`` (from the assignment to Ready), ``round_task`` (from the task to the update), ``uploads``
@@ -137,8 +137,8 @@ class DeviceProtocol:
         self._identity = identity
         self._coordinator = coordinator
         self._in_transit = InTransitCheck(identity, draw, works=None if options.use_echoes else False)
-        self._units = Downloads(units, check_unit, self._in_transit.passed)
-        self._models = Downloads(models, check_model, self._in_transit.passed)
+        self._units = Downloads(units, check_unit, self._in_transit.nothing_before)
+        self._models = Downloads(models, check_model, self._in_transit.nothing_before)
         self._presence = Presence(identity, coordinator)
         self._assignment = AssignmentHandler(identity, options.allow_models)
         self._uploads = Uploads(identity, coordinator, updates, options.link_bytes_per_second)
@@ -192,12 +192,12 @@ class DeviceProtocol:
 
     @property
     def _idle(self) -> bool:
-        """Whether only a word of the coordinator can give this device something to do."""
+        """Whether only a message of the coordinator can give this device something to do."""
         return self.free and not self._assignment.refused
 
     @property
     def free(self) -> bool:
-        """Whether this device has neither a task nor an update or a model on its way."""
+        """Whether this device has neither a task nor an update or a model in transit."""
         return self._round_task.idle and self._uploads.idle and self._final_model.idle
 
     def _dispatch(self, event: Event, now: float) -> Effects:
@@ -207,7 +207,7 @@ class DeviceProtocol:
                 self._unreported = facts
             case ModelBuilt():
                 effects = self._assignment.built(event)
-                self._units.allow_early(self._assignment.early_allowance())
+                self._units.allow_prefetch(self._assignment.prefetch_allowance())
             case BuildFailed():
                 effects = self._assignment.build_failed(event)
             case RoundTrained():
@@ -237,8 +237,8 @@ class DeviceProtocol:
         match event:
             case Connected(limits):
                 self._coordinator.broker_connected(limits, now)
-                self._uploads.limit(_payload_bytes(limits))
-                self._units.nudge(now)
+                self._uploads.limit_message_bytes(_payload_bytes(limits))
+                self._units.ask_soon(now)
                 note = Log(f"connected (MQTT {limits.protocol})")
                 effects = [note, *self._presence.announce(), *self._assignment.ready()]
             case Disconnected(reason):
@@ -249,7 +249,7 @@ class DeviceProtocol:
             case Refused(topic) if topic in self._search.filters:
                 pass
             case Refused(topic, reason) if topic == self._link_probe.topic:
-                self._in_transit.judged(works=False)
+                self._in_transit.set_works(works=False)
                 effects = self._link_probe.refused(reason)
             case Refused(topic, reason, too_long=True):
                 effects = [Log(f"the broker refuses a message on {topic}: {reason}", warning=True)]
@@ -266,20 +266,20 @@ class DeviceProtocol:
                 except PeerError as error:
                     effects = [Log(f"{event.topic}: {error}", warning=True)]
             case Arriving():
-                self._in_transit.heard(now)
-                self._units.still_coming(now)
-                self._models.still_coming(now)
+                self._in_transit.received_something(now)
+                self._units.bytes_came(now)
+                self._models.bytes_came(now)
             case Delivered():
                 pass  # The service knows whose token it is and says ChunkDelivered.
         return effects
 
     def _receive(self, event: Received, now: float) -> Effects:
-        self._in_transit.heard(now)
+        self._in_transit.received_something(now)
         topics = self._identity.topics
         branch, leaf = topics.parse(event.topic)
         if branch in {"model", "repeat"}:
             unit, chunk = leaf if branch == "model" else None, Chunk.parse(event.payload)
-            return [*self._report(unit, chunk), *self._chunk(unit, chunk, len(event.payload), now)]
+            return [*self._report_progress(unit, chunk), *self._chunk(unit, chunk, len(event.payload), now)]
         if branch == "echo":
             self._in_transit.received(event.payload)
             return self._link_probe.received(event.payload, now)
@@ -310,33 +310,33 @@ class DeviceProtocol:
         """Measures the link once the worker has measured the rest (each would disturb the other), and reports both."""
         if self._unreported is None:
             return []
-        if not self._link_probe.settled:
+        if not self._link_probe.finished:
             broker = self._coordinator.broker
             return [] if broker is None else self._link_probe.begin(broker, now)
         facts, self._unreported = self._unreported, None
         rate = slower(facts.link_bytes_per_second, self._link_probe.rate)
-        self._know_link(rate)
+        self._use_link_rate(rate)
         return self._presence.measured(msgspec.structs.replace(facts, link_bytes_per_second=rate))
 
     def _report_link(self) -> Effects:
         """Says what rounds that could not be done in time have shown of the link, so that the next is planned by it."""
-        shown = [rate for rate in (self._round_task.shown_rate, self._uploads.shown_rate) if rate is not None]
-        self._round_task.shown_rate = self._uploads.shown_rate = None
+        shown = [rate for rate in (self._round_task.observed_rate, self._uploads.observed_rate) if rate is not None]
+        self._round_task.observed_rate = self._uploads.observed_rate = None
         rate = self._shortfalls.missed(min(shown)) if shown else None
         if rate is None or not self._round_task.link.falls_short(rate):
             return []
-        self._know_link(rate)
-        words = f"the link has carried {format_bytes(rate)}/s, too little for the round; the coordinator is told"
-        return [Log(words, warning=True), *self._presence.linked(rate)]
+        self._use_link_rate(rate)
+        text = f"the link has carried {format_bytes(rate)}/s, too little for the round; the coordinator plans with that"
+        return [Log(text, warning=True), *self._presence.linked(rate)]
 
-    def _know_link(self, rate: float | None) -> None:
+    def _use_link_rate(self, rate: float | None) -> None:
         if self._link_probe.works is not None:
-            self._in_transit.judged(works=self._link_probe.works)
+            self._in_transit.set_works(works=self._link_probe.works)
             rate = math.inf if rate is None and self._link_probe.works else rate
         estimate = LinkEstimate(rate, self._link_probe.latency)
         self._units.link = self._models.link = self._uploads.link = self._round_task.link = estimate
 
-    def _report(self, unit: str | None, chunk: Chunk) -> Effects:
+    def _report_progress(self, unit: str | None, chunk: Chunk) -> Effects:
         """The answer to a chunk of the broadcast that asks how this device stands."""
         assignment = self._assignment.assignment
         if unit is None or not chunk.report or assignment is None:
@@ -361,9 +361,9 @@ class DeviceProtocol:
             case Assignment():
                 effects += self._assignment.assign(message)
                 effects += self._notice_coordinator(message.run, now)
-                self._units.allow_early(self._assignment.early_allowance())
+                self._units.allow_prefetch(self._assignment.prefetch_allowance())
             case AssignmentRefused():
-                effects += self._assignment.turned_away(message)
+                effects += self._assignment.on_refusal(message)
             case Task():
                 effects += self._task(message, now)
             case Grant():
@@ -390,11 +390,11 @@ class DeviceProtocol:
         return [*self._search.end(), *self._uploads.coordinator_came(now)]
 
     def _end_run(self, message: RunEnded, now: float) -> Effects:
-        place = self._assignment.place
+        own_model = self._assignment.assigned_model
         self._round_task.end(now)
-        self._units.allow_early({})
+        self._units.allow_prefetch({})
         effects = [*self._uploads.drop_run(message.run), *self._assignment.end()]
-        return [*effects, *self._final_model.start(message, place, now)]
+        return [*effects, *self._final_model.start(message, own_model, now)]
 
     def _task(self, task: Task, now: float) -> Effects:
         assignment, blueprint = self._assignment.assignment, self._assignment.blueprint

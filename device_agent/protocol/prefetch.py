@@ -33,7 +33,7 @@ class PrefetchedBlob:
 
     Args:
         unit: that it is a version of.
-        first: chunk of it; the others are judged by what this one says.
+        first: chunk of it; the others have to fit what this one says.
         most: bytes that the unit can have; a version that must be larger is not held.
         store: takes the bytes.
     """

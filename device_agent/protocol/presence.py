@@ -2,7 +2,7 @@
 
 Agents of one name would each take the other's tasks. The one that has been there for a while (``settled``) repeats its
 status; the newcomer sees that and stops, whatever its clock says. Of two that came together the one stays whose session
-sorts first. A *retained* foreign status proves nothing: it may be the last word of an earlier life of this very agent.
+sorts first. A *retained* foreign status proves nothing: it may be the last one of an earlier life of this very agent.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Presence:
         return self._since is not None and self._now - self._since >= _LIMITS.settled_seconds
 
     def leave(self) -> Effects:
-        """The goodbye that the broker would otherwise say for this device; none under another agent's name."""
+        """The offline status that the last will would otherwise publish; none under another agent's name."""
         if self._leaving:
             return []
         self._leaving = True
@@ -94,7 +94,7 @@ class Presence:
         if retained:
             return []
         if (message.settled, self._identity.session) > (self._settled, message.session):
-            self._leaving = True  # the name is the other agent's: not even a goodbye under it
+            self._leaving = True  # the name is the other agent's: not even an offline status under it
             host = f" on {message.facts.hostname}" if message.facts and message.facts.hostname else ""
             return [
                 Stop(
@@ -107,7 +107,7 @@ class Presence:
 
 
 def status(identity: Identity, facts: DeviceFacts | None, *, settled: bool = False, revision: int = 0) -> Status:
-    """The status message; without facts it is the goodbye (and the last will)."""
+    """The status message; without facts it says that the device is offline, as the last will does."""
     return Status(
         device=identity.device,
         online=facts is not None,

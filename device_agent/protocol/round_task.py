@@ -1,4 +1,4 @@
-"""One round on the device: fetch what the task names, train, hand over the update. Pure.
+"""One round on the device: the units that the task names are fetched, trained, and the update is handed over.
 
 A newer task takes the place of an older one. A worker cannot be interrupted without losing its loaded data, so a
 training that is no longer wanted runs to its end and its result is dropped.
@@ -52,7 +52,7 @@ class _Job:
 
 
 class RoundTask:
-    """The task in hand, if there is one.
+    """The current task, if there is one.
 
     Args:
         identity: of the agent.
@@ -62,14 +62,14 @@ class RoundTask:
 
     Attributes:
         link: what is known of it.
-        shown_rate: of the link, in a round that ended before the model had arrived.
+        observed_rate: of the link, in a round that ended before the model had arrived.
     """
 
     def __init__(
         self, identity: Identity, coordinator: CoordinatorPresence, downloads: Downloads, uploads: Uploads
     ) -> None:
         self.link = LinkEstimate()
-        self.shown_rate: float | None = None
+        self.observed_rate: float | None = None
         self._identity = identity
         self._coordinator = coordinator
         self._downloads = downloads
@@ -81,11 +81,11 @@ class RoundTask:
         """Goes on, since a coordinator is there (again); a task of another run is dropped."""
         if self._job is not None and self._job.task.run != self._coordinator.run:
             self.end(now)
-        self._downloads.nudge(now)
+        self._downloads.ask_soon(now)
 
     @property
     def idle(self) -> bool:
-        """Whether there is no task in hand that can still be done in time."""
+        """Whether there is no task that can still be done in time."""
         return self._job is None or self._job.expired
 
     def next_wakeup(self) -> float | None:
@@ -102,23 +102,23 @@ class RoundTask:
         """Takes a task, new or repeated."""
         # A coordinator that was restarted may repeat a round that this device is past; the same one never does.
         session = self._coordinator.session
-        mark = fingerprint(task)
+        task_fingerprint = fingerprint(task)
         job = self._job
-        if job is not None and job.fingerprint == mark:
+        if job is not None and job.fingerprint == task_fingerprint:
             if job.expired:
                 self._downloads.resume(now)
             job.expires_at, job.expired = now + task.deadline_seconds, False
             return []
         if job is not None and job.task.run == task.run and job.session == session and task.round < job.task.round:
             return [Log(f"task of round {task.round} came too late and is ignored")]
-        finished = self._uploads.find(mark)
+        finished = self._uploads.find(task_fingerprint)
         if finished is not None:
             self.end(now)
             again = Log(f"round {task.round} is already trained; offering it again")
             return [again, *self._uploads.add(finished, now)]
         if problem := _problem(task, blueprint):
             return self._fail(task, "model", problem)
-        self._job = _Job(task, mark, blueprint, session, now + task.deadline_seconds)
+        self._job = _Job(task, task_fingerprint, blueprint, session, now + task.deadline_seconds)
         lpr = f", LPR {task.lpr:g}" if task.lpr < 1 else ""
         note = Log(f"round {task.round}: depth {task.depth}{lpr}")
         try:
@@ -136,10 +136,10 @@ class RoundTask:
         if self._training is not None:
             return []
         job.stage, self._training = "training", job.fingerprint
-        job.bytes_down = self._downloads.take_received()
+        job.bytes_down = self._downloads.take_received_bytes()
         task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
         units = job.blueprint.exchanged_by(task.depth)
-        kept = draw_sent_tensors(
+        sent = draw_sent_tensors(
             units,
             lpr=task.lpr,
             lpr_of=task.lpr_of,
@@ -148,21 +148,21 @@ class RoundTask:
             device=task.device,
             granularity=task.granularity,
         )
-        upload = sum(upload_bytes(unit, task.encoding) for unit in units if unit.id in kept)
+        upload = sum(upload_bytes(unit, task.encoding) for unit in units if unit.id in sent)
         return [
             TrainRound(
                 task=task,
                 fingerprint=job.fingerprint,
                 order=tuple(unit.id for unit in units),
-                sent=kept,
+                sent=sent,
                 personal_head=units != job.blueprint.held_by(task.depth),
                 reuse_since=reuse_since(task.exchange_every, [unit.id for unit in units], task.round),
-                kept=withheld_units(task.exchange_every, [unit.id for unit in units], task.round),
+                withheld=withheld_units(task.exchange_every, [unit.id for unit in units], task.round),
                 bytes_down=job.bytes_down,
                 tensors={
-                    unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in kept[unit.id])
+                    unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in sent[unit.id])
                     for unit in units
-                    if unit.id in kept
+                    if unit.id in sent
                 },
                 until=job.expires_at - self.link.seconds(upload),
             )
@@ -194,10 +194,10 @@ class RoundTask:
         if self._job is None:
             return [Log(str(error), warning=True)]
         task, self._job = self._job.task, None
-        return self._fail(task, "model", str(error), self._downloads.take_received())
+        return self._fail(task, "model", str(error), self._downloads.take_received_bytes())
 
     def end(self, now: float) -> None:
-        """The task in hand is no longer wanted."""
+        """Drops the current task, which is no longer wanted."""
         self._job = None
         self._downloads.start((), now)
 
@@ -208,7 +208,7 @@ class RoundTask:
             return []
         if not job.expired and now >= job.expires_at:
             job.expired = True
-            self.shown_rate = self._downloads.shown_rate(now)
+            self.observed_rate = self._downloads.observed_rate(now)
             self._downloads.pause()
             return [Log(f"round {job.task.round} ended before the model had arrived", warning=True)]
         if not self._coordinator.online:

@@ -46,9 +46,10 @@ def replacing(path: Path, *, durable: bool = True, shared: bool = False) -> Iter
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
         move_into_place(partial, path, durable=durable)
-    finally:
+    except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        raise
 
 
 def write_file(path: Path, parts: Iterable[bytes | memoryview], *, durable: bool = True) -> None:

@@ -68,7 +68,7 @@ def test_does_not_ask_again_for_an_assignment_that_it_cannot_take() -> None:
     assert device.machine.next_wakeup() is not None
 
 
-def test_ends_when_the_run_is_finished_and_its_farewell_was_lost() -> None:
+def test_ends_when_the_run_is_finished_and_the_message_of_it_was_lost() -> None:
     device = Device(once=True).join()
     last_word = Announcement(online=False, run="run", session="s1", state="finished")
     effects = device.receive(TOPICS.coordinator, last_word)
@@ -77,7 +77,7 @@ def test_ends_when_the_run_is_finished_and_its_farewell_was_lost() -> None:
     assert only(effects, Stop).error is None
 
 
-def test_last_word_of_a_finished_coordinator_does_not_cut_a_homecoming_short() -> None:
+def test_offline_announcement_of_a_finished_coordinator_does_not_end_the_fetch_of_the_final_model() -> None:
     device = Device(once=True).join()
     device.down(RunEnded(run="run", device="pi", rounds=2))
     effects = device.receive(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from device_agent.protocol.link_estimate import LinkEstimate, Shortfalls, shown_rate
+from device_agent.protocol.link_estimate import LinkEstimate, Shortfalls, observed_rate
 
 KIB = 1024
 
@@ -40,9 +40,9 @@ def test_window_covers_the_way_there_and_back() -> None:
 
 
 def test_what_came_says_nothing_before_there_was_time() -> None:
-    assert shown_rate(1000, 1.9) is None
-    assert shown_rate(0, 100.0) is None
-    assert shown_rate(1000, 10.0) == 100.0
+    assert observed_rate(1000, 1.9) is None
+    assert observed_rate(0, 100.0) is None
+    assert observed_rate(1000, 10.0) == 100.0
 
 
 def test_second_missed_round_soon_after_the_first_says_what_the_link_is() -> None:

@@ -49,7 +49,7 @@ class Line:
         """Plays a measurement to its end and returns its last words."""
         self.carry(link_probe.begin(limits, self.now))
         last = self.carry(link_probe.subscribed(TOPIC, self.now))
-        while not link_probe.settled:
+        while not link_probe.finished:
             last = self.step(link_probe)
         return last
 
@@ -137,7 +137,7 @@ def test_is_quiet_on_a_metered_link() -> None:
     device = link_probe(allowed=False)
 
     assert device.begin(BROKER_LIMITS, 0.0) == []
-    assert (device.settled, device.rate) == (True, None)
+    assert (device.finished, device.rate) == (True, None)
 
 
 def test_ignores_old_foreign_oversized_and_repeated_echoes() -> None:
@@ -159,11 +159,11 @@ def test_goes_on_without_when_no_echo_comes() -> None:
 
     assert device.poll(LIMITS.link_probe.patience_seconds - 0.1) == []
     ended = device.poll(LIMITS.link_probe.patience_seconds)
-    assert (device.works, device.settled) == (False, True)
+    assert (device.works, device.finished) == (False, True)
     note = only(ended, Log)
     assert note.warning
     assert note.text.startswith(f"link: unknown: nothing comes back on {TOPIC}")
-    assert (device.settled, device.rate, device.next_wakeup()) == (True, None, None)
+    assert (device.finished, device.rate, device.next_wakeup()) == (True, None, None)
 
 
 def test_goes_on_without_when_the_broker_does_not_confirm_the_subscription() -> None:
@@ -171,7 +171,7 @@ def test_goes_on_without_when_the_broker_does_not_confirm_the_subscription() -> 
     device.begin(BROKER_LIMITS, 0.0)
     device.poll(LIMITS.link_probe.patience_seconds)
 
-    assert (device.settled, device.rate) == (True, None)
+    assert (device.finished, device.rate) == (True, None)
 
 
 def test_ignores_echoes_that_come_after_the_end() -> None:
@@ -206,7 +206,7 @@ def test_says_that_a_link_takes_no_time_at_all() -> None:
     text = only(Line(math.inf, math.inf).run(device), Log).text
 
     assert device.rate is None
-    assert text == "link: faster than can be told through the broker, which answers after 0.0 ms"
+    assert text == "link: faster than can be measured through the broker, which answers after 0.0 ms"
 
 
 def test_says_what_it_has_found() -> None:
@@ -226,7 +226,7 @@ def test_tries_again_on_the_next_connection_and_then_no_more() -> None:
     assert second != first
 
     assert "the connection broke" in only(device.interrupted(), Log).text
-    assert device.settled
+    assert device.finished
 
 
 def test_plans_with_the_slower_of_what_is_stated_and_measured() -> None:

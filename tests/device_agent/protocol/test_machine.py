@@ -423,7 +423,7 @@ def test_forgets_what_belongs_to_another_run():
 # The end
 
 
-def farewell(*models: bytes) -> RunEnded:
+def end_with_models(*models: bytes) -> RunEnded:
     versions = tuple(version("onnx-1", content, 1000) for content in models)
     return RunEnded(run="run", device="pi", rounds=3, models=versions)
 
@@ -431,7 +431,7 @@ def farewell(*models: bytes) -> RunEnded:
 def test_fetches_and_installs_the_final_model_then_stops():
     device = Device(once=True).join()
     content = bytes(range(256)) * 10
-    effects = device.down(farewell(content))
+    effects = device.down(end_with_models(content))
     assert [e.topic for e in effects if isinstance(e, Unsubscribe)] == ["fedlp/demo/model/H1", "fedlp/demo/model/L1"]
     assert only(effects, Publish).message.missing == ((0, 3),)
     effects = []
@@ -446,7 +446,7 @@ def test_fetches_and_installs_the_final_model_then_stops():
 def test_says_while_the_final_model_comes_slowly_that_it_comes():
     device = Device().join()
     content = bytes(range(256)) * 20
-    device.down(farewell(content), now=100.0)
+    device.down(end_with_models(content), now=100.0)
     said = []
     for number, chunk in enumerate(chunks(content, 1000)):
         now = 103.0 + 3 * number
@@ -454,18 +454,18 @@ def test_says_while_the_final_model_comes_slowly_that_it_comes():
     assert said == [(106.0, "receiving"), (112.0, "receiving")]
 
 
-def test_repeats_that_the_model_is_installed_to_whoever_repeats_the_farewell():
+def test_repeats_that_the_model_is_installed_to_whoever_repeats_the_end_of_the_run():
     device = Device().join()
-    device.down(farewell(b"model"))
+    device.down(end_with_models(b"model"))
     device.receive(TOPICS.of("repeat", "pi"), chunks(b"model", 1000)[0])
     installed = published(device.handle(ModelInstalled("somewhere")))
     assert installed == [DeploymentReport(run="run", device="pi", state="installed")]
-    assert published(device.down(farewell(b"model"))) == installed
+    assert published(device.down(end_with_models(b"model"))) == installed
 
 
 def test_says_why_the_model_could_not_be_installed():
     device = Device().join()
-    device.down(farewell(b"model"))
+    device.down(end_with_models(b"model"))
     effects = device.handle(InstallFailed("the disk is full"))
     assert published(effects) == [DeploymentReport(run="run", device="pi", state="failed", reason="the disk is full")]
 
@@ -476,7 +476,7 @@ def test_says_why_there_is_no_model_of_its_depth():
     assert only(effects, Stop).error is None
 
 
-def own_farewell(*units: str) -> RunEnded:
+def end_with_layers(*units: str) -> RunEnded:
     """To a device with a head of its own."""
     layers = tuple(version(id, blob(id), 40) for id in units)
     return RunEnded(run="run", device="pi", rounds=3, layers=layers)
@@ -484,7 +484,7 @@ def own_farewell(*units: str) -> RunEnded:
 
 def test_fetches_the_final_layers_and_exports_a_model_of_its_own_then_stops():
     device = Device(once=True).join()
-    effects = device.down(own_farewell("L1", "H1"))
+    effects = device.down(end_with_layers("L1", "H1"))
     assert {message.unit for message in published(effects)} == {"L1", "H1"}
     effects = []
     for id in ("L1", "H1"):
@@ -499,12 +499,12 @@ def test_fetches_the_final_layers_and_exports_a_model_of_its_own_then_stops():
 
 def test_stops_without_complaint_when_it_has_no_head_to_export():
     device = Device(once=True).join()
-    device.down(own_farewell("L1", "H1"))
+    device.down(end_with_layers("L1", "H1"))
     assert only(device.handle(NothingToExport("never trained")), Stop).error is None
 
 
 def test_says_what_is_missing_when_it_cannot_export():
-    effects = Device(once=True, can_export=False).join().down(own_farewell("L1", "H1"))
+    effects = Device(once=True, can_export=False).join().down(end_with_layers("L1", "H1"))
     assert [note.text for note in effects if isinstance(note, Log) and "needs onnx" in note.text]
     assert only(effects, Stop).error is None
     assert [message.state for message in published(effects)] == ["failed", "failed"]  # said twice: it ends now
@@ -513,13 +513,13 @@ def test_says_what_is_missing_when_it_cannot_export():
 def test_exports_nothing_of_a_run_that_it_has_no_place_in():
     device = Device(once=True)
     device.handle(Connected(BROKER_LIMITS))
-    effects = device.down(own_farewell("L1", "H1"))
+    effects = device.down(end_with_layers("L1", "H1"))
     assert [note.text for note in effects if isinstance(note, Log) and "no place in the run" in note.text]
     assert only(effects, Stop).error is None
 
 
 def test_refuses_final_layers_that_are_not_its_own():
-    assert "not those of depth 1" in only(Device(once=True).join().down(own_farewell("L1", "L2")), Stop).error
+    assert "not those of depth 1" in only(Device(once=True).join().down(end_with_layers("L1", "L2")), Stop).error
     huge = RunEnded(
         run="run", device="pi", rounds=3, layers=tuple(UnitVersion(id, "a" * 64, 1 << 40, 40) for id in ("L1", "H1"))
     )
@@ -527,17 +527,17 @@ def test_refuses_final_layers_that_are_not_its_own():
 
 
 def test_stops_at_once_when_nothing_was_exported():
-    assert only(Device(once=True).join().down(farewell()), Stop).error is None
+    assert only(Device(once=True).join().down(end_with_models()), Stop).error is None
 
 
 def test_stays_for_the_next_run_unless_told_otherwise():
-    effects = Device(once=False).join().down(farewell())
+    effects = Device(once=False).join().down(end_with_models())
     assert not [e for e in effects if isinstance(e, Stop)]
 
 
 def test_gives_up_on_the_final_model_when_the_coordinator_is_gone():
     device = Device(once=True).join()
-    device.down(farewell(b"x" * 10), now=0.0)
+    device.down(end_with_models(b"x" * 10), now=0.0)
     device.receive(TOPICS.coordinator, announcement(online=False), now=1.0)
     assert device.machine.next_wakeup() == 31.0
     assert "coordinator left" in only(device.handle(Tick(), 31.0), Stop).error
@@ -547,4 +547,4 @@ def test_forgets_updates_of_a_run_that_is_over():
     device = Device().join()
     train(device)
     trained(device)
-    assert only(device.down(farewell()), ForgetUpdate)
+    assert only(device.down(end_with_models()), ForgetUpdate)
