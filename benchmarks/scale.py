@@ -27,6 +27,7 @@ from benchmarks.load_devices import Load, Tally, constant_of, samples_of
 from benchmarks.models import MODELS, Model, blueprint
 from fedlp_edge.core.algorithm import server
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean
+from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.settings import ServerSettings
 from fedlp_edge.reporting.events import AnyEvent, RoundFinished, RoundStarted, RunFinished
 from fedlp_edge.reporting.log import EventReader
@@ -338,7 +339,7 @@ def _is_exact(run: Path, devices: int, rounds: int) -> bool:
         mean.add({"delta": np.full(1, constant_of(number), np.float32)}, samples_of(number))
     step = mean.means()["delta"][0]
     means: dict[str, Array] = {name: np.full(array.shape, step, np.float32) for name, array in weights.items()}
-    state: dict[str, Array] = {}
+    state = ServerState()
     for _ in range(rounds):
         weights, state = server.apply(ServerSettings(), state, weights, means, frozenset())
     last, _ = checkpoints.load(rounds)

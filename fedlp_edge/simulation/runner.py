@@ -19,6 +19,7 @@ from fedlp_edge.core.algorithm import plausibility
 from fedlp_edge.core.algorithm.aggregation import LayerwiseMean, capacity_bits, capacity_of
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.algorithm.resolution import weight_limit
+from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.rounds.cohort import rates_of
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
@@ -108,7 +109,7 @@ class Simulation:
         if committed:
             weights, state = self._checkpoints.load(committed)
         else:
-            self._checkpoints.save(0, weights, {})
+            self._checkpoints.save(0, weights, ServerState())
         self._model = GlobalModel(
             self._blueprint,
             experiment.scheme,

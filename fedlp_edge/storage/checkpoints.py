@@ -14,10 +14,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fedlp_edge.core.algorithm.aggregation import Array
+from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.errors import StorageError
 from fedlp_edge.system.files import replacing
 
-_AVERAGE = "ema/"
+_MOMENTS = ("m/", "v/")
+_LAST_UPDATE = "last/"
+_CHANGE = "change/"
+"""What stands before the names of tensors and units in the file of the server's state."""
 
 
 class Checkpoints:
@@ -42,39 +46,36 @@ class Checkpoints:
         average = self._average_path(round)
         return average if average.exists() else self.weights_path(round)
 
-    def save(self, round: int, weights: Mapping[str, Array], state: Mapping[str, Array]) -> Path:
+    def save(self, round: int, weights: Mapping[str, Array], state: ServerState) -> Path:
         """Writes all files, the model last: its presence says that the checkpoint is whole.
 
         Args:
             round: that was closed.
             weights: of the global model, constants included.
-            state: the rest of it (see ``GlobalModel``).
+            state: what the next server step rests on beside them.
 
         Returns:
             Where the weights are.
         """
-        average = {key.removeprefix(_AVERAGE): value for key, value in state.items() if key.startswith(_AVERAGE)}
-        rest = {key: value for key, value in state.items() if not key.startswith(_AVERAGE)}
-        if average:
+        if state.averages:
             # What has no average, constants, is part of the model all the same.
-            _save(self._average_path(round), {**weights, **average})
-        if rest:
-            _save(self._server_path(round), rest)
+            _save(self._average_path(round), {**weights, **state.averages})
+        if flat := _flat(state):
+            _save(self._server_path(round), flat)
         path = self.weights_path(round)
         _save(path, weights)
         return path
 
-    def load(self, round: int) -> tuple[dict[str, Array], dict[str, Array]]:
+    def load(self, round: int) -> tuple[dict[str, Array], ServerState]:
         """Weights and state after ``round``.
 
         Raises:
             StorageError: the checkpoint is missing or damaged.
         """
         server, average = self._server_path(round), self._average_path(round)
-        state = _load(server) if server.exists() else {}
-        if average.exists():
-            state |= {_AVERAGE + name: value for name, value in _load(average).items()}
-        return _load(self.weights_path(round)), state
+        flat = _load(server) if server.exists() else {}
+        averages = _load(average) if average.exists() else {}
+        return _load(self.weights_path(round)), _typed(flat, averages)
 
     def prune(self, newest: int) -> None:
         """Deletes what ``keep`` no longer covers, once round ``newest`` is committed."""
@@ -91,6 +92,25 @@ class Checkpoints:
 
     def _server_path(self, round: int) -> Path:
         return self._directory / f"round-{round:05d}.server.safetensors"
+
+
+def _flat(state: ServerState) -> dict[str, Array]:
+    """All but the averages, by the names that they have in a file."""
+    first, second = _MOMENTS
+    tables = ((first, state.first_moments), (second, state.second_moments), (_LAST_UPDATE, state.last_updates))
+    flat = {prefix + name: value for prefix, table in tables for name, value in table.items()}
+    return flat | {_CHANGE + unit: np.asarray(value, dtype=np.float32) for unit, value in state.changes.items()}
+
+
+def _typed(flat: Mapping[str, Array], averages: dict[str, Array]) -> ServerState:
+    """The state whose tensors had these names in a file."""
+
+    def table(prefix: str) -> dict[str, Array]:
+        return {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}
+
+    first, second = map(table, _MOMENTS)
+    changes = {unit: float(value) for unit, value in table(_CHANGE).items()}
+    return ServerState(first, second, averages, table(_LAST_UPDATE), changes)
 
 
 def _save(path: Path, tensors: Mapping[str, Array]) -> None:

@@ -19,6 +19,7 @@ A device that holds the leading share of a tensor's channels (HeteroFL, arXiv 20
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -53,6 +54,24 @@ def capacity_bits(weight_capacity: int) -> int:
 def sum_shape(tensor: TensorSpec) -> Shape:
     """Shape of the sum of a tensor, as ``LayerwiseMean.arrays`` gives it."""
     return tensor.shape if tensor.trainable else (len(exact_sum.UNITS), *tensor.shape)
+
+
+@dataclass(frozen=True)
+class SumArrays:
+    """The sums of a mean as plain integer arrays, for shared memory, a message or a file.
+
+    Attributes:
+        sums: sum by tensor, in the tensor's shape (of a statistic behind the limbs, see ``exact_sum``).
+        weights: by tensor, [blocks, 1 + dimensions]: in each row a summed weight and the shape of the block that it was
+            sent for.
+    """
+
+    sums: dict[str, Sums] = field(default_factory=dict)
+    weights: dict[str, Sums] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether any update was counted."""
+        return bool(self.sums)
 
 
 class LayerwiseMean:
@@ -133,24 +152,18 @@ class LayerwiseMean:
                 self._counted(name, shape, weight)
             self._sums[name][_leading(total.shape)] += total
 
-    def arrays(self) -> dict[str, Sums]:
-        """The sums as plain integer arrays, for shared memory or a file; `from_arrays` takes them back.
-
-        Returns:
-            ``"sum/NAME"``: the sum of a tensor, its own shape (of a statistic behind the limbs, see ``exact_sum``), not
-            a copy; ``"weight/NAME"`` [blocks, 1 + dimensions]: in each row a summed weight and the shape of the block
-            that it was sent for.
-        """
-        arrays = {f"sum/{name}": total for name, total in self._sums.items()}
-        for name, weights in self._weights.items():
-            rows = [(weight, *shape) for shape, weight in sorted(weights.items())]
-            arrays[f"weight/{name}"] = np.array(rows, dtype=np.int64)
-        return arrays
+    def arrays(self) -> SumArrays:
+        """The sums as plain integer arrays, not copied; `from_arrays` takes them back."""
+        weights: dict[str, Sums] = {}
+        for name, blocks in self._weights.items():
+            rows = [(weight, *shape) for shape, weight in sorted(blocks.items())]
+            weights[name] = np.array(rows, dtype=np.int64)
+        return SumArrays(dict(self._sums), weights)
 
     @classmethod
     def from_arrays(
         cls,
-        arrays: Mapping[str, Sums],
+        arrays: SumArrays,
         weight_capacity: int,
         shapes: Mapping[str, Shape] | None = None,
         statistics: Collection[str] = frozenset(),
@@ -164,12 +177,9 @@ class LayerwiseMean:
             statistics: as for the class.
         """
         mean = cls(weight_capacity, shapes, statistics)
-        for key, value in arrays.items():
-            kind, _, name = key.partition("/")
-            if kind == "sum":
-                mean._sums[name] = value
-            else:
-                mean._weights[name] = {tuple(shape): weight for weight, *shape in value.tolist()}
+        mean._sums.update(arrays.sums)
+        for name, rows in arrays.weights.items():
+            mean._weights[name] = {tuple(shape): weight for weight, *shape in rows.tolist()}
         return mean
 
     def weight_of(self, name: str) -> int:

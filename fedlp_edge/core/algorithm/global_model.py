@@ -1,21 +1,21 @@
 """The global model through a run: its weights, and the history that server steps, rates and recycling rest on.
 
-Coordinator and simulation both ask it which rates a device gets in a round (``rates``) and hand it the mean of the
-round (``step``). Everything it remembers is in ``weights`` and ``state``, plain arrays by name, so that resuming is
-loading them. With default settings a step is the server's step and nothing else.
-
-===================  ==========================================================================================
 ``m/NAME, v/NAME``   moments of the server's optimiser (``server``)
 ``ema/NAME``         running average of the weights (``ServerSettings.ema``)
 ``last/NAME``        what was last applied to a parameter (kept where units are recycled)
 ``change/UNIT``      last relative change of a unit (kept where rates or recycling need it)
 ===================  ==========================================================================================
+=======
+Coordinator and simulation both ask it which rates a device gets in a round (``rates``) and hand it the mean of the
+round (``step``). Everything it remembers is in ``weights`` and ``state`` (``server_state``), so resuming is loading
+them. With default settings a step is the server's step and nothing else.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.algorithm import periods, recycling, relative_change, server
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean
 from fedlp_edge.core.algorithm.rates import by_importance, within_budget
-from fedlp_edge.core.algorithm.server import ServerState
+from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.model_digest import model_digest
 from fedlp_edge.core.settings import Encoding, SchemeSettings, ServerSettings, UpdateSettings
@@ -70,8 +70,9 @@ class GlobalModel:
         self._rates: dict[tuple[object, ...], dict[str, float]] = {}
         self.weights: dict[str, Array] = {name: w for name, w in weights.items() if name not in blueprint.constants}
         self.constants: dict[str, Array] = {name: w for name, w in weights.items() if name in blueprint.constants}
-        unaveraged = {f"ema/{name}" for name in self.constants}
-        self.state: ServerState = {k: v for k, v in (state or server.init()).items() if k not in unaveraged}
+        state = state or ServerState()
+        averages = {name: value for name, value in state.averages.items() if name not in self.constants}
+        self.state: ServerState = replace(state, averages=averages)
         _check(blueprint, scheme)
 
     @property
@@ -79,7 +80,7 @@ class GlobalModel:
         """What is evaluated and exported: the running average if there is one, else the weights."""
         if not self._settings.ema:
             return self.weights
-        return {name: self.state.get(f"ema/{name}", value) for name, value in self.weights.items()}
+        return {name: self.state.averages.get(name, value) for name, value in self.weights.items()}
 
     @property
     def whole(self) -> dict[str, Array]:
@@ -119,23 +120,23 @@ class GlobalModel:
         """
         means = mean.means()
         silent = {name: mask for name in means if (mask := mean.unsent(name)) is not None}
-        state = dict(self.state)
+        state = self.state
         if self._scheme.recycle or self._scheme.rates == "importance":
             changes = relative_change.relative_changes(self._blueprint.global_units, self.weights, means)
-            state.update({f"change/{unit}": np.asarray(value, dtype=np.float32) for unit, value in changes.items()})
+            # As a checkpoint keeps them, so that a restart draws alike.
+            rounded = {unit: float(np.float32(value)) for unit, value in changes.items()}
+            state = replace(state, changes=state.changes | rounded)
         if self._scheme.recycle:
-            last = {name: self.state[f"last/{name}"] for name in self.weights if f"last/{name}" in self.state}
             # Asynchronous devices may still send what others were told to leave out; what was sent counts.
             missing = [name for name in self._parameters(self.recycled(round)) if name not in means]
-            means = means | recycling.repeated(last, missing, self._scheme.recycle_decay)
-            state.update(
-                {f"last/{name}": value for name, value in means.items() if name not in self._blueprint.statistics}
-            )
+            means = means | recycling.repeated(state.last_updates, missing, self._scheme.recycle_decay)
+            applied = {name: value for name, value in means.items() if name not in self._blueprint.statistics}
+            state = replace(state, last_updates=state.last_updates | applied)
         self.weights, self.state = server.apply(
             self._settings, state, self.weights, means, self._blueprint.statistics, silent
         )
         if self._settings.ema:
-            self.state.update(self._averaged(round))
+            self.state = replace(self.state, averages=self._averaged(round))
         self._rates.clear()
 
     def problem(self) -> str:
@@ -153,7 +154,7 @@ class GlobalModel:
 
     def restore(self, weights: Mapping[str, Array], state: ServerState) -> None:
         """Goes back to what an earlier step had made."""
-        self.weights, self.state = dict(weights), dict(state)
+        self.weights, self.state = dict(weights), state
         self._rates.clear()
 
     def _dealt(self, round: int, depth: int, lpr: float, encoding: Encoding) -> dict[str, float]:
@@ -172,26 +173,23 @@ class GlobalModel:
         return {unit.id: dealt.get(unit.id, 0.0) for unit in units}
 
     def _changes(self) -> dict[str, float]:
-        return {
-            unit.id: float(self.state[f"change/{unit.id}"])
-            for unit in self._blueprint.global_units
-            if f"change/{unit.id}" in self.state
-        }
+        known = self.state.changes
+        return {unit.id: known[unit.id] for unit in self._blueprint.global_units if unit.id in known}
 
     def _parameters(self, units: Iterable[str]) -> list[str]:
         return [t.name for unit in units for t in self._blueprint.by_id[unit].tensors if t.trainable]
 
-    def _averaged(self, round: int) -> ServerState:
+    def _averaged(self, round: int) -> dict[str, Array]:
         """The running average after a round, without a share of the initial weights.
 
         After t rounds round s has the weight ``ema^(t-s) / (1 + ema + ... + ema^(t-1))``.
         """
         decay = self._settings.ema
         new = np.float32((1 - decay) / (1 - decay**round))
-        averaged: ServerState = {}
+        averaged: dict[str, Array] = {}
         for name, value in self.weights.items():
-            old = self.state.get(f"ema/{name}", value)
-            averaged[f"ema/{name}"] = np.asarray(old + new * (value - old), dtype=np.float32)
+            old = self.state.averages.get(name, value)
+            averaged[name] = np.asarray(old + new * (value - old), dtype=np.float32)
         return averaged
 
 

@@ -1,6 +1,6 @@
 """The server's step: how the averaged delta changes the global model.
 
-``init`` and ``apply`` on explicit state, so that resuming is loading the state. The averaged delta plays the
+``apply`` works on explicit state, so that resuming is loading the state. The averaged delta plays the
 negative gradient, as in FedAvgM and FedAdam (Reddi et al., arXiv 2003.00295, algorithm 2, without bias
 correction). A tensor that nobody sent keeps its value *and* its moments: silence is not a zero gradient.
 Running statistics such as BatchNorm variances are no gradients: what was averaged are their values, and the mean of
@@ -10,20 +10,14 @@ these takes their place, whatever the optimiser.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.core.algorithm.aggregation import Array
+from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.settings import ServerSettings
-
-ServerState = dict[str, Array]
-"""Moments by ``"m/NAME"`` and ``"v/NAME"``; a missing entry is zero. Other entries are left as they are."""
-
-
-def init() -> ServerState:
-    """State before the first round."""
-    return {}
 
 
 def apply(
@@ -45,35 +39,43 @@ def apply(
         silent: where nobody sent an element of a tensor of which others were sent (see ``LayerwiseMean.unsent``).
 
     Returns:
-        New weights (unsent tensors are the same objects) and new state.
+        New weights (unsent tensors are the same objects) and new state; of that, the moments alone differ.
     """
-    new_weights, new_state = dict(weights), dict(state)
+    new_weights, moments = dict(weights), _Moments(dict(state.first_moments), dict(state.second_moments))
     for name, mean in means.items():
         if name in statistics:
             new_weights[name] = np.array(mean, dtype=np.float32)
         else:
-            new_weights[name] = _array(weights[name] + _step(settings, new_state, name, mean))
+            new_weights[name] = _array(weights[name] + _step(settings, moments, name, mean))
     for name, mask in (silent or {}).items():
         new_weights[name][mask] = weights[name][mask]
-        for key in (f"m/{name}", f"v/{name}"):
-            if key in new_state:
-                new_state[key][mask] = state[key][mask] if key in state else 0
-    return new_weights, new_state
+        for new, old in ((moments.first, state.first_moments), (moments.second, state.second_moments)):
+            if name in new:
+                new[name][mask] = old[name][mask] if name in old else 0
+    return new_weights, replace(state, first_moments=moments.first, second_moments=moments.second)
 
 
-def _step(settings: ServerSettings, state: ServerState, name: str, mean: Array) -> Array:
-    """The change of one parameter; writes its new moments into ``state``."""
+@dataclass
+class _Moments:
+    """The moments that a step is writing, by parameter."""
+
+    first: dict[str, Array]
+    second: dict[str, Array]
+
+
+def _step(settings: ServerSettings, moments: _Moments, name: str, mean: Array) -> Array:
+    """The change of one parameter; writes its new moments."""
     lr = np.float32(settings.lr)
     if settings.optimizer == "plain":
         return mean if settings.lr == 1.0 else _array(lr * mean)
-    first = state.get(f"m/{name}", np.zeros_like(mean))
+    first = moments.first.get(name, np.zeros_like(mean))
     if settings.optimizer == "momentum":
-        first = state[f"m/{name}"] = _array(np.float32(settings.momentum) * first + mean)
+        first = moments.first[name] = _array(np.float32(settings.momentum) * first + mean)
         return _array(lr * first)
     beta1, beta2 = np.float32(settings.beta1), np.float32(settings.beta2)
-    second = state.get(f"v/{name}", np.zeros_like(mean))
-    first = state[f"m/{name}"] = _array(beta1 * first + (1 - beta1) * mean)
-    second = state[f"v/{name}"] = _array(beta2 * second + (1 - beta2) * mean * mean)
+    second = moments.second.get(name, np.zeros_like(mean))
+    first = moments.first[name] = _array(beta1 * first + (1 - beta1) * mean)
+    second = moments.second[name] = _array(beta2 * second + (1 - beta2) * mean * mean)
     return _array(lr * first / (np.sqrt(second) + np.float32(settings.epsilon)))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from fedlp_edge.core.algorithm.aggregation import Array, Sums
+from fedlp_edge.core.algorithm.aggregation import Array, SumArrays
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import DataError, ModelError, WorkerError
 from fedlp_edge.simulation.engines.jobs import CollectSums, JobFailed, Reply, SimulationJob, SumsCollected, WorkerSetup
@@ -64,7 +64,7 @@ class Engine(Protocol):
             WorkerError: no other worker can take its place.
         """
 
-    def sums(self, worker: int) -> dict[str, Sums]:
+    def sums(self, worker: int) -> SumArrays:
         """What the worker's last ``CollectSums`` handed over (``LayerwiseMean.arrays``), until its next order."""
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ def carry_out(engine: Engine, jobs: Iterable[QueuedJob], stopped: Callable[[], b
         raise end
 
 
-def collect(engine: Engine, capacity: int) -> Iterator[dict[str, Sums]]:
+def collect(engine: Engine, capacity: int) -> Iterator[SumArrays]:
     """The sums of every worker that counted an update; all are valid until the next order."""
     for worker in range(engine.workers):
         engine.submit(worker, CollectSums(capacity))

@@ -74,7 +74,7 @@ class SumsWritten(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         sent: names of the tensors that somebody sent.
-        weights: ``LayerwiseMean.arrays`` without the sums: by name, rows of a weight and the shape of its block.
+        weights: rows of a weight and the shape of its block, by name (``SumArrays``).
     """
 
     sent: tuple[str, ...]

@@ -18,7 +18,7 @@ from typing import Self
 
 import numpy as np
 
-from fedlp_edge.core.algorithm.aggregation import Array, Sums, sum_shape
+from fedlp_edge.core.algorithm.aggregation import Array, SumArrays, sum_shape
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.simulation.engines.base import expected
@@ -169,12 +169,11 @@ class LocalEngine:
             raise WorkerError(f"a worker answered an order with {type(reply).__name__}")
         return worker, reply
 
-    def sums(self, worker: int) -> dict[str, Sums]:
+    def sums(self, worker: int) -> SumArrays:
         """See ``Engine.sums``."""
         written, memory = self._handed_over[worker], self._sums[worker].arrays
-        arrays: dict[str, Sums] = {f"sum/{name}": memory[name] for name in written.sent}
-        arrays.update({f"weight/{name}": np.array(rows, np.int64) for name, rows in written.weights.items()})
-        return arrays
+        weights = {name: np.array(rows, np.int64) for name, rows in written.weights.items()}
+        return SumArrays({name: memory[name] for name in written.sent}, weights)
 
     def close(self) -> None:
         """Ends the workers; they notice that nobody is there any more."""

@@ -147,15 +147,12 @@ class _Worker:
         return simulation_worker.do(message)
 
     def _hand_over(self, simulation_worker: SimulationWorker) -> SumsWritten:
-        sent, weights = [], {}
-        for key, array in simulation_worker.collect().items():
-            kind, _, name = key.partition("/")
-            if kind == "weight":
-                weights[name] = tuple(tuple(row) for row in array.tolist())
-            elif self._sums is not None:
-                self._sums.arrays[name][...] = array
-                sent.append(name)
-        return SumsWritten(tuple(sent), weights)
+        collected = simulation_worker.collect()
+        if self._sums is not None:
+            for name, total in collected.sums.items():
+                self._sums.arrays[name][...] = total
+        weights = {name: tuple(tuple(row) for row in rows.tolist()) for name, rows in collected.weights.items()}
+        return SumsWritten(tuple(collected.sums), weights)
 
 
 if __name__ == "__main__":

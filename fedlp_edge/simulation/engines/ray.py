@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import msgspec
 
-from fedlp_edge.core.algorithm.aggregation import Array, Sums
+from fedlp_edge.core.algorithm.aggregation import Array, SumArrays
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import OperatorError, WorkerError
 from fedlp_edge.simulation.engines.base import expected
@@ -61,7 +61,7 @@ class RayEngine:
         self._pictures: tuple[SimulationData, Any] | None = None
         self._versions: dict[int, Any] = {}
         self._under_way: dict[Any, int] = {}
-        self._sums: dict[int, dict[str, Sums]] = {}
+        self._sums: dict[int, SumArrays] = {}
 
     @property
     def workers(self) -> int:
@@ -112,7 +112,7 @@ class RayEngine:
         reply: Reply = msgspec.msgpack.decode(answer, type=Reply)
         return worker, reply
 
-    def sums(self, worker: int) -> dict[str, Sums]:
+    def sums(self, worker: int) -> SumArrays:
         """See ``Engine.sums``."""
         return self._sums[worker]
 
@@ -178,7 +178,7 @@ class _Worker:
     def retire(self, version: int) -> None:
         self._worker.retire(version)
 
-    def do(self, encoded: bytes) -> tuple[bytes, dict[str, Sums] | None]:
+    def do(self, encoded: bytes) -> tuple[bytes, SumArrays | None]:
         from fedlp_edge.simulation.engines.job_errors import told  # noqa: PLC0415
 
         job: SimulationJob = msgspec.msgpack.decode(encoded, type=SimulationJob)

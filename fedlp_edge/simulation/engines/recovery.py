@@ -20,7 +20,7 @@ from typing import assert_never
 
 import msgspec
 
-from fedlp_edge.core.algorithm.aggregation import Array, Sums
+from fedlp_edge.core.algorithm.aggregation import Array, SumArrays
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.simulation.engines.base import Engine, failure
@@ -167,7 +167,7 @@ class RecoveringEngine:
             raise WorkerError(f"{reply.device} trained once and cannot do so again: {reply.reason}")
         return None
 
-    def sums(self, worker: int) -> dict[str, Sums]:
+    def sums(self, worker: int) -> SumArrays:
         """See ``Engine.sums``."""
         return self._engine.sums(worker)
 

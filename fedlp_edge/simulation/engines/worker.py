@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping
 
-from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, Sums
+from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, SumArrays
 from fedlp_edge.core.algorithm.plausibility import sizes_of
 from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.seeds import head_seed, training_seed
@@ -167,9 +167,9 @@ class SimulationWorker:
         found = self._choices.execution(model, data, self._setup.training, self._setup.model, job.depth)
         return ComputeChosen(job.depth, found.compute)
 
-    def collect(self) -> dict[str, Sums]:
+    def collect(self) -> SumArrays:
         """The sums since the last call, see ``LayerwiseMean.arrays``; empty if no update was counted."""
-        sums = self._mean.arrays() if self._mean is not None else {}
+        sums = self._mean.arrays() if self._mean is not None else SumArrays()
         self._mean = None
         return sums
 

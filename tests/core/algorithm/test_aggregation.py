@@ -269,7 +269,7 @@ def test_arrays_are_the_sums_themselves():
     mean = LayerwiseMean(4)
     mean.add({"a": array(2.0)}, 1)
     arrays = mean.arrays()
-    assert arrays["weight/a"].tolist() == [[1, 1]]
+    assert arrays.weights["a"].tolist() == [[1, 1]]
     LayerwiseMean.from_arrays(arrays, 4).add({"a": array(4.0)}, 1)
-    assert mean.arrays()["sum/a"] is arrays["sum/a"]
-    assert arrays["sum/a"].tolist() == [6 << (SCALE_BITS - 2)]
+    assert mean.arrays().sums["a"] is arrays.sums["a"]
+    assert arrays.sums["a"].tolist() == [6 << (SCALE_BITS - 2)]

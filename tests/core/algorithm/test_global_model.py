@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fedlp_edge.core.algorithm import server
 from fedlp_edge.core.algorithm.aggregation import LayerwiseMean
 from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.model_digest import model_digest
 from fedlp_edge.core.rounds.staleness import factor
@@ -54,17 +55,22 @@ def rates(model: GlobalModel, *, depth: int = 3, lpr: float = 1.0, round: int = 
 ALL = {f"{part}{depth}.weight": 0.5 for part in ("block", "head") for depth in (1, 2, 3)}
 
 
+def state_digests(state: ServerState):
+    tables = (state.first_moments, state.second_moments, state.averages, state.last_updates)
+    return [model_digest(table) for table in tables], state.changes
+
+
 @pytest.mark.parametrize("optimizer", ["plain", "momentum", "adam"])
 def test_step_is_the_servers_step_and_nothing_else_by_default(three_depths: Blueprint, optimizer):
     settings = ServerSettings(optimizer=optimizer)
-    weights, state = initial(three_depths), server.init()
+    weights, state = initial(three_depths), ServerState()
     whole = model(three_depths, settings=settings)
     for round, update in enumerate([ALL, {"block1.weight": -2.0}, ALL], start=1):
         mean = mean_of(update, ALL, blueprint=three_depths)
         weights, state = server.apply(settings, state, weights, mean.means(), frozenset())
         whole.step(round, mean)
     assert whole.digest == model_digest(weights)
-    assert model_digest(whole.state) == model_digest(state)
+    assert state_digests(whole.state) == state_digests(state)
     assert whole.evaluated is whole.weights
 
 
@@ -152,17 +158,17 @@ def test_step_repeats_the_weakened_update_of_a_recycled_unit(three_depths: Bluep
     before = whole.weights[name]
     whole.step(2, mean_of({other: 1.0 for other in ALL if other != name}, blueprint=three_depths))
     np.testing.assert_array_equal(whole.weights[name], before + np.float32(0.25))
-    assert whole.state[f"last/{name}"][0] == 0.25
+    assert whole.state.last_updates[name][0] == 0.25
 
 
 def test_step_keeps_the_score_of_a_recycled_unit(three_depths: Blueprint):
     whole = model(three_depths, recycle=1, recycle_decay=0.5)
     whole.step(1, mean_of(ALL, blueprint=three_depths))
     (unit,) = whole.recycled(2)
-    before = whole.state[f"change/{unit}"]
+    before = whole.state.changes[unit]
     name = three_depths.by_id[unit].tensors[0].name
     whole.step(2, mean_of({other: 1.0 for other in ALL if other != name}, blueprint=three_depths))
-    assert whole.state[f"change/{unit}"] == before
+    assert whole.state.changes[unit] == before
 
 
 def test_step_prefers_what_was_sent_to_what_would_be_recycled(three_depths: Blueprint):
@@ -204,12 +210,12 @@ def test_step_leaves_elements_alone_that_nobody_sent(three_depths: Blueprint):
     first = LayerwiseMean(10, {"block1.weight": (1000,)})
     first.add({"block1.weight": np.ones(1000, dtype=np.float32)}, weight=5)
     whole.step(1, first)
-    before, moment = whole.weights["block1.weight"], whole.state["m/block1.weight"]
+    before, moment = whole.weights["block1.weight"], whole.state.first_moments["block1.weight"]
     second = LayerwiseMean(10, {"block1.weight": (1000,)})
     second.add({"block1.weight": np.ones(600, dtype=np.float32)}, weight=5)
     whole.step(2, second)
     np.testing.assert_array_equal(whole.weights["block1.weight"][600:], before[600:])
-    np.testing.assert_array_equal(whole.state["m/block1.weight"][600:], moment[600:])
+    np.testing.assert_array_equal(whole.state.first_moments["block1.weight"][600:], moment[600:])
     np.testing.assert_array_equal(whole.weights["block1.weight"][:600], before[:600] + np.float32(1.5))
 
 
@@ -226,7 +232,7 @@ def test_model_goes_on_from_saved_weights_and_state(three_depths: Blueprint):
         assert rates(through, lpr=0.5, round=round + 1) == rates(stopped, lpr=0.5, round=round + 1)
     assert through.digest == stopped.digest
     assert model_digest(through.evaluated) == model_digest(stopped.evaluated)
-    assert model_digest(through.state) == model_digest(stopped.state)
+    assert state_digests(through.state) == state_digests(stopped.state)
 
 
 @pytest.mark.parametrize(
