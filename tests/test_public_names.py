@@ -33,7 +33,7 @@ def test_importing_the_package_loads_no_torch() -> None:
 
 
 def test_help_begins_with_a_table_of_contents() -> None:
-    text = pydoc.render_doc(fedlp_edge, renderer=pydoc.plaintext)
+    text = pydoc.plain(pydoc.render_doc(fedlp_edge))
     contents = [text.index(part) for part in ("Splitting a model", "Trying a fleet", "Using the result", "Errors")]
     assert contents == sorted(contents)
 

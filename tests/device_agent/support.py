@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -205,7 +205,7 @@ class Device:
         return self
 
 
-def published(effects: Effects) -> list[Message]:
+def published(effects: Effects) -> list[Any]:
     return [effect.message for effect in effects if isinstance(effect, Publish)]
 
 

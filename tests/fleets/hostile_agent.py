@@ -64,5 +64,5 @@ class Absurd(Quiet):
 ATTACKS = {"quiet": Quiet, "boastful": Boastful, "absurd": Absurd}
 
 if __name__ == "__main__":
-    command.WorkerProcess = ATTACKS[sys.argv.pop(1)]  # type: ignore[misc,assignment]
+    command.WorkerProcess = ATTACKS[sys.argv.pop(1)]  # type: ignore[attr-defined, assignment, misc]
     command.app(prog_name="fedlp-agent")

@@ -18,7 +18,7 @@ from fedlp_edge.wire.messages import FromDevice, Offer, UnitPayload, decoder, en
 from fedlp_edge.wire.tensors import pack_file
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluated, Failed, Train, Trained
 from tests.fleets.standin import StandIn
-from tests.fleets.virtual import Tamper, VirtualFleet
+from tests.fleets.virtual import Tamper, VirtualFleet  # type: ignore[attr-defined]
 
 LIAR = "dev-2"
 read = decoder(FromDevice, 1 << 20)

@@ -12,7 +12,7 @@ from fedlp_edge.reporting.distribution_plot import distribution_figure, draw_dis
 def test_stacks_the_classes_of_each_device() -> None:
     (axes,) = distribution_figure(("cat", "dog"), np.array([[3, 1], [0, 4]]), "two devices").axes
 
-    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_y(), bar.get_height()) for bar in axes.patches]
+    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_y(), bar.get_height()) for bar in axes.patches]  # type: ignore[attr-defined]
     assert bars == [(0.0, 0, 3), (1.0, 0, 0), (0.0, 3, 1), (1.0, 0, 4)]
     assert axes.get_title(loc="left") == "two devices"
 

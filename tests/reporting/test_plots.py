@@ -40,7 +40,7 @@ def test_draws_one_line_per_depth_that_somebody_trains(two_rounds: Summary) -> N
 def test_draws_bytes_per_round_and_in_total(two_rounds: Summary) -> None:
     per_round, in_total = bytes_figure(two_rounds).axes
 
-    assert [bar.get_height() for bar in per_round.patches] == pytest.approx([0.009, 0.009, 0.0081, 0.0081])
+    assert [bar.get_height() for bar in per_round.patches] == pytest.approx([0.009, 0.009, 0.0081, 0.0081])  # type: ignore[attr-defined]
     assert [list(line.get_ydata()) for line in in_total.get_lines()] == [
         pytest.approx([0.009, 0.018]),
         pytest.approx([0.0081, 0.0162]),

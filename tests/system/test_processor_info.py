@@ -36,7 +36,7 @@ class Machine:
     def is_(self, machine: str, cpuinfo: str, hwcap: int = 0, torch: str = "2.14.1+cpu") -> None:
         self._path.write_text(cpuinfo)
         self._patch.setattr(processor_info, "CPUINFO", self._path)
-        self._patch.setattr(processor_info.platform, "machine", lambda: machine)
+        self._patch.setattr(processor_info.platform, "machine", lambda: machine)  # type: ignore[attr-defined]
         self._patch.setattr(processor_info, "_hwcap", lambda: hwcap)
         self._patch.setattr(processor_info, "torch_version", lambda: torch)
         forget()

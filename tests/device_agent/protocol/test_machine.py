@@ -1,3 +1,5 @@
+# mypy: disable-error-code="attr-defined"
+# A Publish carries any message, and each test knows which.
 """The protocol as the device lives it, with literal events and times."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# mypy: disable-error-code="attr-defined"
+# A Publish carries any message, and each test knows which.
 """Offers, credit, pacing: an update reaches its receipt, whatever is lost on the way."""
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ SHAPES = {1: (2, 3, 11), 2: (2, 3, 11, 9), 3: (2, 3, 5, 7, 4)}
 SIZES = {1: [1, 4, 11, 20], 2: [1, (7, 4), (None, 3), (13, 2)], 3: [1, (2, 3, 4), (6, None, 1)]}
 
 
-@pytest.mark.parametrize(("dimensions", "size"), [(d, size) for d in SHAPES for size in SIZES[d]])
+@pytest.mark.parametrize(("dimensions", "size"), [(d, size) for d in SHAPES for size in SIZES[d]])  # type: ignore[attr-defined]
 def test_adaptive_max_pools_give_the_same_numbers(dimensions: int, size: object) -> None:
     pool = getattr(functional, f"adaptive_max_pool{dimensions}d")
     x = torch.randn(*SHAPES[dimensions], generator=torch.Generator().manual_seed(0))

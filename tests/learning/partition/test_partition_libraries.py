@@ -28,7 +28,7 @@ class MaskedBert(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        config = transformers.BertConfig(vocab_size=100, num_labels=CLASSES, initializer_range=0.5, **SIZES)
+        config = transformers.BertConfig(vocab_size=100, num_labels=CLASSES, initializer_range=0.5, **SIZES)  # type: ignore[call-arg]
         self.bert = transformers.BertForSequenceClassification(config)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -36,24 +36,24 @@ class MaskedBert(nn.Module):
 
 
 def distilbert() -> nn.Module:
-    config = transformers.DistilBertConfig(
+    config = transformers.DistilBertConfig(  # type: ignore[call-arg]
         vocab_size=100, dim=16, n_layers=2, n_heads=2, hidden_dim=32, num_labels=CLASSES
     )
     return transformers.DistilBertForSequenceClassification(config)
 
 
 def llama() -> nn.Module:
-    config = transformers.LlamaConfig(vocab_size=100, pad_token_id=0, num_labels=CLASSES, **SIZES)
+    config = transformers.LlamaConfig(vocab_size=100, pad_token_id=0, num_labels=CLASSES, **SIZES)  # type: ignore[call-arg]
     return transformers.LlamaForSequenceClassification(config)
 
 
 def vit() -> nn.Module:
-    config = transformers.ViTConfig(image_size=32, patch_size=8, num_labels=CLASSES, **SIZES)
+    config = transformers.ViTConfig(image_size=32, patch_size=8, num_labels=CLASSES, **SIZES)  # type: ignore[call-arg]
     return transformers.ViTForImageClassification(config)
 
 
 def resnet() -> nn.Module:
-    config = transformers.ResNetConfig(
+    config = transformers.ResNetConfig(  # type: ignore[call-arg]
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic", num_labels=CLASSES
     )
     return transformers.ResNetForImageClassification(config)

@@ -277,7 +277,7 @@ def test_fused_optimizer_that_fails_is_replaced_by_plain_operations(
     def fused(*_: object, **__: object) -> None:
         raise NotImplementedError("no fused kernel")
 
-    monkeypatch.setattr(optimizers.torch, f"_fused_{optimizer}_", fused)
+    monkeypatch.setattr(optimizers.torch, f"_fused_{optimizer}_", fused)  # type: ignore[attr-defined]
     model = Net("convolution")
     _, used, _ = train(model, Execution(), pictures(), **settings)
     assert not used.fused
