@@ -66,7 +66,6 @@ class Device:
             model=self._model,
             depth=depth,
             state_paths=(str(self._state),),
-            personal_path=None,
             sent=draw_sent_tensors(units, lpr=lpr, lpr_of={}, seed=1, round=round, device="device"),
             freeze=self._mode == "train",
             training=self._training,

@@ -152,7 +152,6 @@ def measure(
         model=settings,
         depth=depth,
         state_paths=(str(directory / "state.safetensors"),),
-        personal_path=None,
         sent={unit.id: unit.state_names for unit in blueprint.exchanged_by(depth) if unit.tensors},
         freeze=False,
         training=TrainingSettings(batch_size=batch, lr=1e-4, compute="float32", memory=MemorySaving(allocator="exact")),
@@ -185,13 +184,13 @@ def train(job: Train, threads: int) -> Taken:
         if not isinstance(trained, Trained):
             sys.exit(str(trained))
         peaks.append(trained.peak_memory)
-    model = runner.models.part(job.model, job.depth).model
+    model = runner.resources.models.part(job.model, job.depth).model
     data = load_data(job.data, "train")
     clock = time.process_time if threads == 1 else time.perf_counter
     with cached_allocation():
         for _ in range(2):
             start = clock()
-            train_round(model, data, cached, seed=0, device=runner.device)
+            train_round(model, data, cached, seed=0, device=runner.resources.device)
             seconds.append(clock() - start)
     return Taken(len(data), peaks[0], peaks[1], min(seconds))
 

@@ -142,22 +142,20 @@ class Trainer:
         deltas = empty_directory(self._deltas)
         self._cache.keep_only({version.digest for version in task.manifest})
         owner, values = _values_owner(task.run, task.depth), self._device_values
-        stays = effect.personal_head or bool(effect.withheld)
         before, start = None, None
-        if effect.personal_head or effect.reuse_since:
+        if effect.withheld or effect.reuse_since:
             values.prune(owner, task.round - 1)
             if (before := values.before(owner, task.round)) is not None:
                 start = str(values.path(owner, before))
-        own = tuple(unit for unit, since in effect.reuse_since.items() if before is not None and before >= since)
+        reused = tuple(unit for unit, since in effect.reuse_since.items() if before is not None and before >= since)
         job = Train(
             model=model,
             depth=task.depth,
             state_paths=tuple(str(self._cache.path(version.digest)) for version in task.manifest),
-            personal_path=start if task.personal_heads == "persist" else None,
-            withheld_path=str(values.path(owner, task.round)) if stays else None,
-            reused_path=start if own else None,
-            own=own,
-            kept=effect.withheld,
+            withheld=effect.withheld,
+            withheld_path=str(values.path(owner, task.round)) if effect.withheld else None,
+            reused=reused,
+            reused_path=start if reused else None,
             sent=effect.sent,
             freeze=task.prune == "train",
             training=task.training,

@@ -193,12 +193,11 @@ class TrainRound:
         fingerprint: of the task.
         order: ids of the units that are exchanged, in blueprint order.
         sent: names of the tensors whose deltas are sent, by unit id.
-        personal_head: whether the head of this depth stays on the device.
         bytes_down: model bytes received for this round.
         tensors: what ``sent`` names, described, in blueprint order.
+        withheld: ids of the units that stay on the device after the round: personal heads, and units that are not due.
         reuse_since: units that start from this device's own values, if it has some that a round made which is not older
             than the one named.
-        withheld: ids of units that stay on the device for now (see ``core.algorithm.periods``).
         until: when the round is over, by the agent's clock.
     """
 
@@ -206,11 +205,10 @@ class TrainRound:
     fingerprint: str
     order: tuple[str, ...]
     sent: dict[str, tuple[str, ...]]
-    personal_head: bool
     bytes_down: int
     tensors: dict[str, tuple[TensorSpec, ...]]
-    reuse_since: dict[str, int] = field(default_factory=dict)
     withheld: tuple[str, ...] = ()
+    reuse_since: dict[str, int] = field(default_factory=dict)
     until: float = math.inf
 
 

@@ -139,6 +139,9 @@ class RoundTask:
         job.bytes_down = self._downloads.take_received_bytes()
         task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
         units = job.blueprint.exchanged_by(task.depth)
+        exchanged = [unit.id for unit in units]
+        personal = [unit.id for unit in job.blueprint.personal_of(task.depth)]
+        persistent = personal if task.personal_heads == "persist" else []
         sent = draw_sent_tensors(
             units,
             lpr=task.lpr,
@@ -153,11 +156,10 @@ class RoundTask:
             TrainRound(
                 task=task,
                 fingerprint=job.fingerprint,
-                order=tuple(unit.id for unit in units),
+                order=tuple(exchanged),
                 sent=sent,
-                personal_head=units != job.blueprint.held_by(task.depth),
-                reuse_since=reuse_since(task.exchange_every, [unit.id for unit in units], task.round),
-                withheld=withheld_units(task.exchange_every, [unit.id for unit in units], task.round),
+                withheld=(*personal, *withheld_units(task.exchange_every, exchanged, task.round)),
+                reuse_since=dict.fromkeys(persistent, 1) | reuse_since(task.exchange_every, exchanged, task.round),
                 bytes_down=job.bytes_down,
                 tensors={
                     unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in sent[unit.id])

@@ -211,6 +211,10 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         """What a device of ``depth`` downloads in each round, and uploads unless it is pruned."""
         return tuple(unit for unit in self.held_by(depth) if self.is_global(unit))
 
+    def personal_of(self, depth: int) -> tuple[Unit, ...]:
+        """The heads that a device of ``depth`` trains and never sends; none if heads are shared."""
+        return tuple(unit for unit in self.held_by(depth) if not self.is_global(unit))
+
     def downloads_of(self, depth: int) -> tuple[Unit, ...]:
         """All that a device of ``depth`` downloads: what it exchanges, and the constants of it."""
         units = self.exchanged_by(depth)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedlp_edge.core.exit_counts import ExitCounts, finite_mean
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.layered import LayeredModel
@@ -57,26 +57,81 @@ def evaluate(
         batch_size: Samples per forward pass.
     """
     model.eval()
-    alone, together, known = _Tally(depths), _Tally(depths), _Tally(depths)
+    counter = ExitCounter(depths, int(data.y.max()) + 1, data.y.device)
+    known = dict.fromkeys(depths, 0.0)
     held = torch.unique(data.y)  # sorted
     lacking = False
     for start in range(0, len(data), batch_size):
         x, y = data.batch(slice(start, start + batch_size))
-        total: Tensor | None = None
-        for number, (depth, logits) in enumerate(zip(depths, logits_by_depth(x), strict=True), start=1):
-            alone.add(depth, logits, y)
-            lacking = lacking or len(held) < logits.shape[1]
-            if lacking:
-                known.add(depth, logits[:, held], torch.searchsorted(held, y))
-            total = logits if total is None else total + logits
-            together.add(depth, total / number, y)
+        outputs = logits_by_depth(x)
+        counter.add(outputs, y)
+        lacking = lacking or any(len(held) < logits.shape[1] for logits in outputs)
+        if lacking:
+            for depth, logits in zip(depths, outputs, strict=True):
+                known[depth] += _summed_loss(logits[:, held], torch.searchsorted(held, y))
+    counts = counter.counts()
     return Scores(
-        accuracy=alone.accuracy(len(data)),
-        loss=alone.mean_loss(len(data)),
-        ensemble_accuracy=together.accuracy(len(data)),
-        ensemble_loss=together.mean_loss(len(data)),
-        known_loss=known.mean_loss(len(data)) if lacking else {},
+        accuracy=counts.accuracy(),
+        loss=counts.mean_loss(),
+        ensemble_accuracy=counts.ensemble_accuracy(),
+        ensemble_loss=counts.mean_ensemble_loss(),
+        known_loss=finite_mean(known, len(data)) if lacking else {},
     )
+
+
+def logits_of(model: LayeredModel, x: Tensor, depths: Sequence[int], full_depth: int) -> list[Tensor]:
+    """The logits [B, classes] of some exits of a model, from one forward pass."""
+    if tuple(depths) == (full_depth,):
+        return [model(x)]
+    exits = model.exits(x)
+    return [exits[depth - 1] for depth in depths]
+
+
+class ExitCounter:
+    """Counts right answers and adds up losses of several exits, batch after batch.
+
+    Args:
+        depths: which exits those are, shallowest first.
+        classes: more than any label.
+        device: that the labels are on.
+    """
+
+    def __init__(self, depths: Sequence[int], classes: int, device: torch.device) -> None:
+        self._classes = classes
+        # Added up where they are: reading them at every batch would make a GPU wait for the CPU.
+        self._samples = torch.zeros(classes, dtype=torch.int64, device=device)
+        self._correct = {depth: torch.zeros_like(self._samples) for depth in depths}
+        self._loss = dict.fromkeys(depths, 0.0)
+        self._ensemble_correct = dict.fromkeys(depths, 0)
+        self._ensemble_loss = dict.fromkeys(depths, 0.0)
+
+    @torch.no_grad()
+    def add(self, outputs: Sequence[Tensor], y: Tensor) -> None:
+        """Counts a batch.
+
+        Args:
+            outputs: logits [B, classes] of each exit.
+            y: labels [B].
+        """
+        self._samples += y.bincount(minlength=self._classes)
+        total: Tensor | None = None
+        for number, (depth, logits) in enumerate(zip(self._correct, outputs, strict=True), start=1):
+            self._correct[depth] += y[logits.argmax(dim=1) == y].bincount(minlength=self._classes)
+            self._loss[depth] += _summed_loss(logits, y)
+            total = logits if total is None else total + logits
+            # The mean of the logits has its maximum where their sum has it.
+            self._ensemble_correct[depth] += int((total.argmax(dim=1) == y).sum())
+            self._ensemble_loss[depth] += _summed_loss(total / number, y)
+
+    def counts(self) -> ExitCounts:
+        """Of all batches so far."""
+        return ExitCounts(
+            samples=tuple(self._samples.tolist()),
+            correct={depth: tuple(by_class.tolist()) for depth, by_class in self._correct.items()},
+            loss=dict(self._loss),
+            ensemble_correct=dict(self._ensemble_correct),
+            ensemble_loss=dict(self._ensemble_loss),
+        )
 
 
 @torch.no_grad()
@@ -105,24 +160,5 @@ def try_samples(model: LayeredModel, data: Dataset, samples: int = 2) -> None:
             raise ModelError(f"exit {depth} gives {list(exit_logits.shape)} for {len(y)} samples, not logits")
 
 
-class _Tally:
-    """Sums correct predictions and cross-entropy by depth over the batches of one evaluation."""
-
-    def __init__(self, depths: Sequence[int]) -> None:
-        self._correct = dict.fromkeys(depths, 0)
-        self._loss = dict.fromkeys(depths, 0.0)
-
-    def add(self, depth: int, logits: Tensor, y: Tensor) -> None:
-        self._correct[depth] += int((logits.argmax(dim=1) == y).sum())
-        self._loss[depth] += float(functional.cross_entropy(logits, y, reduction="sum"))
-
-    def accuracy(self, samples: int) -> dict[int, float]:
-        return {depth: correct / samples for depth, correct in self._correct.items()}
-
-    def mean_loss(self, samples: int) -> dict[int, float | None]:
-        return {depth: _finite(loss / samples) for depth, loss in self._loss.items()}
-
-
-def _finite(loss: float) -> float | None:
-    """Returns None for a loss that is not finite, because JSON has neither infinity nor NaN."""
-    return loss if math.isfinite(loss) else None
+def _summed_loss(logits: Tensor, y: Tensor) -> float:
+    return float(functional.cross_entropy(logits, y, reduction="sum"))

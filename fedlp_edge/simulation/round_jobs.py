@@ -45,8 +45,8 @@ class RoundJobs:
     def jobs(self, closing: RoundClosing) -> list[QueuedJob]:
         """Of a round: all whose updates count, and those who only change what they keep."""
         counted = [self._job(closing, place, counted=True) for place in closing.contributors.values()]
-        # A device that comes too late has trained its own values all the same.
-        late = [place for place in closing.late.values() if self._kept(place.depth, place.task_round(closing.round))]
+        # A device that comes too late has trained what stays on it all the same.
+        late = [p for p in closing.late.values() if self._withheld(p.depth, p.task_round(closing.round))]
         return counted + [self._job(closing, place, counted=False) for place in late]
 
     def note_compute(self, device: str, depth: int, used: str) -> None:
@@ -79,7 +79,7 @@ class RoundJobs:
 
     def _job(self, closing: RoundClosing, place: CohortMember, *, counted: bool) -> QueuedJob:
         number = place.task_round(closing.round)
-        before, take = self._taken(place, number)
+        before, reused = self._reused(place, number)
         job = TrainDevice(
             number=self.fleet[place.device].number,
             device=place.device,
@@ -93,9 +93,9 @@ class RoundJobs:
             memory_saving=place.memory_saving,
             factor=self.factor(closing, place),
             most=place.weight,
-            own=self.device_values.read(place.device, before) if take else b"",
-            take=take,
-            keep=self._kept(place.depth, number),
+            withheld=self._withheld(place.depth, number),
+            reused=reused,
+            reused_values=self.device_values.read(place.device, before) if reused else b"",
             counted=counted,
         )
         macs = TRAINING_COST * self.blueprint.costs[place.depth - 1].forward_macs
@@ -105,18 +105,17 @@ class RoundJobs:
         """Heads that never leave a device of this depth and go on where its last round left them."""
         if self.experiment.scheme.personal_heads == "reset":
             return ()
-        exchanged = self.blueprint.exchanged_by(depth)
-        return tuple(unit.id for unit in self.blueprint.held_by(depth) if unit not in exchanged)
+        return tuple(unit.id for unit in self.blueprint.personal_of(depth))
 
-    def _taken(self, place: CohortMember, round: int) -> tuple[int, tuple[str, ...]]:
-        """The round that left values on a device, and the units that it takes from there."""
+    def _reused(self, place: CohortMember, round: int) -> tuple[int, tuple[str, ...]]:
+        """The round that left values on a device, and the units that start from them."""
         before = self.device_values.before(place.device, round)
         if before is None:
             return 0, ()
         since = reuse_since(self.experiment.scheme.exchange_every, self._exchanged(place.depth), round)
         return before, (*self._personal(place.depth), *(unit for unit, first in since.items() if before >= first))
 
-    def _kept(self, depth: int, round: int) -> tuple[str, ...]:
+    def _withheld(self, depth: int, round: int) -> tuple[str, ...]:
         """Units whose values stay on a device of this depth after a round."""
         every = self.experiment.scheme.exchange_every
         return (*self._personal(depth), *withheld_units(every, self._exchanged(depth), round))

@@ -194,8 +194,8 @@ class Simulation:
             self._pending = None
 
     def _trained(self, page: PendingRound, reply: DeviceTrained) -> None:
-        if reply.own:
-            self._device_values.write(reply.device, reply.round, reply.own)
+        if reply.withheld_values:
+            self._device_values.write(reply.device, reply.round, reply.withheld_values)
         if reply.device in page.closing.contributors:
             depth = page.closing.contributors[reply.device].depth
             self._round_jobs.note_compute(reply.device, depth, reply.compute)

@@ -6,13 +6,13 @@ device holds, so its accuracy follows from those counts and costs nothing more.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from fedlp_edge.core.exit_counts import ExitCounts, merged
 from fedlp_edge.simulation.engines.base import QueuedJob
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
 
@@ -66,17 +66,12 @@ def combine_scores(judged: Iterable[PartEvaluated]) -> ModelScores:
     ordered = sorted(judged, key=lambda part: part.start)
     if not ordered:
         return NOTHING
-    by_class = np.sum([part.samples for part in ordered], axis=0)
-    total = int(by_class.sum())
-    depths = tuple(ordered[0].correct)
-    correct = {depth: np.sum([part.correct[depth] for part in ordered], axis=0) for depth in depths}
-    with np.errstate(invalid="ignore"):
-        shares = {depth: correct[depth] / by_class for depth in depths}
+    counts = merged([part.counts for part in ordered])
     return ModelScores(
-        accuracy={depth: int(correct[depth].sum()) / total for depth in depths},
-        loss={depth: _finite(sum(part.loss[depth] for part in ordered) / total) for depth in depths},
-        ensemble={depth: sum(part.together[depth] for part in ordered) / total for depth in depths},
-        by_class=shares,
+        accuracy=counts.accuracy(),
+        loss=counts.mean_loss(),
+        ensemble=counts.ensemble_accuracy(),
+        by_class={depth: _by_class(counts, depth) for depth in counts.correct},
     )
 
 
@@ -110,10 +105,16 @@ def own_by_tier(
     """
     tiers: dict[int, list[float]] = {}
     for device in sorted(judged, key=lambda one: one.device):
-        with np.errstate(invalid="ignore"):
-            shares = np.array(device.correct) / np.array(device.samples)
+        shares = _by_class(device.counts, device.depth)
         tiers.setdefault(device.depth, []).append(_weighted(shares, priors[numbers[device.device]]))
     return {depth: float(np.mean(shares)) for depth, shares in sorted(tiers.items())}
+
+
+def _by_class(counts: ExitCounts, depth: int) -> npt.NDArray[np.float64]:
+    """Accuracy of an exit for each class, not a number for classes without a test sample."""
+    with np.errstate(invalid="ignore"):
+        shares: npt.NDArray[np.float64] = np.array(counts.correct[depth]) / np.array(counts.samples)
+    return shares
 
 
 def _weighted(by_class: npt.NDArray[np.float64], prior: npt.NDArray[np.float64]) -> float:
@@ -122,8 +123,3 @@ def _weighted(by_class: npt.NDArray[np.float64], prior: npt.NDArray[np.float64])
     weights = prior[: len(known)] * known
     total = weights.sum()
     return float((weights * np.nan_to_num(by_class)).sum() / total) if total else 0.0
-
-
-def _finite(loss: float) -> float | None:
-    """JSON knows neither infinity nor NaN."""
-    return loss if math.isfinite(loss) else None

@@ -112,20 +112,18 @@ class Calibrated(Result, frozen=True, kw_only=True):
 
 
 class Train(Job, frozen=True, kw_only=True):
-    """Train one round and write the retained tensors' deltas.
+    """Train one round and write the deltas of what is sent.
 
     Attributes:
         state_paths: files that together hold the exchanged units' values at the start of the round.
-        personal_path: the personal head's values at the start of the round; never written, so that the same
-            job again gives the same update. None if there are none yet: the head is then drawn from ``head_seed``.
-        withheld_path: where the personal head's values after the round go; None if heads are shared or the
-            depth is full, and no unit is ``kept``.
-        reused_path: values of the units ``own``, as an earlier round of this device left them; never written.
-        own: ids of exchanged units that start from this device's own values instead of the global ones.
-        kept: ids of exchanged units that stay on the device for now: they are trained, and their values after the round
-            go to ``withheld_path``, too.
+        withheld: ids of the units that stay on the device after this round, personal heads among them.
+        withheld_path: where their values after the round go; None if there are none.
+        reused: ids of the units that start from this device's own values: exchanged ones instead of from the global
+            values, a personal head instead of from ``head_seed``.
+        reused_path: those values, as an earlier round of this device left them; never written, so that the same job
+            again gives the same update. None if there are none.
         sent: names of the tensors whose deltas are wanted, by unit id.
-        freeze: train only the retained tensors, and what stays on the device (``prune="train"``).
+        freeze: train only what is sent, and what stays on the device (``prune="train"``).
         seed: of the sample order and dropout.
         head_seed: of a new personal head.
         delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``sent``.
@@ -137,11 +135,10 @@ class Train(Job, frozen=True, kw_only=True):
     model: ModelSettings
     depth: int
     state_paths: tuple[str, ...]
-    personal_path: str | None
+    withheld: tuple[str, ...] = ()
     withheld_path: str | None = None
+    reused: tuple[str, ...] = ()
     reused_path: str | None = None
-    own: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
     sent: dict[str, tuple[str, ...]]
     freeze: bool
     training: TrainingSettings
@@ -266,6 +263,14 @@ class Failed(Result, frozen=True, kw_only=True):
     kind: str
     reason: str
     again: bool = False
+
+
+_MAX_REASON = 1000
+
+
+def reason_line(text: str) -> str:
+    """A reason as results carry it: one line of bounded length."""
+    return " ".join(text.split())[:_MAX_REASON]
 
 
 AnyJob = Build | Measure | Calibrate | Train | Evaluate | Export

@@ -58,7 +58,7 @@ def round_one() -> TrainRound:
         deadline_seconds=60.0,
         chunk_bytes=1000,
     )
-    return TrainRound(task, "mark", ("L1",), {}, personal_head=False, bytes_down=0, tensors={})
+    return TrainRound(task, "mark", ("L1",), {}, bytes_down=0, tensors={})
 
 
 def test_crash_in_a_round_is_repeated_once_in_the_plainest_way(tmp_path: Path) -> None:

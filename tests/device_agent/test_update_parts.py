@@ -27,7 +27,6 @@ def trained(directory: Path, encoding: Encoding, *, round: int = 1, device: str 
         fingerprint="f",
         order=("L1", "H1"),
         sent=RETAINED,
-        personal_head=False,
         bytes_down=0,
         tensors={unit: BLUEPRINT.by_id[unit].tensors for unit in RETAINED},
     )

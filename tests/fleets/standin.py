@@ -145,18 +145,18 @@ class StandIn:
         state = {name: value for path in job.state_paths for name, value in unpack_file(Path(path)).items()}
         pull = np.float32(1.0)
         stays: dict[str, np.ndarray] = {}
-        if self._blueprint.exchanged_by(job.depth) != self._blueprint.held_by(job.depth):
-            kept = job.personal_path
-            head = unpack_file(Path(kept))["head"] if kept else noise(8, job.head_seed, "head")
+        reused = unpack_file(Path(job.reused_path)) if job.reused_path else {}
+        if personal := self._blueprint.personal_of(job.depth):
+            has_head = any(unit.id in job.reused for unit in personal)
+            head = reused["head"] if has_head else noise(8, job.head_seed, "head")
             pull = np.float32(np.abs(head).mean())
             stays["head"] = head * np.float32(0.5) + np.float32(len(state))
-        own = unpack_file(Path(job.reused_path)) if job.reused_path else {}
-        start = state | {n: own[n] for n in own if n in self._names(job.own)}
+        start = state | {n: reused[n] for n in reused if n in self._names(job.reused)}
         steps = {n: pull * np.float32(0.1) * start[n] + noise(start[n].size, job.seed, n) for n in state}
         for unit, names in job.sent.items():
             deltas = {n: steps[n] if start[n] is state[n] else start[n] + steps[n] - state[n] for n in names}
             pack_file(deltas, Path(job.delta_dir) / f"{unit}.safetensors")
-        stays |= {n: start[n] + steps[n] for n in self._names(job.kept)}
+        stays |= {n: start[n] + steps[n] for n in self._names(job.withheld) if n in state}
         if job.withheld_path is not None:
             pack_file(stays, Path(job.withheld_path))
         return Trained(samples=self._samples, loss=0.5, seconds=self._seconds, peak_memory=1000)

@@ -17,7 +17,7 @@ class Watched(StandIn):
     """Notes where the head of each round comes from, and the seed of one that comes from nowhere."""
 
     def _train(self, job: Train) -> Trained:
-        starts.append((Path(job.personal_path).name.partition(".")[2] if job.personal_path else None, job.head_seed))
+        starts.append((Path(job.reused_path).name.partition(".")[2] if job.reused_path else None, job.head_seed))
         return super()._train(job)
 
 

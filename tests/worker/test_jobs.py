@@ -58,7 +58,6 @@ class Bench:
             model=self.model,
             depth=held,
             state_paths=(str(self.state),),
-            personal_path=None,
             sent=self.sent(held),
             freeze=False,
             training=TrainingSettings(),
@@ -181,15 +180,15 @@ def test_train_keeps_a_personal_head_between_rounds(worker: WorkerProcess, tmp_p
     head, later = tmp_path / "personal" / "first.safetensors", tmp_path / "personal" / "second.safetensors"
     names = {t.name for t in bench.blueprint.by_id["H1"].tensors}
     assert "H1" not in bench.sent(1)
-    _, deltas = bench.train(1, withheld_path=str(head))
+    _, deltas = bench.train(1, withheld=("H1",), withheld_path=str(head))
     assert not names & set(deltas)
     first = load_file(head)
     assert set(first) == names
-    _, deltas = bench.train(1, personal_path=str(head), withheld_path=str(later))
+    _, deltas = bench.train(1, reused=("H1",), reused_path=str(head), withheld=("H1",), withheld_path=str(later))
     second = load_file(later)
     assert any(not np.array_equal(first[name], second[name]) for name in names)
     head.unlink()
-    bench.train(1, withheld_path=str(head))
+    bench.train(1, withheld=("H1",), withheld_path=str(head))
     assert all(np.array_equal(first[name], value) for name, value in load_file(head).items())
 
 
@@ -198,10 +197,11 @@ def test_train_gives_the_same_bits_when_a_round_with_a_personal_head_is_done_aga
 ) -> None:
     bench = Bench(worker, tmp_path, PERSONAL)
     start, result = tmp_path / "start.safetensors", tmp_path / "result.safetensors"
-    bench.train(1, withheld_path=str(start))
-    _, first = bench.train(1, personal_path=str(start), withheld_path=str(result))
+    bench.train(1, withheld=("H1",), withheld_path=str(start))
+    withheld = {"withheld": ("H1",), "withheld_path": str(result)}
+    _, first = bench.train(1, reused=("H1",), reused_path=str(start), **withheld)
     head = result.read_bytes()
-    _, again = bench.train(1, personal_path=str(start), withheld_path=str(result))
+    _, again = bench.train(1, reused=("H1",), reused_path=str(start), **withheld)
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert result.read_bytes() == head
 
@@ -213,7 +213,9 @@ def test_train_draws_a_new_personal_head_from_a_seed_of_its_own(worker: WorkerPr
         head = tmp_path / f"{round_seed}-{head_seed}.safetensors"
         # With so small a step the head stays as it was drawn.
         training = TrainingSettings(lr=1e-30)
-        bench.train(1, withheld_path=str(head), seed=round_seed, head_seed=head_seed, training=training)
+        bench.train(
+            1, withheld=("H1",), withheld_path=str(head), seed=round_seed, head_seed=head_seed, training=training
+        )
         heads.append(load_file(head))
     assert all(np.array_equal(heads[0][name], heads[1][name]) for name in heads[0])
     assert any(not np.array_equal(heads[1][name], heads[2][name]) for name in heads[1])
@@ -230,7 +232,7 @@ def test_export_takes_a_personal_head_layers_from_several_files_and_the_devices_
 ) -> None:
     bench = Bench(worker, tmp_path, PERSONAL)
     head = tmp_path / "head.safetensors"
-    bench.train(2, withheld_path=str(head))
+    bench.train(2, withheld=("H2",), withheld_path=str(head))
     state, files = load_file(bench.state), []
     for unit in bench.blueprint.exchanged_by(2):
         files.append(tmp_path / f"{unit.id}.safetensors")
@@ -306,13 +308,15 @@ def test_train_goes_on_from_own_values_and_keeps_them(bench: Bench, tmp_path: Pa
     """A unit between two exchanges: two rounds at home, then the change of both is sent."""
     withheld_units = {unit: names for unit, names in bench.sent(2).items() if unit != "L1"}
     first = tmp_path / "first.safetensors"
-    bench.train(2, sent=withheld_units, kept=("L1",), withheld_path=str(first))
+    bench.train(2, sent=withheld_units, withheld=("L1",), withheld_path=str(first))
     state = load_file(bench.state)
     assert set(load_file(first)) == set(bench.sent(2)["L1"])
     assert any(not np.array_equal(state[name], value) for name, value in load_file(first).items())
 
     second = tmp_path / "second.safetensors"
-    _, sent = bench.train(2, own=("L1",), reused_path=str(first), kept=("L1",), withheld_path=str(second), seed=6)
+    _, sent = bench.train(
+        2, reused=("L1",), reused_path=str(first), withheld=("L1",), withheld_path=str(second), seed=6
+    )
     for name, value in load_file(second).items():
         change = 0 if name in bench.blueprint.statistics else state[name]
         np.testing.assert_array_equal(sent[name], value - change)
@@ -322,6 +326,6 @@ def test_train_goes_on_from_own_values_and_keeps_them(bench: Bench, tmp_path: Pa
 def test_train_freezes_nothing_that_stays_on_the_device(bench: Bench, tmp_path: Path) -> None:
     kept = tmp_path / "kept.safetensors"
     names = {"H2": bench.sent(2)["H2"]}
-    bench.train(2, sent=names, freeze=True, kept=("L2",), withheld_path=str(kept))
+    bench.train(2, sent=names, freeze=True, withheld=("L2",), withheld_path=str(kept))
     state = load_file(bench.state)
     assert any(not np.array_equal(state[name], value) for name, value in load_file(kept).items())

@@ -167,7 +167,6 @@ def test_a_crash_in_training_under_a_limit_is_want_of_memory(tmp_path: Path, mon
         model=ModelSettings(name="mlp", input=(1, 8, 8)),
         depth=1,
         state_paths=(),
-        personal_path=None,
         sent={},
         freeze=False,
         training=TrainingSettings(),

@@ -8,12 +8,10 @@ values at most, since the next forward computes them anew.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from torch import nn
-
-from fedlp_edge.learning.partition.call_kinds import tensors_in
+from torch import Tensor, nn
 
 _T = TypeVar("_T")
 
@@ -41,3 +39,15 @@ def without_sparse_gradients(modules: Iterable[nn.Module]) -> None:
         for part in module.modules():
             if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
                 part.sparse = False
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in a nest of tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors_in(part)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from tensors_in(part)

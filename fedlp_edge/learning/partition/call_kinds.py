@@ -7,7 +7,7 @@ Functions and methods reach a `torch.overrides.TorchFunctionMode` under several 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from types import EllipsisType, NoneType
 from typing import Any
 
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+
+from fedlp_edge.learning.model.module_copies import tensors_in
 
 LITERALS = (
     *(str, int, float, complex, NoneType, EllipsisType),
@@ -78,15 +80,3 @@ def is_basic(module: nn.Module) -> bool:
     if isinstance(module, _CONTAINERS):
         return False
     return isinstance(module, _LAYERS) or type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors in a nest of tuples, lists and mappings."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from tensors_in(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from tensors_in(part)

@@ -28,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.model.costs import MacCounter
-from fedlp_edge.learning.model.module_copies import copied
+from fedlp_edge.learning.model.module_copies import copied, tensors_in
 from fedlp_edge.learning.partition.call_kinds import (
     LITERALS,
     as_node,
@@ -36,7 +36,6 @@ from fedlp_edge.learning.partition.call_kinds import (
     draws,
     is_basic,
     looks_at_values,
-    tensors_in,
 )
 
 ROOT = "model"

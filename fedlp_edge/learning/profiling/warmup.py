@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from fedlp_edge.core.settings import TrainingSettings
-from fedlp_edge.learning import state_files
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.model.state_values import load_values, values_of
 from fedlp_edge.learning.rng import seeded
+from fedlp_edge.learning.state_files import StateFiles, save_tensors, save_values
+from fedlp_edge.learning.training.local_round import changes
 from fedlp_edge.learning.training.loop import train_round
 
 _SAMPLES = 8
@@ -34,10 +36,13 @@ def warm_up(device: torch.device) -> None:
         x = torch.zeros((_SAMPLES, 3, 16, 16), dtype=torch.uint8)
         data = Dataset(x, torch.arange(_SAMPLES) % 4, ("a", "b", "c", "d"), scale=1 / 255, mean=(0.5,), std=(0.5,))
         with tempfile.TemporaryDirectory() as directory:
-            state, names = Path(directory) / "state.safetensors", tuple(model.state_dict())
-            state_files.save_values(model, state, names)
+            path, names = Path(directory) / "state.safetensors", tuple(model.state_dict())
+            save_values(model, path, names)
+            state = StateFiles(path)
             for optimizer in ("sgd", "adam"):
-                state_files.load_values(model, [state], names)
+                load_values(model, state, names)
                 settings = TrainingSettings(batch_size=_BATCH, optimizer=optimizer, compute="float32")
                 train_round(model, data, settings, seed=0, device=device)
-                state_files.save_update(model, [state], {"warm": names[:2]}, Path(directory))
+                with state.open() as start:
+                    update = changes(values_of(model, names[:2]), start, ())
+                save_tensors(update, Path(directory) / "warm.safetensors", durable=False)

@@ -62,10 +62,14 @@ class PreparedModels:
 
     def fresh(self, settings: ModelSettings, seed: int) -> tuple[LayeredModel, Blueprint]:
         """A newly built model with seeded values, on the CPU."""
-        model = build_model(settings, seed, allow_models=self._allow_models)
+        model = self.build(settings, seed)
         blueprint = model.blueprint(settings.name)
         self._whole, self._part = (settings, model, blueprint), None
         return model, blueprint
+
+    def build(self, settings: ModelSettings, seed: int) -> LayeredModel:
+        """A newly built model with seeded values that is not kept."""
+        return build_model(settings, seed, allow_models=self._allow_models)
 
     def whole(self, settings: ModelSettings) -> tuple[LayeredModel, Blueprint]:
         """The whole model, with any values, on whichever processor used it last."""

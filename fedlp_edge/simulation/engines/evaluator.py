@@ -10,18 +10,19 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.evaluation import ExitCounter, logits_of
 from fedlp_edge.learning.model.fresh_statistics import batches, measure_statistics
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.module_copies import copied
+from fedlp_edge.learning.model.state_values import load_values
 from fedlp_edge.learning.model.width import WidthModel
 from fedlp_edge.learning.zoo.prepared import state_names, tensor_names
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, EvaluatePersonalHead, PartEvaluated, PersonalHeadEvaluated
-from fedlp_edge.simulation.engines.weight_tensors import load
+from fedlp_edge.simulation.engines.weight_tensors import ArrayState
 from fedlp_edge.wire.tensors import unpack
 
 BATCH = 128
@@ -61,29 +62,13 @@ class Evaluator:
             job: which.
             weights: that version of the global model.
         """
-        self._take(job.version, weights)
-        classes = self._blueprint.classes
-        samples = torch.zeros(classes, dtype=torch.int64, device=self._device)
-        correct = {depth: torch.zeros_like(samples) for depth in job.depths}
-        loss, together = dict.fromkeys(job.depths, 0.0), dict.fromkeys(job.depths, 0)
+        self._load(job.version, weights)
+        counter = self._counter(job.depths)
         for start in range(job.start, job.stop, BATCH):
             x, y = self._test.batch(slice(start, min(start + BATCH, job.stop)))
-            y = y.to(self._device)
-            samples += y.bincount(minlength=classes)
-            total: Tensor | None = None
-            for depth, logits in zip(job.depths, self._logits(x, job.depths), strict=True):
-                total = logits if total is None else total + logits
-                correct[depth] += y[logits.argmax(dim=1) == y].bincount(minlength=classes)
-                loss[depth] += float(functional.cross_entropy(logits, y, reduction="sum"))
-                # The mean of the logits has its maximum where their sum has it.
-                together[depth] += int((total.argmax(dim=1) == y).sum())
-        return PartEvaluated(
-            start=job.start,
-            samples=tuple(samples.tolist()),
-            correct={depth: tuple(by_class.tolist()) for depth, by_class in correct.items()},
-            loss=loss,
-            together=together,
-        )
+            logits = logits_of(self._model, self._laid_out(x), job.depths, self._blueprint.full_depth)
+            counter.add(logits, y.to(self._device))
+        return PartEvaluated(job.start, counter.counts())
 
     @torch.no_grad()
     def evaluate_personal_head(self, job: EvaluatePersonalHead, weights: Mapping[str, Array]) -> PersonalHeadEvaluated:
@@ -93,24 +78,24 @@ class Evaluator:
             job: whose.
             weights: that version of the global model.
         """
-        self._take(job.version, weights)
-        held = self._blueprint.held_by(job.depth)
-        own = state_names(unit for unit in held if not self._blueprint.is_global(unit))
-        load(self._model, unpack(job.own), own)
-        classes = self._blueprint.classes
-        samples = torch.zeros(classes, dtype=torch.int64, device=self._device)
-        correct = torch.zeros_like(samples)
+        self._load(job.version, weights)
+        load_values(
+            self._model,
+            ArrayState(unpack(job.withheld_values)),
+            state_names(self._blueprint.personal_of(job.depth)),
+        )
+        counter = self._counter((job.depth,))
         for x, y in self._spread(self._test, job.samples):
-            labels = y.to(self._device)
-            samples += labels.bincount(minlength=classes)
-            right = self._model(x, depth=job.depth).argmax(dim=1) == labels
-            correct += labels[right].bincount(minlength=classes)
-        return PersonalHeadEvaluated(job.device, job.depth, tuple(samples.tolist()), tuple(correct.tolist()))
+            counter.add([self._model(x, depth=job.depth)], y.to(self._device))
+        return PersonalHeadEvaluated(job.device, job.depth, counter.counts())
 
-    def _take(self, version: int, weights: Mapping[str, Array]) -> None:
+    def _counter(self, depths: tuple[int, ...]) -> ExitCounter:
+        return ExitCounter(depths, self._blueprint.classes, self._device)
+
+    def _load(self, version: int, weights: Mapping[str, Array]) -> None:
         if self._version == version:
             return
-        load(self._model, weights, tensor_names(self._blueprint.global_units))
+        load_values(self._model, ArrayState(weights), tensor_names(self._blueprint.global_units))
         self._model.to(self._device).eval()
         if isinstance(self._model, WidthModel):
             self._model.measure(x for x, _ in self._spread(self._train, MEASURED_SAMPLES))
@@ -118,13 +103,6 @@ class Evaluator:
             shared = self._blueprint.head_mode == "shared"
             measure_statistics(self._model, self._test, self._model.exits if shared else self._model, self._laid_out)
         self._version = version
-
-    def _logits(self, x: Tensor, depths: tuple[int, ...]) -> list[Tensor]:
-        x = self._laid_out(x)
-        if depths == (self._blueprint.full_depth,):
-            return [self._model(x)]
-        exits = self._model.exits(x)
-        return [exits[depth - 1] for depth in depths]
 
     def _spread(self, data: Dataset, wanted: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of about so many samples from all over the data, the same on every worker."""

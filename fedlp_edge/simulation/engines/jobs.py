@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.exit_counts import ExitCounts
 from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelSettings, TrainingSettings
 
 
@@ -19,7 +20,7 @@ class WorkerSetup(msgspec.Struct, frozen=True):
         seed: of the run.
         training: of every device.
         uniform: whether all updates weigh the same.
-        freeze: train the retained tensors only (``prune="train"``).
+        freeze: train only what is sent, and what stays on the device (``prune="train"``).
         classes: number of classes in the data.
         scale: of the stored values, see ``learning.data.Dataset``.
         mean: likewise.
@@ -58,9 +59,9 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
         sent: names of the tensors that it sends, by unit id.
         encoding: of its update.
         compute: how it computes.
-        own: values that an earlier round left on the device, as safetensors; empty if none did.
-        take: units that the device takes from there; other units that it does not download are drawn anew.
-        keep: units whose values stay on the device.
+        withheld: ids of the units whose values stay on the device after the round.
+        reused: ids of the units that start from values of the device itself; a personal head that does not is drawn.
+        reused_values: values that an earlier round left on the device, as safetensors; empty if none did.
         counted: whether the update arrives; what comes too late changes nothing but the device's own values.
     """
 
@@ -76,9 +77,9 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
     memory_saving: MemorySaving = MemorySaving()
     factor: int = 1
     most: int = 1
-    own: bytes = b""
-    take: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    reused: tuple[str, ...] = ()
+    reused_values: bytes = b""
     counted: bool = True
 
 
@@ -102,14 +103,14 @@ class EvaluatePersonalHead(msgspec.Struct, frozen=True, tag=True):
     """Judge a device's own head behind a version of the global layers, on samples from all over the test set.
 
     Attributes:
-        own: values that stay on the device, as safetensors; its heads are among them.
+        withheld_values: what stays on the device, as safetensors; its heads are among them.
         samples: about how many are looked at.
     """
 
     device: str
     version: int
     depth: int
-    own: bytes
+    withheld_values: bytes
     samples: int
 
 
@@ -130,7 +131,7 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
         seconds: of training alone.
         bytes_up: of its encoded update.
         compute: mode that it was computed in.
-        own: values that stay on the device, as safetensors; empty if there are none.
+        withheld_values: what stays on the device, as safetensors; empty if nothing does.
         sizes: of the update, see ``core.plausibility``.
     """
 
@@ -141,7 +142,7 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
     seconds: float
     bytes_up: int
     compute: ComputeMode
-    own: bytes = b""
+    withheld_values: bytes = b""
     sizes: dict[str, float] = {}
 
 
@@ -164,31 +165,23 @@ class PartEvaluated(msgspec.Struct, frozen=True, tag=True):
     """
     Attributes:
         start: of the part.
-        samples: by class.
-        correct: right answers by class, by depth.
-        loss: summed cross-entropy, by depth.
-        together: right answers of the mean of the logits of the exits up to a depth.
+        counts: of its samples.
     """
 
     start: int
-    samples: tuple[int, ...]
-    correct: dict[int, tuple[int, ...]]
-    loss: dict[int, float]
-    together: dict[int, int]
+    counts: ExitCounts
 
 
 class PersonalHeadEvaluated(msgspec.Struct, frozen=True, tag=True):
     """
     Attributes:
         depth: of the device.
-        samples: by class.
-        correct: right answers by class.
+        counts: of the exit of this depth.
     """
 
     device: str
     depth: int
-    samples: tuple[int, ...]
-    correct: tuple[int, ...]
+    counts: ExitCounts
 
 
 class SumsCollected(msgspec.Struct, frozen=True, tag=True):

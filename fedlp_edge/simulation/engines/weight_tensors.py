@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedlp_edge.core.algorithm.aggregation import Array
+from fedlp_edge.errors import ModelError
 from fedlp_edge.simulation.shared_memory import AnyArray
 
 
-@torch.no_grad()
-def load(model: nn.Module, values: Mapping[str, Array], names: Collection[str]) -> None:
-    """Copies the named values into a model, of a narrower one their leading blocks."""
-    held = model.state_dict()
-    for name in names:
-        value = leading(values[name], tuple(held[name].shape))
-        held[name].copy_(torch.from_numpy(np.require(value, requirements="W")))
+class ArrayState:
+    """Values of a model in arrays, of which a narrower model takes the leading blocks; a `State`.
+
+    Args:
+        arrays: by name; only read. Of several mappings the first that has a name gives its value.
+    """
+
+    def __init__(self, *arrays: Mapping[str, Array]) -> None:
+        self._arrays = arrays
+
+    @contextmanager
+    def open(self) -> Iterator[ArrayState]:
+        """See ``State.open``: arrays need no opening."""
+        yield self
+
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """See ``OpenedState.read``."""
+        for arrays in self._arrays:
+            if name in arrays:
+                return tensor(leading(arrays[name], shape))
+        raise ModelError(f"the arrays lack the tensor {name}")
 
 
-def values_of(model: nn.Module, names: Collection[str]) -> dict[str, Array]:
-    """The named values of a model, where possible in its own memory."""
-    held = model.state_dict()
-    return {name: held[name].detach().float().cpu().numpy() for name in names}
+def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    """Tensors on the CPU as arrays of the same memory."""
+    return {name: value.numpy() for name, value in tensors.items()}
 
 
 def leading(value: Array, shape: tuple[int, ...]) -> Array:
@@ -34,7 +48,7 @@ def leading(value: Array, shape: tuple[int, ...]) -> Array:
 
 
 def tensor(array: AnyArray) -> Tensor:
-    """A tensor of the same memory; samples are only read, so they may lie where nobody may write."""
+    """A tensor of the same memory, which is only read: it may lie where nobody may write."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)

@@ -7,7 +7,9 @@ round's exact sums. Memory therefore does not grow with the number of devices, a
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, SumArrays
 from fedlp_edge.core.algorithm.plausibility import sizes_of
@@ -16,14 +18,13 @@ from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.layered import LayeredModel
-from fedlp_edge.learning.state_files import check_update, copy_values
 from fedlp_edge.learning.torch_device import choose, make_repeatable
-from fedlp_edge.learning.training import fallback
 from fedlp_edge.learning.training.compute_cache import ComputeCache
 from fedlp_edge.learning.training.fallback import Execution
-from fedlp_edge.learning.training.loop import DivergedError, TrainingOutcome, train_round
+from fedlp_edge.learning.training.local_round import LocalRound, LocalTask
+from fedlp_edge.learning.training.loop import DivergedError
 from fedlp_edge.learning.zoo.build import build_model
-from fedlp_edge.learning.zoo.prepared import PreparedModel, prepare, state_names, tensor_names
+from fedlp_edge.learning.zoo.prepared import PreparedModel, prepare, state_names
 from fedlp_edge.simulation.engines.evaluator import Evaluator
 from fedlp_edge.simulation.engines.jobs import (
     ChooseCompute,
@@ -41,7 +42,7 @@ from fedlp_edge.simulation.engines.jobs import (
     TrainDevice,
     WorkerSetup,
 )
-from fedlp_edge.simulation.engines.weight_tensors import leading, load, tensor, values_of
+from fedlp_edge.simulation.engines.weight_tensors import ArrayState, arrays_of, tensor
 from fedlp_edge.simulation.shared_memory import AnyArray
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.wire.admission import admit_part, check_values
@@ -79,6 +80,8 @@ class SimulationWorker:
         if "test/x" in samples:
             test = self._dataset(samples["test/x"], samples["test/y"])
             self._evaluator = Evaluator(self._whole, self.blueprint, self._train, test, self._device)
+        held = self._whole.state_dict()
+        self._constants: dict[str, Array] = {name: held[name].numpy() for name in self.blueprint.constants}
         self._choices = ComputeCache(self._device, cache_directory("compute"))
         self._parts: dict[int, PreparedModel] = {}
         self._versions: dict[int, Mapping[str, Array]] = {}
@@ -114,51 +117,26 @@ class SimulationWorker:
 
     def train(self, job: TrainDevice) -> DeviceTrained | DeviceGaveUp:
         """Trains a device, and counts its update if it arrives."""
-        units = self.blueprint.exchanged_by(job.depth)
-        part = self._part(job.depth)
-        before = self._versions[job.version]
-        held = self.blueprint.held_by(job.depth)
-        withheld_units = state_names(unit for unit in held if unit not in units or unit.id in job.keep)
-        sent = {name for names in job.sent.values() for name in names}
-
-        def start() -> None:
-            part.forget_rounds()
-            load(part.model, before, tensor_names(units))
-            self._fill_own(job, part)
-
-        def attempt(execution: Execution) -> tuple[TrainingOutcome, dict[str, Array], int]:
-            start()
-            outcome = train_round(
-                part.model,
-                self._share(job.number),
-                execution.of(self._setup.training),
-                seed=training_seed(self._setup.seed, job.round, job.device),
-                device=self._device,
-                trainable=sent.union(withheld_units) if self._setup.freeze else None,
-                fused=execution.fused,
-            )
-            return outcome, *self._update(job, part, before, units)
-
+        local_round = self._local_round(job)
+        sent = _EncodedUpdate(job, self._setup.seed)
+        execution = Execution(job.compute, job.memory_saving)
         try:
-            (outcome, deltas, nbytes), _, _ = fallback.trained(Execution(job.compute, job.memory_saving), attempt)
+            outcome = local_round.run(execution, sent.add).outcome
         except (DivergedError, RejectedUpdateError) as error:
             return DeviceGaveUp(job.device, job.round, str(error))
-        kept = self._own_names(job.keep)
         if job.counted:
-            if self._mean is None:
-                shapes, statistics = self.blueprint.nested_shapes, self.blueprint.statistics
-                self._mean = LayerwiseMean(job.capacity, shapes, statistics)
-            self._mean.add(deltas, job.factor * (1 if self._setup.uniform else min(outcome.samples, job.most)))
+            self._count(job, sent.deltas, outcome.samples)
+        withheld = arrays_of(local_round.withheld_values())
         return DeviceTrained(
             device=job.device,
             round=job.round,
             samples=outcome.samples,
             loss=outcome.loss,
             seconds=outcome.seconds,
-            bytes_up=nbytes,
+            bytes_up=sent.nbytes,
             compute=outcome.compute,
-            own=pack(values_of(part.model, kept)) if kept else b"",
-            sizes=sizes_of(units, deltas) if job.counted else {},
+            withheld_values=pack(withheld) if withheld else b"",
+            sizes=sizes_of(self.blueprint.exchanged_by(job.depth), sent.deltas) if job.counted else {},
         )
 
     def choose_compute(self, job: ChooseCompute) -> ComputeChosen:
@@ -203,53 +181,69 @@ class SimulationWorker:
             self._parts[depth] = prepare(self._whole.submodel(depth), self.blueprint, self._device)
         return self._parts[depth]
 
-    def _fill_own(self, job: TrainDevice, part: PreparedModel) -> None:
-        """Fills what stays on the device with what an earlier round left there; what it never had is drawn."""
-        held = self.blueprint.held_by(job.depth)
-        missing = [u for u in held if not self.blueprint.is_global(u) and u.id not in job.take]
-        if missing:
-            fresh = build_model(self._setup.model, head_seed(self._setup.seed, job.device), allow_models=None)
-            copy_values(fresh, part.model, state_names(missing))
-        if job.take:
-            load(part.model, unpack(job.own), self._own_names(job.take))
+    def _local_round(self, job: TrainDevice) -> LocalRound:
+        setup = self._setup
+        return LocalRound(
+            LocalTask(
+                depth=job.depth,
+                training=setup.training,
+                sent=job.sent,
+                withheld=job.withheld,
+                reused=job.reused,
+                freeze=setup.freeze,
+                seed=training_seed(setup.seed, job.round, job.device),
+                head_seed=head_seed(setup.seed, job.device),
+            ),
+            self._part(job.depth),
+            self._share(job.number),
+            self._device,
+            global_state=ArrayState(self._versions[job.version], self._constants),
+            device_state=ArrayState(unpack(job.reused_values)) if job.reused else None,
+            build=lambda seed: build_model(setup.model, seed, allow_models=None),
+        )
 
-    def _own_names(self, units: Collection[str]) -> list[str]:
-        """Names of what stays on a device of these units: of its own heads everything, constants included."""
-        named = [self.blueprint.by_id[unit] for unit in units]
-        own = [unit for unit in named if not self.blueprint.is_global(unit)]
-        return [*state_names(own), *tensor_names(unit for unit in named if unit not in own)]
+    def _count(self, job: TrainDevice, deltas: Mapping[str, Array], samples: int) -> None:
+        """Adds an update to the sums of the round."""
+        if self._mean is None:
+            self._mean = LayerwiseMean(job.capacity, self.blueprint.nested_shapes, self.blueprint.statistics)
+        self._mean.add(deltas, job.factor * (1 if self._setup.uniform else min(samples, job.most)))
 
-    def _update(
-        self, job: TrainDevice, part: PreparedModel, before: Mapping[str, Array], units: Collection[Unit]
-    ) -> tuple[dict[str, Array], int]:
-        """What the coordinator would take out of the device's update, and the bytes of it.
+
+class _EncodedUpdate:
+    """What the coordinator takes out of a device's update once it has been encoded, sent and admitted.
+
+    Args:
+        job: of the device.
+        seed: of the run.
+    """
+
+    def __init__(self, job: TrainDevice, seed: int) -> None:
+        self._job = job
+        self._seed = seed
+        self._units: dict[str, tuple[dict[str, Array], int]] = {}
+
+    @property
+    def deltas(self) -> dict[str, Array]:
+        """What is added to the sums, by tensor."""
+        return {name: delta for deltas, _ in self._units.values() for name, delta in deltas.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the update on its way."""
+        return sum(size for _, size in self._units.values())
+
+    def add(self, unit: Unit, update: Mapping[str, Tensor]) -> None:
+        """Takes what is sent of a unit, in place of what an earlier attempt sent of it.
 
         Raises:
-            DivergedError: the device itself would not send it.
             RejectedUpdateError: the coordinator would refuse it.
         """
-        deltas: dict[str, Array] = {}
-        nbytes = 0
-        after = values_of(part.model, [name for names in job.sent.values() for name in names])
-        for unit in units:
-            kept = job.sent.get(unit.id, ())
-            if not kept:
-                continue
-            tensors = tuple(spec for spec in unit.tensors if spec.name in kept)
-            sent = {
-                spec.name: after[spec.name] - leading(before[spec.name], after[spec.name].shape)
-                if spec.trainable
-                else after[spec.name]
-                for spec in tensors
-            }
-            check_update(sent, self.blueprint.statistics)
-            if job.encoding == "none":
-                check_values(tensors, sent)
-                nbytes += sum(len(piece) for piece in pieces(sent))
-            else:
-                seed = rounding_seed(self._setup.seed, job.round, job.device, unit.id)
-                blob = encode_unit(tensors, sent, job.encoding, seed=seed)
-                nbytes += len(blob)
-                sent = admit_part(unit, tensors, blob, job.encoding)
-            deltas.update(sent)
-        return deltas, nbytes
+        sent = arrays_of(update)
+        specs = tuple(spec for spec in unit.tensors if spec.name in sent)
+        if self._job.encoding == "none":
+            check_values(specs, sent)
+            self._units[unit.id] = sent, sum(len(piece) for piece in pieces(sent))
+            return
+        seed = rounding_seed(self._seed, self._job.round, self._job.device, unit.id)
+        blob = encode_unit(specs, sent, self._job.encoding, seed=seed)
+        self._units[unit.id] = admit_part(unit, specs, blob, self._job.encoding), len(blob)

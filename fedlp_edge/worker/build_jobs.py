@@ -1,0 +1,92 @@
+"""The jobs before the first round: build the model, and measure the device."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from fedlp_edge.core.blueprint import BuildCost
+from fedlp_edge.learning import state_files
+from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.evaluation import try_samples
+from fedlp_edge.learning.memory import limits
+from fedlp_edge.learning.memory.allocator import aside, cached_allocation
+from fedlp_edge.learning.profiling.throughput import training_macs_per_second
+from fedlp_edge.learning.zoo.built_in import BUILT_IN
+from fedlp_edge.learning.zoo.prepared import state_names
+from fedlp_edge.worker.jobs import Build, Built, Calibrate, Calibrated, DeviceMeasurement, Measure
+from fedlp_edge.worker.resources import WorkerResources
+
+
+def build(job: Build, resources: WorkerResources) -> Built:
+    """Builds the model, writes its initial values, and finds out what its samples and its training are."""
+    meter = limits.PeakMeter(torch.device("cpu"))
+    if job.steps:
+        _ = resources.device  # the first steps of this process are not the model's
+        meter.start()
+    model, blueprint = resources.models.fresh(job.model.without_names, job.seed)
+    if job.steps and job.model.name not in BUILT_IN:
+        blueprint = msgspec.structs.replace(blueprint, building=_build_cost(meter, model))
+    data = resources.load_for(job.model, blueprint, job.data, job.split) if job.data else None
+    if data is not None and job.steps:
+        try_samples(model, data)
+    if job.state_path is not None:
+        state_files.save_values(model, Path(job.state_path), state_names(blueprint.global_units))
+    if job.steps:
+        # Only here: whoever watches steps loads more of PyTorch than whoever trains.
+        from fedlp_edge.learning.profiling.step_trace import with_steps  # noqa: PLC0415
+
+        blueprint = with_steps(model, blueprint)
+    return Built(
+        blueprint=blueprint,
+        samples=0 if data is None else len(data),
+        data=None if data is None else data.facts(),
+        remarks="" if data is None else data.remarks,
+    )
+
+
+def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:
+    """Loads the samples and measures how fast this device trains."""
+    if job.reload:
+        resources.forget_data()
+    data = resources.load(job.data, job.split) if job.data else None
+    device = resources.device
+    with cached_allocation():
+        speed = aside(lambda: training_macs_per_second(device, job.seconds))
+    limits.give_back()
+    facts = None if data is None else data.facts()
+    if facts is not None and parse_spec(job.data).takes_any_size:
+        facts = msgspec.structs.replace(facts, sample_shape=())
+    on_cuda = resources.on_cuda
+    return DeviceMeasurement(
+        samples=0 if data is None else len(data),
+        data=facts,
+        remarks="" if data is None else data.remarks,
+        training_macs_per_second=speed,
+        processor=device.type,
+        idle_memory=limits.resident_bytes(),
+        cuda_name=torch.cuda.get_device_name(device) if on_cuda else None,
+        cuda_memory=torch.cuda.mem_get_info(device)[0] if on_cuda else None,
+        note=resources.take_note(),
+    )
+
+
+def calibrate(job: Calibrate, resources: WorkerResources) -> Calibrated:
+    """Fits what this machine adds to what tensors take."""
+    # Only here, as for steps.
+    from fedlp_edge.learning.profiling import calibrate as profiling  # noqa: PLC0415
+
+    clock = time.process_time if job.processor_time else time.perf_counter
+    return Calibrated(calibration=profiling.calibrate(resources.device, clock=clock), torch=str(torch.__version__))
+
+
+def _build_cost(meter: limits.PeakMeter, model: nn.Module) -> BuildCost:
+    values = sum(value.nbytes for value in model.state_dict().values())
+    # Files, such as a library's code, are left out: the kernel takes their pages back when memory is short.
+    peak = meter.stop() - meter.files
+    limits.give_back()
+    return BuildCost(libraries=max(0, meter.anonymous - values), peak=max(0, peak))

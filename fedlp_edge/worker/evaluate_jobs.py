@@ -1,0 +1,103 @@
+"""The jobs after a round: evaluate the model, and export it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from torch import nn
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.errors import ExportError, ModelError
+from fedlp_edge.learning.chance_accuracy import doubt
+from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.evaluation import Scores, logits_of
+from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
+from fedlp_edge.learning.export import onnx as onnx_export
+from fedlp_edge.learning.export.metadata import OnnxMetadata, names_of_outputs
+from fedlp_edge.learning.model.fresh_statistics import measure_statistics
+from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.model.state_values import load_values
+from fedlp_edge.learning.state_files import StateFiles
+from fedlp_edge.learning.zoo.prepared import state_names
+from fedlp_edge.worker.jobs import Evaluate, Evaluated, Export, Exported, ExportedModel, RefusedModel, reason_line
+from fedlp_edge.worker.resources import WorkerResources
+
+
+def evaluate(job: Evaluate, resources: WorkerResources) -> Evaluated:
+    """Judges the exits of a state on held-out samples."""
+    model, blueprint = resources.models.whole(job.model.without_names)
+    device = resources.device
+    data = resources.load_for(job.model, blueprint, job.data, "test").to(device)
+    wanted = dict.fromkeys(name for depth in job.depths for name in _path_names(blueprint, depth))
+    load_values(model, StateFiles(Path(job.state_path)), wanted)
+    model.to(device)
+    full = blueprint.full_depth
+    measure_statistics(model, data, model if job.depths == (full,) else model.exits, lambda x: x)
+    scores = evaluate_exits(model, lambda x: logits_of(model, x, job.depths, full), job.depths, data, job.batch_size)
+    return Evaluated(
+        accuracy=scores.accuracy,
+        loss=scores.loss,
+        samples=len(data),
+        ensemble_accuracy=scores.ensemble_accuracy,
+        ensemble_loss=scores.ensemble_loss,
+        known_loss=scores.known_loss,
+        doubt="" if job.training_loss is None else _doubt(job.training_loss, model, data, scores),
+    )
+
+
+def export(job: Export, resources: WorkerResources) -> Exported:
+    """Writes and checks an ONNX file for each depth."""
+    model, blueprint = resources.models.whole(job.model.without_names)
+    data = resources.load_for(job.model, blueprint, job.data, job.split)
+    model.to("cpu")
+    classes = names_of_outputs(job.model.class_names or data.classes, blueprint.classes)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", job.model.name)
+    written: list[ExportedModel] = []
+    refused: list[RefusedModel] = []
+    for depth in job.depths:
+        submodel = model.submodel(depth, exits="own")
+        _load_exit_path(job, submodel, blueprint, depth)
+        measure_statistics(submodel, data, submodel, lambda x: x)
+        metadata = OnnxMetadata(
+            model=job.model.name,
+            depth=depth,
+            input_shape=blueprint.input_shape,
+            classes=classes,
+            scale=data.scale,
+            mean=data.mean,
+            std=data.std,
+        )
+        path = Path(job.directory) / f"{stem}-depth-{depth}.onnx"
+        try:
+            checked = onnx_export.export(submodel, metadata, data, path, job.metadata)
+        except ExportError as error:
+            refused.append(RefusedModel(depth, reason_line(str(error))))
+            continue
+        written.append(
+            ExportedModel(file=path.name, depth=depth, max_abs_diff=checked.max_abs_diff, accuracy=checked.accuracy)
+        )
+    return Exported(models=tuple(written), refused=tuple(refused))
+
+
+def _doubt(training_loss: float, model: LayeredModel, data: Dataset, scores: Scores) -> str:
+    best, accuracy = max(scores.accuracy.items(), key=lambda item: (item[1], item[0]))
+    names = names_of_outputs(data.classes, model.classes)
+    return doubt(model, lambda x: model(x, depth=best), data, accuracy, training_loss, names)
+
+
+def _path_names(blueprint: Blueprint, depth: int) -> list[str]:
+    if depth not in blueprint.depths:
+        raise ModelError(f"{blueprint.model} has depths 1 to {blueprint.full_depth}, not {depth}")
+    return state_names(blueprint.exit_path(depth))
+
+
+def _load_exit_path(job: Export, submodel: nn.Module, blueprint: Blueprint, depth: int) -> None:
+    path = blueprint.exit_path(depth)
+    exchanged = state_names(unit for unit in path if blueprint.is_global(unit))
+    personal = state_names(unit for unit in path if not blueprint.is_global(unit))
+    load_values(submodel, StateFiles(*map(Path, job.state_paths)), exchanged)
+    if personal and job.personal_path is None:
+        raise ModelError(f"the head of depth {depth} is personal: only the devices of that depth can export it")
+    if personal and job.personal_path is not None:
+        load_values(submodel, StateFiles(Path(job.personal_path)), personal)

@@ -1,0 +1,153 @@
+"""What a worker process keeps from one job to the next: its processor, models, samples and compute modes."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import torch
+
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning import torch_device
+from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.spec import DataSpec, parse_spec
+from fedlp_edge.learning.profiling.warmup import warm_up
+from fedlp_edge.learning.training.compute_cache import ComputeCache
+from fedlp_edge.learning.zoo.prepared import PreparedModels
+from fedlp_edge.system.cgroups import ControlGroup
+from fedlp_edge.system.machine_cache import cache_directory
+from fedlp_edge.worker.jobs import WorkerOptions
+
+_DATASETS_KEPT = 2  # one to train on, one to evaluate on
+
+
+class WorkerResources:
+    """Chooses, builds and loads what jobs need when the first of them needs it.
+
+    Args:
+        options: how the worker process was started.
+
+    Attributes:
+        options: as given.
+        spoilt: whether a library in this process is no longer to be trusted: another process should do the next job.
+    """
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self.options = options
+        self.spoilt = False
+        self._device: torch.device | None = None
+        self._models: PreparedModels | None = None
+        self._compute: ComputeCache | None = None
+        self._data: dict[tuple[DataSpec, Split], Dataset] = {}
+        self._note = ""
+
+    @property
+    def device(self) -> torch.device:
+        """The processor, chosen by the first job so that a wrong choice is that job's answer."""
+        if self._device is None:
+            device, self._note = torch_device.choose(self.options.device)
+            self._set_device(device)
+        return self._device or torch.device("cpu")
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether a GPU has been chosen."""
+        return self._device is not None and self._device.type == "cuda"
+
+    @property
+    def group(self) -> ControlGroup | None:
+        """The memory control group of this process; None if it has none of its own."""
+        directory = self.options.memory_group
+        return None if directory is None else ControlGroup.at(Path(directory))
+
+    @property
+    def compute(self) -> ComputeCache:
+        """How this worker computes."""
+        if self._compute is None:
+            self._compute = ComputeCache(self.device, cache_directory("compute"))
+        return self._compute
+
+    @property
+    def models(self) -> PreparedModels:
+        """The models of this worker."""
+        if self._models is None:
+            self._models = PreparedModels(self.device, self.options.allow_models)
+        return self._models
+
+    def choose_cpu(self) -> None:
+        """Trains on the CPU if the choice is free and has not been made yet: what is known of the GPU is a crash."""
+        if self.options.device == "auto" and self._device is None:
+            self._set_device(torch.device("cpu"))
+
+    def leave_cuda(self, note: str) -> None:
+        """Goes on with the CPU: what was on the GPU is lost, and is built and loaded anew.
+
+        Args:
+            note: for the owner of the device.
+        """
+        self._models = self._compute = None
+        self._note = note
+        self._set_device(torch.device("cpu"))
+
+    def take_note(self) -> str:
+        """What the owner should know and has not been given yet; empty for nothing."""
+        note, self._note = self._note, ""
+        return note
+
+    def load(self, spec: str, split: str, input_shape: tuple[int, ...] = ()) -> Dataset:
+        """The samples of a specification; a few are kept.
+
+        Args:
+            spec: see :mod:`fedlp_edge.learning.data.spec`.
+            split: ``train`` or ``test``.
+            input_shape: of one sample of the model that they are for.
+
+        Raises:
+            DataError: they are missing or unusable.
+        """
+        # The shape matters to pictures alone, and other samples must not be held twice.
+        wanted = (parse_spec(spec).whole().for_model(input_shape), _split(split))
+        if wanted not in self._data:
+            while len(self._data) >= _DATASETS_KEPT:
+                del self._data[next(iter(self._data))]
+            self._data[wanted] = load_data(*wanted)
+        return self._data[wanted]
+
+    def load_for(self, model: ModelSettings, blueprint: Blueprint, spec: str, split: str) -> Dataset:
+        """Samples in the size of a model, numbered as the fleet numbers its classes.
+
+        Args:
+            model: with the names of the fleet's classes.
+            blueprint: of the model.
+            spec: as for ``load``.
+            split: as for ``load``.
+
+        Raises:
+            DataError: they are missing, unusable or do not fit the model.
+        """
+        data = self.load(spec, split, blueprint.input_shape)
+        data.check_fits(blueprint.input_shape, blueprint.classes, model.class_names)
+        return data.numbered_as(model.class_names)
+
+    def forget_data(self) -> None:
+        """Has samples read anew when they are needed next: they have changed."""
+        self._data.clear()
+
+    def _set_device(self, device: torch.device) -> None:
+        self._device = device
+        torch_device.make_repeatable(device)
+        warm_up(device)
+        # What is loaded by now stays: the collections between jobs need not look through torch each time.
+        gc.collect()
+        gc.freeze()
+
+
+def _split(name: str) -> Split:
+    if name == "train":
+        return "train"
+    if name == "test":
+        return "test"
+    raise DataError(f"there is no split {name!r}: train or test")

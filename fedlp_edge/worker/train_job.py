@@ -1,0 +1,179 @@
+"""The job of a round: a local round between files, within the device's memory and time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import msgspec
+from torch import Tensor
+
+from fedlp_edge.core.blueprint import Unit
+from fedlp_edge.core.settings import MemorySaving
+from fedlp_edge.errors import ModelError
+from fedlp_edge.learning.memory import limits
+from fedlp_edge.learning.memory.allocator import cached_allocation
+from fedlp_edge.learning.state_files import StateFiles, save_tensors
+from fedlp_edge.learning.training.fallback import Execution, Setback
+from fedlp_edge.learning.training.local_round import LocalRound, LocalTask, SendUnit
+from fedlp_edge.learning.zoo.prepared import PreparedModel
+from fedlp_edge.worker.jobs import Train, Trained
+from fedlp_edge.worker.resources import WorkerResources
+
+
+def train(job: Train, resources: WorkerResources) -> Trained:
+    """Trains one round; what is sent and what stays on the device is in files afterwards."""
+    if job.after_crash:
+        resources.choose_cpu()
+    prepared = resources.models.part(job.model.without_names, job.depth)
+    local_round = _local_round(job, prepared, resources)
+    memory = TrainingMemory(prepared, resources)
+    until = math.inf if job.seconds is None else time.perf_counter() + job.seconds
+
+    execution, suspects = _execution(job, prepared, local_round, memory, resources)
+    result = local_round.run(
+        execution, _writer(job), within=memory.attempt, until=until, limited=memory.budget is not None
+    )
+    if job.withheld_path is not None:
+        save_tensors(local_round.withheld_values(), Path(job.withheld_path))
+
+    setbacks = (*suspects, *result.setbacks)
+    resources.spoilt |= any(setback.spoils for setback in result.setbacks)
+    outcome = result.outcome
+    return Trained(
+        samples=max(1, outcome.seen // job.training.epochs),
+        loss=outcome.loss,
+        seconds=outcome.seconds,
+        peak_memory=memory.peak,
+        compute=outcome.compute,
+        finished=outcome.finished,
+        notes=_notes(job, setbacks, result.used, memory, resources),
+    )
+
+
+class TrainingMemory:
+    """Holds training to the memory that it may take, and measures what it takes.
+
+    Args:
+        prepared: the submodel that is trained. It is resident already, but it is part of what training takes.
+        resources: of the worker, which knows the limits.
+
+    Attributes:
+        budget: bytes that training may take on top of what this process has by now; None for no limit.
+        peak: bytes that the last attempt took on top of the idle worker; 0 before the first has ended.
+
+    Raises:
+        MemoryError: the model's values alone take more than is allowed.
+    """
+
+    def __init__(self, prepared: PreparedModel, resources: WorkerResources) -> None:
+        self.budget = _budget(prepared, resources)
+        self.peak = 0
+        self._prepared = prepared
+        self._device = resources.device
+        self._group = resources.group
+
+    def limit(self) -> AbstractContextManager[None]:
+        """The block in which no more than the budget can be taken."""
+        slack = limits.SLACK + limits.kernel_space(self._prepared.model)
+        return limits.limited(self.budget, self._device, slack, self._group)
+
+    def allocating(self, memory_saving: MemorySaving) -> AbstractContextManager[None]:
+        """The block in which training allocates; a heap that keeps what is free stays in the budget."""
+        return cached_allocation(self.budget) if memory_saving.allocator == "cached" else nullcontext()
+
+    @contextmanager
+    def attempt(self, execution: Execution) -> Iterator[None]:
+        """The block of one way of training, limited and measured."""
+        meter = limits.PeakMeter(self._device)
+        # What an earlier attempt left, such as its kernels, is not this one's: each has the whole budget.
+        with self.allocating(execution.memory_saving), self.limit():
+            meter.start()
+            yield
+            self.peak = meter.stop() + self._prepared.nbytes
+
+
+def _local_round(job: Train, prepared: PreparedModel, resources: WorkerResources) -> LocalRound:
+    blueprint = prepared.blueprint
+    if job.withheld_path is None:
+        if personal := blueprint.personal_of(job.depth):
+            raise ModelError(f"the head of depth {personal[-1].depth} is personal, but no file to keep it in is named")
+        if job.withheld:
+            raise ModelError(f"{job.withheld[0]} stays on the device, but no file to keep it in is named")
+    settings = job.model.without_names
+    return LocalRound(
+        LocalTask(
+            depth=job.depth,
+            training=job.training,
+            sent=job.sent,
+            withheld=job.withheld,
+            reused=job.reused,
+            freeze=job.freeze,
+            seed=job.seed,
+            head_seed=job.head_seed,
+        ),
+        prepared,
+        resources.load_for(job.model, blueprint, job.data, "train"),
+        resources.device,
+        global_state=StateFiles(*map(Path, job.state_paths)),
+        device_state=None if job.reused_path is None else StateFiles(Path(job.reused_path)),
+        build=lambda seed: resources.models.build(settings, seed),
+    )
+
+
+def _execution(
+    job: Train, prepared: PreparedModel, local_round: LocalRound, memory: TrainingMemory, resources: WorkerResources
+) -> tuple[Execution, tuple[Setback, ...]]:
+    """The first way to try, and the ways that the process before this one may have died in."""
+    place = (job.training, job.model.without_names, job.depth)
+    if job.after_crash:
+        suspects = resources.compute.suspects(job.after_crash, *place, budget=memory.budget)
+        return Execution(memory_saving=msgspec.structs.replace(job.training.memory, allocator="exact")), suspects
+    with memory.allocating(job.training.memory):
+        execution = resources.compute.execution(
+            prepared.model,
+            local_round.data,
+            *place,
+            start=local_round.put_start_values,
+            limit=None if memory.budget is None else memory.limit,
+            budget=memory.budget,
+        )
+    return execution, ()
+
+
+def _writer(job: Train) -> SendUnit:
+    directory = Path(job.delta_dir)
+
+    def write(unit: Unit, update: dict[str, Tensor]) -> None:
+        # A power cut may cost them: the same task then gives the same values again.
+        save_tensors(update, directory / f"{unit.id}.safetensors", durable=False)
+
+    return write
+
+
+def _notes(
+    job: Train, setbacks: tuple[Setback, ...], used: Execution, memory: TrainingMemory, resources: WorkerResources
+) -> tuple[str, ...]:
+    """Has what failed remembered; what the owner of the device should know of it."""
+    place = (job.training, job.model.without_names, job.depth)
+    notes = resources.compute.learn(setbacks, used, *place, budget=memory.budget)
+    if job.after_crash:
+        notes = (f"trained in a new worker process in {used.compute}, and so from now on",)
+    if note := resources.take_note():
+        notes = (*notes, note)
+    return notes
+
+
+def _budget(prepared: PreparedModel, resources: WorkerResources) -> int | None:
+    """Bytes that training may take on top of what this process has by now, the model included."""
+    options, bounds = resources.options, []
+    if (budget := options.memory_bytes) is not None:
+        if prepared.nbytes > budget:
+            raise MemoryError(f"the model's values alone take {prepared.nbytes} bytes of the {budget} allowed")
+        bounds.append(budget - prepared.nbytes)
+    if (whole := options.process_bytes) is not None and resources.device.type == "cpu":
+        bounds.append(max(0, whole - limits.resident_bytes()))
+    return min(bounds, default=None)
