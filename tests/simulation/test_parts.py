@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlp_edge.config.toml_writer import to_toml
+from fedlp_edge.core.exit_counts import ExitCounts
 from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.simulation.engines.base import QueuedJob, SimulationStoppedError, carry_out
 from fedlp_edge.simulation.engines.channel import (
@@ -115,8 +116,14 @@ def test_finishes_what_is_under_way_before_it_stops_or_fails() -> None:
 # Verdicts
 
 
+def counts(depth: int, samples: tuple[int, ...], right: tuple[int, ...]) -> ExitCounts:
+    """Of one exit with a loss of 1 for each sample."""
+    loss = {depth: float(sum(samples))}
+    return ExitCounts(samples, {depth: right}, loss, {depth: sum(right)}, loss)
+
+
 def part(start: int, samples: tuple[int, ...], right: tuple[int, ...]) -> PartEvaluated:
-    return PartEvaluated(start, samples, {2: right}, {2: float(sum(samples))}, {2: sum(right)})
+    return PartEvaluated(start, counts(2, samples, right))
 
 
 def test_puts_parts_together_in_any_order() -> None:
@@ -140,9 +147,9 @@ def test_weighs_classes_as_a_device_holds_them() -> None:
 
 def test_weighs_what_own_heads_know_by_what_their_devices_hold() -> None:
     judged = [
-        PersonalHeadEvaluated("b", 1, (4, 0, 4), (2, 0, 4)),
-        PersonalHeadEvaluated("a", 1, (4, 0, 4), (0, 0, 4)),
-        PersonalHeadEvaluated("c", 2, (1,), (1,)),
+        PersonalHeadEvaluated("b", 1, counts(1, (4, 0, 4), (2, 0, 4))),
+        PersonalHeadEvaluated("a", 1, counts(1, (4, 0, 4), (0, 0, 4))),
+        PersonalHeadEvaluated("c", 2, counts(2, (1,), (1,))),
     ]
     priors = np.array([[1.0, 0.0, 0.0], [0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
     numbers = {"a": 0, "b": 1, "c": 2}
