@@ -197,7 +197,8 @@ class SimulationWorker:
             self._part(job.depth),
             self._share(job.number),
             self._device,
-            global_state=ArrayState(self._versions[job.version], self._constants),
+            # Constants first: what is published has no values of them, though perhaps places for some.
+            global_state=ArrayState(self._constants, self._versions[job.version]),
             device_state=ArrayState(unpack(job.reused_values)) if job.reused else None,
             build=lambda seed: build_model(setup.model, seed, allow_models=None),
         )
