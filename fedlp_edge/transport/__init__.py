@@ -1,1 +1,1 @@
-"""Topics and bytes, and nothing else: one interface, over MQTT or in memory."""
+"""This package carries bytes by topic: one interface, implemented over MQTT and in memory."""

@@ -1,4 +1,4 @@
-"""Where the broker is and how to log in, gathered from a URL, a configuration file and the environment.
+"""This module finds the broker's address and login in a URL, a configuration file and the environment.
 
 Secrets have two ways in, both out of sight of ``ps``: a configuration file, or the environment
 (``FEDLP_BROKER_PASSWORD``, better ``FEDLP_BROKER_PASSWORD_FILE``). What is given explicitly wins over the
@@ -23,7 +23,7 @@ from fedlp_edge.transport.presets import PRESETS, BrokerPreset, PresetName
 DEFAULT_URL = "mqtt://127.0.0.1:1883"
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 DEFAULT_PATH = "/mqtt"
-"""Of WebSockets: where most brokers and services have them."""
+"""Default path of WebSocket URLs; most brokers and hosted services use it."""
 
 KEEPALIVE_SECONDS = 30
 
@@ -31,24 +31,25 @@ Protocol = Literal["auto", "5", "3.1.1"]
 
 
 class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The ``[broker]`` table of a configuration file. What is left out is taken from the environment.
+    """Settings of the ``[broker]`` table of a configuration file; a missing key is taken from the environment.
 
     Attributes:
-        url: ``mqtt://HOST[:PORT]`` or ``mqtts://...`` (TLS), for WebSockets ``ws://HOST[:PORT][/PATH]`` or ``wss://...``;
+        url: ``mqtt://HOST[:PORT]``, ``mqtts://...`` (TLS), ``ws://HOST[:PORT][/PATH]`` or ``wss://...`` (WebSockets);
             ports default to 1883, 8883, 80 and 443, the path to ``/mqtt``.
-        username: to log in with (``FEDLP_BROKER_USERNAME``).
-        password: (``FEDLP_BROKER_PASSWORD``); keep the file private, or use ``password_file``.
-        password_file: file whose first line is the password (``FEDLP_BROKER_PASSWORD_FILE``).
+        username: User name of the login (``FEDLP_BROKER_USERNAME``).
+        password: Password (``FEDLP_BROKER_PASSWORD``); keep the configuration file private, or use ``password_file``.
+        password_file: File whose first line is the password (``FEDLP_BROKER_PASSWORD_FILE``).
         ca: PEM file with the authority that signed the broker's certificate (``FEDLP_BROKER_CA``); the
             system's authorities by default.
         certificate: PEM file with the client's certificate (``FEDLP_BROKER_CERT``).
         key: PEM file with its private key (``FEDLP_BROKER_KEY``).
-        preset: what is known of this kind of broker (``FEDLP_BROKER_PRESET``); see ``transport.presets``.
-        max_packet_bytes: for brokers with a limit that they do not announce.
-        max_queued_messages: what the broker holds for one subscriber before it drops messages; 0 for any number.
-        protocol: MQTT version; ``auto`` tries 5 first.
-        keepalive_seconds: after which, without a word, each side takes the connection for lost (the broker after half
-            as much again); shorter where a network forgets idle connections sooner, longer where traffic is dear.
+        preset: Name of the preset with the limits of this kind of broker (``FEDLP_BROKER_PRESET``).
+        max_packet_bytes: Largest MQTT packet in bytes, for brokers that do not announce their limit.
+        max_queued_messages: Messages that the broker holds for one subscriber before it drops more; 0 for any number.
+        protocol: MQTT version; ``auto`` tries version 5 first.
+        keepalive_seconds: MQTT keep-alive in seconds: without any packet for so long, the client takes the connection
+            for lost (the broker after 1.5 times as long); shorter where a network closes idle connections sooner,
+            longer where traffic is expensive.
     """
 
     url: str = DEFAULT_URL
@@ -68,36 +69,37 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
         return f"BrokerSettings(url={_without_password(self.url)!r})"
 
     def address(self, environ: Mapping[str, str] | None = None) -> BrokerAddress:
-        """Everything needed to connect.
+        """Returns the complete address and login, with missing settings taken from the environment.
 
         Args:
-            environ: instead of ``os.environ``.
+            environ: Environment variables; ``os.environ`` by default.
 
         Raises:
-            ConfigError: a malformed URL, a file that is missing, or pieces that do not go together.
+            ConfigError: The URL is malformed, a file is missing, or two settings contradict each other.
         """
         return resolve(self, os.environ if environ is None else environ, allow_password=True)
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """A broker, the login, and what to assume of it.
+    """The address of a broker, the login, and the limits to assume of the broker.
 
     Attributes:
-        host: name or IP address.
+        host: Host name or IP address.
         port: TCP port.
-        tls: whether the connection is encrypted and the broker's certificate verified.
-        username: None to log in anonymously.
-        password: never shown.
-        ca: file of the certificate authority; None for the system's.
-        certificate: file of the client's certificate.
-        key: file of its key.
-        preset: what is known of this kind of broker.
-        max_packet_bytes: explicit limit, in place of the preset's and never above what the broker announces.
-        max_queued_messages: explicit figure in place of the preset's; 0 for any number.
-        protocol: MQTT version to speak.
-        path: of the WebSocket, with the query; None for MQTT without one.
-        keepalive_seconds: see ``BrokerSettings``.
+        tls: Whether the connection is encrypted and the broker's certificate verified.
+        username: User name of the login; None to log in anonymously.
+        password: Password of the login; never shown.
+        ca: File of the certificate authority; None for the authorities of the operating system.
+        certificate: File of the client's certificate.
+        key: File of the client's private key.
+        preset: Limits of this kind of broker.
+        max_packet_bytes: Configured largest MQTT packet in bytes, which replaces the preset's and never exceeds what
+            the broker announces.
+        max_queued_messages: Configured queue length in messages, which replaces the preset's; 0 for any number.
+        protocol: MQTT version to use.
+        path: Path of the WebSocket with the query; None for MQTT without a WebSocket.
+        keepalive_seconds: MQTT keep-alive in seconds.
     """
 
     host: str
@@ -119,47 +121,47 @@ class BrokerAddress:
     def parse(
         cls, url: str, environ: Mapping[str, str] | None = None, *, allow_password: bool = False
     ) -> BrokerAddress:
-        """An address from a URL, the rest from the environment.
+        """Makes an address from a URL, with everything else taken from the environment.
 
         Args:
             url: ``mqtt://[USER@]HOST[:PORT]``, ``mqtts://...``, ``ws://...`` or ``wss://...``.
-            environ: instead of ``os.environ``.
-            allow_password: whether the URL may hold one; not if it comes from a command line.
+            environ: Environment variables; ``os.environ`` by default.
+            allow_password: Whether the URL may hold a password; False for a URL from a command line.
 
         Raises:
-            ConfigError: as ``BrokerSettings.address``.
+            ConfigError: The URL is malformed, a file is missing, or two settings contradict each other.
         """
         settings = BrokerSettings(url=url)
         return resolve(settings, os.environ if environ is None else environ, allow_password=allow_password)
 
     @property
     def url(self) -> str:
-        """The URL without user, password and query, for people."""
+        """The URL without user, password and query, for messages to people."""
         host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
         path = "" if self.path is None else self.path.partition("?")[0]
         return f"{self.scheme}://{host}:{self.port}{path}"
 
     @property
     def scheme(self) -> str:
-        """How it is reached: ``mqtt``, ``mqtts``, ``ws`` or ``wss``."""
+        """The scheme of the URL: ``mqtt``, ``mqtts``, ``ws`` or ``wss``."""
         return ("mqtt" if self.path is None else "ws") + ("s" if self.tls else "")
 
     @property
     def certified_name(self) -> str:
-        """The name or IP address that the broker's certificate must have: without the network card of a local one."""
+        """The host name or IP address that the broker's certificate must name, without an IPv6 zone (``%eth0``)."""
         return self.host.partition("%")[0]
 
     @property
     def authority(self) -> str:
-        """Host and port as HTTP wants them; the port only if it is not the usual one."""
+        """The HTTP authority: the host, and the port if it is not the default of the scheme."""
         host = f"[{self.certified_name}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """For TLS: verifies the broker's certificate and name, shows the client's; None without TLS.
+        """Returns the TLS context that verifies the broker's certificate and shows the client's; None without TLS.
 
         Raises:
-            ConfigError: a certificate file is unusable.
+            ConfigError: A certificate file is unusable.
         """
         if not self.tls:
             return None
@@ -169,7 +171,7 @@ class BrokerAddress:
             raise ConfigError(f"broker CA file {self.ca} is unusable: {error}; it must be PEM") from None
         if self.certificate is not None:
             try:
-                # An empty password rather than a prompt: a service has nobody to ask.
+                # Without a password, OpenSSL would prompt for one, and nobody answers a prompt of a service.
                 context.load_cert_chain(self.certificate, self.key, password="")
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(
@@ -180,10 +182,10 @@ class BrokerAddress:
 
 
 def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_password: bool) -> BrokerAddress:
-    """Puts a URL, explicit settings and the environment together.
+    """Merges the URL, explicit settings and the environment into one address.
 
     Raises:
-        ConfigError: see ``BrokerSettings.address``.
+        ConfigError: The URL is malformed, a file is missing, or two settings contradict each other.
     """
     parts = _split(settings.url)
     if parts.password is not None and not allow_password:
@@ -245,7 +247,7 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # its words may quote a password
+    except ValueError:  # the text of this error may quote a password
         raise ConfigError(
             f"broker URL {shown!r} is malformed; write mqtt://HOST:PORT, with %XX for special characters in a login"
         ) from None
@@ -305,12 +307,12 @@ def _unquoted(text: str | None) -> str | None:
 
 
 def without_password(url: str) -> str:
-    """The URL without its password, for a file that others may read."""
+    """Returns the URL without its password, for a file that others may read."""
     return _without_password(url).replace(":***@", "@")
 
 
 def _without_password(url: str) -> str:
-    """The URL as it may be shown, even if it is malformed; a query may hold a token."""
+    """Returns the URL with its password masked and its query (it may hold a token) cut, even if it is malformed."""
     scheme, mark, rest = url.partition("?")[0].partition("://")
     login, at, host = rest.rpartition("@")
     user, colon, _ = login.partition(":")

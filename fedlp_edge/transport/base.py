@@ -1,4 +1,4 @@
-"""The interface that both services talk to.
+"""This module defines the transport interface through which both services use a broker.
 
 A transport never calls back into protocol code. It hands events to a *sink* (usually a queue's ``put``)
 and returns at once, so training or aggregation can never stop an MQTT keep-alive.
@@ -13,13 +13,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class BrokerLimits:
-    """What the broker said on connecting (MQTT 5) or what is assumed where it said nothing.
+    """Limits that the broker announced on connecting (MQTT 5), or that are assumed where it announced none.
 
     Attributes:
-        protocol: ``"5"`` or ``"3.1.1"``; ``"memory"`` for the in-memory hub.
-        max_packet_bytes: largest MQTT packet, header and topic included; None if not announced.
+        protocol: MQTT version, ``"5"`` or ``"3.1.1"``; ``"memory"`` for the in-memory hub.
+        max_packet_bytes: Largest MQTT packet in bytes, header and topic included; None if not announced.
         receive_maximum: QoS 1 messages that may be unacknowledged at once.
-        max_queued_messages: messages that the broker holds for one subscriber before it drops more; None for any
+        max_queued_messages: Messages that the broker holds for one subscriber before it drops more; None for any
             number. No broker announces it.
     """
 
@@ -31,21 +31,21 @@ class BrokerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """Connected (again), and subscribed (again) to everything that was asked for."""
+    """This event says that the transport is connected and has subscribed (again) to all requested topics."""
 
     limits: BrokerLimits
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is gone; the transport keeps trying to get it back."""
+    """This event says that the connection is lost; the transport keeps trying to reconnect."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message; ``retained`` if the broker had kept it."""
+    """This event brings a message; ``retained`` is True if the broker had kept the message for new subscribers."""
 
     topic: str
     payload: bytes
@@ -54,27 +54,27 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The broker took the publish with this token (which says nothing of any reader)."""
+    """This event says that the broker acknowledged the publish with this token; subscribers may not have it yet."""
 
     token: int
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The broker confirmed the subscription to this filter."""
+    """This event says that the broker confirmed the subscription to this topic filter."""
 
     topic: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The broker will not carry this, usually because of its access rules; trying again does not help.
+    """This event says that the broker refused a publish or a subscription for good, usually by its access rules.
 
     Attributes:
-        topic: of the publish, or the filter of the subscription.
-        reason: in words.
-        token: of the publish, for which no Delivered follows; None for a subscription.
-        too_long: the publish may be sent again in pieces, as the limits of the last Connected say.
+        topic: Topic of the publish, or topic filter of the subscription.
+        reason: Reason, as text for people.
+        token: Token of the publish, for which no Delivered follows; None for a subscription.
+        too_long: Whether the publish was too long: it may be sent again in pieces that fit the last Connected's limits.
     """
 
     topic: str
@@ -85,7 +85,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
-    """Bytes come, though no message is whole: a long one takes its time. Said now and then, by real networks alone."""
+    """This event says that bytes of an incomplete message are arriving; only the MQTT transport emits it."""
 
 
 TransportEvent = Connected | Disconnected | Received | Delivered | Subscribed | Refused | Arriving
@@ -94,7 +94,7 @@ Sink = Callable[[TransportEvent], None]
 
 @dataclass(frozen=True, slots=True)
 class LastWill:
-    """Published, retained, by the broker when the connection is lost without a goodbye."""
+    """The last will: a retained message that the broker publishes when the connection ends without a DISCONNECT."""
 
     topic: str
     payload: bytes
@@ -104,11 +104,11 @@ class Transport(Protocol):
     """A connection to a broker. All methods may be called from any thread and return at once."""
 
     def start(self, sink: Sink) -> None:
-        """Begins connecting; events arrive at ``sink``, from a thread of the transport's own.
+        """Connects; events arrive at ``sink``, called from the transport's own thread.
 
         Raises:
-            BrokerError: the first connection is refused for good (bad login, TLS, unknown host, nothing
-                listening). Later losses are Disconnected events and are retried for ever.
+            BrokerError: The first connection fails for good (bad login, TLS, unknown host, nothing listening).
+                Later losses are Disconnected events, after which the transport reconnects for ever.
         """
 
     def subscribe(self, topic: str) -> None:
@@ -120,8 +120,8 @@ class Transport(Protocol):
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Queues one QoS 1 publish; returns the token of its Delivered event.
 
-        What is not yet delivered when the connection is lost is sent again after the reconnect.
+        A publish that is not yet acknowledged when the connection is lost is sent again after the reconnect.
         """
 
     def stop(self) -> None:
-        """Sends what is queued (for at most a few seconds), disconnects cleanly, ends its threads."""
+        """Sends queued publishes for at most a few seconds, disconnects cleanly, and ends the transport's threads."""

@@ -1,8 +1,8 @@
-"""A broker and its clients in one process, for tests of whole fleets: deterministic, without threads or sleep.
+"""This module has an MQTT-like broker and its clients in one process, for deterministic tests of whole fleets.
 
 It behaves as an MQTT broker does where the protocol above depends on it: retained messages, last wills,
-take-over of a client id, clean sessions, and acknowledgements that say nothing of any reader. Faults are
-rules on topics and payloads, so a test can lose exactly the third chunk of one update.
+take-over of a client id, clean sessions, and acknowledgements that do not depend on any subscriber. It needs no
+threads and no sleep. Faults are rules on topics and payloads, so a test can lose exactly the third chunk of one update.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MEMORY_LIMITS = BrokerLimits(protocol="memory", max_packet_bytes=None, receive_m
 
 
 def topic_matches(pattern: str, topic: str) -> bool:
-    """Whether a topic falls under a filter with ``+`` and ``#``."""
+    """Returns whether a topic matches a filter with ``+`` and ``#``."""
     wanted, given = pattern.split("/"), topic.split("/")
     for position, level in enumerate(wanted):
         if level == "#":
@@ -43,14 +43,14 @@ def topic_matches(pattern: str, topic: str) -> bool:
 
 @dataclass
 class InjectedFault:
-    """A rule on messages that the broker hands to a client; the publisher's Delivered comes all the same.
+    """A rule that drops, duplicates or delays messages to a client; the publisher gets its Delivered all the same.
 
     Attributes:
-        matches: judges topic and payload.
-        action: ``drop`` it, hand it over twice (``duplicate``), or hold it until ``MemoryHub.release``
-            (``delay``), by which later messages overtake it.
-        times: how often the rule applies; None for always.
-        receiver: only messages to this client; None for all.
+        matches: Function of topic and payload that returns whether the rule applies to a message.
+        action: ``drop`` loses the message, ``duplicate`` delivers it twice, ``delay`` holds it until
+            ``MemoryHub.release``, so that later messages overtake it.
+        times: Number of messages that the rule applies to; None for any number.
+        receiver: Client id of the subscriber whose messages the rule applies to; None for all subscribers.
     """
 
     matches: Callable[[str, bytes], bool]
@@ -60,15 +60,15 @@ class InjectedFault:
 
 
 class MemoryHub:
-    """The broker.
+    """The broker in memory, which queues events for its clients until ``deliver`` is called.
 
     Args:
-        immediate: hand events over within the call that causes them; otherwise when ``deliver`` is called.
-        limits: what clients are told on connecting.
+        immediate: Whether events are delivered within the call that causes them; otherwise ``deliver`` does it.
+        limits: Limits that clients receive on connecting.
 
     Attributes:
-        faults: rules, of which the first that matches applies; tests change the list as they go.
-        retained: payload by topic.
+        faults: Rules, of which the first that matches applies; tests may change the list at any time.
+        retained: Retained payloads by topic.
     """
 
     def __init__(self, *, immediate: bool = False, limits: BrokerLimits = MEMORY_LIMITS) -> None:
@@ -84,14 +84,14 @@ class MemoryHub:
         self._open = True
 
     def transport(self, client_id: str, will: LastWill | None = None) -> MemoryTransport:
-        """A client that is not connected yet."""
+        """Makes a client that is not connected yet."""
         return MemoryTransport(self, client_id, will)
 
     def deliver(self, at_most: int | None = None) -> int:
-        """Hands over waiting events in order, and those that they cause; returns how many.
+        """Delivers waiting events in order, and those that they cause; returns their number.
 
         Args:
-            at_most: stop after so many.
+            at_most: Number of events after which to stop; None for no limit.
         """
         with self._lock:
             if self._delivering:  # called from a sink: the outer call goes on
@@ -110,7 +110,7 @@ class MemoryHub:
             return count
 
     def release(self) -> int:
-        """Lets go of the messages that ``delay`` holds, behind all that wait; returns how many."""
+        """Appends the messages that ``delay`` holds to the waiting events; returns their number."""
         with self._lock:
             count = len(self._held)
             self._events.extend(self._held)
@@ -119,7 +119,11 @@ class MemoryHub:
             return count
 
     def drop(self, client_id: str, reason: str = "the connection was lost") -> None:
-        """Cuts a client's connection: its will is published; it stays away until ``reconnect``."""
+        """Cuts a client's connection until ``reconnect`` and publishes the client's last will.
+
+        Raises:
+            KeyError: The client is not connected.
+        """
         with self._lock:
             client = self._clients.pop(client_id, None)
             if client is None:
@@ -128,7 +132,7 @@ class MemoryHub:
             self._settle()
 
     def kill(self, client_id: str) -> None:
-        """Ends a client as kill -9 would: its will is published, and it hears no more."""
+        """Ends a client as kill -9 would: its last will is published, and it receives no more events."""
         with self._lock:
             client = self._clients.pop(client_id)
             self._forget(client)
@@ -136,10 +140,10 @@ class MemoryHub:
             self._settle()
 
     def reconnect(self, client: MemoryTransport) -> None:
-        """Brings a client back that was dropped: subscriptions, Connected, then what was not delivered.
+        """Reconnects a dropped client: subscriptions, Connected, then the publishes that were not acknowledged.
 
         Raises:
-            BrokerError: the broker is down.
+            BrokerError: The broker is down.
         """
         with self._lock:
             if not self._open:
@@ -156,7 +160,7 @@ class MemoryHub:
             self._settle()
 
     def shut_down(self) -> None:
-        """Ends the broker as a crash would: retained messages are gone, no wills, all clients lose it."""
+        """Ends the broker as a crash would: retained messages are lost, and no last will is published."""
         with self._lock:
             self._open = False
             self.retained.clear()
@@ -167,13 +171,13 @@ class MemoryHub:
             self._settle()
 
     def start_again(self) -> None:
-        """Takes connections again after ``shut_down``."""
+        """Accepts connections again after ``shut_down``."""
         self._open = True
 
-    # For MemoryTransport.
+    # The methods from here on are called by MemoryTransport alone.
 
     def subscribed(self, client: MemoryTransport, topic: str) -> None:
-        """Confirms a subscription and hands over what is retained for it."""
+        """Confirms a subscription and delivers the retained messages that match it."""
         with self._lock:
             if self._clients.get(client.client_id) is not client:
                 return
@@ -184,7 +188,7 @@ class MemoryHub:
             self._settle()
 
     def publish(self, client: MemoryTransport, token: int, topic: str, payload: bytes, retain: bool) -> None:
-        """Takes a publish; the client keeps it until Delivered is handed over, and sends it again if it is not."""
+        """Accepts a publish; the client keeps it until its Delivered event, and sends it again if that never comes."""
         with self._lock:
             client.unacknowledged[token] = (topic, payload, retain)
             if self._clients.get(client.client_id) is not client:
@@ -194,7 +198,7 @@ class MemoryHub:
             self._settle()
 
     def goodbye(self, client: MemoryTransport) -> None:
-        """A clean disconnect: no will."""
+        """Disconnects a client cleanly, so that its last will is not published."""
         with self._lock:
             if self._clients.get(client.client_id) is client:
                 del self._clients[client.client_id]
@@ -240,7 +244,7 @@ class MemoryHub:
         self._route_will(client)
 
     def _forget(self, client: MemoryTransport) -> None:
-        """Drops what was on its way to a client; a clean session does not bring it back."""
+        """Drops the waiting events of a client; a clean session does not bring them back."""
         self._events = deque(entry for entry in self._events if entry[0] is not client)
         self._held = [entry for entry in self._held if entry[0] is not client]
 
@@ -253,9 +257,9 @@ class MemoryTransport:
     """A ``Transport`` to a ``MemoryHub``.
 
     Args:
-        hub: the broker.
-        client_id: must differ between all clients of the broker.
-        will: published when the hub drops the client.
+        hub: Broker in memory.
+        client_id: Client id, unique among the clients of the broker.
+        will: Last will, published when the hub drops the client.
     """
 
     def __init__(self, hub: MemoryHub, client_id: str, will: LastWill | None = None) -> None:
@@ -268,29 +272,29 @@ class MemoryTransport:
         self._tokens = itertools.count(1)
 
     def start(self, sink: Sink) -> None:
-        """See ``Transport.start``.
+        """Connects, as ``Transport.start`` says.
 
         Raises:
-            BrokerError: the broker is down.
+            BrokerError: The broker is down.
         """
         self.sink = sink
         self._hub.reconnect(self)
 
     def subscribe(self, topic: str) -> None:
-        """See ``Transport.subscribe``."""
+        """Subscribes at QoS 1, as ``Transport.subscribe`` says."""
         self.topics[topic] = None
         self._hub.subscribed(self, topic)
 
     def unsubscribe(self, topic: str) -> None:
-        """See ``Transport.unsubscribe``."""
+        """Ends a subscription."""
         self.topics.pop(topic, None)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """See ``Transport.publish``."""
+        """Queues one publish, as ``Transport.publish`` says; returns its token."""
         token = next(self._tokens)
         self._hub.publish(self, token, topic, payload, retain)
         return token
 
     def stop(self) -> None:
-        """See ``Transport.stop``."""
+        """Disconnects cleanly, as ``Transport.stop`` says."""
         self._hub.goodbye(self)

@@ -1,9 +1,9 @@
-"""What is known of brokers that say nothing about their limits.
+"""This module lists the limits that each kind of broker has but does not announce.
 
-A broker of MQTT 5 announces the largest packet and how many publishes it takes unacknowledged, and no broker
-announces how many messages it queues for a slow subscriber before it drops them. A preset fills in the rest:
-the settings as shipped of the brokers that people run, and the quotas of hosted ones. What the broker announces wins
-over its preset; what the configuration names explicitly wins over the preset too.
+An MQTT 5 broker announces its largest packet and how many unacknowledged publishes it accepts. No broker announces
+how many messages it queues for a slow subscriber before it drops them. A preset has these limits: the default settings
+of brokers that people run, and the quotas of hosted ones. An announced limit and a configured limit both replace the
+preset's.
 
 Sources: mosquitto.conf(5) of 2.0; the MQTT configuration pages of EMQX 5 and HiveMQ 4; "AWS IoT Core endpoints and
 quotas"; "Azure Event Grid quotas and limits". docs/brokers.md says what each figure means for a fleet.
@@ -17,29 +17,29 @@ from typing import Literal
 PresetName = Literal["generic", "mosquitto", "emqx", "hivemq", "aws-iot", "azure-event-grid"]
 
 UNLIMITED = 0
-"""As a configured number of queued messages: the broker never drops any."""
+"""Configured queue length of a broker that never drops a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerPreset:
-    """Limits of one kind of broker; None means that none is known.
+    """Limits of one kind of broker; None means that no limit is known.
 
     Attributes:
-        name: for the configuration.
-        title: for people.
-        max_packet_bytes: largest packet, unless the broker announces another.
-        max_payload_bytes: largest payload where that is limited by itself, whatever the packet may be.
-        max_retained_bytes: largest retained payload.
-        max_queued_messages: messages held for one subscriber beyond those on their way to it.
-        receive_maximum: publishes that may be unacknowledged at once, unless the broker announces it.
-        max_qos: highest quality of service.
-        publishes_per_second: of one connection.
-        bytes_per_second: of one connection.
-        topic_bytes: longest topic.
-        topic_slashes: most slashes in a topic.
-        subscriptions: of one connection.
-        packet_setting: what raises the largest packet, to follow "set".
-        queue_setting: what raises the queue, likewise.
+        name: Name in the configuration.
+        title: Name in messages to people.
+        max_packet_bytes: Largest packet in bytes, unless the broker announces another.
+        max_payload_bytes: Largest payload in bytes, where the broker limits it apart from the packet.
+        max_retained_bytes: Largest retained payload in bytes.
+        max_queued_messages: Messages held for one subscriber beyond the unacknowledged ones.
+        receive_maximum: Publishes that may be unacknowledged at once, unless the broker announces another number.
+        max_qos: Highest quality of service.
+        publishes_per_second: Publishes per second of one connection.
+        bytes_per_second: Bytes per second of one connection.
+        topic_bytes: Bytes of the longest topic.
+        topic_slashes: Largest number of slashes in a topic.
+        subscriptions: Largest number of subscriptions of one connection.
+        packet_setting: Setting that raises the largest packet, as text that follows "set".
+        queue_setting: Setting that lengthens the queue, as text that follows "set".
     """
 
     name: PresetName
@@ -60,7 +60,7 @@ class BrokerPreset:
 
 
 _ALL = (
-    # The smallest queue as shipped among the brokers that people run themselves.
+    # The smallest default queue among the brokers that people run themselves.
     BrokerPreset("generic", "an unknown broker"),
     BrokerPreset(
         "mosquitto",
@@ -90,7 +90,7 @@ _ALL = (
         "AWS IoT Core",
         max_packet_bytes=128 * 1024,
         max_payload_bytes=128 * 1024,
-        # No queue is documented for connected clients, but that at most 100 messages wait for an acknowledgement.
+        # AWS documents no queue for connected clients, only that at most 100 messages wait for an acknowledgement.
         max_queued_messages=100,
         receive_maximum=100,
         max_qos=1,
@@ -107,7 +107,7 @@ _ALL = (
         "Azure Event Grid",
         max_packet_bytes=512 * 1024,
         max_retained_bytes=64 * 1024,
-        max_queued_messages=100,  # none is documented: a careful figure
+        max_queued_messages=100,  # no queue is documented; this is a cautious value
         receive_maximum=100,
         max_qos=1,
         publishes_per_second=1000.0,
@@ -124,11 +124,11 @@ PRESETS: dict[PresetName, BrokerPreset] = {preset.name: preset for preset in _AL
 
 
 def recognise(host: str, version: str = "") -> BrokerPreset:
-    """The preset of a broker by its address, or by what it publishes below ``$SYS``; generic if neither tells.
+    """Returns the preset that fits a broker's host name, or what it publishes below ``$SYS``; else the generic preset.
 
     Args:
-        host: name of the machine.
-        version: payload of ``$SYS/broker/version``, or a topic of the broker's own below ``$SYS``.
+        host: Host name of the broker.
+        version: Payload of ``$SYS/broker/version``, or a topic that only this kind of broker has below ``$SYS``.
     """
     name, said = host.lower(), version.lower()
     if name.endswith((".amazonaws.com", ".amazonaws.com.cn")):

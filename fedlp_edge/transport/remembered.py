@@ -1,7 +1,7 @@
-"""Limits that brokers never announced, kept in the machine's cache: the next process need not lose a connection again.
+"""This module stores unannounced packet limits of brokers, so that the next process need not lose connections again.
 
-A limit may be raised in the meantime, and a slow link may have looked like one. So what is kept is forgotten after a
-month, and ``fedlp doctor broker`` puts what it measures in its place.
+A limit may be raised in the meantime, and a slow link may have looked like a limit. So a stored limit expires after a
+month, and ``fedlp doctor broker`` replaces it by what it measures.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ KEPT_SECONDS = 30 * 86400.0
 
 
 class _Learned(msgspec.Struct, frozen=True):
-    """What is kept: the longest packet in bytes, 0 for no limit, and when that was found out (seconds since 1970)."""
+    """One stored limit: the longest packet in bytes (0 for no limit) and its time in seconds since 1970."""
 
     packet: int
     found: float
 
 
 class RememberedLimits:
-    """Longest packets by broker.
+    """The longest packet of each broker, stored in a directory.
 
     Args:
-        directory: where they are kept; None to keep nothing.
-        now: seconds since 1970.
+        directory: Directory of the files; None to store nothing.
+        now: Function that returns the seconds since 1970.
     """
 
     def __init__(self, directory: Path | None, now: Callable[[], float] = time.time) -> None:
@@ -38,19 +38,19 @@ class RememberedLimits:
         self._now = now
 
     def packet(self, host: str, port: int) -> int | None:
-        """Bytes of the longest packet for a broker; None if no limit is known, or only one from long ago."""
+        """Returns the bytes of the longest packet for a broker; None if no limit is known, or only an expired one."""
         learned = self._cache.read(_key(host, port))
         if learned is None or learned.packet <= 0 or not 0 <= self._now() - learned.found < KEPT_SECONDS:
             return None
         return learned.packet
 
     def keep(self, host: str, port: int, packet: int | None) -> None:
-        """Keeps what was found out; None for a broker without a limit."""
+        """Stores the longest packet of a broker in bytes; None for a broker without a limit."""
         self._cache.write(_key(host, port), _Learned(packet or 0, self._now()))
 
 
 def remembered_limits() -> RememberedLimits:
-    """Those of this machine and user."""
+    """Returns the stored limits of this machine and user."""
     return RememberedLimits(cache_directory("brokers"))
 
 

@@ -1,7 +1,7 @@
-"""Sending a lot without drowning the broker: a bounded window of unacknowledged publishes.
+"""This module publishes many payloads through a bounded window of unacknowledged publishes.
 
-A transport's queue is unlimited, so whoever has thousands of chunks to send hands them to a pump as
-iterators. Chunks are made when there is room for them, never before, and streams take turns.
+A transport's queue is unlimited, so thousands of chunks go through a ``WindowedPublisher`` as iterators instead. Chunks
+are made only when the window has room for them, and streams take turns.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class _Stream:
 
 
 class WindowedPublisher:
-    """Sends streams of payloads over one transport.
+    """A sender of streams of payloads over one transport.
 
     Args:
-        transport: where to.
-        window: how many publishes may be unacknowledged by the broker.
+        transport: Transport that publishes.
+        window: Number of publishes that may be unacknowledged by the broker.
     """
 
     def __init__(self, transport: Transport, window: int) -> None:
@@ -38,7 +38,7 @@ class WindowedPublisher:
 
     @property
     def idle(self) -> bool:
-        """Whether everything was taken by the broker."""
+        """Whether the broker has acknowledged every payload of every stream."""
         return not self._streams and not self._in_flight
 
     def push(
@@ -53,12 +53,12 @@ class WindowedPublisher:
         """Adds a stream.
 
         Args:
-            topic: of every payload.
-            payloads: made one by one as there is room.
-            key: a stream of the same key that is still under way is replaced (a repeated request is not
-                answered twice); empty for none.
-            sent: called with the bytes of each payload that is handed over, for accounting.
-            taken: called for each payload that the broker has acknowledged, or refused.
+            topic: Topic of every payload.
+            payloads: Iterator of payloads, advanced when the window has room.
+            key: Key of the stream, which replaces an unfinished stream of the same key (so that a repeated request
+                is not answered twice); empty for none.
+            sent: Callback with the bytes of each payload that is published, for accounting.
+            taken: Callback for each payload that the broker has acknowledged or refused.
         """
         if key:
             self._streams = deque(stream for stream in self._streams if stream.key != key)
@@ -66,7 +66,7 @@ class WindowedPublisher:
         self._fill()
 
     def delivered(self, token: int) -> bool:
-        """Takes a Delivered event; False if the token is not the pump's."""
+        """Handles a Delivered event; returns False if the token is not of this publisher."""
         stream = self._in_flight.pop(token, None)
         if stream is None:
             return False

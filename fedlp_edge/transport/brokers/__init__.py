@@ -1,1 +1,1 @@
-"""Brokers that are started on the spot: an embedded one, and a private Mosquitto."""
+"""This package starts brokers for demos and tests: an embedded one, and a private Mosquitto process."""

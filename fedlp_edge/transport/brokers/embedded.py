@@ -1,7 +1,7 @@
-"""amqtt, a broker in pure Python, so that a first try needs nothing but pip.
+"""This module embeds amqtt, a broker in pure Python, so that a first try needs nothing but pip.
 
-It speaks MQTT 3.1.1, keeps nothing on disk and lets everyone in, so by default it listens on this machine
-alone. For real fleets there is Mosquitto.
+It speaks MQTT 3.1.1, stores nothing on disk and asks for no login, so by default it listens on the loopback
+interface alone. Real fleets use Mosquitto or another full broker.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ STOP_SECONDS = 5.0
 
 
 class EmbeddedBroker:
-    """A broker in a thread of this process.
+    """A broker that runs in a thread of this process.
 
-    amqtt queues without limit, for its clients and in itself: it drops nothing, and takes packets of any size.
+    amqtt queues messages without limit: it drops nothing, and takes packets of any size.
 
     Args:
-        host: address to listen on.
-        port: 0 for any free one.
+        host: Address to listen on.
+        port: TCP port; 0 for any free one.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -40,18 +40,18 @@ class EmbeddedBroker:
 
     @property
     def url(self) -> str:
-        """Where clients reach it, once it is started."""
+        """The URL of the started broker."""
         return broker_url(self.host, self.port)
 
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the broker still runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Returns when clients can connect.
+        """Starts the broker and returns when clients can connect.
 
         Raises:
-            OperatorError: amqtt is not installed, or the port is taken.
+            OperatorError: amqtt is not installed, or the port is in use.
         """
         try:
             import amqtt.broker  # noqa: PLC0415 - an extra
@@ -59,7 +59,7 @@ class EmbeddedBroker:
             raise OperatorError(
                 'the embedded broker needs amqtt; run: pip install "fedlp-edge[broker]" (or use another broker)'
             ) from None
-        # It tells of every client that does not speak its version, or leaves without a goodbye.
+        # amqtt logs every client that speaks another version, or disconnects without a DISCONNECT.
         for name in ("amqtt", "transitions"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         fixed = self.port != 0
@@ -88,7 +88,7 @@ class EmbeddedBroker:
                     ) from None
 
     def stop(self) -> None:
-        """Ends it; clients see their connections close."""
+        """Ends the broker; clients see their connections close."""
         if self._thread is None or self._loop is None or self._stop is None:
             return
         if self._thread.is_alive():
@@ -127,7 +127,7 @@ class EmbeddedBroker:
 
 
 def main() -> int:
-    """``python -m fedlp_edge.transport.brokers.embedded``."""
+    """Runs ``python -m fedlp_edge.transport.brokers.embedded``."""
     options = arguments("fedlp_edge.transport.brokers.embedded", "Run the embedded MQTT broker (amqtt).")
     return serve(EmbeddedBroker(options.host, options.port))
 

@@ -1,4 +1,4 @@
-"""A broker as a process of its own: says where it listens, and ends when it is told to or its parent is gone."""
+"""This module runs a local broker as a process, which prints its URL and ends on a signal or with its parent."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from fedlp_edge.system.lifecycle import StopSignal
 
 
 class LocalBroker(Protocol):
-    """A broker that this process runs."""
+    """The interface of a broker that this process runs; a context manager."""
 
     @property
     def url(self) -> str:
-        """Where clients reach it."""
+        """The URL of the broker."""
 
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the broker still runs."""
 
     def __enter__(self) -> Self:
-        """Starts it; it accepts connections from here on."""
+        """Starts the broker, which accepts connections from here on."""
 
     def __exit__(self, *exception: object) -> None:
-        """Ends it."""
+        """Ends the broker."""
 
 
 def serve(broker: LocalBroker) -> int:
@@ -33,7 +33,7 @@ def serve(broker: LocalBroker) -> int:
     Prints ``listening on URL`` once clients can connect.
 
     Raises:
-        BrokerError: the broker ended by itself.
+        BrokerError: The broker ended by itself.
     """
     with StopSignal() as stop, broker:
         print(f"listening on {broker.url}", flush=True)
@@ -44,7 +44,7 @@ def serve(broker: LocalBroker) -> int:
 
 
 def arguments(program: str, description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line that all local brokers share: ``--host`` and ``--port``."""
+    """Parses the command line that all local brokers share: ``--host`` and ``--port``."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=int, default=1883, help="TCP port; 0 for any free one (default: 1883)")

@@ -1,7 +1,7 @@
-"""A private Mosquitto process, for the demo and for tests: own configuration, own port, gone at the end.
+"""This module runs a private Mosquitto process for the demo and for tests, with its own configuration and port.
 
-The system's Mosquitto service is neither used nor touched. Limits are left at Mosquitto's defaults, because
-those are what real fleets meet.
+The system's Mosquitto service is neither used nor touched. Limits are left at Mosquitto's defaults, because real
+fleets meet the defaults.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from fedlp_edge.transport.brokers.ports import ATTEMPTS, broker_url, check_free,
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 
-# Debian installs it here, which is not on every user's PATH.
+# Debian installs Mosquitto in a directory that is not on every user's PATH.
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 
 
 def find_mosquitto() -> str:
-    """Path of the program.
+    """Returns the path of the Mosquitto program.
 
     Raises:
-        OperatorError: it is not installed.
+        OperatorError: Mosquitto is not installed.
     """
     found = shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(_PLACES))
     if found is None:
@@ -47,11 +47,11 @@ class MosquittoBroker:
     """One Mosquitto process; a context manager.
 
     Args:
-        host: address to listen on.
-        port: 0 for any free one; kept when it is started again.
-        extra: further lines of its configuration, after those of the listener (so ``cafile`` and the like
-            belong to that).
-        anonymous: whether clients need no login.
+        host: Address to listen on.
+        port: TCP port; 0 for any free one, which the broker uses again when it is restarted.
+        extra: Further lines of the configuration, behind those of the listener, so that ``cafile`` and similar keys
+            apply to the listener.
+        anonymous: Whether clients need no login.
     """
 
     def __init__(
@@ -66,24 +66,24 @@ class MosquittoBroker:
 
     @property
     def url(self) -> str:
-        """Where clients reach it, once it is started."""
+        """The URL of the started broker."""
         tls = any(line.startswith("certfile ") for line in self._extra)
         return broker_url(self.host, self.port, tls=tls)
 
     @property
     def pid(self) -> int:
-        """Of the process, 0 if none runs."""
+        """The process id; 0 if no process runs."""
         return 0 if self._process is None else self._process.pid
 
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process still runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Returns when clients can connect.
+        """Starts the process and returns when clients can connect.
 
         Raises:
-            OperatorError: Mosquitto is not installed, does not accept its configuration, or the port is taken.
+            OperatorError: Mosquitto is not installed, refuses its configuration, or the port is in use.
         """
         program = find_mosquitto()
         fixed = self.port != 0
@@ -99,7 +99,7 @@ class MosquittoBroker:
                 raise OperatorError(f"mosquitto did not start on {self.host}:{self.port}: {complaint or 'no answer'}")
 
     def stop(self) -> None:
-        """Ends it; it tells its clients goodbye."""
+        """Ends the process cleanly; it disconnects its clients."""
         if self._process is not None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -107,7 +107,7 @@ class MosquittoBroker:
         self.kill()
 
     def kill(self) -> None:
-        """Ends it as a crash would."""
+        """Kills the process with SIGKILL, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -117,7 +117,7 @@ class MosquittoBroker:
             self._directory = None
 
     def log(self) -> str:
-        """What it has written to its log so far, in this life."""
+        """Returns the log of the running process so far."""
         if self._directory is None:
             return ""
         return (Path(self._directory.name) / "log").read_text(encoding="utf-8", errors="replace")
@@ -130,12 +130,12 @@ class MosquittoBroker:
         self.stop()
 
     def _complaint(self) -> str:
-        """Its last words, without their time stamps."""
+        """Returns the last two lines of the log, without their time stamps."""
         lines = [line.partition(": ")[2] for line in self.log().splitlines()]
         return " ".join(line for line in lines[-2:] if line)
 
     def _launch(self, program: str) -> bool:
-        """Starts the process; False if it ended, or cannot be reached in time."""
+        """Starts the process; returns False if it ended, or cannot be reached in time."""
         self._directory = tempfile.TemporaryDirectory(prefix="fedlp-mosquitto-")
         directory = Path(self._directory.name)
         lines = [
@@ -145,7 +145,7 @@ class MosquittoBroker:
             f"allow_anonymous {str(self._anonymous).lower()}",
             "persistence false",
             "log_dest stderr",
-            # Started as root, it would become another user, who cannot read our files.
+            # Started as root, Mosquitto would switch to another user, who cannot read our files.
             f"user {pwd.getpwuid(os.getuid()).pw_name}",
         ]
         config = directory / "mosquitto.conf"
@@ -157,14 +157,14 @@ class MosquittoBroker:
         deadline = time.monotonic() + START_SECONDS
         while self.alive() and time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1.0):
-                # Somebody else may listen there, and ours be about to end because of it.
+                # Another program may listen on this port, and our process be about to end because of that.
                 return self.alive()
             time.sleep(0.01)
         return False
 
 
 def main() -> int:
-    """``python -m fedlp_edge.transport.brokers.mosquitto``."""
+    """Runs ``python -m fedlp_edge.transport.brokers.mosquitto``."""
     options = arguments(
         "fedlp_edge.transport.brokers.mosquitto", "Run a private Mosquitto broker that lets everyone in."
     )

@@ -1,4 +1,4 @@
-"""Free TCP ports for brokers that are started on the spot."""
+"""This module finds free TCP ports for local brokers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import socket
 from fedlp_edge.errors import OperatorError
 
 ATTEMPTS = 5
-"""Another process may take a free port before its broker does; then the next one is tried."""
+"""Attempts with another port, since another process may take a free port before the broker does."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at this moment."""
+    """Returns a port on which nothing listens at this moment."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
@@ -19,10 +19,10 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def check_free(host: str, port: int) -> None:
-    """Makes sure that nobody listens on a port, who would otherwise be taken for the broker that is started there.
+    """Checks that nothing listens on a port, which would otherwise be taken for the broker that is started there.
 
     Raises:
-        OperatorError: somebody does, or this user may not.
+        OperatorError: A program listens on the port, or this user may not use it.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -37,5 +37,5 @@ def check_free(host: str, port: int) -> None:
 
 
 def broker_url(host: str, port: int, *, tls: bool = False) -> str:
-    """The URL of a broker."""
+    """Returns the URL of a broker."""
     return f"{'mqtts' if tls else 'mqtt'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,1 +1,1 @@
-"""What a broker really does, found out by trying."""
+"""This package measures what a broker really does, for ``fedlp doctor broker``."""

@@ -1,6 +1,6 @@
-"""A plain MQTT client for measuring brokers: it can hold acknowledgements back and vanish without a goodbye.
+"""This module has a plain MQTT client for measuring brokers, which can delay acknowledgements and cut its connection.
 
-``MqttTransport`` hides exactly what is to be seen here: reason codes, lost connections, what is repeated.
+``MqttTransport`` hides what a measurement must see: reason codes, lost connections, repeated messages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WINDOW = 10  # below the receive maximum of every known broker
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """What arrived."""
+    """One message as it arrived."""
 
     topic: str
     payload: bytes
@@ -34,14 +34,14 @@ class ReceivedMessage:
 
 
 class DiagnosticClient:
-    """One connection; a context manager.
+    """One connection to a broker; a context manager.
 
     Args:
-        address: of the broker.
-        version: of MQTT, as a transport found it out.
-        name: client id.
-        will: left with the broker.
-        hold: do not acknowledge what arrives until ``release``.
+        address: Address and login of the broker.
+        version: MQTT version that a transport agreed on with the broker.
+        name: Client id.
+        will: Last will.
+        hold: Whether to acknowledge no message before ``release``.
     """
 
     def __init__(
@@ -82,37 +82,37 @@ class DiagnosticClient:
 
     @property
     def alive(self) -> bool:
-        """Whether the connection still stands."""
+        """Whether the connection is still open."""
         return bool(self._connected)
 
     def subscribe(self, topic: str) -> str:
-        """Subscribes at QoS 1; returns why the broker refuses it, empty if it does not."""
+        """Subscribes at QoS 1; returns the broker's reason for a refusal, empty if it accepts."""
         _, packet_id = self._client.subscribe(topic, 1)
         code, reason = self._answer("subscribe", packet_id or 0, ANSWER_SECONDS)
         return reason if code >= REFUSED else ""
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Sends at QoS 1 as the window allows; returns a number for ``refusal``."""
+        """Publishes at QoS 1 as the window allows; returns the packet id for ``refusal``."""
         return self._client.publish(topic, payload, 1, retain=retain).mid
 
     def refusal(self, packet_id: int, timeout: float = ANSWER_SECONDS) -> str:
-        """Waits for a publish's acknowledgement; returns why the broker refuses it, empty if it does not."""
+        """Waits for a publish's acknowledgement; returns the broker's reason for a refusal, empty if it accepts."""
         code, reason = self._answer("publish", packet_id, timeout)
         return reason if code >= REFUSED else ""
 
     def next(self, timeout: float = ANSWER_SECONDS) -> ReceivedMessage | None:
-        """The next message that arrives; None if none does."""
+        """Returns the next message; None if none arrives within ``timeout`` seconds."""
         try:
             return self._messages.get(timeout=timeout)
         except queue.Empty:
             return None
 
     def count(self, quiet: float, most: float) -> int:
-        """How many messages arrive until none has for a while.
+        """Counts messages until none has arrived for ``quiet`` seconds.
 
         Args:
-            quiet: that while, in seconds.
-            most: seconds after which to stop in any case.
+            quiet: Seconds without a message that end the count.
+            most: Seconds after which the count ends in any case.
         """
         until, count = time.monotonic() + most, 0
         while time.monotonic() < until and self.next(quiet) is not None:
@@ -120,13 +120,13 @@ class DiagnosticClient:
         return count
 
     def release(self) -> None:
-        """Acknowledges what was held back, and everything from now on."""
+        """Acknowledges the messages that were held, and every message from now on."""
         self._hold = False
         while self._held:
             self._client.ack(self._held.pop(0), 1)
 
     def vanish(self) -> None:
-        """Lets go of the connection without a goodbye."""
+        """Closes the socket without a DISCONNECT."""
         let_go(self._client)
         self._client.loop_stop()
 

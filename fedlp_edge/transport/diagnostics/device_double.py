@@ -1,8 +1,8 @@
-"""A process that answers as a device would: the doctor's other half.
+"""This module runs a process that answers messages in a device's role, for ``fedlp doctor broker``.
 
-``fedlp doctor broker`` asks in the coordinator's role, from a process of its own; what it hears back has gone the whole
-way that a fleet's messages go, through the transport that agents use, under a device's login. What it needs to know
-comes through standard input, where nobody else can read a password, and with the end of that it ends.
+The doctor publishes in the coordinator's role from another process, so an answer has gone through the transport that
+agents use, under a device's login. The process reads its settings from standard input, where nobody else can read a
+password, and ends when standard input is closed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ READY = "ready"
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """What the process is told: the fields of a ``BrokerAddress``, what to listen to and where to answer."""
+    """Settings of the process: the fields of a ``BrokerAddress``, the topic to read and the topic to answer on."""
 
     host: str
     port: int
@@ -49,14 +49,14 @@ class Orders(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, address: BrokerAddress, hears: str, answers: str) -> Orders:
-        """For a broker with a device's login."""
+        """Makes the settings from a broker's address with a device's login."""
         known = {field.name: getattr(address, field.name) for field in dataclasses.fields(address)}
         files = {name: None if known[name] is None else str(known[name]) for name in ("ca", "certificate", "key")}
         own = {name: value for name, value in known.items() if name in cls.__struct_fields__}
         return cls(**{**own, **files, "preset": address.preset.name, "hears": hears, "answers": answers})
 
     def address(self) -> BrokerAddress:
-        """The broker."""
+        """Returns the address of the broker."""
         ca, certificate, key = (Path(file) if file else None for file in (self.ca, self.certificate, self.key))
         return BrokerAddress(
             self.host,
@@ -76,7 +76,7 @@ class Orders(msgspec.Struct, frozen=True):
 
 @contextmanager
 def device_double(orders: Orders) -> Iterator[bool]:
-    """The process, for as long as the context lasts; whether it is connected and listens."""
+    """Runs the process while the context lasts; yields whether the process is connected and subscribed."""
     command = [sys.executable, "-m", "fedlp_edge.transport.diagnostics.device_double"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         patience = threading.Timer(START_SECONDS, process.kill)
@@ -95,7 +95,7 @@ def device_double(orders: Orders) -> Iterator[bool]:
 
 
 def main() -> int:
-    """Answers with whatever it hears, until standard input ends."""
+    """Sends every message that it receives back, until standard input ends."""
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
     events: queue.SimpleQueue[TransportEvent | None] = queue.SimpleQueue()
 

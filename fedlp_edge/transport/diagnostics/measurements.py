@@ -1,6 +1,6 @@
-"""What a broker really does, found out by trying: each function measures one thing and takes a bounded time.
+"""This module measures a broker: each function measures one property in a bounded time.
 
-Everything goes the ways that a fleet's messages go, so that access rules made for a fleet let it pass: in bulk from the
+All messages use the topics of a fleet, so that access rules made for a fleet let them pass: bulk data from the
 coordinator to one device, and a retained status from a device to the coordinator.
 """
 
@@ -36,15 +36,15 @@ RENAMED_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Site:
-    """Where to measure.
+    """The broker, the two logins and the topics with which to measure.
 
     Attributes:
-        coordinator: the broker, with the coordinator's login.
-        device: the broker, with a device's login.
-        version: of MQTT, as found out by ``first_contact``.
-        bulk: topic from the coordinator to the device.
-        upload: topic from the device to the coordinator.
-        status: topic from the device, retained, to the coordinator.
+        coordinator: Address of the broker with the coordinator's login.
+        device: Address of the broker with a device's login.
+        version: MQTT version, as ``first_contact`` found it.
+        bulk: Topic from the coordinator to the device.
+        upload: Topic from the device to the coordinator.
+        status: Topic of the device's retained status, read by the coordinator.
     """
 
     coordinator: BrokerAddress
@@ -55,27 +55,27 @@ class Site:
     status: str
 
     def visit(self, role: str, *, will: LastWill | None = None, hold: bool = False) -> DiagnosticClient:
-        """A client, not yet connected, in the role of ``coordinator`` or ``device``."""
+        """Makes a client, not yet connected, in the role of ``coordinator`` or ``device``."""
         address = self.coordinator if role == "coordinator" else self.device
         return DiagnosticClient(address, self.version, client_name(), will=will, hold=hold)
 
     @contextmanager
     def pair(self, *, hold: bool = False, upward: bool = False) -> Iterator[tuple[DiagnosticClient, DiagnosticClient]]:
-        """A coordinator and a device that hears the bulk topic; ``upward`` a device and a coordinator that hears it."""
-        with self.visit("coordinator", hold=hold) as boss, self.visit("device", hold=hold) as thing:
-            sender, reader = (thing, boss) if upward else (boss, thing)
+        """Yields a publisher and a subscriber: of the bulk topic, or of the upload topic with ``upward``."""
+        with self.visit("coordinator", hold=hold) as coordinator, self.visit("device", hold=hold) as device:
+            sender, reader = (device, coordinator) if upward else (coordinator, device)
             reader.subscribe(self.upload if upward else self.bulk)
             yield sender, reader
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What is held for a subscriber that acknowledges nothing.
+    """The messages that a broker holds for a subscriber that acknowledges nothing.
 
     Attributes:
-        on_the_way: messages sent to it without acknowledgement.
-        waiting: messages that were delivered after those; at least so many if nothing was dropped.
-        dropped: whether some of the messages never came.
+        on_the_way: Messages that the broker sends without an acknowledgement.
+        waiting: Messages delivered after the first acknowledgement; a lower bound of the queue if none was dropped.
+        dropped: Whether some of the messages never arrived.
     """
 
     on_the_way: int
@@ -84,15 +84,15 @@ class Queue:
 
 
 def client_name() -> str:
-    """A client id that nobody else has."""
+    """Returns a client id that no other client has."""
     return f"fedlp-doctor-{secrets.token_hex(4)}"
 
 
 def first_contact(address: BrokerAddress) -> BrokerLimits:
-    """Connects as a service of a fleet would; returns what the broker announces.
+    """Connects as a service of a fleet would; returns the limits that the broker announces.
 
     Raises:
-        BrokerError: in words, why it is not possible.
+        BrokerError: The connection fails.
     """
     found: list[BrokerLimits] = []
     there = threading.Event()
@@ -110,7 +110,7 @@ def first_contact(address: BrokerAddress) -> BrokerLimits:
 
 
 def software(site: Site) -> str:
-    """What the broker says of itself below ``$SYS``; empty if it says nothing."""
+    """Returns the name or version that the broker publishes below ``$SYS``; empty if it publishes none."""
     with site.visit("coordinator") as client:
         if client.subscribe("$SYS/broker/version"):
             return ""
@@ -119,7 +119,7 @@ def software(site: Site) -> str:
 
 
 def largest_packet(site: Site, announced: int | None) -> int:
-    """Bytes of the largest packet that arrives either way, of at most 4 MiB; 0 if not even a small one does."""
+    """Returns the bytes of the largest packet, up to 4 MiB, that arrives in both directions; 0 if no packet does."""
     downward = _largest(site, min(announced or LARGEST_TRIED, LARGEST_TRIED), upward=False)
     return _largest(site, downward, upward=True) if downward else 0
 
@@ -140,7 +140,7 @@ def _largest(site: Site, most: int, *, upward: bool) -> int:
 
 
 def _carries(site: Site, packet: int, *, upward: bool) -> bool:
-    """Whether a packet of so many bytes, everything included, comes through."""
+    """Returns whether a packet of ``packet`` bytes, header included, arrives."""
     topic = site.upload if upward else site.bulk
     lengths = 1 + (1 if packet < 130 else 2 if packet < 16387 else 3 if packet < 2097156 else 4)
     payload = bytes(packet - lengths - 2 - len(topic.encode()) - 2 - (site.version == "5"))
@@ -152,12 +152,12 @@ def _carries(site: Site, packet: int, *, upward: bool) -> bool:
 
 
 def renamed(site: Site, sender: str, topic: str) -> str | None:
-    """The name under which a message arrives that carries its own; None if it does not, or under that very name.
+    """Returns the topic under which a message arrives if the broker changes it; None if unchanged, or none arrives.
 
     Args:
-        site: where to measure.
-        sender: ``coordinator`` or ``device``; the other one listens to everything that it may hear.
-        topic: to publish to.
+        site: Broker, logins and topics.
+        sender: Publisher, ``coordinator`` or ``device``; the other one subscribes to everything that it may read.
+        topic: Topic to publish to.
     """
     reader = "device" if sender == "coordinator" else "coordinator"
     mark = f"{topic} {secrets.token_hex(8)}".encode()
@@ -173,7 +173,7 @@ def renamed(site: Site, sender: str, topic: str) -> str | None:
 
 
 def largest_retained(site: Site, packet: int) -> int:
-    """Bytes of the largest retained payload that a later subscriber gets; 0 if none does."""
+    """Returns the bytes of the largest retained payload that a later subscriber gets; 0 if it gets none."""
     largest = 0
     with site.visit("device") as device:
         for size in RETAINED_TRIED:
@@ -192,7 +192,7 @@ def largest_retained(site: Site, packet: int) -> int:
 
 
 def last_will_works(site: Site) -> bool:
-    """Whether a device that vanishes is reported."""
+    """Returns whether the broker publishes the last will of a device whose connection is cut."""
     with site.visit("coordinator") as coordinator:
         coordinator.subscribe(site.status)
         device = site.visit("device", will=LastWill(site.status, b"gone"))
@@ -209,7 +209,7 @@ def _forget(site: Site) -> None:
 
 
 def queue_depth(site: Site) -> Queue:
-    """What the broker holds for a reader that acknowledges nothing, of at most 1200 messages."""
+    """Measures how many messages, up to 1200, the broker holds for a subscriber that acknowledges nothing."""
     with site.pair(hold=True) as (sender, reader):
         until = time.monotonic() + QUEUE_SECONDS
         sent = [sender.publish(site.bulk, number.to_bytes(4)) for number in range(QUEUE_TRIED)]
@@ -221,7 +221,7 @@ def queue_depth(site: Site) -> Queue:
 
 
 def round_trip(site: Site) -> float | None:
-    """Median seconds from a publish to its arrival at another client; None if nothing arrives."""
+    """Returns the median seconds from a publish to its arrival at another client; None if nothing arrives."""
     times = []
     with site.pair() as (sender, reader):
         for _ in range(PINGS):
@@ -234,7 +234,7 @@ def round_trip(site: Site) -> float | None:
 
 
 def answer_of_a_process(site: Site) -> float | None:
-    """Seconds until a device in a process of its own has answered the coordinator; None if it never does."""
+    """Returns the seconds until a device in another process has answered the coordinator; None if it never does."""
     orders = Orders.of(site.device, hears=site.bulk, answers=site.upload)
     with device_double(orders) as ready, site.visit("coordinator") as boss:
         if not ready or boss.subscribe(site.upload):
@@ -249,7 +249,7 @@ def answer_of_a_process(site: Site) -> float | None:
 
 
 def throughput(site: Site, chunk: int) -> float:
-    """Bytes per second from one client to another, in chunks, a few of them ahead."""
+    """Returns the bytes per second from one client to another, in chunks, a few of them unacknowledged."""
     payload = bytes(chunk)
     with site.pair() as (sender, reader):
         began = time.perf_counter()

@@ -1,1 +1,1 @@
-"""The transport over a real broker."""
+"""This package implements the transport over a real MQTT broker."""

@@ -1,4 +1,4 @@
-"""What a broker allows and which version it speaks: announced, known from its kind, configured, or tried out."""
+"""This module finds a broker's limits and MQTT version: announced, from its preset, configured, or measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import BrokerLimits
 from fedlp_edge.transport.mqtt.sockets import open_wire
 
-RECEIVE_MAXIMUM = 65535  # what MQTT 5 means by saying nothing
+RECEIVE_MAXIMUM = 65535  # the default of MQTT 5 if the broker announces none
 
 # The smallest CONNECT of MQTT 5: clean start, no client id, no login, no will.
 _SMALLEST_CONNECT = bytes((0x10, 13, 0, 4)) + b"MQTT" + bytes((5, 2, 0, 10, 0, 0, 0))
@@ -19,16 +19,16 @@ _SMALLEST_CONNECT = bytes((0x10, 13, 0, 4)) + b"MQTT" + bytes((5, 2, 0, 10, 0, 0
 def limits_of(
     address: BrokerAddress, version: str, max_packet_bytes: int | None, receive_maximum: int | None
 ) -> BrokerLimits:
-    """What a broker allows: what it announced, else its preset, with what the configuration names in place of either.
+    """Returns a broker's limits: the configured ones, else the announced ones, else those of its preset.
 
     Args:
-        address: with the preset and the configured limits.
-        version: of MQTT.
-        max_packet_bytes: as announced; None if it was not.
-        receive_maximum: likewise.
+        address: Address with the preset and the configured limits.
+        version: MQTT version, ``"5"`` or ``"3.1.1"``.
+        max_packet_bytes: Announced largest packet in bytes; None if the broker announced none.
+        receive_maximum: Announced number of unacknowledged publishes; None if the broker announced none.
     """
     preset = address.preset
-    # Whoever sends a larger packet than was announced is thrown off, so nothing configured can exceed that.
+    # A broker disconnects a client that sends a larger packet than announced, so no configured limit may exceed that.
     if address.max_packet_bytes is not None:
         limits = [address.max_packet_bytes, max_packet_bytes]
     else:
@@ -43,16 +43,16 @@ def limits_of(
 
 
 def narrowed(limits: BrokerLimits, packet: int | None) -> BrokerLimits:
-    """The limits with packets of at most so many bytes; as they are for None."""
+    """Returns the limits with packets of at most ``packet`` bytes; unchanged for None."""
     known = [limit for limit in (limits.max_packet_bytes, packet) if limit is not None]
     return replace(limits, max_packet_bytes=min(known, default=None))
 
 
 def speaks_only_older(address: BrokerAddress, context: ssl.SSLContext | None, timeout: float = 3.0) -> bool:
-    """Whether a broker answers the smallest MQTT 5 CONNECT in the format of MQTT 3.1.1.
+    """Returns whether a broker answers the smallest MQTT 5 CONNECT in the format of MQTT 3.1.1.
 
-    Some brokers of 3.1.1 take the fields that MQTT 5 added for lengths and wait for ever for what will not
-    come. The smallest CONNECT has nothing that could be mistaken, so they get to answer it.
+    Some MQTT 3.1.1 brokers read the fields that MQTT 5 added as lengths and wait for ever for bytes that never come.
+    The smallest CONNECT has no field that could be mistaken, so such a broker answers it.
     """
     try:
         with contextlib.closing(open_wire(address, context, timeout)) as wire:

@@ -1,4 +1,4 @@
-"""Why TLS with a broker fails, found out by asking again with one demand less; and what to do in each case."""
+"""This module explains why TLS with a broker fails, by connecting again with one check less each time."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _WRONG_NAME = frozenset({62, 64})
 _SELF_SIGNED = 18
 _UNKNOWN = frozenset({2, _SELF_SIGNED, 19, 20, 21, 24})
-_NO_CHECK_TIME = 0x200000  # OpenSSL's; the ssl module has no name for it
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, for which the ssl module has no name
 
 
 def explain(address: BrokerAddress, error: ssl.SSLCertVerificationError) -> str:
-    """What is wrong with a broker's certificate, in one line that says what to do."""
+    """Returns one line that says what is wrong with a broker's certificate and what to do."""
     where = f"the certificate of the broker at {address.url}"
     code = error.verify_code
     if code in _WRONG_NAME:
         return _wrong_name(address, where)
     if code in {_NOT_YET_VALID, _EXPIRED}:
         return _wrong_time(address, where, expired=code == _EXPIRED)
-    if _certificate(address) is not None:  # it was only strictness that refused it
+    if _certificate(address) is not None:  # only the strict flags of Python 3.13 refused the certificate
         return (
             f"{where}, or that of its authority, lacks what Python asks for from 3.13 on ({error.verify_message}): "
             "make both anew with basicConstraints, keyUsage and key identifiers, as docs/security.md shows"
@@ -45,9 +45,9 @@ def explain(address: BrokerAddress, error: ssl.SSLCertVerificationError) -> str:
 
 
 def speaks_tls(address: BrokerAddress) -> bool:
-    """Whether a port that was tried without TLS answers with it."""
+    """Returns whether a port that was tried without TLS answers a TLS handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is said there but hello
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # safe: no data follows the handshake
     try:
         with socket.create_connection((address.host, address.port), ASK_SECONDS) as plain:
             context.wrap_socket(plain).close()
@@ -80,7 +80,7 @@ def _wrong_time(address: BrokerAddress, where: str, *, expired: bool) -> str:
 
 
 def _certificate(address: BrokerAddress) -> dict[str, Any] | None:
-    """What the broker shows, if its authority is known; name, dates and strictness are not asked for."""
+    """Returns the broker's certificate if its authority is known; host name, dates and strict flags are not checked."""
     context = address.ssl_context()
     if context is None:
         return None

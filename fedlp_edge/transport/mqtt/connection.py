@@ -1,8 +1,8 @@
-"""One connection to a broker, from CONNECT to its end.
+"""This module has one MQTT connection to a broker, from CONNECT to its end.
 
-paho knows the MQTT packets; this module drives it through its external-loop interface, in one thread, without
-paho's own reconnecting: after a loss everything starts with a new link, so no half-remembered state of an old
-connection (packet ids, windows, queued packets) can leak into a new one.
+paho encodes the MQTT packets; this module drives paho through its external-loop interface, in one thread, without
+paho's own reconnecting: after a loss a new connection object is made, so no state of the old connection (packet ids,
+windows, queued packets) can leak into the new one.
 """
 
 from __future__ import annotations
@@ -36,22 +36,24 @@ from fedlp_edge.transport.mqtt.websocket import WebSocket
 CONNECT_SECONDS = 10.0
 PROBE_AFTER_SECONDS = 0.4
 SILENT_SECONDS = 4.0
-"""Without an answer to a CONNECT of MQTT 5, after which 3.1.1 is tried: some older brokers and proxies keep still."""
+"""Seconds without an answer to an MQTT 5 CONNECT after which MQTT 3.1.1 is tried: some older brokers and proxies
+never answer."""
 
 GOODBYE_SECONDS = 1.0
 
 LARGEST_PACKET = 16 * 1024 * 1024
-"""That an MQTT 5 broker is asked to send: far above what a fleet sends, far below what MQTT lets a device send."""
+"""Largest packet in bytes that this client accepts (MQTT 5): far above what a fleet sends, far below MQTT's own limit
+of 256 MiB."""
 
 _KEEPALIVE_TIMEOUT = 0x8D
-_QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
+_QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)  # only Linux has it
 
 
 class ConnectionLostError(Exception):
-    """The connection has ended; ``str`` says why.
+    """Raised when the connection has ended; ``str`` gives the reason.
 
     Attributes:
-        code: MQTT 5's reason, 0 if the broker gave none.
+        code: MQTT 5 reason code; 0 if the broker gave none.
     """
 
     def __init__(self, reason: str, code: int = 0) -> None:
@@ -60,10 +62,10 @@ class ConnectionLostError(Exception):
 
 
 class OlderProtocolError(Exception):
-    """The broker seems not to speak MQTT 5.
+    """Raised when the broker seems not to speak MQTT 5.
 
     Attributes:
-        sure: whether it said so; otherwise it just ended the connection, or the network did.
+        sure: Whether the broker said so; False if the connection just ended, perhaps because of the network.
     """
 
     def __init__(self, *, sure: bool) -> None:
@@ -73,12 +75,12 @@ class OlderProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEvents:
-    """Called from ``step``; codes are MQTT 5's and mean refusal from 0x80 on.
+    """Callbacks that ``step`` calls; codes are MQTT 5 reason codes, of which 0x80 and above mean refusal.
 
     Attributes:
-        received: topic, payload, whether it had been retained.
-        published: packet id, code, its name.
-        subscribed: packet id, one (code, name) per filter.
+        received: Callback for a message: topic, payload, whether the message was retained.
+        published: Callback for a PUBACK: packet id, code, name of the code.
+        subscribed: Callback for a SUBACK: packet id, one (code, name) per topic filter.
     """
 
     received: Callable[[str, bytes, bool], None]
@@ -87,15 +89,15 @@ class ConnectionEvents:
 
 
 class MqttConnection:
-    """One connection. Everything but ``wake`` belongs to one thread.
+    """One MQTT connection, which a single thread uses.
 
     Args:
-        address: of the broker.
-        events: what to call.
-        context: for TLS.
-        client_id: must differ between all clients of the broker.
-        will: left with the broker.
-        version: of MQTT, ``"5"`` or ``"3.1.1"``.
+        address: Address and login of the broker.
+        events: Callbacks for what the broker sends.
+        context: TLS context; None without TLS.
+        client_id: Client id, unique among the clients of the broker.
+        will: Last will; None for none.
+        version: MQTT version, ``"5"`` or ``"3.1.1"``.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class MqttConnection:
         self._selector = selectors.DefaultSelector()
         self._wants_write = False
         client = make_client(address, version, client_id, context=context, will=will)
-        client.max_inflight_messages_set(0)  # the window is ours: see MqttTransport
+        client.max_inflight_messages_set(0)  # MqttTransport keeps the window of unacknowledged publishes
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -126,28 +128,28 @@ class MqttConnection:
         self._client = client
 
     def open(self, wake: socket.socket, stopping: threading.Event) -> BrokerLimits:
-        """Connects and waits for the broker's answer.
+        """Connects and returns the limits that the broker's CONNACK announces.
 
         Args:
-            wake: a socket that ends the waiting of ``step`` when it becomes readable.
-            stopping: gives up when it is set.
+            wake: Socket that ends the waiting of ``step`` when it becomes readable.
+            stopping: Event that aborts the connecting when it is set.
 
         Raises:
-            BrokerError: the broker cannot be reached or says no.
-            OlderProtocolError: it should be tried with MQTT 3.1.1.
+            BrokerError: The broker cannot be reached or refuses the connection.
+            OlderProtocolError: The broker should be tried with MQTT 3.1.1.
         """
         try:
             self._client.connect(
                 self._address.host,
                 self._address.port,
                 self._address.keepalive_seconds,
-                properties=_wishes(self._version),
+                properties=_connect_properties(self._version),
             )
             wire = self._socket()
             # Small control messages must not wait for the acknowledgement of the packet before them.
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._selector.register(wire, selectors.EVENT_READ)
-        except (OSError, UnicodeError) as error:  # the latter if a host name cannot be encoded
+        except (OSError, UnicodeError) as error:  # UnicodeError if the host name cannot be encoded
             raise connection_errors.unreachable(self._address, error) from None
         except ConnectionLostError:
             raise self._closed_early() from None
@@ -160,16 +162,16 @@ class MqttConnection:
         return self._limits(properties)
 
     def step(self, timeout: float) -> bool:
-        """Waits until something can be done, and does it.
+        """Waits until the socket is readable or writable, and reads and writes what is possible.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: Longest wait in seconds.
 
         Returns:
-            Whether anything came from the broker, be it a part of a message.
+            Whether any byte came from the broker, even of an incomplete message.
 
         Raises:
-            LinkLost: the connection has ended.
+            ConnectionLostError: The connection has ended.
         """
         wire = self._socket()
         wants_write = self._client.want_write()
@@ -191,7 +193,7 @@ class MqttConnection:
         return came
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
-        """Sends at QoS 1; returns the packet id."""
+        """Publishes at QoS 1; returns the packet id."""
         return self._client.publish(topic, payload, qos=1, retain=retain).mid
 
     def subscribe(self, topics: Sequence[str]) -> int | None:
@@ -203,9 +205,9 @@ class MqttConnection:
         self._client.unsubscribe(topic)
 
     def close(self) -> None:
-        """Says goodbye, if the connection stands, and lets go of the socket: the will is not published."""
+        """Sends DISCONNECT, if connected, and closes the socket, so that the last will is not published."""
         deadline = time.monotonic() + GOODBYE_SECONDS
-        # paho closes its socket right behind the goodbye, and some brokers take what they see first, the closing,
+        # paho closes its socket right after DISCONNECT, and some brokers notice the closed socket first and take it
         # for a loss. A second handle keeps the connection open until the broker has closed it.
         with (
             contextlib.suppress(ConnectionLostError, OSError),
@@ -220,7 +222,7 @@ class MqttConnection:
         self.abort()
 
     def abort(self) -> None:
-        """Lets go of the socket without a goodbye."""
+        """Closes the socket without a DISCONNECT."""
         let_go(self._client)
         self._selector.close()
 
@@ -247,7 +249,7 @@ class MqttConnection:
         return self._answer
 
     def _closed_early(self) -> Exception:
-        """MQTT 3.1.1 lets a broker just close on a version that it does not know."""
+        """Returns the error for an end before CONNACK; a broker of MQTT 3.1.1 may end other versions like that."""
         if self._version == "5" and self._address.protocol == "auto":
             return OlderProtocolError(sure=False)
         return connection_errors.closed_early(self._address)
@@ -296,14 +298,14 @@ class MqttConnection:
 
     def _on_message(self, client: paho.Client, data: object, message: paho.MQTTMessage) -> None:
         del client, data
-        with contextlib.suppress(UnicodeDecodeError):  # such a topic cannot be one of ours
+        with contextlib.suppress(UnicodeDecodeError):  # no topic of a fleet is invalid UTF-8
             self._events.received(message.topic, bytes(message.payload), message.retain)
 
     def _on_publish(
         self, client: paho.Client, data: object, packet_id: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
         del client, data, properties
-        # paho searches a table for the name; chunks are many, and refusals rare.
+        # paho searches a table for the name, which would cost time with every chunk; refusals are rare.
         self._events.published(packet_id, int(reason.value), str(reason) if reason.is_failure else "")
 
     def _on_subscribe(
@@ -318,8 +320,8 @@ class MqttConnection:
         self._events.subscribed(packet_id, [(int(reason.value), str(reason)) for reason in reasons])
 
 
-def _wishes(version: str) -> Properties | None:
-    """What the broker is asked for in CONNECT."""
+def _connect_properties(version: str) -> Properties | None:
+    """Returns the MQTT 5 properties of the CONNECT packet; None for MQTT 3.1.1."""
     if version != "5":
         return None
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -328,10 +330,10 @@ def _wishes(version: str) -> Properties | None:
 
 
 def _acknowledge_at_once(wire: Wire) -> None:
-    """Has the kernel acknowledge what comes next without delay; it forgets this with every answer that is sent.
+    """Makes the kernel acknowledge the next TCP segment without delay; the kernel resets this after each answer.
 
-    Most brokers leave Nagle's algorithm on: the end of a packet waits in the broker until what went before is
-    acknowledged, and a kernel that hopes to send the acknowledgement along with data takes up to 40 ms for it.
+    Most brokers leave Nagle's algorithm on: the end of a packet waits in the broker until the bytes before it are
+    acknowledged, and the kernel delays its acknowledgement by up to 40 ms in the hope of sending it along with data.
     """
     if _QUICK_ACKNOWLEDGEMENT is not None:
         with contextlib.suppress(OSError):  # the next step finds out that the connection is gone

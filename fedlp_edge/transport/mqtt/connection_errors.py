@@ -1,4 +1,4 @@
-"""What went wrong on the way to a broker, in words that say what to do."""
+"""This module writes the messages for failed connections to a broker, each with what to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKET_TOO_LARGE = 0x95
 
 
 def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> BrokerError:
-    """For an error of the socket or of TLS."""
+    """Makes the error for a failed socket or TLS handshake."""
     where = address.url
     match error:
         case WebSocketRefusedError():
@@ -44,7 +44,7 @@ def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> Broker
 
 
 def closed_early(address: BrokerAddress) -> BrokerError:
-    """For a connection that ends before the broker has answered."""
+    """Makes the error for a connection that ends before the broker has answered."""
     if address.tls:
         return BrokerError(
             f"the broker at {address.url} ended the connection before answering; it may want a client certificate "
@@ -57,17 +57,17 @@ def closed_early(address: BrokerAddress) -> BrokerError:
 
 
 def without_tls(address: BrokerAddress) -> str:
-    """What to write for the same without TLS."""
+    """Returns advice to use the URL scheme without TLS."""
     return f"use {'mqtt' if address.path is None else 'ws'}://"
 
 
 def plainly(address: BrokerAddress) -> str:
-    """What to write for the same without WebSockets."""
+    """Returns advice to use the URL scheme without WebSockets."""
     return f"or use {'mqtts' if address.tls else 'mqtt'}://"
 
 
 def silent(address: BrokerAddress, seconds: float) -> BrokerError:
-    """For a connection on which no answer comes."""
+    """Makes the error for a connection on which the broker sends no answer within ``seconds``."""
     return BrokerError(
         f"{address.url} accepts connections but does not answer within {seconds:.0f} s; is this port MQTT"
         f"{'' if address.tls else ', and without TLS'}?"
@@ -75,7 +75,7 @@ def silent(address: BrokerAddress, seconds: float) -> BrokerError:
 
 
 def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
-    """For a CONNACK that says no; ``code`` is MQTT 5's."""
+    """Makes the error for a CONNACK that refuses the connection; ``code`` is an MQTT 5 reason code."""
     if code in {BAD_LOGIN, NOT_AUTHORIZED}:
         if address.username is None:
             return BrokerError(
@@ -93,7 +93,7 @@ def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
 
 
 def too_long(address: BrokerAddress, topic: str, size: int, packet: int) -> str:
-    """For connections that end again and again behind a long message; from now on packets have so many bytes."""
+    """Returns the message for connections that end repeatedly after a long publish; ``packet`` is the new limit."""
     return (
         f"the broker at {address.url} ends the connection behind a message of {size} bytes on {topic}; from here on "
         f"none is longer than {packet}. A limit that it does not announce belongs into [broker] as max_packet_bytes "
@@ -102,7 +102,7 @@ def too_long(address: BrokerAddress, topic: str, size: int, packet: int) -> str:
 
 
 def known_limit(address: BrokerAddress, packet: int) -> str:
-    """For a limit that an earlier process on this machine ran into."""
+    """Returns the message for a packet limit that an earlier process on this machine found."""
     return (
         f"messages to {address.url} have {packet} bytes at most, since an earlier run lost its connection behind "
         "longer ones; this is kept for a month, or until fedlp doctor broker measures anew"

@@ -1,4 +1,4 @@
-"""paho clients as a fleet needs them: no reconnecting of their own, a login, and what is said if they vanish."""
+"""This module makes paho clients as a fleet needs them: with a login and a last will, without paho's reconnecting."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.mqtt.sockets import Wire, open_wire
 
 CONNECT_SECONDS = 5.0
-"""For each step of connecting: TCP, TLS, WebSocket."""
+"""Seconds allowed for each stage of connecting: TCP, TLS, WebSocket."""
 
 NAME_CHARACTERS = 100
-"""Of a client id, before its random end: hosted brokers take 128 characters altogether."""
+"""Characters of a client id before its random suffix; hosted brokers allow 128 characters in total."""
 
 
 def new_client_id(*names: str) -> str:
-    """A client id that says for people whose it is, and that nobody can guess.
+    """Makes a client id that names its owner for people, and that nobody can guess.
 
-    A broker ends the connection of whoever has the id with which somebody else connects. An id that others know is
-    theirs to throw off, again and again.
+    A broker disconnects a client when another one connects with the same id. So whoever knows a client's id could
+    disconnect that client again and again.
 
     Args:
-        names: from the widest to the narrowest; what is too long loses its beginning.
+        names: Names from the most general to the most specific; if they are too long, the beginning is cut.
     """
     return f"{'-'.join(names)[-NAME_CHARACTERS:]}-{secrets.token_hex(10)}"
 
 
 class _Client(paho.Client):
-    """paho's client on a connection that it need not open.
+    """paho's client on a socket that this package opens.
 
     Attributes:
-        open: opens it.
+        open: Function that opens the socket.
     """
 
     open: Callable[[], Wire]
@@ -57,15 +57,15 @@ def make_client(
     will: LastWill | None,
     manual_ack: bool = False,
 ) -> paho.Client:
-    """A client that is not connected yet.
+    """Makes a paho client that is not connected yet.
 
     Args:
-        address: of the broker, with the login.
-        version: of MQTT, ``"5"`` or ``"3.1.1"``.
-        client_id: must differ between all clients of the broker.
-        context: for TLS.
-        will: left with the broker.
-        manual_ack: whether the caller acknowledges what arrives.
+        address: Address and login of the broker.
+        version: MQTT version, ``"5"`` or ``"3.1.1"``.
+        client_id: Client id, unique among the clients of the broker.
+        context: TLS context; None without TLS.
+        will: Last will; None for none.
+        manual_ack: Whether the caller acknowledges received messages.
     """
     protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
     client = _Client(
@@ -80,7 +80,7 @@ def make_client(
 
 
 def let_go(client: paho.Client) -> None:
-    """Closes a client's socket, if it has one, without a goodbye."""
+    """Closes a client's socket, if it has one, without a DISCONNECT."""
     with contextlib.suppress(OSError):
         if (wire := client.socket()) is not None:
             wire.close()

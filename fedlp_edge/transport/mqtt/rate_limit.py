@@ -1,40 +1,40 @@
-"""Staying below what a hosted broker lets one connection publish: messages and bytes per second. Pure.
+"""This module limits the messages and bytes per second that one connection publishes to a hosted broker. Pure.
 
-Whoever publishes faster is throttled or thrown off there. Two accounts fill at the allowed rates. A publish may go
-while neither is overdrawn, and may overdraw them, so its size need not be known before.
+Such a broker throttles or disconnects a client that publishes faster. Two token buckets fill at the allowed rates. A
+publish may go while neither is below zero, and may take them below zero, so its size need not be known before.
 """
 
 from __future__ import annotations
 
 BURST_SECONDS = 0.25
-"""What an idle connection saves up."""
+"""Seconds' worth of allowance that an idle connection accumulates."""
 
 
 class RateLimit:
-    """The allowance of one connection.
+    """The rate limit of one connection.
 
     Args:
-        messages: per second; None for any number.
-        nbytes: per second; None for any number.
-        now: seconds on a monotonic clock.
+        messages: Messages per second; None for any number.
+        nbytes: Bytes per second; None for any number.
+        now: Seconds on a monotonic clock.
     """
 
     def __init__(self, messages: float | None, nbytes: float | None, now: float) -> None:
-        self._messages = _Account(messages, now)
-        self._bytes = _Account(nbytes, now)
+        self._messages = _TokenBucket(messages, now)
+        self._bytes = _TokenBucket(nbytes, now)
 
     def wait(self, now: float) -> float:
-        """Seconds until the next publish may go; 0 if it may now."""
+        """Returns the seconds until the next publish may go; 0 if it may go now."""
         return max(self._messages.wait(now), self._bytes.wait(now))
 
     def spend(self, nbytes: int, now: float) -> None:
-        """A publish of this size went."""
+        """Records a publish of ``nbytes`` bytes."""
         self._messages.spend(1, now)
         self._bytes.spend(nbytes, now)
 
 
-class _Account:
-    """Kept as the time at which everything spent so far will have been earned."""
+class _TokenBucket:
+    """A token bucket, stored as the time at which its balance will be back at zero."""
 
     def __init__(self, rate: float | None, now: float) -> None:
         self._rate = rate

@@ -1,4 +1,4 @@
-"""Opening the way to a broker: TCP, then TLS and a WebSocket where the URL says so."""
+"""This module opens the socket to a broker: TCP, then TLS and a WebSocket where the URL says so."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Wire = socket.socket | WebSocket
 
 
 def open_wire(address: BrokerAddress, context: ssl.SSLContext | None, timeout: float) -> Wire:
-    """A connection on which MQTT can begin; it blocks, with this timeout.
+    """Opens a blocking connection, with this timeout in seconds, on which MQTT can begin.
 
     Raises:
-        OSError: of the network, of TLS, or because there is no WebSocket.
-        UnicodeError: the host's name cannot be encoded.
+        OSError: The network or TLS failed, or the server has no WebSocket at the path.
+        UnicodeError: The host name cannot be encoded.
     """
     plain = socket.create_connection((address.host, address.port), timeout)
     try:

@@ -1,8 +1,8 @@
-"""The transport of real fleets: MQTT 5, or 3.1.1 where the broker speaks no better.
+"""This module has the transport of real fleets: MQTT 5, or MQTT 3.1.1 where the broker does not speak MQTT 5.
 
-One thread owns the connection and everything about it; other threads put their wishes into queues and wake
-it. Broker sessions are not used: after a loss, subscriptions are made again and whatever the broker has not
-acknowledged is sent again, and the protocol above repeats what got lost beyond the broker.
+One thread owns the connection; other threads put publishes and subscriptions into queues and wake it. Broker sessions
+are not used: after a loss, the transport subscribes again and sends unacknowledged publishes again, and the protocol
+above repeats what was lost between broker and subscriber.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
 STEADY_SECONDS = 10.0
-"""A connection that lived this long was good: the next loss is retried fast again."""
+"""A connection that lasted this long was good: after its loss the first retry is fast again."""
 
 ARRIVING_SECONDS = 0.4
-"""Between two words about a message that is not whole yet: less than anybody's patience."""
+"""Seconds between two Arriving events for an incomplete message: shorter than every timeout that they extend."""
 
 GOODBYE_SECONDS = 3.0
 RESUBSCRIBE_SECONDS = 20.0
@@ -67,10 +67,10 @@ class MqttTransport:
     """A ``Transport`` over paho-mqtt.
 
     Args:
-        address: of the broker, with the login.
-        client_id: must differ between all clients of the broker.
-        will: left with the broker for the case that the connection is lost.
-        remembered: limits of brokers that earlier processes found out; by default none, and none is kept.
+        address: Address and login of the broker.
+        client_id: Client id, unique among the clients of the broker.
+        will: Last will, which the broker publishes when the connection is lost; None for none.
+        remembered: Packet limits that earlier processes found; by default none are read and none are stored.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MqttTransport:
         self._will = will
         self._tokens = itertools.count(1)
         self._outgoing = PublishQueue()
-        self._wishes: deque[tuple[str, bool]] = deque()
+        self._subscription_changes: deque[tuple[str, bool]] = deque()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._woken = False
@@ -93,28 +93,29 @@ class MqttTransport:
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
 
-        # From here on the thread's own.
+        # The attributes from here on belong to the connection's thread.
         self._emit: Sink = lambda _: None
         self._version: str = "5" if address.protocol == "auto" else address.protocol
         self._version_known = address.protocol != "auto"
         self._limits = BrokerLimits(self._version, None, 1)
         self._remembered = remembered or RememberedLimits(None)
         self._unannounced = UnannouncedLimit()
-        if address.max_packet_bytes is None:  # what people have set they know better
+        if address.max_packet_bytes is None:  # a configured limit counts before a remembered one
             self._unannounced.packet = self._remembered.packet(address.host, address.port)
         preset = address.preset
         self._rate_limit = RateLimit(preset.publishes_per_second, preset.bytes_per_second, time.monotonic())
         self._received = self._seen = 0
         self._seen_at = time.monotonic()
         self._topics: dict[str, None] = {}
-        self._asked: dict[int, list[str]] = {}
+        self._unconfirmed: dict[int, list[str]] = {}
 
     def start(self, sink: Sink) -> None:
-        """See ``Transport.start``; returns when the first connection stands.
+        """Starts the connection's thread and returns when the first connection is made.
 
         Raises:
-            BrokerError: see ``Transport.start``; it may be called again.
-            ConfigError: a certificate file is unusable.
+            BrokerError: The first connection fails; ``start`` may be called again.
+            ConfigError: A certificate file is unusable.
+            RuntimeError: ``start`` has been called already.
         """
         if self._thread is not None:
             raise RuntimeError("start has been called already")
@@ -137,20 +138,20 @@ class MqttTransport:
             raise
 
     def subscribe(self, topic: str) -> None:
-        """See ``Transport.subscribe``."""
-        self._wishes.append((topic, True))
+        """Subscribes at QoS 1, as ``Transport.subscribe`` says."""
+        self._subscription_changes.append((topic, True))
         self._wake()
 
     def unsubscribe(self, topic: str) -> None:
-        """See ``Transport.unsubscribe``."""
-        self._wishes.append((topic, False))
+        """Ends a subscription."""
+        self._subscription_changes.append((topic, False))
         self._wake()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """See ``Transport.publish``; what is larger than the broker's limit is answered with Refused.
+        """Queues one QoS 1 publish and returns its token; one above the broker's packet limit is answered with Refused.
 
         Raises:
-            ValueError: the topic is empty, too long or has a wildcard.
+            ValueError: The topic is empty, too long or has a wildcard.
         """
         if not 0 < len(topic.encode()) < 2**16 or "+" in topic or "#" in topic:
             raise ValueError(f"{topic[:80]!r} is no topic to publish to")
@@ -160,7 +161,7 @@ class MqttTransport:
         return token
 
     def stop(self) -> None:
-        """See ``Transport.stop``; no event follows."""
+        """Disconnects as ``Transport.stop`` says; no event follows."""
         self._stopping.set()
         self._wake()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -171,10 +172,12 @@ class MqttTransport:
     def _wake(self) -> None:
         if not self._woken:
             self._woken = True
-            with contextlib.suppress(OSError):  # full: it wakes anyway; closed: it has stopped
+            with contextlib.suppress(
+                OSError
+            ):  # if the pipe is full, the thread wakes anyway; if it is closed, the thread has ended
                 self._wake_out.send(b"w")
 
-    # The thread.
+    # The methods from here on run in the connection's thread.
 
     def _run(self, context: ssl.SSLContext | None, first: Future[None]) -> None:
         try:
@@ -191,14 +194,14 @@ class MqttTransport:
         """Connects again and again until ``stop``.
 
         Raises:
-            BrokerError: the first connection fails.
+            BrokerError: The first connection fails.
         """
         delay = FIRST_RETRY_SECONDS
         while not self._stopping.is_set():
             code = 0
             opened = time.monotonic()
             try:
-                link = self._open(context)
+                connection = self._open(context)
             except BrokerError as error:
                 if not first.done():
                     raise
@@ -206,69 +209,69 @@ class MqttTransport:
             else:
                 if not first.done():
                     first.set_result(None)
-                code = self._serve(link)
+                code = self._serve(connection)
                 if time.monotonic() - opened > STEADY_SECONDS:
                     delay = FIRST_RETRY_SECONDS
-            # Two clients with one id throw each other out: the one that is thrown out steps back.
+            # Two clients with one id disconnect each other in turn; the one that was disconnected waits longest.
             delay = LAST_RETRY_SECONDS if code == connection_errors.TAKEN_OVER else delay
-            # A spread, so that a whole fleet does not knock at a restarted broker at the same moment.
+            # Random jitter, so that the devices of a fleet do not all connect to a restarted broker at the same moment.
             self._stopping.wait(delay * random.uniform(0.5, 1.0))
             delay = min(2 * delay, LAST_RETRY_SECONDS)
 
     def _open(self, context: ssl.SSLContext | None) -> MqttConnection:
-        """A link that stands, of the newest version that the broker speaks; later ones are of the same."""
+        """Opens a connection with the newest MQTT version of the broker; later connections use the same version."""
         try:
             return self._try(context, self._version)
         except OlderProtocolError as older:
             if self._version_known:
                 raise BrokerError(f"the broker at {self._address.url} ended the connection before answering") from None
             if not older.sure:
-                # Perhaps just this connection was lost, and 3.1.1 would not say how large packets may be.
+                # Perhaps only this connection was lost. MQTT 5 is tried again, since 3.1.1 announces no packet limit.
                 with contextlib.suppress(OlderProtocolError):
                     return self._try(context, self._version)
             return self._try(context, "3.1.1")
 
     def _try(self, context: ssl.SSLContext | None, version: str) -> MqttConnection:
         events = ConnectionEvents(self._on_received, self._on_published, self._on_subscribed)
-        link = MqttConnection(
+        connection = MqttConnection(
             self._address, events, context=context, client_id=self._client_id, will=self._will, version=version
         )
         try:
-            self._limits = narrowed(link.open(self._wake_in, self._stopping), self._unannounced.packet)
+            self._limits = narrowed(connection.open(self._wake_in, self._stopping), self._unannounced.packet)
         except BaseException:
-            link.abort()
+            connection.abort()
             raise
         self._version, self._version_known = version, True
-        return link
+        return connection
 
-    def _serve(self, link: MqttConnection) -> int:
-        """Works until the connection ends; returns the broker's reason code."""
+    def _serve(self, connection: MqttConnection) -> int:
+        """Sends and receives until the connection ends; returns the broker's reason code."""
         try:
-            self._resubscribe(link)
+            self._resubscribe(connection)
             self._emit(Connected(self._limits))
             goodbye = 0.0
             while True:
-                self._take_wishes(link)
-                self._fill(link)
+                self._apply_subscription_changes(connection)
+                self._send_queued(connection)
                 if self._stopping.is_set():
                     goodbye = goodbye or time.monotonic() + GOODBYE_SECONDS
                     if self._outgoing.idle or time.monotonic() > goodbye:
-                        link.close()
+                        connection.close()
                         return 0
-                if link.step(self._patience(goodbye=bool(goodbye))):
+                if connection.step(self._wait_seconds(goodbye=bool(goodbye))):
                     self._note_arrival()
                 self._drain_wake()
         except ConnectionLostError as lost:
-            link.abort()
-            self._learn(lost)
+            connection.abort()
+            self._note_unannounced_limit(lost)
             self._outgoing.rewind()
             if not self._stopping.is_set():
                 log.info("%s: %s", self._address.url, lost)
                 self._emit(Disconnected(str(lost)))
             return lost.code
 
-    def _learn(self, lost: ConnectionLostError) -> None:
-        """Takes note of what the connection was lost behind."""
+    def _note_unannounced_limit(self, lost: ConnectionLostError) -> None:
+        """Records the longest unacknowledged publish, which may be what the broker ended the connection for."""
         longest = self._outgoing.longest()
         too_long = lost.code == connection_errors.PACKET_TOO_LARGE
         if longest is None or (lost.code and not too_long):
@@ -280,45 +283,45 @@ class MqttTransport:
             )
             self._remembered.keep(self._address.host, self._address.port, self._unannounced.packet)
 
-    def _resubscribe(self, link: MqttConnection) -> None:
-        """Subscribes to everything that was asked for, and waits until the broker has confirmed all of it."""
-        self._asked.clear()
-        while self._wishes:
-            self._note(*self._wishes.popleft())
+    def _resubscribe(self, connection: MqttConnection) -> None:
+        """Subscribes to all requested topics again, and waits until the broker has confirmed each of them."""
+        self._unconfirmed.clear()
+        while self._subscription_changes:
+            self._set_subscription(*self._subscription_changes.popleft())
         for batch in _batches(list(self._topics), SUBSCRIPTIONS_PER_PACKET):
-            self._ask(link, batch)
+            self._send_subscribe(connection, batch)
         deadline = time.monotonic() + RESUBSCRIBE_SECONDS
-        while self._asked and not self._stopping.is_set():
+        while self._unconfirmed and not self._stopping.is_set():
             if time.monotonic() > deadline:
                 raise ConnectionLostError("the broker does not confirm subscriptions")
-            link.step(0.1)
+            connection.step(0.1)
             self._drain_wake()
 
-    def _take_wishes(self, link: MqttConnection) -> None:
+    def _apply_subscription_changes(self, connection: MqttConnection) -> None:
         added: list[str] = []
-        while self._wishes:
-            topic, wanted = self._wishes.popleft()
-            self._note(topic, wanted)
+        while self._subscription_changes:
+            topic, wanted = self._subscription_changes.popleft()
+            self._set_subscription(topic, wanted)
             if wanted:
                 added.append(topic)
             else:
-                link.unsubscribe(topic)
+                connection.unsubscribe(topic)
         for batch in _batches([topic for topic in added if topic in self._topics], SUBSCRIPTIONS_PER_PACKET):
-            self._ask(link, batch)
+            self._send_subscribe(connection, batch)
 
-    def _note(self, topic: str, wanted: bool) -> None:
+    def _set_subscription(self, topic: str, wanted: bool) -> None:
         if wanted:
             self._topics[topic] = None
         else:
             self._topics.pop(topic, None)
 
-    def _ask(self, link: MqttConnection, topics: list[str]) -> None:
-        packet_id = link.subscribe(topics)
+    def _send_subscribe(self, connection: MqttConnection, topics: list[str]) -> None:
+        packet_id = connection.subscribe(topics)
         if packet_id is not None:
-            self._asked[packet_id] = topics
+            self._unconfirmed[packet_id] = topics
 
-    def _fill(self, link: MqttConnection) -> None:
-        """Hands over as many publishes as the window takes."""
+    def _send_queued(self, connection: MqttConnection) -> None:
+        """Sends as many queued publishes as the window and the rate limit allow."""
         limit = self._limits.max_packet_bytes
         while not self._rate_limit.wait(time.monotonic()):
             item = self._outgoing.take(self._limits.receive_maximum)
@@ -329,10 +332,10 @@ class MqttTransport:
                 self._emit(Refused(item.topic, reason, item.token, too_long=True))
             else:
                 self._rate_limit.spend(item.size, time.monotonic())
-                self._outgoing.sent(link.publish(item.topic, item.payload, retain=item.retain), item)
+                self._outgoing.sent(connection.publish(item.topic, item.payload, retain=item.retain), item)
 
-    def _patience(self, *, goodbye: bool) -> float:
-        """Seconds to wait for the socket: no longer than until the next publish may go."""
+    def _wait_seconds(self, *, goodbye: bool) -> float:
+        """Returns the seconds to wait for the socket: at most until the rate limit allows the next publish."""
         longest = 0.1 if goodbye else 1.0
         wait = self._rate_limit.wait(time.monotonic())
         return min(longest, wait) if wait else longest
@@ -344,7 +347,7 @@ class MqttTransport:
             self._woken = False
 
     def _note_arrival(self) -> None:
-        """Says that something is coming, unless messages themselves have just said so."""
+        """Emits Arriving for an incomplete message, unless a whole message has just arrived."""
         now, messages = time.monotonic(), self._received
         if messages != self._seen or now - self._seen_at >= ARRIVING_SECONDS:
             if messages == self._seen:
@@ -366,7 +369,7 @@ class MqttTransport:
             self._emit(Delivered(item.token))
 
     def _on_subscribed(self, packet_id: int, answers: list[tuple[int, str]]) -> None:
-        for topic, (code, reason) in zip(self._asked.pop(packet_id, []), answers, strict=False):
+        for topic, (code, reason) in zip(self._unconfirmed.pop(packet_id, []), answers, strict=False):
             if code >= _REFUSED:
                 self._refuse(topic, reason, None)
             else:

@@ -1,25 +1,25 @@
-"""Finding out that a broker carries less than it says: brokers with a limit that they announce to nobody. Pure.
+"""This module detects a broker's packet limit that the broker does not announce, from lost connections. Pure.
 
-Such a broker ends the connection at a message that is too long, without a word, and again when it is sent again. So
-does a link that needs longer for a message than the keepalive lasts, and for that the remedy is the same.
+Such a broker ends the connection at a packet that is too long, without a reason code, and again when the packet is
+sent again. A link on which a packet takes longer than the keep-alive does that too, and shorter packets help there too.
 """
 
 from __future__ import annotations
 
 LOSSES = 2
-"""In a row behind a message longer than any that was carried: one may be chance."""
+"""Consecutive losses, each after a packet longer than any acknowledged one, that prove a limit: one may be chance."""
 
 LEAST_BYTES = 4096
-"""A message of this size is never what a connection was lost for."""
+"""Bytes of a packet that is never taken for the reason of a lost connection."""
 
 
 class UnannouncedLimit:
-    """What is known of one broker.
+    """The unannounced packet limit of one broker, as far as it is known.
 
     Attributes:
-        packet: longest packet to send, bytes; None as long as nothing speaks against any length.
-        losses: of the connection, in a row, behind a message longer than any that was carried since; once there were
-            enough, each further one makes packets shorter.
+        packet: Longest packet to send, in bytes; None while no limit is known.
+        losses: Consecutive lost connections, each after a packet longer than any acknowledged since; once there were
+            enough, each further one lowers ``packet``.
     """
 
     def __init__(self) -> None:
@@ -29,17 +29,17 @@ class UnannouncedLimit:
         self._longest = 0
 
     def carried(self, size: int) -> None:
-        """The broker has acknowledged a packet."""
+        """Records that the broker has acknowledged a packet of ``size`` bytes."""
         self._carried = max(self._carried, size)
         if size >= (self._longest if self.packet is None else self.packet // 2):
             self.losses = 0
 
     def lost(self, longest: int, *, sure: bool) -> bool:
-        """The connection has ended.
+        """Records that the connection has ended.
 
         Args:
-            longest: bytes of the longest packet that was on its way; 0 if there was none.
-            sure: the broker said that this was the reason.
+            longest: Bytes of the longest unacknowledged packet; 0 if there was none.
+            sure: Whether the broker gave the length of a packet as its reason.
 
         Returns:
             Whether packets must be shorter from here on.

@@ -1,7 +1,7 @@
-"""MQTT within WebSocket frames (RFC 6455), for networks that let nothing else pass: looks like a socket to its user.
+"""This module carries MQTT in WebSocket frames (RFC 6455), for networks that allow only HTTP, with a socket's methods.
 
-paho brings such a thing, which masks byte by byte in Python (half a megabyte a second on a small board), reads a frame
-anew for each packet in it, and forgets a packet of which the kernel takes only a part.
+paho has a WebSocket too, but it masks byte by byte in Python (0.5 MB/s on a small board), reads a frame again for each
+packet in it, and loses a packet of which the kernel accepts only a part.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ _READ_BYTES = 256 * 1024
 
 
 class WebSocketRefusedError(ConnectionError):
-    """What answers is no WebSocket server for MQTT; the text is what it said."""
+    """Raised when the server is no WebSocket server for MQTT; the text is the first line of its answer."""
 
 
 class WebSocket:
-    """One connection over an open socket, TLS included.
+    """One WebSocket connection over an open socket, with or without TLS.
 
     Args:
-        wire: connected; with a timeout until ``handshake`` is through.
+        wire: Connected socket, with a timeout until ``handshake`` has returned.
     """
 
     def __init__(self, wire: socket.socket) -> None:
         self._wire = wire
         self._raw = bytearray()
         self._payload = bytearray()
-        self._left = 0  # payload bytes of the present frame that have not come
+        self._left = 0  # payload bytes of the current frame that have not arrived
         self._out = bytearray()
         self._accepted = 0
         self._pongs = bytearray()
         self._closed = False
 
     def handshake(self, host: str, path: str) -> None:
-        """Asks for MQTT.
+        """Requests a WebSocket for the subprotocol ``mqtt``.
 
         Args:
-            host: with the port, as in a URL.
-            path: with the query, if there is one.
+            host: Host and port, as in a URL.
+            path: Path, with the query if there is one.
 
         Raises:
-            WebSocketRefusedError: the answer is another one.
-            OSError: the connection is lost, or nothing comes.
+            WebSocketRefusedError: The server does not accept the WebSocket.
+            OSError: The connection is lost, or no answer arrives in time.
         """
         key = base64.b64encode(secrets.token_bytes(16)).decode()
         request = (
@@ -80,10 +80,10 @@ class WebSocket:
         self._unpack()
 
     def recv(self, size: int) -> bytes:
-        """Up to so many bytes of what the frames hold; empty at the end.
+        """Returns up to ``size`` payload bytes of the frames; empty at the end of the connection.
 
         Raises:
-            BlockingIOError: nothing is there yet.
+            BlockingIOError: No byte has arrived yet.
         """
         while not self._payload:
             if self._closed:
@@ -101,10 +101,10 @@ class WebSocket:
         return taken
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        """Sends one frame, whole.
+        """Sends all bytes as one frame; returns their number.
 
         Raises:
-            BlockingIOError: the kernel has not taken all of it; to be called again with the same bytes.
+            BlockingIOError: The kernel has not accepted all bytes; call again with the same bytes.
         """
         if not self._out:
             self._flush(self._pongs)  # never in the middle of a frame
@@ -114,35 +114,35 @@ class WebSocket:
         return self._accepted
 
     def pending(self) -> int:
-        """Bytes that have come already: a selector does not see them."""
+        """Returns the bytes that were read from the socket already, which a selector does not see."""
         inner = getattr(self._wire, "pending", None)
         return len(self._payload) + (inner() if inner else 0)
 
     def fileno(self) -> int:
-        """Of the socket below."""
+        """Returns the file descriptor of the socket below."""
         return self._wire.fileno()
 
     def setblocking(self, flag: bool) -> None:
-        """As of a socket."""
+        """Sets whether the socket below blocks."""
         self._wire.setblocking(flag)
 
     def setsockopt(self, level: int, name: int, value: int) -> None:
-        """As of a socket."""
+        """Sets an option of the socket below."""
         self._wire.setsockopt(level, name, value)
 
     def sendall(self, data: bytes) -> None:
-        """As of a socket that blocks."""
+        """Sends all bytes over a blocking socket."""
         self.send(data)
 
     def close(self) -> None:
-        """As of a socket; MQTT has said goodbye before."""
+        """Closes the socket below; MQTT's DISCONNECT has been sent before."""
         self._wire.close()
 
     def _unpack(self) -> None:
-        """Takes the frames that have come apart, the last one as far as it is there.
+        """Extracts the payload of the received frames, of the last one as far as it has arrived.
 
         Raises:
-            ConnectionError: what came is no frame that a server sends.
+            ConnectionError: The bytes are no frame that a server may send.
         """
         while self._raw and not self._closed:
             if self._left:
@@ -177,10 +177,10 @@ class WebSocket:
 
 
 def _header(raw: bytearray) -> tuple[int, int, int] | None:
-    """Opcode, length of the header, and length of the payload of the frame that begins here; None if not all is there.
+    """Returns opcode, header bytes and payload bytes of the frame that begins here; None if its header is incomplete.
 
     Raises:
-        ConnectionError: it is no frame that a server sends.
+        ConnectionError: The bytes are no frame that a server may send.
     """
     if len(raw) < 2:
         return None
@@ -194,7 +194,7 @@ def _header(raw: bytearray) -> tuple[int, int, int] | None:
 
 
 def _frame(opcode: int, data: bytes | bytearray | memoryview) -> bytes:
-    """One frame, masked as those of clients must be."""
+    """Returns one frame, masked as RFC 6455 demands of clients."""
     size = len(data)
     head = bytes((_FINAL | opcode,))
     if size <= _LONGEST_CONTROL:
