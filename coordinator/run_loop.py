@@ -13,7 +13,7 @@ from typing import assert_never
 
 from coordinator.background import TaskFinished
 from coordinator.coordinator_topic import CoordinatorTopic
-from coordinator.final_stage import FinalStage
+from coordinator.final.final_stage import FinalStage
 from coordinator.fleet.device_search import DeviceSearch
 from coordinator.fleet.message_allowance import MessageAllowance
 from coordinator.inbox import InboxItem, StopRequested

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from coordinator.final_export import FinalExport
+from coordinator.final.final_export import FinalExport
 from coordinator.rounds.run_history import RunHistory
 from coordinator.run_context import RunContext
 from fedlp_edge.core.algorithm.global_model import GlobalModel

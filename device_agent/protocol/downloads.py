@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from device_agent.limits import LIMITS
-from device_agent.protocol.link_estimate import LinkEstimate, observed_rate
+from device_agent.protocol.link.link_estimate import LinkEstimate, observed_rate
 from device_agent.protocol.prefetch import PrefetchedBlob, PrefetchStore
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk

@@ -41,9 +41,9 @@ from device_agent.protocol.events import (
 )
 from device_agent.protocol.final_model import FinalModelFetch
 from device_agent.protocol.heartbeat import Heartbeat
-from device_agent.protocol.in_transit import InTransitCheck
-from device_agent.protocol.link_estimate import LinkEstimate, Shortfalls
-from device_agent.protocol.link_probe import LinkProbe, slower
+from device_agent.protocol.link.in_transit import InTransitCheck
+from device_agent.protocol.link.link_estimate import LinkEstimate, Shortfalls
+from device_agent.protocol.link.link_probe import LinkProbe, slower
 from device_agent.protocol.presence import Presence
 from device_agent.protocol.round_task import RoundTask
 from device_agent.protocol.update import Update

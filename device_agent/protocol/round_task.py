@@ -26,7 +26,7 @@ from device_agent.protocol.events import (
     TrainingFailed,
     TrainRound,
 )
-from device_agent.protocol.link_estimate import LinkEstimate
+from device_agent.protocol.link.link_estimate import LinkEstimate
 from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.algorithm.periods import reuse_since, withheld_units

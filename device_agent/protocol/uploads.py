@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from device_agent.limits import LIMITS
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, ForgetUpdate, Identity, Log, Publish, SendChunk
-from device_agent.protocol.link_estimate import LinkEstimate, observed_rate
+from device_agent.protocol.link.link_estimate import LinkEstimate, observed_rate
 from device_agent.protocol.update import Update, UpdateId
 from fedlp_edge.core.seeds import uniform
 from fedlp_edge.wire.chunks import CHUNK_SECONDS, expand

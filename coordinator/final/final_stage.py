@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from coordinator.final_export import FinalExport
+from coordinator.final.final_export import FinalExport
 from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.run_parts import RunParts

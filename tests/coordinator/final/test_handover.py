@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from coordinator.handover import Handover
+from coordinator.final.handover import Handover
 from coordinator.limits import LIMITS
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from device_agent.limits import LIMITS
 from device_agent.protocol.events import Effects, SendProbe, Subscribe
-from device_agent.protocol.in_transit import InTransitCheck
+from device_agent.protocol.link.in_transit import InTransitCheck
 from tests.device_agent.support import ME, numbered, only
 
 TOPIC = "fedlp/demo/echo/pi"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from device_agent.limits import LIMITS
 from device_agent.protocol.events import DeviceMeasured, Effects, Log, SendProbe, Subscribe, Tick, Unsubscribe
-from device_agent.protocol.link_probe import LinkProbe, slower
+from device_agent.protocol.link.link_probe import LinkProbe, slower
 from fedlp_edge.transport.base import BrokerLimits, Connected, Disconnected, Received, Refused, Subscribed
 from fedlp_edge.wire.messages import Status
 from tests.device_agent.support import BROKER_LIMITS, FACTS, ME, Device, numbered, only, published

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from coordinator.config import FleetConfig
+from coordinator.final.handover import Handover
 from coordinator.fleet.registry import Member
-from coordinator.handover import Handover
 from coordinator.run_context import RunContext
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.blueprint import Blueprint

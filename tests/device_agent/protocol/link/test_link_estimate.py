@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from device_agent.protocol.link_estimate import LinkEstimate, Shortfalls, observed_rate
+from device_agent.protocol.link.link_estimate import LinkEstimate, Shortfalls, observed_rate
 
 KIB = 1024
 
