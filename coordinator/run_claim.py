@@ -16,6 +16,7 @@ from fedlp_edge.errors import OperatorError
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.system.files import write_file
 from fedlp_edge.system.lifecycle import own_command
 from fedlp_edge.transport.address import without_password
 
@@ -85,7 +86,7 @@ def keep_copy(source: Path, target: Path) -> None:
         public["url"] = without_password(public["url"])
     if public != broker:
         text = _LEFT_OUT + to_toml(document | {"broker": public})
-    target.write_text(text, encoding="utf-8")
+    write_file(target, [text.encode()])
 
 
 def _flat(tables: Mapping[str, object]) -> Iterator[tuple[str, object]]:

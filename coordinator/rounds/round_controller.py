@@ -23,6 +23,7 @@ from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness
 from fedlp_edge.core.rounds.machine import RoundMachine
 from fedlp_edge.errors import RejectedUpdateError, StorageError
 from fedlp_edge.reporting import events
+from fedlp_edge.system.files import partial_path
 from fedlp_edge.wire.admission import RejectionReason
 from fedlp_edge.wire.chunks import Chunk
 from fedlp_edge.wire.messages import Failure, Offer
@@ -137,7 +138,7 @@ class RoundController:
         except RejectedUpdateError as error:
             self._reject(offer, error)
             return
-        path = self._context.directory.spool / f"{offer.device}.part"
+        path = partial_path(self._context.directory.spool / offer.device)
         if whole := self._uploads.offer(offer, path, self._context.clock()):
             self._take(whole)
 

@@ -27,6 +27,7 @@ from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.reporting.round_accounting import Delivery, coverage, device_round
 from fedlp_edge.reporting.summary import DeviceRound, Purpose, RoundSummary, Traffic
 from fedlp_edge.storage.journal import UpdateRow
+from fedlp_edge.system.files import move_into_place
 from fedlp_edge.wire.admission import Admission, Expectation
 from fedlp_edge.wire.concat_buffer import mapped
 from fedlp_edge.wire.messages import Offer
@@ -137,7 +138,7 @@ class RoundUpdates:
         """
         deltas = self._admit(offer, blob, verified=True)
         update = AcceptedUpdate(offer, bytes_up, counts_in)
-        blob.replace(self._context.directory.update(offer.round, offer.device))
+        move_into_place(blob, self._context.directory.update(offer.round, offer.device), durable=False)
         row = UpdateRow(offer.round, offer.device, True, offer.digest, msgspec.json.encode(update))
         self._context.journal.put_update(row)
         self._count(update, deltas)

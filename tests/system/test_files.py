@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,16 @@ def test_points_a_link_elsewhere_though_a_killed_process_left_a_partial_one(tmp_
         (tmp_path / target).write_text(target)
         replace_link(link, target)
         assert link.read_text() == target
+
+
+def test_nothing_else_moves_files_into_place() -> None:
+    """A second writer would promise something else of a kill and of a power cut."""
+    root = Path(__file__).parents[2]
+    movers = re.compile(r"\bos\.(replace|rename)\b|\bshutil\.move\b|\.part\"")
+    found = {
+        str(path.relative_to(root))
+        for package in ("fedlp_edge", "coordinator", "device_agent")
+        for path in (root / package).rglob("*.py")
+        if movers.search(path.read_text("utf-8"))
+    }
+    assert found == {"fedlp_edge/system/files.py"}
