@@ -63,8 +63,8 @@ def update(device: str, deltas: Mapping[str, float], *, samples: int = 10, round
 
 
 def run_context(directory: RunDirectory, journal: Journal, **settings: object) -> RunContext:
-    """A run of the tiny model without test data, whose messages nobody hears; ``settings`` configure it."""
-    config = FleetConfig(fleet="fleet", run=RUN, data=DataSettings(evaluate=""), **settings)  # type: ignore[arg-type]
+    """A run of the tiny model, by default without test data, whose messages nobody hears; ``settings`` configure it."""
+    config = FleetConfig(**{"fleet": "fleet", "run": RUN, "data": DataSettings(evaluate=""), **settings})  # type: ignore[arg-type]
     transport = MemoryHub().transport("coordinator")
     transport.start(lambda _: None)
     return RunContext(

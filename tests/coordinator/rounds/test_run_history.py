@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import msgspec
+
+from coordinator.rounds.run_history import RunHistory
+from fedlp_edge.core.rounds.events import CohortMember
+from fedlp_edge.core.rounds.fitness import Fitness
+from fedlp_edge.reporting.summary import RoundSummary
+from tests.coordinator.fleets import tiny_blueprint
+
+
+def fit(device: str) -> Fitness:
+    del device
+    return Fitness()
+
+
+def test_begins_before_the_first_round() -> None:
+    history = RunHistory(tiny_blueprint(), {})
+    assert (history.last, history.committed, history.full_depth_trained) == (None, 0, False)
+    assert history.outcomes(fit) == ()
+
+
+def test_judges_the_depths_that_devices_train_and_the_full_model() -> None:
+    history = RunHistory(tiny_blueprint(), {})
+    assert history.useful_depths == (2,)
+    history.note_cohort([CohortMember("a", 1, 1.0, 10, 10)])
+    assert history.useful_depths == (1, 2)
+    assert not history.full_depth_trained
+
+
+def test_judges_the_full_model_alone_where_heads_stay_on_devices() -> None:
+    history = RunHistory(msgspec.structs.replace(tiny_blueprint(), head_mode="personal"), {})
+    history.note_cohort([CohortMember("a", 1, 1.0, 10, 10)])
+    assert history.useful_depths == (2,)
+
+
+def test_goes_on_from_the_rounds_of_earlier_lives() -> None:
+    rows = [
+        msgspec.json.encode(RoundSummary(round=number, seconds=1.0, accuracy={}, devices=(), coverage={}))
+        for number in (1, 2)
+    ]
+    history = RunHistory(tiny_blueprint(), {"a": "pi"})
+    history.replay(rows)
+    assert history.committed == 2
+    assert [(outcome.id, outcome.profile, outcome.contributed) for outcome in history.outcomes(fit)] == [("a", "pi", 0)]
