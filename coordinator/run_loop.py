@@ -123,7 +123,7 @@ class RunLoop:
             if self._coordinator_topic.answered():
                 self._context.messenger.announce()
             self._membership.tick()
-            self._membership.tell_changes()
+            self._membership.reassign_changed()
             self._rounds.tick()
             self._model_server.tick()
             self._device_search.tick(self._context.clock(), alone=not self._membership.all())
@@ -276,7 +276,7 @@ class RunLoop:
         if member is None:
             return
         if export := self._final_stage.export:
-            export.part_with(member, self._context.clock())
+            export.announce_end_to(member, self._context.clock())
         else:
             self._membership.join(member)
 

@@ -33,7 +33,7 @@ SILENT = "nothing was heard of it any more before it had its model"
 
 
 class FinalExport:
-    """Export, then farewell.
+    """Makes the ONNX files of the final model, then hands them out.
 
     Args:
         context: of the run.
@@ -70,7 +70,7 @@ class FinalExport:
         self._depths = _chosen(context.config, depths, context.blueprint)
         self._pending = deque(self._depths)
         self._job: int | None = None
-        self._said_goodbye = False
+        self._announced = False
         self._handover = Handover()
         self.models: tuple[ExportedModel, ...] = ()
         self.refused: tuple[RefusedModel, ...] = ()
@@ -82,14 +82,14 @@ class FinalExport:
         return bool(self._pending)
 
     @property
-    def told(self) -> bool:
+    def announced(self) -> bool:
         """Whether the devices that were there know that the run is over."""
-        return self._said_goodbye
+        return self._announced
 
     @property
     def done(self) -> bool:
         """Whether every device has its file, or was given up."""
-        return self._said_goodbye and self._handover.done
+        return self._announced and self._handover.done
 
     def take_up(self, earlier: Summary | None, devices: Iterable[str], until: float) -> None:
         """Goes on where an earlier life of the coordinator ended.
@@ -139,15 +139,15 @@ class FinalExport:
         self._submit_next()
         return self._job is None
 
-    def farewell(self, members: list[Member], now: float) -> None:
+    def announce_end(self, members: list[Member], now: float) -> None:
         """Tells every device that the run is over and which file is its own."""
-        self._said_goodbye = True
+        self._announced = True
         for member in members:
-            self.part_with(member, now)
+            self.announce_end_to(member, now)
 
-    def part_with(self, member: Member, now: float) -> None:
+    def announce_end_to(self, member: Member, now: float) -> None:
         """Tells one device; also one that comes late."""
-        if not self._said_goodbye or member.plan.depth == 0:
+        if not self._announced or member.plan.depth == 0:
             return
         layers = self._model_server.versions(self._layers_for(member.plan.depth))
         models = self._model_server.versions(f"onnx-{depth}" for depth in self._depths_for(member.plan.depth))

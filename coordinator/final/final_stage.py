@@ -76,7 +76,7 @@ class FinalStage:
 
     def end(self) -> None:
         """Writes what became of the models, if the devices were told of them."""
-        if self.export is not None and self.export.told:
+        if self.export is not None and self.export.announced:
             self._parts.summary_file.write(self.export, self._context.messenger.take_traffic())
 
     def _finish(self, export: FinalExport) -> None:
@@ -86,7 +86,7 @@ class FinalStage:
             raise ValueError("no round is committed")
         self._parts.summary_file.write(export)
         context.messenger.announce("finished")
-        export.farewell(self._parts.membership.all(), context.clock())
+        export.announce_end(self._parts.membership.all(), context.clock())
         context.emit(
             events.RunFinished(
                 time=time.time(),

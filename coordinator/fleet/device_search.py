@@ -29,7 +29,7 @@ class DeviceSearch:
         self._due: float | None = now + LIMITS.search_seconds
         self._filters = topics.elsewhere(topics.of("device", "+"))
         self._looking = False
-        self._told = 0
+        self._reported = 0
 
     def tick(self, now: float, *, alone: bool) -> None:
         """Lets time pass.
@@ -58,8 +58,8 @@ class DeviceSearch:
 
     def strange(self, topic: str) -> None:
         """Something came under a name that nobody here subscribed to."""
-        self._told += 1
-        if self._told > 2:
+        self._reported += 1
+        if self._reported > 2:
             return
         name = self._topics.renamed(topic)
         what = f"{name} is called {topic} here" if name else f"what was subscribed to arrives as {topic}"

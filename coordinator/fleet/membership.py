@@ -127,7 +127,7 @@ class Membership:
         member = self._registry.members.get(failure.device)
         return member is not None and member.session == failure.session
 
-    def tell_changes(self) -> None:
+    def reassign_changed(self) -> None:
         """Assigns anew what experience has changed, once the round has taken note of the update that showed it."""
         for member in self._plan_changes.take():
             self._reassign(member)

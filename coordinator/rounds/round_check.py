@@ -38,7 +38,7 @@ class RoundCheck:
         self._loss: Mapping[int, float] = {}
 
     def make(self, updates: RoundUpdates) -> None:
-        """Takes the model one round further, with what the book has."""
+        """Takes the model one round further, with the updates of a round."""
         self._before = (self._model.weights, self._model.state)
         for device, deviation in sorted(updates.deviations(self._model.weights).items()):
             if self._norm_ratio and deviation > self._norm_ratio:

@@ -160,7 +160,7 @@ class RoundController:
         """A device gave up its task, or could not even hold its submodel.
 
         Args:
-            failure: in its words.
+            failure: as the device reports it.
             fault: what that says about its next task; None if nothing.
         """
         if failure.round is None:
@@ -209,7 +209,7 @@ class RoundController:
 
     def _begin(self, opened: round_events.OpenRound, cohort: Cohort) -> RoundUpdates:
         self._updates = RoundUpdates(self._context, cohort, opened.weight_capacity)
-        self._tell_of_bounds(opened.cohort)
+        self._report_bounds(opened.cohort)
         self._note_depths(opened.cohort)
         self._began = self._context.clock()
         self._context.messenger.announce("running")
@@ -242,7 +242,7 @@ class RoundController:
             self._note_depths(added)
         self._give_tasks(added)
 
-    def _tell_of_bounds(self, places: Sequence[round_events.CohortMember]) -> None:
+    def _report_bounds(self, places: Sequence[round_events.CohortMember]) -> None:
         """Says once of whom what he says of his samples is not believed."""
         for place in places:
             if (

@@ -38,7 +38,7 @@ class AcceptedUpdate(msgspec.Struct, frozen=True):
     """What stays of an update once it is accepted.
 
     Attributes:
-        offer: the device's words.
+        offer: what the device says of it.
         bytes_up: chunk bytes that arrived for it, headers and repeats included.
         counts_in: the round whose mean it is part of.
     """
@@ -128,7 +128,7 @@ class RoundUpdates:
         """Admits the bytes, makes them survive a restart, and adds them to the mean that they count in.
 
         Args:
-            offer: the device's words.
+            offer: what the device says of it.
             blob: a file that has just been found to have the digest that was offered.
             bytes_up: chunk bytes that arrived for it.
             counts_in: this round, or the next one.
@@ -226,11 +226,11 @@ class RoundUpdates:
             traffic: since the round before.
             lost: devices that were given up. In an asynchronous run others may still be at work, for later rounds.
         """
-        told_of = self._withdrawn.union(lost)
-        told = {
+        left_out = self._withdrawn.union(lost)
+        reported = {
             place.device: place
             for place in self.cohort.places
-            if place.device in told_of or self._counts(self.cohort.key(place))
+            if place.device in left_out or self._counts(self.cohort.key(place))
         }
         sent = {
             device: ({part.unit for part in update.offer.units}, self._weight(update.offer))
@@ -243,7 +243,9 @@ class RoundUpdates:
             loss=judged.loss if judged else {},
             ensemble=judged.ensemble_accuracy if judged else {},
             doubt=judged.doubt if judged else "",
-            devices=tuple(self._told(told[device], profiles.get(device, "")) for device in sorted(told)),
+            devices=tuple(
+                self._device_round(reported[device], profiles.get(device, "")) for device in sorted(reported)
+            ),
             coverage=coverage(self._blueprint, sent),
             traffic=dict(traffic),
         )
@@ -271,7 +273,7 @@ class RoundUpdates:
         early = self.early.get(key[0])
         return self._counts(key) or (early is not None and early.offer.round == key[1])
 
-    def _told(self, place: CohortMember, profile: str) -> DeviceRound:
+    def _device_round(self, place: CohortMember, profile: str) -> DeviceRound:
         units, key = self._blueprint.exchanged_by(place.depth), self.cohort.key(place)
         if not self._counts(key):
             verdict = self._verdicts.get(key)

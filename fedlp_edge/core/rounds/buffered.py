@@ -96,7 +96,7 @@ class BufferedRounds:
     ) -> None:
         self._settings = settings
         self._round = next_round
-        self._lobby = ReadyDevices(settings, seed, expected, now, fitness)
+        self._ready_devices = ReadyDevices(settings, seed, expected, now, fitness)
         self._tasks: dict[str, _Task] = {}
         self._early: dict[str, CohortMember] = {}
         self._buffer: _Buffer | None = None
@@ -174,17 +174,17 @@ class BufferedRounds:
             if self._complete(self._buffer):
                 return -math.inf
             overdue = [task.deadline for task in self._tasks.values() if self._replaceable(task)]
-            return min([self._buffer.deadline, *overdue, *([] if self._tasks else self._lobby.pauses())])
-        return self._lobby.next_wakeup() if self.phase is Phase.WAITING else None
+            return min([self._buffer.deadline, *overdue, *([] if self._tasks else self._ready_devices.pauses())])
+        return self._ready_devices.next_wakeup() if self.phase is Phase.WAITING else None
 
     def fitness(self, device: str) -> Fitness:
         """Whether a device can be counted on."""
-        return self._lobby.roster[device]
+        return self._ready_devices.roster[device]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes one event and returns what is to be done, in order."""
         effects: list[Effect] = []
-        self._lobby.take(event, self._round, now, effects)
+        self._ready_devices.take(event, self._round, now, effects)
         match event:
             case DeviceReady(member):
                 self._welcome(member, effects)
@@ -192,17 +192,17 @@ class BufferedRounds:
                 self._miss(device)
             case UpdateArrived(device):
                 if self._arrive(device):
-                    self._lobby.trust(device, effects)
+                    self._ready_devices.trust(device, effects)
             case UpdateMissed(device, fault, reason):
                 if self._miss(device) and fault:
-                    self._lobby.failed(device, fault, reason, self._round, effects)
+                    self._ready_devices.failed(device, fault, reason, self._round, effects)
             case ModelOutdated(device):
                 if device in self._tasks and self._tasks[device].place.round < self._round:
                     self._give_up(device)
             case RoundCommitted(round):
                 self._commit(round, effects)
             case _:
-                pass  # only time has passed, or the lobby alone need know
+                pass  # only time has passed, or only the ready devices change
         if self.phase is Phase.WAITING:
             self._try_open(now, effects)
         if self.phase is Phase.COLLECTING and self._buffer:
@@ -245,7 +245,7 @@ class BufferedRounds:
 
     def _replaceable(self, task: _Task) -> bool:
         """Whether its device is there and could start from a newer model."""
-        return task.place.round < self._round and task.place.device in self._lobby.ready
+        return task.place.round < self._round and task.place.device in self._ready_devices.ready
 
     def _give_up_overdue(self, now: float) -> None:
         for device, task in list(self._tasks.items()):
@@ -254,12 +254,12 @@ class BufferedRounds:
 
     def _fill(self, buffer: _Buffer, now: float, candidates: set[str] | None = None) -> tuple[CohortMember, ...]:
         """Gives tasks of the open round to ready devices without one, to as many as may work at once."""
-        ready = self._lobby.ready
-        able = self._lobby.fit(self._round) if candidates is None else candidates
+        ready = self._ready_devices.ready
+        able = self._ready_devices.fit(self._round) if candidates is None else candidates
         free = {d for d in able - self._tasks.keys() - buffer.missed if not self._has_done(buffer, d)}
         if self._settings.devices_per_round:
             vacant = self._settings.devices_per_round - len(ready.keys() & self._tasks.keys())
-            free = set(self._lobby.draw(free, vacant, self._round)) if vacant > 0 else set()
+            free = set(self._ready_devices.draw(free, vacant, self._round)) if vacant > 0 else set()
         added = tuple(self._place(device) for device in sorted(free))
         deadline = now + self._settings.deadline_seconds
         self._tasks.update({place.device: _Task(place, deadline) for place in added})
@@ -268,7 +268,7 @@ class BufferedRounds:
         return added
 
     def _place(self, device: str) -> CohortMember:
-        return self._assign(self._round, msgspec.structs.replace(self._lobby.place(device), round=self._round))
+        return self._assign(self._round, msgspec.structs.replace(self._ready_devices.place(device), round=self._round))
 
     def _has_done(self, buffer: _Buffer, device: str) -> bool:
         """Whether there is no newer model for a device than the one that it started from last."""
@@ -286,9 +286,9 @@ class BufferedRounds:
         return [*buffer.arrived.values(), *(task.place for task in self._tasks.values())]
 
     def _try_open(self, now: float, effects: list[Effect]) -> None:
-        if not self._lobby.enough(self._round, effects):
+        if not self._ready_devices.enough(self._round, effects):
             return
-        candidates = self._lobby.candidates(self._round)
+        candidates = self._ready_devices.candidates(self._round)
         deadline = now + self._settings.deadline_seconds
         self._buffer, self._early = _Buffer(deadline, 1, self._early), {}
         self._give_up_overdue(now)
@@ -316,7 +316,7 @@ class BufferedRounds:
         return self._settings.quorum_of(min(self._settings.buffer_size, len(counted)))
 
     def _hopeless(self, buffer: _Buffer, device: str) -> bool:
-        return device in buffer.missed and device not in buffer.arrived and self._lobby.roster[device].out
+        return device in buffer.missed and device not in buffer.arrived and self._ready_devices.roster[device].out
 
     def _complete(self, buffer: _Buffer) -> bool:
         """The buffer is full, or nothing more can come and what came is enough."""
@@ -334,10 +334,12 @@ class BufferedRounds:
             self.phase = move(self.phase, Phase.CLOSING)
             effects.append(CloseRound(self._round, tuple(sorted(buffer.arrived)), lost))
             return
-        if overdue or (not self._tasks and self._lobby.rested(self._lobby.ready.keys() & buffer.missed)):
+        if overdue or (
+            not self._tasks and self._ready_devices.rested(self._ready_devices.ready.keys() & buffer.missed)
+        ):
             self._extend(buffer, now, effects)
         if not self._tasks:
-            self._lobby.look_for_hope(effects)
+            self._ready_devices.look_for_hope(effects)
 
     def _take_in(self, buffer: _Buffer, added: tuple[CohortMember, ...]) -> None:
         self.cohort.add(added, [*buffer.arrived.values(), *self._early.values()])
@@ -345,18 +347,18 @@ class BufferedRounds:
     def _extend(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
         """Waits once more, asks those who have a task of this round again, and gives those who missed another try."""
         quorum, arrived = self._quorum(buffer), len(buffer.arrived)
-        ready = self._lobby.ready
+        ready = self._ready_devices.ready
         asked = [device for device, task in self._tasks.items() if task.place.round == self._round]
         retry = sorted(device for device in asked if device in ready)
         said: list[Effect] = []
         for device in retry if now >= buffer.deadline else ():
-            self._lobby.failed(device, DeviceFault.LOST, SILENT, self._round, said)
-            if self._lobby.roster[device].out:
+            self._ready_devices.failed(device, DeviceFault.LOST, SILENT, self._round, said)
+            if self._ready_devices.roster[device].out:
                 self._miss(device)
-        again = self._lobby.rested(self._lobby.ready.keys() & buffer.missed)
+        again = self._ready_devices.rested(self._ready_devices.ready.keys() & buffer.missed)
         buffer.missed -= again
         buffer.deadline = now + self._settings.deadline_seconds
-        added = self._fill(buffer, now, again | self._lobby.fit(self._round))
+        added = self._fill(buffer, now, again | self._ready_devices.fit(self._round))
         self._take_in(buffer, added)
         effects.append(ExtendRound(self._round, added, arrived, quorum, buffer.capacity))
         effects.extend(SendTask(self._round, device) for device in retry if device in self._tasks)

@@ -92,7 +92,7 @@ class SynchronousRounds:
     ) -> None:
         self._settings = settings
         self._next_round = next_round
-        self._lobby = ReadyDevices(settings, seed, expected, now, fitness)
+        self._ready_devices = ReadyDevices(settings, seed, expected, now, fitness)
         self._open: _OpenRound | None = None
         self._assign = assign
         self.cohort = Cohort(next_round)
@@ -166,17 +166,17 @@ class SynchronousRounds:
             if self._open.resolved and len(self._open.arrived) >= self._quorum(self._open):
                 return -math.inf
             lacks = self._open.most < self._quorum(self._open)
-            return min([self._open.deadline, *(self._lobby.pauses() if lacks else [])])
-        return self._lobby.next_wakeup() if self.phase is Phase.WAITING else None
+            return min([self._open.deadline, *(self._ready_devices.pauses() if lacks else [])])
+        return self._ready_devices.next_wakeup() if self.phase is Phase.WAITING else None
 
     def fitness(self, device: str) -> Fitness:
         """Whether a device can be counted on."""
-        return self._lobby.roster[device]
+        return self._ready_devices.roster[device]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes one event and returns what is to be done, in order."""
         effects: list[Effect] = []
-        self._lobby.take(event, self._next_round, now, effects)
+        self._ready_devices.take(event, self._next_round, now, effects)
         match event:
             case DeviceReady(member):
                 self._welcome(member, effects)
@@ -185,14 +185,14 @@ class SynchronousRounds:
             case UpdateArrived(device):
                 if self._open and self.member(device, self._open.round):
                     self._open.arrived.add(device)
-                    self._lobby.trust(device, effects)
+                    self._ready_devices.trust(device, effects)
             case UpdateMissed(device, fault, reason):
                 if self._miss(device) and fault:
-                    self._lobby.failed(device, fault, reason, self._next_round, effects)
+                    self._ready_devices.failed(device, fault, reason, self._next_round, effects)
             case RoundCommitted(round):
                 self._commit(round, effects)
             case _:
-                pass  # only time has passed, or the lobby alone need know
+                pass  # only time has passed, or only the ready devices change
         if self.phase is Phase.COLLECTING:
             self._collect(now, effects)
         if self.phase is Phase.WAITING:
@@ -219,16 +219,16 @@ class SynchronousRounds:
 
     def _quorum(self, current: _OpenRound) -> int:
         """Updates without which the round does not close: a share of its places, those of unfit devices left out."""
-        hopeless = {device for device in current.missed if self._lobby.roster[device].out}
+        hopeless = {device for device in current.missed if self._ready_devices.roster[device].out}
         places = (place for device, place in current.cohort.items() if device not in hopeless)
         return self._settings.quorum_of(sum(not place.replacement for place in places))
 
     def _try_open(self, now: float, effects: list[Effect]) -> None:
-        if not self._lobby.enough(self._next_round, effects):
+        if not self._ready_devices.enough(self._next_round, effects):
             return
-        candidates = self._lobby.candidates(self._next_round)
-        chosen = self._lobby.draw(candidates, self._settings.devices_per_round, self._next_round)
-        places = {device: self._assign(self._next_round, self._lobby.place(device)) for device in chosen}
+        candidates = self._ready_devices.candidates(self._next_round)
+        chosen = self._ready_devices.draw(candidates, self._settings.devices_per_round, self._next_round)
+        places = {device: self._assign(self._next_round, self._ready_devices.place(device)) for device in chosen}
         capacity = capacity_of(p.weight for p in places.values())
         self._open = _OpenRound(self._next_round, now + self._settings.deadline_seconds, capacity, places)
         self.cohort = Cohort(self._next_round, places.values())
@@ -250,7 +250,7 @@ class SynchronousRounds:
         if added or overdue:
             self._extend(current, added, quorum, now, effects, ask_again=overdue)
         if not added and current.resolved:
-            self._lobby.look_for_hope(effects)
+            self._ready_devices.look_for_hope(effects)
 
     def _close(self, current: _OpenRound, effects: list[Effect]) -> None:
         contributors = tuple(sorted(current.arrived))
@@ -258,8 +258,8 @@ class SynchronousRounds:
         self._move(Phase.CLOSING)
         effects.append(CloseRound(current.round, contributors, lost))
         for device in lost:
-            if device not in current.missed and device in self._lobby.ready:
-                self._lobby.failed(device, DeviceFault.LOST, SILENT, current.round, effects)
+            if device not in current.missed and device in self._ready_devices.ready:
+                self._ready_devices.failed(device, DeviceFault.LOST, SILENT, current.round, effects)
 
     def _extend(
         self,
@@ -273,11 +273,11 @@ class SynchronousRounds:
     ) -> None:
         """Waits once more, and gives places to as many ready devices as are lacking."""
         silent = current.cohort.keys() - current.arrived - current.missed
-        retry = sorted(silent & self._lobby.ready.keys()) if ask_again else []
+        retry = sorted(silent & self._ready_devices.ready.keys()) if ask_again else []
         said: list[Effect] = []
         for device in retry:
-            self._lobby.failed(device, DeviceFault.LOST, SILENT, current.round, said)
-            if self._lobby.roster[device].out:
+            self._ready_devices.failed(device, DeviceFault.LOST, SILENT, current.round, said)
+            if self._ready_devices.roster[device].out:
                 current.missed.add(device)
         added = [self._place(current, device) for device in devices]
         current.cohort.update({p.device: p for p in added})
@@ -291,16 +291,18 @@ class SynchronousRounds:
 
     def _replacements(self, current: _OpenRound, wanted: int) -> list[str]:
         """Ready devices without a place first; then those that missed: the same device may do better now."""
-        lobby, chosen = self._lobby, list[str]()
-        fresh, failed = lobby.ready.keys() - current.cohort.keys(), lobby.ready.keys() & current.missed
-        for spare in (lobby.fit(current.round) & fresh, lobby.rested(failed), lobby.rested(fresh)):
+        waiting, chosen = self._ready_devices, list[str]()
+        fresh, failed = waiting.ready.keys() - current.cohort.keys(), waiting.ready.keys() & current.missed
+        for spare in (waiting.fit(current.round) & fresh, waiting.rested(failed), waiting.rested(fresh)):
             if len(chosen) < wanted:
-                chosen += lobby.draw(spare - set(chosen), wanted - len(chosen), current.round)
+                chosen += waiting.draw(spare - set(chosen), wanted - len(chosen), current.round)
         return chosen
 
     def _place(self, current: _OpenRound, device: str) -> CohortMember:
         before = current.cohort.get(device)
-        place = msgspec.structs.replace(self._lobby.place(device), replacement=before is None or before.replacement)
+        place = msgspec.structs.replace(
+            self._ready_devices.place(device), replacement=before is None or before.replacement
+        )
         return self._assign(current.round, place)
 
     def _commit(self, round: int, effects: list[Effect]) -> None:

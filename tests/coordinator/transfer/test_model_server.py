@@ -20,8 +20,8 @@ TOPICS = Topics("f")
 Arrival = tuple[str, int, bool]
 
 
-class Desk:
-    """A shelf, and a listener to all that it sends."""
+class ListenedServer:
+    """A model server, and a listener to all that it sends."""
 
     def __init__(self, flow: FlowLimits) -> None:
         self.flow = flow
@@ -56,77 +56,77 @@ class Desk:
 
 
 def test_broadcasts_a_version_once() -> None:
-    desk = Desk(FlowLimits(None, 64, 64))
-    desk.model_server.put("L1", b"x" * 25)
-    desk.model_server.broadcast({"L1": ["a"]})
-    assert desk.take() == [("model/L1", 0, False), ("model/L1", 1, False), ("model/L1", 2, False)]
-    desk.model_server.put("L1", b"x" * 25)
-    desk.model_server.put("L2", b"y")
-    desk.model_server.broadcast({"L1": ["a"], "L2": ["a"]})
-    assert desk.take() == [("model/L2", 0, False)]
-    assert desk.traffic == {"model": 4}
+    server = ListenedServer(FlowLimits(None, 64, 64))
+    server.model_server.put("L1", b"x" * 25)
+    server.model_server.broadcast({"L1": ["a"]})
+    assert server.take() == [("model/L1", 0, False), ("model/L1", 1, False), ("model/L1", 2, False)]
+    server.model_server.put("L1", b"x" * 25)
+    server.model_server.put("L2", b"y")
+    server.model_server.broadcast({"L1": ["a"], "L2": ["a"]})
+    assert server.take() == [("model/L2", 0, False)]
+    assert server.traffic == {"model": 4}
 
 
 def test_broadcasts_slice_by_slice_as_readers_report() -> None:
-    desk = Desk(FlowLimits(4, 64, 64))
-    version = desk.model_server.put("L1", b"x" * 60)
-    desk.model_server.broadcast({"L1": ["a"]})
-    assert [(index, asks) for _, index, asks in desk.take()] == [(0, False), (1, True), (2, False), (3, True)]
-    desk.model_server.reported(Progress(run="r", device="a", unit="L1", blob=version.digest[:32], index=1))
-    assert [(index, asks) for _, index, asks in desk.take()] == [(4, False), (5, True)]
+    server = ListenedServer(FlowLimits(4, 64, 64))
+    version = server.model_server.put("L1", b"x" * 60)
+    server.model_server.broadcast({"L1": ["a"]})
+    assert [(index, asks) for _, index, asks in server.take()] == [(0, False), (1, True), (2, False), (3, True)]
+    server.model_server.reported(Progress(run="r", device="a", unit="L1", blob=version.digest[:32], index=1))
+    assert [(index, asks) for _, index, asks in server.take()] == [(4, False), (5, True)]
 
 
 def test_repeats_a_slice_and_asks_how_it_stands() -> None:
-    desk = Desk(FlowLimits(None, 3, 64))
-    desk.model_server.put("L1", b"x" * 90)
-    assert desk.request("L1", (2, 4), (6, 9))
-    assert desk.take() == [("repeat/a", 2, False), ("repeat/a", 3, False), ("repeat/a", 6, True)]
-    assert desk.traffic == {"repeat": 3}
+    server = ListenedServer(FlowLimits(None, 3, 64))
+    server.model_server.put("L1", b"x" * 90)
+    assert server.request("L1", (2, 4), (6, 9))
+    assert server.take() == [("repeat/a", 2, False), ("repeat/a", 3, False), ("repeat/a", 6, True)]
+    assert server.traffic == {"repeat": 3}
 
 
 def test_repeats_nothing_that_the_broadcast_will_still_bring() -> None:
-    desk = Desk(FlowLimits(4, 64, 64))
-    desk.model_server.put("L1", b"x" * 90)
-    desk.model_server.broadcast({"L1": ["a"]})
-    desk.take()
-    assert desk.request("L1", (3, 9))
-    assert desk.take() == [("repeat/a", 3, True)]
+    server = ListenedServer(FlowLimits(4, 64, 64))
+    server.model_server.put("L1", b"x" * 90)
+    server.model_server.broadcast({"L1": ["a"]})
+    server.take()
+    assert server.request("L1", (3, 9))
+    assert server.take() == [("repeat/a", 3, True)]
 
 
 def test_refuses_to_repeat_an_old_version() -> None:
-    desk = Desk(FlowLimits(None, 64, 64))
-    old = desk.model_server.put("L1", b"x" * 90)
-    desk.model_server.put("L1", b"y" * 90)
-    assert not desk.model_server.repeat(
+    server = ListenedServer(FlowLimits(None, 64, 64))
+    old = server.model_server.put("L1", b"x" * 90)
+    server.model_server.put("L1", b"y" * 90)
+    assert not server.model_server.repeat(
         UnitRequest(run="r", device="a", unit="L1", digest=old.digest, missing=((0, 9),))
     )
 
 
 def test_sends_a_new_model_ahead_of_its_tasks_and_never_again() -> None:
-    desk = Desk(FlowLimits(100, 64, 64))
+    server = ListenedServer(FlowLimits(100, 64, 64))
     blueprint = tiny_blueprint()
     old = {name: np.zeros(2, np.float32) for name in NAMES.values()}
-    desk.model_server.put_weights(blueprint, old)
-    desk.model_server.broadcast({"L1": ["a"], "H1": ["a"]})
-    desk.take()
-    desk.model_server.put_weights(blueprint, {**old, NAMES["L1"]: np.ones(2, np.float32)}, ahead={"L1", "H1"})
-    assert {topic for topic, _, _ in desk.take()} == {"model/L1"}
-    assert desk.model_server.new(["L1", "H1"]) == desk.model_server.versions(["L1"])[0].size
-    desk.model_server.broadcast({"L1": ["a"], "H1": ["a"]})
-    assert desk.take() == []
-    assert desk.model_server.new(["L1", "H1"]) == 0
+    server.model_server.put_weights(blueprint, old)
+    server.model_server.broadcast({"L1": ["a"], "H1": ["a"]})
+    server.take()
+    server.model_server.put_weights(blueprint, {**old, NAMES["L1"]: np.ones(2, np.float32)}, ahead={"L1", "H1"})
+    assert {topic for topic, _, _ in server.take()} == {"model/L1"}
+    assert server.model_server.new(["L1", "H1"]) == server.model_server.versions(["L1"])[0].size
+    server.model_server.broadcast({"L1": ["a"], "H1": ["a"]})
+    assert server.take() == []
+    assert server.model_server.new(["L1", "H1"]) == 0
 
 
 def test_sends_nothing_ahead_of_a_model_that_readers_must_be_waited_for() -> None:
-    desk = Desk(FlowLimits(8, 64, 64))
-    desk.model_server.put_weights(
+    server = ListenedServer(FlowLimits(8, 64, 64))
+    server.model_server.put_weights(
         tiny_blueprint(), {name: np.zeros(2, np.float32) for name in NAMES.values()}, ahead={"L1"}
     )
-    assert desk.take() == []
-    desk.model_server.put_weights(
+    assert server.take() == []
+    server.model_server.put_weights(
         tiny_blueprint(), {name: np.ones(2, np.float32) for name in NAMES.values()}, ahead={"L1"}
     )
-    assert desk.take() == []
+    assert server.take() == []
 
 
 class Rates:
@@ -143,57 +143,57 @@ class Rates:
         return None if unit == "H1" else self.slowest_rate
 
 
-def slow_desk(links: Rates) -> Desk:
-    desk = Desk(FlowLimits(None, 64, 64))
-    desk.model_server = ModelServer(TOPICS, desk.publisher, 1 << 18, lambda *_: None, desk.flow, lambda: 0, links)
-    return desk
+def slow_desk(links: Rates) -> ListenedServer:
+    server = ListenedServer(FlowLimits(None, 64, 64))
+    server.model_server = ModelServer(TOPICS, server.publisher, 1 << 18, lambda *_: None, server.flow, lambda: 0, links)
+    return server
 
 
 def test_slowest_listener_decides_how_a_unit_is_cut() -> None:
-    desk = slow_desk(Rates(slowest=2000.0))
-    desk.model_server.put("L1", b"x" * 9000)
-    desk.model_server.put("H1", b"x" * 9000)
+    server = slow_desk(Rates(slowest=2000.0))
+    server.model_server.put("L1", b"x" * 9000)
+    server.model_server.put("H1", b"x" * 9000)
 
-    first, second = desk.model_server.versions(["L1", "H1"])
-    desk.model_server.broadcast({"L1": ["a"], "H1": ["a"]})
+    first, second = server.model_server.versions(["L1", "H1"])
+    server.model_server.broadcast({"L1": ["a"], "H1": ["a"]})
 
     assert (first.chunk_bytes, second.chunk_bytes) == (2048, 1 << 18)
-    assert [index for topic, index, _ in desk.take() if topic == "model/L1"] == [0, 1, 2, 3, 4]
+    assert [index for topic, index, _ in server.take() if topic == "model/L1"] == [0, 1, 2, 3, 4]
 
 
 def test_size_of_chunks_stays_once_a_device_may_know_it() -> None:
     links = Rates()
-    desk = slow_desk(links)
-    before = desk.model_server.put("L1", b"x" * 9000)
-    assert desk.model_server.versions(["L1"]) == (before,)
+    server = slow_desk(links)
+    before = server.model_server.put("L1", b"x" * 9000)
+    assert server.model_server.versions(["L1"]) == (before,)
 
     links.slowest_rate = 2000.0  # a slow device has come
 
-    desk.model_server.put("L1", b"x" * 9000)
-    assert desk.model_server.versions(["L1"]) == (before,)
-    desk.model_server.put("L1", b"y" * 9000)
-    assert desk.model_server.versions(["L1"])[0].chunk_bytes == 2048
+    server.model_server.put("L1", b"x" * 9000)
+    assert server.model_server.versions(["L1"]) == (before,)
+    server.model_server.put("L1", b"y" * 9000)
+    assert server.model_server.versions(["L1"])[0].chunk_bytes == 2048
 
 
 def test_repeats_to_a_slow_device_in_pieces() -> None:
-    desk = slow_desk(Rates(a=2000.0))
-    desk.model_server.put("L1", b"x" * 9000)
-    desk.model_server.broadcast({"L1": ["b"]})
-    assert [topic for topic, *_ in desk.take()] == ["model/L1"]
+    server = slow_desk(Rates(a=2000.0))
+    server.model_server.put("L1", b"x" * 9000)
+    server.model_server.broadcast({"L1": ["b"]})
+    assert [topic for topic, *_ in server.take()] == ["model/L1"]
 
-    assert desk.request("L1", (0, 1))
+    assert server.request("L1", (0, 1))
 
-    assert [topic for topic, *_ in desk.take()] == ["repeat/a"] * 5
+    assert [topic for topic, *_ in server.take()] == ["repeat/a"] * 5
 
 
 def test_does_not_repeat_what_the_broker_has_not_taken_yet() -> None:
-    desk = Desk(FlowLimits(None, 64, 64))
-    desk.model_server.put("L1", b"x" * 25)
-    desk.model_server.broadcast({"L1": ["a"]})
+    server = ListenedServer(FlowLimits(None, 64, 64))
+    server.model_server.put("L1", b"x" * 25)
+    server.model_server.broadcast({"L1": ["a"]})
 
     for _ in range(5):  # nor does it take what it did not send for too long to arrive
-        assert desk.request("L1", (0, 3))  # a coordinator's own link may be the slow one
-    assert desk.take() == [("model/L1", 0, False), ("model/L1", 1, False), ("model/L1", 2, False)]
+        assert server.request("L1", (0, 3))  # a coordinator's own link may be the slow one
+    assert server.take() == [("model/L1", 0, False), ("model/L1", 1, False), ("model/L1", 2, False)]
 
-    assert desk.request("L1", (0, 3))
-    assert [topic for topic, *_ in desk.take()] == ["repeat/a"] * 3
+    assert server.request("L1", (0, 3))
+    assert [topic for topic, *_ in server.take()] == ["repeat/a"] * 3

@@ -33,7 +33,7 @@ def offer_of(device: str, blob: bytes) -> Offer:
 
 
 class Fleet:
-    """An intake, what it granted, and the blobs of its devices."""
+    """An upload scheduler, what it granted, and the blobs of its devices."""
 
     def __init__(self, directory: Path, credit: int = LIMITS.credit_chunks, links: Links | None = None) -> None:
         self.directory = directory
