@@ -1,1 +1,1 @@
-"""Samples: where they come from, how they are read, and how they are dealt to devices."""
+"""This package reads samples from all kinds of sources and partitions them among devices."""

@@ -1,6 +1,6 @@
-"""Arrays as people have them, turned into what samples are kept as: unsigned bytes or finite float32.
+"""This module converts users' arrays, tensors, tables and pictures to unsigned bytes or finite float32.
 
-Tensors and tables are known by their methods, not by their types, so that none of those libraries is imported here.
+Tensors and tables are recognised by their methods, not by their types, so that none of their libraries is imported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fedlp_edge.errors import DataError
 AnyArray = npt.NDArray[Any]
 
 MOST_ONE_BY_ONE = 1_000_000
-"""Samples that are taken from something that gives one after the other; what gives more may never end."""
+"""Most samples that are read one by one from an iterable, because an iterable that yields more may never end."""
 
 _LABEL_KEYS = ("label", "labels", "target", "y")
 
@@ -26,32 +26,39 @@ _BLOCK = 1 << 22  # values that are converted together
 
 
 def as_array(value: Any, what: str) -> AnyArray:
-    """Numbers or words in numpy's form, from a list, a tensor, a table or a picture.
+    """Converts a list, a tensor, a table or a picture of the user's to a numpy array of numbers or text.
 
     Args:
-        value: foreign.
-        what: names it in errors.
+        value: Object of the user's code, of any type.
+        what: Name of the object in messages.
 
     Raises:
-        DataError: it is no array, or its samples have different shapes.
+        DataError: The value cannot be converted, has masked entries, or its samples have different shapes.
     """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DataError(f"{what} is masked, with {int(np.sum(value.mask))} values missing: fill or remove them")
     if isinstance(value, Mapping | str | bytes) or value is None:
-        raise DataError(f"{what} is {_a(value)}, not an array")
-    made = _by_its_own_method(value)
+        raise DataError(f"{what} is {_type_name(value)}, not an array")
+    made = _to_numpy(value)
     if made.dtype.kind == "O" and made.ndim >= 1 and len(made):
         made = _numbers(_stacked(made if made.ndim == 1 else list(made), what))
     if made.ndim == 0:
-        raise DataError(f"{what} is {_a(value)}, not an array")
+        raise DataError(f"{what} is {_type_name(value)}, not an array")
     return made
 
 
 def pairs_of(samples: Any, what: str) -> tuple[list[Any], list[Any]]:
-    """Samples and labels of something that gives one pair after the other, such as a ``torch.utils.data.Dataset``.
+    """Reads all samples and labels from a sequence or iterable of pairs, such as a ``torch.utils.data.Dataset``.
+
+    Args:
+        samples: Object of the user's code that yields (sample, label) pairs.
+        what: Name of the object in messages.
+
+    Returns:
+        Samples and labels, two lists of one length.
 
     Raises:
-        DataError: it gives something else, or does not end.
+        DataError: The object is a DataLoader, yields something else than pairs, or yields too many of them.
     """
     if hasattr(samples, "batch_sampler"):
         raise DataError(f"{what} is a DataLoader: return its .dataset")
@@ -62,17 +69,21 @@ def pairs_of(samples: Any, what: str) -> tuple[list[Any], list[Any]]:
         if isinstance(pair, Mapping) and len(pair) == 2 and (named := [key for key in pair if key in _LABEL_KEYS]):
             pair = (next(value for key, value in pair.items() if key != named[0]), pair[named[0]])  # noqa: PLW2901
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise DataError(f"{what} gives {_a(pair)} for sample {number}, not (sample, label)")
+            raise DataError(f"{what} gives {_type_name(pair)} for sample {number}, not (sample, label)")
         x.append(pair[0])
         y.append(pair[1])
     return x, y
 
 
 def check_samples(x: AnyArray, what: str) -> None:
-    """Whether an array can hold samples: numbers, [N, ...].
+    """Checks that an array can hold samples.
+
+    Args:
+        x: Array that should be [N, ...] and hold numbers.
+        what: Name of the array in messages.
 
     Raises:
-        DataError: it cannot.
+        DataError: The array has no numbers, has fewer than two dimensions, or its samples are empty.
     """
     if x.dtype.names:
         fields = ", ".join(x.dtype.names)
@@ -86,10 +97,14 @@ def check_samples(x: AnyArray, what: str) -> None:
 
 
 def stored(x: AnyArray, what: str) -> AnyArray:
-    """Unsigned bytes as they are, and other numbers as float32.
+    """Converts samples to the type in which they are stored: unsigned bytes unchanged, other numbers as float32.
+
+    Args:
+        x: Samples, [N, ...].
+        what: Name of the samples in messages.
 
     Raises:
-        DataError: a value is not finite, or too large for float32.
+        DataError: A value is not finite, or too large for float32.
     """
     if x.dtype == np.uint8:
         return x
@@ -102,14 +117,14 @@ def stored(x: AnyArray, what: str) -> AnyArray:
         finite = np.isfinite(made[start : start + rows]).reshape(len(part), -1).all(axis=1)
         if not finite.all():
             worst = int(np.argmin(finite))
-            words = "too large for float32" if np.isfinite(part[worst]).all() else "not finite (NaN or infinite)"
-            raise DataError(f"{what} holds values that are {words}, the first in sample {start + worst}")
+            problem = "too large for float32" if np.isfinite(part[worst]).all() else "not finite (NaN or infinite)"
+            raise DataError(f"{what} holds values that are {problem}, the first in sample {start + worst}")
     return made
 
 
-def _by_its_own_method(value: Any) -> AnyArray:
+def _to_numpy(value: Any) -> AnyArray:
     if hasattr(value, "detach"):
-        return _of_tensor(value)
+        return _from_tensor(value)
     if hasattr(value, "getbands"):  # a Pillow picture: its channels come last
         pixels = np.asarray(value)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -124,8 +139,8 @@ def _by_its_own_method(value: Any) -> AnyArray:
         return _objects(value)
 
 
-def _of_tensor(value: Any) -> AnyArray:
-    """Of a tensor, perhaps with gradients, sparse, on a GPU, or of a type that numpy lacks."""
+def _from_tensor(value: Any) -> AnyArray:
+    """Converts a tensor, which may have gradients, be sparse, be on a GPU, or have a type that numpy lacks."""
     tensor = value.detach()
     tensor = (tensor.to_dense() if getattr(tensor, "is_sparse", False) else tensor).cpu()
     try:
@@ -143,10 +158,10 @@ def _objects(values: Iterable[Any]) -> AnyArray:
 
 
 def _stacked(values: Any, what: str) -> AnyArray:
-    """One array of the samples that a list or an array of objects holds, or the objects as they are."""
+    """Stacks the samples in a list or an array of objects into one array; objects that are no samples stay objects."""
     if not any(isinstance(value, list | tuple | np.ndarray) or hasattr(value, "__array__") for value in values):
         return _objects(values)
-    parts = [_by_its_own_method(value) for value in values]
+    parts = [_to_numpy(value) for value in values]
     shapes = {part.shape for part in parts}
     if len(shapes) > 1:
         listed = " and ".join(str(list(shape)) for shape in sorted(shapes)[:2])
@@ -155,21 +170,21 @@ def _stacked(values: Any, what: str) -> AnyArray:
 
 
 def _numbers(made: AnyArray) -> AnyArray:
-    """Of a table whose columns have different types; what is no number in a row of numbers stays an object."""
+    """Converts a table with columns of different number types to float64; a table with other objects is unchanged."""
     if made.dtype.kind == "O" and made.ndim > 1 and all(isinstance(value, Real | Decimal) for value in made.flat):
         return made.astype(np.float64)
     return made
 
 
 def _one_by_one(samples: Any) -> Iterable[Any]:
-    # By index as far as it says, as a Dataset need not raise IndexError at its end.
+    # A sequence is read by index up to its length, as a Dataset need not raise IndexError at its end.
     if hasattr(samples, "__getitem__") and hasattr(samples, "__len__"):
         return (samples[number] for number in range(len(samples)))
     iterable: Iterable[Any] = samples if hasattr(samples, "__iter__") else [samples]
     return iterable
 
 
-def _a(value: Any) -> str:
+def _type_name(value: Any) -> str:
     if value is None:
         return "nothing (None)"
     kind = type(value).__name__

@@ -1,4 +1,4 @@
-"""Names of classes as people write them: one spelling for each, whatever system a folder or a list comes from."""
+"""This module normalises class names, so that one class has one spelling on every operating system."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from fedlp_edge.errors import DataError
 
 LISTING = "classes.txt"
+"""Name of the file that lists the class names by class number, one a line."""
 
 _MAX_BYTES = 1 << 20
 _INVISIBLE = "\ufeff\u200b\u2060"  # byte order mark, zero-width space, word joiner
@@ -19,10 +20,12 @@ _ENCODINGS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (
 
 
 def normal(name: str) -> str:
-    """The one spelling of a name: macOS writes "é" as two characters, and blanks at either end are nobody's intention.
+    """Returns the normal form of a class name: Unicode NFC, without blanks and invisible characters at either end.
+
+    macOS, for example, writes "é" as two characters.
 
     Args:
-        name: as a folder, a list or an array has it. Bytes of a folder's name that are not UTF-8 are read as Latin-1.
+        name: Name from a folder, a list or an array. If a folder's name is not UTF-8, it is read as Latin-1.
     """
     if any("\udc80" <= char <= "\udcff" for char in name):
         name = os.fsencode(name).decode("latin-1")
@@ -30,14 +33,14 @@ def normal(name: str) -> str:
 
 
 def checked(names: Iterable[object], source: str) -> tuple[str, ...]:
-    """Names by class number, in their one spelling.
+    """Returns normalised class names, after a check that each is present and unique.
 
     Args:
-        names: of a user's.
-        source: what to name in errors.
+        names: Class names from the user, by class number.
+        source: Name of their source in messages.
 
     Raises:
-        DataError: a name is empty, or stands for two classes.
+        DataError: A name is empty, or stands for two classes.
     """
     spelled = tuple(normal(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)) for name in names)
     for number, name in enumerate(spelled):
@@ -49,7 +52,7 @@ def checked(names: Iterable[object], source: str) -> tuple[str, ...]:
 
 
 def find_listing(folder: Path) -> Path | None:
-    """The folder's ``classes.txt``; a system that tells capitals apart may also have it as ``Classes.TXT``."""
+    """Returns the path of a folder's ``classes.txt``, in whatever letter case; None if there is no such file."""
     exact = folder / LISTING
     if exact.is_file():
         return exact
@@ -57,10 +60,12 @@ def find_listing(folder: Path) -> Path | None:
 
 
 def read_listing(path: Path) -> tuple[str, ...]:
-    """Names by class number, one a line, as editors of any system write them.
+    """Reads class names by class number from a text file with one name a line.
+
+    Any line ending and the usual encodings are read: UTF-8, UTF-16 and, failing these, Windows-1252.
 
     Raises:
-        DataError: the file cannot be read, names nothing, or names a class twice.
+        DataError: The file cannot be read, is too large, has no name, or has a name twice.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -77,11 +82,13 @@ def read_listing(path: Path) -> tuple[str, ...]:
 
 def _decoded(content: bytes, path: Path) -> str:
     encoding = next((encoding for mark, encoding in _ENCODINGS if content.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in content:  # UTF-16 without its mark: every other byte of plain letters is zero
+    if (
+        encoding == "utf-8" and b"\0" in content
+    ):  # UTF-16 without byte order mark: every other byte of an ASCII letter is zero
         encoding = "utf-16-le" if content[1::2].count(0) >= content[::2].count(0) else "utf-16-be"
     try:
         return content.decode(encoding)
     except UnicodeDecodeError:
         if encoding != "utf-8":
             raise DataError(f"{path} is not a text: save it as UTF-8") from None
-        return content.decode("cp1252", "replace")  # how Windows wrote texts before
+        return content.decode("cp1252", "replace")  # older Windows programs write this encoding

@@ -1,9 +1,8 @@
-"""Samples in memory, ready to be trained on in batches.
+"""This module holds samples in memory and serves them in normalised batches.
 
-Pixels stay unsigned bytes and become normalised float32 a few batches at a time: Fashion-MNIST then takes
-47 MB instead of 188, which decides whether it fits a small board, and small batches do not pay for the
-conversion one by one. There is no DataLoader: its worker processes cost more than they give for samples
-that are in memory.
+Pixels stay unsigned bytes and are converted to normalised float32 a few batches at a time: Fashion-MNIST then takes
+47 MB instead of 188 MB, which decides whether it fits a small board, and small batches share the cost of a conversion.
+There is no DataLoader, because its worker processes cost more than they gain for samples that are in memory.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from fedlp_edge.learning.data.spec import DataSpec, parse_spec
 from fedlp_edge.learning.data.subset import select_indices
 
 BLOCK_BYTES = 1 << 20
-"""Samples that are converted together, as float32: some batches of small images, at most one of large ones."""
+"""Bytes of float32 from which a block of batches is converted: many batches of small images, or one of large images."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled samples on one device.
+    """Holds labelled samples on one torch device, and their normalisation.
 
     Attributes:
-        x: [N, ...] as stored, uint8 or float32.
-        y: [N] int64 class numbers.
-        classes: names by class number; empty if the samples have numbers alone.
-        scale: factor from stored values to the unit of ``mean`` and ``std``.
-        mean: per channel, or one value for all.
-        std: likewise.
-        remarks: one line on what the source holds besides; empty if nothing.
+        x: Samples as stored, uint8 or float32 [N, ...].
+        y: Class numbers, int64 [N].
+        classes: Class names by class number; empty if the classes have only numbers.
+        scale: Factor from stored values to the unit of ``mean`` and ``std``.
+        mean: Mean per channel, or one mean for all channels.
+        std: Standard deviation per channel, or one for all channels.
+        remarks: One line on what was left out of the source; empty if nothing was.
     """
 
     x: Tensor
@@ -54,27 +53,27 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one sample."""
+        """Shape of one sample."""
         return tuple(self.x.shape[1:])
 
     @property
     def nbytes(self) -> int:
-        """Memory that the samples take, bytes."""
+        """Memory that samples and labels take, bytes."""
         return self.x.nbytes + self.y.nbytes
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Some samples, normalised: x float32 [B, ...] and y int64 [B]."""
+        """Returns the samples at some indices, normalised: x float32 [B, ...] and y int64 [B]."""
         shape = (-1,) + (1,) * (self.x.ndim - 2)
         mean = torch.tensor(self.mean, device=self.x.device).reshape(shape)
         std = torch.tensor(self.std, device=self.x.device).reshape(shape)
         return (self.x[indices].float() * self.scale).sub_(mean).div_(std), self.y[indices]
 
     def batches(self, indices: Iterable[Tensor], *, channels_last: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batch after batch as `batch` gives them, converted together as far as `BLOCK_BYTES` reach.
+        """Yields normalised batches like `batch`, and converts batches of up to `BLOCK_BYTES` together.
 
         Args:
-            indices: of the samples of each batch, on the CPU.
-            channels_last: lay the pixels of images out with the channels of one together.
+            indices: Indices of the samples of each batch, int64 [B] on the CPU.
+            channels_last: Whether images are laid out in torch's ``channels_last`` memory format.
         """
         per_sample = 4 * max(1, self.x[0].numel())
         block: list[Tensor] = []
@@ -96,11 +95,11 @@ class Dataset:
         return zip(torch.split(x, sizes), torch.split(y, sizes), strict=True)
 
     def to(self, device: torch.device) -> Dataset:
-        """The same samples in that device's memory."""
+        """Returns the data set with its samples in the memory of a torch device."""
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
     def facts(self) -> DataFacts:
-        """What others may know of these samples."""
+        """Returns what the coordinator is allowed to know of these samples: shape, class names and missing classes."""
         present = torch.unique(self.y).tolist()
         few = len(self.classes) <= MAX_CLASSES
         return DataFacts(
@@ -113,27 +112,27 @@ class Dataset:
         )
 
     def check_fits(self, input_shape: tuple[int, ...], classes: int, names: tuple[str, ...] = ()) -> None:
-        """Whether a model can take these samples.
+        """Checks that a model can be trained on these samples.
 
         Args:
-            input_shape: of one sample of the model.
-            classes: that it tells apart.
-            names: of the fleet's classes by number; empty if classes are numbers there.
+            input_shape: Shape of one sample that the model takes.
+            classes: Number of the model's classes.
+            names: Class names of the fleet by class number; empty if the fleet's classes have only numbers.
 
         Raises:
-            DataError: the shape or the labels do not go with the model.
+            DataError: The shape of the samples or their labels do not match the model.
         """
         if reason := mismatch(self.facts(), input_shape, classes, names):
             raise DataError(reason)
 
     def numbered_as(self, names: tuple[str, ...]) -> Dataset:
-        """The same samples with the class numbers that a fleet has agreed on.
+        """Returns the data set with the class numbers of the fleet.
 
         Args:
-            names: of the fleet's classes by number; empty if classes are numbers there.
+            names: Class names of the fleet by class number; empty if the fleet's classes have only numbers.
 
         Raises:
-            DataError: there are samples of a class that the fleet does not have.
+            DataError: There are samples of a class that the fleet does not have.
         """
         if not (names and self.classes) or self.classes == names[: len(self.classes)]:
             return self
@@ -144,16 +143,16 @@ class Dataset:
 
 
 def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[int, ...] = ()) -> Dataset:
-    """Loads what a data specification names.
+    """Loads one split of the samples that a data specification names.
 
     Args:
-        spec: see :mod:`fedlp_edge.learning.data.spec`. A share applies to the training split only; a
-            limit applies to whichever split is asked for.
+        spec: Data specification, parsed or as text (:mod:`fedlp_edge.learning.data.spec`). Its share applies to the
+            training split only, its limit to either split.
         split: ``train`` or ``test``.
-        input_shape: of one sample of the model that they are for; pictures are brought to its size.
+        input_shape: Shape of one sample that the model takes, to which pictures are resized; empty if unknown.
 
     Raises:
-        DataError: the specification is wrong, or the data is missing or unusable.
+        DataError: The specification is wrong, or the data are missing or unusable.
     """
     spec = (parse_spec(spec) if isinstance(spec, str) else spec).for_model(input_shape)
     listing = sources.listing(spec, split)
@@ -161,7 +160,7 @@ def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[i
     if len(samples.y) == 0:
         raise DataError(f"{spec.source} {spec.argument} has no samples in its {split} split".replace("  ", " "))
     return Dataset(
-        # Copied only where it must be: torch may not wrap read-only memory.
+        # ``require`` copies only read-only or scattered arrays, which torch cannot share.
         x=torch.from_numpy(np.require(samples.x, requirements=["C", "W"])),
         y=torch.from_numpy(np.require(samples.y, requirements=["C", "W"])),
         classes=samples.classes,

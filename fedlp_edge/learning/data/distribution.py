@@ -1,4 +1,4 @@
-"""Who holds what: how many samples of each class every device of a simulated fleet has."""
+"""This module counts how many samples of each class the devices of a simulated fleet hold."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fedlp_edge.learning.data.subset import everybody
 
 @dataclass(frozen=True)
 class ClassDistribution:
-    """A deal.
+    """Holds the number of samples of each class on each device of a partitioned data set.
 
     Attributes:
-        classes: names by class number.
-        counts: samples by device and class, [devices, classes].
-        remarks: one line on what the source holds besides; empty if nothing.
+        classes: Class names by class number.
+        counts: Number of samples, int64 [devices, classes].
+        remarks: One line on what was left out of the source; empty if nothing was.
     """
 
     classes: tuple[str, ...]
@@ -30,12 +30,12 @@ class ClassDistribution:
 
     @property
     def samples(self) -> npt.NDArray[np.int64]:
-        """Of every device, [devices]."""
+        """Number of samples of every device, int64 [devices]."""
         totals: npt.NDArray[np.int64] = self.counts.sum(axis=1)
         return totals
 
     def classes_for(self, share: float) -> npt.NDArray[np.int64]:
-        """How many of its largest classes make up this share of a device's samples, [devices]."""
+        """Returns how many of its largest classes make up a share of each device's samples, int64 [devices]."""
         largest_first = np.sort(self.counts, axis=1)[:, ::-1]
         reached = np.cumsum(largest_first, axis=1) >= share * self.samples[:, None] - 1e-9
         needed: npt.NDArray[np.int64] = np.argmax(reached, axis=1) + 1
@@ -43,16 +43,16 @@ class ClassDistribution:
 
 
 def class_distribution(data: str, devices: int, partition: str, seed: int | None = None) -> ClassDistribution:
-    """Deals the training split of a data set.
+    """Partitions the training split of a data set among devices and counts the classes of each.
 
     Args:
-        data: a data specification without a share.
-        devices: how many share it.
-        partition: how, as in ``partition=``.
-        seed: of the deal; the specification's by default.
+        data: Data specification without a share.
+        devices: Number of devices.
+        partition: Partitioner in the form of the option ``partition=``.
+        seed: Seed of the partitioner; None for the seed of the specification.
 
     Raises:
-        DataError: the specification or the partition is wrong, or the data cannot be had or dealt.
+        DataError: The specification or the partitioner is wrong, or the data cannot be read or partitioned.
     """
     spec = parse_spec(data)
     if spec.share is not None:
@@ -63,7 +63,7 @@ def class_distribution(data: str, devices: int, partition: str, seed: int | None
         spec, share=Share(0, devices, parse_partitioner(partition)), seed=spec.seed if seed is None else seed
     )
     listing = sources.listing(spec, "train")
-    # Read all the same: who asks what there is wants to know what cannot be used, too.
+    # The labels alone would do, but reading the samples also finds those that cannot be used.
     samples = listing.samples(None)
     parts = [part[np.isin(part, samples.index)] for part in everybody(listing.labels, dealt)]
     return ClassDistribution(listing.names, count_classes(listing.labels, parts, len(listing.names)), samples.remarks)
@@ -72,14 +72,14 @@ def class_distribution(data: str, devices: int, partition: str, seed: int | None
 def count_classes(
     labels: npt.NDArray[np.integer], parts: list[npt.NDArray[np.int64]], classes: int
 ) -> npt.NDArray[np.int64]:
-    """Samples by device and class.
+    """Counts samples by device and class.
 
     Args:
-        labels: class of each sample, [N].
-        parts: indices of each device's samples.
-        classes: how many there are.
+        labels: Class number of each sample, [N].
+        parts: Indices of the samples of each device, one int64 array per device.
+        classes: Number of classes.
 
     Returns:
-        [devices, classes].
+        Number of samples, int64 [devices, classes].
     """
     return np.stack([np.bincount(labels[part], minlength=classes) for part in parts])

@@ -1,8 +1,7 @@
-"""Labels as people have them, turned into class numbers.
+"""This module converts users' labels to class numbers.
 
-Class numbers stay what they are, with the gaps that a device has which lacks a class. Everything else that tells
-classes apart (words, dates, article numbers, one column a class) becomes numbers here, in the order of the sorted
-values, which are then the classes' names.
+Labels that are class numbers are kept, with gaps where a device lacks a class. All other labels (text, dates, article
+numbers, one-hot columns) are numbered in the order of their sorted values, which become the class names.
 """
 
 from __future__ import annotations
@@ -21,28 +20,29 @@ AnyLabels = npt.NDArray[Any]
 OtherLabels = Callable[[], Iterable[AnyLabels]]
 
 MOST_CLASSES = 1000
-"""Whole numbers below are class numbers; as many different other values may become classes."""
+"""Whole numbers below this are class numbers, and at most this many different other values may become classes."""
 
-_MOST_EXACT = 2.0**53
+_MOST_EXACT = 2.0**53  # below this, float64 holds every whole number exactly
 
 
 def class_numbers(
     raw: AnyLabels, samples: int, names: tuple[str, ...], source: str, others: OtherLabels = tuple
 ) -> tuple[ClassNumbers, tuple[str, ...]]:
-    """Numbers the classes of labels.
+    """Converts labels to class numbers.
 
     Args:
-        raw: the labels: [N], a column [N, 1], or one column a class with a single 1 in each row.
-        samples: N.
-        names: by class number, if the owner gave some.
-        source: what to name in errors.
-        others: gives the labels of the other split, which is numbered alike; asked for if the labels are no numbers.
+        raw: Labels [N] or [N, 1], or one-hot rows [N, classes].
+        samples: Number of samples, N.
+        names: Class names by class number from the owner of the data; empty if there are none.
+        source: Name of the data source in messages.
+        others: Function that returns the labels of the other split; called if the labels are not class numbers, so
+            that both splits number the classes alike.
 
     Returns:
-        [N] class numbers, and the classes' names; no names where the numbers are all that is known.
+        Class numbers int64 [N], and class names by class number; no names where the labels are numbers alone.
 
     Raises:
-        DataError: the labels tell no classes apart.
+        DataError: The labels have the wrong shape, have missing or unusable values, or do not match the names.
     """
     labels, columns = _flat(raw, samples, source)
     if columns and names and len(names) != columns:
@@ -76,7 +76,7 @@ def class_numbers(
 
 
 def _flat(raw: AnyLabels, samples: int, source: str) -> tuple[AnyLabels, int]:
-    """Labels as [N] int64 or text; and the number of columns where each class had one, else 0."""
+    """Returns the labels as int64 or text [N], and the number of one-hot columns; 0 if the labels are not one-hot."""
     if raw.ndim == 2 and raw.shape in ((samples, 1), (1, samples)):
         raw = raw.reshape(-1)
     if raw.ndim == 2 and len(raw) == samples and raw.dtype.kind in "buif":
@@ -88,13 +88,13 @@ def _flat(raw: AnyLabels, samples: int, source: str) -> tuple[AnyLabels, int]:
         return raw.argmax(axis=1).astype(np.int64), raw.shape[1]
     if raw.ndim != 1 or len(raw) != samples:
         raise DataError(f"{source}: y must be one label a sample, [{samples}], but it is {list(raw.shape)}")
-    return _plain(raw, source), 0
+    return _numbers_or_text(raw, source), 0
 
 
-def _plain(raw: AnyLabels, source: str) -> AnyLabels:
+def _numbers_or_text(raw: AnyLabels, source: str) -> AnyLabels:
     kind = raw.dtype.kind
     if kind == "O":
-        return _plain(_of_objects(raw, source), source)
+        return _numbers_or_text(_from_objects(raw, source), source)
     if kind in "bi" or (kind == "u" and (not len(raw) or int(raw.max()) <= np.iinfo(np.int64).max)):
         return raw.astype(np.int64)
     if kind == "f":
@@ -109,24 +109,26 @@ def _plain(raw: AnyLabels, source: str) -> AnyLabels:
         return raw.astype(np.int64)
     if kind in "USMu":
         distinct, where = np.unique(raw, return_inverse=True)
-        words = np.asarray([_word(value) for value in distinct.tolist()] if kind in "US" else distinct.astype(str), str)
-        words = words[where.reshape(-1)]
-        gaps = np.isin(words, ("", "NaT"))
+        texts = np.asarray(
+            [_normalised(value) for value in distinct.tolist()] if kind in "US" else distinct.astype(str), str
+        )
+        texts = texts[where.reshape(-1)]
+        gaps = np.isin(texts, ("", "NaT"))
         if gaps.any():
             raise DataError(f"{source}: sample {int(np.argmax(gaps))} has no label in y")
-        return _numbers_if_all_are(words)
+        return _numbers_if_all_are(texts)
     raise DataError(f"{source}: y must hold class numbers from 0, or names, not {raw.dtype}")
 
 
-def _word(value: str | bytes) -> str:
+def _normalised(value: str | bytes) -> str:
     return normal(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
 
 
-def _of_objects(raw: AnyLabels, source: str) -> AnyLabels:
-    """What a list or a column of a table holds, in a type of its own."""
+def _from_objects(raw: AnyLabels, source: str) -> AnyLabels:
+    """Converts labels of an object array, such as a column of a table, to an array of numbers, text or dates."""
     values = raw.tolist()
     for sample, value in enumerate(values):
-        if value is None or value != value:  # noqa: PLR0124 - that is what not-a-number and its kin are known by
+        if value is None or value != value:  # noqa: PLR0124 - only NaN and NaT differ from themselves
             raise DataError(f"{source}: sample {sample} has no label in y ({value})")
     if all(isinstance(value, str | bytes) for value in values):
         values = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
@@ -141,14 +143,14 @@ def _of_objects(raw: AnyLabels, source: str) -> AnyLabels:
     return typed
 
 
-def _numbers_if_all_are(words: AnyLabels) -> AnyLabels:
-    """Numbers that were read as text, from a table say; "007" stays a name."""
-    texts = words.tolist()
+def _numbers_if_all_are(labels: AnyLabels) -> AnyLabels:
+    """Converts text labels to numbers if all are plain whole numbers; "007", for example, stays a name."""
+    texts = labels.tolist()
     if texts and all(text.isascii() and text.isdecimal() and text == str(int(text)) for text in set(texts)):
         numbers = [int(text) for text in texts]
         if max(numbers) <= np.iinfo(np.int64).max:
             return np.asarray(numbers, dtype=np.int64)
-    return words
+    return labels
 
 
 def _within(labels: AnyLabels, classes: int) -> bool:
@@ -156,7 +158,10 @@ def _within(labels: AnyLabels, classes: int) -> bool:
 
 
 def _are_class_numbers(labels: AnyLabels) -> bool:
-    """Small ones, or at least every second one up to the highest; dates and article numbers are neither."""
+    """Tells whether whole numbers are class numbers: all small, or at least half of those up to the highest occur.
+
+    Dates and article numbers are neither.
+    """
     return _within(labels, MOST_CLASSES) or _within(labels, 2 * len(np.unique(labels)))
 
 
@@ -177,11 +182,11 @@ def _looked_up(labels: AnyLabels, names: tuple[str, ...], source: str) -> ClassN
     distinct, where = np.unique(_texts(labels), return_inverse=True)
     for value in distinct.tolist():
         if value not in numbers:
-            raise DataError(f"{source}: y holds {value}, but the {len(names)} classes are {_listed(names)}")
+            raise DataError(f"{source}: y holds {value}, but the {len(names)} classes are {_first_names(names)}")
     table = np.asarray([numbers[value] for value in distinct.tolist()], dtype=np.int64)
     return table[where.reshape(-1)] if len(labels) else np.empty(0, dtype=np.int64)
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _first_names(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:5])
     return f"{shown}, ..." if len(names) > 5 else shown

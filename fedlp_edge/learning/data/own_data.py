@@ -1,4 +1,4 @@
-"""Samples from the user's own arrays in a file, and from the user's own function."""
+"""This module reads samples from the user's own ``.npz`` file or function."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.foreign_code import foreign, load_object, one_line
 
 Own = tuple[AnyArray, npt.NDArray[np.int64], tuple[str, ...]]
-"""Samples as they were given, class numbers, and names by class number."""
+"""Samples [N, ...] as the user gave them, class numbers int64 [N], and class names by class number."""
 
 _OTHER: dict[Split, Split] = {"train": "test", "test": "train"}
 
 
 def read_npz(path: Path, split: Split) -> tuple[Own, bool]:
-    """Arrays of one split.
+    """Reads the samples and labels of one split from an ``.npz`` file.
 
     Returns:
-        Them, and whether the file has a test split of its own.
+        Samples, class numbers and class names; and whether the file has a test split of its own.
 
     Raises:
-        DataError: the file cannot be read, or its arrays are no samples and labels.
+        DataError: The file cannot be read, or its arrays are not samples and labels.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not hasattr(archive, "files"):
                 raise DataError(f"{path} is a single array; save x and y with numpy.savez")
-            return _of_archive(archive, path, split)
+            return _from_archive(archive, path, split)
     except DataError:
         raise
     except MemoryError:
@@ -48,10 +48,17 @@ def read_npz(path: Path, split: Split) -> tuple[Own, bool]:
 
 
 def call(name: str, split: Split) -> Own:
-    """What the user's own function gives for a split; they named it on their own command line.
+    """Imports the user's own function and calls it for the samples of a split.
+
+    Args:
+        name: Function as ``module:callable``, which the user named on their own command line.
+        split: Split that the function is called for.
+
+    Returns:
+        Samples, class numbers and class names.
 
     Raises:
-        DataError: it cannot be imported or called, fails, or gives no samples and labels.
+        DataError: The function cannot be imported or called, fails, or does not return samples and labels.
     """
     source = f"data {name}"
     function = load_object(name)
@@ -62,14 +69,14 @@ def call(name: str, split: Split) -> Own:
     def others() -> Iterable[AnyArray]:
         try:
             return [_called(function, source, _OTHER[split])[1]]
-        except DataError:  # it need not have the other split
+        except DataError:  # the function may know only one split
             return []
 
     numbers, classes = class_numbers(y, len(x), names, source, others)
     return x, numbers, classes
 
 
-def _of_archive(archive: Any, path: Path, split: Split) -> tuple[Own, bool]:
+def _from_archive(archive: Any, path: Path, split: Split) -> tuple[Own, bool]:
     files = {name.lower(): name for name in archive.files}
     x_train, y_train = (next((files[n] for n in (kind, f"{kind}_train") if n in files), None) for kind in "xy")
     x_test, y_test = files.get("x_test"), files.get("y_test")
@@ -81,7 +88,7 @@ def _of_archive(archive: Any, path: Path, split: Split) -> tuple[Own, bool]:
     if x_name is None or y_name is None:
         held = ", ".join(archive.files) or "none"
         raise DataError(f"{path} has no arrays x and y for the {split} split; its arrays are {held}")
-    _check_room(archive, path, x_name)
+    _check_fits_memory(archive, path, x_name)
     x, y = archive[x_name], archive[y_name]
     if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
         raise DataError(f"cannot read {path}: {x_name} and {y_name} must be arrays, saved with numpy.savez")
@@ -89,7 +96,7 @@ def _of_archive(archive: Any, path: Path, split: Split) -> tuple[Own, bool]:
     if len(x) != len(y) and not (y.ndim == 2 and 1 in y.shape):
         raise DataError(f"{path}: x and y must go together, but they are {list(x.shape)} and {list(y.shape)}")
     if own_split:
-        _check_alike(archive, path, str(x_train), str(x_test))
+        _check_same_shape(archive, path, str(x_train), str(x_test))
     names = _names(archive[files["classes"]], f"{path}: classes") if "classes" in files else ()
     other = y_train if split == "test" else y_test
     numbers, classes = class_numbers(
@@ -98,21 +105,21 @@ def _of_archive(archive: Any, path: Path, split: Split) -> tuple[Own, bool]:
     return (x, numbers, classes), own_split
 
 
-def _check_room(archive: Any, path: Path, name: str) -> None:
-    """A file of a few kilobytes may unpack to more than there is."""
+def _check_fits_memory(archive: Any, path: Path, name: str) -> None:
+    """Checks that an array fits into memory, because a file of a few kilobytes may unpack to many gigabytes."""
     size, free = archive.zip.getinfo(f"{name}.npy").file_size, psutil.virtual_memory().available
     if size > free:
         raise DataError(f"{path}: {name} takes {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB of memory are free")
 
 
-def _check_alike(archive: Any, path: Path, first: str, second: str) -> None:
+def _check_same_shape(archive: Any, path: Path, first: str, second: str) -> None:
     shapes = [_shape(archive, name)[1:] for name in (first, second)]
     if shapes[0] != shapes[1]:
         raise DataError(f"{path}: samples of {first} are {list(shapes[0])}, but those of {second} {list(shapes[1])}")
 
 
 def _shape(archive: Any, name: str) -> tuple[int, ...]:
-    """Of an array, without reading it."""
+    """Reads the shape of an array in the archive without its values."""
     with archive.zip.open(f"{name}.npy") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -138,7 +145,7 @@ def _called(function: Any, source: str, split: Split) -> tuple[AnyArray, AnyArra
 def _check_takes_split(function: Any, source: str) -> None:
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # compiled code need not say
+    except (TypeError, ValueError):  # compiled code may have no signature
         return
     try:
         signature.bind("train")
@@ -159,7 +166,7 @@ def _unpacked(made: Any, source: str, split: Split) -> tuple[Any, Any, Any]:
 
 
 def _is_pair(value: Any) -> bool:
-    """Whether it is a sample with its label, as in a short list of such pairs."""
+    """Tells whether a value is a (sample, label) pair, to recognise a list of two or three such pairs."""
     return isinstance(value, tuple) and len(value) == 2 and np.ndim(value[1]) == 0 and np.ndim(value[0]) > 0
 
 

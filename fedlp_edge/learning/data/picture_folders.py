@@ -1,6 +1,6 @@
-"""Which pictures a folder holds and what class each is of, among all else that systems and people leave in folders.
+"""This module lists the pictures of a folder with their classes, and ignores all other files.
 
-Nothing is opened here. What is left out is counted, so that it can be said in one line.
+No picture is opened here. Whatever is left out is counted, so that it can be reported in one line.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("test", "testing", "val", "valid", "validation"),
 }
-_NAMED = 3  # of each kind, in the summary
+_NAMED = 3  # examples of each kind in the summary
 
 
 @dataclass
 class LeftOut:
-    """What a folder holds besides the pictures that are used.
+    """Counts what a folder holds besides the pictures that are used.
 
     Attributes:
-        system: files and folders that an operating system or a program made for itself.
-        other: files that are not taken for pictures, by suffix.
-        empty: folders without a picture, relative to the folder.
-        beside: pictures that lie in no class folder.
-        unread: pictures that cannot be read: "NAME REASON".
-        frames: pictures of several frames, of which the first is used.
-        one_class: name of the only class, if its pictures lie in several folders; perhaps these are the classes.
+        system: Number of files and folders that an operating system or a program made for itself.
+        other: Number of files that are not pictures, by suffix.
+        empty: Names of class folders without a picture.
+        beside: Number of pictures that lie in no class folder.
+        unread: Pictures that cannot be read, each as "NAME REASON".
+        frames: Number of pictures with several frames, of which only the first is used.
+        one_class: Name of the only class if its pictures lie in several folders, which may be the real classes; empty
+            otherwise.
     """
 
     system: int = 0
@@ -58,7 +59,7 @@ class LeftOut:
     one_class: str = ""
 
     def __str__(self) -> str:
-        """One line; empty if everything is used."""
+        """Returns the report in one line; empty if everything is used."""
         said = []
         if self.unread:
             said.append(f"{_count(len(self.unread), 'picture')} that cannot be read ({_some(self.unread)})")
@@ -84,14 +85,14 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class PictureList:
-    """The pictures of one split.
+    """Lists the pictures of one split.
 
     Attributes:
-        base: the folder that holds the class folders.
-        classes: names by class number.
-        files: of the pictures, class by class.
-        labels: [N] class numbers.
-        left_out: what else the folder holds.
+        base: Folder that holds the class folders.
+        classes: Class names by class number.
+        files: Paths of the N pictures, sorted by class.
+        labels: Class numbers, int64 [N].
+        left_out: Count of everything else in the folder.
     """
 
     base: Path
@@ -105,12 +106,13 @@ def list_pictures(root: Path, split: Split, held_out: float | None) -> PictureLi
     """Lists the pictures of one split of a folder.
 
     Args:
-        root: holds class folders, or a ``train`` and a ``test`` folder that do.
-        split: which pictures are wanted.
-        held_out: share that is held out where there are no such folders; None gives all for either split.
+        root: Folder that holds class folders, or a ``train`` and a ``test`` folder with class folders.
+        split: Split to list.
+        held_out: Share of the pictures, 0 to 1, that is held out for testing if there are no such two folders; None
+            lists all pictures for either split.
 
     Raises:
-        DataError: the folder cannot be read, has no class folders or no pictures, or its ``classes.txt`` is wrong.
+        DataError: The folder cannot be read, has no class folders or no pictures, or its ``classes.txt`` is wrong.
     """
     try:
         return _listed(root, split, held_out)
@@ -119,17 +121,17 @@ def list_pictures(root: Path, split: Split, held_out: float | None) -> PictureLi
 
 
 def pictures_below(folder: Path, *, arrays_too: bool = False) -> tuple[list[Path], str]:
-    """All pictures in a folder, at any depth and of whatever class.
+    """Lists all pictures in a folder and its subfolders, whatever their class.
 
     Args:
-        folder: hidden and system files and folders in it are not looked at.
-        arrays_too: whether ``.npy`` files are used beside them, which are then not left out.
+        folder: Folder to search; hidden and system files and folders are skipped.
+        arrays_too: Whether the caller uses ``.npy`` files, too, so that the report must not call them left out.
 
     Returns:
-        The pictures, in the order of their names; and what else is there, in one line.
+        Paths of the pictures in the order of their names; and a report in one line on what else the folder holds.
 
     Raises:
-        OSError: the folder cannot be read.
+        OSError: The folder cannot be read.
     """
     left_out = LeftOut()
     files = sorted(_below(folder, left_out, ancestors=()), key=lambda path: path.relative_to(folder).parts)
@@ -146,7 +148,7 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
         raise DataError(f"{shown(root)} has no {split} directory beside its directory {other}")
     left_out = LeftOut()
     members = _by_class(base, left_out)
-    # A class that only the other split has keeps its number in this one.
+    # The classes of both splits are numbered together, so that a class has one number in both.
     known = {name for folder in splits.values() for name in _class_folders(folder)} | set(members)
     if not known:
         raise DataError(_no_classes(base, split, left_out))
@@ -171,12 +173,12 @@ def _no_classes(base: Path, split: Split, left_out: LeftOut) -> str:
             f"{shown(base)} holds {left_out.beside} pictures but no class folders: "
             "put the pictures of each class into a folder that is called like it"
         )
-    words = f"{shown(base)} holds no {split} images: it needs CLASS/*.png (or {', '.join(SUFFIXES[1:])})"
-    return f"{words}; {left_out}" if str(left_out) else words
+    message = f"{shown(base)} holds no {split} images: it needs CLASS/*.png (or {', '.join(SUFFIXES[1:])})"
+    return f"{message}; {left_out}" if str(left_out) else message
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:
-    """The folders of the two splits, if the folder is divided; a class may be called ``train``, too."""
+    """Returns the folders of the splits, if there are any; a class may be called ``train``, too."""
     folders = {path.name.lower(): path for path in _folders(root)}
     found: dict[Split, Path] = {}
     for split, names in _SPLIT_NAMES.items():
@@ -186,13 +188,13 @@ def _split_folders(root: Path) -> dict[Split, Path]:
     others = [path for name, path in folders.items() if not any(name in names for names in _SPLIT_NAMES.values())]
     if not any(_has_pictures(path) for path in others):
         return found
-    # Beside other folders with pictures they are splits only as a pair, with class folders in each.
+    # Where other folders hold pictures, too, these folders are splits only as a pair with class folders in each.
     divided = len(found) == 2 and all(_class_folders(path) and not _holds_pictures(path) for path in found.values())
     return found if divided else {}
 
 
 def _by_class(base: Path, left_out: LeftOut) -> dict[str, list[tuple[str, Path]]]:
-    """Pictures by class, each with its path below the class folder."""
+    """Returns the pictures by class, each with its path relative to the class folder."""
     members: dict[str, list[tuple[str, Path]]] = {}
     for entry in _entries(base, left_out):
         path = Path(entry.path)
@@ -212,7 +214,7 @@ def _by_class(base: Path, left_out: LeftOut) -> dict[str, list[tuple[str, Path]]
 
 
 def _below(folder: Path, left_out: LeftOut, ancestors: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Pictures at any depth: cameras sort by day, people by batch. A link that leads back up is not followed."""
+    """Yields the pictures in a folder and its subfolders, without following links to a folder's own ancestors."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in ancestors:
@@ -246,14 +248,14 @@ def _is_system(entry: os.DirEntry[str]) -> bool:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a symbolic link to itself
         return False
 
 
 def _is_picture(entry: os.DirEntry[str]) -> bool:
     if not entry.name.lower().endswith(SUFFIXES):
         return False
-    try:  # a pipe would be waited for; a link to nothing is a picture that cannot be read
+    try:  # reading a pipe would block; a broken link counts as a picture that cannot be read
         return entry.is_file() or entry.is_symlink()
     except OSError:
         return True
@@ -276,7 +278,10 @@ def _class_folders(base: Path) -> list[str]:
 
 
 def _numbered(root: Path, base: Path, found: set[str]) -> tuple[str, ...]:
-    """From ``classes.txt`` if there is one: a device that lacks a class must still number the rest alike."""
+    """Returns the class names by class number, from ``classes.txt`` if there is one, else sorted.
+
+    With the list, a device that lacks a class still gives the other classes the fleet's numbers.
+    """
     listing = find_listing(root)
     if listing is None:
         return tuple(sorted(found))
@@ -289,7 +294,7 @@ def _numbered(root: Path, base: Path, found: set[str]) -> tuple[str, ...]:
 
 
 def _is_held_out(name: str, share: float) -> bool:
-    """By a hash of its name, so that a picture added later moves no other one across."""
+    """Decides by a hash of the picture's name, so that a picture added later moves no other one to the other split."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:6], "big") < share * 2**48
 

@@ -1,8 +1,8 @@
-"""The one reader for pictures: agents, coordinators, simulations and exported models all see the same pixels.
+"""This module reads pictures for agents, coordinators, simulations and exported models, so that all get equal pixels.
 
-A model that was trained on what one reader makes of a file and is used on what another makes of it is wrong without
-a word. So whatever a camera, a phone or a drawing program writes becomes eight bits a channel here: more bits are
-scaled by their type, what is transparent is laid on white, and a phone's photograph is turned upright. No torch.
+A model that is trained with one picture reader and used with another one is wrong without any error. So every picture
+file becomes eight bits a channel here: wider values are scaled by the range of their type, transparent pictures get a
+white background, and photographs are turned upright. The module does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm", ".pnm", ".pbm",
     ".jpe", ".jfif", ".mpo", ".apng", ".avif", ".jp2", ".tga", ".dib",
 )  # fmt: skip
-"""Of the files in a folder that are taken for pictures, in lower case; what is in them is for their content to say."""
+"""Suffixes, in lower case, of the files in a folder that count as pictures; the format is read from their content."""
 
 MAX_PIXELS = 100_000_000
-"""Decoded at once: 300 MB in colour. A larger JPEG is read at a half, a quarter or an eighth of its size."""
+"""Most pixels of a decoded picture: 300 MB in colour. A larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size."""
 
 _NEED_PILLOW = 'reading pictures needs Pillow: pip install "fedlp-edge[vision]"'
-_ORIENTATION = 0x0112
-_BITS_PER_SAMPLE = 258
-_PHOTOMETRIC = 262
-_WHITE_IS_ZERO = 0
+_ORIENTATION = 0x0112  # EXIF tag
+_BITS_PER_SAMPLE = 258  # TIFF tag
+_PHOTOMETRIC = 262  # TIFF tag
+_WHITE_IS_ZERO = 0  # value of the TIFF tag
 _BLOCK = 1 << 20  # values of more than eight bits that are scaled together
-_TORN_TAIL = 64  # zeros at the end of a compressed picture; none ends in so many
+_TRUNCATED_TAIL = 64  # zero bytes at the end of a file that no complete compressed picture has
 _HALF_A_STEP = 0.5 / 255
 _KNOWN = (
     (b"version https://git-lfs", "is a pointer of Git LFS: fetch the file itself with git lfs pull"),
     (b"<", "is a web page or a drawing (HTML, SVG), not a picture"),
     ((b"II*\0", b"MM\0*"), "is a kind of TIFF that is not read: save it with one or three channels of 8 or 16 bits"),
     ((b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF"), "is damaged"),
-)  # what Pillow cannot identify, by how it begins
-_ON_ITS_SIDE = (5, 6, 7, 8)  # orientations in which width and height change places
+)  # what a file is that Pillow cannot identify, by its first bytes
+_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 class PictureError(DataError):
-    """One picture that cannot be read.
+    """Reports one picture that cannot be read.
 
     Attributes:
-        file: which.
-        reason: what is wrong with it, to follow the name of the file.
+        file: Path of the picture.
+        reason: What is wrong with the picture, as the end of a sentence that begins with the file's name.
     """
 
     def __init__(self, file: Path, reason: str) -> None:
@@ -64,12 +64,12 @@ class PictureError(DataError):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture as a model takes it.
+    """Holds one picture, decoded and resized for a model.
 
     Attributes:
-        pixels: [channels, height, width] unsigned bytes.
-        stored_size: width and height before it was resized, upright.
-        several_frames: whether the file holds more frames or pages; the first is used.
+        pixels: Pixels, uint8 [channels, height, width].
+        stored_size: Width and height of the upright picture before resizing, pixels.
+        several_frames: Whether the file holds several frames or pages, of which only the first is used.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -78,54 +78,54 @@ class Picture:
 
 
 def require_pillow() -> None:
-    """Says what to install where Pillow is missing.
+    """Checks that Pillow is installed, and silences its log.
 
     Raises:
-        OperatorError: it is.
+        OperatorError: Pillow is not installed; the message says what to install.
     """
     try:
         import PIL.Image  # noqa: F401, PLC0415  # an extra
     except ImportError:
         raise OperatorError(_NEED_PILLOW) from None
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a file is said by an error, once
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our own errors report bad files
 
 
 def read_picture(file: Path, channels: int, size: tuple[int, int]) -> Picture:
-    """Reads one picture, resized without regard to its proportions.
+    """Reads one picture and resizes it without keeping its aspect ratio.
 
     Args:
-        file: of any kind that Pillow reads; its name does not matter.
+        file: Picture of any format that Pillow reads, whatever its suffix.
         channels: 1 for grey, 3 for RGB.
-        size: height and width, pixels.
+        size: Height and width of the result, pixels.
 
     Raises:
-        PictureError: it is missing, damaged, cut short, no picture, or too large.
+        PictureError: The file is missing, damaged, cut short, no picture, or too large.
         OperatorError: Pillow is not installed.
     """
     require_pillow()
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  # an extra
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's on sizes and metadata; what matters is said by an error
+        warnings.simplefilter("ignore")  # Pillow warns of sizes and metadata; real faults raise errors
         try:
             with Image.open(file) as image:
                 return _read(file, image, channels, size)
         except PictureError:
             raise
         except UnidentifiedImageError:
-            raise PictureError(file, _what_it_is(file)) from None
+            raise PictureError(file, _unidentified_reason(file)) from None
         except Image.DecompressionBombError:
             raise PictureError(file, "has more pixels than a picture that can be trusted") from None
         except MemoryError:
             raise PictureError(file, "takes more memory than there is") from None
         except OSError as error:
-            raise PictureError(file, _why(error)) from None
+            raise PictureError(file, _os_error_reason(error)) from None
         except Exception as error:  # decoders raise what they like on damaged files: struct.error, SyntaxError ...
             raise PictureError(file, f"is damaged ({one_line(error)})") from None
 
 
 def shown(file: Path | str) -> str:
-    """A file's name on one line, printable whatever bytes it is made of."""
+    """Returns a file's name on one line with unprintable characters escaped, for messages."""
     text = str(file).encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
@@ -133,20 +133,21 @@ def shown(file: Path | str) -> str:
 def _read(file: Path, image: Image.Image, channels: int, size: tuple[int, int]) -> Picture:
     height, width = size
     stored = image.size
-    # MPO is what phones call a JPEG with a preview or a depth map behind it: one picture to whoever took it.
+    # MPO is a JPEG that a phone extends by a preview or a depth map, so it counts as one picture.
     several = image.format != "MPO" and _has_several_frames(image)
-    # Twice the size leaves enough for a smooth reduction. Both ways round, as the picture may have to be turned.
+    # JPEGs are decoded at twice the wanted size, which keeps the resizing smooth. The longer side counts for both
+    # sides, because the picture may have to be turned.
     enough = 2 * max(height, width)
     image.draft("L" if channels == 1 else "RGB", (enough, enough))
     if image.width * image.height > MAX_PIXELS:
         raise PictureError(file, f"has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
     image.load()
-    if image.format in ("JPEG", "MPO", "WEBP") and _is_torn(file):
+    if image.format in ("JPEG", "MPO", "WEBP") and _is_truncated(file):
         raise PictureError(file, "is cut short: its end was never written")
     flat = _eight_bits(file, image, channels)
     orientation = _orientation(image)
-    if orientation in _turns():
-        flat = flat.transpose(_turns()[orientation])
+    if orientation in _transpositions():
+        flat = flat.transpose(_transpositions()[orientation])
         stored = stored[::-1] if orientation in _ON_ITS_SIDE else stored
     pixels = np.asarray(flat.resize((width, height)))
     return Picture(
@@ -159,20 +160,20 @@ def _read(file: Path, image: Image.Image, channels: int, size: tuple[int, int]) 
 def _has_several_frames(image: Image.Image) -> bool:
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # what follows the first frame is damaged, which does not matter
+    except Exception:  # later frames are damaged, which does not matter
         return True
 
 
 def _orientation(image: Image.Image) -> Any:
-    """How the camera was held; ``ImageOps.exif_transpose`` fails where some other tag is damaged."""
+    """Returns the EXIF orientation; unlike ``ImageOps.exif_transpose`` it tolerates other damaged tags."""
     try:
         return image.getexif().get(_ORIENTATION)
-    except Exception:  # a damaged EXIF block says nothing, and the pixels are still good
+    except Exception:  # the EXIF block is damaged, but the pixels may still be good
         return None
 
 
-def _turns() -> dict[Any, Image.Transpose]:
-    """What brings a picture upright, by orientation."""
+def _transpositions() -> dict[Any, Image.Transpose]:
+    """Returns the transposition that turns a picture upright, by EXIF orientation."""
     from PIL.Image import Transpose  # noqa: PLC0415  # an extra
 
     return {
@@ -187,31 +188,31 @@ def _turns() -> dict[Any, Image.Transpose]:
 
 
 def _eight_bits(file: Path, image: Image.Image, channels: int) -> Image.Image:
-    """The picture as ``L`` or ``RGB``."""
+    """Converts the picture to Pillow's mode ``L`` or ``RGB``."""
     wanted = "L" if channels == 1 else "RGB"
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _scaled(file, image).convert(wanted)
     if image.mode == "LAB":
         return _from_lab(image).convert(wanted)
     if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
-        return _on_white(image).convert(wanted)
+        return _on_white_background(image).convert(wanted)
     if image.mode == "P":
         return image.convert("RGB").convert(wanted)
     return image.convert(wanted)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """What lies below a transparent pixel is whatever a program left there; paper is what the painter saw."""
+def _on_white_background(image: Image.Image) -> Image.Image:
+    """Puts a picture on white, because the colours below transparent pixels are arbitrary."""
     from PIL import Image  # noqa: PLC0415  # an extra
 
     layer = image.convert("RGBA")
-    paper = Image.new("RGB", layer.size, "white")
-    paper.paste(layer, mask=layer.getchannel("A"))
-    return paper
+    background = Image.new("RGB", layer.size, "white")
+    background.paste(layer, mask=layer.getchannel("A"))
+    return background
 
 
 def _scaled(file: Path, image: Image.Image) -> Image.Image:
-    """More than eight bits a value, brought to eight by what the type can hold, never by what this picture holds."""
+    """Scales values of more than eight bits to eight bits, by the range of their type and not of this picture."""
     from PIL import Image  # noqa: PLC0415  # an extra
 
     tags: Any = getattr(image, "tag_v2", {})
@@ -219,7 +220,7 @@ def _scaled(file: Path, image: Image.Image) -> Image.Image:
         lowest, highest, kind = 0.0, 1.0, "floating point from 0 to 1"
     elif tags.get(_BITS_PER_SAMPLE) in (12, (12,)):
         lowest, highest, kind = 0, 4095, "12 bits"
-    else:  # Pillow also gives 16 bits as 32, depending on the format
+    else:  # depending on the format, Pillow returns 16 bits as 32
         lowest, highest, kind = 0, 65535, "16 bits"
     values = np.asarray(image)
     least, most = values.min(), values.max()
@@ -246,27 +247,30 @@ def _from_lab(image: Image.Image) -> Image.Image:
     return image if converted is None else converted
 
 
-def _is_torn(file: Path) -> bool:
-    """Whether a power cut left the right length and zeros for an end, which decoders take for very dark pixels."""
+def _is_truncated(file: Path) -> bool:
+    """Tells whether the end of a file was never written.
+
+    After a power cut a file can have its full length but end in zeros, which decoders show as dark pixels.
+    """
     content = file.read_bytes()
-    if content[-_TORN_TAIL:].strip(b"\0"):
+    if content[-_TRUNCATED_TAIL:].strip(b"\0"):
         return False
-    if content[:2] != b"\xff\xd8":  # WebP, whose metadata may end in some zeros, too
+    if content[:2] != b"\xff\xd8":  # a WebP file, whose metadata may end in a few zeros
         return len(content) - len(content.rstrip(b"\0")) > len(content) // 8
-    # A JPEG may be followed by padding: it is whole if its end marker comes after the beginning of its pixels.
+    # Padding may follow a JPEG, so it is whole if its end marker comes somewhere after the start of its pixels.
     return content.find(b"\xff\xd9", _first_scan(content)) < 0
 
 
 def _first_scan(content: bytes) -> int:
-    """Where a JPEG's pixels begin: behind the segments, one of which may hold a preview with an end of its own."""
+    """Returns the offset of a JPEG's pixels, after its segments, which may hold a preview with an end marker."""
     at = 2
     while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] != b"\xda":
         at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return at
 
 
-def _what_it_is(file: Path) -> str:
-    """Why Pillow does not know a file, for the kinds that people have."""
+def _unidentified_reason(file: Path) -> str:
+    """Explains why Pillow cannot identify a file, for common kinds of files."""
     with file.open("rb") as stream:
         head = stream.read(64)
     if not head:
@@ -277,10 +281,10 @@ def _what_it_is(file: Path) -> str:
         return "is a HEIC picture or a film, which is not read: convert it to JPEG"
     if head[4:8] == b"ftyp":
         return "is damaged"
-    return next((words for begins, words in _KNOWN if head.lstrip().startswith(begins)), "is not a picture")
+    return next((reason for begins, reason in _KNOWN if head.lstrip().startswith(begins)), "is not a picture")
 
 
-def _why(error: OSError) -> str:
+def _os_error_reason(error: OSError) -> str:
     if error.errno is not None:
         return f"cannot be opened: {error.strerror}"
     text = one_line(error)

@@ -1,7 +1,7 @@
-"""Public data sets from files that are already here, and only otherwise from the network.
+"""This module reads public data sets from local files, and downloads them only if there are none.
 
-MNIST's own format (IDX) is read with numpy, which spares a small device the import of torchvision;
-torchvision is used to download, and to read CIFAR-10 in the form in which it is published.
+The IDX format of MNIST is read with numpy, so that a small device need not import torchvision. torchvision is used for
+downloads, and for the Python version of CIFAR-10.
 """
 
 from __future__ import annotations
@@ -27,18 +27,24 @@ Split = Literal["train", "test"]
 Bytes = npt.NDArray[np.uint8]
 
 SYSTEM_DIRS = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
-"""Where Linux distributions install a data set (Debian: the package dataset-fashion-mnist)."""
+"""Directories in which Linux distributions install data sets (Debian: the package dataset-fashion-mnist)."""
 
 _TORCHVISION_CLASS = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST", "cifar10": "CIFAR10"}
 _IDX_PREFIX = {"train": "train", "test": "t10k"}
-_CIFAR_IMAGE = 3 * 32 * 32
+_CIFAR_IMAGE = 3 * 32 * 32  # bytes of one image in the binary version
 _CIFAR_FILES = {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["test_batch.bin"]}
 
 
 def digits() -> tuple[Bytes, npt.NDArray[np.int64]]:
-    """scikit-learn's 1,797 scanned digits: images [1797, 1, 8, 8] with values 0 to 16, labels [1797].
+    """Reads the 1,797 scanned digits that scikit-learn contains.
 
     The file is read without importing scikit-learn, which would cost a worker a second and 100 MB.
+
+    Returns:
+        Images uint8 [1797, 1, 8, 8] with values 0 to 16, and labels int64 [1797].
+
+    Raises:
+        DataError: scikit-learn is not installed, or its file cannot be read.
     """
     package = importlib.util.find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
@@ -52,10 +58,13 @@ def digits() -> tuple[Bytes, npt.NDArray[np.int64]]:
 
 
 def mnist_like(name: Literal["mnist", "fashion-mnist"], split: Split) -> tuple[Bytes, npt.NDArray[np.int64]]:
-    """MNIST or Fashion-MNIST: images [N, 1, 28, 28] with values 0 to 255, labels [N].
+    """Reads one split of MNIST or Fashion-MNIST.
+
+    Returns:
+        Images uint8 [N, 1, 28, 28] with values 0 to 255, and labels int64 [N].
 
     Raises:
-        DataError: there is no local copy and it cannot be downloaded either.
+        DataError: There is no local copy and the download fails, or the files are damaged.
     """
     folder = _idx_folder(name)
     if folder is None:
@@ -72,26 +81,29 @@ def mnist_like(name: Literal["mnist", "fashion-mnist"], split: Split) -> tuple[B
 
 
 def cifar10(split: Split) -> tuple[Bytes, npt.NDArray[np.int64]]:
-    """CIFAR-10: images [N, 3, 32, 32] with values 0 to 255, labels [N].
+    """Reads one split of CIFAR-10.
 
-    The binary version (``cifar-10-batches-bin``) is read here; the Python version by torchvision, which
-    checks the published MD5 of every file before it opens it.
+    The binary version (``cifar-10-batches-bin``) is read here. The Python version is read by torchvision, which checks
+    the published MD5 of every file before it opens the file.
+
+    Returns:
+        Images uint8 [N, 3, 32, 32] with values 0 to 255, and labels int64 [N].
 
     Raises:
-        DataError: there is no local copy and it cannot be downloaded either.
+        DataError: There is no local copy and the download fails, or the files are damaged.
     """
     for folder in _candidates("cifar10"):
         binary = folder / "cifar-10-batches-bin"
         if binary.is_dir():
             return _read_cifar_binary([binary / file for file in _CIFAR_FILES[split]])
         if (folder / "cifar-10-batches-py").is_dir():
-            return _cifar_by_torchvision(folder, split)
+            return _read_cifar_with_torchvision(folder, split)
     _download("cifar10")
-    return _cifar_by_torchvision(cache_dir("cifar10"), split)
+    return _read_cifar_with_torchvision(cache_dir("cifar10"), split)
 
 
 def cache_dir(name: str) -> Path:
-    """Where a download goes: ``$FEDLP_DATA_DIR/NAME``, else ``~/.cache/fedlp-edge/NAME``."""
+    """Returns the download directory: ``$FEDLP_DATA_DIR/NAME``, else ``~/.cache/fedlp-edge/NAME``."""
     root = os.environ.get("FEDLP_DATA_DIR")
     return Path(root) / name if root else Path.home() / ".cache" / "fedlp-edge" / name
 
@@ -100,10 +112,10 @@ def read_idx(path: Path) -> Bytes:
     """Reads an IDX file of unsigned bytes, gzipped or not.
 
     Returns:
-        An array of the shape that the file states.
+        Array uint8 of the shape that the file states.
 
     Raises:
-        DataError: it is missing, or not such a file, or cut short.
+        DataError: The file is missing, is not an IDX file of bytes, or is cut short.
     """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -153,7 +165,7 @@ def _read_cifar_binary(files: list[Path]) -> tuple[Bytes, npt.NDArray[np.int64]]
     return table[:, 1:].reshape(-1, 3, 32, 32), table[:, 0].astype(np.int64)
 
 
-def _cifar_by_torchvision(folder: Path, split: Split) -> tuple[Bytes, npt.NDArray[np.int64]]:
+def _read_cifar_with_torchvision(folder: Path, split: Split) -> tuple[Bytes, npt.NDArray[np.int64]]:
     try:
         data = _torchvision_class("cifar10")(str(folder), train=split == "train", download=False)
     except RuntimeError as error:
@@ -173,7 +185,7 @@ def _torchvision_class(name: str) -> Any:
 
 
 def _download(name: str) -> None:
-    """Fetches a data set into the cache; processes that start together fetch it once."""
+    """Downloads a data set into the cache; of several processes that start together only one downloads it."""
     kind = _torchvision_class(name)
     folder = cache_dir(name)
     try:

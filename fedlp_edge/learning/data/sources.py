@@ -1,7 +1,7 @@
-"""One function per kind of data source: where samples come from and how they are scaled.
+"""This module reads each kind of data source and sets the normalisation of its samples.
 
-Normalisation is by constants that belong to the source, never by statistics of the samples at hand:
-devices that see different samples must feed the same numbers for the same picture.
+Samples are normalised by constants of the source, never by statistics of the samples at hand, because devices with
+different samples must feed equal numbers to the model for equal pictures.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.spec import DataSpec, check_source
 
 FEW_UNREAD = 3
-"""So many pictures that cannot be read are left out of any folder."""
+"""Number of unreadable pictures that may always be left out of a folder."""
 
 MOST_UNREAD = 0.2
-"""More than this share of the pictures that are wanted is a fault that the owner must mend."""
+"""Largest share of unreadable pictures that may be left out; beyond it the owner must repair the folder."""
 
-_SPLIT_SEED = 20230311  # fixed for ever: it decides which samples are held out
+_SPLIT_SEED = 20230311  # never changes, because it decides which samples are held out
 
 _FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -41,17 +41,17 @@ _TEN_DIGITS = tuple(str(digit) for digit in range(10))
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Samples as they are stored, with what turns them into a model's input.
+    """Holds samples as stored, and the normalisation that turns them into a model's input.
 
     Attributes:
-        x: [N, ...] unsigned bytes or float32; channels first for images.
-        y: [N] class numbers.
-        classes: names by class number; empty if unknown.
-        scale: factor from stored values to the unit that ``mean`` and ``std`` are in (1/255 for bytes).
-        mean: per channel, or a single value for all.
-        std: likewise.
-        index: [N] position of each in the listing: samples that cannot be read are missing.
-        remarks: one line on what was left out; empty if nothing was.
+        x: Samples, uint8 or float32 [N, ...]; channels first for images.
+        y: Class numbers, int64 [N].
+        classes: Class names by class number; empty if unknown.
+        scale: Factor from stored values to the unit of ``mean`` and ``std`` (1/255 for bytes).
+        mean: Mean per channel, or one mean for all channels.
+        std: Standard deviation per channel, or one for all channels.
+        index: Position of each sample in the listing, int64 [N]; samples that cannot be read are missing.
+        remarks: One line on what was left out; empty if nothing was.
     """
 
     x: npt.NDArray[Any]
@@ -66,12 +66,13 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one split of a source holds, known before its samples are read.
+    """Describes one split of a source before its samples are read.
 
     Attributes:
-        labels: [N] class numbers.
-        classes: names by class number; empty if unknown.
-        samples: reads those of some positions, or of all for None, and raises DataError if they are unusable.
+        labels: Class numbers, int64 [N].
+        classes: Class names by class number; empty if unknown.
+        samples: Function that reads the samples at some positions, or all samples for None; it raises DataError if
+            they are unusable.
     """
 
     labels: npt.NDArray[np.int64]
@@ -80,24 +81,24 @@ class Listing:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """By class number: the classes' own names, or the numbers that occur and those below."""
+        """Class names by class number; the numbers up to the highest label as text if the classes have no names."""
         return self.classes or tuple(str(label) for label in range(int(self.labels.max(initial=-1)) + 1))
 
 
 def read(spec: DataSpec, split: Split) -> Samples:
-    """Reads one split of a source, whole.
+    """Reads all samples of one split of a source.
 
     Raises:
-        DataError: it is missing or unusable.
+        DataError: The source is missing or unusable.
     """
     return listing(spec, split).samples(None)
 
 
 def listing(spec: DataSpec, split: Split) -> Listing:
-    """Lists one split of a source, so that some of its samples can be chosen and the others need not be read.
+    """Lists one split of a source, so that the caller can choose samples and read only these.
 
     Raises:
-        DataError: it is missing or unusable.
+        DataError: The source is missing or unusable.
     """
     check_source(spec)
     if spec.source == "imagefolder":
@@ -129,15 +130,15 @@ def _public(name: str, split: Split) -> Listing:
 
 
 def split_indices(labels: npt.NDArray[np.integer], holdout: float, split: Split) -> npt.NDArray[np.int64]:
-    """A fixed split, class by class, for sources that have none of their own.
+    """Splits a source that has no test split of its own, with a fixed seed and class by class.
 
     Args:
-        labels: [N].
-        holdout: share of every class that is held out, rounded.
-        split: which side is wanted.
+        labels: Class numbers, [N].
+        holdout: Share of every class that goes to the test split, 0 to 1; the number of samples is rounded.
+        split: Split to return.
 
     Returns:
-        Ascending indices; the two sides are disjoint and together cover all samples.
+        Ascending indices of the split, int64; the two splits are disjoint and together cover all samples.
     """
     rng = np.random.default_rng(_SPLIT_SEED)
     chosen = []
@@ -150,7 +151,7 @@ def split_indices(labels: npt.NDArray[np.integer], holdout: float, split: Split)
 
 def _pictures(spec: DataSpec, split: Split) -> Listing:
     found = list_pictures(Path(spec.argument).expanduser(), split, spec.held_out)
-    # ImageNet's statistics, which torchvision's own models were trained with.
+    # These are ImageNet's statistics, with which torchvision's models were trained.
     mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if spec.shape[0] == 3 else ((0.5,), (0.5,))
 
     def samples(keep: Indices | None) -> Samples:
@@ -165,10 +166,13 @@ def _pictures(spec: DataSpec, split: Split) -> Listing:
 def _read_pictures(
     found: PictureList, wanted: Indices, shape: tuple[int, int, int]
 ) -> tuple[npt.NDArray[np.uint8], Indices]:
-    """Reads the pictures that are wanted, as far as they can be read; the others are noted.
+    """Reads pictures of a list, and adds those that cannot be read to the list's ``left_out``.
+
+    Returns:
+        Pixels uint8 [N, channels, height, width], and the positions of these N pictures in the list.
 
     Raises:
-        DataError: too many of them cannot be read.
+        DataError: Too many pictures cannot be read.
     """
     channels, height, width = shape
     x = np.empty((len(wanted), channels, height, width), np.uint8)

@@ -1,8 +1,8 @@
-"""A data specification: one line of text that names samples, wherever they are.
+"""This module parses data specifications, single lines of text that name samples.
 
-``fashion-mnist#share=3/8&partition=dirichlet:0.5&seed=1&limit=1500`` is short enough for a command line
-and complete enough that two processes that read it get the same samples. Reading it needs no data and
-no torch, so a command can refuse a wrong one at once.
+An example is ``fashion-mnist#share=3/8&partition=dirichlet:0.5&seed=1&limit=1500``: short enough for a command line,
+and complete, so that two processes with the specification get equal samples. Parsing needs neither data nor PyTorch,
+so a command can refuse a wrong specification at once.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ FORMS = f"{', '.join(NAMED)}, imagefolder:DIR, npz:FILE or module:callable"
 OPTIONS = ("share", "partition", "seed", "limit", "holdout", "size", "channels")
 
 HOLDOUT = 0.2
-"""Share of a source without a test split of its own that is held out where one source serves devices and tests."""
+"""Default share of samples that is held out if one source without a test split serves both devices and tests."""
 
 SIZE, CHANNELS = (32, 32), 3
-"""What pictures are brought to where neither the specification nor a model says."""
+"""Height and width in pixels, and channels, of pictures if neither the specification nor a model sets them."""
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MAX_SIZE = 4096
@@ -35,12 +35,12 @@ Source = Literal["digits", "fashion-mnist", "mnist", "cifar10", "imagefolder", "
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One device's part of a data set that a simulated fleet shares.
+    """Names one device's part of a data set that is partitioned among a simulated fleet.
 
     Attributes:
-        device: its number, from 0.
-        devices: how many share.
-        partition: how the samples are dealt.
+        device: Number of the device, from 0.
+        devices: Number of devices in the fleet.
+        partition: Partitioner that distributes the samples.
     """
 
     device: int
@@ -50,19 +50,19 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class DataSpec:
-    """A parsed specification.
+    """Holds a parsed data specification.
 
     Attributes:
-        source: a named data set or the kind of the user's own.
-        argument: directory, file or ``module:callable``; empty for named sets.
-        share: part of a simulated fleet; None takes everything. Held-out samples are never shared out.
-        seed: of the deal and of the choice that ``limit`` makes.
-        limit: at most so many samples, chosen at random; None takes all.
-        holdout: share of the samples that is held out where the source has no test split of its own; None if it was
-            left to the default.
-        undivided: such a source gives all its samples for either split; see ``whole``.
-        size: height and width that images of ``imagefolder`` are brought to, pixels; None for what the model takes.
-        channels: 1 (grey) or 3 (RGB), for ``imagefolder``; None for what the model takes.
+        source: Name of a public data set, or the kind of the user's own source.
+        argument: Directory, file or ``module:callable``; empty for a public data set.
+        share: Part of one device of a simulated fleet; None for all samples. Held-out samples are never partitioned.
+        seed: Seed of the partitioner and of the choice of samples under ``limit``.
+        limit: Most samples, chosen at random; None for all samples.
+        holdout: Share of samples, 0 to 1, that is held out if the source has no test split of its own; None for the
+            default.
+        size: Height and width in pixels to which pictures of ``imagefolder`` are resized; None for the model's size.
+        channels: Channels of ``imagefolder`` pictures, 1 (grey) or 3 (RGB); None for the model's number.
+        undivided: Whether a source without a test split returns all its samples for either split.
     """
 
     source: Source
@@ -77,26 +77,26 @@ class DataSpec:
 
     @property
     def held_out(self) -> float | None:
-        """Share that a source without a test split of its own holds out; None if it is not split at all."""
+        """Share of samples, 0 to 1, that a source without a test split holds out; None if it is not split at all."""
         if self.undivided:
             return None
         return HOLDOUT if self.holdout is None else self.holdout
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of ``imagefolder``'s pictures."""
+        """Channels, height and width of ``imagefolder`` pictures, with defaults for what is not set."""
         return (self.channels or CHANNELS, *(self.size or SIZE))
 
     @property
     def takes_any_size(self) -> bool:
-        """Whether the samples can be brought to the size of any model for images."""
+        """Whether the samples can be resized for any image model."""
         return self.source == "imagefolder" and self.size is None and self.channels is None
 
     def for_model(self, input_shape: tuple[int, ...]) -> DataSpec:
-        """This specification with pictures in a model's size, as far as it states none itself.
+        """Returns the specification with the model's picture size and channels where it sets none itself.
 
         Args:
-            input_shape: of one sample of the model, channels first; empty if unknown.
+            input_shape: Shape of one sample that the model takes, channels first; empty if unknown.
         """
         if self.source != "imagefolder" or len(input_shape) != len(self.shape) or input_shape[0] not in (1, 3):
             return self
@@ -104,19 +104,19 @@ class DataSpec:
         return replace(self, size=self.size or (height, width), channels=self.channels or channels)
 
     def whole(self) -> DataSpec:
-        """This specification as the owner of the source means it, who has either a device or a test set.
+        """Returns the specification for a source that serves one purpose only: a device's training data or a test set.
 
-        A device trains on all that it has, and a test set is judged on as a whole; only a source that is dealt to many
-        devices, or whose specification says so, keeps a share for the other purpose.
+        A device trains on all its samples, and a test set is used as a whole for evaluation. Only a source that is
+        partitioned among devices, or whose specification sets ``holdout``, is split.
         """
         return replace(self, undivided=True) if self.holdout is None and self.share is None else self
 
 
 def parse_spec(text: str) -> DataSpec:
-    """Reads a data specification.
+    """Parses a data specification.
 
     Raises:
-        DataError: it is malformed; the message says what is allowed.
+        DataError: The text is malformed; the message says what is allowed.
     """
     name, mark, tail = text.rpartition("#")
     if not mark:
@@ -144,16 +144,16 @@ def parse_spec(text: str) -> DataSpec:
 
 
 def check_source(spec: DataSpec) -> None:
-    """Looks whether the user's own directory or file is there, before anything takes its time.
+    """Checks that the user's own directory or file exists, before any slow work begins.
 
     Raises:
-        DataError: it is not.
+        DataError: The directory or file is missing or cannot be accessed, or Pillow is missing for pictures.
     """
     if spec.source not in {"imagefolder", "npz"}:
         return
     try:
         _check_path(spec, Path(spec.argument).expanduser())
-    except (OSError, RuntimeError) as error:  # not allowed to look, too long a name, an unknown user's home
+    except (OSError, RuntimeError) as error:  # no permission, too long a name, or the home of an unknown user
         raise DataError(f"cannot read {spec.argument}: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -164,20 +164,20 @@ def _check_path(spec: DataSpec, path: Path) -> None:
         raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
     if spec.source == "npz" and not path.is_file():
         raise DataError(f"there is no file {path}")
-    if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra: only pictures need it
+    if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra that only pictures need
         raise DataError('imagefolder needs Pillow: pip install "fedlp-edge[vision]"')
 
 
 def check_outside(spec: DataSpec, directory: Path, option: str) -> None:
-    """Looks whether a directory that files will be written to lies among the user's pictures.
+    """Checks that an output directory does not lie inside the user's picture folder, where it would count as a class.
 
     Args:
-        spec: whose pictures.
-        directory: made or not yet.
-        option: that names another directory.
+        spec: Data specification of the pictures.
+        directory: Output directory, which need not exist.
+        option: Command-line option that sets another output directory, for the message.
 
     Raises:
-        DataError: it does; what is written there would be taken for a class.
+        DataError: The output directory lies inside the picture folder.
     """
     if spec.source != "imagefolder":
         return

@@ -1,6 +1,7 @@
-"""Which samples of a data set a specification means: indices, from labels alone and without torch.
+"""This module computes the indices of the samples that a specification selects, from labels alone and without PyTorch.
 
-A device asks for its own share; a simulation asks for everybody's at once and deals only once.
+A device asks for its own share. A simulation asks for the shares of all devices at once, so that it partitions the data
+set only once.
 """
 
 from __future__ import annotations
@@ -13,44 +14,50 @@ from fedlp_edge.learning.data.spec import DataSpec
 
 
 def select_indices(labels: Indices, spec: DataSpec, split: Split) -> Indices | None:
-    """Indices of the samples to keep; None keeps all.
+    """Returns the indices of the samples that a specification selects.
 
     Args:
-        labels: of the whole split, [N].
-        spec: its share applies to the training split only, its limit to either.
-        split: that ``labels`` are of.
+        labels: Class numbers of the whole split, int64 [N].
+        spec: Data specification; its share applies to the training split only, its limit to either split.
+        split: Split to which ``labels`` belong.
+
+    Returns:
+        Ascending indices, int64; None for all samples.
 
     Raises:
-        DataError: the samples cannot be dealt.
+        DataError: The samples cannot be partitioned.
     """
     if spec.share is not None and split == "train":
-        dealt = deal(labels, spec.share.devices, spec.share.partition, spec.seed)
-        return _limited(dealt[spec.share.device], spec, spec.share.device)
+        parts = deal(labels, spec.share.devices, spec.share.partition, spec.seed)
+        return _limited(parts[spec.share.device], spec, spec.share.device)
     if spec.limit is None or spec.limit >= len(labels):
         return None
     return _limited(np.arange(len(labels)), spec, 0 if spec.share is None else spec.share.device)
 
 
 def everybody(labels: Indices, spec: DataSpec) -> list[Indices]:
-    """What ``select_indices`` gives each device of a share's fleet, from one deal of the training split.
+    """Returns the result of ``select_indices`` for every device of a fleet, from one partition of the training split.
 
     Args:
-        labels: of the training split, [N].
-        spec: with a share; whose share it is does not matter.
+        labels: Class numbers of the training split, int64 [N].
+        spec: Data specification with the share of any device of the fleet.
+
+    Returns:
+        Ascending indices (int64) of the samples of each device.
 
     Raises:
-        ValueError: it has no share.
-        DataError: the samples cannot be dealt.
+        ValueError: The specification has no share.
+        DataError: The samples cannot be partitioned.
     """
     if spec.share is None:
         raise ValueError("a specification without a share deals nothing")
-    dealt = deal(labels, spec.share.devices, spec.share.partition, spec.seed)
-    return [_limited(kept, spec, device) for device, kept in enumerate(dealt)]
+    parts = deal(labels, spec.share.devices, spec.share.partition, spec.seed)
+    return [_limited(indices, spec, device) for device, indices in enumerate(parts)]
 
 
-def _limited(kept: Indices, spec: DataSpec, device: int) -> Indices:
-    available = len(kept)
+def _limited(indices: Indices, spec: DataSpec, device: int) -> Indices:
+    available = len(indices)
     if spec.limit is None or spec.limit >= available:
-        return kept
+        return indices
     rng = np.random.default_rng([spec.seed, device, available])
-    return kept[np.sort(rng.choice(available, size=spec.limit, replace=False))]
+    return indices[np.sort(rng.choice(available, size=spec.limit, replace=False))]

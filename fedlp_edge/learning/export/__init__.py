@@ -1,1 +1,1 @@
-"""ONNX files: written, checked against PyTorch, described, and run."""
+"""This package writes ONNX files, checks them against PyTorch, describes them in metadata, and runs them."""

@@ -1,7 +1,6 @@
-"""Running an exported model on pictures or arrays, with onnxruntime alone.
+"""This module runs an exported model on pictures or arrays with onnxruntime.
 
-What a device needs at the end: no torch, no coordinator, one file that says itself how its input is
-prepared.
+It needs neither PyTorch nor a coordinator, because the ONNX file itself says how to prepare the input.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from fedlp_edge.learning.export.metadata import INPUT, OUTPUT, OnnxMetadata, fro
 from fedlp_edge.learning.foreign_code import one_line
 
 _INSTALL = 'pip install "fedlp-edge[inference]"'
-_ASPECT_TOLERANCE = 0.02
+_ASPECT_TOLERANCE = 0.02  # relative change of the aspect ratio from which a warning is given
 _BATCH = 64
-_BATCH_VALUES = 1 << 22  # of all samples that are run together: 16 MB
+_BATCH_VALUES = 1 << 22  # float32 values in a batch: 16 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says about one input.
+    """Holds the model's prediction for one input.
 
     Attributes:
-        file: the input.
-        label: name of the most probable class.
-        probability: of that class, 0 to 1.
-        top: the three most probable classes with their probabilities, most probable first.
-        warning: one line if the input had to be changed in a way that may matter; else None.
+        file: Name of the input file.
+        label: Name of the most probable class.
+        probability: Probability of the most probable class, 0 to 1.
+        top: Names and probabilities of the three most probable classes, most probable first.
+        warning: One line if the input was changed in a way that may affect the prediction; None otherwise.
     """
 
     file: str
@@ -46,14 +45,18 @@ class Prediction:
 
 
 class Classifier:
-    """An exported model, loaded.
+    """Runs one exported model in onnxruntime.
 
     Args:
-        path: of the ONNX file.
-        threads: for onnxruntime; 0 leaves its default.
+        path: Path of the ONNX file.
+        threads: Number of threads of onnxruntime; 0 for its default.
+
+    Attributes:
+        card: Metadata of the model.
 
     Raises:
-        ExportError: it is missing, not an ONNX file, or not one of ours.
+        ExportError: The file is missing, not an ONNX model, or not exported by FedLP Edge.
+        OperatorError: onnxruntime is not installed.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -83,19 +86,23 @@ class Classifier:
         """Classifies one picture, or one sample in a ``.npy`` file.
 
         Raises:
-            DataError: it cannot be read, or has the wrong shape.
+            DataError: The file cannot be read, or has the wrong shape.
+            ExportError: onnxruntime cannot run the model.
         """
         sample, warning = load_sample(file, self.card)
         return self._prediction(file, self.probabilities(sample[None])[0], warning)
 
     def predict_all(self, files: Sequence[Path]) -> Iterator[tuple[Path, Prediction | DataError]]:
-        """Classifies many inputs, some at a time.
+        """Classifies many inputs in batches.
 
         Args:
-            files: as for ``predict``.
+            files: Pictures, or ``.npy`` files of one sample each.
 
         Yields:
-            Each file, in order, with its prediction or with what is wrong with it.
+            Each file, in order, with its prediction or with the error if the file cannot be used.
+
+        Raises:
+            ExportError: onnxruntime cannot run the model.
         """
         size = max(1, min(_BATCH, _BATCH_VALUES // math.prod(self.card.input_shape)))
         for start in range(0, len(files), size):
@@ -111,13 +118,16 @@ class Classifier:
                 yield file, entry if isinstance(entry, DataError) else self._prediction(file, next(rows), entry[1])
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Class probabilities.
+        """Computes class probabilities, the softmax of the model's logits.
 
         Args:
-            x: normalised samples, [B, ...].
+            x: Normalised samples, float32 [B, ...].
 
         Returns:
-            [B, classes], each row adding up to 1.
+            Probabilities, float64 [B, classes]; each row adds up to 1.
+
+        Raises:
+            ExportError: onnxruntime cannot run the model.
         """
         try:
             (logits,) = self._session.run([OUTPUT], {INPUT: x})
@@ -138,23 +148,24 @@ class Classifier:
 
 
 def takes_pictures(card: OnnxMetadata) -> bool:
-    """Whether a model's input is a picture, grey or in colour."""
+    """Tells whether the input of a model is a grey or RGB picture."""
     return len(card.input_shape) == 3 and card.input_shape[0] in (1, 3)
 
 
 def load_sample(file: Path, card: OnnxMetadata) -> tuple[npt.NDArray[np.float32], str | None]:
-    """Reads one input as the model wants it.
+    """Reads one input and normalises it for the model.
 
     Args:
-        file: a picture, or a ``.npy`` array of one sample: bytes are scaled like a picture, other numbers
-            are taken to be in the unit of the card's mean and std.
-        card: of the model.
+        file: Picture, or ``.npy`` array of one sample. Bytes are scaled like pixels; other numbers must be in the unit
+            of the metadata's mean and standard deviation.
+        card: Metadata of the model.
 
     Returns:
-        The sample, float32 of the card's input shape, normalised; and a warning or None.
+        Normalised sample, float32 of the model's input shape; and a warning in one line, or None.
 
     Raises:
-        DataError: it cannot be read, or has the wrong shape.
+        DataError: The file cannot be read, or has the wrong shape.
+        OperatorError: The file is a picture and Pillow is not installed.
     """
     warning = None
     if file.suffix.lower() == ".npy":

@@ -1,4 +1,4 @@
-"""What an exported model is asked about: pictures and arrays, named one by one or found in folders."""
+"""This module finds the pictures and arrays that an exported model has to classify."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fedlp_edge.learning.export.metadata import OnnxMetadata
 
 @dataclass
 class InferenceInputs:
-    """The files that a model is to classify.
+    """Lists the files that a model has to classify.
 
     Attributes:
-        files: in the order named, those of a folder in the order of their names.
-        named: which of them the user named; the others were found in folders.
-        left_out: what lies in the folders beside them, one line each.
+        files: Paths in the order in which the user named them; files of a folder are sorted by name.
+        named: Paths that the user named; the other paths were found in folders.
+        left_out: Reports on what else the folders hold, one line per folder.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -29,14 +29,14 @@ class InferenceInputs:
 
 
 def find_inputs(given: Sequence[Path], card: OnnxMetadata) -> InferenceInputs:
-    """Lists the files that are named, and those in the folders that are named.
+    """Lists the given files and the files in the given folders.
 
     Args:
-        given: pictures, ``.npy`` files, and folders of these.
-        card: of the model, which says whether it takes pictures.
+        given: Paths of pictures, of ``.npy`` files, and of folders of these.
+        card: Metadata of the model, which says whether the model takes pictures.
 
     Raises:
-        DataError: a folder cannot be read, or holds nothing that the model takes.
+        DataError: A folder cannot be read, or holds nothing that the model takes.
     """
     inputs = InferenceInputs()
     for path in given:
@@ -63,16 +63,16 @@ def infer(model: Path | str, *files: Path | str) -> tuple[Prediction, ...]:
     """Classifies pictures or arrays with an exported model, in onnxruntime.
 
     Args:
-        model: an ONNX file that FedLP Edge exported.
-        files: pictures, ``.npy`` files of one sample each, and folders of these.
+        model: Path of an ONNX file that FedLP Edge exported.
+        files: Paths of pictures, of ``.npy`` files of one sample each, and of folders of these.
 
     Returns:
-        A prediction for each file, in the order named, those of a folder in the order of their names.
+        Predictions, one per file in the order of ``files``; files of a folder are sorted by name.
 
     Raises:
-        ExportError: the model is missing, or is none of ours.
-        DataError: a file cannot be read, or has another shape than the model takes.
-        OperatorError: onnxruntime is not installed.
+        ExportError: The model is missing, was not exported by FedLP Edge, or cannot be run.
+        DataError: A file cannot be read, or has another shape than the model takes.
+        OperatorError: onnxruntime is not installed, or Pillow is not installed and there are pictures.
     """
     classifier = Classifier(Path(model))
     predictions = []

@@ -1,4 +1,4 @@
-"""From a layered model in memory to one ONNX file for each depth."""
+"""This module exports a layered model in memory to one ONNX file per depth."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fedlp_edge.learning.model.layered import LayeredModel
 
 
 def file_name(model: str, depth: int) -> str:
-    """The name of the ONNX file of a depth.
+    """Returns the name of the ONNX file of a depth.
 
     Args:
-        model: specification of the model, such as ``torchvision:mobilenet_v2``.
-        depth: from 1.
+        model: Specification of the model, such as ``torchvision:mobilenet_v2``.
+        depth: Depth, from 1.
     """
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}-depth-{depth}.onnx"
 
@@ -34,24 +34,24 @@ def export(
     class_names: tuple[str, ...] = (),
     metadata: Mapping[str, str] | None = None,
 ) -> tuple[Verified, ...]:
-    """Writes a model's depths as ONNX files, each checked in onnxruntime against PyTorch before it gets its name.
+    """Exports depths of a model to ONNX files, and checks each in onnxruntime against PyTorch before it gets its name.
 
     Args:
-        model: as ``partition`` gives it, trained or not; it is left as it is.
-        directory: where the files go, as ``NAME-depth-DEPTH.onnx``; made if missing.
-        data: held-out samples that the files are checked on, or their specification, such as ``"folder:test"``; its
-            classes and its normalisation go into the files.
-        depths: which to export; all by default.
-        name: of the model, in the files and in their names.
-        class_names: names of the classes by number; by default those of the data.
-        metadata: further string properties of every file.
+        model: Layered model as ``partition`` returns it, trained or not; it is not changed.
+        directory: Directory of the files ``NAME-depth-DEPTH.onnx``; created if missing.
+        data: Held-out samples on which the files are checked, or their data specification, such as
+            ``"imagefolder:test"``; their class names and their normalisation go into the files.
+        depths: Depths to export; all depths by default.
+        name: Name of the model in the files and in their names.
+        class_names: Class names by class number; by default those of the data.
+        metadata: Further string properties of every file.
 
     Returns:
-        For each depth, in order, the file, its accuracy, and how far it is from PyTorch.
+        Path, accuracy and largest difference from PyTorch of each exported file, by ascending depth.
 
     Raises:
-        DataError: the data cannot be read, or do not fit the model.
-        ExportError: a depth does not exist, cannot be exported, or computes something else in onnxruntime.
+        DataError: The data cannot be read, or do not fit the model.
+        ExportError: A depth does not exist, cannot be exported, or gives other results in onnxruntime.
     """
     samples = load_data(data, "test", model.input_shape) if isinstance(data, str) else data
     samples.check_fits(model.input_shape, model.classes)

@@ -1,7 +1,7 @@
-"""What an exported ONNX file says about itself, in its ``metadata_props``.
+"""This module defines the metadata of an exported ONNX file, stored in its ``metadata_props``.
 
-Enough to use the file years later without this project: how to prepare an input, what the outputs mean,
-and which run and depth it came from. Free of torch and ONNX, since inference on a device has neither.
+They suffice to use the file years later without this project: how to prepare an input, what the outputs mean, and which
+run and depth the model is from. The module imports neither PyTorch nor ONNX, because inference on a device has neither.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class OnnxMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """The properties that inference needs; each is JSON under ``fedlp.NAME``.
+    """Holds the properties that inference needs; each is stored as ``fedlp.NAME``, in JSON if it is no text.
+
+    The model's input is ``(value * scale - mean) / std``.
 
     Attributes:
-        model: specification that it was built from.
-        depth: which exit it is.
-        input_shape: of one sample.
-        classes: names of the outputs.
-        scale: factor from stored values (pixels: 0 to 255, so 1/255) to the unit of mean and std.
-        mean: per channel, or one value; the input is ``(value * scale - mean) / std``.
-        std: likewise.
+        model: Specification from which the model was built.
+        depth: Depth of the model, from 1.
+        input_shape: Shape of one sample.
+        classes: Class names by class number, one per output.
+        scale: Factor from stored values to the unit of ``mean`` and ``std`` (1/255 for pixels from 0 to 255).
+        mean: Mean per channel, or one mean for all channels.
+        std: Standard deviation per channel, or one for all channels.
     """
 
     model: str
@@ -46,22 +48,22 @@ class OnnxMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def names_of_outputs(names: Sequence[str], outputs: int) -> tuple[str, ...]:
-    """A name for each output of a model.
+    """Returns a class name for each output of a model; classes without a name are called by their number.
 
     Args:
-        names: of the classes, as far as they have some.
-        outputs: how many there are.
+        names: Class names by class number; possibly fewer than there are outputs.
+        outputs: Number of outputs.
     """
-    word = "class " if names else ""  # a number among names would look like one more name
+    word = "class " if names else ""  # among names, a bare number would look like a name
     return (*names[:outputs], *(f"{word}{number}" for number in range(len(names), outputs)))
 
 
 def to_properties(card: OnnxMetadata, extra: Mapping[str, str]) -> dict[str, str]:
-    """All ``metadata_props`` of a file.
+    """Returns all ``metadata_props`` of a file.
 
     Args:
-        card: what inference needs.
-        extra: strings of the run (its name, round ...), stored as they are under ``fedlp.NAME``.
+        card: Properties that inference needs.
+        extra: Further text properties, such as name and round of the run, that are stored as ``fedlp.NAME``.
     """
     properties = {_PREFIX + key: value for key, value in extra.items()}
     for key in card.__struct_fields__:
@@ -71,10 +73,14 @@ def to_properties(card: OnnxMetadata, extra: Mapping[str, str]) -> dict[str, str
 
 
 def from_properties(properties: Mapping[str, str], file: str) -> OnnxMetadata:
-    """Reads a file's ``metadata_props``.
+    """Parses the ``metadata_props`` of a file.
+
+    Args:
+        properties: Metadata of the ONNX model.
+        file: Name of the file in messages.
 
     Raises:
-        ExportError: they are not those of a model that this project exported.
+        ExportError: The properties are not those of a model that FedLP Edge exported.
     """
     values: dict[str, object] = {}
     try:

@@ -1,7 +1,7 @@
-"""From PyTorch to ONNX files that are proven to compute the same.
+"""This module exports PyTorch models to ONNX files, and checks that onnxruntime gives the same results as PyTorch.
 
-A file that is written is not yet a file that works: operators differ between exporters and runtimes. So
-every file is run in onnxruntime on real samples before it gets its name, and refused if it differs.
+Operators differ between exporters and runtimes, so a written file need not work. Every file is run in onnxruntime on
+real samples before it gets its name, and is refused if its results differ.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from fedlp_edge.learning.export.parity import compare_logits, own_error
 from fedlp_edge.system.files import replacing
 
 OPSET = 18
-"""Runs on onnxruntime 1.14 and later, which is what older boards' images bring."""
+"""ONNX opset of the files; onnxruntime 1.14 and later runs it, which images of older boards contain."""
 
 _MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB
-_COMPARED = 256
-_SINGLES = 8
+_COMPARED = 256  # samples on which PyTorch and onnxruntime are compared
+_SINGLES = 8  # of these, samples that are also run in batches of one
 _BATCH = 256
-_BATCH_VALUES = 1 << 22  # of all samples that are run together, so that large pictures fit into memory
+_BATCH_VALUES = 1 << 22  # float32 values in a batch, so that large pictures fit into memory
 _RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed: ?")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _MAX_REASON = 300
@@ -46,12 +46,12 @@ _MAX_REASON = 300
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A file that was written and checked.
+    """Describes an ONNX file that was written and passed its checks.
 
     Attributes:
-        path: of the file.
-        max_abs_diff: largest difference of a logit from PyTorch's, over real samples.
-        accuracy: on all held-out samples, through onnxruntime, 0 to 1.
+        path: Path of the file.
+        max_abs_diff: Largest absolute difference between a logit of onnxruntime and of PyTorch on the compared samples.
+        accuracy: Accuracy of onnxruntime on all held-out samples, 0 to 1.
     """
 
     path: Path
@@ -60,19 +60,19 @@ class Verified:
 
 
 def export(model: nn.Module, card: OnnxMetadata, data: Dataset, path: Path, extra: Mapping[str, str]) -> Verified:
-    """Writes one model as ONNX, checks it, and only then gives it its name.
+    """Exports one model to an ONNX file, which gets its name only after it has passed its checks.
 
-    Nothing that the exporters print or warn of reaches anybody.
+    What the exporters print, log or warn of is suppressed.
 
     Args:
-        model: gives logits [B, classes] from [B, ...]; on the CPU; put into evaluation mode.
-        card: stored in the file.
-        data: held-out samples, on the CPU.
-        path: of the file; an older one is replaced in one step.
-        extra: further string properties.
+        model: Model on the CPU that returns logits [B, classes] for samples [B, ...]; it is left in evaluation mode.
+        card: Metadata for the file.
+        data: Held-out samples on the CPU.
+        path: Path of the file; an older file is replaced atomically.
+        extra: Further text properties.
 
     Raises:
-        ExportError: it cannot be exported, or onnxruntime computes something else.
+        ExportError: The model cannot be exported or written, or onnxruntime gives other results than PyTorch.
     """
     model.eval()
     of = f"depth {card.depth} of {card.model}"
@@ -81,7 +81,7 @@ def export(model: nn.Module, card: OnnxMetadata, data: Dataset, path: Path, extr
         raise ExportError(f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Two samples: the exporter would take a batch of one for a constant.
+        # The example has two samples, because the exporter would treat a batch of one as a constant.
         example, _ = data.batch(torch.arange(2) % len(data))
         with replacing(path, durable=False) as partial:
             partial.write_bytes(_to_onnx(_Named(model).eval(), example, to_properties(card, extra), of))
@@ -91,7 +91,7 @@ def export(model: nn.Module, card: OnnxMetadata, data: Dataset, path: Path, extr
 
 
 class _Named(nn.Module):
-    """Fixes the argument's name, which becomes the graph's."""
+    """Wraps a model so that its argument is called ``input``, which becomes the name of the graph's input."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -108,16 +108,16 @@ def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str], o
         import onnxscript  # noqa: F401, PLC0415  # the exporter needs it
     except ImportError as error:
         raise ExportError(f'exporting needs {error.name}: pip install "fedlp-edge[coordinator]"') from None
-    with _quiet():
+    with _silenced():
         try:
-            proto = _by_graph(model, example)
+            proto = _export_by_graph(model, example)
         except Exception as first:  # the exporter raises whatever its many parts raise
             try:
-                proto = _by_tracing(model, example)
+                proto = _export_by_tracing(model, example)
             except Exception:
                 reason = _reason(first)
                 raise ExportError(f"{of}: PyTorch cannot export this model to ONNX: {reason}") from first
-    # The exporter notes source lines and module paths of the machine it ran on; none of it is for users.
+    # The exporter stores source lines and module paths of this machine, which must not reach users.
     for node in proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -129,7 +129,7 @@ def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str], o
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what is behind an exporter's error, without the colours of its own report."""
+    """Returns the first line of the root cause of an exporter's error, without terminal colours."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = _RUNTIME_PREFIX.sub("", _ESCAPES.sub("", str(error)).strip())
@@ -139,7 +139,7 @@ def _reason(error: BaseException) -> str:
     return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]} ..."
 
 
-def _by_graph(model: nn.Module, example: Tensor) -> Any:
+def _export_by_graph(model: nn.Module, example: Tensor) -> Any:
     program = torch.onnx.export(
         model,
         (example,),
@@ -155,8 +155,8 @@ def _by_graph(model: nn.Module, example: Tensor) -> Any:
     return program.model_proto
 
 
-def _by_tracing(model: nn.Module, example: Tensor) -> Any:
-    """The older exporter, for what the graph exporter does not take."""
+def _export_by_tracing(model: nn.Module, example: Tensor) -> Any:
+    """Exports with the older, tracing exporter, for models that the graph exporter does not support."""
     import onnx  # noqa: PLC0415
 
     buffer = io.BytesIO()
@@ -177,8 +177,8 @@ def _by_tracing(model: nn.Module, example: Tensor) -> Any:
 def _verify(model: nn.Module, file: Path, data: Dataset, path: Path) -> Verified:
     session = _session(file, path)
     size = min(_BATCH, max(2, _BATCH_VALUES // max(1, data.x[0].numel())))
-    # Evenly over the whole split, so that every class is among them; with one by one and together, a batch size
-    # that was frozen into the graph shows.
+    # The samples are spread evenly over the split, so that every class is among them. Running some of them one by one,
+    # too, finds graphs with a fixed batch size.
     compared = torch.linspace(0, len(data) - 1, min(_COMPARED, len(data))).long()
     batches = [data.batch(indices)[0] for indices in [*torch.split(compared, size), *compared[:_SINGLES, None]]]
     with torch.no_grad():
@@ -223,8 +223,8 @@ def _run(session: Any, x: npt.NDArray[np.float32], path: Path) -> npt.NDArray[np
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters report their progress, warn about their own internals and dump graphs, some of it from C++."""
+def _silenced() -> Iterator[None]:
+    """Suppresses the output of the exporters, which report progress, warn and dump graphs, partly from C++."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -242,21 +242,21 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _descriptors_closed() -> Iterator[None]:
-    """Sends what native code writes to standard output and error nowhere."""
+    """Redirects what native code writes to standard output and standard error to /dev/null."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, or closed
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # the stream is missing or closed
             stream.flush()
     with contextlib.ExitStack() as stack:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         stack.callback(os.close, nowhere)
         for number in (1, 2):
             try:
-                kept = os.dup(number)
-            except OSError:  # a service may run without
+                original = os.dup(number)
+            except OSError:  # a service may run without this descriptor
                 continue
             os.dup2(nowhere, number)
-            stack.callback(os.close, kept)
-            stack.callback(os.dup2, kept, number)
-        # What C++ holds back until its buffer is full must go the same way.
+            stack.callback(os.close, original)
+            stack.callback(os.dup2, original, number)
+        # Output in C buffers must be flushed to /dev/null before the descriptors are restored.
         stack.callback(ctypes.CDLL(None).fflush, None)
         yield

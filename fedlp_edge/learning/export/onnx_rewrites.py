@@ -1,7 +1,7 @@
-"""Calls that the exporters do not know, written in calls that they do: the same numbers, for shapes that are fixed.
+"""This module rewrites torch functions that the ONNX exporters do not support in terms of functions that they support.
 
-The rewriting is in force while an exporter runs the model, and nowhere else; the exported file is compared with the
-model as it is.
+The rewritten functions give the same results for fixed input shapes. They are active only while an exporter runs the
+model; the exported file is compared with the original model.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch.overrides import TorchFunctionMode
 
 
 class RewrittenCalls(TorchFunctionMode):
-    """While this context lasts, some functions of torch are computed from others."""
+    """Replaces unsupported torch functions by their rewritten forms within a ``with`` block."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Calls the function, or what stands for it."""
+        """Calls the rewritten form of a torch function, or the function itself if it has none."""
         rewritten = _REWRITTEN.get(getattr(func, "__name__", ""))
         result = rewritten(*args, **(kwargs or {})) if rewritten is not None else None
         return func(*args, **(kwargs or {})) if result is None else result
@@ -40,7 +40,7 @@ def _adaptive_pool(dimensions: int, reduce: Callable[..., Tensor]) -> Callable[.
 
 
 def _reduced(x: Tensor, dimension: int, count: int, reduce: Callable[..., Tensor]) -> Tensor:
-    """Reduces windows that cover a dimension as evenly as whole numbers allow, as adaptive pools lay them."""
+    """Reduces one dimension to ``count`` windows of almost equal length, as adaptive pooling defines them."""
     length = int(x.shape[dimension])
     windows = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
     parts = [reduce(x.narrow(dimension, start, stop - start), dimension, keepdim=True) for start, stop in windows]
@@ -49,5 +49,5 @@ def _reduced(x: Tensor, dimension: int, count: int, reduce: Callable[..., Tensor
 
 _REWRITTEN: dict[str, Callable[..., Tensor | None]] = {
     **{f"adaptive_max_pool{dimensions}d": _adaptive_pool(dimensions, torch.amax) for dimensions in (1, 2, 3)},
-    "adaptive_avg_pool3d": _adaptive_pool(3, torch.mean),  # the others are known
+    "adaptive_avg_pool3d": _adaptive_pool(3, torch.mean),  # the exporters support the others
 }

@@ -1,9 +1,9 @@
-"""Whether an ONNX file computes what the PyTorch model computes, as far as the arithmetic of either can tell.
+"""This module checks that an ONNX file gives the same logits as the PyTorch model, up to rounding errors.
 
-Two runtimes add the same numbers in another order, so their results differ, by an amount that is proportional to the
-size of what they add. A fixed bound would refuse a good file whose logits are in the thousands, and pass a wrong one
-whose logits are tiny. So the bound is relative to the size of the logits; and where a model magnifies rounding by
-itself, PyTorch's own error, measured against double precision, says how much may be asked of anybody.
+Two runtimes add numbers in different orders, so their results differ by an amount that is proportional to the size of
+these numbers. A fixed bound would refuse a good file with logits in the thousands, and accept a wrong file with tiny
+logits. So the bound is relative to the size of the logits. Where a model amplifies rounding errors, the bound is
+derived from PyTorch's own rounding error, measured against double precision.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from torch import Tensor, nn
 from fedlp_edge.learning.model.module_copies import copied
 
 RELATIVE_TOLERANCE = 1e-4
-"""Largest difference of a logit, as a share of the size of the logits; single precision gives some 1e-6."""
+"""Largest accepted difference of a logit, as a share of the largest logit; single precision gives about 1e-6."""
 
 SMALLEST_SIZE = 0.1
-"""Logits that are smaller than this are the rest of larger numbers, and are held to an absolute bound."""
+"""Size of logits below which the bound is absolute, because so small logits are differences of larger numbers."""
 
 OWN_ERRORS = 10.0
-"""Times PyTorch's own rounding error that a difference may have in a model that magnifies rounding ..."""
+"""Largest accepted difference as a multiple of PyTorch's own rounding error, in a model that amplifies rounding."""
 
 MOST_RELATIVE = 1e-2
-"""... as long as it stays below this share of the logits."""
+"""Largest accepted difference as a share of the largest logit, whatever PyTorch's own rounding error is."""
 
 OTHER_ANSWERS = 0.01
-"""Share of the samples whose answer may differ; those whose two best logits are as good as equal do not count."""
+"""Share of samples whose predicted class may differ; samples with a tie of the two best logits do not count."""
 
 TIE = 1e-6
-"""Share of the size of the logits below which two of them are as good as equal."""
+"""Difference of two logits, as a share of the largest logit, below which they count as equal."""
 
 Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What a comparison found.
+    """Holds the result of a comparison.
 
     Attributes:
-        max_abs_diff: largest difference of a logit.
-        problem: why the file must not be used, in words that go on from its name; None if it may.
+        max_abs_diff: Largest absolute difference of a logit.
+        problem: Reason why the file must not be used, as the end of a sentence that begins with its name; None if the
+            file passes.
     """
 
     max_abs_diff: float
@@ -52,12 +53,12 @@ class Parity:
 
 
 def compare_logits(expected: Logits, got: Logits, own_error: float = 0.0) -> Parity:
-    """Compares what PyTorch and another runtime computed.
+    """Compares the logits of PyTorch and of another runtime.
 
     Args:
-        expected: PyTorch's logits, [N, classes].
-        got: the other's, of the same shape.
-        own_error: largest error of PyTorch's own logits, as far as it was measured.
+        expected: Logits of PyTorch, float32 [N, classes].
+        got: Logits of the other runtime, float32 [N, classes].
+        own_error: Largest rounding error of PyTorch's logits; 0 if it was not measured.
     """
     if np.isnan(expected).any():
         return Parity(float("nan"), "is refused: the model computes what is not a number on real samples")
@@ -66,13 +67,13 @@ def compare_logits(expected: Logits, got: Logits, own_error: float = 0.0) -> Par
         return Parity(
             float("nan"), "is refused: onnxruntime computes numbers that are not finite where PyTorch does not"
         )
-    # A logit of minus infinity rules a class out; both do so alike.
+    # A logit of minus infinity rules a class out. Both runtimes agree on these here, so only finite ones are compared.
     answers, others = expected.argmax(axis=1), got.argmax(axis=1)
     expected, got = np.where(finite, expected, 0.0), np.where(finite, got, 0.0)
     difference = np.abs(got.astype(np.float64) - expected)
     worst = float(difference.max(initial=0.0))
     size = np.abs(expected).max(axis=1)
-    # A sample with small logits is computed from as large numbers as its neighbours.
+    # A sample with small logits is computed from numbers as large as those of other samples, hence the median.
     size = np.maximum(np.maximum(size, np.median(size)), SMALLEST_SIZE)
     allowed = np.clip(OWN_ERRORS * own_error, RELATIVE_TOLERANCE * size, MOST_RELATIVE * size)
     if (difference > allowed[:, None]).any():
@@ -92,12 +93,21 @@ def compare_logits(expected: Logits, got: Logits, own_error: float = 0.0) -> Par
 
 
 def own_error(model: nn.Module, batches: list[Tensor], expected: Logits) -> float:
-    """Largest difference of a model's logits from those that it gives in double precision; 0 if that cannot be had."""
+    """Measures the rounding error of a model: the largest difference of its logits from those in double precision.
+
+    Args:
+        model: Model that computed ``expected``.
+        batches: Samples, one tensor [B, ...] per batch.
+        expected: Logits of the model in single precision, float32 [N, classes].
+
+    Returns:
+        Largest absolute difference; 0 if the model does not run in double precision.
+    """
     try:
         exact = copied(model, [model]).double()
         with torch.no_grad():
             logits = torch.cat([exact(x.double()) for x in batches]).numpy()
-    except Exception:  # whatever a model says that names a precision in its code
+    except Exception:  # a model whose code fixes a precision may raise any error
         return 0.0
     finite = np.isfinite(logits) & np.isfinite(expected)
     return float(np.abs(logits[finite] - expected[finite]).max(initial=0.0))

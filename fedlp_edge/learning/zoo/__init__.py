@@ -1,1 +1,1 @@
-"""Models by name: built-in ones, those of torchvision, and the user's own."""
+"""This package builds layered models by name: built-in models, those of torchvision, and the user's own."""

@@ -1,4 +1,4 @@
-"""From the words in a configuration to a layered model, the same bits every time."""
+"""This module builds a layered model from model settings and a seed, with bitwise equal values every time."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str] | None = ()) -> LayeredModel:
-    """Builds a model, with weights drawn from ``seed``, and splits it.
+    """Builds a model with seeded initial weights and splits it into layers.
 
-    torch's global random numbers are left alone. torchvision is imported only for ``torchvision:NAME``.
+    torch's global random numbers are not changed. torchvision is imported only for ``torchvision:NAME``.
 
     Args:
-        settings: which model, for which input and how many classes.
-        seed: of the initial weights.
-        allow_models: the ``module:callable`` names that may be imported and called, because importing runs code;
-            None if the caller was told the name by the owner of this very process.
+        settings: Settings that name the model, its input shape and its number of classes.
+        seed: Seed of the initial weights.
+        allow_models: Names ``module:callable`` that may be imported and called, because importing runs code; None
+            allows any name, for callers whose own user named the model.
 
     Raises:
-        ModelError: the model is unknown, not allowed, or cannot be built for this input.
-        PartitionError: it cannot be split.
+        ModelError: The model is unknown, not allowed, or cannot be built for this input.
+        PartitionError: The model cannot be split.
     """
     check_outputs(settings.classes)
     layered = _split(settings, seed, allow_models)
@@ -74,7 +74,7 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
 
 
 def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, seed: int) -> LayeredModel:
-    """Splits a model, which runs its own code, too."""
+    """Splits a model into layers, which also runs the model's own code."""
     with foreign(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
         return partition(
             model,
@@ -87,7 +87,7 @@ def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, se
 
 
 def _with_pooled_heads(model: LayeredModel, seed: int) -> LayeredModel:
-    """The same layers and classifier, and no shallow head with more parameters than what it stands for."""
+    """Returns the model with pooled heads, none of which has more parameters than the layers that it replaces."""
     layers = [(unit.name, model.get_submodule(unit.id)) for unit in model.layer_units]
     classifier = model.head_units[-1]
     sample = torch.zeros(1, *model.input_shape)
@@ -105,7 +105,7 @@ def _with_pooled_heads(model: LayeredModel, seed: int) -> LayeredModel:
 
 def _torchvision(name: str, settings: ModelSettings, seed: int) -> nn.Module:
     try:
-        from torchvision import models  # noqa: PLC0415 -- 150 MB that other models do not need
+        from torchvision import models  # noqa: PLC0415  # takes 150 MB that other models do not need
     except ImportError as error:
         raise ModelError(f'torchvision:{name} needs torchvision ({error}); pip install "fedlp-edge[vision]"') from error
     known = models.list_models(module=models)
@@ -113,7 +113,7 @@ def _torchvision(name: str, settings: ModelSettings, seed: int) -> nn.Module:
         near = difflib.get_close_matches(name, known)
         raise ModelError(f"torchvision has no classifier {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
     options: dict[str, Any] = {"num_classes": settings.classes} if settings.classes else {}
-    # Some constructors fix the size of the image, or warn unless told how to initialise.
+    # Some constructors need the size of the image, or warn unless the kind of initialisation is set.
     if name.startswith("vit_"):
         if len(settings.input) != 3 or settings.input[1] != settings.input[2]:
             raise ModelError(f"torchvision:{name} takes square images, not {_shape(settings.input)}")
@@ -154,7 +154,7 @@ def _users_own(
 
 
 def _checked(model: LayeredModel, settings: ModelSettings) -> LayeredModel:
-    """A model that its builder has split itself must be what the configuration says."""
+    """Checks that a model which its builder has split itself matches the settings, and sets its head mode."""
     if model.input_shape != settings.input:
         raise ModelError(
             f"{settings.name} gave a model for {_shape(model.input_shape)}, the configuration says "

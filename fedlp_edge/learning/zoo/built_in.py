@@ -1,9 +1,9 @@
-"""The models that come with FedLP Edge and need no torchvision.
+"""This module defines the models that FedLP Edge contains and that do not need torchvision.
 
-- ``fedlp-cnn``: the network of the paper's experiments (arXiv 2303.06360), layer for layer and head for head.
-- ``fedlp-cnn-narrow``: the same shape with a quarter of the channels, for experiments on a processor.
-- ``small-cnn``: a small network for grey images of 8x8 and up, quick enough for a fleet on one machine.
-- ``mlp``: three hidden layers, for anything of a fixed size.
+- ``fedlp-cnn``: the network of the experiments in arXiv 2303.06360, with equal layers and heads.
+- ``fedlp-cnn-narrow``: ``fedlp-cnn`` with a quarter of the channels, for experiments on a CPU.
+- ``small-cnn``: a small network for images of 8x8 pixels and more, fast enough for a fleet on one machine.
+- ``mlp``: a network with three hidden layers, for samples of any fixed shape.
 """
 
 from __future__ import annotations
@@ -22,29 +22,43 @@ from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.rng import seeded
 
 Builder = Callable[[tuple[int, ...], int, HeadMode, int], LayeredModel]
+"""Function from input shape, number of classes, head mode and seed to a layered model."""
 
 
 def fedlp_cnn(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
-    """Six convolutions 32-32-64-64-128-128 in five depths, two linear layers in every head.
+    """Builds the CNN of arXiv 2303.06360: six convolutions in five depths, and heads of two linear layers.
 
-    Each convolution is followed by ReLU and then batch normalisation, and every second one by a pool, which
-    stands at the start of the next layer because a head pools for itself. As in the authors' code no head,
-    the main one included, has an activation between its two linear layers. With 3x32x32 the heads' inputs are
-    8192, 4096, 4096, 2048 and 2048.
+    The convolutions have 32-32-64-64-128-128 channels. Each is followed by ReLU and then batch normalisation. After
+    every second one comes a pool, which stands at the start of the next layer, because each head has a pool of its own.
+    As in the paper's published code (github.com/Zhuzzq/FedLP), no head has an activation between its linear layers.
+    For inputs of 3x32x32 the heads have 8192, 4096, 4096, 2048 and 2048 input features.
+
+    Args:
+        input_shape: Channels, height and width of one image.
+        classes: Number of classes.
+        head_mode: Whether heads are shared or personal.
+        seed: Seed of the initial weights.
 
     Raises:
-        ModelError: the input is not an image, or three pools would leave nothing of it.
+        ModelError: The input is not an image, or is too small for three pools.
     """
     return _paper_cnn("fedlp-cnn", (32, 32, 64, 64, 128, 128), 128, input_shape, classes, head_mode, seed)
 
 
 def fedlp_cnn_narrow(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
-    """The paper's network with channels 8-8-16-16-32-32 and 64 hidden units in every head.
+    """Builds ``fedlp_cnn`` with 8-8-16-16-32-32 channels and 64 hidden units in every head.
 
-    On 1x28x28 it has 37,410 parameters and 1.9 million MACs, where ``fedlp-cnn`` has 436,202 and 29.3 million.
+    For inputs of 1x28x28 it has 37,410 parameters and 1.9 million MACs, where ``fedlp-cnn`` has 436,202 and 29.3
+    million.
+
+    Args:
+        input_shape: Channels, height and width of one image.
+        classes: Number of classes.
+        head_mode: Whether heads are shared or personal.
+        seed: Seed of the initial weights.
 
     Raises:
-        ModelError: as ``fedlp_cnn``.
+        ModelError: The input is not an image, or is too small for three pools.
     """
     return _paper_cnn("fedlp-cnn-narrow", (8, 8, 16, 16, 32, 32), 64, input_shape, classes, head_mode, seed)
 
@@ -73,7 +87,7 @@ def _paper_cnn(
         return [(f"pool{number}", nn.MaxPool2d(2))]
 
     def head(last: int, halvings: int) -> nn.Module:
-        """The exit behind convolution ``last``; ``halvings`` of height and width count its own pool."""
+        """Returns the head after convolution ``last``; ``halvings`` counts all pools before its linear layers."""
         places = (height >> halvings) * (width >> halvings)
         return _sequence(
             [
@@ -103,23 +117,32 @@ def _paper_cnn(
 
 
 def small_cnn(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
-    """Five convolutions 16-32-64-64-128, each with batch normalisation and ReLU; one depth each.
+    """Builds a CNN of five depths, each a convolution with batch normalisation and ReLU.
+
+    The convolutions have 16-32-64-64-128 channels.
+
+    Args:
+        input_shape: Channels, height and width of one image.
+        classes: Number of classes.
+        head_mode: Whether heads are shared or personal.
+        seed: Seed of the initial weights.
 
     Raises:
-        ModelError: the input is not an image, or two pools would leave nothing of it.
+        ModelError: The input is not an image, or is too small for two pools.
+        PartitionError: The model cannot be split.
     """
     channels, height, width = _image("small-cnn", input_shape, pools=2)
     widths = (channels, 16, 32, 64, 64, 128)
 
     def stage(number: int, *, pooled: bool) -> nn.Module:
-        steps: list[tuple[str, nn.Module]] = [("pool", nn.MaxPool2d(2))] if pooled else []
+        modules: list[tuple[str, nn.Module]] = [("pool", nn.MaxPool2d(2))] if pooled else []
         given, wanted = widths[number - 1], widths[number]
-        steps += [
+        modules += [
             ("conv", nn.Conv2d(given, wanted, kernel_size=3, padding=1, bias=False)),
             ("bn", nn.BatchNorm2d(wanted)),
             ("relu", nn.ReLU()),
         ]
-        return _sequence(steps)
+        return _sequence(modules)
 
     with seeded(seed):
         blocks = [(f"stage{number}", stage(number, pooled=number in (2, 4))) for number in range(1, 6)]
@@ -128,7 +151,17 @@ def small_cnn(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, s
 
 
 def mlp(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
-    """Hidden layers of 256, 128 and 64 units with ReLU; three depths."""
+    """Builds a multilayer perceptron of three depths, with 256, 128 and 64 hidden units and ReLU.
+
+    Args:
+        input_shape: Shape of one sample.
+        classes: Number of classes.
+        head_mode: Whether heads are shared or personal.
+        seed: Seed of the initial weights.
+
+    Raises:
+        PartitionError: The model cannot be split.
+    """
     widths = (torch.Size(input_shape).numel(), 256, 128, 64)
     with seeded(seed):
         blocks: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
@@ -164,5 +197,5 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _sequence(steps: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(steps))
+def _sequence(modules: list[tuple[str, nn.Module]]) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(modules))

@@ -1,7 +1,7 @@
-"""The model that a worker has ready, so that a round does not begin with building it.
+"""This module caches the model of a worker, so that a round need not build it.
 
-One at a time: a coordinator's worker keeps the whole model, a device's worker keeps the submodel of its
-depth and lets go of the rest, which is the point of giving it a smaller depth.
+The cache holds one model at a time. A coordinator's worker keeps the whole model. A device's worker keeps only the
+submodel of its depth and frees the rest, because a smaller depth is meant to save memory.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fedlp_edge.learning.zoo.build import build_model
 
 @dataclass(frozen=True, slots=True)
 class PreparedModel:
-    """A model on its processor.
+    """Holds a model on its torch device, ready for rounds.
 
     Attributes:
-        model: the whole model, or a submodel.
-        blueprint: of the whole model.
-        untouched: initial values of what is not exchanged (integers, such as counters of batches), by name.
+        model: Whole model, or submodel of a depth.
+        blueprint: Blueprint of the whole model.
+        untouched: Initial values of the integer tensors, such as batch counters, which are not exchanged, by name.
     """
 
     model: nn.Module
@@ -35,76 +35,98 @@ class PreparedModel:
 
     @property
     def nbytes(self) -> int:
-        """Memory that its values take, bytes."""
+        """Memory that parameters and buffers take, bytes."""
         return sum(value.nbytes for value in self.model.state_dict().values())
 
     @torch.no_grad()
     def forget_rounds(self) -> None:
-        """Sets back what earlier rounds left behind, so that a repeated round computes the same."""
+        """Resets the integer tensors to their initial values, so that a repeated round gives equal results."""
         held = self.model.state_dict()
         for name, value in self.untouched.items():
             held[name].copy_(value)
 
 
 class PreparedModels:
-    """Builds models and keeps the last one.
+    """Builds models and caches the last one.
 
     Args:
-        device: where submodels train.
-        allow_models: ``module:callable`` names that may be imported.
+        device: Torch device on which submodels are trained.
+        allow_models: Names ``module:callable`` that may be imported.
     """
 
     def __init__(self, device: torch.device, allow_models: tuple[str, ...]) -> None:
         self._device = device
         self._allow_models = allow_models
         self._whole: tuple[ModelSettings, LayeredModel, Blueprint] | None = None
-        self._part: tuple[ModelSettings, int, PreparedModel] | None = None
+        self._submodel: tuple[ModelSettings, int, PreparedModel] | None = None
 
     def fresh(self, settings: ModelSettings, seed: int) -> tuple[LayeredModel, Blueprint]:
-        """A newly built model with seeded values, on the CPU."""
+        """Builds the whole model on the CPU with seeded initial values, and caches it.
+
+        Raises:
+            ModelError: The model is unknown, not allowed, or cannot be built.
+            PartitionError: The model cannot be split.
+        """
         model = self.build(settings, seed)
         blueprint = model.blueprint(settings.name)
-        self._whole, self._part = (settings, model, blueprint), None
+        self._whole, self._submodel = (settings, model, blueprint), None
         return model, blueprint
 
     def build(self, settings: ModelSettings, seed: int) -> LayeredModel:
-        """A newly built model with seeded values that is not kept."""
+        """Builds the whole model on the CPU with seeded initial values, without caching it.
+
+        Raises:
+            ModelError: The model is unknown, not allowed, or cannot be built.
+            PartitionError: The model cannot be split.
+        """
         return build_model(settings, seed, allow_models=self._allow_models)
 
     def whole(self, settings: ModelSettings) -> tuple[LayeredModel, Blueprint]:
-        """The whole model, with any values, on whichever processor used it last."""
+        """Returns the whole model with arbitrary values, on the torch device on which it was used last.
+
+        Raises:
+            ModelError: The model is unknown, not allowed, or cannot be built.
+            PartitionError: The model cannot be split.
+        """
         if self._whole is not None and self._whole[0] == settings:
             return self._whole[1], self._whole[2]
         return self.fresh(settings, seed=0)
 
     def part(self, settings: ModelSettings, depth: int) -> PreparedModel:
-        """The submodel of a depth, on the processor, with any values; the whole model is let go.
+        """Returns the submodel of a depth with arbitrary values on the training device, and frees the whole model.
 
         Raises:
-            ModelError: there is no such depth.
+            ModelError: There is no such depth, or the model is unknown, not allowed, or cannot be built.
+            PartitionError: The model cannot be split.
         """
-        if self._part is not None and self._part[:2] == (settings, depth):
-            return self._part[2]
+        if self._submodel is not None and self._submodel[:2] == (settings, depth):
+            return self._submodel[2]
         model, blueprint = self.whole(settings)
         if depth not in blueprint.depths:
             raise ModelError(f"{settings.name} has depths 1 to {blueprint.full_depth}, not {depth}")
-        part = prepare(model.submodel(depth), blueprint, self._device)
-        self._whole, self._part = None, (settings, depth, part)
-        return part
+        prepared = prepare(model.submodel(depth), blueprint, self._device)
+        self._whole, self._submodel = None, (settings, depth, prepared)
+        return prepared
 
 
 def prepare(model: nn.Module, blueprint: Blueprint, device: torch.device) -> PreparedModel:
-    """A model that was built just now, brought to its processor."""
+    """Moves a newly built model to its torch device and stores the initial values of its integer tensors.
+
+    Args:
+        model: Whole model or submodel that no round has used.
+        blueprint: Blueprint of the whole model.
+        device: Torch device to move the model to.
+    """
     model = model.to(device)
     untouched = {name: value.clone() for name, value in model.state_dict().items() if not value.is_floating_point()}
     return PreparedModel(model, blueprint, untouched)
 
 
 def tensor_names(units: Iterable[Unit]) -> list[str]:
-    """Names of what is exchanged of some units, in order."""
+    """Returns the names of the tensors of some units that are exchanged, in order."""
     return [tensor.name for unit in units for tensor in unit.tensors]
 
 
 def state_names(units: Iterable[Unit]) -> list[str]:
-    """Names of all floating tensors of some units, constants included."""
+    """Returns the names of all floating-point tensors of some units, including constants."""
     return [name for unit in units for name in unit.state_names]
