@@ -74,7 +74,7 @@ def epoch_seconds(
 
     Args:
         cost: of the depth.
-        training: batch size and thrift.
+        training: batch size and how memory is saved.
         samples: of the device.
         speed: multiply-accumulates per second in training, for a device without a calibration; 0 if unknown.
         calibration: of the device.

@@ -83,7 +83,7 @@ def train_steps(
 
     Args:
         model: put into training mode, but for norms that it freezes itself.
-        settings: optimizer, objective and thrift.
+        settings: optimizer, objective and how memory is saved.
         labels: of all samples of the device, [N].
         compute: how to compute.
         trainable: names of the parameters to train; None for all that the model itself does not freeze.
