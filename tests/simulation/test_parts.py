@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import socket
 import tomllib
 from collections import deque
@@ -10,11 +9,8 @@ from collections import deque
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fedlp_edge.config.toml_writer import to_toml
-from fedlp_edge.core.exit_counts import ExitCounts
 from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.simulation.engines.base import QueuedJob, SimulationStoppedError, carry_out
 from fedlp_edge.simulation.engines.channel import (
@@ -29,40 +25,12 @@ from fedlp_edge.simulation.engines.channel import (
 from fedlp_edge.simulation.engines.jobs import (
     EvaluatePart,
     JobFailed,
-    PartEvaluated,
-    PersonalHeadEvaluated,
     Reply,
     SimulationJob,
     SumsCollected,
 )
-from fedlp_edge.simulation.scores import NOTHING, PART, by_tier, combine_scores, own_by_tier, parts
-from fedlp_edge.simulation.shared_memory import SharedArrays, layout_of
-from fedlp_edge.simulation.virtual_time import Timeline
+from fedlp_edge.simulation.shared_memory import SharedArrays
 from tests.simulation.conftest import experiment
-
-# Time
-
-
-def test_delivers_in_order_of_time_and_stops_at_a_deadline() -> None:
-    timeline = Timeline()
-    timeline.expect("slow", 5.0)
-    timeline.expect("quick", 1.0)
-    assert (timeline.advance(3.0), timeline.now) == ("quick", 1.0)
-    assert (timeline.advance(3.0), timeline.now) == (None, 3.0)
-    assert (timeline.advance(None), timeline.now) == ("slow", 5.0)
-    with pytest.raises(ValueError, match="nothing"):
-        timeline.advance(None)
-
-
-def test_delivers_only_what_was_expected_last() -> None:
-    timeline = Timeline()
-    timeline.expect("a", 1.0)
-    timeline.expect("a", 4.0)
-    timeline.expect("b", 2.0)
-    timeline.cancel("b")
-    assert (timeline.advance(None), timeline.now) == ("a", 4.0)
-    assert not timeline.is_expected("a")
-
 
 # Work
 
@@ -113,55 +81,6 @@ def test_finishes_what_is_under_way_before_it_stops_or_fails() -> None:
     assert starts(stopping) == [2]
 
 
-# Verdicts
-
-
-def counts(depth: int, samples: tuple[int, ...], right: tuple[int, ...]) -> ExitCounts:
-    """Of one exit with a loss of 1 for each sample."""
-    loss = {depth: float(sum(samples))}
-    return ExitCounts(samples, {depth: right}, loss, {depth: sum(right)}, loss)
-
-
-def part(start: int, samples: tuple[int, ...], right: tuple[int, ...]) -> PartEvaluated:
-    return PartEvaluated(start, counts(2, samples, right))
-
-
-def test_puts_parts_together_in_any_order() -> None:
-    pieces = [part(0, (2, 2), (1, 2)), part(4, (1, 3), (1, 0))]
-    for job in (pieces, pieces[::-1]):
-        said = combine_scores(job)
-        assert (said.accuracy, said.loss, said.ensemble) == ({2: 0.5}, {2: 1.0}, {2: 0.5})
-        assert said.by_class[2].tolist() == [2 / 3, 0.4]
-    assert combine_scores([]) is NOTHING
-
-
-def test_weighs_classes_as_a_device_holds_them() -> None:
-    said = combine_scores([part(0, (2, 4, 0), (1, 4, 0))])
-    assert said.personalised(2, np.array([1.0, 0.0, 0.0])) == 0.5
-    assert said.personalised(2, np.array([0.5, 0.5, 0.0])) == 0.75
-    # There is no test sample of the last class: the others count for the whole.
-    assert said.personalised(2, np.array([0.25, 0.0, 0.75])) == 0.5
-    priors = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    assert by_tier(said, {"a": 2, "b": 2, "c": 1}, {"a": 0, "b": 1, "c": 1}, priors) == {2: 0.75}
-
-
-def test_weighs_what_own_heads_know_by_what_their_devices_hold() -> None:
-    judged = [
-        PersonalHeadEvaluated("b", 1, counts(1, (4, 0, 4), (2, 0, 4))),
-        PersonalHeadEvaluated("a", 1, counts(1, (4, 0, 4), (0, 0, 4))),
-        PersonalHeadEvaluated("c", 2, counts(2, (1,), (1,))),
-    ]
-    priors = np.array([[1.0, 0.0, 0.0], [0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
-    numbers = {"a": 0, "b": 1, "c": 2}
-    # Device a holds only what its head gets wrong; of b's classes the test set lacks one.
-    assert own_by_tier(judged, numbers, priors) == {1: (0.0 + 0.75) / 2, 2: 1.0}
-
-
-def test_cuts_the_test_set_without_gap_or_overlap() -> None:
-    spans = [(job.job.start, job.job.stop) for job in parts(3, (1, 2), 2 * PART + 5, 10)]  # type: ignore[union-attr]
-    assert spans == [(0, PART), (PART, 2 * PART), (2 * PART, 2 * PART + 5)]
-
-
 # Memory and messages
 
 
@@ -192,14 +111,6 @@ def test_says_so_when_the_other_side_has_ended() -> None:
     with pytest.raises(ChannelClosedError):
         channel.receive()
     channel.close()
-
-
-@given(st.lists(st.tuples(st.sampled_from(["<f4", "<i8", "|u1"]), st.lists(st.integers(0, 5), max_size=3))))
-def test_lays_arrays_out_without_overlap(kinds: list[tuple[str, list[int]]]) -> None:
-    layout = layout_of({str(number): (dtype, tuple(shape)) for number, (dtype, shape) in enumerate(kinds)})
-    for one, following in itertools.pairwise(layout):
-        assert one.offset + one.nbytes <= following.offset
-        assert following.offset % 64 == 0
 
 
 # Settings as text

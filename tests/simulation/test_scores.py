@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+
+from fedlp_edge.core.exit_counts import ExitCounts
+from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
+from fedlp_edge.simulation.scores import NOTHING, PART, by_tier, combine_scores, own_by_tier, parts
+
+
+def counts(depth: int, samples: tuple[int, ...], right: tuple[int, ...]) -> ExitCounts:
+    """Of one exit with a loss of 1 for each sample."""
+    loss = {depth: float(sum(samples))}
+    return ExitCounts(samples, {depth: right}, loss, {depth: sum(right)}, loss)
+
+
+def part(start: int, samples: tuple[int, ...], right: tuple[int, ...]) -> PartEvaluated:
+    return PartEvaluated(start, counts(2, samples, right))
+
+
+def test_puts_parts_together_in_any_order() -> None:
+    pieces = [part(0, (2, 2), (1, 2)), part(4, (1, 3), (1, 0))]
+    for job in (pieces, pieces[::-1]):
+        said = combine_scores(job)
+        assert (said.accuracy, said.loss, said.ensemble) == ({2: 0.5}, {2: 1.0}, {2: 0.5})
+        assert said.by_class[2].tolist() == [2 / 3, 0.4]
+    assert combine_scores([]) is NOTHING
+
+
+def test_weighs_classes_as_a_device_holds_them() -> None:
+    said = combine_scores([part(0, (2, 4, 0), (1, 4, 0))])
+    assert said.personalised(2, np.array([1.0, 0.0, 0.0])) == 0.5
+    assert said.personalised(2, np.array([0.5, 0.5, 0.0])) == 0.75
+    # There is no test sample of the last class: the others count for the whole.
+    assert said.personalised(2, np.array([0.25, 0.0, 0.75])) == 0.5
+    priors = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    assert by_tier(said, {"a": 2, "b": 2, "c": 1}, {"a": 0, "b": 1, "c": 1}, priors) == {2: 0.75}
+
+
+def test_weighs_what_own_heads_know_by_what_their_devices_hold() -> None:
+    judged = [
+        PersonalHeadEvaluated("b", 1, counts(1, (4, 0, 4), (2, 0, 4))),
+        PersonalHeadEvaluated("a", 1, counts(1, (4, 0, 4), (0, 0, 4))),
+        PersonalHeadEvaluated("c", 2, counts(2, (1,), (1,))),
+    ]
+    priors = np.array([[1.0, 0.0, 0.0], [0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
+    numbers = {"a": 0, "b": 1, "c": 2}
+    # Device a holds only what its head gets wrong; of b's classes the test set lacks one.
+    assert own_by_tier(judged, numbers, priors) == {1: (0.0 + 0.75) / 2, 2: 1.0}
+
+
+def test_cuts_the_test_set_without_gap_or_overlap() -> None:
+    spans = [(job.job.start, job.job.stop) for job in parts(3, (1, 2), 2 * PART + 5, 10)]  # type: ignore[union-attr]
+    assert spans == [(0, PART), (PART, 2 * PART), (2 * PART, 2 * PART + 5)]
+
+
+def test_states_the_cost_of_a_part_in_multiply_accumulates() -> None:
+    (job,) = parts(3, (1, 2), 5, 10)
+    assert job.job == EvaluatePart(3, (1, 2), 0, 5)
+    assert job.cost == 50.0
+    assert parts(3, (1,), 0, 10) == []

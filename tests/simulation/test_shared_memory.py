@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedlp_edge.simulation.shared_memory import ArraySlot, SharedArrays, layout_of
+
+
+def test_places_arrays_at_the_bounds_of_cache_lines() -> None:
+    assert layout_of({"a": ("<f4", (2, 9)), "b": ("|u1", (3,)), "c": ("<i8", ())}) == (
+        ArraySlot("a", "<f4", (2, 9), 0),
+        ArraySlot("b", "|u1", (3,), 128),
+        ArraySlot("c", "<i8", (), 192),
+    )
+    assert layout_of({}) == ()
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.sampled_from(["<f4", "<i8", "|u1"]), st.lists(st.integers(0, 5), max_size=3))))
+def test_lays_arrays_out_without_overlap(kinds: list[tuple[str, list[int]]]) -> None:
+    layout = layout_of({str(number): (dtype, tuple(shape)) for number, (dtype, shape) in enumerate(kinds)})
+    for one, following in itertools.pairwise(layout):
+        assert one.offset + one.nbytes <= following.offset
+        assert following.offset % 64 == 0
+
+
+def test_begins_with_zeros_and_takes_values() -> None:
+    memory = SharedArrays.create(layout_of({"a": ("<f4", (3,)), "none": ("<f4", (0,))})).keep_mapped()
+    assert {name: array.tolist() for name, array in memory.arrays.items()} == {"a": [0, 0, 0], "none": []}
+    memory.write({"a": np.array([1, 2, 3], np.float32)})
+    assert memory.arrays["a"].tolist() == [1, 2, 3]
+
+
+def test_shares_one_memory_between_all_who_have_the_descriptor() -> None:
+    one = SharedArrays.copy_of({"a": np.arange(3, dtype=np.int64)})
+    other = SharedArrays(os.dup(one.descriptor), one.layout)
+    other.arrays["a"][1] = 50
+    assert one.arrays["a"].tolist() == [0, 50, 2]
+    one.close()
+    assert other.arrays["a"].tolist() == [0, 50, 2]
+    other.close()
+
+
+def test_gives_the_descriptor_back_once() -> None:
+    memory = SharedArrays.copy_of({"a": np.ones(1)})
+    descriptor = memory.descriptor
+    memory.close()
+    memory.close()
+    assert (memory.descriptor, memory.arrays) == (-1, {})
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_refuses_values_of_another_shape() -> None:
+    memory = SharedArrays.create(layout_of({"a": ("<f4", (3,))})).keep_mapped()
+    with pytest.raises(ValueError, match=r"could not broadcast input array from shape \(2,\) into shape \(3,\)"):
+        memory.write({"a": np.ones(2, np.float32)})
