@@ -1,1 +1,1 @@
-"""TOML files of people, read with the file and line of whatever is wrong, and named schemes."""
+"""This package reads TOML configuration files, with file and line of every error, and expands recipes."""

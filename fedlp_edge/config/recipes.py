@@ -1,6 +1,6 @@
-"""Named schemes: a word in place of the settings that make up a published algorithm, or our own best one.
+"""This module defines recipes: names for the settings of published algorithms, and of our own best one.
 
-A recipe fills in what the file does not say: explicit keys win. docs/recipes.md describes each with its paper.
+A recipe sets the keys that the file leaves out: explicit keys win. docs/recipes.md describes each with its paper.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ RecipeName = Literal[
 ]
 
 Tables = dict[str, Any]
-"""A configuration file's tables, as TOML gives them."""
+"""Tables of a configuration file, as parsed from TOML."""
 
 RECIPES: Mapping[RecipeName, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
-        # McMahan et al., arXiv 1602.05629: everybody trains and sends everything.
+        # McMahan et al., arXiv 1602.05629: every device trains and sends the whole model.
         "fedavg": {"scheme": {"depth": "full", "lpr": 1.0}},
-        # The same with those alone who can bear the whole model.
+        # FedAvg with only those devices that can train the whole model.
         "fedavg-full": {"scheme": {"depth": "only-full", "lpr": 1.0}},
         # FedLP, arXiv 2303.06360, section III: each layer is preserved with a probability.
         "fedlp-homo": {"scheme": {"depth": "full", "lpr": 0.5}},
-        # FedLP, section IV: prefixes of the model, with heads that stay at home.
+        # FedLP, section IV: prefixes of the model, with personal heads.
         "fedlp-hetero": {"model": {"head_mode": "personal"}, "scheme": {"depth": "auto", "lpr": 1.0}},
         # Diao et al., arXiv 2010.01264: fewer channels.
         "heterofl": {
@@ -60,16 +60,16 @@ RECIPES: Mapping[RecipeName, Mapping[str, Mapping[str, Any]]] = MappingProxyType
 
 
 def with_recipe(document: Tables) -> Tables:
-    """Fills in what the ``recipe`` of a configuration stands for.
+    """Adds the settings of the ``recipe`` that a configuration names.
 
     Args:
-        document: tables by name; a key ``recipe`` beside them names the recipe. Not modified.
+        document: Tables by name, with an optional key ``recipe``; not modified.
 
     Returns:
-        The tables with what the recipe adds; the same object if none is named.
+        Tables with the recipe's settings; ``document`` itself if it names no recipe.
 
     Raises:
-        ConfigError: there is no such recipe.
+        ConfigError: The recipe is unknown.
     """
     name = document.get("recipe")
     if name is None:

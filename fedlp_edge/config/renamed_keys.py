@@ -1,6 +1,6 @@
-"""Keys of a fleet's or an experiment's file that earlier versions knew by another name.
+"""This module lists the keys of a fleet's or an experiment's file that earlier versions called by another name.
 
-A file that has one is refused with the new name, so that an old file says itself what to change.
+A file that has such a key is refused with a message that gives the new name.
 """
 
 from __future__ import annotations
@@ -22,4 +22,4 @@ RENAMED: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("training", "memory", "allocation"): '[training.memory] allocator, and its "roomy" is "cached"',
     }
 )
-"""New name by the path of the old one."""
+"""New name of each key, by the path of the old one."""

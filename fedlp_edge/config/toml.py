@@ -1,7 +1,7 @@
-"""Configuration files: TOML in, a validated struct out, or one line that says what to mend and where.
+"""This module reads a TOML file into a validated struct, or raises one line that says what to fix and where.
 
-The structs carry the rules (types, ranges, allowed words); this module only turns a refusal into
-``FILE:LINE: what is wrong; what is allowed``, so that no service invents messages of its own.
+The structs define the rules (types, ranges, allowed words); this module turns a violation into the message
+``FILE:LINE: what is wrong; what is allowed``, so that all services have the same messages.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def load_toml(
     """Reads one TOML file into a struct.
 
     Args:
-        path: the file.
-        kind: a msgspec struct; its ``forbid_unknown_fields`` decides about unknown keys.
-        complete: fills in what a word in the file stands for, before anything is checked.
-        renamed: new names of keys and tables that must not be in the file, by the path of the old ones.
+        path: TOML file.
+        kind: msgspec struct type, whose ``forbid_unknown_fields`` decides about unknown keys.
+        complete: Function that expands the document before it is checked, such as ``with_recipe``.
+        renamed: New names of keys and tables, by the path of the old ones, which the file must not have.
 
     Raises:
-        ConfigError: the file cannot be read, is not TOML, or has a wrong key or value; one line with
-            the file and, where there is one, the line number.
+        ConfigError: The file cannot be read, is not TOML, or has a wrong key or value; one line with the file and,
+            where there is one, the line number.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -66,7 +66,11 @@ def parse_toml(
     complete: Callable[[Document], Document] | None = None,
     renamed: Mapping[tuple[str, ...], str] = _NONE_RENAMED,
 ) -> T:
-    """Like ``load_toml`` for text at hand; ``name`` stands for the file in messages."""
+    """Reads TOML text into a struct as ``load_toml`` does; ``name`` is the file name in messages.
+
+    Raises:
+        ConfigError: The text is not TOML, or has a wrong key or value.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -88,7 +92,7 @@ def parse_toml(
 
 
 def place(path: Path, key: KeyPath) -> str:
-    """Where a key stands, as ``FILE:LINE: [table] key``; without a line if the file leaves it to its default."""
+    """Returns the place of a key, as ``FILE:LINE: [table] key``; without a line if the file does not set it."""
     words = _in_table(key)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -111,7 +115,7 @@ def _value_message(error: msgspec.ValidationError, document: object, kind: type,
     path, whole = _steps(raw)
     where = f"{name}:{_line_of(text, path)}" if path else name
     if not whole or not (path or what.startswith("Object")):
-        # Inside a table of free keys, or a check of the whole file: msgspec's own words are all there is.
+        # Inside a table of free keys, or a check of the whole file, there is only msgspec's own message.
         return f"{where}: {_dotted(path) + ': ' if path else ''}{what}"
 
     known = _type_at(inspect.type_info(kind), path)
@@ -125,12 +129,12 @@ def _value_message(error: msgspec.ValidationError, document: object, kind: type,
         return f'{where}: the key "{missing["name"]}"{_within(path)} is missing; add it'
     if what.startswith(("Expected", "Invalid")) and known is not None:
         return f"{where}: {_dotted(path)} is {_shown(_value_at(document, path))}; it must be {describe(known)}"
-    # A struct's own check (``__post_init__``) speaks for itself.
+    # The message of a struct's own check (``__post_init__``) is complete.
     return f"{where}: {_dotted(path)}: {what}"
 
 
 def describe(kind: inspect.Type) -> str:  # noqa: PLR0911 - one return a kind of value
-    """What a value of this type may be, in words."""
+    """Returns a description of the allowed values of a type."""
     match kind:
         case inspect.UnionType(types=types):
             return " or ".join(describe(t) for t in types if not isinstance(t, inspect.NoneType))
@@ -165,7 +169,7 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
 
 
 def _steps(path: str) -> tuple[KeyPath, bool]:
-    """``.rounds.count[2]`` as ``("rounds", "count", 2)``, and whether that is the whole path.
+    """Parses ``.rounds.count[2]`` into ``("rounds", "count", 2)``, and returns whether that is the whole path.
 
     msgspec hides the keys of a table with free keys behind ``[...]``; the path ends before it.
     """
@@ -206,7 +210,7 @@ def _child(kind: inspect.Type | None, step: str | int) -> inspect.Type | None:
 
 
 def _value_at(document: object, path: KeyPath) -> object:
-    """The value at a path; None if it is not there."""
+    """Returns the value at a path; None if it is missing."""
     current = document
     for step in path:
         try:
@@ -217,10 +221,10 @@ def _value_at(document: object, path: KeyPath) -> object:
 
 
 def _line_of(text: str, path: KeyPath) -> int:
-    """Line on which the statement begins that brings ``path`` into the document.
+    """Returns the line on which the statement begins that sets ``path``.
 
-    No scanner of its own: a prefix of the lines either parses or ends inside a multi-line value, so
-    the statement begins right after the last shorter prefix that parsed.
+    It needs no scanner: a prefix of the lines either parses or ends inside a multi-line value, so the statement begins
+    right after the last shorter prefix that parsed.
     """
     lines = text.splitlines()
     begin = 1
@@ -260,7 +264,7 @@ def _within(path: KeyPath) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as TOML would write it, shortened."""
+    """Returns a value as TOML would write it, cut to 60 characters."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

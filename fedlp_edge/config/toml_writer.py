@@ -1,4 +1,4 @@
-"""A parsed TOML document as text again, for copies that leave something out. Comments are lost."""
+"""This module writes a parsed TOML document as text, for copies without secrets. Comments are lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 def to_toml(document: Mapping[str, object] | msgspec.Struct) -> str:
-    """The text of a document or of settings: strings, numbers, booleans, lists and tables; what is None is left out."""
+    """Returns the TOML text of a document or of settings; keys whose value is None are left out."""
     table = msgspec.to_builtins(document) if isinstance(document, msgspec.Struct) else document
     return "\n".join(_table(table, ())) + "\n"
 
@@ -43,5 +43,5 @@ def _key(key: str) -> str:
 
 
 def _string(text: str) -> str:
-    # JSON's escapes are TOML's, but for the one control character that JSON leaves alone.
+    # TOML has JSON's escapes, but also demands one for DEL, which JSON does not escape.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,1 +1,1 @@
-"""What must survive a crash: journal, checkpoints, spooled updates."""
+"""This package stores what must survive a crash: journal, checkpoints, spooled updates."""

@@ -1,7 +1,7 @@
-"""One file per committed round: the global model under its state names, readable by anything.
+"""This module stores the global model of each committed round in a safetensors file, under its state_dict names.
 
-Everything else that a run remembers of its model stands in a second file beside it, so that the first one can be
-loaded straight into a model; so does the running average of the models, if there is one, in a third.
+The server's other state (such as momentum) is in a second file, so that the first one can be loaded directly into a
+model. The running average of the models, if the run keeps one, is in a third.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        directory: made if missing.
-        keep: how many of the latest stay; 0 keeps all.
+        directory: Directory of the files, made if missing.
+        keep: Number of latest checkpoints to keep; 0 keeps all.
     """
 
     def __init__(self, directory: Path, keep: int = 0) -> None:
@@ -38,27 +38,30 @@ class Checkpoints:
         directory.mkdir(parents=True, exist_ok=True)
 
     def weights_path(self, round: int) -> Path:
-        """Where the model after ``round`` is, or will be; round 0 is the initial model."""
+        """Returns the path of the model after ``round``; round 0 is the initial model."""
         return self._directory / f"round-{round:05d}.safetensors"
 
     def evaluated_path(self, round: int) -> Path:
-        """The model after ``round`` to evaluate and export: the running average if there is one, else the weights."""
+        """Returns the path of the model to evaluate and export: the running average if there is one, else the model."""
         average = self._average_path(round)
         return average if average.exists() else self.weights_path(round)
 
     def save(self, round: int, weights: Mapping[str, Array], state: ServerState) -> Path:
-        """Writes all files, the model last: its presence says that the checkpoint is whole.
+        """Writes the files of a checkpoint, the model last: its presence says that the checkpoint is complete.
 
         Args:
-            round: that was closed.
-            weights: of the global model, constants included.
-            state: what the next server step rests on beside them.
+            round: Number of the round.
+            weights: Model weights by state_dict name, constants included.
+            state: Other state that the next server step starts from.
 
         Returns:
-            Where the weights are.
+            Path of the model's file.
+
+        Raises:
+            StorageError: The files cannot be written.
         """
         if state.averages:
-            # What has no average, constants, is part of the model all the same.
+            # Constants have no average, but belong to the model.
             _save(self._average_path(round), {**weights, **state.averages})
         if flat := _flat(state):
             _save(self._server_path(round), flat)
@@ -67,10 +70,10 @@ class Checkpoints:
         return path
 
     def load(self, round: int) -> tuple[dict[str, Array], ServerState]:
-        """Weights and state after ``round``.
+        """Reads the model weights and the server's other state after ``round``.
 
         Raises:
-            StorageError: the checkpoint is missing or damaged.
+            StorageError: The checkpoint is missing or damaged.
         """
         server, average = self._server_path(round), self._average_path(round)
         flat = _load(server) if server.exists() else {}
@@ -78,7 +81,7 @@ class Checkpoints:
         return _load(self.weights_path(round)), _typed(flat, averages)
 
     def prune(self, newest: int) -> None:
-        """Deletes what ``keep`` no longer covers, once round ``newest`` is committed."""
+        """Deletes the checkpoints that ``keep`` no longer covers, once round ``newest`` is committed."""
         if not self._keep:
             return
         oldest_kept = newest - self._keep + 1
@@ -116,7 +119,7 @@ def _typed(flat: Mapping[str, Array], averages: dict[str, Array]) -> ServerState
 def _save(path: Path, tensors: Mapping[str, Array]) -> None:
     try:
         with replacing(path) as partial:
-            # Not ascontiguousarray, which makes a scalar a vector of one.
+            # np.ascontiguousarray would make a scalar one-dimensional.
             save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, partial)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write the checkpoint {path}: {error}; is the disk full?") from error

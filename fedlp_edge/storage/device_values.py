@@ -1,9 +1,9 @@
-"""Model values that stay on a device from round to round: one file for every round that left some.
+"""This module stores model values that a device withholds from round to round, in one file per round.
 
-These are exit heads that never leave the device (``head_mode = "personal"``), and units between two exchanges
-(``exchange_every``). A round may be done again, since a training was cut off or its update was lost, and must then give
-the same update. So a round never writes the file that it starts from: what round 7 leaves has a file of its own, and
-round 7 done again starts from what the round before it left, as it did the first time.
+These are personal exit heads (``head_mode = "personal"``), and units between two exchanges (``exchange_every``). A
+round may be repeated, since training was interrupted or the update was lost, and must then give the same update. So a
+round never overwrites the file that it starts from: round 7 writes its own file, and a repeated round 7 starts from the
+file of the round before it, as it did the first time.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ _NAME = re.compile(r"(?P<owner>.+)\.round-(?P<round>\d+)\.safetensors\Z")
 
 
 class DeviceValues:
-    """The files of values in one directory, by owner and round.
+    """The files of withheld values in one directory, by owner and round.
 
-    An owner is whatever has a succession of values of its own: a virtual device of a simulation; on a real device, the
-    pair of run and depth.
+    An owner is a virtual device in a simulation, and the pair of run and depth on a real device.
 
     Args:
-        directory: made by ``write``; whoever lets others write the files makes it before.
+        directory: Directory, made by ``write``; a caller that writes the files itself makes it before.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,20 +31,20 @@ class DeviceValues:
         self._listed: dict[str, set[int]] | None = None
 
     def path(self, owner: str, round: int) -> Path:
-        """Where the values are that a round leaves, or will be once somebody has written them there."""
+        """Returns the path of the values after a round, whether or not they are written already."""
         self._rounds.setdefault(owner, set()).add(round)
         return self._path(owner, round)
 
     def before(self, owner: str, round: int) -> int | None:
-        """The round whose values this round starts from; None if no earlier round left any."""
+        """Returns the number of the round whose values this round starts from; None if no earlier round left any."""
         earlier = (number for number in self._rounds.get(owner, ()) if number < round)
         return next((number for number in sorted(earlier, reverse=True) if self._path(owner, number).exists()), None)
 
     def read(self, owner: str, round: int) -> bytes:
-        """The values that a round left.
+        """Reads the values that a round left, as safetensors bytes.
 
         Raises:
-            StorageError: they cannot be read.
+            StorageError: The file cannot be read.
         """
         path = self._path(owner, round)
         try:
@@ -54,10 +53,10 @@ class DeviceValues:
             raise StorageError(f"cannot read {path}: {error.strerror}") from None
 
     def write(self, owner: str, round: int, values: bytes) -> None:
-        """Keeps the values that a round left; a power cut may cost them, and the round is then done again.
+        """Writes the values that a round left; a power cut may lose them, and the round is then repeated.
 
         Raises:
-            StorageError: they cannot be written.
+            StorageError: The file cannot be written.
         """
         path = self.path(owner, round)
         try:
@@ -83,7 +82,7 @@ class DeviceValues:
 
     @property
     def _rounds(self) -> dict[str, set[int]]:
-        """Rounds that left values, or for which ``path`` was asked, by owner; the directory is listed once."""
+        """Returns the rounds that left values, or whose ``path`` was requested, by owner; lists the directory once."""
         if self._listed is None:
             self._listed = {}
             for path in self._directory.glob("*.safetensors"):

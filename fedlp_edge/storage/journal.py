@@ -1,8 +1,8 @@
-"""What the coordinator must not forget when it is killed between two lines of code.
+"""This module journals the coordinator's decisions, so that a killed coordinator can continue its run.
 
-One SQLite file in write-ahead mode. A round is journaled when it opens (who, with which depth, rate and
-weight), every admitted update when its bytes are in the spool, and the round again when it is committed, so
-a restart repeats nothing that was decided and asks for nothing that has arrived.
+The journal is one SQLite file in write-ahead mode. A round is journaled when it opens (devices, depths, rates and
+weights), every admitted update when its bytes are in the spool, and the round again when it is committed. So a restart
+repeats no decision and requests no update that has arrived.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fedlp_edge.core.rounds.fitness import Fitness
 from fedlp_edge.errors import OperatorError, StorageError
 
 VERSION = 2
-"""Number of the schema below and of the encodings in its columns. It goes up with every change that an earlier or later
-version could not read; journals without a number are version 1."""
+"""Version of the schema below and of the encodings in its columns. It increases with every change that an earlier or
+later version could not read; journals without a number are version 1."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS devices (
@@ -36,12 +36,12 @@ CREATE TABLE IF NOT EXISTS fitness (device TEXT PRIMARY KEY, basis TEXT NOT NULL
 
 
 class UpdateRow(msgspec.Struct, frozen=True):
-    """The coordinator's final word on one device's update of one round.
+    """The coordinator's decision about one device's update of one round.
 
     Attributes:
-        accepted: False if it was refused.
-        digest: of its bytes.
-        report: what the device said of it (the offer, encoded), or the reason of the refusal.
+        accepted: Whether the update was admitted.
+        digest: Digest of the update's bytes.
+        report: The encoded offer of an admitted update; the reason of a refused one.
     """
 
     round: int
@@ -55,11 +55,11 @@ class Journal:
     """The journal of one run.
 
     Args:
-        path: of the SQLite file; made if missing.
+        path: SQLite file, made if missing.
 
     Raises:
-        OperatorError: another version of FedLP Edge made the file.
-        StorageError: the file is not a journal, or cannot be written.
+        OperatorError: Another version of FedLP Edge made the file.
+        StorageError: The file is not a journal, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,9 +68,9 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._refuse_other_versions()
             self._db.execute("PRAGMA journal_mode=WAL")
-            # A lost power supply may cost the last rows: the devices' work is then simply asked for again.
+            # A power cut may lose the last rows; the coordinator then requests these updates again.
             self._db.execute("PRAGMA synchronous=NORMAL")
-            # All or nothing: a schema without its number would be taken for that of an earlier version.
+            # One transaction, since a schema without its number would be taken for that of an earlier version.
             self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         except sqlite3.Error as error:
             raise StorageError(f"cannot use {path} as the journal: {error}") from error
@@ -93,49 +93,49 @@ class Journal:
     # Devices
 
     def put_device(self, device: str, plan: Plan, basis: str, *, ready: bool) -> None:
-        """Remembers a device's plan, what it was based on, and whether the device is there."""
+        """Records a device's plan, the basis of the plan, and whether the device is ready."""
         self._write("REPLACE INTO devices VALUES (?, ?, ?, ?)", (device, _pack(plan), basis, ready))
 
     def plans(self) -> dict[str, tuple[Plan, str]]:
-        """Plan and basis by device."""
+        """Returns plan and basis by device."""
         rows = self._db.execute("SELECT device, plan, basis FROM devices")
         return {device: (msgspec.msgpack.decode(plan, type=Plan), basis) for device, plan, basis in rows}
 
     def ready_devices(self) -> frozenset[str]:
-        """Devices that were there when the journal was last written."""
+        """Returns the devices that were ready when the journal was last written."""
         return frozenset(device for (device,) in self._db.execute("SELECT device FROM devices WHERE ready"))
 
     def put_fitness(self, device: str, basis: str, fitness: Fitness) -> None:
-        """Remembers how a device failed lately, and which life of it; one without failures is forgotten."""
+        """Records a device's recent failures and the basis they belong to; a device without failures is deleted."""
         if fitness == Fitness():
             self._write("DELETE FROM fitness WHERE device = ?", (device,))
         else:
             self._write("REPLACE INTO fitness VALUES (?, ?, ?)", (device, basis, _pack(fitness)))
 
     def fitness(self) -> dict[str, tuple[str, Fitness]]:
-        """Basis and fitness of the devices that failed lately."""
+        """Returns basis and fitness of the devices that failed recently."""
         rows = self._db.execute("SELECT device, basis, fitness FROM fitness")
         return {device: (basis, msgspec.msgpack.decode(packed, type=Fitness)) for device, basis, packed in rows}
 
     # Classes
 
     def put_class_names(self, names: tuple[str, ...]) -> None:
-        """Remembers which number each class has in the fleet; numbers that were given stay as they are."""
+        """Records the number of each class in the fleet; numbers that were given before do not change."""
         for number, name in enumerate(names):
             self._write("INSERT OR IGNORE INTO class_names VALUES (?, ?)", (number, name))
 
     def class_names(self) -> tuple[str, ...]:
-        """By number; empty if none were agreed yet."""
+        """Returns the class names by number; empty if none were agreed yet."""
         return tuple(name for (name,) in self._db.execute("SELECT name FROM class_names ORDER BY number"))
 
     # Rounds
 
     def open_round(self, round: int, capacity: int, cohort: tuple[CohortMember, ...]) -> None:
-        """Remembers an opened round, or its extended cohort."""
+        """Records an opened round, or its extended cohort."""
         self._write("REPLACE INTO rounds VALUES (?, ?, ?, NULL)", (round, capacity, _pack(cohort)))
 
     def unfinished_round(self) -> OpenRound | None:
-        """The round that was open at the last stop."""
+        """Returns the round that was open when the coordinator stopped; None if there is none."""
         row = self._db.execute("SELECT round, cohort, capacity FROM rounds WHERE summary IS NULL").fetchone()
         if row is None:
             return None
@@ -143,35 +143,35 @@ class Journal:
         return OpenRound(row[0], cohort, row[2])
 
     def places(self, round: int) -> tuple[CohortMember, ...]:
-        """Of a round that was opened; none if it was not."""
+        """Returns the cohort of a round; empty if the round was not opened."""
         row = self._db.execute("SELECT cohort FROM rounds WHERE round = ?", (round,)).fetchone()
         return msgspec.msgpack.decode(row[0], type=tuple[CohortMember, ...]) if row else ()
 
     def commit_round(self, round: int, summary: bytes) -> None:
-        """Ends a round for good."""
+        """Records that a round is committed."""
         self._write("UPDATE rounds SET summary = ? WHERE round = ?", (summary, round))
 
     def summaries(self) -> Iterator[bytes]:
-        """Of the committed rounds, first to last, read one by one."""
+        """Yields the summaries of the committed rounds, from first to last, read one by one."""
         for (summary,) in self._db.execute("SELECT summary FROM rounds WHERE summary IS NOT NULL ORDER BY round"):
             yield summary
 
     # Updates
 
     def put_update(self, row: UpdateRow) -> None:
-        """Remembers the final word on an update; the first word stays."""
+        """Records the decision about an update; an earlier decision stays."""
         self._write("INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(row))
 
     def overrule_update(self, row: UpdateRow) -> None:
-        """Puts another word in the place of the first: what was admitted does not go with the rest of its round."""
+        """Replaces the decision about an update, if an admitted one proves implausible beside the rest of its round."""
         self._write("INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(row))
 
     def drop_update(self, round: int, device: str) -> None:
-        """Forgets an update whose bytes turned out to be lost."""
+        """Deletes the decision about an update whose bytes are lost."""
         self._write("DELETE FROM updates WHERE round = ? AND device = ?", (round, device))
 
     def updates(self, round: int) -> list[UpdateRow]:
-        """All final words of a round, by device."""
+        """Returns all decisions of a round, ordered by device."""
         rows = self._db.execute("SELECT * FROM updates WHERE round = ? ORDER BY device", (round,))
         return [UpdateRow(r, device, bool(accepted), digest, report) for r, device, accepted, digest, report in rows]
 

@@ -1,4 +1,4 @@
-"""The directory of one run: where each thing lies, and that only one coordinator writes there."""
+"""This module names the files in the directory of a run, and locks it so that only one coordinator writes there."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fedlp_edge.system.locks import lock_file
 
 
 class RunDirectory:
-    """Paths below a run's directory.
+    """The paths below a run's directory.
 
     Args:
-        path: made if missing.
+        path: Directory, made if missing.
 
     Raises:
-        StorageError: it cannot be made, or is not a directory.
+        StorageError: The directory cannot be made, or the path is no directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +26,7 @@ class RunDirectory:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for directory in (path, self.checkpoints, self.spool, self.onnx):
-                # What a fleet has learned, and who took part in it, is nobody else's business.
+                # Model and device names are private, so only the owner may read the directory.
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StorageError(
@@ -35,58 +35,58 @@ class RunDirectory:
 
     @property
     def config(self) -> Path:
-        """The configuration that the run was started with."""
+        """The file with the configuration that the run was started with."""
         return self.path / "config.toml"
 
     @property
     def journal(self) -> Path:
-        """See ``journal``."""
+        """The SQLite file of the journal."""
         return self.path / "journal.sqlite"
 
     @property
     def events(self) -> Path:
-        """One JSON line per event."""
+        """The file with one JSON line per event."""
         return self.path / "events.jsonl"
 
     @property
     def summary(self) -> Path:
-        """What docs/run-directory.md describes."""
+        """The summary, whose format docs/run-directory.md describes."""
         return self.path / "summary.json"
 
     @property
     def checkpoints(self) -> Path:
-        """One model per round."""
+        """The directory with one model per round."""
         return self.path / "checkpoints"
 
     @property
     def onnx(self) -> Path:
-        """The exported models."""
+        """The directory of the exported models."""
         return self.path / "onnx"
 
     @property
     def spool(self) -> Path:
-        """Updates of the open round."""
+        """The directory with the updates of the open round."""
         return self.path / "spool"
 
     @property
     def worker_log(self) -> Path:
-        """What the worker process printed."""
+        """The log file of the worker process."""
         return self.path / "worker.log"
 
     def update(self, round: int, device: str) -> Path:
-        """Where the bytes of a device's update for a round are kept until the round is committed."""
+        """Returns the path of the bytes of a device's update, which are kept until the round is committed."""
         return self.spool / f"{round:05d}-{device}.update"
 
     def clear_spool(self) -> None:
-        """Deletes the updates of a round that is committed."""
+        """Deletes the updates of a committed round."""
         shutil.rmtree(self.spool, ignore_errors=True)
         self.spool.mkdir(mode=0o700, exist_ok=True)
 
     def lock(self) -> None:
-        """Keeps other coordinators out until ``unlock`` or the end of this process.
+        """Locks the directory against other coordinators until ``unlock`` or the end of this process.
 
         Raises:
-            StorageError: another one is at work here.
+            StorageError: Another coordinator uses the directory, or the lock file cannot be opened.
         """
         try:
             lock = lock_file(self.path / "lock")
@@ -97,7 +97,7 @@ class RunDirectory:
         self._lock = lock
 
     def unlock(self) -> None:
-        """Lets others in again."""
+        """Releases the lock."""
         if self._lock is not None:
             self._lock.close()
         self._lock = None

@@ -1,1 +1,1 @@
-"""What the operating system gives a process: files that survive a crash, locks, control groups, a cache."""
+"""This package wraps the operating system: files that survive a crash, locks, control groups, signals, a cache."""

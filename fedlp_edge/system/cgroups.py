@@ -1,9 +1,8 @@
-"""Control groups: directories by which the kernel counts and limits what some processes take together.
+"""This module reads and makes control groups, by which the kernel counts and limits the resources of processes.
 
-Whoever reads limits, whoever confines an agent and whoever trains in a group of its own need the same few facts about
-them. Version 2 has one tree: a group there has the controllers that its parent hands on, and hands none on itself
-while processes are in it. Version 1 has one tree per controller. Everything is a function of a root path, so that it
-is tested on small trees of files.
+Version 2 has one tree: a group there has the controllers that its parent enables for it, and can enable none for its
+own children while processes are in it. Version 1 has one tree per controller. Everything is a function of a root path,
+so that tests can use small trees of files.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Version = Literal[1, 2]
 Controller = Literal["memory", "cpu"]
 
 AGENT_PREFIX = "fedlp-agent-"
-"""Begins the names of groups that agents make for themselves, to keep to their profiles."""
+"""Prefix of the names of groups that agents make for themselves, to stay within their profiles."""
 
 _PERIOD_MICROSECONDS = 100_000
 _POLL_SECONDS = 0.02
@@ -29,9 +28,9 @@ _FIRST_VERSION_FILES: dict[Controller, str] = {"memory": "memory.limit_in_bytes"
 
 @dataclass(frozen=True, slots=True)
 class ControlGroup:
-    """One group: of one controller in version 1, of all that it was handed in version 2.
+    """One control group: of one controller in version 1, of all controllers enabled for it in version 2.
 
-    Every method raises ``OSError`` where the kernel, a read-only mount or missing rights say no.
+    Every method raises ``OSError`` if the kernel, a read-only mount or missing rights refuse the operation.
     """
 
     directory: Path
@@ -39,30 +38,30 @@ class ControlGroup:
 
     @classmethod
     def at(cls, directory: Path) -> ControlGroup:
-        """The memory group of a directory."""
+        """Makes the object for the memory group in a directory."""
         return cls(directory, 1 if (directory / _FIRST_VERSION_FILES["memory"]).exists() else 2)
 
     def make(self, name: str) -> ControlGroup:
         """Makes a group below this one, without limits of its own."""
         child = ControlGroup(self.directory / name, self.version)
         child.directory.mkdir()
-        # Old kernels of version 1 count what is below a group only if they are told to, before anything is below it.
+        # Old kernels of version 1 count the children of a group only if this is set before the group has children.
         nesting = child.directory / "memory.use_hierarchy"
         if read_text(nesting) == "0":
             nesting.write_text("1")
         return child
 
     def take(self, pid: int | None = None) -> None:
-        """Takes a process in, by default this one; what it has already taken stays with its old group."""
+        """Moves a process, by default this one, into the group; memory that it has already stays with its old group."""
         (self.directory / "cgroup.procs").write_text(str(pid or os.getpid()))
 
     def limit_memory(self, nbytes: int | None) -> None:
-        """Sets what the group may use, without swap; None takes the limit away."""
+        """Sets the memory limit in bytes, without swap; None removes the limit."""
         if self.version == 2:
             (self.directory / "memory.max").write_text("max" if nbytes is None else str(nbytes))
             _try_to_write(self.directory / "memory.swap.max", "max" if nbytes is None else "0")
             return
-        # The limit of memory and swap together may never be below that of memory.
+        # The kernel refuses a limit of memory plus swap that is below the limit of memory.
         both = self.directory / "memory.memsw.limit_in_bytes"
         _try_to_write(both, "-1")
         (self.directory / _FIRST_VERSION_FILES["memory"]).write_text("-1" if nbytes is None else str(nbytes))
@@ -70,7 +69,7 @@ class ControlGroup:
             _try_to_write(both, str(nbytes))
 
     def limit_cores(self, cores: float) -> None:
-        """Sets how many processors' time the group may use."""
+        """Sets the processor time that the group may use, as a number of cores."""
         quota = int(cores * _PERIOD_MICROSECONDS)
         if self.version == 2:
             (self.directory / "cpu.max").write_text(f"{quota} {_PERIOD_MICROSECONDS}")
@@ -80,33 +79,33 @@ class ControlGroup:
 
     @property
     def charged(self) -> int:
-        """Bytes that count against the memory limit, files that the kernel would give up included."""
+        """Bytes that count against the memory limit, including cached files that the kernel could drop."""
         name = "memory.usage_in_bytes" if self.version == 1 else "memory.current"
         return int((self.directory / name).read_text())
 
     @property
     def used(self) -> int:
-        """The same without those files."""
+        """Bytes that count against the memory limit, without cached files that the kernel could drop."""
         key = "total_inactive_file" if self.version == 1 else "inactive_file"
         return self.charged - read_statistic(self.directory / "memory.stat", key)
 
     @property
     def kills(self) -> int:
-        """Processes that the kernel killed in it for memory."""
+        """Number of processes of the group that the kernel killed because memory ran out."""
         name = "memory.oom_control" if self.version == 1 else "memory.events"
         return read_statistic(self.directory / name, "oom_kill")
 
     def has(self, controller: Controller) -> bool:
-        """Whether groups below this one can have a controller."""
+        """Returns whether groups below this one can have a controller."""
         if self.version == 1:
             return (self.directory / _FIRST_VERSION_FILES[controller]).exists()
         return controller in read_text(self.directory / "cgroup.controllers").split()
 
     def hand_on(self, controllers: Collection[Controller]) -> list[Controller]:
-        """Gives groups below this one controllers, which in version 2 takes a group without processes.
+        """Enables controllers for the groups below this one; in version 2 no process may be in this group.
 
         Returns:
-            Those that they had not before, for ``hold_back``.
+            Controllers that were not enabled before, for ``hold_back``.
         """
         if self.version == 1:
             return []
@@ -116,23 +115,23 @@ class ControlGroup:
         return missing
 
     def hold_back(self, controllers: Collection[Controller]) -> None:
-        """Undoes ``hand_on``; processes can then be in this group again."""
+        """Disables controllers that ``hand_on`` enabled; processes can then be in this group again."""
         if controllers:
             self._handed_on.write_text(" ".join(f"-{controller}" for controller in controllers))
 
     def below(self, prefix: str) -> list[ControlGroup]:
-        """Groups right below this one whose names begin like this."""
+        """Returns the groups directly below this one whose names begin with ``prefix``."""
         found = sorted(path for path in self.directory.glob(f"{prefix}*") if path.is_dir())
         return [ControlGroup(path, self.version) for path in found]
 
     def remove(self, patience_seconds: float = 0.0) -> bool:
-        """Takes the group and all below it away, if no process is in any of them.
+        """Removes the group and all groups below it, if no process is in any of them.
 
         Args:
-            patience_seconds: a group whose last process has just ended may be busy for a moment.
+            patience_seconds: Seconds to retry, since a group whose last process has just ended may be busy.
 
         Returns:
-            Whether it is gone.
+            Whether the group is removed.
         """
         until = time.monotonic() + patience_seconds
         while not self._removed():
@@ -158,7 +157,7 @@ class ControlGroup:
 
 
 def own_group(controller: Controller, root: Path = Path("/")) -> ControlGroup | None:
-    """The group of the calling process below which groups with this controller may be made; None if there is none."""
+    """Returns the calling process's group below which groups with this controller can be made; None without one."""
     trees: tuple[tuple[str, Version], ...] = ((controller, 1), ("", 2))
     for tree, version in trees:
         directories = list(levels(root, tree))
@@ -168,10 +167,10 @@ def own_group(controller: Controller, root: Path = Path("/")) -> ControlGroup | 
 
 
 def levels(root: Path, controller: str) -> Iterator[Path]:
-    """The directories from the mount point down to this process; ``controller`` is empty for version 2.
+    """Yields the group directories from the mount point down to this process; ``controller`` is empty for version 2.
 
-    In a container the path in ``proc/self/cgroup`` may be the host's and not exist; then the mount point itself is
-    the container's group.
+    In a container the path in ``proc/self/cgroup`` may be the host's and not exist; then the mount point itself is the
+    container's group.
     """
     own = _own_path(root, controller)
     if own is None:
@@ -186,7 +185,7 @@ def levels(root: Path, controller: str) -> Iterator[Path]:
 
 
 def read_text(path: Path) -> str:
-    """Contents without white space around them; empty for a file that is not there."""
+    """Reads a file without surrounding white space; empty for a missing file."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -194,7 +193,7 @@ def read_text(path: Path) -> str:
 
 
 def read_statistic(path: Path, key: str) -> int:
-    """The number after a key, as in ``memory.stat``; 0 if it is not there."""
+    """Reads the number behind a key, as in ``memory.stat``; 0 if the key is missing."""
     for line in read_text(path).splitlines():
         name, _, value = line.partition(" ")
         if name == key and value.isdigit():
@@ -211,6 +210,6 @@ def _own_path(root: Path, controller: str) -> str | None:
 
 
 def _try_to_write(path: Path, text: str) -> None:
-    """For what some kernels leave out: the accounting of swap."""
+    """Writes a file that some kernels do not have, such as the limit of swap; errors are ignored."""
     with contextlib.suppress(OSError):
         path.write_text(text)

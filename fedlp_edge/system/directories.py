@@ -1,4 +1,4 @@
-"""Directories of a service's own: made for its owner alone, checked before anything relies on them, and emptied."""
+"""This module makes a service's private directories, checks that they are writable, and empties them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def make_directory(directory: Path, option: str = "--state") -> Path:
     """Makes a directory that only its owner may read, and its parents.
 
     Args:
-        directory: may exist already.
-        option: of the command line that names another place.
+        directory: Directory, which may exist already.
+        option: Command line option that names another directory, for the message.
 
     Raises:
-        StorageError: it cannot be made or written to.
+        StorageError: The directory cannot be made or written to.
     """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -31,11 +31,11 @@ def make_directory(directory: Path, option: str = "--state") -> Path:
 def empty_directory(directory: Path) -> Path:
     """Makes a directory, or removes the files in it.
 
-    The directory itself stays: to remove one, a file system may wait for its journal.
+    The directory itself stays, since removing it may wait for the file system's journal.
 
     Raises:
-        StorageError: it cannot be made or written to.
-        OSError: something in it cannot be removed.
+        StorageError: The directory cannot be made or written to.
+        OSError: A file in the directory cannot be removed.
     """
     for path in make_directory(directory).iterdir():
         path.unlink(missing_ok=True)

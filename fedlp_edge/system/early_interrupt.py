@@ -1,8 +1,8 @@
-"""Ctrl-C in the first moments of a command, while its modules are loaded: one line instead of Python's traceback.
+"""This module handles Ctrl-C while a command still loads its modules, with one line instead of Python's traceback.
 
-Every entry point calls this before it imports anything else, so this module imports only what the interpreter has
-loaded or built in. Nothing is open yet that would have to be closed, and an exception inside the import system may be
-lost, so the process ends at once. Later ``lifecycle.run_command`` takes over.
+Every entry point calls it before any other import, so it imports only modules that the interpreter has loaded or built
+in. Nothing is open yet that must be closed, and an exception inside the import system may be lost, so the process ends
+at once. Later ``lifecycle.run_command`` takes over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EXIT_STOPPED = 130
 
 
 def end_at_once_on_interrupt() -> None:
-    """From now on Ctrl-C ends the process, with a line; to be called in the main thread."""
+    """Makes Ctrl-C end the process with one line; must be called in the main thread."""
     _signal.signal(_signal.SIGINT, _end_at_once)
 
 

@@ -1,14 +1,14 @@
-"""The one place where a file is written beside its place and then moved there.
+"""This module writes files crash-safely: under a temporary name first, then renamed to the final one.
 
-A process may be killed at any line, and a small board loses power without a warning. What each of the two leaves:
+A process may be killed at any line, and a small board loses power without a warning:
 
-* A *kill* leaves the old file or the new one, never a mixture: the new bytes stand under another name, with
-  ``PARTIAL`` at its end, until they are complete, and one ``rename`` gives them the name. A partial file that a killed
-  process left is rubbish; ``remove_partials`` removes it at the next start.
+* A *kill* leaves the old file or the new one, never a mixture: the new bytes have a temporary name, with ``PARTIAL`` at
+  its end, until they are complete, and one ``rename`` gives them the final name. ``remove_partials`` removes the
+  partial files of a killed process at the next start.
 * A *power cut* may lose what the kernel has not yet written. With ``durable=True`` the bytes and the new name are
   flushed to the disk before the call returns, so a power cut leaves the old file or the new one as well. With
-  ``durable=False`` it may leave an empty or a cut-off file under the final name: for what carries its digest in its
-  name, or is recomputed when it does not decode.
+  ``durable=False`` it may leave an empty or a truncated file under the final name; this suits files that have their
+  digest in their name, or are recomputed when they do not decode.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ PARTIAL = ".part"
 
 
 def partial_path(path: Path) -> Path:
-    """Where the bytes of ``path`` stand until they are complete."""
+    """Returns the temporary path of a file that is being written."""
     return path.with_name(path.name + PARTIAL)
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True, shared: bool = False) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``, which takes ``path``'s place on success and is removed otherwise.
+    """Yields a temporary path beside ``path``, which replaces ``path`` on success and is removed otherwise.
 
     Args:
-        path: its directory exists.
-        durable: whether the file also survives a power cut once this has returned.
-        shared: whether other processes may write the same file at the same moment; the last one to end wins.
+        path: Final path, whose directory exists.
+        durable: Whether the file survives a power cut once this context has ended.
+        shared: Whether other processes may write the same file at the same time; the last one to end wins.
 
     Raises:
-        OSError: the disk is full or failed.
+        OSError: The disk is full or failed.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}") if shared else partial_path(path)
     try:
@@ -53,10 +53,10 @@ def replacing(path: Path, *, durable: bool = True, shared: bool = False) -> Iter
 
 
 def write_file(path: Path, parts: Iterable[bytes | memoryview], *, durable: bool = True) -> None:
-    """Writes the parts one behind the other as one file; see ``replacing``.
+    """Writes the parts one behind the other as one file, crash-safely (``replacing``).
 
     Raises:
-        OSError: the disk is full or failed.
+        OSError: The disk is full or failed.
     """
     with replacing(path, durable=durable) as partial, partial.open("wb") as file:
         file.writelines(parts)
@@ -66,12 +66,12 @@ def move_into_place(source: Path, path: Path, *, durable: bool = True) -> None:
     """Renames a complete file or link over ``path``, on the same file system.
 
     Args:
-        source: its bytes are flushed already, if they must survive a power cut.
-        path: what stood there is replaced.
-        durable: whether the new name survives a power cut once this has returned.
+        source: File or link; its bytes must be flushed already if they shall survive a power cut.
+        path: Final path, which is replaced if it exists.
+        durable: Whether the new name survives a power cut once this function has returned.
 
     Raises:
-        OSError: the disk failed.
+        OSError: The disk failed.
     """
     os.replace(source, path)
     if durable:
@@ -79,10 +79,10 @@ def move_into_place(source: Path, path: Path, *, durable: bool = True) -> None:
 
 
 def replace_link(link: Path, target: str) -> None:
-    """Makes a symbolic link point to ``target`` in one step, so that whoever opens it never finds it missing.
+    """Makes a symbolic link point to ``target`` in one step, so that the link is never missing.
 
     Raises:
-        OSError: the disk is full or failed.
+        OSError: The disk is full or failed.
     """
     partial = partial_path(link)
     partial.unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def replace_link(link: Path, target: str) -> None:
 
 
 def remove_partials(directory: Path) -> None:
-    """Removes what an earlier process of this directory's owner did not finish writing."""
+    """Removes the files that an earlier process did not finish writing."""
     for path in directory.glob(f"*{PARTIAL}"):
         path.unlink(missing_ok=True)
 

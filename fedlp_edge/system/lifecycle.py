@@ -1,7 +1,7 @@
-"""How every command of the package begins to stop, and how it ends.
+"""This module stops every command on a signal, and turns errors into messages and exit codes.
 
-Services must stop cleanly on Ctrl-C and SIGTERM, and a fleet that one process started must not outlive
-that process. Errors that somebody can mend must end in one line, never in a traceback.
+Services must stop cleanly on Ctrl-C and SIGTERM, and a fleet that one process started must not outlive that process. An
+error that a user can fix must end in one line, never in a traceback.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _THE_MACHINES_OWN = {
     errno.EPERM: "give this user access, or choose another place",
     errno.EIO: "the disk may be failing",
 }
-"""What an operating system refuses to whoever asks, and what to do; it is no defect of ours."""
+"""Remedies by ``errno``, for errors of the operating system that are no defects of this program."""
 
 EXIT_ERROR = 2
 EXIT_STOPPED = early_interrupt.EXIT_STOPPED
 EXIT_INCOMPLETE = 3
-"""It is done, but not all of it: somebody should read what was said."""
+"""Exit code of a command that did only a part of its work, as its output says."""
 
 StopReason = Literal["signal", "parent"]
 
@@ -49,30 +49,30 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def settle() -> None:
-    """To be called when everything that stays has been made, before a loop that runs for days.
+    """Exempts all present objects from garbage collection; called before a loop that runs for days.
 
-    What the imports have left is some hundred thousand objects, which the garbage collector would look through again
-    and again; in a loop of small messages that takes a tenth of the time and more.
+    The imports leave some hundred thousand objects, which the collector would scan again and again; in a loop of small
+    messages that takes a tenth of the time and more.
     """
     gc.collect()
     gc.freeze()
 
 
 class InterruptedBySignalError(BaseException):
-    """Ctrl-C before a command listens to it by a ``StopSignal``; no library takes it for its own business."""
+    """Raised by Ctrl-C before a ``StopSignal`` handles it; no library catches a ``BaseException`` of this type."""
 
 
 class StopSignal:
-    """Set by the first SIGINT or SIGTERM, or by the end of standard input if the environment says so.
+    """An event that the first SIGINT or SIGTERM sets, and the end of standard input if the environment says so.
 
-    A second signal ends the process at once. Use it as a context manager in the main thread; on leaving,
-    the earlier signal handlers are back.
+    A second signal ends the process at once. It is a context manager for the main thread, which restores the earlier
+    signal handlers at its end.
 
     Args:
-        on_stop: called once, from a thread of its own, so it may take locks (put on a queue).
+        on_stop: Callback, called once from its own thread, so that it may take locks (put on a queue).
 
     Attributes:
-        reason: what stopped it; None as long as it is not set.
+        reason: Reason of the stop; None while the event is not set.
     """
 
     def __init__(self, on_stop: Callable[[], None] | None = None) -> None:
@@ -90,11 +90,11 @@ class StopSignal:
         return self._event.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits at most ``timeout`` seconds; True once it is set."""
+        """Waits at most ``timeout`` seconds; returns whether the event is set."""
         return self._event.wait(timeout)
 
     def set(self, reason: StopReason = "signal") -> None:
-        """Stops as a signal would; further calls do nothing."""
+        """Sets the event as a signal would; further calls do nothing."""
         with self._lock:
             if self._event.is_set():
                 return
@@ -104,9 +104,9 @@ class StopSignal:
             self._on_stop()
 
     def __enter__(self) -> Self:
-        # A handler in Python runs between two bytecodes of the main thread, which may hold the very lock that an event
-        # or a queue needs, or may just have begun to wait for one and then never gets there. So the interpreter
-        # itself writes the number to a pipe, the moment that it comes, and a thread does the rest.
+        # A Python signal handler runs between two bytecodes of the main thread, which may hold the lock that an event
+        # or a queue needs, or may be about to wait, so that it never runs. So the interpreter itself writes the number
+        # to a pipe at once, and a thread does the rest.
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         threading.Thread(target=self._watch_pipe, args=(reader,), name="stop-signal", daemon=True).start()
@@ -151,16 +151,16 @@ class StopSignal:
 
 
 def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
-    """In place of the handlers that would end the process or raise KeyboardInterrupt."""
+    """Does nothing; replaces the handlers that would end the process or raise KeyboardInterrupt."""
     del number, frame
 
 
 def run_command(command: Callable[[], int | None]) -> int:
     """Runs a command's main function and returns the exit code of the process.
 
-    The one place where errors become words: a ``FedLPError``, or a disk that is full or may not be written to, is one
-    line on standard error and code 2; Ctrl-C is one line and code 130. Anything else is a defect of ours and keeps its
-    traceback.
+    This is the one place where errors become messages: a ``FedLPError``, or a disk that is full or not writable, gives
+    one line on standard error and code 2; Ctrl-C gives one line and code 130. Any other exception is a defect of this
+    program and keeps its traceback.
 
     Example::
 
@@ -177,7 +177,7 @@ def run_command(command: Callable[[], int | None]) -> int:
         print("Stopped.", file=sys.stderr, flush=True)
         return EXIT_STOPPED
     except BrokenPipeError:
-        # The reader of our output is gone (``| head``); keep the interpreter from complaining at exit.
+        # The reader of the output has ended (``| head``); without this, the interpreter prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -193,9 +193,9 @@ def run_command(command: Callable[[], int | None]) -> int:
 
 @contextmanager
 def unheard_interrupts() -> Iterator[None]:
-    """A process that is started within this never hears Ctrl-C: its parent, which does, says what happens then.
+    """Blocks SIGINT for processes that are started in this context, so that the parent alone handles Ctrl-C.
 
-    The child inherits the mask of signals; its own first line would come too late, after seconds of imports.
+    The child inherits the signal mask; setting it in the child would come too late, after seconds of imports.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -205,8 +205,7 @@ def unheard_interrupts() -> Iterator[None]:
 
 
 def _interruptible() -> Any:
-    """Lets Ctrl-C raise ``InterruptedBySignalError`` from here on; returns the handler before, None outside the main
-    thread."""
+    """Makes Ctrl-C raise ``InterruptedBySignalError``; returns the earlier handler, None outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return None
     return signal.signal(signal.SIGINT, _interrupt)
@@ -218,11 +217,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def be_killed_first() -> None:
-    """Out of memory, the kernel shall kill this process, which trains, and not the one that started it."""
+    """Makes the kernel kill this process, which trains, before its parent when memory runs out."""
     try:
         Path("/proc/self/oom_score_adj").write_text(_KILL_ME_FIRST)
     except OSError:
-        return  # Not Linux, or not allowed: the kernel then decides by size, which says the same.
+        return  # Not Linux, or not allowed: the kernel then kills the largest process, which is this one too.
 
 
 def print_error(message: str) -> None:
@@ -233,7 +232,7 @@ def print_error(message: str) -> None:
 
 
 def own_command(name: str = "fedlp") -> str:
-    """How the reader can call one of our commands: by its name, or by its path where it is not on PATH."""
+    """Returns how to call a command of this package: by its name, or by its path if it is not on PATH."""
     beside = Path(sys.executable).with_name(name)
     if shutil.which(name) or not beside.exists():
         return name

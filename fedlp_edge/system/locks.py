@@ -1,4 +1,4 @@
-"""Lock files: only one process at a time works in a directory, and the kernel frees it however that process ends."""
+"""This module takes lock files, so that one process at a time uses a directory; the kernel frees them at its end."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _POLL_SECONDS = 0.02
 def lock_file(path: Path, patience_seconds: float = 0.0) -> BinaryIO | None:
     """Takes a lock file, made if missing, until the file is closed or this process ends.
 
-    A link is refused, since it would name somebody else's file.
+    A symbolic link is refused, since it may point to a file of another user.
 
     Args:
-        path: of the lock file.
-        patience_seconds: how long to wait for another process that holds it.
+        path: Lock file.
+        patience_seconds: Seconds to wait for another process that holds the lock.
 
     Returns:
         The open file; None if another process still holds it.
 
     Raises:
-        OSError: it is a link, or cannot be made.
+        OSError: The path is a link, or the file cannot be made.
     """
     until = time.monotonic() + patience_seconds
     file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb")

@@ -1,7 +1,7 @@
-"""What was found out about this machine, kept for the next process that asks, in one file for each question.
+"""This module caches measurements of this machine for later processes, in one file per measurement.
 
-The files may go at any time: what is missing or damaged is found out again. Processes that ask at the same moment
-do so one after the other, since two measurements at once would disturb each other.
+The files may be deleted at any time: a missing or damaged one is measured again. Processes measure one after the other,
+since two measurements at once would disturb each other.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class MachineCache(Generic[_T]):
-    """Answers of one kind.
+    """A cache of values of one type.
 
     Args:
-        directory: where they are shared; None, or one that cannot be written, only costs a measurement more.
-        kind: of what is kept.
+        directory: Directory of the files; None, or one that cannot be written, only costs further measurements.
+        kind: Type of the values.
     """
 
     def __init__(self, directory: Path | None, kind: type[_T]) -> None:
@@ -33,7 +33,7 @@ class MachineCache(Generic[_T]):
         self._kind = kind
 
     def read(self, key: str) -> _T | None:
-        """What is known under a key (a file name), or None."""
+        """Returns the value of a key (a file name); None if it is missing or damaged."""
         if self._directory is None:
             return None
         try:
@@ -42,7 +42,7 @@ class MachineCache(Generic[_T]):
             return None
 
     def write(self, key: str, value: _T) -> None:
-        """Keeps what was found, whole or not at all."""
+        """Stores a value crash-safely; errors are ignored."""
         if self._directory is None:
             return
         path = self._path(self._directory, key)
@@ -53,10 +53,10 @@ class MachineCache(Generic[_T]):
 
     @contextlib.contextmanager
     def alone(self, patience_seconds: float) -> Iterator[None]:
-        """Keeps other processes from measuring.
+        """Keeps other processes from measuring while the context lasts.
 
         Args:
-            patience_seconds: one that holds the place longer than this is taken for stuck, and no longer waited for.
+            patience_seconds: Seconds to wait for another process, which is taken for stuck afterwards.
         """
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
@@ -72,7 +72,7 @@ class MachineCache(Generic[_T]):
 
 
 def cache_directory(name: str) -> Path | None:
-    """``$FEDLP_CACHE_DIR/NAME``, else ``fedlp-edge/NAME`` among the user's caches; None for a user without a home."""
+    """Returns ``$FEDLP_CACHE_DIR/NAME``, else ``fedlp-edge/NAME`` in the user's cache; None without a home."""
     if named := os.environ.get("FEDLP_CACHE_DIR"):
         return Path(named) / name
     try:

@@ -1,7 +1,7 @@
-"""Words of others, made fit to be printed: what controls a terminal is written out, what is too long is cut.
+"""This module makes texts from other machines safe to print: control characters are escaped, long texts are cut.
 
-Whatever a device says may end in a log, in the live view, in ``fedlp status`` or in a report, and may be meant to do
-more there than to be read. It is made harmless once, where it is decoded.
+A device's text may be printed in a log, in the live view, in ``fedlp status`` or in a report, and may hold terminal
+control sequences. So it is escaped once, where it is decoded.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _MOST_OF_A_LINE = 8000
 
 
 def printable(text: str, most: int = MOST_CHARACTERS) -> str:
-    """The text with control, formatting and undefined characters as ``\\x1b`` or ``\\u202e``, and an end.
+    """Returns the text with control, formatting and undefined characters escaped as ``\\x1b`` or ``\\u202e``.
 
     Args:
-        text: of whoever.
-        most: characters; what is longer ends with three dots.
+        text: Text from another machine.
+        most: Largest number of characters; a longer text is cut and ends with three dots.
     """
     if len(text) > most:
         text = f"{text[: most - 3]}..."
@@ -30,7 +30,7 @@ def printable(text: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def unprintable_fields(struct: Any, most: int = MOST_CHARACTERS) -> Iterator[tuple[str, str]]:
-    """Name and harmless form of each text of a struct that is not harmless as it is."""
+    """Yields name and escaped form of each text field of a struct that needs escaping."""
     for name in struct.__struct_fields__:
         value = getattr(struct, name)
         if isinstance(value, str) and (better := printable(value, most)) != value:
@@ -38,15 +38,15 @@ def unprintable_fields(struct: Any, most: int = MOST_CHARACTERS) -> Iterator[tup
 
 
 class PlainFormatter(logging.Formatter):
-    """Lines of a log in which nobody else's words can do anything but be read."""
+    """A log formatter that escapes control characters in every line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """See ``logging.Formatter``."""
+        """Returns the formatted line, escaped."""
         record.message = printable(record.message, _MOST_OF_A_LINE)
         return super().formatMessage(record)
 
 
 def plain_log(form: str, times: str | None = None) -> None:
-    """Gives every handler of the process's log such lines."""
+    """Gives every handler of the root logger a ``PlainFormatter``."""
     for handler in logging.getLogger().handlers:
         handler.setFormatter(PlainFormatter(form, times))

@@ -1,7 +1,7 @@
-"""What processor this is, as far as it decides which PyTorch runs on it: found out without loading PyTorch.
+"""This module finds out, without loading PyTorch, whether the installed PyTorch runs on this processor.
 
-A library that uses an instruction which the processor lacks is ended by the kernel, without a word. So the words are
-made here, before and after.
+The kernel kills a process that uses an instruction which the processor lacks, without an error message. So this module
+writes the messages, before and after such a crash.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 CPUINFO = Path("/proc/cpuinfo")
 
 WITHOUT_LSE = "2.9.1"
-"""The last PyTorch whose builds are known to train on 64-bit ARM cores without LSE atomics; that of
+"""Version of the last PyTorch whose builds are known to train on 64-bit ARM cores without LSE atomics, as in
 ``deploy/constraints-armv8.0.txt``."""
 
 _AT_HWCAP = 16
@@ -36,18 +36,18 @@ _ARM_CORES = {
     "0xd42": "Cortex-A78AE",
     "0xd4f": "Neoverse-V2",
 }
-"""By the number that an ARM core calls its part."""
+"""Names of ARM cores by their part number."""
 
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """What the kernel says that this CPU can do; empty where it says nothing."""
+    """Returns the CPU features that ``/proc/cpuinfo`` lists; empty if it lists none."""
     return frozenset(_cpuinfo("flags", "features").split())
 
 
 @cache
 def processor_name() -> str:
-    """The processor's name, for people."""
+    """Returns the processor's name, for people."""
     if name := _cpuinfo("model name"):
         return name
     part = _cpuinfo("cpu part")
@@ -56,7 +56,7 @@ def processor_name() -> str:
 
 
 def torch_version() -> str:
-    """Of the PyTorch that is installed; empty if none is."""
+    """Returns the version of the installed PyTorch; empty if none is installed."""
     try:
         return version("torch")
     except PackageNotFoundError:
@@ -64,9 +64,10 @@ def torch_version() -> str:
 
 
 def lacks_lse_atomics() -> bool:
-    """Whether this is a 64-bit ARM core of the first generation (ARMv8.0), as on a Raspberry Pi 3 or 4; no if unknown.
+    """Returns whether this is a 64-bit ARMv8.0 core, as on a Raspberry Pi 3 or 4; False if unknown.
 
-    The kernel's word to this process counts before ``/proc/cpuinfo``, which an emulated machine may take from its host.
+    The auxiliary vector (``getauxval``) counts before ``/proc/cpuinfo``, which an emulated machine may copy from its
+    host.
     """
     if platform.machine() not in ("aarch64", "arm64"):
         return False
@@ -76,7 +77,7 @@ def lacks_lse_atomics() -> bool:
 
 
 def torch_warning() -> str | None:
-    """Why the PyTorch that is installed is known to end on this processor, and what to install; None if it is not."""
+    """Returns why the installed PyTorch is known to crash on this processor, with a remedy; None if it is not."""
     installed = torch_version()
     if not lacks_lse_atomics() or _numbers(installed) <= _numbers(WITHOUT_LSE):
         return None
@@ -87,14 +88,14 @@ def torch_warning() -> str | None:
 
 
 def install_words() -> str:
-    """What to install on a processor on which PyTorch crashes."""
+    """Returns what to install on a processor on which PyTorch crashes."""
     if lacks_lse_atomics():
         return "pip install --constraint deploy/constraints-armv8.0.txt (docs/devices.md has the line of each board)"
     return f'install another version of PyTorch, such as pip install "torch=={WITHOUT_LSE}"'
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """The first three numbers of a version; of an unreadable one none, which is older than all."""
+    """Returns the first three numbers of a version; none of an unreadable one, which then counts as oldest."""
     numbers = []
     for part in text.partition("+")[0].split(".")[:3]:
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
@@ -105,7 +106,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _cpuinfo(*names: str) -> str:
-    """The first value that the kernel gives under one of these names."""
+    """Returns the first value of one of these keys in ``/proc/cpuinfo``; empty if there is none."""
     with contextlib.suppress(OSError):
         for line in CPUINFO.read_text("utf-8", "replace").splitlines():
             name, _, value = line.partition(":")
@@ -115,7 +116,7 @@ def _cpuinfo(*names: str) -> str:
 
 
 def _hwcap() -> int:
-    """The kernel's word on what this processor can do; 0 if there is none."""
+    """Returns the hardware capability bits of ``getauxval``; 0 if it is not available."""
     try:
         getauxval = ctypes.CDLL(None).getauxval
     except (OSError, AttributeError):

@@ -1,1 +1,1 @@
-"""Messages to bytes and back; everything that a stranger may have written is checked here."""
+"""This package turns messages and tensors into bytes and back, and checks all bytes that come from the network."""

@@ -1,9 +1,9 @@
-"""The one place where bytes of the network become trusted: bytes in, trusted object out, nothing else.
+"""This module is the one place where bytes from the network become trusted tensors.
 
-Pure, so that the security of a fleet is reviewed here. The order is that of cost: who, which round and how
-much are settled from the offer, before a byte of it is asked for; then the digest; then the headers, bounded;
-then the values. What passes can be added to the model without a further question: the exactness of the
-fixed-point sum rests on the limit of a value. docs/security.md lists the refusals.
+It is pure, so the security of a fleet can be reviewed here. Cheap checks come first: device, round and size are
+checked in the offer, before any byte of the update is requested; then the digest; then the headers, whose size is
+bounded; then the values. An update that passes can be added to the model without further checks: the exactness of the
+fixed-point sum relies on the limit of a value. docs/security.md lists the refusals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fedlp_edge.wire.tensors import FLOAT32, INT8, WIDTH, Array, Blob, TensorInf
 
 
 class RejectionReason(StrEnum):
-    """Why an update was refused: the ``reason`` of ``RejectedUpdateError``. Stable, for counting."""
+    """The reasons for which an update is refused (``RejectedUpdateError.reason``); stable, so they can be counted."""
 
     IDENTITY = "identity"
     RUN = "run"
@@ -48,14 +48,13 @@ class RejectionReason(StrEnum):
 
 
 class AdmissionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a value may be.
+    """Limits of the values in an update.
 
     Attributes:
-        max_value: largest magnitude of one element of a change; never above what the sum can hold. Statistics have
-            no limit.
-        max_norm: largest Euclidean norm of the changes of a whole update; None for no limit.
-        norm_ratio: times the cohort's median that the norm of one unit's changes, or of one statistic, may be; 0 for no
-            limit.
+        max_value: Largest magnitude of one element of a delta, at most what the sum can hold. Statistics have no limit.
+        max_norm: Largest Euclidean norm of all deltas of an update; None for no limit.
+        norm_ratio: Largest ratio of the norm of one unit's delta, or of one statistic, to the cohort's median norm; 0
+            for no limit.
     """
 
     max_value: float = MAX_ABS_DELTA
@@ -71,15 +70,15 @@ class AdmissionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What one device owes in one round, as the coordinator knows it without asking.
+    """The update that the coordinator expects from one device in one round.
 
     Attributes:
-        device: its id.
-        round: number of the round.
-        depth: that it was given.
-        samples: that it reported; it may have trained on fewer.
-        sent: names of the tensors to send, by unit id; units that are pruned are left out.
-        encoding: that it was asked for.
+        device: Id of the device.
+        round: Number of the round.
+        depth: Depth of the device's submodel.
+        samples: Number of samples that the device reported; it may have trained on fewer.
+        sent: Names of the tensors to send, by unit id; units that are pruned are left out.
+        encoding: Encoding that the task asks for.
     """
 
     device: str
@@ -95,11 +94,11 @@ class AdmittedUpdate:
     """An update that may be added to the model.
 
     Attributes:
-        device: who sent it.
-        round: which it belongs to.
-        weight_samples: training samples that it rests on.
-        deltas: by tensor name, the change, or the value of a statistic; float32, finite, within the limits,
-            read-only; views of the blob where nothing was encoded.
+        device: Id of the device that sent the update.
+        round: Number of the round.
+        weight_samples: Number of training samples behind the update.
+        deltas: Deltas, or values of statistics, by tensor name; float32, finite, within the limits, read-only; views
+            of the blob where nothing was encoded.
     """
 
     device: str
@@ -109,12 +108,12 @@ class AdmittedUpdate:
 
 
 class Admission:
-    """Judges the updates of one run.
+    """The checks of the updates of one run.
 
     Args:
-        run: name of the run.
-        blueprint: of its model.
-        limits: of the values.
+        run: Name of the run.
+        blueprint: Blueprint of the run's model.
+        limits: Limits of the values; the defaults of ``AdmissionLimits`` if None.
     """
 
     def __init__(self, run: str, blueprint: Blueprint, limits: AdmissionLimits | None = None) -> None:
@@ -123,15 +122,15 @@ class Admission:
         self._limits = limits or AdmissionLimits()
 
     def check_offer(self, offer: Offer, topic_device: str, expected: Expectation) -> None:
-        """Judges what a device says of its update, so that no byte of a bad one is fetched.
+        """Checks an offer, so that no byte of an inadmissible update is requested.
 
         Args:
-            offer: its words.
-            topic_device: the device that the topic names; a broker's access rules vouch for it.
-            expected: what it owes.
+            offer: Offer of the device.
+            topic_device: Device that the topic names, which a broker's access rules guarantee.
+            expected: Update that the coordinator expects.
 
         Raises:
-            RejectedUpdateError: see ``RejectionReason``.
+            RejectedUpdateError: The offer is refused, for a ``RejectionReason``.
         """
         if not offer.device == topic_device == expected.device:
             _refuse(
@@ -151,17 +150,17 @@ class Admission:
         self._check_parts(offer, self._owed(expected), expected.encoding)
 
     def admit(self, offer: Offer, blob: Blob, expected: Expectation, *, verified: bool = False) -> AdmittedUpdate:
-        """Makes an update of the bytes that were offered.
+        """Checks the bytes of an offered update and decodes them.
 
         Args:
-            offer: need not have been checked before.
-            blob: must not change while the update lives.
-            expected: what the device owes.
-            verified: the caller has just found the blob to have the digest that was offered, as whoever puts chunks
-                together must; hashing is what admission of a large update costs most.
+            offer: Offer of the device, checked or not.
+            blob: Bytes of the update, which must not change while the result is in use.
+            expected: Update that the coordinator expects.
+            verified: Whether the caller has just verified the blob's digest, as the assembly of chunks does; hashing
+                is the most expensive step of admitting a large update.
 
         Raises:
-            RejectedUpdateError: see ``RejectionReason``.
+            RejectedUpdateError: The update is refused, for a ``RejectionReason``.
         """
         self.check_offer(offer, offer.device, expected)
         whole = memoryview(blob).cast("B")
@@ -177,7 +176,7 @@ class Admission:
         return AdmittedUpdate(expected.device, expected.round, offer.samples, deltas)
 
     def _owed(self, expected: Expectation) -> list[tuple[Unit, tuple[TensorSpec, ...]]]:
-        """Units and tensors to be sent, in the order of the blueprint."""
+        """Returns the units and tensors to be sent, in the order of the blueprint."""
         owed = []
         for unit in self._blueprint.exchanged_by(expected.depth):
             names = frozenset(expected.sent.get(unit.id, ()))
@@ -186,7 +185,7 @@ class Admission:
         return owed
 
     def _check_parts(self, offer: Offer, owed: list[tuple[Unit, tuple[TensorSpec, ...]]], encoding: Encoding) -> None:
-        """The parts are exactly those owed, of possible sizes, without gap or overlap."""
+        """Checks that the parts are exactly the expected units, of possible sizes, without gap or overlap."""
         sent, due = [part.unit for part in offer.units], [unit.id for unit, _ in owed]
         if sent != due:
             _refuse(RejectionReason.UNITS, f"the update holds {_listed(sent)}; its draw says {_listed(due)}")
@@ -213,10 +212,10 @@ class Admission:
 
 
 def admit_part(unit: Unit, tensors: tuple[TensorSpec, ...], blob: Blob, encoding: Encoding) -> dict[str, Array]:
-    """The deltas of one unit, as ``Admission.admit`` takes them out of an update.
+    """Decodes and checks the deltas of one unit, as ``Admission.admit`` does for each unit of an update.
 
     Raises:
-        RejectedUpdateError: see ``RejectionReason``.
+        RejectedUpdateError: The deltas are refused, for a ``RejectionReason``.
     """
     deltas: dict[str, Array] = {}
     _decode(unit, tensors, blob, MAX_ABS_DELTA, encoding, into=deltas)
@@ -224,35 +223,35 @@ def admit_part(unit: Unit, tensors: tuple[TensorSpec, ...], blob: Blob, encoding
 
 
 def check_values(tensors: Iterable[TensorSpec], deltas: Mapping[str, Array]) -> None:
-    """Whether deltas that travel as float32 would be admitted.
+    """Checks that deltas encoded as float32 would be admitted.
 
     Raises:
-        RejectedUpdateError: one is not finite, or too large; or a statistic is not what it can be.
+        RejectedUpdateError: A delta is not finite or too large, or a statistic is outside its domain.
     """
     for spec in tensors:
         _check_values(spec, deltas[spec.name], MAX_ABS_DELTA)
 
 
 def max_unit_bytes(unit: Unit) -> int:
-    """Bytes that no honest version of a unit exceeds: what a device reserves before it has seen any."""
+    """Returns the largest possible bytes of a unit, which a device reserves before it has received any version."""
     return _size_bounds(unit.tensors, "none")[1]
 
 
 def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool = False) -> dict[str, Array]:
-    """A unit's values as a device may load them.
+    """Checks and decodes the values of a unit that a device has downloaded.
 
     Args:
-        unit: of the device's own copy of the model.
-        version: that the coordinator announced.
-        blob: must not change while the arrays live.
-        verified: the caller has just found the blob to have the version's digest.
+        unit: Unit of the device's own blueprint.
+        version: Version that the coordinator announced.
+        blob: Bytes of the unit, which must not change while the arrays are in use.
+        verified: Whether the caller has just verified the blob's digest.
 
     Returns:
-        All of the unit's tensors, read-only views of ``blob``.
+        All tensors of the unit by name, as read-only views of ``blob``.
 
     Raises:
-        PeerError: another unit, size or digest; names, shapes or types that are not the unit's; or a value
-            that cannot be.
+        PeerError: Unit, size or digest differ from the version; names, shapes or types differ from the unit; or a
+            value is impossible.
     """
     if version.unit != unit.id:
         raise PeerError(f"version of {version.unit} given for {unit.id}")
@@ -275,7 +274,7 @@ def _decode(
     *,
     into: dict[str, Array],
 ) -> None:
-    """Reads exactly the expected tensors of one unit."""
+    """Decodes exactly the expected tensors of one unit."""
     try:
         if compression.is_compressed(encoding):
             blob = compression.decompress(blob, _plain_bounds(expected, encoding)[1])
@@ -293,7 +292,7 @@ def _decode(
     if integers:
         _check_type(scales, header[scales.name], (FLOAT32,))
         values = view(scales.name, header[scales.name], body)
-        # What a scale may be is judged by the values that it leads to.
+        # A scale is not checked itself; the values that it leads to are.
         scale_of = {spec.name: values[index] for index, spec in enumerate(integers)}
     for spec in expected:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -312,13 +311,13 @@ def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...]) ->
 
 
 def _check_values(spec: TensorSpec, array: Array, max_value: float) -> None:
-    """A change must be finite and within the limit; a statistic finite and in its domain, however large it is.
+    """Checks that a delta is finite and within the limit, and that a statistic is finite and in its domain.
 
-    A constant is as its model made it, infinities (of a mask) included.
+    Constants are not checked, since a model may hold infinities in them (in an attention mask).
     """
     if not array.size or spec.kind == "constant":
         return
-    # Minimum and maximum are NaN if any element is, and need no temporary of the array's size.
+    # Minimum and maximum are NaN if any element is NaN, and need no temporary array.
     low, high = float(array.min()), float(array.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         _refuse(RejectionReason.NOT_FINITE, f"{spec.name} holds a value that is not finite")
@@ -334,25 +333,25 @@ def _squared_norm(array: Array) -> float:
 
 
 def _size_bounds(tensors: tuple[TensorSpec, ...], encoding: Encoding) -> tuple[int, int]:
-    """Least and most bytes in which these tensors can come."""
+    """Returns the smallest and largest bytes that these tensors can take in this encoding."""
     plain = _plain_bounds(tensors, encoding)
     return compression.frame_bounds(plain[1]) if compression.is_compressed(encoding) else plain
 
 
 def _plain_bounds(tensors: tuple[TensorSpec, ...], encoding: Encoding) -> tuple[int, int]:
-    """Least and most bytes of a safetensors file that holds these tensors."""
+    """Returns the smallest and largest bytes of an uncompressed safetensors file that holds these tensors."""
     least, most = compression.body_bounds(tensors, encoding)
     return least + 8 + 2, most + 8 + _header_bound(tensors)
 
 
 def _header_bound(tensors: tuple[TensorSpec, ...]) -> int:
-    """Bytes that a header of these tensors, and of their scales, cannot need more of, however it is written."""
+    """Returns an upper bound of the bytes of a safetensors header of these tensors and their scales."""
     # A byte of a name takes six characters at most in JSON, a number 17; the rest are keys and punctuation.
     return 512 + sum(160 + 6 * len(tensor.name.encode()) + 17 * len(tensor.shape) for tensor in tensors)
 
 
 def _listed(names: list[str]) -> str:
-    """A few names for a message, however many a hostile sender invented."""
+    """Returns at most six names for a message, since a hostile sender may have invented many."""
     shown = ", ".join(name[:80] for name in names[:6])
     return f"{shown} and {len(names) - 6} more" if len(names) > 6 else shown or "nothing"
 

@@ -1,16 +1,16 @@
-"""Blobs cut into MQTT messages, and put together again in whatever order they come.
+"""This module cuts blobs into chunks, one per MQTT message, and assembles them again in any order.
 
-A chunk describes itself: which blob (the first half of its digest), which part of how many, and a checksum.
-So a receiver needs no state to judge one, and repeats, reorderings and strays of another version do no harm.
+A chunk describes itself: its blob (the first half of the digest), its index among how many chunks, and a checksum.
+So a receiver needs no state to check one, and repeated, reordered or outdated chunks do no harm.
 Layout, big-endian, 36 bytes before the payload::
 
     magic "FLP1" | kind u8 | flags u8 | piece u8 | pieces - 1 u8 | digest prefix 16 bytes
     | index u32 | count u32 | crc32 u32
 
-Flag 1 marks the last chunk of a slice: the sender sends no more for now, and wants to know how it stands.
+Flag 1 marks the last chunk of a slice: the sender stops for now, and asks the receiver to report its progress.
 
-The size of a blob's chunks is agreed before any of it is sent. A sender that finds out later that its broker or its
-link carries less cuts each chunk into pieces of (nearly) equal size, and nothing need be agreed anew.
+The size of a blob's chunks is agreed before the first one is sent. A sender that finds out later that its broker or
+its link carries less cuts each chunk into pieces of (nearly) equal size, which needs no new agreement.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FLAG_REPORT = 1
 PREFIX_BYTES = 16
 DEFAULT_CHUNK_BYTES = 256 * 1024
 MAX_RANGES = 512
-"""Ranges in one request; what is missing beyond them is asked for when these have come."""
+"""Largest number of ranges in one request; chunks beyond them are requested after these have arrived."""
 
 _HEADER = struct.Struct(f">4sBBBB{PREFIX_BYTES}sIII")
 HEADER_BYTES = _HEADER.size
@@ -61,31 +61,31 @@ HEADER_BYTES = _HEADER.size
 # MQTT's fixed header (5), topic (2 + 256 on the narrowest brokers), packet id (2), properties (some): rounded up.
 _MQTT_OVERHEAD = 512
 PACKET_ROOM = _MQTT_OVERHEAD + HEADER_BYTES
-"""What is kept free in a packet beside the payload of a chunk."""
+"""Bytes of an MQTT packet that are reserved for everything but the chunk's payload."""
 
 _SMALLEST_CHUNK = 1024
 
 CHUNK_SECONDS = 2.0
-"""That a link may be busy with one chunk: whatever else is to be said waits behind it, signs of life too, and brokers
-end a connection from which no whole packet comes for one and a half times the keep-alive."""
+"""Seconds that a link may need for one chunk: every other packet waits behind it, MQTT pings too, and brokers end a
+connection from which no whole packet comes for 1.5 times the keep-alive."""
 
 UNKNOWN_LINK_BYTES = 64 * 1024
-"""Largest chunk for a link of unknown rate: one of 2.5 kB/s carries it within the usual keep-alive of 30 seconds."""
+"""Bytes of the largest chunk for an unknown link rate: at 2.5 kB/s it takes less than the default keep-alive, 30 s."""
 
 
 class PacketLimit(Protocol):
-    """Anything that knows the largest MQTT packet of a broker, such as ``transport.base.BrokerLimits``."""
+    """An object that knows the largest MQTT packet of a broker, such as ``transport.base.BrokerLimits``."""
 
     @property
     def max_packet_bytes(self) -> int | None:
-        """None if the broker did not say."""
+        """Bytes of the largest packet; None if the broker announced no limit."""
 
 
 def chunk_bytes_for(limits: PacketLimit, default: int = DEFAULT_CHUNK_BYTES) -> int:
-    """Payload bytes per chunk so that a whole MQTT packet fits.
+    """Returns the payload bytes per chunk with which an MQTT packet stays within the broker's limit.
 
     Raises:
-        BrokerError: the broker's packets are too small to carry models.
+        BrokerError: The broker's packets are too small to carry models.
     """
     if limits.max_packet_bytes is None:
         return default
@@ -99,13 +99,13 @@ def chunk_bytes_for(limits: PacketLimit, default: int = DEFAULT_CHUNK_BYTES) -> 
 
 
 def chunk_bytes_for_link(most: int, rate: float | None) -> int:
-    """Payload bytes per chunk for one link.
+    """Returns the payload bytes per chunk for one link.
 
-    A power of two below ``most``, so that a rate that is measured a little differently gives the same chunks.
+    The result is ``most`` or a power of two below it, so that a slightly different measured rate gives the same chunks.
 
     Args:
-        most: that the broker carries.
-        rate: bytes per second of the link; None if it is unknown.
+        most: Largest payload bytes per chunk that the broker carries.
+        rate: Link rate in bytes per second; None if it is unknown.
     """
     if rate is None:
         return min(most, UNKNOWN_LINK_BYTES)
@@ -116,22 +116,22 @@ def chunk_bytes_for_link(most: int, rate: float | None) -> int:
 
 
 def chunk_count(size: int, chunk_bytes: int) -> int:
-    """How many chunks a blob of ``size`` bytes has; none if it is empty."""
+    """Returns the number of chunks of a blob of ``size`` bytes; 0 if it is empty."""
     return -(-size // chunk_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One part of a blob, its checksum verified.
+    """One chunk of a blob, or one piece of a chunk, whose checksum was verified.
 
     Attributes:
-        prefix: the first 16 bytes of the blob's digest.
-        index: number of the part, from 0.
-        count: how many parts there are.
-        payload: its bytes, or those of one piece of it, a view of what was parsed.
-        report: whether the sender wants to know how it stands.
-        piece: number of the piece, from 0.
-        pieces: how many the chunk is cut into; 1 if it is whole.
+        prefix: First 16 bytes of the blob's digest.
+        index: Number of the chunk, from 0.
+        count: Number of chunks of the blob.
+        payload: Bytes of the chunk, or of the piece, as a view of the parsed message.
+        report: Whether the sender asks the receiver to report its progress.
+        piece: Number of the piece, from 0.
+        pieces: Number of pieces of the chunk; 1 if it is whole.
     """
 
     prefix: bytes
@@ -144,10 +144,10 @@ class Chunk:
 
     @classmethod
     def parse(cls, data: bytes | memoryview) -> Self:
-        """Reads one message without copying its payload.
+        """Parses one message without copying its payload.
 
         Raises:
-            PeerError: it is not a chunk of this protocol version, or was damaged.
+            PeerError: The message is no chunk of this protocol version, or was damaged.
         """
         if len(data) <= HEADER_BYTES:
             raise PeerError(f"a message of {len(data)} bytes is no chunk")
@@ -173,15 +173,15 @@ def split(
     most: int | None = None,
     report: bool = False,
 ) -> Iterator[bytes]:
-    """Makes a blob's messages one by one.
+    """Yields a blob's messages one by one.
 
     Args:
-        blob: the bytes; not changed while the iterator lives.
-        digest: their digest, 64 hexadecimal digits.
-        chunk_bytes: payload bytes of every chunk but the last.
-        which: half-open ranges of chunk numbers; all by default. Numbers that do not exist are left out.
-        most: payload bytes of a message; a chunk that is longer goes in pieces.
-        report: whether the last one of them asks the receiver how it stands.
+        blob: Bytes of the blob, which must not change while the iterator is in use.
+        digest: Digest of the blob, 64 hexadecimal digits.
+        chunk_bytes: Payload bytes of every chunk but the last.
+        which: Half-open ranges of chunk numbers; all by default. Numbers that do not exist are left out.
+        most: Largest payload bytes of a message; a longer chunk is sent in pieces. None for no limit.
+        report: Whether the last message asks the receiver to report its progress.
     """
     whole = blob if isinstance(blob, ConcatBuffer) else ConcatBuffer([blob])
     prefix = _prefix(digest)
@@ -203,29 +203,29 @@ def split(
 
 
 def piece_count(size: int, most: int | None) -> int:
-    """How many pieces a chunk of ``size`` bytes goes in, none of them longer than ``most`` if 256 suffice for that."""
+    """Returns the number of pieces of a chunk: at most 256, each of at most ``most`` bytes if possible."""
     return 1 if most is None else max(1, min(MOST_PIECES, size, -(-size // most)))
 
 
 def _place(size: int, piece: int, pieces: int) -> tuple[int, int]:
-    """Where a piece of a chunk of ``size`` bytes begins and ends."""
+    """Returns the first byte of a piece of a chunk of ``size`` bytes, and the one after its last."""
     return size * piece // pieces, size * (piece + 1) // pieces
 
 
 class Assembly:
-    """One blob on its way in.
+    """One blob that is being received, chunk by chunk.
 
-    Everything about it but its bytes is known beforehand (from a manifest, or an offer that was checked), so
-    the memory it takes does not depend on what arrives.
+    Its size and digest are known beforehand (from a manifest, or an offer that was checked), so its memory does not
+    depend on what arrives.
 
     Args:
-        digest: of the blob, 64 hexadecimal digits.
-        size: of the blob; bounded by the caller.
-        chunk_bytes: payload bytes of every chunk but the last.
-        sink: takes the bytes.
+        digest: Digest of the blob, 64 hexadecimal digits.
+        size: Bytes of the blob, bounded by the caller.
+        chunk_bytes: Payload bytes of every chunk but the last.
+        sink: Sink that stores the bytes.
 
     Attributes:
-        ignored: chunks that were refused: of another blob, or of another shape.
+        ignored: Number of chunks that were ignored because they belong to another blob or have another size.
     """
 
     def __init__(self, digest: str, size: int, chunk_bytes: int, sink: Sink) -> None:
@@ -241,10 +241,10 @@ class Assembly:
         self._pieces: dict[int, bytearray] = {}
 
     def add(self, chunk: Chunk) -> bool:
-        """Takes a chunk or a piece of one; False if it brings nothing new, or does not belong here (``ignored``).
+        """Stores a chunk or a piece; returns False if it is a repeat, or does not belong to this blob (``ignored``).
 
         Raises:
-            OSError: the sink cannot store it.
+            OSError: The sink cannot store the bytes.
         """
         start = chunk.index * self._chunk_bytes
         low, high = _place(min(self._chunk_bytes, self._size - start), chunk.piece, chunk.pieces)
@@ -262,28 +262,28 @@ class Assembly:
 
     @property
     def complete(self) -> bool:
-        """Whether every chunk has come; ``finish`` tells whether they are the right bytes."""
+        """Whether every chunk has arrived; ``finish`` verifies their digest."""
         return self._missing == 0
 
     @property
     def left(self) -> int:
-        """How many chunks have not come yet."""
+        """Number of chunks that have not arrived yet."""
         return self._missing
 
     @property
     def missing(self) -> Ranges:
-        """What has not come yet: the first ``MAX_RANGES`` half-open ranges of it."""
+        """Returns the first ``MAX_RANGES`` half-open ranges of chunks that have not arrived yet."""
         return tuple(islice(self._gaps(), MAX_RANGES))
 
     def identify(self, digest: str, size: int) -> None:
-        """Says what the blob is, if only the first half of its digest and the number of its chunks were known.
+        """Sets the blob's digest and size, if only the first half of the digest and the number of chunks were known.
 
         Args:
-            digest: with the prefix that all chunks so far had.
-            size: that gives the same number of chunks.
+            digest: Digest that begins with the prefix of the chunks so far.
+            size: Bytes of the blob, which give the known number of chunks.
 
         Raises:
-            ValueError: it is another blob.
+            ValueError: Digest or size belong to another blob.
         """
         if _prefix(digest) != self._prefix or chunk_count(size, self._chunk_bytes) != self._count:
             raise ValueError(f"{digest} of {size} bytes is not what has been coming")
@@ -293,10 +293,10 @@ class Assembly:
         """Verifies the digest of a complete blob and closes the sink.
 
         Returns:
-            False if the bytes are not those that the digest promised; then everything is missing again.
+            False if the bytes do not have the digest; then every chunk counts as missing again.
 
         Raises:
-            ValueError: it is not complete.
+            ValueError: The blob is not complete.
         """
         if not self.complete:
             raise ValueError(f"{self._missing} of {self._count} chunks are missing")
@@ -309,13 +309,15 @@ class Assembly:
         return False
 
     def abandon(self) -> None:
-        """Closes the sink without the blob."""
+        """Closes the sink of an incomplete blob."""
         self._sink.close()
 
     def _completes(self, chunk: Chunk) -> bool:
-        """Notes a piece that has been written; returns whether its chunk is whole."""
+        """Records a piece that has been stored; returns whether its chunk is whole."""
         there = self._pieces.get(chunk.index)
-        if there is None or len(there) != chunk.pieces:  # cut anew: what came of the other cut no longer counts
+        if (
+            there is None or len(there) != chunk.pieces
+        ):  # the sender changed the number of pieces, so the earlier pieces no longer count
             there = self._pieces[chunk.index] = bytearray(chunk.pieces)
         there[chunk.piece] = 1
         if not all(there):

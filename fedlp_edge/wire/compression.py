@@ -1,10 +1,10 @@
-"""The numbers of an update in fewer bytes: half precision or 8-bit integers, each perhaps compressed.
+"""This module encodes the numbers of an update: as float32, float16 or 8-bit integers, each perhaps compressed.
 
-One unit at a time, deltas to bytes and back. What a device encodes is a function of its deltas and a seed, and what
-the coordinator decodes is a function of the bytes, so a repeated round gives the same bytes, and the exact sum stays
-exact. docs/compression.md states the error of each encoding and what it costs in accuracy.
+It turns the deltas of one unit into bytes and back. The bytes are a function of the deltas and a seed, and the decoded
+values a function of the bytes, so a repeated round gives the same bytes, and the exact sum stays exact.
+docs/compression.md states the error of each encoding and what it costs in accuracy.
 
-Inside is always safetensors, with the names and shapes of the model:
+The format is always safetensors, with the names and shapes of the model:
 
 =========  ==================================================================================================
 ``none``   float32
@@ -34,7 +34,7 @@ from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.tensors import FLOAT16, FLOAT32, INT8, WIDTH, Array, Blob
 
 SCALES: Final = "scales"
-"""Name of the tensor of scales; the tensors of a model all have a dot in their names."""
+"""Name of the tensor of scales; it cannot clash with a model's tensors, whose names all have a dot."""
 
 ZSTD_LEVEL = 3
 
@@ -42,7 +42,7 @@ _ZSTD_SUFFIX = "+zstd"
 _LARGEST_HALF = 65504.0
 _LARGEST_INT8 = 127
 _DITHER_BITS = 16
-_BLOCK = 1 << 16  # elements; the temporaries of one block stay in the second-level cache
+_BLOCK = 1 << 16  # elements; the temporary arrays of one block fit into the second-level cache
 _SMALLEST_FRAME = 9
 _SMALLEST_WINDOW = 1 << 10
 
@@ -50,23 +50,23 @@ _NARROW = {"none": FLOAT32, "fp16": FLOAT16, "int8": INT8}
 
 
 def number_format(encoding: Encoding) -> str:
-    """The encoding without its compression: ``none``, ``fp16`` or ``int8``."""
+    """Returns the encoding without its compression: ``none``, ``fp16`` or ``int8``."""
     return encoding.removesuffix(_ZSTD_SUFFIX)
 
 
 def is_compressed(encoding: Encoding) -> bool:
-    """Whether Zstandard is wrapped around the numbers."""
+    """Returns whether the encoding compresses the file with Zstandard."""
     return encoding.endswith(_ZSTD_SUFFIX)
 
 
 def dtypes(spec: TensorSpec, encoding: Encoding) -> tuple[str, ...]:
-    """Types in which a tensor may come, the one that is meant first."""
+    """Returns the safetensors types in which a tensor may be encoded, the intended one first."""
     narrow = _NARROW[number_format(encoding)]
     return (narrow, FLOAT32) if spec.trainable and narrow != FLOAT32 else (FLOAT32,)
 
 
 def body_bounds(tensors: Sequence[TensorSpec], encoding: Encoding) -> tuple[int, int]:
-    """Least and most bytes that these tensors take after a safetensors header, scales included."""
+    """Returns the smallest and largest bytes of these tensors behind a safetensors header, scales included."""
     least = sum(WIDTH[dtypes(tensor, encoding)[0]] * tensor.numel for tensor in tensors)
     most = sum(4 * tensor.numel for tensor in tensors)
     if number_format(encoding) == "int8":
@@ -75,31 +75,31 @@ def body_bounds(tensors: Sequence[TensorSpec], encoding: Encoding) -> tuple[int,
 
 
 def frame_bounds(most: int) -> tuple[int, int]:
-    """Least and most bytes of a Zstandard frame of up to ``most`` bytes (the library's ``ZSTD_COMPRESSBOUND``)."""
+    """Returns the smallest and largest frame of up to ``most`` bytes (Zstandard's ``ZSTD_COMPRESSBOUND``), in bytes."""
     return _SMALLEST_FRAME, most + (most >> 8) + max(0, (128 * 1024 - most) >> 11)
 
 
 def rounding_seed(seed: int, round: int, device: str, unit: str) -> int:
-    """Of the stochastic rounding of one unit's deltas: a repeated task rounds alike."""
+    """Returns the seed of the stochastic rounding of one unit's deltas, so that a repeated task rounds alike."""
     return derive(seed, round, device, unit, "int8")
 
 
 def encode_unit(
     tensors: Sequence[TensorSpec], deltas: Mapping[str, Array], encoding: Encoding, *, seed: int = 0
 ) -> bytes:
-    """The bytes of one unit's part of an update.
+    """Encodes one unit's part of an update as bytes.
 
     Args:
-        tensors: of the unit that are sent, in the order of the blueprint.
-        deltas: float32, by name; others are left out.
-        encoding: asked for by the task.
-        seed: of the rounding, see ``rounding_seed``; without meaning for others than ``int8``.
+        tensors: Tensors of the unit that are sent, in the order of the blueprint.
+        deltas: Deltas by tensor name, float32; names that are not in ``tensors`` are ignored.
+        encoding: Encoding that the task asks for.
+        seed: Seed of the stochastic rounding (``rounding_seed``); used by ``int8`` alone.
     """
     packed: dict[str, npt.NDArray[Any]] = {}
     scales: list[np.float32] = []
     dither = np.random.SFC64(seed)
     for spec in tensors:
-        # ascontiguousarray would make a scalar one-dimensional.
+        # np.ascontiguousarray would make a scalar one-dimensional.
         delta = np.require(deltas[spec.name], dtype="<f4", requirements="C")
         packed[spec.name] = delta
         narrow, top = dtypes(spec, encoding)[0], _magnitude(delta)
@@ -110,18 +110,18 @@ def encode_unit(
             packed[spec.name] = _quantise(delta, scales[-1], dither)
     if scales:
         packed[SCALES] = np.array(scales, dtype="<f4")
-    # Sorted, so that the order of the mapping cannot show in the bytes.
+    # Sorted, so that the bytes do not depend on the order of the mapping.
     whole = bytes(save({name: packed[name] for name in sorted(packed)}))
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(whole) if is_compressed(encoding) else whole
 
 
 def decompress(frame: Blob, most: int) -> bytes:
-    """What a Zstandard frame holds, if it is no more than ``most`` bytes.
+    """Decompresses a Zstandard frame of at most ``most`` bytes.
 
-    Nothing is allocated before the frame has declared a size within the limit, and a window no larger than that.
+    No memory is allocated before the frame has declared a size within the limit, and a window no larger than that.
 
     Raises:
-        PeerError: it is not exactly one whole frame, or declares no size, or too much.
+        PeerError: The bytes are not exactly one whole frame, or the frame declares no size or too large a size.
     """
     try:
         declared = zstandard.get_frame_parameters(frame)
@@ -139,7 +139,7 @@ def decompress(frame: Blob, most: int) -> bytes:
 
 
 def widen(values: npt.NDArray[Any], scale: np.float32 | None = None) -> Array:
-    """Encoded numbers as float32, read-only; ``scale`` is that of integers."""
+    """Converts encoded numbers to read-only float32; ``scale`` multiplies integers."""
     wide: Array = np.asarray(values if scale is None else np.multiply(values, scale, dtype=np.float32), dtype="<f4")
     wide.flags.writeable = False
     return wide
@@ -150,7 +150,7 @@ def _said(size: int) -> str:
 
 
 def _magnitude(values: Array) -> float:
-    """Largest magnitude; not finite if any element is not."""
+    """Returns the largest magnitude; NaN or infinite if any element is."""
     if not values.size:
         return 0.0
     low, high = float(values.min()), float(values.max())
@@ -158,7 +158,7 @@ def _magnitude(values: Array) -> float:
 
 
 def _scale(top: float) -> np.float32:
-    """The smallest float32 of which 127 reach ``top``."""
+    """Returns the smallest float32 that is at least ``top`` / 127."""
     scale = np.float32(top / _LARGEST_INT8)
     return scale if float(scale) * _LARGEST_INT8 >= top else np.nextafter(scale, np.float32(np.inf))
 
@@ -188,6 +188,6 @@ def _quantise(delta: Array, scale: np.float32, dither: np.random.SFC64) -> npt.N
 
 
 def _dither(source: np.random.SFC64, count: int) -> npt.NDArray[np.uint16]:
-    """Uniform 16-bit numbers, the same on every machine: raw output, cut the little-endian way."""
+    """Returns uniform 16-bit numbers that are the same on every machine: raw output, read as little-endian."""
     raw = np.asarray(source.random_raw(-(-count // 4)), dtype="<u8")
     return raw.view("<u2")[:count]

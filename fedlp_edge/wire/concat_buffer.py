@@ -1,6 +1,6 @@
-"""Several buffers read as one, without joining them: the parts of an update stay the files that they are.
+"""This module reads several buffers as one without copying: the parts of an update stay separate files.
 
-An update of 45 MB is sent in pieces of 256 KiB; joining its parts first would write all of it once more.
+An update of 45 MB is sent in chunks of 256 KiB; joining its parts first would write all of it once more.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from fedlp_edge.wire.digests import digest_of_parts
 
 
 class ConcatBuffer:
-    """Buffers one behind the other.
+    """A read-only concatenation of buffers.
 
     Args:
-        buffers: not changed while this lives; empty ones are fine.
+        buffers: Buffers, which must not change while this object is in use; they may be empty.
     """
 
     def __init__(self, buffers: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -29,7 +29,7 @@ class ConcatBuffer:
         return self._ends[-1] if self._ends else 0
 
     def cut(self, start: int, stop: int) -> list[memoryview]:
-        """The bytes from ``start`` to ``stop``, in as many pieces as they lie in; nothing is copied."""
+        """Returns the bytes from ``start`` to ``stop`` as one view per buffer; nothing is copied."""
         pieces: list[memoryview] = []
         number = bisect_right(self._ends, start)
         while start < min(stop, len(self)):
@@ -41,15 +41,15 @@ class ConcatBuffer:
         return pieces
 
     def digest(self) -> str:
-        """Digest of all bytes."""
+        """Returns the digest of all bytes."""
         return digest_of_parts(self._buffers)
 
 
 def mapped(path: Path) -> memoryview:
-    """A file's bytes, read from the disk as they are touched; not to be changed in place meanwhile.
+    """Maps a file into memory; the file must not be changed in place while the view is in use.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         # An empty file cannot be mapped.

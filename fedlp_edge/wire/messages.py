@@ -1,7 +1,7 @@
-"""The control messages of a fleet: JSON, typed, validated when built and when decoded.
+"""This module defines the control messages of a fleet: typed JSON, validated when built and when decoded.
 
-Tensors never travel in these; they go as chunks (see ``chunks``). Every message that concerns an update
-names (run, round, device), so that a repeat, a replay or a message of an earlier run is recognised.
+Tensors never travel in control messages, but as chunks (``wire.chunks``). Every message about an update names (run,
+round, device), so that a repeat, a replay or a message of an earlier run is recognised.
 
 ============================  ====================================================  =================
 topic (under the fleet root)  messages                                              sender
@@ -38,24 +38,24 @@ from fedlp_edge.errors import PeerError
 from fedlp_edge.system.printable import unprintable_fields
 
 PROTOCOL = 3
-"""Since 2, dots in names go as tildes in topics."""
+"""Version of the protocol; since version 2, a dot in a name becomes a tilde in a topic."""
 
-# Names end up in topics and in file names: nothing that means something there. (\Z, since $ lets a newline pass.)
+# Names become parts of topics and file names, so no character may have a meaning there. (\Z, since $ allows a newline.)
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}c?|onnx-[1-9][0-9]{0,3})\Z")]
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 MAX_REASON = 2000
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
-# A mode that only newer devices know is no reason to refuse an update.
+# Any word is allowed, since a compute mode that only newer devices have is no reason to refuse an update.
 ComputeWord = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,40}\Z")]
 
-# Half-open [start, stop) chunk numbers.
+# Half-open ranges [start, stop) of chunk numbers.
 Ranges = tuple[tuple[Natural, Natural], ...]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
-    """Base of all control messages; ``type`` on the wire is the class name. Their words are fit to be printed."""
+    """The base of all control messages; ``type`` on the wire is the class name, and all texts are safe to print."""
 
     def __post_init__(self) -> None:
         for name, words in unprintable_fields(self):
@@ -66,10 +66,10 @@ class UnitVersion(msgspec.Struct, frozen=True):
     """One blob that the coordinator serves: a unit of the model, or an ONNX file (``onnx-DEPTH``).
 
     Attributes:
-        unit: its id and topic level.
-        digest: BLAKE3 of the blob.
-        size: bytes of the blob.
-        chunk_bytes: payload bytes of every chunk but the last.
+        unit: Id of the unit, which is also its topic level.
+        digest: BLAKE3 digest of the blob.
+        size: Bytes of the blob.
+        chunk_bytes: Payload bytes of every chunk but the last.
     """
 
     unit: UnitId
@@ -79,10 +79,10 @@ class UnitVersion(msgspec.Struct, frozen=True):
 
 
 class Announcement(Message, frozen=True, kw_only=True):
-    """The coordinator is there, or (as last will, or at its end) no longer.
+    """This message says that the coordinator is online, or (as last will, or at its end) offline.
 
     Attributes:
-        session: drawn anew at every start; a change tells devices that it forgot what it did not journal.
+        session: Random name, new at every start; a change tells devices that unjournaled state is lost.
     """
 
     online: bool
@@ -93,12 +93,12 @@ class Announcement(Message, frozen=True, kw_only=True):
 
 
 class Claim(Message, frozen=True, kw_only=True):
-    """Not retained, on the coordinator's own topic: who is the coordinator of this fleet?
+    """This message, on the coordinator's own topic and not retained, detects a second coordinator of the fleet.
 
     Attributes:
-        session: of whoever speaks.
-        run: that it does.
-        to: the session that is answered; None for the question.
+        session: Session of the sender.
+        run: Run of the sender.
+        to: Session that the message answers; None for the question.
     """
 
     session: Name
@@ -107,13 +107,13 @@ class Claim(Message, frozen=True, kw_only=True):
 
 
 class Status(Message, frozen=True, kw_only=True):
-    """A device is there with these facts, or (as last will, or at its end) no longer.
+    """This message says that a device is online, with its facts, or (as last will, or at its end) offline.
 
     Attributes:
-        session: drawn anew at every start of the agent; tells two agents with one identity apart.
-        settled: whether it has been there for a while; of two agents with one identity the other one stops.
-        revision: how often this agent has measured itself and its data; what a device could not do it is asked for
-            again once this has changed.
+        session: Random name, new at every start of the agent; distinguishes two agents with one identity.
+        settled: Whether the agent has been online for a while; of two agents with one identity the other one stops.
+        revision: Number of measurements of the machine and its data; when it changes, the device is asked again for
+            tasks that it could not do before.
     """
 
     device: Name
@@ -127,11 +127,11 @@ class Status(Message, frozen=True, kw_only=True):
 
 
 class Assignment(Message, frozen=True, kw_only=True):
-    """Hold this depth of this model for the run; answered by Ready once the topics are subscribed.
+    """This message assigns a depth of the model to a device, which answers Ready once it has subscribed to its units.
 
     Attributes:
-        blueprint_digest: of the coordinator's copy of the layered model.
-        explanation: the planner's one line, for the agent's log.
+        blueprint_digest: Digest of the coordinator's blueprint.
+        explanation: The planner's reason in one line, for the agent's log.
     """
 
     run: Name
@@ -143,7 +143,7 @@ class Assignment(Message, frozen=True, kw_only=True):
 
 
 class AssignmentRefused(Message, frozen=True, kw_only=True):
-    """The device cannot take part as it is: its samples do not fit the model, or it cannot bear even depth 1."""
+    """This message says that a device cannot take part: its samples do not fit the model, or depth 1 is too large."""
 
     run: Name
     device: Name
@@ -151,7 +151,7 @@ class AssignmentRefused(Message, frozen=True, kw_only=True):
 
 
 class Ready(Message, frozen=True, kw_only=True):
-    """The device has built its submodel and is subscribed to its units."""
+    """This message says that the device has built its submodel and subscribed to its units."""
 
     run: Name
     device: Name
@@ -160,20 +160,20 @@ class Ready(Message, frozen=True, kw_only=True):
 
 
 class Task(Message, frozen=True, kw_only=True):
-    """Train one round. Sent again as often as needed: the same (run, round, device) is the same work.
+    """This message asks a device to train one round; a repeat with the same (run, round, device) is the same task.
 
     Attributes:
-        samples: that the device had reported; its update counts for no more. 0 for no bound.
-        seed: of the run; draws derive from (seed, round, device, layer).
-        lpr: layer-preserving rate of every unit that ``lpr_of`` does not name.
-        lpr_of: rate by unit id.
-        exchange_every: period of the units that are not exchanged in every round (see ``core.periods``).
-        manifest: the version of every unit that training starts from.
-        deadline_seconds: time left from the sending on; relative, since clocks differ.
-        patience_seconds: of silence, in which the broadcast may still be on its way through the broker: what is
-            missing is not asked for before.
-        chunk_bytes: most payload bytes of an upload's chunks.
-        encoding: of the numbers in the update.
+        samples: Number of samples that the device reported, which bounds the weight of its update; 0 for no bound.
+        seed: Seed of the run; draws derive from (seed, round, device, layer).
+        lpr: Layer-preserving rate of every unit that ``lpr_of`` does not name.
+        lpr_of: Layer-preserving rate by unit id.
+        exchange_every: Period in rounds, by unit id, of the units that are not exchanged in every round.
+        manifest: Version of every unit that training starts from.
+        deadline_seconds: Seconds until the deadline, counted from the sending, since clocks differ.
+        patience_seconds: Seconds without a chunk after which missing chunks are requested; before, the broadcast may
+            still be on its way through the broker.
+        chunk_bytes: Largest payload bytes of a chunk of the upload.
+        encoding: Encoding of the numbers in the update.
     """
 
     run: Name
@@ -197,7 +197,7 @@ class Task(Message, frozen=True, kw_only=True):
 
 
 class UnitRequest(Message, frozen=True, kw_only=True):
-    """These chunks of this version did not arrive; send them to me alone."""
+    """This message requests missing chunks of a version, which are then sent to this device alone."""
 
     run: Name
     device: Name
@@ -207,11 +207,12 @@ class UnitRequest(Message, frozen=True, kw_only=True):
 
 
 class Progress(Message, frozen=True, kw_only=True):
-    """A chunk of the broadcast that asked for a report has come, and so has what the broker delivered before it.
+    """This message reports the arrival of a broadcast chunk that asked for a report, so all chunks before it were
+    delivered too.
 
     Attributes:
-        blob: first half of the version's digest, which is all that a chunk tells.
-        index: of the chunk.
+        blob: First half of the version's digest, which is all that a chunk has.
+        index: Number of the chunk.
     """
 
     run: Name
@@ -222,7 +223,7 @@ class Progress(Message, frozen=True, kw_only=True):
 
 
 class UnitPayload(msgspec.Struct, frozen=True):
-    """Where one unit's delta lies in an update's blob (a safetensors file of its own)."""
+    """The place of one unit's deltas, a complete safetensors file, in the blob of an update."""
 
     unit: UnitId
     offset: Natural
@@ -230,22 +231,22 @@ class UnitPayload(msgspec.Struct, frozen=True):
 
 
 class Offer(Message, frozen=True, kw_only=True):
-    """A finished update waits on the device's disk. Repeated until a final Receipt.
+    """This message offers a finished update, which waits on the device's disk; it is repeated until a final Receipt.
 
     Attributes:
-        digest: BLAKE3 of the blob.
-        size: bytes of the blob; 0 if everything was pruned.
-        units: its parts, without gaps, in the order of the blueprint.
-        samples: training samples that it rests on.
-        loss: mean training loss of the last epoch.
-        seconds: of training.
-        bytes_down: model bytes received for this round, chunk headers included.
-        peak_memory: bytes that training took on top of the idle worker.
-        compute: mode that it was computed in, for people; see ``TrainingSettings``.
-        chunk_bytes: payload bytes of its chunks, as its task said; 0 for what the last one says. A coordinator that
-            was started again may say something else by now.
-        heard: number of the last Grant for it that the device has got, 0 for none yet. A grant after that one is still
-            on its way, and so nothing of it can be missed. None from an agent that does not count them.
+        digest: BLAKE3 digest of the blob.
+        size: Bytes of the blob; 0 if every unit was pruned.
+        units: Parts of the blob, without gaps, in the order of the blueprint.
+        samples: Number of training samples behind the update.
+        loss: Mean training loss of the last epoch.
+        seconds: Seconds of training.
+        bytes_down: Model bytes received for this round, chunk headers included.
+        peak_memory: Bytes that training took on top of the idle worker.
+        compute: Compute mode of the training, for people; see ``TrainingSettings``.
+        chunk_bytes: Payload bytes of the blob's chunks, as its task said, since a restarted coordinator may say
+            another number by now; 0 for the number of the latest task.
+        heard: Number of the last Grant for the update that the device has received, 0 for none. A later grant is
+            still on its way, so none of its chunks is missing yet. None from an agent that does not count grants.
     """
 
     run: Name
@@ -266,10 +267,10 @@ class Offer(Message, frozen=True, kw_only=True):
 
 
 class Grant(Message, frozen=True, kw_only=True):
-    """Send these chunks now, keeping at most ``window`` of them unacknowledged by the broker.
+    """This message asks a device to upload chunks, at most ``window`` of them unacknowledged by the broker.
 
     Attributes:
-        number: of this grant among all for the update, from 1; the next Offer repeats it.
+        number: Number of the grant among all grants for the update, from 1; the next Offer repeats it.
     """
 
     run: Name
@@ -282,11 +283,11 @@ class Grant(Message, frozen=True, kw_only=True):
 
 
 class Receipt(Message, frozen=True, kw_only=True):
-    """The final word on an update: forget it.
+    """This message is the final answer to an update, after which the device deletes it.
 
     Attributes:
-        state: ``accepted``: journaled by the coordinator; ``rejected``: refused by admission, with the
-            reason; ``stale``: of a round or run that is over.
+        state: Outcome: ``accepted`` (journaled by the coordinator), ``rejected`` (refused by admission, with the
+            reason) or ``stale`` (the round or run is over).
     """
 
     run: Name
@@ -298,10 +299,10 @@ class Receipt(Message, frozen=True, kw_only=True):
 
 
 class Failure(Message, frozen=True, kw_only=True):
-    """The device could not do a task or an assignment, and says why.
+    """This message says that the device could not do a task or an assignment, and why.
 
     Attributes:
-        bytes_down: model bytes received for the task, chunk headers included.
+        bytes_down: Model bytes received for the task, chunk headers included.
     """
 
     run: Name
@@ -314,13 +315,13 @@ class Failure(Message, frozen=True, kw_only=True):
 
 
 class RunEnded(Message, frozen=True, kw_only=True):
-    """The run is over; ``models`` and ``layers`` can be asked for with UnitRequest.
+    """This message says that the run is over; a device requests ``models`` and ``layers`` with UnitRequest.
 
     Attributes:
-        models: the ONNX file of the device's depth, or else of the nearest that has one; empty if nothing was exported.
-        layers: final values of all that a device exchanges whose head is its own: with that head it makes its ONNX
-            file itself.
-        refused: why the device's depth has no ONNX file although one was wanted; empty otherwise.
+        models: ONNX file of the device's depth, or of the nearest depth that has one; empty if nothing was exported.
+        layers: Final versions of the units that a device with a personal head exchanges, from which, with its head,
+            it makes its ONNX file itself.
+        refused: Reason why the device's depth has no ONNX file; empty if it has one, or none was wanted.
     """
 
     run: Name
@@ -332,12 +333,12 @@ class RunEnded(Message, frozen=True, kw_only=True):
 
 
 class DeploymentReport(Message, frozen=True, kw_only=True):
-    """The device says how far it is with what the Farewell named.
+    """This message reports a device's progress with the final model that RunEnded named.
 
     Attributes:
-        state: ``receiving``: more of it has come, and more is missing; ``received``: all of it is there, and the device
-            makes its ONNX file itself; ``installed``: the model is in its place and computes; ``failed``: it is not.
-        reason: why it failed.
+        state: Progress: ``receiving`` (some chunks are missing), ``received`` (all have arrived, and the device makes
+            its ONNX file itself), ``installed`` (the model is in its place and computes) or ``failed``.
+        reason: Reason of a failure.
     """
 
     run: Name
@@ -353,12 +354,12 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(message: Message) -> bytes:
-    """The message as JSON bytes."""
+    """Encodes a message as JSON."""
     return _encoder.encode(message)
 
 
 def decoder(kind: object, max_bytes: int) -> _Decoder:
-    """A decoder for one topic's messages that refuses anything longer than ``max_bytes`` unread."""
+    """Makes a decoder for one topic's messages that refuses a payload longer than ``max_bytes`` unread."""
     return _Decoder(kind, max_bytes)
 
 
@@ -371,7 +372,7 @@ class _Decoder:
         """Decodes one payload.
 
         Raises:
-            PeerError: it is too long, not JSON, or not one of the messages expected.
+            PeerError: The payload is too long, not JSON, or not one of the expected messages.
         """
         if len(payload) > self._max_bytes:
             raise PeerError(f"control message of {len(payload)} bytes is over the limit of {self._max_bytes}")

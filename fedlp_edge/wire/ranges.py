@@ -1,7 +1,7 @@
-"""Sets of chunk numbers as half-open ranges, the form in which a peer says what it misses.
+"""This module handles sets of chunk numbers as half-open ranges, in which a peer names its missing chunks.
 
-The ranges of a message come from outside: two numbers can name 2**53 chunks, so nothing here ever takes more
-time or memory than the length of the list and the number of chunks that really exist.
+The ranges of a message come from the network: two numbers can name 2**53 chunks. So time and memory here are bounded
+by the length of the list and the number of chunks that really exist.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 def ranges_of(numbers: Iterable[int]) -> Ranges:
-    """The fewest ranges, in order, that hold exactly these numbers: ``{1, 2, 5}`` is ``((1, 3), (5, 6))``."""
+    """Returns the fewest ranges, in order, that hold these numbers: ``{1, 2, 5}`` gives ``((1, 3), (5, 6))``."""
     found: list[tuple[int, int]] = []
     for number in sorted(set(numbers)):
         if found and found[-1][1] == number:
@@ -23,7 +23,7 @@ def ranges_of(numbers: Iterable[int]) -> Ranges:
 
 
 def clip(ranges: Iterable[tuple[int, int]], count: int) -> Ranges:
-    """The same numbers as far as they are below ``count``: sorted, merged, without empty ranges."""
+    """Returns the ranges limited to numbers below ``count``: sorted, merged, without empty ranges."""
     merged: list[tuple[int, int]] = []
     for start, stop in sorted((max(0, start), min(stop, count)) for start, stop in ranges):
         if start >= stop:
@@ -36,13 +36,13 @@ def clip(ranges: Iterable[tuple[int, int]], count: int) -> Ranges:
 
 
 def expand(ranges: Iterable[tuple[int, int]], count: int) -> Iterator[int]:
-    """Every number below ``count`` that the ranges name, once, in order; made one by one."""
+    """Yields every number below ``count`` that the ranges name, once, in order."""
     for start, stop in clip(ranges, count):
         yield from range(start, stop)
 
 
 def take(ranges: Ranges, limit: int) -> tuple[Ranges, Ranges]:
-    """Splits ranges after their first ``limit`` numbers: what is taken, and the rest."""
+    """Splits ranges after their first ``limit`` numbers; returns those numbers and the rest, as ranges."""
     taken: list[tuple[int, int]] = []
     for position, (start, stop) in enumerate(ranges):
         if limit <= 0:

@@ -1,7 +1,7 @@
-"""Where the bytes of a blob are put while its chunks arrive.
+"""This module stores the bytes of a blob while its chunks arrive, in memory or in a file.
 
-A sink knows offsets and bytes alone. The one in memory is for blobs that are read at once; the one in a file
-keeps memory flat however many devices upload at the same time.
+A sink knows only offsets and bytes. Memory is for blobs that are read at once; a file keeps the memory constant however
+many devices upload at the same time.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _BLOCK = 1 << 20
 
 
 class Sink(Protocol):
-    """A place of fixed size for one blob."""
+    """The interface of a store of fixed size for one blob."""
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Puts bytes at their place; the caller keeps within the size."""
+        """Writes bytes at an offset; the caller stays within the size."""
 
     def digest(self) -> str:
-        """Digest of the whole place, as 64 hexadecimal digits."""
+        """Returns the digest of the whole store, as 64 hexadecimal digits."""
 
     def close(self) -> None:
-        """Lets go of what is held open; what was written stays. May be called twice."""
+        """Releases open files; the written bytes stay. May be called twice."""
 
 
 class MemorySink:
     """A blob in memory, allocated at once: the caller must have bounded ``size``.
 
     Attributes:
-        buffer: the bytes.
+        buffer: Bytes of the blob.
     """
 
     def __init__(self, size: int) -> None:
@@ -44,28 +44,28 @@ class MemorySink:
         self.buffer[offset : offset + len(data)] = data
 
     def digest(self) -> str:
-        """Digest of the buffer."""
+        """Returns the digest of the buffer."""
         return digest_of(self.buffer)
 
     def close(self) -> None:
-        """Does nothing: the buffer belongs to whoever holds the sink."""
+        """Does nothing, since the buffer is freed with the sink."""
 
 
 class FileSink:
-    """A blob in a sparse file, which takes room on the disk only as chunks arrive.
+    """A blob in a sparse file, which takes disk space only as chunks arrive.
 
-    Chunks mostly come in order, so each is hashed while it is at hand; only what follows the first gap is read again.
+    Chunks mostly arrive in order, so each is hashed when it is written; only bytes behind the first gap are read again.
 
     Args:
-        path: written anew; its directory exists.
-        size: of the blob.
+        path: File, which is overwritten; its directory exists.
+        size: Bytes of the blob.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self._file: int | None = None
         self._hasher = Hasher()
-        self._hashed = 0  # bytes from the start on that are in the digest
+        self._hashed = 0  # number of bytes from the start that are in the digest
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         os.ftruncate(self._file, size)
 
@@ -73,10 +73,10 @@ class FileSink:
         """Writes ``data`` at ``offset``.
 
         Raises:
-            OSError: the disk is full or failed, or the sink is closed.
+            OSError: The disk is full or failed, or the sink is closed.
         """
         rest = memoryview(data)
-        if offset < self._hashed:  # written anew: what was hashed no longer counts
+        if offset < self._hashed:  # hashed bytes are overwritten, so hashing starts again
             self._hasher, self._hashed = Hasher(), 0
         at = offset
         while rest:
@@ -87,32 +87,32 @@ class FileSink:
             self._hashed = at
 
     def digest(self) -> str:
-        """Digest of the file; what came out of order is read in blocks."""
+        """Returns the digest of the file; bytes that arrived out of order are read again in blocks."""
         while block := os.pread(self._descriptor(), _BLOCK, self._hashed):
             self._hasher.update(block)
             self._hashed += len(block)
         return self._hasher.digest()
 
     def move(self, path: Path, size: int) -> None:
-        """Goes on under another path of the same file system, with another size; before anything stands beyond that.
+        """Renames the file on the same file system and sets its size, before any byte was written beyond that size.
 
         Raises:
-            OSError: the disk failed, or the sink is closed.
+            OSError: The disk failed, or the sink is closed.
         """
         move_into_place(self.path, path, durable=False)
         self.path = path
         os.ftruncate(self._descriptor(), size)
 
     def sync(self) -> None:
-        """Waits until the disk has it all.
+        """Waits until all bytes are on the disk.
 
         Raises:
-            OSError: the disk failed, or the sink is closed.
+            OSError: The disk failed, or the sink is closed.
         """
         os.fsync(self._descriptor())
 
     def close(self) -> None:
-        """Closes the file and leaves it where it is."""
+        """Closes the file, which stays on the disk."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

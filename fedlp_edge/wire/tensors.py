@@ -1,9 +1,9 @@
-"""Named float32 arrays as safetensors bytes, and back without copying.
+"""This module writes named float32 arrays as safetensors bytes, and reads them without copying.
 
-The format is the library's, the few lines for it are our own, for three reasons: arrays are views of the bytes that
-arrived, and are written from where they are; every limit is checked before anything is allocated; and whatever is
-wrong is one kind of error. The layout rules are those of the format: an 8-byte little-endian length, a JSON header,
-then the tensors' bytes without gap or overlap.
+The code is our own instead of the safetensors library's for three reasons: arrays are views of the received bytes, and
+are written without a copy; every limit is checked before memory is allocated; and every defect raises one kind of
+error. The layout is that of the format: an 8-byte little-endian length, a JSON header, then the tensors' bytes without
+gap or overlap.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FLOAT16 = "F16"
 INT8 = "I8"
 _NUMPY: dict[str, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), INT8: np.dtype("i1")}
 WIDTH = {name: dtype.itemsize for name, dtype in _NUMPY.items()}
-"""Bytes of an element, by type."""
+"""Bytes of one element, by safetensors type."""
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_DIMENSIONS = 16
@@ -39,12 +39,12 @@ _Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a header says of one tensor.
+    """The entry of one tensor in a safetensors header.
 
     Attributes:
-        dtype: ``"F32"`` and so on.
-        shape: dimensions.
-        data_offsets: first byte and one past the last, counted from the end of the header.
+        dtype: Safetensors type, such as ``"F32"``.
+        shape: Dimensions of the tensor.
+        data_offsets: First byte and one past the last, counted from the end of the header.
     """
 
     dtype: str
@@ -53,7 +53,7 @@ class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that its offsets span."""
+        """Bytes between the two offsets."""
         return self.data_offsets[1] - self.data_offsets[0]
 
 
@@ -62,10 +62,10 @@ _info = msgspec.json.Decoder(TensorInfo)
 
 
 def pieces(tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
-    """What ``pack`` joins, for writing to a file: the header, then every tensor where it is.
+    """Returns the parts of a safetensors file without joining them: the header, then a view of every tensor.
 
     Raises:
-        ValueError: a tensor is not float32.
+        ValueError: A tensor is not float32.
     """
     header: dict[str, TensorInfo] = {}
     bodies: list[bytes | memoryview] = []
@@ -76,21 +76,21 @@ def pieces(tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
             raise ValueError(f"{name} is {tensor.dtype}, not float32")
         header[name] = TensorInfo(FLOAT32, tensor.shape, (offset, offset + tensor.nbytes))
         offset += tensor.nbytes
-        if tensor.size:  # without elements there is nothing that could be viewed as bytes
-            # ascontiguousarray would make a scalar one-dimensional.
+        if tensor.size:  # an empty array cannot be viewed as bytes
+            # np.ascontiguousarray would make a scalar one-dimensional.
             dense = np.require(tensor, dtype="<f4", requirements="C")
             bodies.append(memoryview(dense.reshape(-1).data).cast("B"))
     text = msgspec.json.encode(header)
-    # The library aligns the tensors by spaces behind the header, and so do we.
+    # The safetensors library aligns the tensors by spaces behind the header, and this code must give the same bytes.
     text += b" " * (-len(text) % _LENGTH_BYTES)
     return [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies]
 
 
 def pack(tensors: Mapping[str, Array]) -> bytes:
-    """The same bytes for the same tensors, whatever the order of the mapping: those of the library.
+    """Returns the bytes that the safetensors library would write, whatever the order of the mapping.
 
     Raises:
-        ValueError: a tensor is not float32.
+        ValueError: A tensor is not float32.
     """
     return b"".join(pieces(tensors))
 
@@ -99,31 +99,32 @@ def pack_file(tensors: Mapping[str, Array], path: Path) -> None:
     """Writes ``pack(tensors)``, replacing ``path`` in one step that a power cut cannot halve.
 
     Raises:
-        OSError: the disk is full or failed.
+        OSError: The disk is full or failed.
     """
     write_file(path, pieces(tensors))
 
 
 def unpack(blob: Blob) -> dict[str, Array]:
-    """Read-only views of the tensors in ``blob``, which must not change afterwards.
+    """Returns read-only views of the tensors in ``blob``, which must not change afterwards.
 
     Raises:
-        PeerError: it is not safetensors, or holds anything but float32.
+        PeerError: The bytes are not safetensors, or a tensor is not float32.
     """
     header, body = read_header(blob)
     return {name: view(name, info, body) for name, info in header.items()}
 
 
 def unpack_file(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
-    """Read-only views of a file that is mapped, not read: pages are loaded as they are touched.
+    """Returns read-only views of the tensors in a file, which is mapped into memory.
 
     Args:
-        path: not to be changed in place while the arrays live (replacing it is fine).
-        names: only these, which must be there; others may then be of any type. All by default.
+        path: File, which must not be changed in place while the arrays are in use (it may be replaced).
+        names: Names of the tensors to return, which the file must have; the file's other tensors may then be of any
+            type. All tensors by default.
 
     Raises:
-        PeerError: as ``unpack``, or a name is missing.
-        OSError: the file cannot be read.
+        PeerError: The file is not safetensors, a tensor is not float32, or a name is missing.
+        OSError: The file cannot be read.
     """
     header, body = read_header(mapped(path))
     chosen = header if names is None else {name: header[name] for name in names if name in header}
@@ -133,12 +134,12 @@ def unpack_file(path: Path, names: Collection[str] | None = None) -> dict[str, A
 
 
 def read_header(blob: Blob, max_header_bytes: int = MAX_HEADER_BYTES) -> tuple[dict[str, TensorInfo], memoryview]:
-    """The header, and the bytes after it, which it describes without gap or overlap.
+    """Parses the header; returns its entries by tensor name, and the bytes behind it.
 
-    Types are not judged here beyond the sizes of those that are known.
+    The entries cover these bytes without gap or overlap. Types are not checked here.
 
     Raises:
-        PeerError: malformed, or the header is longer than ``max_header_bytes``.
+        PeerError: The bytes are malformed, or the header is longer than ``max_header_bytes``.
     """
     whole = memoryview(blob).cast("B")
     length = int.from_bytes(whole[:_LENGTH_BYTES], "little")
@@ -159,10 +160,10 @@ def read_header(blob: Blob, max_header_bytes: int = MAX_HEADER_BYTES) -> tuple[d
 
 
 def view(name: str, info: TensorInfo, body: memoryview) -> Array:
-    """One float32 tensor as a read-only view of the bytes after the header.
+    """Returns one float32 tensor as a read-only view of the bytes behind the header.
 
     Raises:
-        PeerError: it is not float32, or its size is not that of its shape.
+        PeerError: The tensor is not float32, or its bytes do not fit its shape.
     """
     if info.dtype != FLOAT32:
         raise PeerError(f"tensor {name} is {info.dtype}, not {FLOAT32}")
@@ -170,10 +171,10 @@ def view(name: str, info: TensorInfo, body: memoryview) -> Array:
 
 
 def view_any(name: str, info: TensorInfo, body: memoryview) -> npt.NDArray[Any]:
-    """One tensor of any type that a fleet sends (float32, float16, int8), as a read-only view.
+    """Returns one tensor of a type that a fleet sends (float32, float16, int8), as a read-only view.
 
     Raises:
-        PeerError: it is of another type, or its size is not that of its shape.
+        PeerError: The tensor is of another type, or its bytes do not fit its shape.
     """
     dtype = _NUMPY.get(info.dtype)
     if dtype is None:
@@ -183,7 +184,7 @@ def view_any(name: str, info: TensorInfo, body: memoryview) -> npt.NDArray[Any]:
     start, stop = info.data_offsets
     try:
         array: npt.NDArray[Any] = np.frombuffer(body[start:stop], dtype=dtype).reshape(info.shape)
-    except ValueError as error:  # an empty tensor whose other dimensions are beyond numpy
+    except ValueError as error:  # an empty tensor whose other dimensions are too large for numpy
         raise PeerError(f"tensor {name} has an impossible shape: {error}") from None
     array.flags.writeable = False
     return array

@@ -1,8 +1,8 @@
-"""The topics of one fleet; their shape lets a broker's access rules go by user or client id.
+"""This module builds the MQTT topics of one fleet, in which a broker's access rules can match user or client id.
 
-At most four slashes below the prefix and short levels, so that brokers with narrow limits (seven slashes and 256 bytes
-on some) carry it. A dot in a name goes as a tilde, which no name may hold: RabbitMQ delivers a topic with dots as one
-with slashes, and NATS ends the connection of whoever uses one.
+Topics have at most four slashes below the prefix and short levels, so that brokers with narrow limits (seven slashes
+and 256 bytes on some) carry them. A dot in a name becomes a tilde, which no name may hold: RabbitMQ delivers a topic
+with dots as one with slashes, and NATS ends the connection of a client that uses one.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ Branch = Literal["device", "down", "up", "model", "repeat", "upload", "echo"]
 
 
 def topic_level(name: str) -> str:
-    """The level that stands for a name in a topic, and the user to whom access rules give it."""
+    """Returns the topic level of a name, which is also the MQTT user name that access rules expect there."""
     return name.replace(".", "~")
 
 
 class Topics(msgspec.Struct, frozen=True):
-    """Topics below ``fedlp/FLEET``."""
+    """The topics of a fleet, below ``fedlp/FLEET``."""
 
     fleet: str
 
     @property
     def root(self) -> str:
-        """The prefix of all of them."""
+        """The common prefix of the fleet's topics."""
         return f"fedlp/{topic_level(self.fleet)}"
 
     @property
     def coordinator(self) -> str:
-        """Where the coordinator announces itself."""
+        """The topic on which the coordinator announces itself."""
         return f"{self.root}/coordinator"
 
     def of(self, branch: Branch, leaf: str) -> str:
-        """``leaf`` is a device id, or a unit id below ``model``; ``"+"`` subscribes to all."""
+        """Returns the topic of a device id, or of a unit id below ``model``; the leaf ``"+"`` matches all."""
         return f"{self.root}/{branch}/{topic_level(leaf)}"
 
     def parse(self, topic: str) -> tuple[str, str]:
-        """Branch and leaf of a received topic; ``("", "")`` if it is not of this fleet."""
+        """Returns branch and leaf of a received topic; ``("", "")`` if it is not of this fleet."""
         prefix = self.root + "/"
         if not topic.startswith(prefix):
             return "", ""
@@ -47,10 +47,10 @@ class Topics(msgspec.Struct, frozen=True):
         return branch, leaf.replace("~", ".")
 
     def elsewhere(self, topic: str) -> tuple[str, ...]:
-        """Filters that hear a topic of the fleet where a broker has put one or two levels before it."""
+        """Returns filters that match a topic of the fleet to which a broker has prepended one or two levels."""
         return f"+/{topic}", f"+/+/{topic}"
 
     def renamed(self, topic: str) -> str:
-        """The topic of the fleet that a broker has put levels before; empty if it is none such."""
+        """Returns a topic without the levels that a broker has prepended; empty if it is no topic of the fleet."""
         _, found, rest = topic.partition(f"/{self.root}/")
         return f"{self.root}/{rest}" if found else ""
