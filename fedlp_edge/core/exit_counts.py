@@ -1,4 +1,4 @@
-"""Right answers and losses of a model's exits on some samples, and what accuracies and mean losses they make.
+"""This module turns right answers and losses of a model's exits into accuracies and mean losses.
 
 Right answers are counted by class: on a test set that is weighted by the classes of a device, its accuracy follows from
 these counts.

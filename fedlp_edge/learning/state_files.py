@@ -1,4 +1,4 @@
-"""Model values in safetensors files: the form in which they pass between processes.
+"""This module keeps model values in safetensors files, the form in which they pass between processes.
 
 A state is one file, or one for each unit as they were downloaded. Tensors are read and written one at a time where
 that is possible, so that a state and its change never stand in memory as a whole beside the model.

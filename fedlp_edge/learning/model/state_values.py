@@ -1,4 +1,4 @@
-"""Where the values of a model come from: files, or arrays in memory, behind one interface.
+"""This module fills a model from wherever its values are, files or arrays in memory, behind one interface.
 
 A device reads what it downloaded from files, one tensor at a time, since the memory for a second model may not be
 there. A simulation reads shared arrays. What is done with the values is the same code.

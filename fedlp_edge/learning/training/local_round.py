@@ -1,4 +1,4 @@
-"""One round on one device, from the weights that it starts from and its samples to what it sends.
+"""This module does one round on one device, from the weights that it starts from and its samples to what it sends.
 
 A real device and a simulated one do this with the same code. Where values come from (files, shared memory) and where
 they go to (files, sums of the round) is the caller's affair, and so are limits of memory and time around it.
