@@ -1,15 +1,15 @@
-"""Training in less memory, at the price of time: what a device does before it is given fewer layers.
+"""Saves memory in training at the price of time, before a device is given fewer layers.
 
-Three ways, from the cheapest to the dearest:
+There are three techniques, from the cheapest to the most expensive one:
 
-- *Exact allocation*: glibc keeps freed blocks to use them again, and fragments them; a training step then takes up to
-  twice what its tensors need. Told to map every large block by itself, it returns each one at once, for the price of
-  fresh pages. No bit of the result changes. A worker allocates like this unless it is told to be quick.
-- *Gradient accumulation* (``stepping.py``): a batch is worked through in parts whose gradients are added before the
-  step. Losses are means, so each part counts by its share of the batch; batch normalisation sees the parts, so
-  networks that have it learn a little differently.
-- *Activation checkpointing*: a layer keeps its input alone and is computed again in the backward pass
-  (``checkpointing.py``).
+- *Exact allocation*: glibc keeps freed blocks for later use and fragments them, so that a train step takes up to twice
+  the memory of its tensors. If glibc maps every large block separately, it returns each one to the kernel when it is
+  freed, at the cost of new page faults. The result does not change by a bit. Workers allocate like this by default.
+- *Gradient accumulation* (``training/step.py``): a batch is split into micro-batches whose gradients are added before
+  the update. Losses are means, so each micro-batch counts by its share of the batch; batch normalisation normalises
+  each micro-batch, so models that have it learn slightly differently.
+- *Activation checkpointing* (``model/activation_checkpointing.py``): only the input of a layer is stored, and its
+  activations are computed again in the backward pass.
 """
 
 from __future__ import annotations
@@ -26,34 +26,35 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 _EXACT = 128 << 10
-"""Larger blocks are mapped one by one: glibc's own first threshold, which it raises by itself if it is let."""
+"""Bytes above which blocks are mapped separately: glibc's initial threshold, which it otherwise raises over time."""
 
-_ROOMY = 32 << 20
-"""The highest threshold that glibc accepts."""
+_CACHED = 32 << 20
+"""Bytes of the highest threshold that glibc accepts."""
 
 
 def allocate_exactly() -> None:
-    """Has glibc map large blocks one by one, from now on; with another C library nothing happens.
+    """Makes glibc map large blocks separately from now on; does nothing with another C library.
 
-    A block that fits into free memory of the heap is put there all the same, and what lies there is not given back.
-    So this is for the start of a process, before the heap has grown.
+    glibc still puts a block into free memory of the heap if it fits there, and does not return that memory. This
+    function must therefore be called at the start of a process, before its heap has grown.
     """
     _set_thresholds(_EXACT, _EXACT)
 
 
 def allocate_cached() -> None:
-    """Has glibc keep what is freed, from now on: for processes that take and give back the same blocks all day."""
-    _set_thresholds(_ROOMY, 32 * _ROOMY)
+    """Makes glibc keep freed memory from now on, for processes that allocate blocks of the same sizes repeatedly."""
+    _set_thresholds(_CACHED, 32 * _CACHED)
 
 
 @contextmanager
 def cached_allocation(budget: int | None = None) -> Iterator[None]:
-    """Within the block, free memory stays with the process: quicker, and up to two times as much.
+    """Keeps freed memory in the process within a block: training is faster and takes up to twice the memory.
 
     Args:
-        budget: bytes that are there; no more than a quarter of it is kept at the end of the heap.
+        budget: Bytes that training may take, None for no limit; at most a quarter of it stays free at the end of the
+            heap.
     """
-    _set_thresholds(_ROOMY, 32 * _ROOMY if budget is None else min(32 * _ROOMY, budget // 4))
+    _set_thresholds(_CACHED, 32 * _CACHED if budget is None else min(32 * _CACHED, budget // 4))
     try:
         yield
     finally:
@@ -61,7 +62,14 @@ def cached_allocation(budget: int | None = None) -> Iterator[None]:
 
 
 def aside(work: Callable[[], T]) -> T:
-    """Does work in a thread, which glibc gives a heap of its own: what it leaves behind is in nobody's way."""
+    """Runs a function in a new thread, so that its allocations fragment the heap of that thread and not the main one.
+
+    Args:
+        work: Function to run.
+
+    Returns:
+        The result of ``work``.
+    """
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(work).result()
 
@@ -74,9 +82,17 @@ def _set_thresholds(mapped: int, trimmed: int) -> None:
 
 
 def parts(count: int, micro_batch: int) -> list[tuple[int, int]]:
-    """Half-open ranges of nearly equal length, no part of a single sample unless that is all there is.
+    """Splits a batch into micro-batches of nearly equal size.
 
-    Batch normalisation cannot train on one sample, so a part may be one sample longer than asked for.
+    Batch normalisation cannot train on one sample, so no micro-batch has a single sample unless the batch has; one may
+    therefore be one sample larger than ``micro_batch``.
+
+    Args:
+        count: Samples of the batch.
+        micro_batch: Most samples of a micro-batch; 0 for one micro-batch.
+
+    Returns:
+        Half-open ranges of sample indices, in order.
     """
     number = max(1, min(-(-count // micro_batch), count // 2)) if micro_batch else 1
     return [(count * part // number, count * (part + 1) // number) for part in range(number)]

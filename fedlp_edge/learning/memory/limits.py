@@ -1,10 +1,10 @@
-"""What a job takes of memory on top of the idle worker: measured, and limited.
+"""Measures and limits the memory that a job takes on top of the idle worker.
 
-Analytical estimates are 1.1 to 1.7 times too low on a CPU, so rounds report what they really took. And a
-worker that plays a smaller device must fail where the smaller device would: the kernel's limit on data
-memory (``RLIMIT_DATA``) does that without root and without a container, and the worker survives it. It counts
-neither shared memory nor other processes; where the worker has a control group of its own, that one does. CUDA
-memory is limited by PyTorch's allocator.
+Analytical estimates are 1.1 to 1.7 times too low on a CPU, so each round reports its measured peak. A worker that
+simulates a smaller device must fail where that device would: the kernel's limit on data memory (``RLIMIT_DATA``) does
+this without root and without a container, and the worker survives the failure. The limit counts neither shared memory
+nor other processes; if the worker has a control group of its own, its limit does. CUDA memory is limited by PyTorch's
+allocator.
 """
 
 from __future__ import annotations
@@ -26,42 +26,45 @@ from fedlp_edge.errors import OperatorError
 from fedlp_edge.system.cgroups import ControlGroup
 
 SLACK = 16 << 20
-"""Bytes a limited job may take beyond its budget: threads' stacks, Python objects, allocator rounding."""
+"""Bytes that a limited job may take beyond its budget, for thread stacks, Python objects and allocator rounding."""
 
 KERNELS = 8 << 20
-"""Bytes of address space beside these for each convolution: libraries reserve 2 to 4 MB for the kernels of each size of
-a batch, of which an epoch has two, and touch a tenth of it. A smaller device would not miss them."""
+"""Bytes of address space that a limited job may take for each convolution, beyond its budget and ``SLACK``: libraries
+reserve 2 to 4 MB for the kernels of each batch size, of which an epoch has two, and use a tenth of it. A smaller device
+would not need this memory."""
 
 UNSEEN = 64 << 20
-"""Bytes beyond these at which a control group strikes: pages that were mapped before and are touched only in training,
-page tables and the like grow without the process's own limit noticing, and that one is to be met first."""
+"""Bytes by which the limit of a control group is above that of the process: pages that were mapped before and are first
+used in training, and page tables, count in the group alone, and the limit of the process should take effect first."""
 
 _SAMPLING_SECONDS = 0.005
 _PAGE = resource.getpagesize()
 
-_SAYS_SO = re.compile(
+_MEMORY_MESSAGE = re.compile(
     r"(can't|cannot|failed to|unable to) (alloc|mmap)|not enough memory|out[ _]of[ _]memory|bad[ _]alloc|alloc_failed"
     r"|memory allocation failed",
     re.IGNORECASE,
 )
-"""What allocators say; few of them have a type of error of their own."""
+"""Messages of allocators that ran out of memory; few of them raise an error of a special type."""
 
-_MOST_LIKELY = re.compile(r"could not (create|execute|initialize)|can't start new thread|thread creation failed", re.I)
-"""What libraries such as oneDNN say for want of memory, and for other reasons where there is no want of it."""
+_LIKELY_MEMORY_MESSAGE = re.compile(
+    r"could not (create|execute|initialize)|can't start new thread|thread creation failed", re.I
+)
+"""Messages that libraries such as oneDNN give when memory ran out, and in other cases."""
 
 _PRIMITIVE = re.compile(r"could not (create|execute) a primitive(?! descriptor)")
 
-_SOMETHING_ELSE = (OperatorError, ValueError, TypeError, LookupError)
-"""Kinds of errors whose words say nothing about memory, whatever they are; what they came of may."""
+_OTHER_ERRORS = (OperatorError, ValueError, TypeError, LookupError)
+"""Errors whose message does not tell whether memory ran out; their cause may."""
 
 
 def is_out_of_memory(error: BaseException, *, limited: bool = False) -> bool:
-    """Whether an exception, or one that it came of, says that memory ran out.
+    """Returns whether an exception, or one that caused it, means that memory ran out.
 
     Args:
-        error: what was raised.
-        limited: whether memory was limited. Libraries that get none then say no more than that something "could not be
-            created", and nothing is as likely a cause.
+        error: Exception that a job raised.
+        limited: Whether memory was limited. Then a message that something "could not be created" counts as well, since
+            libraries say no more if they get no memory.
     """
     seen: list[BaseException] = []
     one: BaseException | None = error
@@ -78,22 +81,22 @@ def _is_short(error: BaseException, *, limited: bool) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    if isinstance(error, _SOMETHING_ELSE):
+    if isinstance(error, _OTHER_ERRORS):
         return False
-    if _SAYS_SO.search(str(error)):
+    if _MEMORY_MESSAGE.search(str(error)):
         return True
-    return limited and isinstance(error, RuntimeError) and _MOST_LIKELY.search(str(error)) is not None
+    return limited and isinstance(error, RuntimeError) and _LIKELY_MEMORY_MESSAGE.search(str(error)) is not None
 
 
 def kernel_space(model: nn.Module) -> int:
-    """Bytes of address space that the kernels of a model may reserve, beyond what they use."""
+    """Returns the bytes of address space that the kernels of a model may reserve and not use."""
     return KERNELS * sum(parameter.dim() >= 3 for parameter in model.parameters())
 
 
 def spoils_the_process(error: BaseException) -> bool:
-    """Whether an error stays: oneDNN keeps a primitive that it could not make as one that cannot be made.
+    """Returns whether the process must be replaced after an error, since oneDNN caches failed primitives.
 
-    Whoever asks for the same primitive again, in the same process, gets the same answer, however much memory there is.
+    A primitive that oneDNN could not create once fails again in this process, however much memory there is by then.
     """
     seen: list[BaseException] = []
     one: BaseException | None = error
@@ -106,26 +109,29 @@ def spoils_the_process(error: BaseException) -> bool:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process."""
+    """Returns the resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
 def give_back() -> None:
-    """Returns freed memory to the system, so that the next job is measured from the same ground."""
+    """Returns freed memory to the system, so that the measurement of the next job starts from the idle worker."""
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        with suppress(RuntimeError):  # a device that has failed answers everything like that
+        with suppress(RuntimeError):  # After a CUDA error, every call raises it again.
             torch.cuda.empty_cache()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Only glibc has this function.
     if trim is not None:
         trim(0)
 
 
 class PeakMeter:
-    """Measures the highest memory between ``start`` and ``stop``.
+    """Measures the peak memory between ``start`` and ``stop``.
 
-    On a CPU the kernel's own high-water mark is used where it can be reset, which misses nothing; elsewhere
-    a thread samples. On CUDA it is PyTorch's own count.
+    On a CPU it reads the kernel's high-water mark, which misses no peak; where that cannot be reset, a thread samples
+    the resident memory. On CUDA it reads the peak that PyTorch counts.
+
+    Args:
+        device: Device whose memory is measured.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -137,9 +143,9 @@ class PeakMeter:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins; what is resident now is the ground that ``stop`` counts from.
+        """Starts the measurement; ``stop`` counts from the memory that is resident now.
 
-        Memory that is free and still the process's is given back first: it would hide what is taken next.
+        Freed memory is returned to the system first, because allocations from it would not be seen.
         """
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -153,10 +159,10 @@ class PeakMeter:
             self._thread.start()
 
     def stop(self) -> int:
-        """Ends.
+        """Ends the measurement.
 
         Returns:
-            Bytes on top of what was resident at the start.
+            Peak memory in bytes on top of what was resident at the start.
         """
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) - self._base
@@ -169,12 +175,12 @@ class PeakMeter:
 
     @property
     def anonymous(self) -> int:
-        """Bytes of memory proper that are resident now on top of the start; of a CPU."""
+        """Bytes of anonymous memory (not files) that are resident now on top of the start, on a CPU."""
         return max(0, _status_bytes("RssAnon") - self._anonymous)
 
     @property
     def files(self) -> int:
-        """Bytes of files, such as code, that are resident now on top of the start; of a CPU."""
+        """Bytes of mapped files, such as code, that are resident now on top of the start, on a CPU."""
         return max(0, resident_bytes() - self._base - self.anonymous)
 
     def _sample(self) -> None:
@@ -186,18 +192,19 @@ class PeakMeter:
 def limited(
     budget: int | None, device: torch.device, slack: int = SLACK, group: ControlGroup | None = None
 ) -> Iterator[None]:
-    """Runs a block that may take ``budget`` bytes, and the stated slack, more than is taken now.
+    """Limits a block to ``budget`` bytes, and ``slack``, on top of the memory that the process holds now.
 
     Args:
-        budget: bytes; None for no limit.
-        device: whose memory is limited.
-        slack: bytes beyond the budget that do not count.
-        group: that this process is alone in; limited, on a CPU, for what the process's own limit does not see.
+        budget: Bytes that the block may take; None for no limit.
+        device: Device whose memory is limited.
+        slack: Bytes that the block may take beyond the budget.
+        group: Control group of this process alone; on a CPU it limits the memory that ``RLIMIT_DATA`` does not count.
+            None if the process has no such group.
     """
     if budget is None:
         yield
     elif device.type == "cuda":
-        # Every way of going beyond is an error of PyTorch's allocator, so the card's other users are safe.
+        # Only PyTorch's allocator enforces the limit, so other processes on the GPU are not affected.
         total = torch.cuda.get_device_properties(device).total_memory
         allowed = torch.cuda.memory_reserved(device) + budget + slack
         torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
@@ -206,7 +213,7 @@ def limited(
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, device)
     else:
-        # Freed memory that the allocator still holds would come on top of the budget.
+        # The block could use freed memory that the allocator still holds, on top of the budget.
         give_back()
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         allowed = _status_bytes("VmData") + budget + slack
@@ -222,11 +229,11 @@ def limited(
 
 @contextmanager
 def _limited_group(group: ControlGroup | None, nbytes: int) -> Iterator[None]:
-    """Limits a group to what it has been charged with and so many bytes more, with ``UNSEEN`` to spare."""
+    """Limits a control group to the memory that it uses now, plus ``nbytes``, plus ``UNSEEN``."""
     if group is None:
         yield
         return
-    with suppress(OSError):  # the process's own limit holds, if this one cannot
+    with suppress(OSError):  # If the group cannot be limited, the limit of the process still holds.
         group.limit_memory(group.charged + nbytes + UNSEEN)
     try:
         yield

@@ -1,7 +1,7 @@
-"""What the calls of a forward are called in a graph, and which of them cannot stand there.
+"""Translates the calls of a forward pass into nodes of a ``torch.fx`` graph, and finds calls that a graph cannot hold.
 
-Functions and methods reach a `torch.overrides.TorchFunctionMode` under several guises (wrappers, slots, properties); a
-``torch.fx`` graph knows calls of functions, methods and modules.
+A `torch.overrides.TorchFunctionMode` sees functions and methods in several forms (wrappers, slots, properties); a
+``torch.fx`` graph has calls of functions, methods and modules only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LITERALS = (
     *(str, int, float, complex, NoneType, EllipsisType),
     *(torch.dtype, torch.device, torch.memory_format, torch.layout),
 )
-"""What may stand in a graph as it is."""
+"""Types of values that a graph can hold as constants."""
 
 _CONTAINERS = (nn.Sequential, nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder)
 _LAYERS = (
@@ -40,31 +40,31 @@ _METHODS = {method: name for name, method in vars(Tensor).items() if callable(me
 
 
 def looks_at_values(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether what a call gives, or its shape, depends on values of tensors in a way that no graph can follow."""
+    """Returns whether the result of a call, or its shape, depends on values of tensors as no graph can express."""
     if name == "__getitem__":
         return any(index.dtype == torch.bool for index in tensors_in(args[1]))
     return name in _DECISIONS or (name == "where" and len(args) == 1)
 
 
 def changes_in_place(name: str) -> bool:
-    """Whether a call changes its first argument."""
+    """Returns whether a call changes its first argument in place."""
     return name in _CHANGING or (name.endswith("_") and not name.endswith("__"))
 
 
 def draws(name: str) -> bool:
-    """Whether a call gives something else each time."""
+    """Returns whether a call draws random numbers."""
     return name in _RANDOM
 
 
 def set_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
-    """``tensor[index] = value`` as a call that gives the tensor."""
+    """Does ``tensor[index] = value`` as a function that returns the tensor, for use in a graph."""
     tensor[index] = value
     return tensor
 
 
 def as_node(func: Callable[..., Any], name: str, args: Any) -> tuple[str, Any, Any]:
-    """Operation, target and arguments of the node for a call."""
-    if name == "__get__":  # of a property, such as x.T
+    """Returns operation, target and arguments of the graph node for a call."""
+    if name == "__get__":  # Read access to a property, such as x.T.
         return "call_function", getattr, (args[0], func.__self__.__name__)  # type: ignore[attr-defined]
     if name == "__getitem__":
         return "call_function", operator.getitem, args
@@ -76,7 +76,7 @@ def as_node(func: Callable[..., Any], name: str, args: Any) -> tuple[str, Any, A
 
 
 def is_basic(module: nn.Module) -> bool:
-    """Whether a module is noted as one call: torch's own layers, and what others derive from them."""
+    """Returns whether a module is recorded as one call: the layers of torch, and classes derived from them."""
     if isinstance(module, _CONTAINERS):
         return False
     return isinstance(module, _LAYERS) or type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))

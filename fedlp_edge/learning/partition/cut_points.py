@@ -1,11 +1,11 @@
-"""Where a forward computation may be cut, and what lies between the cuts.
+"""Finds the places where a forward computation may be cut, and the segments between them.
 
-A cut point is a place in the graph where exactly one tensor that gradients flow through, the *feature*, is still
-needed. Tensors that no gradient flows through, such as a padding mask, are carried past a cut beside the feature.
-State that is used on both sides (tied weights, a module called twice) forbids a cut, because the two sides would no
-longer be separate units.
+A cut point is a place in the graph where later nodes need exactly one tensor that gradients flow through, the
+*feature*. Tensors without gradients, such as a padding mask, are passed on beside the feature. State that is used on
+both sides (tied weights, a module that is called twice) forbids a cut, because the two sides would not be separate
+units.
 
-The code between two neighbouring cut points is a `Segment`, the smallest piece that a layer can be made of.
+The code between two neighbouring cut points is a `Segment`, the smallest part that a layer can be made of.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Segment:
     """The code between two neighbouring cut points.
 
     Attributes:
-        nodes: in order of execution.
-        source: the nodes whose values it starts from: the feature, then what is carried beside it.
-        result: likewise the nodes whose values are all that later segments see of it and of those before it.
-        torn: how many modules with a forward of their own, and how many plain sequences, the cut before it tears
-            apart; less for a cut between two residual blocks than for one in the middle of a block.
-        weighty: it multiplies with weights, which is worth starting a layer for; normalisation, biases and
-            embeddings rather belong to the code beside them.
+        nodes: Nodes of the segment, in order of execution.
+        source: Nodes whose values the segment starts from: the feature, then the tensors beside it.
+        result: Nodes whose values later segments use: the feature, then the tensors beside it.
+        torn: Numbers of modules with a forward of their own, and of plain ``nn.Sequential``, that the cut before the
+            segment divides: smaller for a cut between two residual blocks than for one inside a block.
+        weighty: Whether the segment multiplies with weights, so that a layer may start with it; normalisation, biases
+            and embeddings join the code beside them.
     """
 
     nodes: tuple[torch.fx.Node, ...]
@@ -44,15 +44,18 @@ class Segment:
 
 
 def segments(traced: Traced) -> list[Segment]:
-    """Cuts the graph wherever it may be cut.
+    """Cuts a graph at all of its cut points and returns the segments, in order of execution.
+
+    Args:
+        traced: Forward computation of a model.
 
     Raises:
-        PartitionError: there is no cut point at all.
+        PartitionError: The graph has no cut point.
     """
     nodes = list(traced.graph.nodes)
     alive = _alive_after(nodes, traced.output)
     shared = _shared_after(nodes, traced.holder)
-    # The place right after the input is where the first segment starts, whether or not it counts as a cut.
+    # The first segment starts right after the input, which need not be a cut point.
     passed: dict[int, tuple[torch.fx.Node, ...]] = {0: (nodes[0],), len(nodes) - 1: (traced.output,)}
     for place, values in enumerate(alive[1:-1], start=1):
         if not shared[place] and (passing := _passing(values)):
@@ -61,7 +64,7 @@ def segments(traced: Traced) -> list[Segment]:
     if len(places) == 2:
         raise PartitionError(_why_no_cut(traced, alive, shared))
     weighty = {node for node in nodes if node.meta["macs"]}
-    if len(weighty) < 2:  # embeddings, or products that are not counted
+    if len(weighty) < 2:  # The model has only embeddings, or products that are not counted.
         weighty = {node for node in nodes if state_of(node, traced.holder)}
     found = []
     for start, stop in pairwise(places):
@@ -79,12 +82,12 @@ def segments(traced: Traced) -> list[Segment]:
 
 
 def is_derived(node: torch.fx.Node) -> bool:
-    """Whether a node needs no value in particular: any that follows the batch, or is on the device, will do."""
+    """Returns whether a node gives the batch size or the device, which it can read from any tensor of the batch."""
     return node.op == "call_function" and node.target in (batch_size, device_of)
 
 
 def state_of(node: torch.fx.Node, holder: nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters and buffers that a node uses, by their name below ``holder``."""
+    """Returns the parameters and buffers that a node uses, by their name below ``holder``."""
     if node.op == "get_attr":
         path, _, leaf = str(node.target).rpartition(".")
         value = getattr(holder.get_submodule(path), leaf)
@@ -97,7 +100,7 @@ def state_of(node: torch.fx.Node, holder: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _passing(alive: list[torch.fx.Node]) -> tuple[torch.fx.Node, ...]:
-    """What is passed on at a place: the one feature and what is carried beside it; nothing if it cannot be cut."""
+    """Returns the nodes that a cut would pass on: the feature, then tensors beside it; empty if no cut is possible."""
     features = [value for value in alive if value.meta["learns"]]
     carried = [value for value in alive if not value.meta["learns"]]
     if len(features) != 1 or any(value.meta["shape"] is None for value in alive) or features[0].meta["batch"] is None:
@@ -106,7 +109,7 @@ def _passing(alive: list[torch.fx.Node]) -> tuple[torch.fx.Node, ...]:
 
 
 def _alive_after(nodes: list[torch.fx.Node], output: torch.fx.Node) -> list[list[torch.fx.Node]]:
-    """For each place after a node, the values computed so far that are still needed."""
+    """Returns for the place after each node the computed values that later nodes need."""
     last_use = {node: index for index, node in enumerate(nodes)}
     for index, node in enumerate(nodes):
         for source in [] if is_derived(node) else node.all_input_nodes:
@@ -121,14 +124,14 @@ def _alive_after(nodes: list[torch.fx.Node], output: torch.fx.Node) -> list[list
 
 
 def _shared_after(nodes: list[torch.fx.Node], holder: nn.Module) -> list[str]:
-    """For each place after a node, the name of a state used on both sides, or an empty string."""
+    """Returns for the place after each node the name of a tensor of the state used on both sides, or ""."""
     lasting = holder.state_dict(keep_vars=True).keys()
     first: dict[int, int] = {}
     last: dict[int, tuple[int, str]] = {}
     for index, node in enumerate(nodes):
         for name, value in state_of(node, holder).items():
             if not (isinstance(value, nn.Parameter) or (name in lasting and value.is_floating_point())):
-                continue  # it is not exchanged, so both sides may have it
+                continue  # Such a tensor is not exchanged, so both sides may hold it.
             first.setdefault(id(value), index)
             last[id(value)] = (index, name)
     shared = [""] * len(nodes)
@@ -139,7 +142,7 @@ def _shared_after(nodes: list[torch.fx.Node], holder: nn.Module) -> list[str]:
 
 
 def _torn(before: torch.fx.Node, after: torch.fx.Node) -> tuple[int, int]:
-    """Counts the modules that are running on both sides of a cut."""
+    """Counts the modules whose forward runs on both sides of a cut: other modules, and plain sequences."""
     running = before.meta.get("nn_module_stack", {})
     also = after.meta.get("nn_module_stack", {})
     kinds = [kind for key, (name, kind) in running.items() if key in also and name != "model"]

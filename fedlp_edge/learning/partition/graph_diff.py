@@ -1,7 +1,7 @@
-"""What two recordings of the same model have in common, and where they differ.
+"""Compares two recordings of one model and finds where they differ.
 
-A model is recorded in both modes and with two sizes of batch. Calls that differ in constants only are paired; a
-submodule whose calls differ in number, kind or wiring is to blame, and must be kept whole.
+A model is recorded in training and in evaluation, and with two batch sizes. Calls that differ in constants only are
+paired. A submodule whose calls differ in number, kind or arguments cannot be split and must be called as a module.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from fedlp_edge.learning.partition.recorder import CONSTANT, ROOT, Recording
 
 @dataclass(frozen=True)
 class Comparison:
-    """Either pairs, or somebody to blame.
+    """The result of a comparison: pairs of nodes, or the modules that compute something else.
 
     Attributes:
-        pairs: all nodes that matter, each with its twin.
-        differing: those of them whose constants differ.
-        blamed: names of the innermost modules that compute something else; then there are no pairs.
+        pairs: All relevant nodes of the first recording, each with its counterpart in the second one.
+        differing: Those pairs whose constants differ.
+        blamed: Names of the innermost modules that compute something else; if there are any, ``pairs`` is empty.
     """
 
     pairs: tuple[tuple[torch.fx.Node, torch.fx.Node], ...] = ()
@@ -34,7 +34,12 @@ class Comparison:
 
 
 def compare(one: Recording, other: Recording) -> Comparison:
-    """Compares what the logits of both are computed from, and what is changed in place."""
+    """Compares the relevant nodes of two recordings of one model.
+
+    Args:
+        one: First recording.
+        other: Second recording, in the other mode or with another batch size.
+    """
     nodes, twins = relevant(one), relevant(other)
     blamed = _blame(nodes, twins)
     if blamed:
@@ -59,7 +64,7 @@ def compare(one: Recording, other: Recording) -> Comparison:
 
 
 def relevant(recording: Recording) -> list[torch.fx.Node]:
-    """What the logits are computed from and what is changed in place, in order."""
+    """Returns the nodes that the logits depend on and those that change a tensor in place, in order of execution."""
     pending = [recording.output, *(node for node in recording.graph.nodes if node.meta["changes"])]
     needed = set(pending)
     while pending:
@@ -71,7 +76,7 @@ def relevant(recording: Recording) -> list[torch.fx.Node]:
 
 
 def leaves_of(value: Any) -> Iterator[Any]:
-    """Nodes and constants in a nest of arguments, with a mark for each container."""
+    """Yields the nodes and constants in nested arguments, and a mark for each container."""
     if isinstance(value, Mapping):
         yield ("mapping", tuple(value))
         for part in value.values():
@@ -88,7 +93,7 @@ def leaves_of(value: Any) -> Iterator[Any]:
 
 
 def _blame(nodes: list[torch.fx.Node], twins: list[torch.fx.Node]) -> frozenset[str]:
-    """The innermost module calls that make other calls in one recording than in the other."""
+    """Returns the names of the innermost modules whose calls differ between the two recordings."""
     one, other = _calls(nodes), _calls(twins)
     differing = [key for key in {**one, **other} if one.get(key) != other.get(key)]
     outer = {key[:depth] for key in differing for depth in range(len(key))}
@@ -96,7 +101,7 @@ def _blame(nodes: list[torch.fx.Node], twins: list[torch.fx.Node]) -> frozenset[
 
 
 def _calls(nodes: list[torch.fx.Node]) -> dict[tuple[str, ...], list[tuple[str, Any]]]:
-    """What every module call does, by the keys of the calls that it runs in and its own; () for the whole model."""
+    """Returns what every module call does, by the keys of the calls around it and its own; () is the whole model."""
     made: dict[tuple[str, ...], list[tuple[str, Any]]] = defaultdict(list)
     for node in nodes:
         stack = [key for key, (name, _) in node.meta["nn_module_stack"].items() if name != ROOT]
@@ -109,7 +114,7 @@ def _calls(nodes: list[torch.fx.Node]) -> dict[tuple[str, ...], list[tuple[str, 
 
 
 def _same_state(one: Recording, other: Recording, node: torch.fx.Node, twin: torch.fx.Node) -> bool:
-    """Whether two accesses give the same; only constants may have other names in each recording."""
+    """Returns whether two accesses give equal tensors; constants may have another name in each recording."""
     constant, again = (r.constants.get(str(n.target)) for r, n in ((one, node), (other, twin)))
     if constant is None or again is None:
         return constant is again

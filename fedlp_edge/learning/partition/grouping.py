@@ -1,9 +1,8 @@
-"""Joining many small pieces into few layers of similar weight.
+"""Joins many small stages into few layers of similar cost.
 
-A model may offer hundreds of cut points, and every depth costs an exit head and a topic. The pieces are
-joined so that the layers are as even as can be in multiply-accumulates and in parameters, because these
-are what a device pays for one more layer. Only integers are compared: the same pieces give the same
-layers on every machine.
+A model may have hundreds of cut points, and every depth costs an exit head and an MQTT topic. Stages are joined so
+that the layers are as even as possible in multiply-accumulates and in parameters, which are what one more layer costs a
+device. Only integers are compared, so that the result is equal on every machine.
 """
 
 from __future__ import annotations
@@ -12,24 +11,29 @@ from collections.abc import Sequence
 
 
 def balanced_weights(macs: Sequence[int], parameters: Sequence[int]) -> list[int]:
-    """The weight of each piece: its share of all multiply-accumulates plus its share of all parameters.
+    """Returns the cost of each stage: its share of all multiply-accumulates plus its share of all parameters.
 
-    The shares are brought to one denominator, so the result is exact.
+    Args:
+        macs: Multiply-accumulates of each stage.
+        parameters: Number of parameters of each stage.
+
+    Returns:
+        One integer per stage: the shares times a common denominator, so that they are exact.
     """
     all_macs, all_parameters = max(sum(macs), 1), max(sum(parameters), 1)
     return [m * all_parameters + p * all_macs for m, p in zip(macs, parameters, strict=True)]
 
 
 def group(weights: Sequence[int], most: int) -> list[range]:
-    """Splits pieces in a row into at most ``most`` runs with the least sum of squared weights.
+    """Joins consecutive stages into at most ``most`` groups with the least sum of squared costs.
 
     Args:
-        weights: one per piece, not negative.
-        most: at least 1.
+        weights: Cost of each stage, not negative.
+        most: Largest number of groups, at least 1.
 
     Returns:
-        The indices of each run, in order, covering all pieces; of equally good splits the one whose last run
-        is the longest, and so on backwards.
+        The indices of the stages of each group, in order; together they cover all stages. Of equally good results the
+        one with the longest last group, then with the longest group before it, and so on.
     """
     count = len(weights)
     if most >= count:
@@ -37,7 +41,8 @@ def group(weights: Sequence[int], most: int) -> list[range]:
     prefix = [0]
     for weight in weights:
         prefix.append(prefix[-1] + weight)
-    # best[i]: least cost of the first i pieces in the present number of runs; cut[k][i]: where the last run starts.
+    # best[i] is the least sum for the first i stages in the present number of groups; cuts[k][i] is the first stage of
+    # the last group of these i stages, if there are k + 1 groups.
     best = [prefix[i] ** 2 for i in range(count + 1)]
     cuts = [[0] * (count + 1)]
     for runs in range(2, most + 1):

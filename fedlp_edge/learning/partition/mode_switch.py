@@ -1,7 +1,7 @@
-"""One call that has other constants in training than in evaluation.
+"""Replaces a call whose constants differ between training and evaluation by a module that knows both.
 
-``functional.dropout(x, training=self.training)`` is noted down with the constant that the flag had. A `ModeSwitch`
-in its place has both, and asks its own mode.
+A recording of ``functional.dropout(x, training=self.training)`` holds the value that the flag had. The `ModeSwitch`
+that takes its place holds the constants of both modes and chooses by its own ``training`` flag.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch.fx.node import map_aggregate, map_arg
 
 
 class ModeSwitch(nn.Module):
-    """Calls one function with the constants of training or with those of evaluation.
+    """Calls a function with the constants of training or with those of evaluation.
 
     Args:
-        call: the function, or the name of a method of the first value.
-        training: positional and named arguments, with a `Slot` for each value from the graph.
-        evaluation: likewise.
+        call: Function, or name of a method of the first value.
+        training: Arguments in training, with a `ModeConstant` for each value from the graph.
+        evaluation: Arguments in evaluation, with a `ModeConstant` for each value from the graph.
     """
 
     def __init__(self, call: Callable[..., Any] | str, training: Template, evaluation: Template) -> None:
@@ -30,7 +30,7 @@ class ModeSwitch(nn.Module):
         self._templates = {True: training, False: evaluation}
 
     def forward(self, *values: Any) -> Any:
-        """Fills the template of the present mode with ``values`` and calls."""
+        """Calls the function with ``values`` and the constants of the present mode."""
 
         def fill(leaf: Any) -> Any:
             return values[leaf.index] if isinstance(leaf, ModeConstant) else leaf
@@ -45,14 +45,23 @@ class ModeSwitch(nn.Module):
 
 @dataclass(frozen=True)
 class ModeConstant:
-    """Where the value of this index goes."""
+    """A place in the arguments of a call that a value from the graph fills.
+
+    Attributes:
+        index: Index of the value among the arguments of `ModeSwitch.forward`.
+    """
 
     index: int
 
 
 @dataclass(frozen=True)
 class Template:
-    """The arguments of a call."""
+    """The arguments of a call in one mode.
+
+    Attributes:
+        args: Positional arguments, with a `ModeConstant` for each value from the graph.
+        kwargs: Named arguments, with a `ModeConstant` for each value from the graph.
+    """
 
     args: Any
     kwargs: Any
@@ -61,14 +70,14 @@ class Template:
 def insert_switch(
     holder: nn.Module, graph: torch.fx.Graph, node: torch.fx.Node, twin: torch.fx.Node, name: str
 ) -> torch.fx.Node:
-    """Puts a switch in the place of a call.
+    """Replaces a call in a graph by a call of a new `ModeSwitch`.
 
     Args:
-        holder: gets the switch as a submodule.
-        graph: of evaluation.
-        node: the call in it.
-        twin: the same call in the graph of training; its sources correspond to those of ``node``, in order.
-        name: for the switch.
+        holder: Module that gets the switch as a submodule.
+        graph: Graph of the forward pass in evaluation.
+        node: Node of the call in ``graph``.
+        twin: Node of the call in the graph of training; its input nodes correspond to those of ``node``, in order.
+        name: Name of the switch below ``holder``.
 
     Returns:
         The node that calls the switch.
@@ -77,10 +86,10 @@ def insert_switch(
     def template(of: torch.fx.Node) -> Template:
         order = of.all_input_nodes
 
-        def slot(source: torch.fx.Node) -> Any:
+        def placeholder(source: torch.fx.Node) -> Any:
             return ModeConstant(order.index(source))
 
-        return Template(map_arg(of.args, slot), map_arg(of.kwargs, slot))
+        return Template(map_arg(of.args, placeholder), map_arg(of.kwargs, placeholder))
 
     assert isinstance(node.target, str) or callable(node.target)
     holder.add_module(name, ModeSwitch(node.target, training=template(twin), evaluation=template(node)))

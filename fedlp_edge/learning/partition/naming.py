@@ -1,4 +1,4 @@
-"""Names for people: which of the model's own modules make up a layer."""
+"""Names layers for people, after the modules of the user's model that they consist of."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _Path = tuple[str, ...]
 
 
 def layer_names(holders: Sequence[Sequence[str]]) -> list[str]:
-    """A short name for each layer that tells it from the others.
+    """Returns a short, unique name for each layer.
 
     Args:
-        holders: for each layer the dotted names of the modules that hold its weights, in order, at least one.
+        holders: Dotted names of the modules that hold the weights of each layer, in order; at least one per layer.
 
     Returns:
-        ``layer1.0`` where everything below that module and nothing else is in the layer, otherwise the first and
-        the last module, cut short where the name is already unique: ``features.0 .. features.3``.
+        The name of a module, such as ``layer1.0``, if the layer consists of this module alone; otherwise the shortest
+        unique names of its first and last module, such as ``features.0 .. features.3``.
     """
     paths = [[tuple(name.split(".")) for name in names] for names in holders]
     names = []

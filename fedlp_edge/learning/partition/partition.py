@@ -1,4 +1,4 @@
-"""Splitting a user's model into the layers that the fleet trains, draws and averages."""
+"""Splits a user's model into the layers that the fleet trains, draws and averages."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from fedlp_edge.learning.partition.tracing import mode
 from fedlp_edge.learning.rng import preserved, seeded
 
 DEFAULT_DEPTHS = 8
+"""Largest number of layers of a module that is split at its cut points, unless the caller asks for another number."""
 
 
 def partition(
@@ -34,26 +35,27 @@ def partition(
     *,
     seed: int = 0,
 ) -> LayeredModel:
-    """Splits a classifier into layers, each depth with an exit head of its own.
+    """Splits a classifier into layers and gives each depth an exit head.
 
-    What a module does is noted down while it runs on a few samples, and cut where one feature is all that is passed
-    on. An ``nn.Sequential`` or a list of blocks is not looked into: each block with parameters starts a layer, and the
-    last of them is the classifier. The result shares the modules of ``model``, which is left as it is; the split
-    depends on the model and the shape of the input alone. A ``DataParallel`` or compiled model counts as the one in it.
+    The forward pass of a module is recorded on a few samples and cut where a single feature is passed on. The blocks of
+    an ``nn.Sequential`` or of a list are not split: each block with parameters starts a layer, and the last of these is
+    the classifier. The result shares the modules of ``model``, which is not changed; the split depends on the model and
+    the shape of the input alone. A ``DataParallel`` or compiled model is unwrapped first.
 
     Args:
-        model: takes a tensor [batch, ...] and gives logits [batch, classes]; its floating state is float32.
-        example_input: [batch, ...], one sample or more; only its shape and type matter. If they are whole numbers
-            (token ids), the result takes whole numbers in floating point as well, as data comes.
-        num_classes: number of logits; if it is not the model's own, a fresh last layer takes the place of the
-            model's (in a copy). None keeps the model's own.
-        head_mode: ``"shared"`` averages the shallow exit heads over the fleet, ``"personal"`` (the paper) keeps them
-            on their devices.
-        depths: most layers; None means at most 8 for a module, and every block of an explicit list.
-        seed: of the new heads' initial weights.
+        model: Module, or list of blocks, from a tensor [B, ...] to logits [B, classes]; floating-point parameters and
+            buffers must be float32.
+        example_input: One sample or more, [B, ...]; only the shape and type matter. If it holds integers (token ids),
+            the result also takes integers in floating-point format, which is what data sets give.
+        num_classes: Number of logits; if it differs from that of the model, a copy of the classifier gets a fresh last
+            layer. None keeps the number of the model.
+        head_mode: ``"shared"`` averages the shallow exit heads over the fleet; ``"personal"`` (as in the FedLP paper,
+            arXiv 2303.06360) keeps them on their devices.
+        depths: Largest number of layers; None means at most 8 for a module, and all blocks of a list.
+        seed: Seed of the initial weights of new heads.
 
     Raises:
-        PartitionError: the model cannot be split; the message names the reason and the way out.
+        PartitionError: The model cannot be split; the message says why, and what to do.
     """
     if depths is not None and depths < 1:
         raise PartitionError(f"a model cannot have {depths} depths; ask for at least one")
@@ -61,7 +63,7 @@ def partition(
         raise PartitionError(f"head_mode is {' or '.join(get_args(HeadMode))}, not {head_mode!r}")
     if not isinstance(example_input, torch.Tensor) or example_input.dim() < 2 or len(example_input) == 0:
         raise PartitionError("example_input must be a tensor with a batch dimension, like torch.zeros(1, 3, 32, 32)")
-    # Two samples, so that a model that confuses the batch with something else is found out.
+    # Two samples reveal a model that takes another dimension for the batch.
     sample = torch.cat([example_input[:1].detach()] * 2)
     model = unwrapped(model) if isinstance(model, nn.Module) else model
     blocks = _explicit_blocks(model)
@@ -79,15 +81,15 @@ def partition(
 
 
 class WholeNumbers(nn.Module):
-    """Token ids that arrive as floating numbers, which data are, to whole numbers."""
+    """Converts token ids in floating-point format, as data sets give them, to integers."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, ...] of any type to int64."""
+        """Returns ``x``, [B, ...] of any type, as int64."""
         return x.long()
 
 
 def _taking_floats(layer: nn.Module) -> nn.Module:
-    """The same layer, its state under the same names, behind a conversion to whole numbers."""
+    """Puts a conversion to integers before a layer; the names of the layer's state do not change."""
     conversion = WholeNumbers()
     conversion.training = layer.training
     if isinstance(layer, nn.Sequential):
@@ -118,7 +120,7 @@ def _explicit_blocks(model: object) -> list[tuple[str, nn.Module]] | None:
 
 
 def _blocks_of(model: nn.Sequential) -> list[tuple[str, nn.Module]]:
-    # Not named_children(), which leaves out a block that is called a second time.
+    # named_children() would leave out a block that the sequence calls a second time.
     blocks = [(name, block) for name, block in model.named_modules(remove_duplicate=False) if name and "." not in name]
     return [(name, unwrapped(block)) for name, block in blocks]
 
@@ -189,13 +191,13 @@ def _with_exits(
 
 
 def _are_probabilities(logits: torch.Tensor) -> bool:
-    """Whether every row is positive and adds up to 1, as a softmax makes it and a layer with fresh weights does not."""
+    """Returns whether all rows are positive and sum to 1, as after a softmax; rows of logits hardly ever are."""
     rows = logits.double().sum(dim=1)
     return bool((logits > 0).all()) and torch.allclose(rows, torch.ones_like(rows), rtol=0, atol=1e-5)
 
 
 def _run(stages: list[Stage], sample: torch.Tensor) -> tuple[list[Any], torch.Tensor]:
-    """What each layer passes on in evaluation, and the logits."""
+    """Returns the output of each layer in evaluation, and the logits [B, classes]."""
     features = []
     value: Any = sample
     with preserved(sample.device), torch.no_grad():

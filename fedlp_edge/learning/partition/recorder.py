@@ -1,12 +1,12 @@
-"""What a forward call does, noted down while it runs on a small batch.
+"""Records the forward pass of a model as a ``torch.fx`` graph while it runs on a small batch.
 
-The model runs for real, on a few samples, and every call of a torch function and of a basic module (a convolution, a
-linear layer, an LSTM) becomes a node of a ``torch.fx`` graph. Unlike symbolic tracing this works whatever the code
-between the calls does with shapes, types, dictionaries or optional inputs, and unlike ``torch.export`` it needs no
-compiler (half a second and 80 MB that a training process on a small board should not pay).
+The model runs on real values, and every call of a torch function and of a basic module (a convolution, a linear layer,
+an LSTM) becomes a node of the graph. Unlike symbolic tracing, this works whatever the code between the calls does with
+shapes, types, dictionaries or optional inputs; unlike ``torch.export``, it needs no compiler (half a second and 80 MB,
+too much for a training process on a small board).
 
-What cannot be noted is a decision by the *values* of tensors: it would be repeated for ever as it came out this
-once. The recording is then refused, with the name of the module whose code decided.
+A decision by the *values* of tensors cannot be recorded, since the graph would repeat its outcome for every input.
+`RecordingError` then names the module whose code decides.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from fedlp_edge.learning.partition.call_kinds import (
 )
 
 ROOT = "model"
-"""Name of the user's model below the holder of everything that a graph names."""
+"""Name of the user's model below the holder, the module that owns everything that a graph refers to."""
 
 CONSTANT = "_constant"
-"""Beginning of the names of tensors that are no part of the model's state."""
+"""First part of the names of tensors that are not in the model's state."""
 
 
 class RecordingError(Exception):
-    """A forward does something that cannot be noted down.
+    """The forward pass of a module does something that a graph cannot hold.
 
     Attributes:
-        module: dotted name of the innermost module that was running, below the holder.
-        reason: what it does.
+        module: Dotted name of the innermost module that was running, below the holder.
+        reason: What the module does, for people.
     """
 
     def __init__(self, module: str, reason: str) -> None:
@@ -61,17 +61,17 @@ class RecordingError(Exception):
 
 @dataclass
 class Recording:
-    """One forward call.
+    """One recorded forward pass.
 
-    Every node's ``meta`` has ``shape`` (of a tensor, else None), ``learns`` (whether gradients flow back through
-    it), ``macs`` (multiply-accumulates), ``changes`` (it changes its input in place) and
-    ``nn_module_stack`` as ``torch.fx`` has it.
+    The ``meta`` of every node has ``shape`` (of its tensor; None for other values), ``learns`` (whether gradients flow
+    through it), ``macs`` (multiply-accumulates), ``changes`` (whether it changes its input in place) and
+    ``nn_module_stack`` as ``torch.fx`` defines it.
 
     Attributes:
-        graph: one placeholder; no output node.
-        constants: tensors that are no part of the model's state, by their name below the holder.
-        output: the node that gives the logits.
-        logits: what it gave.
+        graph: Graph with one placeholder and without an output node.
+        constants: Tensors that are not in the model's state, by their name below the holder.
+        output: Node that computes the logits.
+        logits: Logits of the recorded batch, [B, classes].
     """
 
     graph: torch.fx.Graph
@@ -83,28 +83,28 @@ class Recording:
 def record(
     model: nn.Module, x: Tensor, *, training: bool, whole: Collection[str], as_compiled: bool = False
 ) -> Recording:
-    """Runs a copy of a model once and notes what it does.
+    """Runs a copy of a model once and records its calls.
 
     Args:
-        model: takes one tensor.
-        x: a batch.
-        training: the mode that all of its modules run in; auxiliary outputs are then left out.
-        whole: names (below the holder) of submodules that are not looked into.
-        as_compiled: tell code that asks (``torch.compiler.is_compiling``) that its calls are being noted; libraries
-            that know ``torch.compile`` then leave out checks of values.
+        model: Module that takes one tensor.
+        x: Batch of samples, [B, ...].
+        training: Whether all modules run in training mode; auxiliary outputs are then left out.
+        whole: Names, below the holder, of submodules that are recorded as one call.
+        as_compiled: Whether ``torch.compiler.is_compiling()`` returns True meanwhile; libraries that support
+            ``torch.compile`` then leave out checks of values.
 
     Raises:
-        Refused: the code decides by the values of tensors, or passes on what a graph cannot hold.
-        PartitionError: it gives something other than one tensor of logits.
-        Exception: whatever the model raises.
+        RecordingError: The code decides by the values of tensors, or uses values that a graph cannot hold.
+        PartitionError: The model cannot be copied, or returns something other than one tensor of logits.
+        Exception: Any error that the model raises.
     """
     shadow = _shadow(model)
     if x.is_floating_point():
-        x = x.detach().requires_grad_().clone()  # a clone, because a model may change its input in place
+        x = x.detach().requires_grad_().clone()  # A leaf could not be changed in place, as some models do.
     for module in shadow.modules():
         module.training = training
     recorder = _Recorder(shadow, x, whole)
-    # Gradients tell a feature from a mask; nothing is kept for the backward pass that never comes.
+    # Gradients distinguish a feature from a mask. There is no backward pass, so nothing is stored for it.
     with (
         torch.enable_grad(),
         torch.autograd.graph.saved_tensors_hooks(lambda _: None, _no_backward),
@@ -115,7 +115,7 @@ def record(
 
 @contextmanager
 def _compiling(flag: bool) -> Iterator[None]:
-    # torch has no public way to say so; the name is the one that torch.export sets since 2.3.
+    # torch has no public function for this; torch.export sets this attribute since version 2.3.
     before = torch.compiler.is_compiling()
     torch.compiler._is_compiling_flag = flag or before
     try:
@@ -129,14 +129,14 @@ def _no_backward(_: object) -> Tensor:
 
 
 def _shadow(model: nn.Module) -> nn.Module:
-    """A copy that shares the weights' memory, so that modes, hooks and buffers can be changed without a trace."""
+    """Copies a model but not the memory of its weights, so that modes, hooks and buffers of the copy can change."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         learns = parameter.is_floating_point() or parameter.is_complex()
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=learns)
     try:
         return copied(model, [model], memo)
-    except Exception as error:  # whatever the user's objects raise
+    except Exception as error:  # A user's objects may raise anything.
         raise PartitionError(
             f"{type(model).__name__} cannot be copied, which splitting and training need ({error}); keep locks, files, "
             "generators and computed tensors out of the module"
@@ -144,7 +144,7 @@ def _shadow(model: nn.Module) -> nn.Module:
 
 
 class _Recorder(MacCounter):
-    """Stands between the model's code and torch, and writes down what passes."""
+    """Intercepts the torch calls and module calls of a forward pass and adds them to a graph."""
 
     def __init__(self, model: nn.Module, x: Tensor, whole: Collection[str]) -> None:
         super().__init__()
@@ -157,12 +157,15 @@ class _Recorder(MacCounter):
         for owner, module in model.named_modules(prefix=ROOT):
             for name, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
                 self._state.setdefault(id(value), f"{owner}.{name}")
-        self._running: list[tuple[str, str, type[nn.Module]]] = []  # key of the call, name and kind of the module
+        # Module calls that are running: key of the call, name and class of the module.
+        self._running: list[tuple[str, str, type[nn.Module]]] = []
         self._calls: Counter[str] = Counter()
-        self._leaf: tuple[str, Any, Any, int] | None = None  # its name and arguments, and the count before it ran
-        # Weakly held, so that recording a deep model takes no more memory than running it.
+        # The running module that is recorded as one call: name, arguments, and multiply-accumulates before it.
+        self._leaf: tuple[str, Any, Any, int] | None = None
+        # Weak references, so that recording a deep model takes no more memory than running it.
         self._nodes: dict[int, tuple[weakref.ref[Tensor], torch.fx.Node]] = {}
-        self._varying: set[torch.fx.Node] = set()  # depend on the input, on weights or on chance
+        # Nodes whose values depend on the input, on weights or on random numbers.
+        self._varying: set[torch.fx.Node] = set()
 
     def run(self, training: bool) -> Recording:
         node = self._create("placeholder", "x", (), {})
@@ -177,9 +180,9 @@ class _Recorder(MacCounter):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name: str = getattr(func, "__name__", "")
-        if name == "__set__":  # x.requires_grad = True and the like, which the recording decides itself
+        if name == "__set__":  # Assignments such as x.requires_grad = True, which must not disturb the recording.
             return None
-        if self._leaf is not None:  # only counted
+        if self._leaf is not None:  # Inside of such a module, multiply-accumulates are counted and nothing recorded.
             return super().__torch_function__(func, types, args, kwargs)
         if looks_at_values(name, args) and any(self._varies(tensor) for tensor in tensors_in((args, kwargs))):
             raise RecordingError(self._innermost, "its forward decides by the values of tensors")
@@ -187,7 +190,7 @@ class _Recorder(MacCounter):
         target = args[0] if changes_in_place(name) else None
         result = super().__torch_function__(func, types, args, kwargs)
         if target is None and next(tensors_in(result), None) is None:
-            return result  # a shape or a type, which does not depend on values
+            return result  # A shape or a type does not depend on values.
         if not torch.is_grad_enabled():
             raise RecordingError(self._innermost, "its forward switches gradients off")
         node = self._create(
@@ -248,9 +251,9 @@ class _Recorder(MacCounter):
         return node
 
     def _noted(self, result: Any, node: torch.fx.Node) -> Any:
-        """Notes all tensors of a result; returns it with a tensor of its own for each."""
+        """Records all tensors of a result as given by a node, and returns it with tensors that no other node has."""
         if isinstance(result, Tensor):
-            # A dropout in evaluation gives its own input back: two values in training, so two tensors here.
+            # A dropout in evaluation returns its input itself. In training these are two values, so it needs a new one.
             own = result.view_as(result) if self._known(result) else result
             self._note(own, node)
             return own
@@ -286,7 +289,7 @@ class _Recorder(MacCounter):
         return isinstance(tensor, nn.Parameter) if node is None else node in self._varying
 
     def _argument(self, value: Any) -> Any:
-        """A value as an argument of a node, each tensor in it as the node that gives it."""
+        """Returns a value as an argument of a node: each tensor in it is replaced by the node that gives it."""
         if isinstance(value, nn.utils.rnn.PackedSequence):
             raise RecordingError(self._innermost, "it packs sequences by their lengths, which are values of tensors")
         if isinstance(value, Tensor):
@@ -304,7 +307,7 @@ class _Recorder(MacCounter):
         raise RecordingError(self._innermost, f"it passes on a {type(value).__name__}")
 
     def _access(self, tensor: Tensor) -> torch.fx.Node:
-        """A node for a weight, a buffer or a constant; one for each use, so that it is alive nowhere else."""
+        """Creates a node that reads a weight, a buffer or a constant; one per use, so that no cut must pass it on."""
         name = self._state.get(id(tensor))
         if name is None:
             if tensor.requires_grad:
@@ -321,7 +324,7 @@ class _Recorder(MacCounter):
 
 
 def _logits(value: Any, model: nn.Module, *, auxiliary: bool) -> Tensor:
-    """The model's one result, by itself or as ``logits`` of several; with ``auxiliary`` the first of several."""
+    """Returns the logits from a model's output: a tensor, or ``logits`` of an object; with ``auxiliary``, the first."""
     result = getattr(value, "logits", value)
     if isinstance(result, Mapping) and "logits" in result:
         result = result["logits"]

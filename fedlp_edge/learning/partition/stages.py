@@ -1,8 +1,8 @@
-"""From a user's model to a row of pieces, each a module from one tensor to one tensor.
+"""Turns a user's model into a sequence of stages, each a module from one tensor to one tensor.
 
-There are two ways: a recorded graph is cut at its cut points (`pieces_of_graph`), or the user has done the
-cutting and gives blocks (`pieces_of_blocks`). Either way the pieces share the modules of the user's model,
-under their own names, and the last piece holds the classifier.
+Either a recorded graph is cut at its cut points (`stages_of_graph`), or the user gives a list of blocks
+(`stages_of_blocks`). In both cases the stages share the modules of the user's model, under their names there, and the
+last stage holds the classifier.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from fedlp_edge.learning.rng import preserved
 
 @dataclass(frozen=True)
 class Stage:
-    """The code of one layer, or of the model's own classifier.
+    """The code of one layer, or of the classifier of the user's model.
 
     Attributes:
-        holders: names of the modules that hold its weights, in order of use.
-        module: computes it; its state has the names of the user's model.
-        batch: which dimension of its feature counts the samples.
+        holders: Names of the modules that hold its weights, in order of use.
+        module: Module that computes the stage; its state has the names of the user's model.
+        batch: Batch dimension of its feature.
     """
 
     holders: tuple[str, ...]
@@ -44,18 +44,19 @@ class Stage:
 
 
 def stages_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor, most: int | None) -> list[Stage]:
-    """Layers from blocks that are called one after the other.
+    """Makes layers from blocks that are called one after the other.
 
-    Each block with parameters starts a layer; one without belongs to the layer before it. Blocks that share
-    state with a block further on stay in one layer with it and all that lies between.
+    Each block with parameters starts a layer; one without belongs to the layer before it. A block that shares state
+    with a later block forms one layer with it and with all blocks between them.
 
     Args:
-        blocks: name and module of each.
-        sample: an input with a batch dimension.
-        most: most layers, without the classifier; None for no limit.
+        blocks: Name and module of each block.
+        sample: Batch of samples, [B, ...].
+        most: Largest number of layers, without the classifier; None for no limit.
 
     Raises:
-        PartitionError: fewer than two blocks can be told apart, or a block gives something other than a tensor.
+        PartitionError: Fewer than two blocks have parameters of their own, a block does not run on ``sample``, or a
+            block returns something other than one tensor.
     """
     macs = _run_blocks(blocks, sample)
     shared = _blocks_sharing_state([block for _, block in blocks])
@@ -70,7 +71,7 @@ def stages_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tens
             f"of the {len(blocks)} blocks too few can be told apart: at least two must have parameters of their own, "
             f"one layer and the classifier (here {len(starts)}; all others {reason if shared else 'have none'})"
         )
-    starts[0] = 0  # blocks before the first one with parameters belong to it
+    starts[0] = 0  # Blocks before the first one with parameters belong to its layer.
     runs = [range(start, stop) for start, stop in pairwise([*starts, len(blocks)])]
     parameters = [sum(p.numel() for i in run for p in blocks[i][1].parameters()) for run in runs]
     joined = _join(runs[:-1], [sum(macs[i] for i in run) for run in runs[:-1]], parameters[:-1], most)
@@ -85,15 +86,15 @@ def stages_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tens
 
 
 def stages_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) -> list[Stage]:
-    """Layers from the code of a module, cut where the model's own structure is cut least.
+    """Makes layers from the forward code of a module, cut so that as few of its submodules as possible are divided.
 
     Args:
-        model: takes one tensor; left as it is.
-        sample: an input with a batch dimension.
-        most: most layers, without the classifier; None for no limit.
+        model: Module that takes one tensor; not changed.
+        sample: Batch of samples, [B, ...].
+        most: Largest number of layers, without the classifier; None for no limit.
 
     Raises:
-        PartitionError: it cannot be traced or cut.
+        PartitionError: The model cannot be traced or cut.
     """
     traced = trace(model, sample)
     found = segments(traced)
@@ -125,11 +126,11 @@ def _join(runs: list[range], macs: list[int], parameters: list[int], most: int |
 
 
 def _choose(found: list[Segment], heavy: list[int], most: int | None) -> list[range]:
-    """Runs of segments that could each be a layer, and last the classifier.
+    """Returns ranges of segments that could each be a layer, and last the range of the classifier.
 
-    A layer starts with weights, or at the parameter-free code before them where that tears fewer of the model's
-    own modules apart. Cuts that tear fewer come first; others are used only while there are not yet as many
-    layers as wanted.
+    A layer starts with a segment that has weights, or at the parameter-free code before it if a cut there divides
+    fewer modules of the user's model. Cuts that divide fewer modules are used first, and others only as long as there
+    are fewer layers than wanted.
     """
     starts = [min(range(before + 1, here + 1), key=lambda i: (found[i].torn, -i)) for before, here in pairwise(heavy)]
     inner, classifier = starts[:-1], starts[-1]
@@ -147,7 +148,7 @@ def _parameters(run: list[Segment], holder: nn.Module) -> int:
 
 
 def _compile(run: list[Segment], holder: nn.Module, model: nn.Module) -> Stage:
-    """The segments as one module, its attributes under the names of the user's model."""
+    """Compiles segments into one stage whose attributes have the names of the user's model."""
     graph = torch.fx.Graph()
     given = graph.placeholder("x")
     copies = {run[0].source[0]: given}
@@ -183,7 +184,7 @@ def _compile(run: list[Segment], holder: nn.Module, model: nn.Module) -> Stage:
 
 
 def _graft(root: nn.Module, target: str, value: Any) -> None:
-    """Sets ``root.a.b.c`` for the target ``a.b.c``, making the modules in between."""
+    """Sets ``root.a.b.c`` for the target ``a.b.c``, and creates the modules ``a`` and ``a.b`` if they are missing."""
     *path, leaf = target.split(".")
     for name in path:
         if not hasattr(root, name):
@@ -194,7 +195,7 @@ def _graft(root: nn.Module, target: str, value: Any) -> None:
 
 
 def _forget_constants(module: nn.Module, model: nn.Module) -> None:
-    """Tensors that are not in the user's state do not become part of ours."""
+    """Takes buffers that are not in the state of the user's model out of the state of a stage."""
     lasting = model.state_dict(keep_vars=True).keys()
     for name, value in list(module.named_buffers()):
         if name not in lasting:
@@ -203,7 +204,7 @@ def _forget_constants(module: nn.Module, model: nn.Module) -> None:
 
 
 def _run_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor) -> list[int]:
-    """The multiply-accumulates of each block in evaluation."""
+    """Returns the multiply-accumulates of each block in evaluation, for the batch ``sample``."""
     macs = []
     value: Any = sample
     with preserved(sample.device), torch.no_grad():
@@ -211,7 +212,7 @@ def _run_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor) -
             with mode(block, training=False), MacCounter() as counter:
                 try:
                     value = block(value)
-                except Exception as error:  # a user's forward may fail in any way
+                except Exception as error:  # A user's forward may raise anything.
                     raise cannot_run(f"block {name}", sample, error) from error
             if not isinstance(value, torch.Tensor):
                 raise PartitionError(
@@ -223,7 +224,7 @@ def _run_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor) -
 
 
 def _blocks_sharing_state(blocks: list[nn.Module]) -> list[tuple[int, int]]:
-    """First and last block of each state that more than one block holds."""
+    """Returns the first and last block that hold each parameter or buffer that more than one block holds."""
     ends: dict[int, tuple[int, int]] = {}
     for index, block in enumerate(blocks):
         for value in [*block.parameters(), *block.buffers()]:
@@ -232,16 +233,20 @@ def _blocks_sharing_state(blocks: list[nn.Module]) -> list[tuple[int, int]]:
 
 
 def _check(stages: Sequence[Stage], traced: Traced, model: nn.Module) -> None:
-    """The pieces, one after the other, give what the model gave."""
+    """Checks that the stages, one after the other, give the logits that the model gave.
+
+    Raises:
+        PartitionError: They fail, or give other logits.
+    """
     value: Any = traced.sample
     with preserved(traced.sample.device), torch.no_grad():
         for stage in stages:
             with mode(stage.module, training=False):
                 try:
                     value = stage.module(value)
-                except Exception as error:  # a user's code may fail in any way
+                except Exception as error:  # A user's code may raise anything.
                     raise cannot_run(f"{type(model).__name__} in pieces", traced.sample, error, WAY_OUT) from error
-    # Not bit for bit: without gradients torch may choose a faster kernel.
+    # The bits may differ: without gradients, torch may choose a faster kernel.
     if not torch.allclose(value, traced.logits, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise PartitionError(
             f"{type(model).__name__} does not compute the same in pieces, because its forward decides by more than "

@@ -1,12 +1,12 @@
-"""A module's forward computation as a graph for every batch size and for both modes.
+"""Turns the forward computation of a module into a graph that is valid for every batch size and in both modes.
 
-A recording holds the constants of one run: the batch size that it had, and the mode. The forward is therefore
-recorded three times, and the records are compared:
+A recording holds the constants of one forward pass: its batch size, and whether it was in training or evaluation. The
+forward pass is therefore recorded three times, and the recordings are compared:
 
-- constants that follow the mode (``F.dropout(x, training=False)``) become a `ModeSwitch`, which asks its own mode;
-- sizes that follow the batch (``x.view(batch, -1)``) are computed from a tensor at hand, and so is the device;
-- a submodule that does something else in training or for another batch, or whose code decides by the values of
-  tensors, is kept whole and called as a module, with whatever it does inside;
+- constants that depend on the mode (``F.dropout(x, training=False)``) become a `ModeSwitch`;
+- sizes that depend on the batch size (``x.view(batch, -1)``) are computed from a tensor, and so is the device;
+- a submodule that computes something else in training or for another batch size, or whose code decides by the values
+  of tensors, is called as a module and not split;
 - auxiliary outputs that exist in training only (GoogLeNet, Inception) are left out.
 """
 
@@ -32,24 +32,26 @@ from fedlp_edge.learning.partition.recorder import ROOT, Recording, RecordingErr
 from fedlp_edge.learning.rng import preserved
 
 WAY_OUT = "pass the model as a list of blocks or an nn.Sequential, which are not looked into"
+"""Advice in error messages: what a user can do with a model that cannot be split."""
 
-_BATCH = 2  # the least that batch normalisation accepts in training
+_BATCH = 2
+"""Samples in a recorded batch: batch normalisation in training needs at least two."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A forward computation.
+    """The forward computation of a model, for every batch size and in both modes.
 
-    Every node's ``meta`` is that of a `Recording`, and ``batch``: the dimension of its value that counts the samples;
-    None if it has no such dimension.
+    The ``meta`` of every node has the entries of a `Recording`, and ``batch``: the batch dimension of its value, None
+    if it has none.
 
     Attributes:
-        holder: owns every attribute that the graph names.
-        graph: one placeholder, no output node; calls of `batch_size` and `device_of` take the placeholder and may
-            take any other value instead.
-        output: the node that gives the logits.
-        sample: a batch that was recorded in evaluation.
-        logits: what the model gave for it.
+        holder: Module that owns every attribute that the graph refers to.
+        graph: Graph with one placeholder and without an output node; calls of `batch_size` and `device_of` take the
+            placeholder and may take any other value of the batch instead.
+        output: Node that computes the logits.
+        sample: Batch that was recorded in evaluation, [B, ...].
+        logits: Logits that the model gave for ``sample``, [B, classes].
     """
 
     holder: nn.Module
@@ -60,38 +62,36 @@ class Traced:
 
 
 def batch_size(x: Tensor, dimension: int = 0) -> int:
-    """The batch size, from a tensor that has the samples in a dimension."""
+    """Returns the batch size from a tensor and its batch dimension."""
     return x.shape[dimension]
 
 
 def device_of(x: Tensor) -> torch.device:
-    """The device that a tensor is on."""
+    """Returns the device that a tensor is on, as a function that a graph can call."""
     return x.device
 
 
 def trace(model: nn.Module, sample: Tensor) -> Traced:
-    """Records the forward of a module that takes one tensor and gives one.
-
-    The module is left as it was.
+    """Records the forward computation of a module that takes one tensor and returns one.
 
     Args:
-        model: takes a tensor [batch, ...].
-        sample: one sample or more; of floating numbers only the shape matters.
+        model: Module that takes a tensor [B, ...]; not changed.
+        sample: One sample or more, [B, ...]; if they are floating-point numbers, only the shape matters.
 
     Raises:
-        PartitionError: it takes several inputs, does not run on the sample, cannot be recorded, gives something other
-            than one tensor, or its outermost forward depends on the mode.
+        PartitionError: The model takes several inputs, does not run on the sample, cannot be recorded, returns
+            something other than one tensor, or its outermost forward depends on the mode or the batch size.
     """
     if is_basic(model):
         raise PartitionError(f"{_name(model)} is a single layer, so there is nothing to split; {WAY_OUT}")
     _check_signature(model)
-    studio = _Studio(model)
+    session = _RecordingSession(model)
     two, three = (_batch(sample, size) for size in (_BATCH, _BATCH + 1))
     while True:
         try:
-            evaluation = studio.record(two)
-            modes = studio.compare(evaluation, studio.record(two, training=True), "in training than in evaluation")
-            batches = studio.compare(evaluation, studio.record(three), "for another batch size")
+            evaluation = session.record(two)
+            modes = session.compare(evaluation, session.record(two, training=True), "in training than in evaluation")
+            batches = session.compare(evaluation, session.record(three), "for another batch size")
         except _RetraceError:
             continue
         return _Assembly(model, two, evaluation, modes, batches).traced()
@@ -99,7 +99,7 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
 
 @contextmanager
 def mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """Within the block every submodule is in training (or evaluation); afterwards each is as it was."""
+    """Puts a module and its submodules into training or evaluation mode within a block, and restores their modes."""
     flags = [(child, child.training) for child in module.modules()]
     try:
         for child, _ in flags:
@@ -111,14 +111,21 @@ def mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 def cannot_run(what: str, sample: Tensor, error: Exception, way_out: str = "") -> PartitionError:
-    """The error for code that raises on the sample."""
+    """Returns the error for code that raises on the sample.
+
+    Args:
+        what: Name of the code, for people.
+        sample: Batch that the code was run on, [B, ...].
+        error: Exception that the code raised.
+        way_out: What the user can do; empty for no advice.
+    """
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     shape = "x".join(map(str, sample.shape[1:]))
     return PartitionError(f"{what} does not run on an input of {shape}: {reason}" + (way_out and f"; {way_out}"))
 
 
 def _batch(sample: Tensor, size: int) -> Tensor:
-    """So many samples: other numbers in each, so that nothing computed from them looks like a constant."""
+    """Makes a batch of ``size`` samples with different numbers, so that no result looks like a constant."""
     if not sample.is_floating_point():
         return torch.cat([sample[:1]] * size)
     generator = torch.Generator().manual_seed(size)
@@ -126,11 +133,11 @@ def _batch(sample: Tensor, size: int) -> Tensor:
 
 
 class _RetraceError(Exception):
-    """What was recorded so far is of no use: from now on something is recorded in another way."""
+    """The recordings made so far cannot be used, because the session now records something in another way."""
 
 
-class _Studio:
-    """Records a model, and learns which of its submodules have to be kept whole."""
+class _RecordingSession:
+    """Records a model several times, and finds the submodules that must be called as modules and not split."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -138,11 +145,11 @@ class _Studio:
         self._as_compiled = False
 
     def record(self, x: Tensor, *, training: bool = False) -> Recording:
-        """Records one run.
+        """Records one forward pass.
 
         Raises:
-            _RetraceError: another way must be tried.
-            PartitionError: the model does not run, or cannot be recorded.
+            _RetraceError: All recordings must be made again, with another set of whole submodules or as compiled.
+            PartitionError: The model does not run, or cannot be recorded.
         """
         try:
             with preserved(x.device):
@@ -151,22 +158,22 @@ class _Studio:
         except PartitionError:
             raise
         except RecordingError as refusal:
-            if not self._as_compiled:  # some code knows how to do without
+            if not self._as_compiled:  # Some libraries take a path that can be recorded when they are compiled.
                 self._as_compiled = True
             elif refusal.module == ROOT or refusal.module in self._whole:
                 raise PartitionError(f"{_name(self._model)} cannot be split: {refusal.reason}; {WAY_OUT}") from refusal
             else:
                 self._whole |= self._alike(refusal.module)
             raise _RetraceError from refusal
-        except Exception as error:  # a user's forward may fail in any way
+        except Exception as error:  # A user's forward may raise anything.
             raise cannot_run(_name(self._model) + (" in training" if training else ""), x, error) from error
 
     def compare(self, one: Recording, other: Recording, when: str) -> Comparison:
-        """Compares two runs.
+        """Compares two recordings.
 
         Raises:
-            _RetraceError: they differ inside of submodules.
-            PartitionError: they differ outside of them.
+            _RetraceError: The recordings differ inside of submodules, which are recorded as one call from now on.
+            PartitionError: The recordings differ in the forward of the model itself.
         """
         comparison = compare(one, other)
         if ROOT in comparison.blamed or comparison.blamed & self._whole:
@@ -180,13 +187,13 @@ class _Studio:
         return comparison
 
     def _alike(self, name: str) -> set[str]:
-        """All modules of a kind do alike, so they are found out at once."""
+        """Returns the names of all modules of the class of this one: they cannot be recorded either."""
         kind = type(self._model.get_submodule(name.removeprefix(f"{ROOT}.")))
         return {other for other, module in self._model.named_modules(prefix=ROOT) if type(module) is kind} - {ROOT}
 
 
 class _Assembly:
-    """One graph from a recording and what others say about it."""
+    """Builds one graph from a recording and its comparisons with a recording in training and one of another batch."""
 
     def __init__(
         self, model: nn.Module, sample: Tensor, recording: Recording, modes: Comparison, batches: Comparison
@@ -246,7 +253,7 @@ class _Assembly:
         node.args, node.kwargs = merge(tuple(node.args), tuple(twin.args)), merge(dict(node.kwargs), dict(twin.kwargs))
 
     def _size(self, node: torch.fx.Node, factor: int, offset: int) -> torch.fx.Node:
-        """``factor`` times the batch size, and ``offset``, computed right before ``node``."""
+        """Inserts nodes before ``node`` that compute ``factor`` times the batch size plus ``offset``."""
         value = self._derived(node, batch_size, self._input)
         if factor != 1:
             value = self._derived(node, operator.mul, value, factor)

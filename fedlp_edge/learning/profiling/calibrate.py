@@ -1,9 +1,9 @@
-"""Finds out what this machine adds to what tensors take, by training a few small networks that stress one thing each.
+"""Calibrates a machine: measures the memory and time that training takes beyond its tensors, with a few small networks.
 
-To be run in a process of its own that is thrown away: the first steps of a process take memory that later ones do not,
-and watching steps loads more of PyTorch than training does. The numbers of the model that the fleet will learn are not
-needed: the step table has those, and what is found here holds for all of them. No trial takes more than 40 MB, so that
-small devices can bear them. How fast operations are is found out by ``pacing.py``.
+Calibration must run in a process of its own that ends afterwards: the first train steps of a process take memory that
+later ones do not, and tracing loads more of PyTorch than training does. It does not need the fleet's model: the step
+table describes that, and the calibration is valid for all models. No network takes more than 40 MB, so that small
+devices can run them. ``op_benchmarks.py`` measures the speed of the operations.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ from fedlp_edge.learning.training.step import TrainStep, train_steps
 
 _CLASSES = 10
 _STEPS = 3
+"""Train steps in a measurement of memory."""
+
 _TRUSTED = 0.5, 2.0
-"""Factors between which a measured number may lie from the built-in one: outside, something else was measured."""
+"""Least and greatest ratio of a measured number to the built-in one; beyond them the measurement was disturbed."""
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A network that stresses one thing.
+    """A small network that uses mainly one kind of operation.
 
     Attributes:
-        layer: its code.
-        shape: of one sample.
-        features: what its head is given, pooled.
-        batch: samples of a step.
+        layer: Function that makes its module.
+        shape: Shape of one sample.
+        features: Values per sample that its head gets, after pooling.
+        batch: Samples of a train step.
     """
 
     layer: Callable[[], nn.Module]
@@ -100,7 +102,16 @@ _TRIALS = (
 
 @dataclass(frozen=True)
 class _Found:
-    """What a trial took, and what it should have taken."""
+    """The measurements of one trial.
+
+    Attributes:
+        step: Step table of the network.
+        batch: Samples of a train step.
+        live: Bytes of live tensors at the highest moment, by the step table, with the state of the optimizer.
+        peak: Measured bytes on top of the idle process.
+        seconds: Seconds of the fastest train step with cached allocation.
+        exact_seconds: Seconds of the fastest train step with exact allocation.
+    """
 
     step: StepCost
     batch: int
@@ -116,13 +127,13 @@ def calibrate(
     repeats: int = 5,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Calibration:
-    """Trains the trial networks and fits the numbers.
+    """Trains the small networks and fits the numbers of a calibration to their memory and time.
 
     Args:
-        device: the CPU; CUDA's allocator is PyTorch's own, for which the built-in numbers stand.
-        mode: how to compute.
-        repeats: steps that are timed for each network; the fastest counts.
-        clock: seconds.
+        device: Device that trains. Only a CPU is measured; for CUDA the built-in numbers are returned.
+        mode: Compute mode.
+        repeats: Train steps that are timed for each network; the fastest one counts.
+        clock: Function that returns the time in seconds.
     """
     if device.type != "cpu":
         return ANY_DEVICE
@@ -134,13 +145,13 @@ def calibrate(
     slowdown = max(1.0, float(np.median([one.exact_seconds / one.seconds for one in found])))
     measured = Calibration(base=base, exact=exact, cached=ANY_DEVICE.cached, paces=paces, slowdown=slowdown)
     measured = msgspec.structs.replace(measured, step=max(0.0, found[0].seconds - _predicted(found[0], measured)))
-    # Operations one after the other take somewhat longer than each of them alone.
+    # A sequence of operations takes somewhat longer than the sum of each of them alone.
     ratio = float(np.median([one.seconds / _predicted(one, measured) for one in found[1:]]))
     return msgspec.structs.replace(measured, correction=_trusted(ratio, 1.0))
 
 
 def _predicted(one: _Found, measured: Calibration) -> float:
-    """Seconds of its step."""
+    """Returns the predicted seconds of a train step of a trial."""
     cost = DepthCost(depth=1, parameters=0, forward_macs=0, activation_bytes=0, step=one.step)
     return epoch_seconds(cost, TrainingSettings(batch_size=one.batch), one.batch, 0.0, measured)
 
@@ -166,14 +177,14 @@ def _try(trial: _Trial, device: torch.device, mode: ComputeMode, repeats: int, c
     with cached_allocation():
         seconds = aside(lambda: _fastest(part, x, y, mode, repeats, clock))
     trained = 4 * sum(parameter.numel() for parameter in part.parameters())
-    live = highest(step.moments, trial.batch) + trained  # with the momentum of each parameter
+    live = highest(step.moments, trial.batch) + trained  # The optimizer stores a momentum for each parameter.
     return _Found(step, trial.batch, live, peak, seconds, exact_seconds)
 
 
 def _fastest(
     model: Submodel, x: Tensor, y: Tensor, mode: ComputeMode, repeats: int, clock: Callable[[], float]
 ) -> float:
-    """Seconds of the fastest step: whatever else the machine does only adds time."""
+    """Returns the seconds of the fastest train step, since other work of the machine only adds time."""
     best = float("inf")
     for make in _steps(model, x, y, mode):
         make()
@@ -197,7 +208,7 @@ def _bound(step: TrainStep, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
 
 
 def _fit_memory(found: list[_Found]) -> tuple[float, float]:
-    """Base, and factor on live tensors: no less than the built-in ones, which larger networks were seen to need."""
+    """Fits base and factor on live tensors; both at least the built-in ones, which larger networks need."""
     base, factor = _straight_line(np.array([one.live for one in found]), np.array([float(one.peak) for one in found]))
     return (
         max(ANY_DEVICE.base, _trusted(base, ANY_DEVICE.base)),
@@ -206,7 +217,7 @@ def _fit_memory(found: list[_Found]) -> tuple[float, float]:
 
 
 def _straight_line(live: npt.NDArray[np.float64], taken: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Constant and factor with the least relative errors."""
+    """Returns constant and factor of the line from ``live`` to ``taken`` with the least squared relative errors."""
     rows = np.stack([1.0 / taken, live / taken], axis=1)
     (constant, factor), *_ = np.linalg.lstsq(rows, np.ones(len(taken)), rcond=None)
     return float(constant), float(factor)

@@ -1,9 +1,9 @@
-"""How fast this machine does operations of each kind, from a few of every kind in typical sizes.
+"""Measures how fast this machine does each kind of operation, with a few operations of every kind in typical sizes.
 
-Libraries choose their code by the shapes of what they are given, so one speed for all is off by a factor of ten: a
-convolution of a few pixels and many channels spends its time on its weights, a depthwise one on moving pixels, and a
-small one on being called. Each trial is one operation, forward and backward; what it does is watched
-(``steptrace.py``), and four numbers for each kind are fitted to the seconds that the trials took.
+Libraries choose their code by the shapes of the tensors, so that one speed for all operations is wrong by a factor of
+ten: a convolution of few pixels and many channels spends its time on its weights, a depthwise one on moving pixels, a
+small one on the call itself. Each trial is one operation, forward and backward. ``step_trace.py`` counts its work, and
+four numbers per kind are fitted to the seconds that the trials took.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from fedlp_edge.learning.rng import seeded
 
 _BATCH = 16
 _CACHE = 16 << 20
-"""Bytes that are touched before each trial: in a network, other layers were at work since an operation's last turn."""
+"""Bytes that are written before each trial, since in a network other layers evict an operation's data from caches."""
 
 _ENOUGH = 0.1
-"""Seconds of one trial after which it is not repeated: on a slow board trials are long and little disturbs them."""
+"""Seconds after which a trial is not repeated: on a slow board trials take long and vary little."""
 
 _LEAST_SHARE = 0.1
-"""Of a trial's time that its own kind is taken to need at the least, whatever the operations around it need."""
+"""Least share of a trial's time that is attributed to its own kind, however much the other operations in it take."""
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """One operation.
+    """One operation to be timed.
 
     Attributes:
-        make: its module.
-        shape: of one sample.
+        make: Function that makes its module.
+        shape: Shape of one sample.
     """
 
     make: Callable[[], nn.Module]
@@ -46,14 +46,14 @@ class _Trial:
 
 
 def measure_operation_costs(repeats: int, clock: Callable[[], float]) -> dict[Kind, OperationCost]:
-    """Times all trials on the CPU and fits the paces.
+    """Times all trials on the CPU and fits the cost of each kind of operation.
 
     Args:
-        repeats: of each trial; the fastest counts, since whatever else the machine does only adds time.
-        clock: seconds.
+        repeats: Repetitions of each trial; the fastest one counts, since other work of the machine only adds time.
+        clock: Function that returns the time in seconds.
     """
     paces: dict[Kind, OperationCost] = {}
-    # What surrounds every operation, such as adding gradients up, is elementwise: that kind comes first.
+    # Every trial contains elementwise operations, such as adding gradients, so that kind must be known first.
     for kind, trials in _TRIALS.items():
         works, seconds = [], []
         for trial in trials:
@@ -70,7 +70,13 @@ def measure_operation_costs(repeats: int, clock: Callable[[], float]) -> dict[Ki
 
 
 def fit(works: list[Work], seconds: list[float], batch: int) -> OperationCost:
-    """The pace with the least relative errors, by least squares without negative numbers."""
+    """Fits the cost of one kind of operation by non-negative least squares of the relative errors.
+
+    Args:
+        works: Work of each trial.
+        seconds: Seconds of each trial.
+        batch: Samples of a trial.
+    """
     rows = np.array([[batch * w.macs, batch * w.moved, w.held, w.operations] for w in works], dtype=float)
     return OperationCost(*_non_negative(rows, np.array(seconds)))
 
@@ -115,21 +121,21 @@ def _depthwise(channels: int, size: int, pixels: int, stride: int = 1) -> _Trial
 
 
 class _Sum(nn.Module):
-    """As where a residual branch comes back."""
+    """The addition at the end of a residual branch."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + x.relu()
 
 
 class _Joined(nn.Module):
-    """As where branches are put side by side."""
+    """The concatenation of two branches."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, x * 2.0], dim=1)
 
 
 class _Attention(nn.Module):
-    """The products of attention without its projections, samples [tokens, width]."""
+    """The matrix products of attention without its projections, for samples [tokens, width]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ (x.transpose(1, 2) @ x)
@@ -226,7 +232,7 @@ _TRIALS: dict[Kind, tuple[_Trial, ...]] = {
 
 
 def _non_negative(rows: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> Iterator[float]:
-    """Least squares of the relative error with coefficients of 0 and more, by coordinate descent."""
+    """Yields non-negative coefficients with the least squared relative errors, by coordinate descent."""
     scale = np.maximum(rows.max(axis=0), 1e-30)
     scaled = rows / scale / wanted[:, None]
     products, targets = scaled.T @ scaled, scaled.sum(axis=0)

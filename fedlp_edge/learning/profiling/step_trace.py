@@ -1,12 +1,12 @@
-"""Watches one training step without doing it: which bytes are alive when, and what is computed.
+"""Traces one train step without computing it: which bytes are live at each moment, and which operations run.
 
-The step runs on PyTorch's *meta* device, where tensors have shapes and no data: a network of a gigabyte is watched
-in a second or two, in the memory of its shapes. Every operation passes a dispatch mode that notes the storages it
-makes, and a weak reference to each says when it is let go; so what is seen are the lifetimes that training really
-has, gradients that replace activations included. A model that computes with values (``.item()``, tensors made on the
-CPU in its code) cannot run there; its copy is then run for real, with batches of two and four samples.
+The step runs on PyTorch's *meta* device, where tensors have shapes and no data: a network of a gigabyte is traced in
+one or two seconds and hardly any memory. A dispatch mode registers the storages that every operation allocates, and a
+weak reference to each tells when it is freed, so the trace has the lifetimes of real training, with gradients that
+replace activations. A model that computes with values (``.item()``, tensors that its code makes on the CPU) cannot run
+there; a copy of it then runs on real values, with batches of two and four samples.
 
-Whoever only trains needs none of this: the mode loads parts of PyTorch that a small device should not pay for.
+A process that only trains must not import this module, since the dispatch mode loads large parts of PyTorch.
 """
 
 from __future__ import annotations
@@ -30,34 +30,36 @@ from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.rng import preserved
 
 _BATCHES = (2, 4)
-"""Two sizes make a line; batch normalisation accepts no fewer than two samples."""
+"""Two batch sizes, which determine a line; batch normalisation needs at least two samples."""
 
-_WORTH_THE_DETOUR = 500_000_000
-"""Up to here a small network is run for real: that takes less than what the meta device loads at its first use."""
+_META_DEVICE_FROM = 500_000_000
+"""Multiply-accumulates of all depths from which on the meta device is used: a smaller model runs on real values, which
+takes less time and memory than what the meta device loads at its first use."""
 
 _aten = torch.ops.aten
 
 
 def with_steps(model: LayeredModel, blueprint: Blueprint) -> Blueprint:
-    """The blueprint of a model with the step of every depth in its costs."""
+    """Returns the blueprint of a model with the step table of every depth in its costs."""
     steps = trace_steps(model, model.sample, blueprint.costs[-1].forward_macs)
     costs = tuple(msgspec.structs.replace(cost, step=step) for cost, step in zip(blueprint.costs, steps, strict=True))
     return msgspec.structs.replace(blueprint, costs=costs)
 
 
 def trace_steps(model: LayeredModel, sample: Tensor, macs: int) -> tuple[StepCost, ...]:
-    """The table of every depth, shallowest first.
+    """Returns the step table of every depth, shallowest first.
 
     Args:
-        model: left untouched.
-        sample: one input with a batch dimension of 1.
-        macs: multiply-accumulates of one sample, forward, at full depth: what decides how the step is watched.
+        model: Model to trace; not changed.
+        sample: One input, [1, ...].
+        macs: Multiply-accumulates of a forward pass of one sample at full depth; they decide whether the model is
+            traced on the meta device.
     """
-    if macs * len(model.depths) < _WORTH_THE_DETOUR:
+    if macs * len(model.depths) < _META_DEVICE_FROM:
         return _trace_all(copied(model, [model]), sample)
     try:
         return _trace_all(_on_meta(model), sample.to("meta"))
-    except (NotImplementedError, RuntimeError, ValueError, TypeError):  # what values are asked for where there are none
+    except (NotImplementedError, RuntimeError, ValueError, TypeError):  # The model needs values of tensors.
         return _trace_all(copied(model, [model]), sample)
 
 
@@ -69,10 +71,10 @@ def _trace_all(model: LayeredModel, sample: Tensor) -> tuple[StepCost, ...]:
 def _trace(model: Submodel, sample: Tensor) -> StepCost:
     few, many = (_watch(model, sample, batch) for batch in _BATCHES)
     model.checkpointing = True
-    _watch(model, sample, _BATCHES[0])  # the first pass finds out which layers work in place
+    _watch(model, sample, _BATCHES[0])  # The first checkpointed pass finds the layers that change their input.
     few_again, many_again = (_watch(model, sample, batch) for batch in _BATCHES)
     parameters = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
-    update = Moment(float(sum(parameters)), 0.0)  # the optimizer's turn: all gradients, and it works in place
+    update = Moment(float(sum(parameters)), 0.0)  # In the update all gradients are live, and it works in place.
     once = sum(work.macs for work in _work(few, many).values())
     again = sum(work.macs for work in _work(few_again, many_again).values())
     return StepCost(
@@ -87,7 +89,7 @@ def _trace(model: Submodel, sample: Tensor) -> StepCost:
 
 def _lines(few: list[int], many: list[int]) -> list[Moment]:
     small, large = _BATCHES
-    if len(few) != len(many):  # code that does other things with other batches: the larger one, in proportion
+    if len(few) != len(many):  # The code runs other operations for other batch sizes: scale the larger batch.
         return [Moment(0.0, live / large) for live in many]
     lines = []
     for low, high in zip(few, many, strict=True):
@@ -97,10 +99,10 @@ def _lines(few: list[int], many: list[int]) -> list[Moment]:
 
 
 def trace_work(do: Callable[[int], object]) -> dict[Kind, Work]:
-    """What some code does, by kind of operation.
+    """Returns the work of some code by kind of operation.
 
     Args:
-        do: does it for a batch of so many samples, forward and backward.
+        do: Function that runs the code, forward and backward, for the batch size that it is given.
     """
     few, many = (_Watcher(set()) for _ in _BATCHES)
     for batch, watcher in zip(_BATCHES, (few, many), strict=True):
@@ -110,7 +112,7 @@ def trace_work(do: Callable[[int], object]) -> dict[Kind, Work]:
 
 
 def _work(few: _Watched, many: _Watched) -> dict[Kind, Work]:
-    """What goes with samples, and what does not, from steps with two sizes of batch."""
+    """Splits the work of two train steps with different batch sizes into work per sample and work per train step."""
     small, large = _BATCHES
     result: dict[Kind, Work] = {}
     for kind, one in few.sums.items():
@@ -123,6 +125,14 @@ def _work(few: _Watched, many: _Watched) -> dict[Kind, Work]:
 
 @dataclass
 class _Sum:
+    """The sums over all operations of one kind in a train step.
+
+    Attributes:
+        macs: Multiply-accumulates, for the whole batch.
+        moved: Bytes read and written.
+        operations: Number of operations.
+    """
+
     macs: int = 0
     moved: int = 0
     operations: int = 0
@@ -130,7 +140,12 @@ class _Sum:
 
 @dataclass
 class _Watched:
-    """One step: bytes alive after every operation, and sums over all of them by kind."""
+    """The trace of one train step.
+
+    Attributes:
+        live: Bytes of live tensors after every operation.
+        sums: Sums over all operations of each kind.
+    """
 
     live: list[int]
     sums: dict[Kind, _Sum] = field(default_factory=dict)
@@ -141,7 +156,7 @@ def _watch(model: Submodel, sample: Tensor, batch: int) -> _Watched:
     x = torch.zeros((batch, *sample.shape[1:]), dtype=sample.dtype, device=sample.device)
     watcher = _Watcher(held)
     with watcher:
-        # Inside, so that the batch counts as well.
+        # The copy is made inside, so that the trace counts the batch as well.
         x = x.clone()
         exits = model.exits(x)
         labels = torch.zeros(batch, dtype=torch.long, device=sample.device)
@@ -156,7 +171,11 @@ def _watch(model: Submodel, sample: Tensor, batch: int) -> _Watched:
 
 
 class _Watcher(TorchDispatchMode):
-    """Follows storages from the operation that makes them until nothing refers to them."""
+    """Follows each storage from the operation that allocates it until nothing refers to it.
+
+    Args:
+        held: Keys of storages that exist before the train step, such as parameters; they are not counted.
+    """
 
     def __init__(self, held: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -166,7 +185,7 @@ class _Watcher(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # there is no compiler to hide from, and asking for it would load it
+        return False  # Without a compiler there is nothing to skip, and the default would load the compiler.
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -179,7 +198,7 @@ class _Watcher(TorchDispatchMode):
         fresh = [self._note(value) for value in made]
         seen = self.watched
         kind, macs = _classified(func, result, args)
-        if macs or any(fresh) or str(func).endswith("_.default"):  # a view moves nothing
+        if macs or any(fresh) or str(func).endswith("_.default"):  # A view reads and writes nothing.
             total = seen.sums.setdefault(kind, _Sum())
             total.macs += macs
             total.operations += 1
@@ -207,7 +226,7 @@ def _key(value: Tensor) -> int:
 
 
 def _on_meta(model: LayeredModel) -> LayeredModel:
-    """A copy with the same code and shapes and no values; the model's own are never copied."""
+    """Copies a model to the meta device: its code and shapes, without its values."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
@@ -217,7 +236,7 @@ def _on_meta(model: LayeredModel) -> LayeredModel:
 
 
 def _classified(func: Any, result: Any, args: tuple[Any, ...]) -> tuple[Kind, int]:
-    """The kind of an operation, and its multiply-accumulates."""
+    """Returns the kind of an operation, and its multiply-accumulates."""
     if func is _aten.convolution.default:
         return _convolution(args[0] if args[6] else result, args[1], int(args[8]), 1)
     if func is _aten.convolution_backward.default:
@@ -231,7 +250,14 @@ def _classified(func: Any, result: Any, args: tuple[Any, ...]) -> tuple[Kind, in
 
 
 def _convolution(many: Tensor, weight: Tensor, groups: int, times: int) -> tuple[Kind, int]:
-    """Of a convolution whose larger side (its output, or the input of a transposed one) is ``many``."""
+    """Returns kind and multiply-accumulates of a convolution.
+
+    Args:
+        many: Output of the convolution, or input of a transposed one.
+        weight: Filters, [filters, channels per group, *kernel].
+        groups: Groups of the convolution.
+        times: Convolutions of this size that the operation computes; a backward pass computes up to two.
+    """
     macs = times * many.numel() * math.prod(weight.shape[1:])
     if groups == 1:
         return "convolution", macs
@@ -241,7 +267,7 @@ def _convolution(many: Tensor, weight: Tensor, groups: int, times: int) -> tuple
 
 
 _NARROW = 9
-"""Places of a 3x3 filter: for those, and no larger ones, libraries have quick depthwise code."""
+"""Elements of a 3x3 filter: libraries have fast depthwise code up to this size."""
 
 _PRODUCTS = {_aten.mm.default: 0, _aten.bmm.default: 0, _aten.addmm.default: 1, _aten.baddbmm.default: 1}
-"""Which argument is the left factor; the right one follows."""
+"""Index of the left factor among the arguments of each matrix product; the right factor follows it."""

@@ -1,7 +1,7 @@
-"""How fast this processor trains, in the unit that the planner works with.
+"""Measures how fast a processor trains, in multiply-accumulates per second.
 
-A short run of a small convolutional network stands for all models: the planner needs the order of
-magnitude to compare devices and to choose a first depth, and corrects itself from the rounds' real times.
+A small convolutional network stands for all models: the planner needs the order of magnitude to compare devices and to
+choose a first depth, and corrects it by the measured times of rounds.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ _SIDE = 16
 _CHANNELS = (3, 32, 32, 64)
 _CLASSES = 10
 _BATCH = 32
-_BACKWARD_AND_FORWARD = 3  # a backward pass costs about two forward passes
+_BACKWARD_AND_FORWARD = 3
+"""Cost of a train step in forward passes: a backward pass costs about two."""
 
 
 def training_macs_per_second(device: torch.device, seconds: float = 0.3) -> float:
-    """Multiply-accumulates per second in training, a step counted as three forward passes.
+    """Returns the multiply-accumulates per second in training; a train step counts as three forward passes.
 
     Args:
-        device: the processor to measure.
-        seconds: how long to measure, after one step of warming up.
+        device: Processor to measure.
+        seconds: Length of the measurement in seconds, after one train step of warm-up.
     """
     generator = torch.Generator().manual_seed(0)
     with seeded(0):
@@ -54,7 +55,7 @@ def _network() -> nn.Sequential:
 
 
 def _forward_macs() -> int:
-    """Of one sample: 3x3 convolutions at full size, then one linear layer."""
+    """Returns the multiply-accumulates of one sample: 3x3 convolutions at full size, then one linear layer."""
     convolutions = sum(9 * a * b * _SIDE**2 for a, b in pairwise(_CHANNELS))
     return convolutions + _CHANNELS[-1] * _CLASSES
 

@@ -1,8 +1,8 @@
-"""The first steps of a process, made on purpose before anything is measured.
+"""Makes the first train steps of a process before anything is measured.
 
-What a process takes once is no round's own: pages of code that runs for the first time (8 MB with PyTorch 2.15 on
-x86-64), threads, caches of compiled kernels. Taken before the first job, it is part of the idle worker, and what a
-round takes on top of that becomes predictable.
+The first train steps take memory that later ones do not: pages of code that runs for the first time (8 MB with PyTorch
+2.15 on x86-64), threads, caches of compiled kernels. After a warm-up this memory belongs to the idle worker, and the
+memory that a round takes on top of it is predictable.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ _BATCH = 4
 
 
 def warm_up(device: torch.device) -> None:
-    """Loads, trains and saves a tiny network as a round does, with each optimizer; leaves no trace but warmth."""
+    """Loads, trains and saves a tiny network as a round does, with each optimizer, and deletes its files.
+
+    Args:
+        device: Device that will train.
+    """
     with seeded(0):
         model = nn.Sequential(
             *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
