@@ -68,23 +68,24 @@ def doubt(
         return ""
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:_SAMPLES].to(data.y.device)
     answers, classes = _predictions(logits, data, chosen)
-    said = f"{100 * accuracy:.1f} % right is no better than a guess"
+    finding = f"{100 * accuracy:.1f} % right is no better than a guess"
     majority = _majority(data.y[chosen], answers, classes)
     if majority is not None:
         always, share = majority
         return (
-            f"{said}: nearly every sample is answered with {listed([names[always]])}, the class of {100 * share:.0f} % "
-            f"of the test data. Where devices have it as often, a loss of {training_loss:.2f} says perhaps that alone: "
-            "give them more samples of the other classes, or set logit_adjustment = 1 in [training.objective]"
+            f"{finding}: nearly every sample is answered with {listed([names[always]])}, the class of "
+            f"{100 * share:.0f} % of the test data. Where devices have it as often, a loss of {training_loss:.2f} "
+            "says perhaps that alone: give them more samples of the other classes, "
+            "or set logit_adjustment = 1 in [training.objective]"
         )
     guess_loss = math.log(max(2, classes))
     if not math.isfinite(training_loss) or training_loss >= LOW_LOSS * guess_loss:
         return (
-            f"{said}, and the devices have hardly learned their own samples (loss {training_loss:.2f}, a guess has "
+            f"{finding}, and the devices have hardly learned their own samples (loss {training_loss:.2f}, a guess has "
             f"{guess_loss:.2f}): more rounds or epochs, or another [training] lr"
         )
-    said = f"{said}, though the devices have learned their own samples (loss {training_loss:.2f})"
-    return f"{said}: {_cause(model, logits, data, chosen, answers, classes, accuracy, names)}"
+    finding = f"{finding}, though the devices have learned their own samples (loss {training_loss:.2f})"
+    return f"{finding}: {_cause(model, logits, data, chosen, answers, classes, accuracy, names)}"
 
 
 def _cause(
@@ -108,9 +109,9 @@ def _cause(
     swapped = [(true, given) for true, given in pairs if true != given]
     if swapped and matched >= accuracy + GAIN:
         called = [(listed([names[true]]), listed([names[given]])) for true, given in swapped[:3]]
-        said = "; ".join(f"{true} is answered with {given}" for true, given in called)
+        swaps = "; ".join(f"{true} is answered with {given}" for true, given in called)
         return (
-            f"the class numbers of test data and devices differ ({said}); with these pairs {100 * matched:.1f} % are "
+            f"the class numbers of test data and devices differ ({swaps}); with these pairs {100 * matched:.1f} % are "
             "right. Name the classes alike everywhere, or state [model] class_names"
         )
     frequent = answers.bincount(minlength=classes)

@@ -59,28 +59,38 @@ def evaluate(
     model.eval()
     counter = ExitCounter(depths, int(data.y.max()) + 1, data.y.device)
     known = dict.fromkeys(depths, 0.0)
-    held = torch.unique(data.y)  # sorted
-    lacking = False
+    present = torch.unique(data.y)  # sorted
+    classes_missing = False
     for start in range(0, len(data), batch_size):
         x, y = data.batch(slice(start, start + batch_size))
         outputs = logits_by_depth(x)
         counter.add(outputs, y)
-        lacking = lacking or any(len(held) < logits.shape[1] for logits in outputs)
-        if lacking:
+        classes_missing = classes_missing or any(len(present) < logits.shape[1] for logits in outputs)
+        if classes_missing:
             for depth, logits in zip(depths, outputs, strict=True):
-                known[depth] += _summed_loss(logits[:, held], torch.searchsorted(held, y))
+                known[depth] += _summed_loss(logits[:, present], torch.searchsorted(present, y))
     counts = counter.counts()
     return Scores(
         accuracy=counts.accuracy(),
         loss=counts.mean_loss(),
         ensemble_accuracy=counts.ensemble_accuracy(),
         ensemble_loss=counts.mean_ensemble_loss(),
-        known_loss=finite_mean(known, len(data)) if lacking else {},
+        known_loss=finite_mean(known, len(data)) if classes_missing else {},
     )
 
 
 def logits_of(model: LayeredModel, x: Tensor, depths: Sequence[int], full_depth: int) -> list[Tensor]:
-    """The logits [B, classes] of some exits of a model, from one forward pass."""
+    """Computes the logits of some exits of a model in one forward pass.
+
+    Args:
+        model: Layered model of depth ``full_depth``.
+        x: Samples, float32 [B, ...].
+        depths: Depths of the exits.
+        full_depth: Depth of the model; if it is the only entry of ``depths``, no other head is computed.
+
+    Returns:
+        Logits [B, classes] of each exit, in the order of ``depths``.
+    """
     if tuple(depths) == (full_depth,):
         return [model(x)]
     exits = model.exits(x)
@@ -88,17 +98,17 @@ def logits_of(model: LayeredModel, x: Tensor, depths: Sequence[int], full_depth:
 
 
 class ExitCounter:
-    """Counts right answers and adds up losses of several exits, batch after batch.
+    """Counts correct predictions and sums cross-entropy of several exits over batches.
 
     Args:
-        depths: which exits those are, shallowest first.
-        classes: more than any label.
-        device: that the labels are on.
+        depths: Depths of the exits, shallowest first.
+        classes: Number of classes, greater than every label.
+        device: Torch device of the labels.
     """
 
     def __init__(self, depths: Sequence[int], classes: int, device: torch.device) -> None:
         self._classes = classes
-        # Added up where they are: reading them at every batch would make a GPU wait for the CPU.
+        # The counts stay on this device, because copying them to the CPU after every batch would stall a GPU.
         self._samples = torch.zeros(classes, dtype=torch.int64, device=device)
         self._correct = {depth: torch.zeros_like(self._samples) for depth in depths}
         self._loss = dict.fromkeys(depths, 0.0)
@@ -107,11 +117,11 @@ class ExitCounter:
 
     @torch.no_grad()
     def add(self, outputs: Sequence[Tensor], y: Tensor) -> None:
-        """Counts a batch.
+        """Adds one batch to the counts.
 
         Args:
-            outputs: logits [B, classes] of each exit.
-            y: labels [B].
+            outputs: Logits [B, classes] of each exit.
+            y: Class numbers, int64 [B].
         """
         self._samples += y.bincount(minlength=self._classes)
         total: Tensor | None = None
@@ -119,12 +129,12 @@ class ExitCounter:
             self._correct[depth] += y[logits.argmax(dim=1) == y].bincount(minlength=self._classes)
             self._loss[depth] += _summed_loss(logits, y)
             total = logits if total is None else total + logits
-            # The mean of the logits has its maximum where their sum has it.
+            # The mean of the logits has its maximum at the same class as their sum.
             self._ensemble_correct[depth] += int((total.argmax(dim=1) == y).sum())
             self._ensemble_loss[depth] += _summed_loss(total / number, y)
 
     def counts(self) -> ExitCounts:
-        """Of all batches so far."""
+        """Returns the counts of all batches so far."""
         return ExitCounts(
             samples=tuple(self._samples.tolist()),
             correct={depth: tuple(by_class.tolist()) for depth, by_class in self._correct.items()},

@@ -1,7 +1,7 @@
-"""This module keeps model values in safetensors files, the form in which they pass between processes.
+"""This module reads and writes model values in safetensors files, the form in which processes exchange them.
 
-A state is one file, or one for each unit as they were downloaded. Tensors are read and written one at a time where
-that is possible, so that a state and its change never stand in memory as a whole beside the model.
+A model state is one file, or one file per unit as downloaded. Tensors are read one at a time, so that a whole second
+copy of the model never stands in memory.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from fedlp_edge.system.files import replacing
 
 
 class StateFiles:
-    """The files that together hold a state; a `State`.
+    """Serves a model state from files, as the interface ``State`` asks for.
 
     Args:
-        paths: of the files; opened when values are needed, since what is mapped counts as memory of the process.
+        paths: Paths of the files that together hold the model state. They are opened only while values are read,
+            because mapped files count as memory of the process.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -32,10 +33,10 @@ class StateFiles:
 
     @contextmanager
     def open(self) -> Iterator[_OpenedFiles]:
-        """See ``State.open``.
+        """Opens the files for the length of a ``with`` block, in which tensors can be read by name.
 
         Raises:
-            StorageError: a file is missing or damaged; also within the block.
+            StorageError: A file is missing or damaged; this may also be raised within the block.
         """
         with ExitStack() as stack:
             path = None
@@ -49,13 +50,18 @@ class StateFiles:
 
 
 class _OpenedFiles:
-    """Tensors by name, of several files, read one at a time."""
+    """Reads the tensors of several open safetensors files by name, one at a time."""
 
     def __init__(self, files: Mapping[Path, Any]) -> None:
         self._file_of = {name: (path, file) for path, file in files.items() for name in file.keys()}  # noqa: SIM118
         self._names = ", ".join(path.name for path in files)
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Reads one tensor and checks its shape.
+
+        Raises:
+            ModelError: The tensor is missing or has another shape.
+        """
         if name not in self._file_of:
             raise ModelError(f"{self._names} lacks the tensor {name}: it belongs to another model or depth")
         path, file = self._file_of[name]
@@ -66,24 +72,24 @@ class _OpenedFiles:
 
 
 def save_values(model: nn.Module, path: Path, names: Iterable[str]) -> None:
-    """Writes the named tensors of a model, replacing the file in one step.
+    """Writes the named tensors of a model to one file, which is replaced atomically.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: The file cannot be written.
     """
     save_tensors(values_of(model, names), path)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, *, durable: bool = True) -> None:
-    """Writes tensors, replacing the file in one step.
+    """Writes tensors to one file, which is replaced atomically.
 
     Args:
-        tensors: by name, on the CPU.
-        path: of the file; its directory is made if missing.
-        durable: whether it survives a power cut from the moment of the return on.
+        tensors: Tensors on the CPU, by name.
+        path: Path of the file; its directory is created if missing.
+        durable: Whether the file is flushed to the disk, so that it survives a power cut after the return.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -56,16 +56,16 @@ def class_distribution(data: str, devices: int, partition: str, seed: int | None
     """
     spec = parse_spec(data)
     if spec.share is not None:
-        raise DataError(f"data {data!r}: leave out share= and partition=; the whole deal is shown")
+        raise DataError(f"data {data!r}: leave out share= and partition=; the samples of all devices are shown")
     if devices < 1:
         raise DataError(f"{devices} devices cannot share anything: 1 or more")
-    dealt = replace(
+    shared = replace(
         spec, share=Share(0, devices, parse_partitioner(partition)), seed=spec.seed if seed is None else seed
     )
     listing = sources.listing(spec, "train")
     # The labels alone would do, but reading the samples also finds those that cannot be used.
     samples = listing.samples(None)
-    parts = [part[np.isin(part, samples.index)] for part in everybody(listing.labels, dealt)]
+    parts = [part[np.isin(part, samples.index)] for part in everybody(listing.labels, shared)]
     return ClassDistribution(listing.names, count_classes(listing.labels, parts, len(listing.names)), samples.remarks)
 
 

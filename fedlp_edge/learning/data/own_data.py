@@ -67,6 +67,7 @@ def call(name: str, split: Split) -> Own:
         raise DataError(f"{source} gave {len(x)} samples and {len(y)} labels for {split!r}: one label a sample")
 
     def others() -> Iterable[AnyArray]:
+        """Returns the labels of the other split, if the function gives it."""
         try:
             return [_called(function, source, _OTHER[split])[1]]
         except DataError:  # the function may know only one split

@@ -60,19 +60,19 @@ class LeftOut:
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used."""
-        said = []
+        left_out = []
         if self.unread:
-            said.append(f"{_count(len(self.unread), 'picture')} that cannot be read ({_some(self.unread)})")
+            left_out.append(f"{_count(len(self.unread), 'picture')} that cannot be read ({_some(self.unread)})")
         if self.beside:
-            said.append(f"{_count(self.beside, 'picture')} in no class folder")
+            left_out.append(f"{_count(self.beside, 'picture')} in no class folder")
         if self.empty:
-            said.append(f"{_count(len(self.empty), 'folder')} without pictures ({_some(self.empty)})")
+            left_out.append(f"{_count(len(self.empty), 'folder')} without pictures ({_some(self.empty)})")
         if self.other:
             kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in self.other.most_common()]
-            said.append(f"{_count(self.other.total(), 'file')} of other kinds ({_some(kinds)})")
+            left_out.append(f"{_count(self.other.total(), 'file')} of other kinds ({_some(kinds)})")
         if self.system:
-            said.append(f"{_count(self.system, 'hidden or system entry', 'hidden or system entries')}")
-        parts = [f"left out: {', '.join(said)}"] if said else []
+            left_out.append(f"{_count(self.system, 'hidden or system entry', 'hidden or system entries')}")
+        parts = [f"left out: {', '.join(left_out)}"] if left_out else []
         if self.frames:
             parts.append(f"only the first frame is used of {_count(self.frames, 'picture')} with several")
         if self.one_class:

@@ -124,7 +124,7 @@ def parse_spec(text: str) -> DataSpec:
     source, argument = _parse_source(name)
     options = _parse_options(tail, text) if mark else {}
     if "partition" in options and "share" not in options:
-        raise DataError(f"data {text!r}: partition= says how a share is dealt; add share=K/N, or leave it out")
+        raise DataError(f"data {text!r}: partition= distributes samples among devices; add share=K/N, or leave it out")
     if source != "imagefolder" and ("size" in options or "channels" in options):
         raise DataError(f"data {text!r}: size= and channels= are for imagefolder only")
     share = None

@@ -50,7 +50,7 @@ def everybody(labels: Indices, spec: DataSpec) -> list[Indices]:
         DataError: The samples cannot be partitioned.
     """
     if spec.share is None:
-        raise ValueError("a specification without a share deals nothing")
+        raise ValueError("a specification without a share has no fleet to partition samples for")
     parts = deal(labels, spec.share.devices, spec.share.partition, spec.seed)
     return [_limited(indices, spec, device) for device, indices in enumerate(parts)]
 

@@ -205,6 +205,6 @@ def _load_picture(file: Path, card: OnnxMetadata) -> tuple[npt.NDArray[np.uint8]
     picture = read_picture(file, channels, (height, width))
     before = picture.stored_size
     stretched = abs(before[0] * height / (before[1] * width) - 1) > _ASPECT_TOLERANCE
-    said = [f"stretched from {before[0]}x{before[1]} to {width}x{height}"] if stretched else []
-    said += ["only the first of its frames is used"] if picture.several_frames else []
-    return picture.pixels, f"{shown(file)}: {', '.join(said)}" if said else None
+    changes = [f"stretched from {before[0]}x{before[1]} to {width}x{height}"] if stretched else []
+    changes += ["only the first of its frames is used"] if picture.several_frames else []
+    return picture.pixels, f"{shown(file)}: {', '.join(changes)}" if changes else None
