@@ -1,9 +1,9 @@
-"""The compute mode of each kind of training on this machine: found once, kept for the run, and for the next ones.
+"""Stores on disk the compute mode of each kind of training on this machine, for this run and later ones.
 
-The same command twice must learn the same model, so a choice is not measured anew at each start: all processes of a
-machine share what was found, in files, one for each combination of processor, PyTorch, model, depth and training.
-They measure one at a time, since two trials at once would disturb each other and might decide differently. What
-failed in a round is kept in the same place, so that the next round goes straight to the way that worked.
+A command that is run twice must learn the same model, so the compute mode is not measured at each start: all processes
+of a machine share the choices in files, one for each combination of processor, PyTorch, model, depth and training
+settings. They measure one at a time, since two trials at once would disturb each other and might choose differently.
+An execution that failed in a round is stored there too, so that the next round starts with the one that worked.
 """
 
 from __future__ import annotations
@@ -33,20 +33,22 @@ log = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 60.0
 
-_ROOMY = "cached"
-"""Of ``Choice.short``: the allocation that keeps free memory."""
+_CACHED = "cached"
+"""Key of ``Choice.short`` for the allocator that keeps freed memory."""
 
 _ANY_BUDGET = 2**63 - 1
+"""Entry of ``Choice.short`` if memory ran out without a budget: then every budget is too small."""
+
 _LIKE = 1.05
-"""Times as large as the budget in which memory ran out: no more than that is as little."""
+"""Largest ratio of a budget to the one in which memory ran out at which it is expected to run out again."""
 
 
 class ComputeCache:
-    """Chooses how one process computes, and remembers what failed.
+    """Chooses the compute mode and memory saving of one process, and stores which of them failed.
 
     Args:
-        device: what trains.
-        directory: where choices are shared; one that cannot be written only costs a trial for each process.
+        device: Device that trains.
+        directory: Directory of the shared choices; without one that can be written, each process makes a trial.
     """
 
     def __init__(self, device: torch.device, directory: Path | None) -> None:
@@ -66,17 +68,20 @@ class ComputeCache:
         limit: Callable[[], AbstractContextManager[None]] | None = None,
         budget: int | None = None,
     ) -> Execution:
-        """The way to train: as the settings say, or in the fastest correct mode, and without what failed before.
+        """Returns how to train: as the settings say or in the fastest correct mode, without what failed before.
 
         Args:
-            model: the submodel, on the processor; tried out if nobody knows, and left as it was.
-            data: the device's samples.
-            training: batch size, optimizer and objective.
-            settings: what the model was built from.
-            depth: of the submodel.
-            start: puts the same values into the model every time; see `try_out`.
-            limit: holds the trial to the memory of training; see `try_out`.
-            budget: bytes that training may take; None for no limit.
+            model: Submodel on the device; used for a trial if no choice is stored, and restored afterwards.
+            data: Samples of the device.
+            training: Batch size, optimizer and objective.
+            settings: Settings that the model was built from.
+            depth: Depth of the submodel.
+            start: Function that loads the values that the trial starts from; see `try_out`.
+            limit: Function that returns a context with the memory limit of training; see `try_out`.
+            budget: Bytes that training may take; None for no limit.
+
+        Raises:
+            OperatorError: The trial failed for a reason that the operator must remove.
         """
         key = self._key(training, settings, depth)
         if key not in self._known and training.compute != "auto":
@@ -87,7 +92,7 @@ class ComputeCache:
                 if choice is None:
                     choice = self._try_out(model, data, training, start, limit)
                     log.info("%s at depth %d: %s", settings.name, depth, describe(choice))
-                    # Others may be given more memory, and none of them must do without a mode for this one.
+                    # Processes with more memory must not lose a mode because it did not fit here.
                     if SHORT_OF_MEMORY not in choice.refused.values():
                         self._cache.write(key, choice)
             self._known[key] = choice
@@ -103,12 +108,20 @@ class ComputeCache:
         *,
         budget: int | None = None,
     ) -> tuple[str, ...]:
-        """Takes note of what failed in a round that a plainer way then did: it is not tried again, in later runs too.
+        """Stores the executions that failed in a round, so that no later round or run tries them again.
 
-        Want of memory is only held against what had no more memory than this.
+        An execution that ran out of memory is only avoided with about as little memory.
+
+        Args:
+            setbacks: Failed executions, in order.
+            used: Execution that trained the round in the end.
+            training: Batch size, optimizer and objective.
+            settings: Settings that the model was built from.
+            depth: Depth of the submodel.
+            budget: Bytes that training was allowed to take; None for no limit.
 
         Returns:
-            One line for the owner of the device for each way that failed; empty if none did.
+            One line for the owner of the device for each failed execution.
         """
         if not setbacks:
             return ()
@@ -118,7 +131,7 @@ class ComputeCache:
         for setback in setbacks:
             mode = setback.execution.compute
             if setback.memory:
-                name = _ROOMY if mode == "float32" else mode
+                name = _CACHED if mode == "float32" else mode
                 short[name] = max(short.get(name, 0), _ANY_BUDGET if budget is None else budget)
             elif mode != "float32":
                 refused[mode] = setback.reason
@@ -126,13 +139,13 @@ class ComputeCache:
                 plain = setback.reason
         choice = msgspec.structs.replace(known, refused=refused, short=short, plain=plain)
         self._known[key] = choice
-        # Without a limit it was the machine's memory that ran out, and another time there may be more of it.
+        # Without a budget the memory of the machine ran out, and it may have more free memory next time.
         if budget is not None or not any(setback.memory for setback in setbacks):
             self._cache.write(key, choice)
-        ways = [*(setback.execution for setback in setbacks[1:]), used]
+        followers = [*(setback.execution for setback in setbacks[1:]), used]
         return tuple(
-            _told(setback, way, f"{settings.name} at depth {depth}")
-            for setback, way in zip(setbacks, ways, strict=True)
+            _message(setback, following, f"{settings.name} at depth {depth}")
+            for setback, following in zip(setbacks, followers, strict=True)
         )
 
     def suspects(
@@ -144,9 +157,17 @@ class ComputeCache:
         *,
         budget: int | None = None,
     ) -> tuple[Setback, ...]:
-        """The ways that a worker was in, or may have been in, when it died: to be learned if a plainer one works."""
+        """Returns the executions that a worker may have been in when it died, for `learn` if a plainer one works.
+
+        Args:
+            reason: Why the worker died, for people.
+            training: Batch size, optimizer and objective.
+            settings: Settings that the model was built from.
+            depth: Depth of the submodel.
+            budget: Bytes that training was allowed to take; None for no limit.
+        """
         choice = self._cache.read(self._key(training, settings, depth))
-        if choice is None and training.compute == "auto":  # it died in the trial
+        if choice is None and training.compute == "auto":  # The worker died in the trial.
             doubtful = [Execution(mode) for mode in COMPUTE if mode != "float32"]
         else:
             doubtful = [_without_failed(choice or _asked_for(training), training, budget)]
@@ -166,14 +187,15 @@ class ComputeCache:
         except OperatorError:
             raise
         except Exception as error:
-            # Training will say what is wrong, or find a way around it.
+            # Training will report the error, or succeed in another execution.
             log.info("no trial of the compute modes: %s", reason_of(error))
             return Choice("float32", refused=dict.fromkeys(candidates(model, self._device)[1:], SHORT_OF_MEMORY))
 
     def _key(self, training: TrainingSettings, settings: ModelSettings, depth: int) -> str:
-        """Everything that may change what is fastest, as the name of a file.
+        """Returns the file name for everything that may change which mode is fastest.
 
-        Not what is planned for single devices: a simulation, which asks once for all, must find what a fleet finds.
+        What the planner chooses for single devices is left out: a simulation, which asks once for all devices, must
+        find the file that a fleet writes.
         """
         parts = (
             processor_name(self._device),
@@ -191,7 +213,7 @@ def _asked_for(training: TrainingSettings) -> Choice:
 
 
 def _without_failed(choice: Choice, training: TrainingSettings, budget: int | None) -> Execution:
-    """The way that was chosen, without what failed, or ran out of as much memory, before."""
+    """Returns the chosen execution without what failed before, or ran out of memory with a similar budget."""
 
     def is_short(name: str) -> bool:
         least = choice.short.get(name, 0)
@@ -201,25 +223,29 @@ def _without_failed(choice: Choice, training: TrainingSettings, budget: int | No
     if mode != "float32" and (mode in choice.refused or is_short(mode)):
         mode = "float32"
     memory_saving = MemorySaving(training.memory.allocator) if choice.plain else training.memory
-    if mode == "float32" and is_short(_ROOMY):
+    if mode == "float32" and is_short(_CACHED):
         memory_saving = msgspec.structs.replace(memory_saving, allocator="exact")
     return Execution(mode, memory_saving, fused=not choice.plain)
 
 
-def _told(setback: Setback, used: Execution, what: str) -> str:
+def _message(setback: Setback, used: Execution, what: str) -> str:
     given_up, instead = describe_fallback(setback.execution, used)
     return f"{what}: {given_up} failed ({setback.reason}); trained again with {instead}, and from now on"
 
 
 def describe(choice: Choice) -> str:
-    """One line for people."""
+    """Describes a choice for people, in one line."""
     times = ", ".join(f"{name} {1e3 * taken:.2f} ms" for name, taken in choice.seconds.items())
     out = "; ".join(f"not {name}: {why}" for name, why in choice.refused.items())
     return f"computes in {choice.compute}" + (f" ({times} a step)" if times else "") + (f"; {out}" if out else "")
 
 
 def processor_name(device: torch.device) -> str:
-    """What tells one processor from another, as far as its speed in the modes goes."""
+    """Returns a name for a processor; processors with one name are equally fast in every compute mode.
+
+    Args:
+        device: CPU or CUDA device.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {hashlib.sha256(' '.join(sorted(cpu_flags())).encode()).hexdigest()[:16]}"

@@ -1,9 +1,9 @@
-"""How the processor computes: the number format, and the order of the pixels in memory.
+"""Defines the compute modes: combinations of a number format and a memory layout of images.
 
-Plain float32 is right everywhere and fastest almost nowhere. What is faster depends on the processor, the model
-and the batch: channels-last spares many CPUs a slow layout of convolutions and pooling, and bfloat16 halves the work
-where the processor multiplies it natively. A *compute mode* names one combination; weights and their updates stay
-float32 in all of them, so what is exchanged does not tell how it was computed.
+Plain float32 is correct everywhere and rarely the fastest mode. Which mode is fastest depends on the processor, the
+model and the batch size: channels-last avoids slow layouts of convolutions and pooling on many CPUs, and bfloat16
+halves the work where the processor multiplies it natively. Weights and updates are float32 in all modes, so that the
+exchanged values have one format.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from torch import Tensor, nn
 from fedlp_edge.core.settings import ComputeMode
 from fedlp_edge.system.processor_info import cpu_flags
 
-_NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one as ARM names it
+_NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""CPU flags, the last one on ARM, of processors that multiply bfloat16 natively."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """One way to compute.
+    """One compute mode.
 
     Attributes:
-        name: as in the configuration.
-        bfloat16: whether layers compute in bfloat16 where autocast knows that it does no harm.
-        channels_last: whether images and filters lie in memory with the channels of a pixel together.
+        name: Name in the configuration.
+        bfloat16: Whether layers compute in bfloat16 where PyTorch's autocast allows it.
+        channels_last: Whether images and filters are stored with the channels of a pixel together (NHWC).
     """
 
     name: ComputeMode
@@ -37,12 +38,12 @@ class Compute:
     channels_last: bool
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """The block in which the forward pass and the loss of one step run."""
+        """Returns the context in which the forward pass and the loss of a train step run."""
         return torch.autocast(device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
 
     @contextmanager
     def prepared(self, model: nn.Module) -> Iterator[None]:
-        """Within the block the model's filters are laid out this way; afterwards they are as they were."""
+        """Stores the filters of a model in the layout of this mode within a block, and restores them afterwards."""
         if not self.channels_last:
             yield
             return
@@ -68,7 +69,12 @@ COMPUTE: dict[ComputeMode, Compute] = {
 
 
 def candidates(model: nn.Module, device: torch.device) -> tuple[ComputeMode, ...]:
-    """The modes that make sense for a model on a processor, plain float32 first."""
+    """Returns the compute modes that may be fastest for a model on a device, plain float32 first.
+
+    Args:
+        model: Model to train; channels-last is only for models with 2-D convolutions.
+        device: Device that trains; bfloat16 is only for devices that multiply it natively.
+    """
     has_images = any(parameter.dim() == 4 for parameter in model.parameters())
     native = has_bfloat16(device)
     return tuple(
@@ -79,23 +85,23 @@ def candidates(model: nn.Module, device: torch.device) -> tuple[ComputeMode, ...
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a processor multiplies bfloat16 natively; emulated, it is slower than float32."""
+    """Returns whether a device multiplies bfloat16 natively; emulated bfloat16 is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(_NATIVE_BFLOAT16 & cpu_flags())
 
 
 def _reordered(values: Tensor) -> Tensor:
-    """The same filters [O, I, H, W] in the same memory, channels last: there may be no room for a second copy."""
+    """Reorders filters [O, I, H, W] to channels-last in their own memory, which saves a lasting second copy."""
     _, inputs, height, width = values.shape
     ordered = values.clone(memory_format=torch.contiguous_format)
-    # Strides by hand: filters of one channel pass for laid out both ways, and convolutions would take the other.
+    # Explicit strides, since filters with one channel match both layouts and convolutions would choose the other one.
     strides = (inputs * height * width, 1, width * inputs, inputs)
     return values.as_strided(values.shape, strides).copy_(ordered)
 
 
 def _lay_out_as_before(filters: list[tuple[nn.Parameter, Tensor]]) -> None:
-    """Gives every parameter its own layout back, also where memory is too short to keep its values: those are lost."""
+    """Restores the layout of every parameter; if memory runs out, a parameter loses its values and not its layout."""
     failure: Exception | None = None
     for parameter, values in filters:
         try:
@@ -108,8 +114,8 @@ def _lay_out_as_before(filters: list[tuple[nn.Parameter, Tensor]]) -> None:
 
 
 def _align_gradient(_module: nn.Module, _inputs: Any, output: Any) -> None:
-    # Behind a pool, flattening puts the gradient into the other layout, and the pool's own backward pass would copy
-    # everything that it touches twice.
+    # A flattening after a pool gives the gradient the other layout, and the backward pass of the pool would then copy
+    # its input and output.
     if isinstance(output, Tensor) and output.requires_grad:
         output.register_hook(_channels_last)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 

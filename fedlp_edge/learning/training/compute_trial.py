@@ -1,13 +1,12 @@
-"""Which compute mode is the fastest correct one for a model on this processor: a trial of a second.
+"""Finds the fastest correct compute mode for a model on this processor in a trial of about a second.
 
-Every mode makes the same few steps from the same weights, in turns, so that whatever else the machine does hits all
-of them; the fastest step of each counts, since interference only ever adds time. A mode is out if its loss is not a
-number, begins elsewhere than float32's, or falls clearly less. And a faster mode must be faster by a margin, or noise
-would decide: the choice would change from start to start, and with it the last bits of what is learned.
+All modes make a few train steps from the same weights, in turns, so that other work of the machine affects all of them;
+the fastest train step of each counts, since other work only adds time. A mode is refused if its loss is not a number,
+starts at another value than with float32, or falls clearly less. A faster mode must be faster by a margin: otherwise
+noise would decide, and the choice and the last bits of the learned weights would change from start to start.
 
-Each mode works within the memory that training will have. Libraries make a kernel for each size of a batch, so a mode
-also makes a step on a last batch, which is smaller, and on a single sample, and is out if it fails there while float32
-does not.
+The trial has the memory limit of training. Libraries make a kernel for each batch size, so each mode also makes a train
+step on a smaller last batch and on a single sample, and is refused if it fails there while float32 does not.
 """
 
 from __future__ import annotations
@@ -31,25 +30,30 @@ from fedlp_edge.learning.training.loop import DivergedError
 from fedlp_edge.learning.training.step import train_steps
 
 MARGIN = 1.15
-"""How many times faster a mode must be than every more exact one that could be taken instead."""
+"""Least ratio of the time of a more exact mode to that of the mode that is chosen instead."""
 
 SHORT_OF_MEMORY = "too little memory"
-"""Why a mode is out that needs more than this process may take."""
+"""Reason why a mode is refused that needs more memory than this process may take."""
 
 _SECONDS = 0.8
+"""Seconds after which no further sweep over all modes starts."""
+
 _SWEEPS = 3
-_STEPS = 6  # of a mode in a sweep, at most; at least two in the first sweep: the first step of all makes kernels
+"""Largest number of sweeps over all modes."""
+
+_STEPS = 6
+"""Most train steps of a mode in a sweep. The first sweep makes at least two, since the first one makes kernels."""
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What a trial came to.
+    """The result of a trial, and of failures in later rounds.
 
     Attributes:
-        compute: the mode to use.
-        seconds: of the fastest step, by mode.
-        refused: why a mode is out, for people.
-        short: bytes that training was given when memory ran out in a mode, or with ``cached`` allocation.
-        plain: why techniques that save memory, and fused kernels, are left out; empty if they are not.
+        compute: Compute mode to use.
+        seconds: Seconds of the fastest train step, by mode.
+        refused: Reason why a mode must not be used, for people, by mode.
+        short: Budget of training in bytes when memory ran out, by mode, or under ``"cached"`` for this allocator.
+        plain: Reason why memory saving and fused kernels must not be used; empty if they may be.
     """
 
     compute: ComputeMode
@@ -68,21 +72,21 @@ def try_out(
     start: Callable[[], None] | None = None,
     limit: Callable[[], AbstractContextManager[None]] | None = None,
 ) -> Choice:
-    """Measures the modes that make sense and chooses; the model and all random numbers are left as they were.
+    """Measures compute modes and chooses one; restores the model and the state of the random number generators.
 
-    Takes about a second where a step takes milliseconds, and some steps of every mode where it takes longer.
+    Takes about a second if a train step takes milliseconds, and otherwise a few train steps of every mode.
 
     Args:
-        model: on ``device``, with any finite values.
-        data: samples of the device; one batch of them is used.
-        settings: batch size, optimizer and objective.
-        device: where the model is.
-        modes: to try, plain float32 among them; by default those that make sense.
-        start: puts the same values into the model every time; by default the trial keeps a copy of those it has.
-        limit: holds what a mode does to the memory that training will have; None where that is not limited.
+        model: Model on ``device``, with any finite values.
+        data: Samples of the device; one batch of them is used.
+        settings: Batch size, optimizer and objective.
+        device: Device of the model.
+        modes: Modes to try, plain float32 among them; None for the `candidates`.
+        start: Function that loads the values that each mode starts from; None to start from a copy of the present ones.
+        limit: Function that returns a context with the memory limit of training; None if memory is not limited.
 
     Raises:
-        Exception: float32 itself fails, as training would.
+        Exception: Plain float32 fails, as training would.
     """
     modes = modes or candidates(model, device)
     if len(modes) == 1:
@@ -99,14 +103,14 @@ def try_out(
                     continue
                 torch.manual_seed(0)
                 try:
-                    # All batches within one limit, as in training: the kernels of each size stay.
+                    # One limit for all batch sizes, since in training the kernels of all sizes stay in memory, too.
                     with nullcontext() if limit is None else limit():
                         restore()
                         steps = _Steps(model, data, settings, device, name)
                         made = steps.measured(least=2 if sweep == 0 else 1)
                         if sweep == 0:
                             sizes = steps.of_sizes(sizes)
-                except Exception as error:  # whatever a kernel that lacks this mode raises
+                except Exception as error:  # A kernel that lacks this mode may raise anything.
                     if name == "float32":
                         raise
                     short = limits.is_out_of_memory(error, limited=limit is not None)
@@ -121,7 +125,14 @@ def try_out(
 
 
 def judge(losses: dict[ComputeMode, list[float]]) -> dict[ComputeMode, str]:
-    """Why modes are out, by their losses before each of the same steps; float32's are the measure."""
+    """Refuses modes whose losses differ from those of float32.
+
+    Args:
+        losses: Loss before each train step, by mode; float32 among them.
+
+    Returns:
+        Reason for people, by refused mode.
+    """
     reference = losses["float32"]
     out: dict[ComputeMode, str] = {}
     for name, those in losses.items():
@@ -132,12 +143,16 @@ def judge(losses: dict[ComputeMode, list[float]]) -> dict[ComputeMode, str]:
             out[name] = f"its loss begins at {those[0]:.4g}, float32's at {reference[0]:.4g}"
         elif those[last] > 1.1 * reference[last] + 0.05:
             out[name] = f"its loss falls to {those[last]:.4g}, float32's to {reference[last]:.4g}"
-    # Where float32 itself diverges there is nothing to measure by: the most exact mode is the best there is.
+    # If float32 diverges, there is nothing to compare with, so only the most exact mode stays.
     return {name: "float32 diverges" for name in losses if name != "float32"} if "float32" in out else out
 
 
 def fastest(seconds: dict[ComputeMode, float]) -> ComputeMode:
-    """The most exact mode, unless a less exact one is faster by the margin, and so on up."""
+    """Returns the mode to use: a less exact mode replaces the chosen one only if it is faster by ``MARGIN``.
+
+    Args:
+        seconds: Seconds of the fastest train step, by mode; float32 among them.
+    """
     best: ComputeMode = "float32"
     for name in COMPUTE:
         if name in seconds and seconds[name] * MARGIN <= seconds[best]:
@@ -146,21 +161,21 @@ def fastest(seconds: dict[ComputeMode, float]) -> ComputeMode:
 
 
 def _smaller_batches(samples: int, batch_size: int) -> tuple[int, ...]:
-    """Of the last batch of an epoch, and of a single sample."""
+    """Returns the sizes, below that of a full batch, of the last batch of an epoch and of a single sample."""
     return tuple(
         size for size in sorted({samples % batch_size, 1}, reverse=True) if 0 < size < min(samples, batch_size)
     )
 
 
 class _Steps:
-    """Steps of one mode on the first batch of the data.
+    """The train steps of one mode on the first batch of the data.
 
     Args:
-        model: to train, from the values that it has.
-        data: of the device.
-        settings: batch size, optimizer and objective.
-        device: where the model is.
-        name: of the mode.
+        model: Model to train, from its present values.
+        data: Samples of the device.
+        settings: Batch size, optimizer and objective.
+        device: Device of the model.
+        name: Compute mode.
     """
 
     def __init__(
@@ -175,9 +190,8 @@ class _Steps:
             self._x = self._x.contiguous(memory_format=torch.channels_last)
 
     def measured(self, least: int) -> list[tuple[float, float]]:
-        """Makes steps on the whole batch; returns loss and seconds of each."""
-        # One thread's own time leaves out what other processes take; where several work together there is no such
-        # clock.
+        """Makes train steps on the whole batch; returns loss and seconds of each."""
+        # The CPU time of a thread leaves out other processes, but it only measures training on a single thread.
         alone = self._x.device.type == "cpu" and torch.get_num_threads() == 1
         clock = time.thread_time if alone else time.perf_counter
         made: list[tuple[float, float]] = []
@@ -185,22 +199,22 @@ class _Steps:
             share = time.perf_counter() + _SECONDS / (_SWEEPS * len(COMPUTE))
             while len(made) < least or (len(made) < _STEPS and time.perf_counter() < share):
                 start = clock()
-                loss = float(step(self._x, self._y))  # waits for a GPU
+                loss = float(step(self._x, self._y))  # float() waits until a GPU has finished.
                 made.append((loss, clock() - start))
         return made
 
     def of_sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        """Makes a step on a batch of each of these sizes; returns those that float32 bears.
+        """Makes a train step on a batch of each of these sizes; returns the sizes for which it succeeds.
 
         Raises:
-            Exception: this mode, which is not float32, fails where float32 does not.
+            Exception: The mode is not float32, and a train step fails.
         """
         borne = []
         for size in sizes:
             with train_steps(self._model, self._settings, self._labels, COMPUTE[self._name]) as step:
                 try:
                     finite = math.isfinite(float(step(self._x[:size], self._y[:size])))
-                except Exception:  # batch normalisation, for one, cannot train on a single sample
+                except Exception:  # Batch normalisation, for example, cannot train on a single sample.
                     if self._name != "float32":
                         raise
                     continue
@@ -213,7 +227,7 @@ class _Steps:
 
 @contextmanager
 def _restoring(model: nn.Module, start: Callable[[], None] | None) -> Iterator[Callable[[], None]]:
-    """Gives what puts the model's values back, and does so at the end."""
+    """Yields a function that restores the values of a model, and restores them and the modes at the end."""
     before = {name: value.clone() for name, value in model.state_dict().items()} if start is None else {}
     modes = {module: module.training for module in model.modules()}
 

@@ -1,10 +1,10 @@
-"""What happens when a fast way of training fails: the round is trained again in a plainer way, in the same task.
+"""Trains a round again in a plainer execution if a fast one fails, within the same task.
 
-Fast ways are optional by nature. Another number format, another memory layout, a fused kernel or a technique that saves
-memory is right only as long as the library beneath supports it on this processor, for this model and for every size of
-a batch, and no trial sees all of that. So none of them may cost a device its round: whatever goes wrong in one is tried
-once more without it, from the same start with the same seed, and what is learned is what the plain way would have
-learned in the first place. What fails in the plain way as well is the failure.
+Number formats, memory layouts, fused kernels and memory saving are optional: each works only if the library supports
+it on this processor, for this model and for every batch size, and no trial covers all of that. A failure in one of
+them must not cost a device its round. So the round is trained again without it, from the same weights with the same
+seed, and learns what the plain execution would have learned at once. Only a failure of the plain execution fails the
+task.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from fedlp_edge.learning.training.loop import DivergedError
 T = TypeVar("T")
 
 _MAX_REASON = 200
+"""Most characters of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One way to compute a round.
+    """How a round is computed.
 
     Attributes:
-        compute: number format and memory layout.
-        memory_saving: how memory is saved.
-        fused: whether the optimizer may use fused kernels.
+        compute: Compute mode: number format and memory layout.
+        memory_saving: Techniques that save memory.
+        fused: Whether the optimizer may use fused kernels.
     """
 
     compute: ComputeMode = "float32"
@@ -40,19 +41,19 @@ class Execution:
     fused: bool = True
 
     def of(self, training: TrainingSettings) -> TrainingSettings:
-        """The settings of a round that is computed this way."""
+        """Returns the settings of a round that is computed like this."""
         return msgspec.structs.replace(training, compute=self.compute, memory=self.memory_saving)
 
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """A way that failed.
+    """An execution that failed.
 
     Attributes:
-        execution: the way.
-        reason: one line.
-        memory: whether memory ran out.
-        spoils: whether it spoils the process for others, see `memory.spoils_the_process`.
+        execution: Failed execution.
+        reason: Cause in one line, for people.
+        memory: Whether memory ran out.
+        spoils: Whether the process must be replaced; see `fedlp_edge.learning.memory.limits.spoils_the_process`.
     """
 
     execution: Execution
@@ -64,41 +65,41 @@ class Setback:
 def trained(
     execution: Execution, attempt: Callable[[Execution], T], *, limited: bool = False
 ) -> tuple[T, Execution, tuple[Setback, ...]]:
-    """Trains a round, in a plainer way where the one that is asked for fails.
+    """Trains a round, and trains it again in plainer executions as long as they fail.
 
     Args:
-        execution: the first way to try.
-        attempt: trains the whole round from its start in a given way; does so again when it is called again.
-        limited: whether memory is limited, see `memory.is_out_of_memory`.
+        execution: Execution to try first.
+        attempt: Function that trains the whole round from its start in an execution; it can be called repeatedly.
+        limited: Whether memory is limited; see `fedlp_edge.learning.memory.limits.is_out_of_memory`.
 
     Returns:
-        What ``attempt`` returned, the way in which it did, and the ways that failed before.
+        The result of ``attempt``, the execution that succeeded, and those that failed before it.
 
     Raises:
-        Exception: what ``attempt`` raised in the plainest way, or for a cause that no other way mends.
+        Exception: ``attempt`` failed in the plainest execution, or for a cause that no other execution removes.
     """
     setbacks: list[Setback] = []
     while True:
         try:
             return attempt(execution), execution, tuple(setbacks)
-        except Exception as error:  # whatever a library raises
+        except Exception as error:  # A library may raise anything.
             short = limits.is_out_of_memory(error, limited=limited)
             following = plainer(execution, short=short, diverged=isinstance(error, DivergedError | PeerError))
             if following is None or (isinstance(error, OperatorError) and not short):
                 raise
             setbacks.append(Setback(execution, reason_of(error), short, limits.spoils_the_process(error)))
-        # Only here, where the error no longer holds on to what the attempt had in its hands.
+        # Not in the except block, where the traceback still refers to the tensors of the attempt.
         limits.give_back()
         execution = following
 
 
 def plainer(execution: Execution, *, short: bool, diverged: bool = False) -> Execution | None:
-    """The next way to try where one has failed; None if there is none.
+    """Returns the execution to try after a failed one; None if there is none.
 
     Args:
-        execution: the way that failed.
-        short: whether memory ran out: then what saves memory stays, and only what takes it goes.
-        diverged: whether what was learned is no number, or not acceptable, which no optimizer's kernel is to blame for.
+        execution: Failed execution.
+        short: Whether memory ran out; memory saving then stays, and only what takes more memory is given up.
+        diverged: Whether the learned values are not finite or were refused; then fused kernels are not the cause.
     """
     if execution.compute != "float32":
         return replace(execution, compute="float32")
@@ -117,14 +118,22 @@ def plainer(execution: Execution, *, short: bool, diverged: bool = False) -> Exe
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, in one line for people."""
+    """Describes an error in one line for people."""
     if isinstance(error, DivergedError):
         return "its loss is not a number"
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")[:_MAX_REASON]
 
 
 def describe(failed: Execution, used: Execution) -> tuple[str, str]:
-    """What of a way was given up, and what is done instead, for people."""
+    """Describes for people how two executions differ.
+
+    Args:
+        failed: Execution that failed.
+        used: Execution that was used after it.
+
+    Returns:
+        What was given up, and what was used instead.
+    """
     given_up: list[str] = []
     instead: list[str] = []
     if failed.compute != used.compute:

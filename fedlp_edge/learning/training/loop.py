@@ -1,8 +1,8 @@
-"""One round of local training.
+"""Trains a model on the samples of a device for one round.
 
-The caller loads the model with the round's values, this changes it in place, and the caller takes the
-deltas. Everything random is a function of the round's seed, so the same task on the same machine gives
-the same bits, however often it is repeated, as long as it is computed in the same mode.
+The caller loads the weights at the start of the round, `train_round` changes them in place, and the caller computes the
+deltas. All random numbers are a function of the seed, so a task that is repeated on one machine in one compute mode
+gives equal bits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from fedlp_edge.learning.training.step import TrainStep, train_steps
 
 
 class DivergedError(WorkerError):
-    """The loss or a weight is no longer a finite number, or a weight has run away."""
+    """Training diverged: the loss or a weight is not a finite number, or a weight is far too large.
+
+    Args:
+        sign: What showed the divergence, for people.
+    """
 
     def __init__(self, sign: str = "the loss is no longer a number") -> None:
         super().__init__(f"training diverged ({sign}): lower [training] lr, or bring the inputs to about -1 to 1")
@@ -32,15 +36,15 @@ class DivergedError(WorkerError):
 
 @dataclass(frozen=True, slots=True)
 class TrainingOutcome:
-    """What a round of training reports.
+    """The report of a round of training.
 
     Attributes:
-        loss: mean of the objective over the last epoch; plain cross-entropy unless the settings add to it.
-        samples: seen per epoch; fewer than there are only if time ran out in the first.
-        seconds: of wall time.
-        seen: samples over all epochs, those seen twice counted twice.
-        compute: the mode that the result was computed in.
-        finished: whether there was time for all batches of all epochs.
+        loss: Mean of the objective over the last epoch; the plain cross entropy unless the settings add terms.
+        samples: Samples trained in the first epoch; fewer than the epoch has only if time ran out in it.
+        seconds: Wall time in seconds.
+        seen: Samples trained over all epochs; a sample counts once per epoch.
+        compute: Compute mode of the training.
+        finished: Whether there was time for all batches of all epochs.
     """
 
     loss: float
@@ -63,27 +67,27 @@ def train_round(
     fused: bool = True,
     budget: float | None = None,
 ) -> TrainingOutcome:
-    """Trains a model in place, in one way; `fallback.trained` tries others where that one fails.
+    """Trains a model in place, in one execution; `fallback.trained` tries others if it fails.
 
     Args:
-        model: on ``device``, holding the values at the start of the round; gives logits [B, classes]. Of a
-            `Submodel` all exits that it holds are trained.
-        data: the device's samples.
-        settings: epochs, batch size, optimizer and objective.
-        seed: of the sample order and of dropout (through PyTorch's global generator, so call this in a
-            process of its own).
-        device: where the model is.
-        trainable: names of the parameters to train; the others are frozen, which saves their gradients,
-            their optimizer state and the backward pass below the first trained one. None trains all.
-        compute: how to compute; by default what the settings name, and ``float32`` where they leave it open
-            (`ComputeChoices` finds the fastest).
-        fused: whether the optimizer may use fused kernels.
-        budget: seconds after which no further batch is begun; one batch is trained in any case. None for no limit.
-            How far a limited round gets depends on the machine's mood, and so does its result.
+        model: Model on ``device`` with the weights at the start of the round; returns logits [B, classes]. Of a
+            `Submodel`, all exits are trained.
+        data: Samples of the device.
+        settings: Epochs, batch size, optimizer and objective.
+        seed: Seed of the sample order and of dropout. It seeds PyTorch's global generator, so this function should run
+            in a process of its own.
+        device: Device of the model.
+        trainable: Names of the parameters to train; None for all. The others are frozen, which saves their gradients,
+            their optimizer state and the backward pass below the first trained parameter.
+        compute: Compute mode; None for the one in the settings, and for ``float32`` if that is ``auto``
+            (`ComputeCache` finds the fastest mode).
+        fused: Whether the optimizer may use fused kernels.
+        budget: Seconds after which no further batch starts; one batch is always trained. None for no limit. The result
+            of a limited round depends on how fast the machine is at that time.
 
     Raises:
-        DataError: there are fewer than two samples.
-        DivergedError: the loss or a weight is not finite.
+        DataError: There are fewer than two samples.
+        DivergedError: The loss or a weight is not finite.
     """
     if len(data) < 2:
         raise DataError("training needs two samples at least, and this device has one: give it more data")
@@ -99,7 +103,7 @@ def train_round(
             epochs.append(_train_epoch(step, data.batches(order, channels_last=mode.channels_last), until))
             if time.perf_counter() >= until:
                 break
-        # No loss has seen the last step's weights.
+        # The weights after the last train step have not been in any loss.
         if not all(bool(parameter.isfinite().all()) for parameter in step.parameters):
             raise DivergedError
     seen = sum(epoch.samples for epoch in epochs)
@@ -115,16 +119,23 @@ def train_round(
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
+    """The result of one epoch.
+
+    Attributes:
+        loss: Mean of the objective over the trained samples.
+        samples: Number of trained samples.
+    """
+
     loss: float
     samples: int
 
 
 def _train_epoch(step: TrainStep, batches: Iterator[tuple[Tensor, Tensor]], until: float) -> _Epoch:
-    """One pass, or as much of it as there is time for."""
+    """Trains one epoch, or as many of its batches as there is time for."""
     total: Tensor | float = 0.0
     samples = 0
     for x, y in batches:
-        # Added up where it is: reading it at every step would make a GPU wait for the CPU.
+        # Summed on the device: reading the loss at every train step would make the GPU wait for the CPU.
         total += step(x, y).double() * len(y)
         samples += len(y)
         if time.perf_counter() >= until:
@@ -136,21 +147,21 @@ def _train_epoch(step: TrainStep, batches: Iterator[tuple[Tensor, Tensor]], unti
 
 
 def _epoch_samples(count: int, batch_size: int) -> int:
-    """How many samples ``sample_order`` yields."""
+    """Returns how many samples ``sample_order`` yields."""
     return count - 1 if count % batch_size == 1 and batch_size > 1 else count
 
 
 def sample_order(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Index batches of one epoch in a seeded order.
+    """Yields the batches of one epoch in a seeded order, as sample indices, int64 [at most ``batch_size``].
 
-    The last batch may be smaller. A single sample left over is skipped, since BatchNorm cannot train on
-    it; the order differs from epoch to epoch, so no sample is skipped for good.
+    The last batch may be smaller. If it would have a single sample, it is left out, since BatchNorm cannot train on one
+    sample; the order differs between epochs, so no sample is left out every time.
 
     Args:
-        count: number of samples.
-        batch_size: of all batches but the last.
-        seed: of the round.
-        epoch: from 0.
+        count: Number of samples.
+        batch_size: Samples of all batches but the last one.
+        seed: Seed of the round.
+        epoch: Number of the epoch, from 0.
     """
     order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
     for start in range(0, count, batch_size):

@@ -1,9 +1,9 @@
-"""SGD and Adam on PyTorch's own fused update kernels, without its optimizer classes.
+"""Implements SGD and Adam with PyTorch's fused update kernels, without its optimizer classes.
 
-The first ``torch.optim`` object that a process makes imports ``torch._dynamo``: about a second and 76 MB
-that a small device would pay for nothing. And the classes spend most of a small model's step on bookkeeping: one
-call of a fused kernel updates all parameters. Not every PyTorch has these kernels for every device and kind of tensor,
-so each optimizer can do the same in plain operations, parameter by parameter.
+The first ``torch.optim`` object of a process imports ``torch._dynamo``, which takes about a second and 76 MB that a
+small device can save. These classes also spend most of a small model's train step outside of kernels, whereas one call
+of a fused kernel updates all parameters. Not every PyTorch has these kernels for every device and type of tensor, so
+each optimizer can also update one parameter after the other with plain operations.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 class Optimizer(Protocol):
-    """Changes parameters in place by their gradients."""
+    """An optimizer, which changes parameters in place by their gradients."""
 
     def step(self) -> None:
-        """Makes one step and forgets the gradients."""
+        """Updates the parameters once and deletes their gradients."""
 
 
 class Sgd:
-    """Stochastic gradient descent with momentum and L2 weight decay, as ``torch.optim.SGD``.
+    """Stochastic gradient descent with momentum and L2 weight decay, like ``torch.optim.SGD``.
 
     Args:
-        parameters: that are changed.
-        settings: ``lr``, ``momentum`` and ``weight_decay`` count.
-        fused: one kernel for all parameters, instead of plain operations on each.
+        parameters: Parameters to update.
+        settings: Training settings, of which ``lr``, ``momentum`` and ``weight_decay`` are used.
+        fused: Whether one kernel updates all parameters, instead of plain operations on each of them.
     """
 
     def __init__(self, parameters: Iterable[Tensor], settings: TrainingSettings, *, fused: bool = True) -> None:
         self._parameters = list(parameters)
         self._settings = settings
         self._fused = fused
-        # From zeros, the first step leaves the gradient itself in the buffer, as it should.
+        # With zeros at the start, the momentum after the first update is the gradient, as in torch.optim.SGD.
         self._momenta = [torch.zeros_like(p) for p in self._parameters] if settings.momentum else []
 
     @torch.no_grad()
     def step(self) -> None:
-        """Makes one step and forgets the gradients."""
+        """Updates the parameters once and deletes their gradients."""
         used, gradients = _take_gradients(self._parameters)
         if not used:
             return
@@ -75,12 +75,12 @@ class Sgd:
 
 
 class Adam:
-    """Adam with the usual decay rates and L2 weight decay, as ``torch.optim.Adam``.
+    """Adam with the default decay rates and L2 weight decay, like ``torch.optim.Adam``.
 
     Args:
-        parameters: that are changed.
-        settings: ``lr`` and ``weight_decay`` count.
-        fused: one kernel for all parameters, instead of plain operations on each.
+        parameters: Parameters to update.
+        settings: Training settings, of which ``lr`` and ``weight_decay`` are used.
+        fused: Whether one kernel updates all parameters, instead of plain operations on each of them.
     """
 
     def __init__(self, parameters: Iterable[Tensor], settings: TrainingSettings, *, fused: bool = True) -> None:
@@ -93,7 +93,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Makes one step and forgets the gradients."""
+        """Updates the parameters once and deletes their gradients."""
         used, gradients = _take_gradients(self._parameters)
         if not used:
             return
@@ -103,7 +103,7 @@ class Adam:
             for i, gradient in zip(used, gradients, strict=True):
                 self._change(i, gradient)
             return
-        # The kernel wants a tensor for each parameter; as a rule all have made as many steps, and it is one.
+        # The kernel needs a tensor with the number of updates for each parameter; mostly all share one tensor.
         steps = {n: torch.tensor(float(n), device=gradients[0].device) for n in {self._counts[i] for i in used}}
         torch._fused_adam_(
             [self._parameters[i] for i in used],
@@ -132,18 +132,24 @@ class Adam:
 
 
 def make_optimizer(parameters: Iterable[Tensor], settings: TrainingSettings, *, fused: bool = True) -> Optimizer:
-    """The optimizer that the settings name, with fresh state."""
+    """Returns the optimizer that the settings name, with fresh state.
+
+    Args:
+        parameters: Parameters to update.
+        settings: Optimizer and its constants.
+        fused: Whether fused kernels may be used.
+    """
     return (Sgd if settings.optimizer == "sgd" else Adam)(parameters, settings, fused=fused)
 
 
 def _decayed(parameter: Tensor, gradient: Tensor, weight_decay: float) -> Tensor:
-    """A gradient of L2 weight decay as well; dense, since momenta are."""
+    """Returns a gradient with that of L2 weight decay added; dense, since momenta are dense."""
     dense = gradient.to_dense() if gradient.is_sparse else gradient
     return dense.add(parameter, alpha=weight_decay) if weight_decay else dense
 
 
 def _take_gradients(parameters: list[Tensor]) -> tuple[list[int], list[Tensor]]:
-    """Numbers of the parameters that have a gradient, and the gradients, which the parameters let go."""
+    """Returns indices of the parameters that have a gradient, and the gradients, and deletes them there."""
     used, gradients = [], []
     for number, parameter in enumerate(parameters):
         if parameter.grad is not None:

@@ -1,7 +1,7 @@
-"""One step of training: forward pass, loss, backward pass, update.
+"""Makes train steps: forward pass, loss, backward pass, update of the weights.
 
-A small model on a processor spends its time between the operations rather than in them, so all that can be done once
-a round is done here before the first step.
+A small model on a CPU spends its time between operations rather than in them, so everything that can be done once per
+round is done before the first train step.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from fedlp_edge.learning.training.optimizers import Optimizer, make_optimizer
 
 
 class TrainStep:
-    """Makes steps on a model.
+    """A function that makes one train step on a model when it is called.
 
     Args:
-        model: in training mode.
-        objective: what is minimised.
-        parameters: that are trained.
-        optimizer: of the parameters; without one nothing is trained and only BatchNorm statistics move.
-        compute: how to compute.
-        micro_batch: most samples that are worked on together, their gradients added; 0 for the whole batch.
+        model: Model in training mode.
+        objective: Function to minimise.
+        parameters: Parameters to train.
+        optimizer: Optimizer of the parameters; with None, only BatchNorm statistics change.
+        compute: Compute mode.
+        micro_batch: Most samples of a micro-batch, whose gradients are added; 0 for the whole batch at once.
 
     Attributes:
-        parameters: as above.
+        parameters: Parameters that are trained.
     """
 
     def __init__(
@@ -52,7 +52,18 @@ class TrainStep:
         self._micro_batch = micro_batch
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """Makes one step on a batch; returns the loss before it, a scalar without a gradient."""
+        """Makes one train step on a batch.
+
+        Args:
+            x: Batch of samples, [B, ...].
+            y: Class numbers, int64 [B].
+
+        Returns:
+            Loss before the train step, a scalar without a gradient.
+
+        Raises:
+            ValueError: The batch is empty.
+        """
         total: Tensor | None = None
         for start, stop in parts(len(y), self._micro_batch):
             with self._compute.autocast(x.device):
@@ -101,7 +112,7 @@ def train_steps(
 
 @contextmanager
 def _only(model: nn.Module, trainable: Collection[str] | None) -> Iterator[list[nn.Parameter]]:
-    """Freezes all parameters but those named, and leaves the model as it was found, without gradients."""
+    """Freezes all parameters but those named, and afterwards restores the flags and deletes the gradients."""
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and (trainable is None or name in trainable))

@@ -1,8 +1,8 @@
-"""What a device minimises in a round: one interface, and one file per idea.
+"""Defines the function that a device minimises in a round: its interface, and one module per term.
 
-An *objective* maps (model, x, y) to a scalar loss that gradients flow from. Parts of one work on what the exits of
-the model say (cross entropy, distillation) or on its weights (the proximal term); `make_objective` is where the
-parts that the settings ask for are put together.
+An *objective* maps (model, x, y) to a scalar loss with a gradient. Its terms depend on the logits of the exits (cross
+entropy, distillation) or on the weights (the proximal term); `make_objective` combines the terms that the settings
+name.
 """
 
 from fedlp_edge.learning.training.objectives.compose import LocalObjective, Objective, make_objective

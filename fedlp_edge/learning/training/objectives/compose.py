@@ -1,11 +1,11 @@
-"""The interface of objectives, and how the parts of one are put together.
+"""Defines the interface of objectives and combines their terms.
 
 A device that holds the exits 1 to d minimises the mean over its exits of
 
     CE(logits_i + tau log prior, y)  +  lambda / (d - 1) * sum_{j != i} T^2 KL(p_j || p_i)
 
-plus ``mu / 2 ||w - w_0||^2``; each part in its own file. The mean, where DepthFL takes the sum, keeps the size of a
-step the same at all depths. One exit and no further part is plain cross entropy.
+plus ``mu / 2 ||w - w_0||^2``; each term has its own module. The mean over the exits, where DepthFL takes the sum, keeps
+the size of a train step equal at all depths. With one exit and no further term this is the plain cross entropy.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from fedlp_edge.learning.training.objectives.proximal import Proximal
 
 
 class Objective(Protocol):
-    """What is minimised."""
+    """A function that training minimises."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of one batch.
+        """Returns the loss of one batch.
 
         Args:
-            model: gives logits [B, classes]; a `Submodel` gives those of all exits that it holds.
-            x: samples [B, ...].
-            y: class numbers [B].
+            model: Model that returns logits [B, classes]; of a `Submodel`, the logits of all its exits are used.
+            x: Batch of samples, [B, ...].
+            y: Class numbers, int64 [B].
 
         Returns:
-            A scalar with a gradient.
+            Loss, a scalar with a gradient.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class LocalObjective:
-    """The mean cross entropy of the exits, with the parts that are not None.
+    """The mean cross entropy of the exits, with the terms that are not None.
 
     Attributes:
-        adjustment: changes the logits that the cross entropy sees.
-        distillation: of the exits by each other; nothing where there is one exit.
-        proximal: of the weights.
-        mask: takes classes that the device lacks out of the cross entropy.
+        adjustment: Adjustment of the logits in the cross entropy.
+        distillation: Distillation between the exits; not used with one exit.
+        proximal: Proximal term of the weights.
+        mask: Mask that takes classes without samples on the device out of the cross entropy.
     """
 
     adjustment: LogitAdjustment | None = None
@@ -59,33 +59,41 @@ class LocalObjective:
     mask: AbsentClasses | None = None
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """See `Objective`."""
+        """Returns the loss of one batch, as `Objective` describes it."""
         logits = model.exits(x) if isinstance(model, Submodel) else (model(x),)
         loss = self.of_exits(logits, y)
         return loss if self.proximal is None else loss + self.proximal()
 
     def of_exits(self, logits: Sequence[Tensor], y: Tensor) -> Tensor:
-        """The part that depends on the samples, from the logits [B, classes] of every exit."""
+        """Returns the terms that depend on the samples.
+
+        Args:
+            logits: Logits [B, classes] of every exit, shallowest first.
+            y: Class numbers, int64 [B].
+
+        Returns:
+            Loss without the proximal term, a scalar with a gradient.
+        """
         if len(logits) == 1:
             return functional.cross_entropy(self._seen(logits[0]), y)
         exits = torch.stack(tuple(logits))
-        # All exits see the same labels, so their mean is one cross entropy over all of their answers.
+        # All exits have the same labels, so the mean of their losses is one cross entropy over all logits.
         loss = functional.cross_entropy(self._seen(exits).flatten(0, 1), y.repeat(len(exits)))
         return loss if self.distillation is None else loss + self.distillation(exits)
 
     def _seen(self, logits: Tensor) -> Tensor:
-        """What the cross entropy is told."""
+        """Returns the logits in the cross entropy: adjusted, then masked."""
         adjusted = logits if self.adjustment is None else self.adjustment(logits)
         return adjusted if self.mask is None else self.mask(adjusted)
 
 
 def make_objective(settings: ObjectiveSettings, labels: Tensor, parameters: Sequence[nn.Parameter]) -> Objective:
-    """The objective of one device in one round.
+    """Returns the objective of one device in one round.
 
     Args:
-        settings: which parts, and their factors.
-        labels: of all samples of the device, [N]; they stay in this process.
-        parameters: what is trained, with the values at the start of the round.
+        settings: Factors of the terms; a factor of 0 leaves a term out.
+        labels: Class numbers of all samples of the device, int64 [N]; they stay in this process.
+        parameters: Trained parameters, with their values at the start of the round.
     """
     return LocalObjective(
         adjustment=LogitAdjustment(settings.logit_adjustment, labels) if settings.logit_adjustment else None,

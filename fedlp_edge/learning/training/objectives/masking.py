@@ -1,7 +1,7 @@
-"""Masked cross entropy: a device says nothing about classes that it has no samples of.
+"""Masks the cross entropy, so that a device does not train classes that it has no samples of.
 
 HeteroFL (Diao et al., arXiv 2010.01264, section 3.3) sets the logits of these classes to zero before the cross
-entropy, so that no gradient reaches what the classifier knows of them.
+entropy, so that the weights of the classifier for them get no gradient.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class AbsentClasses:
-    """Sets the logits of classes that a device lacks to zero.
+    """Sets the logits of classes without samples on the device to zero.
 
     Args:
-        labels: of all samples of the device, [N]; like the class frequencies they stay with it.
+        labels: Class numbers of all samples of the device, int64 [N]; they do not leave the device.
     """
 
     def __init__(self, labels: Tensor) -> None:
@@ -21,7 +21,7 @@ class AbsentClasses:
         self._absent: Tensor | None = None
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """The masked logits, [..., classes] as given."""
-        if self._absent is None:  # the number of classes is the model's
+        """Returns the masked logits; input and output are [..., classes]."""
+        if self._absent is None:  # The logits tell the number of classes.
             self._absent = self._labels.bincount(minlength=logits.shape[-1]) == 0
         return logits.masked_fill(self._absent, 0.0)

@@ -1,7 +1,7 @@
-"""FedProx: a device may not drift far from the model that it was given.
+"""Implements the proximal term of FedProx, which keeps the weights of a device near those at the start of the round.
 
-Li et al., "Federated Optimization in Heterogeneous Networks", arXiv 1812.06127, equation 2: the local objective
-gains ``mu / 2 ||w - w_0||^2``, w_0 the values at the start of the round.
+Li et al., "Federated Optimization in Heterogeneous Networks", arXiv 1812.06127, equation 2: the local objective has the
+additional term ``mu / 2 ||w - w_0||^2``, with w_0 the weights at the start of the round.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Proximal:
     """The proximal term of the parameters that a device trains.
 
     Args:
-        mu: factor.
-        parameters: with the values w_0, of which this takes a copy.
+        mu: Factor.
+        parameters: Parameters with their values w_0, which are copied.
     """
 
     def __init__(self, mu: float, parameters: Sequence[nn.Parameter]) -> None:
@@ -27,13 +27,13 @@ class Proximal:
         self._start = [parameter.detach().clone() for parameter in parameters]
 
     def __call__(self) -> Tensor:
-        """``mu / 2 ||w - w_0||^2`` at the present values w, a scalar with the gradient ``mu (w - w_0)``."""
+        """Returns ``mu / 2 ||w - w_0||^2`` for the present weights w, a scalar with the gradient ``mu (w - w_0)``."""
         distance: Tensor = _HalfSquaredDistance.apply(self._start, *self._parameters)
         return self._mu * distance
 
 
 class _HalfSquaredDistance(torch.autograd.Function):
-    """One node for all parameters: written out, the term would add five operations for each of them to every step."""
+    """One autograd node for all parameters; plain operations would add five per parameter to every train step."""
 
     @staticmethod
     def forward(ctx: Any, start: list[Tensor], *parameters: Tensor) -> Tensor:
