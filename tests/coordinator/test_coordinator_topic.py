@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from coordinator.coordinator_topic import CoordinatorTopic
+from coordinator.limits import LIMITS
+from coordinator.tenancy import OccupiedError
+from coordinator.transfer.messenger import ControlMessenger
+from fedlp_edge.errors import PeerError
+from fedlp_edge.transport.base import Received, TransportEvent
+from fedlp_edge.transport.in_memory import MemoryHub
+from fedlp_edge.wire.messages import Announcement, Claim, decoder, encode
+from fedlp_edge.wire.topics import Topics
+
+
+class Coordinator:
+    """A coordinator that hears all that is published on the common topic, itself included."""
+
+    def __init__(self, hub: MemoryHub, name: str) -> None:
+        self.now = 0.0
+        self.heard: list[object] = []
+        self._read = decoder(Announcement | Claim, 1 << 16)
+        transport = hub.transport(name)
+        self.messenger = ControlMessenger(transport, Topics("demo"), name)
+        self.topic = CoordinatorTopic(self.messenger, name, lambda: self.now)
+        transport.start(self._receive)
+        transport.subscribe(Topics("demo").coordinator)
+
+    def _receive(self, event: TransportEvent) -> None:
+        if isinstance(event, Received):
+            if event.payload:
+                self.heard.append(self._read(event.payload))
+            self.topic.receive(event.payload, retained=event.retained)
+
+
+def test_is_at_work_once_its_own_question_has_come_back() -> None:
+    hub = MemoryHub()
+    one = Coordinator(hub, "one")
+    one.topic.ask()
+    assert one.topic.seconds_left == LIMITS.echo_seconds
+    assert not one.topic.answered()
+    hub.deliver()
+    assert one.heard == [Claim(session=one.messenger.session, run="one")]
+    assert one.topic.seconds_left == 0.0
+    assert (one.topic.answered(), one.topic.settled) == (True, True)
+
+
+def test_ends_the_one_that_asks_where_another_is_at_work() -> None:
+    hub = MemoryHub()
+    one = Coordinator(hub, "one")
+    one.topic.ask()
+    hub.deliver()
+    assert one.topic.answered()
+    two = Coordinator(hub, "two")
+    two.topic.ask()
+    with pytest.raises(OccupiedError) as occupied:
+        hub.deliver()
+    assert occupied.value.args == ("one",)
+    assert not two.topic.settled
+
+
+def test_says_again_where_the_run_stands_when_an_old_last_will_covers_it() -> None:
+    hub = MemoryHub()
+    one = Coordinator(hub, "one")
+    one.topic.ask()
+    hub.deliver()
+    assert one.topic.answered()
+    one.messenger.announce("running")
+    gone = Announcement(online=False, run="one", session="gone", state="offline")
+    one.topic.receive(encode(gone), retained=True)
+    hub.deliver()
+    assert [word for word in one.heard if isinstance(word, Announcement)] == [
+        Announcement(online=True, run="one", session=one.messenger.session, state="running")
+    ]
+    one.topic.receive(encode(gone), retained=False)
+    hub.deliver()
+    assert len([word for word in one.heard if isinstance(word, Announcement)]) == 2
+
+
+def test_reads_nothing_but_claims_and_announcements() -> None:
+    one = Coordinator(MemoryHub(), "one")
+    one.topic.receive(b"", retained=True)
+    with pytest.raises(PeerError, match=r"^malformed control message: "):
+        one.topic.receive(b"{}", retained=False)
+    with pytest.raises(PeerError) as refused:
+        one.topic.receive(b"x" * (LIMITS.control_bytes + 1), retained=False)
+    assert str(refused.value) == "control message of 1048577 bytes is over the limit of 1048576"

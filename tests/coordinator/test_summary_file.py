@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coordinator.final.final_export import FinalExport
+from coordinator.rounds.run_history import RunHistory
+from coordinator.run_context import RunContext
+from coordinator.summary_file import SummaryFile
+from coordinator.transfer.flow_limits import FlowLimits
+from coordinator.transfer.model_server import ModelServer
+from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.core.rounds.fitness import Fitness
+from fedlp_edge.reporting.summary import DeviceOutcome, DeviceRound, FinalModel, RoundSummary, Traffic, load
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.transport.in_memory import MemoryHub
+from fedlp_edge.transport.windowed_publisher import WindowedPublisher
+from fedlp_edge.wire.topics import Topics
+from tests.coordinator.fleets import NAMES, run_context
+
+ROUND = RoundSummary(
+    round=1,
+    seconds=2.0,
+    accuracy={2: 0.75},
+    devices=(DeviceRound(id="a", profile="pi", depth=2, lpr=1.0, status="contributed"),),
+    coverage={},
+)
+
+
+class Run:
+    """What a summary is made of: a context, a history and a model whose weights all have one value."""
+
+    def __init__(self, directory: Path, value: float = 1.0) -> None:
+        where = RunDirectory(directory)
+        self.context: RunContext = run_context(where, Journal(where.journal))
+        config, blueprint = self.context.config, self.context.blueprint
+        weights = {name: np.full(2, value, np.float32) for name in NAMES.values()}
+        self.model = GlobalModel(blueprint, config.scheme, config.server, weights, update=config.update, seed=1)
+        self.history = RunHistory(blueprint, {"a": "pi", "b": "pi"})
+        self.summary = SummaryFile(self.context, self.history, self.model, lambda _: Fitness())
+
+    def export(self) -> FinalExport:
+        """Of no depth: nothing can be checked without test data."""
+        publisher = WindowedPublisher(MemoryHub().transport("coordinator"), 100)
+        flow = FlowLimits(None, 8, 8)
+        server = ModelServer(Topics("fleet"), publisher, 1000, lambda *_: None, flow, lambda: 0.0)
+        path = self.context.checkpoints.weights_path(1)
+        return FinalExport(self.context, self.context.config.model, (2,), path, None, server)  # type: ignore[arg-type]
+
+
+def test_writes_who_is_there_before_the_first_round(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.summary.write()
+    written = load(run.context.directory.summary)
+    assert (written.run, written.fleet, written.rounds, written.final) == ("run", "fleet", (), None)
+    assert written.devices == (DeviceOutcome(id="a", profile="pi"), DeviceOutcome(id="b", profile="pi"))
+    assert run.summary.earlier() is None
+
+
+def test_writes_the_final_model_and_finds_it_after_a_restart(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert run.summary.earlier() is None
+    run.history.add(ROUND)
+    run.summary.write(run.export(), {"control": Traffic(10, 1)})
+    earlier = Run(tmp_path).summary.earlier()
+    assert earlier is not None
+    assert earlier.final == FinalModel(accuracy={2: 0.75}, model_digest=run.model.digest)
+    assert earlier.devices[0] == DeviceOutcome(id="a", profile="pi", contributed=1)
+    assert (earlier.traffic, earlier.handed_over) == ({"control": Traffic(10, 1)}, False)
+
+
+def test_does_not_take_the_summary_of_another_model_for_its_own(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.history.add(ROUND)
+    run.summary.write(run.export())
+    assert Run(tmp_path, value=2.0).summary.earlier() is None
+
+
+def test_refuses_a_final_model_before_the_first_round(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with pytest.raises(ValueError, match=r"^no round is committed$"):
+        run.summary.write(run.export())
+    assert not run.context.directory.summary.exists()
