@@ -1,4 +1,4 @@
-"""Virtual fleets of hundreds or thousands of devices, on the core, the planner and the learning code of real ones."""
+"""This package simulates fleets of up to thousands of devices with the core and the training code of real fleets."""
 
 from fedlp_edge.simulation.engines.local import LocalEngine, local_engine
 from fedlp_edge.simulation.experiment import Experiment, load_experiment

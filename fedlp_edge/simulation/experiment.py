@@ -1,4 +1,4 @@
-"""The file that describes a simulation: the tables of a fleet's file, and the fleet itself.
+"""This module defines a simulation's configuration file: the tables of a fleet's file, and the virtual fleet.
 
 docs/simulation.md describes every key.
 """
@@ -37,14 +37,14 @@ SUM_TOLERANCE = 1e-6
 
 
 class SimulatedData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the virtual devices train on and the server evaluates with.
+    """The data that the virtual devices train on and the server evaluates with.
 
     Attributes:
-        train: specification whose training split is dealt to the devices, without a share.
-        evaluate: specification whose test split the global model is judged on; empty to judge nothing.
-        partition: how samples are dealt.
-        limit: at most so many samples a device; 0 for its whole share.
-        seed: of the deal; by default the experiment's.
+        train: Data specification, without a share, whose training split is partitioned among the devices.
+        evaluate: Data specification whose test split the global model is evaluated on; empty for no evaluation.
+        partition: Partitioner of the samples.
+        limit: Largest number of samples per device; 0 for its whole share.
+        seed: Seed of the partition; by default the experiment's.
     """
 
     train: str = "fashion-mnist"
@@ -55,17 +55,17 @@ class SimulatedData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who takes part.
+    """Settings of the virtual devices that take part.
 
     Attributes:
-        devices: how many.
-        depth_mix: share of the devices that can bear depth 1, 2, ..., D; empty leaves that to the planner. What a
-            device then gets is for ``[scheme] depth`` to say.
-        depth_draw: each device draws its depth from the mix, as in the authors' code; otherwise the shares are
-            met exactly, and which device gets which depth is shuffled.
-        profiles: share of the devices of each class; empty for machines without limits.
-        availability: probability that a device is there when a round opens.
-        dropout: probability that a device of the cohort does not deliver.
+        devices: Number of devices.
+        depth_mix: Share of the devices that can train at most depth 1, 2, ..., D; empty leaves that to the planner.
+            ``[scheme] depth`` decides which depth a device then gets.
+        depth_draw: Whether each device draws its depth from the mix, as in the code of FedLP's authors; otherwise the
+            shares are met exactly, and the devices are shuffled.
+        profiles: Share of the devices by profile; empty for machines without limits.
+        availability: Probability that a device is ready when a round opens.
+        dropout: Probability that a device of the cohort sends no update.
     """
 
     devices: Count = 100
@@ -84,13 +84,13 @@ class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How it is computed; nothing here changes what is learned.
+    """Settings of the computation, which do not change the model.
 
     Attributes:
-        engine: ``local`` uses processes of this machine, ``ray`` a Ray cluster.
-        workers: processes that train, one thread each; 0 for one a core.
-        evaluate_every: rounds between two evaluations.
-        evaluate_last: the last so many rounds are all evaluated.
+        engine: Engine: ``local`` uses processes of this machine, ``ray`` a Ray cluster.
+        workers: Number of processes that train, with one thread each; 0 for one per core.
+        evaluate_every: Rounds between two evaluations.
+        evaluate_last: Number of last rounds that are all evaluated.
     """
 
     engine: EngineName = "local"
@@ -100,12 +100,12 @@ class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A virtual fleet and the run that it is to do.
+    """The settings of a virtual fleet and its run.
 
     Attributes:
-        name: of the experiment, for reports and directories.
-        seed: of every draw.
-        recipe: named settings that filled in what the file does not say; it says nothing beside them.
+        name: Name of the experiment, for reports and directories.
+        seed: Seed of every random draw.
+        recipe: Name of the recipe whose settings were added to the file; the settings alone have an effect.
     """
 
     name: Name = "simulation"
@@ -133,12 +133,12 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def planning_rules(self) -> PlanningRules:
-        """What the plans of all devices follow."""
+        """Returns the rules by which all devices are planned."""
         return PlanningRules(self.scheme, self.update, self.planner, self.training, self.rounds.deadline_seconds)
 
     @property
     def identity(self) -> str:
-        """Digest of all that decides what is learned; a run cannot go on when it has changed."""
+        """Digest of all settings that decide about the model; a run cannot continue when it has changed."""
         rounds = msgspec.structs.replace(self.rounds, count=1, keep_checkpoints=0)
         scheme = (self.scheme, self.update, self.planner)
         parts: tuple[object, ...] = (self.seed, self.model, self.data, self.training, *scheme, self.server)
@@ -149,11 +149,11 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def run_name(self) -> str:
-        """Name of the run, in files and reports."""
+        """Name of the run in files and reports."""
         return f"{self.name[:48]}-{self.identity[:12]}"
 
     def is_evaluated(self, round: int) -> bool:
-        """Whether the model after ``round`` is judged."""
+        """Returns whether the model after ``round`` is evaluated."""
         settings = self.simulation
         last = round > self.rounds.count - settings.evaluate_last
         return bool(self.data.evaluate) and (last or round % settings.evaluate_every == 0)
@@ -163,6 +163,6 @@ def load_experiment(path: Path | str) -> Experiment:
     """Reads an experiment's file.
 
     Raises:
-        ConfigError: one line with the file, the line and what is allowed.
+        ConfigError: The file is missing or has a wrong key or value; one line with file, line and allowed values.
     """
     return load_toml(Path(path), Experiment, with_recipe, RENAMED)

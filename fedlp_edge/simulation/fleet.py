@@ -1,7 +1,7 @@
-"""The virtual devices: who they are, what each is taken to be able to bear, and the plan that it gets.
+"""This module makes the virtual devices of a simulation, each with a profile and a plan.
 
-The planner is the one of real fleets; it is given the figures of a profile instead of a device's own report. These
-figures do not change in a run, and neither do the plans.
+The planner is that of real fleets; it gets the figures of a profile instead of a device's own report. Neither these
+figures nor the plans change during a run.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from fedlp_edge.simulation.simulated_data import DataAssignment
 T = TypeVar("T")
 
 _BOUNDLESS = 2**62
-"""Bytes of memory of a device that no profile limits."""
+"""Bytes of memory of a device without a limit in its profile."""
 
 
 @dataclass(frozen=True)
 class VirtualDevice:
-    """One device of the fleet.
+    """One virtual device of the fleet.
 
     Attributes:
-        number: from 0: which share of the data is its own.
-        profile: name of its class.
-        plan: what it was given.
-        member: its place in every round that it takes part in.
+        number: Number of the device, from 0, which selects its share of the data.
+        profile: Name of the device's profile.
+        plan: Plan that the planner made for the device.
+        member: Cohort member that the device is in every round in which it takes part.
     """
 
     number: int
@@ -48,20 +48,20 @@ class VirtualDevice:
 
     @property
     def id(self) -> str:
-        """``dev-007`` for number 7 of 1,000."""
+        """The id of the device, such as ``dev-007`` for number 7 of 1,000."""
         return self.member.device
 
 
 def device_id(number: int, devices: int) -> str:
-    """Ids sort like numbers."""
+    """Returns the id of a device; ids sort like their numbers."""
     return f"dev-{number:0{len(str(devices - 1))}}"
 
 
 def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: DataAssignment) -> dict[str, VirtualDevice]:
-    """All devices by id, each with its plan.
+    """Makes all devices by id, each with its plan.
 
     Raises:
-        ConfigError: the depth mix does not fit the model, or a profile is unknown.
+        ConfigError: The depth mix does not fit the model, or a profile is unknown or names no memory.
     """
     settings, seed = experiment.fleet, experiment.seed
     ids = [device_id(number, settings.devices) for number in range(settings.devices)]
@@ -95,7 +95,7 @@ def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: DataAssignmen
 
 
 def _plan(experiment: Experiment, blueprint: Blueprint, facts: DeviceFacts, bears: int | None) -> Plan:
-    """What a device gets that can bear ``bears`` depths; None if its facts alone say what it can bear."""
+    """Plans a device that can train at most depth ``bears``; if that is None, its facts alone limit the depth."""
     rules, depth = experiment.planning_rules, experiment.scheme.depth
     if bears is not None and depth == "only-full" and bears < blueprint.full_depth:
         return Plan(0, 0.0, f"bears depth {bears} of {blueprint.full_depth}, and only whole models are trained", 0, 0.0)
@@ -109,13 +109,13 @@ def _plan(experiment: Experiment, blueprint: Blueprint, facts: DeviceFacts, bear
 
 
 def apportioned(shares: Mapping[T, float], ids: Sequence[str], seed: int, purpose: str) -> dict[str, T]:
-    """Deals values to devices so that the shares are met exactly, up to rounding; who gets which is shuffled.
+    """Distributes values to shuffled devices so that the shares are met exactly, up to rounding.
 
     Args:
-        shares: of each value; they sum to 1.
-        ids: of the devices.
-        seed: of the run.
-        purpose: keeps several deals of one run apart.
+        shares: Share of the devices by value; the shares sum to 1.
+        ids: Ids of the devices.
+        seed: Seed of the run.
+        purpose: Label that separates the random draws of several distributions in one run.
     """
     exact = {value: share * len(ids) for value, share in shares.items()}
     counts = {value: int(amount + 1e-9) for value, amount in exact.items()}
@@ -129,7 +129,7 @@ def apportioned(shares: Mapping[T, float], ids: Sequence[str], seed: int, purpos
 
 
 def drawn(shares: Sequence[float], ids: Sequence[str], seed: int, purpose: str) -> dict[str, int]:
-    """Each device draws a number from 1 by itself, with these probabilities."""
+    """Draws a number from 1 for each device independently, with these probabilities."""
     chosen = {}
     for device in ids:
         draw, total = uniform(seed, purpose, device), 0.0
@@ -143,7 +143,7 @@ def drawn(shares: Sequence[float], ids: Sequence[str], seed: int, purpose: str) 
 
 
 def _depths(experiment: Experiment, blueprint: Blueprint, ids: Sequence[str]) -> dict[str, int]:
-    """The deepest depth that each device can bear by the mix; empty if the planner decides."""
+    """Returns the deepest depth that each device can train by the mix; empty if the planner decides."""
     mix = experiment.fleet.depth_mix
     if not mix:
         return {}

@@ -1,7 +1,7 @@
-"""How the virtual devices compute: one mode for each depth, the same on every worker and for the whole run.
+"""This module chooses one compute mode per depth, used by every worker for the whole run.
 
-A mode changes the last bits of what is learned, so it is found once, by one worker, and kept in the run directory for a
-run that goes on later, perhaps elsewhere.
+A compute mode changes the last bits of the model, so it is found once, by one worker, and stored in the run directory
+for a run that continues later, perhaps on another machine.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ def compute_modes(
     path: Path,
     stopped: Callable[[], bool],
 ) -> Modes:
-    """The mode of every depth that the fleet has: the one that is set, that the run began with, or the fastest.
+    """Returns the compute mode of every depth in the fleet: the configured one, the stored one, or the fastest.
 
     Args:
-        experiment: may set a mode.
-        fleet: by id.
-        engine: tries them out.
-        path: where they are kept.
-        stopped: see ``carry_out``.
+        experiment: Experiment, which may configure a compute mode.
+        fleet: Devices by id.
+        engine: Engine that measures the compute modes.
+        path: File in which the compute modes are stored.
+        stopped: Function that returns whether the simulation shall stop.
 
     Raises:
-        StorageError: what is kept cannot be read, or nothing can be kept.
+        SimulationStoppedError: ``stopped()`` returned True.
+        StorageError: The file cannot be read or written.
     """
     largest: dict[int, VirtualDevice] = {}
     for device in fleet.values():

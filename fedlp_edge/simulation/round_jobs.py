@@ -1,4 +1,4 @@
-"""The work of one round as orders: which devices train from which model, with which values of their own."""
+"""This module makes the train jobs of a round: the devices, the model versions they start from, their own values."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from fedlp_edge.simulation.schedule import RoundClosing
 from fedlp_edge.storage.device_values import DeviceValues
 
 TRAINING_COST = 3
-"""Of a sample, in forward passes: the unit in which judging a model is counted as well."""
+"""Cost of training on one sample, in forward passes, which is also the unit of the cost of an evaluation."""
 
 
 @dataclass(frozen=True)
 class RoundJobs:
-    """Makes the orders of one run.
+    """The factory of the train jobs of one run.
 
     Attributes:
-        experiment: what to do.
-        blueprint: of the model.
-        fleet: by id.
-        device_values: what stays on the devices.
-        modes: how devices compute, by depth.
-        fallen_back: devices in whose rounds that mode failed; as a real one would, they compute in float32 since.
+        experiment: Experiment.
+        blueprint: Blueprint of the model.
+        fleet: Devices by id.
+        device_values: Withheld values of the devices.
+        modes: Compute mode by depth.
+        fallen_back: Ids of the devices whose compute mode failed; like real ones, they compute in float32 since.
     """
 
     experiment: Experiment
@@ -43,19 +43,19 @@ class RoundJobs:
     fallen_back: set[str] = field(default_factory=set)
 
     def jobs(self, closing: RoundClosing) -> list[QueuedJob]:
-        """Of a round: all whose updates count, and those who only change what they keep."""
+        """Returns the jobs of a round: the devices whose updates count, and late ones that change their own values."""
         counted = [self._job(closing, place, counted=True) for place in closing.contributors.values()]
         # A device that comes too late has trained what stays on it all the same.
         late = [p for p in closing.late.values() if self._withheld(p.depth, p.task_round(closing.round))]
         return counted + [self._job(closing, place, counted=False) for place in late]
 
     def note_compute(self, device: str, depth: int, used: str) -> None:
-        """Takes note of the mode that an update was computed in."""
+        """Records the compute mode that an update was computed in."""
         if used and used != self.modes.get(depth, used):
             self.fallen_back.add(device)
 
     def drawn(self, closing: RoundClosing, place: CohortMember) -> dict[str, tuple[str, ...]]:
-        """Names of the tensors that a device sends, by unit."""
+        """Returns the names of the tensors that a device sends, by unit id."""
         return draw_sent_tensors(
             self.blueprint.exchanged_by(place.depth),
             lpr=place.lpr,
@@ -67,11 +67,11 @@ class RoundJobs:
         )
 
     def factor(self, closing: RoundClosing, place: CohortMember) -> int:
-        """On the weight of a device's update."""
+        """Returns the factor of a device's update weight."""
         return weight_in(self.experiment.rounds, 1, place.task_round(closing.round), closing.round)
 
     def own_heads(self, round: int) -> Iterator[tuple[str, int, int]]:
-        """Devices that have a personal head when a round is over, their depths, and the rounds that left the heads."""
+        """Yields the devices with a personal head after a round, with depth and the last round that trained it."""
         for name, device in sorted(self.fleet.items()):
             depth = device.plan.depth
             if depth and self._personal(depth) and (made := self.device_values.before(name, round + 1)) is not None:
@@ -102,13 +102,13 @@ class RoundJobs:
         return QueuedJob(job, cost=float(macs * place.samples * self.experiment.training.epochs))
 
     def _personal(self, depth: int) -> tuple[str, ...]:
-        """Heads that never leave a device of this depth and go on where its last round left them."""
+        """Returns the ids of the personal heads of a depth, whose training continues from the device's last round."""
         if self.experiment.scheme.personal_heads == "reset":
             return ()
         return tuple(unit.id for unit in self.blueprint.personal_of(depth))
 
     def _reused(self, place: CohortMember, round: int) -> tuple[int, tuple[str, ...]]:
-        """The round that left values on a device, and the units that start from them."""
+        """Returns the round that left values on a device, and the units that start from these values."""
         before = self.device_values.before(place.device, round)
         if before is None:
             return 0, ()
@@ -116,7 +116,7 @@ class RoundJobs:
         return before, (*self._personal(place.depth), *(unit for unit, first in since.items() if before >= first))
 
     def _withheld(self, depth: int, round: int) -> tuple[str, ...]:
-        """Units whose values stay on a device of this depth after a round."""
+        """Returns the units whose values a device of this depth withholds after a round."""
         every = self.experiment.scheme.exchange_every
         return (*self._personal(depth), *withheld_units(every, self._exchanged(depth), round))
 

@@ -1,4 +1,4 @@
-"""From an experiment and a directory to a finished run: the library's entry to simulations."""
+"""This module is the library's entry to simulations: it runs an experiment in a run directory."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def simulate(
     on_event: Callable[[events.AnyEvent], None] | None = None,
     stopped: Callable[[], bool] | None = None,
 ) -> Summary:
-    """Runs an experiment to its end, or goes on with one that was cut off; a finished one is only read.
+    """Runs an experiment to its end, or continues an interrupted one; a finished one is only read.
 
     Args:
-        experiment: what to do.
-        directory: of the run; made if missing.
-        engine: does the work, and goes on living; by default the one that the experiment names, for this run alone.
-        on_event: called with every event, which is also written to ``events.jsonl``.
-        stopped: asked now and then; once it says so, ``SimulationStoppedError`` is raised. The same call goes on from
-            there.
+        experiment: Experiment.
+        directory: Run directory, made if missing.
+        engine: Engine, which stays open; by default the engine that the experiment names, for this run alone.
+        on_event: Callback for every event, which is also written to ``events.jsonl``.
+        stopped: Function that returns whether the simulation shall stop, called regularly. The same call to
+            ``simulate`` continues a stopped run.
 
     Returns:
-        What ``summary.json`` holds: accuracy and traffic of every round, and the digest of the final model.
+        Contents of ``summary.json``: accuracy and traffic of every round, and the digest of the final model.
 
     Raises:
-        SimulationStoppedError: it was asked to stop.
-        FedLPError: the experiment cannot be run, or the directory holds another one.
+        SimulationStoppedError: ``stopped()`` returned True.
+        FedLPError: The experiment cannot be run, or the directory holds another one.
     """
     place = RunDirectory(Path(directory))
     with ExitStack() as stack:
@@ -74,16 +74,16 @@ def simulate(
 
 
 def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
-    """Makes sure that a directory is new or holds this very experiment.
+    """Checks that a directory is new or holds this experiment.
 
     Returns:
-        The summary, if the experiment is finished.
+        Summary of the run if it is finished; None otherwise.
 
     Raises:
-        OperatorError: it holds another experiment, or one of another version of FedLP Edge.
+        OperatorError: The directory holds another experiment, or one of another version of FedLP Edge.
     """
     if directory.journal.exists():
-        # Before its configuration is read, which an earlier version may have spelled otherwise.
+        # This checks the version before the configuration is read, whose keys an earlier version may name otherwise.
         Journal(directory.journal).close()
     if directory.config.exists():
         if load_experiment(directory.config).identity != experiment.identity:
@@ -100,10 +100,10 @@ def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
 
 
 def make_engine(experiment: Experiment) -> Engine:
-    """The engine that an experiment names.
+    """Makes the engine that an experiment names.
 
     Raises:
-        OperatorError: it is not installed, or there is no cluster.
+        OperatorError: Ray is not installed, or there is no cluster.
     """
     settings = experiment.simulation
     if settings.engine == "ray":

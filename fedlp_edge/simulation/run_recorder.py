@@ -1,4 +1,4 @@
-"""What is written down of a simulated run: journal, summary and events, round by round."""
+"""This module records a simulated run round by round: journal, summary and events."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 
 SAVE_SECONDS = 5.0
-"""How often ``summary.json`` is brought up to date while a run goes on; a run of many short rounds would otherwise
-write little else."""
+"""Seconds between two updates of ``summary.json`` during a run; otherwise a run of many short rounds would mostly
+write this file."""
 
 
 @dataclass
 class PendingRound:
-    """A round whose model is there and not judged yet.
+    """A round whose model is made and not evaluated yet.
 
     Attributes:
-        closing: the round.
-        trained: what its devices did, by device.
-        failed: why others could not.
-        seconds: that it took.
-        depths: exits that are judged; empty if none are.
-        judged: parts of the test set, as they come.
-        own: personal heads, after the last round.
+        closing: Closing of the round.
+        trained: Replies of the devices that trained, by device id.
+        failed: Reason of the failure, by id of each device that failed.
+        seconds: Duration in seconds.
+        depths: Depths of the exits to evaluate; empty for none.
+        judged: Results of the evaluated parts of the test set, in any order.
+        own: Results of the personal heads, after the last round.
     """
 
     closing: RoundClosing
@@ -52,13 +52,13 @@ class PendingRound:
 
 
 class RunRecorder:
-    """The books of one run.
+    """The recorder of one run.
 
     Args:
-        experiment: what is done.
-        directory: of the run.
-        journal: of the run.
-        emit: takes events.
+        experiment: Experiment.
+        directory: Run directory.
+        journal: Journal of the run.
+        emit: Callback for events.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class RunRecorder:
 
     @property
     def committed(self) -> int:
-        """The last round that is done for good; 0 before the first."""
+        """Number of the last committed round; 0 before the first."""
         return self.summaries[-1].round if self.summaries else 0
 
     def places(self, round: int) -> dict[str, CohortMember]:
-        """The places that a committed round gave, by device."""
+        """Returns the cohort members of a committed round, by device id."""
         if self._places[0] != round:
             self._places = (round, {place.device: place for place in self._journal.places(round)})
         return self._places[1]
@@ -94,7 +94,7 @@ class RunRecorder:
         assignment: DataAssignment,
         round_jobs: RoundJobs,
     ) -> None:
-        """Says who takes part in what."""
+        """Emits the start of the run and its devices."""
         self._blueprint, self._fleet, self._assignment, self._round_jobs = blueprint, fleet, assignment, round_jobs
         now = time.time()
         self._emit(
@@ -113,20 +113,20 @@ class RunRecorder:
             self._emit(_introduction(device, now))
 
     def opened(self, round: int, devices: tuple[str, ...]) -> None:
-        """A round begins."""
+        """Emits the start of a round."""
         deadline = self._experiment.rounds.deadline_seconds
         self._emit(events.RoundStarted(time=time.time(), round=round, devices=devices, deadline_seconds=deadline))
 
     def extended(self, round: int, contributors: int, quorum: int) -> None:
-        """A round is tried once more."""
+        """Emits that a round had too few updates and is extended."""
         self._emit(events.RoundFailed(time=time.time(), round=round, contributors=contributors, quorum=quorum))
 
     def waiting(self, present: int, wanted: int) -> None:
-        """Devices are lacking."""
+        """Emits that too few devices are present."""
         self._emit(events.WaitingForDevices(time=time.time(), present=present, wanted=wanted))
 
     def accepted(self, closing: RoundClosing, reply: DeviceTrained) -> None:
-        """A device delivered."""
+        """Emits that a device's update was accepted."""
         place = closing.contributors[reply.device]
         self._emit(
             events.UpdateAccepted(
@@ -142,15 +142,15 @@ class RunRecorder:
         )
 
     def gave_up(self, closing: RoundClosing, device: str, reason: str) -> None:
-        """A device could not train."""
+        """Emits that a device could not train."""
         self._emit(events.DeviceFailed(time=time.time(), round=closing.round, device=device, reason=reason))
 
     def worker_died(self, reason: str) -> None:
-        """A worker had to be replaced."""
+        """Emits that a worker was replaced."""
         self._emit(events.WorkerReplaced(time=time.time(), reason=reason))
 
     def commit(self, page: PendingRound) -> None:
-        """Ends a round for good, now that its model is judged."""
+        """Commits a round, once its model is evaluated."""
         summary = self._summarised(page)
         self._journal.open_round(summary.round, page.closing.capacity, tuple(page.closing.given.values()))
         self._journal.commit_round(summary.round, msgspec.json.encode(summary))
@@ -172,11 +172,11 @@ class RunRecorder:
             self.keep()
 
     def keep(self) -> None:
-        """Brings ``summary.json`` up to the last committed round."""
+        """Writes ``summary.json`` up to the last committed round."""
         save(self._summary(None), self._directory.summary)
 
     def finish(self, digest: str, seconds: float) -> Summary:
-        """Ends the run."""
+        """Writes the final summary and emits the end of the run; returns the summary."""
         summary = self._summary(digest)
         save(summary, self._directory.summary)
         self._emit(
@@ -227,7 +227,7 @@ class RunRecorder:
             devices=tuple(lines),
             coverage=coverage(self._blueprint, sent),
             loss=said.loss,
-            # Levels of one width-scaled model are no exits that could answer together.
+            # The widths of a width-scaled model are no exits of one model, so they form no ensemble.
             ensemble=said.ensemble if len(said.ensemble) > 1 and not self._blueprint.widths else {},
             tiers=scores.own_by_tier(page.own, numbers, self._assignment.priors)
             | scores.by_tier(said, depths, numbers, self._assignment.priors),

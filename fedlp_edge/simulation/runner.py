@@ -1,9 +1,9 @@
-"""A simulated run from top to bottom.
+"""This module runs a simulation from its first round to its last.
 
-``schedule`` says who works for a round and whose updates count; these devices train on the engine's workers
-(``_work``), the sums are merged, and the server takes its step (``_step``). The new model is evaluated while the next
-round trains: nothing that is learned depends on the scores, and no worker waits. Then ``run_recorder`` writes the round
-down.
+``schedule`` decides which devices work for a round and whose updates count; these devices train on the engine's
+workers (``_work``), the sums are merged, and the server step makes the new model (``_step``). The new model is
+evaluated while the next round trains, since no training depends on the scores, and so no worker waits. Then
+``run_recorder`` records the round.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Simulation:
     """One run of one experiment.
 
     Args:
-        experiment: what to do.
-        directory: of the run, locked.
-        engine: does the work; it may serve other experiments afterwards.
-        emit: takes every event of the run.
-        stopped: asked now and then; once it says so, the run ends with ``SimulationStoppedError`` and can go on later.
+        experiment: Experiment.
+        directory: Locked run directory.
+        engine: Engine, which may be used for other experiments afterwards.
+        emit: Callback for every event of the run.
+        stopped: Function that returns whether the simulation shall stop, called regularly.
     """
 
     def __init__(
@@ -77,15 +77,15 @@ class Simulation:
 
     @property
     def round(self) -> int:
-        """The round that a restart would go on with."""
+        """Number of the round with which a restart would continue."""
         return self._recorder.committed + 1
 
     def run(self) -> Summary:
-        """Runs to the end, from the start or from the last committed round.
+        """Runs to the end, from the start or from the last committed round; returns the summary.
 
         Raises:
-            SimulationStoppedError: it was asked to stop.
-            FedLPError: data or model cannot be used, a worker ended, the disk is full.
+            SimulationStoppedError: ``stopped()`` returned True.
+            FedLPError: Data or model cannot be used, a worker ended, or the disk is full.
         """
         began = time.monotonic()
         try:
@@ -146,11 +146,11 @@ class Simulation:
                 case DevicesMissing(present, wanted) if self._schedule.round > done:
                     self._recorder.waiting(present, wanted)
                 case _:
-                    pass  # it was all done before the interruption
+                    pass  # all rounds were committed before the interruption
         self._work([])
 
     def _assign(self, round: int, place: CohortMember) -> CohortMember:
-        """The rates of a place: as they were given, if the model that gave them has gone on since."""
+        """Returns a cohort member with its rates: the recorded ones if its round is committed already."""
         if round <= self._recorder.committed:
             return self._recorder.places(round)[place.device]
         return rates_of(self._model)(round, place)
@@ -172,7 +172,7 @@ class Simulation:
         self._pending = page
 
     def _work(self, jobs: list[QueuedJob], page: PendingRound | None = None) -> None:
-        """Trains a round's devices, and judges the model of the round before and writes that round down."""
+        """Trains a round's devices, evaluates the model of the round before, and records that round."""
         for reply in carry_out(self._engine, chain(jobs, self._evaluating()), self._stopped):
             if isinstance(reply, PartEvaluated) and self._pending is not None:
                 self._pending.judged.append(reply)
@@ -203,7 +203,7 @@ class Simulation:
             self._recorder.accepted(page.closing, reply)
 
     def _settle(self, page: PendingRound) -> None:
-        """Leaves out and weighs what a coordinator would; nearly always the sums are right as they are."""
+        """Drops and reweighs updates as a coordinator would; nearly always this changes nothing."""
         left_out, settled, before = self._leave_out_implausible(page), page.closing, page.closing
         if self._experiment.rounds.mode == "synchronous":
             settled = self._settled(page)
@@ -212,13 +212,13 @@ class Simulation:
             return
         page.closing = settled
         for _ in collect(self._engine, before.capacity):
-            pass  # the sums of another scale, or with others in them
+            pass  # discards the sums, which have another scale or hold dropped updates
         jobs = [job for job in self._round_jobs.jobs(settled) if self._counts(job, page)]
         for _ in carry_out(self._engine, jobs, self._stopped):
-            pass  # the same updates as before
+            pass  # trains the remaining updates again, into new sums
 
     def _leave_out_implausible(self, page: PendingRound) -> bool:
-        """Takes updates off the page that are far too large; returns whether there were any."""
+        """Drops updates that are implausibly large; returns whether there were any."""
         limit = self._experiment.limits.norm_ratio
         found = plausibility.deviations(self._blueprint.global_units, self._model.weights, _sizes(page))
         left_out = {device: times for device, times in sorted(found.items()) if limit and times > limit}
@@ -229,7 +229,7 @@ class Simulation:
         return bool(left_out)
 
     def _settled(self, page: PendingRound) -> RoundClosing:
-        """The round with the weights and the scale of those whose updates count (see ``RoundBook.settle``)."""
+        """Returns the round's closing with the update weights and the capacity of the updates that count."""
         units, closing = self._blueprint.global_units, page.closing
         places = {device: closing.contributors[device] for device in page.trained}
         weights = {device: min(page.trained[device].samples, place.weight) for device, place in places.items()}
@@ -243,7 +243,7 @@ class Simulation:
         return isinstance(job.job, TrainDevice) and job.job.counted and job.job.device in page.trained
 
     def _step(self, closing: RoundClosing) -> None:
-        """Takes the global model one round further."""
+        """Makes the round's new global model by the server step."""
         shapes, statistics = self._blueprint.nested_shapes, self._blueprint.statistics
         mean = LayerwiseMean(closing.capacity, shapes, statistics)
         for sums in collect(self._engine, closing.capacity):
@@ -258,7 +258,7 @@ class Simulation:
         self._checkpoints.save(closing.round, self._model.whole, self._model.state)
 
     def _publish(self, round: int) -> None:
-        """Makes the model after a round known, and what of it is judged."""
+        """Publishes the model after a round, and sets which of its exits are evaluated."""
         self._engine.publish(round, self._model.weights)
         self._judged_version = round
         if self._experiment.server.ema:
@@ -268,13 +268,13 @@ class Simulation:
         self._published |= self._latest
 
     def _make_known(self, version: int) -> None:
-        """An older model, from which some device started before an interruption of the run."""
+        """Publishes an older model, from which a device started before an interruption of the run."""
         if version not in self._published:
             self._engine.publish(version, self._checkpoints.load(version)[0])
             self._published.add(version)
 
     def _judged_depths(self) -> tuple[int, ...]:
-        """Exits worth judging: those that some device trained, and the full model."""
+        """Returns the depths of the exits to evaluate: those that some device trained, and the full model's."""
         full = self._blueprint.full_depth
         if self._blueprint.head_mode == "personal":
             return (full,)
@@ -309,7 +309,7 @@ def _setup(experiment: Experiment, simulation_data: SimulationData) -> WorkerSet
 
 
 def _kept_checkpoints(experiment: Experiment) -> int:
-    """How many stay on disk: of models from which devices may still start, and may have to again, all."""
+    """Returns the number of checkpoints to keep: at least all models from which devices may start again."""
     rounds = experiment.rounds
     if not rounds.keep_checkpoints or rounds.mode == "synchronous":
         return rounds.keep_checkpoints

@@ -1,7 +1,8 @@
-"""The course of a simulated run: who works when, for which round, and whose updates count.
+"""This module decides which device works when, for which round, and whose updates count, in virtual time.
 
-The machine of the real coordinator, on a virtual clock. What the devices learn does not matter here, so a run that goes
-on after an interruption simply goes through its course again from the start, without training what is committed.
+It drives the round machine of the real coordinator with a virtual clock. The schedule does not depend on what devices
+learn, so a run that continues after an interruption repeats its schedule from the start, without training the committed
+rounds.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import VirtualDevice
 
 MOST_ATTEMPTS = 1000
-"""Of a round for which too few devices are there, or deliver; a fleet that never gets together ends with an error."""
+"""Attempts of a round for which too few devices are present, or deliver; then the run ends with an error."""
 
 Assign = Callable[[int, CohortMember], CohortMember]
 
 
 @dataclass(frozen=True)
 class RoundOpening:
-    """A round is open; these devices work for it."""
+    """This step says that a round is open, with the devices that work for it."""
 
     round: int
     devices: tuple[str, ...]
@@ -37,7 +38,7 @@ class RoundOpening:
 
 @dataclass(frozen=True)
 class RoundExtended:
-    """Too few updates came by the deadline."""
+    """This step says that too few updates came by the deadline, so that the round is extended."""
 
     round: int
     contributors: int
@@ -46,7 +47,7 @@ class RoundExtended:
 
 @dataclass(frozen=True)
 class DevicesMissing:
-    """Too few devices are there for a round."""
+    """This step says that too few devices are present for a round."""
 
     present: int
     wanted: int
@@ -54,16 +55,16 @@ class DevicesMissing:
 
 @dataclass(frozen=True)
 class RoundClosing:
-    """A round has the updates that it will count.
+    """This step says that a round has the updates that count.
 
     Attributes:
-        contributors: places whose updates count, by device; each says the round of its task.
-        lost: places that came to nothing.
-        late: places that are worked on in vain: nobody waits for them any more.
-        given: places that this round gave, by device; those of its extensions included.
-        capacity: bound of the summed weights; that of the contributors, unless rounds overlap.
-        seconds: of virtual time since the opening.
-        oldest_task: the earliest round whose task is still worked on, this one's successor if none is.
+        contributors: Cohort members whose updates count, by device id; each has the round of its task.
+        lost: Cohort members that sent no update, by device id.
+        late: Cohort members that still train, but whose updates will not count, by device id.
+        given: Cohort members of this round, by device id; those of its extensions included.
+        capacity: Bound of the summed update weights; that of the contributors, unless rounds overlap.
+        seconds: Seconds of virtual time since the round opened.
+        oldest_task: Earliest round whose task a device still works on; the next round if there is none.
     """
 
     round: int
@@ -80,12 +81,12 @@ Step = RoundOpening | RoundExtended | DevicesMissing | RoundClosing
 
 
 class Schedule:
-    """One run.
+    """The schedule of one run.
 
     Args:
-        experiment: sizes, times and probabilities.
-        fleet: by id.
-        assign: gives a place the rates of its round; asked when the place is given.
+        experiment: Experiment, with its sizes, times and probabilities.
+        fleet: Devices by id.
+        assign: Function that returns a cohort member with the rates of its round, called when the task is given.
     """
 
     def __init__(self, experiment: Experiment, fleet: Mapping[str, VirtualDevice], assign: Assign) -> None:
@@ -103,21 +104,21 @@ class Schedule:
         self._attempts = 0
         self._waits = 0
         present = self._present(1)
-        # Those who are there are waited for, so that the first cohort is drawn from all of them.
+        # The machine waits for present devices, so that the first cohort is drawn from all of them.
         settings = msgspec.structs.replace(experiment.rounds, rejoin_seconds=1.0)
         self._machine = make_round_machine(settings, experiment.seed, now=0.0, expected=frozenset(present))
         self._gather(present)
 
     @property
     def round(self) -> int:
-        """The open round, or the one that will open next."""
+        """Number of the open round, or of the next one."""
         return self._machine.round
 
     def steps(self) -> Iterator[Step]:
-        """What happens, in order; the round after a ``RoundClosing`` begins when the next step is asked for.
+        """Yields the steps in order; the round after a ``RoundClosing`` begins when the next step is requested.
 
         Raises:
-            DeviceError: too few devices are ever there, or deliver.
+            DeviceError: Too few devices are present, or deliver, in every attempt.
         """
         while self._machine.phase is not Phase.FINISHED:
             if self._effects:
@@ -125,19 +126,19 @@ class Schedule:
             elif self._machine.phase is Phase.WAITING:
                 yield self._wait()
             else:
-                self._let_time_pass()
+                self._advance_clock()
 
     def _tell(self, event: told.Event) -> None:
         self._effects.extend(self._machine.handle(event, self._timeline.now))
 
-    def _let_time_pass(self) -> None:
+    def _advance_clock(self) -> None:
         device = self._timeline.advance(self._machine.next_wakeup())
         if device is None:
             self._tell(told.TimePassed())
             return
         place = self._tasks[device]
         if self._machine.member(device, place.task_round(self._machine.round)) is None:
-            return  # it was given up
+            return  # the task was given up
         counted = self._machine.counts_in(device)
         self._delivered.setdefault(counted, {})[device] = self._tasks.pop(device)
         self._tell(told.UpdateArrived(device))
@@ -147,7 +148,7 @@ class Schedule:
             case told.OpenRound(number, places, capacity):
                 self._capacity, self._began, self._attempts, self._waits = capacity, self._timeline.now, 0, 0
                 self._given = {}
-                # Where rounds overlap, some of these places were given by earlier rounds.
+                # If rounds overlap, some of these cohort members belong to earlier rounds.
                 self._give(number, (place for place in places if place.task_round(number) == number))
                 yield RoundOpening(number, tuple(place.device for place in places))
             case told.AddPlaces(number, added, capacity):
@@ -162,7 +163,7 @@ class Schedule:
                 if not self._timeline.is_expected(device):
                     self._expect(device)
             case told.FitnessChanged(device, fitness) if fitness.failures:
-                # Chance keeps virtual devices from delivering, and says nothing about their next task.
+                # Virtual devices fail at random, which says nothing about their next task.
                 self._tell(told.DeviceRenewed(device))
             case told.CloseRound():
                 yield self._close(effect)
@@ -170,7 +171,7 @@ class Schedule:
                     self._gather(self._present(effect.round + 1))
                 self._tell(told.RoundCommitted(effect.round))
             case _:
-                pass  # whether devices are lacking, or the run is over, the machine's phase says as well
+                pass  # the machine's phase also says whether devices are missing or the run is over
 
     def _give(self, number: int, places: Iterable[CohortMember]) -> None:
         for place in places:
@@ -178,7 +179,7 @@ class Schedule:
             self._expect(place.device)
 
     def _expect(self, device: str) -> None:
-        """A device works on its task, and delivers in its time unless it drops out."""
+        """Schedules a device's delivery, unless the device drops out."""
         number = self._tasks[device].task_round(self._machine.round)
         if virtual_time.drops_out(self._experiment.fleet, self._experiment.seed, number, device, self._attempts):
             self._timeline.cancel(device)
@@ -219,10 +220,10 @@ class Schedule:
             oldest_task=min((place.round for place in early + awaited), default=closing.round + 1),
         )
 
-    # Who is there
+    # The presence of devices
 
     def _present(self, round: int) -> list[str]:
-        """Devices that are there when a round opens."""
+        """Returns the devices that are present when a round opens."""
         settings, seed = self._experiment.fleet, self._experiment.seed
         return [
             device.id
@@ -231,7 +232,7 @@ class Schedule:
         ]
 
     def _gather(self, present: list[str]) -> None:
-        """Devices come and go."""
+        """Tells the machine which devices came and left."""
         for device in sorted(self._ready - set(present)):
             self._tell(told.DeviceGone(device))
         for device in present:
@@ -240,7 +241,7 @@ class Schedule:
         self._ready = set(present)
 
     def _wait(self) -> DevicesMissing:
-        """Too few devices are there: time passes until another draw of who is."""
+        """Lets time pass until the next draw of present devices, since too few are present."""
         present, wanted = len(self._ready), self._experiment.rounds.min_devices
         self._waits += 1
         if self._waits > MOST_ATTEMPTS:

@@ -1,7 +1,7 @@
-"""How good a version of the global model is: parts of the test set, judged by many workers, put together.
+"""This module combines the evaluations of parts of the test set into the scores of a global model.
 
-Right answers are counted by class. A device's personalised test set is the test set weighted by the classes that the
-device holds, so its accuracy follows from those counts and costs nothing more.
+Correct predictions are counted by class. A device's personalised test set is the test set weighted by the device's
+classes, so its accuracy follows from these counts without further computation.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from fedlp_edge.simulation.engines.base import QueuedJob
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
 
 PART = 1024
-"""Samples of one part: a whole number of batches, and small enough to fill the gap at the end of a round."""
+"""Samples of one part: a multiple of the batch size, and small enough to fill idle workers at the end of a round."""
 
 
 @dataclass(frozen=True)
 class ModelScores:
-    """What a version of the model is worth.
+    """The scores of a version of the global model.
 
     Attributes:
-        accuracy: of each exit, by depth.
-        loss: mean cross-entropy of each exit.
-        ensemble: accuracy of the mean of the logits of the exits up to a depth.
-        by_class: accuracy of each exit for each class, not a number for classes without a test sample.
+        accuracy: Accuracy (0 to 1) of each exit, by depth.
+        loss: Mean cross-entropy of each exit, by depth; None if it is not finite.
+        ensemble: Accuracy of the mean logits of the exits up to a depth, by depth.
+        by_class: Accuracy of each exit by class, float64 [classes], by depth; NaN for classes without a test sample.
     """
 
     accuracy: dict[int, float]
@@ -37,22 +37,22 @@ class ModelScores:
     by_class: dict[int, npt.NDArray[np.float64]]
 
     def personalised(self, depth: int, prior: npt.NDArray[np.float64]) -> float:
-        """Accuracy of an exit on the test set weighted by a device's own classes."""
+        """Returns the accuracy of an exit on the test set weighted by a device's classes."""
         return _weighted(self.by_class[depth], prior)
 
 
 NOTHING = ModelScores({}, {}, {}, {})
-"""Of a round that is not evaluated."""
+"""Scores of a round that is not evaluated."""
 
 
 def parts(version: int, depths: Sequence[int], samples: int, macs: int) -> list[QueuedJob]:
-    """The work of judging a version.
+    """Returns the jobs that evaluate a version of the global model.
 
     Args:
-        version: of the weights.
-        depths: exits to judge, shallowest first.
-        samples: of the test set.
-        macs: of one sample through the deepest exit.
+        version: Version of the model weights.
+        depths: Depths of the exits to evaluate, shallowest first.
+        samples: Number of samples in the test set.
+        macs: Multiply-accumulate operations of one sample through the deepest exit.
     """
     jobs = []
     for start in range(0, samples, PART):
@@ -62,7 +62,7 @@ def parts(version: int, depths: Sequence[int], samples: int, macs: int) -> list[
 
 
 def combine_scores(judged: Iterable[PartEvaluated]) -> ModelScores:
-    """Puts the parts together, in the order of the test set: the same sums whoever judged what."""
+    """Combines the parts in the order of the test set, so that sums do not depend on which worker did which part."""
     ordered = sorted(judged, key=lambda part: part.start)
     if not ordered:
         return NOTHING
@@ -78,13 +78,13 @@ def combine_scores(judged: Iterable[PartEvaluated]) -> ModelScores:
 def by_tier(
     verdict: ModelScores, depths: Mapping[str, int], numbers: Mapping[str, int], priors: npt.NDArray[np.float64]
 ) -> dict[int, float]:
-    """Mean personalised accuracy of the devices of each depth, each with the exit of its depth.
+    """Returns the mean personalised accuracy of the devices by depth, each with the exit of its depth.
 
     Args:
-        verdict: of the global model.
-        depths: of the devices; those whose exit was not judged are left out.
-        numbers: row of each device in ``priors``.
-        priors: share of each class in each device's samples.
+        verdict: Scores of the global model.
+        depths: Depth by device id; devices whose exit was not evaluated are left out.
+        numbers: Row of each device in ``priors``, by device id.
+        priors: Share of each class in each device's samples, float64 [devices, classes].
     """
     tiers: dict[int, list[float]] = {}
     for device, depth in depths.items():
@@ -96,12 +96,12 @@ def by_tier(
 def own_by_tier(
     judged: Iterable[PersonalHeadEvaluated], numbers: Mapping[str, int], priors: npt.NDArray[np.float64]
 ) -> dict[int, float]:
-    """Mean accuracy of devices by depth, each with its own head on the test set weighted by its own classes.
+    """Returns the mean personalised accuracy of the devices by depth, each with its personal head.
 
     Args:
-        judged: in any order.
-        numbers: row of each device in ``priors``.
-        priors: share of each class in each device's samples.
+        judged: Results of the personal heads, in any order.
+        numbers: Row of each device in ``priors``, by device id.
+        priors: Share of each class in each device's samples, float64 [devices, classes].
     """
     tiers: dict[int, list[float]] = {}
     for device in sorted(judged, key=lambda one: one.device):
@@ -118,7 +118,7 @@ def _by_class(counts: ExitCounts, depth: int) -> npt.NDArray[np.float64]:
 
 
 def _weighted(by_class: npt.NDArray[np.float64], prior: npt.NDArray[np.float64]) -> float:
-    """Accuracy where each class has a device's own share; classes without a test sample do not count."""
+    """Returns the accuracy weighted by a device's share of each class, without classes that have no test sample."""
     known = ~np.isnan(by_class)
     weights = prior[: len(known)] * known
     total = weights.sum()

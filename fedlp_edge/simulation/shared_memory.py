@@ -1,7 +1,7 @@
-"""Arrays in memory that several processes share, without a name that a killed process could leave behind.
+"""This module shares arrays between processes, without a named file that a killed process could leave behind.
 
-The memory is an unlinked file, in RAM where the system has a place for that; who shall share it is handed the file's
-descriptor. When the last process that holds it ends, however it ends, the memory is gone.
+The memory is an unlinked file, in RAM where the system has a file system for that; another process gets the file's
+descriptor. When the last process that holds it ends, in whatever way, the kernel frees the memory.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import numpy.typing as npt
 AnyArray = npt.NDArray[Any]
 
 _RAM = Path("/dev/shm")
-_ALIGNMENT = 64  # bytes, a line of the processor's cache
+_ALIGNMENT = 64  # bytes of a line of the processor's cache
 
 
 class ArraySlot(msgspec.Struct, frozen=True):
-    """Where one array lies.
+    """The place of one array in the shared memory.
 
     Attributes:
-        name: of the array.
-        dtype: as numpy writes it, such as ``"<f4"``.
-        shape: dimensions.
-        offset: of its first byte.
+        name: Name of the array.
+        dtype: Type in numpy's notation, such as ``"<f4"``.
+        shape: Dimensions of the array.
+        offset: Offset of the first byte.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ArraySlot(msgspec.Struct, frozen=True):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the array takes."""
+        """Bytes of the array."""
         return int(np.dtype(self.dtype).itemsize) * math.prod(self.shape)
 
 
@@ -49,7 +49,7 @@ Layout = tuple[ArraySlot, ...]
 
 
 def layout_of(arrays: Mapping[str, tuple[str, tuple[int, ...]]]) -> Layout:
-    """Places for arrays of these types and shapes, one behind the other."""
+    """Returns the layout of arrays of these types and shapes, one behind the other."""
     slots, offset = [], 0
     for name, (dtype, shape) in arrays.items():
         slots.append(ArraySlot(name, dtype, shape, offset))
@@ -58,14 +58,14 @@ def layout_of(arrays: Mapping[str, tuple[str, tuple[int, ...]]]) -> Layout:
 
 
 class SharedArrays:
-    """Named arrays in one piece of shared memory; everybody may write.
+    """Named arrays in one block of shared memory, which every process may write.
 
     Args:
-        descriptor: of the file; the object closes it.
-        layout: what lies where.
+        descriptor: File descriptor, which this object closes.
+        layout: Places of the arrays.
 
     Attributes:
-        arrays: views, by name; they keep the memory mapped as long as they live.
+        arrays: Views by name, which keep the memory mapped while they exist.
     """
 
     def __init__(self, descriptor: int, layout: Layout) -> None:
@@ -82,7 +82,7 @@ class SharedArrays:
 
     @classmethod
     def create(cls, layout: Layout) -> Self:
-        """New memory, all zeros."""
+        """Allocates memory of zeros."""
         descriptor, path = tempfile.mkstemp(prefix="fedlp-", dir=_RAM if os.access(_RAM, os.W_OK) else None)
         Path(path).unlink()
         os.ftruncate(descriptor, max(1, sum(slot.nbytes + _ALIGNMENT for slot in layout)))
@@ -90,23 +90,23 @@ class SharedArrays:
 
     @classmethod
     def copy_of(cls, arrays: Mapping[str, AnyArray]) -> Self:
-        """New memory with the values of these arrays."""
+        """Allocates memory with the values of these arrays."""
         made = cls.create(layout_of({name: (array.dtype.str, array.shape) for name, array in arrays.items()}))
         made.write(arrays)
         return made
 
     def write(self, arrays: Mapping[str, AnyArray]) -> None:
-        """Copies values in."""
+        """Copies values into the arrays of the same names."""
         for name, array in arrays.items():
             self.arrays[name][...] = array
 
     def keep_mapped(self) -> Self:
-        """Gives the descriptor back and keeps the memory: for who will hand it to nobody."""
+        """Closes the descriptor and keeps the memory mapped, for a process that will not pass it on."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
         self.descriptor = -1
         return self
 
     def close(self) -> None:
-        """Gives the descriptor back; the memory goes with the last view of it."""
+        """Closes the descriptor; the memory is freed with the last view of it."""
         self.keep_mapped().arrays = {}

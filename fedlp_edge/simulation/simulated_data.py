@@ -1,4 +1,4 @@
-"""The samples of a simulation: read once, without torch, and dealt to all devices at once."""
+"""This module reads the samples of a simulation, without torch, and partitions them among all devices."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from fedlp_edge.simulation.shared_memory import AnyArray
 
 @dataclass(frozen=True, eq=False)
 class SimulationData:
-    """What can be learned from and judged on.
+    """The samples of all devices and of the test set.
 
     Attributes:
-        arrays: ``train/x`` [N, ...] as stored, ``train/y`` [N]; ``test/x`` and ``test/y`` if there is a test set.
-        classes: number of classes.
-        scale: see ``learning.data.Dataset``.
-        mean: likewise.
-        std: likewise.
-        listed: labels of all training samples, those included that cannot be read.
-        index: [N] position of each training sample among them, ascending.
+        arrays: Arrays ``train/x`` [N, ...] as stored and ``train/y`` [N]; ``test/x`` and ``test/y`` with a test set.
+        classes: Number of classes.
+        scale: Factor of the stored values (``learning.data.Dataset``).
+        mean: Mean by channel, for the normalisation.
+        std: Standard deviation by channel, for the normalisation.
+        listed: Labels of all training samples, int64, including samples that cannot be read.
+        index: Position of each training sample in ``listed``, int64 [N], ascending.
     """
 
     arrays: dict[str, AnyArray]
@@ -43,41 +43,41 @@ class SimulationData:
 
     @property
     def test_samples(self) -> int:
-        """Size of the test set; 0 without one."""
+        """Number of samples in the test set; 0 without one."""
         return len(self.arrays["test/y"]) if "test/y" in self.arrays else 0
 
 
 @dataclass(frozen=True, eq=False)
 class DataAssignment:
-    """Who holds what.
+    """The assignment of training samples to devices.
 
     Attributes:
-        arrays: ``members``, the indices of all devices' samples one device after the other, and ``starts``
-            [devices + 1], where those of each begin.
-        priors: share of each class in each device's samples, [devices, classes].
+        arrays: Array ``members``, the sample indices of one device after the other, and array ``starts``
+            [devices + 1], the position in ``members`` at which each device begins.
+        priors: Share of each class in each device's samples, float64 [devices, classes].
     """
 
     arrays: dict[str, AnyArray]
     priors: npt.NDArray[np.float64]
 
     def samples_of(self, number: int) -> int:
-        """How many samples a device holds."""
+        """Returns the number of samples of a device."""
         starts = self.arrays["starts"]
         return int(starts[number + 1] - starts[number])
 
 
 @lru_cache(maxsize=1)
 def read_simulation_data(train: str, evaluate: str, input_shape: tuple[int, ...] = ()) -> SimulationData:
-    """Reads both splits, once for all experiments in a row that name the same.
+    """Reads both splits, once for consecutive experiments with the same data.
 
     Args:
-        train: specification of what devices share.
-        evaluate: of what they are judged on; empty for nothing.
-        input_shape: of one sample of the model, which pictures are brought to.
+        train: Data specification of the training samples.
+        evaluate: Data specification of the test samples; empty for none.
+        input_shape: Shape of one sample of the model, to which pictures are resized.
 
     Raises:
-        DataError: a specification is wrong, or data are missing or unusable.
-        ConfigError: the devices' specification names a share.
+        DataError: A specification is wrong, or data are missing or unusable.
+        ConfigError: The training specification names a share.
     """
     spec = parse_spec(train).for_model(input_shape)
     if spec.share is not None:
@@ -100,10 +100,10 @@ def read_simulation_data(train: str, evaluate: str, input_shape: tuple[int, ...]
 
 
 def assign_data(experiment: Experiment, simulation_data: SimulationData) -> DataAssignment:
-    """Deals the training samples as ``TRAIN#share=i/N&partition=P&seed=S`` would on each device.
+    """Partitions the training samples as ``TRAIN#share=i/N&partition=P&seed=S`` would on each device.
 
     Raises:
-        DataError: the partition is unknown, or there are too few samples.
+        DataError: The partitioner is unknown, or there are too few samples.
     """
     data, fleet = experiment.data, experiment.fleet
     spec = parse_spec(data.train)
@@ -113,7 +113,7 @@ def assign_data(experiment: Experiment, simulation_data: SimulationData) -> Data
         seed=experiment.seed if data.seed is None else data.seed,
         limit=data.limit or spec.limit,
     )
-    # As on the devices, each of which deals what is listed and then leaves out what it cannot read.
+    # As on real devices, which partition all listed samples and then leave out those that they cannot read.
     index = simulation_data.index
     kept = [np.searchsorted(index, part[np.isin(part, index)]) for part in everybody(simulation_data.listed, spec)]
     if (empty := next((number for number, part in enumerate(kept) if not len(part)), None)) is not None:

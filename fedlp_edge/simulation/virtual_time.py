@@ -1,7 +1,7 @@
-"""Virtual time: when each device that has a task delivers, if it does.
+"""This module computes the virtual time at which each device with a task delivers its update.
 
-A device takes as long as the planner predicts from its profile. Chance enters through two probabilities, each drawn
-from the run's seed, so that a repeated run has the same stragglers.
+A device takes as long as the planner predicts from its profile. Two random draws, availability and dropout, derive from
+the run's seed, so that a repeated run has the same stragglers.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from fedlp_edge.simulation.experiment import FleetSettings
 
 
 def is_there(settings: FleetSettings, seed: int, round: int, device: str, attempt: int = 0) -> bool:
-    """Whether a device is ready when a round opens."""
+    """Returns whether a device is present when a round opens."""
     return uniform(seed, "available", round, device, attempt) < settings.availability
 
 
 def drops_out(settings: FleetSettings, seed: int, round: int, device: str, attempt: int) -> bool:
-    """Whether a device that has a task never delivers."""
+    """Returns whether a device that has a task never delivers."""
     return uniform(seed, "dropout", round, device, attempt) < settings.dropout
 
 
 @dataclass
 class Timeline:
-    """Deliveries to come, in order of time, at most one a device.
+    """The future deliveries in order of time, at most one per device.
 
     Attributes:
-        now: the time, in seconds since the start of the run.
+        now: Virtual time, in seconds since the start of the run.
     """
 
     now: float = 0.0
@@ -38,32 +38,32 @@ class Timeline:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def expect(self, device: str, seconds: float) -> None:
-        """A device will deliver in so many seconds, and not what it was expected to deliver before."""
+        """Schedules a device's delivery in ``seconds``, in place of an earlier one."""
         number = next(self._numbers)
         self._latest[device] = number
         heapq.heappush(self._deliveries, (self.now + seconds, number, device))
 
     def is_expected(self, device: str) -> bool:
-        """Whether a device is going to deliver."""
+        """Returns whether a delivery of a device is scheduled."""
         return device in self._latest
 
     def cancel(self, device: str) -> None:
-        """A device will not deliver."""
+        """Cancels a device's delivery."""
         self._latest.pop(device, None)
 
     def forget(self) -> None:
-        """Nothing that is under way matters any more."""
+        """Cancels all deliveries."""
         self._deliveries.clear()
         self._latest.clear()
 
     def advance(self, until: float | None) -> str | None:
-        """Goes to the next delivery, or to a point in time if that comes first.
+        """Advances the clock to the next delivery, or to ``until`` if that comes first.
 
         Returns:
-            Who delivers; None at that point.
+            Id of the device that delivers; None at ``until``.
 
         Raises:
-            ValueError: neither is to come.
+            ValueError: No delivery is scheduled, and ``until`` is None.
         """
         while self._deliveries and self._latest.get(self._deliveries[0][2]) != self._deliveries[0][1]:
             heapq.heappop(self._deliveries)

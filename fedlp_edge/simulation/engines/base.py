@@ -1,7 +1,7 @@
-"""What a simulation needs of whoever computes for it, and how work is spread over the workers.
+"""This module defines the interface of an engine, which computes for a simulation, and distributes jobs to its workers.
 
-An engine has a number of workers that each do one order at a time. Everything that decides what is learned is outside:
-which worker trains which device cannot matter, since sums are exact.
+An engine has workers that each do one job at a time. Which worker trains which device does not change the model, since
+sums are exact.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ T = TypeVar("T")
 
 
 class SimulationStoppedError(Exception):
-    """The simulation was asked to stop; what is committed is kept."""
+    """Raised when the simulation was asked to stop; committed rounds are kept."""
 
 
 class Engine(Protocol):
-    """Workers, wherever they are."""
+    """The interface of an engine: numbered workers that do the jobs of one experiment at a time."""
 
     @property
     def workers(self) -> int:
-        """How many there are; they are numbered from 0."""
+        """Number of workers, which are numbered from 0."""
 
     def open(
         self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
     ) -> tuple[Blueprint, dict[str, Array]]:
-        """Forgets the experiment before and begins another.
+        """Begins an experiment, and frees the memory of the one before.
 
         Returns:
-            The model as data, and the initial values of its global units.
+            Blueprint of the model, and the initial values of its global units by tensor name.
 
         Raises:
-            DataError: the samples do not fit the model.
-            ModelError: the model cannot be built.
-            WorkerError: a worker ended.
+            DataError: The samples do not fit the model.
+            ModelError: The model cannot be built.
+            WorkerError: A worker ended.
         """
 
     def publish(self, version: int, weights: Mapping[str, Array]) -> None:
-        """Makes a version of the global weights known to all workers."""
+        """Makes a version of the global model weights available to all workers."""
 
     def retire(self, version: int) -> None:
-        """Says that no order will name this version again."""
+        """Frees a version of the model weights that no further job uses."""
 
     def submit(self, worker: int, job: SimulationJob) -> None:
-        """Gives an idle worker something to do."""
+        """Gives an idle worker a job."""
 
     def next_reply(self, seconds: float) -> tuple[int, Reply] | None:
-        """Waits for the next answer of any worker, at most so long.
+        """Waits at most ``seconds`` for the next reply of any worker; None if no reply arrives.
 
-        For a worker that ended by itself it is ``WorkerDied``, and a new worker with the same number has taken its
-        place: it knows the experiment and the versions of the weights, and has counted no update.
+        For a worker process that died, the reply is ``SimulationWorkerDied``. A new process with the same number has
+        replaced it: it has the experiment and the versions of the model weights, but none of the summed updates.
 
         Raises:
-            WorkerError: no other worker can take its place.
+            WorkerError: The worker cannot be replaced.
         """
 
     def sums(self, worker: int) -> SumArrays:
-        """What the worker's last ``CollectSums`` handed over (``LayerwiseMean.arrays``), until its next order."""
+        """Returns the sums of the worker's last ``CollectSums``, valid until its next job."""
 
     def close(self) -> None:
         """Ends the workers."""
@@ -73,24 +73,24 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """An order and what it costs, in any unit that all jobs of a round share."""
+    """A job and its estimated cost, in any unit that all jobs of a round share."""
 
     job: SimulationJob
     cost: float
 
 
 LOOK_SECONDS = 0.2
-"""How often a stop is looked for while all workers are at work."""
+"""Seconds between two checks for a stop while all workers are busy."""
 
 
 def carry_out(engine: Engine, jobs: Iterable[QueuedJob], stopped: Callable[[], bool]) -> Iterator[Reply]:
-    """Has jobs done, the longest first, so that all workers end at about the same time.
+    """Runs jobs on all workers, the most expensive first, so that all workers end at about the same time.
 
-    What is under way is always finished, so that the engine is at rest whatever happens.
+    Started jobs are always finished, so the engine is idle afterwards, even after an error.
 
     Raises:
-        SimulationStoppedError: once ``stopped()`` says so.
-        DataError: and others, as the first order that failed says.
+        SimulationStoppedError: ``stopped()`` returned True.
+        FedLPError: A job failed; the type is that of the first failure (``failure``).
     """
     waiting = deque(sorted(jobs, key=lambda job: -job.cost))
     idle = deque(range(engine.workers))
@@ -119,7 +119,7 @@ def carry_out(engine: Engine, jobs: Iterable[QueuedJob], stopped: Callable[[], b
 
 
 def collect(engine: Engine, capacity: int) -> Iterator[SumArrays]:
-    """The sums of every worker that counted an update; all are valid until the next order."""
+    """Yields the sums of every worker that added an update; all of them are valid until the next job."""
     for worker in range(engine.workers):
         engine.submit(worker, CollectSums(capacity))
     left = engine.workers
@@ -139,16 +139,17 @@ def collect(engine: Engine, capacity: int) -> Iterator[SumArrays]:
 
 
 def failure(reply: JobFailed) -> Exception:
-    """The error that a worker told of."""
+    """Returns the error that a worker's reply describes."""
     family = {"data": DataError, "model": ModelError}.get(reply.kind, WorkerError)
     return family(reply.reason)
 
 
 def expected(message: object, kind: type[T]) -> T:
-    """The answer, if it is of the kind that was asked for.
+    """Returns a worker's message if it is of the expected type.
 
     Raises:
-        FedLPError: the worker tells why not.
+        FedLPError: The job failed, for the reason that the worker gives.
+        WorkerError: The message is of another type.
     """
     if isinstance(message, JobFailed):
         raise failure(message)

@@ -1,7 +1,6 @@
-"""Messages and file descriptors between a simulation and its worker processes, over a pair of Unix sockets.
+"""This module sends messages and file descriptors between a simulation and its worker processes, over Unix sockets.
 
-A message is a length, a count of descriptors and that many bytes of MessagePack; descriptors are how shared memory
-is handed over.
+A message is a length, a count of descriptors and that many bytes of MessagePack; the descriptors pass shared memory.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ _MOST_DESCRIPTORS = 4
 
 
 class SampleArrays(msgspec.Struct, frozen=True, tag=True):
-    """Samples of the experiments to come; one descriptor comes along.
+    """This message passes the shared memory of samples, as one descriptor.
 
     Attributes:
-        group: takes the place of what was sent under the same name before.
+        group: Name of the arrays, which replace earlier ones of this name.
     """
 
     group: str
@@ -34,47 +33,47 @@ class SampleArrays(msgspec.Struct, frozen=True, tag=True):
 
 
 class WeightsBuffer(msgspec.Struct, frozen=True, tag=True):
-    """Memory for a version of the weights; one descriptor comes along."""
+    """This message passes the shared memory for a version of the model weights, as one descriptor."""
 
     board: int
     layout: Layout
 
 
 class Sums(msgspec.Struct, frozen=True, tag=True):
-    """Memory in which this worker hands over its sums; one descriptor comes along."""
+    """This message passes the shared memory to which this worker writes its sums, as one descriptor."""
 
     layout: Layout
 
 
 class SetUpWorker(msgspec.Struct, frozen=True, tag=True):
-    """Forget the experiment before and build the model of this one."""
+    """This message asks a worker to drop the previous experiment and build the model of a new one."""
 
     setup: WorkerSetup
 
 
 class InitialWeights(msgspec.Struct, frozen=True, tag=True):
-    """Write the values that the model was built with to a board."""
+    """This message asks a worker to write the model's initial weights to a weights buffer."""
 
     board: int
 
 
 class PublishWeights(msgspec.Struct, frozen=True, tag=True):
-    """A board holds this version of the weights now."""
+    """This message says that a weights buffer now holds this version of the model weights."""
 
     version: int
     board: int
 
 
 class WeightsWritten(msgspec.Struct, frozen=True, tag=True):
-    """The initial values are on the board."""
+    """This message says that the initial weights are in the weights buffer."""
 
 
 class SumsWritten(msgspec.Struct, frozen=True, tag=True):
-    """The sums are in the memory given for them.
+    """This message says that the sums are in the shared memory.
 
     Attributes:
-        sent: names of the tensors that somebody sent.
-        weights: rows of a weight and the shape of its block, by name (``SumArrays``).
+        sent: Names of the tensors that at least one device sent.
+        weights: Rows of an update weight and the shape of its block, by tensor name (``SumArrays``).
     """
 
     sent: tuple[str, ...]
@@ -82,19 +81,19 @@ class SumsWritten(msgspec.Struct, frozen=True, tag=True):
 
 
 class StartWorker(msgspec.Struct, frozen=True, tag=True):
-    """Split off a worker; its end of a socket pair comes along."""
+    """This message asks the starter process to fork a worker; one end of the worker's socket pair comes with it."""
 
     worker: int
 
 
 class AwaitWorker(msgspec.Struct, frozen=True, tag=True):
-    """Say how this worker ended, once it has."""
+    """This message asks the starter process to wait for the end of a worker and send its ``WorkerExit``."""
 
     worker: int
 
 
 class WorkerExit(msgspec.Struct, frozen=True, tag=True):
-    """The exit code of a worker; negative for the signal that ended it."""
+    """This message gives the exit code of a worker; negative for the signal that ended it."""
 
     code: int
 
@@ -105,15 +104,15 @@ ToStarter = StartWorker | AwaitWorker
 
 
 class ChannelClosedError(EOFError):
-    """The other side has ended."""
+    """Raised when the process at the other end has ended."""
 
 
 class Channel(Generic[T]):
-    """One end of the pair.
+    """One end of a socket pair that sends and receives messages.
 
     Args:
-        end: connected and blocking.
-        received: type of what comes in.
+        end: Connected, blocking socket.
+        received: Type of the received messages.
     """
 
     def __init__(self, end: socket.socket, received: type[T]) -> None:
@@ -122,14 +121,14 @@ class Channel(Generic[T]):
         self._encoder = msgspec.msgpack.Encoder()
 
     def fileno(self) -> int:
-        """For select."""
+        """Returns the file descriptor, for select."""
         return self._end.fileno()
 
     def send(self, message: ToWorker | FromWorker | ToStarter | WorkerExit, *descriptors: int) -> None:
         """Sends one message.
 
         Raises:
-            ChannelClosedError: nobody is there to read it.
+            ChannelClosedError: The process at the other end has ended.
         """
         body = self._encoder.encode(message)
         try:
@@ -139,10 +138,10 @@ class Channel(Generic[T]):
             raise ChannelClosedError from error
 
     def receive(self) -> tuple[T, list[int]]:
-        """Waits for one message, and the descriptors that came with it.
+        """Waits for one message; returns it with its descriptors.
 
         Raises:
-            ChannelClosedError: the other side has ended.
+            ChannelClosedError: The process at the other end has ended.
         """
         head, descriptors = self._header()
         length, count = _HEADER.unpack(head)

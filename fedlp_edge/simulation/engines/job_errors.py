@@ -1,4 +1,4 @@
-"""What goes wrong in a worker, as an answer: one line, and whose turn it is."""
+"""This module turns the errors of a worker into replies of one line with the kind of the error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def told(work: Callable[[], T]) -> T | JobFailed:
-    """Does something; whatever is raised becomes an answer, a defect of ours with its traceback in the log."""
+    """Calls a function; any error becomes a ``JobFailed`` reply, and a defect of this program logs its traceback."""
     try:
         return work()
     except FedLPError as error:

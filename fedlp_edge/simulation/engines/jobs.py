@@ -1,6 +1,6 @@
-"""What a simulation asks of its workers, and what they answer: plain data, the same for every engine.
+"""This module defines a simulation's jobs and the workers' replies, as plain data for every engine.
 
-Arrays (samples, weights, sums) travel beside them, in whatever way is cheapest for the engine.
+Arrays (samples, model weights, sums) travel separately, in the way that is cheapest for the engine.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelS
 
 
 class WorkerSetup(msgspec.Struct, frozen=True):
-    """All that a worker must know of an experiment, beside the samples.
+    """The settings of an experiment that a worker needs beside the samples.
 
     Attributes:
-        model: to build.
-        seed: of the run.
-        training: of every device.
-        uniform: whether all updates weigh the same.
-        freeze: train only what is sent, and what stays on the device (``prune="train"``).
-        classes: number of classes in the data.
-        scale: of the stored values, see ``learning.data.Dataset``.
-        mean: likewise.
-        std: likewise.
+        model: Settings of the model.
+        seed: Seed of the run.
+        training: Training settings of every device.
+        uniform: Whether all updates have the same update weight.
+        freeze: Whether only sent and withheld tensors are trained (``prune="train"``).
+        classes: Number of classes in the data.
+        scale: Factor of the stored values (``learning.data.Dataset``).
+        mean: Mean by channel, for the normalisation.
+        std: Standard deviation by channel, for the normalisation.
     """
 
     model: ModelSettings
@@ -39,30 +39,30 @@ class WorkerSetup(msgspec.Struct, frozen=True):
 
 
 class WorkerReady(msgspec.Struct, frozen=True, tag=True):
-    """The model as data; its initial values come beside it."""
+    """This reply has the model's blueprint; the initial weights travel separately."""
 
     blueprint: Blueprint
 
 
 class TrainDevice(msgspec.Struct, frozen=True, tag=True):
-    """Train one device and add its update to the round's sums.
+    """This job trains one device and adds its update to the round's sums.
 
     Attributes:
-        number: of the device, from 0: which samples are its own.
-        device: its id.
-        round: of its task.
-        version: of the global weights that it starts from.
-        capacity: of the sums.
-        factor: on the weight of its update.
-        most: that its update weighs without the factor.
-        depth: of its submodel.
-        sent: names of the tensors that it sends, by unit id.
-        encoding: of its update.
-        compute: how it computes.
-        withheld: ids of the units whose values stay on the device after the round.
-        reused: ids of the units that start from values of the device itself; a personal head that does not is drawn.
-        reused_values: values that an earlier round left on the device, as safetensors; empty if none did.
-        counted: whether the update arrives; what comes too late changes nothing but the device's own values.
+        number: Number of the device, from 0, which selects its samples.
+        device: Id of the device.
+        round: Number of the round of its task.
+        version: Version of the global model weights that training starts from.
+        capacity: Bound of the summed update weights.
+        factor: Factor of the update weight.
+        most: Largest update weight before the factor.
+        depth: Depth of the device's submodel.
+        sent: Names of the tensors that the device sends, by unit id.
+        encoding: Encoding of the update.
+        compute: Compute mode.
+        withheld: Ids of the units whose trained values are withheld.
+        reused: Ids of the units that start from ``reused_values``; any other personal head is initialised at random.
+        reused_values: Values that an earlier round left on the device, as safetensors; empty if there are none.
+        counted: Whether the update arrives in time; a late one changes only the device's withheld values.
     """
 
     number: int
@@ -84,14 +84,14 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
 
 
 class ChooseCompute(msgspec.Struct, frozen=True, tag=True):
-    """Find the fastest correct compute mode for a depth, with the samples of device ``number``."""
+    """This job finds the fastest correct compute mode for a depth, with the samples of device ``number``."""
 
     number: int
     depth: int
 
 
 class EvaluatePart(msgspec.Struct, frozen=True, tag=True):
-    """Judge some exits of a version of the global model on samples ``start`` to ``stop`` of the test set."""
+    """This job evaluates exits of a version of the global model on samples ``start`` to ``stop`` of the test set."""
 
     version: int
     depths: tuple[int, ...]
@@ -100,11 +100,11 @@ class EvaluatePart(msgspec.Struct, frozen=True, tag=True):
 
 
 class EvaluatePersonalHead(msgspec.Struct, frozen=True, tag=True):
-    """Judge a device's own head behind a version of the global layers, on samples from all over the test set.
+    """This job evaluates a device's personal head with a version of the global layers, on a part of the test set.
 
     Attributes:
-        withheld_values: what stays on the device, as safetensors; its heads are among them.
-        samples: about how many are looked at.
+        withheld_values: Withheld values of the device, heads included, as safetensors.
+        samples: Approximate number of test samples, spread over the whole test set.
     """
 
     device: str
@@ -115,7 +115,7 @@ class EvaluatePersonalHead(msgspec.Struct, frozen=True, tag=True):
 
 
 class CollectSums(msgspec.Struct, frozen=True, tag=True):
-    """Hand over the sums of the round, and begin new ones."""
+    """This job collects a worker's sums of the round and resets them."""
 
     capacity: int
 
@@ -124,15 +124,16 @@ SimulationJob = TrainDevice | ChooseCompute | EvaluatePart | EvaluatePersonalHea
 
 
 class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
-    """
+    """This reply says that a device was trained and its update added to the sums.
+
     Attributes:
-        samples: seen per epoch; what the update weighs, unless weights are uniform.
-        loss: mean over the last epoch.
-        seconds: of training alone.
-        bytes_up: of its encoded update.
-        compute: mode that it was computed in.
-        withheld_values: what stays on the device, as safetensors; empty if nothing does.
-        sizes: of the update, see ``core.plausibility``.
+        samples: Samples per epoch, which are the update weight unless update weights are uniform.
+        loss: Mean training loss of the last epoch.
+        seconds: Seconds of training alone.
+        bytes_up: Bytes of the encoded update.
+        compute: Compute mode that was used.
+        withheld_values: Withheld values, as safetensors; empty if there are none.
+        sizes: Norms of the update, which ``core.plausibility`` compares.
     """
 
     device: str
@@ -147,14 +148,14 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
 
 
 class ComputeChosen(msgspec.Struct, frozen=True, tag=True):
-    """The mode in which devices of a depth shall compute."""
+    """This reply gives the compute mode for the devices of a depth."""
 
     depth: int
     compute: ComputeMode
 
 
 class DeviceGaveUp(msgspec.Struct, frozen=True, tag=True):
-    """The device could not train; its round goes on without it."""
+    """This reply says that a device could not train; its round goes on without it."""
 
     device: str
     round: int
@@ -162,10 +163,11 @@ class DeviceGaveUp(msgspec.Struct, frozen=True, tag=True):
 
 
 class PartEvaluated(msgspec.Struct, frozen=True, tag=True):
-    """
+    """This reply has the results of an evaluated part of the test set.
+
     Attributes:
-        start: of the part.
-        counts: of its samples.
+        start: Number of the first sample of the part.
+        counts: Counts of correct predictions and losses.
     """
 
     start: int
@@ -173,10 +175,11 @@ class PartEvaluated(msgspec.Struct, frozen=True, tag=True):
 
 
 class PersonalHeadEvaluated(msgspec.Struct, frozen=True, tag=True):
-    """
+    """This reply has the results of an evaluated personal head.
+
     Attributes:
-        depth: of the device.
-        counts: of the exit of this depth.
+        depth: Depth of the device.
+        counts: Counts of correct predictions and losses of the exit of this depth.
     """
 
     device: str
@@ -185,15 +188,15 @@ class PersonalHeadEvaluated(msgspec.Struct, frozen=True, tag=True):
 
 
 class SumsCollected(msgspec.Struct, frozen=True, tag=True):
-    """The sums have been handed over, beside this."""
+    """This reply says that the sums were collected; they travel separately."""
 
 
 class JobFailed(msgspec.Struct, frozen=True, tag=True):
-    """The order could not be carried out: the experiment cannot go on.
+    """This reply says that a job failed, so that the experiment ends.
 
     Attributes:
-        kind: ``data``, ``model``, ``memory`` or ``worker``.
-        reason: one line for people.
+        kind: Kind of the error: ``data``, ``model``, ``memory`` or ``worker``.
+        reason: Reason in one line, for people.
     """
 
     kind: str
@@ -201,12 +204,12 @@ class JobFailed(msgspec.Struct, frozen=True, tag=True):
 
 
 class SimulationWorkerDied(msgspec.Struct, frozen=True, tag=True):
-    """Said by the engine in place of a worker that ended by itself: a new one is there, without the old one's sums.
+    """The engine's reply for a worker process that died: a new process has replaced it, without its sums.
 
     Attributes:
-        exit: how it ended, in words that go on from "a worker process".
-        remedy: what may help, in words.
-        crashed: whether native code in it crashed.
+        exit: End of the process, as text that follows "a worker process".
+        remedy: Advice, as text.
+        crashed: Whether native code in the process crashed.
     """
 
     exit: str

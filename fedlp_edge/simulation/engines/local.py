@@ -1,6 +1,6 @@
-"""The engine for one machine: one process with one thread for each worker, and shared memory between them.
+"""This module has the engine for one machine: one process with one thread per worker, and shared memory.
 
-A worker that dies is replaced at once by one that is told all that the others know (see ``process`` and ``recovery``).
+A worker process that dies is replaced at once by one that gets the experiment and the model weights (``recovery``).
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalEngine:
-    """Worker processes, started at once; a context manager that leaves none behind.
+    """The worker processes of this machine; a context manager that ends all of them.
 
     Args:
-        workers: how many; 0 for one a core.
+        workers: Number of workers; 0 for one per core.
     """
 
     def __init__(self, workers: int = 0) -> None:
@@ -76,7 +76,7 @@ class LocalEngine:
                 [sys.executable, "-P", "-m", "fedlp_edge.simulation.engines.local_worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=sys.stderr,  # what a user's own model or data code prints
+                stdout=sys.stderr,  # the output of a user's own model or data code
                 env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
             )
         theirs.close()
@@ -96,13 +96,13 @@ class LocalEngine:
 
     @property
     def workers(self) -> int:
-        """How many there are."""
+        """Number of workers."""
         return len(self._channels)
 
     def open(
         self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
     ) -> tuple[Blueprint, dict[str, Array]]:
-        """See ``Engine.open``."""
+        """Begins an experiment, as ``Engine.open`` says."""
         self._forget()
         for worker in sorted(self._busy):  # what an experiment that failed has left under way
             self._replace(worker)
@@ -133,7 +133,7 @@ class LocalEngine:
         return blueprint, {name: array.copy() for name, array in self._boards[board].arrays.items()}
 
     def publish(self, version: int, weights: Mapping[str, Array]) -> None:
-        """See ``Engine.publish``."""
+        """Makes a version of the global model weights available to all workers."""
         free = [board for board in range(len(self._boards)) if board not in self._version_on.values()]
         board = free[0] if free else self._new_board()
         self._boards[board].write(weights)
@@ -142,17 +142,17 @@ class LocalEngine:
             self._send(worker, PublishWeights(version, board))
 
     def retire(self, version: int) -> None:
-        """See ``Engine.retire``."""
+        """Frees a version of the model weights that no further job uses."""
         self._version_on.pop(version, None)
 
     def submit(self, worker: int, job: SimulationJob) -> None:
-        """See ``Engine.submit``."""
+        """Gives an idle worker a job."""
         self._handed_over.pop(worker, None)
         self._busy.add(worker)
         self._send(worker, job)
 
     def next_reply(self, seconds: float) -> tuple[int, Reply] | None:
-        """See ``Engine.next_reply``."""
+        """Waits for the next reply of any worker, as ``Engine.next_reply`` says."""
         readable, _, _ = select.select(self._channels, [], [], seconds)
         if not readable:
             return None
@@ -170,13 +170,13 @@ class LocalEngine:
         return worker, reply
 
     def sums(self, worker: int) -> SumArrays:
-        """See ``Engine.sums``."""
+        """Returns the sums of the worker's last ``CollectSums``."""
         written, memory = self._handed_over[worker], self._sums[worker].arrays
         weights = {name: np.array(rows, np.int64) for name, rows in written.weights.items()}
         return SumArrays({name: memory[name] for name in written.sent}, weights)
 
     def close(self) -> None:
-        """Ends the workers; they notice that nobody is there any more."""
+        """Ends the workers, by closing their sockets."""
         for channel in self._channels:
             channel.close()
         self._starter.close()
@@ -200,14 +200,14 @@ class LocalEngine:
         self.close()
 
     def _forget(self) -> None:
-        """Gives back the memory of the experiment before."""
+        """Frees the memory of the previous experiment."""
         for memory in (*self._boards, *self._sums, *([self._assignment] if self._assignment else [])):
             memory.close()
         self._setup = self._assignment = None
         self._boards, self._sums, self._version_on, self._handed_over = [], [], {}, {}
 
     def _start(self, worker: int) -> Channel[FromWorker]:
-        """Has a worker started."""
+        """Asks the starter process for a new worker; returns the channel to the worker."""
         ours, theirs = socket.socketpair()
         try:
             self._starter.send(StartWorker(worker), theirs.fileno())
@@ -218,7 +218,7 @@ class LocalEngine:
         return Channel(ours, FromWorker)  # type: ignore[arg-type]  # a union stands for its members
 
     def _replace(self, worker: int) -> int:
-        """Puts a new worker in the place of one that has ended, or that now ends; returns the old one's exit code."""
+        """Replaces a worker process that has ended or is ending; returns its exit code."""
         self._busy.discard(worker)
         self._handed_over.pop(worker, None)
         self._channels[worker].close()
@@ -231,7 +231,7 @@ class LocalEngine:
         return code
 
     def _revive(self, worker: int) -> SimulationWorkerDied:
-        """Puts a new worker that knows what all workers know in the place of one that has ended."""
+        """Replaces a worker process that has ended by one that gets the experiment and the model weights."""
         died = death(self._replace(worker))
         if self._setup is not None:
             self._send_study(worker)
@@ -248,7 +248,7 @@ class LocalEngine:
         return died
 
     def _answer(self, worker: int) -> FromWorker:
-        """A worker's answer to the beginning of an experiment; one that died of it is given a second chance."""
+        """Returns a worker's answer to the beginning of an experiment; a worker that died is replaced once."""
         try:
             return self._receive(worker)
         except ChannelClosedError:
@@ -290,7 +290,7 @@ class LocalEngine:
         return self._channels[worker].receive()[0]
 
     def _starter_ended(self) -> WorkerError:
-        """What to say when nobody is there any more to start a worker."""
+        """Returns the error for a starter process that has ended."""
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -303,6 +303,6 @@ def local_engine(workers: int = 0) -> LocalEngine:
     """Starts the worker processes of this machine, for any number of experiments one after the other.
 
     Args:
-        workers: how many; 0 for one a core.
+        workers: Number of workers; 0 for one per core.
     """
     return LocalEngine(workers)

@@ -1,9 +1,9 @@
-"""The worker processes of the local engine: torch is loaded once, then one process for each worker is split off.
+"""This module runs the worker processes of the local engine: torch is loaded once, then a process per worker forked.
 
 Run as ``python -m fedlp_edge.simulation.engines.local_worker FD``, where FD is one end of a socket pair. This process,
-the starter, computes nothing: it splits off a worker whenever it is told to, at the start and when a worker has died,
-and says how workers ended. Splitting is safe because it never has a second thread (the environment keeps numerical
-libraries to one), and it spares every worker the seconds and the memory of loading torch. Starter and workers end at
+the starter, computes nothing: it forks a worker on request, at the start and when a worker has died, and reports the
+exit codes of workers. Forking is safe because the starter never has a second thread (the environment limits numerical
+libraries to one), and it saves every worker the seconds and the memory of loading torch. Starter and workers end at
 once when the simulation does, even in the middle of training.
 """
 
@@ -48,11 +48,13 @@ from fedlp_edge.system.lifecycle import be_killed_first
 
 def main() -> None:
     """Starts workers until the simulation ends."""
-    sys.path.append(str(Path.cwd()))  # where the owner's own model and data functions are; shadows nothing
+    sys.path.append(
+        str(Path.cwd())
+    )  # the owner's own model and data functions; appended last, so that they shadow no module
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
-    allocate_cached()  # every step works in the same few blocks; fresh pages would take a third of its time
-    # What is loaded stays: collections need not touch, and so copy, the pages that the workers share.
+    allocate_cached()  # every train step reuses the same few blocks; fresh memory pages would take a third of its time
+    # Loaded objects stay, so garbage collection need not write to, and so copy, the memory that the workers share.
     gc.collect()
     gc.freeze()
     control: Channel[ToStarter] = Channel(socket.socket(fileno=int(sys.argv[1])), ToStarter)  # type: ignore[arg-type]
@@ -91,15 +93,15 @@ def _serve(end: socket.socket) -> None:
 
 
 def _end_with(descriptor: int) -> None:
-    """Ends this process when the simulation's end of the pair is closed."""
+    """Ends this process when the simulation's end of the socket pair is closed."""
     watch = select.poll()
-    watch.register(descriptor, 0)  # a hang-up is always reported
+    watch.register(descriptor, 0)  # poll always reports a hang-up
     watch.poll()
     os._exit(0)
 
 
 class _Worker:
-    """One worker: shared memory in, the bench's answers out."""
+    """One worker: it maps shared memory and passes jobs to its ``SimulationWorker``."""
 
     def __init__(self) -> None:
         self._samples: dict[str, SharedArrays] = {}
@@ -108,7 +110,7 @@ class _Worker:
         self._worker: SimulationWorker | None = None
 
     def take(self, message: ToWorker, descriptors: list[int]) -> FromWorker | None:
-        """Does what a message says; None if it asks for no answer."""
+        """Handles a message; returns the answer, None if the message needs none."""
         if isinstance(message, SampleArrays | WeightsBuffer | Sums):
             self._map(message, SharedArrays(descriptors[0], message.layout).keep_mapped())
             return None
@@ -124,7 +126,7 @@ class _Worker:
                 self._sums = shared
 
     def _open(self, message: SetUpWorker) -> WorkerReady:
-        self._worker, self._boards, self._sums = None, {}, None  # the memory of the experiment before, first
+        self._worker, self._boards, self._sums = None, {}, None  # free the memory of the previous experiment first
         arrays: dict[str, AnyArray] = {}
         for group in self._samples.values():
             arrays.update(group.arrays)

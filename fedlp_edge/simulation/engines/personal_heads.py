@@ -1,7 +1,7 @@
-"""Personal heads, judged once, when the run is over.
+"""This module evaluates personal heads once, at the end of the run.
 
-A head that never leaves its device is part of no global model, yet it is what the device will use. So at the end each
-one that has learned something is put behind the global layers and judged on the classes of its own device.
+A personal head is part of no global model, but the device will use it. So at the end each trained one is evaluated with
+the global layers, on the classes of its own device.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from fedlp_edge.simulation.engines.jobs import EvaluatePersonalHead, PersonalHea
 from fedlp_edge.simulation.round_jobs import RoundJobs
 
 SAMPLES = 2048
-"""Of the test set, for each head: a fleet may have a thousand of them."""
+"""Test samples per head, limited because a fleet may have a thousand heads."""
 
 _AT_ONCE = 8
-"""Heads a worker that are in memory together."""
+"""Heads per worker that are in memory at the same time."""
 
 
 def evaluate_personal_heads(
     engine: Engine, round_jobs: RoundJobs, version: int, round: int, stopped: Callable[[], bool]
 ) -> Iterator[PersonalHeadEvaluated]:
-    """Judges the heads of all devices that have one of their own.
+    """Evaluates the personal heads of all devices that have one.
 
     Args:
-        engine: at rest.
-        round_jobs: knows the devices and what stays on them.
-        version: of the global layers.
-        round: that is over.
-        stopped: as for ``carry_out``.
+        engine: Idle engine.
+        round_jobs: Devices and their withheld values.
+        version: Version of the global layers.
+        round: Number of the last round.
+        stopped: Function that returns whether the simulation shall stop.
 
     Raises:
-        Stopped: once ``stopped()`` says so.
+        SimulationStoppedError: ``stopped()`` returned True.
     """
-    waiting = _orders(round_jobs, version, round)
+    waiting = _jobs(round_jobs, version, round)
     while jobs := list(islice(waiting, _AT_ONCE * engine.workers)):
         for reply in carry_out(engine, jobs, stopped):
             if isinstance(reply, PersonalHeadEvaluated):
                 yield reply
 
 
-def _orders(round_jobs: RoundJobs, version: int, round: int) -> Iterator[QueuedJob]:
+def _jobs(round_jobs: RoundJobs, version: int, round: int) -> Iterator[QueuedJob]:
     for device, depth, made in round_jobs.own_heads(round):
         job = EvaluatePersonalHead(device, version, depth, round_jobs.device_values.read(device, made), SAMPLES)
         yield QueuedJob(job, cost=float(round_jobs.blueprint.costs[depth - 1].forward_macs))

@@ -1,4 +1,4 @@
-"""The engine for those who outgrow one machine: the same orders, carried out by actors of a Ray cluster.
+"""This module has the engine for several machines: actors of a Ray cluster do the jobs.
 
 Ray is an extra (``pip install "fedlp-edge[ray]"``), and FedLP Edge must be installed on every node. A cluster that
 ``RAY_ADDRESS`` names, or that this process has joined already, is used; otherwise Ray is started on this machine.
@@ -22,10 +22,10 @@ from fedlp_edge.simulation.engines.base import expected
 from fedlp_edge.simulation.engines.jobs import CollectSums, JobFailed, Reply, SimulationJob, WorkerReady, WorkerSetup
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 
-# Ray would otherwise count its uses on a server of its makers.
+# Ray would otherwise send usage statistics to its makers.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 if "RAY_ADDRESS" not in os.environ:
-    # Ray's word for staying on the loopback device: a cluster of this machine alone is nobody else's business.
+    # This keeps Ray on the loopback device, so that a cluster on this machine alone is not reachable from others.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 try:
@@ -36,13 +36,13 @@ except ImportError as error:
 
 
 class RayEngine:
-    """Actors with one processor each; a context manager that leaves none behind.
+    """The actors of a Ray cluster, with one processor each; a context manager that ends all of them.
 
     Args:
-        workers: how many; 0 for as many as the cluster has processors.
+        workers: Number of actors; 0 for as many as the cluster has processors.
 
     Raises:
-        OperatorError: there is no cluster, or it has fewer processors.
+        OperatorError: The cluster cannot be reached, or has fewer processors.
     """
 
     def __init__(self, workers: int = 0) -> None:
@@ -56,7 +56,7 @@ class RayEngine:
         count = workers or max(1, free)
         if count > free:
             raise OperatorError(f"the Ray cluster has {free} processors, not {count}: use fewer workers")
-        place = str(Path.cwd())  # where the owner's own model and data functions are
+        place = str(Path.cwd())  # the directory of the owner's own model and data functions
         self._actors: list[Any] = [ray.remote(num_cpus=1)(_Worker).remote(place) for _ in range(count)]
         self._pictures: tuple[SimulationData, Any] | None = None
         self._versions: dict[int, Any] = {}
@@ -65,13 +65,13 @@ class RayEngine:
 
     @property
     def workers(self) -> int:
-        """How many there are."""
+        """Number of workers."""
         return len(self._actors)
 
     def open(
         self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
     ) -> tuple[Blueprint, dict[str, Array]]:
-        """See ``Engine.open``."""
+        """Begins an experiment, as ``Engine.open`` says."""
         self._versions, self._sums = {}, {}
         if self._pictures is None or self._pictures[0] is not simulation_data:
             self._pictures = (simulation_data, ray.put(simulation_data.arrays))
@@ -83,25 +83,25 @@ class RayEngine:
         return opened[0].blueprint, weights
 
     def publish(self, version: int, weights: Mapping[str, Array]) -> None:
-        """See ``Engine.publish``."""
-        # Copies: Ray keeps what it was given, and the caller may go on to change its arrays.
+        """Makes a version of the global model weights available to all workers."""
+        # ray.put copies the arrays, so the caller may change them afterwards.
         self._versions[version] = ray.put(dict(weights))
         for actor in self._actors:
             actor.publish.remote(version, self._versions[version])
 
     def retire(self, version: int) -> None:
-        """See ``Engine.retire``."""
+        """Frees a version of the model weights that no further job uses."""
         self._versions.pop(version, None)
         for actor in self._actors:
             actor.retire.remote(version)
 
     def submit(self, worker: int, job: SimulationJob) -> None:
-        """See ``Engine.submit``."""
+        """Gives an idle worker a job."""
         self._sums.pop(worker, None)
         self._under_way[self._actors[worker].do.remote(msgspec.msgpack.encode(job))] = worker
 
     def next_reply(self, seconds: float) -> tuple[int, Reply] | None:
-        """See ``Engine.next_reply``."""
+        """Waits for the next reply of any worker, as ``Engine.next_reply`` says."""
         done, _ = ray.wait(list(self._under_way), num_returns=1, timeout=seconds)
         if not done:
             return None
@@ -113,7 +113,7 @@ class RayEngine:
         return worker, reply
 
     def sums(self, worker: int) -> SumArrays:
-        """See ``Engine.sums``."""
+        """Returns the sums of the worker's last ``CollectSums``."""
         return self._sums[worker]
 
     def close(self) -> None:
@@ -141,14 +141,14 @@ class RayEngine:
 
 
 class _Worker:
-    """One actor.
+    """One Ray actor, which passes jobs to its ``SimulationWorker``.
 
     Args:
-        place: working directory of the simulation.
+        place: Working directory of the simulation.
     """
 
     def __init__(self, place: str) -> None:
-        import torch  # noqa: PLC0415 - on the nodes alone
+        import torch  # noqa: PLC0415 - loaded on the cluster's nodes alone
 
         sys.path.append(place)
         torch.set_num_threads(1)

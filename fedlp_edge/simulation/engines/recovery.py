@@ -1,12 +1,11 @@
-"""What happens when a worker process of a simulation dies: what it took with it is done again, once.
+"""This module repeats the work of a simulation's worker process that died, once.
 
-Native code crashes, and the kernel kills processes when memory ends. That takes along the order that the worker was
-busy with, and the sums of all updates that it had counted in this round. The engine puts a new worker in its place;
-here its updates are computed again, then the order is repeated. Training is deterministic and sums are exact, so the
-model is the one that would have come out without the death.
+Native code crashes, and the kernel kills processes when memory runs out. Then the worker's current job is lost, and the
+sums of all updates that it had added in this round. The engine replaces the worker; this module computes its updates
+again and then repeats the job. Training is deterministic and sums are exact, so the model does not change.
 
-After a crash of native code a device trains as a real one does: in float32, with memory given back at once, from then
-on. Whoever only was killed repeats the same thing in the same way. An order that two workers died of ends the
+After a crash of native code a device trains from then on as a real one does: in float32, with memory returned to the
+system at once. A job whose worker was killed is repeated unchanged. A job of which two workers died ends the
 simulation, with one line.
 """
 
@@ -47,7 +46,7 @@ _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal
 
 
 def death(code: int) -> SimulationWorkerDied:
-    """How a process ended, from its exit code; negative for a signal, as in ``subprocess``."""
+    """Describes the end of a process by its exit code; negative for a signal, as in ``subprocess``."""
     if code >= 0:
         return SimulationWorkerDied(f"ended with exit code {code}", "what it said last stands above")
     name = signal.Signals(-code).name
@@ -59,18 +58,18 @@ def death(code: int) -> SimulationWorkerDied:
 
 
 def ended(died: SimulationWorkerDied, during: str) -> WorkerError:
-    """What to say where a death ends the simulation."""
+    """Returns the error for a dead worker process that ends the simulation."""
     return WorkerError(f"a worker process of the simulation {died.exit}{during}; {died.remedy}")
 
 
 @dataclass
 class _Task:
-    """One order on its way through a worker.
+    """One job of a worker, with the state of its repetition.
 
     Attributes:
-        job: what is to be done.
-        again: whether the answer is known already, and only the update is wanted.
-        deaths: of workers that were busy with it.
+        job: Job.
+        again: Whether the reply is known already, and only the update must be computed again.
+        deaths: Number of workers that died of the job.
     """
 
     job: SimulationJob
@@ -80,13 +79,13 @@ class _Task:
 
 @dataclass
 class _Post:
-    """The place of one worker, whichever process fills it.
+    """The state of one worker, whichever process it is.
 
     Attributes:
-        under_way: what it is busy with; None if it is idle.
-        waiting: what comes next.
-        counted: orders whose updates are in the sums that it holds.
-        idle_deaths: of processes that had nothing to do, since the last answer.
+        under_way: Current job; None if the worker is idle.
+        waiting: Jobs that follow.
+        counted: Jobs whose updates are in the worker's sums.
+        idle_deaths: Number of processes that died without a job since the last reply.
     """
 
     under_way: _Task | None = None
@@ -96,11 +95,11 @@ class _Post:
 
 
 class RecoveringEngine:
-    """An engine in which no worker dies, as far as anybody can see.
+    """An engine that hides the deaths of workers by repeating their work.
 
     Args:
-        engine: says ``SimulationWorkerDied`` once it has put a new worker in the place of one that died.
-        tell: is told about each death in a line.
+        engine: Engine that replies ``SimulationWorkerDied`` once it has replaced a worker that died.
+        tell: Callback with one line about each death.
     """
 
     def __init__(self, engine: Engine, tell: Callable[[str], None]) -> None:
@@ -112,25 +111,25 @@ class RecoveringEngine:
 
     @property
     def workers(self) -> int:
-        """See ``Engine.workers``."""
+        """Number of workers."""
         return self._engine.workers
 
     def open(
         self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
     ) -> tuple[Blueprint, dict[str, Array]]:
-        """See ``Engine.open``."""
+        """Begins an experiment, as ``Engine.open`` says."""
         return self._engine.open(setup, simulation_data, assignment)
 
     def publish(self, version: int, weights: Mapping[str, Array]) -> None:
-        """See ``Engine.publish``."""
+        """Makes a version of the global model weights available to all workers."""
         self._engine.publish(version, weights)
 
     def retire(self, version: int) -> None:
-        """See ``Engine.retire``."""
+        """Frees a version of the model weights that no further job uses."""
         self._engine.retire(version)
 
     def submit(self, worker: int, job: SimulationJob) -> None:
-        """See ``Engine.submit``."""
+        """Gives an idle worker a job."""
         if isinstance(job, TrainDevice) and job.device in self._crashed:
             job = _plain(job)
         post = self._posts[worker]
@@ -139,7 +138,7 @@ class RecoveringEngine:
             self._next(worker)
 
     def next_reply(self, seconds: float) -> tuple[int, Reply] | None:
-        """See ``Engine.next_reply``; None also when something came that nobody need know of."""
+        """Waits for the next reply, as ``Engine.next_reply`` says; None also after a repeated update or a death."""
         if self._answers:
             return self._answers.popleft()
         answer = self._engine.next_reply(seconds)
@@ -168,11 +167,11 @@ class RecoveringEngine:
         return None
 
     def sums(self, worker: int) -> SumArrays:
-        """See ``Engine.sums``."""
+        """Returns the sums of the worker's last ``CollectSums``."""
         return self._engine.sums(worker)
 
     def close(self) -> None:
-        """See ``Engine.close``."""
+        """Ends the workers."""
         self._engine.close()
 
     def _next(self, worker: int) -> None:
@@ -181,7 +180,7 @@ class RecoveringEngine:
         self._engine.submit(worker, post.under_way.job)
 
     def _died(self, worker: int, died: SimulationWorkerDied) -> None:
-        """Has the new worker do what the old one had done, then what it died of."""
+        """Queues the summed updates of a dead worker again, then the job that it died of."""
         post = self._posts[worker]
         lost, post.under_way = post.under_way, None
         during = f" while it {_words(lost.job)}" if lost is not None else ""
@@ -199,11 +198,11 @@ class RecoveringEngine:
             self._next(worker)
 
     def _repeat(self, worker: int, lost: _Task, died: SimulationWorkerDied, during: str) -> None:
-        """Puts what a worker died of before all else that waits for its successor, or answers in its place."""
+        """Queues the job that a worker died of before all others, or replies in the worker's place."""
         if lost.deaths > 1:
             reason = str(ended(died, f" for the second time{during}"))
             self._answers.append((worker, JobFailed("worker", reason)))
-        elif died.crashed and isinstance(lost.job, ChooseCompute):  # a mode that crashes is none
+        elif died.crashed and isinstance(lost.job, ChooseCompute):  # a compute mode that crashes is not usable
             self._answers.append((worker, ComputeChosen(lost.job.depth, "float32")))
         else:
             if died.crashed and isinstance(lost.job, TrainDevice):
@@ -219,7 +218,7 @@ def _plain(job: TrainDevice) -> TrainDevice:
 
 
 def _words(job: SimulationJob) -> str:
-    """What a worker was busy with."""
+    """Describes a job, for the message about a death."""
     match job:
         case TrainDevice(device=device, depth=depth, compute=compute):
             return f"trained {device} (depth {depth}, {compute})"

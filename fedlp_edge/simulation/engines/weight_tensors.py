@@ -1,4 +1,4 @@
-"""Between the arrays that pass from process to process and the tensors of a model."""
+"""This module converts between the arrays that processes share and the tensors of a model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fedlp_edge.simulation.shared_memory import AnyArray
 
 
 class ArrayState:
-    """Values of a model in arrays, of which a narrower model takes the leading blocks; a `State`.
+    """A ``State`` of a model in arrays, of which a narrower model takes the leading blocks.
 
     Args:
-        arrays: by name; only read. Of several mappings the first that has a name gives its value.
+        arrays: Arrays by tensor name, never written; of several mappings the first with a name gives its value.
     """
 
     def __init__(self, *arrays: Mapping[str, Array]) -> None:
@@ -26,11 +26,15 @@ class ArrayState:
 
     @contextmanager
     def open(self) -> Iterator[ArrayState]:
-        """See ``State.open``: arrays need no opening."""
+        """Returns this object, since arrays need no opening."""
         yield self
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """See ``OpenedState.read``."""
+        """Returns the leading block of the named array as a tensor.
+
+        Raises:
+            ModelError: No mapping has the name.
+        """
         for arrays in self._arrays:
             if name in arrays:
                 return tensor(leading(arrays[name], shape))
@@ -38,12 +42,12 @@ class ArrayState:
 
 
 def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-    """Tensors on the CPU as arrays of the same memory."""
+    """Returns CPU tensors as arrays that share their memory."""
     return {name: value.numpy() for name, value in tensors.items()}
 
 
 def leading(value: Array, shape: tuple[int, ...]) -> Array:
-    """The leading block of a tensor that a device holds; mostly all of it."""
+    """Returns the leading block of a tensor in the shape of a device's model; usually the whole tensor."""
     return value if value.shape == shape else value[tuple(slice(side) for side in shape)]
 
 
