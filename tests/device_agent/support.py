@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
-from device_agent.protocol.events import Effects, Event, Identity, Publish
+from device_agent.protocol.events import Effects, Event, Identity, Publish, RoundTrained
 from device_agent.protocol.machine import DeviceProtocol, ProtocolOptions
+from device_agent.protocol.round_task import fingerprint
 from device_agent.protocol.update import Update
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.planning.device_facts import DeviceFacts
@@ -216,3 +217,17 @@ def only(effects: Effects, kind: type[T]) -> T:
     """The one effect of a kind."""
     (found,) = [effect for effect in effects if isinstance(effect, kind)]
     return found
+
+
+def train(device: Device, round: int = 1, now: float = 0.0) -> Effects:
+    """Gives a device a task and all that it needs for it."""
+    effects = device.down(task(round), now)
+    for id in ("L1", "H1"):
+        effects += device.model(id, blob(id), now)
+    return effects
+
+
+def trained(device: Device, round: int = 1, now: float = 0.0) -> Effects:
+    """Ends the training of a round; returns the effects of its end."""
+    mark = fingerprint(task(round))
+    return device.handle(RoundTrained(update(round, fingerprint=mark)), now)

@@ -1,0 +1,114 @@
+# mypy: disable-error-code="attr-defined"
+# A Publish carries any message, and each test knows which.
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from device_agent.limits import LIMITS
+from device_agent.protocol.events import (
+    DeviceMeasured,
+    Leave,
+    Publish,
+    Stop,
+    Subscribe,
+)
+from device_agent.protocol.presence import Presence, status
+from fedlp_edge.transport.base import Connected
+from fedlp_edge.wire.messages import Status
+from tests.device_agent.support import (
+    BROKER_LIMITS,
+    FACTS,
+    ME,
+    TOPICS,
+    Device,
+    coordinator_of,
+    only,
+    published,
+)
+
+
+def test_starts_by_listening_to_its_four_topics():
+    effects = Device().machine.start()
+    assert [e.topic for e in effects if isinstance(e, Subscribe)] == [
+        "fedlp/demo/coordinator",
+        "fedlp/demo/device/pi",
+        "fedlp/demo/down/pi",
+        "fedlp/demo/repeat/pi",
+    ]
+
+
+@pytest.mark.parametrize(
+    "order", [(Connected(BROKER_LIMITS), DeviceMeasured(FACTS)), (DeviceMeasured(FACTS), Connected(BROKER_LIMITS))]
+)
+def test_announces_itself_when_connected_and_measured(order):
+    device = Device()
+    assert published(device.handle(order[0])) == []
+    publish = only(device.handle(order[1]), Publish)
+    assert (publish.topic, publish.retain) == ("fedlp/demo/device/pi", True)
+    assert publish.message.facts == FACTS
+    assert publish.message.online
+
+
+def test_repairs_its_status_when_an_old_last_will_overwrites_it():
+    device = Device().join()
+    will = Status(device="pi", online=False, session="0001-a")
+    assert only(device.receive(TOPICS.of("device", "pi"), will), Publish).message.online
+
+
+def test_stops_when_an_older_agent_with_its_name_speaks_up():
+    device = Device().join()
+    other = Status(device="pi", online=True, session="0001-a", facts=FACTS)
+    assert "already connected" in only(device.receive(TOPICS.of("device", "pi"), other), Stop).error
+    assert device.handle(Leave()) == []  # no goodbye under a name that belongs to the other one
+
+
+def test_repeats_its_status_when_a_newer_agent_takes_its_name():
+    device = Device().join()
+    other = Status(device="pi", online=True, session="0003-c", facts=FACTS)
+    effects = device.receive(TOPICS.of("device", "pi"), other)
+    assert only(effects, Publish).message.session == ME.session
+
+
+def test_ignores_a_retained_status_of_an_earlier_life():
+    device = Device().join()
+    before = Status(device="pi", online=True, session="0001-a", facts=FACTS)
+    assert device.receive(TOPICS.of("device", "pi"), before, retained=True) == []
+
+
+def test_says_goodbye_when_told_to_leave():
+    message = only(Device().join().handle(Leave()), Publish).message
+    assert (message.online, message.facts) == (False, None)
+
+
+def statuses(effects):
+    return [effect.message for effect in effects if isinstance(effect, Publish)]
+
+
+def test_counts_its_reports_and_tells_a_link_rate_that_it_finds_out_later():
+    presence = Presence(ME, coordinator_of())
+    assert presence.linked(500.0) == []
+    assert [message.revision for message in statuses(presence.measured(FACTS))] == [1]
+    (message,) = statuses(presence.linked(500.0))
+    assert (message.revision, message.facts) == (2, msgspec.structs.replace(FACTS, link_bytes_per_second=500.0))
+
+
+def test_is_settled_after_a_while_and_then_yields_to_nobody_who_is_not():
+    presence = Presence(ME, coordinator_of())
+    presence.tick(10.0)
+    assert [message.settled for message in statuses(presence.measured(FACTS))] == [False]
+    presence.tick(10.0 + LIMITS.presence.settled_seconds)
+    newcomer = Status(device="pi", online=True, session="0001-a", facts=FACTS)
+    note, publish = presence.on_status(newcomer, retained=False)
+    assert note.text == 'another agent tried to join as device "pi"; it is told to stop'
+    assert publish.message.settled
+    settled = msgspec.structs.replace(newcomer, settled=True, facts=msgspec.structs.replace(FACTS, hostname="shed"))
+    assert presence.on_status(settled, retained=False) == [
+        Stop('another agent on shed is already connected as device "pi"; give this one an --id of its own')
+    ]
+
+
+def test_says_that_a_device_without_facts_is_offline():
+    gone = status(ME, None)
+    assert (gone.device, gone.session, gone.online, gone.facts) == ("pi", "0002-b", False, None)
+    assert status(ME, FACTS, revision=3).online
