@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def test_package_imports_what_the_table_says(package: str) -> None:
 def test_table_names_every_package() -> None:
     inner = {f"fedlp_edge/{path.name}" for path in (ROOT / "fedlp_edge").iterdir() if (path / "__init__.py").exists()}
     assert set(PACKAGES) == inner | {"coordinator", "device_agent", "fedlp_edge/errors.py"}
+
+
+@pytest.mark.parametrize("package", ["core", "learning"])
+def test_layers_are_those_of_the_import_contract(package: str) -> None:
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (contract,) = [c for c in linter["contracts"] if c.get("containers") == [f"fedlp_edge.{package}"]]
+    table = PAGE.split(f"| layers of `fedlp_edge/{package}`, from the top |\n|---|\n", 1)[1].split("\n\n", 1)[0]
+    shown = [re.findall(r"`(\w+)`", line) for line in table.splitlines()]
+    assert shown == [layer.split(" | ") for layer in contract["layers"]]
 
 
 def test_every_file_that_the_page_names_is_there() -> None:
