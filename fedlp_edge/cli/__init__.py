@@ -1,1 +1,1 @@
-"""The ``fedlp`` command."""
+"""This package implements the ``fedlp`` command."""

@@ -1,4 +1,4 @@
-"""``fedlp broker``: a broker for a first try or a test, until it is told to stop."""
+"""This module implements ``fedlp broker``, which runs a broker for a first try or a test until a signal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BrokerKind = Literal["embedded", "mosquitto"]
 
 
 def run_broker(kind: BrokerKind, host: str, port: int) -> int:
-    """Prints ``listening on URL`` once it does, and serves until a signal.
+    """Runs a broker until a signal, and prints ``listening on URL`` once clients can connect.
 
     Raises:
         OperatorError: the broker's software is not installed, or it cannot listen there.

@@ -1,4 +1,4 @@
-"""``fedlp cost``: what a model costs under a scheme, before anything is trained."""
+"""This module implements ``fedlp cost``, which computes a model's cost under a scheme, before any training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse_mix(text: str) -> tuple[float, ...]:
 def scheme_cost(
     blueprint: Blueprint, scheme: Scheme, lpr: float | None, depth_mix: tuple[float, ...] | None
 ) -> Communication:
-    """Expected cost of one client-round.
+    """Computes the expected cost of one device in one round.
 
     Args:
         blueprint: of the model.
@@ -84,12 +84,12 @@ def run_cost(
 
 
 def rounded(cost: Communication) -> Communication:
-    """To what the counts can say: a thousandth of the unit, free of the noise of binary fractions."""
+    """Rounds the cost to a thousandth of the unit, which removes the noise of binary fractions."""
     return Communication(**{key: round(value, 3) for key, value in msgspec.structs.asdict(cost).items()})
 
 
 def cost_tables(blueprint: Blueprint, cost: Communication, scheme: str) -> RenderableType:
-    """Every depth's cost, then the scheme's."""
+    """Returns the tables of every depth's cost and of the scheme's."""
     expected = Table(box=None, pad_edge=False, show_header=False)
     expected.add_column(no_wrap=True)
     expected.add_column(justify="right", no_wrap=True)

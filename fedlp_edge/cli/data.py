@@ -1,4 +1,4 @@
-"""``fedlp data``: who holds what when one data set is dealt to a simulated fleet."""
+"""This module implements ``fedlp data``, which shows how a partitioner distributes a data set to a simulated fleet."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.reporting.console import open_console
 
 MOST = 0.9
-"""The classes that make up this share of a device's samples say how one-sided it is."""
+"""Share of a device's samples whose number of classes measures how one-sided the device's data are."""
 
 _MOST_ROWS = 20
 
 
 class DataReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The command's answer; ``docs/data.md`` has the keys."""
+    """The command's JSON answer, whose keys ``docs/data.md`` describes."""
 
     data: str
     devices: int

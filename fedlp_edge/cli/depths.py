@@ -1,6 +1,6 @@
-"""What the commands show of a split model: built by a worker process, one row for every depth.
+"""This module builds a split model in a worker process and shows it as a table with one row per depth.
 
-The worker builds, so a command needs no torch of its own, and a model that does not fit into memory ends in a message.
+The worker builds the model, so the command needs no torch, and a model that does not fit into memory gives a message.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def title(blueprint: Blueprint) -> Text:
 
 
 def exchanged_bytes(blueprint: Blueprint, depth: int) -> int:
-    """What a device of this depth downloads, as float32 with buffers."""
+    """Returns the bytes that a device of this depth downloads, as float32 with buffers."""
     return sum(unit.nbytes for unit in blueprint.exchanged_by(depth))
 
 

@@ -1,4 +1,4 @@
-"""``fedlp``: loads the command line when it is called, so that Ctrl-C before that is a line, too."""
+"""This module is the entry point of ``fedlp``, which handles Ctrl-C before it loads the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fedlp_edge.system.early_interrupt import end_at_once_on_interrupt
 
 
 def run() -> None:
-    """Entry point of the console script."""
+    """Runs the console script."""
     end_at_once_on_interrupt()
     from fedlp_edge.cli.main import app  # noqa: PLC0415 - takes a while
     from fedlp_edge.system.lifecycle import run_command  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""``fedlp export``: ONNX files from the latest checkpoint of a run, finished or not."""
+"""This module implements ``fedlp export``, which writes ONNX files from the latest checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def make_writable(directory: Path) -> None:
 
 
 def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
-    """Exports, checks against PyTorch, and says what was written.
+    """Exports ONNX files, checks them against PyTorch, and prints what was written.
 
     Returns:
         0, or ``EXIT_INCOMPLETE`` if some depth has no file.

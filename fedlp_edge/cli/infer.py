@@ -1,4 +1,4 @@
-"""``fedlp infer``: an exported model on pictures or arrays, with onnxruntime alone."""
+"""This module implements ``fedlp infer``, which runs an exported model on pictures or arrays by onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedlp_edge.reporting.console import open_console
 from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, print_error
 
 _NAMED = 3  # of the files that a summary is about
-_PIPED_COLUMNS = 500  # whoever reads a pipe wants each line whole
+_PIPED_COLUMNS = 500  # a program that reads the pipe needs whole lines
 
 
 def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
@@ -65,7 +65,7 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
 
 
 def _warnings(predictions: Sequence[Prediction]) -> list[str]:
-    """What was changed in the inputs, in one line however many they are."""
+    """Returns one line on the changes of the inputs, however many there are."""
     said = [prediction.warning for prediction in predictions if prediction.warning]
     if len(said) <= 1:
         return said
@@ -86,7 +86,7 @@ def _table(predictions: Sequence[Prediction]) -> Table:
     table.add_column("then", style="dim")
     for prediction in predictions:
         probability = f"{100 * prediction.probability:.1f} %"
-        # Names are what people call things, not markup.
+        # Names are printed literally, never as markup.
         table.add_row(Text(prediction.file), Text(prediction.label), probability, Text(_others(prediction)))
     return table
 

@@ -1,4 +1,4 @@
-"""``fedlp plan``: which depth every class of devices would get, before a device is bought or a round is run.
+"""This module implements ``fedlp plan``, which computes the depth of each device profile before any round is run.
 
 The plan is the coordinator's own (``core/planning/planner.py``); only the devices' reports are taken from profiles.
 """
@@ -59,7 +59,7 @@ class ProfilePlan(msgspec.Struct, frozen=True):
 
 
 class FleetPlan(msgspec.Struct, frozen=True):
-    """All of the command's answer; ``docs/planning.md`` has the keys."""
+    """The command's JSON answer, whose keys ``docs/planning.md`` describes."""
 
     model: str
     input: tuple[int, ...]

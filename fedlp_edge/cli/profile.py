@@ -1,4 +1,4 @@
-"""``fedlp profile``: what this machine is, as an agent on it would find."""
+"""This module implements ``fedlp profile``, which shows this machine's resources as an agent would find them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def unmeasured_report(host: Host) -> MachineReport:
 
 
 def measured_report() -> MachineReport:
-    """The same with the agent's benchmark, run by a worker on made-up data.
+    """Makes the report with the agent's benchmark, run by a worker on synthetic data.
 
     Raises:
         WorkerError: the worker failed.

@@ -1,4 +1,4 @@
-"""``fedlp coordinator`` and ``fedlp agent``: the services under one roof.
+"""This module implements ``fedlp coordinator`` and ``fedlp agent``, which start the services.
 
 They are found by the names of their installed commands: no module of this package imports a service.
 """

@@ -1,4 +1,4 @@
-"""``fedlp simulate``: a virtual fleet on this machine, watched like a real one."""
+"""This module implements ``fedlp simulate``, which runs a virtual fleet and shows it like a real one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from fedlp_edge.simulation.run import simulate
 from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, own_command
 
 CROWD = 20
-"""More devices than this are not introduced one by one in a log."""
+"""Number of devices above which a log does not list them one by one."""
 
 
 def run_simulate(
     file: Path, out: Path | None, engine: EngineName | None, workers: int | None, *, quiet: bool, as_json: bool
 ) -> int:
-    """Runs an experiment, or goes on with it.
+    """Runs an experiment, or continues it.
 
     Args:
         file: the experiment.

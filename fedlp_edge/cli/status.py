@@ -1,4 +1,4 @@
-"""``fedlp status``: what a run directory holds, finished or still at work."""
+"""This module implements ``fedlp status``, which reports a run directory, finished or still running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedlp_edge.reporting.summary import load
 
 
 def run_status(run: Path) -> int:
-    """Prints the final report of a finished run, else where it stands.
+    """Prints the final report of a finished run, or the progress of an unfinished one.
 
     Raises:
         StorageError: the directory holds no run.

@@ -1,4 +1,4 @@
-"""The ``--version`` that every command has."""
+"""This module defines the option ``--version`` of every command."""
 
 from __future__ import annotations
 

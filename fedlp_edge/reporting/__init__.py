@@ -1,1 +1,1 @@
-"""What a run tells people: events, the live view, the summary, plots."""
+"""This package reports a run to people: events, the live view, the summary, plots."""

@@ -1,11 +1,11 @@
-"""The terminal, as every command writes to it."""
+"""This module opens the terminal console that every command writes to."""
 
 from __future__ import annotations
 
 from rich.console import Console, RenderableType
 
 WIDE = 200
-"""Columns that no table of ours needs all of."""
+"""Columns that are wide enough for every table of this program."""
 
 
 def print_whole(console: Console, renderable: RenderableType) -> None:
@@ -19,9 +19,9 @@ def print_whole(console: Console, renderable: RenderableType) -> None:
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """A console to which names are text: in ``part[a].png`` or ``:ok:`` nothing is markup.
+    """Opens a console that prints strings literally: ``part[a].png`` or ``:ok:`` is no markup.
 
-    Styles are given by ``rich.text.Text`` and by columns, never inside strings, as any string may hold a name that
-    somebody else chose.
+    Styles are given by ``rich.text.Text`` and by columns, never inside strings, since a string may hold a name from
+    another machine.
     """
     return Console(stderr=stderr, markup=False, emoji=False)

@@ -1,4 +1,4 @@
-"""The picture of who holds what: one column for each device, one colour for each class."""
+"""This module plots the class distribution of the devices: one column per device, one colour per class."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NAMED_COLOURS = 20
 
 
 def distribution_figure(classes: tuple[str, ...], counts: npt.NDArray[np.int64], title: str) -> Figure:
-    """Stacked bars, in the order of the devices.
+    """Makes a figure of stacked bars, in the order of the devices.
 
     Args:
-        classes: names by class number.
-        counts: samples by device and class, [devices, classes].
-        title: of the picture.
+        classes: Class names by class number.
+        counts: Number of samples by device and class, int64 [devices, classes].
+        title: Title of the figure.
     """
     from matplotlib import colormaps  # noqa: PLC0415
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
@@ -47,10 +47,10 @@ def distribution_figure(classes: tuple[str, ...], counts: npt.NDArray[np.int64],
 
 
 def draw_distribution(classes: tuple[str, ...], counts: npt.NDArray[np.int64], title: str, path: Path) -> None:
-    """Writes the picture; the ending of the name says in which format.
+    """Writes the figure to a file whose suffix decides the format.
 
     Raises:
-        OSError: it cannot be written.
-        ValueError: there is no such format.
+        OSError: The file cannot be written.
+        ValueError: The format is unknown.
     """
     distribution_figure(classes, counts, title).savefig(path, dpi=DPI)

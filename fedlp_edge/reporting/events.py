@@ -1,7 +1,7 @@
-"""The events of a run, one JSON line each in ``events.jsonl``.
+"""This module defines the events of a run, each one JSON line in ``events.jsonl``.
 
-They are the only channel from the coordinator to anything that watches: the terminal's live view, the
-demo, a script. ``time`` is in seconds since the epoch, for people; nothing is computed from it.
+They are the only channel from the coordinator to observers: the terminal's live view, the demo, a script. ``time`` is
+in seconds since the epoch, for people; nothing is computed from it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fedlp_edge.system.printable import unprintable_fields
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True):
-    """Base of all events. Their words are fit to be printed, those of an older file too."""
+    """The base of all events, whose texts are safe to print, even when read from an older file."""
 
     time: float
 
@@ -24,7 +24,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=Tr
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
-    """The coordinator begins, or goes on at round ``resumed_at``; ``remark`` says what is odd about the model."""
+    """This event says that a run starts or continues at round ``resumed_at``; ``remark`` is about the model."""
 
     run: str
     fleet: str
@@ -37,7 +37,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
 
 
 class DeviceJoined(Event, frozen=True, kw_only=True):
-    """Also written when a device comes back, or its assignment changes."""
+    """This event says that a device joined, came back, or got another assignment."""
 
     device: str
     profile: str
@@ -48,20 +48,20 @@ class DeviceJoined(Event, frozen=True, kw_only=True):
 
 
 class DeviceLeft(Event, frozen=True, kw_only=True):
-    """The device said goodbye, or its connection broke."""
+    """This event says that a device disconnected, or lost its connection."""
 
     device: str
 
 
 class DeviceUnfit(Event, frozen=True, kw_only=True):
-    """The device cannot take part until it changes: its data do not fit the model, or it cannot bear even depth 1."""
+    """This event says that a device cannot take part: its data do not fit the model, or even depth 1 is too large."""
 
     device: str
     explanation: str
 
 
 class DeviceSetAside(Event, frozen=True, kw_only=True):
-    """The device failed so often in a row that nobody waits for it; from round ``again`` on it is tried again."""
+    """This event says that a device is set aside until round ``again``, after repeated failures."""
 
     device: str
     failures: int
@@ -70,14 +70,14 @@ class DeviceSetAside(Event, frozen=True, kw_only=True):
 
 
 class NobodyFit(Event, frozen=True, kw_only=True):
-    """None of the devices that are there can do its task: the run ends after ``seconds`` unless that changes."""
+    """This event says that no present device can do its task: the run ends after ``seconds`` unless that changes."""
 
     explanation: str
     seconds: float
 
 
 class RoundStarted(Event, frozen=True, kw_only=True):
-    """``devices`` are the cohort."""
+    """This event says that a round starts with the cohort ``devices``."""
 
     round: int
     devices: tuple[str, ...]
@@ -85,7 +85,7 @@ class RoundStarted(Event, frozen=True, kw_only=True):
 
 
 class UpdateAccepted(Event, frozen=True, kw_only=True):
-    """An update was admitted and journaled."""
+    """This event says that an update was admitted and journaled."""
 
     round: int
     device: str
@@ -98,7 +98,7 @@ class UpdateAccepted(Event, frozen=True, kw_only=True):
 
 
 class UpdateRejected(Event, frozen=True, kw_only=True):
-    """Admission refused an update; ``code`` is the stable reason."""
+    """This event says that admission refused an update; ``code`` is the ``RejectionReason``."""
 
     round: int
     device: str
@@ -107,7 +107,7 @@ class UpdateRejected(Event, frozen=True, kw_only=True):
 
 
 class DeviceFailed(Event, frozen=True, kw_only=True):
-    """The device reported that it could not do its work."""
+    """This event says that a device reported a failed task or assignment."""
 
     round: int | None
     device: str
@@ -115,13 +115,14 @@ class DeviceFailed(Event, frozen=True, kw_only=True):
 
 
 class WorkerReplaced(Event, frozen=True, kw_only=True):
-    """A worker process of a simulation died, and a new one does its work again; changes nothing of what is learned."""
+    """This event says that a simulation's worker process died and its work is repeated, with the same model."""
 
     reason: str
 
 
 class RoundFinished(Event, frozen=True, kw_only=True):
-    """``lost`` are the devices of the cohort that did not deliver in time; ``doubt`` what is odd about the accuracy."""
+    """This event says that a round is committed; ``lost`` devices sent no update in time, and ``doubt`` is a suspicion
+    about the accuracy."""
 
     round: int
     seconds: float
@@ -134,7 +135,7 @@ class RoundFinished(Event, frozen=True, kw_only=True):
 
 
 class RoundFailed(Event, frozen=True, kw_only=True):
-    """Fewer updates than the quorum by the deadline, or no more to come: it goes on with others, or asks again."""
+    """This event says that a round has fewer updates than the quorum, so that further devices are asked."""
 
     round: int
     contributors: int
@@ -142,30 +143,30 @@ class RoundFailed(Event, frozen=True, kw_only=True):
 
 
 class WaitingForDevices(Event, frozen=True, kw_only=True):
-    """The coordinator waits for devices."""
+    """This event says that the coordinator waits for devices."""
 
     present: int
     wanted: int
 
 
 class BrokerLost(Event, frozen=True, kw_only=True):
-    """The connection to the broker broke; it is tried again for ever."""
+    """This event says that the connection to the broker is lost; the coordinator reconnects for ever."""
 
     reason: str
 
 
 class BrokerBack(Event, frozen=True, kw_only=True):
-    """The connection to the broker is there again."""
+    """This event says that the connection to the broker is restored."""
 
 
 class Exporting(Event, frozen=True, kw_only=True):
-    """The ONNX files of these depths are being written and checked."""
+    """This event says that the ONNX files of these depths are being written and checked."""
 
     depths: tuple[int, ...]
 
 
 class ModelExported(Event, frozen=True, kw_only=True):
-    """One ONNX file is written and checked; ``file`` is relative to the run's ``onnx`` directory."""
+    """This event says that an ONNX file is written and checked; ``file`` is relative to the directory ``onnx``."""
 
     file: str
     depth: int
@@ -174,14 +175,14 @@ class ModelExported(Event, frozen=True, kw_only=True):
 
 
 class ModelRefused(Event, frozen=True, kw_only=True):
-    """A depth gets no ONNX file, since it cannot be exported or computes something else."""
+    """This event says that a depth has no ONNX file, since its export failed or computes other values."""
 
     depth: int
     reason: str
 
 
 class ModelDelivered(Event, frozen=True, kw_only=True):
-    """A device has its final model, or will not get it (``received`` is then false, and ``reason`` says why)."""
+    """This event says whether a device received its final model; if not, ``reason`` says why."""
 
     device: str
     received: bool
@@ -189,7 +190,7 @@ class ModelDelivered(Event, frozen=True, kw_only=True):
 
 
 class RunFinished(Event, frozen=True, kw_only=True):
-    """The last round is committed; ``accuracy`` is by depth."""
+    """This event says that the last round is committed; ``accuracy`` is by depth."""
 
     rounds: int
     accuracy: dict[int, float]
@@ -198,7 +199,7 @@ class RunFinished(Event, frozen=True, kw_only=True):
 
 
 class RunStopped(Event, frozen=True, kw_only=True):
-    """Ended before its last round; the same command goes on, after an error once that is mended."""
+    """This event says that a run ended before its last round; the same command continues it."""
 
     round: int
     reason: Literal["signal", "error"]

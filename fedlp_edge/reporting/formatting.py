@@ -1,17 +1,17 @@
-"""Numbers as people read them: one way to write bytes, times and shares in every report."""
+"""This module formats bytes, times and shares for people, in the same way in every report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 UNTRAINED = "no device has this depth"
-"""Of an exit that nobody trains: its accuracy says nothing."""
+"""Text in place of the accuracy of an exit that no device trains."""
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
 def format_bytes(count: float) -> str:
-    """``1536`` as ``1.5 kB``; decimal units, as links and disks are sold."""
+    """Formats ``1536`` as ``1.5 kB``, in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 999.5 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "B" or abs(count) >= 99.95 else f"{count:.1f} {unit}"
@@ -20,7 +20,7 @@ def format_bytes(count: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """``75.3`` as ``1:15``, ``4.26`` as ``4.3 s``."""
+    """Formats ``75.3`` as ``1:15`` and ``4.26`` as ``4.3 s``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -29,16 +29,16 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_share(share: float | None) -> str:
-    """``0.9131`` as ``91.3 %``; nothing known is a dash."""
+    """Formats ``0.9131`` as ``91.3 %``, and None as a dash."""
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def sparkline(shares: Iterable[float], width: int = 24) -> str:
-    """The last ``width`` values between 0 and 1, one block each."""
+    """Draws the last ``width`` values between 0 and 1 as one block character each."""
     recent = list(shares)[-width:]
     return "".join(_SPARKS[min(len(_SPARKS) - 1, max(0, int(share * len(_SPARKS))))] for share in recent)
 
 
 def depth_bar(depth: int, depths: int) -> str:
-    """Depth 3 of 4 as ``▮▮▮▯``."""
+    """Draws depth 3 of 4 as ``▮▮▮▯``."""
     return "▮" * depth + "▯" * max(0, depths - depth)

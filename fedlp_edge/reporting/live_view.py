@@ -1,4 +1,4 @@
-"""A run as it happens: a live picture on a terminal, one line per event of note anywhere else."""
+"""This module shows a running run: a live picture on a terminal, one line per important event elsewhere."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _STYLES: dict[DeviceState, str] = {
     "unfit": "red",
 }
 _OTHER_LINES = 14
-"""Lines of the picture that are neither device nor depth rows."""
+"""Number of lines of the picture that are neither device nor depth rows."""
 
 
 class View(Protocol):
-    """Shows a run; a context manager around the showing."""
+    """The interface of a view that shows a run; a context manager."""
 
     progress: RunProgress
 
     def show(self, event: AnyEvent) -> None:
-        """Takes in one event and shows what it changed."""
+        """Applies one event and shows what it changed."""
 
     def note(self, text: str) -> None:
         """Shows a line that no event carries, until the next event has something to say."""
@@ -55,18 +55,18 @@ class View(Protocol):
 
 
 def open_view(console: Console | None = None, *, subtitle: str = "") -> View:
-    """The live picture if the output is a terminal, plain lines otherwise.
+    """Opens the live picture if the output is a terminal, plain lines otherwise.
 
     Args:
-        console: where to; standard output if None.
-        subtitle: shown below the title of the live picture (broker, directory).
+        console: Console to write to; standard output if None.
+        subtitle: Text below the title of the live picture (broker, directory).
     """
     console = console or open_console()
     return LiveView(console, subtitle=subtitle) if console.is_terminal else PlainView(console)
 
 
 class PlainView:
-    """One line per event of note; what a log file or a pipe gets."""
+    """A view of one line per important event, for a log file or a pipe."""
 
     def __init__(self, console: Console) -> None:
         self.progress = RunProgress()
@@ -78,7 +78,7 @@ class PlainView:
         self.progress.apply(event)
         line = line_for(event, self.progress)
         if isinstance(event, DeviceJoined):
-            # Written again at every reconnect; worth a line only if something changed.
+            # The event is repeated at every reconnect, and is printed only if the line has changed.
             if line == self._joined.get(event.device):
                 return
             self._joined[event.device] = line or ""
@@ -99,18 +99,18 @@ class PlainView:
 
 
 class LiveView:
-    """A picture that is redrawn a few times a second; its last state stays on the screen."""
+    """A view that redraws a picture a few times a second and leaves its last state on the screen."""
 
     def __init__(self, console: Console, *, subtitle: str = "", clock: Callable[[], float] = time.time) -> None:
         self.progress = RunProgress()
         self._subtitle = subtitle
         self._clock = clock
-        self._lock = threading.Lock()  # rich draws from a thread of its own
+        self._lock = threading.Lock()  # rich draws from its own thread
         self._console = console
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=False)
 
     def show(self, event: AnyEvent) -> None:
-        """Takes in one event; the next redraw shows it."""
+        """Applies one event, which the next redraw shows."""
         with self._lock:
             self.progress.apply(event)
 
@@ -134,13 +134,13 @@ class LiveView:
 
 
 def picture(progress: RunProgress, now: float, height: int, subtitle: str = "") -> RenderableType:
-    """The whole picture.
+    """Draws the whole picture.
 
     Args:
-        progress: what to draw.
-        now: in seconds since the epoch, for the elapsed time of a run that goes on.
-        height: lines of the screen; devices that do not fit are counted instead of shown.
-        subtitle: a line below the title.
+        progress: State of the run.
+        now: Time in seconds since the epoch, for the elapsed time of a running run.
+        height: Lines of the screen; devices that do not fit are counted instead of shown.
+        subtitle: Line below the title.
     """
     parts: list[RenderableType] = [_title(progress)]
     if subtitle:

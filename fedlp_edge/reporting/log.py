@@ -1,7 +1,7 @@
-"""``events.jsonl``: written by the coordinator, read by whoever watches, even while it grows.
+"""This module writes and reads ``events.jsonl``, which may be read while the coordinator appends to it.
 
-A line counts once its newline is there. A process killed while it writes leaves half a line at the end;
-the next writer removes it and readers never see it.
+A line counts once its newline is written. A process that is killed while it writes leaves an incomplete last line; the
+next writer removes it, and readers ignore it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 class EventLog:
-    """Appends events, one line each, visible to readers at once.
+    """A writer that appends events, one line each, visible to readers at once.
 
     Args:
-        path: the file; made if missing, continued if there.
+        path: File, made if missing, continued if it exists.
 
     Raises:
-        StorageError: the file cannot be opened.
+        StorageError: The file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,11 +57,11 @@ class EventLog:
 
 
 class EventReader:
-    """Reads a log piece by piece.
+    """A reader that follows a growing log.
 
     Args:
-        path: the file; it may not exist yet.
-        skip_existing: begin with what is written from now on.
+        path: File, which may not exist yet.
+        skip_existing: Whether to skip the events that are in the file already.
     """
 
     def __init__(self, path: Path, *, skip_existing: bool = False) -> None:
@@ -74,10 +74,10 @@ class EventReader:
             self._line = content.count(b"\n")
 
     def poll(self) -> list[AnyEvent]:
-        """The events written since the last call.
+        """Returns the events written since the last call.
 
         Raises:
-            StorageError: the file cannot be read, or a complete line of it is no event.
+            StorageError: The file cannot be read, or a complete line is no event.
         """
         try:
             with self._path.open("rb") as file:
@@ -100,7 +100,7 @@ class EventReader:
 
 
 def read_events(path: Path) -> list[AnyEvent]:
-    """All complete events of a log; none if it does not exist."""
+    """Returns all complete events of a log; none if the file does not exist."""
     return EventReader(path).poll()
 
 

@@ -1,4 +1,4 @@
-"""How every picture of this project looks: one way to begin a figure.
+"""This module begins every figure of this project, in one style.
 
 matplotlib takes half a second to import and is an extra, so it is imported when a figure is begun and not before.
 """
@@ -22,15 +22,15 @@ DPI = 144
 def new_figure(
     rows: int = 1, columns: int = 1, *, size: tuple[float, float], share_y: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure with a grid of axes, row by row.
+    """Makes an empty figure with a grid of axes, row by row.
 
     Args:
-        rows: of axes.
-        columns: of axes.
-        size: width and height, inches.
-        share_y: whether the axes of a row have one scale.
+        rows: Number of rows of axes.
+        columns: Number of columns of axes.
+        size: Width and height in inches.
+        share_y: Whether the axes of a row have the same y scale.
     """
-    # A figure of its own rather than pyplot: no global state, no display.
+    # A Figure object instead of pyplot needs no global state and no display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -50,5 +50,5 @@ def new_figure(
 
 
 def set_title(axes: Axes, text: str) -> None:
-    """A heading at the left."""
+    """Sets a title at the left of the axes."""
     axes.set_title(text, loc="left", color=TEXT, fontweight="bold")

@@ -1,4 +1,4 @@
-"""The two pictures of a run directory: accuracy by depth, and what crossed the wire."""
+"""This module draws the two plots of a run directory: accuracy by depth, and traffic."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DOWN, _UP = BLUE, ORANGE
 
 
 def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
-    """Writes ``accuracy.png``, where something was judged, and ``bytes.png``; nothing before the first round.
+    """Writes ``accuracy.png``, if the run was evaluated, and ``bytes.png``; nothing before the first round.
 
     Args:
-        summary: of the run so far.
-        directory: where to; it exists.
+        summary: Summary of the run so far.
+        directory: Existing directory of the files.
 
     Returns:
-        The files written.
+        Paths of the written files.
     """
     if not summary.rounds:
         return ()
@@ -39,7 +39,7 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
 
 
 def accuracy_figure(summary: Summary) -> Figure:
-    """Held-out accuracy of every exit that somebody trains, one line a depth, over the rounds."""
+    """Makes the figure of held-out accuracy over the rounds, with one line per depth that some device trains."""
     from matplotlib import colormaps  # noqa: PLC0415
 
     figure, (axes,) = new_figure(size=(8, 4.6))
@@ -68,7 +68,7 @@ def accuracy_figure(summary: Summary) -> Figure:
 
 
 def bytes_figure(summary: Summary) -> Figure:
-    """Bytes on the wire: per round above, in total below."""
+    """Makes the figure of transferred bytes: per round above, in total below."""
     figure, (per_round, in_total) = new_figure(rows=2, size=(8, 5.6))
     rounds = [entry.round for entry in summary.rounds]
     down = [sum(device.bytes_down for device in entry.devices) / 1e6 for entry in summary.rounds]

@@ -1,6 +1,6 @@
-"""What is known of a run after some of its events: the state that every view draws.
+"""This module computes the state of a run from its events, which every view shows in its own way.
 
-A pure fold: events in, one mutable picture out. Views differ only in how they show it.
+The state is a pure fold over the events.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from fedlp_edge.reporting.formatting import format_seconds
 
 DeviceState = Literal["ready", "training", "delivered", "lost", "rejected", "failed", "away", "set aside", "unfit"]
 NAMED = 4
-"""Devices in trouble that the picture names."""
+"""Number of failing devices that the picture names."""
 
 Phase = Literal["starting", "waiting", "round", "exporting", "finished", "stopped"]
 
 
 @dataclass
 class DeviceProgress:
-    """One device as the last events left it; ``reason`` says why it is unfit or set aside."""
+    """The state of one device after the latest events; ``reason`` says why it is unfit or set aside."""
 
     id: str
     profile: str = ""
@@ -62,14 +62,14 @@ class DeviceProgress:
 
 @dataclass
 class RunProgress:
-    """The run as the last events left it.
+    """The state of the run after the latest events.
 
     Attributes:
-        round: number of the round that is running or was last run; 0 before the first.
-        finished_rounds: how many are committed.
-        accuracy: by depth, one value a round.
-        note: one line on what is going on, for people.
-        trouble: the latest thing that went wrong, until the next round ends well.
+        round: Number of the running or latest round; 0 before the first.
+        finished_rounds: Number of committed rounds.
+        accuracy: Accuracy (0 to 1) of each round, by depth.
+        note: Line on the current activity, for people.
+        trouble: Latest error, until the next round succeeds.
     """
 
     run: str = ""
@@ -92,24 +92,24 @@ class RunProgress:
     exported: list[ModelExported] = field(default_factory=list)
 
     def apply(self, event: AnyEvent) -> None:
-        """Takes one event into account."""
+        """Applies one event to the state."""
         self.started = self.started or event.time
         self.latest = event.time
         _apply(event, self)
 
     @property
     def out(self) -> list[DeviceProgress]:
-        """Devices that do not take part any more, and that people should look after."""
+        """Returns the devices that are unfit or set aside, which people should check."""
         return [self.devices[name] for name in sorted(self.devices) if self.devices[name].reason]
 
     def device(self, name: str) -> DeviceProgress:
-        """The device of that id, new if it was not heard of."""
+        """Returns the state of a device, new if the id is unknown."""
         return self.devices.setdefault(name, DeviceProgress(name))
 
 
 @singledispatch
 def _apply(_event: Event, _progress: RunProgress) -> None:
-    """Events that change nothing in the picture."""
+    """Ignores an event that changes nothing in the state."""
 
 
 @_apply.register
@@ -123,13 +123,13 @@ def _(event: RunStarted, progress: RunProgress) -> None:
     progress.phase = "waiting"
     progress.trouble = event.remark
     progress.note = "waiting for devices"
-    # A run may go on days later, with devices that first have to come back.
+    # A run may continue days later, with devices that first have to come back.
     progress.started = event.time
     for device in progress.devices.values():
         device.state = "away"
     progress.exported.clear()
     if event.resumed_at is not None:
-        # What was committed counts, whether or not this view saw it happen.
+        # Committed rounds count, even if this view has not seen their events.
         progress.finished_rounds = progress.round = event.resumed_at - 1
         progress.note = f"going on at round {event.resumed_at}"
 
@@ -206,7 +206,7 @@ def _(event: WorkerReplaced, progress: RunProgress) -> None:
 
 @_apply.register
 def _(event: RoundFinished, progress: RunProgress) -> None:
-    # A simulation judges a round while the next one is under way.
+    # A simulation evaluates a round while the next one is running.
     progress.round = max(progress.round, event.round)
     progress.finished_rounds += 1
     progress.note = f"round {event.round} took {format_seconds(event.seconds)}, {event.contributors} devices"

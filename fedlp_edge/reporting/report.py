@@ -1,4 +1,4 @@
-"""What a person reads at the end of a run, or later about a run directory."""
+"""This module prints the report of a run, at its end or later from the run directory."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from fedlp_edge.system.lifecycle import own_command
 ONNX_DIRECTORY = "onnx"
 
 CROWD = 40
-"""More devices than this are reported by class and depth."""
+"""Number of devices above which the report groups them by profile and depth."""
 
 NAMED = 20
-"""Devices in trouble that have a line of their own."""
+"""Number of failing devices that the report names."""
 
 
 def print_report(directory: Path, console: Console | None = None) -> None:
-    """Prints accuracy and files by depth, the devices' shares, the traffic, and how to use the models.
+    """Prints accuracy and files by depth, the devices' contributions, the traffic, and how to use the models.
 
     Args:
-        directory: the run directory; its ``summary.json`` is read.
-        console: where to; standard output if None.
+        directory: Run directory, whose ``summary.json`` is read.
+        console: Console to write to; standard output if None.
 
     Raises:
-        StorageError: there is no summary, or it is not one of this version.
+        StorageError: The summary is missing, or not of this version.
     """
     print_whole(console or open_console(), report(load(directory / "summary.json"), directory))
 
 
 def report(summary: Summary, directory: Path) -> RenderableType:
-    """The report as something that rich prints."""
+    """Returns the report as a renderable of rich."""
     accuracy = summary.final.accuracy if summary.final else summary.rounds[-1].accuracy if summary.rounds else {}
     parts: list[RenderableType] = ["", _headline(summary), ""]
     if accuracy:
@@ -64,7 +64,7 @@ def report(summary: Summary, directory: Path) -> RenderableType:
 
 
 def trouble_lines(summary: Summary) -> list[str]:
-    """One line for each device that people should look after, and one for those that there is no room for."""
+    """Returns one line for each device that people should check, and one that counts the rest."""
     devices = [device for device in summary.devices if device.in_trouble]
     lines = [_trouble(device, len(summary.rounds)) for device in devices[:NAMED]]
     return [*lines, f"and {len(devices) - NAMED} devices more: see summary.json"] if len(devices) > NAMED else lines
@@ -88,7 +88,7 @@ def _headline(summary: Summary) -> Text:
 
 
 def _models(summary: Summary, accuracy: dict[int, float]) -> RenderableType:
-    """Accuracy by depth: each exit alone, together with the shallower ones, and for the devices of its depth."""
+    """Returns the table of accuracy by depth: of each exit, of its ensemble, and for the devices of its depth."""
     trained = trained_exits(summary)
     exported = {model.depth: model for model in summary.onnx}
     last = summary.rounds[-1] if summary.rounds else None
@@ -133,7 +133,7 @@ def _devices(by_device: dict[str, list[DeviceRound]], depths: int) -> Renderable
 
 
 def _crowd(by_device: dict[str, list[DeviceRound]], depths: int) -> RenderableType:
-    """The devices of one class and depth in one line."""
+    """Returns the table of devices with one line per profile and depth."""
     groups: dict[tuple[str, int], list[list[DeviceRound]]] = defaultdict(list)
     for entries in by_device.values():
         groups[entries[-1].profile, entries[-1].depth].append(entries)
@@ -153,14 +153,14 @@ def _crowd(by_device: dict[str, list[DeviceRound]], depths: int) -> RenderableTy
 
 
 def _without_models(summary: Summary) -> list[Text]:
-    """Depths that have no ONNX file, and devices that have no final model, with the reasons."""
+    """Returns the depths without an ONNX file and the devices without a final model, with the reasons."""
     lines = [Text(f"Depth {entry.depth} has no ONNX file: {entry.reason}", style="red") for entry in summary.refused]
     reasons = {device: why for device, why in summary.delivered.items() if why not in ("installed", "received")}
     return [*lines, *(Text(f"{device} has no final model: {why}", style="red") for device, why in reasons.items())]
 
 
 def _idle(idle: dict[str, int], rounds: int) -> Text:
-    """Which units nobody sent, and how often."""
+    """Returns which units no device sent, and in how many rounds."""
     said = [f"{unit} in {'every round' if count == rounds else f'{count} of {rounds}'}" for unit, count in idle.items()]
     return Text(f"Without an update: {', '.join(said)}.")
 
@@ -179,7 +179,7 @@ def _traffic(summary: Summary) -> Text:
 
 
 def _by_purpose(summary: Summary) -> str:
-    """What the coordinator sent and received, in words; empty for a run that did not count it."""
+    """Returns the coordinator's traffic by purpose; empty for a run that did not count it."""
     totals: dict[str, int] = defaultdict(int)
     for counted in (*(entry.traffic for entry in summary.rounds), summary.traffic):
         for purpose, traffic in counted.items():
@@ -192,7 +192,7 @@ def _places(summary: Summary, directory: Path) -> RenderableType:
     if summary.onnx:
         best = max(summary.onnx, key=lambda model: model.depth)
         command = f"{own_command()} infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} IMAGE"
-        # A command is for copying: never broken across lines.
+        # The command is meant to be copied, so it is never broken across lines.
         lines.append(Text.assemble("Use a model:     ", (command, "bold"), no_wrap=True, overflow="ignore"))
     elif summary.final and summary.final.accuracy:
         out = shlex.quote(str(directory / ONNX_DIRECTORY))
@@ -202,7 +202,7 @@ def _places(summary: Summary, directory: Path) -> RenderableType:
 
 
 def _table(*columns: str) -> Table:
-    """Columns by name; ``>`` at the end aligns to the right."""
+    """Makes a table with these columns; ``>`` at the end of a name aligns to the right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left", no_wrap=True)

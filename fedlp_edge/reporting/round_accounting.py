@@ -1,4 +1,4 @@
-"""What a round's books say, as ``summary.json`` tells it: the same for real fleets and simulated ones."""
+"""This module makes a round's entries of ``summary.json``, for real and simulated fleets alike."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Lack = Literal["lost", "rejected", "failed"]
 
 @dataclass(frozen=True)
 class Delivery:
-    """What is known of an update that counts.
+    """The figures of an update that counts.
 
     Attributes:
-        kept: names of the tensors that it brought, by unit id.
-        samples: that it rests on.
-        weight: that it was averaged with.
-        loss: mean training loss of the last epoch.
-        seconds: of training.
-        bytes_down: model bytes to the device.
-        bytes_up: update bytes from it.
-        compute: mode that it was computed in.
+        kept: Names of the sent tensors, by unit id.
+        samples: Number of training samples behind the update.
+        weight: Update weight in the average.
+        loss: Mean training loss of the last epoch.
+        seconds: Seconds of training.
+        bytes_down: Model bytes sent to the device.
+        bytes_up: Update bytes received from the device.
+        compute: Compute mode of the training.
     """
 
     kept: Mapping[str, Sequence[str]]
@@ -49,16 +49,16 @@ def device_round(
     staleness: int = 0,
     reason: str = "",
 ) -> DeviceRound:
-    """One device's line.
+    """Makes the entry of one device.
 
     Args:
-        place: in the cohort.
-        profile: name of its class.
-        units: that a device of its depth exchanges.
-        outcome: its delivery, or why there is none.
-        bytes_down: to a device that did not deliver.
-        staleness: versions of the model made since the device got its own.
-        reason: why there is no delivery, in words.
+        place: Cohort member.
+        profile: Name of the device's profile.
+        units: Units that a device of its depth exchanges.
+        outcome: Delivery, or the kind of failure.
+        bytes_down: Model bytes sent to a device that did not deliver.
+        staleness: Number of model versions made since the device got its version.
+        reason: Reason of the failure, as text.
     """
     if not isinstance(outcome, Delivery):
         return DeviceRound(
@@ -93,11 +93,11 @@ def device_round(
 
 
 def coverage(blueprint: Blueprint, deliveries: Mapping[str, tuple[Collection[str], int]]) -> dict[str, dict[str, int]]:
-    """The coverage ledger: weight by device, for every unit of the global model.
+    """Returns the update weight by device, for every unit of the global model.
 
     Args:
-        blueprint: of the model.
-        deliveries: by device, the units that it sent and the weight of its update.
+        blueprint: Blueprint of the model.
+        deliveries: Sent units and update weight, by device id.
     """
     return {
         unit.id: {device: weight for device, (sent, weight) in sorted(deliveries.items()) if unit.id in sent}

@@ -1,4 +1,4 @@
-"""``summary.json``: what a finished (or stopped) run reports, for people and programs.
+"""This module defines ``summary.json``, which reports a finished or stopped run to people and programs.
 
 The format is an interface; docs/run-directory.md describes it. Depths are JSON object keys (strings).
 """
@@ -19,21 +19,22 @@ from fedlp_edge.worker.jobs import ExportedModel, RefusedModel
 
 
 class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
-    """One device's part in one round.
+    """The entry of one device in one round.
 
     Attributes:
-        status: ``contributed``, ``lost`` (nothing by the deadline), ``rejected`` or ``failed``.
-        layers_sent: unit ids that were not pruned.
-        loss: mean training loss of the last epoch; None unless it contributed.
-        seconds: of training.
-        params_down: parameters sent to it as the paper counts (buffers, personal heads left out), cached or not.
-        params_up: likewise, what it returned.
-        bytes_down: model bytes on the wire to it, headers and repeats included.
-        bytes_up: update bytes on the wire from it.
-        encoding: of the numbers in its update.
-        compute: mode that its update was computed in (``TrainingSettings.compute``); empty if unknown.
-        staleness: versions of the model made since the device got the one that it trained (buffered mode).
-        reason: why it was refused or failed, in words.
+        status: Outcome: ``contributed``, ``lost`` (no update by the deadline), ``rejected`` or ``failed``.
+        layers_sent: Ids of the units that were sent.
+        loss: Mean training loss of the last epoch; None unless the device contributed.
+        seconds: Seconds of training.
+        params_down: Parameters sent to the device, counted as in the FedLP paper (without buffers and personal heads),
+            cached or not.
+        params_up: Parameters that the device sent, counted as ``params_down``.
+        bytes_down: Model bytes transferred to the device, headers and repeats included.
+        bytes_up: Update bytes transferred from the device.
+        encoding: Encoding of the update.
+        compute: Compute mode of the training (``TrainingSettings.compute``); empty if unknown.
+        staleness: Number of model versions made since the device got the one that it trained (buffered rounds).
+        reason: Reason of a refusal or failure, as text.
     """
 
     id: str
@@ -56,14 +57,14 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one device in the run.
+    """The outcome of one device in the whole run.
 
     Attributes:
-        contributed: rounds that count an update of it.
-        failed: rounds that gave it a task and count none.
-        state: ``fit``, ``resting`` after a failure, ``set aside`` after several in a row, or ``unfit``: it cannot take
-            part until it changes.
-        reason: of its latest failure; empty if it never failed.
+        contributed: Number of rounds in which an update of the device counts.
+        failed: Number of rounds in which the device had a task, and no update of it counts.
+        state: State: ``fit``, ``resting`` after a failure, ``set aside`` after several in a row, or ``unfit`` (it
+            cannot take part until it changes).
+        reason: Reason of the latest failure; empty if the device never failed.
     """
 
     id: str
@@ -75,7 +76,7 @@ class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def in_trouble(self) -> bool:
-        """Whether people should look after it: it failed, or never had a part in the model."""
+        """Whether people should check the device, since it failed or never contributed."""
         return self.failed > 0 or self.contributed == 0 or self.state in ("set aside", "unfit")
 
 
@@ -83,27 +84,27 @@ Purpose = Literal["control", "model", "update", "repeat"]
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """Payloads at the coordinator, sent and received; what a broker multiplies is counted once."""
+    """The payload bytes and messages sent and received by the coordinator; a broadcast is counted once."""
 
     bytes: int = 0
     messages: int = 0
 
 
 class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed round.
+    """The entry of one committed round.
 
     Attributes:
-        coverage: the ledger: weight by device, per unit.
-        traffic: since the commit of the round before, by purpose: ``control`` messages both ways, chunks of the
+        coverage: Update weight by device id, for each unit id.
+        traffic: Traffic since the commit of the round before, by purpose: ``control`` messages both ways, chunks of the
             ``model`` as broadcast, chunks of the ``update`` of every device, and chunks of the model that a device
-            asked for again (``repeat``).
-        loss: mean cross-entropy of each exit, by depth; None where it is no finite number.
-        ensemble: accuracy of the mean of the logits of the exits up to a depth.
-        tiers: mean accuracy of the devices of a depth, each with the exit of its depth on the test set weighted by
-            the device's own classes; simulations only, since a real device keeps its classes to itself. With personal
-            heads each device is judged with its own, after the last round.
-        doubt: what is suspicious about an accuracy at chance, with the cause that was found; empty if nothing is.
-        virtual_seconds: that the round would have taken the devices of their profiles; simulations only.
+            requested again (``repeat``).
+        loss: Mean cross-entropy of each exit, by depth; None if it is not finite.
+        ensemble: Accuracy of the mean logits of the exits up to a depth, by depth.
+        tiers: Mean accuracy of the devices by depth, each with the exit of its depth on the test set weighted by the
+            device's classes; simulations only, since a real device does not report its classes. Personal heads are
+            evaluated after the last round.
+        doubt: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
+        virtual_seconds: Duration of the round in virtual time; simulations only.
     """
 
     round: int
@@ -120,22 +121,22 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
-    """The model after the last round: accuracy by depth, and a SHA-256 over all its tensors."""
+    """The model after the last round: its accuracy by depth, and a SHA-256 over all its tensors."""
 
     accuracy: dict[int, float]
     model_digest: str
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run; ``final`` is None until the last round is committed.
+    """The summary of a whole run; ``final`` is None until the last round is committed.
 
     Attributes:
-        devices: what became of each; empty for a simulated run.
-        refused: depths without an ONNX file, and why.
-        handed_over: whether all devices that could be waited for have their final models.
-        delivered: what became of the final model of each device that was told of one: ``installed``, ``received`` (it
-            makes its file itself), or why it has none.
-        traffic: after the last round: the final models, and goodbyes.
+        devices: Outcome of each device; empty for a simulated run.
+        refused: Depths without an ONNX file, with the reasons.
+        handed_over: Whether all devices that the coordinator waited for have their final models.
+        delivered: State of the final model by id of each device that has one to fetch: ``installed``, ``received``
+            (the device makes its file itself), or the reason of a failure.
+        traffic: Traffic after the last round, by purpose.
     """
 
     run: str
@@ -152,17 +153,17 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def save(summary: Summary, path: Path) -> None:
-    """Writes it, indented, replacing the old file in one step."""
+    """Writes a summary as indented JSON, replacing the old file in one step."""
     save_encoded(msgspec.structs.replace(summary, rounds=()), map(msgspec.json.encode, summary.rounds), path)
 
 
 def save_encoded(summary: Summary, rounds: Iterable[bytes], path: Path) -> None:
-    """Writes a summary whose rounds are encoded already: a large fleet's take much more memory as objects.
+    """Writes a summary whose rounds are encoded already, since as objects they would take much more memory.
 
     Args:
-        summary: without rounds.
-        rounds: each a ``RoundSummary`` as JSON.
-        path: replaced in one step.
+        summary: Summary without rounds.
+        rounds: Rounds, each a ``RoundSummary`` as JSON.
+        path: File, which is replaced in one step.
     """
     fields: dict[str, object] = {name: getattr(summary, name) for name in summary.__struct_fields__}
     whole = msgspec.json.encode(fields | {"rounds": [msgspec.Raw(entry) for entry in rounds]})
@@ -170,10 +171,10 @@ def save_encoded(summary: Summary, rounds: Iterable[bytes], path: Path) -> None:
 
 
 def load(path: Path) -> Summary:
-    """Reads one.
+    """Reads a summary.
 
     Raises:
-        StorageError: it is missing, or not a summary of this version.
+        StorageError: The file is missing, or not a summary of this version.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Summary)
@@ -184,7 +185,7 @@ def load(path: Path) -> Summary:
 
 
 def trained_exits(summary: Summary) -> set[int]:
-    """Depths whose exit head at least one device trained in at least one round."""
+    """Returns the depths whose exit head at least one device trained in at least one round."""
     return {
         int(unit.removeprefix("H"))
         for entry in summary.rounds
@@ -194,7 +195,7 @@ def trained_exits(summary: Summary) -> set[int]:
 
 
 def idle_rounds(summary: Summary) -> dict[str, int]:
-    """Rounds in which nobody sent a unit, by unit; units that somebody sent in every round are left out."""
+    """Returns the number of rounds in which no device sent a unit, by unit id, without units sent in every round."""
     idle: dict[str, int] = {}
     for entry in summary.rounds:
         for unit, weights in entry.coverage.items():

@@ -1,4 +1,4 @@
-"""Events as single lines of plain text, for logs and pipes."""
+"""This module writes events as single lines of plain text, for logs and pipes."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from fedlp_edge.reporting.formatting import format_bytes, format_seconds, format
 from fedlp_edge.reporting.progress import RunProgress
 
 NAMED = 8
-"""Devices that a line names before it only counts."""
+"""Number of devices that a line names before it counts the rest."""
 
 
 def line_for(event: AnyEvent, progress: RunProgress) -> str | None:
-    """The event's line; None for events that a log need not carry.
+    """Returns the event's line; None for events without one.
 
     Args:
-        event: what happened.
-        progress: the run after the event.
+        event: Event.
+        progress: State of the run after the event.
     """
     if isinstance(event, RoundFinished):
         return _round_line(event, progress.rounds)
@@ -169,11 +169,11 @@ def _round_line(event: RoundFinished, rounds: int) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
+    """Returns the first names, and the number of the others."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
 
 def accuracy_line(accuracy: Mapping[int, float]) -> str:
-    """``depth 1: 80.2 %, depth 2: 91.0 %``."""
+    """Formats accuracies as ``depth 1: 80.2 %, depth 2: 91.0 %``."""
     return ", ".join(f"depth {depth}: {format_share(share)}" for depth, share in sorted(accuracy.items()))

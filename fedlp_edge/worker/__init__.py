@@ -1,1 +1,1 @@
-"""Torch work in a process of its own, asked for by typed jobs over a pipe."""
+"""This package runs PyTorch in a separate worker process, which takes typed jobs over a pipe."""

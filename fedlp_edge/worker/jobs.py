@@ -1,7 +1,7 @@
-"""What a worker process can be asked to do, and what it answers.
+"""This module defines the jobs of a worker process and their results.
 
-The agent and the coordinator never import torch: they hand jobs to a worker, which keeps the MQTT
-connection alive while it trains and lets the kernel kill the worker, not the agent, when memory ends.
+The agent and the coordinator never import torch: they give jobs to a worker, so that the MQTT connection stays alive
+during training, and the kernel kills the worker, not the agent, when memory runs out.
 Jobs and results are one JSON line each; tensors are exchanged as safetensors files named by path.
 Model states are files whose keys are ``LayeredModel.state_dict()`` names.
 """
@@ -17,15 +17,15 @@ from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSetting
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="job", tag=True):
-    """Base of all jobs."""
+    """The base of all jobs."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="result", tag=True):
-    """Base of all results."""
+    """The base of all results."""
 
 
 class Build(Job, frozen=True, kw_only=True):
-    """Build and split the model; with ``state_path``, write its seeded initial global state there.
+    """This job builds and splits the model; with ``state_path``, it writes the seeded initial global state there.
 
     With ``steps``, a training step of every depth is watched, and the costs in the blueprint say what it takes. With
     ``data``, a split of these is loaded and some samples go through every exit, so that what does not fit is found
@@ -41,13 +41,13 @@ class Build(Job, frozen=True, kw_only=True):
 
 
 class Built(Result, frozen=True, kw_only=True):
-    """The model as data.
+    """This result has the built model's blueprint.
 
     Attributes:
-        blueprint: of the model.
-        samples: in the split that was named; 0 if none was.
-        data: what they are; None if none were named.
-        remarks: what their source holds besides, in one line; empty if nothing.
+        blueprint: Blueprint of the model.
+        samples: Number of samples in the named split; 0 if none was named.
+        data: Facts about the data; None if none were named.
+        remarks: Line on unused contents of the data's source; empty if there are none.
     """
 
     blueprint: Blueprint
@@ -57,7 +57,7 @@ class Built(Result, frozen=True, kw_only=True):
 
 
 class Measure(Job, frozen=True, kw_only=True):
-    """Load the training data, if any are named, and run the short training benchmark.
+    """This job loads the training data, if any are named, and runs the short training benchmark.
 
     With ``reload``, data that were loaded before are read again: they have changed.
     """
@@ -92,7 +92,7 @@ class DeviceMeasurement(Result, frozen=True, kw_only=True):
 
 
 class Calibrate(Job, frozen=True, kw_only=True):
-    """Train small networks and fit what this machine adds to what tensors take; in a worker that is thrown away.
+    """This job trains small networks and fits the machine's ``Calibration``, in a worker that ends afterwards.
 
     With ``processor_time``, other programs on the machine do not count; right for one thread alone.
     """
@@ -172,10 +172,11 @@ class Trained(Result, frozen=True, kw_only=True):
 
 
 class Evaluate(Job, frozen=True, kw_only=True):
-    """Accuracy and loss of the state's exits on a held-out split.
+    """This job evaluates accuracy and loss of a model state's exits on a held-out split.
 
     Attributes:
-        training_loss: mean of the devices' own; with it an accuracy at chance is looked into. None to leave it at that.
+        training_loss: Mean training loss of the devices, with which an accuracy at chance level is investigated; None
+            for no investigation.
     """
 
     model: ModelSettings
@@ -204,7 +205,7 @@ class Evaluated(Result, frozen=True, kw_only=True):
 
 
 class Export(Job, frozen=True, kw_only=True):
-    """Write one ONNX file per depth, check each against PyTorch on real samples; one that fails costs no other.
+    """This job writes one ONNX file per depth and checks each against PyTorch on real samples, independently.
 
     Attributes:
         state_paths: files that together hold the global values.
@@ -252,12 +253,12 @@ class Exported(Result, frozen=True, kw_only=True):
 
 
 class Failed(Result, frozen=True, kw_only=True):
-    """The job could not be done.
+    """This result says that a job failed.
 
     Attributes:
-        kind: ``memory``, ``model``, ``data``, ``export`` (only as the answer to Export) or ``worker``.
-        reason: one line for people.
-        again: whether a new worker process may do better, since what failed stays failed in this one.
+        kind: Kind of the error: ``memory``, ``model``, ``data``, ``export`` (only for Export) or ``worker``.
+        reason: Reason in one line, for people.
+        again: Whether a new worker process may succeed, since the error persists in this one.
     """
 
     kind: str
@@ -285,12 +286,12 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The answer to the request of the same number.
+    """The reply to the request of the same number.
 
     Attributes:
-        id: of the request.
-        result: what came of it.
-        last: whether the process ends now, and leaves what else it was asked to another one.
+        id: Number of the request.
+        result: Result of the job.
+        last: Whether the process ends now, and leaves its other requests to a new one.
     """
 
     id: int
@@ -299,15 +300,15 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
-    """How a worker process is started (its command line carries this as one JSON argument).
+    """The options of a worker process, which its command line has as one JSON argument.
 
     Attributes:
-        threads: for torch; 0 leaves torch's default.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        memory_bytes: what training may take on top of the idle worker; enforced; None for no limit.
-        process_bytes: what the whole process may take while it trains on a CPU; enforced; None for no limit.
-        memory_group: directory of a memory control group that the process enters and may limit; None for none.
-        allow_models: ``module:callable`` names that this worker may import.
+        threads: Number of torch's threads; 0 for torch's default.
+        device: Device of the computation: ``auto``, ``cpu`` or ``cuda``.
+        memory_bytes: Enforced limit of training's bytes on top of the idle worker; None for no limit.
+        process_bytes: Enforced limit of the whole process's bytes while it trains on a CPU; None for no limit.
+        memory_group: Directory of a memory control group that the process enters and may limit; None for none.
+        allow_models: Names ``module:callable`` that this worker may import.
     """
 
     threads: int = 1
@@ -319,5 +320,5 @@ class WorkerOptions(msgspec.Struct, frozen=True):
 
     @property
     def limits_memory(self) -> bool:
-        """Whether training is held to some amount of memory."""
+        """Whether the memory of training is limited."""
         return (self.memory_bytes, self.process_bytes, self.memory_group) != (None, None, None)

@@ -1,8 +1,8 @@
-"""The worker process: reads jobs from standard input, answers on standard output, one JSON line each.
+"""This module is the worker process, which reads jobs from standard input and writes replies, one JSON line each.
 
-Run as ``python -m fedlp_edge.worker.main '<WorkerOptions as JSON>'`` by :mod:`fedlp_edge.worker.process`.
-It ends at once when its input does, so it never outlives whoever started it, not even in the middle of
-training: every file that jobs write is complete or absent.
+:mod:`fedlp_edge.worker.process` runs it as ``python -m fedlp_edge.worker.main '<WorkerOptions as JSON>'``. It ends at
+once when its input ends, so it never outlives its parent, even in the middle of training: every file that jobs write is
+complete or absent.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from fedlp_edge.worker.jobs import Reply, Request, WorkerOptions
 
 
 def main() -> None:
-    """Serves until standard input ends."""
+    """Does jobs until standard input ends."""
     options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
     replies = _private_stdout()
     _enter(options.memory_group)
     be_killed_first()
-    sys.path.append(str(Path.cwd()))  # where the owner's own model and data functions are; shadows nothing
+    sys.path.append(
+        str(Path.cwd())
+    )  # the owner's own model and data functions; appended last, so that they shadow no module
 
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), name="requests", daemon=True).start()
@@ -45,7 +47,7 @@ def main() -> None:
 
 
 def _enter(group: str | None) -> None:
-    """Before anything takes memory: what is taken earlier counts for the group of whoever started this process."""
+    """Enters the memory control group, before this process allocates memory that would count for its parent's group."""
     if group is None:
         return
     try:
@@ -55,7 +57,7 @@ def _enter(group: str | None) -> None:
 
 
 def _private_stdout() -> IO[bytes]:
-    """Takes standard output for replies alone; what anything else prints goes to standard error."""
+    """Reserves standard output for replies; everything else that prints goes to standard error."""
     sys.stdout.flush()
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -1,8 +1,7 @@
-"""The parent's side of a worker process: jobs go in, replies and deaths come out.
+"""This module starts a worker process, gives it jobs, and reports its replies and deaths.
 
-Whoever trains may be killed by the kernel for memory, crash in native code, or simply take minutes. In
-a process of its own that costs one job; in this one it would cost the MQTT connection. A worker that
-died is started again by the next job.
+Training may be killed by the kernel when memory runs out, crash in native code, or take minutes. In a separate process
+that costs one job; in this process it would cost the MQTT connection. The next job starts a dead worker again.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ _TAIL_LINES = 40
 _STOP_SECONDS = 1.0
 
 _SHORT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Thread creation failed")
-"""What native code says before it aborts because it got no memory."""
+"""Messages of native code that aborts because memory ran out."""
 
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 _CRASHES_FOR_MEMORY = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
-"""How native code ends that does not look whether it got the memory that it asked for."""
+"""Signals that end native code that does not check whether an allocation succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReply:
-    """A job was done, or could not be (``result`` is then ``Failed``)."""
+    """This event says that a job is done, or has failed (``result`` is then ``Failed``)."""
 
     id: int
     result: AnyResult
@@ -49,13 +48,13 @@ class WorkerReply:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """The process ended by itself; one event per job that it took with it.
+    """This event says that the process died; there is one event per lost job.
 
     Attributes:
-        exit: how, in words that go on from "the worker process".
-        job_id: the job that is lost; None if there was none.
-        memory: whether a lack of memory most likely ended it.
-        crashed: whether native code in it crashed.
+        exit: End of the process, as text that follows "the worker process".
+        job_id: Number of the lost job; None if there was none.
+        memory: Whether a lack of memory is the most likely cause.
+        crashed: Whether native code in the process crashed.
     """
 
     exit: str
@@ -69,13 +68,13 @@ WorkerSink = Callable[[WorkerEvent], None]
 
 
 class WorkerProcess:
-    """A worker process, started by the first job and started again after a death.
+    """A worker process, which the first job starts, and the next job after a death starts again.
 
     Args:
-        options: threads, device and limits of the process.
-        sink: gets WorkerReply and WorkerDied, from a thread of this object; None if only ``call`` is used.
-        log_path: file that the process's standard error is appended to; without one, only the last lines are
-            kept, for the message about a death.
+        options: Threads, device and limits of the process.
+        sink: Callback for WorkerReply and WorkerDied, called from a thread; None if only ``call`` is used.
+        log_path: File to which the process's standard error is appended; None keeps only the last lines, for the
+            message about a death.
     """
 
     def __init__(self, options: WorkerOptions, sink: WorkerSink | None = None, log_path: Path | None = None) -> None:
@@ -87,30 +86,31 @@ class WorkerProcess:
         self._last_id = 0
 
     def submit(self, job: AnyJob) -> int:
-        """Hands in a job and returns at once; jobs are done in order.
+        """Submits a job and returns at once; jobs are done in order.
 
         Returns:
-            The number that its WorkerReply or WorkerDied will carry.
+            Number of the job, which its WorkerReply or WorkerDied has too.
 
         Raises:
-            WorkerError: the process cannot be started.
+            ValueError: The object was made without a sink.
+            WorkerError: The process cannot be started.
         """
         if self._sink is None:
             raise ValueError("submit needs a sink; use call")
         return self._send(job, self._sink)
 
     def call(self, job: AnyJob, timeout: float | None = None) -> AnyResult:
-        """Does a job and waits for its result.
+        """Submits a job and waits for its result.
 
         Args:
-            job: what to do.
-            timeout: seconds; the worker is ended when they are over. None waits for ever.
+            job: Job.
+            timeout: Seconds after which the worker is ended; None waits for ever.
 
         Raises:
-            DataError: the worker found the data unusable.
-            ModelError: the worker found the model unusable.
-            ExportError: the model cannot be exported.
-            WorkerError: anything else went wrong, memory included.
+            DataError: The data are unusable.
+            ModelError: The model is unusable.
+            ExportError: The model cannot be exported.
+            WorkerError: Another error, a lack of memory included.
         """
         answers: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
         self._send(job, answers.put)
@@ -127,17 +127,17 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, for tools that watch it; None while there is none."""
+        """The process id, for monitoring tools; None while there is no process."""
         running = self._running
         return running.pid if running is not None and running.alive else None
 
     @property
     def device(self) -> str:
-        """What jobs are computed on: ``auto``, ``cpu`` or ``cuda``."""
+        """The device of the computation: ``auto``, ``cpu`` or ``cuda``."""
         return self._options.device
 
     def use_cpu(self) -> None:
-        """Has the next process that is started leave GPUs alone."""
+        """Makes the next process compute on the CPU."""
         with self._lock:
             self._options = msgspec.structs.replace(self._options, device="cpu")
 
@@ -161,20 +161,20 @@ class WorkerProcess:
             return self._last_id
 
     def _hand_in(self, request: Request, sink: WorkerSink) -> None:
-        """Gives a job to the process that runs, or to a new one."""
+        """Gives a job to the running process, or to a new one."""
         if self._running is None or not self._running.alive or not self._running.send(request, sink):
             self._running = _Running(self._options, self._log_path, self._sink, self._take_over)
             self._running.send(request, sink)
 
     def _take_over(self, left: dict[int, tuple[AnyJob, WorkerSink]]) -> None:
-        """Gives what a process that has ended for good left undone to a new one."""
+        """Gives the unfinished jobs of an ended process to a new one."""
         with self._lock:
             for job_id, (job, sink) in left.items():
                 self._hand_in(Request(id=job_id, job=job), sink)
 
 
 class _Running:
-    """One life of the process: it never starts again once it is dead."""
+    """One process, which is never started again once it has ended."""
 
     def __init__(
         self,
@@ -219,12 +219,12 @@ class _Running:
 
     @property
     def alive(self) -> bool:
-        """Whether a job handed in now has a chance; a death that is noticed later is reported for it."""
+        """Whether the process seems alive; a death that is noticed later is reported for its jobs."""
         with self._lock:
             return not self._ended and self._process.poll() is None
 
     def send(self, request: Request, sink: WorkerSink) -> bool:
-        """Hands a job in; returns whether this process, or the report of its death, answers it."""
+        """Submits a job; returns whether this process, or the report of its death, will answer it."""
         line = msgspec.json.encode(request) + b"\n"
         with self._lock:
             if self._retired:
@@ -235,7 +235,7 @@ class _Running:
         if died:
             sink(self._death(request.id, request.job))
             return True
-        # Where it died just now, the reader reports the job as lost.
+        # If the process has just died, the thread that reads replies reports the job as lost.
         with contextlib.suppress(OSError, ValueError):
             pipe = _pipe(self._process.stdin)
             pipe.write(line)
@@ -323,7 +323,7 @@ class _Running:
 
 
 def _advice(number: int, *, memory: bool) -> str:
-    """What to do about a signal, for people; empty if the signal says nothing about that."""
+    """Returns advice on a signal, for people; empty if there is none."""
     if number not in (signal.SIGILL, signal.SIGSEGV):
         return ""
     if memory:

@@ -1,1 +1,1 @@
-"""``fedlp demo``: a whole fleet on this machine."""
+"""This package implements ``fedlp demo``, which runs a whole fleet on this machine."""

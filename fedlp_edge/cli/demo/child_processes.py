@@ -1,7 +1,7 @@
-"""Child processes of the demo: started together, watched, and gone when it is gone.
+"""This module starts and supervises the demo's child processes, which end with the demo.
 
-Every child gets a session of its own, so that Ctrl-C reaches the demo alone, and a pipe as standard
-input, so that it notices when the demo dies, however the demo dies.
+Every child has its own session, so that only the demo gets Ctrl-C, and a pipe as standard input, so that it notices the
+end of the demo in any case.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Child:
 
 
 class Supervisor:
-    """Starts children and ends them all on leaving.
+    """A supervisor of child processes; a context manager that ends all of them.
 
     Args:
-        logs: directory for their log files.
-        environment: on top of this process's own.
+        logs: Directory of their log files.
+        environment: Environment variables added to this process's.
     """
 
     def __init__(self, logs: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -128,7 +128,7 @@ class Supervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Last started, first stopped: the broker outlives those that say goodbye over it.
+        # The broker is started first and stopped last, since the others disconnect through it.
         brokers, others = self.children[:1], self.children[1:]
         self.stop(others)
         self.stop(brokers)
@@ -180,7 +180,7 @@ def _first_line(child: Child, seconds: float) -> str | None:
 
 
 def _sweep(process: subprocess.Popen[bytes]) -> None:
-    """Ends what a process left behind in its session (a worker of an agent that was killed)."""
+    """Ends the processes left in a child's session, such as the worker of a killed agent."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

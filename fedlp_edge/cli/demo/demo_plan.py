@@ -1,7 +1,6 @@
-"""What the demo is made of, as data: options, the fleet's configuration file, one command per process.
+"""This module computes the demo's options, the fleet's configuration file, and one command per process.
 
-Nothing here starts anything. The options are kept in the run directory, so that a stopped demo can go on
-with exactly what it began with.
+It starts no process. The options are stored in the run directory, so that a stopped demo continues with them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _HOMO_LPR = 0.5
 
 @dataclass(frozen=True)
 class DemoPreset:
-    """What fits a data set.
+    """The settings that suit a data set.
 
     Attributes:
         input: shape of one sample.
@@ -99,7 +98,7 @@ class DemoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class GivenOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The command line; ``None`` is what the user left out."""
+    """The options on the command line; None for those that the user left out."""
 
     data: str | None = None
     devices: int | None = None
@@ -145,13 +144,13 @@ def complete(given: GivenOptions) -> DemoOptions:
         lpr=_or(given.lpr, _HOMO_LPR if scheme in ("homo", "both") else 1.0),
         encoding=given.encoding or "none",
         device=given.device or "cpu",
-        # On a broker that others use as well, two demos must not meet.
+        # On a broker that others use too, two demos need different fleet names.
         fleet="demo" if private else f"demo-{secrets.token_hex(3)}",
     )
 
 
 def save_options(options: DemoOptions, directory: Path) -> None:
-    """Keeps the options in the run directory."""
+    """Stores the options in the run directory."""
     (directory / _OPTIONS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(options), indent=2) + b"\n")
 
 

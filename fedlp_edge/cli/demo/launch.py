@@ -1,7 +1,7 @@
-"""``fedlp demo``: a whole fleet on this machine, from the broker to an ONNX file that runs.
+"""This module implements ``fedlp demo``, which runs a whole fleet on this machine, from the broker to ONNX inference.
 
-Reads like the evening of a fleet: broker up, coordinator up, devices up, watch until the run is over,
-check what came out. Every party is a process of its own and they speak over MQTT alone.
+It starts the broker, the coordinator and the devices, follows the run to its end, and checks the exported models. Each
+of them is a separate process, and they communicate over MQTT alone.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSigna
 from fedlp_edge.transport.address import BrokerAddress
 
 BROKER_SECONDS = 30.0
-"""For a broker to listen; the first import after an installation compiles every module."""
+"""Seconds for a broker to listen; the first import after an installation compiles every module."""
 FAREWELL_SECONDS = 30.0
-"""For the devices to fetch their model and end, once the coordinator has."""
+"""Seconds for the devices to fetch their final model and end, once the coordinator has ended."""
 LOOK_SECONDS = 0.1
 _OVER = (0, EXIT_INCOMPLETE)
 """Exit codes of a coordinator whose run is over."""
 MAX_RESTARTS = 3
-"""Of one process that was killed; a device that dies of its work again and again must not loop for ever."""
+"""Restarts of one killed process; a device that dies of its work again and again must not loop for ever."""
 
 
 def run_demo(given: GivenOptions, out: Path | None) -> int:
@@ -82,7 +82,7 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
 
 
 def _options(given: GivenOptions, directory: Path) -> DemoOptions:
-    """Those of a new demo, or of the one that was stopped in ``directory``."""
+    """Returns the options of a new demo, or of the stopped one in ``directory``."""
     known = load_options(directory)
     if known is None:
         options = complete(given)
@@ -125,7 +125,7 @@ def _broker(options: DemoOptions, supervisor: Supervisor) -> str:
 
 @dataclass
 class _Demo:
-    """The watching of one fleet."""
+    """The supervision of one fleet until its run is over."""
 
     options: DemoOptions
     directory: Path
@@ -164,7 +164,7 @@ class _Demo:
         return False
 
     def _look_after(self, child: Child) -> None:
-        """Starts a process again that was killed, as a service manager would; any other death ends the demo."""
+        """Restarts a killed process, as a service manager would; any other end of a process ends the demo."""
         code = child.exit_code
         if code is None or code == 0 or (child.name == "coordinator" and code in _OVER):
             return

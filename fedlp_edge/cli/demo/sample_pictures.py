@@ -1,4 +1,4 @@
-"""A few held-out pictures beside the finished models, so that the first inference is one copied line."""
+"""This module writes a few held-out pictures beside the exported models, for a first inference by one copied line."""
 
 from __future__ import annotations
 

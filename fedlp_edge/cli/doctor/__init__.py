@@ -1,1 +1,1 @@
-"""``fedlp doctor``: whether a broker carries a fleet, and what to set."""
+"""This package implements ``fedlp doctor``, which checks whether a broker can carry a fleet, and what to set."""

@@ -1,7 +1,7 @@
-"""``fedlp doctor broker``: does this broker carry a fleet, how fast, and what should be set.
+"""This module implements ``fedlp doctor broker``, which checks whether a broker can carry a fleet, and how fast.
 
-Reads like a visit: connect in both roles, try every way that a fleet's messages go, then measure. ``findings`` turns
-figures into judgements; nothing is judged in the measuring itself.
+It connects in both roles, tries every topic of a fleet, then measures. ``findings`` judges the figures; measuring
+itself judges nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class _Config(msgspec.Struct, frozen=True):
-    """What is read of a fleet's or an agent's file; the services check the rest."""
+    """The keys that the command reads in a fleet's or an agent's file; the services check the others."""
 
     fleet: Name | None = None
     id: str = ""
@@ -48,13 +48,13 @@ class _Config(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Target:
-    """The broker as both roles reach it.
+    """The broker to check, with the logins of both roles.
 
     Attributes:
-        coordinator: with the coordinator's login.
-        device: with a device's.
-        fleet: whose topics are tried.
-        id: of the device.
+        coordinator: Address with the coordinator's login.
+        device: Address with a device's login.
+        fleet: Name of the fleet whose topics are tried.
+        id: Id of the device.
     """
 
     coordinator: BrokerAddress
@@ -116,7 +116,7 @@ def run_doctor(
 def resolve_target(
     url: str | None, config: Path | None, device_config: Path | None, fleet: str | None, device: str | None
 ) -> Target:
-    """Puts the URL, the files and the environment together.
+    """Merges the URL, the files and the environment into a target.
 
     Raises:
         ConfigError: neither URL nor file, a password in the URL, or a malformed name.
@@ -144,7 +144,7 @@ def _address(settings: BrokerSettings, url: str | None) -> BrokerAddress:
 
 
 def examine(patient: Target) -> Report:
-    """Measures everything that can be measured, and judges it."""
+    """Measures everything that can be measured, and judges the figures."""
     visit = _Visit(patient)
     limits = _connect(visit)
     if limits is not None:
@@ -190,7 +190,7 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
     measured.preset = recognise(patient.coordinator.host, measured.software).name
     measured.blocked = _attempt(lambda: _blocked(site, topics, patient.id, measured))
     if measured.blocked != ():
-        return  # what follows goes the same ways
+        return  # the further measurements need the same topics
     if patient.device.username != patient.coordinator.username:
         measured.forgeable = _attempt(lambda: _forgeable(site, topics))
     measured.announced = limits.max_packet_bytes if limits.protocol == "5" else None
@@ -220,7 +220,7 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
 
 
 def _blocked(site: Site, topics: Topics, device: str, measured: BrokerMeasurements) -> tuple[Route, ...]:
-    """The ways of a fleet's messages that the broker does not let pass, with what is known of why.
+    """Returns the routes of a fleet's messages that the broker blocks, with the reason as far as it is known.
 
     At the first one it is found out whether topics are renamed; if so, ``measured`` has it, and the rest is not tried.
     """
@@ -246,7 +246,7 @@ def _blocked(site: Site, topics: Topics, device: str, measured: BrokerMeasuremen
 
 
 def _closed(site: Site, sender: str, topic: str, pattern: str) -> Route | None:
-    """One way, with what is known of why it does not let a message pass; None if it does."""
+    """Returns a blocked route, with the reason as far as it is known; None if a message passes."""
     reader = "coordinator" if pattern.endswith("+") else "device"
     with ExitStack() as stack:
         speaking = stack.enter_context(site.visit(sender))
@@ -263,7 +263,7 @@ def _closed(site: Site, sender: str, topic: str, pattern: str) -> Route | None:
 
 
 def _renamed(site: Site) -> tuple[str, str] | None:
-    """A topic and the name under which the other side hears it, if that is another one."""
+    """Returns a topic and its changed name at the subscriber, if the broker changes it."""
     for sender, topic in (("device", site.upload), ("coordinator", site.bulk)):
         if heard := measurements.renamed(site, sender, topic):
             return topic, heard
@@ -271,7 +271,7 @@ def _renamed(site: Site) -> tuple[str, str] | None:
 
 
 def _forgeable(site: Site, topics: Topics) -> bool:
-    """Whether the device's login can publish under the name of a device that does not exist."""
+    """Returns whether the device's login can publish under the name of a device that does not exist."""
     with site.visit("coordinator") as hearing, site.visit("device") as speaking:
         hearing.subscribe(topics.of("up", "+"))
         speaking.refusal(speaking.publish(topics.of("up", "fedlp-doctor"), b"doctor"))
@@ -279,7 +279,7 @@ def _forgeable(site: Site, topics: Topics) -> bool:
 
 
 def _attempt(measure: Callable[[], T]) -> T | None:
-    """What a measurement brings; None if the broker breaks it off."""
+    """Returns the result of a measurement; None if the broker ends the connection."""
     try:
         return measure()
     except (BrokerError, OSError):

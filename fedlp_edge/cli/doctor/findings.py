@@ -1,6 +1,6 @@
-"""What figures of a broker mean for a fleet, in words: pure.
+"""This module judges the figures of a broker for a fleet. Pure.
 
-A failure is what a fleet cannot work without, a warning what makes it slower or blinder. Each says what to set.
+A failure keeps a fleet from working; a warning means that it is slower, or notices less. Each says what to set.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A way that the broker does not let pass."""
+    """A route of a fleet's messages that the broker blocks."""
 
     role: str
     action: str
