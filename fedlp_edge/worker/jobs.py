@@ -69,15 +69,16 @@ class Measure(Job, frozen=True, kw_only=True):
 
 
 class DeviceMeasurement(Result, frozen=True, kw_only=True):
-    """
+    """This result has the facts about the device's training data and its training speed.
+
     Attributes:
-        samples: in the training data; 0 without.
-        data: what they are; None without.
-        training_macs_per_second: see ``DeviceFacts``.
-        processor: ``"cpu"`` or ``"cuda"``.
-        idle_memory: resident bytes of the worker with torch and the data loaded.
-        remarks: what the data's source holds besides, in one line; empty if nothing.
-        note: what the owner of the device should know, such as that its GPU does not work; empty for nothing.
+        samples: Number of samples in the training data; 0 without data.
+        data: Facts about the training data; None without data.
+        training_macs_per_second: Multiply-accumulate operations per second in training (``DeviceFacts``).
+        processor: Processor that trains, ``"cpu"`` or ``"cuda"``.
+        idle_memory: Resident bytes of the worker with torch and the data loaded.
+        remarks: Line on unused contents of the data's source; empty if there are none.
+        note: Note for the owner of the device, such as that its GPU does not work; empty for none.
     """
 
     samples: int
@@ -101,10 +102,11 @@ class Calibrate(Job, frozen=True, kw_only=True):
 
 
 class Calibrated(Result, frozen=True, kw_only=True):
-    """
+    """This result has the machine's calibration.
+
     Attributes:
-        calibration: of this machine with this number of threads.
-        torch: version of PyTorch that it holds for.
+        calibration: Calibration of this machine with this number of threads.
+        torch: Version of PyTorch for which the calibration is valid.
     """
 
     calibration: Calibration
@@ -112,24 +114,24 @@ class Calibrated(Result, frozen=True, kw_only=True):
 
 
 class Train(Job, frozen=True, kw_only=True):
-    """Train one round and write the deltas of what is sent.
+    """This job trains one round and writes the deltas of the sent tensors.
 
     Attributes:
-        state_paths: files that together hold the exchanged units' values at the start of the round.
-        withheld: ids of the units that stay on the device after this round, personal heads among them.
-        withheld_path: where their values after the round go; None if there are none.
-        reused: ids of the units that start from this device's own values: exchanged ones instead of from the global
-            values, a personal head instead of from ``head_seed``.
-        reused_path: those values, as an earlier round of this device left them; never written, so that the same job
-            again gives the same update. None if there are none.
-        sent: names of the tensors whose deltas are wanted, by unit id.
-        freeze: train only what is sent, and what stays on the device (``prune="train"``).
-        seed: of the sample order and dropout.
-        head_seed: of a new personal head.
-        delta_dir: a directory; ``UNIT.safetensors`` is written there for every unit in ``sent``.
-        seconds: of training after which no further batch is begun; None for no limit.
-        after_crash: what happened to the worker process that had this round before, in words; the round is then trained
-            in the plainest way. Empty for the first time.
+        state_paths: Files that together hold the exchanged units' values at the start of the round.
+        withheld: Ids of the units that are withheld after this round, personal heads included.
+        withheld_path: File for the withheld values after the round; None if no unit is withheld.
+        reused: Ids of the units that start from ``reused_path``: exchanged units instead of the global values, a
+            personal head instead of random values.
+        reused_path: File of the values that an earlier round withheld, never written, so that a repeated job gives
+            the same update; None if there are none.
+        sent: Names of the tensors whose deltas are written, by unit id.
+        freeze: Whether only sent and withheld tensors are trained (``prune="train"``).
+        seed: Seed of the sample order and dropout.
+        head_seed: Seed of the initial values of a new personal head.
+        delta_dir: Directory in which ``UNIT.safetensors`` is written for every unit in ``sent``.
+        seconds: Seconds of training after which no further batch begins; None for no limit.
+        after_crash: Description of the crash of the worker process that trained this round before; the round is then
+            trained in float32 with the safest settings. Empty for the first attempt.
     """
 
     model: ModelSettings
@@ -151,15 +153,16 @@ class Train(Job, frozen=True, kw_only=True):
 
 
 class Trained(Result, frozen=True, kw_only=True):
-    """
+    """This result says that the round was trained.
+
     Attributes:
-        samples: seen per epoch, on average if the time did not suffice for all epochs.
-        finished: whether the time sufficed.
-        loss: mean over the last epoch.
-        seconds: of training alone.
-        peak_memory: bytes on top of the idle worker.
-        compute: mode that the result was computed in, see ``TrainingSettings``.
-        notes: what failed and was done in another way, a line for each, for the owner of the device.
+        samples: Samples per epoch, on average if the time did not suffice for all epochs.
+        finished: Whether the time sufficed for all epochs.
+        loss: Mean training loss of the last epoch.
+        seconds: Seconds of training alone.
+        peak_memory: Peak bytes on top of the idle worker.
+        compute: Compute mode that was used (``TrainingSettings``).
+        notes: One line for each failure that was worked around, for the owner of the device.
     """
 
     samples: int
