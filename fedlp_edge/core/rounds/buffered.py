@@ -1,8 +1,8 @@
-"""The course of an asynchronous run: a version of the model is made of every K updates (FedBuff, arXiv 2106.06639).
+"""Implements asynchronous runs as a state machine: every K updates make a version of the model (FedBuff).
 
-Rounds are versions here: the open round collects the updates of which the next version is made. A device that has
-delivered gets a task of the open round at once; what it sends may count some rounds later, with a weight that falls
-with its staleness. Events and effects are those of ``rounds``; docs/adr/0010-asynchronous-rounds.md has the rules.
+FedBuff is Nguyen et al., arXiv 2106.06639. A round is a version here: the open round collects the updates that the next
+version is made of. A device that has delivered gets a task of the open round at once; its update may count some rounds
+later, with a weight that falls with its staleness. docs/adr/0010-asynchronous-rounds.md has the rules.
 """
 
 from __future__ import annotations
@@ -41,7 +41,12 @@ from fedlp_edge.core.rounds.staleness import FRESH
 
 @dataclass
 class _Task:
-    """A place whose update is awaited."""
+    """A task whose update is awaited.
+
+    Attributes:
+        place: Place of the device, with the round of the task.
+        deadline: Time after which the task may be given up, in seconds.
+    """
 
     place: CohortMember
     deadline: float
@@ -52,10 +57,12 @@ class _Buffer:
     """The open round.
 
     Attributes:
-        arrived: places whose updates it counts, by device.
-        invited: devices that had a place in it.
-        missed: devices that get no task before the next round, or before this one is extended.
-        lost: devices whose task was given up since the round before closed.
+        deadline: Time at which the round closes or is extended, in seconds.
+        capacity: Upper bound of the summed weights.
+        arrived: Places whose updates count in the round, by device id.
+        invited: Ids of devices that had a place in the round.
+        missed: Ids of devices that get no task before the next round, or before this one is extended.
+        lost: Ids of devices whose task was given up since the previous round closed.
     """
 
     deadline: float
@@ -67,20 +74,20 @@ class _Buffer:
 
 
 class BufferedRounds:
-    """An asynchronous run from round ``next_round`` on.
+    """The round machine of an asynchronous run, from round ``next_round`` on.
 
     Args:
-        settings: sizes and times.
-        seed: of the run.
+        settings: Sizes and times of rounds.
+        seed: Seed of the run.
         next_round: 1, or the first uncommitted round after a restart.
-        expected: devices that were ready before a restart; they are waited for, ``rejoin_seconds`` long.
-        now: the time, in seconds on any monotonic clock.
-        fitness: of devices that failed before a restart.
-        assign: gives places the rates of their units.
+        expected: Ids of devices that were ready before a restart; a round waits ``rejoin_seconds`` for them.
+        now: Present time in seconds, on any monotonic clock.
+        fitness: Fitness of devices that failed before a restart, by id.
+        assign: Function that gives a place the rates of its units.
 
     Attributes:
-        phase: where the run stands.
-        cohort: who is in the open round, or in the one before as long as no other is open.
+        phase: Phase of the run.
+        cohort: Places of the open round; of the round before if none is open.
     """
 
     def __init__(
@@ -106,7 +113,7 @@ class BufferedRounds:
 
     @property
     def round(self) -> int:
-        """The open round, or the one that will open next."""
+        """Number of the open round, or of the next one if none is open."""
         return self._round
 
     def resume(
@@ -119,19 +126,19 @@ class BufferedRounds:
         early: frozenset[str] = frozenset(),
         cohort: Cohort | None = None,
     ) -> None:
-        """Takes up what the coordinator had in hand when it ended; all deadlines start anew.
+        """Resumes the state that the coordinator had when it ended, with new deadlines.
 
         Args:
-            opened: the round that was open, or the one committed last if none was, with all its places: those whose
-                updates arrived and those that are awaited. A device may have one of each.
-            arrived: devices of which this round has an update, safe on disk.
-            now: the time.
-            missed: devices whose task of this round will not be done.
-            early: devices of which the round after this one has an update, safe on disk.
-            cohort: the places of ``opened``, if somebody holds them already.
+            opened: Round that was open, or the last committed one if none was, with all places whose updates arrived
+                or are awaited. A device may have one of each.
+            arrived: Ids of devices whose update for this round is on disk.
+            now: Present time in seconds.
+            missed: Ids of devices that will not do their task of this round.
+            early: Ids of devices whose update for the round after this one is on disk.
+            cohort: Cohort object with the places of ``opened``; None to make one.
 
         Raises:
-            ValueError: it is neither the round that comes next nor the one before.
+            ValueError: ``opened`` is neither the next round nor the one before it.
         """
         if opened.round not in (self._round - 1, self._round):
             raise ValueError(f"round {opened.round} cannot be resumed when round {self._round} is next")
@@ -139,7 +146,7 @@ class BufferedRounds:
         deadline = now + self._settings.deadline_seconds
         counted: dict[str, CohortMember] = {}
         for place in sorted(opened.cohort, key=lambda place: place.round):
-            # A device gets its next task only after it delivered: what arrived is its earliest place.
+            # A device gets its next task only after it has delivered, so its earliest place is the delivered one.
             if place.device in arrived and place.device not in counted:
                 counted[place.device] = place
             elif place.device in early and place.device not in self._early:
@@ -152,7 +159,7 @@ class BufferedRounds:
             self._buffer = _Buffer(deadline, opened.weight_capacity, counted, invited, set(missed), set(missed))
 
     def member(self, device: str, round: int) -> CohortMember | None:
-        """The place that a device has for its task of ``round``, if its update is still wanted."""
+        """Returns the place of a device for its task of ``round``; None if its update is not wanted."""
         task = self._tasks.get(device)
         if task is None or task.place.round != round:
             return None
@@ -160,16 +167,16 @@ class BufferedRounds:
         return None if too_stale else task.place
 
     def counts_in(self, device: str) -> int:
-        """The round that counts an update of this device if it arrives now: a round counts a device once at most."""
+        """Returns the round in which an update of a device counts if it arrives now; each counts a device once."""
         closed = self._buffer is not None and (self.phase is Phase.CLOSING or device in self._buffer.arrived)
         return self._round + closed
 
     def seconds_left(self, now: float) -> float:  # noqa: ARG002  # the machine of synchronous runs needs it
-        """For a task that is given now; 0 if no round is open."""
+        """Returns the seconds until the deadline of a task that is given now; 0 if no round is open."""
         return self._settings.deadline_seconds if self._buffer else 0.0
 
     def next_wakeup(self) -> float | None:
-        """When to send the next Tick at the latest; None if only events matter."""
+        """Returns the time by which ``TimePassed`` must be sent, in seconds; None if the machine waits for events."""
         if self.phase is Phase.COLLECTING and self._buffer:
             if self._complete(self._buffer):
                 return -math.inf
@@ -178,11 +185,19 @@ class BufferedRounds:
         return self._ready_devices.next_wakeup() if self.phase is Phase.WAITING else None
 
     def fitness(self, device: str) -> Fitness:
-        """Whether a device can be counted on."""
+        """Returns the fitness of a device."""
         return self._ready_devices.roster[device]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Takes one event and returns what is to be done, in order."""
+        """Takes one event and returns its effects, in the order in which they must be carried out.
+
+        Args:
+            event: Event that happened.
+            now: Present time in seconds.
+
+        Raises:
+            ValueError: The event would make a transition that no run can make.
+        """
         effects: list[Effect] = []
         self._ready_devices.take(event, self._round, now, effects)
         match event:
@@ -212,7 +227,7 @@ class BufferedRounds:
     # Tasks
 
     def _welcome(self, member: CohortMember, effects: list[Effect]) -> None:
-        """A device is (again) ready: what it was at goes on, unless it holds another submodel now."""
+        """Lets a device that became ready continue its task, unless it holds another submodel now."""
         task = self._tasks.get(member.device)
         if task is None:
             return
@@ -231,7 +246,7 @@ class BufferedRounds:
         return task is not None
 
     def _miss(self, device: str) -> bool:
-        """The update of a device will not come; returns whether it was awaited."""
+        """Notes that the update of a device will not come; returns whether it was awaited."""
         awaited = self._give_up(device)
         if awaited and self._buffer:
             self._buffer.missed.add(device)
@@ -244,7 +259,7 @@ class BufferedRounds:
         return task is not None
 
     def _replaceable(self, task: _Task) -> bool:
-        """Whether its device is there and could start from a newer model."""
+        """Returns whether the device of a task is ready and could start from a newer model."""
         return task.place.round < self._round and task.place.device in self._ready_devices.ready
 
     def _give_up_overdue(self, now: float) -> None:
@@ -253,7 +268,7 @@ class BufferedRounds:
                 self._give_up(device)
 
     def _fill(self, buffer: _Buffer, now: float, candidates: set[str] | None = None) -> tuple[CohortMember, ...]:
-        """Gives tasks of the open round to ready devices without one, to as many as may work at once."""
+        """Gives ready devices without a task one of the open round, as long as ``devices_per_round`` allows."""
         ready = self._ready_devices.ready
         able = self._ready_devices.fit(self._round) if candidates is None else candidates
         free = {d for d in able - self._tasks.keys() - buffer.missed if not self._has_done(buffer, d)}
@@ -271,7 +286,7 @@ class BufferedRounds:
         return self._assign(self._round, msgspec.structs.replace(self._ready_devices.place(device), round=self._round))
 
     def _has_done(self, buffer: _Buffer, device: str) -> bool:
-        """Whether there is no newer model for a device than the one that it started from last."""
+        """Returns whether a device has already delivered an update that started from the newest model."""
         if device in self._early:
             return True
         return device in buffer.arrived and buffer.arrived[device].round == self._round
@@ -279,7 +294,7 @@ class BufferedRounds:
     # Rounds
 
     def _weight(self, buffer: _Buffer) -> int:
-        """The most that the updates of the round can weigh."""
+        """Returns the largest summed weight of the updates of the round."""
         return FRESH * sum(place.weight for place in self._places(buffer))
 
     def _places(self, buffer: _Buffer) -> list[CohortMember]:
@@ -298,7 +313,7 @@ class BufferedRounds:
         self._buffer.invited = self._buffer.arrived.keys() | self._tasks.keys()
         if not self._full(self._buffer):
             self._fill(self._buffer, now, candidates)
-        # Twice what can come: devices that join later rarely have to change the scale of the sum.
+        # Twice the largest sum, so that devices that join later rarely change the scale of the fixed-point sum.
         self._buffer.capacity = 2 * self._weight(self._buffer)
         self.phase = move(self.phase, Phase.COLLECTING)
         self.cohort = Cohort(self._round, self._places(self._buffer))
@@ -308,9 +323,9 @@ class BufferedRounds:
         return len(buffer.arrived) >= self._settings.buffer_size
 
     def _quorum(self, buffer: _Buffer) -> int:
-        """Updates without which the round does not close: a share of the buffer, or of all its devices if fewer.
+        """Returns how many updates the round needs to close.
 
-        Devices that turned out to be unfit are no devices of it.
+        This is a share of the buffer size, or of the number of its devices without unfit ones if that is smaller.
         """
         counted = [device for device in buffer.invited if not self._hopeless(buffer, device)]
         return self._settings.quorum_of(min(self._settings.buffer_size, len(counted)))
@@ -319,7 +334,7 @@ class BufferedRounds:
         return device in buffer.missed and device not in buffer.arrived and self._ready_devices.roster[device].out
 
     def _complete(self, buffer: _Buffer) -> bool:
-        """The buffer is full, or nothing more can come and what came is enough."""
+        """Returns whether the buffer is full, or no update is awaited and the quorum is reached."""
         return self._full(buffer) or (not self._tasks and len(buffer.arrived) >= self._quorum(buffer))
 
     def _collect(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
@@ -345,7 +360,7 @@ class BufferedRounds:
         self.cohort.add(added, [*buffer.arrived.values(), *self._early.values()])
 
     def _extend(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
-        """Waits once more, asks those who have a task of this round again, and gives those who missed another try."""
+        """Sets a new deadline, sends tasks of this round again, and gives devices that missed it another task."""
         quorum, arrived = self._quorum(buffer), len(buffer.arrived)
         ready = self._ready_devices.ready
         asked = [device for device, task in self._tasks.items() if task.place.round == self._round]

@@ -1,4 +1,4 @@
-"""Who is in a round: the places of its devices, whether an update has arrived, is awaited or will not come."""
+"""Keeps the places of the devices in a round, whether an update has arrived, is awaited or will not come."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.rounds.events import CohortMember
 
 Key = tuple[str, int]
-"""A device, and the round of its task."""
+"""Device id, and round of its task."""
 
 Assign = Callable[[int, CohortMember], CohortMember]
-"""Gives a place of a round the rates of its device's units."""
+"""Function from a round and a place to the place with the layer-preserving rates of its units."""
 
 
 def rates_of(model: GlobalModel) -> Assign:
-    """Has the global model say at which rates the units of a place are sent."""
+    """Returns a function that gives places the layer-preserving rates that a global model deals out."""
 
     def assign(round: int, place: CohortMember) -> CohortMember:
         rates = model.rates(round, place.depth, place.lpr, place.encoding)
@@ -27,22 +27,22 @@ def rates_of(model: GlobalModel) -> Assign:
 
 
 def as_drawn(round: int, place: CohortMember) -> CohortMember:  # noqa: ARG001  # an Assign
-    """The place as it is: all of its units have its one rate."""
+    """Returns the place unchanged, so that all of its units have its plain rate."""
     return place
 
 
 class Cohort:
-    """The places of one round; its machine alone changes them.
+    """The places of one round, which only its round machine changes.
 
-    A place is known by its device and the round of its task. In a synchronous run that is the round itself; in an
-    asynchronous one a device may have delivered an older task and have a newer one.
+    A place is identified by its device and the round of its task. In a synchronous run this is the round of the cohort;
+    in an asynchronous one, a device may have delivered an older task and work on a newer one.
 
     Args:
-        round: its number.
-        places: with which it opens.
+        round: Number of the round.
+        places: Places when the round opens.
 
     Attributes:
-        round: its number.
+        round: Number of the round.
     """
 
     def __init__(self, round: int, places: Iterable[CohortMember] = ()) -> None:
@@ -55,19 +55,19 @@ class Cohort:
         return tuple(self._places[key] for key in sorted(self._places))
 
     def place(self, device: str, round: int) -> CohortMember | None:
-        """The place of a device for its task of a round."""
+        """Returns the place of a device for its task of ``round``; None if it has none."""
         return self._places.get((device, round))
 
     def key(self, place: CohortMember) -> Key:
-        """The device of a place, and the round of its task."""
+        """Returns the device of a place, and the round of its task."""
         return place.device, place.task_round(self.round)
 
     def add(self, places: Collection[CohortMember], delivered: Iterable[CohortMember] = ()) -> None:
-        """Takes further devices in, or gives one whose update will not come a new place.
+        """Adds places, and removes the other places of their devices unless their updates were delivered.
 
         Args:
-            places: new ones; what else such a device has is void, unless it was delivered.
-            delivered: places whose updates are here.
+            places: New places.
+            delivered: Places whose updates have arrived.
         """
         newcomers, here = {place.device for place in places}, {self.key(place) for place in delivered}
         for key in [key for key in self._places if key[0] in newcomers and key not in here]:

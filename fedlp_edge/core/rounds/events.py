@@ -1,7 +1,7 @@
-"""What a round machine is told and what it answers: events in, effects out, and the phases of a run.
+"""Defines the events that a round machine takes, the effects that it returns, and the phases of a run.
 
-Plain values without behaviour, the same for every machine (``rounds`` and ``buffered``), for the coordinator and for
-the simulation, which both carry the effects out.
+Events and effects are plain values, common to both machines (``synchronous`` and ``buffered``). The coordinator and the
+simulation report events and carry out effects.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fedlp_edge.core.settings import Encoding, MemorySaving
 
 
 class Phase(Enum):
-    """Where a run stands."""
+    """The phase of a run."""
 
     WAITING = "waiting for devices"
     COLLECTING = "collecting updates"
@@ -33,10 +33,14 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
 
 
 def move(phase: Phase, to: Phase) -> Phase:
-    """The phase after a step.
+    """Returns the next phase after checking the transition.
+
+    Args:
+        phase: Present phase.
+        to: Next phase.
 
     Raises:
-        ValueError: no run goes this way.
+        ValueError: A run cannot go from ``phase`` to ``to``.
     """
     if to not in TRANSITIONS[phase]:
         raise ValueError(f"a run cannot go from {phase.value!r} to {to.value!r}")
@@ -44,20 +48,20 @@ def move(phase: Phase, to: Phase) -> Phase:
 
 
 class CohortMember(msgspec.Struct, frozen=True):
-    """One place in a cohort, fixed when it is given.
+    """One place in a cohort: a device with the values that hold for its task.
 
     Attributes:
-        device: id.
-        depth: of its submodel.
-        lpr: layer-preserving rate.
-        samples: that it announced; its update may rest on no more.
-        weight: the most that its update can weigh: ``samples``, or less if that is far more than others have; 1 for
-            uniform weights.
-        replacement: taken in when the round was extended; it does not raise the quorum.
-        encoding: of the numbers in its update.
-        lpr_of: rate by unit id, for units whose rate is not ``lpr`` (see ``GlobalModel.rates``).
-        memory_saving: how it saves memory in training.
-        round: whose task it has, where rounds overlap (buffered mode); 0 is the round that the place belongs to.
+        device: Device id.
+        depth: Depth of its submodel.
+        lpr: Layer-preserving rate of its units.
+        samples: Samples that it announced; its update may count no more.
+        weight: Largest weight of its update: ``samples``, or less if other devices have far fewer; 1 for uniform
+            weights.
+        replacement: Whether the place was added when the round was extended; such a place does not raise the quorum.
+        encoding: Encoding of its update.
+        lpr_of: Layer-preserving rate by unit id, for units whose rate is not ``lpr`` (see ``GlobalModel.rates``).
+        memory_saving: Techniques that save memory in its training.
+        round: Round of its task in buffered mode, where rounds overlap; 0 for the round that the place belongs to.
     """
 
     device: str
@@ -72,7 +76,11 @@ class CohortMember(msgspec.Struct, frozen=True):
     memory_saving: MemorySaving = MemorySaving()
 
     def task_round(self, round: int) -> int:
-        """The number of the task of this place in an open round: what its draws and its update are named after."""
+        """Returns the round of the task of this place, which its draws and its update are named after.
+
+        Args:
+            round: Round that the place belongs to.
+        """
         return self.round or round
 
 
@@ -81,28 +89,34 @@ class CohortMember(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class DeviceReported:
-    """A device is there; whether it can take part is not known yet."""
+    """A device is online; whether it can take part is not known yet."""
 
     device: str
 
 
 @dataclass(frozen=True)
 class DeviceReady:
-    """A device holds its submodel and waits for work (again)."""
+    """A device holds its submodel and waits for a task."""
 
     member: CohortMember
 
 
 @dataclass(frozen=True)
 class DeviceGone:
-    """A device went offline; it keeps its place in an open round, and gets its task again when it is back."""
+    """A device went offline; it keeps its place in an open round and gets its task again when it is ready."""
 
     device: str
 
 
 @dataclass(frozen=True)
 class DeviceUnable:
-    """A device cannot even hold its submodel, or bears none."""
+    """A device cannot hold its submodel, or is too weak for any.
+
+    Attributes:
+        device: Device id.
+        fault: Kind of the failure.
+        reason: Cause, for people.
+    """
 
     device: str
     fault: DeviceFault
@@ -111,7 +125,7 @@ class DeviceUnable:
 
 @dataclass(frozen=True)
 class DeviceRenewed:
-    """A device is another one than when it failed: started again, or with other data."""
+    """A device has changed since it failed: its agent was restarted, or it has other data."""
 
     device: str
 
@@ -125,11 +139,12 @@ class UpdateArrived:
 
 @dataclass(frozen=True)
 class UpdateMissed:
-    """An update of the open round will not come: refused on admission, or the device gave up.
+    """An update of the open round will not come: it was refused on admission, or the device gave up.
 
     Attributes:
-        fault: what that says about the device; None if nothing, as when it was just told to do less.
-        reason: in words.
+        device: Device id.
+        fault: Kind of the failure; None if the device did not fail, as when its plan was changed.
+        reason: Cause, for people.
     """
 
     device: str
@@ -139,21 +154,21 @@ class UpdateMissed:
 
 @dataclass(frozen=True)
 class ModelOutdated:
-    """A device asks for a model that newer rounds have replaced, so it cannot do its task (buffered mode)."""
+    """A device asks for a model that newer rounds have replaced, so it cannot do its task (only in buffered mode)."""
 
     device: str
 
 
 @dataclass(frozen=True)
 class RoundCommitted:
-    """Aggregated, evaluated, checkpointed."""
+    """A round was aggregated, evaluated and written to a checkpoint."""
 
     round: int
 
 
 @dataclass(frozen=True)
 class TimePassed:
-    """Only time has passed."""
+    """Time has passed and nothing else happened."""
 
 
 Event = (
@@ -175,12 +190,13 @@ Event = (
 
 @dataclass(frozen=True)
 class OpenRound:
-    """Publish the model and give these devices their tasks.
+    """Orders to publish the model and to give the devices of a new cohort their tasks.
 
     Attributes:
-        cohort: its places. In buffered mode those that earlier rounds gave are among them; whoever has a place
-            of this round gets a task now.
-        weight_capacity: bound of the summed weights, for the exact average.
+        round: Number of the round.
+        cohort: Places of the round. In buffered mode, places from earlier rounds are among them; only devices with a
+            place of this round get a task now.
+        weight_capacity: Upper bound of the summed weights, for the exact average.
     """
 
     round: int
@@ -190,11 +206,12 @@ class OpenRound:
 
 @dataclass(frozen=True)
 class AddPlaces:
-    """Give these devices tasks of the open round, too (buffered mode).
+    """Orders to give further devices tasks of the open round (only in buffered mode).
 
     Attributes:
-        added: new places; a place that such a device had is void.
-        weight_capacity: from now on; larger than before if the new places need it.
+        round: Number of the round.
+        added: New places; each replaces the place that its device had.
+        weight_capacity: Upper bound of the summed weights from now on, larger than before if the new places need it.
     """
 
     round: int
@@ -204,13 +221,14 @@ class AddPlaces:
 
 @dataclass(frozen=True)
 class ExtendRound:
-    """Too few updates by the deadline, or all that can come: another deadline, and these devices in addition.
+    """Orders to extend a round that has too few updates, with a new deadline and further devices.
 
     Attributes:
-        added: new places; a device whose update was missed may be among them, with a place of its own anew.
-        contributors: updates so far.
-        quorum: updates needed.
-        weight_capacity: from now on; larger than before if the new places need it.
+        round: Number of the round.
+        added: New places; a device whose update will not come may get a new place.
+        contributors: Number of updates so far.
+        quorum: Number of updates that are needed.
+        weight_capacity: Upper bound of the summed weights from now on, larger than before if the new places need it.
     """
 
     round: int
@@ -222,7 +240,7 @@ class ExtendRound:
 
 @dataclass(frozen=True)
 class SendTask:
-    """Tell a device of the open round (again) what to do."""
+    """Orders to send a device of the open round its task again."""
 
     round: int
     device: str
@@ -230,7 +248,13 @@ class SendTask:
 
 @dataclass(frozen=True)
 class CloseRound:
-    """Average what these devices sent, evaluate, write the checkpoint, then report RoundCommitted."""
+    """Orders to aggregate the updates of a round, evaluate, write the checkpoint, and report ``RoundCommitted``.
+
+    Attributes:
+        round: Number of the round.
+        contributors: Ids of the devices whose updates count.
+        lost: Ids of the devices whose updates did not come.
+    """
 
     round: int
     contributors: tuple[str, ...]
@@ -239,7 +263,12 @@ class CloseRound:
 
 @dataclass(frozen=True)
 class TooFewDevices:
-    """Not enough devices for a round."""
+    """Reports that too few devices are ready for a round.
+
+    Attributes:
+        present: Number of devices that are ready.
+        wanted: Number of devices that are needed.
+    """
 
     present: int
     wanted: int
@@ -247,7 +276,7 @@ class TooFewDevices:
 
 @dataclass(frozen=True)
 class FitnessChanged:
-    """A device failed, or is trusted again."""
+    """Reports that a device failed, or that its failures no longer count."""
 
     device: str
     fitness: Fitness
@@ -255,11 +284,11 @@ class FitnessChanged:
 
 @dataclass(frozen=True)
 class NoDeviceFit:
-    """None of the devices that are there can do its task.
+    """Reports that no device that is online can do its task.
 
     Attributes:
-        reasons: by device.
-        seconds: after which the run is given up, unless a device comes or changes; 0: it is given up.
+        reasons: Cause by device id, for people.
+        seconds: Seconds until the run ends, unless a device comes or changes; 0 ends it now.
     """
 
     reasons: dict[str, str]
@@ -268,7 +297,7 @@ class NoDeviceFit:
 
 @dataclass(frozen=True)
 class FinishRun:
-    """The last round is committed."""
+    """Reports that the last round is committed and the run ends."""
 
 
 Effect = (

@@ -1,8 +1,8 @@
-"""Who can be counted on: what a device's failures say about its next task. Pure.
+"""Derives from the failures of a device whether it may get another task, without I/O.
 
-A *lasting* fault (the data do not go with the model) will be there at every further attempt: the device is unfit until
-it changes. A *passing* one (a worker that died) may be over: the device rests for ever more rounds, and once it has
-failed so often in a row, it is set aside. Neither an unfit device nor one that is set aside counts for a quorum.
+After a *lasting* fault (the data do not fit the model) every further attempt would fail: the device is unfit until it
+changes. A *passing* fault (a worker that died) may be over: the device pauses for more rounds after each failure, and
+after several failures in a row it is set aside. Devices that are unfit or set aside do not count for a quorum.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ from typing import Literal
 import msgspec
 
 REFUSALS = 3
-"""Updates in a row whose values were refused, after which that is what this device makes."""
+"""Updates in a row with refused values after which a device is unfit."""
 
 ASIDE_AFTER = 4
-"""Failures in a row, after which nobody waits for a device any more."""
+"""Failures in a row after which a device is set aside."""
 
 LONGEST_REST = 64
-"""Rounds: a device that is set aside is tried again, now and then."""
+"""Longest pause in rounds, so that a device that is set aside is tried again from time to time."""
 
 SILENT = "nothing by the deadline"
-"""What is said of a device that is there and did not deliver."""
+"""Reason, for people, of a device that is ready and did not deliver."""
 
 FIRST_SECONDS = 2.0
-"""Between a failure and another attempt in the same round, where nobody else could take the place."""
+"""Seconds between a first failure and another attempt in a round in which no other device can take the place."""
 
 LONGEST_SECONDS = 60.0
+"""Longest pause in seconds between two attempts in one round."""
 
 
 class DeviceFault(Enum):
-    """Why a device did not do its task, by what that says about its next one."""
+    """The kinds of reasons why a device did not do its task."""
 
     DATA = "data"
     MODEL = "model"
@@ -49,14 +50,14 @@ State = Literal["fit", "resting", "set aside", "unfit"]
 
 
 class Fitness(msgspec.Struct, frozen=True):
-    """One device that failed lately; whoever did not has no such thing.
+    """The latest failures of one device.
 
     Attributes:
-        failures: in a row.
-        refusals: of values, in a row.
-        lasting: whether the next attempt would fail as well.
-        round: from which on it may get a task again.
-        reason: of the latest failure, for people.
+        failures: Number of failures in a row.
+        refusals: Number of updates in a row whose values were refused.
+        lasting: Whether every further attempt would fail, too.
+        round: First round in which the device may get a task again.
+        reason: Cause of the latest failure, for people.
     """
 
     failures: int = 0
@@ -66,12 +67,12 @@ class Fitness(msgspec.Struct, frozen=True):
     reason: str = ""
 
     def after(self, fault: DeviceFault, reason: str, round: int) -> Fitness:
-        """What one more failure makes of it.
+        """Returns the fitness after one more failure.
 
         Args:
-            fault: that it had.
-            reason: in words.
-            round: in which it happened, or which is next.
+            fault: Kind of the failure.
+            reason: Cause, for people.
+            round: Round of the failure, or the next one if none is open.
         """
         failures = self.failures + 1
         refusals = self.refusals + 1 if fault is DeviceFault.VALUES else 0
@@ -80,32 +81,32 @@ class Fitness(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> State:
-        """In a word."""
+        """State of the device, as status messages name it."""
         if self.lasting:
             return "unfit"
         return "set aside" if self.failures >= ASIDE_AFTER else "resting" if self.failures else "fit"
 
     @property
     def out(self) -> bool:
-        """Whether nobody should wait for this device."""
+        """Whether rounds do not wait for this device: it is unfit or set aside."""
         return self.lasting or self.failures >= ASIDE_AFTER
 
     def rests(self, round: int) -> bool:
-        """Whether it gets no task of a round that opens now."""
+        """Returns whether the device gets no task of a round that opens now."""
         return self.lasting or round < self.round
 
     @property
     def pause_seconds(self) -> float:
-        """Before it may try again in a round that has nobody else."""
+        """Seconds before the device may try again in a round in which no other device can take its place."""
         return min(FIRST_SECONDS * 2.0 ** max(0, self.failures - 1), LONGEST_SECONDS)
 
 
 class Roster:
-    """The fitness of all devices that failed lately, and when each may try again.
+    """The fitness of all devices that failed lately, and the time when each may try again.
 
     Args:
-        known: from before a restart.
-        now: the time.
+        known: Fitness from before a restart, by device id.
+        now: Present time in seconds.
     """
 
     def __init__(self, known: dict[str, Fitness], now: float) -> None:
@@ -116,16 +117,24 @@ class Roster:
         return self._known.get(device, Fitness())
 
     def failed(self, device: str, fault: DeviceFault, reason: str, round: int, now: float) -> Fitness:
-        """A device failed; returns its new fitness."""
+        """Notes a failure of a device and returns its new fitness.
+
+        Args:
+            device: Device id.
+            fault: Kind of the failure.
+            reason: Cause, for people.
+            round: Round of the failure, or the next one if none is open.
+            now: Present time in seconds.
+        """
         fitness = self._known[device] = self[device].after(fault, reason, round)
         self._rested[device] = now + fitness.pause_seconds
         return fitness
 
     def forget(self, device: str) -> bool:
-        """A device did its task, or is another one now; returns whether there was anything to forget."""
+        """Deletes the failures of a device that did its task or changed; returns whether there were any."""
         self._rested.pop(device, None)
         return self._known.pop(device, None) is not None
 
     def rested_at(self, device: str) -> float:
-        """When a device may try again where nobody else can take its place."""
+        """Returns the time, in seconds, when a device may try again if no other device can take its place."""
         return self._rested.get(device, 0.0)

@@ -1,4 +1,4 @@
-"""The machine of a run: one interface, and the two modes behind it."""
+"""Defines the interface of round machines and makes the one for the configured mode."""
 
 from __future__ import annotations
 
@@ -14,32 +14,37 @@ from fedlp_edge.core.rounds.synchronous import SynchronousRounds
 
 
 class RoundMachine(Protocol):
-    """What the coordinator and the simulation know of a machine."""
+    """The interface of a round machine for the coordinator and the simulation.
+
+    Attributes:
+        phase: Phase of the run.
+        cohort: Places of the open round; of the round before if none is open.
+    """
 
     phase: Phase
     cohort: Cohort
 
     @property
     def round(self) -> int:
-        """The open round, or the one that will open next."""
+        """Number of the open round, or of the next one if none is open."""
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Takes one event and returns what is to be done, in order."""
+        """Takes one event and returns its effects, in the order in which they must be carried out."""
 
     def next_wakeup(self) -> float | None:
-        """When to send the next Tick at the latest; None if only events matter."""
+        """Returns the time by which ``TimePassed`` must be sent, in seconds; None if the machine waits for events."""
 
     def member(self, device: str, round: int) -> CohortMember | None:
-        """The place of a device for its task of a round, if its update is still wanted."""
+        """Returns the place of a device for its task of ``round``; None if its update is not wanted."""
 
     def counts_in(self, device: str) -> int:
-        """The round that counts an update of this device if it arrives now."""
+        """Returns the round in which an update of a device counts if it arrives now."""
 
     def seconds_left(self, now: float) -> float:
-        """Until the deadline of a task that is given now; 0 if no round is open."""
+        """Returns the seconds until the deadline of a task that is given now; 0 if no round is open."""
 
     def fitness(self, device: str) -> Fitness:
-        """Whether a device can be counted on."""
+        """Returns the fitness of a device."""
 
     def resume(
         self,
@@ -51,7 +56,7 @@ class RoundMachine(Protocol):
         early: frozenset[str] = frozenset(),
         cohort: Cohort | None = None,
     ) -> None:
-        """Takes up a round that was open when the coordinator ended."""
+        """Resumes a round that was open when the coordinator ended; see the two classes for the arguments."""
 
 
 def make_round_machine(
@@ -64,6 +69,6 @@ def make_round_machine(
     fitness: Mapping[str, Fitness] | None = None,
     assign: Assign = as_drawn,
 ) -> RoundMachine:
-    """The machine of the mode that is set; see the classes for the arguments."""
+    """Returns the round machine for the mode in ``settings``; see its class for the arguments."""
     kind = BufferedRounds if settings.mode == "buffered" else SynchronousRounds
     return kind(settings, seed, now=now, next_round=next_round, expected=expected, fitness=fitness, assign=assign)

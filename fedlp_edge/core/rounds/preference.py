@@ -1,8 +1,8 @@
-"""No layer may starve: who is likely to be chosen, so that deep layers find enough devices that hold them.
+"""Computes how likely devices are drawn for a cohort, so that deep layers are trained often enough.
 
-A layer is learned by those of a cohort whose depth reaches it. Where few devices are deep, a cohort that is drawn
-evenly may go for many rounds without one of them. Preferring these is steering, not a guarantee, and the price is
-that their data count more often.
+A layer is trained by the devices of a cohort whose depth reaches it. If few devices are deep, many rounds with even
+draws may have none of them. Preferring deep devices makes this rarer but does not exclude it, and their data then count
+more often.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from collections.abc import Mapping
 def preference(
     depths: Mapping[str, int], size: int, *, prefer_deepest: float = 1.0, least_holders: float = 0.0
 ) -> dict[str, float] | None:
-    """How likely each device is to be the next one chosen, relative to the others.
+    """Returns how likely each device is to be drawn next, relative to the others.
 
-    For the depths from the shallowest to the deepest: if even draws of ``size`` devices would hold fewer than
-    ``least_holders`` of that depth and more, these are preferred by the factor that mends it. With ``N`` devices,
-    of which ``n`` hold the layer, a factor f makes the expected number about ``size * f n / (f n + N - n)``.
+    From the shallowest to the deepest layer: if a cohort of ``size`` devices is expected to have fewer than
+    ``least_holders`` devices that hold the layer, these are preferred by the factor that corrects it. With ``N``
+    devices, of which ``n`` hold the layer, a factor f makes the expected number about ``size * f n / (f n + N - n)``.
 
     Args:
-        depths: of the devices that may be chosen.
-        size: of the cohort; 0 takes all, and nobody need be preferred.
-        prefer_deepest: a factor for devices of the greatest depth among these.
-        least_holders: devices of a cohort that should hold each layer, as far as there are so many.
+        depths: Depth of each device that may be drawn, by id.
+        size: Size of the cohort; 0 takes all devices, so that none is preferred.
+        prefer_deepest: Additional factor for devices of the greatest depth in ``depths``.
+        least_holders: Devices of a cohort that should hold each layer, if there are that many.
 
     Returns:
-        None if all are the same.
+        Relative likelihood by device id; None if it is equal for all.
     """
     if not size or size >= len(depths):
         return None

@@ -1,4 +1,4 @@
-"""Who is there, who can be counted on, and whether that is enough to open a round."""
+"""Keeps track of which devices are online, ready and fit, and whether they are enough to open a round."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness, Roster
 from fedlp_edge.core.rounds.settings import RoundSettings
 
 MOST_SAMPLES = 10**9
-"""That a device can have; what it says beyond is not believed."""
+"""Largest number of samples that a device can announce; larger numbers are cut to it."""
 
 
 class ReadyDevices:
-    """The devices that are there: some hold their submodel and wait for work, or have work; some cannot take part.
+    """The devices that are online: those that hold their submodel, and those that cannot take part.
 
     Args:
-        settings: how many a round needs, whom it prefers, and how long to wait for those that were there before.
-        seed: of the run.
-        expected: devices that were ready before a restart.
-        now: the time.
-        fitness: of devices that failed before a restart.
+        settings: Number of devices of a round, preference in draws, and time to wait for devices after a restart.
+        seed: Seed of the run.
+        expected: Ids of devices that were ready before a restart.
+        now: Present time in seconds.
+        fitness: Fitness of devices that failed before a restart, by id.
 
     Attributes:
-        ready: those that hold their submodel.
-        roster: who failed lately.
+        ready: Devices that hold their submodel, by id, whether they have a task or wait for one.
+        roster: Fitness of devices that failed lately.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class ReadyDevices:
         self.ready: dict[str, CohortMember] = {}
         self.roster = Roster(dict(fitness or {}), now)
 
-    # Devices come, go, fail and do better
+    # Events
 
     def take(self, event: Event, round: int, now: float, effects: list[Effect]) -> None:
-        """Takes note of the time, and of who came, went, or is another one now.
+        """Updates the devices after an event.
 
         Args:
-            event: whatever happened.
-            round: that is open, or next.
-            now: the time.
-            effects: what is to be done is put here.
+            event: Any event.
+            round: Open round, or the next one.
+            now: Present time in seconds.
+            effects: List that effects are appended to.
         """
         self._now = now
         match event:
@@ -92,44 +92,44 @@ class ReadyDevices:
                 pass
 
     def failed(self, device: str, fault: DeviceFault, reason: str, round: int, effects: list[Effect]) -> None:
-        """A device did not do what it was told to."""
+        """Notes that a device did not do its task."""
         effects.append(FitnessChanged(device, self.roster.failed(device, fault, reason, round, self._now)))
 
     def trust(self, device: str, effects: list[Effect]) -> None:
-        """A device did its task, or is another one now."""
+        """Deletes the failures of a device that did its task or changed."""
         if self.roster.forget(device):
             effects.append(FitnessChanged(device, Fitness()))
 
-    # Who may work
+    # Devices that may get a task
 
     def next_wakeup(self) -> float | None:
-        """When waiting for somebody ends; None if nobody is waited for."""
+        """Returns the time, in seconds, when waiting for a device ends; None if no device is waited for."""
         times = [self._rejoin_until] if self._missing() else []
         return min([*times, *self.pauses()], default=None)
 
     def pauses(self) -> list[float]:
-        """When somebody who rests may try again, and when the run is given up since nobody is fit."""
+        """Returns the times when resting devices may try again, and when the run ends because no device is fit."""
         times = [self.roster.rested_at(device) for device in self.ready if not self.roster[device].out]
         if self._give_up_at is not None:
             times.append(self._give_up_at)
         return [time for time in times if time > self._now]
 
     def fit(self, round: int) -> set[str]:
-        """Ready devices that may get a task of this round."""
+        """Returns the ids of ready devices that may get a task of this round."""
         return {device for device in self.ready if not self.roster[device].rests(round)}
 
     def rested(self, devices: Iterable[str]) -> set[str]:
-        """Of these ready devices, those that may try again where nobody else can do it."""
+        """Returns those of some ready devices that may try again if no other device can take the place."""
         return {d for d in devices if not self.roster[d].out and self.roster.rested_at(d) <= self._now}
 
     def candidates(self, round: int) -> set[str]:
-        """Ready devices for a round that opens now; those that rest only if there are no others."""
+        """Returns the ids of devices for a round that opens now; resting ones only if there are no others."""
         return self.fit(round) or self.rested(self.ready)
 
     def enough(self, round: int, effects: list[Effect]) -> bool:
-        """Whether a round may open now; if not, says so once in ``effects``.
+        """Returns whether a round may open now; if not, appends ``TooFewDevices`` to ``effects`` once.
 
-        A device that is there and cannot take part has come: nobody need wait for it.
+        A device that is online and cannot take part counts as present: no round waits for it.
         """
         if self._now >= self._rejoin_until:
             self._expected = frozenset()
@@ -146,29 +146,29 @@ class ReadyDevices:
         return False
 
     def look_for_hope(self, effects: list[Effect]) -> None:
-        """Called when no round can open or go on: gives the run up if nobody who is there will ever be able to."""
+        """Ends the run after a delay if no online device can ever do its task; called when no round can go on."""
         reasons = {device: self.roster[device].reason for device in sorted(self._present) if self.roster[device].out}
         if not reasons or len(reasons) < max(len(self._present), self._settings.min_devices):
             self._give_up_at = None
         elif self._give_up_at is None:
-            # Others may be on their way, or somebody is just mending the cause.
+            # Other devices may be about to come, or a person may be removing the cause.
             self._give_up_at = self._now + self._settings.rejoin_seconds
             effects.append(NoDeviceFit(reasons, self._settings.rejoin_seconds))
         elif self._now >= self._give_up_at:
             effects.append(NoDeviceFit(reasons, 0.0))
 
     def draw(self, candidates: Iterable[str], size: int, round: int) -> tuple[str, ...]:
-        """So many of these ready devices (all if ``size`` is 0), the same in every life of the coordinator."""
+        """Draws ``size`` of some ready devices (all if it is 0); a restart of the coordinator draws the same ones."""
         depths = {device: self.ready[device].depth for device in candidates}
         return draw_cohort(
             depths, size, seed=self._seed, round=round, preference=self._settings.preference(depths, size)
         )
 
     def place(self, device: str) -> CohortMember:
-        """The place of a ready device: what it weighs is bounded by what the others have.
+        """Returns the place of a ready device, with a weight that is bounded by the median of all ready devices.
 
-        What a device says of its samples cannot be checked, and it need not deliver: a number far above all others
-        would make it decide the average, or, never delivered, take the precision away from that of the others.
+        The announced number of samples cannot be checked. A number far above all others would let one device decide the
+        average, or, if it never delivers, reduce the precision of the fixed-point sum for the others.
         """
         place = self.ready[device]
         usual = median_low(other.weight for other in self.ready.values())

@@ -81,10 +81,10 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_periods(scheme: SchemeSettings, rounds: RoundSettings) -> None:
-    """Whether the rounds have what periods count.
+    """Checks that periods of units are only used with rounds that all devices have in common.
 
     Raises:
-        ValueError: they have not.
+        ValueError: The scheme has periods and the rounds are buffered.
     """
     if scheme.exchange_every and rounds.mode == "buffered":
         raise ValueError(

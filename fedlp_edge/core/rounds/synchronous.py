@@ -1,8 +1,8 @@
-"""The course of a run as a state machine: events and the time go in, effects come out.
+"""Implements synchronous rounds as a state machine: it takes events and the time, and returns effects.
 
-It owns the decisions (when a round opens, with whom, when it closes, what happens when too few devices
-answer) and nothing else: no clock, no network, no files, no hidden randomness. The coordinator carries the
-effects out; a test feeds literal events and never sleeps. ``buffered`` has the machine of asynchronous runs.
+The machine decides when a round opens, with which devices, when it closes, and what happens if too few devices deliver.
+It has no clock, network, files or hidden randomness: the coordinator carries out its effects, and a test gives it
+literal events and never sleeps. ``buffered`` has the machine of asynchronous runs.
 """
 
 from __future__ import annotations
@@ -39,6 +39,17 @@ from fedlp_edge.core.rounds.settings import RoundSettings
 
 @dataclass
 class _OpenRound:
+    """The open round.
+
+    Attributes:
+        round: Number of the round.
+        deadline: Time at which the round closes or is extended, in seconds.
+        capacity: Upper bound of the summed weights.
+        cohort: Places by device id.
+        arrived: Ids of devices whose update has arrived.
+        missed: Ids of devices whose update will not come.
+    """
+
     round: int
     deadline: float
     capacity: int
@@ -48,35 +59,35 @@ class _OpenRound:
 
     @property
     def resolved(self) -> bool:
-        """Nothing more can come."""
+        """Whether no further update can come."""
         return len(self.arrived) + len(self.missed) == len(self.cohort)
 
     @property
     def most(self) -> int:
-        """Updates that can still be, those that arrived included."""
+        """Largest number of updates that the round can have, those that arrived included."""
         return len(self.cohort) - len(self.missed)
 
     @property
     def weight(self) -> int:
-        """The most that all updates can weigh, missed ones too: after a restart they may be wanted again."""
+        """Largest summed weight of all places; missed ones count, since a restart may ask for them again."""
         return sum(p.weight for p in self.cohort.values())
 
 
 class SynchronousRounds:
-    """A run from round ``next_round`` on.
+    """The round machine of a synchronous run, from round ``next_round`` on.
 
     Args:
-        settings: sizes and times.
-        seed: of the run.
+        settings: Sizes and times of rounds.
+        seed: Seed of the run.
         next_round: 1, or the first uncommitted round after a restart.
-        expected: devices that were ready before a restart; they are waited for, ``rejoin_seconds`` long.
-        now: the time, in seconds on any monotonic clock.
-        fitness: of devices that failed before a restart.
-        assign: gives places the rates of their units.
+        expected: Ids of devices that were ready before a restart; a round waits ``rejoin_seconds`` for them.
+        now: Present time in seconds, on any monotonic clock.
+        fitness: Fitness of devices that failed before a restart, by id.
+        assign: Function that gives a place the rates of its units.
 
     Attributes:
-        phase: where the run stands.
-        cohort: who is in the open round, or in the one before as long as no other is open.
+        phase: Phase of the run.
+        cohort: Places of the open round; of the round before if none is open.
     """
 
     def __init__(
@@ -100,7 +111,7 @@ class SynchronousRounds:
 
     @property
     def round(self) -> int:
-        """The open round, or the one that will open next."""
+        """Number of the open round, or of the next one if none is open."""
         return self._next_round
 
     def resume(
@@ -113,18 +124,18 @@ class SynchronousRounds:
         early: frozenset[str] = frozenset(),
         cohort: Cohort | None = None,
     ) -> None:
-        """Takes up a round that was open when the coordinator ended; its deadline starts anew.
+        """Resumes a round that was open when the coordinator ended, with a new deadline.
 
         Args:
-            opened: the round with all its places, those of extensions included, and its latest capacity.
-            arrived: devices whose updates are safe on disk.
-            now: the time.
-            missed: devices whose updates will not come.
-            early: empty; only asynchronous runs have updates that come before their round.
-            cohort: the places of ``opened``, if somebody holds them already.
+            opened: Round with all its places, those of extensions included, and its latest weight capacity.
+            arrived: Ids of devices whose updates are on disk.
+            now: Present time in seconds.
+            missed: Ids of devices whose updates will not come.
+            early: Must be empty; only asynchronous runs have updates of a later round.
+            cohort: Cohort object with the places of ``opened``; None to make one.
 
         Raises:
-            ValueError: it is not the round that comes next, or updates of a later one are said to be there.
+            ValueError: ``opened`` is not the next round, or ``early`` is not empty.
         """
         if early:
             raise ValueError("a synchronous round has no updates of later rounds")
@@ -143,7 +154,7 @@ class SynchronousRounds:
         )
 
     def member(self, device: str, round: int) -> CohortMember | None:
-        """The place of a device in the open round, if ``round`` is open and its update is still wanted."""
+        """Returns the place of a device in the open round; None if ``round`` is not open or its update not wanted."""
         current = self._open
         if current is None or current.round != round or self.phase is not Phase.COLLECTING:
             return None
@@ -152,17 +163,17 @@ class SynchronousRounds:
         return current.cohort.get(device)
 
     def counts_in(self, device: str) -> int:  # noqa: ARG002  # the machine of asynchronous runs needs it
-        """The round that counts an update of this device if it arrives now: the open one."""
+        """Returns the round in which an update of a device counts if it arrives now: the open one."""
         return self._next_round
 
     def seconds_left(self, now: float) -> float:
-        """Of the open round; 0 if none is open."""
+        """Returns the seconds until the deadline of the open round; 0 if none is open."""
         return max(0.0, self._open.deadline - now) if self._open else 0.0
 
     def next_wakeup(self) -> float | None:
-        """When to send the next Tick at the latest; None if only events matter."""
+        """Returns the time by which ``TimePassed`` must be sent, in seconds; None if the machine waits for events."""
         if self.phase is Phase.COLLECTING and self._open:
-            # A resumed round may have been complete already: it is closed by the first Tick.
+            # A resumed round may be complete already; the first TimePassed closes it.
             if self._open.resolved and len(self._open.arrived) >= self._quorum(self._open):
                 return -math.inf
             lacks = self._open.most < self._quorum(self._open)
@@ -170,11 +181,19 @@ class SynchronousRounds:
         return self._ready_devices.next_wakeup() if self.phase is Phase.WAITING else None
 
     def fitness(self, device: str) -> Fitness:
-        """Whether a device can be counted on."""
+        """Returns the fitness of a device."""
         return self._ready_devices.roster[device]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Takes one event and returns what is to be done, in order."""
+        """Takes one event and returns its effects, in the order in which they must be carried out.
+
+        Args:
+            event: Event that happened.
+            now: Present time in seconds.
+
+        Raises:
+            ValueError: The event would make a transition that no run can make.
+        """
         effects: list[Effect] = []
         self._ready_devices.take(event, self._next_round, now, effects)
         match event:
@@ -200,25 +219,25 @@ class SynchronousRounds:
         return effects
 
     def _welcome(self, member: CohortMember, effects: list[Effect]) -> None:
-        """Gives a device that is (again) ready its task, if it has a place that it can still fill."""
+        """Sends a device that became ready its task again, if it has a place whose update is still wanted."""
         place = self.member(member.device, self._next_round)
         if place is None or self._open is None:
             return
         if place.depth == member.depth:
             effects.append(SendTask(self._next_round, member.device))
         else:
-            # It was planned anew and holds another submodel now. An extension may give it a new place.
+            # The device has a new plan and holds another submodel. An extension may give it a new place.
             self._open.missed.add(member.device)
 
     def _miss(self, device: str) -> bool:
-        """The update of a device will not come; returns whether it was awaited."""
+        """Notes that the update of a device will not come; returns whether it was awaited."""
         awaited = self._open is not None and self.member(device, self._open.round) is not None
         if self._open and awaited:
             self._open.missed.add(device)
         return awaited
 
     def _quorum(self, current: _OpenRound) -> int:
-        """Updates without which the round does not close: a share of its places, those of unfit devices left out."""
+        """Returns how many updates the round needs to close: a share of its places, without those of unfit devices."""
         hopeless = {device for device in current.missed if self._ready_devices.roster[device].out}
         places = (place for device, place in current.cohort.items() if device not in hopeless)
         return self._settings.quorum_of(sum(not place.replacement for place in places))
@@ -244,7 +263,7 @@ class SynchronousRounds:
             if current.resolved or overdue:
                 self._close(current, effects)
             return
-        # Whoever is silent at the deadline may stay so; before it, only those are lacking who will surely not deliver.
+        # At the deadline, devices that have not answered may never do; before it, only missed updates are replaced.
         likely = len(current.arrived) if overdue else current.most
         added = self._replacements(current, quorum - likely) if likely < quorum else []
         if added or overdue:
@@ -271,7 +290,7 @@ class SynchronousRounds:
         *,
         ask_again: bool,
     ) -> None:
-        """Waits once more, and gives places to as many ready devices as are lacking."""
+        """Sets a new deadline and gives places to as many ready devices as are lacking."""
         silent = current.cohort.keys() - current.arrived - current.missed
         retry = sorted(silent & self._ready_devices.ready.keys()) if ask_again else []
         said: list[Effect] = []
@@ -290,7 +309,7 @@ class SynchronousRounds:
         effects.extend(said)
 
     def _replacements(self, current: _OpenRound, wanted: int) -> list[str]:
-        """Ready devices without a place first; then those that missed: the same device may do better now."""
+        """Chooses ready devices without a place first, then rested ones whose update was missed."""
         waiting, chosen = self._ready_devices, list[str]()
         fresh, failed = waiting.ready.keys() - current.cohort.keys(), waiting.ready.keys() & current.missed
         for spare in (waiting.fit(current.round) & fresh, waiting.rested(failed), waiting.rested(fresh)):

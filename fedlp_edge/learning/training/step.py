@@ -90,15 +90,18 @@ def train_steps(
     *,
     fused: bool = True,
 ) -> Iterator[TrainStep]:
-    """Makes a model ready for steps, from fresh optimizer state; afterwards it is as it was found, without gradients.
+    """Prepares a model for train steps with fresh optimizer state, and restores flags and layout of its parameters.
 
     Args:
-        model: put into training mode, but for norms that it freezes itself.
-        settings: optimizer, objective and how memory is saved.
-        labels: of all samples of the device, [N].
-        compute: how to compute.
-        trainable: names of the parameters to train; None for all that the model itself does not freeze.
-        fused: whether the optimizer may use fused kernels.
+        model: Model to train; put into training mode, except for its frozen norms. It has no gradients afterwards.
+        settings: Optimizer, objective and memory saving.
+        labels: Class numbers of all samples of the device, int64 [N].
+        compute: Compute mode.
+        trainable: Names of the parameters to train; None for all that require a gradient.
+        fused: Whether the optimizer may use fused kernels.
+
+    Yields:
+        The train step.
     """
     model.train()
     keep_frozen(model)
