@@ -21,7 +21,6 @@ from fedlp_edge.probe.host import (
     within,
     worker_share,
 )
-from fedlp_edge.probe.neighbours import count_agents
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.worker.jobs import DeviceMeasurement
 
@@ -111,19 +110,6 @@ def test_chooses_threads(asked: int | None, profile: int | None, cores: float, t
 def test_shares_cores_with_other_agents(cores: float, others: int, threads: int):
     assert training_threads(None, DeviceProfile(), cores, others) == threads
     assert training_threads(5, DeviceProfile(), cores, others) == 5
-
-
-def test_counts_agents_by_their_commands():
-    commands = [
-        ["/venv/bin/python", "/venv/bin/fedlp-agent", "--fleet", "shop"],
-        ["python3", "-P", "-m", "device_agent", "--fleet", "shop"],
-        ["fedlp-agent"],
-        ["python", "-m", "coordinator"],
-        ["less", "-m", "logs", "fedlp-agent"],
-        ["journalctl", "-u", "fedlp-agent.service"],
-        [],
-    ]
-    assert count_agents(commands) == 3
 
 
 def test_probes_this_very_machine(tmp_path: Path):

@@ -12,7 +12,6 @@ from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.transport.base import BrokerLimits, Delivered
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from fedlp_edge.transport.mqtt.broker_limits import limits_of
-from fedlp_edge.transport.mqtt.rate_limit import RateLimit
 from fedlp_edge.transport.presets import PRESETS, recognise
 from fedlp_edge.wire.chunks import HEADER_BYTES, chunk_bytes_for
 from fedlp_edge.wire.topics import Topics
@@ -22,30 +21,6 @@ from .clients import connected
 
 def limits(settings: BrokerSettings, packet: int | None = None, receive: int | None = None) -> BrokerLimits:
     return limits_of(settings.address({}), "5", packet, receive)
-
-
-def test_preset_fills_in_what_is_not_announced() -> None:
-    assert limits(BrokerSettings(preset="emqx")) == BrokerLimits("5", 1 << 20, 32, 1000)
-    assert limits(BrokerSettings()) == BrokerLimits("5", None, 65535, 1000)
-
-
-def test_what_is_announced_wins_over_the_preset() -> None:
-    assert limits(BrokerSettings(preset="emqx"), 2 << 20, 64) == BrokerLimits("5", 2 << 20, 64, 1000)
-
-
-def test_what_is_configured_wins_over_the_preset() -> None:
-    settings = BrokerSettings(preset="emqx", max_packet_bytes=4 << 20, max_queued_messages=50)
-
-    assert limits(settings) == BrokerLimits("5", 4 << 20, 32, 50)
-
-
-def test_what_is_configured_never_exceeds_what_is_announced() -> None:
-    assert limits(BrokerSettings(max_packet_bytes=4 << 20), 100_000).max_packet_bytes == 100_000
-    assert limits(BrokerSettings(max_packet_bytes=50_000), 100_000).max_packet_bytes == 50_000
-
-
-def test_zero_queued_messages_means_any_number() -> None:
-    assert limits(BrokerSettings(max_queued_messages=0)).max_queued_messages is None
 
 
 def test_chunks_stay_within_a_payload_limit_that_is_below_the_packet_limit() -> None:
@@ -111,30 +86,6 @@ def _rows(text: str) -> list[list[str]]:
 )
 def test_recognises_brokers(host: str, version: str, name: str) -> None:
     assert recognise(host, version).name == name
-
-
-def test_pace_lets_a_burst_go_and_then_keeps_the_rate() -> None:
-    rate_limit = RateLimit(messages=100.0, nbytes=None, now=0.0)
-    now, sent = 0.0, 0
-    while now < 2.0:
-        wait = rate_limit.wait(now)
-        if wait:
-            now += wait
-            continue
-        rate_limit.spend(1, now)
-        sent += 1
-
-    assert 200 <= sent <= 227  # two seconds' worth, and a quarter second's saved up
-
-
-def test_pace_counts_bytes_as_well() -> None:
-    rate_limit = RateLimit(messages=None, nbytes=1000.0, now=0.0)
-    assert rate_limit.wait(0.0) == 0
-    rate_limit.spend(1250, 0.0)
-
-    assert rate_limit.wait(0.0) == pytest.approx(1.0)
-    assert rate_limit.wait(0.4) == pytest.approx(0.6)
-    assert rate_limit.wait(1.5) == 0
 
 
 def test_transport_publishes_no_faster_than_the_preset_says(mosquitto: MosquittoBroker) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import zlib
 from pathlib import Path
 
@@ -178,21 +177,6 @@ def test_file_sink_collects_into_a_sparse_file(tmp_path: Path) -> None:
         collected.add(chunk)
     assert collected.finish()
     assert path.read_bytes() == blob
-
-
-@given(st.binary(min_size=1, max_size=40), st.lists(st.tuples(st.integers(0, 39), st.integers(1, 12)), max_size=12))
-def test_file_sink_has_the_digest_of_what_stands_in_the_file_whatever_the_order(
-    blob: bytes, writes: list[tuple[int, int]]
-) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "blob"
-        sink = FileSink(path, len(blob))
-        for start, size in writes:
-            sink.write(start % len(blob), blob[start % len(blob) :][:size][::-1])
-            if size == 1:
-                sink.digest()
-        assert sink.digest() == digest_of(path.read_bytes())
-        sink.close()
 
 
 def test_abandon_closes_the_file_and_later_writes_fail(tmp_path: Path) -> None:
