@@ -125,18 +125,23 @@ def stored(x: AnyArray, what: str) -> AnyArray:
 def _to_numpy(value: Any) -> AnyArray:
     if hasattr(value, "detach"):
         return _from_tensor(value)
-    if hasattr(value, "getbands"):  # a Pillow picture: its channels come last
+    if _is_picture(value):  # its channels come last
         pixels = np.asarray(value)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     for method in ("to_numpy", "toarray"):  # a table, a sparse matrix
         if hasattr(value, method):
             return np.asarray(getattr(value, method)())
-    if isinstance(value, list | tuple) and value and (hasattr(value[0], "detach") or hasattr(value[0], "getbands")):
+    if isinstance(value, list | tuple) and value and (hasattr(value[0], "detach") or _is_picture(value[0])):
         return _objects(value)
     try:
         return np.asarray(value)
     except ValueError:  # rows of different lengths
         return _objects(value)
+
+
+def _is_picture(value: Any) -> bool:
+    """Tells whether a value is a Pillow picture."""
+    return hasattr(value, "getbands")
 
 
 def _from_tensor(value: Any) -> AnyArray:
@@ -159,7 +164,8 @@ def _objects(values: Iterable[Any]) -> AnyArray:
 
 def _stacked(values: Any, what: str) -> AnyArray:
     """Stacks the samples in a list or an array of objects into one array; objects that are no samples stay objects."""
-    if not any(isinstance(value, list | tuple | np.ndarray) or hasattr(value, "__array__") for value in values):
+    # Pillow pictures have no method __array__.
+    if not any(isinstance(v, list | tuple | np.ndarray) or hasattr(v, "__array__") or _is_picture(v) for v in values):
         return _objects(values)
     parts = [_to_numpy(value) for value in values]
     shapes = {part.shape for part in parts}

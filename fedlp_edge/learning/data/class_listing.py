@@ -29,7 +29,10 @@ def normal(name: str) -> str:
     """
     if any("\udc80" <= char <= "\udcff" for char in name):
         name = os.fsencode(name).decode("latin-1")
-    return unicodedata.normalize("NFC", name).strip().strip(_INVISIBLE).strip()
+    name = unicodedata.normalize("NFC", name)
+    while (shorter := name.strip().strip(_INVISIBLE)) != name:  # blanks and invisible characters may alternate
+        name = shorter
+    return name
 
 
 def checked(names: Iterable[object], source: str) -> tuple[str, ...]:
