@@ -5,7 +5,7 @@ import msgspec
 from coordinator.rounds.run_history import RunHistory
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.fitness import Fitness
-from fedlp_edge.reporting.summary import RoundSummary
+from fedlp_edge.reporting.summary import DeviceOutcome, DeviceRound, RoundSummary
 from tests.coordinator.fleets import tiny_blueprint
 
 
@@ -43,3 +43,21 @@ def test_goes_on_from_the_rounds_of_earlier_lives() -> None:
     history.replay(rows)
     assert history.committed == 2
     assert [(outcome.id, outcome.profile, outcome.contributed) for outcome in history.outcomes(fit)] == [("a", "pi", 0)]
+
+
+def test_counts_for_each_device_the_rounds_that_it_contributed_to_and_failed() -> None:
+    history = RunHistory(tiny_blueprint(), {"d": "nano"})
+    for number, (status, reason) in enumerate((("contributed", ""), ("lost", ""), ("failed", "out of memory"))):
+        devices = (
+            DeviceRound(id="a", profile="pi", depth=2, lpr=1.0, status="contributed"),
+            DeviceRound(id="b", profile="pi", depth=1, lpr=1.0, status=status, reason=reason),  # type: ignore[arg-type]
+            DeviceRound(id="c", profile="pi", depth=1, lpr=1.0, status="lost"),
+        )
+        history.add(RoundSummary(round=number + 1, seconds=1.0, accuracy={}, devices=devices, coverage={}))
+    assert history.outcomes(fit) == (
+        DeviceOutcome(id="a", profile="pi", contributed=3),
+        DeviceOutcome(id="b", profile="pi", contributed=1, failed=2, reason="out of memory"),
+        DeviceOutcome(id="c", profile="pi", failed=3, reason="nothing by the deadline"),
+        DeviceOutcome(id="d", profile="nano"),
+    )
+    assert (history.useful_depths, history.full_depth_trained) == ((1, 2), True)

@@ -47,3 +47,16 @@ def test_forgets_a_device_that_is_offline() -> None:
     lost.gone("a")
     assert lost.got("a") is None
     assert lengths(lost, request()) == [100_000]
+
+
+def test_shortens_messages_once_for_several_units_that_got_nothing() -> None:
+    lost = LostRepeats()
+    lengths(lost, *[request("L1"), request("L2")] * 3)
+    assert lengths(lost, request("L1"), request("L2")) == [25_000, 25_000]
+
+
+def test_begins_anew_once_a_device_has_all_that_it_needs() -> None:
+    lost = LostRepeats()
+    lengths(lost, *[request()] * 7)
+    assert lost.got("a") == 25_000
+    assert lengths(lost, *[request()] * 4) == [25_000, 25_000, 25_000, 6_250]

@@ -24,6 +24,7 @@ from tests.device_agent.support import (
     BROKER_LIMITS,
     ME,
     MODEL,
+    TOPICS,
     Device,
     assignment,
     only,
@@ -131,3 +132,13 @@ def test_allows_chunks_of_its_own_units_before_a_task_and_of_none_after_the_run(
     assert len(handler.end()) == 2
     assert handler.prefetch_allowance() == {}
     assert not [effect for effect in handler.ready() if isinstance(effect, Publish)]
+
+
+def test_is_ready_again_only_when_the_broker_has_confirmed_what_it_had_given_up():
+    device = Device().join(depth=1)
+    device.down(assignment(depth=2))
+    for unit in ("L2", "H2"):
+        device.handle(Subscribed(TOPICS.of("model", unit)))
+    assert published(device.down(assignment(depth=1))) == []
+    (ready,) = published(device.handle(Subscribed(TOPICS.of("model", "H1"))))
+    assert ready == Ready(run="run", device="pi", session=ME.session, depth=1)

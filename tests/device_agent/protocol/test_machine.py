@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from device_agent.protocol.events import (
     ChunkDelivered,
     DeviceMeasured,
@@ -55,6 +57,12 @@ def test_announces_itself_again_to_a_coordinator_that_restarted():
 def test_keeps_quiet_when_the_same_announcement_is_repeated():
     device = Device().join()
     assert device.receive(TOPICS.coordinator, announcement(), retained=True) == []
+
+
+def test_stops_when_the_coordinator_speaks_another_protocol():
+    old = msgspec.structs.replace(announcement(), protocol=2)
+    effects = Device().receive(TOPICS.coordinator, old, retained=True)
+    assert effects == [Stop("the coordinator speaks protocol 2, this agent 3; update the older one")]
 
 
 def test_stops_when_the_broker_refuses_a_subscription():

@@ -54,8 +54,8 @@ def test_holds_nothing_of_a_version_that_is_larger_than_the_unit() -> None:
 
 def test_drops_a_chunk_that_counts_other_chunks() -> None:
     store = MemoryStore()
-    other = Chunk(FIRST.prefix, 1, 4, SECOND.payload)
-    assembly, last = prefetched(store, FIRST, other).take_over(version("L1", BLOB, 10))
+    others = [Chunk(FIRST.prefix, index, 4, chunk.payload) for index, chunk in ((1, SECOND), (2, LAST))]
+    assembly, last = prefetched(store, FIRST, *others).take_over(version("L1", BLOB, 10))
     assert assembly is not None
     assert (assembly.missing, last) == (((1, 3),), None)
 
