@@ -1,8 +1,8 @@
-"""Communication and computation as the paper counts them.
+"""Counts communication and computation as the FedLP paper (arXiv 2303.06360) does.
 
-Per client-round: parameters down plus parameters up, buffers and personal heads left out, and forward
-multiply-accumulates (MACs) of the submodel with its head. What really crossed the wire is measured
-elsewhere; a report shows both.
+Per device and round, it counts the parameters received and sent, without buffers and personal heads, and the forward
+multiply-accumulates (MACs) of the submodel with its head. The bytes on the wire are measured elsewhere; reports show
+both.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.settings import Encoding
 
 _NUMBER_BYTES = {"none": 4, "fp16": 2, "int8": 1}
-"""Bytes of a parameter in an update; what zstandard takes off depends on the data and is not counted on."""
+"""Bytes of a parameter in an update; compression by zstandard depends on the data and is not counted."""
 
 
 class Communication(msgspec.Struct, frozen=True, kw_only=True):
-    """Expected cost of one client-round.
+    """The expected cost of one device in one round.
 
     Attributes:
-        down_kparams: thousands of parameters received.
-        up_kparams: thousands of parameters sent.
-        communication_kparams: their sum.
-        forward_mmacs: millions of MACs of one sample's forward pass.
+        down_kparams: Thousands of parameters received.
+        up_kparams: Thousands of parameters sent.
+        communication_kparams: Thousands of parameters received and sent.
+        forward_mmacs: Millions of MACs of the forward pass of one sample.
     """
 
     down_kparams: float
@@ -35,15 +35,15 @@ class Communication(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def communication(blueprint: Blueprint, depth_mix: Sequence[float], lpr: float) -> Communication:
-    """Expectation over a mix of depths and the draws of FedLP-Homo.
+    """Returns the expected cost over a mix of depths and the draws of FedLP-Homo.
 
     Args:
-        blueprint: of the layered model.
-        depth_mix: share of the devices at depth 1, 2, ..., D; sums to 1.
-        lpr: layer-preserving rate of every layer.
+        blueprint: Blueprint of the layered model.
+        depth_mix: Share of the devices at depth 1, 2, ..., D; sums to 1.
+        lpr: Layer-preserving rate of every layer.
 
     Raises:
-        ValueError: the mix does not fit the model, or is no distribution; the rate is not in [0, 1].
+        ValueError: The mix does not have D shares that sum to 1, or the rate is not in [0, 1].
     """
     if len(depth_mix) != blueprint.full_depth:
         raise ValueError(
@@ -67,12 +67,12 @@ def communication(blueprint: Blueprint, depth_mix: Sequence[float], lpr: float) 
 
 
 def parameters(units: Iterable[Unit]) -> int:
-    """Trainable scalars of some units."""
+    """Returns the number of trainable scalars of some units."""
     return sum(unit.parameters for unit in units)
 
 
 def upload_bytes(unit: Unit, encoding: Encoding) -> int:
-    """Bytes of a unit in an update, without headers; buffers are always float32."""
+    """Returns the bytes of a unit in an update, without headers; statistics are always float32."""
     saved = 4 - _NUMBER_BYTES[encoding.removesuffix("+zstd")]
     return unit.nbytes - saved * unit.parameters
 

@@ -1,13 +1,12 @@
-"""What everybody must know about a split model, without having torch.
+"""Describes a split model as plain data, for code that does not load torch.
 
-A *blueprint* is the description of a layered model as plain data: which units exist, which tensors
-each one holds, and what each depth costs. The coordinator plans, counts and aggregates with it, and
-devices compare its digest with the one that their own copy of the model gives.
+A *blueprint* says which units a layered model has, which tensors each unit has, and what each depth costs. The
+coordinator plans, counts and aggregates with it, and devices compare its digest with that of their copy of the model.
 
-A **unit** is what is exchanged, drawn and averaged: layer ``L1`` .. ``LD`` or exit head ``H1`` .. ``HD``.
-Depth ``d`` runs through layers ``L1`` .. ``Ld`` and head ``Hd``; ``HD`` is the user's own classifier. A device of
-depth ``d`` holds these, and where all exits are trained the heads ``H1`` .. ``Hd-1`` of the shallower depths too.
-A model that is scaled by width has levels in the place of depths: each holds a leading block of every tensor.
+A *unit* is exchanged, drawn and averaged as one: layer ``L1`` .. ``LD`` or exit head ``H1`` .. ``HD``. Depth ``d``
+consists of layers ``L1`` .. ``Ld`` and head ``Hd``; ``HD`` is the classifier of the user's model. A device of depth
+``d`` holds these units, and also the heads ``H1`` .. ``Hd-1`` if all exits are trained. A model that is scaled by width
+has levels instead of depths: each level holds a leading block of every tensor.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from fedlp_edge.core.step_cost import StepCost
 HeadMode = Literal["shared", "personal"]
 ExitMode = Literal["own", "all"]
 TensorKind = Literal["trained", "statistic", "constant"]
-"""What becomes of a tensor: an optimiser changes it, and its changes are averaged; it follows the data that pass by
-(means and variances of a BatchNorm), and its values are averaged; or nothing changes it (a mask, a frozen weight), and
-devices get it once."""
+"""Kinds of tensors. ``trained``: an optimizer changes it, and its deltas are averaged. ``statistic``: it follows the
+data (mean or variance of a BatchNorm), and its values are averaged. ``constant``: nothing changes it (a mask, a frozen
+weight), and devices download it once."""
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """One tensor of the model; all that devices get or send are float32.
+    """The description of one float32 tensor of the model.
 
     Attributes:
-        name: key in ``LayeredModel.state_dict()``.
-        shape: dimensions; ``()`` for a scalar.
-        kind: whether its changes or its values are averaged.
-        least: lower bound of its values: 0 for a variance; None for no bound.
+        name: Key in ``LayeredModel.state_dict()``.
+        shape: Dimensions; ``()`` for a scalar.
+        kind: Kind of the tensor, which decides whether its deltas or its values are averaged, or nothing.
+        least: Lower bound of its values, such as 0 for a variance; None for no bound.
     """
 
     name: str
@@ -46,7 +45,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
     @property
     def trainable(self) -> bool:
-        """Whether an optimiser changes it."""
+        """Whether an optimizer changes the tensor."""
         return self.kind == "trained"
 
     @property
@@ -56,15 +55,15 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class Unit(msgspec.Struct, frozen=True):
-    """A layer or an exit head.
+    """The description of a layer or an exit head.
 
     Attributes:
-        id: ``"L3"`` or ``"H3"``; also the last level of its MQTT topic.
-        name: for people, from the model's own module names (``"layer2.0"``).
+        id: Id such as ``"L3"`` or ``"H3"``; also the last level of its MQTT topic.
+        name: Name for people, from module names of the user's model (``"layer2.0"``).
         kind: ``"layer"`` or ``"head"``.
-        depth: its number, from 1.
-        tensors: what is exchanged of it in each round, in ``state_dict`` order, integer buffers left out.
-        constants: what nothing changes, in the same order: sent to a device once, and never by one.
+        depth: Number of the layer or head, from 1.
+        tensors: Tensors that are exchanged in each round, in ``state_dict`` order, without integer buffers.
+        constants: Tensors that nothing changes, in ``state_dict`` order; devices download them once.
     """
 
     id: str
@@ -76,34 +75,34 @@ class Unit(msgspec.Struct, frozen=True):
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """Keys of its tensors in the state of the layered model, the constant ones last."""
+        """Keys of its tensors in ``LayeredModel.state_dict()``, the constant ones last."""
         return tuple(t.name for t in (*self.tensors, *self.constants))
 
     @property
     def fixed(self) -> Unit:
-        """Its constants as a download of their own, ``"L3c"``: it stays the same while the unit changes."""
+        """Its constants as a separate download, such as ``"L3c"``, which does not change when the unit does."""
         return Unit(f"{self.id}c", f"constants of {self.name}", self.kind, self.depth, self.constants)
 
     @property
     def parameters(self) -> int:
-        """Trainable scalars; buffers do not count."""
+        """Number of trainable scalars; buffers do not count."""
         return sum(t.numel for t in self.tensors if t.trainable)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is exchanged of it as float32, statistics included."""
+        """Bytes of its exchanged tensors as float32, statistics included."""
         return 4 * sum(t.numel for t in self.tensors)
 
 
 class DepthCost(msgspec.Struct, frozen=True):
-    """What training one depth costs, with all the heads that it holds; per sample where it depends on the batch.
+    """The cost of training one depth, with all heads that its submodel holds.
 
     Attributes:
-        depth: from 1.
-        parameters: trainable scalars of the prefix and its heads.
-        forward_macs: multiply-accumulates of convolutions and linear layers, one sample.
-        activation_bytes: bytes that autograd keeps for the backward pass, one sample.
-        step: one training step watched closely; None where nobody asked for it.
+        depth: Depth, from 1.
+        parameters: Trainable scalars of its layers and heads.
+        forward_macs: Multiply-accumulates of convolutions and linear layers in the forward pass of one sample.
+        activation_bytes: Bytes that autograd stores for the backward pass, per sample.
+        step: Step table; None if the train step was not traced.
     """
 
     depth: int
@@ -114,11 +113,11 @@ class DepthCost(msgspec.Struct, frozen=True):
 
 
 class BuildCost(msgspec.Struct, frozen=True):
-    """What building a model takes on top of the idle worker, beside the model: somebody's package comes with it.
+    """The memory for building a model on top of the idle worker, such as for the package that it comes from.
 
     Attributes:
-        libraries: bytes that stay: what the model's package has imported.
-        peak: bytes at the highest moment, the whole model included.
+        libraries: Bytes that stay allocated, by the modules that the model's package imports.
+        peak: Bytes at the highest moment, the whole model included.
     """
 
     libraries: int = 0
@@ -126,18 +125,19 @@ class BuildCost(msgspec.Struct, frozen=True):
 
 
 class Blueprint(msgspec.Struct, frozen=True, dict=True):
-    """A layered model as data.
+    """The description of a layered model as plain data.
 
     Attributes:
-        model: the specification it was built from (``"fedlp-cnn"``, ``"torchvision:resnet18"``).
-        input_shape: of one sample, without the batch dimension.
-        classes: number of logits.
-        head_mode: whether shallow heads are averaged (``"shared"``) or stay on their device.
-        units: ``L1`` .. ``LD``, then ``H1`` .. ``HD``.
-        costs: one per depth, shallowest first.
-        exits: whether a device of depth d holds and trains head d alone (``"own"``) or heads 1 to d (``"all"``).
-        building: what building takes; nothing for a model that comes with FedLP Edge, or where nobody asked.
-        widths: of a model scaled by width, the units of every level with the shapes of their leading blocks.
+        model: Specification that it was built from (``"fedlp-cnn"``, ``"torchvision:resnet18"``).
+        input_shape: Shape of one sample, without the batch dimension.
+        classes: Number of logits.
+        head_mode: Whether shallow heads are averaged (``"shared"``) or stay on their device (``"personal"``).
+        units: Layers ``L1`` .. ``LD``, then heads ``H1`` .. ``HD``.
+        costs: Cost of each depth, shallowest first.
+        exits: Whether a device of depth d holds and trains head d (``"own"``) or heads 1 to d (``"all"``).
+        building: Memory for building the model; zeros for a built-in model, or if it was not measured.
+        widths: Units of every level, with the shapes of their leading blocks, of a model that is scaled by width;
+            otherwise empty.
     """
 
     model: str
@@ -167,7 +167,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def remark(self) -> str:
-        """What is odd about the split, in words; empty if nothing is."""
+        """Warning about the split for people; empty if there is none."""
         if self.full_depth > 1:
             return ""
         return (
@@ -176,16 +176,20 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         )
 
     def is_global(self, unit: Unit) -> bool:
-        """Whether the coordinator holds it; a personal head never leaves its device."""
+        """Returns whether a unit is part of the global model; a personal head never leaves its device."""
         return unit.kind == "layer" or self.head_mode == "shared" or unit.depth == self.full_depth
 
     @cached_property
     def global_units(self) -> tuple[Unit, ...]:
-        """What makes up the global model."""
+        """Units of the global model."""
         return tuple(unit for unit in self.units if self.is_global(unit))
 
     def exit_path(self, depth: int) -> tuple[Unit, ...]:
-        """Layers 1 to ``depth`` and the head of ``depth``, personal or not: what computes its logits."""
+        """Returns the units that compute the logits of an exit: layers 1 to ``depth`` and the head of ``depth``.
+
+        Raises:
+            ValueError: The model has no such depth.
+        """
         if depth not in self.depths:
             raise ValueError(f"depth {depth} is not between 1 and {self.full_depth}")
         if self.widths:
@@ -194,21 +198,25 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def nested_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Whole shape of every tensor of which devices may send leading blocks, for `LayerwiseMean`."""
+        """Whole shape of every tensor that devices may send leading blocks of, by name, for `LayerwiseMean`."""
         return {t.name: t.shape for unit in self.units for t in unit.tensors} if self.widths else {}
 
     @cached_property
     def statistics(self) -> frozenset[str]:
-        """Names of the tensors whose values are averaged, not their changes."""
+        """Names of the tensors whose values are averaged instead of their deltas."""
         return frozenset(t.name for unit in self.units for t in unit.tensors if t.kind == "statistic")
 
     def held_by(self, depth: int) -> tuple[Unit, ...]:
-        """What a device of ``depth`` trains: the path of its exit, and with ``exits="all"`` the shallower heads."""
+        """Returns the units that a device of ``depth`` trains: its exit path, and with ``exits="all"`` all heads.
+
+        Raises:
+            ValueError: The model has no such depth.
+        """
         path = self.exit_path(depth)
         return path if self.exits == "own" else tuple(u for u in self.units if u.depth <= depth)
 
     def exchanged_by(self, depth: int) -> tuple[Unit, ...]:
-        """What a device of ``depth`` downloads in each round, and uploads unless it is pruned."""
+        """Returns the units that a device of ``depth`` downloads in each round and uploads unless withheld."""
         return tuple(unit for unit in self.held_by(depth) if self.is_global(unit))
 
     def personal_of(self, depth: int) -> tuple[Unit, ...]:
@@ -216,13 +224,13 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         return tuple(unit for unit in self.held_by(depth) if not self.is_global(unit))
 
     def downloads_of(self, depth: int) -> tuple[Unit, ...]:
-        """All that a device of ``depth`` downloads: what it exchanges, and the constants of it."""
+        """Returns the downloads of a device of ``depth``: the units that it exchanges, and their constants."""
         units = self.exchanged_by(depth)
         return (*units, *(unit.fixed for unit in units if unit.constants))
 
     @cached_property
     def downloads(self) -> dict[str, Unit]:
-        """Everything that some device downloads, by id."""
+        """All possible downloads by id: the units of the global model, and their constants."""
         units = self.global_units
         return {unit.id: unit for unit in (*units, *(unit.fixed for unit in units if unit.constants))}
 
@@ -233,6 +241,6 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over everything that two copies must agree on (costs are not part of it)."""
+        """SHA-256 over everything on which two copies of a model must agree, which costs are not part of."""
         agreed = (self.input_shape, self.classes, self.head_mode, self.exits, self.units, self.widths)
         return hashlib.sha256(msgspec.json.encode(agreed)).hexdigest()

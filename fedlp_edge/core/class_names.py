@@ -1,7 +1,7 @@
-"""Which number a class has in a fleet: agreed by name, once, from what those who hold samples call their classes.
+"""Agrees on the number of each class in a fleet, from the class names that devices and coordinator report.
 
-Two sites number what they have by themselves; if one of them lacks a class, the same number stands for two things, and
-the average of their models for nothing. So a name gets its number here, and everybody translates by name.
+Each site numbers its classes by itself. If one of them lacks a class, equal numbers mean different classes, and the
+average of their models is useless. So every class name gets one number here, and each site translates its numbers.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import numpy.typing as npt
 
 
 class ClassNames:
-    """The names of a fleet's classes by number.
+    """The class names of a fleet by number.
 
-    They are open until enough of the fleet has reported, and then only grow: a number that was given never changes.
+    The names are open until enough of the fleet has reported. After that names can only be added: the number of a class
+    never changes.
 
     Args:
-        classes: that the model tells apart.
-        names: that are fixed already, by the configuration or by an earlier life of the coordinator.
+        classes: Number of classes of the model.
+        names: Names that are already agreed, from the configuration or from before a restart of the coordinator.
 
     Attributes:
-        names: by class number; empty as long as they are open, and where all samples have numbers alone.
-        settled: whether they are agreed.
+        names: Names by class number; empty as long as they are open, and if no site has names.
+        settled: Whether the names are agreed.
     """
 
     def __init__(self, classes: int, names: tuple[str, ...] = ()) -> None:
@@ -34,16 +35,16 @@ class ClassNames:
 
     @property
     def offered(self) -> bool:
-        """Whether anybody has names."""
+        """Whether any site has offered names."""
         return any(own for _, own in self._offered.values())
 
     def offer(self, site: str, names: Sequence[str], samples: int = 0) -> bool:
-        """Takes the names that a site has.
+        """Takes the class names of a site.
 
         Args:
-            site: whose they are; its later offer replaces its earlier one.
-            names: in the order of that site's own numbers; empty if it has none.
-            samples: that it has: where sites contradict each other, more samples count for more.
+            site: Id of the site; a later offer replaces its earlier one.
+            names: Names in the order of the site's numbers; empty if it has none.
+            samples: Samples of the site; if sites contradict each other, the one with more samples decides.
 
         Returns:
             Whether the agreed names have changed.
@@ -55,9 +56,9 @@ class ClassNames:
         return False
 
     def settle(self) -> bool:
-        """Ends the waiting for further offers; returns whether there are names now.
+        """Agrees on the names that were offered; returns whether there are names now.
 
-        A complete list keeps its order, so that a fleet numbers the classes of a public data set as the set does. The
+        A complete list keeps its order, so that a fleet numbers the classes of a public data set as that set does. The
         order of the offers does not matter.
         """
         if self.settled:
@@ -82,6 +83,14 @@ class ClassNames:
 
 
 def numbers_in(names: Sequence[str], own: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The fleet's number of each of a site's own classes, -1 for a class that the fleet does not have."""
+    """Translates the class numbers of a site into those of the fleet.
+
+    Args:
+        names: Names of the fleet's classes by number.
+        own: Names of the site's classes by number.
+
+    Returns:
+        Number in the fleet of each class of the site, int64 [classes of the site]; -1 if the fleet does not have it.
+    """
     number = {name: index for index, name in enumerate(names)}
     return np.array([number.get(name, -1) for name in own], dtype=np.int64)

@@ -1,6 +1,6 @@
-"""What a device or a coordinator says of its samples, and whether a model can take them.
+"""Describes the samples of a device or coordinator, and checks whether a model can take them.
 
-The two sides compare before the first round: a shape or a class that does not fit would otherwise fail in every one.
+The check comes before the first round, since a shape or a class that does not fit would fail in every round.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from typing import Annotated
 import msgspec
 
 MAX_CLASSES = 4096
-"""Names of classes that a report lists; of longer lists the digest alone is compared."""
+"""Most class names in a report; of longer lists only the digest is compared."""
 
 MAX_NAME = 200
-"""Characters of a name that are reported and compared."""
+"""Most characters of a class name that are reported and compared."""
 
 _SHOWN = 8
+"""Most names in a message for people."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 ClassName = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 
 
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Samples in a few words; nothing that tells one of them from another.
+    """A description of samples that tells nothing about a single sample.
 
     Attributes:
-        sample_shape: of one sample; empty for pictures that are brought to whatever size the model takes.
-        classes: names by the owner's own class numbers; empty if the samples have numbers alone, or too many names.
-        classes_digest: of all names; empty without names.
-        absent: the owner's numbers of classes that have a name and no sample.
-        labels: number of distinct labels.
-        highest: greatest label.
+        sample_shape: Shape of one sample; empty for pictures, which are resized to the input of the model.
+        classes: Class names by the device's own class numbers; empty without names, or with too many of them.
+        classes_digest: SHA-256 of all class names, as hexadecimal digits; empty without names.
+        absent: The device's own numbers of classes that have a name and no sample.
+        labels: Number of distinct labels.
+        highest: Greatest label.
     """
 
     sample_shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=2**31)], ...], msgspec.Meta(max_length=8)] = ()
@@ -50,18 +51,18 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def names_digest(names: Sequence[str]) -> str:
-    """A digest of class names in their order; empty without names."""
+    """Returns the SHA-256 of class names in their order; an empty string without names."""
     return hashlib.sha256(msgspec.json.encode(list(names))).hexdigest() if names else ""
 
 
 def mismatch(data: DataFacts, input_shape: tuple[int, ...], classes: int, names: tuple[str, ...] = ()) -> str | None:
-    """Why a model cannot take these samples; None if it can.
+    """Returns the reason, for people, why a model cannot take some samples; None if it can.
 
     Args:
-        data: of the samples.
-        input_shape: of one sample of the model.
-        classes: that the model tells apart.
-        names: of the fleet's classes by number; empty if classes are numbers there.
+        data: Description of the samples.
+        input_shape: Shape of one input of the model.
+        classes: Number of classes of the model.
+        names: Names of the fleet's classes by number; empty if they have no names.
     """
     if data.sample_shape and data.sample_shape != input_shape:
         have, want = ("x".join(map(str, shape)) for shape in (data.sample_shape, input_shape))
@@ -84,7 +85,7 @@ def mismatch(data: DataFacts, input_shape: tuple[int, ...], classes: int, names:
 
 
 def _other_layout(samples: tuple[int, ...], model: tuple[int, ...]) -> str | None:
-    """What to do where the numbers are right and their order is not."""
+    """Returns advice if two shapes differ only in the order or presence of the channel dimension; otherwise None."""
     if len(model) == 3 and samples == (*model[1:], model[0]):
         return "channels come first here; give it x.transpose(0, 3, 1, 2)"
     if model[:1] == (1,) and samples == model[1:]:
@@ -93,11 +94,11 @@ def _other_layout(samples: tuple[int, ...], model: tuple[int, ...]) -> str | Non
 
 
 def lacking(data: DataFacts, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Classes of the fleet of which there is no sample here; none if that cannot be told."""
+    """Returns the fleet's classes without a sample here; none if the samples have no class names."""
     return tuple(name for name in names if name not in set(data.present)) if data.classes else ()
 
 
 def listed(names: Sequence[str]) -> str:
-    """Some names for people, quoted and cut short."""
+    """Lists names for people, quoted, and shortened if there are many."""
     shown = ", ".join(f'"{name[:40]}"' for name in names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

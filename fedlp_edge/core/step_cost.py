@@ -1,12 +1,12 @@
-"""What one training step costs, as a table that travels with the blueprint: the planner needs no torch to read it.
+"""Defines the step table: the cost of one train step, as a part of the blueprint that needs no torch.
 
-How long a step takes depends on what is computed by which kind of code: a depthwise convolution takes ten times as long
-for each multiplication as a dense one. So the table keeps what the operations of each kind do, and a device
-measures its pace at each kind (``calibration.py``).
+The time of a train step depends on the kinds of its operations: a depthwise convolution takes ten times as long per
+multiplication as a dense one. So the table has the work of each kind of operation, and a device measures its speed for
+each kind (``planning/calibration.py``).
 
-Memory in a step rises and falls. Which moment is the highest depends on the size of the batch: early in a network
-activations rule, which grow with the batch; late in it gradients of large weights, which do not. So the table keeps
-every moment that is the highest one for some size of batch, as a straight line over the batch.
+Memory rises and falls within a train step. Which moment is the highest depends on the batch size: at some moments
+activations dominate, which grow with the batch, at others gradients of large weights, which do not. So the table has
+every moment that is the highest one for some batch size, as a straight line over the batch size.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ import msgspec
 Kind = Literal[
     "convolution", "grouped", "depthwise", "wide-depthwise", "product", "normalization", "pooling", "elementwise"
 ]
-"""Of operations: convolutions by their groups (wide are depthwise ones of more than 3x3), matrix products, batch and
-other normalisation, pooling, and all the rest."""
+"""Kinds of operations: convolutions by their groups (``wide-depthwise`` has filters larger than 3x3), matrix products,
+batch and other normalisation, pooling, and all other operations."""
 
 
 class Moment(msgspec.Struct, frozen=True, array_like=True):
-    """Bytes that tensors take at one moment of a step, beside the model's values and the optimiser's state.
+    """The bytes of tensors at one moment of a train step, without the model's values and the optimizer's state.
 
     Attributes:
-        fixed: independent of the batch: gradients, mostly.
-        per_sample: for each sample of the batch.
+        fixed: Bytes that do not depend on the batch size, mainly of gradients.
+        per_sample: Bytes for each sample of the batch.
     """
 
     fixed: float
     per_sample: float
 
     def at(self, batch: int) -> float:
-        """Bytes with a batch of this size."""
+        """Returns the bytes for a batch of this size."""
         return self.fixed + self.per_sample * batch
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True):
-    """What the operations of one kind do in a step.
+    """The work of all operations of one kind in a train step.
 
     Attributes:
-        macs: multiply-accumulates of one sample, forward and backward.
-        moved: bytes read and written for one sample.
-        held: bytes read and written whatever the batch: weights and their gradients.
-        operations: how many there are, whatever the batch.
+        macs: Multiply-accumulates per sample, forward and backward.
+        moved: Bytes read and written per sample.
+        held: Bytes read and written for any batch size: weights and their gradients.
+        operations: Number of operations for any batch size.
     """
 
     macs: int
@@ -56,15 +56,15 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StepCost(msgspec.Struct, frozen=True):
-    """One step of one depth: forward, backward, and the optimiser's update.
+    """The cost of one train step at one depth: forward pass, backward pass, and update.
 
     Attributes:
-        moments: the highest ones, see above.
-        checkpointed: the same when activations are computed again in the backward pass.
-        largest_parameter: bytes of the largest single parameter, of which the optimiser works on a copy.
-        work: by kind of operation, attention's products included.
-        state_bytes: of the model's values, buffers included.
-        recomputed_macs: on top of ``macs`` when activations are computed again.
+        moments: Moments that are the highest for some batch size.
+        checkpointed: Moments that are the highest for some batch size with activation checkpointing.
+        largest_parameter: Bytes of the largest parameter, which is copied once.
+        work: Work by kind of operation, the matrix products of attention included.
+        state_bytes: Bytes of the model's values, buffers included.
+        recomputed_macs: Multiply-accumulates per sample that activation checkpointing adds.
     """
 
     moments: tuple[Moment, ...]
@@ -76,25 +76,25 @@ class StepCost(msgspec.Struct, frozen=True):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one sample."""
+        """Multiply-accumulates per sample, over all kinds of operations."""
         return sum(work.macs for work in self.work.values())
 
     @property
     def operations(self) -> int:
-        """How many there are."""
+        """Number of operations of all kinds."""
         return sum(work.operations for work in self.work.values())
 
 
 def highest(moments: Iterable[Moment], batch: int) -> float:
-    """Bytes at the highest moment, for a batch of this size."""
+    """Returns the bytes at the highest moment, for a batch of this size."""
     return max(moment.at(batch) for moment in moments)
 
 
 def envelope(moments: Sequence[Moment]) -> tuple[Moment, ...]:
-    """Those moments that are the highest ones for some size of batch, the flattest first.
+    """Returns the moments that are the highest for some batch size, those with the smallest slope first.
 
-    The upper envelope of straight lines over batches of one sample and more: all lines that are sorted out lie
-    below another one everywhere.
+    This is the upper envelope of straight lines over batch sizes of 1 and more: at every batch size, another line is at
+    least as high as one that is left out.
     """
     lines: list[Moment] = []
     for moment in sorted(set(moments), key=lambda line: (line.per_sample, line.fixed)):
@@ -109,5 +109,5 @@ def envelope(moments: Sequence[Moment]) -> tuple[Moment, ...]:
 
 
 def _meet(flat: Moment, steep: Moment) -> float:
-    """The batch from which on the steeper line is the higher one."""
+    """Returns the batch size from which on the steeper line is the higher one."""
     return (flat.fixed - steep.fixed) / (steep.per_sample - flat.per_sample)

@@ -1,14 +1,8 @@
-"""The global model through a run: its weights, and the history that server steps, rates and recycling rest on.
+"""Updates the global model during a run: its weights, and the state that server steps, rates and recycling need.
 
-``m/NAME, v/NAME``   moments of the server's optimiser (``server``)
-``ema/NAME``         running average of the weights (``ServerSettings.ema``)
-``last/NAME``        what was last applied to a parameter (kept where units are recycled)
-``change/UNIT``      last relative change of a unit (kept where rates or recycling need it)
-===================  ==========================================================================================
-=======
-Coordinator and simulation both ask it which rates a device gets in a round (``rates``) and hand it the mean of the
-round (``step``). Everything it remembers is in ``weights`` and ``state`` (``server_state``), so resuming is loading
-them. With default settings a step is the server's step and nothing else.
+Coordinator and simulation both ask it for the layer-preserving rates of a device in a round (``rates``) and give it the
+mean of the round (``step``). Its whole state is in ``weights`` and ``state`` (``server_state``), so a run is resumed by
+loading these. With default settings, ``step`` is the plain server step.
 """
 
 from __future__ import annotations

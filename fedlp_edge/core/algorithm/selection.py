@@ -1,8 +1,8 @@
-"""Which devices take part in a round, and which layers of theirs survive.
+"""Draws the devices of a round, and the layers that each of them sends.
 
-The layer-preserving rate (LPR) of FedLP-Homo (arXiv 2303.06360, section III): layer ``l`` of device ``k`` is
-kept when a Bernoulli draw with rate ``p_k,l`` says so. The draw is a function of (seed, round, device,
-layer), so the coordinator knows what to expect: a layer is pruned or lost, never "perhaps".
+With the layer-preserving rate (LPR) of FedLP-Homo (arXiv 2303.06360, section III), layer ``l`` of device ``k`` is sent
+if a Bernoulli draw with rate ``p_k,l`` succeeds. The draw is a function of (seed, round, device, layer), so the
+coordinator knows whether a missing layer was withheld or lost.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ def draw_sent_tensors(
     device: str,
     granularity: Granularity = "layer",
 ) -> dict[str, tuple[str, ...]]:
-    """Draws the tensors that a device keeps.
+    """Draws the tensors that a device sends.
 
     Args:
-        units: what the device exchanges, in blueprint order.
-        lpr: rate of every unit not named in ``lpr_of``.
-        lpr_of: rate by unit id.
-        seed: of the run.
-        round: from 1.
-        device: its id.
-        granularity: ``layer`` draws once per unit; ``tensor`` once per tensor, as the authors' code does.
+        units: Units that the device exchanges, in blueprint order.
+        lpr: Layer-preserving rate of every unit that is not in ``lpr_of``.
+        lpr_of: Layer-preserving rate by unit id.
+        seed: Seed of the run.
+        round: Number of the round, from 1.
+        device: Device id.
+        granularity: ``layer`` draws once per unit; ``tensor`` once per tensor, as the code of the paper's authors does.
 
     Returns:
-        Names of the kept tensors by unit id, in blueprint order; a unit that is pruned whole is left out.
+        Names of the sent tensors by unit id, in blueprint order; units that are withheld as a whole are left out.
     """
     kept: dict[str, tuple[str, ...]] = {}
     for unit in units:
@@ -56,21 +56,21 @@ def draw_sent_tensors(
 def draw_cohort(
     candidates: Iterable[str], size: int, *, seed: int, round: int, preference: Mapping[str, float] | None = None
 ) -> tuple[str, ...]:
-    """Samples devices for a round without replacement.
+    """Draws the devices of a round without replacement.
 
-    Each device draws its own number, and the smallest win: a device that comes or goes changes at most one
-    place of the cohort.
+    Each device has a random number of its own, and the smallest numbers win, so that a device that comes or goes
+    changes at most one place of the cohort.
 
     Args:
-        candidates: device ids.
-        size: how many; 0 takes all.
-        seed: of the run.
-        round: from 1.
-        preference: how likely each device is to be the next one chosen, relative to the others; all the same
-            without it. Draws of u are ranked by ``-log(1 - u) / preference`` then (Efraimidis and Spirakis 2006).
+        candidates: Ids of devices.
+        size: Size of the cohort; 0 takes all devices.
+        seed: Seed of the run.
+        round: Number of the round, from 1.
+        preference: Relative likelihood of each device to be drawn next; None if it is equal for all. A number u is then
+            ranked by ``-log(1 - u) / preference`` (Efraimidis and Spirakis 2006).
 
     Returns:
-        The chosen ids, sorted.
+        Ids of the drawn devices, sorted.
     """
 
     def rank(device: str) -> tuple[float, str]:

@@ -1,10 +1,9 @@
-"""The server's step: how the averaged delta changes the global model.
+"""Makes the server step, which changes the global model by the averaged delta.
 
-``apply`` works on explicit state, so that resuming is loading the state. The averaged delta plays the
-negative gradient, as in FedAvgM and FedAdam (Reddi et al., arXiv 2003.00295, algorithm 2, without bias
-correction). A tensor that nobody sent keeps its value *and* its moments: silence is not a zero gradient.
-Running statistics such as BatchNorm variances are no gradients: what was averaged are their values, and the mean of
-these takes their place, whatever the optimiser.
+``apply`` takes and returns its state, so that a run is resumed by loading it. The averaged delta is taken as the
+negative gradient, as in FedAvgM and FedAdam (Reddi et al., arXiv 2003.00295, algorithm 2, without bias correction).
+A tensor that no device sent keeps its value *and* its moments: a missing update is not a zero gradient. Running statistics, such
+as BatchNorm variances, are replaced by the mean of their values with every server optimizer.
 """
 
 from __future__ import annotations
@@ -28,18 +27,19 @@ def apply(
     statistics: frozenset[str],
     silent: Mapping[str, npt.NDArray[np.bool_]] | None = None,
 ) -> tuple[dict[str, Array], ServerState]:
-    """Takes one step.
+    """Makes one server step.
 
     Args:
-        settings: optimiser and its constants.
-        state: of the last step; not modified.
-        weights: global tensors by name; not modified.
-        means: averaged change of each tensor that somebody sent, or averaged value of a statistic.
-        statistics: names whose means are values.
-        silent: where nobody sent an element of a tensor of which others were sent (see ``LayerwiseMean.unsent``).
+        settings: Server optimizer and its constants.
+        state: State after the last server step; not modified.
+        weights: Global tensors by name; not modified.
+        means: Averaged delta of each tensor that a device sent, or averaged value of a statistic, by name.
+        statistics: Names of the tensors whose means are values.
+        silent: Mask of the elements that no device sent, for tensors that were sent in part, by name (see
+            ``LayerwiseMean.unsent``); None if there are none.
 
     Returns:
-        New weights (unsent tensors are the same objects) and new state; of that, the moments alone differ.
+        New weights, in which unsent tensors are the objects in ``weights``, and a new state with new moments.
     """
     new_weights, moments = dict(weights), _Moments(dict(state.first_moments), dict(state.second_moments))
     for name, mean in means.items():

@@ -1,4 +1,4 @@
-"""What a server step rests on beside the weights."""
+"""Defines the state that a server step needs beside the weights."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from fedlp_edge.core.algorithm.aggregation import Array
 
 @dataclass(frozen=True)
 class ServerState:
-    """The history of the global model after a round; empty before the first.
+    """The state of the server optimizer and of the global model's history after a round; empty before the first one.
 
-    `Checkpoints` gives its tensors flat names in a file; nobody else does.
+    Only `Checkpoints` gives its tensors flat names, in a file.
 
     Attributes:
-        first_moments: first moment of the optimiser by parameter, in the shape of the parameter; zero where missing.
-        second_moments: second moment by parameter, likewise.
-        averages: running average of the weights by tensor (``ServerSettings.ema``).
-        last_updates: what was last applied to a parameter (kept where units are recycled).
-        changes: last relative change by unit, of float32 precision (kept where rates or recycling need it).
+        first_moments: First moment of the server optimizer by parameter, in its shape; a missing one is zero.
+        second_moments: Second moment of the server optimizer by parameter, in its shape; a missing one is zero.
+        averages: Running average of the weights by tensor (``ServerSettings.ema``).
+        last_updates: Last update that was applied to each parameter; empty unless units are recycled.
+        changes: Last relative change by unit, in float32 precision; empty unless rates or recycling need it.
     """
 
     first_moments: dict[str, Array] = field(default_factory=dict)
