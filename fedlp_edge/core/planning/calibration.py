@@ -1,8 +1,7 @@
-"""What a device adds to what tensors take: a few numbers that it measures about itself.
+"""Defines the calibration of a device: a few numbers that turn a step table into memory and time on that device.
 
-The step table (``stepcost.py``) says what a step needs on any machine. The numbers here say what this machine makes of
-it: the C library and PyTorch take something by themselves, blocks that are free stay with the process, and each kind of
-operation has its pace.
+The step table (``step_cost.py``) is valid for every machine. A calibration adds the memory that the C library and
+PyTorch take, the freed blocks that stay with the process, and the speed of each kind of operation.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ Bytes = Annotated[float, msgspec.Meta(ge=0, le=2**53)]
 
 
 class OperationCost(msgspec.Struct, frozen=True, array_like=True):
-    """Seconds that operations of one kind take: what ``Work`` counts, times these.
+    """The seconds that one kind of operation takes per unit of ``Work``.
 
     Attributes:
-        mac: of a multiply-accumulate.
-        moved: of a byte that goes with a sample.
-        held: of a byte of weights.
-        operation: of each operation, on top.
+        mac: Seconds per multiply-accumulate.
+        moved: Seconds per byte read or written for a sample.
+        held: Seconds per byte of weights and their gradients read or written.
+        operation: Seconds per operation, in addition.
     """
 
     mac: Factor
@@ -34,25 +33,25 @@ class OperationCost(msgspec.Struct, frozen=True, array_like=True):
     operation: Factor
 
     def sample(self, work: Work) -> float:
-        """Seconds for each sample."""
+        """Returns the seconds per sample."""
         return work.macs * self.mac + work.moved * self.moved
 
     def step(self, work: Work) -> float:
-        """Seconds for each step, whatever the batch."""
+        """Returns the seconds per train step that do not depend on the batch size."""
         return work.held * self.held + work.operations * self.operation
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one device, for one number of threads.
+    """The calibration of one device for one number of threads.
 
     Attributes:
-        base: bytes that the first steps take, however small the model.
-        exact: bytes taken for each byte of live tensors where every large block is mapped by itself.
-        cached: the same where the C library keeps and fragments what is free; a bound rather than a mean.
-        paces: by kind of operation; empty if they were not measured.
-        step: seconds of each step on top: loss, update, and all that Python does between them.
-        slowdown: of a step, where every large block is mapped by itself.
-        correction: of predicted times: what rounds took in proportion.
+        base: Bytes that the first train steps take, however small the model.
+        exact: Bytes taken per byte of live tensors with the exact allocator.
+        cached: Bytes taken per byte of live tensors with the cached allocator; an upper bound rather than a mean.
+        paces: Cost by kind of operation; empty if it was not measured.
+        step: Further seconds per train step, for loss, update and Python code.
+        slowdown: Ratio of the time of a train step with the exact allocator to that with the cached one.
+        correction: Ratio of the measured time of rounds to the predicted one.
     """
 
     base: Bytes = 0.3e6
@@ -65,5 +64,5 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def timed(self) -> bool:
-        """Whether it can tell how long a step takes."""
+        """Whether the calibration has the cost of operations, so that it can predict times."""
         return bool(self.paces)

@@ -1,7 +1,8 @@
-"""The ways to train a depth in less memory, in the order in which they are tried before depth is given up.
+"""Lists the ways to train a depth in less memory, in the order in which the planner tries them before less depth.
 
-What costs nothing but time comes first, what changes results a little (batch normalisation over parts of a batch)
-second, what computes twice last. ``fedlp_edge/learning/memory/allocator.py`` does them.
+Exact allocation, which costs only time, comes first; then gradient accumulation, which changes batch normalisation
+slightly; last activation checkpointing, which computes activations twice. ``learning/memory/allocator.py`` describes
+them.
 """
 
 from __future__ import annotations
@@ -9,27 +10,27 @@ from __future__ import annotations
 from fedlp_edge.core.settings import MemorySaving, Technique, TrainingSettings
 
 LEAST_MICRO_BATCH = 4
-"""Batch normalisation over fewer samples than this is noise."""
+"""Least samples of a micro-batch: batch normalisation over fewer samples is noise."""
 
 
 def memory_saving_steps(training: TrainingSettings, techniques: tuple[Technique, ...]) -> tuple[MemorySaving, ...]:
-    """The ways, from the quickest to the one that takes least memory.
+    """Returns the ways to save memory, from the fastest one to the one that takes the least memory.
 
     Args:
-        training: whose batch size is divided; a way that is stated there is the only one.
-        techniques: those that may be used.
+        training: Training settings; memory saving that is set there is the only way.
+        techniques: Techniques that may be used.
     """
     if training.memory != MemorySaving():
         return (training.memory,)
     allocator = "exact" if "allocation" in techniques else "cached"
     sizes = [0, *(_halves(training.batch_size) if "accumulation" in techniques else ())]
     again = (False, True) if "checkpointing" in techniques else (False,)
-    frugal = [MemorySaving(allocator, size, checkpointing) for checkpointing in again for size in sizes]  # type: ignore[arg-type]
-    return tuple(dict.fromkeys([MemorySaving(), *frugal]))
+    saving = [MemorySaving(allocator, size, checkpointing) for checkpointing in again for size in sizes]  # type: ignore[arg-type]
+    return tuple(dict.fromkeys([MemorySaving(), *saving]))
 
 
 def describe(memory_saving: MemorySaving) -> list[str]:
-    """Words for people; none for the ordinary way."""
+    """Describes for people how memory is saved; empty if it is not."""
     words = []
     if memory_saving.allocator == "exact":
         words.append("memory given back at once")
