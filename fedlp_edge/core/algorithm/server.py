@@ -2,8 +2,8 @@
 
 ``apply`` takes and returns its state, so that a run is resumed by loading it. The averaged delta is taken as the
 negative gradient, as in FedAvgM and FedAdam (Reddi et al., arXiv 2003.00295, algorithm 2, without bias correction).
-A tensor that no device sent keeps its value *and* its moments: a missing update is not a zero gradient. Running statistics, such
-as BatchNorm variances, are replaced by the mean of their values with every server optimizer.
+A tensor that no device sent keeps its value *and* its moments: a missing update is not a zero gradient. Running
+statistics, such as BatchNorm variances, are replaced by the mean of their values with every server optimizer.
 """
 
 from __future__ import annotations
