@@ -32,7 +32,8 @@ def _value(value: object) -> str:
         case str():
             return _string(value)
         case Mapping():
-            return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
+            given = {key: item for key, item in value.items() if item is not None}
+            return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in given.items()) + "}"
         case Sequence():
             return "[" + ", ".join(map(_value, value)) + "]"
     return str(value)

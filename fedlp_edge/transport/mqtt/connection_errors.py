@@ -86,6 +86,8 @@ def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
             "the password and the broker's access rules"
         )
     if code == UNSUPPORTED_VERSION:
+        if address.protocol == "auto":
+            return BrokerError(f"the broker at {address.url} speaks neither MQTT 5 nor 3.1.1")
         return BrokerError(
             f"the broker at {address.url} does not speak MQTT {address.protocol}; leave protocol at auto"
         )

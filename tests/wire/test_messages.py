@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.messages import Claim, Failure, FromDevice, Ready, decoder, encode
+
+READY = Ready(run="run-1", device="pi-1", session="s1", depth=2)
+TEXT = b'{"type":"Ready","run":"run-1","device":"pi-1","session":"s1","depth":2}'
+
+
+def test_type_on_the_wire_is_the_class_name() -> None:
+    assert encode(READY) == TEXT
+    assert decoder(FromDevice, 100)(TEXT) == READY
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (TEXT.ljust(101), "control message of 101 bytes is over the limit of 100"),
+        (b"{", "malformed control message: Input data was truncated"),
+        (b'{"type":"Task"}', "malformed control message: Invalid value 'Task' - at `$.type`"),
+        (
+            TEXT.replace(b'"depth":2', b'"depth":0'),
+            "malformed control message: Expected `int` >= 1 - at `$.depth`",
+        ),
+    ],
+)
+def test_refuses_what_is_no_message_of_the_topic(payload: bytes, message: str) -> None:
+    with pytest.raises(PeerError) as refused:
+        decoder(FromDevice, 100)(payload)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a+", "a\n", "x" * 65])
+def test_refuses_names_that_mean_something_in_a_topic_or_a_path(name: str) -> None:
+    payload = msgspec.json.encode({"type": "Claim", "session": "s1", "run": name})
+
+    with pytest.raises(PeerError, match="malformed control message"):
+        decoder(Claim, 1000)(payload)
+
+
+def test_texts_of_a_peer_are_safe_to_print() -> None:
+    payload = b'{"type":"Failure","run":"r","device":"d","session":"s","kind":"data","reason":"\\u001b[2J"}'
+
+    failure = decoder(FromDevice, 1000)(payload)
+
+    assert isinstance(failure, Failure)
+    assert failure.reason == "\\x1b[2J"
+
+
+@given(st.binary(max_size=40) | st.text(max_size=20).map(lambda text: msgspec.json.encode({"type": text})))
+def test_bytes_of_a_stranger_are_refused_in_one_way(payload: bytes) -> None:
+    with pytest.raises(PeerError):
+        decoder(FromDevice, 1000)(payload)
