@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedlp_edge.errors import DataError, ModelError
+from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import arrays
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.foreign_code import foreign
 
 X = np.arange(80, dtype=np.float32).reshape(20, 4)
 Y = np.arange(20) % 2
@@ -340,11 +339,6 @@ def test_modules_that_are_broken_or_elsewhere_are_named(
     (tmp_path / "own_broken.py").write_text(body)
     with pytest.raises(DataError, match=words):
         load_data(name)
-
-
-def test_the_boundary_raises_what_its_caller_asks_for() -> None:
-    with pytest.raises(ModelError, match="the model failed: ZeroDivisionError"), foreign("the model", ModelError):
-        _ = 1 / 0
 
 
 def test_fedlp_data_finds_a_module_in_the_current_directory_and_keeps_its_answer_clean(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Joining pieces into even layers, and naming them."""
+"""Joining pieces into even layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlp_edge.learning.partition.grouping import balanced_weights, group
-from fedlp_edge.learning.partition.naming import layer_names
 
 
 def test_joins_light_pieces_and_leaves_heavy_ones_alone() -> None:
@@ -37,16 +36,3 @@ def test_finds_the_most_even_split(weights: list[int], most: int) -> None:
 def test_weighs_by_shares_of_both_costs() -> None:
     assert balanced_weights([1, 3], [10, 10]) == [1 * 20 + 10 * 4, 3 * 20 + 10 * 4]
     assert balanced_weights([0, 0], [0, 0]) == [0, 0]
-
-
-def test_names_layers_by_what_they_alone_hold() -> None:
-    assert layer_names([["conv1", "bn1", "layer1.0.conv"], ["layer1.1.conv", "layer1.1.bn"], ["fc"]]) == [
-        "conv1 .. layer1.0",
-        "layer1.1",
-        "fc",
-    ]
-    assert layer_names([["features.0", "features.1.conv"], ["features.1.bn", "features.2"]]) == [
-        "features.0 .. features.1.conv",
-        "features.1.bn .. features.2",
-    ]
-    assert layer_names([["f.0", "f.1"], ["g"]]) == ["f", "g"]

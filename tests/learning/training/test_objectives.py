@@ -11,9 +11,6 @@ from torch import Tensor, nn
 from fedlp_edge.core.settings import ObjectiveSettings
 from fedlp_edge.learning.model.layered import Submodel
 from fedlp_edge.learning.training.objectives import make_objective
-from fedlp_edge.learning.training.objectives.adjustment import LogitAdjustment, log_prior
-from fedlp_edge.learning.training.objectives.distillation import Distillation
-from fedlp_edge.learning.training.objectives.proximal import Proximal
 
 Y = torch.tensor([0, 1])
 
@@ -66,16 +63,6 @@ def test_exits_each_get_their_own_gradient() -> None:
     assert deep.logits.grad.tolist() == pytest.approx([0.125, -0.125])
 
 
-def test_log_prior_smooths_by_one_sample_per_class() -> None:
-    prior = log_prior(torch.tensor([0, 0, 0, 1]), classes=3)
-    assert prior.exp().tolist() == pytest.approx([4 / 7, 2 / 7, 1 / 7])
-
-
-def test_logit_adjustment_adds_tau_times_the_log_of_the_prior() -> None:
-    adjusted = LogitAdjustment(2.0, torch.tensor([0, 0, 1]))(torch.tensor([[1.0, 1.0]]))
-    assert adjusted.tolist() == [pytest.approx([1 + 2 * math.log(3 / 5), 1 + 2 * math.log(2 / 5)], abs=1e-6)]
-
-
 def test_logit_adjustment_leaves_nothing_to_learn_where_the_prior_explains_the_labels() -> None:
     model = Says(0.0, 0.0)
     frequent = torch.tensor([0, 0, 0, 1] * 1000)
@@ -96,50 +83,12 @@ def test_logit_adjustment_reaches_every_exit() -> None:
     assert loss(ObjectiveSettings(logit_adjustment=1.0), model, labels).item() == pytest.approx(wanted, rel=1e-6)
 
 
-def test_proximal_is_half_the_squared_distance() -> None:
-    first, second = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor([[3.0]]))
-    term = Proximal(0.5, [first, second])
-    assert term().item() == 0.0
-    with torch.no_grad():
-        first.add_(1.0)
-        second.sub_(2.0)
-    value = term()
-    value.backward()
-    assert value.item() == pytest.approx(0.5 / 2 * (1 + 1 + 4))
-    assert first.grad is not None
-    assert second.grad is not None
-    assert (first.grad.tolist(), second.grad.tolist()) == ([0.5, 0.5], [[-1.0]])
-
-
 def test_proximal_adds_to_the_cross_entropy() -> None:
     model = Says(0.0, 0.0)
     objective = make_objective(ObjectiveSettings(proximal=2.0), Y, list(model.parameters()))
     with torch.no_grad():
         model.logits.add_(3.0)
     assert objective(model, torch.zeros(2, 1), Y).item() == pytest.approx(math.log(2) + 2.0 / 2 * (9 + 9))
-
-
-def test_distillation_is_the_mean_divergence_from_the_other_exits() -> None:
-    p = [[0.75, 0.25], [0.5, 0.5], [0.1, 0.9]]
-    exits = torch.tensor(p).log()[:, None, :].repeat(1, 4, 1)
-    divergences = [kl(p[j], p[i]) / 2 for i in range(3) for j in range(3) if i != j]
-    assert Distillation(0.3)(exits).item() == pytest.approx(0.3 * sum(divergences) / 3, rel=1e-5)
-
-
-def test_distillation_takes_its_teachers_for_constants() -> None:
-    p, q = [0.75, 0.25], [0.5, 0.5]
-    exits = torch.tensor([p, q]).log()[:, None, :].requires_grad_()
-    Distillation(1.0)(exits).backward()
-    # The gradient of KL(p_j || p_i) by the logits of i is p_i - p_j; half of it, for the mean over two exits.
-    assert exits.grad is not None
-    assert exits.grad[0, 0].tolist() == pytest.approx([0.125, -0.125])
-    assert exits.grad[1, 0].tolist() == pytest.approx([-0.125, 0.125])
-
-
-def test_distillation_softens_by_the_temperature() -> None:
-    exits = torch.tensor([[[2.0, 0.0]], [[0.0, 0.0]]])
-    softened = Distillation(1.0)(exits / 4.0).item()
-    assert Distillation(1.0, temperature=4.0)(exits).item() == pytest.approx(16 * softened, rel=1e-5)
 
 
 def test_distillation_of_one_exit_is_nothing() -> None:
