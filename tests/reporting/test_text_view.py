@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+
+from fedlp_edge.reporting.events import (
+    AnyEvent,
+    BrokerBack,
+    BrokerLost,
+    DeviceFailed,
+    DeviceLeft,
+    DeviceSetAside,
+    DeviceUnfit,
+    ModelDelivered,
+    ModelRefused,
+    NobodyFit,
+    RoundFailed,
+    RoundFinished,
+    RoundStarted,
+    RunStarted,
+    RunStopped,
+    UpdateRejected,
+    WaitingForDevices,
+)
+from fedlp_edge.reporting.progress import RunProgress
+from fedlp_edge.reporting.text_view import accuracy_line, line_for, listed
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            RunStarted(time=1, run="r", fleet="f", model="cnn", depths=3, parameters=1234, rounds=9, resumed_at=4),
+            "run r goes on at round 4: cnn, 1,234 parameters, 3 depths, 9 rounds",
+        ),
+        (DeviceLeft(time=1, device="a"), "device a left"),
+        (DeviceUnfit(time=1, device="a", explanation="no labels"), "device a cannot take part: no labels"),
+        (
+            DeviceSetAside(time=1, device="a", failures=4, again=12, reason="it died"),
+            "device a is set aside after 4 failures in a row, until round 12: it died",
+        ),
+        (
+            NobodyFit(time=1, explanation="nobody is fit", seconds=20),
+            "nobody is fit; the run ends in 20.0 s unless that changes",
+        ),
+        (
+            UpdateRejected(time=1, round=2, device="a", code="digest", reason="damaged"),
+            "round 2: update of a refused (digest): damaged",
+        ),
+        (DeviceFailed(time=1, round=2, device="a", reason="no memory"), "round 2: device a failed: no memory"),
+        (DeviceFailed(time=1, round=None, device="a", reason="no memory"), "device a failed: no memory"),
+        (
+            RoundFailed(time=1, round=2, contributors=1, quorum=3),
+            "round 2 asks again: 1 updates so far, 3 needed",
+        ),
+        (WaitingForDevices(time=1, present=1, wanted=2), "waiting for devices: 1 of 2 are there"),
+        (BrokerLost(time=1, reason="closed"), "broker lost: closed"),
+        (BrokerBack(time=1), "broker is back"),
+        (ModelRefused(time=1, depth=2, reason="no operator"), "depth 2 has no ONNX file: no operator"),
+        (
+            ModelDelivered(time=1, device="a", received=False, reason="the disk is full"),
+            "device a has no final model: the disk is full",
+        ),
+        (ModelDelivered(time=1, device="a", received=True), None),
+        (RoundStarted(time=1, round=1, devices=("a",), deadline_seconds=9), None),
+        (
+            RunStopped(time=1, round=3, reason="signal"),
+            "run stopped in round 3; the same command goes on from there",
+        ),
+        (
+            RunStopped(time=1, round=3, reason="error", detail="the disk is full"),
+            "run stopped in round 3: the disk is full; once that is mended, the same command goes on",
+        ),
+    ],
+)
+def test_each_event_of_note_has_one_line(event: AnyEvent, line: str | None) -> None:
+    assert line_for(event, RunProgress()) == line
+
+
+def test_round_says_what_is_odd_about_its_accuracy() -> None:
+    finished = RoundFinished(
+        time=1,
+        round=2,
+        seconds=75.0,
+        accuracy={2: 0.5, 1: 0.25},
+        contributors=3,
+        lost=(),
+        bytes_down=2000,
+        bytes_up=10,
+        doubt="at chance",
+    )
+    progress = RunProgress()
+    progress.rounds = 5
+
+    assert line_for(finished, progress) == (
+        "round 2/5: 1:15, 3 devices; accuracy depth 1: 25.0 %, depth 2: 50.0 %; 2.0 kB down, 10 B up; at chance"
+    )
+
+
+def test_names_eight_devices_and_counts_the_rest() -> None:
+    assert listed("abcdefgh") == "a, b, c, d, e, f, g, h"
+    assert listed("abcdefghij") == "a, b, c, d, e, f, g, h and 2 more"
+
+
+def test_accuracies_come_by_depth() -> None:
+    assert accuracy_line({2: 0.91, 1: 0.802}) == "depth 1: 80.2 %, depth 2: 91.0 %"
+    assert accuracy_line({}) == ""
