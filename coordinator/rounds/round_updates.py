@@ -283,7 +283,7 @@ class RoundUpdates:
         update = self.accepted[place.device]
         offer = update.offer
         delivery = Delivery(
-            kept=self._drawn(place),
+            sent=self._drawn(place),
             samples=offer.samples,
             weight=self._weight(offer),
             loss=offer.loss,

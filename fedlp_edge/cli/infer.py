@@ -37,7 +37,7 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
         DataError: a folder holds nothing that the model takes.
     """
     classifier = Classifier(model)
-    inputs = find_inputs(files, classifier.card)
+    inputs = find_inputs(files, classifier.onnx_metadata)
     predictions: list[Prediction] = []
     unread: list[str] = []
     code = 0

@@ -36,7 +36,7 @@ Logits = Callable[[Tensor], Tensor]
 """Function from samples [B, ...] to logits [B, classes]."""
 
 
-def at_chance(accuracy: float, data: Dataset) -> bool:
+def is_at_chance(accuracy: float, data: Dataset) -> bool:
     """Tells whether an accuracy is no better than that of always predicting the most frequent class.
 
     The margin is two standard deviations of a binomial proportion. With fewer than 8 samples the answer is False.
@@ -48,7 +48,7 @@ def at_chance(accuracy: float, data: Dataset) -> bool:
 
 
 @torch.no_grad()
-def doubt(
+def explain_chance_accuracy(
     model: nn.Module, logits: Logits, data: Dataset, accuracy: float, training_loss: float, names: Sequence[str]
 ) -> str:
     """Explains an accuracy at chance level to the user, with the most likely cause.
@@ -64,7 +64,7 @@ def doubt(
     Returns:
         One line of text; empty if the accuracy is better than chance.
     """
-    if not at_chance(accuracy, data):
+    if not is_at_chance(accuracy, data):
         return ""
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:_SAMPLES].to(data.y.device)
     answers, classes = _predictions(logits, data, chosen)

@@ -19,7 +19,7 @@ _MAX_REASON = 300  # characters of a foreign error that a message quotes
 
 
 @contextlib.contextmanager
-def foreign(
+def run_foreign_code(
     source: str, error: type[FedLPError] = DataError, passing: Callable[[BaseException], bool] | None = None
 ) -> Iterator[None]:
     """Runs the block of foreign code and turns what it raises into a ``FedLPError``.
@@ -63,7 +63,7 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)  # the last entry shadows no installed module
     importlib.invalidate_caches()
-    with foreign(name, error):
+    with run_foreign_code(name, error):
         try:
             found: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as caught:

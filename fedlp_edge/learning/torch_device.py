@@ -12,7 +12,7 @@ from fedlp_edge.errors import WorkerError
 _CUDA = re.compile(r"CUDA|cuDNN|CUBLAS|CUSPARSE|NVRTC|NVIDIA|device-side assert|no kernel image", re.IGNORECASE)
 
 
-def choose(wanted: str) -> tuple[torch.device, str]:
+def choose_device(wanted: str) -> tuple[torch.device, str]:
     """Chooses the torch device for training.
 
     Args:
@@ -34,7 +34,7 @@ def choose(wanted: str) -> tuple[torch.device, str]:
     if not problem:
         return torch.device("cuda"), ""
     if wanted == "cuda":
-        raise WorkerError(does_not_work(problem))
+        raise WorkerError(cuda_does_not_work(problem))
     return torch.device("cpu"), f"PyTorch lists a CUDA device, but it does not work ({problem}): training on the CPU"
 
 
@@ -47,7 +47,7 @@ def cuda_problem() -> str:
         layers(x).sum().backward()
         torch.cuda.synchronize(device)
     except Exception as error:  # drivers raise errors of many types
-        return one_line(error)
+        return cuda_error_line(error)
     return ""
 
 
@@ -56,12 +56,12 @@ def is_cuda_failure(error: BaseException) -> bool:
     return type(error).__name__ == "AcceleratorError" or _CUDA.search(str(error)) is not None
 
 
-def does_not_work(problem: str) -> str:
+def cuda_does_not_work(problem: str) -> str:
     """Returns the message for a user who asked for a CUDA device that does not work."""
     return f"the CUDA device does not work ({problem}): say --device cpu"
 
 
-def one_line(error: BaseException) -> str:
+def cuda_error_line(error: BaseException) -> str:
     """Returns the first line of an error's text; the further lines of a CUDA error are advice for debugging CUDA."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 

@@ -19,7 +19,7 @@ class Delivery:
     """The figures of an update that counts.
 
     Attributes:
-        kept: Names of the sent tensors, by unit id.
+        sent: Names of the sent tensors, by unit id.
         samples: Number of training samples behind the update.
         weight: Update weight in the average.
         loss: Mean training loss of the last epoch.
@@ -29,7 +29,7 @@ class Delivery:
         compute: Compute mode of the training.
     """
 
-    kept: Mapping[str, Sequence[str]]
+    sent: Mapping[str, Sequence[str]]
     samples: int
     weight: int
     loss: float
@@ -79,12 +79,12 @@ def device_round(
         lpr=place.lpr,
         status="contributed",
         encoding=place.encoding,
-        layers_sent=tuple(unit.id for unit in units if outcome.kept.get(unit.id)),
+        layers_sent=tuple(unit.id for unit in units if outcome.sent.get(unit.id)),
         samples=outcome.samples,
         loss=outcome.loss,
         seconds=outcome.seconds,
         params_down=parameters(units),
-        params_up=parameters_sent(units, outcome.kept),
+        params_up=parameters_sent(units, outcome.sent),
         bytes_down=outcome.bytes_down,
         bytes_up=outcome.bytes_up,
         compute=outcome.compute,

@@ -206,7 +206,7 @@ class RunRecorder:
             kept = self._round_jobs.drawn(closing, place)
             weight = self._round_jobs.factor(closing, place) * (1 if uniform else min(done.samples, place.weight))
             delivery = Delivery(
-                kept=kept,
+                sent=kept,
                 samples=done.samples,
                 weight=weight,
                 loss=done.loss,

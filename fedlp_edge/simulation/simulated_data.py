@@ -14,7 +14,7 @@ from fedlp_edge.errors import ConfigError, DataError
 from fedlp_edge.learning.data import sources
 from fedlp_edge.learning.data.partitioners import parse_partitioner
 from fedlp_edge.learning.data.spec import Share, parse_spec
-from fedlp_edge.learning.data.subset import everybody, select_indices
+from fedlp_edge.learning.data.subset import indices_of_all_devices, select_indices
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.shared_memory import AnyArray
 
@@ -82,14 +82,14 @@ def read_simulation_data(train: str, evaluate: str, input_shape: tuple[int, ...]
     spec = parse_spec(train).for_model(input_shape)
     if spec.share is not None:
         raise ConfigError(f"[data] train = {train!r} names a share; leave it out: every device gets its own")
-    listing = sources.listing(spec, "train")
+    listing = sources.list_samples(spec, "train")
     samples = listing.samples(None)
     arrays: dict[str, AnyArray] = {"train/x": np.ascontiguousarray(samples.x), "train/y": samples.y}
     if not len(samples.y):
         raise DataError(f"{train} has no samples in its train split")
     if evaluate:
         judged = parse_spec(evaluate).for_model(input_shape)
-        held_out = sources.listing(judged, "test")
+        held_out = sources.list_samples(judged, "test")
         test = held_out.samples(select_indices(held_out.labels, judged, "test"))
         arrays["test/x"] = np.ascontiguousarray(test.x)
         arrays["test/y"] = test.y
@@ -115,7 +115,10 @@ def assign_data(experiment: Experiment, simulation_data: SimulationData) -> Data
     )
     # As on real devices, which partition all listed samples and then leave out those that they cannot read.
     index = simulation_data.index
-    kept = [np.searchsorted(index, part[np.isin(part, index)]) for part in everybody(simulation_data.listed, spec)]
+    kept = [
+        np.searchsorted(index, part[np.isin(part, index)])
+        for part in indices_of_all_devices(simulation_data.listed, spec)
+    ]
     if (empty := next((number for number, part in enumerate(kept) if not len(part)), None)) is not None:
         raise DataError(f"{data.train}: device {empty} has no sample that can be read")
     labels = simulation_data.arrays["train/y"]

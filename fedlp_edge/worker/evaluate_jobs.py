@@ -9,7 +9,7 @@ from torch import nn
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import ExportError, ModelError
-from fedlp_edge.learning.chance_accuracy import doubt
+from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.evaluation import Scores, logits_of
 from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
@@ -83,7 +83,7 @@ def export(job: Export, resources: WorkerResources) -> Exported:
 def _doubt(training_loss: float, model: LayeredModel, data: Dataset, scores: Scores) -> str:
     best, accuracy = max(scores.accuracy.items(), key=lambda item: (item[1], item[0]))
     names = names_of_outputs(data.classes, model.classes)
-    return doubt(model, lambda x: model(x, depth=best), data, accuracy, training_loss, names)
+    return explain_chance_accuracy(model, lambda x: model(x, depth=best), data, accuracy, training_loss, names)
 
 
 def _path_names(blueprint: Blueprint, depth: int) -> list[str]:

@@ -67,9 +67,9 @@ class JobRunner:
             if isinstance(error, FedLPError):
                 return Failed(kind=_kind(error), reason=reason_line(str(error)))
             if resources.on_cuda and torch_device.is_cuda_failure(error):
-                problem = torch_device.one_line(error)
+                problem = torch_device.cuda_error_line(error)
                 if resources.options.device == "cuda":
-                    return Failed(kind="worker", reason=torch_device.does_not_work(problem))
+                    return Failed(kind="worker", reason=torch_device.cuda_does_not_work(problem))
                 resources.leave_cuda(f"the CUDA device failed ({problem}): training on the CPU from now on")
             else:
                 traceback.print_exc(file=sys.stderr)

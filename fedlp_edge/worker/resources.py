@@ -48,7 +48,7 @@ class WorkerResources:
     def device(self) -> torch.device:
         """The processor, chosen by the first job so that a wrong choice is that job's answer."""
         if self._device is None:
-            device, self._note = torch_device.choose(self.options.device)
+            device, self._note = torch_device.choose_device(self.options.device)
             self._set_device(device)
         return self._device or torch.device("cpu")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedlp_edge.learning.chance_accuracy import at_chance, doubt
+from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy, is_at_chance
 from fedlp_edge.learning.data.dataset import Dataset
 
 NAMES = ("bolt", "nut", "washer")
@@ -22,7 +22,7 @@ def judge(model: nn.Module, data: Dataset, training_loss: float = 0.1) -> str:
     model.eval()
     with torch.no_grad():
         accuracy = float((model(data.x).argmax(dim=1) == data.y).float().mean())
-    return doubt(model, model, data, accuracy, training_loss, NAMES)
+    return explain_chance_accuracy(model, model, data, accuracy, training_loss, NAMES)
 
 
 class Fixed(nn.Module):
@@ -75,9 +75,9 @@ def test_says_so_where_the_devices_have_learned_nothing_themselves() -> None:
 def test_says_nothing_of_a_good_model_and_of_too_few_samples() -> None:
     assert judge(Fixed([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]), dataset()) == ""
     few = Dataset(torch.zeros(4, 3), torch.arange(4) % 2, (), 1.0, (0.0,), (1.0,))
-    assert not at_chance(0.5, few)
+    assert not is_at_chance(0.5, few)
 
 
 @pytest.mark.parametrize(("accuracy", "chance"), [(1 / 3, True), (0.45, True), (0.6, False)])
 def test_chance_is_the_most_frequent_class_as_far_as_the_samples_can_tell(accuracy: float, chance: bool) -> None:
-    assert at_chance(accuracy, dataset()) == chance
+    assert is_at_chance(accuracy, dataset()) == chance

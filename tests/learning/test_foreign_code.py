@@ -8,28 +8,28 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import DataError, ModelError
-from fedlp_edge.learning.foreign_code import foreign, load_object, one_line
+from fedlp_edge.learning.foreign_code import load_object, one_line, run_foreign_code
 
 
 def test_errors_become_the_one_that_the_caller_asks_for() -> None:
     with pytest.raises(ModelError, match="the model failed: ZeroDivisionError: division by zero"):  # noqa: SIM117
-        with foreign("the model", ModelError):
+        with run_foreign_code("the model", ModelError):
             _ = 1 / 0
 
 
 def test_exit_is_an_error_and_ctrl_c_and_own_errors_are_passed_on() -> None:
-    with pytest.raises(DataError, match=r"shop failed: it ended with sys\.exit\(3\)"), foreign("shop"):
+    with pytest.raises(DataError, match=r"shop failed: it ended with sys\.exit\(3\)"), run_foreign_code("shop"):
         sys.exit(3)
-    with pytest.raises(KeyboardInterrupt), foreign("shop"):
+    with pytest.raises(KeyboardInterrupt), run_foreign_code("shop"):
         raise KeyboardInterrupt
-    with pytest.raises(DataError, match=r"^own$"), foreign("shop", ModelError):
+    with pytest.raises(DataError, match=r"^own$"), run_foreign_code("shop", ModelError):
         raise DataError("own")
-    with pytest.raises(MemoryError), foreign("shop", passing=lambda error: isinstance(error, MemoryError)):
+    with pytest.raises(MemoryError), run_foreign_code("shop", passing=lambda error: isinstance(error, MemoryError)):
         raise MemoryError
 
 
 def test_output_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with foreign("shop"):
+    with run_foreign_code("shop"):
         print("importing")
     assert capsys.readouterr() == ("", "importing\n")
 

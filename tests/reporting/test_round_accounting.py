@@ -15,7 +15,7 @@ PLACE = CohortMember("a", 1, 0.5, 100, 100, encoding="fp16")
 
 def test_counts_parameters_of_what_was_sent_and_no_statistics() -> None:
     delivery = Delivery(
-        kept={"L1": ("a", "a.mean"), "H1": ()},
+        sent={"L1": ("a", "a.mean"), "H1": ()},
         samples=90,
         weight=80,
         loss=0.25,

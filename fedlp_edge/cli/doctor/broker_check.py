@@ -80,7 +80,7 @@ class Report(msgspec.Struct):
 
 @dataclass
 class _Visit:
-    patient: Target
+    target: Target
     measured: BrokerMeasurements = field(default_factory=BrokerMeasurements)
     findings: list[Finding] = field(default_factory=list)
 
@@ -102,10 +102,10 @@ def run_doctor(
     Raises:
         ConfigError: a wrong URL, file or option.
     """
-    patient = resolve_target(url, config, device_config, fleet, device)
+    target = resolve_target(url, config, device_config, fleet, device)
     console = open_console(stderr=as_json)
-    with console.status(f"examining {patient.coordinator.url}"):
-        report = examine(patient)
+    with console.status(f"examining {target.coordinator.url}"):
+        report = examine(target)
     if as_json:
         print(msgspec.json.encode(report).decode())
     else:
@@ -143,30 +143,30 @@ def _address(settings: BrokerSettings, url: str | None) -> BrokerAddress:
     return (settings if url is None else msgspec.structs.replace(settings, url=url)).address()
 
 
-def examine(patient: Target) -> Report:
+def examine(target: Target) -> Report:
     """Measures everything that can be measured, and judges the figures."""
-    visit = _Visit(patient)
+    visit = _Visit(target)
     limits = _connect(visit)
     if limits is not None:
         visit.measured.protocol = limits.protocol
         visit.measured.receive_maximum = limits.receive_maximum
         _measure(visit, limits)
-        visit.findings += judge(visit.measured, patient.coordinator)
+        visit.findings += judge(visit.measured, target.coordinator)
     fit = all(finding.level != "failure" for finding in visit.findings)
-    keys = key_lines(visit.measured, patient.coordinator) if limits else ()
-    return Report(patient.coordinator.url, fit, tuple(visit.findings), visit.measured, keys)
+    keys = key_lines(visit.measured, target.coordinator) if limits else ()
+    return Report(target.coordinator.url, fit, tuple(visit.findings), visit.measured, keys)
 
 
 def _connect(visit: _Visit) -> BrokerLimits | None:
     """Connects in both roles; None if one of them cannot."""
     limits = None
-    for role, address in (("coordinator", visit.patient.coordinator), ("device", visit.patient.device)):
+    for role, address in (("coordinator", visit.target.coordinator), ("device", visit.target.device)):
         try:
             limits = measurements.first_contact(address)
         except BrokerError as error:
             visit.findings.append(Finding("connection", "failure", f"not as {role}", str(error)))
             return None
-    address = visit.patient.coordinator
+    address = visit.target.coordinator
     if address.username is None and address.certificate is None and not _loopback(address.host):
         words = "anybody who reaches this port can join and read: set logins and access rules, see docs/security.md"
         visit.findings.append(Finding("login", "warning", "none needed", words))
@@ -176,22 +176,22 @@ def _connect(visit: _Visit) -> BrokerLimits | None:
 
 
 def _measure(visit: _Visit, limits: BrokerLimits) -> None:
-    patient, measured = visit.patient, visit.measured
-    topics = Topics(patient.fleet)
+    target, measured = visit.target, visit.measured
+    topics = Topics(target.fleet)
     site = Site(
-        patient.coordinator,
-        patient.device,
+        target.coordinator,
+        target.device,
         limits.protocol,
-        bulk=topics.of("repeat", patient.id),
-        upload=topics.of("upload", patient.id),
-        status=topics.of("device", patient.id),
+        bulk=topics.of("repeat", target.id),
+        upload=topics.of("upload", target.id),
+        status=topics.of("device", target.id),
     )
     measured.software = _attempt(lambda: measurements.software(site)) or ""
-    measured.preset = recognise(patient.coordinator.host, measured.software).name
-    measured.blocked = _attempt(lambda: _blocked(site, topics, patient.id, measured))
+    measured.preset = recognise(target.coordinator.host, measured.software).name
+    measured.blocked = _attempt(lambda: _blocked(site, topics, target.id, measured))
     if measured.blocked != ():
         return  # the further measurements need the same topics
-    if patient.device.username != patient.coordinator.username:
+    if target.device.username != target.coordinator.username:
         measured.forgeable = _attempt(lambda: _forgeable(site, topics))
     measured.announced = limits.max_packet_bytes if limits.protocol == "5" else None
     measured.packet = _attempt(lambda: measurements.largest_packet(site, limits.max_packet_bytes))
@@ -202,7 +202,7 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
     silent = measured.packet_limited and limits.max_packet_bytes is None
     for address in (site.coordinator, site.device):  # in place of what a fleet on this machine has guessed
         remembered_limits().keep(address.host, address.port, packet if silent else None)
-    echo = topics.of("echo", patient.id)
+    echo = topics.of("echo", target.id)
     measured.echo = _attempt(lambda: _closed(site, "device", echo, echo) is None)
     measured.retained = _attempt(lambda: measurements.largest_retained(site, packet))
     measured.last_will = _attempt(lambda: measurements.last_will_works(site))

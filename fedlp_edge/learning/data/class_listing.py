@@ -19,7 +19,7 @@ _INVISIBLE = "\ufeff\u200b\u2060"  # byte order mark, zero-width space, word joi
 _ENCODINGS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
-def normal(name: str) -> str:
+def normalized_name(name: str) -> str:
     """Returns the normal form of a class name: Unicode NFC, without blanks and invisible characters at either end.
 
     macOS, for example, writes "é" as two characters.
@@ -35,7 +35,7 @@ def normal(name: str) -> str:
     return name
 
 
-def checked(names: Iterable[object], source: str) -> tuple[str, ...]:
+def checked_names(names: Iterable[object], source: str) -> tuple[str, ...]:
     """Returns normalised class names, after a check that each is present and unique.
 
     Args:
@@ -45,7 +45,9 @@ def checked(names: Iterable[object], source: str) -> tuple[str, ...]:
     Raises:
         DataError: A name is empty, or stands for two classes.
     """
-    spelled = tuple(normal(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)) for name in names)
+    spelled = tuple(
+        normalized_name(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)) for name in names
+    )
     for number, name in enumerate(spelled):
         if not name:
             raise DataError(f"{source}: class {number} has an empty name")
@@ -54,7 +56,7 @@ def checked(names: Iterable[object], source: str) -> tuple[str, ...]:
     return spelled
 
 
-def find_listing(folder: Path) -> Path | None:
+def find_class_listing(folder: Path) -> Path | None:
     """Returns the path of a folder's ``classes.txt``, in whatever letter case; None if there is no such file."""
     exact = folder / LISTING
     if exact.is_file():
@@ -62,7 +64,7 @@ def find_listing(folder: Path) -> Path | None:
     return next((path for path in sorted(folder.iterdir()) if path.name.lower() == LISTING and path.is_file()), None)
 
 
-def read_listing(path: Path) -> tuple[str, ...]:
+def read_class_listing(path: Path) -> tuple[str, ...]:
     """Reads class names by class number from a text file with one name a line.
 
     Any line ending and the usual encodings are read: UTF-8, UTF-16 and, failing these, Windows-1252.
@@ -76,11 +78,11 @@ def read_listing(path: Path) -> tuple[str, ...]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    lines = (normal(line) for line in re.split("\r\n|\r|\n", _decoded(content, path)))
+    lines = (normalized_name(line) for line in re.split("\r\n|\r|\n", _decoded(content, path)))
     names = [line for line in lines if line]
     if not names:
         raise DataError(f"{path} names no class: write one name a line, or remove it")
-    return checked(names, str(path))
+    return checked_names(names, str(path))
 
 
 def _decoded(content: bytes, path: Path) -> str:

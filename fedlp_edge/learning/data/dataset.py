@@ -155,7 +155,7 @@ def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[i
         DataError: The specification is wrong, or the data are missing or unusable.
     """
     spec = (parse_spec(spec) if isinstance(spec, str) else spec).for_model(input_shape)
-    listing = sources.listing(spec, split)
+    listing = sources.list_samples(spec, split)
     samples = listing.samples(select_indices(listing.labels, spec, split))
     if len(samples.y) == 0:
         raise DataError(f"{spec.source} {spec.argument} has no samples in its {split} split".replace("  ", " "))

@@ -11,7 +11,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import sources
 from fedlp_edge.learning.data.partitioners import parse_partitioner
 from fedlp_edge.learning.data.spec import Share, parse_spec
-from fedlp_edge.learning.data.subset import everybody
+from fedlp_edge.learning.data.subset import indices_of_all_devices
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def class_distribution(data: str, devices: int, partition: str, seed: int | None
     shared = replace(
         spec, share=Share(0, devices, parse_partitioner(partition)), seed=spec.seed if seed is None else seed
     )
-    listing = sources.listing(spec, "train")
+    listing = sources.list_samples(spec, "train")
     # The labels alone would do, but reading the samples also finds those that cannot be used.
     samples = listing.samples(None)
-    parts = [part[np.isin(part, samples.index)] for part in everybody(listing.labels, shared)]
+    parts = [part[np.isin(part, samples.index)] for part in indices_of_all_devices(listing.labels, shared)]
     return ClassDistribution(listing.names, count_classes(listing.labels, parts, len(listing.names)), samples.remarks)
 
 

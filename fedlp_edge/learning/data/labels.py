@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.class_listing import normal
+from fedlp_edge.learning.data.class_listing import normalized_name
 
 ClassNumbers = npt.NDArray[np.int64]
 AnyLabels = npt.NDArray[Any]
@@ -121,7 +121,7 @@ def _numbers_or_text(raw: AnyLabels, source: str) -> AnyLabels:
 
 
 def _normalised(value: str | bytes) -> str:
-    return normal(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
+    return normalized_name(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
 
 
 def _from_objects(raw: AnyLabels, source: str) -> AnyLabels:

@@ -16,7 +16,7 @@ from fedlp_edge.learning.data import class_listing
 from fedlp_edge.learning.data.arrays import AnyArray, as_array, check_samples, pairs_of
 from fedlp_edge.learning.data.labels import class_numbers
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.foreign_code import foreign, load_object, one_line
+from fedlp_edge.learning.foreign_code import load_object, one_line, run_foreign_code
 
 Own = tuple[AnyArray, npt.NDArray[np.int64], tuple[str, ...]]
 """Samples [N, ...] as the user gave them, class numbers int64 [N], and class names by class number."""
@@ -134,7 +134,7 @@ def _called(function: Any, source: str, split: Split) -> tuple[AnyArray, AnyArra
             f"{source} is of type {type(function).__name__}, not a function of the split ('train' or 'test')"
         )
     _check_takes_split(function, source)
-    with foreign(source):
+    with run_foreign_code(source):
         made = function(split)
         x, y, names = _unpacked(made, source, split)
         samples, labels = as_array(x, f"{source}: x"), as_array(y, f"{source}: y")
@@ -180,4 +180,4 @@ def _names(given: Any, source: str) -> tuple[str, ...]:
         given = [by_number[number] for number in range(len(by_number))]
     if isinstance(given, str | bytes) or np.ndim(given) != 1:
         raise DataError(f"{source} must be a list of names, one a class, not the single value {given}")
-    return class_listing.checked(list(given), source)
+    return class_listing.checked_names(list(given), source)

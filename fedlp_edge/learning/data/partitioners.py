@@ -69,7 +69,7 @@ def parse_partitioner(text: str) -> Partitioner:
     raise DataError(f"partition {text!r} is unknown: {ALLOWED}")
 
 
-def deal(labels: npt.NDArray[np.integer], devices: int, partition: Partitioner, seed: int) -> list[Indices]:
+def assign_samples(labels: npt.NDArray[np.integer], devices: int, partition: Partitioner, seed: int) -> list[Indices]:
     """Assigns every sample to exactly one device (``mixed-authors`` excepted).
 
     Args:

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.class_listing import LISTING, find_listing, normal, read_listing
-from fedlp_edge.learning.data.pictures import SUFFIXES, shown
+from fedlp_edge.learning.data.class_listing import LISTING, find_class_listing, normalized_name, read_class_listing
+from fedlp_edge.learning.data.pictures import SUFFIXES, display_name
 from fedlp_edge.learning.data.public_datasets import Split
 
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
@@ -117,7 +117,7 @@ def list_pictures(root: Path, split: Split, held_out: float | None) -> PictureLi
     try:
         return _listed(root, split, held_out)
     except OSError as error:
-        raise DataError(f"cannot read {shown(str(error.filename or root))}: {error.strerror}") from None
+        raise DataError(f"cannot read {display_name(str(error.filename or root))}: {error.strerror}") from None
 
 
 def pictures_below(folder: Path, *, arrays_too: bool = False) -> tuple[list[Path], str]:
@@ -145,7 +145,7 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
     base = splits.get(split) if splits else root
     if base is None:
         other = next(iter(splits.values())).name
-        raise DataError(f"{shown(root)} has no {split} directory beside its directory {other}")
+        raise DataError(f"{display_name(root)} has no {split} directory beside its directory {other}")
     left_out = LeftOut()
     members = _by_class(base, left_out)
     # The classes of both splits are numbered together, so that a class has one number in both.
@@ -153,7 +153,7 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
     if not known:
         raise DataError(_no_classes(base, split, left_out))
     if len(known) == 1 and len({path.parent for found in members.values() for _, path in found}) > 1:
-        left_out.one_class = shown(*known)
+        left_out.one_class = display_name(*known)
     classes = _numbered(root, base, known)
     files: list[Path] = []
     labels: list[int] = []
@@ -170,10 +170,10 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
 def _no_classes(base: Path, split: Split, left_out: LeftOut) -> str:
     if left_out.beside:
         return (
-            f"{shown(base)} holds {left_out.beside} pictures but no class folders: "
+            f"{display_name(base)} holds {left_out.beside} pictures but no class folders: "
             "put the pictures of each class into a folder that is called like it"
         )
-    message = f"{shown(base)} holds no {split} images: it needs CLASS/*.png (or {', '.join(SUFFIXES[1:])})"
+    message = f"{display_name(base)} holds no {split} images: it needs CLASS/*.png (or {', '.join(SUFFIXES[1:])})"
     return f"{message}; {left_out}" if str(left_out) else message
 
 
@@ -206,10 +206,10 @@ def _by_class(base: Path, left_out: LeftOut) -> dict[str, list[tuple[str, Path]]
             continue
         below = sorted(_below(path, left_out, ancestors=()), key=lambda found: found.relative_to(path).parts)
         if below:
-            named = members.setdefault(normal(entry.name), [])
+            named = members.setdefault(normalized_name(entry.name), [])
             named += [(unicodedata.normalize("NFC", found.relative_to(path).as_posix()), found) for found in below]
         else:
-            left_out.empty.append(shown(entry.name))
+            left_out.empty.append(display_name(entry.name))
     return members
 
 
@@ -274,7 +274,7 @@ def _has_pictures(folder: Path) -> bool:
 
 
 def _class_folders(base: Path) -> list[str]:
-    return [normal(path.name) for path in _folders(base) if _has_pictures(path)]
+    return [normalized_name(path.name) for path in _folders(base) if _has_pictures(path)]
 
 
 def _numbered(root: Path, base: Path, found: set[str]) -> tuple[str, ...]:
@@ -282,14 +282,14 @@ def _numbered(root: Path, base: Path, found: set[str]) -> tuple[str, ...]:
 
     With the list, a device that lacks a class still gives the other classes the fleet's numbers.
     """
-    listing = find_listing(root)
+    listing = find_class_listing(root)
     if listing is None:
         return tuple(sorted(found))
-    names = read_listing(listing)
+    names = read_class_listing(listing)
     for name in sorted(found.difference(names)):
         near = next((listed for listed in names if listed.casefold() == name.casefold()), None)
         hint = f"; it names {near!r}" if near else ""
-        raise DataError(f"{shown(base / name)} is a class that {shown(listing)} does not name{hint}")
+        raise DataError(f"{display_name(base / name)} is a class that {display_name(listing)} does not name{hint}")
     return names
 
 

@@ -57,7 +57,7 @@ class PictureError(DataError):
     """
 
     def __init__(self, file: Path, reason: str) -> None:
-        super().__init__(f"cannot read {shown(file)}: it {reason}")
+        super().__init__(f"cannot read {display_name(file)}: it {reason}")
         self.file = file
         self.reason = reason
 
@@ -124,7 +124,7 @@ def read_picture(file: Path, channels: int, size: tuple[int, int]) -> Picture:
             raise PictureError(file, f"is damaged ({one_line(error)})") from None
 
 
-def shown(file: Path | str) -> str:
+def display_name(file: Path | str) -> str:
     """Returns a file's name on one line with unprintable characters escaped, for messages."""
     text = str(file).encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -20,7 +20,7 @@ from fedlp_edge.learning.data.arrays import stored
 from fedlp_edge.learning.data.own_data import call, read_npz
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.picture_folders import PictureList, list_pictures
-from fedlp_edge.learning.data.pictures import PictureError, read_picture, shown
+from fedlp_edge.learning.data.pictures import PictureError, display_name, read_picture
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.spec import DataSpec, check_source
 
@@ -65,7 +65,7 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class SampleListing:
     """Describes one split of a source before its samples are read.
 
     Attributes:
@@ -91,10 +91,10 @@ def read(spec: DataSpec, split: Split) -> Samples:
     Raises:
         DataError: The source is missing or unusable.
     """
-    return listing(spec, split).samples(None)
+    return list_samples(spec, split).samples(None)
 
 
-def listing(spec: DataSpec, split: Split) -> Listing:
+def list_samples(spec: DataSpec, split: Split) -> SampleListing:
     """Lists one split of a source, so that the caller can choose samples and read only these.
 
     Raises:
@@ -106,7 +106,7 @@ def listing(spec: DataSpec, split: Split) -> Listing:
     return _own(spec, split) if spec.source in {"npz", "callable"} else _public(spec.source, split)
 
 
-def _public(name: str, split: Split) -> Listing:
+def _public(name: str, split: Split) -> SampleListing:
     if name == "digits":
         x, y = public_datasets.digits()
         part = split_indices(y, 0.2, split)
@@ -126,7 +126,7 @@ def _public(name: str, split: Split) -> Listing:
             return replace(whole, index=np.arange(len(whole.y)))
         return replace(whole, x=whole.x[keep], y=whole.y[keep], index=keep)
 
-    return Listing(whole.y, whole.classes, samples)
+    return SampleListing(whole.y, whole.classes, samples)
 
 
 def split_indices(labels: npt.NDArray[np.integer], holdout: float, split: Split) -> npt.NDArray[np.int64]:
@@ -149,7 +149,7 @@ def split_indices(labels: npt.NDArray[np.integer], holdout: float, split: Split)
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
 
 
-def _pictures(spec: DataSpec, split: Split) -> Listing:
+def _pictures(spec: DataSpec, split: Split) -> SampleListing:
     found = list_pictures(Path(spec.argument).expanduser(), split, spec.held_out)
     # These are ImageNet's statistics, with which torchvision's models were trained.
     mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if spec.shape[0] == 3 else ((0.5,), (0.5,))
@@ -160,7 +160,7 @@ def _pictures(spec: DataSpec, split: Split) -> Listing:
         y, remarks = found.labels[index], str(found.left_out)
         return Samples(x, y, found.classes, mean=mean, std=std, index=index, remarks=remarks)
 
-    return Listing(found.labels, found.classes, samples)
+    return SampleListing(found.labels, found.classes, samples)
 
 
 def _read_pictures(
@@ -182,7 +182,7 @@ def _read_pictures(
         try:
             picture = read_picture(file, channels, (height, width))
         except PictureError as error:
-            found.left_out.unread.append(f"{shown(file.relative_to(found.base))} {error.reason}")
+            found.left_out.unread.append(f"{display_name(file.relative_to(found.base))} {error.reason}")
             bad = len(found.left_out.unread)
             if bad > FEW_UNREAD and bad > MOST_UNREAD * len(wanted):
                 raise DataError(_too_many(found, bad, len(wanted))) from None
@@ -196,13 +196,14 @@ def _read_pictures(
 
 
 def _too_many(found: PictureList, bad: int, wanted: int) -> str:
+    first = found.left_out.unread[0]
     return (
-        f"{shown(found.base)}: {bad} of {wanted} pictures cannot be read, the first is {found.left_out.unread[0]}; "
+        f"{display_name(found.base)}: {bad} of {wanted} pictures cannot be read, the first is {first}; "
         f"up to {MOST_UNREAD:.0%} are left out: repair or remove them"
     )
 
 
-def _own(spec: DataSpec, split: Split) -> Listing:
+def _own(spec: DataSpec, split: Split) -> SampleListing:
     if spec.source == "npz":
         origin = str(Path(spec.argument).expanduser())
         (x, y, classes), own_split = read_npz(Path(origin), split)
@@ -220,4 +221,4 @@ def _own(spec: DataSpec, split: Split) -> Listing:
         values = stored(chosen, f"{origin}: x")
         return Samples(values, labels[index], classes, scale=1.0, mean=(0.0,), std=(1.0,), index=index)
 
-    return Listing(labels, classes, samples)
+    return SampleListing(labels, classes, samples)

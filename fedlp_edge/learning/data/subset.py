@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedlp_edge.learning.data.partitioners import Indices, deal
+from fedlp_edge.learning.data.partitioners import Indices, assign_samples
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.spec import DataSpec
 
@@ -28,14 +28,14 @@ def select_indices(labels: Indices, spec: DataSpec, split: Split) -> Indices | N
         DataError: The samples cannot be partitioned.
     """
     if spec.share is not None and split == "train":
-        parts = deal(labels, spec.share.devices, spec.share.partition, spec.seed)
+        parts = assign_samples(labels, spec.share.devices, spec.share.partition, spec.seed)
         return _limited(parts[spec.share.device], spec, spec.share.device)
     if spec.limit is None or spec.limit >= len(labels):
         return None
     return _limited(np.arange(len(labels)), spec, 0 if spec.share is None else spec.share.device)
 
 
-def everybody(labels: Indices, spec: DataSpec) -> list[Indices]:
+def indices_of_all_devices(labels: Indices, spec: DataSpec) -> list[Indices]:
     """Returns the result of ``select_indices`` for every device of a fleet, from one partition of the training split.
 
     Args:
@@ -51,7 +51,7 @@ def everybody(labels: Indices, spec: DataSpec) -> list[Indices]:
     """
     if spec.share is None:
         raise ValueError("a specification without a share has no fleet to partition samples for")
-    parts = deal(labels, spec.share.devices, spec.share.partition, spec.seed)
+    parts = assign_samples(labels, spec.share.devices, spec.share.partition, spec.seed)
     return [_limited(indices, spec, device) for device, indices in enumerate(parts)]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError, ExportError, OperatorError
-from fedlp_edge.learning.data.pictures import read_picture, require_pillow, shown
+from fedlp_edge.learning.data.pictures import display_name, read_picture, require_pillow
 from fedlp_edge.learning.export.metadata import INPUT, OUTPUT, OnnxMetadata, from_properties
 from fedlp_edge.learning.foreign_code import one_line
 
@@ -65,22 +65,24 @@ class Classifier:
         except ImportError:
             raise OperatorError(f"inference needs onnxruntime: {_INSTALL}") from None
         if path.is_dir():
-            raise ExportError(f"{shown(path)} is a directory; name an ONNX file first, then the pictures")
+            raise ExportError(f"{display_name(path)} is a directory; name an ONNX file first, then the pictures")
         if not path.is_file():
-            raise ExportError(f"there is no file {shown(path)}")
+            raise ExportError(f"there is no file {display_name(path)}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception:  # onnxruntime's exceptions share no base of their own
-            raise ExportError(f"{shown(path)} is not an ONNX model that onnxruntime can load") from None
-        self.card: OnnxMetadata = from_properties(self._session.get_modelmeta().custom_metadata_map, shown(path))
+            raise ExportError(f"{display_name(path)} is not an ONNX model that onnxruntime can load") from None
+        self.onnx_metadata: OnnxMetadata = from_properties(
+            self._session.get_modelmeta().custom_metadata_map, display_name(path)
+        )
         given, made = (
             [entry.name for entry in entries] for entries in (self._session.get_inputs(), self._session.get_outputs())
         )
         if (given, made) != ([INPUT], [OUTPUT]):
-            raise ExportError(f"{shown(path)} was changed after its export: it takes {given} and gives {made}")
+            raise ExportError(f"{display_name(path)} was changed after its export: it takes {given} and gives {made}")
 
     def predict(self, file: Path) -> Prediction:
         """Classifies one picture, or one sample in a ``.npy`` file.
@@ -89,7 +91,7 @@ class Classifier:
             DataError: The file cannot be read, or has the wrong shape.
             ExportError: onnxruntime cannot run the model.
         """
-        sample, warning = load_sample(file, self.card)
+        sample, warning = load_sample(file, self.onnx_metadata)
         return self._prediction(file, self.probabilities(sample[None])[0], warning)
 
     def predict_all(self, files: Sequence[Path]) -> Iterator[tuple[Path, Prediction | DataError]]:
@@ -104,12 +106,12 @@ class Classifier:
         Raises:
             ExportError: onnxruntime cannot run the model.
         """
-        size = max(1, min(_BATCH, _BATCH_VALUES // math.prod(self.card.input_shape)))
+        size = max(1, min(_BATCH, _BATCH_VALUES // math.prod(self.onnx_metadata.input_shape)))
         for start in range(0, len(files), size):
             loaded: list[tuple[Path, tuple[npt.NDArray[np.float32], str | None] | DataError]] = []
             for file in files[start : start + size]:
                 try:
-                    loaded.append((file, load_sample(file, self.card)))
+                    loaded.append((file, load_sample(file, self.onnx_metadata)))
                 except DataError as error:
                     loaded.append((file, error))
             samples = [entry[0] for _, entry in loaded if not isinstance(entry, DataError)]
@@ -141,18 +143,18 @@ class Classifier:
     def _prediction(self, file: Path, probabilities: npt.NDArray[np.float64], warning: str | None) -> Prediction:
         order = np.argsort(-probabilities, kind="stable")[:3]
         top = tuple((self._name(int(index)), float(probabilities[index])) for index in order)
-        return Prediction(file=shown(file), label=top[0][0], probability=top[0][1], top=top, warning=warning)
+        return Prediction(file=display_name(file), label=top[0][0], probability=top[0][1], top=top, warning=warning)
 
     def _name(self, index: int) -> str:
-        return self.card.classes[index] if index < len(self.card.classes) else str(index)
+        return self.onnx_metadata.classes[index] if index < len(self.onnx_metadata.classes) else str(index)
 
 
-def takes_pictures(card: OnnxMetadata) -> bool:
+def takes_pictures(onnx_metadata: OnnxMetadata) -> bool:
     """Tells whether the input of a model is a grey or RGB picture."""
-    return len(card.input_shape) == 3 and card.input_shape[0] in (1, 3)
+    return len(onnx_metadata.input_shape) == 3 and onnx_metadata.input_shape[0] in (1, 3)
 
 
-def load_sample(file: Path, card: OnnxMetadata) -> tuple[npt.NDArray[np.float32], str | None]:
+def load_sample(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[np.float32], str | None]:
     """Reads one input and normalises it for the model.
 
     Args:
@@ -169,42 +171,42 @@ def load_sample(file: Path, card: OnnxMetadata) -> tuple[npt.NDArray[np.float32]
     """
     warning = None
     if file.suffix.lower() == ".npy":
-        values, scale = _load_array(file, card)
+        values, scale = _load_array(file, onnx_metadata)
     else:
-        values, warning = _load_picture(file, card)
+        values, warning = _load_picture(file, onnx_metadata)
         scale = 1 / 255
-    shape = (-1,) + (1,) * (len(card.input_shape) - 1)
-    mean = np.asarray(card.mean, dtype=np.float32).reshape(shape)
-    std = np.asarray(card.std, dtype=np.float32).reshape(shape)
+    shape = (-1,) + (1,) * (len(onnx_metadata.input_shape) - 1)
+    mean = np.asarray(onnx_metadata.mean, dtype=np.float32).reshape(shape)
+    std = np.asarray(onnx_metadata.std, dtype=np.float32).reshape(shape)
     return (values.astype(np.float32) * np.float32(scale) - mean) / std, warning
 
 
-def _load_array(file: Path, card: OnnxMetadata) -> tuple[npt.NDArray[Any], float]:
+def _load_array(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[Any], float]:
     try:
         values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
     except Exception as error:  # damaged headers fail in ast, struct, tokenize ...
-        raise DataError(f"cannot read {shown(file)}: {one_line(error)}") from None
+        raise DataError(f"cannot read {display_name(file)}: {one_line(error)}") from None
     if not isinstance(values, np.ndarray):
-        raise DataError(f"{shown(file)} is an archive of arrays: save one sample with numpy.save")
-    if values.dtype.kind not in "uif" or tuple(values.shape) != card.input_shape:
-        want = "x".join(map(str, card.input_shape))
+        raise DataError(f"{display_name(file)} is an archive of arrays: save one sample with numpy.save")
+    if values.dtype.kind not in "uif" or tuple(values.shape) != onnx_metadata.input_shape:
+        want = "x".join(map(str, onnx_metadata.input_shape))
         raise DataError(
-            f"{shown(file)} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}"
+            f"{display_name(file)} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}"
         )
     if not np.isfinite(values).all():
-        raise DataError(f"{shown(file)} holds values that are not finite (NaN or infinite)")
-    return values, card.scale if values.dtype == np.uint8 else 1.0
+        raise DataError(f"{display_name(file)} holds values that are not finite (NaN or infinite)")
+    return values, onnx_metadata.scale if values.dtype == np.uint8 else 1.0
 
 
-def _load_picture(file: Path, card: OnnxMetadata) -> tuple[npt.NDArray[np.uint8], str | None]:
+def _load_picture(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[np.uint8], str | None]:
     require_pillow()
-    if not takes_pictures(card):
-        want = "x".join(map(str, card.input_shape))
+    if not takes_pictures(onnx_metadata):
+        want = "x".join(map(str, onnx_metadata.input_shape))
         raise DataError(f"the model takes {want} arrays, not pictures: give it a .npy file")
-    channels, height, width = card.input_shape
+    channels, height, width = onnx_metadata.input_shape
     picture = read_picture(file, channels, (height, width))
     before = picture.stored_size
     stretched = abs(before[0] * height / (before[1] * width) - 1) > _ASPECT_TOLERANCE
     changes = [f"stretched from {before[0]}x{before[1]} to {width}x{height}"] if stretched else []
     changes += ["only the first of its frames is used"] if picture.several_frames else []
-    return picture.pixels, f"{shown(file)}: {', '.join(changes)}" if changes else None
+    return picture.pixels, f"{display_name(file)}: {', '.join(changes)}" if changes else None

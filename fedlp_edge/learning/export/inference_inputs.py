@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.picture_folders import pictures_below
-from fedlp_edge.learning.data.pictures import shown
+from fedlp_edge.learning.data.pictures import display_name
 from fedlp_edge.learning.export.inference import Classifier, Prediction, takes_pictures
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 
@@ -28,7 +28,7 @@ class InferenceInputs:
     left_out: list[str] = field(default_factory=list)
 
 
-def find_inputs(given: Sequence[Path], card: OnnxMetadata) -> InferenceInputs:
+def find_inputs(given: Sequence[Path], onnx_metadata: OnnxMetadata) -> InferenceInputs:
     """Lists the given files and the files in the given folders.
 
     Args:
@@ -48,14 +48,14 @@ def find_inputs(given: Sequence[Path], card: OnnxMetadata) -> InferenceInputs:
             arrays = sorted(path.rglob("*.npy"))
             pictures, left_out = pictures_below(path, arrays_too=bool(arrays))
         except OSError as error:
-            raise DataError(f"cannot read {shown(str(error.filename or path))}: {error.strerror}") from None
-        if not takes_pictures(card):
+            raise DataError(f"cannot read {display_name(str(error.filename or path))}: {error.strerror}") from None
+        if not takes_pictures(onnx_metadata):
             pictures, left_out = [], ""
         if not pictures and not arrays:
-            want = "pictures or .npy files" if takes_pictures(card) else ".npy files"
-            raise DataError(f"{shown(path)} holds no {want}" + (f"; {left_out}" if left_out else ""))
+            want = "pictures or .npy files" if takes_pictures(onnx_metadata) else ".npy files"
+            raise DataError(f"{display_name(path)} holds no {want}" + (f"; {left_out}" if left_out else ""))
         inputs.files += [*pictures, *arrays]
-        inputs.left_out += [f"{shown(path)}: {left_out}"] if left_out else []
+        inputs.left_out += [f"{display_name(path)}: {left_out}"] if left_out else []
     return inputs
 
 
@@ -76,7 +76,9 @@ def infer(model: Path | str, *files: Path | str) -> tuple[Prediction, ...]:
     """
     classifier = Classifier(Path(model))
     predictions = []
-    for _, answer in classifier.predict_all(find_inputs([Path(file) for file in files], classifier.card).files):
+    for _, answer in classifier.predict_all(
+        find_inputs([Path(file) for file in files], classifier.onnx_metadata).files
+    ):
         if isinstance(answer, DataError):
             raise answer
         predictions.append(answer)

@@ -60,7 +60,7 @@ def export(
         raise ExportError(f"the model has depths 1 to {model.depths[-1]}, not {unknown[0]}")
     written = []
     for depth in wanted:
-        card = OnnxMetadata(
+        onnx_metadata = OnnxMetadata(
             model=name,
             depth=depth,
             input_shape=model.input_shape,
@@ -70,5 +70,7 @@ def export(
             std=samples.std,
         )
         submodel = model.submodel(depth, exits="own")
-        written.append(export_onnx(submodel, card, samples, Path(directory) / file_name(name, depth), metadata or {}))
+        written.append(
+            export_onnx(submodel, onnx_metadata, samples, Path(directory) / file_name(name, depth), metadata or {})
+        )
     return tuple(written)

@@ -58,7 +58,7 @@ def names_of_outputs(names: Sequence[str], outputs: int) -> tuple[str, ...]:
     return (*names[:outputs], *(f"{word}{number}" for number in range(len(names), outputs)))
 
 
-def to_properties(card: OnnxMetadata, extra: Mapping[str, str]) -> dict[str, str]:
+def to_properties(onnx_metadata: OnnxMetadata, extra: Mapping[str, str]) -> dict[str, str]:
     """Returns all ``metadata_props`` of a file.
 
     Args:
@@ -66,8 +66,8 @@ def to_properties(card: OnnxMetadata, extra: Mapping[str, str]) -> dict[str, str
         extra: Further text properties, such as name and round of the run, that are stored as ``fedlp.NAME``.
     """
     properties = {_PREFIX + key: value for key, value in extra.items()}
-    for key in card.__struct_fields__:
-        value = getattr(card, key)
+    for key in onnx_metadata.__struct_fields__:
+        value = getattr(onnx_metadata, key)
         properties[_PREFIX + key] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return properties
 

@@ -59,7 +59,9 @@ class Verified:
     accuracy: float
 
 
-def export(model: nn.Module, card: OnnxMetadata, data: Dataset, path: Path, extra: Mapping[str, str]) -> Verified:
+def export(
+    model: nn.Module, onnx_metadata: OnnxMetadata, data: Dataset, path: Path, extra: Mapping[str, str]
+) -> Verified:
     """Exports one model to an ONNX file, which gets its name only after it has passed its checks.
 
     What the exporters print, log or warn of is suppressed.
@@ -75,7 +77,7 @@ def export(model: nn.Module, card: OnnxMetadata, data: Dataset, path: Path, extr
         ExportError: The model cannot be exported or written, or onnxruntime gives other results than PyTorch.
     """
     model.eval()
-    of = f"depth {card.depth} of {card.model}"
+    of = f"depth {onnx_metadata.depth} of {onnx_metadata.model}"
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     if size > _MAX_BYTES:
         raise ExportError(f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most")
@@ -84,7 +86,7 @@ def export(model: nn.Module, card: OnnxMetadata, data: Dataset, path: Path, extr
         # The example has two samples, because the exporter would treat a batch of one as a constant.
         example, _ = data.batch(torch.arange(2) % len(data))
         with replacing(path, durable=False) as partial:
-            partial.write_bytes(_to_onnx(_Named(model).eval(), example, to_properties(card, extra), of))
+            partial.write_bytes(_to_onnx(_Named(model).eval(), example, to_properties(onnx_metadata, extra), of))
             return _verify(model, partial, data, path)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None

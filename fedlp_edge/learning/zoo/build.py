@@ -13,7 +13,7 @@ from torch import nn
 
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ModelError
-from fedlp_edge.learning.foreign_code import foreign, load_object
+from fedlp_edge.learning.foreign_code import load_object, run_foreign_code
 from fedlp_edge.learning.memory.limits import is_out_of_memory
 from fedlp_edge.learning.model.heads import exit_head, has_channels_first
 from fedlp_edge.learning.model.layered import LayeredModel, check_outputs
@@ -75,7 +75,7 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
 
 def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, seed: int) -> LayeredModel:
     """Splits a model into layers, which also runs the model's own code."""
-    with foreign(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
+    with run_foreign_code(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
         return partition(
             model,
             torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32),
@@ -143,7 +143,7 @@ def _users_own(
     function = load_object(name, ModelError)
     if not callable(function):
         raise ModelError(f"{source} is of type {type(function).__name__}, not a function that makes a model")
-    with foreign(source, ModelError, passing=is_out_of_memory), seeded(seed):
+    with run_foreign_code(source, ModelError, passing=is_out_of_memory), seeded(seed):
         takes_classes = "num_classes" in inspect.signature(function).parameters
         model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
     if isinstance(model, nn.Module):

@@ -14,7 +14,7 @@ from fedlp_edge.simulation.engines.jobs import JobFailed
 T = TypeVar("T")
 
 
-def told(work: Callable[[], T]) -> T | JobFailed:
+def result_or_failure(work: Callable[[], T]) -> T | JobFailed:
     """Calls a function; any error becomes a ``JobFailed`` reply, and a defect of this program logs its traceback."""
     try:
         return work()

@@ -39,7 +39,7 @@ from fedlp_edge.simulation.engines.channel import (
     WeightsWritten,
     WorkerExit,
 )
-from fedlp_edge.simulation.engines.job_errors import told
+from fedlp_edge.simulation.engines.job_errors import result_or_failure
 from fedlp_edge.simulation.engines.jobs import CollectSums, SimulationJob, WorkerReady
 from fedlp_edge.simulation.engines.worker import SimulationWorker
 from fedlp_edge.simulation.shared_memory import AnyArray, SharedArrays
@@ -114,7 +114,7 @@ class _Worker:
         if isinstance(message, SampleArrays | WeightsBuffer | Sums):
             self._map(message, SharedArrays(descriptors[0], message.layout).keep_mapped())
             return None
-        return told(lambda: self._open(message) if isinstance(message, SetUpWorker) else self._do(message))
+        return result_or_failure(lambda: self._open(message) if isinstance(message, SetUpWorker) else self._do(message))
 
     def _map(self, message: SampleArrays | WeightsBuffer | Sums, shared: SharedArrays) -> None:
         match message:

@@ -155,7 +155,7 @@ class _Worker:
         self._worker: Any = None
 
     def open(self, setup: bytes, simulation_data: Mapping[str, Any], assignment: Mapping[str, Any]) -> bytes:
-        from fedlp_edge.simulation.engines.job_errors import told  # noqa: PLC0415
+        from fedlp_edge.simulation.engines.job_errors import result_or_failure  # noqa: PLC0415
         from fedlp_edge.simulation.engines.worker import SimulationWorker  # noqa: PLC0415
 
         self._worker = None
@@ -166,7 +166,7 @@ class _Worker:
             )
             return WorkerReady(self._worker.blueprint)
 
-        return msgspec.msgpack.encode(told(begin))
+        return msgspec.msgpack.encode(result_or_failure(begin))
 
     def initial_weights(self) -> dict[str, Array]:
         weights: dict[str, Array] = self._worker.initial_weights()
@@ -179,9 +179,9 @@ class _Worker:
         self._worker.retire(version)
 
     def do(self, encoded: bytes) -> tuple[bytes, SumArrays | None]:
-        from fedlp_edge.simulation.engines.job_errors import told  # noqa: PLC0415
+        from fedlp_edge.simulation.engines.job_errors import result_or_failure  # noqa: PLC0415
 
         job: SimulationJob = msgspec.msgpack.decode(encoded, type=SimulationJob)
-        reply = told(lambda: self._worker.do(job))
+        reply = result_or_failure(lambda: self._worker.do(job))
         sums = self._worker.collect() if isinstance(job, CollectSums) else None
         return msgspec.msgpack.encode(reply), sums

@@ -18,7 +18,7 @@ from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.layered import LayeredModel
-from fedlp_edge.learning.torch_device import choose, make_repeatable
+from fedlp_edge.learning.torch_device import choose_device, make_repeatable
 from fedlp_edge.learning.training.compute_cache import ComputeCache
 from fedlp_edge.learning.training.fallback import Execution
 from fedlp_edge.learning.training.local_round import LocalRound, LocalTask
@@ -65,7 +65,7 @@ class SimulationWorker:
 
     def __init__(self, setup: WorkerSetup, samples: Mapping[str, AnyArray], processor: str = "cpu") -> None:
         self._setup = setup
-        self._device, note = choose(processor)
+        self._device, note = choose_device(processor)
         if note:
             print(note, file=sys.stderr, flush=True)
         make_repeatable(self._device)

@@ -29,7 +29,7 @@ START_SECONDS = 20.0
 READY = "ready"
 
 
-class Orders(msgspec.Struct, frozen=True):
+class DoubleSettings(msgspec.Struct, frozen=True):
     """Settings of the process: the fields of a ``BrokerAddress``, the topic to read and the topic to answer on."""
 
     host: str
@@ -48,7 +48,7 @@ class Orders(msgspec.Struct, frozen=True):
     answers: str
 
     @classmethod
-    def of(cls, address: BrokerAddress, hears: str, answers: str) -> Orders:
+    def of(cls, address: BrokerAddress, hears: str, answers: str) -> DoubleSettings:
         """Makes the settings from a broker's address with a device's login."""
         known = {field.name: getattr(address, field.name) for field in dataclasses.fields(address)}
         files = {name: None if known[name] is None else str(known[name]) for name in ("ca", "certificate", "key")}
@@ -75,7 +75,7 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def device_double(orders: Orders) -> Iterator[bool]:
+def device_double(orders: DoubleSettings) -> Iterator[bool]:
     """Runs the process while the context lasts; yields whether the process is connected and subscribed."""
     command = [sys.executable, "-m", "fedlp_edge.transport.diagnostics.device_double"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -96,7 +96,7 @@ def device_double(orders: Orders) -> Iterator[bool]:
 
 def main() -> int:
     """Sends every message that it receives back, until standard input ends."""
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=DoubleSettings)
     events: queue.SimpleQueue[TransportEvent | None] = queue.SimpleQueue()
 
     def wait_for_the_end() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import BrokerLimits, Connected, LastWill, TransportEvent
 from fedlp_edge.transport.diagnostics.client import DiagnosticClient
-from fedlp_edge.transport.diagnostics.device_double import Orders, device_double
+from fedlp_edge.transport.diagnostics.device_double import DoubleSettings, device_double
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 
 LARGEST_TRIED = 4 << 20
@@ -235,7 +235,7 @@ def round_trip(site: Site) -> float | None:
 
 def answer_of_a_process(site: Site) -> float | None:
     """Returns the seconds until a device in another process has answered the coordinator; None if it never does."""
-    orders = Orders.of(site.device, hears=site.bulk, answers=site.upload)
+    orders = DoubleSettings.of(site.device, hears=site.bulk, answers=site.upload)
     with device_double(orders) as ready, site.visit("coordinator") as boss:
         if not ready or boss.subscribe(site.upload):
             return None

@@ -58,9 +58,9 @@ def test_measures_the_limits_of_a_restricted_broker_and_says_what_to_set() -> No
 def test_finds_a_packet_limit_that_is_not_announced() -> None:
     with MosquittoBroker(extra=["max_packet_size 100000"]) as broker:
         settings = BrokerSettings(url=broker.url, protocol="3.1.1")
-        patient = resolve_target(broker.url, None, None, None, None)
+        target = resolve_target(broker.url, None, None, None, None)
         older = settings.address({})
-        report = examine(type(patient)(older, older, patient.fleet, patient.id))
+        report = examine(type(target)(older, older, target.fleet, target.id))
 
     assert report.measured.packet is not None
     assert 99_000 < report.measured.packet <= 100_000

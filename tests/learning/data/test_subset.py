@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import parse_spec
-from fedlp_edge.learning.data.subset import everybody, select_indices
+from fedlp_edge.learning.data.subset import indices_of_all_devices, select_indices
 
 LABELS = np.array([0, 1] * 10, np.int64)
 
@@ -42,7 +42,7 @@ def test_limit_keeps_different_samples_in_their_order(limit: int, seed: int) -> 
 
 
 def test_fleet_has_what_its_devices_select() -> None:
-    everyone = everybody(LABELS, parse_spec("digits#share=0/2&limit=4"))
+    everyone = indices_of_all_devices(LABELS, parse_spec("digits#share=0/2&limit=4"))
     assert len(everyone) == 2
     for device, indices in enumerate(everyone):
         own = select_indices(LABELS, parse_spec(f"digits#share={device}/2&limit=4"), "train")
@@ -53,6 +53,6 @@ def test_fleet_has_what_its_devices_select() -> None:
 
 def test_selection_that_cannot_be_made_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^a specification without a share has no fleet to partition samples for$"):
-        everybody(LABELS, parse_spec("digits"))
+        indices_of_all_devices(LABELS, parse_spec("digits"))
     with pytest.raises(DataError, match=r"^20 samples cannot be shared by 11 devices: each needs two at least$"):
-        everybody(LABELS, parse_spec("digits#share=0/11"))
+        indices_of_all_devices(LABELS, parse_spec("digits#share=0/11"))

@@ -144,7 +144,7 @@ def test_export_falls_back_to_tracing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_classifier_agrees_with_the_export(exported: Verified, tmp_path: Path) -> None:
     classifier = Classifier(exported.path)
-    assert classifier.card == CARD
+    assert classifier.onnx_metadata == CARD
     raw = DIGITS.x[3].numpy()
     np.save(tmp_path / "raw.npy", raw)
     np.save(tmp_path / "scaled.npy", raw.astype(np.float32) / 16)

@@ -423,15 +423,15 @@ def test_choices_suspect_the_mode_that_a_worker_died_in(tmp_path: Path, tried: b
 def test_gpu_that_is_listed_but_does_not_work_leaves_training_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch_device, "cuda_problem", lambda: "CUDA error: no kernel image is available")
-    device, said = torch_device.choose("auto")
+    device, said = torch_device.choose_device("auto")
     assert device == CPU
     assert said == (
         "PyTorch lists a CUDA device, but it does not work (CUDA error: no kernel image is available): "
         "training on the CPU"
     )
     with pytest.raises(Exception, match=r"the CUDA device does not work \(.*\): say --device cpu"):
-        torch_device.choose("cuda")
-    assert torch_device.choose("cpu") == (CPU, "")
+        torch_device.choose_device("cuda")
+    assert torch_device.choose_device("cpu") == (CPU, "")
 
 
 def test_cuda_problem_is_found_where_there_is_no_gpu() -> None:
