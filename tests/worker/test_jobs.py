@@ -124,7 +124,7 @@ def test_a_round_learns_and_its_export_runs(bench: Bench) -> None:
     assert [model.file for model in exported.models] == ["small-cnn-depth-1.onnx", f"small-cnn-depth-{full}.onnx"]
     assert all(model.max_abs_diff <= 1e-4 for model in exported.models)
     assert exported.models[-1].accuracy == pytest.approx(after.accuracy[full], abs=0.003)
-    assert Classifier(bench.directory / "onnx" / exported.models[0].file).card.depth == 1
+    assert Classifier(bench.directory / "onnx" / exported.models[0].file).onnx_metadata.depth == 1
 
 
 def test_train_stops_when_its_time_is_up_and_says_what_it_has_seen(bench: Bench) -> None:
