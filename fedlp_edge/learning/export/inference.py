@@ -52,7 +52,7 @@ class Classifier:
         threads: Number of threads of onnxruntime; 0 for its default.
 
     Attributes:
-        card: Metadata of the model.
+        onnx_metadata: Metadata of the model.
 
     Raises:
         ExportError: The file is missing, not an ONNX model, or not exported by FedLP Edge.
@@ -160,7 +160,7 @@ def load_sample(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[np
     Args:
         file: Picture, or ``.npy`` array of one sample. Bytes are scaled like pixels; other numbers must be in the unit
             of the metadata's mean and standard deviation.
-        card: Metadata of the model.
+        onnx_metadata: Metadata of the model.
 
     Returns:
         Normalised sample, float32 of the model's input shape; and a warning in one line, or None.

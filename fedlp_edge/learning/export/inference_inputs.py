@@ -33,7 +33,7 @@ def find_inputs(given: Sequence[Path], onnx_metadata: OnnxMetadata) -> Inference
 
     Args:
         given: Paths of pictures, of ``.npy`` files, and of folders of these.
-        card: Metadata of the model, which says whether the model takes pictures.
+        onnx_metadata: Metadata of the model, which says whether the model takes pictures.
 
     Raises:
         DataError: A folder cannot be read, or holds nothing that the model takes.

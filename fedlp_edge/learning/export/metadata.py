@@ -62,7 +62,7 @@ def to_properties(onnx_metadata: OnnxMetadata, extra: Mapping[str, str]) -> dict
     """Returns all ``metadata_props`` of a file.
 
     Args:
-        card: Properties that inference needs.
+        onnx_metadata: Properties that inference needs.
         extra: Further text properties, such as name and round of the run, that are stored as ``fedlp.NAME``.
     """
     properties = {_PREFIX + key: value for key, value in extra.items()}

@@ -68,7 +68,7 @@ def export(
 
     Args:
         model: Model on the CPU that returns logits [B, classes] for samples [B, ...]; it is left in evaluation mode.
-        card: Metadata for the file.
+        onnx_metadata: Metadata for the file.
         data: Held-out samples on the CPU.
         path: Path of the file; an older file is replaced atomically.
         extra: Further text properties.
