@@ -27,11 +27,9 @@ The names are loaded on first use, so that parts which must not need torch can i
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as checkers know it; typing itself takes longer to load than all else here
 if TYPE_CHECKING:
     from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
     from fedlp_edge.core.settings import ModelSettings
@@ -124,6 +122,8 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - not needed by whoever only passes through here
+
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 

@@ -406,6 +406,8 @@ class DeviceProtocol:
 
     def _announced(self, message: Announcement, now: float) -> Effects:
         if message.protocol != PROTOCOL:
+            if not message.online:
+                return []  # A coordinator of before has left; the one that comes may speak this protocol.
             text = f"the coordinator speaks protocol {message.protocol}, this agent {PROTOCOL}; update the older one"
             return [Stop(text)]
         was_online = self._coordinator.online

@@ -9,6 +9,7 @@ import pytest
 
 from fedlp_edge.errors import DeviceError, OperatorError
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.wire.messages import PROTOCOL
 from tests.fleets.fleet import Fleet
 from tests.fleets.test_faults_killed import differences
 from tests.fleets.virtual import VirtualFleet
@@ -47,7 +48,7 @@ def test_announcement_of_a_dead_coordinator_holds_nobody_up_for_long(tmp_path: P
     """Its machine lost power, and the broker did not say goodbye for it."""
     fleet = VirtualFleet(tmp_path, rounds=1)
     fleet.world.hub.retained["fedlp/virtual/coordinator"] = (
-        b'{"type":"Announcement","online":true,"run":"old","session":"old","state":"running","protocol":2}'
+        b'{"type":"Announcement","online":true,"run":"old","session":"old","state":"running","protocol":%d}' % PROTOCOL
     )
     fleet.start_all()
     assert fleet.finish().final is not None

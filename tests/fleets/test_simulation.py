@@ -40,7 +40,7 @@ def test_ends_with_the_model_of_the_simulated_fleet(
     with Fleet(tmp_path, mosquitto.url, "simulated", devices=2, rounds=2, more=SCHEME + NO_EXPORT) as fleet:
         config = tmp_path / "fleet.toml"
         # Personal heads go on from round to round; the fastest way to compute may differ between processes.
-        text = config.read_text().replace("[model]\n", '[model]\nheads = "personal"\n')
+        text = config.read_text().replace("[model]\n", '[model]\nhead_mode = "personal"\n')
         config.write_text(text.replace("[training]\n", '[training]\ncompute = "float32"\n'))
         fleet.start_all()
         real = fleet.finish()

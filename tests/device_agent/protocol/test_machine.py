@@ -65,6 +65,11 @@ def test_stops_when_the_coordinator_speaks_another_protocol():
     assert effects == [Stop("the coordinator speaks protocol 2, this agent 3; update the older one")]
 
 
+def test_last_words_of_a_coordinator_of_an_older_version_stop_nobody() -> None:
+    left = msgspec.structs.replace(announcement(), online=False, state="offline", protocol=2)
+    assert Device().receive(TOPICS.coordinator, left, retained=True) == []
+
+
 def test_stops_when_the_broker_refuses_a_subscription():
     effects = Device().join().handle(Refused("fedlp/demo/down/pi", "not authorized"))
     assert "access rules" in only(effects, Stop).error

@@ -137,7 +137,7 @@ def test_export_falls_back_to_tracing(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise RuntimeError("no graph")
 
-    monkeypatch.setattr(export_module, "_by_graph", refuse)
+    monkeypatch.setattr(export_module, "_export_by_graph", refuse)
     verified = export(Net(), CARD, DIGITS, tmp_path / "net.onnx", {})
     assert verified.max_abs_diff <= 1e-4
 
