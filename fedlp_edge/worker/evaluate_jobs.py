@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from torch import nn
@@ -13,8 +12,8 @@ from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.evaluation import Scores, logits_of
 from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
-from fedlp_edge.learning.export import onnx as onnx_export
-from fedlp_edge.learning.export.metadata import OnnxMetadata, names_of_outputs
+from fedlp_edge.learning.export.layered_export import export_depth
+from fedlp_edge.learning.export.metadata import names_of_outputs
 from fedlp_edge.learning.model.fresh_statistics import measure_statistics
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.state_values import load_values
@@ -52,30 +51,21 @@ def export(job: Export, resources: WorkerResources) -> Exported:
     data = resources.load_for(job.model, blueprint, job.data, job.split)
     model.to("cpu")
     classes = names_of_outputs(job.model.class_names or data.classes, blueprint.classes)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", job.model.name)
     written: list[ExportedModel] = []
     refused: list[RefusedModel] = []
     for depth in job.depths:
         submodel = model.submodel(depth, exits="own")
         _load_exit_path(job, submodel, blueprint, depth)
         measure_statistics(submodel, data, submodel, lambda x: x)
-        metadata = OnnxMetadata(
-            model=job.model.name,
-            depth=depth,
-            input_shape=blueprint.input_shape,
-            classes=classes,
-            scale=data.scale,
-            mean=data.mean,
-            std=data.std,
-        )
-        path = Path(job.directory) / f"{stem}-depth-{depth}.onnx"
         try:
-            checked = onnx_export.export(submodel, metadata, data, path, job.metadata)
+            checked = export_depth(submodel, job.directory, data, job.model.name, classes, job.metadata)
         except ExportError as error:
             refused.append(RefusedModel(depth, reason_line(str(error))))
             continue
         written.append(
-            ExportedModel(file=path.name, depth=depth, max_abs_diff=checked.max_abs_diff, accuracy=checked.accuracy)
+            ExportedModel(
+                file=checked.path.name, depth=depth, max_abs_diff=checked.max_abs_diff, accuracy=checked.accuracy
+            )
         )
     return Exported(models=tuple(written), refused=tuple(refused))
 

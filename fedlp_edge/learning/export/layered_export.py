@@ -11,7 +11,7 @@ from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.export.metadata import OnnxMetadata, names_of_outputs
 from fedlp_edge.learning.export.onnx import Verified
 from fedlp_edge.learning.export.onnx import export as export_onnx
-from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 
 
 def file_name(model: str, depth: int) -> str:
@@ -58,19 +58,41 @@ def export(
     wanted = tuple(model.depths) if depths is None else tuple(sorted(set(depths)))
     if unknown := [depth for depth in wanted if depth not in model.depths]:
         raise ExportError(f"the model has depths 1 to {model.depths[-1]}, not {unknown[0]}")
-    written = []
-    for depth in wanted:
-        onnx_metadata = OnnxMetadata(
-            model=name,
-            depth=depth,
-            input_shape=model.input_shape,
-            classes=names_of_outputs(class_names or samples.classes, model.classes),
-            scale=samples.scale,
-            mean=samples.mean,
-            std=samples.std,
-        )
-        submodel = model.submodel(depth, exits="own")
-        written.append(
-            export_onnx(submodel, onnx_metadata, samples, Path(directory) / file_name(name, depth), metadata or {})
-        )
-    return tuple(written)
+    classes = names_of_outputs(class_names or samples.classes, model.classes)
+    return tuple(
+        export_depth(model.submodel(depth, exits="own"), directory, samples, name, classes, metadata or {})
+        for depth in wanted
+    )
+
+
+def export_depth(
+    submodel: Submodel,
+    directory: Path | str,
+    samples: Dataset,
+    name: str,
+    classes: tuple[str, ...],
+    metadata: Mapping[str, str],
+) -> Verified:
+    """Writes one depth of a model as an ONNX file, checked in onnxruntime before it gets its name.
+
+    Args:
+        submodel: Layers up to the depth with its head; it is left in evaluation mode.
+        directory: Directory that the file goes to; it is made if it is missing.
+        samples: Held-out samples that the file is checked on; their normalisation goes into it.
+        name: Specification of the model.
+        classes: Name of each output.
+        metadata: Further string properties of the file.
+
+    Raises:
+        ExportError: The depth cannot be exported, or computes something else in onnxruntime.
+    """
+    onnx_metadata = OnnxMetadata(
+        model=name,
+        depth=submodel.depth,
+        input_shape=samples.input_shape,
+        classes=classes,
+        scale=samples.scale,
+        mean=samples.mean,
+        std=samples.std,
+    )
+    return export_onnx(submodel, onnx_metadata, samples, Path(directory) / file_name(name, submodel.depth), metadata)
