@@ -26,7 +26,7 @@ class LostRepeats:
     """What devices asked for last, and how long the messages may be that answer them."""
 
     def __init__(self) -> None:
-        self._membership: dict[str, _Device] = {}
+        self._devices: dict[str, _Device] = {}
 
     def most(self, request: UnitRequest, usual: int) -> int:
         """Payload bytes of a message that answers a request.
@@ -35,7 +35,7 @@ class LostRepeats:
             request: of a device.
             usual: what would be sent without suspicion.
         """
-        device = self._membership.setdefault(request.device, _Device())
+        device = self._devices.setdefault(request.device, _Device())
         digest, missing, times = device.asked.get(request.unit, ("", (), 0))
         times = times + 1 if (digest, missing) == (request.digest, request.missing) else 1
         if times >= LIMITS.equal_requests:
@@ -47,7 +47,7 @@ class LostRepeats:
 
     def got(self, device: str) -> int | None:
         """A device has all that it needs; returns the length of messages to which it owes that, if it was suspected."""
-        known = self._membership.get(device)
+        known = self._devices.get(device)
         if known is None or known.most is None:
             return None
         known.asked.clear()
@@ -55,4 +55,4 @@ class LostRepeats:
 
     def gone(self, device: str) -> None:
         """A device is offline."""
-        self._membership.pop(device, None)
+        self._devices.pop(device, None)

@@ -8,7 +8,8 @@ topic (under the fleet root)  messages                                          
 ============================  ====================================================  =================
 ``coordinator``               Announcement, retained, last will; Claim              coordinator
 ``device/ID``                 Status, retained, last will                           device ID
-``down/ID``                   Assignment, Refusal, Task, Grant, Receipt, Farewell   coordinator
+``down/ID``                   Assignment, AssignmentRefused, Task, Grant,           coordinator
+                              Receipt, RunEnded
 ``up/ID``                     Ready, UnitRequest, Progress, Offer, Failure,         device ID
                               DeploymentReport
 ``model/UNIT``                chunks of the current version of a unit               coordinator

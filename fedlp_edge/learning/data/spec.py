@@ -7,7 +7,6 @@ so a command can refuse a wrong specification at once.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -160,12 +159,10 @@ def check_source(spec: DataSpec) -> None:
 def _check_path(spec: DataSpec, path: Path) -> None:
     if spec.source == "imagefolder" and not path.is_dir():
         raise DataError(f"there is no image directory {path}")
-    if spec.source == "imagefolder" and importlib.util.find_spec("PIL") is None:
+    if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra that only pictures need
         raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
     if spec.source == "npz" and not path.is_file():
         raise DataError(f"there is no file {path}")
-    if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra that only pictures need
-        raise DataError('imagefolder needs Pillow: pip install "fedlp-edge[vision]"')
 
 
 def check_outside(spec: DataSpec, directory: Path, option: str) -> None:
