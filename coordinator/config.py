@@ -14,12 +14,14 @@ from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings, check_periods
 from fedlp_edge.core.settings import (
+    EvaluationSettings,
     ModelSettings,
     PlannerSettings,
     SchemeSettings,
     ServerSettings,
     TrainingSettings,
     UpdateSettings,
+    check_evaluation,
     check_exits,
 )
 from fedlp_edge.transport.address import BrokerSettings
@@ -71,10 +73,12 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     rounds: RoundSettings = RoundSettings()
     limits: AdmissionLimits = AdmissionLimits()
+    evaluation: EvaluationSettings = EvaluationSettings()
     export: ExportSettings = ExportSettings()
 
     def __post_init__(self) -> None:
         check_exits(self.model, self.training)
+        check_evaluation(self.evaluation, central=bool(self.data.evaluate))
         if self.model.scaling == "width":
             raise ValueError('[model] scaling = "width" is a baseline for simulations; a fleet scales by "depth"')
         check_periods(self.scheme, self.rounds)
@@ -83,11 +87,18 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def deciding(self) -> dict[str, object]:
         """All that decides what is learned, by table or key; a run cannot go on when it has changed.
 
-        The broker, times, the number of rounds, what is judged on, and the export may change between two starts.
+        The broker, times, the number of rounds, what is judged on, and the export may change between two starts, but
+        not what devices keep out of training.
         """
         selection = {f"[rounds] {key}": value for key, value in self.rounds.selection.items()}
         tables = ("fleet", "seed", "model", "training", "scheme", "update", "planner", "server")
-        return {table: getattr(self, table) for table in tables} | selection
+        held_out = {"[evaluation] holdout": self.holdout_share} if self.holdout_share else {}
+        return {table: getattr(self, table) for table in tables} | selection | held_out
+
+    @property
+    def holdout_share(self) -> float:
+        """Share of its samples that each device keeps out of training."""
+        return self.evaluation.holdout_share(central=bool(self.data.evaluate))
 
     @property
     def planning_rules(self) -> PlanningRules:

@@ -27,6 +27,7 @@ _NONE_RENAMED: Mapping[tuple[str, ...], str] = {}
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
+_NAMED = re.compile(r"\[(?P<table>[a-z_.]+)\] (?P<key>[a-z_]+)")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
 _SYNTAX = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
@@ -114,6 +115,8 @@ def _value_message(error: msgspec.ValidationError, document: object, kind: type,
     what, raw = (match["what"], match["path"] or "") if match else (str(error), "")
     path, whole = _steps(raw)
     where = f"{name}:{_line_of(text, path)}" if path else name
+    if not path and (named := _stated_key(what, document)):
+        return f"{name}:{_line_of(text, named)}: {what}"
     if not whole or not (path or what.startswith("Object")):
         # Inside a table of free keys, or a check of the whole file, there is only msgspec's own message.
         return f"{where}: {_dotted(path) + ': ' if path else ''}{what}"
@@ -129,8 +132,16 @@ def _value_message(error: msgspec.ValidationError, document: object, kind: type,
         return f'{where}: the key "{missing["name"]}"{_within(path)} is missing; add it'
     if what.startswith(("Expected", "Invalid")) and known is not None:
         return f"{where}: {_dotted(path)} is {_shown(_value_at(document, path))}; it must be {describe(known)}"
-    # The message of a struct's own check (``__post_init__``) is complete.
-    return f"{where}: {_dotted(path)}: {what}"
+    # The message of a struct's own check (``__post_init__``) is complete; it names the keys that do not go together.
+    stated = _value_at(document, path)
+    key = next((word for word in re.findall(r"\w+", what) if isinstance(stated, dict) and word in stated), None)
+    return f"{name}:{_line_of(text, (*path, key) if key else path)}: {_dotted(path)}: {what}"
+
+
+def _stated_key(what: str, document: object) -> KeyPath | None:
+    """Returns the first key that a check of the whole file names, as ``[table] key``, and that the file has."""
+    named = ((*match["table"].split("."), match["key"]) for match in _NAMED.finditer(what))
+    return next((path for path in named if _value_at(document, path) is not None), None)
 
 
 def describe(kind: inspect.Type) -> str:  # noqa: PLR0911 - one return a kind of value

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from fedlp_edge.core.blueprint import ExitMode, HeadMode
+from fedlp_edge.core.metric_names import BETTER, Better
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -228,6 +229,72 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.ema == 1:
             raise ValueError("ema must be below 1: an average that takes nothing new never changes")
+
+
+AUTO_HOLDOUT = 0.1
+"""Share of its samples that a device keeps out of training where nothing else judges the model."""
+
+
+class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the model of a round is judged, and when a run has learned enough.
+
+    Attributes:
+        holdout: share of its samples that a device keeps out of training and judges the model on; ``auto`` for a tenth
+            where the coordinator has no test data (``[data] evaluate = ""``), and for none elsewhere.
+        metric: name of the metric that early stop and ``[export] model = "best"`` go by; ``auto`` for the task's own.
+        better: whether a ``higher`` or a ``lower`` value of the metric is better; ``auto`` for metrics of known names.
+        source: whose values of the metric count: of the ``central`` test data, or of the ``devices``; ``auto`` for the
+            central ones where there are any.
+        depth: depth whose metric counts; 0 for the deepest that was measured in the round.
+        patience: measured rounds without a better value of the metric after which the run ends; 0 for never.
+        min_delta: by how much a value must be better than the best one so far to count as better.
+    """
+
+    holdout: Annotated[float, msgspec.Meta(ge=0, le=0.9)] | Literal["auto"] = "auto"
+    metric: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")] = "auto"
+    better: Better | Literal["auto"] = "auto"
+    source: Literal["auto", "central", "devices"] = "auto"
+    depth: Annotated[int, msgspec.Meta(ge=0)] = 0
+    patience: Annotated[int, msgspec.Meta(ge=0)] = 0
+    min_delta: NotNegative = 0.0
+
+    def __post_init__(self) -> None:
+        if self.metric not in BETTER and self.metric != "auto" and self.better == "auto":
+            raise ValueError(
+                f'metric "{self.metric}" is not one of {", ".join(BETTER)}; for a metric of a task of your own, '
+                'say better = "higher" or better = "lower"'
+            )
+        if self.metric in BETTER and self.better not in ("auto", BETTER[self.metric]):
+            raise ValueError(f'better = "{self.better}" is wrong for {self.metric}, of which {BETTER[self.metric]} '
+                             "values are better: leave better out")  # fmt: skip
+
+    def holdout_share(self, *, central: bool) -> float:
+        """Share of its samples that each device keeps out of training.
+
+        Args:
+            central: whether the coordinator has test data of its own.
+        """
+        if self.holdout != "auto":
+            return self.holdout
+        return 0.0 if central else AUTO_HOLDOUT
+
+
+def check_evaluation(evaluation: EvaluationSettings, *, central: bool) -> None:
+    """Whether something measures the metric that a run is to go by.
+
+    Args:
+        evaluation: of the run.
+        central: whether the coordinator has test data of its own.
+
+    Raises:
+        ValueError: nothing does.
+    """
+    if evaluation.source == "central" and not central:
+        raise ValueError('[evaluation] source is "central", and there are no central test data: set [data] evaluate')
+    if evaluation.source == "devices" and not evaluation.holdout_share(central=central):
+        raise ValueError('[evaluation] source is "devices", which keep no samples for it: set holdout, such as 0.1')
+    if evaluation.patience and not central and not evaluation.holdout_share(central=central):
+        raise ValueError("[evaluation] patience needs a metric: set [data] evaluate, or holdout above 0")
 
 
 def check_exits(model: ModelSettings, training: TrainingSettings) -> None:

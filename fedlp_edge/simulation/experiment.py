@@ -18,6 +18,7 @@ from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings, check_periods
 from fedlp_edge.core.settings import (
     Count,
+    EvaluationSettings,
     ModelSettings,
     NotNegative,
     PlannerSettings,
@@ -26,6 +27,7 @@ from fedlp_edge.core.settings import (
     ServerSettings,
     TrainingSettings,
     UpdateSettings,
+    check_evaluation,
     check_exits,
 )
 from fedlp_edge.wire.admission import AdmissionLimits
@@ -120,6 +122,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     rounds: RoundSettings = RoundSettings()
     limits: AdmissionLimits = AdmissionLimits()
+    evaluation: EvaluationSettings = EvaluationSettings()
     fleet: FleetSettings = FleetSettings()
     simulation: SimulationSettings = SimulationSettings()
 
@@ -129,6 +132,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"rounds.min_devices ({self.rounds.min_devices}) is more than fleet.devices ({self.fleet.devices})"
             )
         check_exits(self.model, self.training)
+        check_evaluation(self.evaluation, central=bool(self.data.evaluate))
         check_periods(self.scheme, self.rounds)
 
     @property
@@ -145,7 +149,14 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         parts = (*parts, self.fleet, rounds)
         if self.limits != AdmissionLimits():
             parts = (*parts, self.limits)
+        if self.holdout_share:
+            parts = (*parts, self.holdout_share)
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+    @property
+    def holdout_share(self) -> float:
+        """Share of its samples that each device keeps out of training."""
+        return self.evaluation.holdout_share(central=bool(self.data.evaluate))
 
     @property
     def run_name(self) -> str:

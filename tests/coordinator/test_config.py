@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from coordinator.config import FleetConfig
+from fedlp_edge.config.toml import parse_toml
+from fedlp_edge.errors import ConfigError
 
 
 def config(**rounds: Any) -> FleetConfig:
@@ -37,3 +39,26 @@ def test_run_cannot_go_on_when_others_are_chosen(change: Change) -> None:
 @pytest.mark.parametrize("after", [{"count": 99}, {"deadline_seconds": 5.0}, {"quorum": 1.0}, {"buffer_size": 3}])
 def test_run_goes_on_with_other_times_and_counts(after: dict[str, Any]) -> None:
     assert config().identity == config(**after).identity
+
+
+def judged(evaluate: str, **evaluation: Any) -> FleetConfig:
+    tables = {"fleet": "shop", "data": {"evaluate": evaluate}, "evaluation": evaluation}
+    return msgspec.convert(tables, FleetConfig)
+
+
+def test_run_cannot_go_on_when_devices_keep_other_samples_out_of_training() -> None:
+    assert judged("").identity == judged("", holdout=0.1).identity
+    assert len({judged("digits").identity, judged("").identity, judged("", holdout=0.2).identity}) == 3
+
+
+def test_run_goes_on_when_it_is_judged_by_something_else() -> None:
+    assert judged("digits", metric="macro_f1", patience=3, min_delta=0.01).identity == judged("digits").identity
+
+
+def test_refuses_a_source_without_values_with_its_line() -> None:
+    text = 'fleet = "shop"\n[data]\nevaluate = ""\n[evaluation]\nmetric = "loss"\nsource = "central"\n'
+    with pytest.raises(ConfigError) as refused:
+        parse_toml(text, FleetConfig, "fleet.toml")
+    assert str(refused.value) == (
+        'fleet.toml:6: [evaluation] source is "central", and there are no central test data: set [data] evaluate'
+    )

@@ -2,11 +2,13 @@ import msgspec
 import pytest
 
 from fedlp_edge.core.settings import (
+    EvaluationSettings,
     ModelSettings,
     ObjectiveSettings,
     SchemeSettings,
     ServerSettings,
     TrainingSettings,
+    check_evaluation,
     check_exits,
 )
 
@@ -65,3 +67,47 @@ def test_check_exits_refuses_distillation_with_one_exit():
 def test_convert_refuses_widths_that_do_not_make_sense(values):
     with pytest.raises(msgspec.ValidationError, match="width"):
         msgspec.convert(values, ModelSettings)
+
+
+@pytest.mark.parametrize(
+    ("holdout", "central", "share"), [("auto", True, 0.0), ("auto", False, 0.1), (0.25, True, 0.25), (0.0, False, 0.0)]
+)
+def test_holdout_share_is_a_tenth_only_where_nothing_else_judges(holdout, central, share):
+    assert EvaluationSettings(holdout=holdout).holdout_share(central=central) == share
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"metric": "shine"}, 'say better = "higher" or better = "lower"'),
+        ({"metric": "rmse", "better": "higher"}, "of which lower values are better"),
+        ({"holdout": 0.95}, "holdout"),
+        ({"metric": "Macro F1"}, "metric"),
+    ],
+)
+def test_convert_refuses_an_evaluation_that_does_not_make_sense(values, message):
+    with pytest.raises(msgspec.ValidationError, match=message):
+        msgspec.convert(values, EvaluationSettings)
+
+
+def test_convert_takes_a_metric_of_a_task_of_its_own_with_its_direction():
+    assert msgspec.convert({"metric": "shine", "better": "higher"}, EvaluationSettings).metric == "shine"
+
+
+@pytest.mark.parametrize(
+    ("values", "central", "message"),
+    [
+        ({"source": "central"}, False, r"set \[data\] evaluate"),
+        ({"source": "devices"}, True, "set holdout, such as 0.1"),
+        ({"patience": 3, "holdout": 0.0}, False, "patience needs a metric"),
+    ],
+)
+def test_check_evaluation_refuses_what_nobody_measures(values, central, message):
+    with pytest.raises(ValueError, match=message):
+        check_evaluation(EvaluationSettings(**values), central=central)
+
+
+def test_check_evaluation_takes_devices_or_central_data():
+    check_evaluation(EvaluationSettings(patience=3), central=False)
+    check_evaluation(EvaluationSettings(patience=3, source="central"), central=True)
+    check_evaluation(EvaluationSettings(source="devices", holdout=0.2), central=True)
