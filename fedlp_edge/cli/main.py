@@ -243,6 +243,23 @@ def infer(
 
 
 @app.command()
+def bench(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL.onnx...", help="ONNX files, or folders of them.")],
+    samples: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Pictures, .npy files or folders to run. [default: random values]"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Of onnxruntime; 0 for one per core.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="To measure each file for.")] = 2.0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Measures how fast exported models answer on this machine, and in how much memory."""
+    from fedlp_edge.cli.bench import run_bench
+
+    raise typer.Exit(run_bench(models, samples or [], threads, seconds, as_json=json))
+
+
+@app.command()
 def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]) -> None:
     """Reports what a run directory holds."""
     from fedlp_edge.cli.status import run_status

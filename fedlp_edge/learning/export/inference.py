@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataError, ExportError, OperatorError
 from fedlp_edge.learning.data.pictures import display_name, read_picture, require_pillow
-from fedlp_edge.learning.export.metadata import INPUT, OUTPUT, OnnxMetadata, from_properties
+from fedlp_edge.learning.export.metadata import EXIT, INPUT, OUTPUT, OnnxMetadata, from_properties
 from fedlp_edge.learning.foreign_code import one_line
 
 _INSTALL = 'pip install "fedlp-edge[inference]"'
@@ -81,7 +81,7 @@ class Classifier:
         given, made = (
             [entry.name for entry in entries] for entries in (self._session.get_inputs(), self._session.get_outputs())
         )
-        if (given, made) != ([INPUT], [OUTPUT]):
+        if given != [INPUT] or made not in ([OUTPUT], [OUTPUT, EXIT]):
             raise ExportError(f"{display_name(path)} was changed after its export: it takes {given} and gives {made}")
 
     def predict(self, file: Path) -> Prediction:

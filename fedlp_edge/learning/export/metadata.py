@@ -19,6 +19,9 @@ INPUT = "input"
 OUTPUT = "logits"
 """Name of the graph's output: float32 [batch, classes]."""
 
+EXIT = "exit"
+"""Name of the second output of a file with early exits: the depth at which it stopped, int64 [1]."""
+
 _PREFIX = "fedlp."
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 

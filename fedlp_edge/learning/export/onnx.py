@@ -11,7 +11,6 @@ import ctypes
 import io
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.metadata import INPUT, OUTPUT, OnnxMetadata, to_properties
 from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
 from fedlp_edge.learning.export.parity import compare_logits, own_error
+from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.system.files import replacing
 
 OPSET = 18
@@ -39,9 +39,6 @@ _COMPARED = 256  # samples on which PyTorch and onnxruntime are compared
 _SINGLES = 8  # of these, samples that are also run in batches of one
 _BATCH = 256
 _BATCH_VALUES = 1 << 22  # float32 values in a batch, so that large pictures fit into memory
-_RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed: ?")
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_MAX_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +114,7 @@ def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str], o
             try:
                 proto = _export_by_tracing(model, example)
             except Exception:
-                reason = _reason(first)
+                reason = runtime_reason(first)
                 raise ExportError(f"{of}: PyTorch cannot export this model to ONNX: {reason}") from first
     # The exporter stores source lines and module paths of this machine, which must not reach users.
     for node in proto.graph.node:
@@ -128,17 +125,6 @@ def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str], o
     proto.producer_name = "fedlp-edge"
     serialized: bytes = proto.SerializeToString()
     return serialized
-
-
-def _reason(error: BaseException) -> str:
-    """Returns the first line of the root cause of an exporter's error, without terminal colours."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = _RUNTIME_PREFIX.sub("", _ESCAPES.sub("", str(error)).strip())
-    line = text.partition("\n")[0].strip() or type(error).__name__
-    if operator := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", line):
-        return f"there is no ONNX operator for {operator[1]}"
-    return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]} ..."
 
 
 def _export_by_graph(model: nn.Module, example: Tensor) -> Any:
@@ -213,14 +199,14 @@ def _session(file: Path, path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base of their own
-        raise ExportError(f"{path.name} is refused: onnxruntime does not load it: {_reason(error)}") from None
+        raise ExportError(f"{path.name} is refused: onnxruntime does not load it: {runtime_reason(error)}") from None
 
 
 def _run(session: Any, x: npt.NDArray[np.float32], path: Path) -> npt.NDArray[np.float32]:
     try:
         (logits,) = session.run([OUTPUT], {INPUT: x})
     except Exception as error:
-        raise ExportError(f"{path.name} is refused: onnxruntime does not run it: {_reason(error)}") from None
+        raise ExportError(f"{path.name} is refused: onnxruntime does not run it: {runtime_reason(error)}") from None
     return np.asarray(logits, dtype=np.float32)
 
 

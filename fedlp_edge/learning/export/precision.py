@@ -1,0 +1,145 @@
+"""This module makes smaller forms of an exported model: half precision, and 8-bit integers.
+
+Both are made from the checked float32 file by onnxruntime's own tools. What a conversion costs in accuracy depends on
+the model and the data, so it is measured on held-out samples and never assumed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy.typing as npt
+
+from fedlp_edge.errors import ExportError
+from fedlp_edge.learning.export.metadata import INPUT
+from fedlp_edge.learning.foreign_code import one_line
+
+if TYPE_CHECKING:
+    import onnx
+
+Samples = npt.NDArray[Any]
+"""Samples as a graph takes them, [N, ...]."""
+
+Precision = Literal["fp32", "fp16", "int8"]
+"""How the numbers of a file are stored: 4, 2 or 1 byte each."""
+
+PRECISION_PROPERTY = "fedlp.precision"
+"""Name of the metadata property that says the precision; missing in float32 files of before."""
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+MAX_ACCURACY_DROP = 0.01
+"""Loss of accuracy, 0 to 1, from which on an export advises another precision or depth."""
+
+CALIBRATION_SAMPLES = 256
+"""Samples from which the ranges of activations are taken; of more, the ranges hardly change."""
+
+_CALIBRATION_BATCH = 32
+
+
+def file_of(path: Path, precision: Precision) -> Path:
+    """Returns the path of a file of another precision beside a float32 file: ``NAME-depth-2-int8.onnx``."""
+    return path if precision == "fp32" else path.with_name(f"{path.stem}-{precision}.onnx")
+
+
+def convert(source: Path, target: Path, precision: Precision, calibration: Samples, *, tokens: bool = False) -> None:
+    """Writes a float32 file in another precision; inputs and outputs keep their types and names.
+
+    ``int8`` quantises weights by channel, and activations to ranges that the calibration samples give (static
+    quantisation, with QuantizeLinear and DequantizeLinear nodes). A model of token ids is quantised dynamically, since
+    its activations vary too much from text to text for fixed ranges.
+
+    Args:
+        source: ONNX file in float32.
+        target: Path of the new file.
+        precision: ``fp16`` or ``int8``.
+        calibration: Samples for static quantisation, [N, ...].
+        tokens: Whether the input are token ids.
+
+    Raises:
+        ExportError: onnxruntime's tools cannot convert the model.
+    """
+    import onnx  # noqa: PLC0415  # an extra of the coordinator
+
+    try:
+        with _quiet():
+            properties = {entry.key: entry.value for entry in onnx.load(source).metadata_props}
+            if precision == "fp16":
+                converted = _half(onnx.load(source))
+            else:
+                converted = _quantized(source, calibration, tokens=tokens)
+            del converted.metadata_props[:]
+            onnx.helper.set_model_props(converted, properties | {PRECISION_PROPERTY: precision})
+            converted.producer_name = "fedlp-edge"
+            target.write_bytes(converted.SerializeToString())
+    except OSError as error:
+        raise ExportError(f"cannot write {target}: {error.strerror or error}") from None
+    except Exception as error:  # the tools raise whatever their many parts raise
+        raise ExportError(f"{source.name} cannot be converted to {precision}: {one_line(error)}") from None
+
+
+def _half(model: onnx.ModelProto) -> onnx.ModelProto:
+    from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
+
+    converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    return converted
+
+
+def _quantized(source: Path, calibration: Samples, *, tokens: bool) -> onnx.ModelProto:
+    import onnx  # noqa: PLC0415
+    from onnxruntime import quantization  # noqa: PLC0415
+    from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
+
+    # The tools work on files alone.
+    with tempfile.TemporaryDirectory(prefix="fedlp-int8-") as directory:
+        prepared, made = Path(directory) / "prepared.onnx", Path(directory) / "int8.onnx"
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        if tokens:
+            quantization.quantize_dynamic(prepared, made, weight_type=quantization.QuantType.QInt8)
+        else:
+            quantization.quantize_static(
+                prepared,
+                made,
+                _reader(calibration),
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                # Processors without dot products of bytes add two products in 16 bits, which overflow with weights of
+                # 8 bits. With weights of 7 bits a file computes the same on all of them.
+                reduce_range=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+            )
+        return onnx.load(made)
+
+
+def _reader(calibration: Samples) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader  # noqa: PLC0415
+
+    class Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+        def __init__(self) -> None:
+            self._starts = iter(range(0, len(calibration), _CALIBRATION_BATCH))
+
+        def get_next(self) -> dict[str, Samples] | None:
+            start = next(self._starts, None)
+            return None if start is None else {INPUT: calibration[start : start + _CALIBRATION_BATCH]}
+
+    return Batches()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppresses the advice that the tools log and warn of, which is for those who call them by hand."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,20 @@
+"""This module makes one readable line of the errors of onnxruntime and of the exporters."""
+
+from __future__ import annotations
+
+import re
+
+_RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed: ?")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_MAX_REASON = 300
+
+
+def runtime_reason(error: BaseException) -> str:
+    """Returns the first line of the root cause of an error, without terminal colours, codes and paths."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = _RUNTIME_PREFIX.sub("", _ESCAPES.sub("", str(error)).strip())
+    line = text.partition("\n")[0].strip() or type(error).__name__
+    if operator := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", line):
+        return f"there is no ONNX operator for {operator[1]}"
+    return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]} ..."

@@ -1,0 +1,33 @@
+"""``fedlp bench`` prints a line for each file that it could measure, and an error for each that it could not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+from fedlp_edge.cli.bench import run_bench
+from fedlp_edge.errors import DataError
+from tests.learning.export.test_early_exit import two_exits
+
+
+def test_a_folder_with_a_good_and_a_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(two_exits(), tmp_path / "good.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    assert run_bench([tmp_path], [], 1, 0.0, as_json=True) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["runs"] == 20
+    assert err == f"error: {tmp_path}/broken.onnx: Protobuf parsing failed.\n"
+
+
+def test_the_table_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(two_exits(), tmp_path / "part[a].onnx")
+    assert run_bench([tmp_path / "part[a].onnx"], [], 1, 0.0, as_json=False) == 0
+    assert "part[a].onnx" in capsys.readouterr().out
+
+
+def test_nothing_to_measure(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no .onnx file$"):
+        run_bench([tmp_path], [], 1, 0.0, as_json=False)

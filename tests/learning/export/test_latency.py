@@ -1,0 +1,45 @@
+"""A file is measured in a process of its own, on random samples or on given ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from fedlp_edge.errors import ExportError
+from fedlp_edge.learning.export.early_exit import with_early_exits
+from fedlp_edge.learning.export.latency import measure
+from tests.learning.export.test_early_exit import two_exits
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Stops at exit 1 where the values differ by three."""
+    path = tmp_path / "exits.onnx"
+    onnx.save(with_early_exits(two_exits(), [1, 2], 0.9), path)
+    return path
+
+
+def test_percentiles_rise_and_exits_are_counted(model: Path) -> None:
+    samples = np.array([[0, 3], [0, 3], [0, 3], [1, 1]], dtype=np.float32)
+    latency = measure(model, threads=1, seconds=0.0, samples=samples)
+    assert latency.runs == 20
+    assert 0 < latency.milliseconds[50] <= latency.milliseconds[90] <= latency.milliseconds[99]
+    assert latency.exits == {1: 0.75, 2: 0.25}
+    assert latency.size == model.stat().st_size
+    assert latency.file == str(model)
+
+
+def test_samples_of_another_shape_are_refused_in_one_line(model: Path) -> None:
+    with pytest.raises(ExportError, match=r"exits.onnx: .*nvalid dimensions") as caught:
+        measure(model, seconds=0.0, samples=np.zeros((1, 5), dtype=np.float32))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(ExportError, match=r"broken.onnx: Protobuf parsing failed.$"):
+        measure(path, seconds=0.0)

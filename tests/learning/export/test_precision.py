@@ -1,0 +1,65 @@
+"""A file in another precision answers like the one in float32, with smaller weights and the same input and output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fedlp_edge.errors import ExportError
+from fedlp_edge.learning.export.precision import PRECISION_PROPERTY, Precision, convert, file_of
+
+WEIGHTS = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+SAMPLES = np.random.default_rng(1).standard_normal((40, 64)).astype(np.float32)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """One linear layer with a rectifier."""
+    nodes = [helper.make_node("MatMul", ["input", "w"], ["h"]), helper.make_node("Relu", ["h"], ["logits"])]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 64])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 32])],
+        initializer=[numpy_helper.from_array(WEIGHTS, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    helper.set_model_props(model, {"fedlp.model": "linear"})
+    path = tmp_path / "linear-depth-1.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("precision", "tokens", "error"), [("fp16", False, 0.05), ("int8", False, 0.5), ("int8", True, 0.5)]
+)
+def test_it_computes_nearly_the_same_from_smaller_weights(
+    source: Path, precision: Precision, tokens: bool, error: float
+) -> None:
+    target = file_of(source, precision)
+    convert(source, target, precision, SAMPLES, tokens=tokens)
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    (got,) = session.run(["logits"], {"input": SAMPLES})
+    expected = np.maximum(SAMPLES @ WEIGHTS, 0)
+    assert 0 < np.abs(got - expected).max() < error
+    assert target.stat().st_size < (0.6 if precision == "fp16" else 0.5) * source.stat().st_size
+    properties = session.get_modelmeta().custom_metadata_map
+    assert properties == {"fedlp.model": "linear", PRECISION_PROPERTY: precision}
+
+
+def test_files_of_other_precisions_stand_beside_the_first(tmp_path: Path) -> None:
+    assert file_of(tmp_path / "cnn-depth-2.onnx", "int8").name == "cnn-depth-2-int8.onnx"
+    assert file_of(tmp_path / "cnn-depth-2.onnx", "fp32").name == "cnn-depth-2.onnx"
+
+
+def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    with pytest.raises(ExportError, match=r"^broken.onnx cannot be converted to fp16: ") as caught:
+        convert(broken, tmp_path / "half.onnx", "fp16", SAMPLES)
+    assert "\n" not in str(caught.value)
