@@ -12,8 +12,10 @@ import msgspec
 
 from fedlp_edge.core.blueprint import ExitMode, HeadMode
 from fedlp_edge.core.metric_names import BETTER, Better
+from fedlp_edge.core.targets import check_task
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -38,7 +40,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: ``fedlp-cnn``, ``fedlp-cnn-narrow``, ``small-cnn``, ``mlp``, ``torchvision:NAME`` or
             ``module:callable``.
         input: shape of one sample, channels first.
-        classes: number of classes; 0 keeps the model's own.
+        classes: number of classes, labels or targets, which is the number of the model's outputs; 0 keeps the model's
+            own. One output of a classification tells two classes apart.
         tokens: the input is whole numbers, such as token ids, which the model looks up in an embedding.
         depths: most depths that the model is split into; 0 for at most 8, or as a built-in model has them.
         head_mode: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
@@ -48,7 +51,14 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scaling: what a weak device has less of: layers (``depth``, FedLP) or channels (``width``, the baseline
             HeteroFL, in simulations alone).
         width_ratios: share of the channels of each level, rising to 1; empty for HeteroFL's five.
-        class_names: names of the classes by number; empty lets the fleet agree on them (see ``core.class_names``).
+        class_names: names of the classes, labels or targets by number; empty lets the fleet agree on them (see
+            ``core.class_names``).
+        task: what the outputs mean: ``classification``, ``multi-label``, ``regression``, ``anomaly`` (detection by
+            reconstruction), or a task of your own as ``module:callable``.
+        target_mean: of each target of a regression; empty lets the fleet agree on it.
+        target_std: standard deviation of each target of a regression; empty lets the fleet agree on it.
+        target_units: of each target of a regression, for people.
+        anomaly_quantile: share of the normal samples whose score lies below the threshold of an exported model.
     """
 
     name: str = "small-cnn"
@@ -62,6 +72,11 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scaling: Literal["depth", "width"] = "depth"
     width_ratios: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
     class_names: tuple[str, ...] = ()
+    task: str = "classification"
+    target_mean: tuple[Finite, ...] = ()
+    target_std: tuple[Positive, ...] = ()
+    target_units: tuple[str, ...] = ()
+    anomaly_quantile: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.99
 
     @property
     def without_names(self) -> ModelSettings:
@@ -69,10 +84,24 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, class_names=()) if self.class_names else self
 
     def __post_init__(self) -> None:
+        check_task(self.task)
+        of_targets: dict[str, tuple[object, ...]] = {
+            "target_mean": self.target_mean,
+            "target_std": self.target_std,
+            "target_units": self.target_units,
+        }
+        for key, values in of_targets.items():
+            if values and self.task != "regression":
+                raise ValueError(f'{key} is for task = "regression"')
+            if values and self.classes and len(values) != self.classes:
+                raise ValueError(f"{key} has {len(values)} entries for {self.classes} targets ([model] classes)")
+        if bool(self.target_mean) != bool(self.target_std):
+            raise ValueError("target_mean and target_std belong together: give both or neither")
         if len(set(self.class_names)) < len(self.class_names) or "" in self.class_names:
             raise ValueError("class_names must all be different, and none empty")
-        if self.classes and len(self.class_names) > self.classes:
-            raise ValueError(f"there are {len(self.class_names)} class_names for {self.classes} classes")
+        most = 2 if self.classes == 1 and self.task == "classification" else self.classes
+        if self.classes and len(self.class_names) > most:
+            raise ValueError(f"there are {len(self.class_names)} class_names for {most} classes")
         if self.width_ratios and self.scaling == "depth":
             raise ValueError('width_ratios are for scaling = "width"')
         if self.scaling == "width" and (self.head_mode, self.exits) != ("shared", "own"):

@@ -111,3 +111,21 @@ def test_check_evaluation_takes_devices_or_central_data():
     check_evaluation(EvaluationSettings(patience=3), central=False)
     check_evaluation(EvaluationSettings(patience=3, source="central"), central=True)
     check_evaluation(EvaluationSettings(source="devices", holdout=0.2), central=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"task": "clustering"}, 'unknown task "clustering"'),
+        ({"target_units": ("m",)}, 'target_units is for task = "regression"'),
+        ({"task": "regression", "classes": 2, "target_units": ("m",)}, "target_units has 1 entries for 2 targets"),
+        ({"task": "regression", "classes": 1, "target_mean": (1.0,)}, "target_mean and target_std belong together"),
+    ],
+)
+def test_what_does_not_go_with_the_task_is_refused(settings, problem):
+    with pytest.raises(ValueError, match=problem):
+        ModelSettings(**settings)
+
+
+def test_one_output_of_a_classification_has_two_class_names():
+    assert ModelSettings(classes=1, class_names=("no", "yes")).class_names == ("no", "yes")

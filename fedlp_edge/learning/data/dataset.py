@@ -18,6 +18,7 @@ from fedlp_edge.core.class_names import numbers_in
 from fedlp_edge.core.device_data import MAX_CLASSES, MAX_NAME, DataFacts, mismatch, names_digest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import sources
+from fedlp_edge.learning.data.holdout import Keys, keys_of_rows
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.spec import DataSpec, parse_spec
 from fedlp_edge.learning.data.subset import select_indices
@@ -93,6 +94,15 @@ class Dataset:
             x = x.contiguous(memory_format=torch.channels_last)
         sizes = [len(batch) for batch in block]
         return zip(torch.split(x, sizes), torch.split(y, sizes), strict=True)
+
+    def subset(self, indices: Tensor) -> Dataset:
+        """Returns the samples at some indices, int64 [M] on the CPU, as a data set of their own."""
+        places = indices.to(self.y.device)
+        return replace(self, x=self.x[places], y=self.y[places])
+
+    def sample_keys(self) -> Keys:
+        """Returns a hash of each sample, uint64 [N]; equal samples have equal hashes, on every device."""
+        return keys_of_rows(self.x.numpy(force=True))
 
     def to(self, device: torch.device) -> Dataset:
         """Returns the data set with its samples in the memory of a torch device."""
