@@ -44,6 +44,14 @@ class PartitionError(ModelError):
     """A model cannot be split into layers."""
 
 
+class FreezeError(ModelError):
+    """A pattern of what to freeze matches nothing of a model, or leaves nothing to train."""
+
+
+class StartWeightsError(ModelError):
+    """A model's start weights are missing, are no weights, or belong to another model."""
+
+
 class ExportError(OperatorError):
     """An ONNX file cannot be written, or does not compute what PyTorch computes."""
 

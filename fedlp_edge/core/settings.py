@@ -53,6 +53,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         width_ratios: share of the channels of each level, rising to 1; empty for HeteroFL's five.
         class_names: names of the classes, labels or targets by number; empty lets the fleet agree on them (see
             ``core.class_names``).
+        freeze: patterns on names of modules or parameters of the original model, or ids of units; what they match is
+            not trained, sent down once and never up.
         task: what the outputs mean: ``classification``, ``multi-label``, ``regression``, ``anomaly`` (detection by
             reconstruction), or a task of your own as ``module:callable``.
         target_mean: of each target of a regression; empty lets the fleet agree on it.
@@ -72,6 +74,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scaling: Literal["depth", "width"] = "depth"
     width_ratios: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
     class_names: tuple[str, ...] = ()
+    freeze: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=200)], ...] = ()
     task: str = "classification"
     target_mean: tuple[Finite, ...] = ()
     target_std: tuple[Positive, ...] = ()
@@ -102,6 +105,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         most = 2 if self.classes == 1 and self.task == "classification" else self.classes
         if self.classes and len(self.class_names) > most:
             raise ValueError(f"there are {len(self.class_names)} class_names for {most} classes")
+        if self.freeze and self.scaling == "width":
+            raise ValueError('freeze is for scaling = "depth"')
         if self.width_ratios and self.scaling == "depth":
             raise ValueError('width_ratios are for scaling = "width"')
         if self.scaling == "width" and (self.head_mode, self.exits) != ("shared", "own"):

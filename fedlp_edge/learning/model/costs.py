@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from fedlp_edge.learning.model.module_copies import copied
+from fedlp_edge.learning.model.tensor_kinds import keep_frozen
 from fedlp_edge.learning.rng import preserved
 
 _BATCH = 2
@@ -76,6 +77,7 @@ def measure_costs(
     """
     layers, heads = copied((list(layers), list(heads)), [*layers, *heads])
     modules = nn.ModuleList([*layers, *heads]).train()
+    keep_frozen(modules)
     state = {_storage(t).data_ptr() for t in [*modules.parameters(), *modules.buffers()]}
     prefix_macs, prefix_saved = 0, dict[int, int]()
     costs = []

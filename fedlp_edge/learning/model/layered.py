@@ -18,6 +18,7 @@ from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, 
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.model.activation_checkpointing import recomputed
 from fedlp_edge.learning.model.costs import measure_costs
+from fedlp_edge.learning.model.freezing import check_trainable, freeze_parts
 from fedlp_edge.learning.model.heads import feature_of
 from fedlp_edge.learning.model.module_copies import copied, without_sparse_gradients
 from fedlp_edge.learning.model.tensor_kinds import kinds_of, specs_of
@@ -70,14 +71,13 @@ class LayeredModel(nn.Module):
         self._sample = sample
         self._measured: dict[ExitMode, tuple[DepthCost, ...]] = {}
         units = []
-        of_tensors = kinds_of([module for _, module in layers], [module for _, module in heads], sample)
         parts_of: tuple[tuple[Literal["layer", "head"], Sequence[Named]], ...] = (("layer", layers), ("head", heads))
         for kind, parts in parts_of:
             for depth, (name, module) in enumerate(parts, start=1):
                 unit_id = f"{'L' if kind == 'layer' else 'H'}{depth}"
                 self.add_module(unit_id, module)
-                units.append(Unit(unit_id, name, kind, depth, *specs_of(unit_id, module, of_tensors)))
-        self.units = tuple(units)
+                units.append(Unit(unit_id, name, kind, depth, ()))
+        self.units: tuple[Unit, ...] = self._described(units)
         self.training = layers[-1][1].training  # The modules stay in the mode, training or evaluation, that they have.
 
     @property
@@ -190,6 +190,24 @@ class LayeredModel(nn.Module):
         """Shape of one sample, without the batch dimension."""
         return tuple(self._sample.shape[1:])
 
+    def freeze(self, *patterns: str) -> None:
+        """Freezes what patterns name, in place: nothing trains it, and devices download it once.
+
+        The parameters are those of the user's model. The statistics of frozen batch norms do not change either.
+
+        Args:
+            patterns: Patterns on names of modules or parameters of the user's model, or ids of units, such as
+                ``"stem"``, ``"layer1.*"`` and ``"L2"``.
+
+        Raises:
+            FreezeError: A pattern matches nothing, or a depth would have nothing left to train.
+        """
+        parts = {unit.id: self.get_submodule(unit.id) for unit in self.units}
+        freeze_parts(parts, f"H{self._full_depth}", patterns)
+        check_trainable(parts, self.depths, all_exits=self.exit_mode == "all")
+        self.units = self._described(self.units)
+        self._measured.clear()
+
     def original_state_dict(self) -> dict[str, torch.Tensor]:
         """Returns the state of the full-depth model under the names of the user's model.
 
@@ -199,6 +217,15 @@ class LayeredModel(nn.Module):
         full_path = {unit.id for unit in self.layer_units} | {f"H{self._full_depth}"}
         split = ((*name.partition("."), value) for name, value in self.state_dict().items())
         return {original: value for unit_id, _, original, value in split if unit_id in full_path}
+
+    def _described(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
+        """Returns the units with the tensors that their modules have now."""
+        modules = [self.get_submodule(unit.id) for unit in units]
+        kinds = kinds_of(modules[: self._full_depth], modules[self._full_depth :], self._sample)
+        return tuple(
+            Unit(unit.id, unit.name, unit.kind, unit.depth, *specs_of(unit.id, module, kinds))
+            for unit, module in zip(units, modules, strict=True)
+        )
 
     def _costs(self) -> tuple[DepthCost, ...]:
         if self.exit_mode not in self._measured:
@@ -263,7 +290,13 @@ class Submodel(nn.Module):
 
     def _pass(self, layer: nn.Module, x: Any) -> Any:
         # Only layers from one tensor to one tensor are checkpointed; those with a mask beside the feature are not.
-        again = self.checkpointing and torch.is_grad_enabled() and isinstance(x, torch.Tensor) and _gives_tensor(layer)
+        again = (
+            self.checkpointing
+            and torch.is_grad_enabled()
+            and isinstance(x, torch.Tensor)
+            and _gives_tensor(layer)
+            and _needs_backward(layer, x)
+        )
         return recomputed(layer, x) if again else layer(x)
 
 
@@ -281,6 +314,11 @@ def check_outputs(classes: int) -> None:
             "the model has one output, and the cross entropy of one class is always 0: give it one output for each "
             "class, two for yes and no ([model] classes = 2); detectors with a single logit are not supported yet"
         )
+
+
+def _needs_backward(layer: nn.Module, x: torch.Tensor) -> bool:
+    """Returns whether the backward pass goes through a layer at all, which it does not where all below is frozen."""
+    return x.requires_grad or any(parameter.requires_grad for parameter in layer.parameters())
 
 
 def _gives_tensor(layer: nn.Module) -> bool:

@@ -26,10 +26,21 @@ Kinds = Mapping[int, tuple[TensorKind, float | None]]
 """Kind and lower bound (None for no bound) of each tensor, by its ``id()``."""
 
 
+_FROZEN_MARK = "fedlp_frozen"
+"""Attribute of a batch norm without weights that is frozen; copies of the module have it, too."""
+
+
 def is_frozen(norm: nn.Module) -> bool:
-    """Returns whether a module is a batch or instance norm whose weights are all frozen."""
+    """Returns whether a module is a batch or instance norm whose weights are all frozen, or that is marked."""
+    if not isinstance(norm, _NormBase):
+        return False
     weights = list(norm.parameters(recurse=False))
-    return isinstance(norm, _NormBase) and bool(weights) and not any(weight.requires_grad for weight in weights)
+    return _FROZEN_MARK in vars(norm) or (bool(weights) and not any(weight.requires_grad for weight in weights))
+
+
+def mark_frozen(norm: nn.Module) -> None:
+    """Freezes a batch or instance norm that has no weights to tell by."""
+    setattr(norm, _FROZEN_MARK, True)
 
 
 def keep_frozen(model: nn.Module) -> None:

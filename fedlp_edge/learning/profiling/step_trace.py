@@ -27,6 +27,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.step_cost import Kind, Moment, StepCost, Work, envelope
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.model.module_copies import copied
+from fedlp_edge.learning.model.tensor_kinds import keep_frozen
 from fedlp_edge.learning.rng import preserved
 
 _BATCHES = (2, 4)
@@ -65,10 +66,11 @@ def trace_steps(model: LayeredModel, sample: Tensor, macs: int) -> tuple[StepCos
 
 def _trace_all(model: LayeredModel, sample: Tensor) -> tuple[StepCost, ...]:
     with preserved(sample.device), torch.enable_grad():
-        return tuple(_trace(model.submodel(depth).train(), sample) for depth in model.depths)
+        return tuple(_trace(model.submodel(depth), sample) for depth in model.depths)
 
 
 def _trace(model: Submodel, sample: Tensor) -> StepCost:
+    keep_frozen(model.train())
     few, many = (_watch(model, sample, batch) for batch in _BATCHES)
     model.checkpointing = True
     _watch(model, sample, _BATCHES[0])  # The first checkpointed pass finds the layers that change their input.

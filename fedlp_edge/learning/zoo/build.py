@@ -40,6 +40,7 @@ def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str
     Raises:
         ModelError: The model is unknown, not allowed, or cannot be built for this input.
         PartitionError: The model cannot be split.
+        FreezeError: What the settings freeze does not exist, or is all there is to train.
     """
     check_outputs(settings.classes)
     layered = _split(settings, seed, allow_models)
@@ -49,6 +50,8 @@ def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str
     if settings.exit_heads == "pooled":
         layered = _with_pooled_heads(layered, seed)
     layered.exit_mode = settings.exits
+    if settings.freeze:
+        layered.freeze(*settings.freeze)
     return layered
 
 
