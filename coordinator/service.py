@@ -26,7 +26,16 @@ from coordinator.tenancy import OccupiedError
 from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
-from fedlp_edge.errors import DataError, ModelError, OperatorError, PeerError, SettingError, WorkerError
+from fedlp_edge.errors import (
+    DataError,
+    FreezeError,
+    ModelError,
+    OperatorError,
+    PeerError,
+    SettingError,
+    StartWeightsError,
+    WorkerError,
+)
 from fedlp_edge.reporting import events
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
@@ -212,6 +221,10 @@ def _build_model(
         built = worker.call(job, timeout=LIMITS.build_seconds)
     except DataError as error:
         raise SettingError(("data", "evaluate"), str(error)) from None
+    except FreezeError as error:
+        raise SettingError(("model", "freeze"), str(error)) from None
+    except StartWeightsError as error:
+        raise SettingError(("model", "weights"), str(error)) from None
     except ModelError as error:
         raise SettingError(("model", "name"), str(error)) from None
     if not isinstance(built, Built):

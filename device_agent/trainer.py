@@ -329,4 +329,6 @@ def _values_owner(run: str, depth: int) -> str:
 
 
 def _kind(kind: str) -> FailureKind:
+    if kind in ("freeze", "start-weights"):
+        return "model"
     return kind if kind in ("memory", "model", "data") else "worker"  # type: ignore[return-value]

@@ -137,6 +137,10 @@ def cost(
     head_mode: Annotated[
         Literal["shared", "personal"], typer.Option(help="personal (the paper): shallow heads stay at home.")
     ] = "personal",
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="What is not trained, as in [model] freeze; again for more."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Counts communication and computation of a model under a scheme, as the FedLP paper does."""
@@ -145,7 +149,13 @@ def cost(
     from fedlp_edge.core.settings import ModelSettings
 
     settings = ModelSettings(
-        name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, head_mode=head_mode
+        name=model,
+        input=parse_input(input),
+        classes=classes,
+        tokens=tokens,
+        depths=depths,
+        head_mode=head_mode,
+        freeze=tuple(freeze or ()),
     )
     raise typer.Exit(run_cost(settings, scheme, lpr, depth_mix, as_json=json))
 
@@ -164,6 +174,10 @@ def plan(
     deadline: Annotated[float, typer.Option(min=1, help="Seconds of a round.")] = 300.0,
     samples: Annotated[int, typer.Option(min=1, help="Training samples of a device.")] = 1000,
     head_mode: Annotated[Literal["shared", "personal"], typer.Option(help="Exit heads of shallow depths.")] = "shared",
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="What is not trained, as in [model] freeze; again for more."),
+    ] = None,
     techniques: Annotated[
         bool, typer.Option(help="Let devices save memory in ways that take time, before depth is given up.")
     ] = True,
@@ -176,7 +190,13 @@ def plan(
     from fedlp_edge.core.settings import ModelSettings, PlannerSettings, TrainingSettings
 
     settings = ModelSettings(
-        name=model, input=parse_input(input), classes=classes, tokens=tokens, depths=depths, head_mode=head_mode
+        name=model,
+        input=parse_input(input),
+        classes=classes,
+        tokens=tokens,
+        depths=depths,
+        head_mode=head_mode,
+        freeze=tuple(freeze or ()),
     )
     training = TrainingSettings(batch_size=batch_size)
     planner = PlannerSettings() if techniques else PlannerSettings(techniques=())

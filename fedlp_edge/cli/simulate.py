@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from fedlp_edge.config.toml import place
+from fedlp_edge.errors import ConfigError, FreezeError, StartWeightsError
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
 from fedlp_edge.reporting.live_view import View, open_view
@@ -57,6 +59,10 @@ def run_simulate(
                     summary = simulate(
                         experiment, directory, on_event=lambda event: _show(view, event, crowded), stopped=stop.is_set
                     )
+    except FreezeError as error:
+        raise ConfigError(f"{place(file, ('model', 'freeze'))}: {error}") from None
+    except StartWeightsError as error:
+        raise ConfigError(f"{place(file, ('model', 'weights'))}: {error}") from None
     except SimulationStoppedError:
         again = f"{own_command()} simulate {shlex.quote(str(file))}"
         again += f" --out {shlex.quote(str(out))}" if out else ""

@@ -7,7 +7,7 @@ import traceback
 
 import torch
 
-from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError
+from fedlp_edge.errors import DataError, ExportError, FedLPError, FreezeError, ModelError, StartWeightsError
 from fedlp_edge.learning import torch_device
 from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.memory.allocator import allocate_exactly, cached_allocation
@@ -101,4 +101,8 @@ def _kind(error: FedLPError) -> str:
         return "data"
     if isinstance(error, ExportError):
         return "export"
+    if isinstance(error, FreezeError):
+        return "freeze"
+    if isinstance(error, StartWeightsError):
+        return "start-weights"
     return "model" if isinstance(error, ModelError) else "worker"

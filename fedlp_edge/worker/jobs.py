@@ -259,7 +259,8 @@ class Failed(Result, frozen=True, kw_only=True):
     """This result says that a job failed.
 
     Attributes:
-        kind: Kind of the error: ``memory``, ``model``, ``data``, ``export`` (only for Export) or ``worker``.
+        kind: Kind of the error: ``memory``, ``model``, ``freeze`` or ``start-weights`` (these settings of the model),
+            ``data``, ``export`` (only for Export) or ``worker``.
         reason: Reason in one line, for people.
         again: Whether a new worker process may succeed, since the error persists in this one.
     """

@@ -21,12 +21,26 @@ from typing import IO
 
 import msgspec
 
-from fedlp_edge.errors import DataError, ExportError, FedLPError, ModelError, WorkerError
+from fedlp_edge.errors import (
+    DataError,
+    ExportError,
+    FedLPError,
+    FreezeError,
+    ModelError,
+    StartWeightsError,
+    WorkerError,
+)
 from fedlp_edge.system.lifecycle import unheard_interrupts
 from fedlp_edge.system.processor_info import install_words, processor_name, torch_version
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, Train, WorkerOptions
 
-_ERRORS: dict[str, type[FedLPError]] = {"data": DataError, "model": ModelError, "export": ExportError}
+_ERRORS: dict[str, type[FedLPError]] = {
+    "data": DataError,
+    "model": ModelError,
+    "freeze": FreezeError,
+    "start-weights": StartWeightsError,
+    "export": ExportError,
+}
 _TAIL_LINES = 40
 _STOP_SECONDS = 1.0
 

@@ -11,10 +11,11 @@ import msgspec
 import psutil
 import pytest
 
+from fedlp_edge.cli.simulate import run_simulate
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, UpdateSettings
-from fedlp_edge.errors import DataError, DeviceError, ModelError, OperatorError
+from fedlp_edge.errors import ConfigError, DataError, DeviceError, ModelError, OperatorError
 from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, WaitingForDevices
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import Summary, load
@@ -254,6 +255,14 @@ def test_says_so_when_data_do_not_fit(tmp_path: Path, engine: LocalEngine) -> No
         simulate(experiment(model=ModelSettings(name="mpl", input=(1, 8, 8))), tmp_path / "b", engine=engine)
     # The engine is none the worse for it.
     assert simulate(experiment(), tmp_path / "c", engine=engine).final
+
+
+def test_says_where_what_is_frozen_does_not_exist(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text('[model]\nname = "mlp"\ninput = [1, 8, 8]\nfreeze = ["hiden1"]\n[data]\ntrain = "digits"\n'
+                    'evaluate = "digits"\n[simulation]\nworkers = 1\n')  # fmt: skip
+    with pytest.raises(ConfigError, match=r"experiment.toml:4: \[model\] freeze: .* matches 'hiden1'; near: hidden1"):
+        run_simulate(file, tmp_path / "run", None, None, quiet=True, as_json=False)
 
 
 def test_leaves_no_process_behind(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ def freeze_parts(parts: Mapping[str, nn.Module], classifier: str, patterns: Coll
     """Freezes the parameters and batch norms of a layered model that patterns name.
 
     A pattern with ``*`` and ``?`` is held against the names of modules and parameters of the user's model
-    (``layer1``, ``layer1.0.bn1``, ``layer1.0.bn1.weight``), and against ids of units (``L1``, ``H2``), alone or before a
-    name (``L1.conv.weight``). A module that matches is frozen with all that is in it. The parts of shallow exit heads,
-    which the user's model does not have, go by ids of units alone.
+    (``layer1``, ``layer1.0.bn1``, ``layer1.0.bn1.weight``), and against ids of units (``L1``, ``H2``), alone or before
+    a name (``L1.conv.weight``). A module that matches is frozen with all that is in it. The parts of shallow exit
+    heads, which the user's model does not have, go by ids of units alone.
 
     Args:
         parts: Modules of layers and heads by unit id, such as ``"L3"``; changed in place.

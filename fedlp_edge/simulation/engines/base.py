@@ -13,8 +13,16 @@ from typing import Protocol, TypeVar
 
 from fedlp_edge.core.algorithm.aggregation import Array, SumArrays
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.errors import DataError, ModelError, WorkerError
-from fedlp_edge.simulation.engines.jobs import CollectSums, JobFailed, Reply, SimulationJob, SumsCollected, WorkerSetup
+from fedlp_edge.errors import FedLPError, WorkerError
+from fedlp_edge.simulation.engines.jobs import (
+    FAMILIES,
+    CollectSums,
+    JobFailed,
+    Reply,
+    SimulationJob,
+    SumsCollected,
+    WorkerSetup,
+)
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 
 T = TypeVar("T")
@@ -140,8 +148,8 @@ def collect(engine: Engine, capacity: int) -> Iterator[SumArrays]:
 
 def failure(reply: JobFailed) -> Exception:
     """Returns the error that a worker's reply describes."""
-    family = {"data": DataError, "model": ModelError}.get(reply.kind, WorkerError)
-    return family(reply.reason)
+    families: dict[str, type[FedLPError]] = dict(FAMILIES)
+    return families.get(reply.kind, WorkerError)(reply.reason)
 
 
 def expected(message: object, kind: type[T]) -> T:

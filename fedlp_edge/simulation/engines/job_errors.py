@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from fedlp_edge.errors import DataError, FedLPError, ModelError
+from fedlp_edge.errors import FedLPError
 from fedlp_edge.learning.memory import limits
-from fedlp_edge.simulation.engines.jobs import JobFailed
+from fedlp_edge.simulation.engines.jobs import FAMILIES, JobFailed
 
 T = TypeVar("T")
 
@@ -19,8 +19,7 @@ def result_or_failure(work: Callable[[], T]) -> T | JobFailed:
     try:
         return work()
     except FedLPError as error:
-        kind = "data" if isinstance(error, DataError) else "model" if isinstance(error, ModelError) else "worker"
-        return JobFailed(kind, str(error))
+        return JobFailed(next((kind for kind, family in FAMILIES if isinstance(error, family)), "worker"), str(error))
     except Exception as error:
         if limits.is_out_of_memory(error):
             return JobFailed("memory", "memory ran out in a worker: use fewer workers")

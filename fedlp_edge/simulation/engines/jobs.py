@@ -10,6 +10,7 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.exit_counts import ExitCounts
 from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelSettings, TrainingSettings
+from fedlp_edge.errors import DataError, FedLPError, FreezeError, ModelError, StartWeightsError
 
 
 class WorkerSetup(msgspec.Struct, frozen=True):
@@ -195,12 +196,21 @@ class JobFailed(msgspec.Struct, frozen=True, tag=True):
     """This reply says that a job failed, so that the experiment ends.
 
     Attributes:
-        kind: Kind of the error: ``data``, ``model``, ``memory`` or ``worker``.
+        kind: Kind of the error: ``data``, ``model``, ``freeze``, ``start-weights``, ``memory`` or ``worker``.
         reason: Reason in one line, for people.
     """
 
     kind: str
     reason: str
+
+
+FAMILIES: tuple[tuple[str, type[FedLPError]], ...] = (
+    ("data", DataError),
+    ("freeze", FreezeError),
+    ("start-weights", StartWeightsError),
+    ("model", ModelError),
+)
+"""Kinds of errors in a reply, the narrower ones first; any other is of the kind ``worker``."""
 
 
 class SimulationWorkerDied(msgspec.Struct, frozen=True, tag=True):

@@ -1,0 +1,90 @@
+"""Frozen layers and start weights in a fleet in memory, whose workers build and train real models."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from coordinator.config import DataSettings
+from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.learning.zoo.build import build_model
+from fedlp_edge.reporting.events import UpdateAccepted
+from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.wire.chunks import HEADER_BYTES, chunk_bytes_for, chunk_count
+from fedlp_edge.wire.tensors import pack
+from fedlp_edge.worker.job_runner import JobRunner
+from fedlp_edge.worker.jobs import AnyJob, AnyResult, DeviceMeasurement, Measure, WorkerOptions
+from tests.fleets.standin import StandIn
+from tests.fleets.virtual import VirtualFleet
+from tests.fleets.world import LIMITS
+
+MODEL = ModelSettings(name="mlp", input=(1, 8, 8), classes=10, freeze=("hidden1", "hidden2.*"))
+
+
+class RealWorker(StandIn):
+    """Does jobs as a worker process does, in this process; only the benchmark is left out."""
+
+    def _do(self, job: AnyJob) -> AnyResult:
+        answer = self._runner.run(job)
+        if isinstance(job, Measure):
+            assert isinstance(answer, DeviceMeasurement)
+            return msgspec.structs.replace(answer, training_macs_per_second=1e9)
+        return answer
+
+    @cached_property
+    def _runner(self) -> JobRunner:
+        return JobRunner(WorkerOptions(threads=0, device="cpu"))
+
+
+def fleet_of(directory: Path, model: ModelSettings = MODEL, devices: int = 2, rounds: int = 2) -> VirtualFleet:
+    """Devices that learn digits; odd ones are large."""
+    names = ["coordinator", *(f"dev-{number}" for number in range(devices))]
+    fleet = VirtualFleet(directory, devices=devices, rounds=rounds, worker=dict.fromkeys(names, RealWorker))
+    fleet.config = msgspec.structs.replace(
+        fleet.config,
+        model=model,
+        data=DataSettings(evaluate=""),
+        training=TrainingSettings(batch_size=256, compute="float32"),
+    )
+    return fleet
+
+
+def bytes_of_an_update(blueprint: Blueprint, depth: int) -> int:
+    """Bytes on the wire of everything that a device of a depth trains, headers of files and chunks included."""
+    shapes = [{t.name: t.shape for t in unit.tensors} for unit in blueprint.exchanged_by(depth) if unit.tensors]
+    whole = sum(len(pack({n: np.zeros(shape, np.float32) for n, shape in unit.items()})) for unit in shapes)
+    return whole + HEADER_BYTES * chunk_count(whole, chunk_bytes_for(LIMITS))
+
+
+def test_frozen_layers_come_down_once_and_never_go_up(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path)
+    fleet.start_all()
+    summary = fleet.finish()
+    blueprint = build_model(MODEL, seed=1).blueprint()
+    assert [unit.nbytes for unit in blueprint.units[:2]] == [0, 0]
+
+    accepted = [event for event in fleet.events if isinstance(event, UpdateAccepted)]
+    depths = {device.id: device.depth for device in summary.rounds[0].devices}
+    assert len(accepted) == 4
+    for event in accepted:
+        assert event.bytes_up == bytes_of_an_update(blueprint, depths[event.device])
+    for entry in summary.rounds:
+        assert [device.params_up for device in entry.devices] == [
+            sum(unit.parameters for unit in blueprint.exchanged_by(device.depth)) for device in entry.devices
+        ]
+        assert set(entry.coverage) == {"L3", "H1", "H2", "H3"}
+    # 16,640 and 32,896 numbers that nobody trains, in the first round alone.
+    first, second = ({device.id: device.bytes_down for device in entry.devices} for entry in summary.rounds)
+    frozen = {device: 4 * (16640 + (depth > 1) * 32896) for device, depth in depths.items()}
+    assert all(first[device] > frozen[device] for device in depths)
+    assert all(second[device] < first[device] - frozen[device] for device in depths)
+
+    before, after = (Checkpoints(fleet.run / "checkpoints").load(round)[0] for round in (0, 2))
+    same = {name for name, value in before.items() if np.array_equal(value, after[name])}
+    untrained = {name for name in same if name[0] == "H"} - blueprint.constants
+    assert {name[:2] for name in untrained} == {f"H{depth}" for depth in (1, 2, 3)} - {f"H{d}" for d in depths.values()}
+    assert same - untrained == blueprint.constants
