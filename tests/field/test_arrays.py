@@ -240,7 +240,7 @@ def test_what_functions_return_becomes_samples(
     own: Callable[..., Dataset], returned: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = own(returned)
-    assert np.array_equal(data.x.numpy(), X)
+    assert np.array_equal(data.stored().numpy(), X)
     assert data.y.tolist() == Y.tolist()
     assert capsys.readouterr().out == ""
 
@@ -248,7 +248,7 @@ def test_what_functions_return_becomes_samples(
 def test_a_torch_dataset_is_read_with_its_names(own: Callable[..., Dataset]) -> None:
     data = own("Pairs()")
     assert (data.classes, data.y.tolist()) == (("off", "on"), Y.tolist())
-    assert np.array_equal(data.x.numpy(), X)
+    assert np.array_equal(data.stored().numpy(), X)
 
 
 def test_names_may_come_by_number_or_the_other_way_round(own: Callable[..., Dataset]) -> None:

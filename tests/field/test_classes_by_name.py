@@ -27,7 +27,7 @@ def site(root: Path, *names: str) -> str:
 
 
 def colour_of(data: Dataset, number: int) -> str:
-    pixel = data.x[int((data.y == number).nonzero()[0])][:, 0, 0].tolist()
+    pixel = data.stored()[int((data.y == number).nonzero()[0])][:, 0, 0].tolist()
     return next(name for name, colour in COLOURS.items() if list(colour) == pixel)
 
 

@@ -21,7 +21,7 @@ def dataset() -> Dataset:
 def judge(model: nn.Module, data: Dataset, training_loss: float = 0.1) -> str:
     model.eval()
     with torch.no_grad():
-        accuracy = float((model(data.x).argmax(dim=1) == data.y).float().mean())
+        accuracy = float((model(data.stored()).argmax(dim=1) == data.y).float().mean())
     return explain_chance_accuracy(model, model, data, accuracy, training_loss, NAMES)
 
 

@@ -161,7 +161,7 @@ def test_the_first_of_several_frames_is_used_and_said(tmp_path: Path, suffix: st
     (tmp_path / "ok").mkdir()
     frames[0].save(tmp_path / "ok" / f"a.{suffix}", save_all=True, append_images=frames[1:])
     data = load(tmp_path)
-    assert data.x.flatten().tolist() == [10] * 4
+    assert data.stored().flatten().tolist() == [10] * 4
     assert data.remarks == "only the first frame is used of 1 picture with several"
 
 
@@ -371,7 +371,7 @@ def test_limit_and_share_choose_before_they_read(tmp_path: Path, monkeypatch: py
     assert len(read) == 5
     parts = [load(tmp_path, f"size=2&channels=1&holdout=0&share={device}/4") for device in range(4)]
     assert len(read) == 45
-    assert sorted(value for part in parts for value in part.x[:, 0, 0, 0].tolist()) == list(range(40))
+    assert sorted(value for part in parts for value in part.stored()[:, 0, 0, 0].tolist()) == list(range(40))
 
 
 def test_folders_one_level_too_deep_are_said(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_exported_files_answer_as_rightly_as_the_report_says(
     changed = msgspec.structs.replace(changed, fleet=msgspec.structs.replace(changed.fleet, depth_mix=mix))
     reported = simulate(changed, tmp_path / "run", engine=engine).rounds[-1].accuracy
     test, samples = load_data("digits", "test"), []
-    for number, x in enumerate(test.x):
+    for number, x in enumerate(test.stored()):
         samples.append(tmp_path / f"{number}.npy")
         np.save(samples[-1], x.numpy())
     made = CliRunner().invoke(

@@ -89,7 +89,7 @@ def test_deals_what_a_device_of_a_real_fleet_would_load() -> None:
     for number in range(6):
         kept = members[starts[number] : starts[number + 1]]
         own = load_data(f"digits#share={number}/6&partition=shards:2&seed=9&limit=50")
-        assert (simulation_data.arrays["train/x"][kept] == own.x.numpy()).all()
+        assert (simulation_data.arrays["train/x"][kept] == own.stored().numpy()).all()
         assert (simulation_data.arrays["train/y"][kept] == own.y.numpy()).all()
         assert dealt.samples_of(number) == len(own)
         assert dealt.priors[number] == pytest.approx((own.y.bincount(minlength=10) / len(own)).numpy())
@@ -113,7 +113,7 @@ def test_pictures_that_cannot_be_read_are_missing_where_they_would_be(
     for number in range(6):
         kept = members[starts[number] : starts[number + 1]]
         own = load_data(f"{spec}&share={number}/6&partition=iid&seed=9")
-        assert simulation_data.arrays["train/x"][kept].tolist() == own.x.tolist()
+        assert simulation_data.arrays["train/x"][kept].tolist() == own.stored().tolist()
         assert simulation_data.arrays["train/y"][kept].tolist() == own.y.tolist()
     assert sum(map(dealt.samples_of, range(6))) == len(simulation_data.arrays["train/y"]) < len(simulation_data.listed)
 

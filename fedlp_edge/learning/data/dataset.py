@@ -1,4 +1,4 @@
-"""This module holds samples in memory and serves them in normalised batches.
+"""This module serves labelled samples in normalised batches.
 
 Pixels stay unsigned bytes and are converted to normalised float32 a few batches at a time: Fashion-MNIST then takes
 47 MB instead of 188 MB, which decides whether it fits a small board, and small batches share the cost of a conversion.
@@ -7,6 +7,7 @@ There is no DataLoader, because its worker processes cost more than they gain fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -18,8 +19,9 @@ from fedlp_edge.core.class_names import numbers_in
 from fedlp_edge.core.device_data import MAX_CLASSES, MAX_NAME, DataFacts, mismatch, names_digest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import sources
-from fedlp_edge.learning.data.holdout import Keys, keys_of_rows
+from fedlp_edge.learning.data.holdout import Keys
 from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.sample_store import SamplesInMemory, SampleStore
 from fedlp_edge.learning.data.spec import DataSpec, parse_spec
 from fedlp_edge.learning.data.subset import select_indices
 
@@ -27,13 +29,13 @@ BLOCK_BYTES = 1 << 20
 """Bytes of float32 from which a block of batches is converted: many batches of small images, or one of large images."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Dataset:
-    """Holds labelled samples on one torch device, and their normalisation.
+    """Holds labelled samples that are read in batches, and their normalisation.
 
     Attributes:
-        x: Samples as stored, uint8 or float32 [N, ...].
-        y: Class numbers, int64 [N].
+        store: The samples as stored, uint8 or float32 [N, ...].
+        y: Class numbers, int64 [N], on the device on which samples arrive.
         classes: Class names by class number; empty if the classes have only numbers.
         scale: Factor from stored values to the unit of ``mean`` and ``std``.
         mean: Mean per channel, or one mean for all channels.
@@ -41,7 +43,7 @@ class Dataset:
         remarks: One line on what was left out of the source; empty if nothing was.
     """
 
-    x: Tensor
+    store: SampleStore
     y: Tensor
     classes: tuple[str, ...]
     scale: float
@@ -49,25 +51,52 @@ class Dataset:
     std: tuple[float, ...]
     remarks: str = ""
 
+    def __init__(
+        self,
+        store: SampleStore | Tensor,
+        y: Tensor,
+        classes: tuple[str, ...],
+        scale: float,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        remarks: str = "",
+    ) -> None:
+        values: dict[str, object] = {
+            "y": y,
+            "classes": classes,
+            "scale": scale,
+            "mean": mean,
+            "std": std,
+            "remarks": remarks,
+        }
+        values["store"] = SamplesInMemory(store) if isinstance(store, Tensor) else store
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the class is frozen
+
     def __len__(self) -> int:
         return len(self.y)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
-        return tuple(self.x.shape[1:])
+        return self.store.shape
 
     @property
     def nbytes(self) -> int:
-        """Memory that samples and labels take, bytes."""
-        return self.x.nbytes + self.y.nbytes
+        """Most memory that samples and labels take between two batches, bytes."""
+        return self.store.nbytes + self.y.nbytes
+
+    def stored(self, indices: Tensor | slice = slice(None)) -> Tensor:
+        """Returns the samples at some indices as they are stored, uint8 or float32 [B, ...]; all samples by default."""
+        return self.store.read(indices)
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Returns the samples at some indices, normalised: x float32 [B, ...] and y int64 [B]."""
-        shape = (-1,) + (1,) * (self.x.ndim - 2)
-        mean = torch.tensor(self.mean, device=self.x.device).reshape(shape)
-        std = torch.tensor(self.std, device=self.x.device).reshape(shape)
-        return (self.x[indices].float() * self.scale).sub_(mean).div_(std), self.y[indices]
+        x = self.store.read(indices)
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        mean = torch.tensor(self.mean, device=x.device).reshape(shape)
+        std = torch.tensor(self.std, device=x.device).reshape(shape)
+        return (x.float() * self.scale).sub_(mean).div_(std), self.y[indices]
 
     def batches(self, indices: Iterable[Tensor], *, channels_last: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields normalised batches like `batch`, and converts batches of up to `BLOCK_BYTES` together.
@@ -76,7 +105,7 @@ class Dataset:
             indices: Indices of the samples of each batch, int64 [B] on the CPU.
             channels_last: Whether images are laid out in torch's ``channels_last`` memory format.
         """
-        per_sample = 4 * max(1, self.x[0].numel())
+        per_sample = 4 * max(1, math.prod(self.input_shape))
         block: list[Tensor] = []
         count = 0
         for batch in indices:
@@ -89,7 +118,7 @@ class Dataset:
             yield from self._converted(block, channels_last=channels_last)
 
     def _converted(self, block: list[Tensor], *, channels_last: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        x, y = self.batch(torch.cat(block).to(self.x.device))
+        x, y = self.batch(torch.cat(block).to(self.y.device))
         if channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         sizes = [len(batch) for batch in block]
@@ -97,16 +126,15 @@ class Dataset:
 
     def subset(self, indices: Tensor) -> Dataset:
         """Returns the samples at some indices, int64 [M] on the CPU, as a data set of their own."""
-        places = indices.to(self.y.device)
-        return replace(self, x=self.x[places], y=self.y[places])
+        return replace(self, store=self.store.subset(indices), y=self.y[indices.to(self.y.device)])
 
     def sample_keys(self) -> Keys:
         """Returns a hash of each sample, uint64 [N]; equal samples have equal hashes, on every device."""
-        return keys_of_rows(self.x.numpy(force=True))
+        return self.store.keys()
 
     def to(self, device: torch.device) -> Dataset:
-        """Returns the data set with its samples in the memory of a torch device."""
-        return replace(self, x=self.x.to(device), y=self.y.to(device))
+        """Returns the data set with batches that arrive on a torch device."""
+        return replace(self, store=self.store.to(device), y=self.y.to(device))
 
     def facts(self) -> DataFacts:
         """Returns what the coordinator is allowed to know of these samples: shape, class names and missing classes."""
@@ -171,7 +199,7 @@ def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[i
         raise DataError(f"{spec.source} {spec.argument} has no samples in its {split} split".replace("  ", " "))
     return Dataset(
         # ``require`` copies only read-only or scattered arrays, which torch cannot share.
-        x=torch.from_numpy(np.require(samples.x, requirements=["C", "W"])),
+        store=torch.from_numpy(np.require(samples.x, requirements=["C", "W"])),
         y=torch.from_numpy(np.require(samples.y, requirements=["C", "W"])),
         classes=samples.classes,
         scale=samples.scale,

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import io
 import logging
+import math
 import os
 import sys
 import warnings
@@ -164,7 +165,7 @@ def _export_by_tracing(model: nn.Module, example: Tensor) -> Any:
 
 def _verify(model: nn.Module, file: Path, data: Dataset, path: Path) -> Verified:
     session = _session(file, path)
-    size = min(_BATCH, max(2, _BATCH_VALUES // max(1, data.x[0].numel())))
+    size = min(_BATCH, max(2, _BATCH_VALUES // max(1, math.prod(data.input_shape))))
     # The samples are spread evenly over the split, so that every class is among them. Running some of them one by one,
     # too, finds graphs with a fixed batch size.
     compared = torch.linspace(0, len(data) - 1, min(_COMPARED, len(data))).long()

@@ -173,8 +173,7 @@ class SimulationWorker:
     def _share(self, number: int) -> Dataset:
         """The samples of one device."""
         keep = self._members[int(self._starts[number]) : int(self._starts[number + 1])]
-        data = self._train
-        return Dataset(data.x[keep], data.y[keep], data.classes, data.scale, data.mean, data.std)
+        return self._train.subset(keep)
 
     def _part(self, depth: int) -> PreparedModel:
         if depth not in self._parts:

@@ -25,7 +25,7 @@ def test_load_digits_splits_all_samples_class_by_class() -> None:
     assert train.input_shape == (1, 8, 8)
     assert train.classes == tuple("0123456789")
     assert test.y.bincount().min() >= 35
-    together = torch.cat([train.x, test.x]).flatten(1)
+    together = torch.cat([train.stored(), test.stored()]).flatten(1)
     assert len(together.unique(dim=0)) == len(torch.from_numpy(public_datasets.digits()[0]).flatten(1).unique(dim=0))
 
 
@@ -39,8 +39,8 @@ def test_batch_is_normalised() -> None:
 
 def test_load_fashion_mnist_reads_the_local_copy() -> None:
     test = load_data("fashion-mnist", "test")
-    assert test.x.shape == (10_000, 1, 28, 28)
-    assert test.x.dtype == torch.uint8
+    assert test.stored().shape == (10_000, 1, 28, 28)
+    assert test.stored().dtype == torch.uint8
     assert test.classes[9] == "Ankle boot"
     assert test.y.bincount().tolist() == [1000] * 10
 
@@ -54,8 +54,8 @@ def test_shares_of_a_fleet_are_disjoint_and_leave_the_test_split_whole() -> None
 def test_limit_keeps_a_seeded_choice() -> None:
     first, again, other = (load_data(f"digits#limit=50&seed={seed}") for seed in (1, 1, 2))
     assert len(first) == 50
-    assert first.x.equal(again.x)
-    assert not first.x.equal(other.x)
+    assert first.stored().equal(again.stored())
+    assert not first.stored().equal(other.stored())
     assert len(load_data("digits#limit=5000")) == 1438
 
 
@@ -148,7 +148,7 @@ def test_load_imagefolder_reads_its_own_splits(tmp_path: Path) -> None:
         paint(tmp_path / "test" / name / "b.jpg", grey)
     train = load_data(f"imagefolder:{tmp_path}#size=4x5&channels=1", "train")
     assert train.classes == ("cat", "dog")
-    assert train.x.shape == (2, 1, 4, 5)
+    assert train.stored().shape == (2, 1, 4, 5)
     assert train.batch(slice(0, 2))[0].mean(dim=(1, 2, 3)).tolist() == [-1.0, 1.0]
     assert len(load_data(f"imagefolder:{tmp_path}", "test")) == 2
 
@@ -162,7 +162,7 @@ def test_load_imagefolder_splits_by_name_so_that_later_pictures_move_none(tmp_pa
     for number in range(40, 60):
         paint(tmp_path / "cat" / f"{number}.png", number)
     after = load_data(f"imagefolder:{tmp_path}#size=1&channels=1", "test")
-    assert set(before.x.flatten().tolist()) <= set(after.x.flatten().tolist())
+    assert set(before.stored().flatten().tolist()) <= set(after.stored().flatten().tolist())
 
 
 def test_load_imagefolder_numbers_classes_by_the_list_where_there_is_one(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_load_mnist_finds_local_copies(data_dir: Path, name: str, folder: str, s
         raw = idx(array)
         (place / f"train-{stem}-ubyte{suffix}").write_bytes(gzip.compress(raw) if suffix else raw)
     data = load_data(name, "train")
-    assert data.x[:, 0].numpy().tolist() == images.tolist()
+    assert data.stored()[:, 0].numpy().tolist() == images.tolist()
     assert data.y.tolist() == [7, 0, 9]
 
 
@@ -299,9 +299,9 @@ def test_load_cifar10_reads_the_binary_version(data_dir: Path) -> None:
     record[0, 1 : 1 + 1024] = 255  # the red plane comes first
     record.tofile(place / "test_batch.bin")
     data = load_data("cifar10", "test")
-    assert data.x.shape == (2, 3, 32, 32)
+    assert data.stored().shape == (2, 3, 32, 32)
     assert data.y.tolist() == [3, 8]
-    assert [int(plane.max()) for plane in data.x[0]] == [255, 0, 0]
+    assert [int(plane.max()) for plane in data.stored()[0]] == [255, 0, 0]
     (place / "test_batch.bin").write_bytes(b"short")
     with pytest.raises(DataError, match="not a CIFAR-10 binary file"):
         load_data("cifar10", "test")

@@ -18,7 +18,7 @@ def samples(values: list[int]) -> Dataset:
 
 def held(values: list[int], share: float) -> set[int]:
     rest = split_holdout(samples(values), share)[1]
-    return set() if rest is None else {int(value) for value in rest.x[:, 0]}
+    return set() if rest is None else {int(value) for value in rest.stored()[:, 0]}
 
 
 @given(st.lists(st.integers(0, 1000), unique=True, min_size=20, max_size=60), st.randoms())
@@ -35,7 +35,7 @@ def test_a_sample_stays_on_its_side_whatever_comes_beside_it_and_in_whatever_ord
 def test_equal_samples_are_on_the_same_side() -> None:
     train, rest = split_holdout(samples([*range(40), *range(40)]), 0.5)
     assert rest is not None
-    assert not set(train.x[:, 0].tolist()) & set(rest.x[:, 0].tolist())
+    assert not set(train.stored()[:, 0].tolist()) & set(rest.stored()[:, 0].tolist())
     assert len(train) + len(rest) == 80
 
 

@@ -145,7 +145,7 @@ def test_export_falls_back_to_tracing(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_classifier_agrees_with_the_export(exported: Verified, tmp_path: Path) -> None:
     classifier = Classifier(exported.path)
     assert classifier.onnx_metadata == CARD
-    raw = DIGITS.x[3].numpy()
+    raw = DIGITS.stored()[3].numpy()
     np.save(tmp_path / "raw.npy", raw)
     np.save(tmp_path / "scaled.npy", raw.astype(np.float32) / 16)
     prediction = classifier.predict(tmp_path / "raw.npy")
@@ -159,13 +159,13 @@ def test_classifier_agrees_with_the_export(exported: Verified, tmp_path: Path) -
 
 
 def test_samples_of_the_data_set_are_prepared_alike(tmp_path: Path) -> None:
-    np.save(tmp_path / "raw.npy", DIGITS.x[5].numpy())
+    np.save(tmp_path / "raw.npy", DIGITS.stored()[5].numpy())
     sample, _ = load_sample(tmp_path / "raw.npy", CARD)
     np.testing.assert_allclose(sample, DIGITS.batch(slice(5, 6))[0][0], atol=1e-6)
 
 
 def test_dataset_of_two_samples_is_enough_for_a_check(tmp_path: Path) -> None:
-    tiny = Dataset(DIGITS.x[:1], DIGITS.y[:1], DIGITS.classes, DIGITS.scale, DIGITS.mean, DIGITS.std)
+    tiny = Dataset(DIGITS.stored()[:1], DIGITS.y[:1], DIGITS.classes, DIGITS.scale, DIGITS.mean, DIGITS.std)
     assert export(Net(), CARD, tiny, tmp_path / "net.onnx", {}).accuracy in (0.0, 1.0)
 
 
