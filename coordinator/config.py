@@ -23,6 +23,8 @@ from fedlp_edge.core.settings import (
     UpdateSettings,
     check_evaluation,
     check_exits,
+    check_schedule,
+    check_training,
 )
 from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.wire.admission import AdmissionLimits
@@ -78,6 +80,8 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_exits(self.model, self.training)
+        check_training(self.model, self.training)
+        check_schedule(self.training, self.rounds.count)
         check_evaluation(self.evaluation, central=bool(self.data.evaluate))
         if self.model.scaling == "width":
             raise ValueError('[model] scaling = "width" is a baseline for simulations; a fleet scales by "depth"')

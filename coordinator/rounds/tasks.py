@@ -9,6 +9,7 @@ import msgspec
 from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.transfer.model_server import ModelServer
+from fedlp_edge.core.learning_rate import training_in_round
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.wire.messages import Task
 
@@ -61,6 +62,7 @@ class Tasks:
         """
         scheme, units = self._context.config.scheme, self._blueprint.exchanged_by(place.depth)
         every = scheme.exchange_every
+        training = training_in_round(self._context.config.training, round, self._context.config.rounds.count)
         self._context.messenger.tell(
             Task(
                 run=self._context.run,
@@ -75,7 +77,7 @@ class Tasks:
                 granularity=scheme.granularity,
                 prune=scheme.prune,
                 personal_heads=scheme.personal_heads,
-                training=msgspec.structs.replace(self._context.config.training, memory=place.memory_saving),
+                training=msgspec.structs.replace(training, memory=place.memory_saving),
                 manifest=self._model_server.versions(unit.id for unit in self._blueprint.downloads_of(place.depth)),
                 deadline_seconds=seconds_left,
                 chunk_bytes=self._chunk_bytes,

@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,7 +121,7 @@ def _value_message(error: msgspec.ValidationError, document: object, kind: type,
         # Inside a table of free keys, or a check of the whole file, there is only msgspec's own message.
         return f"{where}: {_dotted(path) + ': ' if path else ''}{what}"
 
-    known = _type_at(inspect.type_info(kind), path)
+    known = _chosen(_type_at(inspect.type_info(kind), path), _value_at(document, path))
     if unknown := _UNKNOWN.match(what):
         key = unknown["name"]
         allowed = [field.encode_name for field in known.fields] if isinstance(known, inspect.StructType) else []
@@ -147,6 +147,8 @@ def _stated_key(what: str, document: object) -> KeyPath | None:
 def describe(kind: inspect.Type) -> str:  # noqa: PLR0911 - one return a kind of value
     """Returns a description of the allowed values of a type."""
     match kind:
+        case inspect.UnionType(types=types) if (tag := _tag_field(types)) is not None:
+            return f"a table with the key {tag}, which says what else it has"
         case inspect.UnionType(types=types):
             return " or ".join(describe(t) for t in types if not isinstance(t, inspect.NoneType))
         case inspect.LiteralType(values=values):
@@ -199,11 +201,27 @@ def _type_at(kind: inspect.Type, path: KeyPath) -> inspect.Type | None:
     current: inspect.Type | None = kind
     for step in path:
         options = current.types if isinstance(current, inspect.UnionType) else (current,)
+        if tags := tuple(t.tag for t in options if isinstance(t, inspect.StructType) and t.tag_field == step):
+            current = inspect.LiteralType(tags)
+            continue
         current = next((found for option in options if (found := _child(option, step)) is not None), None)
     if isinstance(current, inspect.UnionType):
         structs = [t for t in current.types if isinstance(t, inspect.StructType)]
         return structs[0] if len(structs) == 1 else current
     return current
+
+
+def _tag_field(options: Iterable[inspect.Type]) -> str | None:
+    """Returns the key by which several kinds of tables are told apart; None if there is none."""
+    return next((t.tag_field for t in options if isinstance(t, inspect.StructType) and t.tag_field), None)
+
+
+def _chosen(kind: inspect.Type | None, value: object) -> inspect.Type | None:
+    """Returns the kind of a table that its tag names, of all kinds that the table could be."""
+    if not isinstance(kind, inspect.UnionType) or not isinstance(value, dict):
+        return kind
+    structs = (t for t in kind.types if isinstance(t, inspect.StructType) and t.tag_field)
+    return next((t for t in structs if t.tag == value.get(str(t.tag_field))), kind)
 
 
 def _child(kind: inspect.Type | None, step: str | int) -> inspect.Type | None:

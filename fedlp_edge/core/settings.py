@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fedlp_edge.core.augment_settings import AugmentSettings
 from fedlp_edge.core.blueprint import ExitMode, HeadMode
 from fedlp_edge.core.metric_names import BETTER, Better
 from fedlp_edge.core.targets import check_task
@@ -28,6 +29,8 @@ Rates = Literal["fixed", "importance"]
 UnitId = Annotated[str, msgspec.Meta(pattern=r"^[LH][1-9][0-9]{0,3}\Z")]
 ComputeMode = Literal["float32", "float32-channels-last", "bfloat16", "bfloat16-channels-last"]
 """How a processor computes; weights are float32 in all of them."""
+Balance = Literal["none", "weights", "sampling"]
+LocalOptimizer = Literal["sgd", "adam", "adamw"]
 Technique = Literal["allocation", "accumulation", "checkpointing"]
 Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd"]
 """How the numbers of an update travel: as float32, in half precision or as 8-bit integers; then perhaps compressed."""
@@ -157,24 +160,59 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         epochs: passes over the device's samples.
         batch_size: samples per step.
-        optimizer: ``sgd`` or ``adam``.
-        lr: step size.
+        optimizer: ``sgd``, ``adam``, or ``adamw``, whose weight decay is apart from the gradient.
+        lr: step size, at its highest.
         momentum: for ``sgd``.
-        weight_decay: L2 factor, added to the gradient.
+        weight_decay: L2 factor, added to the gradient; for ``adamw`` the share of a weight, times ``lr``, that every
+            step takes away.
+        schedule: how the step size falls over the rounds, see ``core.learning_rate``.
+        warmup_rounds: first rounds, in which the step size rises to ``lr``.
+        min_lr: step size towards which ``cosine`` falls.
+        step_every: rounds after which ``step`` lowers the step size, again and again.
+        step_factor: by which ``step`` multiplies the step size.
+        clip_norm: largest Euclidean norm of the gradient of a step; a longer one is shortened to it. 0 for no limit.
+        label_smoothing: share of a label's weight that all classes get in equal parts.
+        balance: how a device treats its rare classes: ``weights`` has every sample count by the inverse of the
+            frequency of its class; ``sampling`` has every class in an epoch equally often.
         compute: number format and memory layout, or ``auto``: each device takes its fastest by a short trial.
         objective: what is minimised beside the cross entropy.
         memory: how memory is saved, for every device alike; by default each device's plan says it.
+        augment: how samples are varied.
     """
 
     epochs: Count = 1
     batch_size: Count = 32
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: LocalOptimizer = "sgd"
     lr: Positive = 0.05
     momentum: Share = 0.9
     weight_decay: NotNegative = 0.0
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    warmup_rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    min_lr: NotNegative = 0.0
+    step_every: Annotated[int, msgspec.Meta(ge=0)] = 0
+    step_factor: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    clip_norm: NotNegative = 0.0
+    label_smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    balance: Balance = "none"
     compute: ComputeMode | Literal["auto"] = "auto"
     objective: ObjectiveSettings = ObjectiveSettings()
     memory: MemorySaving = MemorySaving()
+    augment: AugmentSettings = AugmentSettings()
+
+    def __post_init__(self) -> None:
+        if self.min_lr and self.schedule != "cosine":
+            raise ValueError('min_lr is for schedule = "cosine"')
+        if self.min_lr >= self.lr:
+            raise ValueError(f"min_lr ({self.min_lr:g}) must be less than lr ({self.lr:g})")
+        if self.step_every and self.schedule != "step":
+            raise ValueError('step_every is for schedule = "step"')
+        if self.schedule == "step" and not self.step_every:
+            raise ValueError('schedule = "step" needs step_every, the rounds between two steps, such as 10')
+        if self.balance != "none" and self.objective.logit_adjustment:
+            raise ValueError(
+                f'balance = "{self.balance}" and objective.logit_adjustment both take the frequencies of the classes '
+                "out: leave one of them away"
+            )
 
 
 class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -339,3 +377,46 @@ def check_exits(model: ModelSettings, training: TrainingSettings) -> None:
     """
     if training.objective.distillation and model.exits == "own":
         raise ValueError('[training.objective] distillation is among the exits of a device: set [model] exits = "all"')
+
+
+def check_training(model: ModelSettings, training: TrainingSettings) -> None:
+    """Whether training goes with the inputs and the task of the model.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if model.task != "classification" and (key := _class_term(training)):
+        raise ValueError(f'[training] {key} is for classes, and [model] task is "{model.task}": leave {key} out')
+    augment, shape = training.augment, list(model.input)
+    if augment.transforms and (len(shape) != 3 or model.tokens):
+        raise ValueError(f"[training.augment] transforms is for pictures [C, H, W], and [model] input is {shape}")
+    if augment.of_windows and model.tokens:
+        raise ValueError("[training] augment varies numbers, and [model] tokens says that the inputs are token ids")
+    if (augment.crop < 1 or augment.time_shift) and len(shape) != 2:
+        key = "crop" if augment.crop < 1 else "time_shift"
+        raise ValueError(f"[training.augment] {key} is for windows [C, L], and [model] input is {shape}")
+    if augment.time_shift and augment.time_shift >= shape[-1]:
+        raise ValueError(f"[training.augment] time_shift ({augment.time_shift}) must be less than the {shape[-1]} "
+                         "steps of a window")  # fmt: skip
+    if (augment.jitter or augment.scaling) and len(shape) == 3:
+        key = "jitter" if augment.jitter else "scaling"
+        raise ValueError(f"[training.augment] {key} is for windows and tables, and [model] input is {shape}; "
+                         "pictures have transforms such as GaussianNoise and ColorJitter")  # fmt: skip
+
+
+def _class_term(training: TrainingSettings) -> str:
+    """Name of a setting that needs one class for each sample; empty if there is none."""
+    if training.label_smoothing:
+        return "label_smoothing"
+    return "balance" if training.balance != "none" else ""
+
+
+def check_schedule(training: TrainingSettings, rounds: int) -> None:
+    """Whether a run is long enough for the schedule of its step sizes.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if training.warmup_rounds >= rounds:
+        raise ValueError(f"[training] warmup_rounds ({training.warmup_rounds}) must be less than [rounds] count "
+                         f"({rounds})")  # fmt: skip

@@ -29,6 +29,8 @@ from fedlp_edge.core.settings import (
     UpdateSettings,
     check_evaluation,
     check_exits,
+    check_schedule,
+    check_training,
 )
 from fedlp_edge.wire.admission import AdmissionLimits
 
@@ -132,6 +134,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"rounds.min_devices ({self.rounds.min_devices}) is more than fleet.devices ({self.fleet.devices})"
             )
         check_exits(self.model, self.training)
+        check_training(self.model, self.training)
+        check_schedule(self.training, self.rounds.count)
         check_evaluation(self.evaluation, central=bool(self.data.evaluate))
         check_periods(self.scheme, self.rounds)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fedlp_edge.core.algorithm.periods import reuse_since, withheld_units
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.learning_rate import training_in_round
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import weight_in
 from fedlp_edge.core.settings import ComputeMode
@@ -87,6 +88,7 @@ class RoundJobs:
             version=number - 1,
             capacity=closing.capacity,
             depth=place.depth,
+            training=training_in_round(self.experiment.training, number, self.experiment.rounds.count),
             sent=self.drawn(closing, place),
             encoding=place.encoding,
             compute="float32" if place.device in self.fallen_back else self.modes[place.depth],

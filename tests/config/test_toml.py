@@ -34,6 +34,23 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
 
 
+class Circle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="shape", tag="circle"):
+    radius: Share
+
+
+class Square(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="shape", tag="square"):
+    side: Count
+
+
+class Drawing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    shapes: tuple[Circle | Square, ...] = ()
+    rounds: Rounds = Rounds()
+
+    def __post_init__(self) -> None:
+        if self.rounds.count == 7 and self.shapes:
+            raise ValueError("[rounds] count is 7, which is too much for a drawing")
+
+
 def refusal(text: str) -> str:
     with pytest.raises(ConfigError) as caught:
         parse_toml(text, Fleet, "fleet.toml")
@@ -182,3 +199,38 @@ def test_load_fills_in_a_recipe(tmp_path: Path):
     path.write_text('fleet = "home"\nrecipe = "depth-fl"\n')
     with pytest.raises(ConfigError, match=r"fleet.toml: unknown recipe 'depth-fl'; did you mean \"depthfl\""):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'shapes = [{ shape = "ring", radius = 1 }]',
+            'drawing.toml:1: shapes[0].shape is "ring"; it must be "circle" or "square"',
+        ),
+        (
+            'shapes = [{ shape = "circle", side = 1 }]',
+            'drawing.toml:1: unknown key "side" in [shapes[0]]; allowed: radius',
+        ),
+        (
+            '[[shapes]]\nshape = "square"\nside = 2\n[[shapes]]\nshape = "square"\nside = 0',
+            "drawing.toml:6: shapes[1].side is 0; it must be a whole number (at least 1)",
+        ),
+        (
+            "shapes = 3",
+            "drawing.toml:1: shapes is 3; it must be a list in which each item is a table with the key shape, which "
+            "says what else it has",
+        ),
+    ],
+)
+def test_names_the_keys_of_the_kind_of_table_that_a_tag_chooses(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_toml(text, Drawing, "drawing.toml")
+    assert str(caught.value) == message
+
+
+def test_says_the_line_of_the_key_that_a_check_of_several_tables_names() -> None:
+    text = 'shapes = [{ shape = "circle", radius = 1 }]\n[rounds]\nquorum = 0.5\ncount = 7'
+    with pytest.raises(ConfigError) as caught:
+        parse_toml(text, Drawing, "drawing.toml")
+    assert str(caught.value) == "drawing.toml:4: [rounds] count is 7, which is too much for a drawing"

@@ -1,6 +1,7 @@
 import msgspec
 import pytest
 
+from fedlp_edge.core.augment_settings import AugmentSettings, RandomHorizontalFlip
 from fedlp_edge.core.settings import (
     EvaluationSettings,
     ModelSettings,
@@ -10,6 +11,8 @@ from fedlp_edge.core.settings import (
     TrainingSettings,
     check_evaluation,
     check_exits,
+    check_schedule,
+    check_training,
 )
 
 
@@ -129,3 +132,72 @@ def test_what_does_not_go_with_the_task_is_refused(settings, problem):
 
 def test_one_output_of_a_classification_has_two_class_names():
     assert ModelSettings(classes=1, class_names=("no", "yes")).class_names == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_lr": 0.01}, 'min_lr is for schedule = "cosine"'),
+        ({"schedule": "cosine", "lr": 0.1, "min_lr": 0.1}, r"min_lr \(0.1\) must be less than lr \(0.1\)"),
+        ({"step_every": 5}, 'step_every is for schedule = "step"'),
+        ({"schedule": "step"}, "needs step_every"),
+        ({"balance": "weights", "objective": {"logit_adjustment": 1.0}}, "leave one of them away"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"clip_norm": -1.0}, "clip_norm"),
+        ({"optimizer": "lion"}, "optimizer"),
+    ],
+)
+def test_convert_refuses_training_that_does_not_make_sense(values, message):
+    with pytest.raises(msgspec.ValidationError, match=message):
+        msgspec.convert(values, TrainingSettings)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        {"name": "RandomFlip"},
+        {"name": "RandomHorizontalFlip", "p": 1.5},
+        {"name": "RandomHorizontalFlip", "q": 0.5},
+        {"name": "RandomRotation"},
+        {"name": "GaussianBlur", "kernel_size": 4},
+        {"name": "RandomResizedCrop", "scale": [0.9, 0.2]},
+        {"name": "RandomCrop", "padding": 5000},
+    ],
+)
+def test_convert_refuses_transforms_that_are_not_allowed(transform):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"transforms": [transform]}, AugmentSettings)
+
+
+FLIP = (RandomHorizontalFlip(),)
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "message"),
+    [
+        ({"input": (3, 64)}, {"augment": AugmentSettings(FLIP)}, r"transforms is for pictures \[C, H, W\]"),
+        ({"input": (5,), "tokens": True}, {"augment": AugmentSettings(jitter=0.1)}, "token ids"),
+        ({"input": (8,)}, {"augment": AugmentSettings(crop=0.5)}, r"crop is for windows \[C, L\], .* is \[8\]"),
+        ({"input": (1, 8, 8)}, {"augment": AugmentSettings(time_shift=2)}, "time_shift is for windows"),
+        ({"input": (3, 64)}, {"augment": AugmentSettings(time_shift=64)}, "must be less than the 64 steps"),
+        ({"input": (1, 8, 8)}, {"augment": AugmentSettings(scaling=0.1)}, "scaling is for windows and tables"),
+        ({"task": "regression"}, {"label_smoothing": 0.1}, r'label_smoothing is for classes, .* is "regression"'),
+        ({"task": "multi-label"}, {"balance": "sampling"}, "balance is for classes"),
+    ],
+)
+def test_check_training_refuses_what_does_not_go_with_the_model(model, training, message):
+    with pytest.raises(ValueError, match=message):
+        check_training(ModelSettings(**model), TrainingSettings(**training))
+
+
+def test_check_training_takes_what_goes_with_the_input():
+    check_training(ModelSettings(input=(3, 8, 8)), TrainingSettings(augment=AugmentSettings(FLIP)))
+    windows = AugmentSettings(jitter=0.1, scaling=0.1, crop=0.8, time_shift=3)
+    check_training(ModelSettings(input=(3, 64)), TrainingSettings(augment=windows))
+    check_training(ModelSettings(input=(9,)), TrainingSettings(augment=AugmentSettings(jitter=0.1)))
+
+
+def test_check_schedule_refuses_a_warmup_that_never_ends():
+    check_schedule(TrainingSettings(warmup_rounds=4), 5)
+    with pytest.raises(ValueError, match=r"warmup_rounds \(5\) must be less than \[rounds\] count \(5\)"):
+        check_schedule(TrainingSettings(warmup_rounds=5), 5)

@@ -8,7 +8,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import SchemeSettings
+from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.simulation.engines.base import QueuedJob
 from fedlp_edge.simulation.engines.jobs import TrainDevice
 from fedlp_edge.simulation.experiment import Experiment
@@ -95,3 +95,11 @@ def test_weighs_an_update_by_the_age_of_its_task(tmp_path: Path) -> None:
     assert training(jobs.jobs(closing(5, old)))["a"].version == 1
     # 256 for a fresh update, divided by the square root of 4 for one that is three rounds old.
     assert (jobs.factor(closing(5, A), A), jobs.factor(closing(5, old), old)) == (256, 128)
+
+
+def test_has_the_step_size_of_the_round_that_a_task_belongs_to(tmp_path: Path) -> None:
+    warmup = TrainingSettings(lr=0.8, warmup_rounds=3)
+    jobs = round_jobs(tmp_path, training=warmup)
+    assert training(jobs.jobs(closing(2, A)))["a"].training == TrainingSettings(lr=0.4)
+    late = msgspec.structs.replace(A, round=1)
+    assert training(jobs.jobs(closing(4, late, B)))["a"].training.lr == 0.2

@@ -17,7 +17,13 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.planning.planner import Plan, plan
-from fedlp_edge.core.planning.prediction import device_memory, epoch_seconds, training_seconds, transfer_seconds
+from fedlp_edge.core.planning.prediction import (
+    device_memory,
+    epoch_seconds,
+    library_memory,
+    training_seconds,
+    transfer_seconds,
+)
 from fedlp_edge.core.planning.rules import PlanningRules
 
 SLOW_ROUNDS = 2
@@ -127,7 +133,7 @@ class AdaptivePlanner:
         good, wanted = 0 if slow else record.good_rounds + 1, self.rules.planner.promote_after_rounds
         if not wanted or good < wanted or not outcome.peak_memory:
             return Adaptation(None, TrackRecord(good, slow))
-        taken = outcome.peak_memory + self.blueprint.building.libraries
+        taken = outcome.peak_memory + library_memory(self.blueprint, self.rules.training)
         deeper = self._one_more(given, facts, _bounded(taken / max(1, given.memory_bytes)), seconds)
         return Adaptation(deeper, TrackRecord(0, slow if deeper is None else 0))
 

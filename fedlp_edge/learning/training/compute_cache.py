@@ -19,6 +19,8 @@ import msgspec
 import torch
 from torch import nn
 
+from fedlp_edge.core.augment_settings import AugmentSettings
+from fedlp_edge.core.learning_rate import training_in_round
 from fedlp_edge.core.settings import MemorySaving, ModelSettings, TrainingSettings
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.learning.data.dataset import Dataset
@@ -195,15 +197,16 @@ class ComputeCache:
         """Returns the file name for everything that may change which mode is fastest.
 
         What the planner chooses for single devices is left out: a simulation, which asks once for all devices, must
-        find the file that a fleet writes.
+        find the file that a fleet writes. So is what changes from round to round, or which numbers go in.
         """
+        training = training_in_round(training, 1, 1)
         parts = (
             processor_name(self._device),
             torch.get_num_threads(),
             str(torch.__version__),
             settings,
             depth,
-            msgspec.structs.replace(training, epochs=1, memory=MemorySaving()),
+            msgspec.structs.replace(training, epochs=1, lr=1.0, memory=MemorySaving(), augment=AugmentSettings()),
         )
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
 

@@ -22,6 +22,7 @@ from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.state_values import OpenedState, State, TensorState, load_values, values_of
 from fedlp_edge.learning.training import fallback
+from fedlp_edge.learning.training.augment import import_transforms
 from fedlp_edge.learning.training.fallback import Execution, Setback
 from fedlp_edge.learning.training.loop import DivergedError, TrainingOutcome, train_round
 from fedlp_edge.learning.zoo.prepared import PreparedModel, state_names, tensor_names
@@ -33,12 +34,12 @@ class LocalTask:
 
     Attributes:
         depth: of the submodel that is trained.
-        training: epochs, batch size, optimizer and objective.
+        training: epochs, batch size, optimizer, objective and the rest, with the step size of the round.
         sent: names of the tensors that are sent, by unit id.
         withheld: ids of the units whose values stay on the device after the round.
         reused: ids of the units that start from values of the device itself instead of the global ones.
         freeze: whether only what is sent, and what stays on the device, is trained.
-        seed: of the order of samples and of dropout.
+        seed: of the order of samples, of augmentation and of dropout.
         head_seed: of the personal heads that the device does not have yet.
     """
 
@@ -88,7 +89,7 @@ class LocalRound:
         data: as given.
 
     Raises:
-        ModelError: the task names a tensor that the depth does not exchange.
+        ModelError: the task names a tensor that the depth does not exchange, or needs a package that is missing.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class LocalRound:
         self._sent = frozenset(name for names in task.sent.values() for name in names)
         if unknown := self._sent.difference(tensor_names(self._exchanged)):
             raise ModelError(f"depth {task.depth} exchanges no tensor {min(unknown)}")
+        import_transforms(task.training.augment)
         # Drawn once, however often the round is tried.
         self._new_heads = self._draw_heads([unit for unit in self._personal if unit.id not in task.reused], build)
 

@@ -12,14 +12,15 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.settings import ComputeMode, TrainingSettings
 from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.training.augment import Augment, make_augment
 from fedlp_edge.learning.training.compute_modes import COMPUTE
+from fedlp_edge.learning.training.sample_order import batches, epoch_order, samples_in_batches
 from fedlp_edge.learning.training.step import TrainStep, train_steps
 
 
@@ -73,9 +74,9 @@ def train_round(
         model: Model on ``device`` with the weights at the start of the round; returns logits [B, classes]. Of a
             `Submodel`, all exits are trained.
         data: Samples of the device.
-        settings: Epochs, batch size, optimizer and objective.
-        seed: Seed of the sample order and of dropout. It seeds PyTorch's global generator, so this function should run
-            in a process of its own.
+        settings: Epochs, batch size, optimizer, objective, balance of classes and augmentation.
+        seed: Seed of the sample order, of augmentation and of dropout. It seeds PyTorch's global generator, so this
+            function should run in a process of its own.
         device: Device of the model.
         trainable: Names of the parameters to train; None for all. The others are frozen, which saves their gradients,
             their optimizer state and the backward pass below the first trained parameter.
@@ -86,7 +87,8 @@ def train_round(
             of a limited round depends on how fast the machine is at that time.
 
     Raises:
-        DataError: There are fewer than two samples.
+        DataError: There are fewer than two samples, or the augmentation cannot take them.
+        ModelError: The augmentation needs torchvision, which is not installed.
         DivergedError: The loss or a weight is not finite.
     """
     if len(data) < 2:
@@ -94,13 +96,18 @@ def train_round(
     begun = time.perf_counter()
     until = math.inf if budget is None else begun + budget
     mode = COMPUTE[compute or (settings.compute if settings.compute != "auto" else "float32")]
+    labels = data.y.numpy(force=True)
+    augment = make_augment(settings.augment, data)
     data = data.to(device)
     torch.manual_seed(seed)
     epochs = []
     with train_steps(model, settings, data.y, mode, trainable, fused=fused) as step:
         for number in range(settings.epochs):
-            order = sample_order(len(data), settings.batch_size, seed, number)
-            epochs.append(_train_epoch(step, data.batches(order, channels_last=mode.channels_last), until))
+            order = batches(epoch_order(labels, settings.balance, seed, number), settings.batch_size)
+            samples = data.batches(order, channels_last=mode.channels_last)
+            if augment is not None:
+                samples = _varied(samples, augment, seed, number)
+            epochs.append(_train_epoch(step, samples, until))
             if time.perf_counter() >= until:
                 break
         # The weights after the last train step have not been in any loss.
@@ -113,7 +120,7 @@ def train_round(
         seconds=time.perf_counter() - begun,
         seen=seen,
         compute=mode.name,
-        finished=seen == settings.epochs * _epoch_samples(len(data), settings.batch_size),
+        finished=seen == settings.epochs * samples_in_batches(len(data), settings.batch_size),
     )
 
 
@@ -130,41 +137,24 @@ class _Epoch:
     samples: int
 
 
-def _train_epoch(step: TrainStep, batches: Iterator[tuple[Tensor, Tensor]], until: float) -> _Epoch:
+def _varied(
+    samples: Iterator[tuple[Tensor, Tensor]], augment: Augment, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for number, (x, y) in enumerate(samples):
+        yield augment(x, seed=seed, epoch=epoch, batch=number), y
+
+
+def _train_epoch(step: TrainStep, samples: Iterator[tuple[Tensor, Tensor]], until: float) -> _Epoch:
     """Trains one epoch, or as many of its batches as there is time for."""
     total: Tensor | float = 0.0
-    samples = 0
-    for x, y in batches:
+    count = 0
+    for x, y in samples:
         # Summed on the device: reading the loss at every train step would make the GPU wait for the CPU.
         total += step(x, y).double() * len(y)
-        samples += len(y)
+        count += len(y)
         if time.perf_counter() >= until:
             break
-    mean = float(total) / samples
+    mean = float(total) / count
     if not math.isfinite(mean):
         raise DivergedError
-    return _Epoch(mean, samples)
-
-
-def _epoch_samples(count: int, batch_size: int) -> int:
-    """Returns how many samples ``sample_order`` yields."""
-    return count - 1 if count % batch_size == 1 and batch_size > 1 else count
-
-
-def sample_order(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Yields the batches of one epoch in a seeded order, as sample indices, int64 [at most ``batch_size``].
-
-    The last batch may be smaller. If it would have a single sample, it is left out, since BatchNorm cannot train on one
-    sample; the order differs between epochs, so no sample is left out every time.
-
-    Args:
-        count: Number of samples.
-        batch_size: Samples of all batches but the last one.
-        seed: Seed of the round.
-        epoch: Number of the epoch, from 0.
-    """
-    order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
-    for start in range(0, count, batch_size):
-        batch = order[start : start + batch_size]
-        if len(batch) > 1 or batch_size == 1:
-            yield batch
+    return _Epoch(mean, count)

@@ -1,4 +1,4 @@
-"""Implements SGD and Adam with PyTorch's fused update kernels, without its optimizer classes.
+"""Implements SGD, Adam and AdamW with PyTorch's fused update kernels, without its optimizer classes.
 
 The first ``torch.optim`` object of a process imports ``torch._dynamo``, which takes about a second and 76 MB that a
 small device can save. These classes also spend most of a small model's train step outside of kernels, whereas one call
@@ -75,11 +75,14 @@ class Sgd:
 
 
 class Adam:
-    """Adam with the default decay rates and L2 weight decay, like ``torch.optim.Adam``.
+    """Adam with the default decay rates, like ``torch.optim.Adam`` and ``torch.optim.AdamW``.
+
+    Adam adds L2 weight decay to the gradient. AdamW takes ``lr * weight_decay`` of a weight away before every update
+    (Loshchilov and Hutter, arXiv 1711.05101), so that it does not depend on how large the gradients are.
 
     Args:
         parameters: Parameters to update.
-        settings: Training settings, of which ``lr`` and ``weight_decay`` are used.
+        settings: Training settings, of which ``optimizer``, ``lr`` and ``weight_decay`` are used.
         fused: Whether one kernel updates all parameters, instead of plain operations on each of them.
     """
 
@@ -90,6 +93,7 @@ class Adam:
         self._first = [torch.zeros_like(p) for p in self._parameters]
         self._second = [torch.zeros_like(p) for p in self._parameters]
         self._counts = [0] * len(self._parameters)
+        self._decoupled = settings.optimizer == "adamw"
 
     @torch.no_grad()
     def step(self) -> None:
@@ -105,7 +109,8 @@ class Adam:
             return
         # The kernel needs a tensor with the number of updates for each parameter; mostly all share one tensor.
         steps = {n: torch.tensor(float(n), device=gradients[0].device) for n in {self._counts[i] for i in used}}
-        torch._fused_adam_(
+        update = torch._fused_adamw_ if self._decoupled else torch._fused_adam_
+        update(
             [self._parameters[i] for i in used],
             gradients,
             [self._first[i] for i in used],
@@ -123,7 +128,9 @@ class Adam:
 
     def _change(self, number: int, gradient: Tensor) -> None:
         parameter, settings = self._parameters[number], self._settings
-        change = _decayed(parameter, gradient, settings.weight_decay)
+        if self._decoupled:
+            parameter.mul_(1 - settings.lr * settings.weight_decay)
+        change = _decayed(parameter, gradient, 0.0 if self._decoupled else settings.weight_decay)
         first = self._first[number].lerp_(change, 1 - _BETA1)
         second = self._second[number].mul_(_BETA2).addcmul_(change, change, value=1 - _BETA2)
         count = self._counts[number]
@@ -157,3 +164,26 @@ def _take_gradients(parameters: list[Tensor]) -> tuple[list[int], list[Tensor]]:
             gradients.append(parameter.grad)
             parameter.grad = None
     return used, gradients
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[Tensor], most: float) -> None:
+    """Shortens the gradient of all parameters together to a Euclidean norm, if it is longer.
+
+    Like ``torch.nn.utils.clip_grad_norm_``, and for sparse gradients as well. A gradient that is not finite stays so.
+
+    Args:
+        parameters: Parameters, of which some may have no gradient.
+        most: Largest norm.
+    """
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            gradients.append(parameter.grad)
+    if not gradients:
+        return
+    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))

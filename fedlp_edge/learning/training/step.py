@@ -17,7 +17,7 @@ from fedlp_edge.learning.model.layered import Submodel
 from fedlp_edge.learning.model.tensor_kinds import keep_frozen
 from fedlp_edge.learning.training.compute_modes import Compute
 from fedlp_edge.learning.training.objectives import Objective, make_objective
-from fedlp_edge.learning.training.optimizers import Optimizer, make_optimizer
+from fedlp_edge.learning.training.optimizers import Optimizer, clip_gradients, make_optimizer
 
 
 class TrainStep:
@@ -30,6 +30,7 @@ class TrainStep:
         optimizer: Optimizer of the parameters; with None, only BatchNorm statistics change.
         compute: Compute mode.
         micro_batch: Most samples of a micro-batch, whose gradients are added; 0 for the whole batch at once.
+        clip_norm: Largest Euclidean norm of the gradient of the whole batch; 0 for no limit.
 
     Attributes:
         parameters: Parameters that are trained.
@@ -43,6 +44,7 @@ class TrainStep:
         optimizer: Optimizer | None,
         compute: Compute,
         micro_batch: int = 0,
+        clip_norm: float = 0.0,
     ) -> None:
         self.parameters = parameters
         self._model = model
@@ -50,6 +52,7 @@ class TrainStep:
         self._optimizer = optimizer
         self._compute = compute
         self._micro_batch = micro_batch
+        self._clip_norm = clip_norm
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Makes one train step on a batch.
@@ -74,6 +77,8 @@ class TrainStep:
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             total = loss.detach() if total is None else total + loss.detach()
         if self._optimizer is not None:
+            if self._clip_norm:
+                clip_gradients(self.parameters, self._clip_norm)
             self._optimizer.step()
         if total is None:
             raise ValueError("a step needs a sample")
@@ -109,8 +114,15 @@ def train_steps(
         model.checkpointing = settings.memory.checkpointing
     with _only(model, trainable) as parameters, compute.prepared(model):
         optimizer = make_optimizer(parameters, settings, fused=fused) if parameters else None
-        objective = make_objective(settings.objective, labels, parameters)
-        yield TrainStep(model, objective, parameters, optimizer, compute, settings.memory.micro_batch)
+        objective = make_objective(
+            settings.objective,
+            labels,
+            parameters,
+            label_smoothing=settings.label_smoothing,
+            balance=settings.balance,
+        )
+        micro_batch = settings.memory.micro_batch
+        yield TrainStep(model, objective, parameters, optimizer, compute, micro_batch, settings.clip_norm)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ class WorkerSetup(msgspec.Struct, frozen=True):
     Attributes:
         model: Settings of the model.
         seed: Seed of the run.
-        training: Training settings of every device.
+        training: Training settings of every device, but for the step size of a round.
         uniform: Whether all updates have the same update weight.
         freeze: Whether only sent and withheld tensors are trained (``prune="train"``).
         classes: Number of classes in the data.
@@ -59,6 +59,7 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
         depth: Depth of the device's submodel.
         sent: Names of the tensors that the device sends, by unit id.
         encoding: Encoding of the update.
+        training: Training settings of the round, with its step size.
         compute: Compute mode.
         withheld: Ids of the units whose trained values are withheld.
         reused: Ids of the units that start from ``reused_values``; any other personal head is initialised at random.
@@ -74,6 +75,7 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
     depth: int
     sent: dict[str, tuple[str, ...]]
     encoding: Encoding
+    training: TrainingSettings = TrainingSettings()
     compute: ComputeMode = "float32"
     memory_saving: MemorySaving = MemorySaving()
     factor: int = 1

@@ -185,7 +185,7 @@ class SimulationWorker:
         return LocalRound(
             LocalTask(
                 depth=job.depth,
-                training=setup.training,
+                training=job.training,
                 sent=job.sent,
                 withheld=job.withheld,
                 reused=job.reused,

@@ -12,7 +12,7 @@ from coordinator.transfer.messenger import ControlMessenger
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import SchemeSettings
+from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.transport.base import Delivered, Received, TransportEvent
@@ -119,3 +119,15 @@ def test_tells_one_device_again_without_another_broadcast(tmp_path: Path) -> Non
     devices.tasks.tell(1, A, 20.0)
     assert devices.hear() == {"a": msgspec.structs.replace(first, deadline_seconds=20.0)}
     assert devices.units_heard == []
+
+
+def test_tells_the_step_size_of_the_round(tmp_path: Path) -> None:
+    schedule = TrainingSettings(lr=0.8, schedule="step", step_every=2, step_factor=0.5, clip_norm=1.0)
+    devices = Devices(tmp_path, training=schedule, rounds=RoundSettings(count=9))
+    rates = []
+    for round in (2, 3, 5):
+        devices.tasks.tell(round, A, 60.0)
+        training = devices.hear()["a"].training
+        assert (training.schedule, training.clip_norm) == ("constant", 1.0)
+        rates.append(training.lr)
+    assert rates == [0.8, 0.4, 0.2]

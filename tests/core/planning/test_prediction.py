@@ -4,6 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedlp_edge.core.augment_settings import AugmentSettings, RandomHorizontalFlip
 from fedlp_edge.core.blueprint import Blueprint, BuildCost, DepthCost
 from fedlp_edge.core.planning.calibration import Calibration, OperationCost
 from fedlp_edge.core.planning.memory_saving import memory_saving_steps
@@ -108,3 +109,17 @@ def test_device_needs_what_building_takes_and_leaves_behind() -> None:
     assert device_memory(libraries, 1, settings(), CALIBRATION) == trained + 5000
     heavy = msgspec.structs.replace(plain, building=BuildCost(libraries=5000, peak=10**9))
     assert device_memory(heavy, 1, settings(), CALIBRATION) == 10**9
+
+
+def test_device_needs_torchvision_for_transforms_unless_its_model_has_imported_it() -> None:
+    plain = Blueprint("net", (1,), 2, "shared", (), (COST,))
+    flips = settings(augment=AugmentSettings(transforms=(RandomHorizontalFlip(),)))
+    trained = training_memory(COST, flips, CALIBRATION)
+    assert device_memory(plain, 1, flips, CALIBRATION) == trained + 180_000_000
+    imports_it = msgspec.structs.replace(plain, building=BuildCost(libraries=190_000_000))
+    assert device_memory(imports_it, 1, flips, CALIBRATION) == trained + 190_000_000
+
+
+def test_adamw_takes_as_much_memory_as_adam() -> None:
+    adam, adamw = (settings(optimizer=name, momentum=0.0) for name in ("adam", "adamw"))
+    assert training_memory(COST, adamw, CALIBRATION) == training_memory(COST, adam, CALIBRATION)

@@ -111,3 +111,29 @@ def test_mask_takes_absent_classes_out_of_the_cross_entropy() -> None:
     value.backward()
     assert model.logits.grad is not None
     assert model.logits.grad[2] == 0
+
+
+def test_label_smoothing_gives_every_class_its_part() -> None:
+    model = Says(2.0, 1.0, 0.0)
+    objective = make_objective(ObjectiveSettings(), Y, list(model.parameters()), label_smoothing=0.3)
+    # The label keeps 0.7, and each of the three classes gets 0.1.
+    exits = [cross_entropy(2.0, 1.0, 0.0, of=number) for number in range(3)]
+    wanted = 0.7 * (exits[0] + exits[1]) / 2 + 0.1 * sum(exits)
+    assert objective(model, torch.zeros(2, 1), Y).item() == pytest.approx(wanted)
+
+
+def test_class_weights_are_the_inverse_frequencies_of_the_device() -> None:
+    model = Says(2.0, 1.0, 0.0)
+    labels = torch.tensor([0, 0, 0, 2])
+    objective = make_objective(ObjectiveSettings(), labels, list(model.parameters()), balance="weights")
+    # 4 / (2 * 3) for class 0 and 4 / (2 * 1) for class 2; class 1, of which there is no sample, counts for nothing.
+    wanted = (2 / 3 * cross_entropy(2.0, 1.0, 0.0, of=0) + 2 * cross_entropy(2.0, 1.0, 0.0, of=2)) / 2
+    assert objective(model, torch.zeros(2, 1), torch.tensor([0, 2])).item() == pytest.approx(wanted)
+
+
+def test_class_weights_add_up_over_parts_of_a_batch() -> None:
+    model, y = Says(2.0, 1.0), torch.tensor([0, 0, 0, 1])
+    objective = make_objective(ObjectiveSettings(), y, list(model.parameters()), balance="weights")
+    whole = objective(model, torch.zeros(4, 1), y).item()
+    parts = [objective(model, torch.zeros(2, 1), part).item() for part in y.split(2)]
+    assert sum(parts) / 2 == pytest.approx(whole)

@@ -5,7 +5,8 @@ A device that holds the exits 1 to d minimises the mean over its exits of
     CE(logits_i + tau log prior, y)  +  lambda / (d - 1) * sum_{j != i} T^2 KL(p_j || p_i)
 
 plus ``mu / 2 ||w - w_0||^2``; each term has its own module. The mean over the exits, where DepthFL takes the sum, keeps
-the size of a train step equal at all depths. With one exit and no further term this is the plain cross entropy.
+the size of a train step equal at all depths. With one exit and no further term this is the plain cross entropy. CE may
+be smoothed (Szegedy et al., arXiv 1512.00567, section 7) and weighed by class.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedlp_edge.core.settings import ObjectiveSettings
+from fedlp_edge.core.settings import Balance, ObjectiveSettings
 from fedlp_edge.learning.model.layered import Submodel
 from fedlp_edge.learning.training.objectives.adjustment import LogitAdjustment
+from fedlp_edge.learning.training.objectives.class_weights import ClassWeights
 from fedlp_edge.learning.training.objectives.distillation import Distillation
 from fedlp_edge.learning.training.objectives.masking import AbsentClasses
 from fedlp_edge.learning.training.objectives.proximal import Proximal
@@ -51,12 +53,16 @@ class LocalObjective:
         distillation: Distillation between the exits; not used with one exit.
         proximal: Proximal term of the weights.
         mask: Mask that takes classes without samples on the device out of the cross entropy.
+        class_weights: Weights of the samples in the cross entropy.
+        label_smoothing: Share of a label's weight that all classes get in equal parts.
     """
 
     adjustment: LogitAdjustment | None = None
     distillation: Distillation | None = None
     proximal: Proximal | None = None
     mask: AbsentClasses | None = None
+    class_weights: ClassWeights | None = None
+    label_smoothing: float = 0.0
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Returns the loss of one batch, as `Objective` describes it."""
@@ -75,11 +81,17 @@ class LocalObjective:
             Loss without the proximal term, a scalar with a gradient.
         """
         if len(logits) == 1:
-            return functional.cross_entropy(self._seen(logits[0]), y)
+            return self._cross_entropy(self._seen(logits[0]), y)
         exits = torch.stack(tuple(logits))
         # All exits have the same labels, so the mean of their losses is one cross entropy over all logits.
-        loss = functional.cross_entropy(self._seen(exits).flatten(0, 1), y.repeat(len(exits)))
+        loss = self._cross_entropy(self._seen(exits).flatten(0, 1), y.repeat(len(exits)))
         return loss if self.distillation is None else loss + self.distillation(exits)
+
+    def _cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
+        if self.class_weights is None:
+            return functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+        losses = functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing, reduction="none")
+        return self.class_weights(losses, y)
 
     def _seen(self, logits: Tensor) -> Tensor:
         """Returns the logits in the cross entropy: adjusted, then masked."""
@@ -87,13 +99,22 @@ class LocalObjective:
         return adjusted if self.mask is None else self.mask(adjusted)
 
 
-def make_objective(settings: ObjectiveSettings, labels: Tensor, parameters: Sequence[nn.Parameter]) -> Objective:
+def make_objective(
+    settings: ObjectiveSettings,
+    labels: Tensor,
+    parameters: Sequence[nn.Parameter],
+    *,
+    label_smoothing: float = 0.0,
+    balance: Balance = "none",
+) -> Objective:
     """Returns the objective of one device in one round.
 
     Args:
         settings: Factors of the terms; a factor of 0 leaves a term out.
         labels: Class numbers of all samples of the device, int64 [N]; they stay in this process.
         parameters: Trained parameters, with their values at the start of the round.
+        label_smoothing: Share of a label's weight that all classes get in equal parts.
+        balance: With ``weights``, samples are weighed by the inverse frequency of their class.
     """
     return LocalObjective(
         adjustment=LogitAdjustment(settings.logit_adjustment, labels) if settings.logit_adjustment else None,
@@ -102,4 +123,6 @@ def make_objective(settings: ObjectiveSettings, labels: Tensor, parameters: Sequ
         ),
         proximal=Proximal(settings.proximal, parameters) if settings.proximal and parameters else None,
         mask=AbsentClasses(labels) if settings.mask_absent else None,
+        class_weights=ClassWeights(labels) if balance == "weights" else None,
+        label_smoothing=label_smoothing,
     )
