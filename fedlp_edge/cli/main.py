@@ -243,7 +243,7 @@ def export(
     ] = None,
 ) -> None:
     """Writes ONNX files of a run's latest checkpoint, each checked against PyTorch."""
-    from fedlp_edge.cli.export import run_export
+    from fedlp_edge.cli.models.export import run_export
 
     raise typer.Exit(run_export(run, depth, out, data))
 
@@ -257,7 +257,7 @@ def infer(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Classifies pictures with an exported model."""
-    from fedlp_edge.cli.infer import run_infer
+    from fedlp_edge.cli.models.infer import run_infer
 
     raise typer.Exit(run_infer(model, images, as_json=json))
 
@@ -274,9 +274,31 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Measures how fast exported models answer on this machine, and in how much memory."""
-    from fedlp_edge.cli.bench import run_bench
+    from fedlp_edge.cli.models.bench import run_bench
 
     raise typer.Exit(run_bench(models, samples or [], threads, seconds, as_json=json))
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.onnx", help="An exported model; a new file in its place is used.")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; anyone who reaches it may ask.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of HTTP; 0 for a free one.")] = 8080,
+    threads: Annotated[int, typer.Option(min=0, help="Of onnxruntime; 0 for one per core.")] = 0,
+    broker: Annotated[
+        str | None, typer.Option(metavar="URL", help="Answer over MQTT too; a login comes from the environment.")
+    ] = None,
+    topic: Annotated[
+        str,
+        typer.Option(metavar="PREFIX", help="Requests to PREFIX/infer/NUMBER are answered on PREFIX/answer/NUMBER."),
+    ] = "fedlp/serve",
+) -> None:
+    """Answers requests with an exported model, over HTTP and MQTT."""
+    from fedlp_edge.cli.models.serve import run_serve
+
+    raise typer.Exit(run_serve(model, host, port, threads, broker, topic))
 
 
 @app.command()

@@ -10,7 +10,7 @@ import pytest
 
 import fedlp_edge
 from fedlp_edge.cli.data import run_data
-from fedlp_edge.cli.infer import run_infer
+from fedlp_edge.cli.models.infer import run_infer
 from fedlp_edge.learning.export.metadata import to_properties
 from tests.learning.export.test_inference import GREY, write_model
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedlp_edge.cli.infer import run_infer
+from fedlp_edge.cli.models.infer import run_infer
 from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.learning.export.metadata import to_properties
 from tests.learning.export.test_inference import GREY, write_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fedlp_edge.cli.bench import run_bench
+from fedlp_edge.cli.models.bench import run_bench
 from fedlp_edge.errors import DataError
 from tests.learning.export.test_early_exit import two_exits
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedlp_edge.cli import export as command
-from fedlp_edge.cli.export import make_writable, run_export
 from fedlp_edge.cli.main import app
+from fedlp_edge.cli.models import export as command
+from fedlp_edge.cli.models.export import make_writable, run_export
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import ConfigError, ExportError
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE

@@ -1,0 +1,1 @@
+"""This package implements the commands on exported models: write them, run them, measure them, serve them."""

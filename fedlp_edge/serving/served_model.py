@@ -1,0 +1,166 @@
+"""This module keeps an exported model loaded, answers requests, and loads the model again when its file is replaced."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fedlp_edge.errors import DataError, ExportError
+from fedlp_edge.learning.export.inference import Classifier, Prediction
+from fedlp_edge.serving.answer_statistics import AnswerReport, AnswerStatistics
+
+log = logging.getLogger("fedlp.serve")
+
+MAX_REQUEST_BYTES = 64 * 2**20
+"""Largest request, which is held in memory."""
+
+JSON = "application/json"
+ARRAY = "application/x-npy"
+
+
+PICTURE = "image/*"
+
+_UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+"""Types of requests that do not say what they hold; the last is what curl sends by default."""
+
+_ARRAY_HEAD = b"\x93NUMPY"
+
+
+def type_of(body: bytes) -> str:
+    """Returns the MIME type of a request that does not name one, by its first bytes."""
+    if body.startswith(_ARRAY_HEAD):
+        return ARRAY
+    return JSON if body.lstrip()[:1] == b"[" else PICTURE
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model as it was loaded.
+
+    Attributes:
+        model: The model.
+        version: Inode, size and time of its file.
+        statistics: What it has answered.
+    """
+
+    model: Classifier
+    version: tuple[int, int, int]
+    statistics: AnswerStatistics
+
+
+class ServedModel:
+    """Answers requests with the model in a file; may be called from several threads.
+
+    Args:
+        path: ONNX file, or a link to one. A file that is put in its place is used from the next request on; if it is
+            no usable model, the one before it goes on answering.
+        threads: Threads of onnxruntime; 0 for its default.
+
+    Raises:
+        ExportError: The file is no usable model.
+        OperatorError: onnxruntime is not installed.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self._path = path
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._refused_version: tuple[int, int, int] | None = None
+        self._loaded = self._load()
+
+    def answer(self, body: bytes, content_type: str) -> Prediction:
+        """Answers one request.
+
+        Args:
+            body: A picture in any format that ``fedlp infer`` reads, a ``.npy`` file of one sample, or the numbers of
+                one sample as nested JSON lists.
+            content_type: MIME type: `JSON`, `ARRAY`, or anything else for a picture; empty to tell by the first bytes.
+
+        Raises:
+            DataError: The body is not a sample that the model takes.
+            ExportError: onnxruntime cannot run the model.
+        """
+        loaded = self._current()
+        begun = time.perf_counter()
+        try:
+            kind = content_type.partition(";")[0].strip().lower()
+            prediction = _predict(loaded.model, body, kind if kind not in _UNTOLD else type_of(body))
+        except DataError:
+            loaded.statistics.refused()
+            raise
+        loaded.statistics.answered(prediction.label, prediction.probability, time.perf_counter() - begun)
+        return prediction
+
+    def about(self) -> dict[str, Any]:
+        """Returns the metadata of the model that answers now, for people and programs."""
+        metadata: dict[str, Any] = msgspec.to_builtins(self._current().model.onnx_metadata)
+        return metadata
+
+    def report(self) -> AnswerReport:
+        """Returns what the model has answered since it was loaded."""
+        return self._current().statistics.report()
+
+    def _current(self) -> _Loaded:
+        with self._lock:
+            try:
+                version = self._version()
+            except OSError:
+                return self._loaded  # the file is gone, or is being replaced
+            if version not in (self._loaded.version, self._refused_version):
+                try:
+                    self._loaded = self._load()
+                    log.info("loaded the new %s", self._path)
+                except ExportError as error:
+                    self._refused_version = version
+                    log.warning("the new file is not used: %s", error)
+            return self._loaded
+
+    def _load(self) -> _Loaded:
+        try:
+            version = self._version()
+        except OSError:
+            version = (0, 0, 0)  # the model says that its file is missing
+        model = Classifier(self._path, self._threads)
+        # The first run allocates; and a file that does not run is found before it replaces one that does.
+        model.probabilities(np.zeros((1, *model.onnx_metadata.input_shape), dtype=np.float32))
+        return _Loaded(model, version, AnswerStatistics())
+
+    def _version(self) -> tuple[int, int, int]:
+        status = self._path.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _predict(model: Classifier, body: bytes, content_type: str) -> Prediction:
+    if not body:
+        raise DataError("the request is empty: send a picture, a .npy file or a JSON list of numbers")
+    if content_type == JSON:
+        body = _as_array_file(body)
+    # The reader of pictures works on files, so that all pictures go the same way wherever they come from.
+    suffix = ".npy" if content_type in (JSON, ARRAY) else ".picture"
+    with tempfile.NamedTemporaryFile(prefix="request-", suffix=suffix) as file:
+        file.write(body)
+        file.flush()
+        try:
+            prediction = model.predict(Path(file.name))
+        except DataError as error:
+            raise DataError(str(error).replace(file.name, "the request")) from None
+    return replace(prediction, file="")
+
+
+def _as_array_file(body: bytes) -> bytes:
+    try:
+        values = np.asarray(msgspec.json.decode(body), dtype=np.float32)
+    except (msgspec.DecodeError, ValueError, TypeError):
+        raise DataError("the request is no JSON list of numbers of one sample") from None
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()

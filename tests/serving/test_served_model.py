@@ -1,0 +1,78 @@
+"""A served model answers arrays and JSON, and follows its file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedlp_edge.errors import DataError, ExportError
+from fedlp_edge.serving.served_model import ARRAY, JSON, PICTURE, ServedModel, type_of
+from tests.serving.model_file import write_model
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> ServedModel:
+    return ServedModel(write_model(tmp_path / "model.onnx"))
+
+
+def npy(*values: float) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(values, dtype=np.float32))
+    return buffer.getvalue()
+
+
+def test_json_and_arrays_get_the_same_answer(served: ServedModel) -> None:
+    for body, kind in ((b"[1, 2, 1]", JSON), (npy(1, 2, 1), ARRAY), (b" [1, 2, 1]", ""), (npy(1, 2, 1), "")):
+        answer = served.answer(body, kind)
+        assert (answer.label, answer.probability) == ("nut", pytest.approx(1 / (1 + np.exp(-2)), abs=1e-6))
+    assert served.report().answers == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (b"", JSON, "the request is empty: send a picture, a .npy file or a JSON list of numbers"),
+        (b'["a"]', JSON, "the request is no JSON list of numbers of one sample"),
+        (b"[[1], [1, 2]]", JSON, "the request is no JSON list of numbers of one sample"),
+        (b"[1, 2]", JSON, "the request holds float32 [2]; the model takes one sample of 3"),
+        (b"GIF89a", PICTURE, "the model takes 3 arrays, not pictures: give it a .npy file"),
+        (b"\x93NUMPY but cut", "", "cannot read the request: "),
+    ],
+)
+def test_what_cannot_be_answered_gets_one_line(served: ServedModel, body: bytes, kind: str, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        served.answer(body, kind)
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
+    assert "request-" not in str(caught.value)
+    assert served.report().refused == 1
+
+
+def test_a_new_file_answers_from_the_next_request_on(served: ServedModel, tmp_path: Path) -> None:
+    write_model(tmp_path / "new.onnx", ("screw", "washer")).replace(tmp_path / "model.onnx")
+    assert served.answer(b"[1, 2, 1]", JSON).label == "screw"
+    assert served.about()["classes"] == ("screw", "washer")
+
+
+def test_a_broken_new_file_leaves_the_old_model_answering(
+    served: ServedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"cut")
+    assert served.answer(b"[1, 2, 1]", JSON).label == "nut"
+    assert served.answer(b"[1, 2, 1]", JSON).label == "nut"
+    assert len(caplog.records) == 1
+    (tmp_path / "model.onnx").unlink()
+    assert served.answer(b"[1, 2, 1]", JSON).label == "nut"
+
+
+def test_there_must_be_a_model_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"^there is no file "):
+        ServedModel(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize(("body", "kind"), [(b"\x93NUMPY\x01", ARRAY), (b"\n[1]", JSON), (b"\x89PNG", PICTURE)])
+def test_the_first_bytes_tell_what_a_request_holds(body: bytes, kind: str) -> None:
+    assert type_of(body) == kind
