@@ -43,6 +43,7 @@ class NetworkFleet:
         urls: of the broker, by service; ``""`` for the others.
         width: numbers in a unit.
         begin: called by the thread of a service before it begins, by service.
+        worker: what a device trains with, by its name; a plain stand-in for the others.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class NetworkFleet:
         *,
         width: int,
         begin: Mapping[str, Callable[[], None]] | None = None,
+        worker: Mapping[str, type[StandIn]] | None = None,
     ) -> None:
         self.run = directory / "run"
         self.events: list[AnyEvent] = []
@@ -63,6 +65,7 @@ class NetworkFleet:
         self._urls = urls
         self._width = width
         self._first = begin or {}
+        self._worker = worker or {}
         self._inbox: queue.Queue[InboxItem] = queue.Queue()
         self._agents: dict[str, Agent] = {}
         self._results: dict[str, Future[bool]] = {}
@@ -122,7 +125,7 @@ class NetworkFleet:
         will = LastWill(self._topics.of("device", name), encode(status(identity, None)))
 
         def make_worker(sink: Callable[..., None]) -> Any:
-            self.trainings[name] = StandIn(sink, at_once, width=self._width)
+            self.trainings[name] = self._worker.get(name, StandIn)(sink, at_once, width=self._width)
             return self.trainings[name]
 
         return Agent(
