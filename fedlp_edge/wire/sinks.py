@@ -54,6 +54,8 @@ class MemorySink:
 class FileSink:
     """A blob in a sparse file, which takes disk space only as chunks arrive.
 
+    Nothing is flushed: the digest tells at the next start what a power cut took, which is then sent or made again.
+
     Chunks mostly arrive in order, so each is hashed when it is written; only bytes behind the first gap are read again.
 
     Args:
@@ -102,14 +104,6 @@ class FileSink:
         move_into_place(self.path, path, durable=False)
         self.path = path
         os.ftruncate(self._descriptor(), size)
-
-    def sync(self) -> None:
-        """Waits until all bytes are on the disk.
-
-        Raises:
-            OSError: The disk failed, or the sink is closed.
-        """
-        os.fsync(self._descriptor())
 
     def close(self) -> None:
         """Closes the file, which stays on the disk."""

@@ -3,7 +3,9 @@
 An absolute limit must let through whatever some honest model does, and so lets a hostile device through as well. But
 devices that started from the same model change each unit by about as much: ten times as many samples make ten times
 as many steps, not a million times as large ones. So each unit of an update is measured against the cohort's median,
-and so is each running statistic. Where fewer than three devices sent a unit, there is no cohort, and the size of the
+and so is each running statistic. A variance grows with the square of what its layer computes, so an honest device whose
+weights grew 15 times beside the others' has variances 225 times theirs: variances are measured by their square roots,
+in the unit of the means. Where fewer than three devices sent a unit, there is no cohort, and the size of the
 unit itself is the measure.
 """
 
@@ -16,7 +18,7 @@ from statistics import median_low
 import numpy as np
 
 from fedlp_edge.core.algorithm.aggregation import Array
-from fedlp_edge.core.blueprint import Unit
+from fedlp_edge.core.blueprint import TensorSpec, Unit
 
 COHORT = 3
 """Devices without which nobody is the odd one out."""
@@ -33,10 +35,13 @@ USUAL_WEIGHT = 0.1
 LEAST_STATISTIC = 1e-3
 """Root mean square of a statistic that is never too large: in the first rounds means are close to zero."""
 
+LEAST_DEVIATION = LEAST_STATISTIC**0.5
+"""Root mean square of standard deviations that are never too large."""
+
 _TINY = 1e-12
 
 Sizes = Mapping[str, float]
-"""Euclidean norms: of all changes of a unit by its id, of a statistic's values by its name."""
+"""Euclidean norms: of all changes of a unit by its id, of a statistic's values by its name, of a variance's roots."""
 
 
 def sizes_of(units: Iterable[Unit], update: Mapping[str, Array]) -> dict[str, float]:
@@ -51,7 +56,7 @@ def sizes_of(units: Iterable[Unit], update: Mapping[str, Array]) -> dict[str, fl
         sent = [tensor for tensor in unit.tensors if tensor.name in update]
         if any(tensor.trainable for tensor in sent):
             sizes[unit.id] = math.sqrt(sum(_squares(update[t.name]) for t in sent if t.trainable))
-        sizes.update({t.name: math.sqrt(_squares(update[t.name])) for t in sent if not t.trainable})
+        sizes.update({t.name: _statistic_size(t, update[t.name]) for t in sent if not t.trainable})
     return sizes
 
 
@@ -73,7 +78,7 @@ def deviations(units: Iterable[Unit], weights: Mapping[str, Array], updates: Map
     for unit in units:
         least[unit.id] = LEAST_CHANGE * present.get(unit.id, 0.0)
         alone[unit.id] = present.get(unit.id, 0.0) + USUAL_WEIGHT * math.sqrt(unit.parameters)
-        least |= {t.name: LEAST_STATISTIC * math.sqrt(t.numel) for t in unit.tensors if not t.trainable}
+        least |= {t.name: _least_of(t) * math.sqrt(t.numel) for t in unit.tensors if not t.trainable}
     for key, floor in least.items():
         sent = {device: sizes[key] for device, sizes in updates.items() if key in sizes}
         if len(sent) >= COHORT:
@@ -94,6 +99,20 @@ def suspect(deviations: Mapping[str, float]) -> str | None:
     largest = min(deviations, key=lambda device: (-deviations[device], device))
     usual = max(median_low(deviations.values()), _TINY)
     return largest if deviations[largest] >= SUSPICIOUS * usual else None
+
+
+def _is_variance(tensor: TensorSpec) -> bool:
+    return tensor.least == 0.0
+
+
+def _least_of(statistic: TensorSpec) -> float:
+    return LEAST_DEVIATION if _is_variance(statistic) else LEAST_STATISTIC
+
+
+def _statistic_size(tensor: TensorSpec, values: Array) -> float:
+    if _is_variance(tensor):
+        return math.sqrt(float(np.abs(values).sum(dtype=np.float64)))
+    return math.sqrt(_squares(values))
 
 
 def _squares(array: Array) -> float:

@@ -21,8 +21,8 @@ def judged(*updates: dict[str, np.ndarray]) -> list[float]:
     return [round(times, 3) for _, times in sorted(deviations(UNITS, WEIGHTS, sizes).items())]
 
 
-def test_sizes_are_norms_of_the_changes_of_a_unit_and_of_each_statistic():
-    assert sizes_of(UNITS, update(w=0.5, mean=-1.0, var=3.0)) == {"L1": 1.0, "mean": 2.0, "var": 6.0}
+def test_sizes_are_norms_of_the_changes_of_a_unit_and_of_each_statistic_and_of_the_roots_of_a_variance():
+    assert sizes_of(UNITS, update(w=0.5, mean=-1.0, var=9.0)) == {"L1": 1.0, "mean": 2.0, "var": 6.0}
     assert sizes_of(UNITS, update(h=0.0)) == {"H1": 0.0}
 
 
@@ -33,6 +33,13 @@ def test_deviations_are_from_the_median_of_the_cohort():
 def test_one_statistic_that_is_far_off_is_enough():
     honest = update(w=0.1, mean=0.5, var=1.0)
     assert judged(honest, honest, honest, update(w=0.1, mean=-(2.0**20), var=1.0)) == [1.0, 1.0, 1.0, 2.0**21]
+
+
+def test_variances_are_measured_in_the_unit_of_the_means():
+    """Activations that are 15 times as large have 225 times the variance."""
+    honest = update(w=0.1, mean=0.5, var=1.0)
+    assert judged(honest, honest, honest, update(w=0.1, mean=7.5, var=225.0)) == [1.0, 1.0, 1.0, 15.0]
+    assert judged(honest, honest, honest, update(w=0.1, mean=0.5, var=2.0**20)) == [1.0, 1.0, 1.0, 1024.0]
 
 
 def test_what_is_small_beside_the_unit_itself_is_never_too_large():

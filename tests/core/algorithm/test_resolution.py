@@ -81,19 +81,17 @@ weights_within_bounds = st.integers(1, 10**6).flatmap(
 )
 
 
-@settings(max_examples=100, deadline=None)
-@given(weights_within_bounds, st.data())
-def test_means_are_as_exact_as_stated_whatever_is_announced_within_the_bounds(announced, data):
+@settings(max_examples=15, deadline=None)
+@given(weights_within_bounds, st.sampled_from([1e-5, 1e-3, 0.1, 10.0]), st.integers(0, 2**32))
+def test_means_are_as_exact_as_stated_whatever_is_announced_within_the_bounds(announced, size, seed):
     """Where everybody sends a unit, to m * 2^-42; where the lightest alone does, to a thousandth of its changes."""
+    rng = np.random.default_rng(seed)
     most = int(RoundSettings().max_sample_ratio * median_low(announced))
     weights = {str(number): min(weight, most) for number, weight in enumerate(announced)}
-    size = data.draw(st.sampled_from([1e-5, 1e-3, 0.1, 10.0]))
-    numbers = st.lists(st.floats(0.5, 1.0, width=32), min_size=4, max_size=4)
     lightest = min(weights, key=lambda device: weights[device])
     updates = {}
     for device in weights:
-        signs = np.array(data.draw(st.lists(st.sampled_from([-1, 1]), min_size=4, max_size=4)), np.float32)
-        values = np.array(data.draw(numbers), np.float32) * np.float32(size) * signs
+        values = (rng.uniform(0.5, 1.0, 4) * size * rng.choice([-1, 1], 4)).astype(np.float32)
         updates[device] = {"w": values} | ({"d": values} if device == lightest else {})
     found = limit(updates, weights)
     if found:
