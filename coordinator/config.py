@@ -15,17 +15,20 @@ from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings, check_periods
 from fedlp_edge.core.settings import (
     EvaluationSettings,
+    ModelChoice,
     ModelSettings,
     PlannerSettings,
     SchemeSettings,
     ServerSettings,
     TrainingSettings,
     UpdateSettings,
+    check_choice,
     check_evaluation,
     check_exits,
     check_schedule,
     check_training,
 )
+from fedlp_edge.reporting.judged_rounds import Judging
 from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.wire.admission import AdmissionLimits
 from fedlp_edge.wire.messages import Name
@@ -46,9 +49,11 @@ class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         depths: ``all``, ``full``, ``none``, or a list of depths.
+        model: that of the ``last`` round, or of the ``best`` by ``[evaluation] metric``.
     """
 
     depths: Literal["all", "full", "none"] | tuple[Annotated[int, msgspec.Meta(ge=1)], ...] = "all"
+    model: ModelChoice = "last"
 
 
 class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +87,9 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_exits(self.model, self.training)
         check_training(self.model, self.training)
         check_schedule(self.training, self.rounds.count)
-        check_evaluation(self.evaluation, central=bool(self.data.evaluate))
+        central = bool(self.data.evaluate)
+        check_evaluation(self.evaluation, central=central)
+        check_choice(self.export.model, self.model, self.evaluation, central=central)
         if self.model.scaling == "width":
             raise ValueError('[model] scaling = "width" is a baseline for simulations; a fleet scales by "depth"')
         check_periods(self.scheme, self.rounds)
@@ -103,6 +110,12 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def holdout_share(self) -> float:
         """Share of its samples that each device keeps out of training."""
         return self.evaluation.holdout_share(central=bool(self.data.evaluate))
+
+    @property
+    def judging(self) -> Judging:
+        """How the rounds are judged."""
+        central = bool(self.data.evaluate)
+        return Judging(self.evaluation, self.export.model, self.model.task, central, self.rounds.count)
 
     @property
     def planning_rules(self) -> PlanningRules:

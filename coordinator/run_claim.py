@@ -13,6 +13,7 @@ from coordinator.config import FleetConfig, load_config
 from coordinator.limits import LIMITS
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import OperatorError
+from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -50,14 +51,16 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
     summary = load(directory.summary) if directory.summary.exists() else None
     done = len(summary.rounds) if summary is not None else 0
     finished = summary is not None and summary.final is not None
-    if hand_out and not (finished and fleet.rounds.count <= done):
+    judged = JudgedRounds(fleet.judging, summary.rounds if summary is not None else ())
+    if hand_out and not (finished and judged.over):
         raise OperatorError(f"the run in {directory.path} is not finished: leave --hand-out away to go on with it")
-    if summary is not None and finished and fleet.rounds.count <= done:
+    if summary is not None and finished and judged.over:
         if not hand_out and (summary.handed_over or not (summary.onnx or summary.delivered)):
             raise OperatorError(
                 f"the run in {directory.path} is finished after {done} rounds ({own_command()} status "
-                f"{directory.path}); raise [rounds] count to go on from there, name another directory with --out, "
-                "or hand its models to devices that lack them with --hand-out"
+                f"{directory.path}){f', since {judged.enough}' if judged.enough else ''}; "
+                f"raise {'[evaluation] patience' if judged.enough else '[rounds] count'} to go on from there, name "
+                "another directory with --out, or hand its models to devices that lack them with --hand-out"
             )
         log.info("the run is finished; its models are handed out")
     elif finished:

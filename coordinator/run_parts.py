@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from coordinator.background import Background
 from coordinator.fleet.fleet_classes import FleetClasses
 from coordinator.fleet.known_devices import KnownDevices, PlanChanges
@@ -90,14 +92,16 @@ def assemble(
     fitness = journal.fitness()
     known_devices = KnownDevices(bases={device: basis for device, (basis, _) in fitness.items()})
     plan_changes = PlanChanges(registry)
-    history = RunHistory(blueprint, known_devices.profiles)
+    history = RunHistory(blueprint, known_devices.profiles, config.judging)
     history.replay(journal.summaries())
     weights, state = context.checkpoints.load(history.committed)
     model = GlobalModel(blueprint, config.scheme, config.server, weights, state, update=config.update, seed=config.seed)
     model_server.put_constants(blueprint, model.constants)
     model_server.put_weights(blueprint, model.weights)
+    # A run that has learned enough has no round left, however many its file wants.
+    count = history.committed if history.judged.over else config.rounds.count
     machine = make_round_machine(
-        config.rounds,
+        msgspec.structs.replace(config.rounds, count=max(1, count)),
         config.seed,
         now=context.clock(),
         next_round=history.committed + 1,
@@ -105,7 +109,7 @@ def assemble(
         fitness={device: entry for device, (_, entry) in fitness.items()},
         assign=rates_of(model),
     )
-    summary_file = SummaryFile(context, history, model, machine.fitness)
+    summary_file = SummaryFile(context, history, machine.fitness)
     commit = RoundCommit(context, model, history, summary_file, model_server, worker, background, classes)
     rounds = RoundController(
         context,

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from coordinator.final.final_export import FinalExport
 from coordinator.rounds.run_history import RunHistory
 from coordinator.run_context import RunContext
-from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.rounds.fitness import Fitness
-from fedlp_edge.reporting.summary import FinalModel, Purpose, Summary, Traffic, load, save_encoded
+from fedlp_edge.reporting.summary import Purpose, Summary, Traffic, load, save_encoded
 
 
 class SummaryFile:
@@ -18,25 +17,21 @@ class SummaryFile:
     Args:
         context: of the run.
         history: the rounds that are committed.
-        model: the global model.
         fitness: of a device, as it stands.
     """
 
-    def __init__(
-        self, context: RunContext, history: RunHistory, model: GlobalModel, fitness: Callable[[str], Fitness]
-    ) -> None:
+    def __init__(self, context: RunContext, history: RunHistory, fitness: Callable[[str], Fitness]) -> None:
         self._context = context
         self._history = history
-        self._model = model
         self._fitness = fitness
 
-    def earlier(self) -> Summary | None:
-        """What an earlier life wrote after the last round, if that was of the same model."""
+    def earlier(self, digest: str) -> Summary | None:
+        """What an earlier life wrote after the last round, if that was of the model with this digest."""
         path = self._context.directory.summary
         if not path.exists():
             return None
         earlier = load(path)
-        same = earlier.final is not None and earlier.final.model_digest == self._model.digest
+        same = earlier.final is not None and earlier.final.model_digest == digest
         return earlier if same else None
 
     def write(self, export: FinalExport | None = None, traffic: Mapping[Purpose, Traffic] | None = None) -> None:
@@ -45,22 +40,15 @@ class SummaryFile:
         Args:
             export: of the final models, once the last round is committed.
             traffic: after the last round.
-
-        Raises:
-            ValueError: there is an export, but no round is committed.
         """
-        context, last, final = self._context, self._history.last, None
-        if export is not None:
-            if last is None:
-                raise ValueError("no round is committed")
-            final = FinalModel(accuracy=last.accuracy, model_digest=self._model.digest)
+        context = self._context
         summary = Summary(
             run=context.run,
             fleet=context.config.fleet,
             model=context.config.model.name,
             rounds=(),
             devices=self._history.outcomes(self._fitness),
-            final=final,
+            final=export.choice.final if export else None,
             onnx=export.models if export else (),
             refused=export.refused if export else (),
             delivered=export.delivered if export else {},

@@ -9,9 +9,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
-from pathlib import Path
 
 from coordinator.config import FleetConfig
+from coordinator.final.final_choice import FinalChoice
 from coordinator.final.handover import Handover
 from coordinator.fleet.registry import Member
 from coordinator.run_context import RunContext
@@ -39,11 +39,12 @@ class FinalExport:
         context: of the run.
         model: with the names of its classes.
         depths: that the global model can compute.
-        state_path: the final model.
+        choice: the final model.
         worker: exports.
         model_server: serves the files.
 
     Attributes:
+        choice: the final model.
         models: that were exported, shallowest first.
         refused: depths that were not, and why.
         delivered: what became of the model of each device that was told of one: ``installed``, ``received`` (it makes
@@ -55,7 +56,7 @@ class FinalExport:
         context: RunContext,
         model: ModelSettings,
         depths: tuple[int, ...],
-        state_path: Path,
+        choice: FinalChoice,
         worker: WorkerProcess,
         model_server: ModelServer,
     ) -> None:
@@ -64,7 +65,7 @@ class FinalExport:
         self._blueprint = context.blueprint
         self._directory = context.directory
         self._model = model
-        self._state_path = state_path
+        self.choice = choice
         self._worker = worker
         self._model_server = model_server
         self._depths = _chosen(context.config, depths, context.blueprint)
@@ -155,7 +156,7 @@ class FinalExport:
             RunEnded(
                 run=self._context.run,
                 device=member.device,
-                rounds=self._config.rounds.count,
+                rounds=self.choice.rounds,
                 models=models,
                 layers=layers,
                 refused=next((entry.reason for entry in self.refused if entry.depth == member.plan.depth), "")[:2000],
@@ -224,15 +225,11 @@ class FinalExport:
         self._job = self._worker.submit(
             Export(
                 model=self._model,
-                state_paths=(str(self._state_path),),
+                state_paths=(str(self.choice.path),),
                 depths=(self._pending[0],),
                 data=self._config.data.evaluate,
                 directory=str(self._directory.onnx),
-                metadata={
-                    "run": self._context.run,
-                    "round": str(self._config.rounds.count),
-                    "fleet": self._config.fleet,
-                },
+                metadata={"run": self._context.run, "fleet": self._config.fleet, **self.choice.metadata},
             )
         )
 

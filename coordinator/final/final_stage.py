@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+from coordinator.final.final_choice import choose_final
 from coordinator.final.final_export import FinalExport
 from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
@@ -45,20 +46,21 @@ class FinalStage:
             again: an earlier life of the coordinator has committed the last round.
         """
         context, commit, model_server = self._context, self._parts.commit, self._parts.model_server
+        choice = choose_final(context, commit.history, commit.model)
         # Devices with a head of their own make their final models from what the model server holds.
-        model_server.put_weights(context.blueprint, commit.model.evaluated)
+        model_server.put_weights(context.blueprint, choice.weights)
         self.export = export = FinalExport(
             context,
             model=self._parts.classes.model,
             depths=commit.history.useful_depths,
-            state_path=context.checkpoints.evaluated_path(commit.history.committed),
+            choice=choice,
             worker=self._parts.worker,
             model_server=model_server,
         )
         if again:
             until = math.inf if self._hand_out else context.clock() + LIMITS.return_seconds
             known = [device for device, (plan, _) in context.journal.plans().items() if plan.depth]
-            export.take_up(self._parts.summary_file.earlier(), known, until)
+            export.take_up(self._parts.summary_file.earlier(choice.final.model_digest), known, until)
         if export.exports:
             export.export()
         else:
@@ -80,19 +82,18 @@ class FinalStage:
             self._parts.summary_file.write(self.export, self._context.messenger.take_traffic())
 
     def _finish(self, export: FinalExport) -> None:
-        commit, context = self._parts.commit, self._context
-        last = commit.history.last
-        if last is None:
-            raise ValueError("no round is committed")
+        context, choice = self._context, export.choice
         self._parts.summary_file.write(export)
         context.messenger.announce("finished")
         export.announce_end(self._parts.membership.all(), context.clock())
         context.emit(
             events.RunFinished(
                 time=time.time(),
-                rounds=last.round,
-                accuracy=last.accuracy,
-                model_digest=commit.model.digest,
+                rounds=choice.rounds,
+                accuracy=choice.final.accuracy,
+                model_digest=choice.final.model_digest,
                 seconds=context.clock() - self._began,
+                enough=choice.final.enough,
+                best=choice.final.round if choice.final.metric else None,
             )
         )

@@ -179,8 +179,8 @@ class RoundCommit:
         summary = updates.summary(seconds, judged, self.history.profiles, closed.traffic, closed.lost)
         self._context.journal.commit_round(updates.round, msgspec.json.encode(summary))
         self.history.add(summary)
-        spent, round = updates.spent(), updates.round
-        self._background.do(lambda: self._tidy(spent, round))
+        spent, round, kept = updates.spent(), updates.round, self.history.judged.kept_rounds
+        self._background.do(lambda: self._tidy(spent, round, kept))
         log.info("round %d: %d of %d devices, accuracy %s", round, len(updates.accepted), len(summary.devices),
                  " ".join(f"{value:.3f}" for value in accuracy.values()) or "not evaluated")  # fmt: skip
         self._report(summary, accuracy, len(updates.accepted))
@@ -211,8 +211,8 @@ class RoundCommit:
         log.warning("round %d: %s", round, doubt)
         return doubt
 
-    def _tidy(self, spent: Sequence[Path], round: int) -> None:
+    def _tidy(self, spent: Sequence[Path], round: int, kept: frozenset[int]) -> None:
         """Removes what a committed round leaves behind."""
         for update in spent:
             update.unlink(missing_ok=True)
-        self._context.checkpoints.prune(round)
+        self._context.checkpoints.prune(round, kept)

@@ -336,6 +336,10 @@ class RoundController:
             raise ValueError("no round is open")
         if not self._overlapping:
             self._uploads.clear()
-        self._commit.close(
-            updates, closing.lost, self._began, lambda: self.step(round_events.RoundCommitted(updates.round))
-        )
+        self._commit.close(updates, closing.lost, self._began, lambda: self._committed(updates.round))
+
+    def _committed(self, round: int) -> None:
+        enough = self._commit.history.judged.enough
+        if enough:
+            log.info("the run ends with round %d: %s", round, enough)
+        self.step(round_events.RoundCommitted(round, enough=bool(enough)))

@@ -10,7 +10,10 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.fitness import SILENT, Fitness
+from fedlp_edge.reporting.judged_rounds import JudgedRounds, Judging
 from fedlp_edge.reporting.summary import DeviceOutcome, RoundSummary
+
+_UNJUDGED = Judging()
 
 
 class RunHistory:
@@ -19,15 +22,18 @@ class RunHistory:
     Args:
         blueprint: of the model.
         profiles: name of the profile of every device that ever reported; kept up to date by the caller.
+        judging: how the rounds are judged.
 
     Attributes:
+        judged: the rounds, judged.
         last: summary of the round that was committed last; None before the first.
         profiles: name of the profile of every device that ever reported.
     """
 
-    def __init__(self, blueprint: Blueprint, profiles: Mapping[str, str]) -> None:
+    def __init__(self, blueprint: Blueprint, profiles: Mapping[str, str], judging: Judging = _UNJUDGED) -> None:
         self._blueprint = blueprint
         self.profiles = profiles
+        self.judged = JudgedRounds(judging)
         self.last: RoundSummary | None = None
         self._trained_depths: set[int] = set()
         self._seen: dict[str, str] = {}
@@ -65,6 +71,7 @@ class RunHistory:
     def add(self, summary: RoundSummary) -> None:
         """Takes a committed round into account."""
         self.last = summary
+        self.judged.add(summary)
         for device in summary.devices:
             self._trained_depths.add(device.depth)
             self._seen[device.id] = device.profile

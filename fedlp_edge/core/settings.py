@@ -307,6 +307,9 @@ AUTO_HOLDOUT = 0.1
 """Share of its samples that a device keeps out of training where nothing else judges the model."""
 
 
+ModelChoice = Literal["last", "best"]
+
+
 class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the model of a round is judged, and when a run has learned enough.
 
@@ -317,7 +320,7 @@ class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         better: whether a ``higher`` or a ``lower`` value of the metric is better; ``auto`` for metrics of known names.
         source: whose values of the metric count: of the ``central`` test data, or of the ``devices``; ``auto`` for the
             central ones where there are any.
-        depth: depth whose metric counts; 0 for the deepest that was measured in the round.
+        depth: depth whose metric counts; 0 for the deepest one measured in the round that a device has trained.
         patience: measured rounds without a better value of the metric after which the run ends; 0 for never.
         min_delta: by how much a value must be better than the best one so far to count as better.
     """
@@ -339,6 +342,20 @@ class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         if self.metric in BETTER and self.better not in ("auto", BETTER[self.metric]):
             raise ValueError(f'better = "{self.better}" is wrong for {self.metric}, of which {BETTER[self.metric]} '
                              "values are better: leave better out")  # fmt: skip
+
+    def metric_of(self, task: str) -> str:
+        """Name of the metric that counts for a task."""
+        if self.metric != "auto":
+            return self.metric
+        return "accuracy" if task == "classification" else "loss"
+
+    def from_devices(self, *, central: bool) -> bool:
+        """Whether the devices' values of the metric count.
+
+        Args:
+            central: whether the coordinator has test data of its own.
+        """
+        return self.source == "devices" or (self.source == "auto" and not central)
 
     def holdout_share(self, *, central: bool) -> float:
         """Share of its samples that each device keeps out of training.
@@ -367,6 +384,27 @@ def check_evaluation(evaluation: EvaluationSettings, *, central: bool) -> None:
         raise ValueError('[evaluation] source is "devices", which keep no samples for it: set holdout, such as 0.1')
     if evaluation.patience and not central and not evaluation.holdout_share(central=central):
         raise ValueError("[evaluation] patience needs a metric: set [data] evaluate, or holdout above 0")
+
+
+def check_choice(choice: ModelChoice, model: ModelSettings, evaluation: EvaluationSettings, *, central: bool) -> None:
+    """Whether a model can be chosen among those of all rounds.
+
+    Args:
+        choice: of the model that is exported.
+        model: of the run.
+        evaluation: of the run.
+        central: whether the coordinator has test data of its own.
+
+    Raises:
+        ValueError: nothing measures the models, or a part of them stays on the devices.
+    """
+    if choice == "last":
+        return
+    if not central and not evaluation.holdout_share(central=central):
+        raise ValueError('[export] model = "best" needs a metric: set [data] evaluate, or [evaluation] holdout above 0')
+    if model.head_mode == "personal":
+        raise ValueError('[export] model = "best" does not go with [model] head_mode = "personal": devices keep the '
+                         "heads of their last round alone")  # fmt: skip
 
 
 def check_exits(model: ModelSettings, training: TrainingSettings) -> None:

@@ -190,12 +190,20 @@ class ModelDelivered(Event, frozen=True, kw_only=True):
 
 
 class RunFinished(Event, frozen=True, kw_only=True):
-    """This event says that the last round is committed; ``accuracy`` is by depth."""
+    """This event says that the last round is committed; accuracy and digest are those of the model that is exported.
+
+    Attributes:
+        accuracy: Accuracy by depth.
+        enough: Why the run ended before its last round; empty if it did not.
+        best: Round that made the best model, if that one is exported.
+    """
 
     rounds: int
     accuracy: dict[int, float]
     model_digest: str
     seconds: float
+    enough: str = ""
+    best: int | None = None
 
 
 class RunStopped(Event, frozen=True, kw_only=True):

@@ -273,7 +273,7 @@ def _(event: ModelDelivered, progress: RunProgress) -> None:
 @_apply.register
 def _(event: RunFinished, progress: RunProgress) -> None:
     progress.phase = "finished"
-    progress.note = f"finished after {event.rounds} rounds"
+    progress.note = f"finished after {event.rounds} rounds" + (f": {event.enough}" if event.enough else "")
 
 
 @_apply.register

@@ -121,10 +121,23 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
-    """The model after the last round: its accuracy by depth, and a SHA-256 over all its tensors."""
+    """The model that a run ends with: that of its last round, or of its best one.
+
+    Attributes:
+        accuracy: Accuracy by depth.
+        model_digest: SHA-256 over all tensors.
+        round: Number of the round that made it.
+        metric: Name of the metric by which the round is the best; empty if the last one was wanted.
+        value: Value of the metric.
+        enough: Why the run ended before its last round; empty if it did not.
+    """
 
     accuracy: dict[int, float]
     model_digest: str
+    round: int = 0
+    metric: str = ""
+    value: float | None = None
+    enough: str = ""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,12 +199,12 @@ def load(path: Path) -> Summary:
 
 def trained_exits(summary: Summary) -> set[int]:
     """Returns the depths whose exit head at least one device trained in at least one round."""
-    return {
-        int(unit.removeprefix("H"))
-        for entry in summary.rounds
-        for unit, weights in entry.coverage.items()
-        if unit.startswith("H") and weights
-    }
+    return {depth for entry in summary.rounds for depth in exits_trained_in(entry)}
+
+
+def exits_trained_in(entry: RoundSummary) -> set[int]:
+    """Returns the depths whose exit head at least one device trained in a round."""
+    return {int(unit.removeprefix("H")) for unit, weights in entry.coverage.items() if unit[0] == "H" and weights}
 
 
 def idle_rounds(summary: Summary) -> dict[str, int]:

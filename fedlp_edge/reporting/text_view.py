@@ -145,7 +145,9 @@ def _(event: ModelDelivered) -> str | None:
 
 @_line.register
 def _(event: RunFinished) -> str:
-    return f"run finished after {event.rounds} rounds: accuracy {accuracy_line(event.accuracy)}"
+    of = f" of round {event.best}, the best one" if event.best is not None else ""
+    why = f"; no more rounds: {event.enough}" if event.enough else ""
+    return f"run finished after {event.rounds} rounds: accuracy{of} {accuracy_line(event.accuracy)}{why}"
 
 
 @_line.register

@@ -19,6 +19,7 @@ from fedlp_edge.core.rounds.settings import RoundSettings, check_periods
 from fedlp_edge.core.settings import (
     Count,
     EvaluationSettings,
+    ModelChoice,
     ModelSettings,
     NotNegative,
     PlannerSettings,
@@ -27,11 +28,13 @@ from fedlp_edge.core.settings import (
     ServerSettings,
     TrainingSettings,
     UpdateSettings,
+    check_choice,
     check_evaluation,
     check_exits,
     check_schedule,
     check_training,
 )
+from fedlp_edge.reporting.judged_rounds import Judging
 from fedlp_edge.wire.admission import AdmissionLimits
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -103,6 +106,16 @@ class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     evaluate_last: Count = 1
 
 
+class ExportChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model that a run ends with.
+
+    Attributes:
+        model: Model of the ``last`` round, or of the ``best`` by ``[evaluation] metric``.
+    """
+
+    model: ModelChoice = "last"
+
+
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a virtual fleet and its run.
 
@@ -125,6 +138,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rounds: RoundSettings = RoundSettings()
     limits: AdmissionLimits = AdmissionLimits()
     evaluation: EvaluationSettings = EvaluationSettings()
+    export: ExportChoice = ExportChoice()
     fleet: FleetSettings = FleetSettings()
     simulation: SimulationSettings = SimulationSettings()
 
@@ -136,8 +150,16 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_exits(self.model, self.training)
         check_training(self.model, self.training)
         check_schedule(self.training, self.rounds.count)
-        check_evaluation(self.evaluation, central=bool(self.data.evaluate))
+        central = bool(self.data.evaluate)
+        check_evaluation(self.evaluation, central=central)
+        check_choice(self.export.model, self.model, self.evaluation, central=central)
         check_periods(self.scheme, self.rounds)
+
+    @property
+    def judging(self) -> Judging:
+        """How the rounds are judged."""
+        central = bool(self.data.evaluate)
+        return Judging(self.evaluation, self.export.model, self.model.task, central, self.rounds.count)
 
     @property
     def planning_rules(self) -> PlanningRules:

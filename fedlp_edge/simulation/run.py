@@ -10,6 +10,7 @@ from pathlib import Path
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import FedLPError, OperatorError
 from fedlp_edge.reporting import events
+from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.log import EventLog
 from fedlp_edge.reporting.summary import Summary, load
 from fedlp_edge.simulation.engines.base import Engine, SimulationStoppedError
@@ -92,7 +93,7 @@ def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
             )
         if directory.summary.exists():
             summary = load(directory.summary)
-            if summary.final is not None and len(summary.rounds) >= experiment.rounds.count:
+            if summary.final is not None and JudgedRounds(experiment.judging, summary.rounds).over:
                 return summary
     with replacing(directory.config) as partial:
         partial.write_text(f"# Written by a simulation.\n{to_toml(experiment)}", "utf-8")

@@ -11,6 +11,7 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.reporting import events
+from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.round_accounting import Delivery, Lack, coverage, device_round
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, save
 from fedlp_edge.simulation import scores
@@ -75,6 +76,7 @@ class RunRecorder:
         self._saved = 0.0
         self._places: tuple[int, dict[str, CohortMember]] = (0, {})
         self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
+        self.judged = JudgedRounds(experiment.judging, self.summaries)
 
     @property
     def committed(self) -> int:
@@ -155,6 +157,7 @@ class RunRecorder:
         self._journal.open_round(summary.round, page.closing.capacity, tuple(page.closing.given.values()))
         self._journal.commit_round(summary.round, msgspec.json.encode(summary))
         self.summaries.append(summary)
+        self.judged.add(summary)
         self._emit(
             events.RoundFinished(
                 time=time.time(),
@@ -171,21 +174,27 @@ class RunRecorder:
             self._saved = time.monotonic()
             self.keep()
 
+    def ends_with(self, page: PendingRound) -> bool:
+        """Returns whether no round is left to do after this one, which is evaluated."""
+        return self.judged.ends_with(self._summarised(page))
+
     def keep(self) -> None:
         """Writes ``summary.json`` up to the last committed round."""
         save(self._summary(None), self._directory.summary)
 
-    def finish(self, digest: str, seconds: float) -> Summary:
+    def finish(self, final: FinalModel, seconds: float) -> Summary:
         """Writes the final summary and emits the end of the run; returns the summary."""
-        summary = self._summary(digest)
+        summary = self._summary(final)
         save(summary, self._directory.summary)
         self._emit(
             events.RunFinished(
                 time=time.time(),
                 rounds=len(summary.rounds),
-                accuracy=self.summaries[-1].accuracy,
-                model_digest=digest,
+                accuracy=final.accuracy,
+                model_digest=final.model_digest,
                 seconds=seconds,
+                enough=final.enough,
+                best=final.round if final.metric else None,
             )
         )
         return summary
@@ -234,14 +243,13 @@ class RunRecorder:
             virtual_seconds=closing.seconds,
         )
 
-    def _summary(self, digest: str | None) -> Summary:
-        accuracy = self.summaries[-1].accuracy if self.summaries else {}
+    def _summary(self, final: FinalModel | None) -> Summary:
         return Summary(
             run=self._experiment.run_name,
             fleet=self._experiment.name,
             model=self._experiment.model.name,
             rounds=tuple(self.summaries),
-            final=FinalModel(accuracy=accuracy, model_digest=digest) if digest else None,
+            final=final,
         )
 
 

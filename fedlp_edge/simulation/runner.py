@@ -91,7 +91,8 @@ class Simulation:
         try:
             self._prepare()
             self._go()
-            return self._recorder.finish(self._model.digest, time.monotonic() - began)
+            final = self._recorder.judged.final_model(self._checkpoints.has, self._digest_of)
+            return self._recorder.finish(final, time.monotonic() - began)
         except (SimulationStoppedError, FedLPError):
             self._recorder.keep()
             raise
@@ -133,12 +134,18 @@ class Simulation:
             raise DeviceError("no device of the fleet can bear even depth 1: take larger profiles or a smaller model")
 
     def _go(self) -> None:
-        done = self._recorder.committed
+        done, judged = self._recorder.committed, self._recorder.judged
         self._round_began = time.monotonic()
+        if judged.over:
+            return
         for step in self._schedule.steps():
             match step:
                 case RoundClosing(number) if number > done:
                     self._do(step)
+                    if self._experiment.evaluation.patience:
+                        self._work([])  # whether the next round trains at all depends on how this one is judged
+                    if judged.enough:
+                        break
                 case RoundOpening(number, devices) if number > done:
                     self._recorder.opened(number, devices)
                 case RoundExtended(number, contributors, quorum) if number > done:
@@ -148,6 +155,11 @@ class Simulation:
                 case _:
                     pass  # all rounds were committed before the interruption
         self._work([])
+
+    def _digest_of(self, round: int) -> str:
+        if round == self._recorder.committed:
+            return self._model.digest
+        return self._model.digest_of(self._checkpoints.load(round)[0])
 
     def _assign(self, round: int, place: CohortMember) -> CohortMember:
         """Returns a cohort member with its rates: the recorded ones if its round is committed already."""
@@ -183,13 +195,13 @@ class Simulation:
                 self._recorder.gave_up(page.closing, reply.device, reply.reason)
         if self._pending is not None:
             number = self._pending.closing.round
-            if number == self._experiment.rounds.count and self._pending.depths:
+            if self._pending.depths and self._recorder.ends_with(self._pending):
                 own = evaluate_personal_heads(
                     self._engine, self._round_jobs, self._judged_version, number, self._stopped
                 )
                 self._pending.own.extend(own)
             self._recorder.commit(self._pending)
-            self._checkpoints.prune(number)
+            self._checkpoints.prune(number, self._recorder.judged.kept_rounds)
             self._device_values.prune_all(number)
             self._pending = None
 

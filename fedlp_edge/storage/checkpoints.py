@@ -6,7 +6,7 @@ model. The running average of the models, if the run keeps one, is in a third.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -80,14 +80,23 @@ class Checkpoints:
         averages = _load(average) if average.exists() else {}
         return _load(self.weights_path(round)), _typed(flat, averages)
 
-    def prune(self, newest: int) -> None:
-        """Deletes the checkpoints that ``keep`` no longer covers, once round ``newest`` is committed."""
+    def has(self, round: int) -> bool:
+        """Returns whether the model after ``round`` is there."""
+        return self.weights_path(round).exists()
+
+    def prune(self, newest: int, kept: Collection[int] = ()) -> None:
+        """Deletes the checkpoints that ``keep`` no longer covers, once round ``newest`` is committed.
+
+        Args:
+            newest: Number of the last committed round.
+            kept: Numbers of rounds whose checkpoints stay in any case.
+        """
         if not self._keep:
             return
         oldest_kept = newest - self._keep + 1
         for path in self._directory.glob("round-*.safetensors"):
             number = path.name.removeprefix("round-").partition(".")[0]
-            if number.isdecimal() and int(number) < oldest_kept:
+            if number.isdecimal() and int(number) < oldest_kept and int(number) not in kept:
                 path.unlink(missing_ok=True)
 
     def _average_path(self, round: int) -> Path:

@@ -53,7 +53,9 @@ def test_claim_names_each_setting_that_differs_with_its_old_and_new_value(tmp_pa
     assert "--out" in str(raised.value)
 
 
-@pytest.mark.parametrize("line", ['[data]\nevaluate = ""', "[rounds]\ncount = 20", "[rounds]\ndeadline_seconds = 9"])
+@pytest.mark.parametrize(
+    "line", ['[data]\nevaluate = "digits#limit=50"', "[rounds]\ncount = 20", "[rounds]\ndeadline_seconds = 9"]
+)
 def test_claim_takes_a_mended_line_that_decides_nothing_for_the_same_run(tmp_path: Path, line: str) -> None:
     begin(tmp_path / "run", written(tmp_path / "a.toml"))
     begin(tmp_path / "run", written(tmp_path / "b.toml", f"{TEXT}{line}\n"))
@@ -65,6 +67,22 @@ def test_claim_of_a_finished_run_goes_on_where_the_count_is_raised(tmp_path: Pat
     with pytest.raises(OperatorError, match=r"finished after 2 rounds .* raise \[rounds\] count"):
         begin(tmp_path / "run", source)
     begin(tmp_path / "run", written(source, f"{TEXT}[rounds]\ncount = 3\n"))
+
+
+def test_claim_of_a_run_that_has_learned_enough_goes_on_with_more_patience(tmp_path: Path) -> None:
+    judged = TEXT + "[rounds]\ncount = 9\n[evaluation]\npatience = "
+    source = written(tmp_path / "a.toml", f"{judged}2\n")
+    run = begin(tmp_path / "run", source)
+    done = tuple(
+        RoundSummary(round=number, seconds=1.0, accuracy={1: value}, devices=(), coverage={})
+        for number, value in enumerate((0.75, 0.5, 0.5), 1)
+    )
+    final = FinalModel(accuracy={}, model_digest="")
+    save(Summary(run="r", fleet="shop", model="m", rounds=done, final=final), run.summary)
+    why = r"finished after 3 rounds .*, since accuracy has not got better than 0.75 of round 1 in 2 measured rounds; "
+    with pytest.raises(OperatorError, match=why + r"raise \[evaluation\] patience to go on"):
+        begin(tmp_path / "run", source)
+    begin(tmp_path / "run", written(source, f"{judged}3\n"))
 
 
 @pytest.mark.parametrize("secret", ['url = "mqtt://ada:geheim@broker.local"', 'password = "geheim"\nusername = "ada"'])

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
+from coordinator.final.final_choice import choose_final
 from coordinator.final.final_export import FinalExport
 from coordinator.rounds.run_history import RunHistory
 from coordinator.run_context import RunContext
@@ -40,15 +40,15 @@ class Run:
         weights = {name: np.full(2, value, np.float32) for name in NAMES.values()}
         self.model = GlobalModel(blueprint, config.scheme, config.server, weights, update=config.update, seed=1)
         self.history = RunHistory(blueprint, {"a": "pi", "b": "pi"})
-        self.summary = SummaryFile(self.context, self.history, self.model, lambda _: Fitness())
+        self.summary = SummaryFile(self.context, self.history, lambda _: Fitness())
 
     def export(self) -> FinalExport:
         """Of no depth: nothing can be checked without test data."""
         publisher = WindowedPublisher(MemoryHub().transport("coordinator"), 100)
         flow = FlowLimits(None, 8, 8)
         server = ModelServer(Topics("fleet"), publisher, 1000, lambda *_: None, flow, lambda: 0.0)
-        path = self.context.checkpoints.weights_path(1)
-        return FinalExport(self.context, self.context.config.model, (2,), path, None, server)  # type: ignore[arg-type]
+        choice = choose_final(self.context, self.history, self.model)
+        return FinalExport(self.context, self.context.config.model, (2,), choice, None, server)  # type: ignore[arg-type]
 
 
 def test_writes_who_is_there_before_the_first_round(tmp_path: Path) -> None:
@@ -57,17 +57,17 @@ def test_writes_who_is_there_before_the_first_round(tmp_path: Path) -> None:
     written = load(run.context.directory.summary)
     assert (written.run, written.fleet, written.rounds, written.final) == ("run", "fleet", (), None)
     assert written.devices == (DeviceOutcome(id="a", profile="pi"), DeviceOutcome(id="b", profile="pi"))
-    assert run.summary.earlier() is None
+    assert run.summary.earlier(run.model.digest) is None
 
 
 def test_writes_the_final_model_and_finds_it_after_a_restart(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    assert run.summary.earlier() is None
+    assert run.summary.earlier(run.model.digest) is None
     run.history.add(ROUND)
     run.summary.write(run.export(), {"control": Traffic(10, 1)})
-    earlier = Run(tmp_path).summary.earlier()
+    earlier = Run(tmp_path).summary.earlier(run.model.digest)
     assert earlier is not None
-    assert earlier.final == FinalModel(accuracy={2: 0.75}, model_digest=run.model.digest)
+    assert earlier.final == FinalModel(accuracy={2: 0.75}, model_digest=run.model.digest, round=1)
     assert earlier.devices[0] == DeviceOutcome(id="a", profile="pi", contributed=1)
     assert (earlier.traffic, earlier.handed_over) == ({"control": Traffic(10, 1)}, False)
 
@@ -76,11 +76,5 @@ def test_does_not_take_the_summary_of_another_model_for_its_own(tmp_path: Path) 
     run = Run(tmp_path)
     run.history.add(ROUND)
     run.summary.write(run.export())
-    assert Run(tmp_path, value=2.0).summary.earlier() is None
-
-
-def test_refuses_a_final_model_before_the_first_round(tmp_path: Path) -> None:
-    run = Run(tmp_path)
-    with pytest.raises(ValueError, match=r"^no round is committed$"):
-        run.summary.write(run.export())
-    assert not run.context.directory.summary.exists()
+    other = Run(tmp_path, value=2.0)
+    assert other.summary.earlier(other.model.digest) is None

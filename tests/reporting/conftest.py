@@ -80,6 +80,6 @@ def summary() -> Summary:
                 coverage={"L1": {"a": 200}, "H1": {}, "H3": {"a": 200}},
             ),
         ),
-        final=FinalModel(accuracy={1: 0.5, 3: 0.75}, model_digest="ab" * 32),
+        final=FinalModel(accuracy={1: 0.5, 3: 0.75}, model_digest="ab" * 32, round=1),
         onnx=(ExportedModel("small-cnn-depth-3.onnx", 3, 2e-7, 0.745),),
     )

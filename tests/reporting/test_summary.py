@@ -28,7 +28,14 @@ def test_has_the_documented_keys(tmp_path: Path, summary: Summary) -> None:
         "id", "profile", "depth", "lpr", "layers_sent", "samples", "loss", "seconds",
         "params_down", "params_up", "bytes_down", "bytes_up",
     } <= entry["devices"][0].keys()  # fmt: skip
-    assert content["final"] == {"accuracy": {"1": 0.5, "3": 0.75}, "model_digest": "ab" * 32}
+    assert content["final"] == {
+        "accuracy": {"1": 0.5, "3": 0.75},
+        "model_digest": "ab" * 32,
+        "round": 1,
+        "metric": "",
+        "value": None,
+        "enough": "",
+    }
     assert content["onnx"] == [{"file": "small-cnn-depth-3.onnx", "depth": 3, "max_abs_diff": 2e-7, "accuracy": 0.745}]
 
 

@@ -79,6 +79,15 @@ def test_keeps_only_the_latest(tmp_path: Path) -> None:
     ]
 
 
+def test_keeps_what_is_named_beside_the_latest(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for round in range(1, 4):
+        checkpoints.save(round, WEIGHTS, ServerState())
+        checkpoints.prune(round, kept={1})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["round-00001.safetensors", "round-00003.safetensors"]
+    assert (checkpoints.has(1), checkpoints.has(2)) == (True, False)
+
+
 def test_says_which_checkpoint_is_damaged(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, WEIGHTS, ServerState()).write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""This module implements ``fedlp export``, which writes ONNX files from the latest checkpoint of a run."""
+"""This module implements ``fedlp export``, which writes ONNX files from the latest or the best checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ class RunConfig(msgspec.Struct, frozen=True):
         return self.fleet if isinstance(self.fleet, str) else self.name
 
 
-def latest_checkpoint(run: Path) -> tuple[int, Path]:
-    """Number of the last committed round and its model: the running average, if the run keeps one.
+def exported_checkpoint(run: Path) -> tuple[int, Path]:
+    """Number of the round that made the model to export, and that model: the running average, if the run keeps one.
+
+    It is the round that the finished run has chosen, or the last committed one.
 
     Raises:
         StorageError: there is none.
@@ -56,6 +58,9 @@ def latest_checkpoint(run: Path) -> tuple[int, Path]:
     if not found:
         raise StorageError(f"{run} holds no checkpoint; is it the directory of a run?")
     number = int(found[-1].stem.removeprefix("round-"))
+    final = load(run / "summary.json").final if (run / "summary.json").exists() else None
+    if final is not None and final.metric and Checkpoints(run / "checkpoints").has(final.round):
+        number = final.round
     return number, Checkpoints(run / "checkpoints").evaluated_path(number)
 
 
@@ -104,7 +109,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
     Raises:
         ExportError: none has.
     """
-    round_number, state = latest_checkpoint(run)
+    round_number, state = exported_checkpoint(run)
     config = load_toml(run / "config.toml", RunConfig, renamed=RENAMED)
     if config.model.scaling == "width":
         raise ConfigError(

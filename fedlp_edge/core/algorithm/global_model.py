@@ -86,6 +86,14 @@ class GlobalModel:
         """Of the weights."""
         return model_digest(self.weights)
 
+    def digest_of(self, stored: Mapping[str, Array]) -> str:
+        """The digest of an earlier version of this model.
+
+        Args:
+            stored: what a checkpoint holds of it.
+        """
+        return model_digest({name: value for name, value in stored.items() if name in self.weights})
+
     def rates(self, round: int, depth: int, lpr: float, encoding: Encoding) -> dict[str, float]:
         """The rates of a device's units in a round that are not its plain one, by unit id.
 

@@ -214,8 +214,8 @@ class BufferedRounds:
             case ModelOutdated(device):
                 if device in self._tasks and self._tasks[device].place.round < self._round:
                     self._give_up(device)
-            case RoundCommitted(round):
-                self._commit(round, effects)
+            case RoundCommitted(round, enough):
+                self._commit(round, effects, enough=enough)
             case _:
                 pass  # only time has passed, or only the ready devices change
         if self.phase is Phase.WAITING:
@@ -379,12 +379,12 @@ class BufferedRounds:
         effects.extend(SendTask(self._round, device) for device in retry if device in self._tasks)
         effects.extend(said)
 
-    def _commit(self, round: int, effects: list[Effect]) -> None:
+    def _commit(self, round: int, effects: list[Effect], *, enough: bool) -> None:
         if self.phase is not Phase.CLOSING or round != self._round:
             return
         self._buffer = None
         self._round += 1
-        if self._round > self._settings.count:
+        if enough or self._round > self._settings.count:
             self._tasks.clear()
             self.phase = move(self.phase, Phase.FINISHED)
             effects.append(FinishRun())

@@ -161,9 +161,15 @@ class ModelOutdated:
 
 @dataclass(frozen=True)
 class RoundCommitted:
-    """A round was aggregated, evaluated and written to a checkpoint."""
+    """A round was aggregated, evaluated and written to a checkpoint.
+
+    Attributes:
+        round: Number of the round.
+        enough: Whether the run has learned enough, so that it ends with this round.
+    """
 
     round: int
+    enough: bool = False
 
 
 @dataclass(frozen=True)

@@ -208,8 +208,8 @@ class SynchronousRounds:
             case UpdateMissed(device, fault, reason):
                 if self._miss(device) and fault:
                     self._ready_devices.failed(device, fault, reason, self._next_round, effects)
-            case RoundCommitted(round):
-                self._commit(round, effects)
+            case RoundCommitted(round, enough):
+                self._commit(round, effects, enough=enough)
             case _:
                 pass  # only time has passed, or only the ready devices change
         if self.phase is Phase.COLLECTING:
@@ -324,12 +324,12 @@ class SynchronousRounds:
         )
         return self._assign(current.round, place)
 
-    def _commit(self, round: int, effects: list[Effect]) -> None:
+    def _commit(self, round: int, effects: list[Effect], *, enough: bool) -> None:
         if self.phase is not Phase.CLOSING or round != self._next_round:
             return
         self._open = None
         self._next_round += 1
-        if self._next_round > self._settings.count:
+        if enough or self._next_round > self._settings.count:
             self._move(Phase.FINISHED)
             effects.append(FinishRun())
         else:

@@ -76,7 +76,7 @@ class Run:
             self.context,
             self.model,
             self.history,
-            SummaryFile(self.context, self.history, self.model, lambda _: Fitness()),
+            SummaryFile(self.context, self.history, lambda _: Fitness()),
             server,
             self.jobs,  # type: ignore[arg-type]
             Background(InTurn(), self.ends.put),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from fedlp_edge.core.rounds.buffered import BufferedRounds
@@ -39,6 +40,15 @@ def test_both_modes_take_a_run_from_its_first_device_to_its_end(mode: str) -> No
     effects = machine.handle(UpdateArrived("a"), 1.0)
     assert CloseRound(1, ("a",), ()) in effects
     assert FinishRun() in machine.handle(RoundCommitted(1), 2.0)
+    assert machine.phase is Phase.FINISHED
+
+
+@pytest.mark.parametrize("mode", ["synchronous", "buffered"])
+def test_both_modes_end_before_the_last_round_when_the_run_has_learned_enough(mode: str) -> None:
+    machine = make_round_machine(msgspec.structs.replace(settings(mode), count=9), 1, now=0.0)
+    machine.handle(DeviceReady(A), 0.0)
+    machine.handle(UpdateArrived("a"), 1.0)
+    assert machine.handle(RoundCommitted(1, enough=True), 2.0) == [FinishRun()]
     assert machine.phase is Phase.FINISHED
 
 

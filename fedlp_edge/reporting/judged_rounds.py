@@ -1,0 +1,140 @@
+"""This module reads from the summaries of rounds what they are judged by: which is best, and whether the run is over.
+
+The summaries stand in the journal, so a run that is started again decides as it did before.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from fedlp_edge.core.rounds.metric_history import MeasuredRound, MetricHistory
+from fedlp_edge.core.settings import EvaluationSettings, ModelChoice
+from fedlp_edge.reporting.summary import FinalModel, RoundSummary, exits_trained_in
+
+log = logging.getLogger(__name__)
+
+
+class Judging(msgspec.Struct, frozen=True):
+    """How the rounds of a run are judged.
+
+    Attributes:
+        evaluation: Settings of the run.
+        choice: Model that is exported.
+        task: Task of the model.
+        central: Whether there are central test data.
+        rounds: Rounds of the run.
+    """
+
+    evaluation: EvaluationSettings = EvaluationSettings()
+    choice: ModelChoice = "last"
+    task: str = "classification"
+    central: bool = True
+    rounds: int = 0
+
+
+class JudgedRounds:
+    """The committed rounds of a run, judged.
+
+    Args:
+        judging: How they are judged.
+        summaries: Summaries of the rounds that are committed already, from first to last.
+    """
+
+    def __init__(self, judging: Judging, summaries: Iterable[RoundSummary] = ()) -> None:
+        self._judging = judging
+        self._history = MetricHistory(judging.evaluation, judging.evaluation.metric_of(judging.task))
+        self._accuracy: dict[int, dict[int, float]] = {}
+        self._trained: set[int] = set()
+        self._last = 0
+        for summary in summaries:
+            self.add(summary)
+
+    def add(self, summary: RoundSummary) -> None:
+        """Takes a committed round into account."""
+        self._last = summary.round
+        self._accuracy[summary.round] = summary.accuracy
+        self._trained |= exits_trained_in(summary)
+        if (measured := self._measured(summary)) is not None:
+            self._history.add(measured)
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+        return self._history.metric
+
+    @property
+    def enough(self) -> str:
+        """Why no further round is needed although the run has more, in one line; empty if it goes on or is over."""
+        return self._history.plateau if self._last < self._judging.rounds else ""
+
+    @property
+    def over(self) -> bool:
+        """Whether no round is left to do."""
+        return self._last >= self._judging.rounds or bool(self._history.plateau)
+
+    def ends_with(self, summary: RoundSummary) -> bool:
+        """Returns whether no round is left to do once this one is committed."""
+        trial = copy.deepcopy(self)
+        trial.add(summary)
+        return trial.over
+
+    def final_model(self, kept: Callable[[int], bool], digest_of: Callable[[int], str]) -> FinalModel:
+        """Returns what the summary says of the model that the run ends with, once a round is committed.
+
+        Args:
+            kept: Function that returns whether the checkpoint of a round is still there.
+            digest_of: Function that returns the digest of the model after a round.
+        """
+        best = self.best(kept)
+        if best is not None and best != (wanted := self.best()) and wanted is not None:
+            log.warning("the checkpoint of round %d, the best by %s, is gone: see [rounds] keep_checkpoints",
+                        wanted.round, self.metric)  # fmt: skip
+        round = best.round if best is not None else self._last
+        return FinalModel(
+            accuracy=self._accuracy[round],
+            model_digest=digest_of(round),
+            round=round,
+            metric=self.metric if best is not None else "",
+            value=best.value if best is not None else None,
+            enough=self.enough,
+        )
+
+    def best(self, kept: Callable[[int], bool] = lambda _: True) -> MeasuredRound | None:
+        """Returns the best round, if the best one is to be exported and one was measured.
+
+        Args:
+            kept: Function that returns whether the checkpoint of a round is still there.
+        """
+        return self._history.best(kept) if self._judging.choice == "best" else None
+
+    @property
+    def kept_rounds(self) -> frozenset[int]:
+        """Rounds whose checkpoints must stay."""
+        best = self.best()
+        return frozenset([best.round]) if best else frozenset()
+
+    def _measured(self, summary: RoundSummary) -> MeasuredRound | None:
+        """The metric that a summary has, and the round whose model it is of; None if it has none."""
+        evaluation = self._judging.evaluation
+        if evaluation.from_devices(central=self._judging.central):
+            return None
+        values = _of_central_data(summary, self._history.metric)
+        if not values:
+            return None
+        # The full model is always measured, but says nothing as long as no device trains its last layers.
+        depth = evaluation.depth or max(values.keys() & self._trained, default=max(values))
+        return MeasuredRound(summary.round, values[depth]) if depth in values else None
+
+
+def _of_central_data(summary: RoundSummary, metric: str) -> dict[int, float]:
+    """The values of a metric by depth."""
+    if metric == "accuracy":
+        return summary.accuracy
+    if metric == "loss":
+        return {depth: math.nan if value is None else value for depth, value in summary.loss.items()}
+    return {}

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from fedlp_edge.core.settings import EvaluationSettings
+from fedlp_edge.reporting.judged_rounds import JudgedRounds, Judging
+from fedlp_edge.reporting.summary import FinalModel, RoundSummary
+
+
+def rounds(*accuracy: float, depth: int = 1) -> list[RoundSummary]:
+    """Rounds in which a device trains this depth of two, and the other one stays at chance."""
+    return [
+        RoundSummary(
+            round=number,
+            seconds=1.0,
+            accuracy={1: 0.1, 2: 0.1, depth: value},
+            loss={1: 2.0, 2: 2.0, depth: 1 - value},
+            devices=(),
+            coverage={"L1": {"a": 1}, f"H{depth}": {"a": 1}, f"H{3 - depth}": {}},
+        )
+        for number, value in enumerate(accuracy, 1)
+    ]
+
+
+def judging(choice: str = "best", rounds: int = 9, **evaluation: object) -> Judging:
+    return Judging(EvaluationSettings(**evaluation), choice, "classification", True, rounds)  # type: ignore[arg-type]
+
+
+def final(judged: JudgedRounds, *gone: int) -> FinalModel:
+    return judged.final_model(lambda round: round not in gone, lambda round: f"digest {round}")
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_judges_by_the_deepest_exit_that_a_device_has_trained(depth: int) -> None:
+    judged = JudgedRounds(judging(), rounds(0.5, 0.8, 0.7, depth=depth))
+    assert judged.best() == (2, 0.8)
+    assert judged.kept_rounds == {2}
+
+
+def test_judges_by_the_depth_and_the_metric_that_are_named() -> None:
+    assert JudgedRounds(judging(depth=2), rounds(0.5, 0.8)).best() == (1, 0.1)
+    assert JudgedRounds(judging(metric="loss"), rounds(0.5, 0.75, 0.7)).best() == (2, 0.25)
+    assert JudgedRounds(judging(metric="macro_f1"), rounds(0.5, 0.8)).best() is None
+
+
+def test_final_model_is_that_of_the_last_round_unless_the_best_is_wanted() -> None:
+    summaries = rounds(0.5, 0.8, 0.7)
+    assert final(JudgedRounds(judging("last"), summaries)) == FinalModel(
+        accuracy={1: 0.7, 2: 0.1}, model_digest="digest 3", round=3
+    )
+    assert JudgedRounds(judging("last"), summaries).kept_rounds == frozenset()
+    assert final(JudgedRounds(judging(), summaries)) == FinalModel(
+        accuracy={1: 0.8, 2: 0.1}, model_digest="digest 2", round=2, metric="accuracy", value=0.8
+    )
+
+
+def test_final_model_is_the_best_of_those_that_are_there(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert final(JudgedRounds(judging(), rounds(0.5, 0.8, 0.7)), 2).round == 3
+    assert caplog.messages == [
+        "the checkpoint of round 2, the best by accuracy, is gone: see [rounds] keep_checkpoints"
+    ]
+
+
+def test_run_is_over_after_its_last_round_or_when_it_has_learned_enough() -> None:
+    patient = JudgedRounds(judging(rounds=3, patience=2), rounds(0.8, 0.7))
+    assert (patient.over, patient.enough) == (False, "")
+    assert patient.ends_with(rounds(0.8, 0.7, 0.9)[2])
+    stopped = JudgedRounds(judging(rounds=9, patience=2), rounds(0.8, 0.7, 0.6))
+    assert stopped.over
+    assert stopped.enough == "accuracy has not got better than 0.8 of round 1 in 2 measured rounds"
+    at_the_end = JudgedRounds(judging(rounds=3, patience=2), rounds(0.8, 0.7, 0.6))
+    assert (at_the_end.over, at_the_end.enough) == (True, "")
+
+
+def test_looking_ahead_changes_nothing() -> None:
+    judged = JudgedRounds(judging(rounds=9, patience=2), rounds(0.8, 0.7))
+    assert judged.ends_with(rounds(0.8, 0.7, 0.6)[2])
+    assert not judged.over
