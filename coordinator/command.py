@@ -14,7 +14,7 @@ import typer
 
 from coordinator.config import FleetConfig, load_config
 from coordinator.inbox import InboxItem, StopRequested
-from coordinator.run_claim import claim
+from coordinator.run_claim import claim, with_weights_digest
 from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.version import Version
@@ -57,7 +57,7 @@ def coordinate(
 ) -> None:
     """Runs a fleet: waits for devices, does the rounds, exports the model."""
     del version
-    fleet = load_config(config)
+    fleet = with_weights_digest(load_config(config), config, out)
     path = out or Path("runs") / fleet.run_name
     _check_data(fleet, config, path)
     directory = RunDirectory(path)

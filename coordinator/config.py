@@ -104,7 +104,9 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         selection = {f"[rounds] {key}": value for key, value in self.rounds.selection.items()}
         tables = ("fleet", "seed", "model", "training", "scheme", "update", "planner", "server")
         held_out = {"[evaluation] holdout": self.holdout_share} if self.holdout_share else {}
-        return {table: getattr(self, table) for table in tables} | selection | held_out
+        return (
+            {table: getattr(self, table) for table in tables} | {"model": self.model.identified} | selection | held_out
+        )
 
     @property
     def holdout_share(self) -> float:

@@ -11,8 +11,10 @@ import msgspec
 
 from coordinator.config import FleetConfig, load_config
 from coordinator.limits import LIMITS
+from fedlp_edge.config.toml import place
 from fedlp_edge.config.toml_writer import to_toml
-from fedlp_edge.errors import OperatorError
+from fedlp_edge.errors import ConfigError, OperatorError, StartWeightsError
+from fedlp_edge.learning.start_weights_file import with_digest
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.journal import Journal
@@ -23,6 +25,7 @@ from fedlp_edge.transport.address import without_password
 
 log = logging.getLogger("fedlp.coordinator")
 
+_WEIGHTS, _DIGEST = "[model] weights", "[model] weights_sha256"
 _LEFT_OUT = "# The broker's password is left out of this copy: state it in the environment or with password_file.\n\n"
 
 
@@ -66,12 +69,35 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
     elif finished:
         log.info("the finished run goes on: %d rounds are done, %d wanted", done, fleet.rounds.count)
     if source.resolve() != directory.config.resolve():
-        keep_copy(source, directory.config)
+        keep_copy(source, directory.config, fleet.model.weights_sha256)
+
+
+def with_weights_digest(fleet: FleetConfig, source: Path, directory: Path | None) -> FleetConfig:
+    """Returns a configuration with the digest of the file of start weights, which is part of what identifies the run.
+
+    Args:
+        fleet: the configuration.
+        source: its file.
+        directory: of the run, if it is named; where the run has begun there, the file may be gone by now.
+
+    Raises:
+        ConfigError: the file is missing, or is not the one that the configuration states.
+    """
+    if directory is None and fleet.run is not None:
+        directory = Path("runs") / fleet.run
+    kept = None if directory is None else directory / "config.toml"
+    earlier = load_config(kept).model if kept is not None and kept.exists() and fleet.model.weights else None
+    try:
+        return msgspec.structs.replace(fleet, model=with_digest(fleet.model, earlier))
+    except StartWeightsError as error:
+        raise ConfigError(f"{place(source, ('model', 'weights'))}: {error}") from None
 
 
 def differences(before: FleetConfig, now: FleetConfig) -> list[str]:
     """The settings that make a run another one, each as ``[table] key is NEW and was OLD``."""
     old, new = (dict(_flat(config.deciding)) for config in (before, now))
+    if new.get(_DIGEST) != old.get(_DIGEST) and old.get(_DIGEST) and new.get(_DIGEST):
+        new[_WEIGHTS], old[_WEIGHTS] = (f"a file with the SHA-256 {table.pop(_DIGEST)}" for table in (new, old))
     return [
         f"{key} is {_shown(new.get(key))} and was {_shown(old.get(key))}"
         for key in (*new, *(key for key in old if key not in new))
@@ -79,14 +105,24 @@ def differences(before: FleetConfig, now: FleetConfig) -> list[str]:
     ]
 
 
-def keep_copy(source: Path, target: Path) -> None:
-    """Copies a configuration without the broker's password, so that a run directory can be given to others."""
+def keep_copy(source: Path, target: Path, weights_sha256: str = "") -> None:
+    """Copies a configuration without the broker's password, so that a run directory can be given to others.
+
+    Args:
+        source: the configuration's file.
+        target: of the copy.
+        weights_sha256: digest of the file of start weights, which the copy states; empty without one.
+    """
     text = source.read_bytes().decode("utf-8-sig")
     document = tomllib.loads(text)
     broker = document.get("broker", {})
     public = {key: value for key, value in broker.items() if key != "password"}
     if "url" in public:
         public["url"] = without_password(public["url"])
+    model = document.get("model", {})
+    if weights_sha256 and model.get("weights_sha256") != weights_sha256:
+        document |= {"model": model | {"weights_sha256": weights_sha256}}
+        text = to_toml(document)
     if public != broker:
         text = _LEFT_OUT + to_toml(document | {"broker": public})
     write_file(target, [text.encode()])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from coordinator.config import FleetConfig
 from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.reporting import events
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
@@ -28,6 +29,7 @@ class RunContext:
         messenger: control messages to the devices.
         emit: takes every event of the run.
         clock: monotonic seconds.
+        start_weights: what was taken of the model's start weights; None if it has none.
     """
 
     config: FleetConfig
@@ -39,3 +41,4 @@ class RunContext:
     messenger: ControlMessenger
     emit: Callable[[events.AnyEvent], None]
     clock: Callable[[], float]
+    start_weights: StartWeightsReport | None = None

@@ -143,6 +143,7 @@ class RunLoop:
                 rounds=config.rounds.count,
                 resumed_at=self._rounds.round if again else None,
                 remark=blueprint.remark,
+                start_weights=self._context.start_weights.line if self._context.start_weights else "",
             )
         )
         for branch in ("device", "up", "upload"):

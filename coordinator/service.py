@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 
+import msgspec
+
 from coordinator.background import Background
 from coordinator.config import FleetConfig
 from coordinator.coordinator_topic import CoordinatorTopic
@@ -26,6 +28,7 @@ from coordinator.tenancy import OccupiedError
 from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.errors import (
     DataError,
     FreezeError,
@@ -34,12 +37,15 @@ from fedlp_edge.errors import (
     PeerError,
     SettingError,
     StartWeightsError,
+    StorageError,
     WorkerError,
 )
+from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.system.files import write_file
 from fedlp_edge.transport.base import BrokerLimits, Connected, Received, Transport
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import Build, Built
@@ -151,7 +157,7 @@ class Coordinator:
         """Builds the model, and what all parts of the run share."""
         config = self._config
         checkpoints = Checkpoints(self._directory.checkpoints, config.rounds.keep_checkpoints)
-        blueprint, test_data = _build_model(config, journal, checkpoints, self._worker)
+        blueprint, test_data = _build_model(config, journal, checkpoints, self._directory, self._worker)
         context = RunContext(
             config=config,
             run=config.run_name,
@@ -162,10 +168,11 @@ class Coordinator:
             messenger=self._messenger,
             emit=self._emit,
             clock=self._clock,
+            start_weights=_start_weights_report(self._directory),
         )
         # Before the first round they were agreed, and a single device may come for its final model.
         wanted = 1 if any(journal.summaries()) else config.rounds.min_devices
-        return context, FleetClasses(config.model, blueprint, journal, test_data, wanted, self._clock)
+        return context, FleetClasses(config.model.without_weights, blueprint, journal, test_data, wanted, self._clock)
 
     def _first_connection(self) -> BrokerLimits | None:
         """Waits for the broker; None if stopped meanwhile."""
@@ -199,8 +206,22 @@ class Coordinator:
         return True
 
 
+def _start_weights_report(directory: RunDirectory) -> StartWeightsReport | None:
+    """What this life or an earlier one took of the start weights; None if the run has none."""
+    if not directory.start_weights.exists():
+        return None
+    try:
+        return msgspec.json.decode(directory.start_weights.read_bytes(), type=StartWeightsReport)
+    except (OSError, msgspec.DecodeError) as error:
+        raise StorageError(f"cannot read {directory.start_weights}: {error}") from None
+
+
 def _build_model(
-    config: FleetConfig, journal: Journal, checkpoints: Checkpoints, worker: WorkerProcess
+    config: FleetConfig,
+    journal: Journal,
+    checkpoints: Checkpoints,
+    directory: RunDirectory,
+    worker: WorkerProcess,
 ) -> tuple[Blueprint, DataFacts | None]:
     """Builds the model, and tries it on the test data before any device is asked for anything.
 
@@ -208,16 +229,20 @@ def _build_model(
         SettingError: the model or the test data cannot be used.
     """
     first = checkpoints.weights_path(0)
+    reported = not config.model.weights or directory.start_weights.exists()
+    begun = any(journal.summaries()) or (first.exists() and reported)
     evaluate = config.data.evaluate
     job = Build(
-        model=config.model,
+        model=config.model.without_weights,
         data=evaluate,
         split="test",
         seed=config.seed,
-        state_path=None if first.exists() or any(journal.summaries()) else str(first),
+        state_path=None if begun else str(first),
         steps=True,
     )
     try:
+        if not begun:
+            job = msgspec.structs.replace(job, weights=start_weights_of(config.model))
         built = worker.call(job, timeout=LIMITS.build_seconds)
     except DataError as error:
         raise SettingError(("data", "evaluate"), str(error)) from None
@@ -229,6 +254,9 @@ def _build_model(
         raise SettingError(("model", "name"), str(error)) from None
     if not isinstance(built, Built):
         raise WorkerError(f"the worker answered a build with {type(built).__name__}")
+    if built.start_weights is not None:
+        log.info("the model %s", built.start_weights.line)
+        write_file(directory.start_weights, [msgspec.json.format(msgspec.json.encode(built.start_weights), indent=2)])
     if evaluate:
         log.info("models are judged on %d samples of %s", built.samples, evaluate)
         if built.remarks:

@@ -54,5 +54,6 @@ class SummaryFile:
             delivered=export.delivered if export else {},
             handed_over=export is not None and export.done,
             traffic=dict(traffic or {}),
+            start_weights=context.start_weights,
         )
         save_encoded(summary, context.journal.summaries(), context.directory.summary)

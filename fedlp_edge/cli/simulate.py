@@ -18,7 +18,7 @@ from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation.engines.base import SimulationStoppedError
 from fedlp_edge.simulation.experiment import EngineName, Experiment, load_experiment
-from fedlp_edge.simulation.run import simulate
+from fedlp_edge.simulation.run import simulate, with_weights_digest
 from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, own_command
 
 CROWD = 20
@@ -46,6 +46,10 @@ def run_simulate(
     """
     sys.path.append(str(Path.cwd()))  # where the owner's own data functions are; shadows nothing
     experiment = _with(load_experiment(file), engine, workers)
+    try:
+        experiment = with_weights_digest(experiment, out)
+    except StartWeightsError as error:
+        raise ConfigError(f"{place(file, ('model', 'weights'))}: {error}") from None
     directory = out or Path("runs") / experiment.run_name
     console = open_console()
     view = None if quiet or as_json else open_view(console, subtitle=str(directory))

@@ -56,6 +56,9 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         width_ratios: share of the channels of each level, rising to 1; empty for HeteroFL's five.
         class_names: names of the classes, labels or targets by number; empty lets the fleet agree on them (see
             ``core.class_names``).
+        weights: what the model starts from instead of random values: a file (``.safetensors``, ``.pt``), ``run:DIR`` or
+            ``torchvision``; empty for random values.
+        weights_sha256: SHA-256 of that file, which must then have it; found by itself if it is not stated.
         freeze: patterns on names of modules or parameters of the original model, or ids of units; what they match is
             not trained, sent down once and never up.
         task: what the outputs mean: ``classification``, ``multi-label``, ``regression``, ``anomaly`` (detection by
@@ -77,6 +80,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scaling: Literal["depth", "width"] = "depth"
     width_ratios: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
     class_names: tuple[str, ...] = ()
+    weights: str = ""
+    weights_sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     freeze: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=200)], ...] = ()
     task: str = "classification"
     target_mean: tuple[Finite, ...] = ()
@@ -88,6 +93,16 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def without_names(self) -> ModelSettings:
         """What decides how the model is built, which the names of its classes do not."""
         return msgspec.structs.replace(self, class_names=()) if self.class_names else self
+
+    @property
+    def without_weights(self) -> ModelSettings:
+        """What a device or a job is told, which need not know where the first values came from."""
+        return msgspec.structs.replace(self, weights="", weights_sha256="") if self.weights else self
+
+    @property
+    def identified(self) -> ModelSettings:
+        """What decides what is learned: the bytes of a file of start weights, wherever it lies."""
+        return msgspec.structs.replace(self, weights="a file") if self.weights_sha256 else self
 
     def __post_init__(self) -> None:
         check_task(self.task)
@@ -108,8 +123,10 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         most = 2 if self.classes == 1 and self.task == "classification" else self.classes
         if self.classes and len(self.class_names) > most:
             raise ValueError(f"there are {len(self.class_names)} class_names for {most} classes")
-        if self.freeze and self.scaling == "width":
-            raise ValueError('freeze is for scaling = "depth"')
+        if (self.freeze or self.weights) and self.scaling == "width":
+            raise ValueError('weights and freeze are for scaling = "depth"')
+        if self.weights_sha256 and not self.weights:
+            raise ValueError("weights_sha256 is of the file that weights names, and it names none")
         if self.width_ratios and self.scaling == "depth":
             raise ValueError('width_ratios are for scaling = "width"')
         if self.scaling == "width" and (self.head_mode, self.exits) != ("shared", "own"):

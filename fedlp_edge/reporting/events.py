@@ -24,7 +24,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=Tr
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
-    """This event says that a run starts or continues at round ``resumed_at``; ``remark`` is about the model."""
+    """This event says that a run starts or continues at round ``resumed_at``; ``remark`` is about the model, and
+    ``start_weights`` says what it starts from."""
 
     run: str
     fleet: str
@@ -34,6 +35,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     rounds: int
     resumed_at: int | None = None
     remark: str = ""
+    start_weights: str = ""
 
 
 class DeviceJoined(Event, frozen=True, kw_only=True):

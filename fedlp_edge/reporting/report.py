@@ -42,6 +42,8 @@ def report(summary: Summary, directory: Path) -> RenderableType:
     """Returns the report as a renderable of rich."""
     accuracy = summary.final.accuracy if summary.final else summary.rounds[-1].accuracy if summary.rounds else {}
     parts: list[RenderableType] = ["", _headline(summary), ""]
+    if summary.start_weights is not None:
+        parts += [Text(f"The model {summary.start_weights.line}."), ""]
     if accuracy:
         parts += [_models(summary, accuracy), ""]
     if missing := _without_models(summary):

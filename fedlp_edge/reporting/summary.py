@@ -13,6 +13,7 @@ import msgspec
 
 from fedlp_edge.core.rounds.fitness import State
 from fedlp_edge.core.settings import Encoding
+from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.errors import StorageError
 from fedlp_edge.system.files import write_file
 from fedlp_edge.worker.jobs import ExportedModel, RefusedModel
@@ -150,6 +151,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         delivered: State of the final model by id of each device that has one to fetch: ``installed``, ``received``
             (the device makes its file itself), or the reason of a failure.
         traffic: Traffic after the last round, by purpose.
+        start_weights: What was taken of the model's start weights; None if it started from random values.
     """
 
     run: str
@@ -163,6 +165,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     delivered: dict[str, str] = {}
     handed_over: bool = False
     traffic: dict[Purpose, Traffic] = {}
+    start_weights: StartWeightsReport | None = None
 
 
 def save(summary: Summary, path: Path) -> None:

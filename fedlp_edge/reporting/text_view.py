@@ -57,7 +57,9 @@ def _(event: RunStarted) -> str:
     begin = f"goes on at round {event.resumed_at}" if event.resumed_at is not None else "starts"
     return (
         f"run {event.run} {begin}: {event.model}, {event.parameters:,} parameters, "
-        f"{event.depths} depths, {event.rounds} rounds" + (f"; {event.remark}" if event.remark else "")
+        f"{event.depths} depths, {event.rounds} rounds"
+        + (f"; {event.start_weights}" if event.start_weights else "")
+        + (f"; {event.remark}" if event.remark else "")
     )
 
 

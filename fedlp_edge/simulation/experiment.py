@@ -171,7 +171,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Digest of all settings that decide about the model; a run cannot continue when it has changed."""
         rounds = msgspec.structs.replace(self.rounds, count=1, keep_checkpoints=0)
         scheme = (self.scheme, self.update, self.planner)
-        parts: tuple[object, ...] = (self.seed, self.model, self.data, self.training, *scheme, self.server)
+        parts: tuple[object, ...] = (self.seed, self.model.identified, self.data, self.training, *scheme, self.server)
         parts = (*parts, self.fleet, rounds)
         if self.limits != AdmissionLimits():
             parts = (*parts, self.limits)

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
+
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import FedLPError, OperatorError
+from fedlp_edge.learning.start_weights_file import with_digest
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.log import EventLog
@@ -47,6 +50,7 @@ def simulate(
         SimulationStoppedError: ``stopped()`` returned True.
         FedLPError: The experiment cannot be run, or the directory holds another one.
     """
+    experiment = with_weights_digest(experiment, Path(directory))
     place = RunDirectory(Path(directory))
     with ExitStack() as stack:
         place.lock()
@@ -72,6 +76,21 @@ def simulate(
         except FedLPError as error:
             emit(events.RunStopped(time=time.time(), round=simulation.round, reason="error", detail=str(error)))
             raise
+
+
+def with_weights_digest(experiment: Experiment, directory: Path | None = None) -> Experiment:
+    """Returns an experiment with the digest of its file of start weights, which is part of what identifies the run.
+
+    Args:
+        experiment: Experiment.
+        directory: Run directory, if it is known; where the run is finished there, the file may be gone by now.
+
+    Raises:
+        StartWeightsError: The file is missing, or is not the one whose digest the experiment states.
+    """
+    kept = None if directory is None else directory / "config.toml"
+    earlier = load_experiment(kept).model if kept is not None and kept.exists() and experiment.model.weights else None
+    return msgspec.structs.replace(experiment, model=with_digest(experiment.model, earlier))
 
 
 def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:

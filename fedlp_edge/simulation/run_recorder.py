@@ -10,6 +10,7 @@ import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.rounds.events import CohortMember
+from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.round_accounting import Delivery, Lack, coverage, device_round
@@ -74,6 +75,7 @@ class RunRecorder:
         self._journal = journal
         self._emit = emit
         self._saved = 0.0
+        self._start_weights: StartWeightsReport | None = None
         self._places: tuple[int, dict[str, CohortMember]] = (0, {})
         self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
         self.judged = JudgedRounds(experiment.judging, self.summaries)
@@ -95,9 +97,11 @@ class RunRecorder:
         fleet: Mapping[str, VirtualDevice],
         assignment: DataAssignment,
         round_jobs: RoundJobs,
+        start_weights: StartWeightsReport | None = None,
     ) -> None:
         """Emits the start of the run and its devices."""
         self._blueprint, self._fleet, self._assignment, self._round_jobs = blueprint, fleet, assignment, round_jobs
+        self._start_weights = start_weights
         now = time.time()
         self._emit(
             events.RunStarted(
@@ -109,6 +113,7 @@ class RunRecorder:
                 parameters=blueprint.costs[-1].parameters,
                 rounds=self._experiment.rounds.count,
                 resumed_at=self.committed + 1 if self.summaries else None,
+                start_weights=start_weights.line if start_weights else "",
             )
         )
         for device in fleet.values():
@@ -250,6 +255,7 @@ class RunRecorder:
             model=self._experiment.model.name,
             rounds=tuple(self.summaries),
             final=final,
+            start_weights=self._start_weights,
         )
 
 

@@ -23,6 +23,7 @@ from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.rounds.cohort import rates_of
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
+from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import scores
@@ -104,7 +105,8 @@ class Simulation:
         simulation_data = read_simulation_data(experiment.data.train, experiment.data.evaluate, experiment.model.input)
         self._test_samples = simulation_data.test_samples
         dealt = assign_data(experiment, simulation_data)
-        self._blueprint, weights = self._engine.open(_setup(experiment, simulation_data), simulation_data, dealt)
+        opened = self._engine.open(_setup(experiment, simulation_data), simulation_data, dealt)
+        self._blueprint, weights = opened.blueprint, opened.weights
         fleet = make_fleet(experiment, self._blueprint, dealt)
         state = None
         if committed:
@@ -129,7 +131,7 @@ class Simulation:
                 if contributor.id in fleet:
                     self._round_jobs.note_compute(contributor.id, contributor.depth, contributor.compute)
         self._schedule = Schedule(experiment, fleet, self._assign)
-        self._recorder.begin(self._blueprint, fleet, dealt, self._round_jobs)
+        self._recorder.begin(self._blueprint, fleet, dealt, self._round_jobs, opened.start_weights)
         if not any(device.plan.depth for device in fleet.values()):
             raise DeviceError("no device of the fleet can bear even depth 1: take larger profiles or a smaller model")
 
@@ -308,7 +310,8 @@ def _sizes(page: PendingRound) -> dict[str, plausibility.Sizes]:
 
 def _setup(experiment: Experiment, simulation_data: SimulationData) -> WorkerSetup:
     return WorkerSetup(
-        model=experiment.model,
+        model=experiment.model.without_weights,
+        weights=start_weights_of(experiment.model),
         seed=experiment.seed,
         training=experiment.training,
         uniform=experiment.scheme.weights == "uniform",

@@ -59,6 +59,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def start_weights(self) -> Path:
+        """The file with the report on the start weights, of a run that has some."""
+        return self.path / "start-weights.json"
+
+    @property
     def onnx(self) -> Path:
         """The directory of the exported models."""
         return self.path / "onnx"

@@ -18,6 +18,7 @@ from fedlp_edge.learning.memory.allocator import aside, cached_allocation
 from fedlp_edge.learning.profiling.throughput import training_macs_per_second
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.prepared import state_names
+from fedlp_edge.learning.zoo.start_weights import start_from
 from fedlp_edge.worker.jobs import Build, Built, Calibrate, Calibrated, DeviceMeasurement, Measure
 from fedlp_edge.worker.resources import WorkerResources
 
@@ -34,6 +35,7 @@ def build(job: Build, resources: WorkerResources) -> Built:
     data = resources.load_for(job.model, blueprint, job.data, job.split) if job.data else None
     if data is not None and job.steps:
         try_samples(model, data)
+    report = None if job.weights is None else start_from(model, job.model, job.weights)
     if job.state_path is not None:
         state_files.save_values(model, Path(job.state_path), state_names(blueprint.global_units))
     if job.steps:
@@ -43,6 +45,7 @@ def build(job: Build, resources: WorkerResources) -> Built:
         blueprint = with_steps(model, blueprint)
     return Built(
         blueprint=blueprint,
+        start_weights=report,
         samples=0 if data is None else len(data),
         data=None if data is None else data.facts(),
         remarks="" if data is None else data.remarks,

@@ -14,6 +14,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
+from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="job", tag=True):
@@ -29,12 +30,13 @@ class Build(Job, frozen=True, kw_only=True):
 
     With ``steps``, a training step of every depth is watched, and the costs in the blueprint say what it takes. With
     ``data``, a split of these is loaded and some samples go through every exit, so that what does not fit is found
-    before the first round.
+    before the first round. With ``weights``, the initial state starts from these.
     """
 
     model: ModelSettings
     seed: int = 0
     state_path: str | None = None
+    weights: StartWeights | None = None
     steps: bool = False
     data: str = ""
     split: str = "train"
@@ -48,9 +50,11 @@ class Built(Result, frozen=True, kw_only=True):
         samples: Number of samples in the named split; 0 if none was named.
         data: Facts about the data; None if none were named.
         remarks: Line on unused contents of the data's source; empty if there are none.
+        start_weights: What was taken of the start weights; None if the job names none.
     """
 
     blueprint: Blueprint
+    start_weights: StartWeightsReport | None = None
     samples: int = 0
     data: DataFacts | None = None
     remarks: str = ""

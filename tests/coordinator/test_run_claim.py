@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from coordinator.config import FleetConfig, load_config
-from coordinator.run_claim import claim, differences
+from coordinator.run_claim import claim, differences, with_weights_digest
 from fedlp_edge.config.toml import place
-from fedlp_edge.errors import OperatorError
+from fedlp_edge.errors import ConfigError, OperatorError
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, load, save
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.transport.address import BrokerAddress
@@ -146,3 +146,29 @@ def test_claim_refuses_a_run_of_an_earlier_version_before_it_reads_its_configura
         db.execute("CREATE TABLE rounds (round INTEGER)")
     with pytest.raises(OperatorError, match="a run of an earlier version"):
         begin(run.path, written(tmp_path / "a.toml"))
+
+
+def test_the_bytes_of_start_weights_decide_and_not_where_they_lie(tmp_path: Path) -> None:
+    def source(weights: Path) -> tuple[Path, FleetConfig]:
+        path = written(tmp_path / f"{weights.name}.toml", f'{TEXT}[model]\nweights = "{weights}"\n')
+        return path, with_weights_digest(load_config(path), path, tmp_path / "run")
+
+    first, moved, other = (tmp_path / name for name in ("a.pt", "b.pt", "c.pt"))
+    for weights, content in ((first, b"abc"), (moved, b"abc"), (other, b"abd")):
+        weights.write_bytes(content)
+    run = RunDirectory(tmp_path / "run")
+    claim(run, *source(first))
+    assert load_config(run.config).model == source(first)[1].model
+    assert "geheim" not in run.config.read_text()
+
+    claim(run, *source(moved))
+    assert source(moved)[1].run_name == source(first)[1].run_name
+    with pytest.raises(OperatorError, match=r"\[model\] weights is .a file with the SHA-256 [0-9a-f]{64}. and was"):
+        claim(run, *source(other))
+    assert source(other)[1].run_name != source(first)[1].run_name
+
+    moved.unlink()
+    claim(run, *source(moved))
+    first.unlink()
+    with pytest.raises(ConfigError, match=r"a.pt.toml:8: \[model\] weights: there is no file .*a.pt"):
+        source(first)

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
+import torch
 
 from coordinator.config import DataSettings
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.errors import FreezeError, SettingError, StartWeightsError, WorkerError
 from fedlp_edge.learning.zoo.build import build_model
-from fedlp_edge.reporting.events import UpdateAccepted
+from fedlp_edge.reporting.events import RoundFinished, RunStarted, UpdateAccepted
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.wire.chunks import HEADER_BYTES, chunk_bytes_for, chunk_count
 from fedlp_edge.wire.tensors import pack
 from fedlp_edge.worker.job_runner import JobRunner
-from fedlp_edge.worker.jobs import AnyJob, AnyResult, DeviceMeasurement, Measure, WorkerOptions
+from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, DeviceMeasurement, Failed, Measure, Train, WorkerOptions
 from tests.fleets.standin import StandIn
 from tests.fleets.virtual import VirtualFleet
 from tests.fleets.world import LIMITS
@@ -26,14 +29,30 @@ MODEL = ModelSettings(name="mlp", input=(1, 8, 8), classes=10, freeze=("hidden1"
 
 
 class RealWorker(StandIn):
-    """Does jobs as a worker process does, in this process; only the benchmark is left out."""
+    """Does jobs as a worker process does, in this process; only the benchmark is short.
+
+    Attributes:
+        jobs: that it did.
+    """
+
+    @cached_property
+    def jobs(self) -> list[AnyJob]:
+        return []
+
+    def call(self, job: AnyJob, timeout: float | None = None) -> AnyResult:
+        answer = self._do(job)
+        if isinstance(answer, Failed):
+            errors = {"freeze": FreezeError, "start-weights": StartWeightsError}
+            raise errors.get(answer.kind, WorkerError)(answer.reason)
+        return answer
 
     def _do(self, job: AnyJob) -> AnyResult:
-        answer = self._runner.run(job)
+        self.jobs.append(job)
         if isinstance(job, Measure):
+            answer = self._runner.run(msgspec.structs.replace(job, seconds=0.001))
             assert isinstance(answer, DeviceMeasurement)
             return msgspec.structs.replace(answer, training_macs_per_second=1e9)
-        return answer
+        return self._runner.run(job)
 
     @cached_property
     def _runner(self) -> JobRunner:
@@ -88,3 +107,67 @@ def test_frozen_layers_come_down_once_and_never_go_up(tmp_path: Path) -> None:
     untrained = {name for name in same if name[0] == "H"} - blueprint.constants
     assert {name[:2] for name in untrained} == {f"H{depth}" for depth in (1, 2, 3)} - {f"H{d}" for d in depths.values()}
     assert same - untrained == blueprint.constants
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file of the model, trained elsewhere, as somebody's training script saves it."""
+    state = build_model(msgspec.structs.replace(MODEL, classes=4), seed=5).original_state_dict()
+    path = tmp_path / "elsewhere.pt"
+    torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}, path)
+    return path
+
+
+def test_a_fleet_starts_from_a_file_that_devices_hear_nothing_of(tmp_path: Path, weights: Path) -> None:
+    fleet = fleet_of(tmp_path, msgspec.structs.replace(MODEL, weights=str(weights)), rounds=1)
+    fleet.start_all()
+    summary = fleet.finish()
+    report = summary.start_weights
+    assert report is not None
+    assert (report.source, len(report.taken), report.left_out) == (str(weights), 6, ())
+    assert report.anew["head.weight"] == "[4, 64] in the file, [10, 64] in the model"
+    assert next(event for event in fleet.events if isinstance(event, RunStarted)).start_weights == report.line
+
+    start = Checkpoints(fleet.run / "checkpoints").load(0)[0]
+    theirs = torch.load(weights, weights_only=True)["state_dict"]
+    assert np.array_equal(start["L1.hidden1.fc.weight"], theirs["module.hidden1.fc.weight"].numpy())
+    assert {job.model.weights for worker in fleet.workers for job in worker.jobs if isinstance(job, Build | Train)} == {
+        ""
+    }
+
+
+def test_a_run_that_was_killed_ends_as_the_undisturbed_one_and_needs_the_file_no_more(
+    tmp_path: Path, weights: Path
+) -> None:
+    model = msgspec.structs.replace(MODEL, weights=str(weights))
+    undisturbed = fleet_of(tmp_path / "undisturbed", model)
+    undisturbed.start_all()
+    expected = undisturbed.finish()
+    steps = undisturbed.steps("coordinator")
+
+    fleet = fleet_of(tmp_path / "killed", model)
+    fleet.on_event = lambda event: weights.unlink(missing_ok=True) if isinstance(event, RoundFinished) else None
+    fleet.start_all({"coordinator": len(steps) - 30})  # an update of round 2 has come
+    summary = fleet.finish()
+    assert not weights.exists()
+    assert any(isinstance(event, RunStarted) and event.resumed_at == 2 for event in fleet.events)
+    assert summary.final == expected.final
+    assert summary.start_weights == expected.start_weights
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "reason"),
+    [
+        ({"freeze": ("hidden9",)}, ("model", "freeze"), "matches 'hidden9'; near: hidden"),
+        ({"weights": "absent.pt"}, ("model", "weights"), "there is no file absent.pt"),
+        ({"weights": __file__}, ("model", "weights"), "is no file of weights"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_device_is_asked(
+    tmp_path: Path, change: dict[str, object], key: tuple[str, str], reason: str
+) -> None:
+    fleet = fleet_of(tmp_path, msgspec.structs.replace(MODEL, **change), devices=1)
+    fleet.start_all()
+    with pytest.raises(SettingError, match=reason) as said:
+        fleet.finish()
+    assert said.value.key == key

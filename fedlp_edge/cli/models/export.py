@@ -122,7 +122,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
     make_writable(directory)
     # The owner of the run directory asks, so the model that it names may run.
     with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(config.model.name,))) as worker:
-        built = worker.call(Build(model=config.model), timeout=_BUILD_SECONDS)
+        built = worker.call(Build(model=config.model.without_weights), timeout=_BUILD_SECONDS)
         if not isinstance(built, Built):
             raise WorkerError(f"the worker answered a build with {type(built).__name__}")
         # A personal head never reached the coordinator, so the depths that end in one are not there.
@@ -130,7 +130,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         depths = parse_depths(depth, tuple(sorted(held)))
         exported = worker.call(
             Export(
-                model=config.model,
+                model=config.model.without_weights,
                 state_paths=(str(state.absolute()),),
                 depths=depths,
                 data=evaluate,

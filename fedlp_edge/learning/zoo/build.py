@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import re
 from collections.abc import Collection
 from typing import Any
@@ -21,19 +22,23 @@ from fedlp_edge.learning.model.width import DEFAULT_RATIOS, WidthModel
 from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.partition.tracing import mode
 from fedlp_edge.learning.rng import seeded
+from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
+from fedlp_edge.learning.zoo.start_weights import start_from
+
+log = logging.getLogger("fedlp.learning")
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str] | None = ()) -> LayeredModel:
-    """Builds a model with seeded initial weights and splits it into layers.
+    """Builds a model, splits it into layers, and fills it with its start weights.
 
     torch's global random numbers are not changed. torchvision is imported only for ``torchvision:NAME``.
 
     Args:
-        settings: Settings that name the model, its input shape and its number of classes.
-        seed: Seed of the initial weights.
+        settings: Settings that name the model, its input shape, its number of classes, and its start weights.
+        seed: Seed of the values that no start weights give.
         allow_models: Names ``module:callable`` that may be imported and called, because importing runs code; None
             allows any name, for callers whose own user named the model.
 
@@ -41,6 +46,26 @@ def build_model(settings: ModelSettings, seed: int, allow_models: Collection[str
         ModelError: The model is unknown, not allowed, or cannot be built for this input.
         PartitionError: The model cannot be split.
         FreezeError: What the settings freeze does not exist, or is all there is to train.
+        StartWeightsError: The start weights are missing, are no weights, or belong to another model.
+    """
+    layered = build_untrained(settings, seed, allow_models)
+    if (weights := start_weights_of(settings)) is not None:
+        log.info("%s %s", settings.name, start_from(layered, settings, weights).line)
+    return layered
+
+
+def build_untrained(settings: ModelSettings, seed: int, allow_models: Collection[str] | None = ()) -> LayeredModel:
+    """Builds a model with seeded initial weights and splits it into layers, whatever it is to start from.
+
+    Args:
+        settings: As for `build_model`; start weights are not looked at.
+        seed: Seed of the initial weights.
+        allow_models: As for `build_model`.
+
+    Raises:
+        ModelError: As for `build_model`.
+        PartitionError: As for `build_model`.
+        FreezeError: As for `build_model`.
     """
     check_outputs(settings.classes)
     layered = _split(settings, seed, allow_models)

@@ -16,7 +16,7 @@ from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.model.layered import LayeredModel
-from fedlp_edge.learning.zoo.build import build_model
+from fedlp_edge.learning.zoo.build import build_untrained
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class PreparedModels:
             ModelError: The model is unknown, not allowed, or cannot be built.
             PartitionError: The model cannot be split.
         """
-        return build_model(settings, seed, allow_models=self._allow_models)
+        return build_untrained(settings, seed, allow_models=self._allow_models)
 
     def whole(self, settings: ModelSettings) -> tuple[LayeredModel, Blueprint]:
         """Returns the whole model with arbitrary values, on the torch device on which it was used last.

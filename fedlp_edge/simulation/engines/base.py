@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from fedlp_edge.core.algorithm.aggregation import Array, SumArrays
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.errors import FedLPError, WorkerError
 from fedlp_edge.simulation.engines.jobs import (
     FAMILIES,
@@ -32,6 +33,21 @@ class SimulationStoppedError(Exception):
     """Raised when the simulation was asked to stop; committed rounds are kept."""
 
 
+@dataclass(frozen=True)
+class OpenedExperiment:
+    """What the workers of an engine have built for an experiment.
+
+    Attributes:
+        blueprint: Blueprint of the model.
+        weights: Initial values of its global units, by tensor name.
+        start_weights: What was taken of the experiment's start weights; None if it has none.
+    """
+
+    blueprint: Blueprint
+    weights: dict[str, Array]
+    start_weights: StartWeightsReport | None = None
+
+
 class Engine(Protocol):
     """The interface of an engine: numbered workers that do the jobs of one experiment at a time."""
 
@@ -39,13 +55,8 @@ class Engine(Protocol):
     def workers(self) -> int:
         """Number of workers, which are numbered from 0."""
 
-    def open(
-        self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
-    ) -> tuple[Blueprint, dict[str, Array]]:
+    def open(self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment) -> OpenedExperiment:
         """Begins an experiment, and frees the memory of the one before.
-
-        Returns:
-            Blueprint of the model, and the initial values of its global units by tensor name.
 
         Raises:
             DataError: The samples do not fit the model.

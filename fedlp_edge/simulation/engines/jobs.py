@@ -10,6 +10,7 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.exit_counts import ExitCounts
 from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelSettings, TrainingSettings
+from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
 from fedlp_edge.errors import DataError, FedLPError, FreezeError, ModelError, StartWeightsError
 
 
@@ -18,6 +19,7 @@ class WorkerSetup(msgspec.Struct, frozen=True):
 
     Attributes:
         model: Settings of the model.
+        weights: Start weights, whose file every worker reads; None for random values.
         seed: Seed of the run.
         training: Training settings of every device, but for the step size of a round.
         uniform: Whether all updates have the same update weight.
@@ -37,12 +39,14 @@ class WorkerSetup(msgspec.Struct, frozen=True):
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    weights: StartWeights | None = None
 
 
 class WorkerReady(msgspec.Struct, frozen=True, tag=True):
-    """This reply has the model's blueprint; the initial weights travel separately."""
+    """This reply has the model's blueprint, and what was taken of its start weights; the values travel separately."""
 
     blueprint: Blueprint
+    start_weights: StartWeightsReport | None = None
 
 
 class TrainDevice(msgspec.Struct, frozen=True, tag=True):

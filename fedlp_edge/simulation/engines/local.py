@@ -19,9 +19,8 @@ from typing import Self
 import numpy as np
 
 from fedlp_edge.core.algorithm.aggregation import Array, SumArrays, sum_shape
-from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import WorkerError
-from fedlp_edge.simulation.engines.base import expected
+from fedlp_edge.simulation.engines.base import OpenedExperiment, expected
 from fedlp_edge.simulation.engines.channel import (
     AwaitWorker,
     Channel,
@@ -99,9 +98,7 @@ class LocalEngine:
         """Number of workers."""
         return len(self._channels)
 
-    def open(
-        self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
-    ) -> tuple[Blueprint, dict[str, Array]]:
+    def open(self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment) -> OpenedExperiment:
         """Begins an experiment, as ``Engine.open`` says."""
         self._forget()
         for worker in sorted(self._busy):  # what an experiment that failed has left under way
@@ -130,7 +127,8 @@ class LocalEngine:
             self._revive(0)
             self._send(0, InitialWeights(board))
             expected(self._answer(0), WeightsWritten)
-        return blueprint, {name: array.copy() for name, array in self._boards[board].arrays.items()}
+        weights = {name: array.copy() for name, array in self._boards[board].arrays.items()}
+        return OpenedExperiment(blueprint, weights, opened[0].start_weights)
 
     def publish(self, version: int, weights: Mapping[str, Array]) -> None:
         """Makes a version of the global model weights available to all workers."""

@@ -131,7 +131,7 @@ class _Worker:
         for group in self._samples.values():
             arrays.update(group.arrays)
         self._worker = SimulationWorker(message.setup, arrays)
-        return WorkerReady(self._worker.blueprint)
+        return WorkerReady(self._worker.blueprint, self._worker.start_weights)
 
     def _do(self, message: SimulationJob | InitialWeights | PublishWeights) -> FromWorker | None:
         simulation_worker = self._worker

@@ -16,9 +16,8 @@ from typing import Any, Self
 import msgspec
 
 from fedlp_edge.core.algorithm.aggregation import Array, SumArrays
-from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import OperatorError, WorkerError
-from fedlp_edge.simulation.engines.base import expected
+from fedlp_edge.simulation.engines.base import OpenedExperiment, expected
 from fedlp_edge.simulation.engines.jobs import CollectSums, JobFailed, Reply, SimulationJob, WorkerReady, WorkerSetup
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 
@@ -68,9 +67,7 @@ class RayEngine:
         """Number of workers."""
         return len(self._actors)
 
-    def open(
-        self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
-    ) -> tuple[Blueprint, dict[str, Array]]:
+    def open(self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment) -> OpenedExperiment:
         """Begins an experiment, as ``Engine.open`` says."""
         self._versions, self._sums = {}, {}
         if self._pictures is None or self._pictures[0] is not simulation_data:
@@ -80,7 +77,7 @@ class RayEngine:
         decoder: msgspec.msgpack.Decoder[WorkerReady | JobFailed] = msgspec.msgpack.Decoder(WorkerReady | JobFailed)
         opened = [expected(decoder.decode(answer), WorkerReady) for answer in self._get(calls)]
         weights: dict[str, Array] = self._get(self._actors[0].initial_weights.remote())
-        return opened[0].blueprint, weights
+        return OpenedExperiment(opened[0].blueprint, weights, opened[0].start_weights)
 
     def publish(self, version: int, weights: Mapping[str, Array]) -> None:
         """Makes a version of the global model weights available to all workers."""
@@ -164,7 +161,7 @@ class _Worker:
             self._worker = SimulationWorker(
                 msgspec.msgpack.decode(setup, type=WorkerSetup), {**simulation_data, **assignment}
             )
-            return WorkerReady(self._worker.blueprint)
+            return WorkerReady(self._worker.blueprint, self._worker.start_weights)
 
         return msgspec.msgpack.encode(result_or_failure(begin))
 

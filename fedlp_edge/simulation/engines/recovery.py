@@ -20,9 +20,8 @@ from typing import assert_never
 import msgspec
 
 from fedlp_edge.core.algorithm.aggregation import Array, SumArrays
-from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import WorkerError
-from fedlp_edge.simulation.engines.base import Engine, failure
+from fedlp_edge.simulation.engines.base import Engine, OpenedExperiment, failure
 from fedlp_edge.simulation.engines.jobs import (
     ChooseCompute,
     CollectSums,
@@ -114,9 +113,7 @@ class RecoveringEngine:
         """Number of workers."""
         return self._engine.workers
 
-    def open(
-        self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment
-    ) -> tuple[Blueprint, dict[str, Array]]:
+    def open(self, setup: WorkerSetup, simulation_data: SimulationData, assignment: DataAssignment) -> OpenedExperiment:
         """Begins an experiment, as ``Engine.open`` says."""
         return self._engine.open(setup, simulation_data, assignment)
 

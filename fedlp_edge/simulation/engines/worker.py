@@ -23,8 +23,9 @@ from fedlp_edge.learning.training.compute_cache import ComputeCache
 from fedlp_edge.learning.training.fallback import Execution
 from fedlp_edge.learning.training.local_round import LocalRound, LocalTask
 from fedlp_edge.learning.training.loop import DivergedError
-from fedlp_edge.learning.zoo.build import build_model
+from fedlp_edge.learning.zoo.build import build_untrained
 from fedlp_edge.learning.zoo.prepared import PreparedModel, prepare, state_names
+from fedlp_edge.learning.zoo.start_weights import start_from
 from fedlp_edge.simulation.engines.evaluator import Evaluator
 from fedlp_edge.simulation.engines.jobs import (
     ChooseCompute,
@@ -61,6 +62,7 @@ class SimulationWorker:
 
     Attributes:
         blueprint: of the model.
+        start_weights: what was taken of the experiment's start weights; None if it has none.
     """
 
     def __init__(self, setup: WorkerSetup, samples: Mapping[str, AnyArray], processor: str = "cpu") -> None:
@@ -73,7 +75,9 @@ class SimulationWorker:
         self._members = tensor(samples["members"])
         self._starts = samples["starts"]
         # The experiment is the user's own, so the model that it names may run.
-        self._whole: LayeredModel = build_model(setup.model, setup.seed, allow_models=None)
+        self._whole: LayeredModel = build_untrained(setup.model, setup.seed, allow_models=None)
+        weights = setup.weights
+        self.start_weights = None if weights is None else start_from(self._whole, setup.model, weights)
         self.blueprint: Blueprint = self._whole.blueprint(setup.model.name)
         self._train.check_fits(self.blueprint.input_shape, self.blueprint.classes)
         self._evaluator = None
@@ -199,7 +203,7 @@ class SimulationWorker:
             # Constants first: what is published has no values of them, though perhaps places for some.
             global_state=ArrayState(self._constants, self._versions[job.version]),
             device_state=ArrayState(unpack(job.reused_values)) if job.reused else None,
-            build=lambda seed: build_model(setup.model, seed, allow_models=None),
+            build=lambda seed: build_untrained(setup.model, seed, allow_models=None),
         )
 
     def _count(self, job: TrainDevice, deltas: Mapping[str, Array], samples: int) -> None:

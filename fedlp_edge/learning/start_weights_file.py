@@ -1,0 +1,109 @@
+"""Finds the file of start weights and its digest, without torch, so that services can ask."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.start_weights import RUN, StartWeights, source_kind
+from fedlp_edge.errors import StartWeightsError
+
+_CHECKPOINTS = "checkpoints"
+_CHECKPOINT = re.compile(r"(round-[0-9]{5,})\.safetensors")
+"""Where ``storage`` keeps the models of a run, and what it calls them; learning does not stand on storage."""
+
+
+def locate(source: str) -> Path | None:
+    """Returns the file that ``[model] weights`` names; None for torchvision's own, which torchvision fetches.
+
+    Args:
+        source: As the configuration says it; a relative path is one from the working directory.
+
+    Raises:
+        StartWeightsError: There is no such file, or the run has no checkpoint.
+    """
+    kind = source_kind(source)
+    if kind == "torchvision":
+        return None
+    if kind == "file":
+        path = Path(source).expanduser()
+        if path.is_dir():
+            raise StartWeightsError(f"{path} is a folder; name a file in it, or an earlier run as {RUN}{path}")
+        if not path.is_file():
+            raise StartWeightsError(f"there is no file {path}")
+        return path
+    run = Path(source.removeprefix(RUN)).expanduser()
+    try:
+        newest = _newest_model(path.name for path in (run / _CHECKPOINTS).iterdir())
+    except OSError:
+        newest = None
+    if newest is None:
+        raise StartWeightsError(f"{run} holds no checkpoint; is it the directory of a run?")
+    return run / _CHECKPOINTS / newest
+
+
+def _newest_model(names: Iterable[str]) -> str | None:
+    """Returns the last model among those of a run, its running average if there is one; None if there is none."""
+    known = set(names)
+    rounds = [(len(found[1]), found[1]) for name in known if (found := _CHECKPOINT.fullmatch(name))]
+    if not rounds:
+        return None
+    last = max(rounds)[1]
+    average = f"{last}.ema.safetensors"
+    return average if average in known else f"{last}.safetensors"
+
+
+def file_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file.
+
+    Raises:
+        StartWeightsError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StartWeightsError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def with_digest(settings: ModelSettings, earlier: ModelSettings | None = None) -> ModelSettings:
+    """Returns the settings with the digest of the file of start weights, which decides whether two runs are the same.
+
+    Args:
+        settings: Settings of a model.
+        earlier: Settings that a run was started with; a file that they name as well may be gone by now.
+
+    Raises:
+        StartWeightsError: The file is missing, or is not the one whose digest the settings state.
+    """
+    if not settings.weights:
+        return settings
+    try:
+        path = locate(settings.weights)
+        digest = settings.weights_sha256 if path is None else file_digest(path)
+    except StartWeightsError:
+        if earlier is None or earlier.weights != settings.weights or not earlier.weights_sha256:
+            raise
+        digest = earlier.weights_sha256
+    if settings.weights_sha256 not in ("", digest):
+        raise StartWeightsError(
+            f"{settings.weights} has the SHA-256 {digest}, not {settings.weights_sha256} as weights_sha256 says"
+        )
+    return msgspec.structs.replace(settings, weights_sha256=digest)
+
+
+def start_weights_of(settings: ModelSettings) -> StartWeights | None:
+    """Returns the start weights that settings name, with the absolute path of their file; None if they name none.
+
+    Raises:
+        StartWeightsError: The file is missing.
+    """
+    if not settings.weights:
+        return None
+    path = locate(settings.weights)
+    return StartWeights(settings.weights, "" if path is None else str(path.absolute()), settings.weights_sha256)

@@ -1,0 +1,75 @@
+"""Reads the weights that people keep in files: safetensors, and what ``torch.save`` writes, of which tensors alone.
+
+A ``.pt`` file is a pickle, and a pickle can run any code when it is read. ``torch.load(weights_only=True)`` reads
+tensors and plain containers and refuses the rest, and nothing else reads such a file here.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fedlp_edge.errors import StartWeightsError
+
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
+"""Keys under which training scripts, DDP and Lightning put a model's state beside other things, in order."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a file by name, on the CPU, as the file has them.
+
+    Args:
+        path: File that ends in ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.ckpt``.
+
+    Raises:
+        StartWeightsError: The file is missing or damaged, holds code, or holds no tensors by name.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except (OSError, SafetensorError) as error:
+            raise StartWeightsError(f"{path} cannot be read as safetensors: {_first_line(error)}") from None
+    if path.suffix not in _PICKLES:
+        raise StartWeightsError(f"{path} is no file of weights: {', '.join(('.safetensors', *_PICKLES))} are read")
+    return _state_in(_unpickled(path), path)
+
+
+def _unpickled(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an error says the same of TorchScript
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error).lower() and "global" not in str(error).lower():
+            raise StartWeightsError(f"{path} is damaged, or was not written by torch.save") from None
+        raise StartWeightsError(
+            f"{path} is a pickle that holds more than tensors, such as code, and is not read: where you trust it, "
+            "write its tensors alone, as torch.save(model.state_dict(), FILE) or as safetensors"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        what = "TorchScript, of which the state_dict is needed" if "TorchScript" in str(error) else _first_line(error)
+        raise StartWeightsError(f"{path} cannot be read as weights: {what}") from None
+
+
+def _state_in(value: object, path: Path) -> dict[str, Tensor]:
+    """Returns the tensors by name that a file's object is, or holds under a usual key."""
+    inner: Any = value
+    while isinstance(inner, Mapping):
+        if tensors := {str(name): item for name, item in inner.items() if isinstance(item, Tensor)}:
+            return tensors
+        inner = next((inner[key] for key in _WRAPPERS if isinstance(inner.get(key), Mapping)), None)
+    held = f"a {type(value).__name__}" if not isinstance(value, Mapping) else f"the keys {', '.join(map(str, value))}"
+    raise StartWeightsError(f"{path} holds no tensors by name, but {held[:200]}; save model.state_dict()")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,284 @@
+"""Fills a layered model with start weights from a file, an earlier run or torchvision, and reports what was taken.
+
+Files have the names of the user's model, perhaps with a prefix that a wrapper gave them (``module.``, ``model.``), or
+those of a layered model (``L1.``, ``H3.``), as checkpoints of runs have. Both are brought to the names of the user's
+model, so that a run of other depths fits as well. A head whose outputs differ starts anew; a layer whose shape differs
+is a sign of another model, which is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedlp_edge.core.blueprint import TensorSpec
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
+from fedlp_edge.errors import StartWeightsError
+from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.start_weights_file import file_digest
+from fedlp_edge.learning.weight_files import read_weights
+from fedlp_edge.learning.zoo.published_weights import fetch_published
+
+_LAYERED = re.compile(r"(?P<kind>[LH])(?P<depth>[1-9][0-9]*)\.(?P<name>.+)", re.DOTALL)
+_SHARE_OF_FILE, _SHARE_OF_MODEL = 0.05, 0.5
+"""Shares of the names of a file and of a model that a prefix has at least, to be taken for that of a wrapper. A file
+may hold other models beside the one that is wanted; a model is not wrapped in parts."""
+
+_POSITIONS = ("pos_embedding", "pos_embed", "position_embedding")
+"""Last parts of the names of tables of positions, [1, positions, width], whose length follows the size of the input."""
+
+
+def start_from(model: LayeredModel, settings: ModelSettings, weights: StartWeights) -> StartWeightsReport:
+    """Fills a model with start weights, in place.
+
+    Args:
+        model: Newly built model, on the CPU.
+        settings: Settings that it was built from.
+        weights: Start weights.
+
+    Raises:
+        StartWeightsError: The weights cannot be read, hold no finite numbers, or are those of another model.
+    """
+    path = Path(weights.path) if weights.path else fetch_published(settings.name, weights.source)
+    digest = file_digest(path)
+    if weights.sha256 not in ("", digest):
+        raise StartWeightsError(f"{path} has changed: its SHA-256 is {digest}, and was {weights.sha256}")
+    tensors = {name: value for name, value in read_weights(path).items() if value.is_floating_point()}
+    targets = _Targets.of(model)
+    keys = _matched(targets, tensors)
+    draft = _Draft()
+    for name, spec in targets.specs.items():
+        draft.add(name, spec, tensors.get(keys.get(name, "")), path, head=name[0] == "H")
+    draft.start_whole_modules_anew()
+    if not any(name[0] == "L" for name in draft.values):
+        raise StartWeightsError(
+            f"nothing in {path} fits the layers of {settings.name}: it has {_listed(tensors)}; the model has "
+            f"{_listed([targets.shown(name) for name in targets.specs])}"
+        )
+    held = model.state_dict()
+    with torch.no_grad():
+        for name, value in draft.values.items():
+            held[name].copy_(value)
+    used = {keys[name] for name in targets.specs if name in keys}
+    shared = {name.partition(".")[0] for name in targets.specs}
+    known = {
+        part for name in held for unit, _, tail in [name.partition(".")] if unit in shared for part in (name, tail)
+    }
+    return StartWeightsReport(
+        source=weights.source,
+        sha256=digest,
+        taken=tuple(targets.shown(name) for name in draft.values if name not in draft.reshaped),
+        reshaped={targets.shown(name): how for name, how in draft.reshaped.items()},
+        anew={targets.shown(name): why for name, why in draft.anew.items()},
+        left_out=tuple(name for name in tensors if name not in used and name not in known),
+        parameters=sum(value.numel() for value in draft.values.values()),
+        of=sum(spec.numel for spec in targets.specs.values()),
+    )
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """The tensors of a layered model that start weights can fill.
+
+    Attributes:
+        specs: Every floating-point tensor of the global model, by its name in the layered model.
+        names: Its names by depth and by the name in the user's model.
+        own: The names of those that the user's model has as well.
+    """
+
+    specs: Mapping[str, TensorSpec]
+    names: _Layout
+    own: frozenset[str]
+
+    @classmethod
+    def of(cls, model: LayeredModel) -> _Targets:
+        full = len(model.depths)
+        units = [u for u in model.units if u.kind == "layer" or model.head_mode == "shared" or u.depth == full]
+        specs = {tensor.name: tensor for unit in units for tensor in (*unit.tensors, *unit.constants)}
+        layout = _Layout.of(specs)
+        return cls(specs, layout, frozenset(layout.original.values()))
+
+    def shown(self, name: str) -> str:
+        """Returns the name for people: that in the user's model, with the unit before it for a head of our own."""
+        return name.partition(".")[2] if name in self.own else name
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which names of a layered model belong to which depth.
+
+    Attributes:
+        original: Names of the tensors of the layers and of the deepest head, by their names in the user's model.
+        layers: The same names of the layers alone, by depth.
+        heads: Names of the tensors of each head, by depth and by their names without the unit.
+    """
+
+    original: Mapping[str, str]
+    layers: Mapping[int, frozenset[str]]
+    heads: Mapping[int, Mapping[str, str]]
+
+    @classmethod
+    def of(cls, names: Collection[str]) -> _Layout:
+        split = [(match["kind"], int(match["depth"]), match["name"], name) for name in names
+                 if (match := _LAYERED.fullmatch(name))]  # fmt: skip
+        full = max((depth for kind, depth, _, _ in split if kind == "L"), default=0)
+        own = [entry for entry in split if entry[0] == "L" or entry[1] == full]
+        # A user who splits a model alone may give several layers the same names, which then need the unit before them.
+        unique = len({name for _, _, name, _ in own}) == len(own)
+        layers = {
+            depth: frozenset(
+                name if unique else whole for kind, at, name, whole in split if kind == "L" and at == depth
+            )
+            for depth in range(1, full + 1)
+        }
+        heads: dict[int, dict[str, str]] = {}
+        for kind, depth, name, whole in split:
+            if kind == "H":
+                heads.setdefault(depth, {})[name] = whole
+        return cls({name if unique else whole: whole for _, _, name, whole in own}, layers, heads)
+
+    def prefixes(self) -> dict[frozenset[str], int]:
+        """Returns the depths by what is computed up to them."""
+        seen: frozenset[str] = frozenset()
+        result = {}
+        for depth, names in sorted(self.layers.items()):
+            seen |= names
+            result[seen] = depth
+        return result
+
+
+@dataclass
+class _Draft:
+    """What becomes of each tensor of the model.
+
+    Attributes:
+        values: Values that are taken, by name in the layered model.
+        reshaped: How the shape was changed, by name.
+        anew: Why a tensor keeps its random values, by name.
+        other_shapes: Modules of heads with a tensor whose shape in the file is another.
+    """
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    reshaped: dict[str, str] = field(default_factory=dict)
+    anew: dict[str, str] = field(default_factory=dict)
+    other_shapes: set[str] = field(default_factory=set)
+
+    def add(self, name: str, spec: TensorSpec, value: Tensor | None, path: Path, *, head: bool) -> None:
+        """Decides about one tensor.
+
+        Raises:
+            StartWeightsError: Its value is of another model, or no possible value.
+        """
+        if value is None:
+            self.anew[name] = "not in the file"
+            return
+        fitted = _fitted(value.float(), spec.shape, name)
+        if fitted is None and head:
+            self.anew[name] = f"{list(value.shape)} in the file, {list(spec.shape)} in the model"
+            self.other_shapes.add(name.rpartition(".")[0])
+            return
+        if fitted is None:
+            raise StartWeightsError(
+                f"{name.partition('.')[2]} is {list(value.shape)} in {path} and {list(spec.shape)} in the model: the "
+                "weights are of another model, or of another variant of it"
+            )
+        if spec.kind != "constant" and not bool(fitted.isfinite().all()):
+            raise StartWeightsError(f"{name.partition('.')[2]} in {path} holds numbers that are not finite")
+        if spec.least is not None and fitted.numel() and float(fitted.min()) < spec.least:
+            raise StartWeightsError(f"{name.partition('.')[2]} in {path} is below {spec.least:g}, which it cannot be")
+        self.values[name] = fitted
+        if tuple(value.shape) != spec.shape:
+            self.reshaped[name] = f"{list(value.shape)} to {list(spec.shape)}"
+
+    def start_whole_modules_anew(self) -> None:
+        """Drops what was taken of modules whose shapes differ: a bias is of no use without its weight."""
+        for name in [name for name in self.values if name.rpartition(".")[0] in self.other_shapes]:
+            del self.values[name]
+            self.reshaped.pop(name, None)
+            self.anew[name] = "belongs to a tensor of another shape"
+
+
+def _matched(targets: _Targets, tensors: Collection[str]) -> dict[str, str]:
+    """Returns the name in the file for each name of the layered model that has one."""
+    of_a_run = [name for name in tensors if _LAYERED.fullmatch(name)]
+    layered = _matched_to_layers(targets.names, _Layout.of(of_a_run)) if of_a_run else {}
+    plain = _matched_to_names(targets.names.original, tensors)
+    return layered if len(layered) >= len(plain) else plain
+
+
+def _matched_to_layers(wanted: _Layout, given: _Layout) -> dict[str, str]:
+    """Matches two layered models by the names of the user's model, and heads where the same layers lie before them."""
+    found = {wanted.original[name]: given.original[name] for name in wanted.original if name in given.original}
+    depths = given.prefixes()
+    last = max(wanted.layers, default=0)
+    for layers, depth in wanted.prefixes().items():
+        twin = depths.get(layers)
+        if twin is None or depth == last:
+            continue
+        here, there = wanted.heads.get(depth, {}), given.heads.get(twin, {})
+        found |= {whole: there[name] for name, whole in here.items() if name in there}
+    return found
+
+
+def _matched_to_names(wanted: Mapping[str, str], tensors: Collection[str]) -> dict[str, str]:
+    """Matches the names of the user's model to those of a file, of which either may have a prefix more."""
+    given = set(tensors)
+    best: dict[str, str] = {}
+    for ours, theirs in product(_prefixes(wanted, _SHARE_OF_MODEL), _prefixes(given, _SHARE_OF_FILE)):
+        found = {
+            whole: theirs + name.removeprefix(ours)
+            for name, whole in wanted.items()
+            if name.startswith(ours) and theirs + name.removeprefix(ours) in given
+        }
+        if len(found) > len(best):
+            best = found
+    return best
+
+
+def _prefixes(names: Collection[str], share: float) -> list[str]:
+    """Returns the prefixes that a wrapper may have given to names, the empty one first."""
+    counted = Counter(prefix for name in names for prefix in _modules(name))
+    usual = [prefix for prefix, count in counted.items() if count >= share * len(names)]
+    return ["", *sorted(usual, key=lambda prefix: (prefix.count("."), prefix))]
+
+
+def _modules(name: str) -> Iterator[str]:
+    path = ""
+    for part in name.split(".")[:-1]:
+        path += f"{part}."
+        yield path
+
+
+def _fitted(value: Tensor, shape: tuple[int, ...], name: str) -> Tensor | None:
+    """Returns a value in the wanted shape; None if there is no way that keeps its meaning."""
+    if tuple(value.shape) == shape:
+        return value
+    if [side for side in value.shape if side != 1] == [side for side in shape if side != 1]:
+        return value.reshape(shape)
+    if name.rpartition(".")[2] in _POSITIONS and len(shape) == value.dim() == 3 and value.shape[2] == shape[2]:
+        return _resized_positions(value, shape[1])
+    return None
+
+
+def _resized_positions(value: Tensor, count: int) -> Tensor | None:
+    """Returns a table of positions [1, 1 + side², width] for another side, interpolated as by torchvision."""
+    before, after = ((number - 1) ** 0.5 for number in (value.shape[1], count))
+    if not (before.is_integer() and after.is_integer() and before and after):
+        return None
+    grid = value[:, 1:].reshape(1, int(before), int(before), -1).movedim(-1, 1)
+    resized = functional.interpolate(grid, size=(int(after), int(after)), mode="bicubic", align_corners=True)
+    return torch.cat([value[:, :1], resized.flatten(2).movedim(1, -1)], dim=1)
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = list(names)[:3]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if shown else "no tensors"

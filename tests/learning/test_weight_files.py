@@ -1,0 +1,99 @@
+"""What people keep weights in, and what only looks like it."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from fedlp_edge.errors import StartWeightsError
+from fedlp_edge.learning.weight_files import read_weights
+
+WEIGHTS = {"fc.weight": torch.tensor([[1.0, 2.0]]), "fc.bias": torch.tensor([3.0])}
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.bin", "w.ckpt"])
+def test_reads_what_torch_saves(tmp_path: Path, name: str) -> None:
+    torch.save(WEIGHTS, tmp_path / name)
+    assert read_weights(tmp_path / name)["fc.weight"].tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        {"state_dict": WEIGHTS, "epoch": 3, "optimizer_states": [{"lr": 0.1}]},
+        {"model_state_dict": WEIGHTS, "loss": 0.5},
+        {"model": {"module": WEIGHTS}, "args": ["a"]},
+    ],
+)
+def test_finds_the_state_in_what_training_scripts_save(tmp_path: Path, wrapped: dict[str, object]) -> None:
+    torch.save(wrapped, tmp_path / "w.pt")
+    assert list(read_weights(tmp_path / "w.pt")) == list(WEIGHTS)
+
+
+def test_reads_safetensors(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "w.safetensors")
+    assert read_weights(tmp_path / "w.safetensors")["fc.bias"].tolist() == [3.0]
+
+
+class _Runs:
+    """A pickle that makes a file when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_never_runs_the_code_of_a_pickle(tmp_path: Path, legacy: bool) -> None:
+    file, made = tmp_path / "w.pt", tmp_path / "made"
+    torch.save({"fc.weight": _Runs(made)}, file, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(StartWeightsError, match=r"w.pt is a pickle that holds more than tensors, such as code") as said:
+        read_weights(file)
+    assert not made.exists()
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("value", [nn.Linear(2, 1), {"state_dict": WEIGHTS, "args": Namespace(lr=1)}])
+def test_refuses_whole_modules_and_objects(tmp_path: Path, value: object) -> None:
+    torch.save(value, tmp_path / "w.pt")
+    with pytest.raises(StartWeightsError, match="holds more than tensors"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("w.pt", b"", "cannot be read|damaged|more than tensors"),
+        ("w.pt", b"no pickle at all", "damaged|cannot be read|more than tensors"),
+        ("w.safetensors", b"\x00" * 20, "cannot be read as safetensors"),
+        ("w.onnx", b"", "is no file of weights: .safetensors, .pt"),
+    ],
+)
+def test_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(StartWeightsError, match=reason) as said:
+        read_weights(tmp_path / name)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "held"), [([1, 2], "a list"), ({"epoch": 3}, "the keys epoch"), (torch.zeros(3), "a Tensor")]
+)
+def test_refuses_what_holds_no_tensors_by_name(tmp_path: Path, value: object, held: str) -> None:
+    torch.save(value, tmp_path / "w.pt")
+    with pytest.raises(StartWeightsError, match=f"holds no tensors by name, but {held}"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_says_of_torchscript_what_is_needed(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 1), torch.zeros(1, 2)), tmp_path / "w.pt")
+    with pytest.raises(StartWeightsError, match="TorchScript, of which the state_dict is needed"):
+        read_weights(tmp_path / "w.pt")

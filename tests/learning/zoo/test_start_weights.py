@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
+from fedlp_edge.errors import StartWeightsError
+from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.partition.partition import partition
+from fedlp_edge.learning.zoo.build import build_model
+from fedlp_edge.learning.zoo.start_weights import start_from
+
+SETTINGS = ModelSettings(name="own", input=(4,))
+
+
+def network(classes: int = 3) -> nn.Sequential:
+    """Four blocks and a classifier of user-given names."""
+    blocks: list[tuple[str, nn.Module]] = [
+        (f"b{number}", nn.Sequential(OrderedDict(fc=nn.Linear(4, 4), relu=nn.ReLU()))) for number in range(1, 5)
+    ]
+    blocks[1] = ("b2", nn.Sequential(OrderedDict(fc=nn.Linear(4, 4), bn=nn.BatchNorm1d(4))))
+    return nn.Sequential(OrderedDict([*blocks, ("head", nn.Linear(4, classes))]))
+
+
+def layered(classes: int = 3, depths: int | None = None, seed: int = 0) -> LayeredModel:
+    torch.manual_seed(seed)
+    return partition(network(classes), torch.zeros(1, 4), depths=depths, seed=seed)
+
+
+def started(model: LayeredModel, tensors: dict[str, Tensor], directory: Path) -> StartWeightsReport:
+    torch.save(tensors, directory / "w.pt")
+    return start_from(model, SETTINGS, StartWeights("w.pt", str(directory / "w.pt")))
+
+
+def checkpoint(model: LayeredModel) -> dict[str, Tensor]:
+    """What a run keeps: the floating-point tensors under their layered names."""
+    return {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod.", "backbone.net."])
+def test_takes_the_users_names_with_any_prefix(tmp_path: Path, prefix: str) -> None:
+    torch.manual_seed(1)
+    theirs, model = network(), layered()
+    tensors = {prefix + name: value for name, value in theirs.state_dict().items()} | {"loss.weight": torch.ones(2)}
+    report = started(model, tensors, tmp_path)
+    taken = model.original_state_dict()
+    assert all(torch.equal(taken[n], v) for n, v in theirs.state_dict().items() if v.is_floating_point())
+    assert set(report.taken) == {n for n, v in theirs.state_dict().items() if v.is_floating_point()}
+    assert set(report.anew) == {f"H{depth}.linear.{kind}" for depth in (1, 2, 3) for kind in ("weight", "bias")}
+    assert report.left_out == ("loss.weight",)
+    assert report.parameters == 4 * 20 + 16 + 15
+    assert report.of == report.parameters + 3 * 15
+
+
+def test_finds_a_bare_state_for_a_model_that_wraps_it(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    theirs = network()
+    wrapped = partition(nn.Sequential(OrderedDict(net=nn.Identity(), **network()._modules)), torch.zeros(1, 4))
+    assert len(started(wrapped, theirs.state_dict(), tmp_path).taken) == 14
+
+    class Wrapper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.inner(x)
+            return logits
+
+    model = partition(Wrapper(), torch.zeros(1, 4))
+    report = started(model, theirs.state_dict(), tmp_path)
+    assert len(report.taken) == 14
+    assert report.taken[0].startswith("inner.")
+
+
+def test_a_classifier_of_other_outputs_starts_anew(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    theirs, model = network(classes=7), layered(classes=3)
+    before = model.get_submodule("H4").state_dict()["head.weight"].clone()
+    report = started(model, theirs.state_dict(), tmp_path)
+    assert report.anew["head.weight"] == "[7, 4] in the file, [3, 4] in the model"
+    assert "head.bias" in report.anew
+    assert torch.equal(model.get_submodule("H4").state_dict()["head.weight"], before)
+    assert "b4.fc.weight" in report.taken
+
+
+def test_an_earlier_run_gives_its_heads_as_well(tmp_path: Path) -> None:
+    earlier, model = layered(seed=1), layered(seed=2)
+    report = started(model, checkpoint(earlier), tmp_path)
+    assert not report.anew
+    assert not report.left_out
+    assert report.parameters == report.of
+    pairs = zip(checkpoint(earlier).items(), checkpoint(model).items(), strict=True)
+    assert all(torch.equal(one, other) for (_, one), (_, other) in pairs)
+
+
+def test_a_run_of_other_outputs_gives_all_but_the_heads(tmp_path: Path) -> None:
+    report = started(layered(classes=3), checkpoint(layered(classes=5, seed=1)), tmp_path)
+    assert {name.rpartition(".")[0] for name in report.anew} == {"head", "H1.linear", "H2.linear", "H3.linear"}
+    assert len(report.taken) == 12
+
+
+def test_a_run_of_other_depths_gives_its_layers_and_the_heads_behind_the_same_layers(tmp_path: Path) -> None:
+    earlier, model = layered(depths=2, seed=1), layered(seed=2)
+    assert [unit.name for unit in earlier.layer_units] == ["b1 .. b2", "b3 .. b4"]
+    report = started(model, checkpoint(earlier), tmp_path)
+    # What is behind b1 and b2 in both is exit 1 of the one and exit 2 of the other.
+    assert torch.equal(model.get_parameter("H2.linear.weight"), earlier.get_parameter("H1.linear.weight"))
+    assert torch.equal(model.get_parameter("L3.b3.fc.weight"), earlier.get_parameter("L2.b3.fc.weight"))
+    assert torch.equal(model.get_parameter("H4.head.weight"), earlier.get_parameter("H2.head.weight"))
+    assert set(report.anew) == {f"H{depth}.linear.{kind}" for depth in (1, 3) for kind in ("weight", "bias")}
+
+
+def test_personal_heads_are_none_of_the_runs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = partition(network(), torch.zeros(1, 4), head_mode="personal")
+    report = started(model, checkpoint(layered(seed=1)), tmp_path)
+    assert not report.anew
+    assert set(report.left_out) == {f"H{depth}.linear.{kind}" for depth in (1, 2, 3) for kind in ("weight", "bias")}
+
+
+def test_layers_of_equal_names_go_by_their_unit(tmp_path: Path) -> None:
+    def own(seed: int) -> LayeredModel:
+        torch.manual_seed(seed)
+        layers = [(f"l{number}", nn.Linear(4, 4)) for number in (1, 2)]
+        return LayeredModel(layers, [("e", nn.Linear(4, 3)), ("h", nn.Linear(4, 3))], torch.zeros(1, 4), classes=3)
+
+    model = own(2)
+    report = started(model, checkpoint(own(1)), tmp_path)
+    assert len(report.taken) == 8
+    assert torch.equal(model.get_parameter("L2.weight"), own(1).get_parameter("L2.weight"))
+
+
+def test_dimensions_of_one_are_added_and_dropped(tmp_path: Path) -> None:
+    theirs = network().state_dict()
+    theirs["b1.fc.weight"] = theirs["b1.fc.weight"].reshape(4, 4, 1, 1)
+    report = started(layered(), theirs, tmp_path)
+    assert report.reshaped == {"b1.fc.weight": "[4, 4, 1, 1] to [4, 4]"}
+
+
+def test_half_precision_becomes_float32(tmp_path: Path) -> None:
+    model = layered()
+    theirs = {
+        name: value.half() if value.is_floating_point() else value for name, value in network().state_dict().items()
+    }
+    started(model, theirs, tmp_path)
+    assert torch.equal(model.original_state_dict()["b1.fc.bias"], theirs["b1.fc.bias"].float())
+
+
+def _without(name: str, value: Tensor) -> dict[str, Tensor]:
+    return {**network().state_dict(), name: value}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        (_without("b2.fc.weight", torch.zeros(8, 4)), r"b2.fc.weight is \[8, 4\] in .*w.pt and \[4, 4\] in the model"),
+        (_without("b2.fc.weight", torch.full((4, 4), torch.nan)), "b2.fc.weight in .* not finite"),
+        (_without("b2.bn.running_var", torch.full((4,), -1.0)), "b2.bn.running_var in .* is below 0"),
+        (
+            {"x.y": torch.zeros(2)},
+            r"nothing in .*w.pt fits the layers of own: it has x.y; the model has b1.fc.weight, ",
+        ),
+        ({"n": torch.tensor(3)}, "it has no tensors"),
+        ({"head.weight": torch.zeros(3, 4)}, "nothing in .* fits the layers"),
+    ],
+)
+def test_refuses_weights_of_another_model(tmp_path: Path, tensors: dict[str, Tensor], reason: str) -> None:
+    with pytest.raises(StartWeightsError, match=reason) as said:
+        started(layered(), tensors, tmp_path)
+    assert "\n" not in str(said.value)
+
+
+def test_refuses_a_file_that_has_changed(tmp_path: Path) -> None:
+    save_file({"b1.fc.bias": torch.zeros(4)}, tmp_path / "w.safetensors")
+    with pytest.raises(StartWeightsError, match="has changed: its SHA-256 is"):
+        start_from(layered(), SETTINGS, StartWeights("w", str(tmp_path / "w.safetensors"), "0" * 64))
+
+
+def test_positions_follow_the_size_of_the_input(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    small = ModelSettings(name="torchvision:vit_b_16", input=(3, 32, 32), classes=2)
+    state = build_model(small, seed=1).original_state_dict()
+    torch.save(state, tmp_path / "vit.pth")
+    large = ModelSettings(name=small.name, input=(3, 64, 64), classes=3, weights=str(tmp_path / "vit.pth"))
+    model = build_model(large, seed=2)
+    positions = model.original_state_dict()["encoder.pos_embedding"]
+    assert positions.shape == (1, 17, 768)
+    corners = positions[0, [1, 4, 13, 16]]
+    assert torch.allclose(corners, state["encoder.pos_embedding"][0, 1:], atol=1e-5)
+
+
+def test_the_library_builds_a_model_with_its_start_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = ModelSettings(name="mlp", input=(1, 8, 8), freeze=("hidden1",))
+    theirs = build_model(settings, seed=1)
+    torch.save(theirs.original_state_dict(), tmp_path / "w.pt")
+    with caplog.at_level(logging.INFO, "fedlp.learning"):
+        model = build_model(ModelSettings(**{**_fields(settings), "weights": str(tmp_path / "w.pt")}), seed=2)
+    assert torch.equal(model.get_parameter("L1.hidden1.fc.weight"), theirs.get_parameter("L1.hidden1.fc.weight"))
+    assert not torch.equal(model.get_parameter("H1.linear.weight"), theirs.get_parameter("H1.linear.weight"))
+    assert model.blueprint("mlp").digest == theirs.blueprint("mlp").digest
+    assert "8 of 12 tensors taken" in caplog.text
+
+
+def _fields(settings: ModelSettings) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in settings.__struct_fields__}
