@@ -97,7 +97,9 @@ def differences(before: FleetConfig, now: FleetConfig) -> list[str]:
     """The settings that make a run another one, each as ``[table] key is NEW and was OLD``."""
     old, new = (dict(_flat(config.deciding)) for config in (before, now))
     if new.get(_DIGEST) != old.get(_DIGEST) and old.get(_DIGEST) and new.get(_DIGEST):
-        new[_WEIGHTS], old[_WEIGHTS] = (f"a file with the SHA-256 {table.pop(_DIGEST)}" for table in (new, old))
+        new[_WEIGHTS], old[_WEIGHTS] = (
+            f"a file with the SHA-256 {str(table.pop(_DIGEST))[:16]}..." for table in (new, old)
+        )
     return [
         f"{key} is {_shown(new.get(key))} and was {_shown(old.get(key))}"
         for key in (*new, *(key for key in old if key not in new))

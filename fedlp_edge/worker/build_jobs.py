@@ -18,7 +18,7 @@ from fedlp_edge.learning.memory.allocator import aside, cached_allocation
 from fedlp_edge.learning.profiling.throughput import training_macs_per_second
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.prepared import state_names
-from fedlp_edge.learning.zoo.start_weights import start_from
+from fedlp_edge.learning.zoo.weight_loading import start_from
 from fedlp_edge.worker.jobs import Build, Built, Calibrate, Calibrated, DeviceMeasurement, Measure
 from fedlp_edge.worker.resources import WorkerResources
 

@@ -24,7 +24,7 @@ from fedlp_edge.learning.partition.tracing import mode
 from fedlp_edge.learning.rng import seeded
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
-from fedlp_edge.learning.zoo.start_weights import start_from
+from fedlp_edge.learning.zoo.weight_loading import start_from
 
 log = logging.getLogger("fedlp.learning")
 

@@ -25,7 +25,7 @@ from fedlp_edge.learning.training.local_round import LocalRound, LocalTask
 from fedlp_edge.learning.training.loop import DivergedError
 from fedlp_edge.learning.zoo.build import build_untrained
 from fedlp_edge.learning.zoo.prepared import PreparedModel, prepare, state_names
-from fedlp_edge.learning.zoo.start_weights import start_from
+from fedlp_edge.learning.zoo.weight_loading import start_from
 from fedlp_edge.simulation.engines.evaluator import Evaluator
 from fedlp_edge.simulation.engines.jobs import (
     ChooseCompute,

@@ -15,7 +15,7 @@ from fedlp_edge.errors import StartWeightsError
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.zoo.build import build_model
-from fedlp_edge.learning.zoo.start_weights import start_from
+from fedlp_edge.learning.zoo.weight_loading import start_from
 
 SETTINGS = ModelSettings(name="own", input=(4,))
 
