@@ -58,6 +58,8 @@ class CoordinatorLimits:
         slices_ahead: slices of a broadcast that are sent before the readers of the first one have reported.
         reader_seconds: seconds from the moment a slice is with the broker until its silent readers are left behind, on
             top of the time that their links need for it.
+        reader_share: share of a round's deadline that a broadcast waits for a silent reader at the most, since a device
+            may say of its link what it likes, and all others wait as well.
         link_factor: factor by which a link may be slower than it was measured.
         equal_requests: equal requests in a row, the first one included, after which message length is suspected.
         shorter_factor: divisor of the length of messages that are suspected.
@@ -106,6 +108,7 @@ class CoordinatorLimits:
     open_uploads: int = 128
     slices_ahead: int = 2
     reader_seconds: float = 5.0
+    reader_share: float = 0.25
     link_factor: float = 2.0
     equal_requests: int = 4
     shorter_factor: int = 4

@@ -15,6 +15,7 @@ from coordinator.background import TaskFinished
 from coordinator.coordinator_topic import CoordinatorTopic
 from coordinator.final.final_stage import FinalStage
 from coordinator.fleet.device_search import DeviceSearch
+from coordinator.fleet.echo_traffic import EchoTraffic
 from coordinator.fleet.message_allowance import MessageAllowance
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
@@ -88,6 +89,8 @@ class RunLoop:
         self._topics = Topics(context.config.fleet)
         self._device_search = DeviceSearch(self._topics, transport, context.clock())
         self._allowances = MessageAllowance(context.clock)
+        self._echo_traffic = EchoTraffic(context.messenger.count)
+        self._goes_on = False
         self._read_message = decoder(FromDevice, LIMITS.control_bytes)
         self._read_status = decoder(Status, LIMITS.control_bytes)
         self._final_stage = FinalStage(context, parts, began, hand_out=hand_out)
@@ -132,6 +135,7 @@ class RunLoop:
     def _start(self) -> None:
         config, blueprint = self._context.config, self._context.blueprint
         again = self._commit.history.last is not None or self._context.journal.unfinished_round() is not None
+        self._goes_on = again
         self._context.emit(
             events.RunStarted(
                 time=time.time(),
@@ -218,6 +222,8 @@ class RunLoop:
             status = _of(leaf, self._read_status(payload))
             if self._allowances.take(leaf):
                 self._device_reported(status)  # type: ignore[arg-type]
+                if self._membership.knows(leaf):
+                    self._echo_traffic.reported(status, known=retained and self._goes_on)  # type: ignore[arg-type]
             return
         message = _of(leaf, self._read_message(payload))
         # Of these each can make a line for people; all others answer what a device was asked.

@@ -18,8 +18,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 
 _TEST_DATA = ""
-_FIRST = 2**63
-"""The coordinator's own samples count for more than any device's: what they call a class can be judged."""
+"""The coordinator's own samples, whose names go before any device's: what they call a class can be judged."""
 
 
 class FleetClasses:
@@ -52,7 +51,7 @@ class FleetClasses:
         self._heard: set[str] = set()
         self._names = ClassNames(blueprint.classes, model.class_names or journal.class_names())
         if test_data is not None:
-            self._take(_TEST_DATA, test_data, _FIRST)
+            self._take(_TEST_DATA, test_data, None)
             if len(test_data.classes) == blueprint.classes and self._names.settle():
                 self._remember()
 
@@ -101,7 +100,7 @@ class FleetClasses:
             return None
         return mismatch(data, self._blueprint.input_shape, self._blueprint.classes, names)
 
-    def _take(self, site: str, data: DataFacts, samples: int) -> None:
+    def _take(self, site: str, data: DataFacts, samples: int | None) -> None:
         if self._names.offer(site, data.classes, samples):
             self._remember()
 

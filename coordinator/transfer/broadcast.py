@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from coordinator.fleet.link_rates import Links
 from coordinator.limits import LIMITS
+from coordinator.transfer.flow_limits import FlowLimits
 from fedlp_edge.wire.chunks import chunk_count
 from fedlp_edge.wire.messages import Progress, UnitVersion
 
@@ -55,13 +56,15 @@ class Broadcast:
     """What is still to be broadcast.
 
     Args:
-        window: chunks sent ahead of the slowest reader's report; None for any number.
+        flow: chunks sent ahead of the slowest reader's report, and how long that is waited for.
         send: see ``SendPart``.
         clock: monotonic seconds.
         links: of the readers.
     """
 
-    def __init__(self, window: int | None, send: SendPart, clock: Callable[[], float], links: Links) -> None:
+    def __init__(self, flow: FlowLimits, send: SendPart, clock: Callable[[], float], links: Links) -> None:
+        window = flow.broadcast
+        self._most_seconds = flow.reader_seconds
         self._slice = None if window is None else max(1, window // LIMITS.slices_ahead)
         self._window = window
         self._send = send
@@ -142,9 +145,8 @@ class Broadcast:
     def _patience(self, part: _Slice) -> float:
         """Seconds that the slowest awaited reader may need for a slice, and for the one before it."""
         rates = [rate for device in part.awaited if (rate := self._links.rate(device))]
-        return LIMITS.reader_seconds + (
-            LIMITS.link_factor * LIMITS.slices_ahead * part.nbytes / min(rates) if rates else 0.0
-        )
+        needed = LIMITS.link_factor * LIMITS.slices_ahead * part.nbytes / min(rates) if rates else 0.0
+        return min(LIMITS.reader_seconds + needed, self._most_seconds)
 
     def _cut(self, chunks: int) -> list[tuple[_Unit, int, int]]:
         """Takes the next chunks, of as many units as they span."""

@@ -1,4 +1,4 @@
-"""How much may be under way, so that no broker queue overflows.
+"""How much may be under way, so that no broker queue overflows, and how long anybody is waited for with that.
 
 A broker holds a limited number of messages for each subscriber and drops what comes on top, after it has
 acknowledged it. Three streams meet such a queue, and each gets a share of it that leaves room for the control
@@ -7,6 +7,7 @@ messages that travel beside them (docs/adr/0009-flow-control.md).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from coordinator.limits import LIMITS
@@ -14,25 +15,34 @@ from coordinator.limits import LIMITS
 
 @dataclass(frozen=True)
 class FlowLimits:
-    """Numbers of chunks.
+    """Numbers of chunks, and a time.
 
     Attributes:
-        broadcast: sent ahead of what the slowest reader has reported; None for any number.
-        repeat: sent to one device for one request.
-        credit: granted to all devices together and not yet arrived.
+        broadcast: chunks sent ahead of what the slowest reader has reported; None for any number.
+        repeat: chunks sent to one device for one request.
+        credit: chunks granted to all devices together and not yet arrived.
+        reader_seconds: seconds that a broadcast waits for a silent reader at the most, whatever that says of its link.
     """
 
     broadcast: int | None
     repeat: int
     credit: int
+    reader_seconds: float = math.inf
 
     @classmethod
-    def for_queue(cls, messages: int | None) -> FlowLimits:
-        """For a broker that holds this many messages for a subscriber; None for any number."""
+    def for_queue(cls, messages: int | None, deadline_seconds: float = math.inf) -> FlowLimits:
+        """For a broker and the rounds of a run.
+
+        Args:
+            messages: that the broker holds for a subscriber; None for any number.
+            deadline_seconds: of a round.
+        """
+        reader_seconds = max(LIMITS.reader_seconds, LIMITS.reader_share * deadline_seconds)
         if messages is None:
-            return cls(None, LIMITS.repeat_chunks, LIMITS.credit_chunks)
+            return cls(None, LIMITS.repeat_chunks, LIMITS.credit_chunks, reader_seconds)
         return cls(
             broadcast=max(2, messages // 2),
             repeat=max(1, min(LIMITS.repeat_chunks, messages // 4)),
             credit=max(1, min(LIMITS.credit_chunks, messages // 2)),
+            reader_seconds=reader_seconds,
         )

@@ -96,7 +96,7 @@ class ModelServer:
         self._flow = flow
         self._blobs: dict[str, _Blob] = {}
         self._links = links or UnknownLinks()
-        self._broadcast = Broadcast(flow.broadcast, self._send_part, clock, self._links)
+        self._broadcast = Broadcast(flow, self._send_part, clock, self._links)
 
     def put_weights(
         self, blueprint: Blueprint, weights: Mapping[str, Array], ahead: Collection[str] = frozenset()

@@ -173,14 +173,13 @@ class Downloads:
         if self._assemblies or self._prefetched:  # else it is not this chunk that took so long
             self._gap = max(now - self._last_chunk_at, self._gap / 2)
         self._last_chunk_at = now
+        self._received += nbytes
         if self.wants(chunk):
-            self._received += nbytes
             self._received_since_start += nbytes
             self._add(chunk, now)
             if unit is None and chunk.report:
                 self._answered(chunk.prefix, now)
         elif unit is not None and unit in self._allowance:
-            self._received += nbytes
             self._prefetch(unit, chunk)
 
     def overdue(self, now: float) -> list[tuple[UnitVersion, Ranges]]:

@@ -35,6 +35,7 @@ from device_agent.protocol.events import (
     NothingToExport,
     Publish,
     RoundTrained,
+    SendProbe,
     Stop,
     Tick,
     TrainingFailed,
@@ -188,6 +189,7 @@ class DeviceProtocol:
             effects += self._in_transit.poll(now)  # what the others have just found that they want to know
             if self._idle and self._heartbeat.due(now):
                 effects += [*self._presence.announce(), *self._assignment.ready()]
+        self._presence.echo_bytes += sum(len(effect.payload) for effect in effects if isinstance(effect, SendProbe))
         return effects
 
     @property

@@ -25,6 +25,9 @@ class Presence:
     Args:
         identity: of the agent.
         coordinator: says whether the broker is connected.
+
+    Attributes:
+        echo_bytes: random bytes that this agent has sent to itself since its start.
     """
 
     def __init__(self, identity: Identity, coordinator: CoordinatorPresence) -> None:
@@ -36,6 +39,7 @@ class Presence:
         self._since: float | None = None
         self._now = 0.0
         self._revision = 0
+        self.echo_bytes = 0
 
     def start(self) -> Effects:
         """Subscribes to what every agent listens to."""
@@ -70,6 +74,7 @@ class Presence:
         if self._since is None:
             self._since = self._now
         message = status(self._identity, self._facts, settled=self._settled, revision=self._revision)
+        message = msgspec.structs.replace(message, echo_bytes=self.echo_bytes)
         return [Publish(self._topic, message, retain=True)]
 
     @property

@@ -75,7 +75,7 @@ class RoundTask:
         self._downloads = downloads
         self._uploads = uploads
         self._job: _Job | None = None
-        self._training: str | None = None
+        self._training: _Job | None = None
 
     def coordinator_came(self, now: float) -> None:
         """Goes on, since a coordinator is there (again); a task of another run is dropped."""
@@ -135,8 +135,8 @@ class RoundTask:
         job.stage = "queued"
         if self._training is not None:
             return []
-        job.stage, self._training = "training", job.fingerprint
-        job.bytes_down = self._downloads.take_received_bytes()
+        job.stage, self._training = "training", job
+        job.bytes_down = self._take_bytes_down()
         task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
         units = job.blueprint.exchanged_by(task.depth)
         exchanged = [unit.id for unit in units]
@@ -175,6 +175,7 @@ class RoundTask:
         self._training = None
         update = event.update
         if self._job is None or self._job.fingerprint != update.fingerprint:
+            self._uploads.uncounted_bytes_down += update.bytes_down
             note = Log(f"round {update.round}: trained, but a newer task has come; the update is dropped")
             return [note, ForgetUpdate(update.id), *self.progress()]
         self._job = None
@@ -184,9 +185,10 @@ class RoundTask:
 
     def failed(self, event: TrainingFailed) -> Effects:
         """The worker could not train."""
-        self._training = None
+        training, self._training = self._training, None
         job = self._job
         if job is None or job.fingerprint != event.fingerprint:
+            self._uploads.uncounted_bytes_down += training.bytes_down if training else 0
             return self.progress()
         self._job = None
         return self._fail(job.task, event.kind, event.reason, job.bytes_down)
@@ -196,7 +198,7 @@ class RoundTask:
         if self._job is None:
             return [Log(str(error), warning=True)]
         task, self._job = self._job.task, None
-        return self._fail(task, "model", str(error), self._downloads.take_received_bytes())
+        return self._fail(task, "model", str(error), self._take_bytes_down())
 
     def end(self, now: float) -> None:
         """Drops the current task, which is no longer wanted."""
@@ -217,6 +219,10 @@ class RoundTask:
             return []
         requests = self._downloads.requests(job.task.run, self._identity.device, now)
         return [Publish(self._up, request) for request in requests]
+
+    def _take_bytes_down(self) -> int:
+        """Model bytes that no message to the coordinator has named yet, those of rounds that were lost included."""
+        return self._downloads.take_received_bytes() + self._uploads.take_uncounted_bytes_down()
 
     @property
     def _up(self) -> str:

@@ -67,6 +67,8 @@ class Uploads:
     Attributes:
         link: what is known of it.
         observed_rate: of the link, in a round that ended before the update had gone.
+        uncounted_bytes_down: model bytes received for updates that no round counts, which the next offer or failure
+            names together with its own.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Uploads:
         self._topic = identity.topics.of("up", identity.device)
         self.link = LinkEstimate()
         self.observed_rate: float | None = None
+        self.uncounted_bytes_down = 0
         self._rate_limit = link_bytes_per_second
         self._link_free_at = -math.inf
         self._longest_message: int | None = None
@@ -167,6 +170,7 @@ class Uploads:
             return []
         if message.state == "stale":
             self.observed_rate = upload.observed_rate(now)
+            self.uncounted_bytes_down += upload.update.bytes_down
         if message.state == "accepted":
             note = Log(f"round {message.round}: update accepted")
         else:
@@ -176,6 +180,11 @@ class Uploads:
     def drop_run(self, run: str) -> Effects:
         """Forgets the updates of a run that is over."""
         return self._forget([update for update in self._uploads if update.run == run])
+
+    def take_uncounted_bytes_down(self) -> int:
+        """``uncounted_bytes_down``, which whoever takes it names to the coordinator."""
+        nbytes, self.uncounted_bytes_down = self.uncounted_bytes_down, 0
+        return nbytes
 
     def poll(self, now: float) -> Effects:
         """Offers and sends what is due."""

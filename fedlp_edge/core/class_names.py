@@ -7,6 +7,7 @@ average of their models is useless. So every class name gets one number here, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median_low
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ class ClassNames:
 
     def __init__(self, classes: int, names: tuple[str, ...] = ()) -> None:
         self._classes = classes
-        self._offered: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._offered: dict[str, tuple[int | None, tuple[str, ...]]] = {}
         self.names = names
         self.settled = bool(names)
 
@@ -38,13 +39,15 @@ class ClassNames:
         """Whether any site has offered names."""
         return any(own for _, own in self._offered.values())
 
-    def offer(self, site: str, names: Sequence[str], samples: int = 0) -> bool:
+    def offer(self, site: str, names: Sequence[str], samples: int | None = 0) -> bool:
         """Takes the class names of a site.
 
         Args:
             site: Id of the site; a later offer replaces its earlier one.
             names: Names in the order of the site's numbers; empty if it has none.
-            samples: Samples of the site; if sites contradict each other, the one with more samples decides.
+            samples: Samples of the site, as it says; None for the coordinator, whose names go before all others. If
+                sites contradict each other, those with more samples together decide, where none counts for more than
+                the median: no site decides alone by what it says of itself.
 
         Returns:
             Whether the agreed names have changed.
@@ -65,7 +68,7 @@ class ClassNames:
             return False
         self.settled = True
         agreed: set[str] = set()
-        for _, (_, own) in sorted(self._offered.items(), key=lambda offer: (-offer[1][0], offer[0])):
+        for own in self._by_support():
             if len(own) == self._classes and agreed.issubset(own):
                 self.names = own
                 return True
@@ -73,6 +76,18 @@ class ClassNames:
                 agreed.update(own)
         self.names = tuple(sorted(agreed))
         return bool(agreed)
+
+    def _by_support(self) -> list[tuple[str, ...]]:
+        """The names of each site, those first that most samples are labelled with or with some of which."""
+        said = {site: samples for site, (samples, _) in self._offered.items() if samples is not None}
+        usual = median_low(said.values()) if said else 0
+        own = {site: frozenset(names) for site, (_, names) in self._offered.items()}
+
+        def rank(site: str) -> tuple[bool, int, int, str]:
+            support = sum(min(samples, usual) for other, samples in said.items() if own[other] <= own[site])
+            return site in said, -support, -said.get(site, 0), site
+
+        return [self._offered[site][1] for site in sorted(own, key=rank)]
 
     def _add(self, own: tuple[str, ...]) -> bool:
         new = sorted(set(own) - set(self.names))

@@ -30,7 +30,8 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
         params_down: Parameters sent to the device, counted as in the FedLP paper (without buffers and personal heads),
             cached or not.
         params_up: Parameters that the device sent, counted as ``params_down``.
-        bytes_down: Model bytes transferred to the device, headers and repeats included.
+        bytes_down: Model bytes transferred to the device since the last round that has such a number of it, headers
+            and repeats included.
         bytes_up: Update bytes transferred from the device.
         encoding: Encoding of the update.
         compute: Compute mode of the training (``TrainingSettings.compute``); empty if unknown.
@@ -81,11 +82,14 @@ class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.failed > 0 or self.contributed == 0 or self.state in ("set aside", "unfit")
 
 
-Purpose = Literal["control", "model", "update", "repeat"]
+Purpose = Literal["control", "model", "update", "repeat", "echo"]
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """The payload bytes and messages sent and received by the coordinator; a broadcast is counted once."""
+    """The payload bytes and messages sent and received by the coordinator; a broadcast is counted once.
+
+    Of ``echo`` the bytes are those that the devices say they sent to themselves, and the messages those that said so.
+    """
 
     bytes: int = 0
     messages: int = 0
@@ -98,7 +102,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
         coverage: Update weight by device id, for each unit id.
         traffic: Traffic since the commit of the round before, by purpose: ``control`` messages both ways, chunks of the
             ``model`` as broadcast, chunks of the ``update`` of every device, and chunks of the model that a device
-            requested again (``repeat``).
+            requested again (``repeat``), and random bytes by which devices measure their links (``echo``).
         loss: Mean cross-entropy of each exit, by depth; None if it is not finite.
         ensemble: Accuracy of the mean logits of the exits up to a depth, by depth.
         tiers: Mean accuracy of the devices by depth, each with the exit of its depth on the test set weighted by the

@@ -115,6 +115,8 @@ class Status(Message, frozen=True, kw_only=True):
         settled: Whether the agent has been online for a while; of two agents with one identity the other one stops.
         revision: Number of measurements of the machine and its data; when it changes, the device is asked again for
             tasks that it could not do before.
+        echo_bytes: Random bytes that the agent has sent to itself since its start, to measure its link and to find out
+            what is lost; as many came back at the most.
     """
 
     device: Name
@@ -123,6 +125,7 @@ class Status(Message, frozen=True, kw_only=True):
     facts: DeviceFacts | None = None
     settled: bool = False
     revision: Natural = 0
+    echo_bytes: Natural = 0
     version: str = ""
     protocol: int = PROTOCOL
 
@@ -241,7 +244,8 @@ class Offer(Message, frozen=True, kw_only=True):
         samples: Number of training samples behind the update.
         loss: Mean training loss of the last epoch.
         seconds: Seconds of training.
-        bytes_down: Model bytes received for this round, chunk headers included.
+        bytes_down: Model bytes received for this round, and for earlier ones that were lost since, chunk headers
+            included.
         peak_memory: Bytes that training took on top of the idle worker.
         compute: Compute mode of the training, for people; see ``TrainingSettings``.
         chunk_bytes: Payload bytes of the blob's chunks, as its task said, since a restarted coordinator may say
@@ -303,7 +307,7 @@ class Failure(Message, frozen=True, kw_only=True):
     """This message says that the device could not do a task or an assignment, and why.
 
     Attributes:
-        bytes_down: Model bytes received for the task, chunk headers included.
+        bytes_down: Model bytes received for the task, and for earlier ones that were lost, chunk headers included.
     """
 
     run: Name

@@ -9,7 +9,7 @@ import pytest
 from fedlp_edge.core.class_names import ClassNames, numbers_in
 
 
-def settled(classes: int, *offers: tuple[str, list[str], int]) -> ClassNames:
+def settled(classes: int, *offers: tuple[str, list[str], int | None]) -> ClassNames:
     names = ClassNames(classes)
     for site, own, samples in offers:
         assert not names.offer(site, own, samples)
@@ -30,6 +30,16 @@ def test_settle_gives_more_samples_the_word_whatever_the_order_of_the_offers() -
     offers = [("test", ["nut", "washer"], 99), ("a", ["bolt", "nut", "washer"], 50), ("c", ["nut", "screw"], 3)]
     for order in permutations(offers):
         assert settled(3, *order).names == ("bolt", "nut", "washer")
+
+
+def test_settle_lets_no_site_decide_by_what_it_says_of_its_samples() -> None:
+    honest = [("a", ["bolt", "nut"], 90), ("b", ["nut", "bolt"], 110)]
+    assert settled(2, *honest, ("liar", ["cat", "dog"], 2**53)).names == ("nut", "bolt")
+    assert settled(2, *honest, ("liar", ["cat", "dog"], 100)).names == ("nut", "bolt")
+
+
+def test_settle_puts_the_coordinators_names_first() -> None:
+    assert settled(2, ("a", ["bolt", "nut"], 2**53), ("", ["nut", "gear"], None)).names == ("nut", "gear")
 
 
 def test_offer_after_that_adds_what_there_is_room_for_and_moves_nothing() -> None:

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from fedlp_edge.reporting.events import UpdateRejected
+from fedlp_edge.reporting.events import DeviceJoined, UpdateRejected
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.transport.base import Received
-from fedlp_edge.wire.messages import FromDevice, Offer, UnitPayload, decoder, encode
+from fedlp_edge.wire.messages import FromDevice, Offer, Status, UnitPayload, decoder, encode
 from fedlp_edge.wire.tensors import pack_file
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluated, Failed, Train, Trained
 from tests.fleets.standin import StandIn
@@ -262,3 +262,36 @@ def test_messages_in_the_name_of_another_device_are_ignored(tmp_path: Path) -> N
     assert told
     assert summary.final == expected.final
     assert [entry.coverage for entry in summary.rounds] == [entry.coverage for entry in expected.rounds]
+
+
+@pytest.mark.parametrize("figure", [2**53, 0])
+def test_absurd_figures_of_a_device_bend_no_plan_and_no_time_of_the_others(
+    tmp_path: Path, honest: Summary, figure: int
+) -> None:
+    read_status = decoder(Status, 1 << 20)
+
+    def absurd(topic: str, payload: bytes) -> bytes:
+        if "/device/" not in topic:
+            return payload
+        status = read_status(payload)
+        if not isinstance(status, Status) or status.facts is None:
+            return payload
+        rate = 1e300 if figure else 1e-300
+        facts = msgspec.structs.replace(
+            status.facts,
+            training_memory=figure or 10**9,
+            memory_total=figure,
+            cores=rate,
+            load=rate,
+            training_macs_per_second=rate,
+            link_bytes_per_second=rate,
+            samples=figure,
+        )
+        return encode(msgspec.structs.replace(status, facts=facts))
+
+    fleet, summary = run(tmp_path, worker={LIAR: Failing}, tamper={LIAR: absurd})
+
+    assert summary.final == honest.final
+    plans = {e.device: (e.depth, e.lpr) for e in fleet.events if isinstance(e, DeviceJoined) and e.device != LIAR}
+    assert plans == {"dev-0": (1, 1.0), "dev-1": (2, 1.0)}
+    assert fleet.world.now < 30

@@ -149,12 +149,16 @@ def test_device_that_is_lost_by_its_link_is_planned_anew(tmp_path: Path) -> None
 
     def slow_down(event: AnyEvent) -> None:
         if isinstance(event, RoundStarted) and event.round == 1:
-            wire.up = wire.down = 23 * KBIT
+            wire.up = wire.down = 18 * KBIT
 
     story.on_event = slow_down
     story.start_all()
     summary = story.finish()
 
-    course = [next((d.status, d.depth) for d in r.devices if d.id == "dev-1") for r in summary.rounds]
+    entries = [next(d for d in r.devices if d.id == "dev-1") for r in summary.rounds]
+    course = [(entry.status, entry.depth) for entry in entries]
     assert course[0] == ("lost", 2)
     assert course[-2:] == [("contributed", 1)] * 2
+    # Nothing that its link carried is missing in the books; dev-0 measures with three times 64 bytes and once 4 KiB.
+    assert sum(entry.bytes_down for entry in entries) == wire.bytes_down("model") + wire.bytes_down("repeat")
+    assert sum(r.traffic["echo"].bytes for r in summary.rounds) == wire.bytes_up("echo") + 3 * 64 + 4096

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -24,12 +25,20 @@ def version(unit: str, chunks: int) -> UnitVersion:
 class Air:
     """Takes what is sent; a broker that has everything at once, or when told."""
 
-    def __init__(self, window: int | None, *, immediate: bool = True, links: Links | None = None) -> None:
+    def __init__(
+        self,
+        window: int | None,
+        *,
+        immediate: bool = True,
+        links: Links | None = None,
+        reader_seconds: float = math.inf,
+    ) -> None:
         self.now = 0.0
         self.sent: list[Sent] = []
         self.done: list[Callable[[], None]] = []
         self.immediate = immediate
-        self.broadcast = Broadcast(window, self._send, lambda: self.now, links or UnknownLinks())
+        flow = FlowLimits(window, 8, 8, reader_seconds)
+        self.broadcast = Broadcast(flow, self._send, lambda: self.now, links or UnknownLinks())
 
     def _send(self, version: UnitVersion, start: int, stop: int, report: bool, done: Callable[[], None]) -> None:
         self.sent += [(version.unit, index, report and index == stop - 1) for index in range(start, stop)]
@@ -189,5 +198,23 @@ def test_waits_for_a_slow_reader_as_long_as_its_link_needs() -> None:
     air.broadcast.tick()
     assert air.take() == []
     air.now += 0.2
+    air.broadcast.tick()
+    assert indices(air.take()) == [4, 5, 6, 7]
+
+
+def test_waits_no_longer_than_a_share_of_the_round_whatever_a_reader_says_of_its_link() -> None:
+    class Absurd(UnknownLinks):
+        def rate(self, device: str) -> float | None:
+            return 1e-300 if device == "liar" else None
+
+    air = Air(4, links=Absurd(), reader_seconds=75.0)
+    air.broadcast.start([(version("L1", 8), ["liar", "honest"])])
+    air.take()
+    air.report("honest", "L1", 3)
+
+    air.now = 74.9
+    air.broadcast.tick()
+    assert air.take() == []
+    air.now = 75.0
     air.broadcast.tick()
     assert indices(air.take()) == [4, 5, 6, 7]

@@ -28,3 +28,8 @@ def test_leaves_room_for_control_messages(messages: int) -> None:
     # A subscriber's queue holds a broadcast and a repeat at the same time.
     assert flow.broadcast + flow.repeat < messages
     assert 1 <= flow.credit <= messages / 2
+
+
+@pytest.mark.parametrize(("deadline", "seconds"), [(300.0, 75.0), (8.0, 5.0)])
+def test_silent_readers_are_waited_for_a_quarter_of_a_round_at_the_most(deadline: float, seconds: float) -> None:
+    assert FlowLimits.for_queue(100, deadline).reader_seconds == seconds

@@ -159,3 +159,10 @@ def test_a_thousand_offers_at_once_get_through_a_queue_of_a_hundred():
     assert len(heard) == len(fleet)
     assert now < 15.0
     assert sent < 5 * len(fleet)
+
+
+@pytest.mark.parametrize(("state", "uncounted"), [("stale", 10), ("accepted", 0), ("rejected", 0)])
+def test_what_was_received_for_an_update_that_came_too_late_is_told_later(state, uncounted):
+    uploads = online()
+    uploads.receipt(Receipt(run="run", round=1, device="pi", digest=UPDATE.digest, state=state), 1.0)
+    assert [uploads.take_uncounted_bytes_down() for _ in range(2)] == [uncounted, 0]

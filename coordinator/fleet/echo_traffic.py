@@ -1,0 +1,34 @@
+"""Counts the bytes that devices send to themselves, which links carry though they never reach the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fedlp_edge.reporting.summary import Purpose
+from fedlp_edge.wire.messages import Status
+
+
+class EchoTraffic:
+    """What was counted of each device so far.
+
+    Args:
+        count: called with the purpose and the bytes that are new.
+    """
+
+    def __init__(self, count: Callable[[Purpose, int], None]) -> None:
+        self._count = count
+        self._counted: dict[str, tuple[str, int]] = {}
+
+    def reported(self, status: Status, *, known: bool) -> None:
+        """A device is there and says what it has sent since its agent was started.
+
+        Args:
+            status: of a member of the fleet.
+            known: an earlier life of the coordinator has counted it.
+        """
+        session, before = self._counted.get(status.device, ("", 0))
+        if session != status.session:
+            before = status.echo_bytes if known else 0
+        self._counted[status.device] = status.session, max(before, status.echo_bytes)
+        if status.echo_bytes > before:
+            self._count("echo", status.echo_bytes - before)
