@@ -14,7 +14,7 @@ from fedlp_edge.core.start_weights import RUN, StartWeights, source_kind
 from fedlp_edge.errors import StartWeightsError
 
 _CHECKPOINTS = "checkpoints"
-_CHECKPOINT = re.compile(r"(round-[0-9]{5,})\.safetensors")
+_CHECKPOINT = re.compile(r"(?P<name>round-(?P<round>[0-9]{5,}))\.safetensors")
 """Where ``storage`` keeps the models of a run, and what it calls them; learning does not stand on storage."""
 
 
@@ -39,23 +39,51 @@ def locate(source: str) -> Path | None:
         return path
     run = Path(source.removeprefix(RUN)).expanduser()
     try:
-        newest = _newest_model(path.name for path in (run / _CHECKPOINTS).iterdir())
+        model = _final_model([path.name for path in (run / _CHECKPOINTS).iterdir()], _best_round(run))
     except OSError:
-        newest = None
-    if newest is None:
+        model = None
+    if model is None:
         raise StartWeightsError(f"{run} holds no checkpoint; is it the directory of a run?")
-    return run / _CHECKPOINTS / newest
+    return run / _CHECKPOINTS / model
 
 
-def _newest_model(names: Iterable[str]) -> str | None:
-    """Returns the last model among those of a run, its running average if there is one; None if there is none."""
+class _Final(msgspec.Struct, frozen=True):
+    round: int = 0
+    metric: str = ""
+
+
+class _Summary(msgspec.Struct, frozen=True):
+    """What counts here of a run's ``summary.json``, whose keys docs/run-directory.md describes."""
+
+    final: _Final | None = None
+
+
+def _best_round(run: Path) -> int | None:
+    """Returns the round whose model a finished run has chosen as its best; None if it wanted the last one."""
+    try:
+        final = msgspec.json.decode((run / "summary.json").read_bytes(), type=_Summary).final
+    except (OSError, msgspec.MsgspecError):
+        return None  # the run has not ended, or another version wrote it
+    return final.round if final is not None and final.metric else None
+
+
+def _final_model(names: Iterable[str], best: int | None) -> str | None:
+    """Returns the model that a run ends with among its checkpoints, its running average if there is one.
+
+    Args:
+        names: Names of the files.
+        best: Round that the run has chosen; None for the last one.
+
+    Returns:
+        Name of the file; None if there is none.
+    """
     known = set(names)
-    rounds = [(len(found[1]), found[1]) for name in known if (found := _CHECKPOINT.fullmatch(name))]
+    rounds = {int(found["round"]): found["name"] for name in known if (found := _CHECKPOINT.fullmatch(name))}
     if not rounds:
         return None
-    last = max(rounds)[1]
-    average = f"{last}.ema.safetensors"
-    return average if average in known else f"{last}.safetensors"
+    chosen = rounds.get(max(rounds) if best is None else best, rounds[max(rounds)])
+    average = f"{chosen}.ema.safetensors"
+    return average if average in known else f"{chosen}.safetensors"
 
 
 def file_digest(path: Path) -> str:

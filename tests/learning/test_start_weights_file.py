@@ -10,6 +10,7 @@ from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import StartWeightsError
 from fedlp_edge.learning.start_weights_file import file_digest, locate, start_weights_of, with_digest
+from fedlp_edge.reporting.summary import FinalModel, Summary, save
 from fedlp_edge.storage.checkpoints import Checkpoints
 
 DIGEST = hashlib.sha256(b"abc").hexdigest()
@@ -35,6 +36,24 @@ def test_finds_the_last_model_of_a_run_or_its_running_average(tmp_path: Path) ->
         expected = checkpoints.evaluated_path(round)
         assert locate(run) == expected
         assert (expected == path) == (not averages)
+
+
+@pytest.mark.parametrize(
+    ("final", "round"),
+    [
+        (FinalModel(accuracy={}, model_digest="", round=2, metric="accuracy", value=0.8), 2),
+        (FinalModel(accuracy={}, model_digest="", round=3), 3),
+        (FinalModel(accuracy={}, model_digest="", round=1, metric="accuracy", value=0.8), 3),
+        (None, 3),
+    ],
+    ids=["best", "last", "gone", "unfinished"],
+)
+def test_finds_the_model_that_a_finished_run_has_chosen(tmp_path: Path, final: FinalModel | None, round: int) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for number in (2, 3):
+        checkpoints.save(number, {"a": np.zeros(1, np.float32)}, ServerState())
+    save(Summary(run="r", fleet="f", model="m", rounds=(), final=final), tmp_path / "summary.json")
+    assert locate(f"run:{tmp_path}") == checkpoints.weights_path(round)
 
 
 @pytest.mark.parametrize(

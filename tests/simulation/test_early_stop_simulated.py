@@ -18,7 +18,7 @@ from fedlp_edge.simulation.experiment import Experiment, ExportChoice
 from tests.simulation.conftest import experiment
 
 SCHEDULE = TrainingSettings(
-    batch_size=16, optimizer="adamw", lr=0.01, schedule="cosine", warmup_rounds=1, clip_norm=1.0
+    batch_size=16, optimizer="adamw", lr=0.01, schedule="cosine", warmup_rounds=1, clip_norm=1.0, balance="sampling"
 )
 
 
