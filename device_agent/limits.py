@@ -104,6 +104,10 @@ class LinkLimits:
             measurements differ by less.
         short_rounds: rounds missed by the link, after which its rate is corrected: one may be bad luck.
         good_rounds: rounds in a row that were done in time, after which earlier bad luck is forgotten.
+        rise_factor: factor on the rate that is planned with, at the least, before rounds show that a link is better.
+        rise_rounds: rounds in a row that showed it; twice as many after each fall, so that plans do not go to and fro.
+        most_rise_rounds: rounds in a row at the most, however often the link has fallen.
+        most_rise: factor on the rate at once: what a router had stored comes in a burst and is no link.
     """
 
     ahead_seconds: float = 4.0
@@ -112,6 +116,10 @@ class LinkLimits:
     reported_share: float = 0.7
     short_rounds: int = 2
     good_rounds: int = 2
+    rise_factor: float = 2.0
+    rise_rounds: int = 3
+    most_rise_rounds: int = 48
+    most_rise: float = 4.0
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,25 @@ def test_boards_without_atomics_get_the_pytorch_that_trains_on_them() -> None:
     assert str(constraints(ROOT / "deploy" / "constraints-armv8.0.txt")["torch"]) == "torch==2.9.1"
 
 
+@pytest.mark.parametrize("path", CONSTRAINTS, ids=lambda path: path.name)
+def test_devices_page_and_constraint_file_name_the_same_line(path: Path) -> None:
+    (line,) = re.findall(r"^#   (pip install .*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    text = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
+    assert line.replace(".[all]", ".[vision]") in text
+
+
+def test_boards_stand_with_the_file_that_their_cores_need() -> None:
+    text = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ") and "Cortex-A" in line]
+    given, file = {}, ""
+    for boards, cores, line in rows:
+        file = found[1] if (found := re.search(r"deploy/(constraints-[\w.]+)\.txt", line)) else file
+        given[boards.strip()] = file
+        old = re.search(r"A5[37]|A7[23]\b", cores) is not None
+        assert file == ("constraints-armv8.0" if old else "constraints-aarch64"), boards
+    assert len(given) >= 4
+
+
 def test_devices_page_names_every_constraint_file() -> None:
     text = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
     assert set(re.findall(r"deploy/(constraints-[\w.]+\.txt)", text)) == {path.name for path in CONSTRAINTS}

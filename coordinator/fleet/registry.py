@@ -68,9 +68,10 @@ class Registry:
         """Takes a device's report; its plan has depth 0 if it can bear nothing."""
         basis = planning_basis(facts)
         known, known_basis = self._plans.get(device, (None, basis))
-        chosen = self._planner.after_report(facts, known, changed=basis != known_basis)
-        self._plans[device] = (chosen, basis)
         before = self.members.get(device)
+        earlier = before.facts if before is not None and before.session == session else None
+        chosen = self._planner.after_report(facts, known, changed=basis != known_basis, before=earlier)
+        self._plans[device] = (chosen, basis)
         same_life = before is not None and before.session == session and before.plan == chosen
         member = Member(device, session, facts, chosen, ready=bool(before and before.ready and same_life))
         if before is not None and same_life:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from device_agent.limits import LIMITS
-from device_agent.protocol.link.link_estimate import LinkEstimate, observed_rate
+from device_agent.protocol.link.link_estimate import LinkEstimate, carried_rate, observed_rate
 from device_agent.protocol.prefetch import PrefetchedBlob, PrefetchStore
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk
@@ -78,6 +78,8 @@ class Downloads:
         self._received = 0
         self._started_at = 0.0
         self._received_since_start = 0
+        self._first_at: float | None = None
+        self._received_since_first = 0
 
     @property
     def complete(self) -> bool:
@@ -174,6 +176,10 @@ class Downloads:
             self._gap = max(now - self._last_chunk_at, self._gap / 2)
         self._last_chunk_at = now
         self._received += nbytes
+        if self._first_at is None:
+            self._first_at = now  # nobody knows how long the first one took
+        else:
+            self._received_since_first += nbytes
         if self.wants(chunk):
             self._received_since_start += nbytes
             self._add(chunk, now)
@@ -217,6 +223,12 @@ class Downloads:
     def observed_rate(self, now: float) -> float | None:
         """Bytes per second of what is wanted that have come since ``start``; None if that says nothing."""
         return observed_rate(self._received_since_start, now - self._started_at)
+
+    def take_carried_rate(self) -> float | None:
+        """Bytes per second that have come at the least since the last call; None if that is not known."""
+        seconds = 0.0 if self._first_at is None else self._last_chunk_at - self._first_at
+        nbytes, self._first_at, self._received_since_first = self._received_since_first, None, 0
+        return carried_rate(nbytes, seconds)
 
     def take_received_bytes(self) -> int:
         """Bytes of chunks that came since the last call, headers included."""

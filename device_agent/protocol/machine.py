@@ -43,7 +43,7 @@ from device_agent.protocol.events import (
 from device_agent.protocol.final_model import FinalModelFetch
 from device_agent.protocol.heartbeat import Heartbeat
 from device_agent.protocol.link.in_transit import InTransitCheck
-from device_agent.protocol.link.link_estimate import LinkEstimate, Shortfalls
+from device_agent.protocol.link.link_estimate import Improvements, LinkEstimate, Shortfalls
 from device_agent.protocol.link.link_probe import LinkProbe, slower
 from device_agent.protocol.presence import Presence
 from device_agent.protocol.round_task import RoundTask
@@ -145,6 +145,8 @@ class DeviceProtocol:
         self._uploads = Uploads(identity, coordinator, updates, options.link_bytes_per_second)
         self._link_probe = LinkProbe(identity, draw, allowed=options.measure_link)
         self._shortfalls = Shortfalls()
+        self._improvements = Improvements()
+        self._stated_rate: float | None = None
         self._unreported: DeviceFacts | None = None
         self._round_task = RoundTask(identity, coordinator, self._units, self._uploads)
         self._final_model = FinalModelFetch(
@@ -316,7 +318,8 @@ class DeviceProtocol:
             broker = self._coordinator.broker
             return [] if broker is None else self._link_probe.begin(broker, now)
         facts, self._unreported = self._unreported, None
-        rate = slower(facts.link_bytes_per_second, self._link_probe.rate)
+        self._stated_rate = facts.link_bytes_per_second
+        rate = slower(self._stated_rate, self._link_probe.rate)
         self._use_link_rate(rate)
         return self._presence.measured(msgspec.structs.replace(facts, link_bytes_per_second=rate))
 
@@ -327,9 +330,24 @@ class DeviceProtocol:
         rate = self._shortfalls.missed(min(shown)) if shown else None
         if rate is None or not self._round_task.link.falls_short(rate):
             return []
+        self._improvements.fell()
         self._use_link_rate(rate)
         text = f"the link has carried {format_bytes(rate)}/s, too little for the round; the coordinator plans with that"
         return [Log(text, warning=True), *self._presence.linked(rate)]
+
+    def _done_in_time(self) -> Effects:
+        """An update was accepted: the link may have become better than it was when it was measured, or fell."""
+        self._shortfalls.done()
+        planned, down, up = self._round_task.link.rate, self._round_task.carried_rate, self._uploads.carried_rate
+        # A receipt that comes twice is no second round.
+        self._round_task.carried_rate = self._uploads.carried_rate = None
+        rate = self._improvements.done(planned, down, up)
+        rate = None if rate is None else slower(self._stated_rate, rate)
+        if planned is None or rate is None or rate <= planned:
+            return []
+        self._use_link_rate(rate)
+        text = f"the link carries {format_bytes(rate)}/s by now; the coordinator plans with that"
+        return [Log(text), *self._presence.linked(rate)]
 
     def _use_link_rate(self, rate: float | None) -> None:
         if self._link_probe.works is not None:
@@ -373,7 +391,7 @@ class DeviceProtocol:
             case Receipt():
                 effects += self._uploads.receipt(message, now)
                 if message.state == "accepted":
-                    self._shortfalls.done()
+                    effects += self._done_in_time()
             case RunEnded():
                 effects += self._end_run(message, now)
         return effects

@@ -63,6 +63,7 @@ class RoundTask:
     Attributes:
         link: what is known of it.
         observed_rate: of the link, in a round that ended before the model had arrived.
+        carried_rate: bytes per second that the link carried at the least of what the latest training starts from.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class RoundTask:
     ) -> None:
         self.link = LinkEstimate()
         self.observed_rate: float | None = None
+        self.carried_rate: float | None = None
         self._identity = identity
         self._coordinator = coordinator
         self._downloads = downloads
@@ -137,6 +139,7 @@ class RoundTask:
             return []
         job.stage, self._training = "training", job
         job.bytes_down = self._take_bytes_down()
+        self.carried_rate = self._downloads.take_carried_rate()
         task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
         units = job.blueprint.exchanged_by(task.depth)
         exchanged = [unit.id for unit in units]

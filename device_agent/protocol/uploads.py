@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from device_agent.limits import LIMITS
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, ForgetUpdate, Identity, Log, Publish, SendChunk
-from device_agent.protocol.link.link_estimate import LinkEstimate, observed_rate
+from device_agent.protocol.link.link_estimate import LinkEstimate, carried_rate, observed_rate
 from device_agent.protocol.update import Update, UpdateId
 from fedlp_edge.core.seeds import uniform
 from fedlp_edge.wire.chunks import CHUNK_SECONDS, expand
@@ -47,6 +47,13 @@ class _Upload:
     def can_send(self) -> bool:
         return bool(self.waiting) and len(self.in_flight) < self.window
 
+    def carried_rate(self) -> float | None:
+        """Bytes per second that the broker took of it at the least; None if it took nothing."""
+        if self.began is None:
+            return None
+        sent = min(len(self.acknowledged) * self.update.chunk_bytes, self.update.size)
+        return carried_rate(sent, self.last_at - self.began)
+
     def observed_rate(self, now: float) -> float | None:
         """Bytes per second that the broker took of it; None if that says nothing."""
         if self.began is None:
@@ -67,6 +74,7 @@ class Uploads:
     Attributes:
         link: what is known of it.
         observed_rate: of the link, in a round that ended before the update had gone.
+        carried_rate: bytes per second that the broker took of the last update that was accepted, at the least.
         uncounted_bytes_down: model bytes received for updates that no round counts, which the next offer or failure
             names together with its own.
     """
@@ -83,6 +91,7 @@ class Uploads:
         self._topic = identity.topics.of("up", identity.device)
         self.link = LinkEstimate()
         self.observed_rate: float | None = None
+        self.carried_rate: float | None = None
         self.uncounted_bytes_down = 0
         self._rate_limit = link_bytes_per_second
         self._link_free_at = -math.inf
@@ -172,6 +181,7 @@ class Uploads:
             self.observed_rate = upload.observed_rate(now)
             self.uncounted_bytes_down += upload.update.bytes_down
         if message.state == "accepted":
+            self.carried_rate = upload.carried_rate()
             note = Log(f"round {message.round}: update accepted")
         else:
             note = Log(f"round {message.round}: update {message.state}: {message.reason or 'no reason given'}", True)

@@ -162,3 +162,23 @@ def test_device_that_is_lost_by_its_link_is_planned_anew(tmp_path: Path) -> None
     # Nothing that its link carried is missing in the books; dev-0 measures with three times 64 bytes and once 4 KiB.
     assert sum(entry.bytes_down for entry in entries) == wire.bytes_down("model") + wire.bytes_down("repeat")
     assert sum(r.traffic["echo"].bytes for r in summary.rounds) == wire.bytes_up("echo") + 3 * 64 + 4096
+
+
+def test_device_whose_link_gets_better_is_planned_with_it(tmp_path: Path) -> None:
+    """Its link carries 16 kbit/s while it is measured, which allows depth 1; later it is sixty times as fast."""
+    story = fleet(tmp_path, None, Wire(16 * KBIT, 16 * KBIT), deadline=100.0, rounds=10, depth="auto", encoding="auto")
+    wire = story.world.wires["dev-1"]
+
+    def speed_up(event: AnyEvent) -> None:
+        if isinstance(event, RoundStarted) and event.round == 2:
+            wire.up = wire.down = 1000 * KBIT
+
+    story.on_event = speed_up
+    story.start_all()
+    summary = story.finish()
+
+    course = [next(((d.status, d.depth) for d in r.devices if d.id == "dev-1"), None) for r in summary.rounds]
+    assert course[:2] == [("contributed", 1)] * 2
+    assert course[-1] == ("contributed", 2)
+    depths = [entry[1] for entry in course if entry]  # it joins no round while it gets another depth
+    assert depths == sorted(depths)

@@ -16,6 +16,14 @@ def observed_rate(nbytes: int, seconds: float) -> float | None:
     return nbytes / seconds if nbytes and seconds >= _LIMITS.least_seconds else None
 
 
+def carried_rate(nbytes: int, seconds: float) -> float | None:
+    """Bytes per second that a link has carried at the least; None if nothing came.
+
+    What is over in a moment says that the link is fast, and not how fast: it counts as if it had taken longer.
+    """
+    return nbytes / max(seconds, _LIMITS.least_seconds) if nbytes else None
+
+
 @dataclass(frozen=True)
 class LinkEstimate:
     """The link between a device and its broker.
@@ -79,3 +87,40 @@ class Shortfalls:
         self._good += 1
         if self._good >= _LIMITS.good_rounds:
             self._rates.clear()
+
+
+class Improvements:
+    """Rounds that were carried faster than the rate that is planned with: after enough of them a better one is told."""
+
+    def __init__(self) -> None:
+        self._rates: list[float] = []
+        self._needed = _LIMITS.rise_rounds
+
+    def done(self, planned: float | None, down: float | None, up: float | None) -> float | None:
+        """A round was done in time.
+
+        Args:
+            planned: bytes per second that the coordinator plans with; None, or infinite, if the link is no obstacle.
+            down: bytes per second that the link carried of the model at the least; None if that is not known.
+            up: bytes per second that it carried of the update at the least; None if that is not known.
+
+        Returns:
+            The rate to plan with from now on; None to stay with what there is.
+        """
+        if planned is None or math.isinf(planned) or down is None or up is None:
+            return None
+        rate = min(down, up)
+        if rate < _LIMITS.rise_factor * planned:
+            self._rates.clear()
+            return None
+        self._rates.append(rate)
+        if len(self._rates) < self._needed:
+            return None
+        worst = min(self._rates)
+        self._rates.clear()
+        return min(worst, _LIMITS.most_rise * planned)
+
+    def fell(self) -> None:
+        """The link turned out to be slower than was thought."""
+        self._rates.clear()
+        self._needed = min(2 * self._needed, _LIMITS.most_rise_rounds)

@@ -32,6 +32,9 @@ SLOW_ROUNDS = 2
 LEAST_RATIO = 0.25
 """Of measured to predicted memory or time, and its inverse: what lies outside says more about the measurement."""
 
+BETTER_LINK = 2.0
+"""Times the rate of before, which is reason for another plan: a better link allows more digits, layers or depth."""
+
 LINK_SHARE = 0.1
 """Of the time of a round, from which on the link counts for whether a device can keep its plan."""
 
@@ -90,13 +93,21 @@ class AdaptivePlanner:
     blueprint: Blueprint
     rules: PlanningRules
 
-    def after_report(self, facts: DeviceFacts, known: Plan | None = None, *, changed: bool = False) -> Plan:
+    def after_report(
+        self,
+        facts: DeviceFacts,
+        known: Plan | None = None,
+        *,
+        changed: bool = False,
+        before: DeviceFacts | None = None,
+    ) -> Plan:
         """The plan of a device that reports.
 
         Args:
             facts: what it reports.
             known: the plan that it had; None for a new device.
             changed: whether it is another device than the one that had it (see ``planning_basis``).
+            before: what it reported earlier in the same life; rates of different lives differ by chance.
 
         Returns:
             The plan that it had, if that still fits; ``depth`` 0 if the device can bear nothing.
@@ -104,7 +115,8 @@ class AdaptivePlanner:
         if known is None or changed:
             return plan(facts, self.blueprint, self.rules)
         # What a device could not bear stays with it when it is planned anew.
-        return known if self._still_fits(known, facts) else plan(facts, self.blueprint, self.rules, known.ceiling)
+        stays = self._still_fits(known, facts) and not (before and _has_better_link(before, facts))
+        return known if stays else plan(facts, self.blueprint, self.rules, known.ceiling)
 
     def after_memory_failure(self, given: Plan, facts: DeviceFacts, reason: str) -> Plan | None:
         """One depth less, for good, for a device that ran out of memory; None if there is none left."""
@@ -206,6 +218,11 @@ def planning_basis(facts: DeviceFacts) -> str:
     """Digest of what a plan rests on that does not change from one start of an agent to the next."""
     lasting = (facts.profile, facts.processor, facts.samples, facts.threads, facts.memory_total)
     return hashlib.sha256(msgspec.json.encode(lasting)).hexdigest()
+
+
+def _has_better_link(before: DeviceFacts, after: DeviceFacts) -> bool:
+    old, new = before.link_bytes_per_second, after.link_bytes_per_second
+    return old is not None and new is not None and new >= BETTER_LINK * old
 
 
 def _bounded(ratio: float) -> float:

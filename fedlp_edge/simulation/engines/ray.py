@@ -1,5 +1,8 @@
 """This module has the engine for several machines: actors of a Ray cluster do the jobs.
 
+An actor that dies, alone or with its node, is replaced by one that gets the experiment and the model weights
+(``recovery``). Ray does not say whether native code crashed or the kernel killed it, so its job is repeated unchanged.
+
 Ray is an extra (``pip install "fedlp-edge[ray]"``), and FedLP Edge must be installed on every node. A cluster that
 ``RAY_ADDRESS`` names, or that this process has joined already, is used; otherwise Ray is started on this machine.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +21,15 @@ import msgspec
 from fedlp_edge.core.algorithm.aggregation import Array, SumArrays
 from fedlp_edge.errors import OperatorError, WorkerError
 from fedlp_edge.simulation.engines.base import OpenedExperiment, expected
-from fedlp_edge.simulation.engines.jobs import CollectSums, JobFailed, Reply, SimulationJob, WorkerReady, WorkerSetup
+from fedlp_edge.simulation.engines.jobs import (
+    CollectSums,
+    JobFailed,
+    Reply,
+    SimulationJob,
+    SimulationWorkerDied,
+    WorkerReady,
+    WorkerSetup,
+)
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 
 # Ray would otherwise send usage statistics to its makers.
@@ -29,9 +40,17 @@ if "RAY_ADDRESS" not in os.environ:
 
 try:
     import ray
-    from ray.exceptions import GetTimeoutError, RayError
+    from ray.exceptions import GetTimeoutError, RayActorError, RayError
 except ImportError as error:
     raise OperatorError(f'engine = "ray" needs Ray ({error}); pip install "fedlp-edge[ray]"') from error
+
+REPLACE_SECONDS = 120.0
+"""Time for a new actor to start, load PyTorch and build the model; without a free processor it never does."""
+
+_REMEDY = (
+    "native code crashed, memory ran out, or the node is gone (Ray's logs on the node tell which): "
+    "use fewer workers for each node, or a smaller model or batch size"
+)
 
 
 class RayEngine:
@@ -56,7 +75,9 @@ class RayEngine:
         if count > free:
             raise OperatorError(f"the Ray cluster has {free} processors, not {count}: use fewer workers")
         place = str(Path.cwd())  # the directory of the owner's own model and data functions
-        self._actors: list[Any] = [ray.remote(num_cpus=1)(_Worker).remote(place) for _ in range(count)]
+        self._start: Callable[[], Any] = lambda: ray.remote(num_cpus=1)(_Worker).remote(place)
+        self._actors: list[Any] = [self._start() for _ in range(count)]
+        self._opening: tuple[bytes, Any, Any] | None = None
         self._pictures: tuple[SimulationData, Any] | None = None
         self._versions: dict[int, Any] = {}
         self._under_way: dict[Any, int] = {}
@@ -72,10 +93,14 @@ class RayEngine:
         self._versions, self._sums = {}, {}
         if self._pictures is None or self._pictures[0] is not simulation_data:
             self._pictures = (simulation_data, ray.put(simulation_data.arrays))
-        encoded, dealt = msgspec.msgpack.encode(setup), ray.put(assignment.arrays)
-        calls = [actor.open.remote(encoded, self._pictures[1], dealt) for actor in self._actors]
-        decoder: msgspec.msgpack.Decoder[WorkerReady | JobFailed] = msgspec.msgpack.Decoder(WorkerReady | JobFailed)
-        opened = [expected(decoder.decode(answer), WorkerReady) for answer in self._get(calls)]
+        self._opening = msgspec.msgpack.encode(setup), self._pictures[1], ray.put(assignment.arrays)
+        calls = [actor.open.remote(*self._opening) for actor in self._actors]
+        opened = []
+        for worker, call in enumerate(calls):
+            try:
+                opened.append(_ready(ray.get(call)))
+            except RayActorError:  # it died since the experiment before
+                opened.append(self._replace(worker))
         weights: dict[str, Array] = self._get(self._actors[0].initial_weights.remote())
         return OpenedExperiment(opened[0].blueprint, weights, opened[0].start_weights)
 
@@ -103,7 +128,13 @@ class RayEngine:
         if not done:
             return None
         worker = self._under_way.pop(done[0])
-        answer, sums = self._get(done[0])
+        try:
+            answer, sums = ray.get(done[0])
+        except RayActorError:
+            self._replace(worker)
+            return worker, SimulationWorkerDied("on the Ray cluster ended", _REMEDY)
+        except RayError as error:
+            raise _ended(error) from error
         if sums is not None:
             self._sums[worker] = sums
         reply: Reply = msgspec.msgpack.decode(answer, type=Reply)
@@ -118,6 +149,7 @@ class RayEngine:
         for actor in self._actors:
             ray.kill(actor)
         self._actors, self._under_way, self._versions, self._pictures = [], {}, {}, None
+        self._opening = None
         if self._started_ray:
             ray.shutdown()
 
@@ -129,12 +161,40 @@ class RayEngine:
     ) -> None:
         self.close()
 
+    def _replace(self, worker: int) -> WorkerReady:
+        """Starts an actor in the place of one that died, with the experiment and the weights.
+
+        Raises:
+            WorkerError: There is no processor for it, or it dies as well.
+        """
+        ray.kill(self._actors[worker])  # Ray also gives up actors that it only cannot reach
+        actor = self._actors[worker] = self._start()
+        try:
+            ready = _ready(ray.get(actor.open.remote(*self._opening), timeout=REPLACE_SECONDS))
+        except GetTimeoutError as error:
+            raise WorkerError(
+                f"a worker of the Ray cluster ended, and no other is ready after {REPLACE_SECONDS:.0f} s: "
+                "the cluster has no free processor left; use fewer workers, or bring the node back"
+            ) from error
+        except RayError as error:
+            raise _ended(error) from error
+        for version, weights in self._versions.items():
+            actor.publish.remote(version, weights)
+        return ready
+
     def _get(self, references: Any) -> Any:
         try:
             return ray.get(references)
-        except (RayError, GetTimeoutError) as error:
-            told = str(error).strip().splitlines()[0]
-            raise WorkerError(f"a worker of the Ray cluster ended: {told}") from error
+        except RayError as error:
+            raise _ended(error) from error
+
+
+def _ready(answer: bytes) -> WorkerReady:
+    return expected(msgspec.msgpack.decode(answer, type=WorkerReady | JobFailed), WorkerReady)
+
+
+def _ended(error: RayError) -> WorkerError:
+    return WorkerError(f"a worker of the Ray cluster ended: {str(error).strip().splitlines()[0]}")
 
 
 class _Worker:

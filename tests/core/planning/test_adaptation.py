@@ -195,3 +195,13 @@ def test_the_basis_of_a_plan_is_what_lasts() -> None:
     assert planning_basis(same) == planning_basis(FACTS)
     for changes in ({"profile": "x"}, {"processor": "cuda"}, {"samples": 7}, {"threads": 9}, {"memory_total": 7}):
         assert planning_basis(facts(**changes)) != planning_basis(FACTS)
+
+
+@pytest.mark.parametrize(("rate", "depth"), [(1.9e4, 1), (2e4, 2)])
+def test_a_link_that_is_twice_as_fast_in_the_same_life_is_reason_for_another_plan(
+    three_depths: Blueprint, rate: float, depth: int
+) -> None:
+    known, before = given_plan(1), facts(link_bytes_per_second=1e4)
+    after = facts(link_bytes_per_second=rate)
+    assert planner(three_depths).after_report(after, known, before=before).depth == depth
+    assert planner(three_depths).after_report(after, known) is known

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, OperatorError
+from fedlp_edge.reporting.events import AnyEvent, UpdateAccepted, WorkerReplaced
+from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import LocalEngine, simulate
 from fedlp_edge.simulation.engines.ray import RayEngine  # keeps Ray on the loopback device, so it comes before Ray
 from tests.simulation.conftest import experiment
@@ -37,21 +40,61 @@ def _node() -> dict[str, object]:
     }
 
 
+RUN = experiment(model=ModelSettings(name="mlp", input=(1, 8, 8), head_mode="personal"))
+
+
+@pytest.fixture(scope="module")
+def local(engine: LocalEngine, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+    return simulate(RUN, tmp_path_factory.mktemp("local"), engine=engine)
+
+
+@pytest.fixture(scope="module")
+def on_two_nodes(cluster: Cluster) -> Iterator[RayEngine]:
+    with RayEngine() as started:
+        yield started
+
+
 @pytest.mark.timeout(600)  # the nodes are a dozen processes
-def test_ends_with_the_model_of_the_local_engine(cluster: Cluster, engine: LocalEngine, tmp_path: Path) -> None:
-    run = experiment(model=ModelSettings(name="mlp", input=(1, 8, 8), head_mode="personal"))
-    local = simulate(run, tmp_path / "local", engine=engine)
-    with RayEngine() as on_two_nodes:
-        assert on_two_nodes.workers == 2
-        # A node has one processor, and so has an actor.
-        assert [node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"]] == [1.0, 1.0]
-        distributed = simulate(run, tmp_path / "ray", engine=on_two_nodes)
-        with pytest.raises(DataError, match="1x8x8"):
-            simulate(
-                experiment(model=ModelSettings(name="mlp", input=(1, 9, 9))), tmp_path / "bad", engine=on_two_nodes
-            )
+def test_ends_with_the_model_of_the_local_engine(on_two_nodes: RayEngine, local: Summary, tmp_path: Path) -> None:
+    assert on_two_nodes.workers == 2
+    # A node has one processor, and so has an actor.
+    assert [node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"]] == [1.0, 1.0]
+    distributed = simulate(RUN, tmp_path / "ray", engine=on_two_nodes)
+    with pytest.raises(DataError, match="1x8x8"):
+        simulate(experiment(model=ModelSettings(name="mlp", input=(1, 9, 9))), tmp_path / "bad", engine=on_two_nodes)
     assert distributed.final == local.final
     assert [entry.coverage for entry in distributed.rounds] == [entry.coverage for entry in local.rounds]
+
+
+@pytest.mark.timeout(600)
+def test_actor_that_is_killed_costs_nothing_of_the_model(
+    on_two_nodes: RayEngine, local: Summary, tmp_path: Path
+) -> None:
+    """With the sum of the first update that was accepted, and while it works on another one."""
+    seen: list[AnyEvent] = []
+
+    def watch(event: AnyEvent) -> None:
+        seen.append(event)
+        if sum(isinstance(one, UpdateAccepted) for one in seen) == 1 and isinstance(event, UpdateAccepted):
+            kill_an_actor()
+
+    distributed = simulate(RUN, tmp_path / "ray", engine=on_two_nodes, on_event=watch)
+    assert distributed.final == local.final
+    assert {device.status for entry in distributed.rounds for device in entry.devices} == {"contributed"}
+    (replaced,) = [event.reason for event in seen if isinstance(event, WorkerReplaced)]
+    assert replaced.startswith("a worker process on the Ray cluster ended while it trained ")
+
+
+def kill_an_actor() -> None:
+    """As the kernel does when memory runs out."""
+    actors = [p for p in psutil.process_iter(["cmdline"]) if "ray::_Worker" in " ".join(p.info["cmdline"] or ())]
+    mine = [actor for actor in actors if actor.ppid() in {node.pid for node in raylets()}]
+    mine[0].kill()
+
+
+def raylets() -> list[psutil.Process]:
+    """Those of this cluster alone: children of this process."""
+    return [child for child in psutil.Process().children(recursive=True) if child.name() == "raylet"]
 
 
 def test_refuses_more_workers_than_the_cluster_has_processors(cluster: Cluster) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from device_agent.protocol.link.link_estimate import LinkEstimate, Shortfalls, observed_rate
+from device_agent.protocol.link.link_estimate import Improvements, LinkEstimate, Shortfalls, carried_rate, observed_rate
 
 KIB = 1024
 
@@ -60,3 +60,46 @@ def test_tells_only_what_differs_by_more_than_measurements_do() -> None:
     assert LinkEstimate(1000.0).falls_short(600.0)
     assert not LinkEstimate(1000.0).falls_short(800.0)
     assert LinkEstimate(None).falls_short(800.0)
+
+
+def rises(link: Improvements, planned: float | None, down: float | None, up: float | None, rounds: int) -> list[object]:
+    return [link.done(planned, down, up) for _ in range(rounds)]
+
+
+def test_better_rate_is_told_after_three_rounds_that_showed_twice_as_much() -> None:
+    link = Improvements()
+    assert [link.done(1000.0, down=2500.0, up=up) for up in (2200.0, 2000.0)] == [None, None]
+    assert link.done(1000.0, down=9000.0, up=9000.0) == 2000.0
+
+
+def test_rate_rises_to_four_times_what_it_was_at_the_most() -> None:
+    link = Improvements()
+    assert rises(link, 1000.0, 1e6, 1e6, 3) == [None, None, 4000.0]
+    assert rises(link, 4000.0, 1e6, 1e6, 3) == [None, None, 16000.0]
+
+
+def test_rate_stays_when_one_direction_or_one_round_is_no_better() -> None:
+    link = Improvements()
+    rounds = [(9000.0, 9000.0), (9000.0, 9000.0), (9000.0, 1900.0), (9000.0, 9000.0), (9000.0, None), (None, 9000.0)]
+    assert [link.done(1000.0, down=down, up=up) for down, up in rounds] == [None] * 6
+
+
+@pytest.mark.parametrize("planned", [None, math.inf])
+def test_link_that_is_no_obstacle_has_nothing_to_rise_to(planned: float | None) -> None:
+    assert rises(Improvements(), planned, 1e6, 1e6, 4) == [None] * 4
+
+
+def test_link_that_has_fallen_needs_twice_as_many_rounds_to_rise() -> None:
+    link = Improvements()
+    link.done(1000.0, down=9000.0, up=9000.0)
+    link.fell()
+    assert rises(link, 1000.0, 3000.0, 3000.0, 6) == [None] * 5 + [3000.0]
+    for _ in range(9):
+        link.fell()
+    assert rises(link, 1000.0, 3000.0, 3000.0, 48) == [None] * 47 + [3000.0]
+
+
+def test_what_is_over_in_a_moment_counts_as_two_seconds() -> None:
+    assert carried_rate(1000, 0.01) == 500.0
+    assert carried_rate(1000, 10.0) == 100.0
+    assert carried_rate(0, 10.0) is None
