@@ -6,6 +6,7 @@ The check comes before the first round, since a shape or a class that does not f
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -29,7 +30,8 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         sample_shape: Shape of one sample; empty for pictures, which are resized to the input of the model.
-        classes: Class names by the device's own class numbers; empty without names, or with too many of them.
+        classes: Class names by the device's own class numbers, in Unicode normal form C, whatever form the report has;
+            empty without names, or with too many of them.
         classes_digest: SHA-256 of all class names, as hexadecimal digits; empty without names.
         absent: The device's own numbers of classes that have a name and no sample.
         labels: Number of distinct labels.
@@ -42,6 +44,11 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     absent: Annotated[tuple[Number, ...], msgspec.Meta(max_length=MAX_CLASSES)] = ()
     labels: Number = 0
     highest: Number = 0
+
+    def __post_init__(self) -> None:
+        names = tuple(unicodedata.normalize("NFC", name) for name in self.classes)
+        if names != self.classes:
+            msgspec.structs.force_setattr(self, "classes", names)
 
     @property
     def present(self) -> tuple[str, ...]:

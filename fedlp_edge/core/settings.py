@@ -6,6 +6,7 @@ from a message, or from code, so that no later module has to ask again.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Literal
 
 import msgspec
@@ -106,6 +107,9 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_task(self.task)
+        names = tuple(unicodedata.normalize("NFC", name) for name in self.class_names)
+        if names != self.class_names:  # sites compare names, which editors write in different forms
+            msgspec.structs.force_setattr(self, "class_names", names)
         of_targets: dict[str, tuple[object, ...]] = {
             "target_mean": self.target_mean,
             "target_std": self.target_std,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from fedlp_edge.core.device_data import DataFacts, lacking, mismatch, names_digest
@@ -33,3 +34,9 @@ def test_mismatch_says_what_does_not_fit(data: DataFacts, names: tuple[str, ...]
 def test_lacking_names_the_classes_that_others_must_teach() -> None:
     assert lacking(DataFacts(classes=("nut", "washer"), absent=(1,)), NAMES) == ("bolt", "washer")
     assert lacking(DataFacts(labels=2, highest=1), NAMES) == ()
+
+
+def test_names_are_compared_in_one_unicode_form() -> None:
+    report = msgspec.json.decode(msgspec.json.encode({"classes": ["cafe\u0301"], "labels": 1}), type=DataFacts)
+    assert report.present == ("caf\u00e9",)
+    assert mismatch(report, (3, 32, 32), 2, ("caf\u00e9", "tea")) is None

@@ -201,3 +201,9 @@ def test_check_schedule_refuses_a_warmup_that_never_ends():
     check_schedule(TrainingSettings(warmup_rounds=4), 5)
     with pytest.raises(ValueError, match=r"warmup_rounds \(5\) must be less than \[rounds\] count \(5\)"):
         check_schedule(TrainingSettings(warmup_rounds=5), 5)
+
+
+def test_class_names_have_one_unicode_form_however_an_editor_writes_them():
+    assert ModelSettings(classes=2, class_names=("cafe\u0301", "tea")).class_names == ("caf\u00e9", "tea")
+    with pytest.raises(ValueError, match="must all be different"):
+        ModelSettings(classes=2, class_names=("cafe\u0301", "caf\u00e9"))

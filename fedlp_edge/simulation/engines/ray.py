@@ -77,7 +77,7 @@ class RayEngine:
         place = str(Path.cwd())  # the directory of the owner's own model and data functions
         self._start: Callable[[], Any] = lambda: ray.remote(num_cpus=1)(_Worker).remote(place)
         self._actors: list[Any] = [self._start() for _ in range(count)]
-        self._opening: tuple[bytes, Any, Any] | None = None
+        self._opening: tuple[Any, ...] = ()
         self._pictures: tuple[SimulationData, Any] | None = None
         self._versions: dict[int, Any] = {}
         self._under_way: dict[Any, int] = {}
@@ -149,7 +149,7 @@ class RayEngine:
         for actor in self._actors:
             ray.kill(actor)
         self._actors, self._under_way, self._versions, self._pictures = [], {}, {}, None
-        self._opening = None
+        self._opening = ()
         if self._started_ray:
             ray.shutdown()
 
