@@ -6,7 +6,10 @@ comes is told in ``docs/planning.md``.
 
 from __future__ import annotations
 
+import math
+
 from fedlp_edge.core.accounting import upload_bytes
+from fedlp_edge.core.augment_settings import AugmentSettings
 from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.planning.device_facts import DeviceFacts
@@ -33,6 +36,9 @@ OPERATION_BYTES = 22_000
 
 STATE_TRAFFIC = 4
 """How often a step reads or writes the model's values, whatever the batch: gradients, momentum, the update."""
+
+AUGMENTED_COPIES = 2
+"""Copies of a batch that augmentation makes beside the batch itself, at most."""
 
 TORCHVISION_BYTES = 180_000_000
 """What importing torchvision takes for good: 172 MB with torchvision 0.29 and PyTorch 2.14 on x86-64."""
@@ -67,7 +73,11 @@ def device_memory(
 ) -> int:
     """Bytes that a device needs on top of the idle worker at a depth: to build the model, then to train."""
     trained = training_memory(blueprint.costs[depth - 1], training, calibration)
-    return max(blueprint.building.peak, library_memory(blueprint, training) + trained)
+    varied = 0
+    if training.augment != AugmentSettings():
+        # Whole batches are varied, however small the parts are in which they are trained.
+        varied = AUGMENTED_COPIES * 4 * math.prod(blueprint.input_shape) * training.batch_size
+    return max(blueprint.building.peak, library_memory(blueprint, training) + trained + varied)
 
 
 def library_memory(blueprint: Blueprint, training: TrainingSettings) -> int:

@@ -81,11 +81,10 @@ class PictureAugmentation:
         pictures = (x.cpu() * self._std).add_(self._mean)
         if self._changes_values:
             pictures = _from_0_to_1(pictures)
-        varied = torch.empty_like(pictures)
         with seeded(seed):
-            for number, picture in enumerate(pictures):
-                varied[number] = self._varied(picture)
-        return varied.sub_(self._mean).div_(self._std).to(x.device)
+            for picture in pictures:
+                picture.copy_(self._varied(picture))
+        return pictures.sub_(self._mean).div_(self._std).to(x.device)
 
     def _varied(self, picture: Tensor) -> Tensor:
         for name, transform in self._transforms:

@@ -28,7 +28,7 @@ def augment_windows(x: Tensor, settings: AugmentSettings, generator: Generator) 
         factors = 1 + settings.scaling * torch.randn(x.shape[:2], generator=generator)
         x = x * factors.to(x.device).reshape(*x.shape[:2], *(1 for _ in x.shape[2:]))
     if settings.jitter:
-        x = x + settings.jitter * torch.randn(x.shape, generator=generator).to(x.device)
+        x = torch.randn(x.shape, generator=generator).to(x.device).mul_(settings.jitter).add_(x)
     return x
 
 
@@ -48,7 +48,7 @@ def cropped(x: Tensor, least: float, generator: Generator) -> Tensor:
     between = (places - left).unsqueeze(1).to(x.device)
     before = left.long()
     after = (before + 1).clamp(max=length - 1)
-    return torch.lerp(_at(x, before), _at(x, after), between)
+    return _at(x, before).lerp_(_at(x, after), between)
 
 
 def shifted(x: Tensor, most: int, generator: Generator) -> Tensor:

@@ -114,7 +114,8 @@ def test_device_needs_what_building_takes_and_leaves_behind() -> None:
 def test_device_needs_torchvision_for_transforms_unless_its_model_has_imported_it() -> None:
     plain = Blueprint("net", (1,), 2, "shared", (), (COST,))
     flips = settings(augment=AugmentSettings(transforms=(RandomHorizontalFlip(),)))
-    trained = training_memory(COST, flips, CALIBRATION)
+    # A batch is of 40 samples of one number each, and there are two more of it.
+    trained = training_memory(COST, flips, CALIBRATION) + 2 * 4 * 40
     assert device_memory(plain, 1, flips, CALIBRATION) == trained + 180_000_000
     imports_it = msgspec.structs.replace(plain, building=BuildCost(libraries=190_000_000))
     assert device_memory(imports_it, 1, flips, CALIBRATION) == trained + 190_000_000
