@@ -97,7 +97,7 @@ def assemble(
     weights, state = context.checkpoints.load(history.committed)
     model = GlobalModel(blueprint, config.scheme, config.server, weights, state, update=config.update, seed=config.seed)
     model_server.put_constants(blueprint, model.constants)
-    model_server.put_weights(blueprint, model.weights)
+    model_server.put_weights(blueprint, model.weights, config.update.broadcast)
     # A run that has learned enough has no round left, however many its file wants.
     count = history.committed if history.judged.over else config.rounds.count
     machine = make_round_machine(

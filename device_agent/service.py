@@ -42,6 +42,7 @@ from device_agent.protocol.events import (
     Stop,
     Subscribe,
     Tick,
+    TrainingFailed,
     TrainRound,
     Unsubscribe,
 )
@@ -52,7 +53,7 @@ from device_agent.trainer import ModelMade, Trainer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import DeviceError, StorageError
+from fedlp_edge.errors import DeviceError, PeerError, StorageError
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
@@ -254,8 +255,7 @@ class Agent:
             case BuildModel():
                 self._trainer.build(effect)
             case TrainRound():
-                if self._blueprint is not None:
-                    self._trainer.train(effect, self._blueprint[0], effect.until - self._clock())
+                self._train(effect)
             case ForgetUpdate(update):
                 self._outbox.forget(update)
             case InstallModel(run, version):
@@ -288,6 +288,16 @@ class Agent:
             token = self._transport.publish(self._upload_topic, chunk)
         # The broker acknowledges in order, so the last piece stands for all of them.
         self._tokens[token] = ChunkDelivered(update, index)
+
+    def _train(self, effect: TrainRound) -> None:
+        if self._blueprint is None:
+            return
+        try:
+            self._trainer.train(effect, self._blueprint[0], effect.until - self._clock())
+        except PeerError as error:
+            self._queue.put(TrainingFailed(effect.fingerprint, "model", f"the weights cannot be read: {error}"))
+        except OSError as error:
+            self._queue.put(TrainingFailed(effect.fingerprint, "worker", f"the weights: {error.strerror}"))
 
     def _export(self, effect: ExportModel) -> None:
         layers = [self._models.path(version.digest) for version in effect.layers]

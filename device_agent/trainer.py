@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from device_agent.blob_cache import BlobCache
+from device_agent.decoded_weights import DecodedWeights
 from device_agent.outbox import Outbox
 from device_agent.protocol.events import (
     BuildFailed,
@@ -105,6 +106,7 @@ class Trainer:
         self._worker = worker
         self._cache = cache
         self._outbox = outbox
+        self._weights = DecodedWeights(cache, directory / "weights")
         self._round_task = directory / "work"
         self._device_values = DeviceValues(make_directory(directory / "device_values"))
         self._data = data
@@ -137,10 +139,15 @@ class Trainer:
             model: that the device has.
             seconds_left: of the round. Training that would take nearly all of them ends early: what it has got to is
                 sent in time, and counts by the samples that it has seen.
+
+        Raises:
+            PeerError: weights that arrived are not what the task says.
+            OSError: the disk is full or fails.
         """
         task = effect.task
         deltas = empty_directory(self._deltas)
         self._cache.keep_only({version.digest for version in task.manifest})
+        weights = self._weights.paths(task.manifest, effect.received)
         owner, values = _values_owner(task.run, task.depth), self._device_values
         before, start = None, None
         if effect.withheld or effect.reuse_since:
@@ -151,7 +158,7 @@ class Trainer:
         job = Train(
             model=model,
             depth=task.depth,
-            state_paths=tuple(str(self._cache.path(version.digest)) for version in task.manifest),
+            state_paths=tuple(map(str, weights)),
             withheld=effect.withheld,
             withheld_path=str(values.path(owner, task.round)) if effect.withheld else None,
             reused=reused,

@@ -23,8 +23,10 @@ from coordinator.transfer.flow_limits import FlowLimits
 from coordinator.transfer.lost_repeats import LostRepeats
 from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import BroadcastEncoding
 from fedlp_edge.reporting.summary import Purpose
 from fedlp_edge.transport.windowed_publisher import WindowedPublisher
+from fedlp_edge.wire.broadcast_encoding import encode_weights
 from fedlp_edge.wire.chunks import PACKET_ROOM, chunk_bytes_for_link, chunk_count, piece_count, split
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Progress, UnitRequest, UnitVersion
@@ -99,18 +101,23 @@ class ModelServer:
         self._broadcast = Broadcast(flow, self._send_part, clock, self._links)
 
     def put_weights(
-        self, blueprint: Blueprint, weights: Mapping[str, Array], ahead: Collection[str] = frozenset()
+        self,
+        blueprint: Blueprint,
+        weights: Mapping[str, Array],
+        encoding: BroadcastEncoding = "none",
+        ahead: Collection[str] = frozenset(),
     ) -> None:
         """Takes a new global model; units whose bytes are unchanged keep their version.
 
         Args:
             blueprint: of the model.
-            weights: of all its units.
+            weights: of all its units, in full precision.
+            encoding: in which they travel.
             ahead: units to broadcast at once, provided that the whole model fits into the window, so that nobody need
                 be waited for.
         """
         for unit in blueprint.global_units:
-            self.put(unit.id, pack({tensor.name: weights[tensor.name] for tensor in unit.tensors}))
+            self.put(unit.id, encode_weights(unit.tensors, weights, encoding), encoding)
             if unit.id in ahead and self._fits(blueprint):
                 self._send_ahead(unit.id)
 
@@ -120,12 +127,12 @@ class ModelServer:
             if unit.constants:
                 self.put(unit.fixed.id, pack({tensor.name: constants[tensor.name] for tensor in unit.constants}))
 
-    def put(self, unit: str, payload: bytes) -> UnitVersion:
-        """Takes one blob; returns its version."""
+    def put(self, unit: str, payload: bytes, encoding: BroadcastEncoding = "none") -> UnitVersion:
+        """Takes one blob, with weights in an encoding or with anything else; returns its version."""
         digest = digest_of(payload)
         known = self._blobs.get(unit)
         if known is None or known.version.digest != digest:
-            version = UnitVersion(unit, digest, len(payload), self._chunk_bytes)
+            version = UnitVersion(unit, digest, len(payload), self._chunk_bytes, encoding)
             self._blobs[unit] = _Blob(version, payload)
         return self._blobs[unit].version
 

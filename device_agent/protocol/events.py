@@ -195,6 +195,7 @@ class TrainRound:
         sent: names of the tensors whose deltas are sent, by unit id.
         bytes_down: model bytes received for this round.
         tensors: what ``sent`` names, described, in blueprint order.
+        received: tensors of the exchanged units, by unit id.
         withheld: ids of the units that stay on the device after the round: personal heads, and units that are not due.
         reuse_since: units that start from this device's own values, if it has some that a round made which is not older
             than the one named.
@@ -210,6 +211,7 @@ class TrainRound:
     withheld: tuple[str, ...] = ()
     reuse_since: dict[str, int] = field(default_factory=dict)
     until: float = math.inf
+    received: dict[str, tuple[TensorSpec, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,7 @@ class RoundTask:
                     if unit.id in sent
                 },
                 until=job.expires_at - self.link.seconds(upload),
+                received={unit.id: unit.tensors for unit in units},
             )
         ]
 

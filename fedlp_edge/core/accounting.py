@@ -12,7 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint, Unit
-from fedlp_edge.core.settings import Encoding
+from fedlp_edge.core.settings import BroadcastEncoding, Encoding
+
+INT4_BLOCK = 32
+"""Values in half a byte each that share a scale of two bytes, on the way to the devices."""
+
+INT8_LEAST_SHARED = 8
+"""Values of a channel below which weights stay float32, since the channel's scale would weigh too much."""
 
 _NUMBER_BYTES = {"none": 4, "fp16": 2, "int8": 1}
 """Bytes of a parameter in an update; compression by zstandard depends on the data and is not counted."""
@@ -75,6 +81,28 @@ def upload_bytes(unit: Unit, encoding: Encoding) -> int:
     """Returns the bytes of a unit in an update, without headers; statistics are always float32."""
     saved = 4 - _NUMBER_BYTES[encoding.removesuffix("+zstd")]
     return unit.nbytes - saved * unit.parameters
+
+
+def download_bytes(unit: Unit, encoding: BroadcastEncoding) -> int:
+    """Returns the bytes of a unit on its way to the devices, without headers and before compression.
+
+    Trained values of one dimension and statistics are float32, except that ``fp16`` halves all trained values.
+    """
+    narrow = encoding.removesuffix("+zstd")
+    if narrow == "none":
+        return unit.nbytes
+    total = 0
+    for tensor in unit.tensors:
+        if not tensor.trainable or (narrow != "fp16" and len(tensor.shape) < 2):
+            total += 4 * tensor.numel
+        elif narrow == "fp16":
+            total += 2 * tensor.numel
+        elif narrow == "int8":
+            shared = tensor.numel >= INT8_LEAST_SHARED * tensor.shape[0]
+            total += tensor.numel + 4 * tensor.shape[0] if shared else 4 * tensor.numel
+        else:
+            total += -(-tensor.numel // INT4_BLOCK) * (INT4_BLOCK // 2 + 2)
+    return total
 
 
 def parameters_sent(units: Sequence[Unit], kept: Mapping[str, Sequence[str]]) -> int:

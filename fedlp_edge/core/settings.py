@@ -37,6 +37,10 @@ Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd"
 """How the numbers of an update travel: as float32, in half precision or as 8-bit integers; then perhaps compressed."""
 
 
+BroadcastEncoding = Literal["none", "fp16", "int8", "int4", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd"]
+"""How the weights of a model travel to the devices: in 4, 2, 1 or half a byte each, then perhaps compressed."""
+
+
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which model the fleet learns.
 
@@ -276,10 +280,12 @@ class UpdateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         encoding: of every update, or ``auto`` to fit each device's link.
         budget: bytes that a device may be expected to send in a round; rates are cut to fit. 0 for no limit.
+        broadcast: encoding of the weights on their way to the devices, which train from what they decode.
     """
 
     encoding: Encoding | Literal["auto"] = "none"
     budget: Annotated[int, msgspec.Meta(ge=0)] = 0
+    broadcast: BroadcastEncoding = "none"
 
 
 class PlannerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

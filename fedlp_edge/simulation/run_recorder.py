@@ -19,6 +19,7 @@ from fedlp_edge.simulation import scores
 from fedlp_edge.simulation.engines.jobs import DeviceTrained, PartEvaluated, PersonalHeadEvaluated
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import VirtualDevice
+from fedlp_edge.simulation.model_publisher import ModelPublisher
 from fedlp_edge.simulation.round_jobs import RoundJobs
 from fedlp_edge.simulation.schedule import RoundClosing
 from fedlp_edge.simulation.simulated_data import DataAssignment
@@ -97,11 +98,13 @@ class RunRecorder:
         fleet: Mapping[str, VirtualDevice],
         assignment: DataAssignment,
         round_jobs: RoundJobs,
+        publisher: ModelPublisher,
         start_weights: StartWeightsReport | None = None,
     ) -> None:
         """Emits the start of the run and its devices."""
         self._blueprint, self._fleet, self._assignment, self._round_jobs = blueprint, fleet, assignment, round_jobs
         self._start_weights = start_weights
+        self._publisher = publisher
         now = time.time()
         self._emit(
             events.RunStarted(
@@ -210,7 +213,8 @@ class RunRecorder:
         uniform = self._experiment.scheme.weights == "uniform"
         for name, place in sorted({**closing.lost, **closing.contributors}.items()):
             units = self._blueprint.exchanged_by(place.depth)
-            nbytes = sum(unit.nbytes for unit in units)
+            version = place.task_round(closing.round) - 1
+            nbytes = sum(self._publisher.nbytes(version, unit) for unit in units)
             profile = self._fleet[name].profile
             done = page.trained.get(name)
             if done is None:

@@ -34,6 +34,7 @@ from fedlp_edge.simulation.engines.recovery import RecoveringEngine
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import make_fleet
 from fedlp_edge.simulation.fleet_compute_modes import compute_modes
+from fedlp_edge.simulation.model_publisher import ModelPublisher
 from fedlp_edge.simulation.round_jobs import RoundJobs
 from fedlp_edge.simulation.run_recorder import PendingRound, RunRecorder
 from fedlp_edge.simulation.schedule import DevicesMissing, RoundClosing, RoundExtended, RoundOpening, Schedule
@@ -122,6 +123,7 @@ class Simulation:
             update=experiment.update,
             seed=experiment.seed,
         )
+        self._publisher = ModelPublisher(self._engine, self._blueprint, experiment.update.broadcast)
         self._publish(committed)
         self._held_depths = {device.depth for summary in self._recorder.summaries for device in summary.devices}
         modes = compute_modes(experiment, fleet, self._engine, self._directory.path / "compute.json", self._stopped)
@@ -131,7 +133,9 @@ class Simulation:
                 if contributor.id in fleet:
                     self._round_jobs.note_compute(contributor.id, contributor.depth, contributor.compute)
         self._schedule = Schedule(experiment, fleet, self._assign)
-        self._recorder.begin(self._blueprint, fleet, dealt, self._round_jobs, opened.start_weights)
+        self._recorder.begin(
+            self._blueprint, fleet, dealt, self._round_jobs, self._publisher, opened.start_weights
+        )
         if not any(device.plan.depth for device in fleet.values()):
             raise DeviceError("no device of the fleet can bear even depth 1: take larger profiles or a smaller model")
 
@@ -273,9 +277,9 @@ class Simulation:
 
     def _publish(self, round: int) -> None:
         """Publishes the model after a round, and sets which of its exits are evaluated."""
-        self._engine.publish(round, self._model.weights)
+        self._publisher.publish(round, self._model.weights)
         self._judged_version = round
-        if self._experiment.server.ema:
+        if self._experiment.server.ema or not self._publisher.exact:
             self._judged_version = -1 - round
             self._engine.publish(self._judged_version, self._model.evaluated)
         self._latest = {round, self._judged_version}
@@ -284,7 +288,7 @@ class Simulation:
     def _make_known(self, version: int) -> None:
         """Publishes an older model, from which a device started before an interruption of the run."""
         if version not in self._published:
-            self._engine.publish(version, self._checkpoints.load(version)[0])
+            self._publisher.publish(version, self._checkpoints.load(version)[0])
             self._published.add(version)
 
     def _judged_depths(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import PeerError, RejectedUpdateError
 from fedlp_edge.wire import compression
+from fedlp_edge.wire.broadcast_encoding import decode_weights
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitVersion
 from fedlp_edge.wire.tensors import FLOAT32, INT8, WIDTH, Array, Blob, TensorInfo, read_header, view, view_any
@@ -234,7 +235,8 @@ def check_values(tensors: Iterable[TensorSpec], deltas: Mapping[str, Array]) -> 
 
 def max_unit_bytes(unit: Unit) -> int:
     """Returns the largest possible bytes of a unit, which a device reserves before it has received any version."""
-    return _size_bounds(unit.tensors, "none")[1]
+    # Encoded weights have one more entry in the header for each tensor, and a frame may be longer than its content.
+    return compression.frame_bounds(_size_bounds(unit.tensors, "none")[1] + _header_bound(unit.tensors))[1]
 
 
 def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool = False) -> dict[str, Array]:
@@ -247,7 +249,7 @@ def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool =
         verified: Whether the caller has just verified the blob's digest.
 
     Returns:
-        All tensors of the unit by name, as read-only views of ``blob``.
+        All tensors of the unit by name, read-only; of weights in float32 they are views of ``blob``.
 
     Raises:
         PeerError: Unit, size or digest differ from the version; names, shapes or types differ from the unit; or a
@@ -260,8 +262,9 @@ def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool =
         raise PeerError(f"{unit.id} of {len(whole)} bytes is not the announced {version.size}, or is over its limit")
     if not verified and digest_of(whole) != version.digest:
         raise PeerError(f"{unit.id} does not have the digest that was announced")
-    values: dict[str, Array] = {}
-    _decode(unit, unit.tensors, whole, math.inf, "none", into=values)
+    values = decode_weights(unit.tensors, whole, version.encoding)
+    for spec in unit.tensors:
+        _check_values(spec, values[spec.name], math.inf)
     return values
 
 

@@ -27,6 +27,7 @@ import msgspec
 
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import (
+    BroadcastEncoding,
     Encoding,
     Granularity,
     ModelSettings,
@@ -71,12 +72,14 @@ class UnitVersion(msgspec.Struct, frozen=True):
         digest: BLAKE3 digest of the blob.
         size: Bytes of the blob.
         chunk_bytes: Payload bytes of every chunk but the last.
+        encoding: Encoding of the weights in the blob; ``none`` for all other blobs.
     """
 
     unit: UnitId
     digest: Digest
     size: Natural
     chunk_bytes: Annotated[int, msgspec.Meta(ge=1)]
+    encoding: BroadcastEncoding = "none"
 
 
 class Announcement(Message, frozen=True, kw_only=True):

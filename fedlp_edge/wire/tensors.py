@@ -27,7 +27,13 @@ Blob = bytes | bytearray | memoryview
 FLOAT32 = "F32"
 FLOAT16 = "F16"
 INT8 = "I8"
-_NUMPY: dict[str, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), INT8: np.dtype("i1")}
+UINT8 = "U8"
+_NUMPY: dict[str, np.dtype[Any]] = {
+    FLOAT32: np.dtype("<f4"),
+    FLOAT16: np.dtype("<f2"),
+    INT8: np.dtype("i1"),
+    UINT8: np.dtype("u1"),
+}
 WIDTH = {name: dtype.itemsize for name, dtype in _NUMPY.items()}
 """Bytes of one element, by safetensors type."""
 
@@ -171,14 +177,14 @@ def view(name: str, info: TensorInfo, body: memoryview) -> Array:
 
 
 def view_any(name: str, info: TensorInfo, body: memoryview) -> npt.NDArray[Any]:
-    """Returns one tensor of a type that a fleet sends (float32, float16, int8), as a read-only view.
+    """Returns one tensor of a type that a fleet sends (float32, float16, int8, uint8), as a read-only view.
 
     Raises:
         PeerError: The tensor is of another type, or its bytes do not fit its shape.
     """
     dtype = _NUMPY.get(info.dtype)
     if dtype is None:
-        raise PeerError(f"tensor {name} is {info.dtype}, which no update holds")
+        raise PeerError(f"tensor {name} is {info.dtype}, which no fleet sends")
     if info.nbytes != dtype.itemsize * math.prod(info.shape):
         raise PeerError(f"tensor {name} of shape {list(info.shape)} has {info.nbytes} bytes")
     start, stop = info.data_offsets

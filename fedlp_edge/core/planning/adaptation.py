@@ -206,7 +206,8 @@ class AdaptivePlanner:
         if self.rules.scheme.depth != "auto":
             return True
         training = msgspec.structs.replace(self.rules.training, memory=known.memory_saving)
-        down, up = transfer_seconds(self.blueprint, known.depth, known.encoding, facts.link_bytes_per_second)
+        rate, broadcast = facts.link_bytes_per_second, self.rules.update.broadcast
+        down, up = transfer_seconds(self.blueprint, known.depth, known.encoding, rate, broadcast)
         link = down + known.lpr * up
         total = link + training_seconds(self.blueprint, known.depth, training, facts)
         # Measured speeds differ from start to start: a plan stays unless it is the link that makes it hopeless.

@@ -134,8 +134,9 @@ class _Case:
         return training_seconds(self.blueprint, depth, self.training, self.facts)
 
     def down_seconds(self, depth: int) -> float:
-        """Of the whole submodel, in float32."""
-        return transfer_seconds(self.blueprint, depth, "none", self.facts.link_bytes_per_second)[0]
+        """Of the whole submodel."""
+        rate, broadcast = self.facts.link_bytes_per_second, self.rules.update.broadcast
+        return transfer_seconds(self.blueprint, depth, "none", rate, broadcast)[0]
 
     def up_seconds(self, depth: int, encoding: Encoding) -> float:
         """Of an update of everything."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 
-from fedlp_edge.core.accounting import upload_bytes
+from fedlp_edge.core.accounting import download_bytes, upload_bytes
 from fedlp_edge.core.augment_settings import AugmentSettings
 from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.planning.device_facts import DeviceFacts
-from fedlp_edge.core.settings import Encoding, TrainingSettings
+from fedlp_edge.core.settings import BroadcastEncoding, Encoding, TrainingSettings
 from fedlp_edge.core.step_cost import StepCost, highest
 
 MEMORY_FACTOR = 1.7
@@ -112,7 +112,9 @@ def training_seconds(blueprint: Blueprint, depth: int, training: TrainingSetting
     return training.epochs * epoch_seconds(cost, training, facts.samples, speed, facts.calibration)
 
 
-def transfer_seconds(blueprint: Blueprint, depth: int, encoding: Encoding, rate: float | None) -> tuple[float, float]:
+def transfer_seconds(
+    blueprint: Blueprint, depth: int, encoding: Encoding, rate: float | None, broadcast: BroadcastEncoding = "none"
+) -> tuple[float, float]:
     """Seconds that a round's model keeps a link busy on its way down, and an update of everything on its way up.
 
     Both travel as they are, without base64 or other padding; what MQTT adds is in the measured rate.
@@ -120,13 +122,15 @@ def transfer_seconds(blueprint: Blueprint, depth: int, encoding: Encoding, rate:
     Args:
         blueprint: of the model.
         depth: that is exchanged.
-        encoding: of the update; the model is sent in float32.
+        encoding: of the update.
         rate: bytes per second of the slower direction; None or 0 if unknown, which takes no time.
+        broadcast: encoding of the model.
     """
     units = blueprint.exchanged_by(depth)
     if not rate:
         return 0.0, 0.0
-    return sum(unit.nbytes for unit in units) / rate, sum(upload_bytes(unit, encoding) for unit in units) / rate
+    down = sum(download_bytes(unit, broadcast) for unit in units)
+    return down / rate, sum(upload_bytes(unit, encoding) for unit in units) / rate
 
 
 def _timed(step: StepCost, training: TrainingSettings, samples: int, measured: Calibration) -> float:

@@ -1,0 +1,204 @@
+"""This module encodes the weights of a model for their way to the devices, and decodes them there.
+
+What devices decode *is* the model that they train from, in the same bits on all of them. The coordinator keeps the
+weights in full precision and adds the devices' changes to those, so what rounding takes from one version is in a later
+one, and nothing drifts. Weights are encoded rather than changes of weights, so a device that was away needs the latest
+version alone.
+
+=========  ==================================================================================================
+``none``   float32
+``fp16``   trained values in IEEE half precision
+``int8``   trained values of two or more dimensions as integers -127..127, one float32 scale for each index of
+           the first dimension (an output channel)
+``int4``   the same as integers -7..7, two in a byte, one half-precision scale for 32 consecutive values
+=========  ==================================================================================================
+
+The format is safetensors, with the names of the model; scales stand beside under ``scales/NAME``. Statistics, values of
+one dimension, and whatever a format cannot hold stay float32. With ``+zstd`` the file is one Zstandard frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+from safetensors.numpy import save
+
+from fedlp_edge.core.accounting import INT4_BLOCK as BLOCK
+from fedlp_edge.core.accounting import INT8_LEAST_SHARED
+from fedlp_edge.core.blueprint import TensorSpec
+from fedlp_edge.core.settings import BroadcastEncoding
+from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.compression import ZSTD_LEVEL, decompress, frame_bounds
+from fedlp_edge.wire.tensors import (
+    FLOAT16,
+    FLOAT32,
+    INT8,
+    MAX_HEADER_BYTES,
+    UINT8,
+    Array,
+    Blob,
+    TensorInfo,
+    pack,
+    read_header,
+    view_any,
+)
+
+_SCALES = "scales/"
+_ZSTD_SUFFIX = "+zstd"
+_LARGEST_HALF = 65504.0
+_LEVELS = {"int8": 127, "int4": 7}
+_NIBBLE_ZERO = 8  # what stands for 0 in a half byte
+
+
+def encode_weights(tensors: Sequence[TensorSpec], weights: Mapping[str, Array], encoding: BroadcastEncoding) -> bytes:
+    """Encodes one unit of a model as bytes, which are a function of the weights alone.
+
+    Args:
+        tensors: Tensors of the unit.
+        weights: Weights by tensor name, float32; other names are ignored.
+        encoding: Encoding.
+    """
+    plain = {spec.name: np.require(weights[spec.name], dtype="<f4", requirements="C") for spec in tensors}
+    number_format = encoding.removesuffix(_ZSTD_SUFFIX)
+    if number_format == "none":
+        whole = pack(plain)
+    else:
+        packed: dict[str, npt.NDArray[Any]] = {}
+        for spec in tensors:
+            packed |= _narrowed(spec, plain[spec.name], number_format)
+        whole = bytes(save({name: packed[name] for name in sorted(packed)}))
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(whole) if encoding.endswith(_ZSTD_SUFFIX) else whole
+
+
+def decode_weights(tensors: Sequence[TensorSpec], blob: Blob, encoding: BroadcastEncoding) -> dict[str, Array]:
+    """Decodes one unit; the values are the same on every machine.
+
+    Args:
+        tensors: Tensors that the unit must have.
+        blob: What `encode_weights` gave.
+        encoding: Encoding that was asked for.
+
+    Raises:
+        PeerError: The bytes are not these tensors in this encoding.
+    """
+    number_format = encoding.removesuffix(_ZSTD_SUFFIX)
+    if encoding.endswith(_ZSTD_SUFFIX):
+        most = MAX_HEADER_BYTES + 8 * sum(4 * (spec.numel + 1) for spec in tensors)
+        if len(blob) > frame_bounds(most)[1]:
+            raise PeerError(f"a frame of {len(blob)} bytes is longer than these weights can be")
+        blob = decompress(blob, most)
+    header, body = read_header(blob)
+    decoded: dict[str, Array] = {}
+    expected: set[str] = set()
+    for spec in tensors:
+        info = header.get(spec.name)
+        if info is None:
+            raise PeerError(f"the weights lack {spec.name}")
+        expected.add(spec.name)
+        if info.dtype != FLOAT32 and number_format in _LEVELS:
+            expected.add(_SCALES + spec.name)
+        decoded[spec.name] = _widened(spec, header, body, number_format)
+    if unknown := header.keys() - expected:
+        raise PeerError(f"the weights hold an unknown tensor {min(unknown)[:200]!r}")
+    return decoded
+
+
+def published_weights(
+    tensors: Sequence[TensorSpec], weights: Mapping[str, Array], encoding: BroadcastEncoding
+) -> dict[str, Array]:
+    """Returns what devices decode from the encoded weights: the model that they train from.
+
+    Args:
+        tensors: Tensors to publish.
+        weights: Weights by tensor name, float32.
+        encoding: Encoding.
+    """
+    number_format = encoding.removesuffix(_ZSTD_SUFFIX)
+    if number_format == "none":
+        return {spec.name: weights[spec.name] for spec in tensors}
+    return {spec.name: _published(spec, weights[spec.name], number_format) for spec in tensors}
+
+
+def _published(spec: TensorSpec, value: Array, number_format: str) -> Array:
+    parts = _narrowed(spec, np.require(value, dtype="<f4", requirements="C"), number_format)
+    return _wide(spec, parts[spec.name], parts.get(_SCALES + spec.name))
+
+
+def _narrowed(spec: TensorSpec, value: Array, number_format: str) -> dict[str, npt.NDArray[Any]]:
+    """Returns a tensor in a number format with its scales, or as it is where the format does not suit it."""
+    top = float(np.abs(value).max()) if spec.trainable and value.size else 0.0
+    if not 0 < top <= _LARGEST_HALF:  # nor NaN
+        return {spec.name: value}
+    if number_format == "fp16":
+        return {spec.name: value.astype("<f2")}
+    if value.ndim < 2 or (number_format == "int8" and value.size < INT8_LEAST_SHARED * len(value)):
+        return {spec.name: value}
+    levels = np.float32(_LEVELS[number_format])
+    rows = _rows(value, number_format)
+    scales = np.abs(rows).max(axis=1) / levels
+    if number_format == "int4":
+        scales = scales.astype("<f2").astype("<f4")
+    # A scale that was rounded down would make the largest value one level too large.
+    whole = np.clip(np.rint(rows / np.where(scales > 0, scales, np.inf)[:, None]), -levels, levels).astype(np.int8)
+    if number_format == "int8":
+        return {spec.name: whole.reshape(value.shape), _SCALES + spec.name: scales.astype("<f4")}
+    halves = (whole.reshape(-1) + _NIBBLE_ZERO).astype(np.uint8)
+    return {spec.name: halves[0::2] | (halves[1::2] << 4), _SCALES + spec.name: scales.astype("<f2")}
+
+
+def _rows(value: Array, number_format: str) -> Array:
+    """Returns a tensor as rows that share a scale, zeros at the end of the last one included."""
+    if number_format == "int8":
+        return value.reshape(len(value), -1)
+    flat = value.reshape(-1)
+    rows = np.zeros((-(-flat.size // BLOCK), BLOCK), dtype=np.float32)
+    rows.reshape(-1)[: flat.size] = flat
+    return rows
+
+
+def _wide(spec: TensorSpec, stored: npt.NDArray[Any], scales: npt.NDArray[Any] | None) -> Array:
+    """Returns a stored tensor as read-only float32."""
+    if scales is None:
+        wide: Array = np.asarray(stored, dtype="<f4")
+    elif stored.dtype == np.int8:
+        factors = scales.reshape(-1, *(1,) * (stored.ndim - 1))
+        wide = np.multiply(stored, factors, dtype=np.float32)
+    else:
+        whole = np.empty(2 * stored.size, dtype=np.float32)
+        whole[0::2], whole[1::2] = stored & 0x0F, stored >> 4
+        whole -= np.float32(_NIBBLE_ZERO)
+        whole = whole.reshape(-1, BLOCK) * scales.astype("<f4")[:, None]
+        wide = whole.reshape(-1)[: spec.numel].reshape(spec.shape)
+    wide.flags.writeable = False
+    return wide
+
+
+def _widened(spec: TensorSpec, header: Mapping[str, TensorInfo], body: memoryview, number_format: str) -> Array:
+    """Decodes one tensor of a file, whatever the file says."""
+    info = header[spec.name]
+    if info.dtype == FLOAT32:
+        if info.shape != spec.shape:
+            raise _other(spec, info)
+        return view_any(spec.name, info, body)
+    packed = (-(-spec.numel // BLOCK) * BLOCK // 2,)
+    stored_as = {"fp16": (FLOAT16, spec.shape), "int8": (INT8, spec.shape), "int4": (UINT8, packed)}
+    if not spec.trainable or (info.dtype, info.shape) != stored_as.get(number_format):
+        raise _other(spec, info)
+    stored = view_any(spec.name, info, body)
+    if number_format == "fp16":
+        return _wide(spec, stored, None)
+    scaled_by = header.get(_SCALES + spec.name)
+    count = len(stored) if number_format == "int8" else 2 * stored.size // BLOCK
+    wanted = (FLOAT32 if number_format == "int8" else FLOAT16, (count,))
+    if scaled_by is None or (scaled_by.dtype, scaled_by.shape) != wanted:
+        raise PeerError(f"the scales of {spec.name} are not those of {number_format}")
+    return _wide(spec, stored, view_any(_SCALES + spec.name, scaled_by, body))
+
+
+def _other(spec: TensorSpec, info: TensorInfo) -> PeerError:
+    shape = list(info.shape)
+    return PeerError(f"{spec.name} came as {info.dtype} {shape}, which is not {list(spec.shape)} in this encoding")
