@@ -133,9 +133,7 @@ class Simulation:
                 if contributor.id in fleet:
                     self._round_jobs.note_compute(contributor.id, contributor.depth, contributor.compute)
         self._schedule = Schedule(experiment, fleet, self._assign)
-        self._recorder.begin(
-            self._blueprint, fleet, dealt, self._round_jobs, self._publisher, opened.start_weights
-        )
+        self._recorder.begin(self._blueprint, fleet, dealt, self._round_jobs, self._publisher, opened.start_weights)
         if not any(device.plan.depth for device in fleet.values()):
             raise DeviceError("no device of the fleet can bear even depth 1: take larger profiles or a smaller model")
 
