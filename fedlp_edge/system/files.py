@@ -46,9 +46,11 @@ def replacing(path: Path, *, durable: bool = True, shared: bool = False) -> Iter
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
         move_into_place(partial, path, durable=durable)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a write to an open file does not say where
         raise
 
 

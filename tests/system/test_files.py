@@ -76,3 +76,13 @@ def test_nothing_else_moves_files_into_place() -> None:
         if movers.search(path.read_text("utf-8"))
     }
     assert found == {"fedlp_edge/system/files.py"}
+
+
+def test_disk_that_is_full_in_the_middle_of_a_file_is_told_with_its_path(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/a'"),
+        replacing(tmp_path / "a"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert list(tmp_path.iterdir()) == []
