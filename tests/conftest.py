@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,17 +29,18 @@ for _name in [name for name in os.environ if name.startswith("FEDLP_")]:
 
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker  # noqa: E402 - after the environment is set
 
+TORCH_SERVER = Path(__file__).parent / "torch_server"
+SERVER = "TESTS_TORCH_SERVER"
+
 SLOW = (
-    "simulation/test_ray_engine.py",
-    "cli/test_demo_variants.py",
-    "cli/test_demo.py",
-    "system/",
+    "cli/demo/test_launch",
+    "simulation/engines/test_ray",
+    "fleets/",
     "field/",
     "worker/",
-    "probe/test_calibrations.py",
-    "learning/test_partition_torchvision.py",
     "benchmarks/",
     "cli/",
+    "learning/",
     "simulation/",
 )
 """Beginnings of the files that take longest, the longest first."""
@@ -52,6 +55,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((place for place, beginning in enumerate(SLOW) if file.startswith(beginning)), len(SLOW))
 
     items.sort(key=rank)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Starts the server that forks worker processes with torch loaded, one for all processes that run tests."""
+    if hasattr(config, "workerinput") or not hasattr(os, "pidfd_open"):
+        return
+    directory = tempfile.TemporaryDirectory(prefix="torch-server-")
+    socket = f"{directory.name}/socket"
+    everything = ["--all"] if config.getoption("numprocesses", None) else []  # of many tests, some will need all
+    server = subprocess.Popen(
+        [sys.executable, "-P", str(TORCH_SERVER / "server.py"), socket, *everything],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "TORCHDYNAMO_DISABLE": "1"},  # as workers have it
+    )
+
+    def end() -> None:
+        server.communicate()
+        directory.cleanup()
+
+    config.add_cleanup(end)
+    os.environ[SERVER] = socket
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(TORCH_SERVER), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@pytest.fixture(autouse=True)
+def real_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the processes that a test with the mark ``real_start`` starts load torch themselves, as a user's do."""
+    if request.node.get_closest_marker("real_start"):
+        monkeypatch.delenv(SERVER, raising=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SERVER
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -15,15 +17,18 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def fedlp() -> Run:
     """Runs ``fedlp`` as a user would, in a process of its own."""
 
-    def run(*arguments: object, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, timeout: float = 120.0, real_start: bool = False) -> subprocess.CompletedProcess[str]:
+        # Wide tables, no colours: what a log would get.
+        environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
+        if real_start:
+            environment.pop(SERVER, None)
         return subprocess.run(
             [sys.executable, "-m", "fedlp_edge", *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
-            # Wide tables, no colours: what a log would get.
-            env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1"},
+            env=environment,
         )
 
     return run
@@ -33,6 +38,8 @@ def fedlp() -> Run:
 def finished_demo(fedlp: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Run directory and output of a small demo, from start to end."""
     directory = tmp_path_factory.mktemp("demo") / "run"
-    done = fedlp("demo", "--out", directory, "--devices", 3, "--rounds", 2, "--scheme", "both", "--lpr", 0.7)
+    done = fedlp(
+        "demo", "--out", directory, "--devices", 3, "--rounds", 2, "--scheme", "both", "--lpr", 0.7, real_start=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return directory, done.stdout

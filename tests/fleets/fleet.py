@@ -16,6 +16,7 @@ import psutil
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import Summary, load
+from tests.conftest import SERVER
 
 PATIENCE_SECONDS = 120.0
 
@@ -59,6 +60,7 @@ class Fleet:
         model: of inputs 1x8x8 and 10 classes; devices run its code if it is a custom one.
         broker: more lines for the ``[broker]`` table.
         more: lines for the end of the configuration.
+        real_start: whether workers load torch themselves, as a user's do; otherwise the torch server forks them.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Fleet:
         model: str = "mlp",
         broker: str = "",
         more: str = "",
+        real_start: bool = False,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -94,6 +97,9 @@ class Fleet:
                 more=more,
             )
         )
+        self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        if real_start:
+            self._environment.pop(SERVER, None)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start_coordinator(self) -> None:
@@ -121,7 +127,7 @@ class Fleet:
         child.wait(10)
 
     def pause_worker(self, name: str) -> psutil.Process:
-        """Holds up what a device trains, not what it says; ``resume`` of the result lets it go on."""
+        """Holds up what a device of a ``real_start`` trains, not what it says; ``resume`` of the result goes on."""
         (worker,) = psutil.Process(self.processes[name].pid).children(recursive=True)
         worker.suspend()
         return worker
@@ -173,7 +179,7 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env=self._environment,
                 start_new_session=True,
             )
 

@@ -20,6 +20,8 @@ from fedlp_edge.system.cgroups import AGENT_PREFIX, ControlGroup, own_group, rea
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from tests.fleets.memory_group import why_not
 
+pytestmark = pytest.mark.real_start
+
 RAM = 1_000_000_000
 PROFILE = f'name = "board"\nram_mb = {RAM // 1_000_000}\ntraining_memory_mb = 100\n'
 

@@ -24,6 +24,8 @@ from fedlp_edge.worker.process import WorkerProcess
 from tests.fleets.memory_group import memory_group, why_not, within
 from tests.worker.test_jobs import Bench
 
+pytestmark = pytest.mark.real_start
+
 LIMIT = 64 << 20
 READ = "import json; from fedlp_edge.probe.cgroup_limits import read_limits as r; l = r(); "
 READ += "print(json.dumps([l.memory_total, l.memory_available]))"

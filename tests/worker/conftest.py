@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.worker.jobs import WorkerOptions
+from fedlp_edge.worker.jobs import Measure, WorkerOptions
 from fedlp_edge.worker.process import WorkerEvent, WorkerProcess
+from tests.conftest import SERVER
 
 OWN_CODE = '''
 """Data functions that do what data functions should not."""
@@ -75,3 +76,17 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         worker = Watched(directory / "worker.log")
         with worker.process:
             yield worker
+
+
+@pytest.fixture(scope="module")
+def unaided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A worker that loads torch itself, whatever the torch server could spare it."""
+    directory = tmp_path_factory.mktemp("unaided")
+    (directory / "own_code.py").write_text(OWN_CODE)
+    worker = Watched(directory / "worker.log")
+    with worker.process:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv(SERVER, raising=False)
+            patch.chdir(directory)
+            worker.process.call(Measure(data="digits#limit=20", seconds=0.0), timeout=60)
+        yield worker

@@ -74,18 +74,18 @@ def test_what_a_folder_holds_besides_is_told(watched: Watched, tmp_path: Path) -
     )
 
 
-def test_a_worker_ignores_ctrl_c(watched: Watched) -> None:
-    do(watched, QUICK)
-    before = watched.process.pid
+def test_a_worker_ignores_ctrl_c(unaided: Watched) -> None:
+    do(unaided, QUICK)
+    before = unaided.process.pid
     assert before is not None
     os.kill(before, signal.SIGINT)
-    do(watched, QUICK)
-    assert watched.process.pid == before
+    do(unaided, QUICK)
+    assert unaided.process.pid == before
 
 
-def test_the_kernel_would_take_the_worker_first(watched: Watched) -> None:
-    do(watched, QUICK)
-    assert Path(f"/proc/{watched.process.pid}/oom_score_adj").read_text().strip() == "900"
+def test_the_kernel_would_take_the_worker_first(unaided: Watched) -> None:
+    do(unaided, QUICK)
+    assert Path(f"/proc/{unaided.process.pid}/oom_score_adj").read_text().strip() == "900"
 
 
 def test_a_killed_worker_is_reported_for_every_job_and_started_again(watched: Watched) -> None:
@@ -205,18 +205,19 @@ def test_call_raises_by_kind_death_and_time_out(watched: Watched) -> None:
     assert watched.events.empty()
 
 
-def test_stop_ends_a_busy_worker_within_two_seconds(watched: Watched) -> None:
-    do(watched, QUICK)
-    watched.process.submit(Measure(data="own_code:endless"))
-    pid = watched.process.pid
+def test_stop_ends_a_busy_worker_within_two_seconds(unaided: Watched) -> None:
+    do(unaided, QUICK)
+    unaided.process.submit(Measure(data="own_code:endless"))
+    pid = unaided.process.pid
     began = time.monotonic()
-    watched.process.stop()
+    unaided.process.stop()
     assert time.monotonic() - began < 2
     assert not Path(f"/proc/{pid}").exists()
-    assert watched.events.empty()
-    watched.process.stop()
+    assert unaided.events.empty()
+    unaided.process.stop()
 
 
+@pytest.mark.real_start
 def test_a_worker_ends_with_its_parent() -> None:
     """The parent is killed while the worker waits for jobs; the closed pipe tells it."""
     program = (

@@ -28,6 +28,7 @@ from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.metadata import INPUT, OUTPUT, OnnxMetadata, to_properties
 from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
+from fedlp_edge.learning.export.operator_table import kept_operator_table
 from fedlp_edge.learning.export.parity import compare_logits, own_error
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.system.files import replacing
@@ -129,16 +130,17 @@ def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str], o
 
 
 def _export_by_graph(model: nn.Module, example: Tensor) -> Any:
-    program = torch.onnx.export(
-        model,
-        (example,),
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        opset_version=OPSET,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        dynamo=True,
-        verbose=False,
-    )
+    with kept_operator_table():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
     if program is None:
         raise ExportError("the exporter returned nothing")
     return program.model_proto
