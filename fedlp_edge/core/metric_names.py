@@ -15,6 +15,7 @@ BETTER: Mapping[str, Better] = MappingProxyType(
     {
         "accuracy": "higher",
         "balanced_accuracy": "higher",
+        "subset_accuracy": "higher",
         "macro_f1": "higher",
         "micro_f1": "higher",
         "roc_auc": "higher",

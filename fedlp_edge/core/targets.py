@@ -21,6 +21,14 @@ BUILT_IN_TASKS: dict[str, TargetKind] = {
 }
 """Kind of the targets of each task that FedLP Edge contains, by the task's name."""
 
+DEFAULT_METRICS: dict[str, str] = {
+    "classification": "accuracy",
+    "multi-label": "macro_f1",
+    "regression": "rmse",
+    "anomaly": "loss",
+}
+"""Name of the metric by which models of a built-in task are compared unless the configuration names another."""
+
 OWN_TASK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """Name of a task of the user's own, ``module:callable``; its object says the kind of its targets."""
 
@@ -33,3 +41,8 @@ def check_task(name: str) -> None:
     """
     if name not in BUILT_IN_TASKS and not OWN_TASK.fullmatch(name):
         raise ValueError(f'unknown task "{name}": use {", ".join(BUILT_IN_TASKS)}, or module:callable')
+
+
+def default_metric(task: str) -> str:
+    """Returns the name of the metric by which models of a task are compared; the loss for a task of a user's own."""
+    return DEFAULT_METRICS.get(task, "loss")

@@ -1,7 +1,8 @@
-"""This module measures accuracy and loss of the global model at every depth, on samples that no device trained on."""
+"""This module judges the global model at every depth, on samples that no device trained on."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,73 +10,106 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedlp_edge.core.exit_counts import ExitCounts, finite_mean
+from fedlp_edge.core.exit_sums import ExitSums, mean_losses
+from fedlp_edge.core.task_metrics import accuracies
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.learning.tasks.classification import Classification, class_logits
+
+_SUMMED_TOGETHER = 1024
+"""Samples whose outputs are summed at once."""
+
+_LARGE = 4096
+"""Numbers of an input from which each batch is summed by itself, so that few inputs wait in memory."""
+
+_HUGE = 1e300
+"""What stands for a sum that is no finite number; its mean counts as none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Holds accuracy and mean cross-entropy by depth, for each exit alone and for the ensemble of exits up to it.
+    """Holds what a model's exits are worth by depth, for each exit alone and for the ensemble of exits up to it.
 
-    The ensemble of depth d predicts with the mean of the logits of the exits up to d, as DepthFL does (Kim et al.,
-    ICLR 2023). Cross-entropy is convex in the logits, so the ensemble's loss is at most the mean of the exits' losses.
+    The ensemble of depth d answers with the mean of the outputs of the exits up to d, as DepthFL does (Kim et al.,
+    ICLR 2023). Losses are convex in the outputs, so the ensemble's loss is at most the mean of the exits' losses.
 
     Attributes:
-        accuracy: Accuracy of each exit alone, 0 to 1, by depth.
-        loss: Mean cross-entropy of each exit alone in nats, by depth; None if it is not finite.
-        ensemble_accuracy: Accuracy of each ensemble, 0 to 1, by depth.
-        ensemble_loss: Mean cross-entropy of each ensemble in nats, by depth; None if it is not finite.
+        metrics: Metrics of each exit alone, by depth and name.
+        ensemble_metrics: Metrics of each ensemble, by depth and name.
+        loss: Mean loss of each exit alone, by depth; None if it is not finite.
+        ensemble_loss: Mean loss of each ensemble, by depth; None if it is not finite.
         known_loss: Mean cross-entropy of each exit alone among the classes that occur in the data, by depth; empty if
-            every class occurs.
+            every class occurs, and for tasks without classes.
+        sums: What the metrics are computed from.
     """
 
-    accuracy: dict[int, float]
+    metrics: dict[int, dict[str, float]]
+    ensemble_metrics: dict[int, dict[str, float]]
     loss: dict[int, float | None]
-    ensemble_accuracy: dict[int, float]
     ensemble_loss: dict[int, float | None]
     known_loss: dict[int, float | None]
+    sums: ExitSums
+
+    @property
+    def accuracy(self) -> dict[int, float]:
+        """Accuracy of each exit alone, 0 to 1, by depth; empty for a task without accuracy."""
+        return accuracies(self.metrics)
+
+    @property
+    def ensemble_accuracy(self) -> dict[int, float]:
+        """Accuracy of each ensemble, 0 to 1, by depth; empty for a task without accuracy."""
+        return accuracies(self.ensemble_metrics)
 
 
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    logits_by_depth: Callable[[Tensor], Sequence[Tensor]],
+    outputs_by_depth: Callable[[Tensor], Sequence[Tensor]],
     depths: Sequence[int],
     data: Dataset,
     batch_size: int = 256,
+    task: LearningTask | None = None,
 ) -> Scores:
-    """Measures accuracy and loss of several exits in one pass over the data.
+    """Judges several exits in one pass over the data.
 
     Args:
         model: Model on the same torch device as ``data``; it is left in evaluation mode.
-        logits_by_depth: Function from samples [B, ...] to one logits tensor [B, classes] per entry of ``depths``,
-            computed in one forward pass.
+        outputs_by_depth: Function from samples [B, ...] to one tensor [B, outputs] per entry of ``depths``, computed in
+            one forward pass.
         depths: Depths of these exits, shallowest first.
         data: Held-out samples.
         batch_size: Samples per forward pass.
+        task: What the outputs mean; None for one logit per class that occurs in the data or has a name.
     """
     model.eval()
-    counter = ExitCounter(depths, int(data.y.max()) + 1, data.y.device)
+    task = task or Classification(max(len(data.classes), int(data.y.max()) + 1))
+    summed = ExitSummation(depths, task)
     known = dict.fromkeys(depths, 0.0)
-    present = torch.unique(data.y)  # sorted
+    present = torch.unique(data.y) if isinstance(task, Classification) else data.y  # sorted
     classes_missing = False
     for start in range(0, len(data), batch_size):
         x, y = data.batch(slice(start, start + batch_size))
-        outputs = logits_by_depth(x)
-        counter.add(outputs, y)
-        classes_missing = classes_missing or any(len(present) < logits.shape[1] for logits in outputs)
+        outputs = outputs_by_depth(x)
+        summed.add(outputs, y, x)
+        if not isinstance(task, Classification):
+            continue
+        exits = [class_logits(exit_outputs) for exit_outputs in outputs]
+        classes_missing = classes_missing or any(len(present) < logits.shape[1] for logits in exits)
         if classes_missing:
-            for depth, logits in zip(depths, outputs, strict=True):
-                known[depth] += _summed_loss(logits[:, present], torch.searchsorted(present, y))
-    counts = counter.counts()
+            for depth, logits in zip(depths, exits, strict=True):
+                known[depth] += float(
+                    functional.cross_entropy(logits[:, present], torch.searchsorted(present, y), reduction="sum")
+                )
+    sums = summed.sums()
     return Scores(
-        accuracy=counts.accuracy(),
-        loss=counts.mean_loss(),
-        ensemble_accuracy=counts.ensemble_accuracy(),
-        ensemble_loss=counts.mean_ensemble_loss(),
-        known_loss=finite_mean(known, len(data)) if classes_missing else {},
+        metrics={depth: task.metrics(of_exit) for depth, of_exit in sums.exits.items()},
+        ensemble_metrics={depth: task.metrics(of_ensemble) for depth, of_ensemble in sums.ensembles.items()},
+        loss=mean_losses(sums.exits),
+        ensemble_loss=mean_losses(sums.ensembles),
+        known_loss={depth: _finite(loss / len(data)) for depth, loss in known.items()} if classes_missing else {},
+        sums=sums,
     )
 
 
@@ -97,78 +131,99 @@ def logits_of(model: LayeredModel, x: Tensor, depths: Sequence[int], full_depth:
     return [exits[depth - 1] for depth in depths]
 
 
-class ExitCounter:
-    """Counts correct predictions and sums cross-entropy of several exits over batches.
+class ExitSummation:
+    """Adds up the sums of several exits over batches.
 
     Args:
         depths: Depths of the exits, shallowest first.
-        classes: Number of classes, greater than every label.
-        device: Torch device of the labels.
+        task: What the outputs mean.
     """
 
-    def __init__(self, depths: Sequence[int], classes: int, device: torch.device) -> None:
-        self._classes = classes
-        # The counts stay on this device, because copying them to the CPU after every batch would stall a GPU.
-        self._samples = torch.zeros(classes, dtype=torch.int64, device=device)
-        self._correct = {depth: torch.zeros_like(self._samples) for depth in depths}
-        self._loss = dict.fromkeys(depths, 0.0)
-        self._ensemble_correct = dict.fromkeys(depths, 0)
-        self._ensemble_loss = dict.fromkeys(depths, 0.0)
+    def __init__(self, depths: Sequence[int], task: LearningTask) -> None:
+        self._task = task
+        self._exits: dict[int, dict[str, Tensor]] = {depth: {} for depth in depths}
+        self._ensembles: dict[int, dict[str, Tensor]] = {depth: {} for depth in depths}
+        self._waiting: list[tuple[Sequence[Tensor], Tensor, Tensor]] = []
 
-    @torch.no_grad()
-    def add(self, outputs: Sequence[Tensor], y: Tensor) -> None:
-        """Adds one batch to the counts.
+    def add(self, outputs: Sequence[Tensor], y: Tensor, x: Tensor) -> None:
+        """Adds one batch to the sums.
 
         Args:
-            outputs: Logits [B, classes] of each exit.
-            y: Class numbers, int64 [B].
+            outputs: Outputs [B, outputs] of each exit.
+            y: Targets of the batch.
+            x: Inputs of the batch as the model gets them, [B, ...].
         """
-        self._samples += y.bincount(minlength=self._classes)
-        total: Tensor | None = None
-        for number, (depth, logits) in enumerate(zip(self._correct, outputs, strict=True), start=1):
-            self._correct[depth] += y[logits.argmax(dim=1) == y].bincount(minlength=self._classes)
-            self._loss[depth] += _summed_loss(logits, y)
-            total = logits if total is None else total + logits
-            # The mean of the logits has its maximum at the same class as their sum.
-            self._ensemble_correct[depth] += int((total.argmax(dim=1) == y).sum())
-            self._ensemble_loss[depth] += _summed_loss(total / number, y)
+        self._waiting.append((outputs, y, x))
+        if sum(len(batch) for _, batch, _ in self._waiting) >= _SUMMED_TOGETHER or x[0].numel() > _LARGE:
+            self._add_waiting()
 
-    def counts(self) -> ExitCounts:
-        """Returns the counts of all batches so far."""
-        return ExitCounts(
-            samples=tuple(self._samples.tolist()),
-            correct={depth: tuple(by_class.tolist()) for depth, by_class in self._correct.items()},
-            loss=dict(self._loss),
-            ensemble_correct=dict(self._ensemble_correct),
-            ensemble_loss=dict(self._ensemble_loss),
+    def sums(self) -> ExitSums:
+        """Returns the sums of all batches so far."""
+        if self._waiting:
+            self._add_waiting()
+        return ExitSums(
+            exits={depth: _as_numbers(sums) for depth, sums in self._exits.items()},
+            ensembles={depth: _as_numbers(sums) for depth, sums in self._ensembles.items()},
         )
+
+    def _add_waiting(self) -> None:
+        """Adds several batches at once: the sums are many small operations, whose number counts."""
+        x, y = torch.cat([x for _, _, x in self._waiting]), torch.cat([y for _, y, _ in self._waiting])
+        outputs = [torch.cat(exits) for exits in zip(*(exits for exits, _, _ in self._waiting), strict=True)]
+        self._waiting = []
+        total: Tensor | None = None
+        for number, (depth, of_exit) in enumerate(zip(self._exits, outputs, strict=True), start=1):
+            alone = self._task.sums(of_exit, y, x)
+            _accumulate(self._exits[depth], alone)
+            total = of_exit if total is None else total + of_exit
+            _accumulate(self._ensembles[depth], alone if number == 1 else self._task.sums(total / number, y, x))
 
 
 @torch.no_grad()
-def try_samples(model: LayeredModel, data: Dataset, samples: int = 2) -> None:
+def try_samples(model: LayeredModel, data: Dataset, task: LearningTask | None = None, samples: int = 2) -> None:
     """Runs a few samples through every exit, so that a model that does not fit the data is refused before training.
 
     Args:
         model: Layered model; its training mode is restored afterwards.
         data: Samples on the model's torch device.
+        task: Task whose loss, sums and predictions are tried as well; None to try the model alone.
         samples: Number of samples to run.
 
     Raises:
-        ModelError: The model raises an error on the samples, or an exit returns another shape than [B, classes].
+        ModelError: The model raises an error on the samples, an exit returns another shape than [B, outputs], or the
+            task does not take what the model returns.
     """
     training = model.training
     model.eval()
     x, y = data.batch(slice(0, samples))
     try:
-        logits = model.exits(x)
+        outputs = model.exits(x)
     except Exception as error:  # users' layers may raise any type, and its text helps them
         raise ModelError(f"the model does not take the samples: {type(error).__name__}: {error}") from error
     finally:
         model.train(training)
-    for depth, exit_logits in enumerate(logits, start=1):
-        if exit_logits.shape != (len(y), model.classes):
-            raise ModelError(f"exit {depth} gives {list(exit_logits.shape)} for {len(y)} samples, not logits")
+    for depth, of_exit in enumerate(outputs, start=1):
+        if of_exit.shape != (len(y), model.classes):
+            raise ModelError(f"exit {depth} gives {list(of_exit.shape)} for {len(y)} samples, not logits")
+        if task is not None:
+            task.loss(of_exit, y, x)
+            task.metrics(_as_numbers({name: sums.double() for name, sums in task.sums(of_exit, y, x).items()}))
+            task.predict(of_exit, x)
 
 
-def _summed_loss(logits: Tensor, y: Tensor) -> float:
-    return float(functional.cross_entropy(logits, y, reduction="sum"))
+def _accumulate(total: dict[str, Tensor], sums: dict[str, Tensor]) -> None:
+    """Adds the sums of a batch in double precision, where they are, so that a GPU need not be waited for."""
+    for name, values in sums.items():
+        added = values.double()
+        total[name] = total[name] + added if name in total else added
+
+
+def _as_numbers(sums: dict[str, Tensor]) -> dict[str, tuple[float, ...]]:
+    """Returns sums as numbers that JSON knows."""
+    return {
+        name: tuple(values.nan_to_num(nan=_HUGE, posinf=_HUGE, neginf=-_HUGE).tolist()) for name, values in sums.items()
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -208,7 +208,7 @@ class RunRecorder:
         return summary
 
     def _summarised(self, page: PendingRound) -> RoundSummary:
-        said = scores.combine_scores(page.judged)
+        said = scores.combine_scores(page.judged, self._experiment.model.task)
         closing, sent, lines = page.closing, {}, []
         uniform = self._experiment.scheme.weights == "uniform"
         for name, place in sorted({**closing.lost, **closing.contributors}.items()):
@@ -247,7 +247,7 @@ class RunRecorder:
             loss=said.loss,
             # The widths of a width-scaled model are no exits of one model, so they form no ensemble.
             ensemble=said.ensemble if len(said.ensemble) > 1 and not self._blueprint.widths else {},
-            tiers=scores.own_by_tier(page.own, numbers, self._assignment.priors)
+            tiers=scores.own_by_tier(page.own, numbers, self._assignment.priors, self._experiment.model.task)
             | scores.by_tier(said, depths, numbers, self._assignment.priors),
             virtual_seconds=closing.seconds,
         )

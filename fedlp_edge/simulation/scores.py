@@ -1,7 +1,8 @@
 """This module combines the evaluations of parts of the test set into the scores of a global model.
 
-Correct predictions are counted by class. A device's personalised test set is the test set weighted by the device's
-classes, so its accuracy follows from these counts without further computation.
+Where a task has classes, correct predictions are counted by class. A device's personalised test set is the test set
+weighted by the device's classes, so its accuracy follows from these counts without further computation. For other tasks
+all devices have the same test set.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.core.exit_counts import ExitCounts, merged
+from fedlp_edge.core.exit_sums import mean_losses, merged
+from fedlp_edge.core.metric_sums import MetricSums
+from fedlp_edge.core.targets import default_metric
+from fedlp_edge.core.task_metrics import accuracies, metrics_of
 from fedlp_edge.simulation.engines.base import QueuedJob
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
 
@@ -25,16 +29,22 @@ class ModelScores:
     """The scores of a version of the global model.
 
     Attributes:
-        accuracy: Accuracy (0 to 1) of each exit, by depth.
-        loss: Mean cross-entropy of each exit, by depth; None if it is not finite.
-        ensemble: Accuracy of the mean logits of the exits up to a depth, by depth.
-        by_class: Accuracy of each exit by class, float64 [classes], by depth; NaN for classes without a test sample.
+        metrics: Metrics of each exit, by depth and name.
+        loss: Mean loss of each exit, by depth; None if it is not finite.
+        ensemble: Value of the task's metric for the mean of the outputs of the exits up to a depth, by depth.
+        by_class: Accuracy of each exit by class, float64 [classes], by depth; NaN for classes without a test sample;
+            for a task without classes, the value of the task's metric, float64 [1].
     """
 
-    accuracy: dict[int, float]
+    metrics: dict[int, dict[str, float]]
     loss: dict[int, float | None]
     ensemble: dict[int, float]
     by_class: dict[int, npt.NDArray[np.float64]]
+
+    @property
+    def accuracy(self) -> dict[int, float]:
+        """Accuracy (0 to 1) of each exit, by depth; empty for a task without accuracy."""
+        return accuracies(self.metrics)
 
     def personalised(self, depth: int, prior: npt.NDArray[np.float64]) -> float:
         """Returns the accuracy of an exit on the test set weighted by a device's classes."""
@@ -61,17 +71,23 @@ def parts(version: int, depths: Sequence[int], samples: int, macs: int) -> list[
     return jobs
 
 
-def combine_scores(judged: Iterable[PartEvaluated]) -> ModelScores:
-    """Combines the parts in the order of the test set, so that sums do not depend on which worker did which part."""
+def combine_scores(judged: Iterable[PartEvaluated], task: str = "classification") -> ModelScores:
+    """Combines the parts in the order of the test set, so that sums do not depend on which worker did which part.
+
+    Args:
+        judged: Results of the parts, in any order.
+        task: Name of the task.
+    """
     ordered = sorted(judged, key=lambda part: part.start)
     if not ordered:
         return NOTHING
-    counts = merged([part.counts for part in ordered])
+    sums, metric = merged([part.sums for part in ordered]), default_metric(task)
+    ensembles = {depth: metrics_of(task, of_ensemble) or {} for depth, of_ensemble in sums.ensembles.items()}
     return ModelScores(
-        accuracy=counts.accuracy(),
-        loss=counts.mean_loss(),
-        ensemble=counts.ensemble_accuracy(),
-        by_class={depth: _by_class(counts, depth) for depth in counts.correct},
+        metrics={depth: metrics_of(task, of_exit) or {} for depth, of_exit in sums.exits.items()},
+        loss=mean_losses(sums.exits),
+        ensemble={depth: metrics[metric] for depth, metrics in ensembles.items() if metric in metrics},
+        by_class={depth: _by_class(of_exit, task) for depth, of_exit in sums.exits.items()},
     )
 
 
@@ -94,26 +110,32 @@ def by_tier(
 
 
 def own_by_tier(
-    judged: Iterable[PersonalHeadEvaluated], numbers: Mapping[str, int], priors: npt.NDArray[np.float64]
+    judged: Iterable[PersonalHeadEvaluated],
+    numbers: Mapping[str, int],
+    priors: npt.NDArray[np.float64],
+    task: str = "classification",
 ) -> dict[int, float]:
     """Returns the mean personalised accuracy of the devices by depth, each with its personal head.
 
     Args:
         judged: Results of the personal heads, in any order.
+        task: Name of the task.
         numbers: Row of each device in ``priors``, by device id.
         priors: Share of each class in each device's samples, float64 [devices, classes].
     """
     tiers: dict[int, list[float]] = {}
     for device in sorted(judged, key=lambda one: one.device):
-        shares = _by_class(device.counts, device.depth)
+        shares = _by_class(device.sums.exits[device.depth], task)
         tiers.setdefault(device.depth, []).append(_weighted(shares, priors[numbers[device.device]]))
     return {depth: float(np.mean(shares)) for depth, shares in sorted(tiers.items())}
 
 
-def _by_class(counts: ExitCounts, depth: int) -> npt.NDArray[np.float64]:
-    """Accuracy of an exit for each class, not a number for classes without a test sample."""
+def _by_class(sums: MetricSums, task: str) -> npt.NDArray[np.float64]:
+    """Accuracy of an exit by class, not a number for classes without a test sample; of another task its metric."""
+    if task != "classification":
+        return np.array([(metrics_of(task, sums) or {}).get(default_metric(task), np.nan)])
     with np.errstate(invalid="ignore"):
-        shares: npt.NDArray[np.float64] = np.array(counts.correct[depth]) / np.array(counts.samples)
+        shares: npt.NDArray[np.float64] = np.array(sums["correct"]) / np.array(sums["support"])
     return shares
 
 

@@ -34,7 +34,7 @@ def build(job: Build, resources: WorkerResources) -> Built:
         blueprint = msgspec.structs.replace(blueprint, building=_build_cost(meter, model))
     data = resources.load_for(job.model, blueprint, job.data, job.split) if job.data else None
     if data is not None and job.steps:
-        try_samples(model, data)
+        try_samples(model, data, resources.task_of(job.model, blueprint))
     report = None if job.weights is None else start_from(model, job.model, job.weights)
     if job.state_path is not None:
         state_files.save_values(model, Path(job.state_path), state_names(blueprint.global_units))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.errors import ExportError, ModelError
@@ -18,6 +18,8 @@ from fedlp_edge.learning.model.fresh_statistics import measure_statistics
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.state_values import load_values
 from fedlp_edge.learning.state_files import StateFiles
+from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.learning.tasks.classification import Classification, class_logits
 from fedlp_edge.learning.zoo.prepared import state_names
 from fedlp_edge.worker.jobs import Evaluate, Evaluated, Export, Exported, ExportedModel, RefusedModel, reason_line
 from fedlp_edge.worker.resources import WorkerResources
@@ -33,15 +35,19 @@ def evaluate(job: Evaluate, resources: WorkerResources) -> Evaluated:
     model.to(device)
     full = blueprint.full_depth
     measure_statistics(model, data, model if job.depths == (full,) else model.exits, lambda x: x)
-    scores = evaluate_exits(model, lambda x: logits_of(model, x, job.depths, full), job.depths, data, job.batch_size)
+    task = resources.task_of(job.model, blueprint)
+    scores = evaluate_exits(
+        model, lambda x: logits_of(model, x, job.depths, full), job.depths, data, job.batch_size, task
+    )
     return Evaluated(
-        accuracy=scores.accuracy,
+        metrics=scores.metrics,
         loss=scores.loss,
         samples=len(data),
-        ensemble_accuracy=scores.ensemble_accuracy,
+        ensemble_metrics=scores.ensemble_metrics,
         ensemble_loss=scores.ensemble_loss,
         known_loss=scores.known_loss,
-        doubt="" if job.training_loss is None else _doubt(job.training_loss, model, data, scores),
+        sums=dict(scores.sums.exits),
+        doubt="" if job.training_loss is None else _doubt(job.training_loss, model, data, scores, task),
     )
 
 
@@ -70,10 +76,17 @@ def export(job: Export, resources: WorkerResources) -> Exported:
     return Exported(models=tuple(written), refused=tuple(refused))
 
 
-def _doubt(training_loss: float, model: LayeredModel, data: Dataset, scores: Scores) -> str:
-    best, accuracy = max(scores.accuracy.items(), key=lambda item: (item[1], item[0]))
-    names = names_of_outputs(data.classes, model.classes)
-    return explain_chance_accuracy(model, lambda x: model(x, depth=best), data, accuracy, training_loss, names)
+def _doubt(training_loss: float, model: LayeredModel, data: Dataset, scores: Scores, task: LearningTask) -> str:
+    if not isinstance(task, Classification):
+        return ""
+    accuracies = {depth: metrics["accuracy"] for depth, metrics in scores.metrics.items()}
+    best, accuracy = max(accuracies.items(), key=lambda item: (item[1], item[0]))
+    names = names_of_outputs(data.classes, task.classes)
+
+    def logits(x: Tensor) -> Tensor:
+        return class_logits(model(x, depth=best))
+
+    return explain_chance_accuracy(model, logits, data, accuracy, training_loss, names)
 
 
 def _path_names(blueprint: Blueprint, depth: int) -> list[str]:

@@ -12,9 +12,11 @@ import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.metric_sums import MetricSums
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
+from fedlp_edge.core.task_metrics import accuracies
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="job", tag=True):
@@ -179,7 +181,7 @@ class Trained(Result, frozen=True, kw_only=True):
 
 
 class Evaluate(Job, frozen=True, kw_only=True):
-    """This job evaluates accuracy and loss of a model state's exits on a held-out split.
+    """This job judges the exits of a model state on a held-out split.
 
     Attributes:
         training_loss: Mean training loss of the devices, with which an accuracy at chance level is investigated; None
@@ -195,20 +197,39 @@ class Evaluate(Job, frozen=True, kw_only=True):
 
 
 class Evaluated(Result, frozen=True, kw_only=True):
-    """Accuracy (0 to 1) and mean cross-entropy, by depth: of the exit alone, and of the ensemble of exits up to it.
+    """This result has metrics and mean losses by depth: of the exit alone, and of the ensemble of exits up to it.
 
-    A loss that is no finite number is None, since JSON has no other word for it. ``known_loss`` is that of the exits
-    alone among the classes that the data hold; empty if they hold all. ``doubt`` says what is suspicious about an
-    accuracy at chance, with the cause that was found.
+    A loss that is no finite number is None, since JSON has no other word for it.
+
+    Attributes:
+        metrics: Metrics of each exit alone, by depth and name.
+        loss: Mean loss of each exit alone, by depth.
+        samples: Number of samples.
+        ensemble_metrics: Metrics of each ensemble, by depth and name.
+        ensemble_loss: Mean loss of each ensemble, by depth.
+        known_loss: Mean loss of each exit alone among the classes that the data hold; empty if they hold all.
+        sums: What the metrics of each exit alone are computed from, by depth.
+        doubt: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
     """
 
-    accuracy: dict[int, float]
+    metrics: dict[int, dict[str, float]]
     loss: dict[int, float | None]
     samples: int
-    ensemble_accuracy: dict[int, float] = {}
+    ensemble_metrics: dict[int, dict[str, float]] = {}
     ensemble_loss: dict[int, float | None] = {}
     known_loss: dict[int, float | None] = {}
+    sums: dict[int, MetricSums] = {}
     doubt: str = ""
+
+    @property
+    def accuracy(self) -> dict[int, float]:
+        """Accuracy of each exit alone, by depth; empty for a task that has none."""
+        return accuracies(self.metrics)
+
+    @property
+    def ensemble_accuracy(self) -> dict[int, float]:
+        """Accuracy of each ensemble, by depth; empty for a task that has none."""
+        return accuracies(self.ensemble_metrics)
 
 
 class Export(Job, frozen=True, kw_only=True):

@@ -15,6 +15,8 @@ from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.spec import DataSpec, parse_spec
 from fedlp_edge.learning.profiling.warmup import warm_up
+from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.learning.tasks.choose_task import make_task
 from fedlp_edge.learning.training.compute_cache import ComputeCache
 from fedlp_edge.learning.zoo.prepared import PreparedModels
 from fedlp_edge.system.cgroups import ControlGroup
@@ -131,6 +133,18 @@ class WorkerResources:
         data = self.load(spec, split, blueprint.input_shape)
         data.check_fits(blueprint.input_shape, blueprint.classes, model.class_names)
         return data.numbered_as(model.class_names)
+
+    def task_of(self, model: ModelSettings, blueprint: Blueprint) -> LearningTask:
+        """The task of a model.
+
+        Args:
+            model: with the names and numbers that the fleet has agreed on.
+            blueprint: of the model.
+
+        Raises:
+            ModelError: it is code of the user's own that is not allowed, or that does not work.
+        """
+        return make_task(model, blueprint.classes, self.options.allow_models)
 
     def forget_data(self) -> None:
         """Has samples read anew when they are needed next: they have changed."""

@@ -114,6 +114,7 @@ def _local_round(job: Train, prepared: PreparedModel, resources: WorkerResources
             freeze=job.freeze,
             seed=job.seed,
             head_seed=job.head_seed,
+            learning_task=resources.task_of(job.model, blueprint),
         ),
         prepared,
         resources.load_for(job.model, blueprint, job.data, "train"),
@@ -140,6 +141,7 @@ def _execution(
             start=local_round.put_start_values,
             limit=None if memory.budget is None else memory.limit,
             budget=memory.budget,
+            task=resources.task_of(job.model, prepared.blueprint),
         )
     return execution, ()
 

@@ -128,7 +128,9 @@ class StandIn:
                 state = unpack_file(Path(job.state_path))
                 score = float(np.mean([np.abs(value).mean() for value in state.values()])) % 1
                 return Evaluated(
-                    accuracy=dict.fromkeys(job.depths, score), loss=dict.fromkeys(job.depths, score), samples=10
+                    metrics={depth: {"accuracy": score} for depth in job.depths},
+                    loss=dict.fromkeys(job.depths, score),
+                    samples=10,
                 )
             case Export():
                 return self._export(job)

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedlp_edge.core.exit_counts import ExitCounts
+from fedlp_edge.core.exit_sums import ExitSums
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
 from fedlp_edge.simulation.scores import NOTHING, PART, by_tier, combine_scores, own_by_tier, parts
 
 
-def counts(depth: int, samples: tuple[int, ...], right: tuple[int, ...]) -> ExitCounts:
+def counts(depth: int, samples: tuple[int, ...], right: tuple[int, ...]) -> ExitSums:
     """Of one exit with a loss of 1 for each sample."""
-    loss = {depth: float(sum(samples))}
-    return ExitCounts(samples, {depth: right}, loss, {depth: sum(right)}, loss)
+    total = (float(sum(samples)),)
+    sums = {"samples": total, "loss": total, "support": samples, "predicted": samples, "correct": right}
+    return ExitSums({depth: sums}, {depth: sums})
 
 
 def part(start: int, samples: tuple[int, ...], right: tuple[int, ...]) -> PartEvaluated:
@@ -46,6 +47,17 @@ def test_weighs_what_own_heads_know_by_what_their_devices_hold() -> None:
     numbers = {"a": 0, "b": 1, "c": 2}
     # Device a holds only what its head gets wrong; of b's classes the test set lacks one.
     assert own_by_tier(judged, numbers, priors) == {1: (0.0 + 0.75) / 2, 2: 1.0}
+
+
+def test_a_task_without_classes_has_the_same_score_on_every_device() -> None:
+    sums = {
+        "samples": (4.0,), "loss": (2.0,), "deviations": (0.0,), "squares": (16.0,),
+        "absolute_errors": (4.0,), "squared_errors": (4.0,),
+    }  # fmt: skip
+    said = combine_scores([PartEvaluated(0, ExitSums({1: sums}, {1: sums}))], "regression")
+    assert said.metrics == {1: {"mae": 1.0, "rmse": 1.0, "mse": 1.0, "r2": 0.75, "loss": 0.5}}
+    assert (said.accuracy, said.ensemble) == ({}, {1: 1.0})
+    assert by_tier(said, {"a": 1}, {"a": 0}, np.ones((1, 1))) == {1: 1.0}
 
 
 def test_cuts_the_test_set_without_gap_or_overlap() -> None:

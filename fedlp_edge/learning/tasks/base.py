@@ -26,10 +26,6 @@ class LearningTask(Protocol):
     def targets(self) -> TargetKind:
         """Kind of the targets y that the task's samples have."""
 
-    @property
-    def metric(self) -> str:
-        """Name of the metric by which models are compared unless the configuration names another."""
-
     def loss(self, outputs: Tensor, y: Tensor, x: Tensor) -> Tensor:
         """Returns what one exit minimises: a mean over the batch, a scalar with a gradient.
 

@@ -24,6 +24,7 @@ from fedlp_edge.core.learning_rate import training_in_round
 from fedlp_edge.core.settings import MemorySaving, ModelSettings, TrainingSettings
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.training.compute_modes import COMPUTE, candidates
 from fedlp_edge.learning.training.compute_trial import SHORT_OF_MEMORY, Choice, try_out
 from fedlp_edge.learning.training.fallback import Execution, Setback, reason_of
@@ -69,6 +70,7 @@ class ComputeCache:
         start: Callable[[], None] | None = None,
         limit: Callable[[], AbstractContextManager[None]] | None = None,
         budget: int | None = None,
+        task: LearningTask | None = None,
     ) -> Execution:
         """Returns how to train: as the settings say or in the fastest correct mode, without what failed before.
 
@@ -81,6 +83,7 @@ class ComputeCache:
             start: Function that loads the values that the trial starts from; see `try_out`.
             limit: Function that returns a context with the memory limit of training; see `try_out`.
             budget: Bytes that training may take; None for no limit.
+            task: What the model's outputs mean; None for classification.
 
         Raises:
             OperatorError: The trial failed for a reason that the operator must remove.
@@ -92,7 +95,7 @@ class ComputeCache:
             with self._cache.alone(_LOCK_SECONDS):
                 choice = self._cache.read(key)
                 if choice is None:
-                    choice = self._try_out(model, data, training, start, limit)
+                    choice = self._try_out(model, data, training, start, limit, task)
                     log.info("%s at depth %d: %s", settings.name, depth, describe(choice))
                     # Processes with more memory must not lose a mode because it did not fit here.
                     if SHORT_OF_MEMORY not in choice.refused.values():
@@ -183,9 +186,10 @@ class ComputeCache:
         training: TrainingSettings,
         start: Callable[[], None] | None,
         limit: Callable[[], AbstractContextManager[None]] | None,
+        task: LearningTask | None,
     ) -> Choice:
         try:
-            return try_out(model, data, training, self._device, start=start, limit=limit)
+            return try_out(model, data, training, self._device, start=start, limit=limit, task=task)
         except OperatorError:
             raise
         except Exception as error:

@@ -24,6 +24,7 @@ from fedlp_edge.core.settings import ComputeMode, TrainingSettings
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.rng import preserved
+from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.training.compute_modes import COMPUTE, candidates
 from fedlp_edge.learning.training.fallback import reason_of
 from fedlp_edge.learning.training.loop import DivergedError
@@ -71,6 +72,7 @@ def try_out(
     modes: tuple[ComputeMode, ...] | None = None,
     start: Callable[[], None] | None = None,
     limit: Callable[[], AbstractContextManager[None]] | None = None,
+    task: LearningTask | None = None,
 ) -> Choice:
     """Measures compute modes and chooses one; restores the model and the state of the random number generators.
 
@@ -84,6 +86,7 @@ def try_out(
         modes: Modes to try, plain float32 among them; None for the `candidates`.
         start: Function that loads the values that each mode starts from; None to start from a copy of the present ones.
         limit: Function that returns a context with the memory limit of training; None if memory is not limited.
+        task: What the model's outputs mean; None for classification.
 
     Raises:
         Exception: Plain float32 fails, as training would.
@@ -106,7 +109,7 @@ def try_out(
                     # One limit for all batch sizes, since in training the kernels of all sizes stay in memory, too.
                     with nullcontext() if limit is None else limit():
                         restore()
-                        steps = _Steps(model, data, settings, device, name)
+                        steps = _Steps(model, data, settings, device, name, task)
                         made = steps.measured(least=2 if sweep == 0 else 1)
                         if sweep == 0:
                             sizes = steps.of_sizes(sizes)
@@ -176,11 +179,19 @@ class _Steps:
         settings: Batch size, optimizer and objective.
         device: Device of the model.
         name: Compute mode.
+        task: What the model's outputs mean; None for classification.
     """
 
     def __init__(
-        self, model: nn.Module, data: Dataset, settings: TrainingSettings, device: torch.device, name: ComputeMode
+        self,
+        model: nn.Module,
+        data: Dataset,
+        settings: TrainingSettings,
+        device: torch.device,
+        name: ComputeMode,
+        task: LearningTask | None = None,
     ) -> None:
+        self._task = task
         self._model = model
         self._settings = settings
         self._labels = data.y
@@ -195,7 +206,7 @@ class _Steps:
         alone = self._x.device.type == "cpu" and torch.get_num_threads() == 1
         clock = time.thread_time if alone else time.perf_counter
         made: list[tuple[float, float]] = []
-        with train_steps(self._model, self._settings, self._labels, COMPUTE[self._name]) as step:
+        with train_steps(self._model, self._settings, self._labels, COMPUTE[self._name], task=self._task) as step:
             share = time.perf_counter() + _SECONDS / (_SWEEPS * len(COMPUTE))
             while len(made) < least or (len(made) < _STEPS and time.perf_counter() < share):
                 start = clock()
@@ -211,7 +222,7 @@ class _Steps:
         """
         borne = []
         for size in sizes:
-            with train_steps(self._model, self._settings, self._labels, COMPUTE[self._name]) as step:
+            with train_steps(self._model, self._settings, self._labels, COMPUTE[self._name], task=self._task) as step:
                 try:
                     finite = math.isfinite(float(step(self._x[:size], self._y[:size])))
                 except Exception:  # Batch normalisation, for example, cannot train on a single sample.

@@ -21,6 +21,7 @@ from fedlp_edge.core.settings import TrainingSettings
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.state_values import OpenedState, State, TensorState, load_values, values_of
+from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.training import fallback
 from fedlp_edge.learning.training.augment import import_transforms
 from fedlp_edge.learning.training.fallback import Execution, Setback
@@ -41,6 +42,7 @@ class LocalTask:
         freeze: whether only what is sent, and what stays on the device, is trained.
         seed: of the order of samples, of augmentation and of dropout.
         head_seed: of the personal heads that the device does not have yet.
+        learning_task: what the model's outputs mean; None for classification.
     """
 
     depth: int
@@ -51,6 +53,7 @@ class LocalTask:
     freeze: bool = False
     seed: int = 0
     head_seed: int = 0
+    learning_task: LearningTask | None = None
 
 
 SendUnit = Callable[[Unit, dict[str, Tensor]], None]
@@ -193,6 +196,7 @@ class LocalRound:
             trainable=self._trainable() if self._task.freeze else None,
             fused=execution.fused,
             budget=None if math.isinf(until) else until - time.perf_counter(),
+            task=self._task.learning_task,
         )
 
     def _trainable(self) -> frozenset[str]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fedlp_edge.core.settings import ComputeMode, TrainingSettings
 from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.training.augment import Augment, make_augment
 from fedlp_edge.learning.training.compute_modes import COMPUTE
 from fedlp_edge.learning.training.sample_order import batches, epoch_order, samples_in_batches
@@ -40,7 +41,7 @@ class TrainingOutcome:
     """The report of a round of training.
 
     Attributes:
-        loss: Mean of the objective over the last epoch; the plain cross entropy unless the settings add terms.
+        loss: Mean of the objective over the last epoch; the task's plain loss unless the settings add terms.
         samples: Samples trained in the first epoch; fewer than the epoch has only if time ran out in it.
         seconds: Wall time in seconds.
         seen: Samples trained over all epochs; a sample counts once per epoch.
@@ -67,11 +68,12 @@ def train_round(
     compute: ComputeMode | None = None,
     fused: bool = True,
     budget: float | None = None,
+    task: LearningTask | None = None,
 ) -> TrainingOutcome:
     """Trains a model in place, in one execution; `fallback.trained` tries others if it fails.
 
     Args:
-        model: Model on ``device`` with the weights at the start of the round; returns logits [B, classes]. Of a
+        model: Model on ``device`` with the weights at the start of the round; returns outputs [B, outputs]. Of a
             `Submodel`, all exits are trained.
         data: Samples of the device.
         settings: Epochs, batch size, optimizer, objective, balance of classes and augmentation.
@@ -85,6 +87,7 @@ def train_round(
         fused: Whether the optimizer may use fused kernels.
         budget: Seconds after which no further batch starts; one batch is always trained. None for no limit. The result
             of a limited round depends on how fast the machine is at that time.
+        task: What the model's outputs mean; None for classification.
 
     Raises:
         DataError: There are fewer than two samples, or the augmentation cannot take them.
@@ -101,7 +104,7 @@ def train_round(
     data = data.to(device)
     torch.manual_seed(seed)
     epochs = []
-    with train_steps(model, settings, data.y, mode, trainable, fused=fused) as step:
+    with train_steps(model, settings, data.y, mode, trainable, fused=fused, task=task) as step:
         for number in range(settings.epochs):
             order = batches(epoch_order(labels, settings.balance, seed, number), settings.batch_size)
             samples = data.batches(order, channels_last=mode.channels_last)

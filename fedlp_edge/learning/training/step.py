@@ -15,6 +15,7 @@ from fedlp_edge.core.settings import TrainingSettings
 from fedlp_edge.learning.memory.allocator import parts
 from fedlp_edge.learning.model.layered import Submodel
 from fedlp_edge.learning.model.tensor_kinds import keep_frozen
+from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.training.compute_modes import Compute
 from fedlp_edge.learning.training.objectives import Objective, make_objective
 from fedlp_edge.learning.training.optimizers import Optimizer, clip_gradients, make_optimizer
@@ -59,7 +60,7 @@ class TrainStep:
 
         Args:
             x: Batch of samples, [B, ...].
-            y: Class numbers, int64 [B].
+            y: Targets of the batch, [B] or [B, K].
 
         Returns:
             Loss before the train step, a scalar without a gradient.
@@ -94,16 +95,18 @@ def train_steps(
     trainable: Collection[str] | None = None,
     *,
     fused: bool = True,
+    task: LearningTask | None = None,
 ) -> Iterator[TrainStep]:
     """Prepares a model for train steps with fresh optimizer state, and restores flags and layout of its parameters.
 
     Args:
         model: Model to train; put into training mode, except for its frozen norms. It has no gradients afterwards.
         settings: Optimizer, objective and memory saving.
-        labels: Class numbers of all samples of the device, int64 [N].
+        labels: Targets of all samples of the device, [N] or [N, K].
         compute: Compute mode.
         trainable: Names of the parameters to train; None for all that require a gradient.
         fused: Whether the optimizer may use fused kernels.
+        task: What the model's outputs mean; None for classification.
 
     Yields:
         The train step.
@@ -120,6 +123,7 @@ def train_steps(
             parameters,
             label_smoothing=settings.label_smoothing,
             balance=settings.balance,
+            task=task,
         )
         micro_batch = settings.memory.micro_batch
         yield TrainStep(model, objective, parameters, optimizer, compute, micro_batch, settings.clip_norm)

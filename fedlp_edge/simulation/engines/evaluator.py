@@ -14,12 +14,13 @@ from torch import Tensor
 from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.learning.data.dataset import Dataset
-from fedlp_edge.learning.evaluation import ExitCounter, logits_of
+from fedlp_edge.learning.evaluation import ExitSummation, logits_of
 from fedlp_edge.learning.model.fresh_statistics import batches, measure_statistics
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.model.state_values import load_values
 from fedlp_edge.learning.model.width import WidthModel
+from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.zoo.prepared import state_names, tensor_names
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, EvaluatePersonalHead, PartEvaluated, PersonalHeadEvaluated
 from fedlp_edge.simulation.engines.weight_tensors import ArrayState
@@ -41,10 +42,17 @@ class Evaluator:
         train: all training samples, for statistics of batch norm that are not part of the model.
         test: the test set.
         device: that computes.
+        task: what the outputs mean.
     """
 
     def __init__(
-        self, model: LayeredModel, blueprint: Blueprint, train: Dataset, test: Dataset, device: torch.device
+        self,
+        model: LayeredModel,
+        blueprint: Blueprint,
+        train: Dataset,
+        test: Dataset,
+        device: torch.device,
+        task: LearningTask,
     ) -> None:
         test.check_fits(blueprint.input_shape, blueprint.classes)
         self._model = copied(model, [model]).to(memory_format=torch.channels_last)
@@ -52,6 +60,7 @@ class Evaluator:
         self._train = train
         self._test = test
         self._device = device
+        self._task = task
         self._version: int | None = None
 
     @torch.no_grad()
@@ -63,12 +72,13 @@ class Evaluator:
             weights: that version of the global model.
         """
         self._load(job.version, weights)
-        counter = self._counter(job.depths)
+        summed = ExitSummation(job.depths, self._task)
         for start in range(job.start, job.stop, BATCH):
             x, y = self._test.batch(slice(start, min(start + BATCH, job.stop)))
-            logits = logits_of(self._model, self._laid_out(x), job.depths, self._blueprint.full_depth)
-            counter.add(logits, y.to(self._device))
-        return PartEvaluated(job.start, counter.counts())
+            x = self._laid_out(x)
+            outputs = logits_of(self._model, x, job.depths, self._blueprint.full_depth)
+            summed.add(outputs, y.to(self._device), x)
+        return PartEvaluated(job.start, summed.sums())
 
     @torch.no_grad()
     def evaluate_personal_head(self, job: EvaluatePersonalHead, weights: Mapping[str, Array]) -> PersonalHeadEvaluated:
@@ -84,13 +94,10 @@ class Evaluator:
             ArrayState(unpack(job.withheld_values)),
             state_names(self._blueprint.personal_of(job.depth)),
         )
-        counter = self._counter((job.depth,))
+        summed = ExitSummation((job.depth,), self._task)
         for x, y in self._spread(self._test, job.samples):
-            counter.add([self._model(x, depth=job.depth)], y.to(self._device))
-        return PersonalHeadEvaluated(job.device, job.depth, counter.counts())
-
-    def _counter(self, depths: tuple[int, ...]) -> ExitCounter:
-        return ExitCounter(depths, self._blueprint.classes, self._device)
+            summed.add([self._model(x, depth=job.depth)], y.to(self._device), x)
+        return PersonalHeadEvaluated(job.device, job.depth, summed.sums())
 
     def _load(self, version: int, weights: Mapping[str, Array]) -> None:
         if self._version == version:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.exit_counts import ExitCounts
+from fedlp_edge.core.exit_sums import ExitSums
 from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
 from fedlp_edge.errors import DataError, FedLPError, FreezeError, ModelError, StartWeightsError
@@ -174,11 +174,11 @@ class PartEvaluated(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         start: Number of the first sample of the part.
-        counts: Counts of correct predictions and losses.
+        sums: Sums of the exits.
     """
 
     start: int
-    counts: ExitCounts
+    sums: ExitSums
 
 
 class PersonalHeadEvaluated(msgspec.Struct, frozen=True, tag=True):
@@ -186,12 +186,12 @@ class PersonalHeadEvaluated(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         depth: Depth of the device.
-        counts: Counts of correct predictions and losses of the exit of this depth.
+        sums: Sums of the exit of this depth.
     """
 
     device: str
     depth: int
-    counts: ExitCounts
+    sums: ExitSums
 
 
 class SumsCollected(msgspec.Struct, frozen=True, tag=True):

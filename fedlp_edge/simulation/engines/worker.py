@@ -18,6 +18,7 @@ from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.tasks.choose_task import make_task
 from fedlp_edge.learning.torch_device import choose_device, make_repeatable
 from fedlp_edge.learning.training.compute_cache import ComputeCache
 from fedlp_edge.learning.training.fallback import Execution
@@ -80,10 +81,11 @@ class SimulationWorker:
         self.start_weights = None if weights is None else start_from(self._whole, setup.model, weights)
         self.blueprint: Blueprint = self._whole.blueprint(setup.model.name)
         self._train.check_fits(self.blueprint.input_shape, self.blueprint.classes)
+        self._task = make_task(setup.model, self.blueprint.classes, allow_models=None)
         self._evaluator = None
         if "test/x" in samples:
             test = self._dataset(samples["test/x"], samples["test/y"])
-            self._evaluator = Evaluator(self._whole, self.blueprint, self._train, test, self._device)
+            self._evaluator = Evaluator(self._whole, self.blueprint, self._train, test, self._device, self._task)
         held = self._whole.state_dict()
         self._constants: dict[str, Array] = {name: held[name].numpy() for name in self.blueprint.constants}
         self._choices = ComputeCache(self._device, cache_directory("compute"))
@@ -146,7 +148,9 @@ class SimulationWorker:
     def choose_compute(self, job: ChooseCompute) -> ComputeChosen:
         """Finds the mode for a depth, or remembers what this machine has found before."""
         model, data = self._part(job.depth).model, self._share(job.number).to(self._device)
-        found = self._choices.execution(model, data, self._setup.training, self._setup.model, job.depth)
+        found = self._choices.execution(
+            model, data, self._setup.training, self._setup.model, job.depth, task=self._task
+        )
         return ComputeChosen(job.depth, found.compute)
 
     def collect(self) -> SumArrays:
@@ -196,6 +200,7 @@ class SimulationWorker:
                 freeze=setup.freeze,
                 seed=training_seed(setup.seed, job.round, job.device),
                 head_seed=head_seed(setup.seed, job.device),
+                learning_task=self._task,
             ),
             self._part(job.depth),
             self._share(job.number),

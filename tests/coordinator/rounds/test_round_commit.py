@@ -120,7 +120,7 @@ def test_waits_for_the_evaluation_and_takes_no_other_answer(tmp_path: Path) -> N
     (job,) = run.jobs.given
     assert isinstance(job, Evaluate)
     assert (job.depths, job.state_path) == ((1, 2), str(run.context.checkpoints.weights_path(1)))
-    result = Evaluated(accuracy={1: 0.5, 2: 0.6}, loss={1: 0.7, 2: 0.6}, samples=10)
+    result = Evaluated(metrics={1: {"accuracy": 0.5}, 2: {"accuracy": 0.6}}, loss={1: 0.7, 2: 0.6}, samples=10)
     run.commit.evaluated(7, result)
     assert run.committed == []
     run.commit.evaluated(1, result)
@@ -134,10 +134,10 @@ def test_makes_the_model_again_without_an_update_that_ruins_it(tmp_path: Path) -
     run = Run(tmp_path, change=90.0, data=DataSettings(evaluate="digits"))
     run.close()
     run.next_end()
-    run.commit.evaluated(1, Evaluated(accuracy={2: 0.1}, loss={2: None}, samples=10))
+    run.commit.evaluated(1, Evaluated(metrics={2: {"accuracy": 0.1}}, loss={2: None}, samples=10))
     run.next_end()
     assert (run.committed, len(run.jobs.given)) == ([], 2)
-    run.commit.evaluated(2, Evaluated(accuracy={2: 0.6}, loss={2: 0.6}, samples=10))
+    run.commit.evaluated(2, Evaluated(metrics={2: {"accuracy": 0.6}}, loss={2: 0.6}, samples=10))
     assert run.committed == [1]
     assert run.history.last is not None
     assert sorted(device.status for device in run.history.last.devices) == ["contributed", "rejected"]

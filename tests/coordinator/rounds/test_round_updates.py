@@ -215,7 +215,12 @@ def test_summarises_who_did_what(tmp_path: Path) -> None:
     round = updates(tmp_path)
     deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)
     traffic: dict[Purpose, Traffic] = {"update": Traffic(300, 2)}
-    judged = Evaluated(accuracy={1: 0.5, 2: 0.6}, loss={1: 1.5, 2: None}, samples=10, ensemble_accuracy={2: 0.7})
+    judged = Evaluated(
+        metrics={1: {"accuracy": 0.5}, 2: {"accuracy": 0.6}},
+        loss={1: 1.5, 2: None},
+        samples=10,
+        ensemble_metrics={2: {"accuracy": 0.7}},
+    )
     summary = round.summary(2.0, judged, {"a": "pi", "b": "nano"}, traffic, ("a",))
     lost, contributed = summary.devices
     assert (lost.id, lost.profile, lost.status, lost.params_down, lost.params_up) == ("a", "pi", "lost", 6, 0)

@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedlp_edge.core.settings import Balance, ObjectiveSettings
-from fedlp_edge.learning.model.layered import Submodel
+from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.learning.tasks.classification import Classification, class_logits
 from fedlp_edge.learning.training.objectives.adjustment import LogitAdjustment
 from fedlp_edge.learning.training.objectives.class_weights import ClassWeights
 from fedlp_edge.learning.training.objectives.distillation import Distillation
 from fedlp_edge.learning.training.objectives.masking import AbsentClasses
 from fedlp_edge.learning.training.objectives.proximal import Proximal
+from fedlp_edge.learning.training.objectives.task_loss import TaskObjective, exits_of
 
 
 class Objective(Protocol):
@@ -66,8 +68,7 @@ class LocalObjective:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Returns the loss of one batch, as `Objective` describes it."""
-        logits = model.exits(x) if isinstance(model, Submodel) else (model(x),)
-        loss = self.of_exits(logits, y)
+        loss = self.of_exits([class_logits(outputs) for outputs in exits_of(model, x)], y)
         return loss if self.proximal is None else loss + self.proximal()
 
     def of_exits(self, logits: Sequence[Tensor], y: Tensor) -> Tensor:
@@ -106,6 +107,7 @@ def make_objective(
     *,
     label_smoothing: float = 0.0,
     balance: Balance = "none",
+    task: LearningTask | None = None,
 ) -> Objective:
     """Returns the objective of one device in one round.
 
@@ -115,13 +117,17 @@ def make_objective(
         parameters: Trained parameters, with their values at the start of the round.
         label_smoothing: Share of a label's weight that all classes get in equal parts.
         balance: With ``weights``, samples are weighed by the inverse frequency of their class.
+        task: What the outputs mean; None for classification.
     """
+    proximal = Proximal(settings.proximal, parameters) if settings.proximal and parameters else None
+    if not (task is None or isinstance(task, Classification)):
+        return TaskObjective(task, proximal)
     return LocalObjective(
         adjustment=LogitAdjustment(settings.logit_adjustment, labels) if settings.logit_adjustment else None,
         distillation=(
             Distillation(settings.distillation, settings.distillation_temperature) if settings.distillation else None
         ),
-        proximal=Proximal(settings.proximal, parameters) if settings.proximal and parameters else None,
+        proximal=proximal,
         mask=AbsentClasses(labels) if settings.mask_absent else None,
         class_weights=ClassWeights(labels) if balance == "weights" else None,
         label_smoothing=label_smoothing,
