@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedlp_edge.core.exit_sums import ExitSums, mean_losses
-from fedlp_edge.core.task_metrics import accuracies
+from fedlp_edge.core.metrics.exit_sums import ExitSums, mean_losses
+from fedlp_edge.core.metrics.task_metrics import accuracies
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.layered import LayeredModel

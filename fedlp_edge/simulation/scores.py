@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.core.exit_sums import mean_losses, merged
-from fedlp_edge.core.metric_sums import MetricSums
+from fedlp_edge.core.metrics.exit_sums import mean_losses, merged
+from fedlp_edge.core.metrics.metric_sums import MetricSums
+from fedlp_edge.core.metrics.task_metrics import accuracies, metrics_of
 from fedlp_edge.core.targets import default_metric
-from fedlp_edge.core.task_metrics import accuracies, metrics_of
 from fedlp_edge.simulation.engines.base import QueuedJob
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
 

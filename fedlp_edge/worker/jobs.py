@@ -12,11 +12,11 @@ import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
-from fedlp_edge.core.metric_sums import MetricSums
+from fedlp_edge.core.metrics.metric_sums import MetricSums
+from fedlp_edge.core.metrics.task_metrics import accuracies
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
-from fedlp_edge.core.task_metrics import accuracies
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="job", tag=True):

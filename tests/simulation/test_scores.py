@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedlp_edge.core.exit_sums import ExitSums
+from fedlp_edge.core.metrics.exit_sums import ExitSums
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
 from fedlp_edge.simulation.scores import NOTHING, PART, by_tier, combine_scores, own_by_tier, parts
 

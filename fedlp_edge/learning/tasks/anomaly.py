@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fedlp_edge.core.metric_sums import MetricSums
+from fedlp_edge.core.metrics.metric_sums import MetricSums
+from fedlp_edge.core.metrics.task_metrics import metrics_of
 from fedlp_edge.core.targets import TargetKind
-from fedlp_edge.core.task_metrics import metrics_of
 from fedlp_edge.learning.tasks.histograms import error_histogram
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from fedlp_edge.core.metric_sums import MetricSums
+from fedlp_edge.core.metrics.metric_sums import MetricSums
 from fedlp_edge.core.targets import TargetKind
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedlp_edge.core.task_metrics import (
+from fedlp_edge.core.metrics.task_metrics import (
     ERROR_BINS,
     ERROR_DECADES,
     MOST_LOG_ODDS,

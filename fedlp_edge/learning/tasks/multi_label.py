@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedlp_edge.core.metric_sums import MetricSums
+from fedlp_edge.core.metrics.metric_sums import MetricSums
+from fedlp_edge.core.metrics.task_metrics import metrics_of
 from fedlp_edge.core.targets import TargetKind
-from fedlp_edge.core.task_metrics import metrics_of
 from fedlp_edge.learning.tasks.classification import MOST_SCORED
 from fedlp_edge.learning.tasks.histograms import score_histogram
 

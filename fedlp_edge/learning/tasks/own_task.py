@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlp_edge.core.metric_sums import MOST_NUMBERS, MetricSums
+from fedlp_edge.core.metrics.metric_sums import MOST_NUMBERS, MetricSums
+from fedlp_edge.core.metrics.task_metrics import mean_loss
 from fedlp_edge.core.targets import TargetKind
-from fedlp_edge.core.task_metrics import mean_loss
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.foreign_code import load_object, run_foreign_code
 from fedlp_edge.learning.memory.limits import is_out_of_memory

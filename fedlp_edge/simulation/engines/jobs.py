@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.exit_sums import ExitSums
+from fedlp_edge.core.metrics.exit_sums import ExitSums
 from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
 from fedlp_edge.errors import DataError, FedLPError, FreezeError, ModelError, StartWeightsError

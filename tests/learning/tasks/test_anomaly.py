@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from fedlp_edge.core.task_metrics import score_quantile
+from fedlp_edge.core.metrics.task_metrics import score_quantile
 from fedlp_edge.learning.tasks.anomaly import Anomaly
 from tests.learning.tasks.support import numbers
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from torch.nn import functional
 
-from fedlp_edge.core.metric_sums import added
+from fedlp_edge.core.metrics.metric_sums import added
 from fedlp_edge.learning.tasks.classification import Classification, class_logits
 from tests.learning.tasks.support import numbers
 

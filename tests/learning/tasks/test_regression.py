@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from fedlp_edge.core.metric_sums import added
+from fedlp_edge.core.metrics.metric_sums import added
 from fedlp_edge.learning.tasks.regression import Regression
 from tests.learning.tasks.support import numbers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedlp_edge.core.task_metrics import (
+from fedlp_edge.core.metrics.task_metrics import (
     ERROR_BINS,
     ERROR_DECADES,
     SCORE_BINS,

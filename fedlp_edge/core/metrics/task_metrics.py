@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.core.metric_sums import MetricSums
+from fedlp_edge.core.metrics.metric_sums import MetricSums
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from fedlp_edge.core.metric_sums import MetricSums, added
-from fedlp_edge.core.task_metrics import mean_loss
+from fedlp_edge.core.metrics.metric_sums import MetricSums, added
+from fedlp_edge.core.metrics.task_metrics import mean_loss
 
 
 class ExitSums(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlp_edge.core.metric_sums import added
+from fedlp_edge.core.metrics.metric_sums import added
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=3, max_size=3).map(tuple)
 

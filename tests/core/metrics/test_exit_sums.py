@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedlp_edge.core.exit_sums import ExitSums, mean_losses, merged
+from fedlp_edge.core.metrics.exit_sums import ExitSums, mean_losses, merged
 
 FIRST = ExitSums({1: {"samples": (4.0,), "loss": (4.0,)}}, {1: {"samples": (4.0,), "loss": (2.0,)}})
 SECOND = ExitSums({1: {"samples": (2.0,), "loss": (0.5,)}}, {1: {"samples": (2.0,), "loss": (1.0,)}})
