@@ -43,6 +43,9 @@ from fedlp_edge.system.processor_info import install_words, processor_name, torc
 
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What people and service managers send."""
+
 
 def death(code: int) -> SimulationWorkerDied:
     """Describes the end of a process by its exit code; negative for a signal, as in ``subprocess``."""
@@ -52,6 +55,8 @@ def death(code: int) -> SimulationWorkerDied:
     if -code in _CRASHES:
         remedy = f"native code of PyTorch {_torch()} crashed on {processor_name()}: {install_words()}"
         return SimulationWorkerDied(f"was ended by {name}", remedy, crashed=True)
+    if -code in _STOPS:
+        return SimulationWorkerDied(f"was ended by {name}", "somebody stopped it; the same command goes on")
     remedy = f"most likely for memory (PyTorch {_torch()}): use fewer workers, or a smaller model or batch size"
     return SimulationWorkerDied(f"was killed by {name}", remedy)
 

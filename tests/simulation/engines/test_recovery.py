@@ -211,3 +211,18 @@ def test_second_death_of_one_order_ends_the_run_whatever_succeeded_between() -> 
     with pytest.raises(WorkerError, match=r"killed by SIGKILL for the second time while it trained b .* fewer workers"):
         trained(engine, a, b)
     assert engine.given == [a, b, a, b, a]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGTERM, "somebody stopped it; the same command goes on"),
+        (signal.SIGKILL, "most likely for memory"),
+        (signal.SIGSEGV, "native code of PyTorch"),
+    ],
+)
+def test_death_names_what_the_signal_says(number: int, words: str) -> None:
+    died = death(-number)
+    assert signal.Signals(number).name in died.exit
+    assert died.remedy.startswith(words)
+    assert died.crashed == (number == signal.SIGSEGV)
