@@ -19,11 +19,12 @@ _LIMITS = LIMITS.data_watch
 
 def mark_of(spec: DataSpec) -> str:
     """A digest of what the data's place holds; empty where there is nothing to look at."""
-    if spec.source not in ("imagefolder", "npz"):
+    if not spec.watched:
         return ""
     digest = hashlib.sha256()
-    for line in _listing(Path(spec.argument).expanduser()):
-        digest.update(line.encode("utf-8", "surrogateescape"))
+    for path in spec.watched:
+        for line in _listing(path):
+            digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

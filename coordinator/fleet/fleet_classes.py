@@ -1,4 +1,4 @@
-"""The numbers of the fleet's classes, as they go into every job and assignment of a run."""
+"""The numbers of a fleet's classes and the scale of its features, as they go into every job and assignment of a run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import msgspec
 from coordinator.limits import LIMITS
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.class_names import ClassNames
-from fedlp_edge.core.device_data import DataFacts, listed, mismatch
+from fedlp_edge.core.device_data import DataFacts, feature_mismatch, listed, mismatch, target_mismatch
 from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.standardisation.column_sums import ColumnSums
+from fedlp_edge.core.standardisation.input_statistics import InputStatistics
+from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.storage.journal import Journal
 
 log = logging.getLogger("fedlp.coordinator")
@@ -22,7 +25,7 @@ _TEST_DATA = ""
 
 
 class FleetClasses:
-    """What the classes of a run are called, agreed from the reports and journaled.
+    """What the classes of a run are called and how its features are scaled, agreed from the reports and journaled.
 
     Args:
         model: as it is configured.
@@ -50,6 +53,7 @@ class FleetClasses:
         self._settle_at: float | None = None
         self._heard: set[str] = set()
         self._names = ClassNames(blueprint.classes, model.class_names or journal.class_names())
+        self._features = InputStatistics(_configured(model) or journal.columns("features"))
         if test_data is not None:
             self._take(_TEST_DATA, test_data, None)
             if len(test_data.classes) == blueprint.classes and self._names.settle():
@@ -57,8 +61,13 @@ class FleetClasses:
 
     @property
     def model(self) -> ModelSettings:
-        """The model's settings with the names that are agreed by now."""
-        return msgspec.structs.replace(self._model, class_names=self._names.names)
+        """The model's settings with the names and statistics that are agreed by now."""
+        model = msgspec.structs.replace(self._model, class_names=self._names.names)
+        if (features := self._features.agreed) is None:
+            return model
+        return msgspec.structs.replace(
+            model, input_names=features.names, input_mean=features.mean, input_std=features.std
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,8 +76,8 @@ class FleetClasses:
 
     @property
     def settled(self) -> bool:
-        """Whether devices can be told their numbers."""
-        return self._names.settled
+        """Whether devices can be told their numbers and how to scale their features."""
+        return self._names.settled and not self._features.open
 
     def reported(self, device: str, data: DataFacts | None, samples: int) -> bool:
         """Takes a device's report; returns whether what devices are to be told has changed."""
@@ -80,7 +89,8 @@ class FleetClasses:
             self._take(device, data, samples)
         if not self.settled and self._settle_at is None and len(self._heard) >= self._wanted:
             # Those that were there before the coordinator report in one go, and all of them should be heard.
-            self._settle_at = self._clock() + (LIMITS.class_settle_seconds if self._names.offered else 0.0)
+            waiting = self._names.offered or self._features.open
+            self._settle_at = self._clock() + (LIMITS.class_settle_seconds if waiting else 0.0)
         return self.tick() or (self.settled, self.names) != before
 
     def tick(self) -> bool:
@@ -89,6 +99,9 @@ class FleetClasses:
             return False
         if self._names.settle():
             self._remember()
+        if self._features.settle() and self._features.agreed is not None:
+            self._journal.put_columns("features", self._features.agreed)
+            log.info("the features are, in this order: %s", listed(self._features.names))
         return True
 
     def refusal(self, data: DataFacts | None) -> str | None:
@@ -98,12 +111,26 @@ class FleetClasses:
     def _mismatch(self, data: DataFacts | None, names: tuple[str, ...]) -> str | None:
         if data is None:
             return None
+        wanted = BUILT_IN_TASKS.get(self._model.task)
+        if reason := target_mismatch(data, wanted) or feature_mismatch(data, self._features.names):
+            return reason
         return mismatch(data, self._blueprint.input_shape, self._blueprint.classes, names)
 
     def _take(self, site: str, data: DataFacts, samples: int | None) -> None:
+        if data.features is not None:
+            self._features.offer(site, data.features)
         if self._names.offer(site, data.classes, samples):
             self._remember()
 
     def _remember(self) -> None:
         self._journal.put_class_names(self.names)
         log.info("the classes are, by number: %s", listed(self.names))
+
+
+def _configured(model: ModelSettings) -> ColumnSums | None:
+    """Returns the statistics of the features that the configuration states; None if it states none."""
+    if not model.input_names:
+        return None
+    return ColumnSums(
+        names=model.input_names, count=1, mean=model.input_mean, deviations=tuple(std * std for std in model.input_std)
+    )

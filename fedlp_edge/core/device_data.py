@@ -12,6 +12,9 @@ from typing import Annotated
 
 import msgspec
 
+from fedlp_edge.core.standardisation.column_sums import ColumnSums
+from fedlp_edge.core.targets import TargetKind
+
 MAX_CLASSES = 4096
 """Most class names in a report; of longer lists only the digest is compared."""
 
@@ -36,6 +39,8 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
         absent: The device's own numbers of classes that have a name and no sample.
         labels: Number of distinct labels.
         highest: Greatest label.
+        target_kind: What the targets are, as far as the device can tell.
+        features: Statistics of the features; None if samples have no features with names.
     """
 
     sample_shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=2**31)], ...], msgspec.Meta(max_length=8)] = ()
@@ -44,6 +49,8 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     absent: Annotated[tuple[Number, ...], msgspec.Meta(max_length=MAX_CLASSES)] = ()
     labels: Number = 0
     highest: Number = 0
+    target_kind: TargetKind = "class"
+    features: ColumnSums | None = None
 
     def __post_init__(self) -> None:
         names = tuple(unicodedata.normalize("NFC", name) for name in self.classes)
@@ -88,6 +95,46 @@ def mismatch(data: DataFacts, input_shape: tuple[int, ...], classes: int, names:
     if data.highest >= classes:
         hint = "; if they count from 1, subtract 1" if data.highest == classes else ""
         return f"the labels go up to {data.highest} but the model has {classes} classes (0 to {classes - 1}){hint}"
+    return None
+
+
+def target_mismatch(data: DataFacts, wanted: TargetKind | None) -> str | None:
+    """Returns the reason, for people, why a task cannot learn the targets of some samples; None if it can.
+
+    Args:
+        data: Description of the samples.
+        wanted: Kind of the targets that the task learns; None if it is not known.
+    """
+    if wanted == "class" and data.target_kind in ("labels", "values"):
+        have = "measurements" if data.target_kind == "values" else "several labels of 0 or 1"
+        return f"the targets are {have}, and the fleet learns one class a sample: give class numbers from 0, or names"
+    if wanted == "values" and data.target_kind == "class" and not all(map(_is_number, data.classes)):
+        return f"the targets are classes ({listed(data.classes)}), and the fleet learns numbers: name other targets"
+    return None
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+def feature_mismatch(data: DataFacts, names: tuple[str, ...]) -> str | None:
+    """Returns the reason, for people, why the features of some samples are not those of the fleet; None if they are.
+
+    Args:
+        data: Description of the samples.
+        names: Names of the fleet's features; empty if they are not agreed or have no names.
+    """
+    if data.features is None or not names:
+        return None
+    have = data.features.names
+    if lacks := [name for name in names if name not in have]:
+        return f"the fleet has features that the samples lack: {listed(lacks)}; rename the columns, or list features="
+    if more := [name for name in have if name not in names]:
+        return f"the samples have features that the fleet lacks: {listed(more)}; list the fleet's with features="
     return None
 
 

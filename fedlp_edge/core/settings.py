@@ -71,6 +71,10 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         target_mean: of each target of a regression; empty lets the fleet agree on it.
         target_std: standard deviation of each target of a regression; empty lets the fleet agree on it.
         target_units: of each target of a regression, for people.
+        input_names: names of the features of a table, in the order in which the model gets them; empty lets the fleet
+            agree on them.
+        input_mean: of each feature; empty lets the fleet agree on it.
+        input_std: standard deviation of each feature; empty lets the fleet agree on it.
         anomaly_quantile: share of the normal samples whose score lies below the threshold of an exported model.
     """
 
@@ -92,12 +96,15 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target_mean: tuple[Finite, ...] = ()
     target_std: tuple[Positive, ...] = ()
     target_units: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
+    input_mean: tuple[Finite, ...] = ()
+    input_std: tuple[Positive, ...] = ()
     anomaly_quantile: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.99
 
     @property
     def without_names(self) -> ModelSettings:
         """What decides how the model is built, which the names of its classes do not."""
-        return msgspec.structs.replace(self, class_names=()) if self.class_names else self
+        return msgspec.structs.replace(self, class_names=(), input_names=(), input_mean=(), input_std=())
 
     @property
     def without_weights(self) -> ModelSettings:
@@ -126,6 +133,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{key} has {len(values)} entries for {self.classes} targets ([model] classes)")
         if bool(self.target_mean) != bool(self.target_std):
             raise ValueError("target_mean and target_std belong together: give both or neither")
+        if len({len(self.input_names), len(self.input_mean), len(self.input_std)}) > 1:
+            raise ValueError("input_names, input_mean and input_std belong together: give one entry for each feature")
         if len(set(self.class_names)) < len(self.class_names) or "" in self.class_names:
             raise ValueError("class_names must all be different, and none empty")
         most = 2 if self.classes == 1 and self.task == "classification" else self.classes

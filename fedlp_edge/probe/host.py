@@ -149,8 +149,9 @@ def device_facts(
         calibration: Calibration of the machine; None if there is none.
     """
     share = worker_share(host, profile)
-    board_left = None if share is None else max(0, share - measured.idle_memory)
-    free = host.memory_available if measured.cuda_memory is None else measured.cuda_memory
+    board_left = None if share is None else max(0, share - measured.idle_memory - measured.data_reserve)
+    memory = max(0, host.memory_available - measured.data_reserve)
+    free = memory if measured.cuda_memory is None else measured.cuda_memory
     speed = measured.training_macs_per_second
     if profile.training_gmacs_per_second is not None:
         speed = min(speed, profile.training_gmacs_per_second * 1e9)
@@ -160,7 +161,7 @@ def device_facts(
         architecture=host.architecture,
         processor=measured.processor,
         training_memory=_least(free, board_left, profile.training_memory),
-        memory_available=_least(host.memory_available, board_left),
+        memory_available=_least(memory, board_left),
         memory_total=_least(host.memory_total, profile.ram),
         cores=host.cores,
         threads=threads,

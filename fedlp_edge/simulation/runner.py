@@ -22,6 +22,7 @@ from fedlp_edge.core.algorithm.resolution import weight_limit
 from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.rounds.cohort import rates_of
 from fedlp_edge.core.rounds.events import CohortMember
+from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
@@ -103,7 +104,8 @@ class Simulation:
 
     def _prepare(self) -> None:
         experiment, committed = self._experiment, self._recorder.committed
-        simulation_data = read_simulation_data(experiment.data.train, experiment.data.evaluate, experiment.model.input)
+        data, model = experiment.data, experiment.model
+        simulation_data = read_simulation_data(data.train, data.evaluate, model.input, BUILT_IN_TASKS.get(model.task))
         self._test_samples = simulation_data.test_samples
         dealt = assign_data(experiment, simulation_data)
         opened = self._engine.open(_setup(experiment, simulation_data), simulation_data, dealt)

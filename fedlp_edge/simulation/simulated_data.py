@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -9,10 +10,14 @@ from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
+from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import ConfigError, DataError
 from fedlp_edge.learning.data import sources
 from fedlp_edge.learning.data.partitioners import parse_partitioner
+from fedlp_edge.learning.data.readers.column_statistics import column_sums
+from fedlp_edge.learning.data.readers.listing import Samples
 from fedlp_edge.learning.data.spec import Share, parse_spec
 from fedlp_edge.learning.data.subset import indices_of_all_devices, select_indices
 from fedlp_edge.simulation.experiment import Experiment
@@ -31,6 +36,7 @@ class SimulationData:
         std: Standard deviation by channel, for the normalisation.
         listed: Labels of all training samples, int64, including samples that cannot be read.
         index: Position of each training sample in ``listed``, int64 [N], ascending.
+        groups: Number of the group of each sample in ``listed``, int64; None if the source has no groups.
     """
 
     arrays: dict[str, AnyArray]
@@ -40,6 +46,7 @@ class SimulationData:
     std: tuple[float, ...]
     listed: npt.NDArray[np.int64]
     index: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64] | None = None
 
     @property
     def test_samples(self) -> int:
@@ -67,13 +74,16 @@ class DataAssignment:
 
 
 @lru_cache(maxsize=1)
-def read_simulation_data(train: str, evaluate: str, input_shape: tuple[int, ...] = ()) -> SimulationData:
+def read_simulation_data(
+    train: str, evaluate: str, input_shape: tuple[int, ...] = (), targets: TargetKind | None = None
+) -> SimulationData:
     """Reads both splits, once for consecutive experiments with the same data.
 
     Args:
         train: Data specification of the training samples.
         evaluate: Data specification of the test samples; empty for none.
         input_shape: Shape of one sample of the model, to which pictures are resized.
+        targets: Kind of the targets that the task learns; None to take them as they look.
 
     Raises:
         DataError: A specification is wrong, or data are missing or unusable.
@@ -82,21 +92,26 @@ def read_simulation_data(train: str, evaluate: str, input_shape: tuple[int, ...]
     spec = parse_spec(train).for_model(input_shape)
     if spec.share is not None:
         raise ConfigError(f"[data] train = {train!r} names a share; leave it out: every device gets its own")
-    listing = sources.list_samples(spec, "train")
+    listing = sources.list_samples(spec, "train", targets)
     samples = listing.samples(None)
-    arrays: dict[str, AnyArray] = {"train/x": np.ascontiguousarray(samples.x), "train/y": samples.y}
+    arrays: dict[str, AnyArray] = {"train/x": _in_memory(samples, train), "train/y": samples.y}
     if not len(samples.y):
         raise DataError(f"{train} has no samples in its train split")
     if evaluate:
         judged = parse_spec(evaluate).for_model(input_shape)
-        held_out = sources.list_samples(judged, "test")
-        test = held_out.samples(select_indices(held_out.labels, judged, "test"))
-        arrays["test/x"] = np.ascontiguousarray(test.x)
+        held_out = sources.list_samples(judged, "test", targets)
+        test = held_out.samples(select_indices(held_out.labels, judged, "test", held_out.groups))
+        arrays["test/x"] = _in_memory(test, evaluate)
         arrays["test/y"] = test.y
         _say(evaluate, test.remarks)
-    classes = max(len(samples.classes), 1 + max(int(y.max()) for name, y in arrays.items() if name.endswith("/y")))
     _say(train, samples.remarks)
-    return SimulationData(arrays, classes, samples.scale, samples.mean, samples.std, listing.labels, samples.index)
+    mean, std = samples.mean, samples.std
+    if samples.features:  # as a fleet agrees on them from what its devices report
+        found = column_sums(arrays["train/x"], samples.features)
+        mean, std = found.mean, found.std
+    return SimulationData(
+        arrays, _outputs(samples, arrays), samples.scale, mean, std, listing.labels, samples.index, listing.groups
+    )
 
 
 def assign_data(experiment: Experiment, simulation_data: SimulationData) -> DataAssignment:
@@ -117,15 +132,34 @@ def assign_data(experiment: Experiment, simulation_data: SimulationData) -> Data
     index = simulation_data.index
     kept = [
         np.searchsorted(index, part[np.isin(part, index)])
-        for part in indices_of_all_devices(simulation_data.listed, spec)
+        for part in indices_of_all_devices(simulation_data.listed, spec, simulation_data.groups)
     ]
     if (empty := next((number for number, part in enumerate(kept) if not len(part)), None)) is not None:
         raise DataError(f"{data.train}: device {empty} has no sample that can be read")
-    labels = simulation_data.arrays["train/y"]
+    labels = simulation_data.listed[index]
+    classes = max(simulation_data.classes, 1 + int(labels.max(initial=0)))
     members = np.concatenate(kept).astype(np.int64)
     starts = np.fromiter(accumulate((len(part) for part in kept), initial=0), dtype=np.int64)
-    counts = np.stack([np.bincount(labels[part], minlength=simulation_data.classes) for part in kept])
+    counts = np.stack([np.bincount(labels[part], minlength=classes) for part in kept])
     return DataAssignment({"members": members, "starts": starts}, counts / counts.sum(axis=1, keepdims=True))
+
+
+def _in_memory(samples: Samples, spec: str) -> AnyArray:
+    """Returns all samples as one array, which the workers of a simulation share."""
+    size = len(samples.y) * math.prod(samples.shape) * (1 if samples.scale != 1 else 4)
+    if not isinstance(samples.x, np.ndarray) and size > (free := psutil.virtual_memory().available):
+        raise DataError(
+            f"{spec}: a simulation has all samples in memory; they take {size / 1e9:.1f} GB, "
+            f"but only {free / 1e9:.1f} GB are free: add limit=N"
+        )
+    return np.ascontiguousarray(samples.array)
+
+
+def _outputs(samples: Samples, arrays: dict[str, AnyArray]) -> int:
+    """Returns the number of classes, labels or numbers that are learned."""
+    if samples.targets in ("labels", "values"):
+        return int(samples.y.shape[1])
+    return max(len(samples.classes), 1 + max(int(y.max()) for name, y in arrays.items() if name.endswith("/y")))
 
 
 def _say(spec: str, remarks: str) -> None:

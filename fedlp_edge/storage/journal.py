@@ -16,6 +16,7 @@ import msgspec
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.fitness import Fitness
+from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.errors import OperatorError, StorageError
 
 VERSION = 2
@@ -26,6 +27,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS devices (
     device TEXT PRIMARY KEY, plan BLOB NOT NULL, basis TEXT NOT NULL, ready INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS class_names (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS agreed_columns (kind TEXT PRIMARY KEY, columns BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (
     round INTEGER PRIMARY KEY, capacity INTEGER NOT NULL, cohort BLOB NOT NULL, summary BLOB);
 CREATE TABLE IF NOT EXISTS updates (
@@ -127,6 +129,15 @@ class Journal:
     def class_names(self) -> tuple[str, ...]:
         """Returns the class names by number; empty if none were agreed yet."""
         return tuple(name for (name,) in self._db.execute("SELECT name FROM class_names ORDER BY number"))
+
+    def put_columns(self, kind: str, columns: ColumnSums) -> None:
+        """Records the statistics that the fleet has agreed on of columns of a kind, such as ``features``."""
+        self._write("REPLACE INTO agreed_columns VALUES (?, ?)", (kind, _pack(columns)))
+
+    def columns(self, kind: str) -> ColumnSums | None:
+        """Returns the statistics of columns of a kind; None if none were agreed yet."""
+        row = self._db.execute("SELECT columns FROM agreed_columns WHERE kind = ?", (kind,)).fetchone()
+        return None if row is None else msgspec.msgpack.decode(row[0], type=ColumnSums)
 
     # Rounds
 

@@ -62,12 +62,15 @@ def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:
         speed = aside(lambda: training_macs_per_second(device, job.seconds))
     limits.give_back()
     facts = None if data is None else data.facts()
-    if facts is not None and parse_spec(job.data).takes_any_size:
+    reserve = 0
+    if data is not None and facts is not None and (spec := parse_spec(job.data)).takes_any_size:
         facts = msgspec.structs.replace(facts, sample_shape=())
+        reserve = 0 if data.in_memory else spec.memory_bound
     on_cuda = resources.on_cuda
     return DeviceMeasurement(
         samples=0 if data is None else len(data),
         data=facts,
+        data_reserve=reserve,
         remarks="" if data is None else data.remarks,
         training_macs_per_second=speed,
         processor=device.type,

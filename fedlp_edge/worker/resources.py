@@ -9,6 +9,7 @@ import torch
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.targets import BUILT_IN_TASKS, TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning import torch_device
 from fedlp_edge.learning.data.dataset import Dataset, load_data
@@ -99,23 +100,31 @@ class WorkerResources:
         note, self._note = self._note, ""
         return note
 
-    def load(self, spec: str, split: str, input_shape: tuple[int, ...] = ()) -> Dataset:
+    def load(
+        self, spec: str, split: str, input_shape: tuple[int, ...] = (), targets: TargetKind | None = None
+    ) -> Dataset:
         """The samples of a specification; a few are kept.
 
         Args:
             spec: see :mod:`fedlp_edge.learning.data.spec`.
             split: ``train`` or ``test``.
             input_shape: of one sample of the model that they are for.
+            targets: what the task learns; None if it is not known yet.
 
         Raises:
             DataError: they are missing or unusable.
         """
         # The shape matters to pictures alone, and other samples must not be held twice.
-        wanted = (parse_spec(spec).whole().for_model(input_shape), _split(split))
-        if wanted not in self._data:
+        unsized = parse_spec(spec).whole()
+        wanted = (unsized.for_model(input_shape), _split(split))
+        known = self._data.get(wanted)
+        if known is None or targets not in (None, known.targets):
+            # What was loaded for another size or task, such as before the model was known, is not needed any more.
+            self._data.pop((unsized, wanted[1]), None)
+            self._data.pop(wanted, None)
             while len(self._data) >= _DATASETS_KEPT:
                 del self._data[next(iter(self._data))]
-            self._data[wanted] = load_data(*wanted)
+            self._data[wanted] = load_data(*wanted, targets=targets)
         return self._data[wanted]
 
     def load_for(self, model: ModelSettings, blueprint: Blueprint, spec: str, split: str) -> Dataset:
@@ -130,9 +139,9 @@ class WorkerResources:
         Raises:
             DataError: they are missing, unusable or do not fit the model.
         """
-        data = self.load(spec, split, blueprint.input_shape)
+        data = self.load(spec, split, blueprint.input_shape, BUILT_IN_TASKS.get(model.task))
         data.check_fits(blueprint.input_shape, blueprint.classes, model.class_names)
-        return data.numbered_as(model.class_names)
+        return data.numbered_as(model.class_names).normalised_as(model.input_names, model.input_mean, model.input_std)
 
     def task_of(self, model: ModelSettings, blueprint: Blueprint) -> LearningTask:
         """The task of a model.

@@ -50,7 +50,7 @@ def train(job: Train, resources: WorkerResources) -> Trained:
         peak_memory=memory.peak,
         compute=outcome.compute,
         finished=outcome.finished,
-        notes=_notes(job, setbacks, result.used, memory, resources),
+        notes=(*_notes(job, setbacks, result.used, memory, resources), *_data_note(local_round)),
     )
 
 
@@ -167,6 +167,11 @@ def _notes(
     if note := resources.take_note():
         notes = (*notes, note)
     return notes
+
+
+def _data_note(local_round: LocalRound) -> tuple[str, ...]:
+    note = local_round.data.store.take_note()
+    return (f"data: {note}",) if note else ()
 
 
 def _budget(prepared: PreparedModel, resources: WorkerResources) -> int | None:

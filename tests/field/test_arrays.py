@@ -29,7 +29,7 @@ def load(tmp_path: Path) -> Save:
 
     def saved(split: str = "train", **given: Any) -> Dataset:
         np.savez(tmp_path / "own.npz", **given)
-        return load_data(f"npz:{tmp_path / 'own.npz'}#holdout=0", split)  # type: ignore[arg-type]
+        return load_data(f"npz:{tmp_path / 'own.npz'}#holdout=0", split, targets="class")  # type: ignore[arg-type]
 
     return saved
 

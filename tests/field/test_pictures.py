@@ -366,7 +366,7 @@ def test_limit_and_share_choose_before_they_read(tmp_path: Path, monkeypatch: py
         read.append(file)
         return read_picture(file, channels, size)
 
-    monkeypatch.setattr("fedlp_edge.learning.data.sources.read_picture", counted)
+    monkeypatch.setattr("fedlp_edge.learning.data.readers.picture_files.read_picture", counted)
     assert len(load(tmp_path, "size=2&channels=1&holdout=0&limit=5")) == 5
     assert len(read) == 5
     parts = [load(tmp_path, f"size=2&channels=1&holdout=0&share={device}/4") for device in range(4)]

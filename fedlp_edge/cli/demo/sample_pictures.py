@@ -56,7 +56,7 @@ def write_pictures(samples: Samples, directory: Path) -> list[Path]:
     directory.mkdir(exist_ok=True)
     paths = []
     for label in np.unique(samples.y)[:_PICTURES]:
-        picture = samples.x[int(np.argmax(samples.y == label)), 0]
+        picture = samples.array[int(np.argmax(samples.y == label)), 0]
         pixels = np.clip(np.rint(picture * samples.scale * 255), 0, 255).astype(np.uint8)
         name = samples.classes[int(label)].replace("/", "-")
         path = directory / f"{name}.png"

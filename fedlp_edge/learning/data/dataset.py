@@ -16,14 +16,21 @@ import torch
 from torch import Tensor
 
 from fedlp_edge.core.class_names import numbers_in
-from fedlp_edge.core.device_data import MAX_CLASSES, MAX_NAME, DataFacts, mismatch, names_digest
+from fedlp_edge.core.device_data import MAX_CLASSES, MAX_NAME, DataFacts, feature_mismatch, mismatch, names_digest
+from fedlp_edge.core.standardisation.column_sums import ColumnSums, merged_columns
+from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import sources
-from fedlp_edge.learning.data.holdout import Keys
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.sample_store import SamplesInMemory, SampleStore
+from fedlp_edge.learning.data.readers.column_statistics import column_sums
+from fedlp_edge.learning.data.readers.listing import Samples
+from fedlp_edge.learning.data.readers.sample_keys import Keys
+from fedlp_edge.learning.data.sample_store import SamplesInMemory, SamplesOnDemand, SampleStore
 from fedlp_edge.learning.data.spec import DataSpec, parse_spec
 from fedlp_edge.learning.data.subset import select_indices
+
+MOST_MEASURED = 1 << 16
+"""Most samples from which the statistics of features are computed."""
 
 BLOCK_BYTES = 1 << 20
 """Bytes of float32 from which a block of batches is converted: many batches of small images, or one of large images."""
@@ -35,12 +42,13 @@ class Dataset:
 
     Attributes:
         store: The samples as stored, uint8 or float32 [N, ...].
-        y: Class numbers, int64 [N], on the device on which samples arrive.
-        classes: Class names by class number; empty if the classes have only numbers.
+        y: Targets, int64 [N] or float32 [N, K], on the device on which samples arrive.
+        classes: Class names by class number, or names of the K targets; empty if they have only numbers.
         scale: Factor from stored values to the unit of ``mean`` and ``std``.
         mean: Mean per channel, or one mean for all channels.
         std: Standard deviation per channel, or one for all channels.
         remarks: One line on what was left out of the source; empty if nothing was.
+        targets: What ``y`` is.
     """
 
     store: SampleStore
@@ -50,6 +58,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     remarks: str = ""
+    targets: TargetKind = "class"
 
     def __init__(
         self,
@@ -60,6 +69,7 @@ class Dataset:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         remarks: str = "",
+        targets: TargetKind = "class",
     ) -> None:
         values: dict[str, object] = {
             "y": y,
@@ -68,6 +78,7 @@ class Dataset:
             "mean": mean,
             "std": std,
             "remarks": remarks,
+            "targets": targets,
         }
         values["store"] = SamplesInMemory(store) if isinstance(store, Tensor) else store
         for name, value in values.items():
@@ -86,12 +97,22 @@ class Dataset:
         """Most memory that samples and labels take between two batches, bytes."""
         return self.store.nbytes + self.y.nbytes
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features, which are the channels of a sample; empty if they have none."""
+        return self.store.features
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all samples are in memory, and none has to be read again."""
+        return isinstance(self.store, SamplesInMemory)
+
     def stored(self, indices: Tensor | slice = slice(None)) -> Tensor:
         """Returns the samples at some indices as they are stored, uint8 or float32 [B, ...]; all samples by default."""
         return self.store.read(indices)
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Returns the samples at some indices, normalised: x float32 [B, ...] and y int64 [B]."""
+        """Returns the samples at some indices, normalised: x float32 [B, ...] and y [B, ...]."""
         x = self.store.read(indices)
         shape = (-1,) + (1,) * (x.ndim - 2)
         mean = torch.tensor(self.mean, device=x.device).reshape(shape)
@@ -138,16 +159,26 @@ class Dataset:
 
     def facts(self) -> DataFacts:
         """Returns what the coordinator is allowed to know of these samples: shape, class names and missing classes."""
-        present = torch.unique(self.y).tolist()
+        present = torch.unique(self.y).tolist() if self.targets in ("class", "none") else []
         few = len(self.classes) <= MAX_CLASSES
         return DataFacts(
             sample_shape=self.input_shape,
             classes=tuple(name[:MAX_NAME] for name in self.classes) if few else (),
             classes_digest=names_digest(self.classes),
-            absent=tuple(sorted(set(range(len(self.classes))) - set(present))) if few else (),
+            absent=tuple(sorted(set(range(len(self.classes))) - set(present))) if few and present else (),
             labels=len(present),
             highest=present[-1] if present else 0,
+            target_kind=self.targets,
+            features=self._feature_sums() if self.features else None,
         )
+
+    def _feature_sums(self) -> ColumnSums:
+        """Returns the statistics of the features, of samples from all over the data set if there are very many."""
+        chosen = torch.linspace(0, len(self) - 1, min(MOST_MEASURED, len(self)), dtype=torch.float64).long()
+        per_sample = 8 * max(1, math.prod(self.input_shape))
+        blocks = torch.split(chosen, max(1, BLOCK_BYTES // per_sample))
+        names = tuple(name[:MAX_NAME] for name in self.features)
+        return merged_columns(column_sums(self.stored(block).numpy(force=True), names) for block in blocks)
 
     def check_fits(self, input_shape: tuple[int, ...], classes: int, names: tuple[str, ...] = ()) -> None:
         """Checks that a model can be trained on these samples.
@@ -162,6 +193,24 @@ class Dataset:
         """
         if reason := mismatch(self.facts(), input_shape, classes, names):
             raise DataError(reason)
+
+    def normalised_as(self, names: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]) -> Dataset:
+        """Returns the data set with the order and the normalisation of the fleet's features.
+
+        Args:
+            names: Names of the fleet's features in the order in which the model gets them; empty if it has none.
+            mean: Mean of each feature.
+            std: Standard deviation of each feature.
+
+        Raises:
+            DataError: The features of the samples are not those of the fleet.
+        """
+        if not names or not self.features:
+            return self
+        if reason := feature_mismatch(self.facts(), names):
+            raise DataError(reason)
+        store = self.store if self.features == names else self.store.arranged(names)
+        return replace(self, store=store, mean=mean, std=std)
 
     def numbered_as(self, names: tuple[str, ...]) -> Dataset:
         """Returns the data set with the class numbers of the fleet.
@@ -180,7 +229,12 @@ class Dataset:
         return replace(self, y=torch.from_numpy(table), classes=names)
 
 
-def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[int, ...] = ()) -> Dataset:
+def load_data(
+    spec: str | DataSpec,
+    split: Split = "train",
+    input_shape: tuple[int, ...] = (),
+    targets: TargetKind | None = None,
+) -> Dataset:
     """Loads one split of the samples that a data specification names.
 
     Args:
@@ -188,22 +242,31 @@ def load_data(spec: str | DataSpec, split: Split = "train", input_shape: tuple[i
             training split only, its limit to either split.
         split: ``train`` or ``test``.
         input_shape: Shape of one sample that the model takes, to which pictures are resized; empty if unknown.
+        targets: Kind of the targets that the task learns; None if the task is not known yet.
 
     Raises:
         DataError: The specification is wrong, or the data are missing or unusable.
     """
     spec = (parse_spec(spec) if isinstance(spec, str) else spec).for_model(input_shape)
-    listing = sources.list_samples(spec, split)
-    samples = listing.samples(select_indices(listing.labels, spec, split))
+    listing = sources.list_samples(spec, split, targets)
+    samples = listing.samples(select_indices(listing.labels, spec, split, listing.groups))
     if len(samples.y) == 0:
         raise DataError(f"{spec.source} {spec.argument} has no samples in its {split} split".replace("  ", " "))
     return Dataset(
-        # ``require`` copies only read-only or scattered arrays, which torch cannot share.
-        store=torch.from_numpy(np.require(samples.x, requirements=["C", "W"])),
+        store=_store(samples),
         y=torch.from_numpy(np.require(samples.y, requirements=["C", "W"])),
         classes=samples.classes,
         scale=samples.scale,
         mean=samples.mean,
         std=samples.std,
         remarks=samples.remarks,
+        targets=samples.targets,
     )
+
+
+def _store(samples: Samples) -> SampleStore:
+    if isinstance(samples.x, np.ndarray):
+        # ``require`` copies only read-only or scattered arrays, which torch cannot share.
+        x = torch.from_numpy(np.require(samples.x, requirements=["C", "W"]))
+        return SamplesInMemory(x, samples.names, samples.features)
+    return SamplesOnDemand(samples.x, np.arange(len(samples.x)), features=samples.features)

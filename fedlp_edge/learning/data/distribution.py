@@ -65,7 +65,9 @@ def class_distribution(data: str, devices: int, partition: str, seed: int | None
     listing = sources.list_samples(spec, "train")
     # The labels alone would do, but reading the samples also finds those that cannot be used.
     samples = listing.samples(None)
-    parts = [part[np.isin(part, samples.index)] for part in indices_of_all_devices(listing.labels, shared)]
+    parts = [
+        part[np.isin(part, samples.index)] for part in indices_of_all_devices(listing.labels, shared, listing.groups)
+    ]
     return ClassDistribution(listing.names, count_classes(listing.labels, parts, len(listing.names)), samples.remarks)
 
 

@@ -8,27 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 
+from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import class_listing
 from fedlp_edge.learning.data.arrays import AnyArray, as_array, check_samples, pairs_of
-from fedlp_edge.learning.data.labels import class_numbers
 from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.readers.target_values import Targets, read_targets
 from fedlp_edge.learning.foreign_code import load_object, one_line, run_foreign_code
 
-Own = tuple[AnyArray, npt.NDArray[np.int64], tuple[str, ...]]
-"""Samples [N, ...] as the user gave them, class numbers int64 [N], and class names by class number."""
+Own = tuple[AnyArray, Targets]
+"""Samples [N, ...] as the user gave them, and their targets."""
 
 _OTHER: dict[Split, Split] = {"train": "test", "test": "train"}
 
 
-def read_npz(path: Path, split: Split) -> tuple[Own, bool]:
-    """Reads the samples and labels of one split from an ``.npz`` file.
+def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[Own, bool]:
+    """Reads the samples and targets of one split from an ``.npz`` file.
+
+    Args:
+        path: The file.
+        split: Split to read.
+        kind: Kind of the targets; None if it is not known yet.
 
     Returns:
-        Samples, class numbers and class names; and whether the file has a test split of its own.
+        Samples and targets; and whether the file has a test split of its own.
 
     Raises:
         DataError: The file cannot be read, or its arrays are not samples and labels.
@@ -37,7 +42,7 @@ def read_npz(path: Path, split: Split) -> tuple[Own, bool]:
         with np.load(path, allow_pickle=False) as archive:
             if not hasattr(archive, "files"):
                 raise DataError(f"{path} is a single array; save x and y with numpy.savez")
-            return _from_archive(archive, path, split)
+            return _from_archive(archive, path, split, kind)
     except DataError:
         raise
     except MemoryError:
@@ -47,15 +52,16 @@ def read_npz(path: Path, split: Split) -> tuple[Own, bool]:
         raise DataError(f"cannot read {path}: {one_line(error)}{hint}") from None
 
 
-def call(name: str, split: Split) -> Own:
+def call(name: str, split: Split, kind: TargetKind | None) -> Own:
     """Imports the user's own function and calls it for the samples of a split.
 
     Args:
         name: Function as ``module:callable``, which the user named on their own command line.
         split: Split that the function is called for.
+        kind: Kind of the targets; None if it is not known yet.
 
     Returns:
-        Samples, class numbers and class names.
+        Samples and targets.
 
     Raises:
         DataError: The function cannot be imported or called, fails, or does not return samples and labels.
@@ -73,11 +79,10 @@ def call(name: str, split: Split) -> Own:
         except DataError:  # the function may know only one split
             return []
 
-    numbers, classes = class_numbers(y, len(x), names, source, others)
-    return x, numbers, classes
+    return x, read_targets(y, len(x), names, source, kind, others)
 
 
-def _from_archive(archive: Any, path: Path, split: Split) -> tuple[Own, bool]:
+def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | None) -> tuple[Own, bool]:
     files = {name.lower(): name for name in archive.files}
     x_train, y_train = (next((files[n] for n in (kind, f"{kind}_train") if n in files), None) for kind in "xy")
     x_test, y_test = files.get("x_test"), files.get("y_test")
@@ -100,10 +105,10 @@ def _from_archive(archive: Any, path: Path, split: Split) -> tuple[Own, bool]:
         _check_same_shape(archive, path, str(x_train), str(x_test))
     names = _names(archive[files["classes"]], f"{path}: classes") if "classes" in files else ()
     other = y_train if split == "test" else y_test
-    numbers, classes = class_numbers(
-        y, len(x), names, str(path), lambda: [archive[other]] if own_split and other is not None else []
+    found = read_targets(
+        y, len(x), names, str(path), kind, lambda: [archive[other]] if own_split and other is not None else []
     )
-    return (x, numbers, classes), own_split
+    return (x, found), own_split
 
 
 def _check_fits_memory(archive: Any, path: Path, name: str) -> None:

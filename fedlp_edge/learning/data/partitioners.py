@@ -23,9 +23,11 @@ MIN_SAMPLES = 8
 SHARDS_OF_MIXED = 2
 """Shards that ``mixed`` and ``mixed-authors`` give to each device."""
 
-ALLOWED = "use iid, dirichlet:ALPHA (above 0), shards:N (1 or more), mixed:SHARE or mixed-authors:SHARE (0 to 1)"
+ALLOWED = (
+    "use iid, dirichlet:ALPHA (above 0), shards:N (1 or more), mixed:SHARE or mixed-authors:SHARE (0 to 1), or group"
+)
 
-Kind = Literal["iid", "dirichlet", "shards", "mixed", "mixed-authors"]
+Kind = Literal["iid", "dirichlet", "shards", "mixed", "mixed-authors", "group"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ class Partitioner:
             drawn from Dirichlet(value); ``shards`` sorts by label and gives ``value`` contiguous shards to each
             device; ``mixed`` (experiments of arXiv 2303.06360) distributes the share ``1 - value`` evenly and the rest
             as two shards per device; ``mixed-authors`` is what the paper's published code does under that name: it
-            cuts the shards from all samples, so that some samples occur twice and others not at all.
-        value: Number after the colon; 0 for ``iid``.
+            cuts the shards from all samples, so that some samples occur twice and others not at all; ``group`` gives
+            each device whole groups of samples, such as all of one person.
+        value: Number after the colon; 0 without one.
     """
 
     kind: Kind
@@ -52,8 +55,8 @@ def parse_partitioner(text: str) -> Partitioner:
         DataError: The text is none of these, or its number is out of range.
     """
     kind, colon, number = text.partition(":")
-    if kind == "iid" and not colon:
-        return Partitioner("iid")
+    if kind in ("iid", "group") and not colon:
+        return Partitioner("iid" if kind == "iid" else "group")
     try:
         value = float(number)
     except ValueError:
@@ -69,7 +72,13 @@ def parse_partitioner(text: str) -> Partitioner:
     raise DataError(f"partition {text!r} is unknown: {ALLOWED}")
 
 
-def assign_samples(labels: npt.NDArray[np.integer], devices: int, partition: Partitioner, seed: int) -> list[Indices]:
+def assign_samples(
+    labels: npt.NDArray[np.integer],
+    devices: int,
+    partition: Partitioner,
+    seed: int,
+    groups: npt.NDArray[np.integer] | None = None,
+) -> list[Indices]:
     """Assigns every sample to exactly one device (``mixed-authors`` excepted).
 
     Args:
@@ -77,14 +86,18 @@ def assign_samples(labels: npt.NDArray[np.integer], devices: int, partition: Par
         devices: Number of devices.
         partition: Partitioner to use.
         seed: Seed of all random choices; equal seeds give equal partitions.
+        groups: Number of the group of each sample, [N], for ``group``; None if the source has no groups.
 
     Returns:
         One ascending index array (int64) per device; the arrays are disjoint and together cover all samples. With
         ``mixed-authors`` neither holds, and a device may have an index twice.
 
     Raises:
-        DataError: There are fewer than two samples per device, or fewer samples than shards.
+        DataError: There are fewer than two samples per device, or fewer samples than shards, or fewer groups than
+            devices.
     """
+    if partition.kind == "group":
+        return _partition_by_group(groups, devices)
     if len(labels) < 2 * devices:
         raise DataError(f"{len(labels)} samples cannot be shared by {devices} devices: each needs two at least")
     rng = np.random.default_rng([seed, devices])
@@ -100,6 +113,16 @@ def assign_samples(labels: npt.NDArray[np.integer], devices: int, partition: Par
         return [np.sort(part) for part in _partition_mixed_as_authors(labels, devices, partition.value, rng)]
     _top_up(parts, min(MIN_SAMPLES, len(labels) // devices), rng)
     return [np.sort(part) for part in parts]
+
+
+def _partition_by_group(groups: npt.NDArray[np.integer] | None, devices: int) -> list[Indices]:
+    """Deals the groups in turn, so that device K of as many devices as groups has group K."""
+    if groups is None:
+        raise DataError("partition=group needs a source with groups: a table with group=COLUMN")
+    numbers = np.unique(groups)
+    if len(numbers) < devices:
+        raise DataError(f"{len(numbers)} groups cannot be shared by {devices} devices: each needs one at least")
+    return [np.flatnonzero(np.isin(groups, numbers[device::devices])) for device in range(devices)]
 
 
 def _partition_evenly(pool: Indices, devices: int) -> list[Indices]:

@@ -93,6 +93,7 @@ class PictureList:
         files: Paths of the N pictures, sorted by class.
         labels: Class numbers, int64 [N].
         left_out: Count of everything else in the folder.
+        names: Paths below the folder, in one spelling; empty if the folders are the classes.
     """
 
     base: Path
@@ -100,6 +101,15 @@ class PictureList:
     files: list[Path]
     labels: npt.NDArray[np.int64]
     left_out: LeftOut
+    names: tuple[str, ...] = ()
+
+    def name_of(self, index: int) -> str:
+        """Returns the path of a picture below the folder, class name first, in one spelling on every system."""
+        if self.names:
+            return self.names[index]
+        file, label = self.files[index], int(self.labels[index])
+        parts = file.relative_to(self.base).parts[1:]
+        return unicodedata.normalize("NFC", "/".join((self.classes[label], *parts)))
 
 
 def list_pictures(root: Path, split: Split, held_out: float | None) -> PictureList:

@@ -12,13 +12,25 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
 
 NAMED = ("digits", "fashion-mnist", "mnist", "cifar10")
-FORMS = f"{', '.join(NAMED)}, imagefolder:DIR, npz:FILE or module:callable"
-OPTIONS = ("share", "partition", "seed", "limit", "holdout", "size", "channels")
+_OWN = "imagefolder:DIR, audiofolder:DIR, csv:FILE, parquet:FILE, npy:FILE, npz:FILE or module:callable"
+FORMS = f"{', '.join(NAMED)}, {_OWN}"
+OPTIONS = ("share", "partition", "seed", "limit", "holdout")
+"""Options of all sources."""
+
+OWN_OPTIONS: dict[str, tuple[str, ...]] = {
+    "imagefolder": ("size", "channels", "cache"),
+    "audiofolder": ("rate", "seconds", "mels", "cache"),
+    "csv": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "cache"),
+    "parquet": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "cache"),
+    "callable": ("cache",),
+}
+"""Options that only some sources take, by the source."""
 
 HOLDOUT = 0.2
 """Default share of samples that is held out if one source without a test split serves both devices and tests."""
@@ -26,10 +38,37 @@ HOLDOUT = 0.2
 SIZE, CHANNELS = (32, 32), 3
 """Height and width in pixels, and channels, of pictures if neither the specification nor a model sets them."""
 
+MEGABYTE = 10**6
+
+CACHE_BYTES = 256 * MEGABYTE
+"""Most bytes that the samples of a source take in memory unless the specification sets ``cache``. Pictures and sounds
+that take less are decoded at once; of others as many as fit are kept, and the rest is decoded when it is needed."""
+
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MAX_SIZE = 4096
 
-Source = Literal["digits", "fashion-mnist", "mnist", "cifar10", "imagefolder", "npz", "callable"]
+Source = Literal[
+    "digits",
+    "fashion-mnist",
+    "mnist",
+    "cifar10",
+    "imagefolder",
+    "audiofolder",
+    "csv",
+    "parquet",
+    "npy",
+    "npz",
+    "callable",
+]
+_ON_DISK: dict[str, Source] = {
+    "imagefolder": "imagefolder",
+    "audiofolder": "audiofolder",
+    "csv": "csv",
+    "parquet": "parquet",
+    "npy": "npy",
+    "npz": "npz",
+}
+_FOLDERS = ("imagefolder", "audiofolder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +87,47 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class TableOptions:
+    """Says which columns of a table are what, and how its rows become samples.
+
+    Attributes:
+        target: Names of the columns that are learned; empty for none.
+        features: Names of the columns that the model gets, in this order; empty for all other columns of numbers.
+        group: Name of the column that tells whose rows they are, such as a person or a machine; ``file`` for the file's
+            name; empty if all rows of a file are one series.
+        only: Values of the group's column whose rows are used; empty for all.
+        time: Name of the column by which the rows of a series are ordered; empty for their order in the file.
+        window: Number of successive rows of one series that are a sample; 0 if each row is one.
+        stride: Number of rows from the start of a window to the start of the next.
+        horizon: Number of rows from the last row of a sample to the row whose target is learned.
+    """
+
+    target: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    group: str = ""
+    only: tuple[str, ...] = ()
+    time: str = ""
+    window: int = 0
+    stride: int = 1
+    horizon: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SoundOptions:
+    """Says how sounds become samples.
+
+    Attributes:
+        rate: Samples per second to which sounds are converted.
+        seconds: Length to which sounds are cut, or filled up with silence.
+        mels: Number of frequency bands.
+    """
+
+    rate: int = 16_000
+    seconds: float = 1.0
+    mels: int = 40
+
+
+@dataclass(frozen=True, slots=True)
 class DataSpec:
     """Holds a parsed data specification.
 
@@ -62,6 +142,9 @@ class DataSpec:
         size: Height and width in pixels to which pictures of ``imagefolder`` are resized; None for the model's size.
         channels: Channels of ``imagefolder`` pictures, 1 (grey) or 3 (RGB); None for the model's number.
         undivided: Whether a source without a test split returns all its samples for either split.
+        cache: Most bytes that samples take in memory, of sources that can be read in parts; None for the default.
+        table: Columns of ``csv`` and ``parquet``.
+        sound: Conversion of ``audiofolder``.
     """
 
     source: Source
@@ -73,6 +156,27 @@ class DataSpec:
     size: tuple[int, int] | None = None
     channels: int | None = None
     undivided: bool = False
+    cache: int | None = None
+    table: TableOptions = TableOptions()
+    sound: SoundOptions = SoundOptions()
+
+    @property
+    def path(self) -> Path:
+        """Directory or file of a source on disk."""
+        return Path(self.argument).expanduser()
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """Files and directories whose contents are the samples; none of public data sets and functions."""
+        if self.source not in _ON_DISK:
+            return ()
+        beside = self.path.with_name("y.npy")
+        return (self.path, beside) if self.source == "npy" and beside.is_file() else (self.path,)
+
+    @property
+    def memory_bound(self) -> int:
+        """Most bytes that samples take in memory, of sources that can be read in parts."""
+        return CACHE_BYTES if self.cache is None else self.cache
 
     @property
     def held_out(self) -> float | None:
@@ -121,15 +225,16 @@ def parse_spec(text: str) -> DataSpec:
     if not mark:
         name, tail = text, ""
     source, argument = _parse_source(name)
-    options = _parse_options(tail, text) if mark else {}
+    options = _parse_options(tail, text, source) if mark else {}
     if "partition" in options and "share" not in options:
         raise DataError(f"data {text!r}: partition= distributes samples among devices; add share=K/N, or leave it out")
-    if source != "imagefolder" and ("size" in options or "channels" in options):
-        raise DataError(f"data {text!r}: size= and channels= are for imagefolder only")
+    table = _parse_table(options, text)
     share = None
     if "share" in options:
         device, devices = _parse_share(options["share"])
-        share = Share(device, devices, parse_partitioner(options.get("partition", "iid")))
+        share = Share(device, devices, parse_partitioner(options.get("partition", "group" if table.group else "iid")))
+        if share.partition.kind == "group" and not table.group:
+            raise DataError(f"data {text!r}: partition=group needs group=COLUMN")
     return DataSpec(
         source=source,
         argument=argument,
@@ -139,6 +244,9 @@ def parse_spec(text: str) -> DataSpec:
         holdout=_fraction(options["holdout"]) if "holdout" in options else None,
         size=_parse_size(options["size"]) if "size" in options else None,
         channels=_parse_channels(options["channels"]) if "channels" in options else None,
+        cache=_whole(options, "cache", default=0, least=0) * MEGABYTE if "cache" in options else None,
+        table=table,
+        sound=_parse_sound(options),
     )
 
 
@@ -146,42 +254,51 @@ def check_source(spec: DataSpec) -> None:
     """Checks that the user's own directory or file exists, before any slow work begins.
 
     Raises:
-        DataError: The directory or file is missing or cannot be accessed, or Pillow is missing for pictures.
+        DataError: The directory or file is missing or cannot be accessed, or a library for its kind is missing.
     """
-    if spec.source not in {"imagefolder", "npz"}:
+    if spec.source not in _ON_DISK:
         return
     try:
-        _check_path(spec, Path(spec.argument).expanduser())
+        _check_path(spec, spec.path)
     except (OSError, RuntimeError) as error:  # no permission, too long a name, or the home of an unknown user
         raise DataError(f"cannot read {spec.argument}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _check_path(spec: DataSpec, path: Path) -> None:
-    if spec.source == "imagefolder" and not path.is_dir():
-        raise DataError(f"there is no image directory {path}")
+    if spec.source in _FOLDERS and not path.is_dir():
+        raise DataError(f"there is no {'image' if spec.source == 'imagefolder' else 'sound'} directory {path}")
     if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra that only pictures need
         raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
+    if spec.source == "audiofolder" and find_spec("scipy") is None:
+        raise DataError('sounds need SciPy: pip install "fedlp-edge[audio]"')
+    if spec.source in ("csv", "parquet") and find_spec("pandas") is None:
+        raise DataError('tables need pandas: pip install "fedlp-edge[tables]"')
+    if spec.source == "parquet" and find_spec("pyarrow") is None:
+        raise DataError('Parquet needs pyarrow: pip install "fedlp-edge[tables]"')
     if spec.source == "npz" and not path.is_file():
         raise DataError(f"there is no file {path}")
+    if spec.source in ("csv", "parquet", "npy") and not path.exists():
+        raise DataError(f"there is no file or directory {path}")
 
 
 def check_outside(spec: DataSpec, directory: Path, option: str) -> None:
-    """Checks that an output directory does not lie inside the user's picture folder, where it would count as a class.
+    """Checks that an output directory does not lie inside the user's class folders, where it would count as a class.
 
     Args:
-        spec: Data specification of the pictures.
+        spec: Data specification.
         directory: Output directory, which need not exist.
         option: Command-line option that sets another output directory, for the message.
 
     Raises:
-        DataError: The output directory lies inside the picture folder.
+        DataError: The output directory lies inside the folder of the samples.
     """
-    if spec.source != "imagefolder":
+    if spec.source not in _FOLDERS:
         return
-    pictures = Path(spec.argument).expanduser().resolve()
-    if directory.expanduser().resolve().is_relative_to(pictures):
+    folder = spec.path.resolve()
+    if directory.expanduser().resolve().is_relative_to(folder):
+        what = "pictures" if spec.source == "imagefolder" else "sounds"
         raise DataError(
-            f"{directory} lies among the pictures in {pictures}, where its files would be taken for a class: "
+            f"{directory} lies among the {what} in {folder}, where its files would be taken for a class: "
             f"name a place outside with {option}"
         )
 
@@ -191,27 +308,69 @@ def _parse_source(name: str) -> tuple[Source, str]:
         if name == named:
             return named, ""  # type: ignore[return-value]  # NAMED is a subset of Source
     kind, _, argument = name.partition(":")
-    if kind in ("imagefolder", "npz"):
+    if kind in _ON_DISK:
         if not argument:
-            raise DataError(
-                f"data {name!r} lacks its {'directory' if kind == 'imagefolder' else 'file'}: write {FORMS}"
-            )
-        return ("imagefolder" if kind == "imagefolder" else "npz"), argument
+            raise DataError(f"data {name!r} lacks its {'directory' if kind in _FOLDERS else 'file'}: write {FORMS}")
+        return _ON_DISK[kind], argument
     if _CALLABLE.fullmatch(name):
         return "callable", name
     raise DataError(f"data {name!r} is unknown: use {FORMS}")
 
 
-def _parse_options(tail: str, text: str) -> dict[str, str]:
+def _parse_options(tail: str, text: str, source: Source) -> dict[str, str]:
+    allowed = (*OPTIONS, *OWN_OPTIONS.get(source, ()))
     options: dict[str, str] = {}
     for pair in tail.split("&"):
         key, equals, value = pair.partition("=")
-        if not equals or key not in OPTIONS:
-            raise DataError(f"data {text!r}: {pair!r} is no option; after # come {', '.join(OPTIONS)}, joined by &")
+        owners = [kind for kind, keys in OWN_OPTIONS.items() if key in keys]
+        if equals and owners and source not in owners:
+            raise DataError(f"data {text!r}: {key}= is for {' and '.join(owners)} only")
+        if not equals or key not in allowed:
+            raise DataError(f"data {text!r}: {pair!r} is no option; after # come {', '.join(allowed)}, joined by &")
         if key in options:
             raise DataError(f"data {text!r}: {key}= is given twice")
         options[key] = value
     return options
+
+
+def _parse_table(options: dict[str, str], text: str) -> TableOptions:
+    window = _whole(options, "window", default=0, least=1)
+    if "stride" in options and not window:
+        raise DataError(f"data {text!r}: stride= is the distance of windows; add window=N, or leave it out")
+    if "only" in options and not options.get("group"):
+        raise DataError(f"data {text!r}: only= chooses groups; add group=COLUMN, or leave it out")
+    return TableOptions(
+        target=_names(options, "target"),
+        features=_names(options, "features"),
+        group=unquote(options.get("group", "")),
+        only=_names(options, "only"),
+        time=unquote(options.get("time", "")),
+        window=window,
+        stride=_whole(options, "stride", default=max(1, window), least=1),
+        horizon=_whole(options, "horizon", default=0, least=0),
+    )
+
+
+def _parse_sound(options: dict[str, str]) -> SoundOptions:
+    known = SoundOptions()
+    seconds = options.get("seconds", "1")
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,3})?", seconds) or not float(seconds):
+        raise DataError(f"seconds={seconds} is wrong: write a number of seconds above 0, such as 1.5")
+    return SoundOptions(
+        rate=_whole(options, "rate", default=known.rate, least=1000),
+        seconds=float(seconds),
+        mels=_whole(options, "mels", default=known.mels, least=4),
+    )
+
+
+def _names(options: dict[str, str], key: str) -> tuple[str, ...]:
+    """Returns the names in a list that commas separate; a name with a comma or an ampersand is written as in a URL."""
+    if key not in options:
+        return ()
+    names = tuple(unquote(name.strip()) for name in options[key].split(","))
+    if "" in names or len(set(names)) < len(names):
+        raise DataError(f"{key}={options[key]} is wrong: write names that differ, separated by commas")
+    return names
 
 
 def _parse_share(value: str) -> tuple[int, int]:

@@ -124,7 +124,7 @@ def test_load_npz_takes_class_names(tmp_path: Path) -> None:
 )
 def test_load_npz_refuses_what_is_no_data(tmp_path: Path, arrays: dict[str, np.ndarray], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        load_data(save_npz(tmp_path / "a.npz", **arrays))
+        load_data(save_npz(tmp_path / "a.npz", **arrays), targets="class")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short", b"\x80\x04K\x01."])

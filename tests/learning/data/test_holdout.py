@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.data.holdout import is_held_out, keys_of_rows, split_holdout
+from fedlp_edge.learning.data.holdout import split_holdout
+from fedlp_edge.learning.data.readers.sample_keys import is_held_out, keys_of_rows
 
 
 def samples(values: list[int]) -> Dataset:

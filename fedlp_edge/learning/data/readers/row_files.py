@@ -1,0 +1,191 @@
+"""This module reads rows of an array from a file, so that the array need not fit into memory.
+
+The file is read and not mapped into memory: mapped pages count as memory of the process, and a file that is cut short
+while it is mapped would end the process instead of raising an error. The system keeps what it can of the file either
+way.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.partitioners import Indices
+
+_BUFFER = 1 << 22  # bytes that are converted together
+
+AnyArray = npt.NDArray[Any]
+
+
+class Rows(Protocol):
+    """Gives rows of an array, which is in memory or in a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array, rows first."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the rows take, bytes."""
+        ...
+
+    def take(self, indices: Indices) -> AnyArray:
+        """Returns a copy of the rows at some positions, [B, ...].
+
+        Raises:
+            DataError: The file has become unusable.
+        """
+        ...
+
+
+class ArrayRows:
+    """Gives rows of an array in memory.
+
+    Args:
+        values: Array, [N, ...].
+    """
+
+    def __init__(self, values: AnyArray) -> None:
+        self._values = values
+        self.shape: tuple[int, ...] = values.shape
+        self.dtype: np.dtype[Any] = values.dtype
+        self.nbytes = values.nbytes
+
+    def take(self, indices: Indices) -> AnyArray:
+        """Returns a copy of the rows at some positions, [B, ...]."""
+        return np.asarray(self._values[indices])
+
+
+class FileRows:
+    """Gives rows of an array in a file.
+
+    Args:
+        file: File that is open for reading as bytes, and stays so as long as the rows are used.
+        name: Name of the file in messages.
+        offset: Position of the first row, bytes.
+        shape: Shape of the array, rows first.
+        dtype: Type of the values.
+    """
+
+    nbytes = 0
+
+    def __init__(self, file: IO[bytes], name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._file = file
+        self._name = name
+        self._offset = offset
+        self.shape = shape
+        self.dtype = dtype
+
+    def take(self, indices: Indices) -> AnyArray:
+        """Reads the rows at some positions, [B, ...]; successive ones at once.
+
+        Raises:
+            DataError: The file cannot be read, or has become shorter.
+        """
+        made = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        target = memoryview(made.reshape(-1).view(np.uint8).data)
+        breaks = (np.flatnonzero(np.diff(indices) != 1) + 1).tolist() if len(indices) else []
+        for begin, end in zip([0, *breaks], [*breaks, len(indices)], strict=True):
+            self._fill(target[begin * size : end * size], self._offset + (int(indices[begin]) * size if end else 0))
+        return made
+
+    def _fill(self, place: memoryview, position: int) -> None:
+        while place:
+            try:
+                count = os.preadv(self._file.fileno(), [place], position)
+            except OSError as error:
+                raise DataError(f"cannot read {self._name}: {error.strerror}") from None
+            if not count:
+                raise DataError(f"{self._name} has become shorter while it was used")
+            place, position = place[count:], position + count
+
+
+class RowSpool:
+    """Collects rows, in memory as long as they are few, else in a file that vanishes with the process.
+
+    Args:
+        bound: Most bytes in memory.
+        directory: Directory of the file; None for the system's directory of temporary files.
+    """
+
+    def __init__(self, bound: int, directory: Path | None) -> None:
+        self._bound = bound
+        self._directory = directory
+        self._parts: list[npt.NDArray[np.float32]] = []
+        self._rows = self._in_memory = 0
+        self._file: IO[bytes] | None = None
+
+    def add(self, rows: npt.NDArray[np.float32]) -> None:
+        """Takes more rows, float32 [n, F].
+
+        Raises:
+            DataError: There is no room for the file.
+        """
+        self._parts.append(np.ascontiguousarray(rows))
+        self._rows += len(rows)
+        self._in_memory += rows.nbytes
+        if self._in_memory > self._bound:
+            self._move_out()
+
+    def finish(self) -> Rows:
+        """Returns all rows that were taken, float32 [N, F]; one part at least."""
+        if self._file is None:
+            return ArrayRows(np.concatenate(self._parts) if len(self._parts) > 1 else self._parts[0])
+        columns = self._parts[-1].shape[1] if self._parts else self._columns
+        self._move_out()
+        return FileRows(self._file, "the table's temporary copy", 0, (self._rows, columns), np.dtype(np.float32))
+
+    def _move_out(self) -> None:
+        import tempfile  # noqa: PLC0415 - few tables are that large
+
+        try:
+            if self._file is None:
+                if self._directory is not None:
+                    self._directory.mkdir(parents=True, exist_ok=True)
+                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - it is used until the end
+            for part in self._parts:
+                self._columns = part.shape[1]
+                part.tofile(self._file)
+                self._file.flush()
+        except OSError as error:
+            raise DataError(f"cannot keep the table in {self._directory}: {error.strerror}") from None
+        self._parts, self._in_memory = [], 0
+
+
+def open_array(path: Path) -> FileRows:
+    """Opens an array in an ``.npy`` file.
+
+    Raises:
+        DataError: The file is missing, no array of numbers, or shorter than its header says.
+    """
+    try:
+        file = path.open("rb")
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = read(file)
+        offset, size = file.tell(), file.seek(0, io.SEEK_END)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise DataError(f"{path} is no array: save it with numpy.save") from None
+    if dtype.hasobject:
+        raise DataError(f"{path} holds Python objects, which are refused: save plain numbers")
+    if columns_first and len(shape) > 1:
+        raise DataError(f"{path} is stored by columns: save numpy.ascontiguousarray(x)")
+    if size < offset + math.prod(shape) * dtype.itemsize:
+        raise DataError(f"{path} is cut short: its header announces {list(shape)}")
+    return FileRows(file, str(path), offset, shape, dtype)

@@ -1,0 +1,1 @@
+"""Tables in CSV and Parquet files, whose rows or windows of successive rows are samples."""

@@ -1,0 +1,367 @@
+"""This module turns the rows of tables into samples: series by group and time, windows, gaps, targets and splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.core.targets import TargetKind
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.partitioners import Indices
+from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
+from fedlp_edge.learning.data.readers.row_files import AnyArray, Rows, RowSpool
+from fedlp_edge.learning.data.readers.sample_keys import is_held_out
+from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
+from fedlp_edge.learning.data.spec import DataSpec, TableOptions
+from fedlp_edge.learning.data.tables.table_files import TableFile, table_files
+from fedlp_edge.learning.data.tables.windows import WindowPlan, WindowReader
+from fedlp_edge.system.machine_cache import cache_directory
+
+_NAMED = 3  # examples of each kind in the summary
+
+
+@dataclass
+class _Skipped:
+    """Counts what a table holds besides the rows that are used.
+
+    Attributes:
+        gaps: Number of rows in which a feature has no value.
+        first_gap: Place and column of the first of them.
+        untargeted: Number of rows without a target.
+        windows: Number of windows that touch such rows.
+        short: Number of series with too few rows for a window.
+        text: Names of the columns of text that are not used.
+        ungrouped: Number of rows without a group.
+    """
+
+    gaps: int = 0
+    first_gap: str = ""
+    untargeted: int = 0
+    windows: int = 0
+    short: int = 0
+    text: tuple[str, ...] = ()
+    ungrouped: int = 0
+
+    def __str__(self) -> str:
+        """Returns the report in one line; empty if everything is used."""
+        parts = []
+        if self.gaps:
+            parts.append(f"{_count(self.gaps, 'row')} with gaps (the first is {self.first_gap})")
+        if self.untargeted:
+            parts.append(f"{_count(self.untargeted, 'row')} without a target")
+        if self.ungrouped:
+            parts.append(f"{_count(self.ungrouped, 'row')} without a group")
+        if self.windows:
+            parts.append(f"{_count(self.windows, 'window')} that touch them")
+        if self.short:
+            parts.append(f"{self.short:,} series with fewer rows than a sample needs")
+        if self.text:
+            more = f"; {len(self.text) - _NAMED} more" if len(self.text) > _NAMED else ""
+            parts.append(f"{_count(len(self.text), 'column')} of text ({'; '.join(self.text[:_NAMED])}{more})")
+        return f"left out: {', '.join(parts)}" if parts else ""
+
+
+@dataclass
+class _Table:
+    """Holds what was read of all files.
+
+    Attributes:
+        rows: Features, float32 [R, F].
+        features: Names of the F features.
+        target: Values of each target column, [R].
+        series: Number of the series of each row, int64 [R]: of one group in one file.
+        group: Number of the group of each series, int64.
+        group_names: Names of the groups by number.
+        time: Time of each row, float64 [R]; None if the order in the files counts.
+        gaps: Whether a feature of each row has no value, bool [R].
+        skipped: What is left out.
+    """
+
+    rows: Rows
+    features: tuple[str, ...]
+    target: list[AnyArray]
+    series: Indices
+    group: Indices
+    group_names: tuple[str, ...]
+    time: npt.NDArray[np.float64] | None
+    gaps: npt.NDArray[np.bool_]
+    skipped: _Skipped = field(default_factory=_Skipped)
+
+
+def list_table(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
+    """Lists the samples of one split of a table.
+
+    Args:
+        spec: Data specification of a ``csv`` or ``parquet`` source.
+        split: Split to list.
+        kind: Kind of the targets; None if it is not known yet.
+
+    Raises:
+        DataError: A file is missing or unusable, or lacks a column; the message names file, line and column.
+    """
+    options, source = spec.table, f"{spec.source}:{spec.argument}"
+    table = _read(spec, kind)
+    targets, has_target = _targets(table, options, source, kind)
+    plan, order = _planned(table, options, has_target, source)
+    if spec.held_out is not None:
+        everything = np.arange(len(plan.starts))
+        if plan.timed:
+            trained, held = plan.split(everything, spec.held_out)
+        else:
+            held = is_held_out(WindowReader(table.rows, plan).keys(everything), spec.held_out)
+            trained = ~held
+        plan = _some(plan, np.flatnonzero(held if split == "test" else trained))
+    targets = _of_samples(targets, plan, order, has_target)
+    groups = table.group[table.series[order[plan.starts] if len(order) else plan.starts]] if options.group else None
+    remarks = str(table.skipped)
+
+    def samples(keep: Indices | None) -> Samples:
+        index = np.arange(len(plan.starts)) if keep is None else keep
+        reader = WindowReader(table.rows, plan if keep is None else _some(plan, index))
+        y = targets.y[index]
+        x = reader.read(np.arange(len(index))) if table.rows.nbytes and not options.window else reader
+        channels = len(table.features)
+        return Samples(
+            x,
+            y,
+            targets.names,
+            scale=1.0,
+            mean=(0.0,) * channels,
+            std=(1.0,) * channels,
+            index=index,
+            remarks=remarks,
+            targets=targets.kind,
+            features=table.features,
+        )
+
+    return SampleListing(coarse_classes(targets), targets.names, samples, groups, table.group_names)
+
+
+def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
+    options = spec.table
+    files = [TableFile(path, spec.source, options, kind) for path in table_files(spec.path, spec.source)]
+    features = options.features or files[0].numbers
+    if not features:
+        raise DataError(f"{files[0].path}: no column of numbers is left for the model: name them with features=")
+    spool = RowSpool(spec.memory_bound, cache_directory("tables"))
+    skipped = _Skipped(text=() if options.features else files[0].text)
+    names: dict[str, int] = {}
+    series_of: dict[tuple[int, int], int] = {}
+    target: list[list[AnyArray]] = [[] for _ in options.target]
+    series: list[Indices] = []
+    times: list[npt.NDArray[np.float64]] = []
+    gaps: list[npt.NDArray[np.bool_]] = []
+    for number, file in enumerate(files):
+        if not options.features and set(file.numbers) != set(features):
+            odd = min(set(file.numbers) ^ set(features))
+            raise DataError(f"{file.path}: its columns of numbers are not those of {files[0].path}, see {odd!r}")
+        first = 0
+        for part in file.parts(features):
+            finite = np.isfinite(part.features)
+            rows_with_gaps = np.asarray(~finite.all(axis=1))
+            if rows_with_gaps.any() and not skipped.first_gap:
+                row = int(np.argmax(rows_with_gaps))
+                column = features[int(np.argmin(finite[row]))]
+                skipped.first_gap = f"{file.place(first + row)}, column {column!r}"
+            spool.add(part.features)
+            gaps.append(rows_with_gaps)
+            for column_values, values in zip(target, part.target, strict=True):
+                column_values.append(values)
+            if part.time is not None:
+                times.append(part.time)
+            series.append(_series(part.group, len(part.features), number, names, series_of))
+            first += len(part.features)
+    if not sum(map(len, series)):
+        raise DataError(f"{spec.source}:{spec.argument} has no rows")
+    group = np.fromiter((key[1] for key in series_of), np.int64, len(series_of))
+    table = _Table(
+        rows=spool.finish(),
+        features=tuple(features),
+        target=[_joined(values) for values in target],
+        series=np.concatenate(series),
+        group=group,
+        group_names=tuple(names),
+        time=np.concatenate(times) if times else None,
+        gaps=np.concatenate(gaps),
+        skipped=skipped,
+    )
+    return _numbered_by_name(table)
+
+
+def _series(
+    group: AnyArray | None, count: int, file: int, names: dict[str, int], series_of: dict[tuple[int, int], int]
+) -> Indices:
+    """Returns the number of the series of each row, and adds new groups and series to what is known."""
+    if group is None:
+        group = np.full(count, "")
+    found, where = np.unique(group, return_inverse=True)
+    numbers = [
+        series_of.setdefault((file, names.setdefault(name, len(names))), len(series_of)) for name in found.tolist()
+    ]
+    return np.asarray(numbers, np.int64)[where.reshape(-1)]
+
+
+def _joined(parts: list[AnyArray]) -> AnyArray:
+    if len({part.dtype.kind in "US" for part in parts}) > 1:
+        parts = [part.astype(str) for part in parts]
+    joined = np.concatenate(parts)
+    return _as_numbers(joined) if joined.dtype.kind == "U" else joined
+
+
+def _as_numbers(texts: AnyArray) -> AnyArray:
+    """Converts a column of text to whole numbers if all fields are such numbers, or numbers such as 1.0."""
+    distinct, where = np.unique(texts, return_inverse=True)
+    made = []
+    for text in distinct.tolist():
+        number, _, rest = text.partition(".")
+        if text and not (
+            number.isascii() and number.isdecimal() and number == str(int(number)) and not rest.strip("0")
+        ):
+            return texts
+        made.append(number if text else "")
+    return np.asarray(made)[where.reshape(-1)]
+
+
+def _numbered_by_name(table: _Table) -> _Table:
+    """Numbers the groups in the order of their names, so that all devices number them alike."""
+    by_name = sorted(table.group_names, key=_natural)
+    number = {name: index for index, name in enumerate(by_name)}
+    numbers = np.asarray([number[name] for name in table.group_names], np.int64)
+    table.group, table.group_names = numbers[table.group], tuple(by_name)
+    return table
+
+
+def _natural(name: str) -> tuple[int, int, str]:
+    return (0, int(name), "") if name.isascii() and name.isdecimal() else (1, 0, name)
+
+
+def _targets(
+    table: _Table, options: TableOptions, source: str, kind: TargetKind | None
+) -> tuple[Targets, npt.NDArray[np.bool_]]:
+    """Returns the targets of all rows, and which rows have one."""
+    count = table.rows.shape[0]
+    if not options.target:
+        return without_targets(count, kind, f"{source} names no target= and"), np.ones(count, np.bool_)
+    has = np.ones(count, np.bool_)
+    for values in table.target:
+        has &= np.isfinite(values) if values.dtype.kind == "f" else values != "" if values.dtype.kind == "U" else True
+    table.skipped.untargeted = int((~has).sum())
+    raw = table.target[0][has] if len(table.target) == 1 else np.stack([v[has] for v in table.target], axis=1)
+    if not len(raw):
+        raise DataError(f"{source}: no row has a target in column {options.target[0]!r}")
+    if raw.dtype.kind == "U" and (numbers := _measurements(raw)) is not None:
+        raw = numbers
+    found = read_targets(raw, len(raw), (), source, kind)
+    names = options.target if found.kind in ("labels", "values") else found.names
+    y = np.zeros((count, *found.y.shape[1:]), found.y.dtype)
+    y[has] = found.y
+    return Targets(y, names, found.kind), has
+
+
+def _measurements(texts: AnyArray) -> npt.NDArray[np.float64] | None:
+    """Returns numbers with fractions, which are no names of classes; None for any other text."""
+    try:
+        numbers = texts.astype(np.float64)
+    except ValueError:
+        return None
+    return None if (numbers == np.floor(numbers)).all() else numbers
+
+
+def _planned(
+    table: _Table, options: TableOptions, has_target: npt.NDArray[np.bool_], source: str
+) -> tuple[WindowPlan, Indices]:
+    """Returns the rows of each sample, and the position in the table of each row in the order of series and time."""
+    series, skipped = table.series, table.skipped
+    order = np.lexsort((table.time, series)) if table.time is not None else np.argsort(series, kind="stable")
+    sorted_already = bool((np.diff(order) == 1).all())
+    ends = np.flatnonzero(np.diff(series[order], append=-1)) + 1
+    begins = np.concatenate([[0], ends[:-1]])
+    chosen = _chosen(table, options, series[order[begins]], source)
+    unused = table.gaps[order] | (_nowhere(table)[order] if options.group else False)
+    used_series = np.isin(series, series[order[begins[chosen]]])
+    skipped.gaps = int((table.gaps & used_series).sum())
+    rows, needs = max(1, options.window), max(1, options.window) + options.horizon
+    starts, firsts, lasts = [], [], []
+    for begin, end in zip(begins[chosen].tolist(), ends[chosen].tolist(), strict=True):
+        if end - begin < needs:
+            skipped.short += 1
+            continue
+        some = np.arange(begin, end - needs + 1, options.stride)
+        starts.append(some)
+        firsts.append(np.full(len(some), begin))
+        lasts.append(np.full(len(some), end - 1))
+    if not starts:
+        raise DataError(f"{source}: no series has the {needs} successive rows that a sample needs")
+    start, first, last = np.concatenate(starts), np.concatenate(firsts), np.concatenate(lasts)
+    bad = np.concatenate([[0], np.cumsum(unused)])
+    whole = (bad[start + rows] - bad[start] == 0) & has_target[order[start + needs - 1]]
+    if options.window:
+        skipped.windows = int((~whole).sum())
+    if not whole.any():
+        raise DataError(f"{source}: no sample is left; {skipped}")
+    timed = bool(options.window or options.time or options.horizon)
+    plan = WindowPlan(
+        order=None if sorted_already else order,
+        starts=start[whole],
+        window=options.window,
+        horizon=options.horizon,
+        first=first[whole],
+        last=last[whole],
+        timed=timed,
+    )
+    return plan, order
+
+
+def _nowhere(table: _Table) -> npt.NDArray[np.bool_]:
+    """Returns which rows have no group, bool [R]."""
+    if "" not in table.group_names:
+        return np.zeros(len(table.series), np.bool_)
+    rows = np.asarray(table.group[table.series] == table.group_names.index(""))
+    table.skipped.ungrouped = int(rows.sum())
+    return np.asarray(rows)
+
+
+def _chosen(table: _Table, options: TableOptions, series: Indices, source: str) -> Indices:
+    """Returns the positions of the series that ``only`` leaves."""
+    if not options.only:
+        return np.arange(len(series))
+    known = {name: number for number, name in enumerate(table.group_names)}
+    if unknown := [name for name in options.only if name not in known]:
+        listed = ", ".join(table.group_names[:10]) + (", ..." if len(table.group_names) > 10 else "")
+        raise DataError(f"{source}: column {options.group!r} has no value {unknown[0]!r}; its values are {listed}")
+    return np.flatnonzero(np.isin(table.group[series], [known[name] for name in options.only]))
+
+
+def _some(plan: WindowPlan, index: Indices) -> WindowPlan:
+    return WindowPlan(
+        plan.order, plan.starts[index], plan.window, plan.horizon, plan.first[index], plan.last[index], plan.timed
+    )
+
+
+def _of_samples(targets: Targets, plan: WindowPlan, order: Indices, has_target: npt.NDArray[np.bool_]) -> Targets:
+    """Returns the target of each sample: that of its last row or ``horizon`` rows later.
+
+    A window without a horizon is of the class of most of its rows, and of that of its last row among equally frequent.
+    """
+    y = targets.y[order]
+    last = plan.starts + plan.rows - 1 + plan.horizon
+    of_last = y[last]
+    if targets.kind not in ("class", "none") or plan.horizon or plan.rows == 1 or not len(of_last):
+        return Targets(of_last, targets.names, targets.kind)
+    best = of_last.copy()
+    most = np.zeros(len(best), np.int64)
+    has = has_target[order]
+    for pass_over_last in (True, False):
+        for label in np.unique(y[has]):
+            count = np.concatenate([[0], np.cumsum((y == label) & has)])
+            inside = count[plan.starts + plan.rows] - count[plan.starts]
+            better = (of_last == label) if pass_over_last else inside > most
+            best[better], most[better] = label, inside[better]
+    return Targets(best, targets.names, targets.kind)
+
+
+def _count(number: int, one: str) -> str:
+    return f"{number:,} {one if number == 1 else one + 's'}"
