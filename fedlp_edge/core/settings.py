@@ -121,20 +121,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = tuple(unicodedata.normalize("NFC", name) for name in self.class_names)
         if names != self.class_names:  # sites compare names, which editors write in different forms
             msgspec.structs.force_setattr(self, "class_names", names)
-        of_targets: dict[str, tuple[object, ...]] = {
-            "target_mean": self.target_mean,
-            "target_std": self.target_std,
-            "target_units": self.target_units,
-        }
-        for key, values in of_targets.items():
-            if values and self.task != "regression":
-                raise ValueError(f'{key} is for task = "regression"')
-            if values and self.classes and len(values) != self.classes:
-                raise ValueError(f"{key} has {len(values)} entries for {self.classes} targets ([model] classes)")
-        if bool(self.target_mean) != bool(self.target_std):
-            raise ValueError("target_mean and target_std belong together: give both or neither")
-        if len({len(self.input_names), len(self.input_mean), len(self.input_std)}) > 1:
-            raise ValueError("input_names, input_mean and input_std belong together: give one entry for each feature")
+        _check_columns(self)
         if len(set(self.class_names)) < len(self.class_names) or "" in self.class_names:
             raise ValueError("class_names must all be different, and none empty")
         most = 2 if self.classes == 1 and self.task == "classification" else self.classes
@@ -152,6 +139,28 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.width_ratios[-1] != 1 or list(self.width_ratios) != sorted(set(self.width_ratios))
         ):
             raise ValueError("width_ratios must rise to 1")
+
+
+def _check_columns(model: ModelSettings) -> None:
+    """Checks the statistics of targets and features.
+
+    Raises:
+        ValueError: an entry is missing, or the task has no such targets.
+    """
+    of_targets: dict[str, tuple[object, ...]] = {
+        "target_mean": model.target_mean,
+        "target_std": model.target_std,
+        "target_units": model.target_units,
+    }
+    for key, values in of_targets.items():
+        if values and model.task != "regression":
+            raise ValueError(f'{key} is for task = "regression"')
+        if values and model.classes and len(values) != model.classes:
+            raise ValueError(f"{key} has {len(values)} entries for {model.classes} targets ([model] classes)")
+    if bool(model.target_mean) != bool(model.target_std):
+        raise ValueError("target_mean and target_std belong together: give both or neither")
+    if len({len(model.input_names), len(model.input_mean), len(model.input_std)}) > 1:
+        raise ValueError("input_names, input_mean and input_std belong together: give one entry for each feature")
 
 
 class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ so a command can refuse a wrong specification at once.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -367,7 +368,7 @@ def _names(options: dict[str, str], key: str) -> tuple[str, ...]:
     """Returns the names in a list that commas separate; a name with a comma or an ampersand is written as in a URL."""
     if key not in options:
         return ()
-    names = tuple(unquote(name.strip()) for name in options[key].split(","))
+    names = tuple(unicodedata.normalize("NFC", unquote(name.strip())) for name in options[key].split(","))
     if "" in names or len(set(names)) < len(names):
         raise DataError(f"{key}={options[key]} is wrong: write names that differ, separated by commas")
     return names

@@ -6,6 +6,7 @@ import codecs
 import csv
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,7 @@ def _delimiter(text: str) -> str:
 
 
 def _names(fields: tuple[str, ...], path: Path, line: int) -> tuple[str, ...]:
+    fields = tuple(unicodedata.normalize("NFC", field) for field in fields)  # sites compare names
     if all(is_number(field) for field in fields if field):
         raise DataError(
             f"{path}:{line}: the first line holds numbers, not the names of the columns: add a line of names"
