@@ -241,6 +241,7 @@ class RoundUpdates:
             seconds=seconds,
             accuracy=judged.accuracy if judged else {},
             loss=judged.loss if judged else {},
+            metrics=judged.metrics if judged else {},
             ensemble=judged.ensemble_accuracy if judged else {},
             doubt=judged.doubt if judged else "",
             devices=tuple(

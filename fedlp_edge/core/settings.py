@@ -14,7 +14,7 @@ import msgspec
 from fedlp_edge.core.augment_settings import AugmentSettings
 from fedlp_edge.core.blueprint import ExitMode, HeadMode
 from fedlp_edge.core.metric_names import BETTER, Better
-from fedlp_edge.core.targets import check_task
+from fedlp_edge.core.targets import check_task, default_metric
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
@@ -390,9 +390,7 @@ class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     def metric_of(self, task: str) -> str:
         """Name of the metric that counts for a task."""
-        if self.metric != "auto":
-            return self.metric
-        return "accuracy" if task == "classification" else "loss"
+        return default_metric(task) if self.metric == "auto" else self.metric
 
     def from_devices(self, *, central: bool) -> bool:
         """Whether the devices' values of the metric count.

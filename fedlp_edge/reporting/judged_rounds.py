@@ -133,6 +133,8 @@ class JudgedRounds:
 
 def _of_central_data(summary: RoundSummary, metric: str) -> dict[int, float]:
     """The values of a metric by depth."""
+    if found := {depth: metrics[metric] for depth, metrics in summary.metrics.items() if metric in metrics}:
+        return found
     if metric == "accuracy":
         return summary.accuracy
     if metric == "loss":

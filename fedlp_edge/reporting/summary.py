@@ -110,6 +110,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
             evaluated after the last round.
         doubt: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
         virtual_seconds: Duration of the round in virtual time; simulations only.
+        metrics: All metrics of the task that the central test data define, by depth and name.
     """
 
     round: int
@@ -123,6 +124,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     tiers: dict[int, float] = {}
     doubt: str = ""
     virtual_seconds: float | None = None
+    metrics: dict[int, dict[str, float]] = {}
 
 
 class FinalModel(msgspec.Struct, frozen=True, kw_only=True):

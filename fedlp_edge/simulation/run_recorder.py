@@ -245,6 +245,7 @@ class RunRecorder:
             devices=tuple(lines),
             coverage=coverage(self._blueprint, sent),
             loss=said.loss,
+            metrics=said.metrics,
             # The widths of a width-scaled model are no exits of one model, so they form no ensemble.
             ensemble=said.ensemble if len(said.ensemble) > 1 and not self._blueprint.widths else {},
             tiers=scores.own_by_tier(page.own, numbers, self._assignment.priors, self._experiment.model.task)

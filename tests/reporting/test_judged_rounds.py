@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
 import pytest
 
 from fedlp_edge.core.settings import EvaluationSettings
@@ -43,6 +44,17 @@ def test_judges_by_the_depth_and_the_metric_that_are_named() -> None:
     assert JudgedRounds(judging(depth=2), rounds(0.5, 0.8)).best() == (1, 0.1)
     assert JudgedRounds(judging(metric="loss"), rounds(0.5, 0.75, 0.7)).best() == (2, 0.25)
     assert JudgedRounds(judging(metric="macro_f1"), rounds(0.5, 0.8)).best() is None
+
+
+def test_judges_by_any_metric_of_the_task() -> None:
+    summaries = [
+        msgspec.structs.replace(entry, metrics={1: {"macro_f1": value}, 2: {}})
+        for entry, value in zip(rounds(0.5, 0.8, 0.7), (0.25, 0.5, 0.75), strict=True)
+    ]
+    assert JudgedRounds(judging(metric="macro_f1"), summaries).best() == (3, 0.75)
+    regression = Judging(choice="best", task="regression")
+    errors = [msgspec.structs.replace(s, accuracy={}, metrics={1: {"rmse": s.accuracy[1]}}) for s in summaries]
+    assert JudgedRounds(regression, errors).best() == (1, 0.5)
 
 
 def test_final_model_is_that_of_the_last_round_unless_the_best_is_wanted() -> None:
