@@ -97,6 +97,9 @@ class RoundController:
     def resume(self) -> None:
         """Takes up the round that was open when the coordinator ended, if there was one."""
         opened = self._context.journal.unfinished_round()
+        if self.all_committed:
+            self._context.directory.clear_spool()  # [rounds] count was lowered: a round beyond it is given up
+            return
         if opened is not None and opened.round == self._machine.round:
             cohort = Cohort(opened.round, opened.cohort)
             updates = self._begin(opened, cohort)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fedlp_edge.core.blueprint import HeadMode
+from fedlp_edge.reporting.events import AnyEvent, RoundStarted
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.in_memory import InjectedFault
 from tests.fleets.virtual import VirtualFleet
@@ -102,3 +104,20 @@ def test_anybody_may_be_killed_again_and_again_while_messages_get_lost(
     summary = fleet.finish()
 
     assert differences(fleet, summary, nobody_killed) == []
+
+
+def test_run_ends_after_fewer_rounds_when_it_is_started_again_with_a_lower_count(tmp_path: Path) -> None:
+    """The coordinator ends in the second of three rounds, and its next life is told to do one."""
+    fleet = VirtualFleet(tmp_path, devices=2, rounds=3)
+
+    def lower(event: AnyEvent) -> None:
+        if isinstance(event, RoundStarted) and event.round == 2:
+            rounds = msgspec.structs.replace(fleet.config.rounds, count=1)
+            fleet.config = msgspec.structs.replace(fleet.config, rounds=rounds)
+            fleet.world.lives["coordinator"].dead = True  # it gets nothing done any more
+
+    fleet.on_event = lower
+    fleet.start_all()
+    summary = fleet.finish()
+    assert [entry.round for entry in summary.rounds] == [1]
+    assert summary.onnx
