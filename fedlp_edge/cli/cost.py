@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedlp_edge.cli.depths import build_blueprint, depth_table, title
+from fedlp_edge.cli.depths import build_blueprint, constants_line, depth_table, title
 from fedlp_edge.core.accounting import Communication, communication, parameters
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
@@ -105,6 +105,7 @@ def cost_tables(blueprint: Blueprint, cost: Communication, scheme: str) -> Rende
             "bytes: float32 with buffers; MMACs, saved: a sample; exchanged: as the paper counts",
             style="dim",
         ),
+        *([once] if (once := constants_line(blueprint)) is not None else []),
         "",
         Text(f"Expected per client and round under {scheme}", style="bold"),
         expected,

@@ -59,6 +59,15 @@ def exchanged_bytes(blueprint: Blueprint, depth: int) -> int:
     return sum(unit.nbytes for unit in blueprint.exchanged_by(depth))
 
 
+def constants_line(blueprint: Blueprint) -> Text | None:
+    """Returns a line on what no training changes, such as frozen layers; None if the model has nothing of the kind."""
+    nbytes = sum(unit.fixed.nbytes for unit in blueprint.exchanged_by(blueprint.full_depth))
+    if not nbytes:
+        return None
+    words = f"not trained: {format_bytes(nbytes)} at full depth, downloaded once and in none of the figures of bytes"
+    return Text(words, style="dim")
+
+
 def depth_table(blueprint: Blueprint, column: str, cell: Callable[[int], str]) -> Table:
     """A row per depth: the last layer, and what it costs; ``saved`` is what autograd keeps for the backward pass.
 

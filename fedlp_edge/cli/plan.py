@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from rich.text import Text
 
-from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, title
+from fedlp_edge.cli.depths import build_blueprint, constants_line, depth_table, exchanged_bytes, title
 from fedlp_edge.core.blueprint import Blueprint, HeadMode
 from fedlp_edge.core.planning.memory_saving import memory_saving_steps
 from fedlp_edge.core.planning.planner import plan
@@ -170,6 +170,8 @@ def _print_plan(blueprint: Blueprint, fleet: FleetPlan) -> None:
             style="dim",
         )
     )
+    if (once := constants_line(blueprint)) is not None:
+        console.print(once)
     console.print()
     console.print(Text(f"{fleet.samples} samples on every device, {fleet.deadline_seconds:g} s a round", style="bold"))
     width = max(len(one.profile) for one in fleet.profiles)

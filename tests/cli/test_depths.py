@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from fedlp_edge.cli.depths import build_blueprint, depth_table, exchanged_bytes, parse_input
+from fedlp_edge.cli.depths import build_blueprint, constants_line, depth_table, exchanged_bytes, parse_input
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ModelError
+from fedlp_edge.learning.zoo.build import build_model
 
 
 def test_reads_shapes() -> None:
@@ -44,3 +45,12 @@ def test_shows_every_depth_within_a_terminal_of_80_columns(personal: Blueprint) 
 def test_counts_what_is_exchanged_without_personal_heads(personal: Blueprint) -> None:
     # 10,272 parameters and 128 running statistics.
     assert exchanged_bytes(personal, 1) == 4 * 10_400
+
+
+def test_says_what_is_downloaded_once() -> None:
+    blueprint = build_model(ModelSettings(name="mlp", input=(1, 8, 8), freeze=("hidden1",)), seed=0).blueprint()
+    line = constants_line(blueprint)
+    assert line is not None
+    # 64 * 256 weights and 256 biases.
+    assert line.plain.startswith("not trained: 66.6 kB at full depth, downloaded once")
+    assert constants_line(build_model(ModelSettings(name="mlp", input=(1, 8, 8)), seed=0).blueprint()) is None
