@@ -29,7 +29,7 @@ HALVES = {"0 to 4": (0, 1, 2, 3, 4), "5 to 9": (5, 6, 7, 8, 9)}
 STARTS: dict[str, tuple[str, ...] | None] = {
     "random values": None,
     "the other half's model": (),
-    "the same, stages 1 to 3 frozen": ("stage1", "stage2", "stage3"),
+    "the same, layers 1 and 2 frozen": ("L1", "L2"),
 }
 """What is frozen by where a fleet starts; None for random values."""
 
@@ -125,7 +125,7 @@ def measure(directory: Path, rounds: int, devices: int, samples: int, earlier_sa
 
 
 def _model(weights: str = "", freeze: tuple[str, ...] = ()) -> ModelSettings:
-    return ModelSettings(name="small-cnn", input=(1, 28, 28), classes=5, weights=weights, freeze=freeze)
+    return ModelSettings(name="fedlp-cnn-narrow", input=(1, 28, 28), classes=5, weights=weights, freeze=freeze)
 
 
 def table(rows: list[Row]) -> str:
