@@ -1,6 +1,6 @@
 """How many rounds a fleet needs that starts from a model of other classes, beside one that starts from random values.
 
-``python -m benchmarks.fine_tuning --page docs/fine-tuning.md`` simulates a fleet on one half of the classes of
+``python -m benchmarks.fine_tuning`` simulates a fleet on one half of the classes of
 Fashion-MNIST, then one on the other half: from random values, from the first fleet's model (``run:DIR``), and from it
 with frozen layers. Both halves take both parts. What is counted are the rounds that a fine-tuned fleet needs to reach
 the full model's accuracy after the last round from random values. Everything else is equal: devices, data, seed.
@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.pages import markdown_table, replace_section
+from benchmarks.pages import markdown_table
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.learning.data.public_datasets import Split, mnist_like
@@ -153,13 +153,10 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=10)
     parser.add_argument("--samples", type=int, default=100, help="of a device, at most")
     parser.add_argument("--earlier-samples", type=int, default=300, help="of a device of the earlier fleet, at most")
-    parser.add_argument("--page", type=Path, help="page to write the table to")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         rows = measure(Path(directory), chosen.rounds, chosen.devices, chosen.samples, chosen.earlier_samples)
     print(table(rows))
-    if chosen.page is not None:
-        replace_section(chosen.page, "fine-tuning", table(rows))
 
 
 if __name__ == "__main__":

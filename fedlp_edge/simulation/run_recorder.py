@@ -77,7 +77,6 @@ class RunRecorder:
         self._emit = emit
         self._saved = 0.0
         self._start_weights: StartWeightsReport | None = None
-        self._constants_held: set[tuple[str, str]] = set()
         self._places: tuple[int, dict[str, CohortMember]] = (0, {})
         self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
         self.judged = JudgedRounds(experiment.judging, self.summaries)
@@ -106,9 +105,6 @@ class RunRecorder:
         self._blueprint, self._fleet, self._assignment, self._round_jobs = blueprint, fleet, assignment, round_jobs
         self._start_weights = start_weights
         self._publisher = publisher
-        for entry in self.summaries:
-            for contributor in entry.devices:
-                self._constants_down(contributor.id, contributor.depth)
         now = time.time()
         self._emit(
             events.RunStarted(
@@ -219,7 +215,6 @@ class RunRecorder:
             units = self._blueprint.exchanged_by(place.depth)
             version = place.task_round(closing.round) - 1
             nbytes = sum(self._publisher.nbytes(version, unit) for unit in units)
-            nbytes += self._constants_down(name, place.depth)
             profile = self._fleet[name].profile
             done = page.trained.get(name)
             if done is None:
@@ -257,13 +252,6 @@ class RunRecorder:
             | scores.by_tier(said, depths, numbers, self._assignment.priors),
             virtual_seconds=closing.seconds,
         )
-
-    def _constants_down(self, device: str, depth: int) -> int:
-        """Returns the bytes of the constants that a device does not have yet, and notes that it has them."""
-        units = self._blueprint.exchanged_by(depth)
-        new = [unit for unit in units if unit.constants and (device, unit.id) not in self._constants_held]
-        self._constants_held.update((device, unit.id) for unit in new)
-        return sum(unit.fixed.nbytes for unit in new)
 
     def _summary(self, final: FinalModel | None) -> Summary:
         return Summary(

@@ -38,14 +38,6 @@ def test_a_stopped_run_goes_on_from_a_moved_file_to_the_same_model(
     assert expected.start_weights is not None
     assert len(expected.start_weights.taken) == 8
 
-    # 16,640 numbers of the frozen layer come down once to each device, however often it takes part.
-    layer, trained = 4 * 16640, {1: 2570, 2: 34186, 3: 41802}
-    seen: set[str] = set()
-    for entry in expected.rounds:
-        for device in entry.devices:
-            assert device.bytes_down == 4 * trained[device.depth] + (0 if device.id in seen else layer)
-        seen |= {device.id for device in entry.devices}
-
     moved = tmp_path / "moved.pt"
     moved.write_bytes(weights.read_bytes())
     rounds: list[object] = []
@@ -53,11 +45,7 @@ def test_a_stopped_run_goes_on_from_a_moved_file_to_the_same_model(
         simulate(run, tmp_path / "run", engine=engine, on_event=rounds.append,
                  stopped=lambda: any(type(event).__name__ == "RoundFinished" for event in rounds))  # fmt: skip
     again = experiment(model=msgspec.structs.replace(MODEL, weights=str(moved)))
-    resumed = simulate(again, tmp_path / "run", engine=engine)
-    assert digest(resumed) == digest(expected)
-    assert [[device.bytes_down for device in entry.devices] for entry in resumed.rounds] == [
-        [device.bytes_down for device in entry.devices] for entry in expected.rounds
-    ]
+    assert digest(simulate(again, tmp_path / "run", engine=engine)) == digest(expected)
 
     first, last = (Checkpoints(tmp_path / "run" / "checkpoints").load(round)[0] for round in (0, 2))
     theirs = torch.load(weights, weights_only=True)
