@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -58,7 +59,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def write_half(classes: tuple[int, ...], path: Path) -> str:
     """Writes the samples of some classes, numbered from 0, and returns their data specification."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     splits: tuple[Split, ...] = ("train", "test")
     for split in splits:
         x, y = mnist_like("fashion-mnist", split)
