@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from fedlp_edge.reporting.plot_style import new_figure, set_title
 
-pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
 
 
 def test_axes_come_row_by_row_without_a_frame() -> None:

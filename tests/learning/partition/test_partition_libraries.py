@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import timm
 import torch
-import transformers
 from torch import nn
 
 from fedlp_edge import partition
@@ -27,6 +25,8 @@ class MaskedBert(nn.Module):
     """BERT on token ids alone: where they are 0, they are padding."""
 
     def __init__(self) -> None:
+        import transformers
+
         super().__init__()
         config = transformers.BertConfig(vocab_size=100, num_labels=CLASSES, initializer_range=0.5, **SIZES)  # type: ignore[call-arg]
         self.bert = transformers.BertForSequenceClassification(config)
@@ -36,6 +36,8 @@ class MaskedBert(nn.Module):
 
 
 def distilbert() -> nn.Module:
+    import transformers
+
     config = transformers.DistilBertConfig(  # type: ignore[call-arg]
         vocab_size=100, dim=16, n_layers=2, n_heads=2, hidden_dim=32, num_labels=CLASSES
     )
@@ -43,16 +45,22 @@ def distilbert() -> nn.Module:
 
 
 def llama() -> nn.Module:
+    import transformers
+
     config = transformers.LlamaConfig(vocab_size=100, pad_token_id=0, num_labels=CLASSES, **SIZES)  # type: ignore[call-arg]
     return transformers.LlamaForSequenceClassification(config)
 
 
 def vit() -> nn.Module:
+    import transformers
+
     config = transformers.ViTConfig(image_size=32, patch_size=8, num_labels=CLASSES, **SIZES)  # type: ignore[call-arg]
     return transformers.ViTForImageClassification(config)
 
 
 def resnet() -> nn.Module:
+    import transformers
+
     config = transformers.ResNetConfig(  # type: ignore[call-arg]
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic", num_labels=CLASSES
     )
@@ -60,12 +68,16 @@ def resnet() -> nn.Module:
 
 
 def timm_vit() -> nn.Module:
+    import timm
+
     return timm.models.vision_transformer.VisionTransformer(
         img_size=32, patch_size=8, embed_dim=16, depth=3, num_heads=2, num_classes=CLASSES, drop_path_rate=0.2
     )
 
 
 def timm_mobilenet() -> nn.Module:
+    import timm
+
     return timm.create_model("mobilenetv3_small_050", num_classes=CLASSES)
 
 

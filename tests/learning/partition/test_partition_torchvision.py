@@ -11,9 +11,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torchvision import models
-from torchvision.models.convnext import CNBlockConfig
-from torchvision.models.vgg import make_layers
 
 from fedlp_edge import LayeredModel, ModelSettings, build_model, partition
 from tests.learning.sample_models import step
@@ -62,44 +59,56 @@ OTHERS = [
 ]
 
 
-class NarrowVgg(models.VGG):
-    """``vgg11_bn`` with an eighth of the channels in front of a classifier that is as much narrower."""
+def _narrow() -> dict[str, Callable[[], nn.Module]]:
+    """Makers of models with fewer channels than torchvision's, by the name of the model that they stand for."""
+    from torchvision import models
+    from torchvision.models.convnext import CNBlockConfig
+    from torchvision.models.vgg import make_layers
 
-    def __init__(self) -> None:
-        nn.Module.__init__(self)  # VGG's own would make a classifier of 120 million parameters
-        self.features = make_layers([8, "M", 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"], batch_norm=True)
-        self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
-        first, second, last = nn.Linear(64 * 49, 512), nn.Linear(512, 512), nn.Linear(512, 10)
-        self.classifier = nn.Sequential(
-            *(first, nn.ReLU(True), nn.Dropout()), *(second, nn.ReLU(True), nn.Dropout()), last
-        )
+    class NarrowVgg(models.VGG):
+        """``vgg11_bn`` with an eighth of the channels in front of a classifier that is as much narrower."""
 
+        def __init__(self) -> None:
+            nn.Module.__init__(self)  # VGG's own would make a classifier of 120 million parameters
+            self.features = make_layers([8, "M", 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"], batch_norm=True)
+            self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
+            first, second, last = nn.Linear(64 * 49, 512), nn.Linear(512, 512), nn.Linear(512, 10)
+            self.classifier = nn.Sequential(
+                *(first, nn.ReLU(True), nn.Dropout()), *(second, nn.ReLU(True), nn.Dropout()), last
+            )
 
-NARROW: dict[str, Callable[[], nn.Module]] = {
-    "vgg11_bn": NarrowVgg,
-    "vit_b_16": lambda: models.VisionTransformer(
-        image_size=32, patch_size=16, num_layers=12, num_heads=4, hidden_dim=64, mlp_dim=256, num_classes=10
-    ),
-    "swin_t": lambda: models.SwinTransformer(
-        patch_size=[4, 4],
-        embed_dim=24,
-        depths=[2, 2, 6, 2],
-        num_heads=[3, 6, 12, 24],
-        window_size=[7, 7],
-        stochastic_depth_prob=0.2,
-        num_classes=10,
-    ),
-    "convnext_tiny": lambda: models.ConvNeXt(
-        [CNBlockConfig(24, 48, 3), CNBlockConfig(48, 96, 3), CNBlockConfig(96, 192, 9), CNBlockConfig(192, None, 3)],
-        stochastic_depth_prob=0.1,
-        num_classes=10,
-    ),
-}
+    return {
+        "vgg11_bn": NarrowVgg,
+        "vit_b_16": lambda: models.VisionTransformer(
+            image_size=32, patch_size=16, num_layers=12, num_heads=4, hidden_dim=64, mlp_dim=256, num_classes=10
+        ),
+        "swin_t": lambda: models.SwinTransformer(
+            patch_size=[4, 4],
+            embed_dim=24,
+            depths=[2, 2, 6, 2],
+            num_heads=[3, 6, 12, 24],
+            window_size=[7, 7],
+            stochastic_depth_prob=0.2,
+            num_classes=10,
+        ),
+        "convnext_tiny": lambda: models.ConvNeXt(
+            [
+                CNBlockConfig(24, 48, 3),
+                CNBlockConfig(48, 96, 3),
+                CNBlockConfig(96, 192, 9),
+                CNBlockConfig(192, None, 3),
+            ],
+            stochastic_depth_prob=0.1,
+            num_classes=10,
+        ),
+    }
 
 
 def _split(name: str, options: dict[str, object], side: int) -> tuple[nn.Module, LayeredModel, torch.Tensor]:
+    from torchvision import models
+
     torch.manual_seed(0)
-    build = NARROW.get(name)
+    build = _narrow().get(name)
     model = build() if build is not None else models.get_model(name, weights=None, num_classes=10, **options)
     images = torch.randn(2, 3, side, side)
     return model, partition(model, images), images

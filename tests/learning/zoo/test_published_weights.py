@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
 
@@ -9,7 +10,7 @@ import torch
 from fedlp_edge.errors import StartWeightsError
 from fedlp_edge.learning.zoo.published_weights import fetch_published
 
-pytest.importorskip("torchvision")
+pytestmark = pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
 
 RESNET = "torchvision:resnet18"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -13,17 +14,23 @@ from fedlp_edge.errors import DataError, OperatorError
 from fedlp_edge.reporting.events import AnyEvent, UpdateAccepted, WorkerReplaced
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import LocalEngine, simulate
-from fedlp_edge.simulation.engines.ray import RayEngine  # keeps Ray on the loopback device, so it comes before Ray
 from tests.simulation.conftest import experiment
 
-import ray  # isort: skip
-from ray.cluster_utils import Cluster  # isort: skip
+if TYPE_CHECKING:  # Ray takes seconds to load, and whoever collects tests for others need not do it
+    from ray.cluster_utils import Cluster
+
+    from fedlp_edge.simulation.engines.ray import RayEngine
 
 OBJECT_STORE = 100 * 2**20  # bytes; Ray takes no less than 75 MB
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
+    from fedlp_edge.simulation.engines.ray import RayEngine  # isort: skip  # keeps Ray on the loopback device
+    import ray  # isort: skip
+    from ray.cluster_utils import Cluster  # isort: skip
+
+    del RayEngine
     nodes = Cluster(initialize_head=True, head_node_args=_node())
     nodes.add_node(**_node())
     ray.init(address=nodes.address, log_to_driver=False)
@@ -50,6 +57,8 @@ def local(engine: LocalEngine, tmp_path_factory: pytest.TempPathFactory) -> Summ
 
 @pytest.fixture(scope="module")
 def on_two_nodes(cluster: Cluster) -> Iterator[RayEngine]:
+    from fedlp_edge.simulation.engines.ray import RayEngine
+
     with RayEngine() as started:
         yield started
 
@@ -58,6 +67,8 @@ def on_two_nodes(cluster: Cluster) -> Iterator[RayEngine]:
 def test_ends_with_the_model_of_the_local_engine(on_two_nodes: RayEngine, local: Summary, tmp_path: Path) -> None:
     assert on_two_nodes.workers == 2
     # A node has one processor, and so has an actor.
+    import ray
+
     assert [node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"]] == [1.0, 1.0]
     distributed = simulate(RUN, tmp_path / "ray", engine=on_two_nodes)
     with pytest.raises(DataError, match="1x8x8"):
@@ -98,5 +109,7 @@ def raylets() -> list[psutil.Process]:
 
 
 def test_refuses_more_workers_than_the_cluster_has_processors(cluster: Cluster) -> None:
+    from fedlp_edge.simulation.engines.ray import RayEngine
+
     with pytest.raises(OperatorError, match="2 processors, not 3"):
         RayEngine(3)
