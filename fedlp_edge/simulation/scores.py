@@ -141,7 +141,9 @@ def _by_class(sums: MetricSums, task: str) -> npt.NDArray[np.float64]:
 
 def _weighted(by_class: npt.NDArray[np.float64], prior: npt.NDArray[np.float64]) -> float:
     """Returns the accuracy weighted by a device's share of each class, without classes that have no test sample."""
-    known = ~np.isnan(by_class)
-    weights = prior[: len(known)] * known
+    # A model may have more classes than the data, of which no device has a sample.
+    shared = min(len(by_class), len(prior))
+    by_class, prior = by_class[:shared], prior[:shared]
+    weights = prior * ~np.isnan(by_class)
     total = weights.sum()
     return float((weights * np.nan_to_num(by_class)).sum() / total) if total else 0.0

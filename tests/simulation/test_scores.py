@@ -37,6 +37,11 @@ def test_weighs_classes_as_a_device_holds_them() -> None:
     assert by_tier(said, {"a": 2, "b": 2, "c": 1}, {"a": 0, "b": 1, "c": 1}, priors) == {2: 0.75}
 
 
+def test_a_model_may_have_more_classes_than_the_data() -> None:
+    said = combine_scores([part(0, (2, 4, 0), (1, 4, 0))])
+    assert said.personalised(2, np.array([0.5, 0.5])) == 0.75
+
+
 def test_weighs_what_own_heads_know_by_what_their_devices_hold() -> None:
     judged = [
         PersonalHeadEvaluated("b", 1, counts(1, (4, 0, 4), (2, 0, 4))),
