@@ -38,7 +38,7 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the coordinator itself needs data for.
 
     Attributes:
-        evaluate: specification of held-out data (its test split); empty to run without evaluation and export.
+        evaluate: specification of held-out data (its test split); empty where the devices alone judge the model.
     """
 
     evaluate: str = "digits"

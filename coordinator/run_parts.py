@@ -45,6 +45,7 @@ class RunParts:
         rounds: carries the rounds out.
         commit: makes closed rounds into models.
         membership: the devices.
+        known_devices: what is remembered of every device.
         summary_file: writes ``summary.json``.
         worker: evaluates and exports.
     """
@@ -55,6 +56,7 @@ class RunParts:
     rounds: RoundController
     commit: RoundCommit
     membership: Membership
+    known_devices: KnownDevices
     summary_file: SummaryFile
     worker: WorkerProcess
 
@@ -90,7 +92,9 @@ def assemble(
         Topics(config.fleet), publisher, chunk_bytes, context.messenger.count, flow, context.clock, links
     )
     fitness = journal.fitness()
-    known_devices = KnownDevices(bases={device: basis for device, (basis, _) in fitness.items()})
+    known_devices = KnownDevices(
+        bases={device: basis for device, (basis, _) in fitness.items()}, data=journal.data_facts()
+    )
     plan_changes = PlanChanges(registry)
     history = RunHistory(blueprint, known_devices.profiles, config.judging)
     history.replay(journal.summaries())
@@ -121,4 +125,4 @@ def assemble(
         plan_changes.observe,
     )
     membership = Membership(context, classes, registry, plan_changes, known_devices, rounds)
-    return RunParts(classes, publisher, model_server, rounds, commit, membership, summary_file, worker)
+    return RunParts(classes, publisher, model_server, rounds, commit, membership, known_devices, summary_file, worker)

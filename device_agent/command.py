@@ -70,6 +70,13 @@ def agent(
         bool | None,
         typer.Option("--calibrate/--no-calibrate", help="find out once what this machine adds to what training takes"),
     ] = None,
+    report_metrics: Annotated[
+        bool | None,
+        typer.Option(
+            "--report-metrics/--no-report-metrics",
+            help="tell the coordinator how well the model does on samples that are held out here",
+        ),
+    ] = None,
     verbose: Annotated[bool | None, typer.Option("--verbose", help="log more")] = None,
     version: Version = False,
 ) -> None:
@@ -87,6 +94,7 @@ def agent(
         "allow_models": allow_model or None,
         "once": once,
         "calibrate": calibrate,
+        "report_metrics": report_metrics,
         "verbose": verbose,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
@@ -134,6 +142,7 @@ def serve(config: AgentConfig) -> int:
         allow_models=frozenset(config.allow_models),
         once=config.once,
         calibration=calibration,
+        report_metrics=config.report_metrics,
     )
     will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
     address = config.broker.address()

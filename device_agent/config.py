@@ -45,6 +45,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         allow_models: ``module:callable`` models whose code may run here.
         once: end when the run is over.
         calibrate: find out, once on a machine, what it adds to what training takes.
+        report_metrics: tell the coordinator how well the model does on this device's held-out samples.
         verbose: say more.
     """
 
@@ -59,6 +60,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     allow_models: tuple[str, ...] = ()
     once: bool = False
     calibrate: bool = True
+    report_metrics: bool = True
     verbose: bool = False
 
     @property

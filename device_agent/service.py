@@ -20,6 +20,7 @@ from device_agent.deployment import can_export, install_model
 from device_agent.outbox import Outbox
 from device_agent.protocol.events import (
     BuildModel,
+    CheckModel,
     ChunkDelivered,
     ChunkRefused,
     DeviceMeasured,
@@ -34,6 +35,7 @@ from device_agent.protocol.events import (
     Leave,
     Log,
     ModelBuilt,
+    ModelChecked,
     ModelInstalled,
     NothingToExport,
     Publish,
@@ -52,6 +54,7 @@ from device_agent.state_directory import claim_state_directory
 from device_agent.trainer import ModelMade, Trainer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.calibration import Calibration
+from fedlp_edge.core.planning.device_facts import without_statistics
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DeviceError, PeerError, StorageError
 from fedlp_edge.learning.data.spec import parse_spec
@@ -84,6 +87,7 @@ class AgentSettings:
         once: end when the run is over.
         calibration: of this machine, if it was found out.
         measure_link: find out by an echo how fast the link is, unless the profile says that it is metered.
+        report_metrics: tell the coordinator how well the model does on held-out samples, and what inputs look like.
     """
 
     identity: Identity
@@ -95,6 +99,7 @@ class AgentSettings:
     once: bool = False
     calibration: Calibration | None = None
     measure_link: bool = True
+    report_metrics: bool = True
 
 
 class Agent:
@@ -133,13 +138,14 @@ class Agent:
         self._units = BlobCache(state / "cache")
         self._models = BlobCache(state / "downloads")
         self._worker = make_worker(self._queue.put)
-        self._trainer = Trainer(self._worker, self._units, self._outbox, state, settings.data)
+        self._trainer = Trainer(self._worker, self._units, self._outbox, state, settings.data, settings.report_metrics)
         spec = parse_spec(settings.data)
         self._watch = DataWatch(lambda: mark_of(spec), clock)
         options = ProtocolOptions(
             allow_models=settings.allow_models,
             can_export=can_export(),
             once=settings.once,
+            report_metrics=settings.report_metrics,
             measure_link=settings.measure_link and not settings.profile.metered,
             link_bytes_per_second=settings.profile.link_bytes_per_second,
         )
@@ -225,6 +231,8 @@ class Agent:
             facts = device_facts(
                 probe_host(), result, self._settings.profile, self._settings.threads, self._settings.calibration
             )
+            if not self._settings.report_metrics:
+                facts = without_statistics(facts)
             log.info(
                 "%s: %d samples, %.1f GMAC/s in training on %s, %.0f MB for training",
                 facts.profile,
@@ -241,7 +249,7 @@ class Agent:
         if isinstance(result, ModelMade):
             self._install(result.path, result.run, f"onnx-{result.depth}")
             result.path.unlink(missing_ok=True)
-            return []
+            return [] if result.proof is None else [ModelChecked(result.proof)]
         return [] if result is None else [result]
 
     def _carry_out(self, effects: Effects) -> None:
@@ -262,6 +270,9 @@ class Agent:
                 self._install(self._models.path(version.digest), run, version.unit)
             case ExportModel():
                 self._export(effect)
+            case CheckModel(version=version, layers=layers):
+                paths = [self._models.path(layer.digest) for layer in layers]
+                self._trainer.check(effect, self._models.path(version.digest), paths)
             case Log(text, warning):
                 log.log(logging.WARNING if warning else logging.INFO, text)
             case Stop():

@@ -18,15 +18,18 @@ import msgspec
 
 from device_agent.blob_cache import BlobCache
 from device_agent.decoded_weights import DecodedWeights
+from device_agent.limits import LIMITS
 from device_agent.outbox import Outbox
 from device_agent.protocol.events import (
     BuildFailed,
     BuildModel,
+    CheckModel,
     Event,
     ExportModel,
     FailureKind,
     InstallFailed,
     ModelBuilt,
+    ModelChecked,
     RoundTrained,
     TrainingFailed,
     TrainRound,
@@ -40,14 +43,17 @@ from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.storage.device_values import DeviceValues
 from fedlp_edge.system.directories import empty_directory, make_directory
 from fedlp_edge.wire.concat_buffer import ConcatBuffer, mapped
-from fedlp_edge.wire.messages import UnitPayload
+from fedlp_edge.wire.messages import ModelProof, UnitPayload
+from fedlp_edge.wire.packed_scores import packed_scores
 from fedlp_edge.worker.jobs import (
     AnyJob,
     AnyResult,
     Build,
     Built,
+    CheckExport,
     DeviceMeasurement,
     Export,
+    ExportChecked,
     Exported,
     Failed,
     Measure,
@@ -64,7 +70,7 @@ class _Measuring:
     again: bool = False
 
 
-_Purpose = _Measuring | BuildModel | TrainRound | ExportModel
+_Purpose = _Measuring | BuildModel | TrainRound | ExportModel | CheckModel
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class ModelMade:
     run: str
     depth: int
     path: Path
+    proof: ModelProof | None = None
 
 
 class Trainer:
@@ -100,9 +107,18 @@ class Trainer:
         outbox: takes the updates.
         directory: of this device's state; ``work`` and ``device_values`` are made below it.
         data: specification of the training data.
+        reports: whether the coordinator is told how well models do on held-out samples.
     """
 
-    def __init__(self, worker: WorkerProcess, cache: BlobCache, outbox: Outbox, directory: Path, data: str) -> None:
+    def __init__(
+        self,
+        worker: WorkerProcess,
+        cache: BlobCache,
+        outbox: Outbox,
+        directory: Path,
+        data: str,
+        reports: bool = True,
+    ) -> None:
         self._worker = worker
         self._cache = cache
         self._outbox = outbox
@@ -110,6 +126,7 @@ class Trainer:
         self._round_task = directory / "work"
         self._device_values = DeviceValues(make_directory(directory / "device_values"))
         self._data = data
+        self._reports = reports
         self._jobs: dict[int, _Submitted] = {}
         shutil.rmtree(self._round_task, ignore_errors=True)
         make_directory(self._round_task)
@@ -171,6 +188,9 @@ class Trainer:
             data=self._data,
             delta_dir=str(deltas),
             seconds=max(0.0, TIME_SHARE * seconds_left) if math.isfinite(seconds_left) else None,
+            holdout=task.holdout,
+            judge=self._reports,
+            fresh_statistics=task.fresh_statistics,
         )
         self._submit(job, effect)
 
@@ -198,9 +218,29 @@ class Trainer:
             split="train",
             directory=str(make_directory(self._exports)),
             metadata={"run": effect.run, "round": str(effect.rounds), "fleet": fleet},
+            holdout=effect.holdout,
+            judge=self._reports,
         )
         self._submit(job, effect)
         return True
+
+    def check(self, effect: CheckModel, file: Path, layers: list[Path]) -> None:
+        """Has an ONNX file compared with the PyTorch model of the same weights.
+
+        Args:
+            effect: what to compare.
+            file: the ONNX file.
+            layers: files that together hold the weights.
+        """
+        job = CheckExport(
+            model=effect.model,
+            depth=effect.depth,
+            state_paths=tuple(str(path) for path in layers),
+            file=str(file),
+            data=self._data,
+            holdout=effect.holdout,
+        )
+        self._submit(job, effect)
 
     def finish(self, event: WorkerReply | WorkerDied) -> Event | ModelMade | DeviceMeasurement | None:
         """What a message of the worker means; None if nobody asked for it.
@@ -262,7 +302,9 @@ class Trainer:
             return msgspec.structs.replace(job, after_crash=why, seconds=left)
         return None
 
-    def _finished(self, purpose: _Purpose, result: AnyResult) -> Event | ModelMade | DeviceMeasurement | None:
+    def _finished(  # noqa: PLR0911 - one return a kind of job
+        self, purpose: _Purpose, result: AnyResult
+    ) -> Event | ModelMade | DeviceMeasurement | None:
         match purpose, result:
             case _Measuring(), DeviceMeasurement():
                 if result.note:
@@ -272,13 +314,13 @@ class Trainer:
                 return ModelBuilt(model, blueprint, data)
             case TrainRound(), Trained():
                 return self._trained(purpose, result)
-            case ExportModel(run=run, depth=depth), Exported(models=(made,)):
-                return ModelMade(run, depth, self._exports / made.file)
+            case ExportModel(), Exported(models=(made,)):
+                return _made(purpose, self._exports / made.file, result)
+            case CheckModel(depth=depth), ExportChecked():
+                return ModelChecked(_proof(depth, result), result.differs)
             case _, Failed(kind=kind, reason=reason):
                 return self._failed(purpose, _kind(kind), reason)
-        refused = result.refused if isinstance(result, Exported) else ()
-        reason = refused[0].reason if refused else f"the worker answered with {type(result).__name__}"
-        return self._failed(purpose, "worker", reason)
+        return self._failed(purpose, "worker", _refusal(result))
 
     def _failed(self, purpose: _Purpose, kind: FailureKind, reason: str) -> Event | None:
         match purpose:
@@ -288,6 +330,9 @@ class Trainer:
                 return TrainingFailed(purpose.fingerprint, kind, reason)
             case ExportModel():
                 return InstallFailed(f"the final model could not be made: {reason}")
+            case CheckModel(depth=depth):
+                # A device that cannot compare the file may well be able to use it.
+                return ModelChecked(ModelProof(depth, problem=reason[: LIMITS.messages.reason_characters]))
             case _Measuring(again=True):
                 log.warning("the data have changed and cannot be used as they are: %s", reason)
                 return None
@@ -323,12 +368,40 @@ class Trainer:
             peak_memory=result.peak_memory,
             compute=result.compute,
             chunk_bytes=task.chunk_bytes,
+            # Nobody is believed to have judged a model on more samples than were reported.
+            scores={} if _judged(result) > (task.samples or _judged(result)) else packed_scores(result.scores),
         )
         try:
             self._outbox.put(update, paths)
         except OSError as error:
             return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be written: {error.strerror}")
         return RoundTrained(update)
+
+
+def _judged(result: Trained) -> int:
+    """The number of held-out samples."""
+    return max((scores.samples for scores in result.scores.values()), default=0)
+
+
+def _refusal(result: AnyResult) -> str:
+    refused = result.refused if isinstance(result, Exported) else ()
+    return refused[0].reason if refused else f"the worker answered with {type(result).__name__}"
+
+
+def _made(purpose: ExportModel, path: Path, result: Exported) -> ModelMade:
+    checked = result.checks.get(purpose.depth)
+    return ModelMade(purpose.run, purpose.depth, path, None if checked is None else _proof(purpose.depth, checked))
+
+
+def _proof(depth: int, checked: ExportChecked) -> ModelProof:
+    return ModelProof(
+        depth,
+        samples=checked.samples,
+        max_abs_diff=checked.max_abs_diff,
+        agreement=checked.agreement,
+        problem=checked.problem,
+        scores=packed_scores(checked.scores),
+    )
 
 
 def _values_owner(run: str, depth: int) -> str:

@@ -10,16 +10,20 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+import msgspec
+
 from coordinator.config import FleetConfig
+from coordinator.final.device_findings import DeviceFindings
 from coordinator.final.final_choice import FinalChoice
 from coordinator.final.handover import Handover
 from coordinator.fleet.registry import Member
 from coordinator.run_context import RunContext
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.reporting import events
-from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.reporting.summary import FinalModel, Summary
 from fedlp_edge.wire.messages import DeploymentReport, RunEnded, UnitRequest
 from fedlp_edge.worker.jobs import Export, Exported, ExportedModel, Failed, RefusedModel
 from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess
@@ -42,13 +46,15 @@ class FinalExport:
         choice: the final model.
         worker: exports.
         model_server: serves the files.
+        inputs: what inputs look like, for files that are checked on made ones.
 
     Attributes:
         choice: the final model.
         models: that were exported, shallowest first.
         refused: depths that were not, and why.
         delivered: what became of the model of each device that was told of one: ``installed``, ``received`` (it makes
-            its file itself), or why it has none.
+            its file itself, or has not said how it compares), or why it has none.
+        findings: what devices found about their files.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class FinalExport:
         choice: FinalChoice,
         worker: WorkerProcess,
         model_server: ModelServer,
+        inputs: InputFacts,
     ) -> None:
         self._context = context
         self._config = context.config
@@ -73,6 +80,9 @@ class FinalExport:
         self._job: int | None = None
         self._announced = False
         self._handover = Handover()
+        self._inputs = inputs
+        self._received: set[str] = set()
+        self.findings = DeviceFindings(context.journal, context.config.model.task, choice.final.model_digest)
         self.models: tuple[ExportedModel, ...] = ()
         self.refused: tuple[RefusedModel, ...] = ()
         self.delivered: dict[str, str] = {}
@@ -92,6 +102,13 @@ class FinalExport:
         """Whether every device has its file, or was given up."""
         return self._announced and self._handover.done
 
+    @property
+    def final(self) -> FinalModel:
+        """What the summary says of the final model."""
+        return msgspec.structs.replace(
+            self.choice.final, on_devices=self.findings.scores(), not_reporting=self.findings.not_reporting
+        )
+
     def take_up(self, earlier: Summary | None, devices: Iterable[str], until: float) -> None:
         """Goes on where an earlier life of the coordinator ended.
 
@@ -101,7 +118,7 @@ class FinalExport:
             until: ... no longer than this.
         """
         if earlier is not None:
-            self.delivered = dict(earlier.delivered)
+            self.delivered = dict.fromkeys(self.findings.installed, "installed") | earlier.delivered
             self.refused = tuple(entry for entry in earlier.refused if entry.depth in self._depths)
             for model in earlier.onnx:
                 if model.depth in self._depths and (self._directory.onnx / model.file).is_file():
@@ -150,8 +167,15 @@ class FinalExport:
         """Tells one device; also one that comes late."""
         if not self._announced or member.plan.depth == 0:
             return
+        depths = self._depths_for(member.plan.depth)
         layers = self._model_server.versions(self._layers_for(member.plan.depth))
-        models = self._model_server.versions(f"onnx-{depth}" for depth in self._depths_for(member.plan.depth))
+        models = self._model_server.versions(f"onnx-{depth}" for depth in depths)
+        holdout = self._holdout if models or layers else 0.0
+        if models and holdout:
+            checked = self._blueprint.downloads_of_exit(depths[0])
+            layers = self._model_server.versions(unit.id for unit in checked)
+        if holdout:
+            self.findings.ask(member.device, depths[0] if depths else member.plan.depth, member.facts.samples)
         self._context.messenger.tell(
             RunEnded(
                 run=self._context.run,
@@ -159,6 +183,7 @@ class FinalExport:
                 rounds=self.choice.rounds,
                 models=models,
                 layers=layers,
+                holdout=holdout,
                 refused=next((entry.reason for entry in self.refused if entry.depth == member.plan.depth), "")[:2000],
             )
         )
@@ -182,6 +207,16 @@ class FinalExport:
             return ()
         return (min(made, key=lambda other: (other > depth, abs(other - depth))),)
 
+    @property
+    def _holdout(self) -> float:
+        """Share of their samples on which devices check their files; 0 if they are not asked to.
+
+        Where the coordinator has data, it has measured the statistics of batch norms anew for its files (see
+        ``learning.model.fresh_statistics``), which the devices do not have; it has checked the files on its data.
+        """
+        checked_here = bool(self._config.data.evaluate) and bool(self._blueprint.statistics)
+        return 0.0 if checked_here else self._config.holdout_share
+
     def _layers_for(self, depth: int) -> tuple[str, ...]:
         """What a device needs that makes its file itself; nothing if the coordinator makes it, or nobody shall."""
         wanted = self._config.export.depths
@@ -198,9 +233,15 @@ class FinalExport:
 
     def reported(self, report: DeploymentReport, now: float) -> None:
         """A device says how far it is; its last word ends the waiting for it."""
+        if report.state == "received" and self.findings.awaits(report.device):
+            self._received.add(report.device)  # what it finds about its file is waited for, too
+            self._handover.heard(report.device, now)
+            return
         if report.state == "receiving":
             self._handover.heard(report.device, now)
             return
+        if report.proof is not None:
+            self.findings.reported(report.device, report.proof)
         expected = self._handover.ended(report.device) or report.device in self.delivered
         if expected:  # not somebody who was never told of a model
             self._conclude(report.device, report.reason if report.state == "failed" else report.state)
@@ -216,7 +257,7 @@ class FinalExport:
     def tick(self, now: float) -> None:
         """Lets go of devices from which nothing comes any more."""
         for device in self._handover.given_up(now):
-            self._conclude(device, SILENT)
+            self._conclude(device, "received" if device in self._received else SILENT)
 
     def _submit_next(self) -> None:
         self._job = None
@@ -228,6 +269,7 @@ class FinalExport:
                 state_paths=(str(self.choice.path),),
                 depths=(self._pending[0],),
                 data=self._config.data.evaluate,
+                inputs=self._inputs,
                 directory=str(self._directory.onnx),
                 metadata={"run": self._context.run, "fleet": self._config.fleet, **self.choice.metadata},
             )
@@ -267,8 +309,8 @@ class FinalExport:
 
 
 def _chosen(config: FleetConfig, available: tuple[int, ...], blueprint: Blueprint) -> tuple[int, ...]:
-    """Depths to export here; without data nothing could be checked, so nothing is exported."""
-    if not config.data.evaluate or config.export.depths == "none":
+    """Depths to export here."""
+    if config.export.depths == "none":
         return ()
     if config.export.depths == "all":
         return available

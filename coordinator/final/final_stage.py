@@ -10,6 +10,7 @@ from coordinator.final.final_export import FinalExport
 from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.run_parts import RunParts
+from fedlp_edge.core.device_data import agreed_inputs
 from fedlp_edge.reporting import events
 from fedlp_edge.worker.process import WorkerEvent
 
@@ -56,6 +57,7 @@ class FinalStage:
             choice=choice,
             worker=self._parts.worker,
             model_server=model_server,
+            inputs=agreed_inputs(self._parts.known_devices.data.values()),
         )
         if again:
             until = math.inf if self._hand_out else context.clock() + LIMITS.return_seconds
@@ -79,6 +81,11 @@ class FinalStage:
     def end(self) -> None:
         """Writes what became of the models, if the devices were told of them."""
         if self.export is not None and self.export.announced:
+            found = self.export.findings
+            if found.told:
+                self._context.emit(
+                    events.ModelsProved(time=time.time(), proofs=found.proofs(), on_devices=found.scores())
+                )
             self._parts.summary_file.write(self.export, self._context.messenger.take_traffic())
 
     def _finish(self, export: FinalExport) -> None:

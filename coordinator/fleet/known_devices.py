@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coordinator.fleet.registry import Member, Registry
+from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.planning.adaptation import RoundOutcome
 from fedlp_edge.reporting.events import UpdateAccepted
 
 
 @dataclass
 class KnownDevices:
-    """The devices of a run, by id; `Membership` keeps both tables up to date.
+    """The devices of a run, by id; `Membership` keeps the tables up to date.
 
     Attributes:
         profiles: name of the profile that each device reported.
         bases: what the fitness of each device rests on: the session of its agent, and how often it has measured itself.
+        data: what each device says of its samples.
     """
 
     profiles: dict[str, str] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
+    data: dict[str, DataFacts] = field(default_factory=dict)
 
 
 class PlanChanges:

@@ -50,6 +50,7 @@ class Membership:
         self._plan_changes = plan_changes
         self._profiles = known_devices.profiles
         self._bases = known_devices.bases
+        self._data = known_devices.data
         self._fitness = rounds.fitness
         self._step = rounds.step
         self._refused: set[str] = set()
@@ -68,6 +69,9 @@ class Membership:
         if facts is None:
             return
         self._profiles[device] = facts.profile
+        if facts.data is not None and facts.data != self._data.get(device):
+            self._data[device] = facts.data
+            self._context.journal.put_data_facts(device, facts.data)
         renewed = self._bases.get(device) not in (None, basis)
         self._bases[device] = basis
         before = self._registry.members.get(device)

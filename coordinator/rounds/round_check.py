@@ -1,9 +1,9 @@
 """Makes the model of a round, and makes it again without an update that would spoil it.
 
 Admission judges each update alone, before it knows the others. Here they are seen together: an update far larger than
-the cohort's is left out; the model that comes of the others must be finite, with statistics that can be; and where the
-coordinator has data, its loss may not explode. Whoever is left out is the one that stands out most, so the same
-updates give the same model.
+the cohort's is left out; the model that comes of the others must be finite, with statistics that can be; and its loss
+may not explode: at once where the coordinator has data, and a round later where the devices judge, whose median counts.
+Whoever is left out is the one that stands out most, so the same updates give the same model.
 """
 
 from __future__ import annotations
@@ -36,16 +36,65 @@ class RoundCheck:
         self._withdrawn = withdrawn
         self._before = (model.weights, model.state)
         self._loss: Mapping[int, float] = {}
+        self._stepped = False
+        self._suspect: str | None = None
+        self._distrusted: dict[str, str] = {}
 
-    def make(self, updates: RoundUpdates) -> None:
-        """Takes the model one round further, with the updates of a round."""
+    def make(self, updates: RoundUpdates, loss: Mapping[int, float] | None = None, classes: int = 2) -> None:
+        """Takes the model one round further, with the updates of a round.
+
+        Args:
+            updates: of the round.
+            loss: where devices judge, the median of what they found for the model that the round started from, by
+                depth. If it has exploded by the step before, and one device stands out that may have spoilt it, the
+                model goes back to that of before, no update of this round counts, and no later one of that device.
+            classes: of the model.
+        """
+        if loss and self._went_back(updates, loss, classes):
+            return
         self._before = (self._model.weights, self._model.state)
+        for device in sorted(self._distrusted.keys() & updates.accepted.keys()):
+            self._leave_out(updates, device, self._distrusted[device])
         for device, deviation in sorted(updates.deviations(self._model.weights).items()):
             if self._norm_ratio and deviation > self._norm_ratio:
                 times = f"{deviation:.3g} times as large as the others'"
                 self._leave_out(updates, device, f"the update is {times}; [limits] norm_ratio is {self._norm_ratio:g}")
         self._settle(updates)
+        self._suspect = suspect(updates.deviations(self._before[0]))
         self._step(updates)
+        self._stepped = True
+
+    def _went_back(self, updates: RoundUpdates, loss: Mapping[int, float], classes: int) -> bool:
+        worst = self._exploded(loss, classes)
+        if worst is None:
+            self._loss = dict(loss)
+            return False
+        spoilt, culprit = updates.round - 1, self._suspect
+        words = f"with it the devices' median loss of depth {worst} is {loss[worst]:.3g}"
+        if culprit is None or not self._stepped:
+            log.warning("round %d: the devices' median loss of depth %d is %.3g, and no device's update stands out: "
+                        "is [training] lr or [server] lr too high?", spoilt, worst, loss[worst])  # fmt: skip
+            self._loss = dict(loss)
+            return False
+        log.warning("the model goes back to that of before round %d, and %s is left out from now on: %s",
+                    spoilt, culprit, words)  # fmt: skip
+        self._model.restore(*self._before)
+        self._distrusted[culprit] = f"its update of round {spoilt} was left out: {words}"
+        self._stepped, self._suspect = False, None
+        for device in sorted(updates.accepted):
+            self._withdrawn_from(updates, device, f"it started from the model of round {spoilt}, which was taken back")
+        return True
+
+    def _withdrawn_from(self, updates: RoundUpdates, device: str, reason: str) -> None:
+        self._withdrawn(updates.withdraw(device, reason), reason)
+
+    def _exploded(self, loss: Mapping[int, float], classes: int) -> int | None:
+        """The depth whose loss is no setback any more; None if there is none."""
+        limits = {
+            depth: LIMITS.loss_explosion * max(math.log(max(2, classes)), self._loss.get(depth, 0.0)) for depth in loss
+        }
+        worst = max(loss, key=lambda depth: loss[depth] / limits[depth], default=None)
+        return worst if worst is not None and loss[worst] > limits[worst] else None
 
     def spoilt(self, updates: RoundUpdates, loss: Mapping[int, float], classes: int) -> bool:
         """Judges the model by its loss; if somebody stands out who spoilt it, makes it again without that one.
@@ -58,11 +107,8 @@ class RoundCheck:
         Returns:
             Whether there is another model now, to be judged again.
         """
-        limits = {
-            depth: LIMITS.loss_explosion * max(math.log(max(2, classes)), self._loss.get(depth, 0.0)) for depth in loss
-        }
-        worst = max(loss, key=lambda depth: loss[depth] / limits[depth], default=None)
-        if worst is None or loss[worst] <= limits[worst]:
+        worst = self._exploded(loss, classes)
+        if worst is None:
             self._loss = dict(loss)
             return False
         culprit = suspect(updates.deviations(self._before[0]))
@@ -97,4 +143,4 @@ class RoundCheck:
 
     def _leave_out(self, updates: RoundUpdates, device: str, reason: str) -> None:
         log.warning("round %d is made without the update of %s: %s", updates.round, device, reason)
-        self._withdrawn(updates.withdraw(device, reason), reason)
+        self._withdrawn_from(updates, device, reason)

@@ -25,6 +25,7 @@ from coordinator.run_context import RunContext
 from coordinator.summary_file import SummaryFile
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.core.device_scores import median_losses
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Purpose, RoundSummary, Traffic
 from fedlp_edge.wire.messages import Offer
@@ -105,7 +106,7 @@ class RoundCommit:
             began: when the round opened, in seconds of the run's clock.
             committed: called once the round is committed.
         """
-        self._check.make(updates)
+        self._check.make(updates, self._loss_on_devices(updates), self._context.blueprint.classes)
         traffic = self._context.messenger.take_traffic()  # what is sent from here on belongs to the next round
         self._closed = closed = _ClosedRound(updates, lost, began, traffic, committed)
         self._publish(closed)
@@ -136,6 +137,13 @@ class RoundCommit:
                 time=time.time(), round=offer.round, device=offer.device, code="implausible", reason=reason
             )
         )
+
+    def _loss_on_devices(self, updates: RoundUpdates) -> dict[int, float]:
+        """The devices' median loss of the model that all of them started from; empty where the coordinator judges."""
+        config = self._context.config
+        if config.data.evaluate or not config.holdout_share or config.rounds.mode == "buffered":
+            return {}
+        return median_losses(updates.scores())
 
     def _publish(self, closed: _ClosedRound) -> None:
         """The new model goes out, and to disk."""
@@ -182,8 +190,9 @@ class RoundCommit:
         self.history.add(summary)
         spent, round, kept = updates.spent(), updates.round, self.history.judged.kept_rounds
         self._background.do(lambda: self._tidy(spent, round, kept))
-        log.info("round %d: %d of %d devices, accuracy %s", round, len(updates.accepted), len(summary.devices),
-                 " ".join(f"{value:.3f}" for value in accuracy.values()) or "not evaluated")  # fmt: skip
+        log.info("round %d: %d of %d devices, accuracy %s%s", round, len(updates.accepted), len(summary.devices),
+                 " ".join(f"{value:.3f}" for value in accuracy.values()) or "not evaluated",
+                 _on_devices(summary))  # fmt: skip
         self._report(summary, accuracy, len(updates.accepted))
         self._summary_file.write()
         self._closed = None
@@ -196,6 +205,8 @@ class RoundCommit:
                 round=summary.round,
                 seconds=summary.seconds,
                 accuracy=dict(accuracy),
+                on_devices=summary.on_devices,
+                not_reporting=summary.not_reporting,
                 contributors=contributors,
                 lost=tuple(device.id for device in summary.devices if device.status == "lost"),
                 bytes_down=sum(device.bytes_down for device in summary.devices),
@@ -217,3 +228,12 @@ class RoundCommit:
         for update in spent:
             update.unlink(missing_ok=True)
         self._context.checkpoints.prune(round, kept)
+
+
+def _on_devices(summary: RoundSummary) -> str:
+    """Words for the log on what devices measured; empty if they measured nothing."""
+    told = [
+        f"depth {depth} {' '.join(f'{name} {value:.3f}' for name, value in scores.mean.items())}"
+        for depth, scores in summary.on_devices.items()
+    ]
+    return f"; on devices, before the round: {', '.join(told)}" if told else ""

@@ -20,6 +20,7 @@ from fedlp_edge.core.algorithm import plausibility
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, capacity_bits, capacity_of
 from fedlp_edge.core.algorithm.resolution import WeightLimit, weight_limit
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
+from fedlp_edge.core.device_scores import HeldOutScores, fleet_scores
 from fedlp_edge.core.rounds.cohort import Cohort, Key
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import weight_in
@@ -28,7 +29,7 @@ from fedlp_edge.reporting.round_accounting import Delivery, coverage, device_rou
 from fedlp_edge.reporting.summary import DeviceRound, Purpose, RoundSummary, Traffic
 from fedlp_edge.storage.journal import UpdateRow
 from fedlp_edge.system.files import move_into_place
-from fedlp_edge.wire.admission import Admission, Expectation
+from fedlp_edge.wire.admission import Admission, Expectation, admit_scores, exits_of
 from fedlp_edge.wire.concat_buffer import mapped
 from fedlp_edge.wire.messages import Offer
 from fedlp_edge.worker.jobs import Evaluated
@@ -82,7 +83,7 @@ class RoundUpdates:
         self._blueprint = context.blueprint
         self._settings = context.config.rounds
         self._closed = closed
-        self._admission = Admission(context.run, context.blueprint, context.config.limits)
+        self._admission = Admission(context.run, context.blueprint, context.config.limits, context.config.model.task)
         self._sizes: dict[str, plausibility.Sizes] = {}
         self._withdrawn: set[str] = set()
         self._heaviest: int | None = None
@@ -97,6 +98,20 @@ class RoundUpdates:
     def mean(self) -> LayerwiseMean:
         """Of what counts in this round and has been accepted so far."""
         return self._mean
+
+    def scores(self) -> dict[str, dict[int, HeldOutScores]]:
+        """What the devices whose updates count have measured on their held-out samples, by device and depth.
+
+        It is of the models that they started from. Who does not report, or holds out no sample, is missing.
+        """
+        task = self._context.config.model.task
+        found = {}
+        for device, update in sorted(self.accepted.items()):
+            place = self._place(update.offer)
+            exits = exits_of(self._blueprint, place.depth)
+            if scores := admit_scores(update.offer.scores, task, exits, place.samples):
+                found[device] = scores
+        return found
 
     def extend(self, added: Sequence[CohortMember], capacity: int) -> None:
         """Journals the places that the machine has added; what was decided about these devices before is void.
@@ -236,6 +251,7 @@ class RoundUpdates:
             device: ({part.unit for part in update.offer.units}, self._weight(update.offer))
             for device, update in self.accepted.items()
         }
+        scores = self.scores() if self._context.config.holdout_share else {}
         return RoundSummary(
             round=self.round,
             seconds=seconds,
@@ -244,6 +260,8 @@ class RoundUpdates:
             metrics=judged.metrics if judged else {},
             ensemble=judged.ensemble_accuracy if judged else {},
             doubt=judged.doubt if judged else "",
+            on_devices=fleet_scores(self._context.config.model.task, scores),
+            not_reporting=len(self.accepted) - len(scores) if self._context.config.holdout_share else 0,
             devices=tuple(
                 self._device_round(reported[device], profiles.get(device, "")) for device in sorted(reported)
             ),

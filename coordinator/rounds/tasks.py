@@ -83,6 +83,8 @@ class Tasks:
                 chunk_bytes=self._chunk_bytes,
                 patience_seconds=patience,
                 encoding=place.encoding,
+                holdout=self._context.config.holdout_share,
+                fresh_statistics=not self._context.config.data.evaluate,
             )
         )
 

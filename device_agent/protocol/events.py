@@ -16,7 +16,7 @@ from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.transport.base import TransportEvent
-from fedlp_edge.wire.messages import Message, Task, UnitVersion
+from fedlp_edge.wire.messages import Message, ModelProof, Task, UnitVersion
 from fedlp_edge.wire.topics import Topics
 
 FailureKind = Literal["memory", "model", "data", "worker"]
@@ -104,6 +104,19 @@ class ChunkRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelChecked:
+    """The final model was compared with the PyTorch model of the same weights, or could not be.
+
+    Attributes:
+        proof: what was found, for the coordinator.
+        differs: whether the file computes something else, so that it must not be used.
+    """
+
+    proof: ModelProof
+    differs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInstalled:
     """The final model is in place; ``path`` is for people."""
 
@@ -143,6 +156,7 @@ Event = (
     | TrainingFailed
     | ChunkDelivered
     | ChunkRefused
+    | ModelChecked
     | ModelInstalled
     | InstallFailed
     | NothingToExport
@@ -247,6 +261,25 @@ class InstallModel:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckModel:
+    """Have the worker compare a downloaded ONNX file with the PyTorch model of downloaded layers.
+
+    Attributes:
+        model: settings of the whole model.
+        depth: of the file.
+        version: the file.
+        layers: the units of that depth.
+        holdout: share of the samples that are held out; the models are compared on these.
+    """
+
+    model: ModelSettings
+    depth: int
+    version: UnitVersion
+    layers: tuple[UnitVersion, ...]
+    holdout: float
+
+
+@dataclass(frozen=True, slots=True)
 class ExportModel:
     """Have the worker make an ONNX file of downloaded layers and this device's own head, and install it."""
 
@@ -255,6 +288,7 @@ class ExportModel:
     model: ModelSettings
     depth: int
     layers: tuple[UnitVersion, ...]
+    holdout: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +316,7 @@ Effect = (
     | SendProbe
     | ForgetUpdate
     | InstallModel
+    | CheckModel
     | ExportModel
     | Log
     | Stop

@@ -13,12 +13,14 @@ from device_agent.protocol.assignment import AssignedModel
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
+    CheckModel,
     Effects,
     ExportModel,
     Identity,
     InstallFailed,
     InstallModel,
     Log,
+    ModelChecked,
     ModelInstalled,
     NothingToExport,
     Publish,
@@ -26,7 +28,7 @@ from device_agent.protocol.events import (
 )
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.admission import max_unit_bytes
-from fedlp_edge.wire.messages import DeploymentReport, RunEnded
+from fedlp_edge.wire.messages import DeploymentReport, ModelProof, RunEnded
 
 _LIMITS = LIMITS.final_model
 
@@ -40,6 +42,7 @@ class FinalModelFetch:
         downloads: of ONNX files, and of the final layers.
         can_export: whether what makes ONNX files is installed here.
         once: end the agent when all is done.
+        reports: whether the coordinator is told what this device finds about the file.
     """
 
     def __init__(
@@ -50,12 +53,16 @@ class FinalModelFetch:
         *,
         can_export: bool,
         once: bool,
+        reports: bool = True,
     ) -> None:
         self._identity = identity
         self._coordinator = coordinator
         self._downloads = downloads
         self._can_export = can_export
         self._once = once
+        self._reports = reports
+        self._check: CheckModel | None = None
+        self._proof: ModelProof | None = None
         self._own_model: AssignedModel | None = None
         self._run_ended: RunEnded | None = None
         self._finished_run: str | None = None
@@ -101,9 +108,26 @@ class FinalModelFetch:
             if not version.unit.startswith("onnx-") or not 0 < version.size <= _LIMITS.model_bytes:
                 return [note, *self._fail(f"the final model {version.unit} is not acceptable", message.run)]
         self._run_ended, self._own_model, self._pending = message, None, len(message.models)
+        self._check, self._proof = self._wanted_check(message, own_model), None
         self._started_at = self._reported_at = now
-        self._downloads.start(message.models, now, patience=0.0)
+        layers = () if self._check is None else self._check.layers
+        self._downloads.start((*message.models, *layers), now, patience=0.0)
         return [note, *self.progress()]
+
+    def _wanted_check(self, message: RunEnded, own_model: AssignedModel | None) -> CheckModel | None:
+        """What this device can find out about its file, if it is asked to and its owner lets it tell."""
+        if not (self._reports and message.holdout and message.layers and own_model is not None):
+            return None
+        (version, *more), blueprint = message.models, own_model.blueprint
+        depth = int(version.unit.removeprefix("onnx-"))
+        if more or depth not in blueprint.depths:
+            return None
+        most = {unit.id: max_unit_bytes(unit) for unit in blueprint.downloads_of_exit(depth)}
+        if sorted(most) != sorted(layer.unit for layer in message.layers):
+            return None
+        if any(not 0 < layer.size <= most[layer.unit] for layer in message.layers):
+            return None
+        return CheckModel(own_model.model, depth, version, message.layers, message.holdout)
 
     def _start_export(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
         """Fetches the layers that the device's own head stands on."""
@@ -121,6 +145,7 @@ class FinalModelFetch:
             if not 0 < version.size <= most[version.unit]:
                 return self._fail(f"the final layer {version.unit} is not acceptable", message.run)
         self._run_ended, self._own_model, self._pending = message, own_model, 1
+        self._check = self._proof = None
         self._started_at = self._reported_at = now
         self._downloads.start(message.layers, now, patience=0.0)
         return self.progress()
@@ -146,9 +171,42 @@ class FinalModelFetch:
         self._installing = True
         if self._own_model is not None:
             message, own_model = self._run_ended, self._own_model
-            export = ExportModel(message.run, message.rounds, own_model.model, own_model.depth, message.layers)
+            export = ExportModel(
+                message.run, message.rounds, own_model.model, own_model.depth, message.layers, message.holdout
+            )
             return [*self._report("received", message.run), export]
-        return [InstallModel(self._run_ended.run, version) for version in self._run_ended.models]
+        if self._check is not None:
+            return [*self._report("received", self._run_ended.run), self._check]
+        return self._install(self._run_ended)
+
+    def happened(self, event: ModelChecked | ModelInstalled | InstallFailed | NothingToExport) -> Effects:
+        """Takes what became of the final model on this device."""
+        match event:
+            case ModelChecked():
+                return self.checked(event)
+            case ModelInstalled():
+                return self.installed(event)
+            case InstallFailed():
+                return self.install_failed(event)
+            case NothingToExport():
+                return self.nothing_to_export(event)
+
+    def checked(self, event: ModelChecked) -> Effects:
+        """The file was compared with the model of the same weights; one that computes something else is not used."""
+        self._proof = event.proof
+        if self._run_ended is None or self._check is None:
+            return []  # a file that was made here is installed already
+        self._check = None
+        if event.differs:
+            return self._fail(event.proof.problem)
+        if event.proof.problem:
+            note = Log(f"the final model could not be compared with PyTorch: {event.proof.problem}", warning=True)
+            return [note, *self._install(self._run_ended)]
+        text = f"the final model differs from PyTorch by at most {event.proof.max_abs_diff:.1e} on held-out samples"
+        return [Log(text), *self._install(self._run_ended)]
+
+    def _install(self, message: RunEnded) -> Effects:
+        return [InstallModel(message.run, version) for version in message.models]
 
     def installed(self, event: ModelInstalled) -> Effects:
         """A file is in its place and computes."""
@@ -177,7 +235,7 @@ class FinalModelFetch:
 
     def cancel(self) -> None:
         """Another run has begun."""
-        self._run_ended, self._installing = None, False
+        self._run_ended, self._check, self._installing = None, None, False
 
     def poll(self, now: float) -> Effects:
         """Asks for what is missing, or gives up."""
@@ -206,7 +264,11 @@ class FinalModelFetch:
         self, state: Literal["receiving", "received", "installed", "failed"], run: str, reason: str = ""
     ) -> Effects:
         report = DeploymentReport(
-            run=run, device=self._identity.device, state=state, reason=reason[: LIMITS.messages.reason_characters]
+            run=run,
+            device=self._identity.device,
+            state=state,
+            reason=reason[: LIMITS.messages.reason_characters],
+            proof=self._proof if state in ("installed", "failed") else None,
         )
         if state == "receiving":
             return [Publish(self._up, report)]

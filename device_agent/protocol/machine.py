@@ -31,6 +31,7 @@ from device_agent.protocol.events import (
     Leave,
     Log,
     ModelBuilt,
+    ModelChecked,
     ModelInstalled,
     NothingToExport,
     Publish,
@@ -96,6 +97,7 @@ class ProtocolOptions:
         allow_models: ``module:callable`` models whose code the owner trusts.
         can_export: whether what makes ONNX files is installed here.
         once: whether the agent ends when the run is over.
+        report_metrics: whether the coordinator is told how well the model does on held-out samples.
         measure_link: whether echoes measure the link before the first report.
         use_echoes: whether echoes tell what is lost from what is late; otherwise silence alone does.
         link_bytes_per_second: uploads stay below this rate; None for as fast as the broker takes them.
@@ -104,6 +106,7 @@ class ProtocolOptions:
     allow_models: frozenset[str] = frozenset()
     can_export: bool = True
     once: bool = False
+    report_metrics: bool = True
     measure_link: bool = True
     use_echoes: bool = True
     link_bytes_per_second: float | None = None
@@ -150,7 +153,12 @@ class DeviceProtocol:
         self._unreported: DeviceFacts | None = None
         self._round_task = RoundTask(identity, coordinator, self._units, self._uploads)
         self._final_model = FinalModelFetch(
-            identity, coordinator, self._models, can_export=options.can_export, once=options.once
+            identity,
+            coordinator,
+            self._models,
+            can_export=options.can_export,
+            once=options.once,
+            reports=options.report_metrics,
         )
         self._heartbeat = Heartbeat(identity, coordinator)
         self._search = CoordinatorSearch(identity, coordinator)
@@ -222,12 +230,8 @@ class DeviceProtocol:
                 delivered = isinstance(event, ChunkDelivered)
                 settle = self._uploads.delivered if delivered else self._uploads.refused
                 effects = settle(update, index, now)
-            case ModelInstalled():
-                effects = self._final_model.installed(event)
-            case InstallFailed():
-                effects = self._final_model.install_failed(event)
-            case NothingToExport():
-                effects = self._final_model.nothing_to_export(event)
+            case ModelChecked() | ModelInstalled() | InstallFailed() | NothingToExport():
+                effects = self._final_model.happened(event)
             case Leave():
                 effects = self._presence.leave()
             case Tick():

@@ -8,6 +8,7 @@ import msgspec
 
 from fedlp_edge.wire.chunks import chunk_count
 from fedlp_edge.wire.messages import ComputeWord, Digest, Name, Natural, Offer, UnitPayload
+from fedlp_edge.wire.packed_scores import ScoresByDepth
 
 
 class UpdateId(NamedTuple):
@@ -36,6 +37,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
         peak_memory: bytes that training took.
         compute: mode that it was computed in.
         chunk_bytes: payload bytes of its chunks.
+        scores: what the model that training started from is worth on held-out samples, by depth of the exit.
     """
 
     run: Name
@@ -52,6 +54,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory: Natural
     chunk_bytes: int
     compute: ComputeWord = ""
+    scores: ScoresByDepth = {}
 
     @property
     def id(self) -> UpdateId:
@@ -86,4 +89,5 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
             compute=self.compute,
             chunk_bytes=self.chunk_bytes,
             heard=heard,
+            scores=self.scores,
         )

@@ -228,6 +228,11 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         units = self.exchanged_by(depth)
         return (*units, *(unit.fixed for unit in units if unit.constants))
 
+    def downloads_of_exit(self, depth: int) -> tuple[Unit, ...]:
+        """Returns what is downloaded to compute one exit: the global units of its path, and their constants."""
+        units = [unit for unit in self.exit_path(depth) if self.is_global(unit)]
+        return (*units, *(unit.fixed for unit in units if unit.constants))
+
     @cached_property
     def downloads(self) -> dict[str, Unit]:
         """All possible downloads by id: the units of the global model, and their constants."""

@@ -6,8 +6,10 @@ The check comes before the first round, since a shape or a class that does not f
 from __future__ import annotations
 
 import hashlib
+import math
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -21,11 +23,44 @@ MAX_CLASSES = 4096
 MAX_NAME = 200
 """Most characters of a class name that are reported and compared."""
 
+MAX_CHANNELS = 4096
+"""Most channels whose statistics are reported."""
+
+Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
+Deviation = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
+
 _SHOWN = 8
 """Most names in a message for people."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 ClassName = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+
+
+class InputFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the inputs of a model look like, without any of them.
+
+    A model's input is ``(stored value * scale - mean) / std``. A coordinator without data puts this into ONNX files,
+    and checks the files on random inputs with the mean and the deviation of each channel.
+
+    Attributes:
+        scale: Factor from stored values to the unit of ``mean`` and ``std``.
+        mean: Mean per channel, or one mean for all channels.
+        std: Standard deviation per channel, or one for all channels.
+        channel_mean: Mean of the model's inputs by channel, over some samples; empty if it is not told.
+        channel_std: Standard deviation of the model's inputs by channel; empty if it is not told.
+    """
+
+    scale: Finite = 1.0
+    mean: Annotated[tuple[Finite, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)] = (0.0,)
+    std: Annotated[tuple[Deviation, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)] = (1.0,)
+    channel_mean: Annotated[tuple[Finite, ...], msgspec.Meta(max_length=MAX_CHANNELS)] = ()
+    channel_std: Annotated[tuple[NotNegative, ...], msgspec.Meta(max_length=MAX_CHANNELS)] = ()
+
+    @property
+    def without_channels(self) -> InputFacts:
+        """The normalisation alone, which a device's samples do not influence."""
+        return msgspec.structs.replace(self, channel_mean=(), channel_std=())
 
 
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +76,7 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
         highest: Greatest label.
         target_kind: What the targets are, as far as the device can tell.
         features: Statistics of the features; None if samples have no features with names.
+        inputs: What the inputs of a model look like; None from whoever does not tell.
     """
 
     sample_shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=2**31)], ...], msgspec.Meta(max_length=8)] = ()
@@ -51,6 +87,7 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     highest: Number = 0
     target_kind: TargetKind = "class"
     features: ColumnSums | None = None
+    inputs: InputFacts | None = None
 
     def __post_init__(self) -> None:
         names = tuple(unicodedata.normalize("NFC", name) for name in self.classes)
@@ -62,6 +99,37 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
         """Names of the classes that have samples."""
         absent = set(self.absent)
         return tuple(name for number, name in enumerate(self.classes) if number not in absent)
+
+
+def agreed_inputs(reports: Iterable[DataFacts]) -> InputFacts:
+    """Returns what the inputs of a fleet look like: the normalisation of most sites, and means over their channels.
+
+    Args:
+        reports: What the sites say of their samples.
+    """
+    told = [data.inputs for data in reports if data.inputs is not None]
+    if not told:
+        return InputFacts()
+    votes = Counter(inputs.without_channels for inputs in told)
+    agreed = max(votes, key=lambda inputs: (votes[inputs], msgspec.json.encode(inputs)))
+    known = [inputs for inputs in told if inputs.without_channels == agreed and inputs.channel_mean]
+    lengths = Counter(
+        len(inputs.channel_mean) for inputs in known if len(inputs.channel_std) == len(inputs.channel_mean)
+    )
+    if not lengths:
+        return agreed
+    channels = max(lengths, key=lambda length: (lengths[length], length))
+    of_sites = [inputs for inputs in known if len(inputs.channel_mean) == len(inputs.channel_std) == channels]
+    return msgspec.structs.replace(
+        agreed,
+        channel_mean=_means(inputs.channel_mean for inputs in of_sites),
+        channel_std=_means(inputs.channel_std for inputs in of_sites),
+    )
+
+
+def _means(rows: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
+    """Returns the mean of each column."""
+    return tuple(math.fsum(column) / len(column) for column in zip(*rows, strict=True))
 
 
 def names_digest(names: Sequence[str]) -> str:

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.exit_sums import ExitSums, mean_losses
 from fedlp_edge.core.metrics.task_metrics import accuracies
+from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset
-from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification, class_logits
 
@@ -23,6 +25,9 @@ _SUMMED_TOGETHER = 1024
 
 _LARGE = 4096
 """Numbers of an input from which each batch is summed by itself, so that few inputs wait in memory."""
+
+JUDGED_AT_ONCE = 128
+"""Most held-out samples of a device in a forward pass."""
 
 _HUGE = 1e300
 """What stands for a sum that is no finite number; its mean counts as none."""
@@ -111,6 +116,36 @@ def evaluate(
         known_loss={depth: _finite(loss / len(data)) for depth, loss in known.items()} if classes_missing else {},
         sums=sums,
     )
+
+
+@torch.no_grad()
+def held_out_scores(
+    model: Submodel, depths: Sequence[int], data: Dataset, task: LearningTask, device: torch.device, batch_size: int
+) -> dict[int, HeldOutScores]:
+    """Judges the exits of a device's submodel on samples that the device does not train on.
+
+    Args:
+        model: Submodel on ``device``; it is left in evaluation mode.
+        depths: Depths of the exits that it holds, shallowest first.
+        data: Held-out samples, on any torch device.
+        task: What the outputs mean.
+        device: Torch device that computes.
+        batch_size: Samples per forward pass.
+
+    Returns:
+        Scores by depth of the exit.
+    """
+    model.eval()
+    summed = ExitSummation(depths, task)
+    for start in range(0, len(data), batch_size):
+        x, y = data.batch(slice(start, start + batch_size))
+        x, y = x.to(device), y.to(device)
+        summed.add(model.exits(x), y, x)
+    own = task.name not in BUILT_IN_TASKS
+    return {
+        depth: HeldOutScores(of_exit, task.metrics(of_exit) if own else {})
+        for depth, of_exit in summed.sums().exits.items()
+    }
 
 
 def logits_of(model: LayeredModel, x: Tensor, depths: Sequence[int], full_depth: int) -> list[Tensor]:

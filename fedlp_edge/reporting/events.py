@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.reporting.summary import FileProof
 from fedlp_edge.system.printable import unprintable_fields
 
 
@@ -123,12 +125,21 @@ class WorkerReplaced(Event, frozen=True, kw_only=True):
 
 
 class RoundFinished(Event, frozen=True, kw_only=True):
-    """This event says that a round is committed; ``lost`` devices sent no update in time, and ``doubt`` is a suspicion
-    about the accuracy."""
+    """This event says that a round is committed.
+
+    Attributes:
+        accuracy: Accuracy of the new model on central test data, by depth; empty without such data.
+        on_devices: What devices measured of the model before, on their held-out samples, by depth.
+        not_reporting: Number of contributors that measured nothing, though samples are held out.
+        lost: Devices that sent no update in time.
+        doubt: Suspicion about the accuracy; empty for none.
+    """
 
     round: int
     seconds: float
     accuracy: dict[int, float]
+    on_devices: dict[int, DeviceScores] = {}
+    not_reporting: int = 0
     contributors: int
     lost: tuple[str, ...]
     bytes_down: int
@@ -168,12 +179,15 @@ class Exporting(Event, frozen=True, kw_only=True):
 
 
 class ModelExported(Event, frozen=True, kw_only=True):
-    """This event says that an ONNX file is written and checked; ``file`` is relative to the directory ``onnx``."""
+    """This event says that an ONNX file is written and checked; ``file`` is relative to the directory ``onnx``.
+
+    ``accuracy`` is None for a file that could only be checked on made inputs.
+    """
 
     file: str
     depth: int
     max_abs_diff: float
-    accuracy: float
+    accuracy: float | None = None
 
 
 class ModelRefused(Event, frozen=True, kw_only=True):
@@ -189,6 +203,18 @@ class ModelDelivered(Event, frozen=True, kw_only=True):
     device: str
     received: bool
     reason: str = ""
+
+
+class ModelsProved(Event, frozen=True, kw_only=True):
+    """This event says that the devices have compared their ONNX files with PyTorch, and judged the final model.
+
+    Attributes:
+        proofs: What they found about each file.
+        on_devices: What they measured of the final model on their held-out samples, by depth.
+    """
+
+    proofs: tuple[FileProof, ...]
+    on_devices: dict[int, DeviceScores] = {}
 
 
 class RunFinished(Event, frozen=True, kw_only=True):
@@ -237,6 +263,7 @@ AnyEvent = (
     | ModelExported
     | ModelRefused
     | ModelDelivered
+    | ModelsProved
     | RunFinished
     | RunStopped
 )

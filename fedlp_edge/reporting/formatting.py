@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fedlp_edge.core.device_scores import DeviceScores
+
 UNTRAINED = "no device has this depth"
 """Text in place of the accuracy of an exit that no device trains."""
+
+_MAIN = ("accuracy", "macro_f1", "rmse", "roc_auc")
+"""Metrics that stand for all others, if a task has one of them."""
+
+_SHARES = frozenset({"accuracy", "balanced_accuracy", "subset_accuracy", "macro_f1", "micro_f1"})
+"""Metrics that are shown in per cent."""
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -31,6 +39,28 @@ def format_seconds(seconds: float) -> str:
 def format_share(share: float | None) -> str:
     """Formats ``0.9131`` as ``91.3 %``, and None as a dash."""
     return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def main_metric(scores: DeviceScores) -> str:
+    """Returns the name of the metric that stands for all of them in one line; empty if there is none."""
+    return next((name for name in _MAIN if name in scores.mean), next(iter(scores.mean), ""))
+
+
+def format_metric(name: str, value: float | None) -> str:
+    """Formats a share as ``91.3 %``, another metric as ``0.0421``, and None as a dash."""
+    if value is None or name in _SHARES:
+        return format_share(value)
+    return f"{value:.4g}"
+
+
+def format_scores(scores: DeviceScores) -> str:
+    """Formats the main metric as ``91.3 % ± 2.1 % (worst tenth 88.0 %)``; an accuracy is not named, others are."""
+    name = main_metric(scores)
+    if not name:
+        return "-"
+    label = "" if name == "accuracy" else f"{name} "
+    text = f"{label}{format_metric(name, scores.mean[name])} ± {format_metric(name, scores.spread.get(name, 0.0))}"
+    return text + (f" (worst tenth {format_metric(name, scores.worst[name])})" if name in scores.worst else "")
 
 
 def sparkline(shares: Iterable[float], width: int = 24) -> str:

@@ -122,13 +122,20 @@ class JudgedRounds:
         """The metric that a summary has, and the round whose model it is of; None if it has none."""
         evaluation = self._judging.evaluation
         if evaluation.from_devices(central=self._judging.central):
-            return None
+            return self._measured_on_devices(summary)
         values = _of_central_data(summary, self._history.metric)
         if not values:
             return None
         # The full model is always measured, but says nothing as long as no device trains its last layers.
         depth = evaluation.depth or max(values.keys() & self._trained, default=max(values))
         return MeasuredRound(summary.round, values[depth]) if depth in values else None
+
+    def _measured_on_devices(self, summary: RoundSummary) -> MeasuredRound | None:
+        """The metric of the devices of a round, which have judged the model that the round before made."""
+        metric, before = self._history.metric, summary.round - 1
+        values = {depth: scores.mean[metric] for depth, scores in summary.on_devices.items() if metric in scores.mean}
+        depth = self._judging.evaluation.depth or max(values, default=0)
+        return MeasuredRound(before, values[depth]) if before and depth in values else None
 
 
 def _of_central_data(summary: RoundSummary, metric: str) -> dict[int, float]:

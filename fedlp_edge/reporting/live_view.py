@@ -17,7 +17,15 @@ from rich.text import Text
 
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
-from fedlp_edge.reporting.formatting import UNTRAINED, depth_bar, format_bytes, format_seconds, format_share, sparkline
+from fedlp_edge.reporting.formatting import (
+    UNTRAINED,
+    depth_bar,
+    format_bytes,
+    format_scores,
+    format_seconds,
+    format_share,
+    sparkline,
+)
 from fedlp_edge.reporting.progress import DeviceProgress, DeviceState, RunProgress
 from fedlp_edge.reporting.text_view import line_for
 
@@ -148,7 +156,7 @@ def picture(progress: RunProgress, now: float, height: int, subtitle: str = "") 
     parts += ["", _rounds(progress, now), ""]
     if progress.devices:
         parts += [_devices(progress, max(3, height - _OTHER_LINES - progress.depths)), ""]
-    if progress.accuracy:
+    if progress.accuracy or progress.on_devices:
         parts += [_accuracy(progress), ""]
     parts.append(Text(progress.note))
     if progress.trouble:
@@ -207,11 +215,19 @@ def _device_row(device: DeviceProgress, depths: int) -> tuple[RenderableType, ..
 def _accuracy(progress: RunProgress) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("exit", no_wrap=True)
-    table.add_column("accuracy", justify="right", no_wrap=True)
+    if progress.accuracy:
+        table.add_column("accuracy", justify="right", no_wrap=True)
+    if progress.on_devices:
+        table.add_column("on devices", no_wrap=True)
     table.add_column("by round", no_wrap=True)
     trained = {device.depth for device in progress.devices.values()}
-    for depth, shares in sorted(progress.accuracy.items()):
-        bar = Text(depth_bar(depth, progress.depths), style="cyan")
-        note = Text(sparkline(shares), style="green") if depth in trained else Text(UNTRAINED, style="dim")
-        table.add_row(bar, format_share(shares[-1]), note)
+    for depth in sorted(progress.accuracy.keys() | progress.on_devices.keys()):
+        shares, scores = progress.accuracy.get(depth, []), progress.on_devices.get(depth, [])
+        drawn = shares or [one.mean["accuracy"] for one in scores if "accuracy" in one.mean]
+        table.add_row(
+            Text(depth_bar(depth, progress.depths), style="cyan"),
+            *([format_share(shares[-1] if shares else None)] if progress.accuracy else []),
+            *([format_scores(scores[-1]) if scores else "-"] if progress.on_devices else []),
+            Text(sparkline(drawn), style="green") if depth in trained else Text(UNTRAINED, style="dim"),
+        )
     return table

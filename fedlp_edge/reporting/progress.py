@@ -5,10 +5,12 @@ The state is a pure fold over the events.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Literal
 
+from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.reporting.events import (
     AnyEvent,
     BrokerBack,
@@ -23,6 +25,7 @@ from fedlp_edge.reporting.events import (
     ModelDelivered,
     ModelExported,
     ModelRefused,
+    ModelsProved,
     NobodyFit,
     RoundFailed,
     RoundFinished,
@@ -68,6 +71,7 @@ class RunProgress:
         round: Number of the running or latest round; 0 before the first.
         finished_rounds: Number of committed rounds.
         accuracy: Accuracy (0 to 1) of each round, by depth.
+        on_devices: What devices measured of each model on their held-out samples, by depth; the latest one last.
         note: Line on the current activity, for people.
         trouble: Latest error, until the next round succeeds.
     """
@@ -89,6 +93,7 @@ class RunProgress:
     bytes_up: int = 0
     devices: dict[str, DeviceProgress] = field(default_factory=dict)
     accuracy: dict[int, list[float]] = field(default_factory=dict)
+    on_devices: dict[int, list[DeviceScores]] = field(default_factory=dict)
     exported: list[ModelExported] = field(default_factory=list)
 
     def apply(self, event: AnyEvent) -> None:
@@ -215,6 +220,7 @@ def _(event: RoundFinished, progress: RunProgress) -> None:
     progress.bytes_up += event.bytes_up
     for depth, share in event.accuracy.items():
         progress.accuracy.setdefault(depth, []).append(share)
+    _note_scores(event.on_devices, progress)
     for name in event.lost:
         if not progress.device(name).reason:
             progress.device(name).state = "lost"
@@ -268,6 +274,22 @@ def _(event: ModelRefused, progress: RunProgress) -> None:
 def _(event: ModelDelivered, progress: RunProgress) -> None:
     if not event.received:
         progress.trouble = f"{event.device} has no final model: {event.reason}"
+
+
+@_apply.register
+def _(event: ModelsProved, progress: RunProgress) -> None:
+    _note_scores(event.on_devices, progress)
+    for proof in event.proofs:
+        if proof.proved < proof.asked:
+            lacking = f"proved on {proof.proved} of {proof.asked} devices"
+            progress.trouble = (
+                f"the ONNX file of depth {proof.depth} is {lacking}: {next(iter(proof.problems.values()))}"
+            )
+
+
+def _note_scores(on_devices: Mapping[int, DeviceScores], progress: RunProgress) -> None:
+    for depth, scores in on_devices.items():
+        progress.on_devices.setdefault(depth, []).append(scores)
 
 
 @_apply.register

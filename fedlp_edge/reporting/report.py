@@ -11,10 +11,20 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.reporting.console import open_console, print_whole
-from fedlp_edge.reporting.formatting import UNTRAINED, depth_bar, format_bytes, format_share
-from fedlp_edge.reporting.summary import DeviceOutcome, DeviceRound, Summary, idle_rounds, load, trained_exits
+from fedlp_edge.reporting.formatting import UNTRAINED, depth_bar, format_bytes, format_scores, format_share
+from fedlp_edge.reporting.summary import (
+    DeviceOutcome,
+    DeviceRound,
+    FileProof,
+    Summary,
+    idle_rounds,
+    load,
+    trained_exits,
+)
 from fedlp_edge.system.lifecycle import own_command
+from fedlp_edge.worker.jobs import ExportedModel
 
 ONNX_DIRECTORY = "onnx"
 
@@ -44,8 +54,11 @@ def report(summary: Summary, directory: Path) -> RenderableType:
     parts: list[RenderableType] = ["", _headline(summary), ""]
     if summary.start_weights is not None:
         parts += [Text(f"The model {summary.start_weights.line}."), ""]
-    if accuracy:
-        parts += [_models(summary, accuracy), ""]
+    on_devices = _on_devices(summary)
+    if accuracy or on_devices:
+        parts += [_models(summary, accuracy, on_devices), ""]
+    if judging := _judging(summary):
+        parts += [*judging, ""]
     if missing := _without_models(summary):
         parts += [*missing, ""]
     if summary.rounds:
@@ -54,7 +67,7 @@ def report(summary: Summary, directory: Path) -> RenderableType:
             for device in entry.devices:
                 by_device[device.id].append(device)
         table = _crowd if len(by_device) > CROWD else _devices
-        parts += [table(by_device, max(accuracy, default=0)), "", _traffic(summary), ""]
+        parts += [table(by_device, max(accuracy.keys() | on_devices.keys(), default=0)), "", _traffic(summary), ""]
         if doubt := summary.rounds[-1].doubt:
             parts += [Text(f"Doubtful: {doubt}.", style="yellow"), ""]
         if idle := idle_rounds(summary):
@@ -89,28 +102,81 @@ def _headline(summary: Summary) -> Text:
     return text
 
 
-def _models(summary: Summary, accuracy: dict[int, float]) -> RenderableType:
-    """Returns the table of accuracy by depth: of each exit, of its ensemble, and for the devices of its depth."""
+def _on_devices(summary: Summary) -> dict[int, DeviceScores]:
+    """What devices measured of the final model, or of the last one that they have got."""
+    if summary.final and summary.final.on_devices:
+        return summary.final.on_devices
+    return summary.rounds[-1].on_devices if summary.rounds else {}
+
+
+def _judging(summary: Summary) -> list[RenderableType]:
+    """Lines on who judged the models, and which files are not proved."""
+    final = summary.final is not None and bool(summary.final.on_devices)
+    scores = _on_devices(summary)
+    silent = summary.final.not_reporting if final and summary.final else 0
+    if not final and summary.rounds:
+        silent = summary.rounds[-1].not_reporting
+    lines = []
+    if scores:
+        model = "the final model" if final else "the model before the last round"
+        devices, samples = sum(s.devices for s in scores.values()), sum(s.samples for s in scores.values())
+        rest = f", {silent} did not report" if silent else ""
+        lines.append(f"On devices: {devices} judged {model} on {samples:,} samples that they hold out{rest}.")
+    for proof in summary.proofs:
+        for device, problem in list(proof.problems.items())[:NAMED]:
+            lines.append(f"Not proved: the file of depth {proof.depth} on {device}: {problem}")
+    return [Text("\n".join(lines))] if lines else []
+
+
+def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, DeviceScores]) -> RenderableType:
+    """Returns the table of what exits are worth by depth: on central data, on devices, and in their ONNX files."""
     trained = trained_exits(summary)
     exported = {model.depth: model for model in summary.onnx}
     last = summary.rounds[-1] if summary.rounds else None
     ensemble, tiers = (last.ensemble, last.tiers) if last else ({}, {})
     extra = [*(["ensemble>"] if ensemble else []), *(["own classes>"] if tiers else [])]
-    files = ("onnxruntime>", "max |difference|>", "ONNX file") if exported else ("",)
-    table = _table("exit", "PyTorch>", *extra, *files)
-    for depth in sorted(accuracy.keys() | tiers.keys()):
+    proofs = {proof.depth: proof for proof in summary.proofs}
+    central = any(found.accuracy is not None for found in exported.values())
+    columns = [
+        *(["PyTorch>"] if accuracy else []),
+        *extra,
+        *(["on devices"] if on_devices else []),
+        *(["onnxruntime>"] if central else []),
+        *(["max |difference|>"] if exported else []),
+        *(["proved on>"] if proofs else []),
+        "ONNX file" if exported else "",
+    ]
+    table = _table("exit", *columns)
+    depths = sorted(accuracy.keys() | tiers.keys() | on_devices.keys() | exported.keys())
+    for depth in depths:
         model = exported.get(depth)
         file = f"{ONNX_DIRECTORY}/{model.file}" if model else "-" if exported else ""
         table.add_row(
-            Text(f"{depth_bar(depth, max(accuracy))} {depth}", style="cyan"),
-            format_share(accuracy.get(depth)),
+            Text(f"{depth_bar(depth, depths[-1])} {depth}", style="cyan"),
+            *([format_share(accuracy.get(depth))] if accuracy else []),
             *([format_share(ensemble.get(depth))] if ensemble else []),
             *([format_share(tiers.get(depth))] if tiers else []),
-            *([format_share(model.accuracy if model else None)] if exported else []),
-            *([f"{model.max_abs_diff:.1e}" if model else "-"] if exported else []),
+            *([_scores(on_devices.get(depth))] if on_devices else []),
+            *([format_share(model.accuracy if model else None)] if central else []),
+            *([_difference(model, proofs.get(depth))] if exported else []),
+            *([_proved(proofs.get(depth))] if proofs else []),
             Text(file if depth in trained else UNTRAINED, style="" if depth in trained else "dim"),
         )
     return table
+
+
+def _scores(scores: DeviceScores | None) -> str:
+    return "-" if scores is None else format_scores(scores)
+
+
+def _difference(model: ExportedModel | None, proof: FileProof | None) -> str:
+    """The largest difference from PyTorch that the coordinator or a device found."""
+    found = [entry.max_abs_diff for entry in (model, proof) if entry is not None]
+    return f"{max(found):.1e}" if found else "-"
+
+
+def _proved(proof: FileProof | None) -> str:
+    return "-" if proof is None else f"{proof.proved} of {proof.asked} devices"
 
 
 def _devices(by_device: dict[str, list[DeviceRound]], depths: int) -> RenderableType:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.core.rounds.fitness import State
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.core.start_weights import StartWeightsReport
@@ -108,6 +109,10 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
         tiers: Mean accuracy of the devices by depth, each with the exit of its depth on the test set weighted by the
             device's classes; simulations only, since a real device does not report its classes. Personal heads are
             evaluated after the last round.
+        on_devices: What the devices whose updates count have measured on their held-out samples, by depth of the exit;
+            of the model that they started from, so that of the round before. Empty if no samples are held out.
+        not_reporting: Number of devices whose updates count and that have measured nothing, though samples are to be
+            held out.
         doubt: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
         virtual_seconds: Duration of the round in virtual time; simulations only.
         metrics: All metrics of the task that the central test data define, by depth and name.
@@ -122,6 +127,8 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     loss: dict[int, float | None] = {}
     ensemble: dict[int, float] = {}
     tiers: dict[int, float] = {}
+    on_devices: dict[int, DeviceScores] = {}
+    not_reporting: int = 0
     doubt: str = ""
     virtual_seconds: float | None = None
     metrics: dict[int, dict[str, float]] = {}
@@ -137,6 +144,8 @@ class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
         metric: Name of the metric by which the round is the best; empty if the last one was wanted.
         value: Value of the metric.
         enough: Why the run ended before its last round; empty if it did not.
+        on_devices: What devices have measured of the final model on their held-out samples, by depth of the exit.
+        not_reporting: Number of devices that got a final model and have measured nothing of it.
     """
 
     accuracy: dict[int, float]
@@ -145,6 +154,30 @@ class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
     metric: str = ""
     value: float | None = None
     enough: str = ""
+    on_devices: dict[int, DeviceScores] = {}
+    not_reporting: int = 0
+
+
+class FileProof(msgspec.Struct, frozen=True, kw_only=True):
+    """What devices found when they compared an ONNX file with the PyTorch model of the same weights.
+
+    Attributes:
+        depth: Depth of the file.
+        asked: Number of devices that got the file and were asked to compare it.
+        proved: Number of those on which both compute the same.
+        samples: Number of their own samples on which these devices compared them.
+        max_abs_diff: Largest absolute difference of an output on any of them.
+        agreement: Least share of samples with the same answer on any of them.
+        problems: Why a device could not prove the file, by device.
+    """
+
+    depth: int
+    asked: int
+    proved: int = 0
+    samples: int = 0
+    max_abs_diff: float = 0.0
+    agreement: float = 1.0
+    problems: dict[str, str] = {}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +188,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         refused: Depths without an ONNX file, with the reasons.
         handed_over: Whether all devices that the coordinator waited for have their final models.
         delivered: State of the final model by id of each device that has one to fetch: ``installed``, ``received``
-            (the device makes its file itself), or the reason of a failure.
+            (the device makes its file itself, or has not said how it compares), or the reason of a failure.
+        proofs: What devices found about each ONNX file, shallowest first; empty if they were not asked.
         traffic: Traffic after the last round, by purpose.
         start_weights: What was taken of the model's start weights; None if it started from random values.
     """
@@ -169,6 +203,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     onnx: tuple[ExportedModel, ...] = ()
     refused: tuple[RefusedModel, ...] = ()
     delivered: dict[str, str] = {}
+    proofs: tuple[FileProof, ...] = ()
     handed_over: bool = False
     traffic: dict[Purpose, Traffic] = {}
     start_weights: StartWeightsReport | None = None

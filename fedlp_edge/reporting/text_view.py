@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 
+from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.reporting.events import (
     AnyEvent,
     BrokerBack,
@@ -18,6 +19,7 @@ from fedlp_edge.reporting.events import (
     ModelDelivered,
     ModelExported,
     ModelRefused,
+    ModelsProved,
     NobodyFit,
     RoundFailed,
     RoundFinished,
@@ -28,7 +30,7 @@ from fedlp_edge.reporting.events import (
     WaitingForDevices,
     WorkerReplaced,
 )
-from fedlp_edge.reporting.formatting import format_bytes, format_seconds, format_share
+from fedlp_edge.reporting.formatting import format_bytes, format_scores, format_seconds, format_share
 from fedlp_edge.reporting.progress import RunProgress
 
 NAMED = 8
@@ -129,10 +131,8 @@ def _(_event: BrokerBack) -> str:
 
 @_line.register
 def _(event: ModelExported) -> str:
-    return (
-        f"exported {event.file}: accuracy {format_share(event.accuracy)} in onnxruntime, "
-        f"differs from PyTorch by at most {event.max_abs_diff:.1e}"
-    )
+    on = "on made inputs" if event.accuracy is None else f"accuracy {format_share(event.accuracy)} in onnxruntime"
+    return f"exported {event.file}: {on}, differs from PyTorch by at most {event.max_abs_diff:.1e}"
 
 
 @_line.register
@@ -146,10 +146,21 @@ def _(event: ModelDelivered) -> str | None:
 
 
 @_line.register
+def _(event: ModelsProved) -> str:
+    files = [
+        f"depth {proof.depth} on {proof.proved} of {proof.asked} devices, differing by at most {proof.max_abs_diff:.1e}"
+        for proof in event.proofs
+    ]
+    judged = f"; on devices {scores_line(event.on_devices)}" if event.on_devices else ""
+    return f"ONNX files proved: {'; '.join(files)}{judged}"
+
+
+@_line.register
 def _(event: RunFinished) -> str:
     of = f" of round {event.best}, the best one" if event.best is not None else ""
     why = f"; no more rounds: {event.enough}" if event.enough else ""
-    return f"run finished after {event.rounds} rounds: accuracy{of} {accuracy_line(event.accuracy)}{why}"
+    accuracy = f": accuracy{of} {accuracy_line(event.accuracy)}" if event.accuracy else f": the model{of}" if of else ""
+    return f"run finished after {event.rounds} rounds{accuracy}{why}"
 
 
 @_line.register
@@ -162,7 +173,9 @@ def _(event: RunStopped) -> str:
 def _round_line(event: RoundFinished, rounds: int) -> str:
     parts = [
         f"round {event.round}/{rounds}: {format_seconds(event.seconds)}, {event.contributors} devices",
-        f"accuracy {accuracy_line(event.accuracy)}",
+        *([f"accuracy {accuracy_line(event.accuracy)}"] if event.accuracy else []),
+        *([f"on devices, before it, {scores_line(event.on_devices)}"] if event.on_devices else []),
+        *([f"{event.not_reporting} not reporting"] if event.not_reporting else []),
         f"{format_bytes(event.bytes_down)} down, {format_bytes(event.bytes_up)} up",
     ]
     if event.lost:
@@ -176,6 +189,11 @@ def listed(names: Sequence[str]) -> str:
     """Returns the first names, and the number of the others."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+def scores_line(on_devices: Mapping[int, DeviceScores]) -> str:
+    """Formats what devices measured as ``depth 1: 80.2 % ± 3.0 % (worst tenth 71.0 %)``."""
+    return ", ".join(f"depth {depth}: {format_scores(scores)}" for depth, scores in sorted(on_devices.items()))
 
 
 def accuracy_line(accuracy: Mapping[int, float]) -> str:

@@ -13,7 +13,7 @@ from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import weight_in
 from fedlp_edge.core.settings import ComputeMode
 from fedlp_edge.simulation.engines.base import QueuedJob
-from fedlp_edge.simulation.engines.jobs import TrainDevice
+from fedlp_edge.simulation.engines.jobs import JudgeDevice, TrainDevice
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import VirtualDevice
 from fedlp_edge.simulation.schedule import RoundClosing
@@ -77,6 +77,23 @@ class RoundJobs:
             depth = device.plan.depth
             if depth and self._personal(depth) and (made := self.device_values.before(name, round + 1)) is not None:
                 yield name, depth, made
+
+    def judgements(self, version: int, round: int) -> Iterator[QueuedJob]:
+        """Yields the jobs that judge a version of the model on what each device holds out, after a round."""
+        for name, device in sorted(self.fleet.items()):
+            if not (depth := device.plan.depth):
+                continue
+            personal = self._personal(depth)
+            made = self.device_values.before(name, round + 1) if personal else None
+            job = JudgeDevice(
+                number=device.number,
+                device=name,
+                version=version,
+                depth=depth,
+                reused=personal if made is not None else (),
+                reused_values=b"" if made is None else self.device_values.read(name, made),
+            )
+            yield QueuedJob(job, cost=float(self.blueprint.costs[depth - 1].forward_macs * device.member.samples))
 
     def _job(self, closing: RoundClosing, place: CohortMember, *, counted: bool) -> QueuedJob:
         number = place.task_round(closing.round)

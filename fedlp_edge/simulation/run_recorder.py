@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.device_scores import HeldOutScores, fleet_scores
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.reporting import events
@@ -172,6 +173,8 @@ class RunRecorder:
                 round=summary.round,
                 seconds=summary.seconds,
                 accuracy=summary.accuracy,
+                on_devices=summary.on_devices,
+                not_reporting=summary.not_reporting,
                 contributors=len(page.trained),
                 lost=tuple(device.id for device in summary.devices if device.status == "lost"),
                 bytes_down=sum(device.bytes_down for device in summary.devices),
@@ -190,9 +193,16 @@ class RunRecorder:
         """Writes ``summary.json`` up to the last committed round."""
         save(self._summary(None), self._directory.summary)
 
-    def finish(self, final: FinalModel, seconds: float) -> Summary:
-        """Writes the final summary and emits the end of the run; returns the summary."""
-        summary = self._summary(final)
+    def finish(self, final: FinalModel, seconds: float, scores: Mapping[str, Mapping[int, HeldOutScores]]) -> Summary:
+        """Writes the final summary and emits the end of the run; returns the summary.
+
+        Args:
+            final: The model that the run ends with.
+            seconds: Seconds that the run took.
+            scores: What that model is worth on the devices' held-out samples, by device and depth.
+        """
+        on_devices = fleet_scores(self._experiment.model.task, scores)
+        summary = self._summary(msgspec.structs.replace(final, on_devices=on_devices))
         save(summary, self._directory.summary)
         self._emit(
             events.RunFinished(
@@ -210,6 +220,7 @@ class RunRecorder:
     def _summarised(self, page: PendingRound) -> RoundSummary:
         said = scores.combine_scores(page.judged, self._experiment.model.task)
         closing, sent, lines = page.closing, {}, []
+        on_devices = {device: reply.scores for device, reply in page.trained.items() if reply.scores}
         uniform = self._experiment.scheme.weights == "uniform"
         for name, place in sorted({**closing.lost, **closing.contributors}.items()):
             units = self._blueprint.exchanged_by(place.depth)
@@ -250,6 +261,8 @@ class RunRecorder:
             ensemble=said.ensemble if len(said.ensemble) > 1 and not self._blueprint.widths else {},
             tiers=scores.own_by_tier(page.own, numbers, self._assignment.priors, self._experiment.model.task)
             | scores.by_tier(said, depths, numbers, self._assignment.priors),
+            on_devices=fleet_scores(self._experiment.model.task, on_devices),
+            not_reporting=len(page.trained) - len(on_devices) if self._experiment.holdout_share else 0,
             virtual_seconds=closing.seconds,
         )
 

@@ -20,6 +20,7 @@ from fedlp_edge.core.algorithm.aggregation import LayerwiseMean, capacity_bits, 
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.algorithm.resolution import weight_limit
 from fedlp_edge.core.algorithm.server_state import ServerState
+from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.rounds.cohort import rates_of
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.targets import BUILT_IN_TASKS
@@ -29,7 +30,14 @@ from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import scores
 from fedlp_edge.simulation.engines.base import Engine, QueuedJob, SimulationStoppedError, carry_out, collect
-from fedlp_edge.simulation.engines.jobs import DeviceGaveUp, DeviceTrained, PartEvaluated, TrainDevice, WorkerSetup
+from fedlp_edge.simulation.engines.jobs import (
+    DeviceGaveUp,
+    DeviceJudged,
+    DeviceTrained,
+    PartEvaluated,
+    TrainDevice,
+    WorkerSetup,
+)
 from fedlp_edge.simulation.engines.personal_heads import evaluate_personal_heads
 from fedlp_edge.simulation.engines.recovery import RecoveringEngine
 from fedlp_edge.simulation.experiment import Experiment
@@ -95,7 +103,8 @@ class Simulation:
             self._prepare()
             self._go()
             final = self._recorder.judged.final_model(self._checkpoints.has, self._digest_of)
-            return self._recorder.finish(final, time.monotonic() - began)
+            scores = self._judged_on_devices(final.round)
+            return self._recorder.finish(final, time.monotonic() - began, scores)
         except (SimulationStoppedError, FedLPError):
             self._recorder.keep()
             raise
@@ -166,6 +175,21 @@ class Simulation:
         if round == self._recorder.committed:
             return self._model.digest
         return self._model.digest_of(self._checkpoints.load(round)[0])
+
+    def _judged_on_devices(self, round: int) -> dict[str, dict[int, HeldOutScores]]:
+        """What the model of a round is worth on the held-out samples of every device, by device and depth."""
+        if not self._experiment.holdout_share:
+            return {}
+        version = self._judged_version
+        if round != self._recorder.committed:
+            stored, state = self._checkpoints.load(round)
+            version = -1 - round
+            self._engine.publish(
+                version, {name: state.averages.get(name, stored[name]) for name in self._model.weights}
+            )
+        jobs = self._round_jobs.judgements(version, self._recorder.committed)
+        replies = carry_out(self._engine, jobs, self._stopped)
+        return {reply.device: reply.scores for reply in replies if isinstance(reply, DeviceJudged) and reply.scores}
 
     def _assign(self, round: int, place: CohortMember) -> CohortMember:
         """Returns a cohort member with its rates: the recorded ones if its round is committed already."""
@@ -324,6 +348,8 @@ def _setup(experiment: Experiment, simulation_data: SimulationData) -> WorkerSet
         scale=simulation_data.scale,
         mean=simulation_data.mean,
         std=simulation_data.std,
+        holdout=experiment.holdout_share,
+        fresh_statistics=not experiment.data.evaluate,
     )
 
 

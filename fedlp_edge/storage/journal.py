@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.fitness import Fitness
@@ -33,6 +34,8 @@ CREATE TABLE IF NOT EXISTS rounds (
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, device TEXT NOT NULL, accepted INTEGER NOT NULL, digest TEXT NOT NULL,
     report BLOB NOT NULL, PRIMARY KEY (round, device));
+CREATE TABLE IF NOT EXISTS findings (device TEXT PRIMARY KEY, model TEXT NOT NULL, finding BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS data_facts (device TEXT PRIMARY KEY, facts BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS fitness (device TEXT PRIMARY KEY, basis TEXT NOT NULL, fitness BLOB NOT NULL);
 """
 
@@ -138,6 +141,28 @@ class Journal:
         """Returns the statistics of columns of a kind; None if none were agreed yet."""
         row = self._db.execute("SELECT columns FROM agreed_columns WHERE kind = ?", (kind,)).fetchone()
         return None if row is None else msgspec.msgpack.decode(row[0], type=ColumnSums)
+
+    # Data
+
+    def put_data_facts(self, device: str, facts: DataFacts) -> None:
+        """Records what a device says of its samples."""
+        self._write("REPLACE INTO data_facts VALUES (?, ?)", (device, _pack(facts)))
+
+    def data_facts(self) -> dict[str, DataFacts]:
+        """Returns what devices said of their samples, by device."""
+        rows = self._db.execute("SELECT device, facts FROM data_facts ORDER BY device")
+        return {device: msgspec.msgpack.decode(packed, type=DataFacts) for device, packed in rows}
+
+    # Final models
+
+    def put_finding(self, device: str, model: str, finding: bytes) -> None:
+        """Records what a device found about its final model."""
+        self._write("REPLACE INTO findings VALUES (?, ?, ?)", (device, model, finding))
+
+    def findings(self, model: str) -> dict[str, bytes]:
+        """Returns what devices found about the final model with a digest, by device."""
+        rows = self._db.execute("SELECT device, finding FROM findings WHERE model = ? ORDER BY device", (model,))
+        return dict(rows.fetchall())
 
     # Rounds
 

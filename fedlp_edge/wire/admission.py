@@ -9,7 +9,7 @@ fixed-point sum relies on the limit of a value. docs/security.md lists the refus
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, NoReturn
@@ -19,12 +19,14 @@ import numpy as np
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
+from fedlp_edge.core.device_scores import HeldOutScores, problem_of
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import PeerError, RejectedUpdateError
 from fedlp_edge.wire import compression
 from fedlp_edge.wire.broadcast_encoding import decode_weights
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitVersion
+from fedlp_edge.wire.packed_scores import PackedScores, unpacked_scores
 from fedlp_edge.wire.tensors import FLOAT32, INT8, WIDTH, Array, Blob, TensorInfo, read_header, view, view_any
 
 
@@ -36,6 +38,7 @@ class RejectionReason(StrEnum):
     ROUND = "round"
     SAMPLES = "samples"
     FIGURES = "figures"
+    SCORES = "scores"
     UNITS = "units"
     SIZE = "size"
     DIGEST = "digest"
@@ -115,12 +118,16 @@ class Admission:
         run: Name of the run.
         blueprint: Blueprint of the run's model.
         limits: Limits of the values; the defaults of ``AdmissionLimits`` if None.
+        task: Name of the task that the model learns.
     """
 
-    def __init__(self, run: str, blueprint: Blueprint, limits: AdmissionLimits | None = None) -> None:
+    def __init__(
+        self, run: str, blueprint: Blueprint, limits: AdmissionLimits | None = None, task: str = "classification"
+    ) -> None:
         self._run = run
         self._blueprint = blueprint
         self._limits = limits or AdmissionLimits()
+        self._task = task
 
     def check_offer(self, offer: Offer, topic_device: str, expected: Expectation) -> None:
         """Checks an offer, so that no byte of an inadmissible update is requested.
@@ -148,6 +155,10 @@ class Admission:
             )
         if not (math.isfinite(offer.loss) and math.isfinite(offer.seconds) and offer.seconds >= 0):
             _refuse(RejectionReason.FIGURES, f"a loss of {offer.loss} or {offer.seconds} seconds cannot be")
+        try:
+            admit_scores(offer.scores, self._task, exits_of(self._blueprint, expected.depth), expected.samples)
+        except PeerError as error:
+            _refuse(RejectionReason.SCORES, str(error))
         self._check_parts(offer, self._owed(expected), expected.encoding)
 
     def admit(self, offer: Offer, blob: Blob, expected: Expectation, *, verified: bool = False) -> AdmittedUpdate:
@@ -210,6 +221,34 @@ class Admission:
                 RejectionReason.NORM,
                 f"the update's norm of {norm:.4g} is over the limit of {self._limits.max_norm:.4g}",
             )
+
+
+def admit_scores(
+    scores: Mapping[int, PackedScores], task: str, exits: Collection[int], most_samples: int
+) -> dict[int, HeldOutScores]:
+    """Unpacks and checks what a device has measured on its held-out samples.
+
+    Args:
+        scores: Scores as they came, by depth of the exit.
+        task: Name of the task that the model learns.
+        exits: Depths of the exits that the device can have judged.
+        most_samples: Number of samples that the device reported.
+
+    Raises:
+        PeerError: No samples of the device can have such scores.
+    """
+    if unknown := sorted(set(scores).difference(exits)):
+        raise PeerError(f"the device has judged the exit of depth {unknown[0]}, which it does not hold")
+    unpacked = unpacked_scores(scores)
+    for of_exit in unpacked.values():
+        if problem := problem_of(task, of_exit, most_samples):
+            raise PeerError(problem)
+    return unpacked
+
+
+def exits_of(blueprint: Blueprint, depth: int) -> frozenset[int]:
+    """Returns the depths of the exits that a device of a depth holds."""
+    return frozenset(unit.depth for unit in blueprint.held_by(depth) if unit.kind == "head")
 
 
 def admit_part(unit: Unit, tensors: tuple[TensorSpec, ...], blob: Blob, encoding: Encoding) -> dict[str, Array]:

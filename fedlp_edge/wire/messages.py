@@ -38,8 +38,9 @@ from fedlp_edge.core.settings import (
 )
 from fedlp_edge.errors import PeerError
 from fedlp_edge.system.printable import unprintable_fields
+from fedlp_edge.wire.packed_scores import ScoresByDepth
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the protocol; since version 2, a dot in a name becomes a tilde in a topic."""
 
 # Names become parts of topics and file names, so no character may have a meaning there. (\Z, since $ allows a newline.)
@@ -51,6 +52,8 @@ MAX_REASON = 2000
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 # Any word is allowed, since a compute mode that only newer devices have is no reason to refuse an update.
 ComputeWord = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,40}\Z")]
+
+Holdout = Annotated[float, msgspec.Meta(ge=0, le=0.9)]
 
 # Half-open ranges [start, stop) of chunk numbers.
 Ranges = tuple[tuple[Natural, Natural], ...]
@@ -181,6 +184,9 @@ class Task(Message, frozen=True, kw_only=True):
             still be on its way through the broker.
         chunk_bytes: Largest payload bytes of a chunk of the upload.
         encoding: Encoding of the numbers in the update.
+        holdout: Share of its samples that the device keeps out of training and judges the model on; 0 for none.
+        fresh_statistics: Whether the device measures statistics of batch norms for the weights that it has trained,
+            since the coordinator has no data to measure them on.
     """
 
     run: Name
@@ -201,6 +207,8 @@ class Task(Message, frozen=True, kw_only=True):
     deadline_seconds: float
     chunk_bytes: Annotated[int, msgspec.Meta(ge=1)]
     encoding: Encoding = "none"
+    holdout: Holdout = 0.0
+    fresh_statistics: bool = False
 
 
 class UnitRequest(Message, frozen=True, kw_only=True):
@@ -255,6 +263,8 @@ class Offer(Message, frozen=True, kw_only=True):
             another number by now; 0 for the number of the latest task.
         heard: Number of the last Grant for the update that the device has received, 0 for none. A later grant is
             still on its way, so none of its chunks is missing yet. None from an agent that does not count grants.
+        scores: What the model that training started from is worth on the device's held-out samples, by depth of the
+            exit; empty if the device does not report that, or holds out no sample.
     """
 
     run: Name
@@ -272,6 +282,7 @@ class Offer(Message, frozen=True, kw_only=True):
     compute: ComputeWord = ""
     chunk_bytes: Natural = 0
     heard: Natural | None = None
+    scores: ScoresByDepth = {}
 
 
 class Grant(Message, frozen=True, kw_only=True):
@@ -327,8 +338,11 @@ class RunEnded(Message, frozen=True, kw_only=True):
 
     Attributes:
         models: ONNX file of the device's depth, or of the nearest depth that has one; empty if nothing was exported.
-        layers: Final versions of the units that a device with a personal head exchanges, from which, with its head,
-            it makes its ONNX file itself.
+        layers: Final versions of units. Without ``models``, a device with a personal head makes its ONNX file itself
+            of these and its head. With ``models``, they are those of the file's depth, with which the device checks
+            the file.
+        holdout: Share of its samples that the device has kept out of training and checks the final model on; 0 for
+            none.
         refused: Reason why the device's depth has no ONNX file; empty if it has one, or none was wanted.
     """
 
@@ -337,22 +351,50 @@ class RunEnded(Message, frozen=True, kw_only=True):
     rounds: Natural
     models: tuple[UnitVersion, ...] = ()
     layers: tuple[UnitVersion, ...] = ()
+    holdout: Holdout = 0.0
     refused: Reason = ""
+
+
+class ModelProof(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a device found when it compared an ONNX file in onnxruntime with the PyTorch model of the same weights.
+
+    Attributes:
+        depth: Depth of the file.
+        samples: Number of the device's own samples that were compared; 0 if nothing could be compared.
+        max_abs_diff: Largest absolute difference of an output.
+        agreement: Share of the samples for which both give the same answer.
+        problem: Why the file is not proved; empty if it is.
+        scores: What the final model is worth on the device's held-out samples, by depth of the exit; empty if the
+            device does not report that.
+    """
+
+    depth: Annotated[int, msgspec.Meta(ge=1, le=9999)]
+    samples: Natural = 0
+    max_abs_diff: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    agreement: Share = 0.0
+    problem: Reason = ""
+    scores: ScoresByDepth = {}
+
+    def __post_init__(self) -> None:
+        for name, words in unprintable_fields(self):
+            msgspec.structs.force_setattr(self, name, words)
 
 
 class DeploymentReport(Message, frozen=True, kw_only=True):
     """This message reports a device's progress with the final model that RunEnded named.
 
     Attributes:
-        state: Progress: ``receiving`` (some chunks are missing), ``received`` (all have arrived, and the device makes
-            its ONNX file itself), ``installed`` (the model is in its place and computes) or ``failed``.
+        state: Progress: ``receiving`` (some chunks are missing), ``received`` (all have arrived, and the device checks
+            its ONNX file or makes it itself), ``installed`` (the model is in its place and computes) or ``failed``.
         reason: Reason of a failure.
+        proof: Comparison of the file with the PyTorch model; None if the device made none.
     """
 
     run: Name
     device: Name
     state: Literal["receiving", "received", "installed", "failed"]
     reason: Reason = ""
+    proof: ModelProof | None = None
 
 
 FromDevice = Ready | UnitRequest | Progress | Offer | Failure | DeploymentReport

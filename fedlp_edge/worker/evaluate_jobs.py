@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.device_data import InputFacts
+from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.errors import ExportError, ModelError
 from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy
 from fedlp_edge.learning.data.dataset import Dataset
-from fedlp_edge.learning.evaluation import Scores, logits_of
+from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE, Scores, held_out_scores, logits_of
 from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
+from fedlp_edge.learning.export.device_check import compare_file
 from fedlp_edge.learning.export.layered_export import export_depth
+from fedlp_edge.learning.export.made_inputs import made_inputs
 from fedlp_edge.learning.export.metadata import names_of_outputs
 from fedlp_edge.learning.model.fresh_statistics import measure_statistics
-from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.model.state_values import load_values
 from fedlp_edge.learning.state_files import StateFiles
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification, class_logits
 from fedlp_edge.learning.zoo.prepared import state_names
-from fedlp_edge.worker.jobs import Evaluate, Evaluated, Export, Exported, ExportedModel, RefusedModel, reason_line
+from fedlp_edge.worker.jobs import (
+    CheckExport,
+    Evaluate,
+    Evaluated,
+    Export,
+    ExportChecked,
+    Exported,
+    ExportedModel,
+    RefusedModel,
+    reason_line,
+)
 from fedlp_edge.worker.resources import WorkerResources
 
 
@@ -54,17 +71,27 @@ def evaluate(job: Evaluate, resources: WorkerResources) -> Evaluated:
 def export(job: Export, resources: WorkerResources) -> Exported:
     """Writes and checks an ONNX file for each depth."""
     model, blueprint = resources.models.whole(job.model.without_names)
-    data = resources.load_for(job.model, blueprint, job.data, job.split)
+    data, held_out = _export_data(job, model, blueprint, resources)
     model.to("cpu")
     classes = names_of_outputs(job.model.class_names or data.classes, blueprint.classes)
     written: list[ExportedModel] = []
     refused: list[RefusedModel] = []
+    checks: dict[int, ExportChecked] = {}
     for depth in job.depths:
         submodel = model.submodel(depth, exits="own")
         _load_exit_path(job, submodel, blueprint, depth)
-        measure_statistics(submodel, data, submodel, lambda x: x)
+        if job.data:  # made inputs would give statistics of nothing
+            measure_statistics(submodel, data, submodel, lambda x: x)
         try:
-            checked = export_depth(submodel, job.directory, data, job.model.name, classes, job.metadata)
+            checked = export_depth(
+                submodel,
+                job.directory,
+                held_out or data,
+                job.model.name,
+                classes,
+                job.metadata,
+                labelled=bool(job.data),
+            )
         except ExportError as error:
             refused.append(RefusedModel(depth, reason_line(str(error))))
             continue
@@ -73,7 +100,62 @@ def export(job: Export, resources: WorkerResources) -> Exported:
                 file=checked.path.name, depth=depth, max_abs_diff=checked.max_abs_diff, accuracy=checked.accuracy
             )
         )
-    return Exported(models=tuple(written), refused=tuple(refused))
+        if job.judge and held_out is not None:
+            checks[depth] = _checked(submodel, checked.path, held_out, resources.task_of(job.model, blueprint))
+    return Exported(models=tuple(written), refused=tuple(refused), checks=checks)
+
+
+def check_export(job: CheckExport, resources: WorkerResources) -> ExportChecked:
+    """Compares an ONNX file with the device's own copy of the model, on the device's held-out samples."""
+    prepared = resources.models.part(job.model.without_names, job.depth)
+    blueprint, submodel = prepared.blueprint, cast("Submodel", prepared.model)
+    data, held_out = resources.load_parts(job.model, blueprint, job.data, job.holdout)
+    units = [unit for unit in blueprint.exit_path(job.depth) if blueprint.is_global(unit)]
+    load_values(submodel, StateFiles(*map(Path, job.state_paths)), state_names(units))
+    task = resources.task_of(job.model, blueprint)
+    try:
+        submodel.to("cpu").eval()
+        return _checked(submodel, Path(job.file), held_out or data, task, scored=held_out is not None)
+    finally:
+        submodel.to(resources.device)
+
+
+def _export_data(
+    job: Export, model: LayeredModel, blueprint: Blueprint, resources: WorkerResources
+) -> tuple[Dataset, Dataset | None]:
+    """The samples that statistics are measured on, and the held-out ones; made inputs where there are no samples."""
+    if not job.data:
+        inputs = job.inputs
+        if job.model.input_mean:  # the fleet has agreed on the normalisation of its tables
+            inputs = InputFacts(mean=job.model.input_mean, std=job.model.input_std)
+        return made_inputs(inputs, model, blueprint.input_shape, tokens=job.model.tokens), None
+    if job.split == "train":
+        return resources.load_parts(job.model, blueprint, job.data, job.holdout)
+    return resources.load_for(job.model, blueprint, job.data, job.split), None
+
+
+def _checked(
+    submodel: Submodel, file: Path, data: Dataset, task: LearningTask, *, scored: bool = True
+) -> ExportChecked:
+    """What a device finds about a file; a model that it cannot run, it can still judge."""
+    depth, cpu = submodel.depth, torch.device("cpu")
+    scores: dict[int, HeldOutScores] = {}
+    if scored:
+        found = held_out_scores(submodel, submodel.exit_depths, data, task, cpu, JUDGED_AT_ONCE)
+        scores = {depth: found[depth]}
+    try:
+        comparison = compare_file(file, submodel, data, task)
+    except ExportError as error:
+        return ExportChecked(problem=reason_line(str(error)), scores=scores)
+    problem = "" if comparison.problem is None else reason_line(f"{file.name} {comparison.problem}")
+    return ExportChecked(
+        samples=comparison.samples,
+        max_abs_diff=comparison.max_abs_diff if math.isfinite(comparison.max_abs_diff) else 0.0,
+        agreement=comparison.agreement,
+        problem=problem,
+        differs=bool(problem),
+        scores=scores,
+    )
 
 
 def _doubt(training_loss: float, model: LayeredModel, data: Dataset, scores: Scores, task: LearningTask) -> str:

@@ -12,12 +12,13 @@ from fedlp_edge.learning import torch_device
 from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.memory.allocator import allocate_exactly, cached_allocation
 from fedlp_edge.worker.build_jobs import build, calibrate, measure
-from fedlp_edge.worker.evaluate_jobs import evaluate, export
+from fedlp_edge.worker.evaluate_jobs import check_export, evaluate, export
 from fedlp_edge.worker.jobs import (
     AnyJob,
     AnyResult,
     Build,
     Calibrate,
+    CheckExport,
     Evaluate,
     Export,
     Failed,
@@ -79,7 +80,7 @@ class JobRunner:
             limits.give_back()
         return self.run(job)
 
-    def _do(self, job: AnyJob) -> AnyResult:
+    def _do(self, job: AnyJob) -> AnyResult:  # noqa: PLR0911 - one return a kind of job
         match job:
             case Build():
                 return build(job, self.resources)
@@ -94,6 +95,8 @@ class JobRunner:
                     return evaluate(job, self.resources)
             case Export():
                 return export(job, self.resources)
+            case CheckExport():
+                return check_export(job, self.resources)
 
 
 def _kind(error: FedLPError) -> str:

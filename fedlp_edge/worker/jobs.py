@@ -11,7 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.device_data import DataFacts, InputFacts
+from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.metric_sums import MetricSums
 from fedlp_edge.core.metrics.task_metrics import accuracies
 from fedlp_edge.core.planning.calibration import Calibration
@@ -140,6 +141,9 @@ class Train(Job, frozen=True, kw_only=True):
         seconds: Seconds of training after which no further batch begins; None for no limit.
         after_crash: Description of the crash of the worker process that trained this round before; the round is then
             trained in float32 with the safest settings. Empty for the first attempt.
+        holdout: Share of the samples that are kept out of training.
+        judge: Whether the model that training starts from is judged on the held-out samples.
+        fresh_statistics: Whether statistics of batch norms are measured for the trained weights.
     """
 
     model: ModelSettings
@@ -158,6 +162,9 @@ class Train(Job, frozen=True, kw_only=True):
     delta_dir: str
     seconds: float | None = None
     after_crash: str = ""
+    holdout: float = 0.0
+    judge: bool = False
+    fresh_statistics: bool = False
 
 
 class Trained(Result, frozen=True, kw_only=True):
@@ -171,6 +178,8 @@ class Trained(Result, frozen=True, kw_only=True):
         peak_memory: Peak bytes on top of the idle worker.
         compute: Compute mode that was used (``TrainingSettings``).
         notes: One line for each failure that was worked around, for the owner of the device.
+        scores: What the model that training started from is worth on the held-out samples, by depth of the exit; empty
+            if it was not judged.
     """
 
     samples: int
@@ -180,6 +189,7 @@ class Trained(Result, frozen=True, kw_only=True):
     compute: ComputeMode = "float32"
     finished: bool = True
     notes: tuple[str, ...] = ()
+    scores: dict[int, HeldOutScores] = {}
 
 
 class Evaluate(Job, frozen=True, kw_only=True):
@@ -239,8 +249,12 @@ class Export(Job, frozen=True, kw_only=True):
 
     Attributes:
         state_paths: files that together hold the global values.
-        data: its samples are what files are checked on, and its classes and normalisation go into them.
+        data: its samples are what files are checked on, and its classes and normalisation go into them; empty to check
+            them on made inputs.
         split: of the data, ``test`` or ``train``.
+        inputs: what inputs look like, for files that are checked on made ones.
+        holdout: share of a device's samples that are held out; files are then checked on these.
+        judge: whether to measure what the files are worth on the held-out samples.
         metadata: extra string properties (run, round, classes' names) for every file.
         personal_path: a device's own head for the depth, if heads are personal.
     """
@@ -250,18 +264,28 @@ class Export(Job, frozen=True, kw_only=True):
     depths: tuple[int, ...]
     data: str
     split: str = "test"
+    inputs: InputFacts = InputFacts()
+    holdout: float = 0.0
+    judge: bool = False
     directory: str
     metadata: dict[str, str] = {}
     personal_path: str | None = None
 
 
 class ExportedModel(msgspec.Struct, frozen=True):
-    """One entry of ``summary.json``'s ``onnx`` list; ``file`` is relative to the export directory."""
+    """One entry of ``summary.json``'s ``onnx`` list.
+
+    Attributes:
+        file: Name of the file in the export directory.
+        depth: Depth of the model.
+        max_abs_diff: Largest absolute difference of an output between onnxruntime and PyTorch.
+        accuracy: Accuracy of onnxruntime on labelled samples; None for a file that was checked on made inputs.
+    """
 
     file: str
     depth: int
     max_abs_diff: float
-    accuracy: float
+    accuracy: float | None = None
 
 
 class RefusedModel(msgspec.Struct, frozen=True):
@@ -276,10 +300,51 @@ class Exported(Result, frozen=True, kw_only=True):
     Attributes:
         models: the files that were written and checked, in the order of the job's depths.
         refused: the depths that cannot be exported, or whose file computes something else.
+        checks: what was found about each file on held-out samples, by depth.
     """
 
     models: tuple[ExportedModel, ...]
     refused: tuple[RefusedModel, ...] = ()
+    checks: dict[int, ExportChecked] = {}
+
+
+class CheckExport(Job, frozen=True, kw_only=True):
+    """This job compares an ONNX file in onnxruntime with the PyTorch model of the same weights, on a device's samples.
+
+    Attributes:
+        depth: Depth of the file.
+        state_paths: Files that together hold the values of the depth's units.
+        file: Path of the ONNX file.
+        data: Specification of the device's training data.
+        holdout: Share of the samples that are held out, on which the models are compared.
+    """
+
+    model: ModelSettings
+    depth: int
+    state_paths: tuple[str, ...]
+    file: str
+    data: str
+    holdout: float
+
+
+class ExportChecked(Result, frozen=True, kw_only=True):
+    """This result says what a device found about an ONNX file.
+
+    Attributes:
+        samples: Number of samples that were compared; 0 if onnxruntime is not installed.
+        max_abs_diff: Largest absolute difference of an output.
+        agreement: Share of the samples for which both give the same answer.
+        problem: Why the file is not proved; empty if it is.
+        differs: Whether the file computes something else, so that it must not be used.
+        scores: What the model is worth on the held-out samples, by depth of the exit.
+    """
+
+    samples: int = 0
+    max_abs_diff: float = 0.0
+    agreement: float = 0.0
+    problem: str = ""
+    differs: bool = False
+    scores: dict[int, HeldOutScores] = {}
 
 
 class Failed(Result, frozen=True, kw_only=True):
@@ -305,8 +370,8 @@ def reason_line(text: str) -> str:
     return " ".join(text.split())[:_MAX_REASON]
 
 
-AnyJob = Build | Measure | Calibrate | Train | Evaluate | Export
-AnyResult = Built | DeviceMeasurement | Calibrated | Trained | Evaluated | Exported | Failed
+AnyJob = Build | Measure | Calibrate | Train | Evaluate | Export | CheckExport
+AnyResult = Built | DeviceMeasurement | Calibrated | Trained | Evaluated | Exported | ExportChecked | Failed
 
 
 class Request(msgspec.Struct, frozen=True):

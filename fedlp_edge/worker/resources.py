@@ -13,6 +13,7 @@ from fedlp_edge.core.targets import BUILT_IN_TASKS, TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning import torch_device
 from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.holdout import split_holdout
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.spec import DataSpec, parse_spec
 from fedlp_edge.learning.profiling.warmup import warm_up
@@ -45,6 +46,7 @@ class WorkerResources:
         self._models: PreparedModels | None = None
         self._compute: ComputeCache | None = None
         self._data: dict[tuple[DataSpec, Split], Dataset] = {}
+        self._parts: tuple[tuple[DataSpec, TargetKind | None, float], tuple[Dataset, Dataset | None]] | None = None
         self._note = ""
 
     @property
@@ -141,7 +143,37 @@ class WorkerResources:
         """
         data = self.load(spec, split, blueprint.input_shape, BUILT_IN_TASKS.get(model.task))
         data.check_fits(blueprint.input_shape, blueprint.classes, model.class_names)
-        return data.numbered_as(model.class_names).normalised_as(model.input_names, model.input_mean, model.input_std)
+        return _as_in_fleet(data, model)
+
+    def load_parts(
+        self, model: ModelSettings, blueprint: Blueprint, spec: str, holdout: float
+    ) -> tuple[Dataset, Dataset | None]:
+        """The training samples, as `load_for` gives them, in two parts.
+
+        Args:
+            model: with the names of the fleet's classes.
+            blueprint: of the model.
+            spec: as for ``load``.
+            holdout: share of the samples that are held out.
+
+        Returns:
+            What is trained on, and what is held out; None if nothing is.
+
+        Raises:
+            DataError: they are missing, unusable or do not fit the model.
+        """
+        if not holdout:
+            return self.load_for(model, blueprint, spec, "train"), None
+        targets = BUILT_IN_TASKS.get(model.task)
+        wanted = (parse_spec(spec).whole().for_model(blueprint.input_shape), targets, holdout)
+        if self._parts is None or self._parts[0] != wanted:
+            self._parts = None
+            parts = split_holdout(self.load(spec, "train", blueprint.input_shape, targets), holdout)
+            self._parts = wanted, parts
+            self._data.pop((wanted[0], "train"), None)  # parts may be copies, and samples must not be held twice
+        trained, held_out = self._parts[1]
+        trained.check_fits(blueprint.input_shape, blueprint.classes, model.class_names)
+        return _as_in_fleet(trained, model), None if held_out is None else _as_in_fleet(held_out, model)
 
     def task_of(self, model: ModelSettings, blueprint: Blueprint) -> LearningTask:
         """The task of a model.
@@ -158,6 +190,7 @@ class WorkerResources:
     def forget_data(self) -> None:
         """Has samples read anew when they are needed next: they have changed."""
         self._data.clear()
+        self._parts = None
 
     def _set_device(self, device: torch.device) -> None:
         self._device = device
@@ -174,3 +207,8 @@ def _split(name: str) -> Split:
     if name == "test":
         return "test"
     raise DataError(f"there is no split {name!r}: train or test")
+
+
+def _as_in_fleet(data: Dataset, model: ModelSettings) -> Dataset:
+    """Samples with the class numbers and the normalisation that the fleet has agreed on."""
+    return data.numbered_as(model.class_names).normalised_as(model.input_names, model.input_mean, model.input_std)

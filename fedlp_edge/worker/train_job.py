@@ -12,12 +12,15 @@ import msgspec
 from torch import Tensor
 
 from fedlp_edge.core.blueprint import Unit
+from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.settings import MemorySaving
 from fedlp_edge.errors import ModelError
+from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE
 from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.memory.allocator import cached_allocation
 from fedlp_edge.learning.state_files import StateFiles, save_tensors
-from fedlp_edge.learning.training.fallback import Execution, Setback
+from fedlp_edge.learning.training.fallback import Execution, Setback, reason_of
 from fedlp_edge.learning.training.local_round import LocalRound, LocalTask, SendUnit
 from fedlp_edge.learning.zoo.prepared import PreparedModel
 from fedlp_edge.worker.jobs import Train, Trained
@@ -29,9 +32,11 @@ def train(job: Train, resources: WorkerResources) -> Trained:
     if job.after_crash:
         resources.choose_cpu()
     prepared = resources.models.part(job.model.without_names, job.depth)
-    local_round = _local_round(job, prepared, resources)
+    data, held_out = resources.load_parts(job.model, prepared.blueprint, job.data, job.holdout)
+    local_round = _local_round(job, prepared, data, resources)
     memory = TrainingMemory(prepared, resources)
     until = math.inf if job.seconds is None else time.perf_counter() + job.seconds
+    scores, unjudged = _judged(job, local_round, held_out, memory)
 
     execution, suspects = _execution(job, prepared, local_round, memory, resources)
     result = local_round.run(
@@ -50,7 +55,8 @@ def train(job: Train, resources: WorkerResources) -> Trained:
         peak_memory=memory.peak,
         compute=outcome.compute,
         finished=outcome.finished,
-        notes=(*_notes(job, setbacks, result.used, memory, resources), *_data_note(local_round)),
+        notes=(*unjudged, *_notes(job, setbacks, result.used, memory, resources), *_data_note(local_round)),
+        scores=scores,
     )
 
 
@@ -96,7 +102,25 @@ class TrainingMemory:
             self.peak = meter.stop() + self._prepared.nbytes
 
 
-def _local_round(job: Train, prepared: PreparedModel, resources: WorkerResources) -> LocalRound:
+def _judged(
+    job: Train, local_round: LocalRound, held_out: Dataset | None, memory: TrainingMemory
+) -> tuple[dict[int, HeldOutScores], tuple[str, ...]]:
+    """What the model is worth that training starts from; a device that cannot judge it trains all the same.
+
+    Returns:
+        Scores by depth of the exit, and a note for the owner of the device if there should have been some.
+    """
+    if held_out is None or not job.judge or job.after_crash:
+        return {}, ()
+    batch_size = min(JUDGED_AT_ONCE, job.training.memory.micro_batch or job.training.batch_size)
+    try:
+        with memory.allocating(job.training.memory), memory.limit():
+            return local_round.judge(held_out, batch_size), ()
+    except Exception as error:  # users' layers and tasks may raise any type
+        return {}, (f"the held-out samples could not be judged: {reason_of(error)}",)
+
+
+def _local_round(job: Train, prepared: PreparedModel, data: Dataset, resources: WorkerResources) -> LocalRound:
     blueprint = prepared.blueprint
     if job.withheld_path is None:
         if personal := blueprint.personal_of(job.depth):
@@ -114,10 +138,11 @@ def _local_round(job: Train, prepared: PreparedModel, resources: WorkerResources
             freeze=job.freeze,
             seed=job.seed,
             head_seed=job.head_seed,
+            fresh_statistics=job.fresh_statistics,
             learning_task=resources.task_of(job.model, blueprint),
         ),
         prepared,
-        resources.load_for(job.model, blueprint, job.data, "train"),
+        data,
         resources.device,
         global_state=StateFiles(*map(Path, job.state_paths)),
         device_state=None if job.reused_path is None else StateFiles(Path(job.reused_path)),

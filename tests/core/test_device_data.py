@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fedlp_edge.core.device_data import DataFacts, lacking, mismatch, names_digest
+from fedlp_edge.core.device_data import DataFacts, InputFacts, agreed_inputs, lacking, mismatch, names_digest
 
 NAMES = ("bolt", "nut", "washer")
 
@@ -40,3 +40,23 @@ def test_names_are_compared_in_one_unicode_form() -> None:
     report = msgspec.json.decode(msgspec.json.encode({"classes": ["cafe\u0301"], "labels": 1}), type=DataFacts)
     assert report.present == ("caf\u00e9",)
     assert mismatch(report, (3, 32, 32), 2, ("caf\u00e9", "tea")) is None
+
+
+def site(mean: float = 0.5, channels: tuple[float, ...] = ()) -> DataFacts:
+    inputs = InputFacts(scale=1 / 255, mean=(mean,), std=(0.5,), channel_mean=channels, channel_std=channels)
+    return DataFacts(inputs=inputs)
+
+
+def test_a_fleet_agrees_on_the_normalisation_of_most_and_on_the_mean_of_their_channels() -> None:
+    agreed = agreed_inputs([site(channels=(1.0, 3.0)), site(channels=(2.0, 5.0)), site(0.1, (9.0, 9.0)), site()])
+    assert agreed == InputFacts(scale=1 / 255, mean=(0.5,), std=(0.5,), channel_mean=(1.5, 4.0), channel_std=(1.5, 4.0))
+
+
+def test_sites_with_another_number_of_channels_do_not_count_for_the_channels() -> None:
+    agreed = agreed_inputs([site(channels=(1.0, 3.0)), site(channels=(2.0, 5.0)), site(channels=(7.0,))])
+    assert agreed.channel_mean == (1.5, 4.0)
+
+
+def test_nothing_is_known_of_inputs_that_nobody_has_told_of() -> None:
+    assert agreed_inputs([]) == agreed_inputs([DataFacts()]) == InputFacts()
+    assert agreed_inputs([site()]).channel_mean == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 
 from device_agent.blob_cache import BlobCache
 from device_agent.outbox import Outbox
-from device_agent.protocol.events import TrainingFailed, TrainRound
+from device_agent.protocol.events import CheckModel, ModelChecked, RoundTrained, TrainingFailed, TrainRound
 from device_agent.trainer import Trainer
+from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import WorkerError
-from fedlp_edge.wire.messages import Task
-from fedlp_edge.worker.jobs import AnyJob, DeviceMeasurement, Failed, Measure, Train
+from fedlp_edge.wire.messages import ModelProof, Task, UnitVersion
+from fedlp_edge.worker.jobs import AnyJob, DeviceMeasurement, Failed, Measure, Train, Trained
 from fedlp_edge.worker.process import WorkerDied, WorkerReply
 
 CRASH = "was ended by SIGSEGV"
@@ -117,3 +119,34 @@ def test_gpu_that_does_not_work_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         assert trainer.finish(WorkerReply(1, result)) is result
     assert note in caplog.text
+
+
+def test_judges_held_out_samples_where_the_task_asks_and_the_owner_lets_it(tmp_path: Path) -> None:
+    effect = dataclasses.replace(round_one(), task=msgspec.structs.replace(round_one().task, holdout=0.2))
+    for reports in (True, False):
+        worker, state = Worker(), tmp_path / f"{reports}"
+        trainer = Trainer(worker, BlobCache(state / "c"), Outbox(state / "o"), state, "digits", reports)  # type: ignore[arg-type]
+        trainer.train(effect, ModelSettings())
+        (job,) = worker.jobs
+        assert isinstance(job, Train)
+        assert (job.holdout, job.judge) == (0.2, reports)
+
+
+@pytest.mark.parametrize(("announced", "told"), [(100, {1}), (9, set()), (0, {1})])
+def test_tells_no_scores_of_more_samples_than_it_has_announced(tmp_path: Path, announced: int, told: set[int]) -> None:
+    task = msgspec.structs.replace(round_one().task, samples=announced)
+    effect = dataclasses.replace(round_one(), task=task)
+    trainer = trainer_with(Worker(), tmp_path)
+    trainer.train(effect, ModelSettings())
+    scores = {1: HeldOutScores({"samples": (10.0,), "loss": (1.0,)})}
+    done = trainer.finish(WorkerReply(1, Trained(samples=5, loss=1.0, seconds=1.0, peak_memory=1, scores=scores)))
+    assert isinstance(done, RoundTrained)
+    assert set(done.update.scores) == told
+    assert set(done.update.offer("s").scores) == told
+
+
+def test_a_comparison_that_the_worker_cannot_make_leaves_the_file_usable(tmp_path: Path) -> None:
+    trainer = trainer_with(Worker(), tmp_path)
+    trainer.check(CheckModel(ModelSettings(), 2, UnitVersion("onnx-2", "0" * 64, 1, 1), (), 0.1), tmp_path / "f", [])
+    made = trainer.finish(WorkerReply(1, Failed(kind="memory", reason="memory ran out")))
+    assert made == ModelChecked(ModelProof(2, problem="memory ran out"))

@@ -64,6 +64,7 @@ class VirtualFleet:
     Attributes:
         on_event: called with every event of the coordinator.
         hand_out: whether a coordinator is to hand out the models of the finished run.
+        silent: devices whose owners let them report no metrics.
         dies: the step at which a later life of a service is killed in its turn.
     """
 
@@ -94,6 +95,7 @@ class VirtualFleet:
         self.on_event: Callable[[AnyEvent], None] = lambda event: None
         self.dies: Callable[[str], int | None] = lambda name: None
         self.hand_out = False
+        self.silent: set[str] = set()
         self._skew, self._tamper = skew or {}, tamper or {}
         self._worker = {} if worker is None else worker
         self._head_mode: HeadMode = head_mode
@@ -217,7 +219,14 @@ class VirtualFleet:
 
         will = LastWill(identity.topics.of("device", device), encode(status(identity, None)))
         agent = Agent(
-            AgentSettings(identity, "digits", self.directory / life.name, profile_of(device), once=True),
+            AgentSettings(
+                identity,
+                "digits",
+                self.directory / life.name,
+                profile_of(device),
+                once=True,
+                report_metrics=device not in self.silent,
+            ),
             SteppedTransport(life, will, self._tamper.get(device, lambda topic, payload: payload)),
             make_worker,  # type: ignore[arg-type]
             clock=self._clock(life),

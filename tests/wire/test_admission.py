@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
+from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.errors import RejectedUpdateError
-from fedlp_edge.wire.admission import Admission, AdmissionLimits, admit_unit, max_unit_bytes
+from fedlp_edge.wire.admission import Admission, AdmissionLimits, admit_scores, admit_unit, max_unit_bytes
+from fedlp_edge.wire.packed_scores import PackedArray, PackedScores, packed_scores
 from fedlp_edge.wire.tensors import pack
 
 from .fleet import BLUEPRINT, DEVICE, RUN, delta, expectation, update, version
@@ -103,3 +105,32 @@ def test_admit_takes_a_statistic_of_any_size_and_none_out_of_its_domain() -> Non
         with pytest.raises(RejectedUpdateError) as refused:
             admit(value)
         assert refused.value.reason == reason
+
+
+def scores(samples: float = 10.0, right: float = 5.0, depth: int = 2) -> dict[int, PackedScores]:
+    """Of two classes, all samples of the first one."""
+    sums = {"samples": (samples,), "loss": (samples,), "support": (samples, 0.0), "predicted": (samples, 0.0)}
+    return packed_scores({depth: HeldOutScores(sums | {"correct": (right, 0.0)})})
+
+
+def test_admits_what_a_device_has_measured_on_its_held_out_samples() -> None:
+    offer, _ = update(scores=scores())
+    ADMISSION.check_offer(offer, DEVICE, expectation())
+    assert admit_scores(offer.scores, "classification", {2}, 100)[2].samples == 10
+
+
+@pytest.mark.parametrize(
+    ("impossible", "words"),
+    [
+        (scores(samples=101.0), "does not say on how many of its 100 samples"),
+        (scores(right=11.0), "more held-out samples were counted"),
+        (scores(right=-1.0), "below 0"),
+        (scores(depth=1), "depth 1, which it does not hold"),
+        ({2: PackedScores({"samples": PackedArray(1, (7,), (1.0,))})}, "at place 7 of 1"),
+    ],
+)
+def test_refuses_an_offer_with_scores_that_cannot_be(impossible: dict[int, PackedScores], words: str) -> None:
+    offer, _ = update(scores=impossible)
+    with pytest.raises(RejectedUpdateError, match=words) as refused:
+        ADMISSION.check_offer(offer, DEVICE, expectation())
+    assert refused.value.reason == "scores"

@@ -11,15 +11,18 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import DataError, ModelError, WorkerError
 from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.worker.jobs import (
     Build,
     Built,
+    CheckExport,
     Evaluate,
     Evaluated,
     Export,
+    ExportChecked,
     Exported,
     Train,
     Trained,
@@ -329,3 +332,60 @@ def test_train_freezes_nothing_that_stays_on_the_device(bench: Bench, tmp_path: 
     bench.train(2, sent=names, freeze=True, withheld=("L2",), withheld_path=str(kept))
     state = load_file(bench.state)
     assert any(not np.array_equal(state[name], value) for name, value in load_file(kept).items())
+
+
+def test_a_device_judges_what_it_starts_from_and_trains_as_it_would_without(bench: Bench) -> None:
+    full = bench.blueprint.full_depth
+    told, deltas = bench.train(full, holdout=0.2, judge=True)
+    silent, same = bench.train(full, holdout=0.2)
+    whole, _ = bench.train(full)
+    assert silent.scores == {}
+    (scores,) = told.scores.values()
+    assert scores.samples + told.samples in (300, 301)  # a last batch of one sample is left out
+    assert told.samples == silent.samples < whole.samples
+    assert sum(scores.sums["support"]) == scores.samples
+    assert all(np.array_equal(deltas[name], same[name]) for name in deltas)
+
+
+def test_a_file_made_without_data_is_proved_on_a_device(bench: Bench) -> None:
+    """The coordinator has made inputs alone; the device its own samples, and weights that came apart from the file."""
+    depth = 2
+    exported = bench.worker.call(
+        Export(
+            model=bench.model,
+            state_paths=(str(bench.state),),
+            depths=(depth,),
+            data="",
+            inputs=InputFacts(scale=1 / 16, mean=(0.3053,), std=(0.3761,)),
+            directory=str(bench.directory / "onnx"),
+        ),
+        timeout=120,
+    )
+    assert isinstance(exported, Exported)
+    (made,) = exported.models
+    assert (made.accuracy, made.max_abs_diff < 1e-4) == (None, True)
+    file = bench.directory / "onnx" / made.file
+    assert Classifier(file).onnx_metadata.mean == (0.3053,)
+
+    job = CheckExport(
+        model=bench.model,
+        depth=depth,
+        state_paths=(str(bench.state),),
+        file=str(file),
+        data="digits#limit=300",
+        holdout=0.2,
+    )
+    checked = bench.worker.call(job, timeout=120)
+    assert isinstance(checked, ExportChecked)
+    assert (checked.problem, checked.differs, checked.agreement) == ("", False, 1.0)
+    assert checked.samples == checked.scores[depth].samples > 30
+    assert checked.max_abs_diff < 1e-4
+
+    other = {name: value + 1 for name, value in load_file(bench.state).items()}
+    save_file(other, bench.directory / "other.safetensors")
+    wrong = bench.worker.call(
+        msgspec.structs.replace(job, state_paths=(str(bench.directory / "other.safetensors"),)), timeout=120
+    )
+    assert isinstance(wrong, ExportChecked)
+    assert wrong.differs
+    assert "differs from PyTorch" in wrong.problem

@@ -77,3 +77,11 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name, words in unprintable_fields(self, MOST_CHARACTERS):
             msgspec.structs.force_setattr(self, name, words)
+
+
+def without_statistics(facts: DeviceFacts) -> DeviceFacts:
+    """Returns a report without means and deviations of the device's samples, for owners who keep these."""
+    if facts.data is None or facts.data.inputs is None:
+        return facts
+    data = msgspec.structs.replace(facts.data, inputs=facts.data.inputs.without_channels)
+    return msgspec.structs.replace(facts, data=data)

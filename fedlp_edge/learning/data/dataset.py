@@ -11,12 +11,22 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedlp_edge.core.class_names import numbers_in
-from fedlp_edge.core.device_data import MAX_CLASSES, MAX_NAME, DataFacts, feature_mismatch, mismatch, names_digest
+from fedlp_edge.core.device_data import (
+    MAX_CHANNELS,
+    MAX_CLASSES,
+    MAX_NAME,
+    DataFacts,
+    InputFacts,
+    feature_mismatch,
+    mismatch,
+    names_digest,
+)
 from fedlp_edge.core.standardisation.column_sums import ColumnSums, merged_columns
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
@@ -34,6 +44,10 @@ MOST_MEASURED = 1 << 16
 
 BLOCK_BYTES = 1 << 20
 """Bytes of float32 from which a block of batches is converted: many batches of small images, or one of large images."""
+
+
+DESCRIBED = 256
+"""Samples, spread over the data, from which means and deviations of channels are taken."""
 
 
 @dataclass(frozen=True, init=False)
@@ -158,7 +172,10 @@ class Dataset:
         return replace(self, store=self.store.to(device), y=self.y.to(device))
 
     def facts(self) -> DataFacts:
-        """Returns what the coordinator is allowed to know of these samples: shape, class names and missing classes."""
+        """Returns what the coordinator is allowed to know of these samples, among it shape and class names."""
+        return msgspec.structs.replace(self._label_facts(), inputs=self._input_facts())
+
+    def _label_facts(self) -> DataFacts:
         present = torch.unique(self.y).tolist() if self.targets in ("class", "none") else []
         few = len(self.classes) <= MAX_CLASSES
         return DataFacts(
@@ -180,6 +197,21 @@ class Dataset:
         names = tuple(name[:MAX_NAME] for name in self.features)
         return merged_columns(column_sums(self.stored(block).numpy(force=True), names) for block in blocks)
 
+    def _input_facts(self) -> InputFacts | None:
+        """Returns the normalisation, and mean and deviation of each channel of some samples; None of too many."""
+        if max(len(self.mean), len(self.std)) > MAX_CHANNELS:
+            return None
+        spread = torch.arange(0, len(self), max(1, len(self) // DESCRIBED))
+        x = self.batch(spread)[0].transpose(0, 1).flatten(1) if len(self.input_shape) else torch.empty(0, 0)
+        told = 0 < len(x) <= MAX_CHANNELS and bool(x.isfinite().all())
+        return InputFacts(
+            scale=self.scale,
+            mean=self.mean,
+            std=self.std,
+            channel_mean=tuple(x.mean(dim=1).tolist()) if told else (),
+            channel_std=tuple(x.std(dim=1, correction=0).tolist()) if told else (),
+        )
+
     def check_fits(self, input_shape: tuple[int, ...], classes: int, names: tuple[str, ...] = ()) -> None:
         """Checks that a model can be trained on these samples.
 
@@ -191,7 +223,7 @@ class Dataset:
         Raises:
             DataError: The shape of the samples or their labels do not match the model.
         """
-        if reason := mismatch(self.facts(), input_shape, classes, names):
+        if reason := mismatch(self._label_facts(), input_shape, classes, names):
             raise DataError(reason)
 
     def normalised_as(self, names: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]) -> Dataset:
@@ -207,7 +239,7 @@ class Dataset:
         """
         if not names or not self.features:
             return self
-        if reason := feature_mismatch(self.facts(), names):
+        if reason := feature_mismatch(self._label_facts(), names):
             raise DataError(reason)
         store = self.store if self.features == names else self.store.arranged(names)
         return replace(self, store=store, mean=mean, std=std)
@@ -225,7 +257,8 @@ class Dataset:
             return self
         table = numbers_in(names, self.classes)[self.y.numpy()]
         if (table < 0).any():
-            raise DataError(mismatch(self.facts(), self.input_shape, len(names), names) or "a class has no number")
+            reason = mismatch(self._label_facts(), self.input_shape, len(names), names)
+            raise DataError(reason or "a class has no number")
         return replace(self, y=torch.from_numpy(table), classes=names)
 
 

@@ -72,6 +72,8 @@ def export_depth(
     name: str,
     classes: tuple[str, ...],
     metadata: Mapping[str, str],
+    *,
+    labelled: bool = True,
 ) -> Verified:
     """Writes one depth of a model as an ONNX file, checked in onnxruntime before it gets its name.
 
@@ -82,6 +84,7 @@ def export_depth(
         name: Specification of the model.
         classes: Name of each output.
         metadata: Further string properties of the file.
+        labelled: Whether the samples have labels; made inputs have none.
 
     Raises:
         ExportError: The depth cannot be exported, or computes something else in onnxruntime.
@@ -95,4 +98,5 @@ def export_depth(
         mean=samples.mean,
         std=samples.std,
     )
-    return export_onnx(submodel, onnx_metadata, samples, Path(directory) / file_name(name, submodel.depth), metadata)
+    path = Path(directory) / file_name(name, submodel.depth)
+    return export_onnx(submodel, onnx_metadata, samples, path, metadata, labelled=labelled)

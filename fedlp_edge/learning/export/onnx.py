@@ -50,16 +50,22 @@ class Verified:
     Attributes:
         path: Path of the file.
         max_abs_diff: Largest absolute difference between a logit of onnxruntime and of PyTorch on the compared samples.
-        accuracy: Accuracy of onnxruntime on all held-out samples, 0 to 1.
+        accuracy: Accuracy of onnxruntime on all held-out samples, 0 to 1; None without labels.
     """
 
     path: Path
     max_abs_diff: float
-    accuracy: float
+    accuracy: float | None
 
 
 def export(
-    model: nn.Module, onnx_metadata: OnnxMetadata, data: Dataset, path: Path, extra: Mapping[str, str]
+    model: nn.Module,
+    onnx_metadata: OnnxMetadata,
+    data: Dataset,
+    path: Path,
+    extra: Mapping[str, str],
+    *,
+    labelled: bool = True,
 ) -> Verified:
     """Exports one model to an ONNX file, which gets its name only after it has passed its checks.
 
@@ -71,6 +77,7 @@ def export(
         data: Held-out samples on the CPU.
         path: Path of the file; an older file is replaced atomically.
         extra: Further text properties.
+        labelled: Whether the samples have labels; made inputs have none.
 
     Raises:
         ExportError: The model cannot be exported or written, or onnxruntime gives other results than PyTorch.
@@ -86,7 +93,7 @@ def export(
         example, _ = data.batch(torch.arange(2) % len(data))
         with replacing(path, durable=False) as partial:
             partial.write_bytes(_to_onnx(_Named(model).eval(), example, to_properties(onnx_metadata, extra), of))
-            return _verify(model, partial, data, path)
+            return _verify(model, partial, data, path, labelled=labelled)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -165,8 +172,8 @@ def _export_by_tracing(model: nn.Module, example: Tensor) -> Any:
     return onnx.load_model_from_string(buffer.getvalue())
 
 
-def _verify(model: nn.Module, file: Path, data: Dataset, path: Path) -> Verified:
-    session = _session(file, path)
+def _verify(model: nn.Module, file: Path, data: Dataset, path: Path, *, labelled: bool) -> Verified:
+    session = open_session(file, path)
     size = min(_BATCH, max(2, _BATCH_VALUES // max(1, math.prod(data.input_shape))))
     # The samples are spread evenly over the split, so that every class is among them. Running some of them one by one,
     # too, finds graphs with a fixed batch size.
@@ -184,6 +191,8 @@ def _verify(model: nn.Module, file: Path, data: Dataset, path: Path) -> Verified
         parity = compare_logits(ours, theirs, own_error(model, batches, ours))
     if parity.problem is not None:
         raise ExportError(f"{path.name} {parity.problem}")
+    if not labelled:
+        return Verified(path=path, max_abs_diff=parity.max_abs_diff, accuracy=None)
     correct = 0
     for start in range(0, len(data), size):
         x, y = data.batch(slice(start, start + size))
@@ -191,7 +200,16 @@ def _verify(model: nn.Module, file: Path, data: Dataset, path: Path) -> Verified
     return Verified(path=path, max_abs_diff=parity.max_abs_diff, accuracy=correct / len(data))
 
 
-def _session(file: Path, path: Path) -> Any:
+def open_session(file: Path, path: Path) -> Any:
+    """Opens an ONNX file in onnxruntime.
+
+    Args:
+        file: File to open.
+        path: Path whose name stands in messages.
+
+    Raises:
+        ExportError: onnxruntime is not installed, or does not load the file.
+    """
     try:
         import onnxruntime  # noqa: PLC0415
     except ImportError:

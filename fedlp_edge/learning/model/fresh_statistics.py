@@ -90,9 +90,11 @@ def is_one_sided(y: Tensor, outputs: Tensor | Sequence[Tensor]) -> bool:
     """Returns whether the labels are unbalanced: a class has over ``EVEN`` times, or under 1 / ``EVEN`` of, its share.
 
     Args:
-        y: Class numbers of all samples, int64 [N].
+        y: Class numbers of all samples, int64 [N]; targets that are no classes are never unbalanced.
         outputs: Logits [B, classes] of the model, or of each exit; they tell the number of classes.
     """
+    if y.is_floating_point():
+        return False
     classes = _exits(outputs)[0].shape[1]
     counts = y.bincount(minlength=classes)
     even = len(y) / classes

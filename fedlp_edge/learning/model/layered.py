@@ -270,6 +270,11 @@ class Submodel(nn.Module):
         for unit_id, module in parts.items():
             self.add_module(unit_id, module)
 
+    @property
+    def exit_depths(self) -> tuple[int, ...]:
+        """Depths of the exits that it holds, shallowest first."""
+        return tuple(number for number, (_, head) in enumerate(self._path, start=1) if head is not None)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the logits [B, classes] of the deepest exit of this submodel."""
         held = cast("dict[str, nn.Module]", self._modules)

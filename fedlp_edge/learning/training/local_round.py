@@ -11,17 +11,23 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
 from fedlp_edge.core.blueprint import Unit
+from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.settings import TrainingSettings
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.evaluation import held_out_scores
+from fedlp_edge.learning.model.fresh_statistics import measure_statistics
+from fedlp_edge.learning.model.layered import Submodel
 from fedlp_edge.learning.model.state_values import OpenedState, State, TensorState, load_values, values_of
 from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.learning.tasks.classification import Classification
 from fedlp_edge.learning.training import fallback
 from fedlp_edge.learning.training.augment import import_transforms
 from fedlp_edge.learning.training.fallback import Execution, Setback
@@ -42,6 +48,8 @@ class LocalTask:
         freeze: whether only what is sent, and what stays on the device, is trained.
         seed: of the order of samples, of augmentation and of dropout.
         head_seed: of the personal heads that the device does not have yet.
+        fresh_statistics: whether statistics of batch norms are measured for the trained weights before they are sent,
+            for a coordinator that cannot measure them itself.
         learning_task: what the model's outputs mean; None for classification.
     """
 
@@ -53,6 +61,7 @@ class LocalTask:
     freeze: bool = False
     seed: int = 0
     head_seed: int = 0
+    fresh_statistics: bool = False
     learning_task: LearningTask | None = None
 
 
@@ -148,10 +157,28 @@ class LocalRound:
             with within(way):
                 self.put_start_values()
                 outcome = self._train(way, until)
+                if self._task.fresh_statistics:
+                    self._measure_statistics()
                 self.send_update(send)
                 return outcome
 
         return RoundResult(*fallback.trained(execution, attempt, limited=limited))
+
+    def judge(self, held_out: Dataset, batch_size: int) -> dict[int, HeldOutScores]:
+        """Judges the model that the round starts from, the device's own heads included.
+
+        Args:
+            held_out: samples that are never trained on.
+            batch_size: samples per forward pass.
+
+        Returns:
+            What each exit is worth, by depth.
+        """
+        task, model = self._task, cast("Submodel", self._prepared.model)
+        depths = [task.depth] if self._prepared.blueprint.exits == "own" else list(range(1, task.depth + 1))
+        learning_task = task.learning_task or Classification(self._prepared.blueprint.classes)
+        self.put_start_values()
+        return held_out_scores(model, depths, held_out, learning_task, self._device, batch_size)
 
     def put_start_values(self) -> None:
         """Fills the submodel with what the round starts from, the same whenever it is called.
@@ -198,6 +225,11 @@ class LocalRound:
             budget=None if math.isinf(until) else until - time.perf_counter(),
             task=self._task.learning_task,
         )
+
+    def _measure_statistics(self) -> None:
+        """Measures statistics of batch norms for the trained weights; those of training are of weights on the move."""
+        model = cast("Submodel", self._prepared.model)
+        measure_statistics(model, self.data, model.exits, lambda x: x.to(self._device))
 
     def _trainable(self) -> frozenset[str]:
         return self._sent.union(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.exit_sums import ExitSums
 from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
@@ -28,6 +29,8 @@ class WorkerSetup(msgspec.Struct, frozen=True):
         scale: Factor of the stored values (``learning.data.Dataset``).
         mean: Mean by channel, for the normalisation.
         std: Standard deviation by channel, for the normalisation.
+        holdout: Share of its samples that every device keeps out of training and judges models on.
+        fresh_statistics: Whether devices measure statistics of batch norms for the weights that they have trained.
     """
 
     model: ModelSettings
@@ -40,6 +43,8 @@ class WorkerSetup(msgspec.Struct, frozen=True):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights: StartWeights | None = None
+    holdout: float = 0.0
+    fresh_statistics: bool = False
 
 
 class WorkerReady(msgspec.Struct, frozen=True, tag=True):
@@ -90,6 +95,26 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
     counted: bool = True
 
 
+class JudgeDevice(msgspec.Struct, frozen=True, tag=True):
+    """This job judges a version of the global model on the held-out samples of a device.
+
+    Attributes:
+        number: Number of the device, from 0, which selects its samples.
+        device: Id of the device.
+        version: Version of the global model weights.
+        depth: Depth of the device's submodel.
+        reused: Ids of the device's personal heads.
+        reused_values: Their values, as safetensors; empty if there are none.
+    """
+
+    number: int
+    device: str
+    version: int
+    depth: int
+    reused: tuple[str, ...] = ()
+    reused_values: bytes = b""
+
+
 class ChooseCompute(msgspec.Struct, frozen=True, tag=True):
     """This job finds the fastest correct compute mode for a depth, with the samples of device ``number``."""
 
@@ -127,7 +152,7 @@ class CollectSums(msgspec.Struct, frozen=True, tag=True):
     capacity: int
 
 
-SimulationJob = TrainDevice | ChooseCompute | EvaluatePart | EvaluatePersonalHead | CollectSums
+SimulationJob = TrainDevice | JudgeDevice | ChooseCompute | EvaluatePart | EvaluatePersonalHead | CollectSums
 
 
 class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
@@ -141,6 +166,7 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
         compute: Compute mode that was used.
         withheld_values: Withheld values, as safetensors; empty if there are none.
         sizes: Norms of the update, which ``core.plausibility`` compares.
+        scores: What the model that training started from is worth on the device's held-out samples, by depth.
     """
 
     device: str
@@ -152,6 +178,18 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
     compute: ComputeMode
     withheld_values: bytes = b""
     sizes: dict[str, float] = {}
+    scores: dict[int, HeldOutScores] = {}
+
+
+class DeviceJudged(msgspec.Struct, frozen=True, tag=True):
+    """This reply has what a model is worth on the held-out samples of a device.
+
+    Attributes:
+        scores: Scores by depth of the exit; empty if the device holds out no sample.
+    """
+
+    device: str
+    scores: dict[int, HeldOutScores] = {}
 
 
 class ComputeChosen(msgspec.Struct, frozen=True, tag=True):
@@ -235,6 +273,7 @@ class SimulationWorkerDied(msgspec.Struct, frozen=True, tag=True):
 
 Reply = (
     DeviceTrained
+    | DeviceJudged
     | ComputeChosen
     | DeviceGaveUp
     | PartEvaluated

@@ -31,6 +31,7 @@ from fedlp_edge.simulation.engines.jobs import (
     EvaluatePart,
     EvaluatePersonalHead,
     JobFailed,
+    JudgeDevice,
     Reply,
     SimulationJob,
     SimulationWorkerDied,
@@ -228,6 +229,8 @@ def _words(job: SimulationJob) -> str:
             return f"looked for the fastest way to compute depth {depth}"
         case EvaluatePart():
             return "judged the model"
+        case JudgeDevice(device=device):
+            return f"judged the model on what {device} holds out"
         case EvaluatePersonalHead(device=device):
             return f"judged the head of {device}"
         case CollectSums():

@@ -17,6 +17,8 @@ from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.data.holdout import split_holdout
+from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.tasks.choose_task import make_task
 from fedlp_edge.learning.torch_device import choose_device, make_repeatable
@@ -33,9 +35,11 @@ from fedlp_edge.simulation.engines.jobs import (
     CollectSums,
     ComputeChosen,
     DeviceGaveUp,
+    DeviceJudged,
     DeviceTrained,
     EvaluatePart,
     EvaluatePersonalHead,
+    JudgeDevice,
     PartEvaluated,
     PersonalHeadEvaluated,
     Reply,
@@ -112,6 +116,8 @@ class SimulationWorker:
         match job:
             case TrainDevice():
                 return self.train(job)
+            case JudgeDevice():
+                return self.judge(job)
             case EvaluatePart():
                 return self.evaluate(job)
             case EvaluatePersonalHead():
@@ -123,9 +129,11 @@ class SimulationWorker:
 
     def train(self, job: TrainDevice) -> DeviceTrained | DeviceGaveUp:
         """Trains a device, and counts its update if it arrives."""
-        local_round = self._local_round(job)
+        data, held_out = self._share(job.number)
+        local_round = self._local_round(job, data)
         sent = _EncodedUpdate(job, self._setup.seed)
         execution = Execution(job.compute, job.memory_saving)
+        scores = {} if held_out is None else local_round.judge(held_out, JUDGED_AT_ONCE)
         try:
             outcome = local_round.run(execution, sent.add).outcome
         except (DivergedError, RejectedUpdateError) as error:
@@ -143,11 +151,19 @@ class SimulationWorker:
             compute=outcome.compute,
             withheld_values=pack(withheld) if withheld else b"",
             sizes=sizes_of(self.blueprint.exchanged_by(job.depth), sent.deltas) if job.counted else {},
+            scores=scores,
         )
+
+    def judge(self, job: JudgeDevice) -> DeviceJudged:
+        """Judges a version of the model on what a device holds out."""
+        data, held_out = self._share(job.number)
+        if held_out is None:
+            return DeviceJudged(job.device)
+        return DeviceJudged(job.device, self._local_round(job, data).judge(held_out, JUDGED_AT_ONCE))
 
     def choose_compute(self, job: ChooseCompute) -> ComputeChosen:
         """Finds the mode for a depth, or remembers what this machine has found before."""
-        model, data = self._part(job.depth).model, self._share(job.number).to(self._device)
+        model, data = self._part(job.depth).model, self._share(job.number)[0].to(self._device)
         found = self._choices.execution(
             model, data, self._setup.training, self._setup.model, job.depth, task=self._task
         )
@@ -178,32 +194,34 @@ class SimulationWorker:
         names = tuple(str(number) for number in range(setup.classes))
         return Dataset(tensor(x), tensor(y), names, setup.scale, setup.mean, setup.std)
 
-    def _share(self, number: int) -> Dataset:
-        """The samples of one device."""
+    def _share(self, number: int) -> tuple[Dataset, Dataset | None]:
+        """The samples that one device trains on, and those that it holds out; None if it holds out none."""
         keep = self._members[int(self._starts[number]) : int(self._starts[number + 1])]
-        return self._train.subset(keep)
+        return split_holdout(self._train.subset(keep), self._setup.holdout)
 
     def _part(self, depth: int) -> PreparedModel:
         if depth not in self._parts:
             self._parts[depth] = prepare(self._whole.submodel(depth), self.blueprint, self._device)
         return self._parts[depth]
 
-    def _local_round(self, job: TrainDevice) -> LocalRound:
-        setup = self._setup
+    def _local_round(self, job: TrainDevice | JudgeDevice, data: Dataset) -> LocalRound:
+        setup, task = self._setup, job if isinstance(job, TrainDevice) else None
         return LocalRound(
             LocalTask(
                 depth=job.depth,
-                training=job.training,
-                sent=job.sent,
-                withheld=job.withheld,
+                training=task.training if task else setup.training,
+                sent=task.sent if task else {},
+                withheld=task.withheld if task else (),
                 reused=job.reused,
                 freeze=setup.freeze,
-                seed=training_seed(setup.seed, job.round, job.device),
+                seed=training_seed(setup.seed, task.round, job.device) if task else 0,
                 head_seed=head_seed(setup.seed, job.device),
+                # The statistics of a model that is scaled by width are not exchanged.
+                fresh_statistics=setup.fresh_statistics and not self.blueprint.widths,
                 learning_task=self._task,
             ),
             self._part(job.depth),
-            self._share(job.number),
+            data,
             self._device,
             # Constants first: what is published has no values of them, though perhaps places for some.
             global_state=ArrayState(self._constants, self._versions[job.version]),

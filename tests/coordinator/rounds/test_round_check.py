@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 from coordinator.rounds.round_check import RoundCheck
+from coordinator.rounds.round_updates import RoundUpdates
 from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.core.rounds.cohort import Cohort
 from fedlp_edge.core.settings import SchemeSettings, ServerSettings, UpdateSettings
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.wire.messages import Offer
-from tests.coordinator.fleets import NAMES, tiny_blueprint
-from tests.coordinator.rounds.test_round_updates import deliver, updates
+from tests.coordinator.fleets import NAMES, run_context, tiny_blueprint
+from tests.coordinator.rounds.test_round_updates import PLACES, deliver, updates
 
 HONEST = {"L1": 1.0, "L2": 2.0, "H2": 3.0}
 
@@ -107,3 +111,57 @@ def _overflowing(made: GlobalModel, round: object):  # type: ignore[no-untyped-d
             made.weights[NAMES["H1"]] = np.full(2, np.inf, np.float32)
 
     return step
+
+
+def another_round(directory: Path, number: int) -> RoundUpdates:
+    directory = directory / f"round-{number}"
+    directory.mkdir()
+    run = RunDirectory(directory)
+    journal = Journal(run.journal)
+    journal.open_round(number, 80, PLACES)
+    return RoundUpdates(run_context(run, journal), Cohort(number, PLACES), 80)
+
+
+def test_goes_back_once_the_devices_find_that_a_step_has_spoilt_the_model(
+    tmp_path: Path, left_out: list[tuple[str, str]]
+) -> None:
+    """What the devices of a round find is about the model of the round before."""
+    rounds = [another_round(tmp_path, number) for number in (1, 2, 3)]
+    for number, round in enumerate(rounds, start=1):
+        deliver(round, tmp_path, "a", HONEST, 10, round=number, counts_in=number)
+        deliver(round, tmp_path, "b", {"L1": 50.0, "H1": 50.0}, 30, round=number, counts_in=number)
+    made = model()
+    judge, before = check(made, left_out), values(made)
+
+    judge.make(rounds[0], {1: 0.7, 2: 0.7}, 10)
+    assert values(made) != before
+    judge.make(rounds[1], {1: 0.7, 2: 9000.0}, 10)
+    assert values(made) == before
+    assert [device for device, _ in left_out] == ["a", "b"]
+    assert {reason for _, reason in left_out} == {
+        "it started from the model of round 1, which was taken back",
+    }
+    assert rounds[1].accepted == {}
+
+    judge.make(rounds[2], {1: 0.7, 2: 0.7}, 10)
+    assert values(made) == {"L1": 2.0, "L2": 3.0, "H1": 1.0, "H2": 4.0}
+    assert left_out[-1] == (
+        "b",
+        "its update of round 1 was left out: with it the devices' median loss of depth 2 is 9e+03",
+    )
+
+
+def test_does_not_go_back_where_no_device_stands_out(
+    tmp_path: Path, left_out: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = [another_round(tmp_path, number) for number in (1, 2)]
+    for number, round in enumerate(rounds, start=1):
+        deliver(round, tmp_path, "a", HONEST, 10, round=number, counts_in=number)
+    made = model()
+    judge = check(made, left_out)
+    judge.make(rounds[0], {2: 0.7}, 10)
+    first = values(made)
+    judge.make(rounds[1], {2: 9000.0}, 10)
+    assert values(made) != first
+    assert left_out == []
+    assert "no device's update stands out" in caplog.text

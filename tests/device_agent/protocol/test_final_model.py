@@ -6,10 +6,12 @@ import pytest
 
 from device_agent.protocol.downloads import Downloads
 from device_agent.protocol.events import (
+    CheckModel,
     ExportModel,
     InstallFailed,
     InstallModel,
     Log,
+    ModelChecked,
     ModelInstalled,
     NothingToExport,
     Publish,
@@ -19,7 +21,7 @@ from device_agent.protocol.events import (
 )
 from device_agent.protocol.final_model import FinalModelFetch
 from fedlp_edge.transport.base import Connected
-from fedlp_edge.wire.messages import DeploymentReport, RunEnded, UnitVersion
+from fedlp_edge.wire.messages import DeploymentReport, ModelProof, RunEnded, UnitVersion
 from tests.device_agent.support import (
     BROKER_LIMITS,
     ME,
@@ -199,3 +201,79 @@ def test_lets_go_of_the_final_model_when_another_run_has_begun():
     assert final.next_wakeup() is not None
     final.cancel()
     assert (final.idle, final.next_wakeup(), final.poll(1000.0)) == (True, None, [])
+
+
+def end_with_a_file_to_check() -> RunEnded:
+    layers = tuple(version(unit, blob(unit), 1000) for unit in ("L1", "H1"))
+    models = (version("onnx-1", b"model", 1000),)
+    return RunEnded(run="run", device="pi", rounds=3, models=models, layers=layers, holdout=0.1)
+
+
+def fetched(device: Device) -> list[object]:
+    """What follows once the file and the layers of its depth are there."""
+    device.down(end_with_a_file_to_check())
+    effects: list[object] = []
+    for content in (b"model", blob("L1"), blob("H1")):
+        effects += device.receive(TOPICS.of("repeat", "pi"), chunks(content, 1000)[0])
+    return effects
+
+
+def test_compares_a_file_with_its_own_model_before_it_installs_it():
+    device = Device().join()
+    effects = fetched(device)
+    check = only(effects, CheckModel)
+    assert (check.depth, check.holdout) == (1, 0.1)
+    assert [layer.unit for layer in check.layers] == ["L1", "H1"]
+    assert [message.state for message in published(effects) if isinstance(message, DeploymentReport)] == ["received"]
+
+    proof = ModelProof(1, samples=7, max_abs_diff=1e-6, agreement=1.0)
+    assert only(device.handle(ModelChecked(proof)), InstallModel).version.unit == "onnx-1"
+    report = DeploymentReport(run="run", device="pi", state="installed", proof=proof)
+    assert published(device.handle(ModelInstalled("somewhere"))) == [report]
+
+
+def test_does_not_install_a_file_that_computes_something_else():
+    device = Device(once=True).join()
+    fetched(device)
+    proof = ModelProof(1, samples=7, max_abs_diff=3.0, problem="the file is refused: it differs")
+    effects = device.handle(ModelChecked(proof, differs=True))
+    assert not [effect for effect in effects if isinstance(effect, InstallModel)]
+    report = published(effects)[0]
+    assert (report.state, report.reason, report.proof) == ("failed", proof.problem, proof)
+
+
+def test_installs_a_file_that_it_cannot_compare_and_says_so():
+    device = Device().join()
+    fetched(device)
+    proof = ModelProof(1, problem="checking an export needs onnxruntime")
+    effects = device.handle(ModelChecked(proof))
+    assert only(effects, InstallModel)
+    assert "could not be compared" in only(effects, Log).text
+
+
+def test_fetches_and_compares_nothing_where_the_owner_lets_it_report_no_metrics():
+    device = Device(report_metrics=False).join()
+    effects = device.down(end_with_a_file_to_check())
+    assert [message.unit for message in published(effects)] == ["onnx-1"]
+    effects = device.receive(TOPICS.of("repeat", "pi"), chunks(b"model", 1000)[0])
+    assert only(effects, InstallModel)
+    assert published(device.handle(ModelInstalled("there"))) == [
+        DeploymentReport(run="run", device="pi", state="installed")
+    ]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [(), ("L1",), ("L1", "H1", "L2")],
+    ids=["none", "too few", "too many"],
+)
+def test_installs_without_a_comparison_where_the_layers_are_not_those_of_the_file(layers: tuple[str, ...]):
+    device = Device().join()
+    versions = tuple(version(unit, blob(unit), 1000) for unit in layers)
+    device.down(
+        RunEnded(
+            run="run", device="pi", rounds=3, models=(version("onnx-1", b"model", 1000),), layers=versions, holdout=0.1
+        )
+    )
+    effects = device.receive(TOPICS.of("repeat", "pi"), chunks(b"model", 1000)[0])
+    assert only(effects, InstallModel)

@@ -344,3 +344,25 @@ def test_batches_are_converted_in_blocks_of_bounded_size() -> None:
     # 786,432 bytes a sample: the first batch fills a block, the others share one.
     owners = {x.untyped_storage().data_ptr() for x, _ in batches}
     assert len(owners) == 2
+
+
+def test_facts_tell_the_normalisation_and_what_each_channel_is_like_after_it() -> None:
+    inputs = load_data("digits").facts().inputs
+    assert inputs is not None
+    assert (inputs.scale, inputs.mean, inputs.std) == (1 / 16, (0.3053,), (0.3761,))
+    assert inputs.channel_mean == pytest.approx((0.0,), abs=0.05)
+    assert inputs.channel_std == pytest.approx((1.0,), abs=0.05)
+
+
+def test_facts_of_a_table_tell_each_column() -> None:
+    x = torch.tensor([[1.0, 10.0], [3.0, 30.0]])
+    inputs = Dataset(x, torch.tensor([0, 1]), ("a", "b"), 1.0, (0.0,), (1.0,)).facts().inputs
+    assert inputs is not None
+    assert (inputs.channel_mean, inputs.channel_std) == ((2.0, 20.0), (1.0, 10.0))
+
+
+def test_facts_leave_channels_out_that_are_no_numbers() -> None:
+    x = torch.tensor([[1.0, float("nan")], [3.0, 30.0]])
+    inputs = Dataset(x, torch.tensor([0, 1]), ("a", "b"), 1.0, (0.0,), (1.0,)).facts().inputs
+    assert inputs is not None
+    assert inputs.channel_mean == ()

@@ -199,3 +199,48 @@ def test_update_that_is_no_number_or_has_run_away_is_not_sent() -> None:
     with pytest.raises(DivergedError, match=r"w changed by 1\.0e\+30 in one round"):
         check_update({"w": torch.tensor([-1e30])}, ())
     check_update({"mean": torch.tensor([1e30]), "empty": torch.zeros(0)}, {"mean"})
+
+
+def test_judges_what_it_starts_from_and_trains_as_if_it_had_not() -> None:
+    judged, plain = Device(), Device()
+    local_round = judged.round(task())
+    found = local_round.judge(samples(1.0, -1.0, 3.0), batch_size=2)
+    assert set(found) == {2}
+    # Equal logits for two classes: a guess, which takes the first class, that all samples are of.
+    assert found[2].samples == 3
+    assert found[2].sums["correct"] == (3.0, 0.0)
+    assert found[2].sums["loss"][0] / 3 == pytest.approx(0.6931, abs=1e-4)
+    assert local_round.judge(samples(1.0, -1.0, 3.0), batch_size=1) == found
+
+    local_round.run(Execution(), judged.send)
+    plain.train(task())
+    assert judged.sent == plain.sent
+
+
+def test_judges_every_exit_that_it_holds() -> None:
+    model = two_layers()
+    model.exit_mode = "all"
+    sent = {"L1": ("L1.weight",)}
+    assert set(Device(model).round(task(sent=sent)).judge(samples(1.0), batch_size=1)) == {1, 2}
+
+
+def test_judges_its_own_head() -> None:
+    device = Device(two_layers(head_mode="personal"))
+    own = {"H1.weight": torch.tensor([[0.0, 0.0], [5.0, 0.0]])}
+    found = device.round(task(depth=1, reused=("H1",)), own=own).judge(samples(1.0), batch_size=1)
+    assert found[1].sums["correct"] == (0.0, 0.0)  # this head answers the second class
+    assert found[1].sums["loss"] == (pytest.approx(5.0067, abs=1e-4),)
+
+
+def test_measures_statistics_for_the_trained_weights_where_nobody_else_can() -> None:
+    """Of 32 samples 1 and 3: mean 2 and variance 1, whatever the momentum; Bessel's correction makes it 32/31."""
+    first = nn.Sequential(nn.BatchNorm1d(1, affine=False), linear(torch.zeros(2, 1)))
+    device = Device(two_layers(first=first), x=(1.0, 3.0) * 16)
+    values = GLOBAL | {"L1.0.running_mean": torch.ones(1), "L1.0.running_var": torch.ones(1)}
+    values["L1.1.weight"] = values.pop("L1.weight")
+    sent = {"L1": ("L1.0.running_mean", "L1.0.running_var")}
+    device.train(task(depth=1, sent=sent, fresh_statistics=True), global_values=values)
+    assert device.sent == {
+        "L1.0.running_mean": [pytest.approx(2.0)],
+        "L1.0.running_var": [pytest.approx(32 / 31)],
+    }

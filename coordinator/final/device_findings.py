@@ -1,0 +1,135 @@
+"""What devices find about their final models: whether the ONNX file computes what PyTorch does, and its worth."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from fedlp_edge.core.device_scores import DeviceScores, HeldOutScores, fleet_scores
+from fedlp_edge.errors import PeerError
+from fedlp_edge.reporting.summary import FileProof
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.wire.admission import admit_scores
+from fedlp_edge.wire.messages import ModelProof
+
+log = logging.getLogger("fedlp.coordinator")
+
+_NOT_TOLD = "the device has not said what it found"
+
+
+class DeviceFinding(msgspec.Struct, frozen=True):
+    """What one device found, as the journal keeps it.
+
+    Attributes:
+        depth: of the file.
+        samples: of its own on which the device compared the file; 0 if it could not compare it.
+        max_abs_diff: largest absolute difference of an output.
+        agreement: share of samples with the same answer.
+        problem: why the file is not proved; empty if it is.
+        scores: what the final model is worth on the device's held-out samples; None if it is not told.
+    """
+
+    depth: int
+    samples: int = 0
+    max_abs_diff: float = 0.0
+    agreement: float = 0.0
+    problem: str = ""
+    scores: HeldOutScores | None = None
+
+
+class DeviceFindings:
+    """What the devices of one run found; it goes on with what an earlier life of the coordinator has heard.
+
+    Args:
+        journal: remembers what was found.
+        task: name of the task that was learned.
+        model: digest of the final model.
+    """
+
+    def __init__(self, journal: Journal, task: str, model: str) -> None:
+        self._journal = journal
+        self._task = task
+        self._model = model
+        kept = journal.findings(model).items()
+        self._told = {device: msgspec.msgpack.decode(finding, type=DeviceFinding) for device, finding in kept}
+        self._depth_of = {device: finding.depth for device, finding in self._told.items()}
+        self._samples_of: dict[str, int] = {}
+
+    @property
+    def told(self) -> bool:
+        """Whether any device has said what it found."""
+        return bool(self._told)
+
+    @property
+    def installed(self) -> tuple[str, ...]:
+        """Devices that have found nothing wrong with their files."""
+        return tuple(device for device, finding in self._told.items() if not finding.problem)
+
+    @property
+    def not_reporting(self) -> int:
+        """Number of devices that were asked and have not said what the model is worth."""
+        return len(self._depth_of) - sum(finding.scores is not None for finding in self._told.values())
+
+    def ask(self, device: str, depth: int, samples: int) -> None:
+        """A device gets the file of a depth and is to say what it finds.
+
+        Args:
+            device: its id.
+            depth: of the file.
+            samples: that the device said that it has.
+        """
+        self._samples_of[device] = samples
+        if device not in self._told:
+            self._depth_of[device] = depth
+
+    def awaits(self, device: str) -> bool:
+        """Whether a device is to say what it finds, and has not yet."""
+        return device in self._samples_of and device not in self._told
+
+    def reported(self, device: str, proof: ModelProof) -> None:
+        """A device says what it found; what cannot be is left out."""
+        if not self.awaits(device):
+            return
+        depth, samples = self._depth_of[device], self._samples_of[device]
+        if proof.depth != depth or proof.samples > samples:
+            log.warning("%s reports on another model than it got; that is ignored", device)
+            return
+        scores: HeldOutScores | None = None
+        try:
+            scores = admit_scores(proof.scores, self._task, (depth,), samples).get(depth)
+        except PeerError as error:
+            log.warning("what %s says that its final model is worth is ignored: %s", device, error)
+        finding = DeviceFinding(depth, proof.samples, proof.max_abs_diff, proof.agreement, proof.problem, scores)
+        self._told[device] = finding
+        self._journal.put_finding(device, self._model, msgspec.msgpack.encode(finding))
+        if proof.problem:
+            log.warning("%s has not proved its final model: %s", device, proof.problem)
+
+    def proofs(self) -> tuple[FileProof, ...]:
+        """What was found about each file, shallowest first."""
+        return tuple(self._proof(depth) for depth in sorted(set(self._depth_of.values())))
+
+    def scores(self) -> dict[int, DeviceScores]:
+        """What the final model is worth on the devices' held-out samples, by depth."""
+        found = {d: {finding.depth: finding.scores} for d, finding in self._told.items() if finding.scores is not None}
+        return fleet_scores(self._task, found)
+
+    def _proof(self, depth: int) -> FileProof:
+        asked = sorted(device for device, of_file in self._depth_of.items() if of_file == depth)
+        told = {device: self._told[device] for device in asked if device in self._told}
+        compared = [finding for finding in told.values() if finding.samples]
+        proved = [finding for finding in compared if not finding.problem]
+        return FileProof(
+            depth=depth,
+            asked=len(asked),
+            proved=len(proved),
+            samples=sum(finding.samples for finding in proved),
+            max_abs_diff=max((finding.max_abs_diff for finding in compared), default=0.0),
+            agreement=min((finding.agreement for finding in compared), default=0.0),
+            problems={
+                device: told[device].problem if device in told else _NOT_TOLD
+                for device in asked
+                if device not in told or told[device].problem
+            },
+        )
