@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from fedlp_edge.errors import BrokerError
@@ -30,6 +31,7 @@ from fedlp_edge.transport.base import (
 MEMORY_LIMITS = BrokerLimits(protocol="memory", max_packet_bytes=None, receive_maximum=65535)
 
 
+@lru_cache(maxsize=4096)
 def topic_matches(pattern: str, topic: str) -> bool:
     """Returns whether a topic matches a filter with ``+`` and ``#``."""
     wanted, given = pattern.split("/"), topic.split("/")
