@@ -241,6 +241,8 @@ class Agent:
                 facts.cuda_name or f"{facts.threads} CPU thread(s)",
                 facts.training_memory / 1e6,
             )
+            if result.found:
+                log.info("data: %s", result.found)
             if result.remarks:
                 log.warning("data: %s", result.remarks)
             return [DeviceMeasured(facts)]

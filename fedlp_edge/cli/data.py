@@ -1,4 +1,4 @@
-"""This module implements ``fedlp data``, which shows how a partitioner distributes a data set to a simulated fleet."""
+"""This module implements ``fedlp data``, which shows what data hold and how a partitioner distributes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from rich.text import Text
 
 from fedlp_edge.errors import ConfigError, StorageError
 from fedlp_edge.learning.data.distribution import ClassDistribution, class_distribution
+from fedlp_edge.learning.data.readers.found import FoundData, found_in
+from fedlp_edge.learning.data.sources import list_samples
 from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.subset import select_indices
 from fedlp_edge.reporting.console import open_console
 
 MOST = 0.9
@@ -31,6 +34,53 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
     remarks: str
+
+
+def run_found(data: str, *, as_json: bool) -> int:
+    """Prints what a device would train on, as a table or as the JSON object of ``FoundData``.
+
+    Raises:
+        DataError: the data cannot be had.
+    """
+    spec = parse_spec(data).whole()
+    listing = list_samples(spec, "train")
+    keep = select_indices(listing.labels, spec, "train", listing.groups)
+    found = found_in(listing, keep)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return 0
+    console = open_console()
+    console.print(Text(data, style="bold cyan"), soft_wrap=True)
+    if found.remarks:
+        console.print(Text(found.remarks, style="yellow"), soft_wrap=True)
+    console.print(_found_table(found))
+    return 0
+
+
+def _found_table(found: FoundData) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("samples", f"{found.samples:,}, {'in memory' if found.in_memory else 'read when they are needed'}")
+    table.add_row("shape", "x".join(map(str, found.shape)))
+    if found.features:
+        table.add_row("features", Text(", ".join(found.features)))
+    what = {"labels": "label", "values": "target"}.get(found.targets, "class")
+    for name, count in list(found.classes.items())[:_MOST_ROWS]:
+        table.add_row(Text(f"{what} {name}"), _samples(count))
+    if len(found.classes) > _MOST_ROWS:
+        table.add_row("", f"{len(found.classes) - _MOST_ROWS:,} more")
+    for entry in found.ranges[:_MOST_ROWS]:
+        table.add_row(Text(f"{what} {entry.name}"), f"{entry.least:.6g} to {entry.most:.6g}, mean {entry.mean:.6g}")
+    for name, count in list(found.groups.items())[:_MOST_ROWS]:
+        table.add_row(Text(f"group {name}"), _samples(count))
+    if len(found.groups) > _MOST_ROWS:
+        table.add_row("", f"{len(found.groups) - _MOST_ROWS:,} more")
+    return table
+
+
+def _samples(count: int) -> str:
+    return f"{count:,} {'sample' if count == 1 else 'samples'}"
 
 
 def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Path | None, *, as_json: bool) -> int:

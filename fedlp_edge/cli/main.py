@@ -217,20 +217,25 @@ def profile(
 
 @app.command()
 def data(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="Data specification without a share.")],
-    devices: Annotated[int, typer.Option(min=1, help="How many share it.")] = 10,
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="Data specification.")],
+    devices: Annotated[int | None, typer.Option(min=1, help="How many share it.")] = None,
     partition: Annotated[
-        str,
-        typer.Option(help="How samples are dealt: iid, dirichlet:ALPHA, shards:N, mixed:SHARE, mixed-authors:SHARE."),
-    ] = "iid",
+        str | None,
+        typer.Option(
+            help="How samples are dealt: iid, dirichlet:ALPHA, shards:N, mixed:SHARE, mixed-authors:SHARE, group. "
+            "[default: iid]"
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the deal. [default: the specification's, or 0]")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """Says which device of a simulated fleet holds what."""
-    from fedlp_edge.cli.data import run_data
+    """Says what data hold; with --devices, which device of a simulated fleet holds what."""
+    from fedlp_edge.cli.data import run_data, run_found
 
-    raise typer.Exit(run_data(spec, devices, partition, seed, plot, as_json=json))
+    if devices is None and partition is None and plot is None:
+        raise typer.Exit(run_found(spec, as_json=json))
+    raise typer.Exit(run_data(spec, devices or 10, partition or "iid", seed, plot, as_json=json))
 
 
 @app.command()

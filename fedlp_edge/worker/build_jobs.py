@@ -70,6 +70,7 @@ def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:
     return DeviceMeasurement(
         samples=0 if data is None else len(data),
         data=facts,
+        found="" if data is None else str(data.found()),
         data_reserve=reserve,
         remarks="" if data is None else data.remarks,
         training_macs_per_second=speed,

@@ -84,6 +84,7 @@ class DeviceMeasurement(Result, frozen=True, kw_only=True):
         training_macs_per_second: Multiply-accumulate operations per second in training (``DeviceFacts``).
         processor: Processor that trains, ``"cpu"`` or ``"cuda"``.
         idle_memory: Resident bytes of the worker with torch and the data loaded.
+        found: Line on what the samples are, for the owner of the device; empty without data.
         data_reserve: Bytes that the samples may take on top once the model is known.
         remarks: Line on unused contents of the data's source; empty if there are none.
         note: Note for the owner of the device, such as that its GPU does not work; empty for none.
@@ -96,6 +97,7 @@ class DeviceMeasurement(Result, frozen=True, kw_only=True):
     cuda_name: str | None = None
     cuda_memory: int | None = None
     data: DataFacts | None = None
+    found: str = ""
     data_reserve: int = 0
     remarks: str = ""
     note: str = ""

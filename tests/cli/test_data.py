@@ -27,6 +27,19 @@ def test_prints_one_object_with_the_documented_keys(fedlp: Run) -> None:
     assert [key for key in report if f"`{key}`" not in page] == []
 
 
+def test_without_devices_says_what_the_data_hold(fedlp: Run, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x,who,temp\n1,anna,20.5\n2,bo,21\n,bo,22\n")
+    done = fedlp("data", f"csv:{path}#target=temp&group=who")
+    assert done.returncode == 0, done.stderr
+    words = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "samples 2, in memory" in words
+    assert "target temp 20.5 to 21, mean 20.75" in words
+    assert "group anna 1 sample" in words
+    found = json.loads(fedlp("data", "digits#limit=7", "--json").stdout)
+    assert (found["samples"], found["shape"]) == (7, [1, 8, 8])
+
+
 def test_says_what_is_wrong_in_one_line(fedlp: Run, tmp_path: Path) -> None:
     for arguments, reason in (
         (("digits", "--partition", "zipf"), "partition 'zipf' is unknown"),

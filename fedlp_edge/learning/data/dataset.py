@@ -33,6 +33,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import sources
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.column_statistics import column_sums
+from fedlp_edge.learning.data.readers.found import FoundData, describe
 from fedlp_edge.learning.data.readers.listing import Samples
 from fedlp_edge.learning.data.readers.sample_keys import Keys
 from fedlp_edge.learning.data.sample_store import SamplesInMemory, SamplesOnDemand, SampleStore
@@ -170,6 +171,11 @@ class Dataset:
     def to(self, device: torch.device) -> Dataset:
         """Returns the data set with batches that arrive on a torch device."""
         return replace(self, store=self.store.to(device), y=self.y.to(device))
+
+    def found(self) -> FoundData:
+        """Returns what samples there are, for the owner of the device."""
+        found = describe(self.y.numpy(force=True), self.classes, self.targets, self.input_shape)
+        return msgspec.structs.replace(found, features=self.features, in_memory=self.in_memory, remarks=self.remarks)
 
     def facts(self) -> DataFacts:
         """Returns what the coordinator is allowed to know of these samples, among it shape and class names."""

@@ -15,6 +15,8 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import class_listing
 from fedlp_edge.learning.data.arrays import AnyArray, as_array, check_samples, pairs_of
 from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.readers.base import SampleReader
+from fedlp_edge.learning.data.readers.map_dataset import open_map_dataset
 from fedlp_edge.learning.data.readers.target_values import Targets, read_targets
 from fedlp_edge.learning.foreign_code import load_object, one_line, run_foreign_code
 
@@ -52,30 +54,31 @@ def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[Own, bo
         raise DataError(f"cannot read {path}: {one_line(error)}{hint}") from None
 
 
-def call(name: str, split: Split, kind: TargetKind | None) -> Own:
+def call(name: str, split: Split, kind: TargetKind | None, bound: int) -> tuple[AnyArray | SampleReader, Targets]:
     """Imports the user's own function and calls it for the samples of a split.
 
     Args:
         name: Function as ``module:callable``, which the user named on their own command line.
         split: Split that the function is called for.
         kind: Kind of the targets; None if it is not known yet.
+        bound: Most bytes that samples of a data set of map style take in memory.
 
     Returns:
-        Samples and targets.
+        Samples, or what reads them when they are needed; and targets.
 
     Raises:
         DataError: The function cannot be imported or called, fails, or does not return samples and labels.
     """
     source = f"data {name}"
     function = load_object(name)
-    x, y, names = _called(function, source, split)
+    x, y, names = _called(function, source, split, bound)
     if len(x) != len(y) and not (y.ndim == 2 and 1 in y.shape):
         raise DataError(f"{source} gave {len(x)} samples and {len(y)} labels for {split!r}: one label a sample")
 
     def others() -> Iterable[AnyArray]:
         """Returns the labels of the other split, if the function gives it."""
         try:
-            return [_called(function, source, _OTHER[split])[1]]
+            return [_called(function, source, _OTHER[split], bound)[1]]
         except DataError:  # the function may know only one split
             return []
 
@@ -133,7 +136,9 @@ def _shape(archive: Any, name: str) -> tuple[int, ...]:
     return shape
 
 
-def _called(function: Any, source: str, split: Split) -> tuple[AnyArray, AnyArray, tuple[str, ...]]:
+def _called(
+    function: Any, source: str, split: Split, bound: int
+) -> tuple[AnyArray | SampleReader, AnyArray, tuple[str, ...]]:
     if not callable(function):
         raise DataError(
             f"{source} is of type {type(function).__name__}, not a function of the split ('train' or 'test')"
@@ -141,6 +146,9 @@ def _called(function: Any, source: str, split: Split) -> tuple[AnyArray, AnyArra
     _check_takes_split(function, source)
     with run_foreign_code(source):
         made = function(split)
+        if (opened := open_map_dataset(made, source, bound)) is not None:
+            names = getattr(made, "classes", None)
+            return *opened, () if names is None else _names(names, f"{source}: class names")
         x, y, names = _unpacked(made, source, split)
         samples, labels = as_array(x, f"{source}: x"), as_array(y, f"{source}: y")
         given = () if names is None else _names(names, f"{source}: class names")

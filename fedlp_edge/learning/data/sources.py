@@ -21,13 +21,16 @@ from fedlp_edge.learning.data.own_data import call, read_npz
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.picture_folders import LeftOut, PictureList, list_pictures, pictures_below
 from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.readers.array_files import open_arrays
 from fedlp_edge.learning.data.readers.base import SampleReader
 from fedlp_edge.learning.data.readers.cached import CachedReader
 from fedlp_edge.learning.data.readers.label_lists import find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.picture_files import PictureReader, read_pictures
 from fedlp_edge.learning.data.readers.sample_keys import keys_of_names
+from fedlp_edge.learning.data.readers.selected import SelectedReader
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
+from fedlp_edge.learning.data.sounds.sound_folders import list_sounds
 from fedlp_edge.learning.data.spec import DataSpec, check_source
 from fedlp_edge.learning.data.tables.table_source import list_table
 
@@ -70,6 +73,10 @@ def list_samples(spec: DataSpec, split: Split, kind: TargetKind | None = None) -
             return _pictures(spec, split, kind)
         case "csv" | "parquet":
             return list_table(spec, split, kind)
+        case "audiofolder":
+            return list_sounds(spec, split, kind)
+        case "npy":
+            return _array_files(spec, split, kind)
         case "npz" | "callable":
             return _own(spec, split, kind)
         case _:
@@ -170,13 +177,30 @@ def _found_pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> tu
     return found, targets, labelled.remarks
 
 
+def _array_files(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
+    reader, found, own_split = open_arrays(spec.path, split, kind)
+    coarse = coarse_classes(found)
+    positions = np.arange(len(coarse))
+    if not own_split and spec.held_out is not None:
+        positions = split_indices(coarse, spec.held_out, split)
+
+    def samples(keep: Indices | None) -> Samples:
+        index = np.arange(len(positions)) if keep is None else keep
+        chosen = positions[index]
+        made = Samples(SelectedReader(reader, chosen), found.y[chosen], found.names, index=index, targets=found.kind)
+        return made if reader.dtype == np.uint8 else replace(made, scale=1.0, mean=(0.0,), std=(1.0,))
+
+    return SampleListing(coarse[positions], found.names, samples)
+
+
 def _own(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
+    x: AnyArray | SampleReader
     if spec.source == "npz":
         origin = str(spec.path)
         (x, found), own_split = read_npz(Path(origin), split, kind)
     else:
         origin, own_split = f"data {spec.argument}", True
-        x, found = call(spec.argument, split, kind)
+        x, found = call(spec.argument, split, kind, spec.memory_bound)
     y, classes = found.y, found.names
     coarse = coarse_classes(found)
     part = None if own_split or spec.held_out is None else split_indices(coarse, spec.held_out, split)
@@ -184,7 +208,12 @@ def _own(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing
 
     def samples(keep: Indices | None) -> Samples:
         index = np.arange(len(labels)) if keep is None else keep
-        chosen = x if part is None and keep is None else x[index if part is None else part[index]]
+        positions = index if part is None else part[index]
+        if not isinstance(x, np.ndarray):
+            reader = CachedReader(SelectedReader(x, positions), spec.memory_bound)
+            made = Samples(reader, y[index], classes, index=index, targets=found.kind)
+            return made if reader.dtype == np.uint8 else replace(made, scale=1.0, mean=(0.0,), std=(1.0,))
+        chosen = x if part is None and keep is None else x[positions]
         made = Samples(chosen, y[index], classes, index=index, targets=found.kind)
         if chosen.dtype == np.uint8:
             return made

@@ -215,7 +215,9 @@ class TableFile:
             return self._numbers(column, name, first)
         if column.dtype.kind in "buif":
             return np.asarray(column)
-        return np.asarray(column.astype("object").where(column.notna(), ""), dtype=str)
+        texts = np.asarray(column.astype("object").where(column.notna(), ""), dtype=str)
+        comma = self._form is not None and self._form.decimal == ","
+        return np.asarray([_with_point(text) for text in texts.tolist()], dtype=str) if comma else texts
 
     def _groups(self, frame: Any, count: int) -> npt.NDArray[Any] | None:
         if not self._options.group:
@@ -268,6 +270,10 @@ def table_files(path: Path, source: str) -> list[Path]:
     if not found:
         raise DataError(f"{path} holds no table: it needs files that end in {' or '.join(suffixes)}")
     return found
+
+
+def _with_point(text: str) -> str:
+    return text.replace(",", ".") if is_number(text) else text
 
 
 def _numeric_columns(form: CsvFormat) -> set[str]:

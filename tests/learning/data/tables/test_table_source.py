@@ -12,6 +12,8 @@ from fedlp_edge.learning.data.holdout import split_holdout
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.spec import parse_spec
 
+TWO_NUMBERS = "a;y\n1;1,5\n2;2,5\n"
+
 
 def table(tmp_path: Path, text: str, name: str = "a.csv", encoding: str = "utf-8") -> Path:
     path = tmp_path / name
@@ -102,6 +104,11 @@ def test_a_number_that_is_no_class_is_a_value(tmp_path: Path) -> None:
     assert (data.targets, data.y.tolist(), data.classes) == ("values", [[0.5], [1.5]], ("y",))
     data = load(f"csv:{path}#target=y,z", targets="values")
     assert data.y.tolist() == [[0.5, 7], [1.5, 8]]
+
+
+def test_a_decimal_comma_in_a_target_is_a_number(tmp_path: Path) -> None:
+    data = load(f"csv:{table(tmp_path, TWO_NUMBERS)}#target=y")
+    assert (data.targets, data.y.tolist()) == ("values", [[1.5], [2.5]])
 
 
 def test_several_columns_of_0_and_1_are_labels(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Sounds in files, as pictures of their frequencies over time."""

@@ -1,0 +1,125 @@
+"""This module reads sound files and turns them into log-mel spectrograms, with numpy and SciPy alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.spec import SoundOptions
+from fedlp_edge.learning.foreign_code import one_line
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
+"""Suffixes, in lower case, of the files in a folder that count as sounds; all but ``.wav`` need soundfile."""
+
+MEAN, STD = -6.0, 4.0
+"""Constants that bring log-mel values, from about -14 (silence) to 3, to the range that networks expect."""
+
+_WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.01
+_FLOOR = 1e-6  # energy of silence
+
+Sound = npt.NDArray[np.float32]
+
+
+class SoundError(DataError):
+    """Reports one sound that cannot be read.
+
+    Attributes:
+        reason: What is wrong with it, as the end of a sentence that begins with the file's name.
+    """
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(f"cannot read {file}: it {reason}")
+        self.reason = reason
+
+
+def shape_of(options: SoundOptions) -> tuple[int, int, int]:
+    """Returns the shape of a sample: one channel, frequency bands, and steps of 10 milliseconds."""
+    hop = round(_HOP_SECONDS * options.rate)
+    return 1, options.mels, 1 + round(options.seconds * options.rate) // hop
+
+
+def read_log_mel(file: Path, options: SoundOptions) -> Sound:
+    """Reads a sound, mixes its channels, converts it to the rate and length that are wanted, and transforms it.
+
+    Returns:
+        Logarithm of the energy by frequency band and time, float32 [1, mels, frames].
+
+    Raises:
+        SoundError: The file is damaged or of a kind that is not read.
+    """
+    rate, wave = _read(file)
+    if not np.isfinite(wave).all():
+        raise SoundError(file, "holds values that are not finite")
+    if rate != options.rate:
+        from scipy.signal import resample_poly  # noqa: PLC0415 - an extra
+
+        common = int(np.gcd(rate, options.rate))
+        wave = resample_poly(wave[: int(rate * (options.seconds + 1))], options.rate // common, rate // common)
+    length = round(options.seconds * options.rate)
+    wave = np.asarray(wave[:length], np.float32)
+    return log_mel(np.pad(wave, (0, length - len(wave))), options)
+
+
+def log_mel(wave: Sound, options: SoundOptions) -> Sound:
+    """Returns the log-mel spectrogram of a sound, float32 [1, mels, frames].
+
+    Args:
+        wave: Samples from -1 to 1, float32 [rate * seconds].
+        options: Rate and number of bands.
+    """
+    size, hop = round(_WINDOW_SECONDS * options.rate), round(_HOP_SECONDS * options.rate)
+    points = 1 << (size - 1).bit_length()
+    padded = np.pad(wave, (points // 2, points // 2), mode="reflect" if len(wave) > points // 2 else "constant")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, points)[::hop][: shape_of(options)[2]]
+    window = np.zeros(points, np.float32)
+    window[(points - size) // 2 :][:size] = np.hanning(size)
+    energy = np.square(np.abs(np.fft.rfft(frames * window, axis=1)))
+    made: Sound = np.log(energy @ _bands(options.rate, points, options.mels).T + _FLOOR).astype(np.float32)
+    return np.ascontiguousarray(made.T[None])
+
+
+@lru_cache(maxsize=4)
+def _bands(rate: int, points: int, mels: int) -> npt.NDArray[np.float64]:
+    """Returns triangular filters that are equally wide on the mel scale (O'Shaughnessy 1987), [mels, bins]."""
+    highest = 2595 * np.log10(1 + rate / 2 / 700)
+    centres = 700 * (10 ** (np.linspace(0, highest, mels + 2) / 2595) - 1)
+    frequencies = np.linspace(0, rate / 2, points // 2 + 1)
+    below, centre, above = centres[:-2, None], centres[1:-1, None], centres[2:, None]
+    rising, falling = (frequencies - below) / (centre - below), (above - frequencies) / (above - centre)
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def _read(file: Path) -> tuple[int, npt.NDArray[Any]]:
+    """Returns the rate of a sound, and its samples from -1 to 1 as one channel."""
+    if file.suffix.lower() == ".wav":
+        from scipy.io import wavfile  # noqa: PLC0415 - an extra
+
+        try:
+            rate, values = wavfile.read(file)
+        except OSError as error:
+            raise SoundError(file, f"cannot be opened: {error.strerror}") from None
+        except Exception as error:  # struct.error, ValueError and others, as the damage wills
+            raise SoundError(file, f"is damaged or no WAV file ({one_line(error)})") from None
+    else:
+        try:
+            import soundfile  # noqa: PLC0415 - an extra
+
+            values, rate = soundfile.read(file, dtype="float32")
+        except ImportError:
+            raise SoundError(file, 'needs soundfile: pip install "fedlp-edge[audio]", or save it as WAV') from None
+        except Exception as error:  # soundfile's errors share no base with others
+            raise SoundError(file, f"is damaged ({one_line(error)})") from None
+    if values.dtype == np.uint8:
+        made = (values.astype(np.float32) - 128) / 128
+    elif values.dtype.kind == "i":
+        made = values.astype(np.float32) / float(np.iinfo(values.dtype).max + 1)
+    else:
+        made = values.astype(np.float32)
+    if not len(made):
+        raise SoundError(file, "has no samples")
+    return int(rate), made.mean(axis=1) if made.ndim > 1 else made

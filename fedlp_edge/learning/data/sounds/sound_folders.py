@@ -1,0 +1,164 @@
+"""This module lists the sounds of a folder with their classes, and reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.core.targets import TargetKind
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.class_listing import find_class_listing, normalized_name, read_class_listing
+from fedlp_edge.learning.data.partitioners import Indices
+from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.readers.cached import CachedReader
+from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
+from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
+from fedlp_edge.learning.data.readers.picture_files import FEW_UNREAD, MOST_UNREAD
+from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, keys_of_names
+from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
+from fedlp_edge.learning.data.sounds.log_mel import MEAN, STD, SUFFIXES, SoundError, read_log_mel, shape_of
+from fedlp_edge.learning.data.spec import DataSpec, SoundOptions
+
+_TRIED = 20  # sounds that are read before training, to refuse at once a folder that cannot be read
+
+
+class SoundReader:
+    """Reads sounds; in place of one that cannot be read, silence is given.
+
+    Args:
+        files: Paths of the N sounds.
+        names: Paths below the folder, N.
+        options: Conversion of the sounds.
+    """
+
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+    nbytes = 0
+
+    def __init__(self, files: list[Path], names: list[str], options: SoundOptions) -> None:
+        self._files = files
+        self._names = names
+        self._options = options
+        self.shape: tuple[int, ...] = shape_of(options)
+        self._unread: dict[int, str] = {}
+        self._attempts = self._told = 0
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, indices: Indices) -> npt.NDArray[np.float32]:
+        """Returns the spectrograms at some positions, float32 [B, 1, mels, frames].
+
+        Raises:
+            DataError: Too many sounds could not be read.
+        """
+        made = np.full((len(indices), *self.shape), np.log(1e-6), np.float32)
+        for row, index in enumerate(indices.tolist()):
+            if index in self._unread:
+                continue
+            self._attempts += 1
+            try:
+                made[row] = read_log_mel(self._files[index], self._options)
+            except SoundError as error:
+                self._unread[index] = f"{self._names[index]} {error.reason}"
+                if len(self._unread) > max(FEW_UNREAD, MOST_UNREAD * max(self._attempts, min(_TRIED, len(self)))):
+                    raise DataError(f"{self._note(self._attempts)}: repair or remove them") from None
+        return made
+
+    def keys(self, indices: Indices) -> Keys:
+        """Returns a hash of the path of each sound."""
+        return keys_of_names(self._names[index] for index in indices.tolist())
+
+    def holdout(self, indices: Indices, share: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Returns which sounds are trained on, and which are held out."""
+        held = is_held_out(self.keys(indices), share)
+        return ~held, held
+
+    def take_note(self) -> str:
+        """Returns how many sounds could not be read, if more than at the last call."""
+        if len(self._unread) == self._told:
+            return ""
+        self._told = len(self._unread)
+        return f"{self._note(len(self))}; silence stands for them"
+
+    def _note(self, among: int) -> str:
+        return f"{len(self._unread)} of {among} sounds cannot be read, the first is {next(iter(self._unread.values()))}"
+
+
+def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
+    """Lists the sounds of one split of a folder that holds folders of classes, or a ``labels.csv``.
+
+    Raises:
+        DataError: The folder cannot be read, or has no sounds or no classes.
+    """
+    try:
+        listing = find_labels(spec.path)
+        if listing is not None:
+            found = list_labelled(listing, _below(spec.path), split, spec.held_out, kind)
+        else:
+            found = _in_folders(spec, split, kind)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename or spec.path}: {error.strerror}") from None
+
+    def samples(keep: Indices | None) -> Samples:
+        index = np.arange(len(found.files)) if keep is None else keep
+        chosen = index.tolist()
+        reader = SoundReader([found.files[i] for i in chosen], [found.names[i] for i in chosen], spec.sound)
+        size = len(index) * int(np.prod(reader.shape)) * reader.dtype.itemsize
+        reader.read(np.unique(np.linspace(0, len(index) - 1, min(_TRIED, len(index))).astype(np.int64)))
+        small = size <= spec.memory_bound
+        x = reader.read(np.arange(len(index))) if small else CachedReader(reader, spec.memory_bound)
+        return Samples(
+            x,
+            found.targets.y[index],
+            found.targets.names,
+            scale=1.0,
+            mean=(MEAN,),
+            std=(STD,),
+            index=index,
+            remarks="; ".join(filter(None, (found.remarks, reader.take_note()))),
+            targets=found.targets.kind,
+            names=keys_of_names(found.names[i] for i in chosen),
+        )
+
+    return SampleListing(coarse_classes(found.targets), found.targets.names, samples)
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> LabelledFiles:
+    root = spec.path
+    divided = all((root / name).is_dir() for name in ("train", "test"))
+    base = root / split if divided else root
+    everywhere = [
+        path.relative_to(part)
+        for part in ((root / "train", root / "test") if divided else (root,))
+        for path in _below(part)
+    ]
+    beside = sum(len(path.parts) < 2 for path in everywhere)
+    classes = sorted({normalized_name(path.parts[0]) for path in everywhere if len(path.parts) > 1})
+    if not classes:
+        raise DataError(f"{root} holds no sounds in folders of classes: it needs CLASS/*.wav, or {LABELS}")
+    listing = find_class_listing(root)
+    names = read_class_listing(listing) if listing is not None else tuple(classes)
+    if unknown := [name for name in classes if name not in names]:
+        raise DataError(f"{root / unknown[0]} is a class that {listing} does not name")
+    files = [path for path in _below(base) if len(path.relative_to(base).parts) > 1]
+    paths = [path.relative_to(base).as_posix() for path in files]
+    if not divided and spec.held_out is not None:
+        keep = np.flatnonzero(is_held_out(keys_of_names(paths), spec.held_out) == (split == "test")).tolist()
+        files, paths = [files[i] for i in keep], [paths[i] for i in keep]
+    labels = np.asarray([names.index(normalized_name(path.split("/")[0])) for path in paths], np.int64)
+    targets = read_targets(labels, len(labels), names, str(root), kind) if files else Targets(labels, names, "class")
+    remarks = f"left out: {beside:,} sounds in no class folder" if beside else ""
+    return LabelledFiles(base, files, tuple(paths), targets, remarks)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.dataset import Dataset, load_data
+
+
+def folder(root: Path, labels: str) -> Path:
+    for number, name in enumerate(("a/one.png", "a/two.png", "three.png")):
+        (root / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (2, 2), number).save(root / name)
+    (root / "labels.csv").write_text(labels)
+    return root
+
+
+def load(root: Path) -> Dataset:
+    return load_data(f"imagefolder:{root}#size=2&channels=1&holdout=0")
+
+
+def test_columns_of_0_and_1_are_labels(tmp_path: Path) -> None:
+    data = load(folder(tmp_path, "file,rust,dent\na/one.png,1,0\na\\two.png,1,1\nthree.png,0,0\n"))
+    assert (data.targets, data.classes) == ("labels", ("rust", "dent"))
+    assert data.stored()[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert data.y.tolist() == [[1, 0], [1, 1], [0, 0]]
+
+
+def test_one_column_lists_the_labels_or_names_a_class(tmp_path: Path) -> None:
+    data = load(folder(tmp_path, "file;labels\nthree.png;rust|dent\na/one.png;dent\na/two.png;\n"))
+    assert (data.classes, data.y.tolist()) == (("dent", "rust"), [[1, 0], [0, 0], [1, 1]])
+    data = load(folder(tmp_path, "file,class\nthree.png,rust\na/one.png,dent\na/two.png,dent\n"))
+    assert (data.targets, data.classes, data.y.tolist()) == ("class", ("dent", "rust"), [0, 0, 1])
+
+
+def test_what_is_not_named_or_not_there_is_counted(tmp_path: Path) -> None:
+    data = load(folder(tmp_path, "file,p,q\na/one.png,1,0\ngone.png,1,0\n"))
+    assert data.remarks == (
+        "left out: 1 lines of labels.csv whose file is missing or of another kind, "
+        "2 files that labels.csv does not name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("file,p,q\na/one.png,1,x\n", r"labels.csv:2: column 'q' holds 'x', not a number"),
+        ("file,p,q\na/one.png,1\n", r"labels.csv:2: 2 fields, but the header names 3 columns"),
+        ("file,p,q\na/one.png,1,1\n./a/one.png,1,0\n", r"labels.csv:3: 'a/one.png' stands in it twice"),
+        ("file,p,q\nnone.png,1,1\n", "names no file that is there; it names 'none.png'"),
+        ("file\na/one.png\n", r"labels.csv:1: a column of paths"),
+    ],
+)
+def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, labels: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load(folder(tmp_path, labels))
