@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from coordinator.fleet.fleet_classes import FleetClasses
 from coordinator.limits import LIMITS
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.storage.journal import Journal
 from tests.fleets.standin import MODEL, blueprint
 
@@ -79,3 +82,42 @@ def test_a_class_that_comes_later_gets_the_next_number(tmp_path: Path) -> None:
     assert world.classes.reported("c", named("bolt", "nut"), 5)
     assert world.classes.names == ("nut", "bolt")
     assert world.journal.class_names() == ("nut", "bolt")
+
+
+def measured(mean: float, *names: str) -> DataFacts:
+    features = ColumnSums(names=names, count=2, mean=(mean,) * len(names), deviations=(2.0,) * len(names))
+    return DataFacts(sample_shape=(1, 2, 2), labels=2, highest=1, features=features)
+
+
+def test_features_are_scaled_alike_once_enough_devices_have_told_of_theirs(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.classes.reported("a", measured(0.0, "x", "y"), 5)
+    assert not world.classes.settled
+    world.classes.reported("b", measured(2.0, "y", "x"), 5)
+    world.now = LIMITS.class_settle_seconds
+    assert world.classes.tick()
+    assert world.classes.settled
+    model = world.classes.model
+    assert (model.input_names, model.input_mean, model.input_std) == (("x", "y"), (1.0, 1.0), (2**0.5, 2**0.5))
+    again = FleetClasses(MODEL, blueprint(), world.journal, None, 2, lambda: 0.0)
+    assert again.model.input_mean == (1.0, 1.0)
+    reason = again.refusal(measured(0.0, "x"))
+    assert reason is not None
+    assert 'features that the samples lack: "y"' in reason
+
+
+def test_known_class_names_wait_for_the_statistics_of_features(tmp_path: Path) -> None:
+    world = World(tmp_path, model=msgspec.structs.replace(MODEL, class_names=("nut", "bolt")))
+    world.classes.reported("a", measured(0.0, "x"), 5)
+    assert not world.classes.settled
+    world.classes.reported("b", measured(0.0, "x"), 5)
+    world.now = LIMITS.class_settle_seconds
+    assert world.classes.tick()
+    assert world.classes.settled
+
+
+def test_measurements_are_refused_where_classes_are_learned(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    reason = world.classes.refusal(DataFacts(sample_shape=(1, 2, 2), target_kind="values"))
+    assert reason is not None
+    assert "the targets are measurements, and the fleet learns one class a sample" in reason
