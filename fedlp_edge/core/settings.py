@@ -487,6 +487,12 @@ def check_training(model: ModelSettings, training: TrainingSettings) -> None:
 
 def _class_term(training: TrainingSettings) -> str:
     """Name of a setting that needs one class for each sample; empty if there is none."""
+    if training.objective.logit_adjustment:
+        return "objective.logit_adjustment"
+    if training.objective.mask_absent:
+        return "objective.mask_absent"
+    if training.objective.distillation:
+        return "objective.distillation"
     if training.label_smoothing:
         return "label_smoothing"
     return "balance" if training.balance != "none" else ""

@@ -15,7 +15,6 @@ import torch.fx
 from torch import nn
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, Unit
-from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.model.activation_checkpointing import recomputed
 from fedlp_edge.learning.model.costs import measure_costs
 from fedlp_edge.learning.model.freezing import check_trainable, freeze_parts
@@ -303,22 +302,6 @@ class Submodel(nn.Module):
             and _needs_backward(layer, x)
         )
         return recomputed(layer, x) if again else layer(x)
-
-
-def check_outputs(classes: int) -> None:
-    """Checks that a model has more than one output, since the cross entropy of a single logit is always 0.
-
-    Args:
-        classes: Number of logits.
-
-    Raises:
-        PartitionError: The model has a single output.
-    """
-    if classes == 1:
-        raise PartitionError(
-            "the model has one output, and the cross entropy of one class is always 0: give it one output for each "
-            "class, two for yes and no ([model] classes = 2); detectors with a single logit are not supported yet"
-        )
 
 
 def _needs_backward(layer: nn.Module, x: torch.Tensor) -> bool:

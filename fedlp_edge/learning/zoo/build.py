@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
+import math
 import re
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 
@@ -17,7 +20,7 @@ from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.foreign_code import load_object, run_foreign_code
 from fedlp_edge.learning.memory.limits import is_out_of_memory
 from fedlp_edge.learning.model.heads import exit_head, has_channels_first
-from fedlp_edge.learning.model.layered import LayeredModel, check_outputs
+from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.width import DEFAULT_RATIOS, WidthModel
 from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.partition.tracing import mode
@@ -67,9 +70,7 @@ def build_untrained(settings: ModelSettings, seed: int, allow_models: Collection
         PartitionError: As for `build_model`.
         FreezeError: As for `build_model`.
     """
-    check_outputs(settings.classes)
-    layered = _split(settings, seed, allow_models)
-    check_outputs(layered.classes)
+    layered = _split(_with_outputs(settings), seed, allow_models)
     if settings.scaling == "width":
         return WidthModel(layered, settings.width_ratios or DEFAULT_RATIOS)
     if settings.exit_heads == "pooled":
@@ -101,12 +102,33 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
     return _partitioned(model, settings, seed)
 
 
+def _with_outputs(settings: ModelSettings) -> ModelSettings:
+    """Returns the settings with as many outputs as the task needs: a reconstruction is as large as the input."""
+    if settings.task != "anomaly":
+        return settings
+    if settings.tokens:
+        raise ModelError('task = "anomaly" reconstructs numbers, and tokens = true says that the input is none')
+    return msgspec.structs.replace(settings, classes=math.prod(settings.input), class_names=())
+
+
+def _flattened(model: nn.Module | list[nn.Module], sample: torch.Tensor) -> nn.Module | list[nn.Module]:
+    """Returns a model that gives a reconstruction [B, ...] of its input so that it gives [B, outputs]."""
+    if not isinstance(model, nn.Module) or sample.ndim == 2:
+        return model
+    with torch.no_grad(), mode(model, training=False):
+        reconstruction = model(sample)
+    if not isinstance(reconstruction, torch.Tensor) or reconstruction.shape != sample.shape:
+        return model
+    return nn.Sequential(OrderedDict([("autoencoder", model), ("flatten", nn.Flatten())]))
+
+
 def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, seed: int) -> LayeredModel:
     """Splits a model into layers, which also runs the model's own code."""
+    sample = torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32)
     with run_foreign_code(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
         return partition(
-            model,
-            torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32),
+            _flattened(model, sample) if settings.task == "anomaly" else model,
+            sample,
             num_classes=settings.classes or None,
             head_mode=settings.head_mode,
             depths=settings.depths or None,

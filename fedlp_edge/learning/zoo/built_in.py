@@ -2,7 +2,8 @@
 
 - ``fedlp-cnn``: the network of the experiments in arXiv 2303.06360, with equal layers and heads.
 - ``fedlp-cnn-narrow``: ``fedlp-cnn`` with a quarter of the channels, for experiments on a CPU.
-- ``small-cnn``: a small network for images of 8x8 pixels and more, fast enough for a fleet on one machine.
+- ``small-cnn``: a small network for images of 8x8 pixels and more, and for windows [channels, length], fast enough for
+  a fleet on one machine.
 - ``mlp``: a network with three hidden layers, for samples of any fixed shape.
 """
 
@@ -119,18 +120,20 @@ def _paper_cnn(
 def small_cnn(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
     """Builds a CNN of five depths, each a convolution with batch normalisation and ReLU.
 
-    The convolutions have 16-32-64-64-128 channels.
+    The convolutions have 16-32-64-64-128 channels. For windows of a time series they are one-dimensional.
 
     Args:
-        input_shape: Channels, height and width of one image.
+        input_shape: Channels, height and width of one image, or channels and length of one window.
         classes: Number of classes.
         head_mode: Whether heads are shared or personal.
         seed: Seed of the initial weights.
 
     Raises:
-        ModelError: The input is not an image, or is too small for two pools.
+        ModelError: The input is neither an image nor a window, or is too small for two pools.
         PartitionError: The model cannot be split.
     """
+    if len(input_shape) == 2:
+        return _small_cnn_of_windows(input_shape, classes, head_mode, seed)
     channels, height, width = _image("small-cnn", input_shape, pools=2)
     widths = (channels, 16, 32, 64, 64, 128)
 
@@ -147,6 +150,28 @@ def small_cnn(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, s
     with seeded(seed):
         blocks = [(f"stage{number}", stage(number, pooled=number in (2, 4))) for number in range(1, 6)]
         head = exit_head((widths[-1], height // 4, width // 4), classes, channels_first=True)
+    return partition(_sequence([*blocks, ("head", head)]), torch.zeros(1, *input_shape), head_mode=head_mode, seed=seed)
+
+
+def _small_cnn_of_windows(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
+    channels, length = input_shape
+    if length < 4:
+        raise ModelError(f"small-cnn halves a window twice and nothing would be left of {_shape(input_shape)}; try mlp")
+    widths = (channels, 16, 32, 64, 64, 128)
+
+    def stage(number: int, *, pooled: bool) -> nn.Module:
+        modules: list[tuple[str, nn.Module]] = [("pool", nn.MaxPool1d(2))] if pooled else []
+        given, wanted = widths[number - 1], widths[number]
+        modules += [
+            ("conv", nn.Conv1d(given, wanted, kernel_size=3, padding=1, bias=False)),
+            ("bn", nn.BatchNorm1d(wanted)),
+            ("relu", nn.ReLU()),
+        ]
+        return _sequence(modules)
+
+    with seeded(seed):
+        blocks = [(f"stage{number}", stage(number, pooled=number in (2, 4))) for number in range(1, 6)]
+        head = exit_head((widths[-1], length // 4), classes, channels_first=True)
     return partition(_sequence([*blocks, ("head", head)]), torch.zeros(1, *input_shape), head_mode=head_mode, seed=seed)
 
 
