@@ -12,6 +12,7 @@ from coordinator.summary_file import SummaryFile
 from coordinator.transfer.flow_limits import FlowLimits
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.algorithm.global_model import GlobalModel
+from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.rounds.fitness import Fitness
 from fedlp_edge.reporting.summary import DeviceOutcome, DeviceRound, FinalModel, RoundSummary, Traffic, load
 from fedlp_edge.storage.journal import Journal
@@ -48,7 +49,8 @@ class Run:
         flow = FlowLimits(None, 8, 8)
         server = ModelServer(Topics("fleet"), publisher, 1000, lambda *_: None, flow, lambda: 0.0)
         choice = choose_final(self.context, self.history, self.model)
-        return FinalExport(self.context, self.context.config.model, (2,), choice, None, server)  # type: ignore[arg-type]
+        worker = None  # nothing is exported
+        return FinalExport(self.context, self.context.config.model, (2,), choice, worker, server, InputFacts())  # type: ignore[arg-type]
 
 
 def test_writes_who_is_there_before_the_first_round(tmp_path: Path) -> None:
