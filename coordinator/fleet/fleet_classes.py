@@ -63,11 +63,7 @@ class FleetClasses:
     def model(self) -> ModelSettings:
         """The model's settings with the names and statistics that are agreed by now."""
         model = msgspec.structs.replace(self._model, class_names=self._names.names)
-        if (features := self._features.agreed) is None:
-            return model
-        return msgspec.structs.replace(
-            model, input_names=features.names, input_mean=features.mean, input_std=features.std
-        )
+        return model.scaled_by(self._features.agreed)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import msgspec
 from fedlp_edge.core.augment_settings import AugmentSettings
 from fedlp_edge.core.blueprint import ExitMode, HeadMode
 from fedlp_edge.core.metric_names import BETTER, Better
+from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.core.targets import check_task, default_metric
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -105,6 +106,14 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def without_names(self) -> ModelSettings:
         """What decides how the model is built, which the names of its classes do not."""
         return msgspec.structs.replace(self, class_names=(), input_names=(), input_mean=(), input_std=())
+
+    def scaled_by(self, features: ColumnSums | None) -> ModelSettings:
+        """Returns the settings with the statistics of features that a fleet has agreed on; None for none."""
+        if features is None:
+            return self
+        return msgspec.structs.replace(
+            self, input_names=features.names, input_mean=features.mean, input_std=features.std
+        )
 
     @property
     def without_weights(self) -> ModelSettings:

@@ -116,6 +116,8 @@ class Simulation:
         data, model = experiment.data, experiment.model
         simulation_data = read_simulation_data(data.train, data.evaluate, model.input, BUILT_IN_TASKS.get(model.task))
         self._test_samples = simulation_data.test_samples
+        if simulation_data.features is not None:
+            self._journal.put_columns("features", simulation_data.features)
         dealt = assign_data(experiment, simulation_data)
         opened = self._engine.open(_setup(experiment, simulation_data), simulation_data, dealt)
         self._blueprint, weights = opened.blueprint, opened.weights

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import ConfigError, DataError
 from fedlp_edge.learning.data import sources
@@ -36,6 +37,7 @@ class SimulationData:
         std: Standard deviation by channel, for the normalisation.
         listed: Labels of all training samples, int64, including samples that cannot be read.
         index: Position of each training sample in ``listed``, int64 [N], ascending.
+        features: Statistics of the features; None if they have no names.
         groups: Number of the group of each sample in ``listed``, int64; None if the source has no groups.
     """
 
@@ -47,6 +49,7 @@ class SimulationData:
     listed: npt.NDArray[np.int64]
     index: npt.NDArray[np.int64]
     groups: npt.NDArray[np.int64] | None = None
+    features: ColumnSums | None = None
 
     @property
     def test_samples(self) -> int:
@@ -105,12 +108,20 @@ def read_simulation_data(
         arrays["test/y"] = test.y
         _say(evaluate, test.remarks)
     _say(train, samples.remarks)
-    mean, std = samples.mean, samples.std
+    mean, std, features = samples.mean, samples.std, None
     if samples.features:  # as a fleet agrees on them from what its devices report
-        found = column_sums(arrays["train/x"], samples.features)
-        mean, std = found.mean, found.std
+        features = column_sums(arrays["train/x"], samples.features)
+        mean, std = features.mean, features.std
     return SimulationData(
-        arrays, _outputs(samples, arrays), samples.scale, mean, std, listing.labels, samples.index, listing.groups
+        arrays=arrays,
+        classes=_outputs(samples, arrays),
+        scale=samples.scale,
+        mean=mean,
+        std=std,
+        listed=listing.labels,
+        index=samples.index,
+        groups=listing.groups,
+        features=features,
     )
 
 

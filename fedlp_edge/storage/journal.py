@@ -7,6 +7,7 @@ repeats no decision and requests no update that has arrived.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,3 +221,19 @@ class Journal:
 
 def _pack(value: object) -> bytes:
     return msgspec.msgpack.encode(value)
+
+
+def agreed_features(path: Path) -> ColumnSums | None:
+    """Returns the statistics of features that a run has agreed on, without changing its journal; None without any.
+
+    Args:
+        path: Journal of the run, which may be in use or missing.
+    """
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            row = db.execute("SELECT columns FROM agreed_columns WHERE kind = 'features'").fetchone()
+    except sqlite3.Error:  # a journal of a version that knows no features
+        return None
+    return None if row is None else msgspec.msgpack.decode(row[0], type=ColumnSums)

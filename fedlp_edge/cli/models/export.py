@@ -16,6 +16,7 @@ from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.formatting import format_share
 from fedlp_edge.reporting.summary import load, trained_exits
 from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.journal import agreed_features
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, print_error
 from fedlp_edge.worker.jobs import Build, Built, Export, Exported, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
@@ -120,9 +121,10 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
     if not evaluate:
         raise ConfigError("the run names no data to check the export with; name some with --data")
     make_writable(directory)
+    model = config.model.without_weights.scaled_by(agreed_features(run / "journal.sqlite"))
     # The owner of the run directory asks, so the model that it names may run.
     with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(config.model.name,))) as worker:
-        built = worker.call(Build(model=config.model.without_weights), timeout=_BUILD_SECONDS)
+        built = worker.call(Build(model=model), timeout=_BUILD_SECONDS)
         if not isinstance(built, Built):
             raise WorkerError(f"the worker answered a build with {type(built).__name__}")
         # A personal head never reached the coordinator, so the depths that end in one are not there.
@@ -130,7 +132,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         depths = parse_depths(depth, tuple(sorted(held)))
         exported = worker.call(
             Export(
-                model=config.model.without_weights,
+                model=model,
                 state_paths=(str(state.absolute()),),
                 depths=depths,
                 data=evaluate,
@@ -143,15 +145,15 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
     if not exported.models:
         raise ExportError("; ".join(refused.reason for refused in exported.refused))
     console = open_console()
-    for model in exported.models:
+    for made in exported.models:
         console.print(
-            f"{directory / model.file}: depth {model.depth}, round {round_number}, "
-            f"accuracy {format_share(model.accuracy)}, differs from PyTorch by at most {model.max_abs_diff:.1e}",
+            f"{directory / made.file}: depth {made.depth}, round {round_number}, "
+            f"accuracy {format_share(made.accuracy)}, differs from PyTorch by at most {made.max_abs_diff:.1e}",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
-    for exit_depth in sorted({model.depth for model in exported.models} - _trained(run)):
+    for exit_depth in sorted({made.depth for made in exported.models} - _trained(run)):
         print(f"warning: no device trained exit {exit_depth}; it answers at random", file=sys.stderr)
     for refused in exported.refused:
         print_error(f"depth {refused.depth} has no ONNX file: {refused.reason}")
