@@ -49,9 +49,18 @@ class WindowPlan:
 
         A sample that has rows, or a target, on both sides belongs to neither.
         """
-        starts, first, last = self.starts[indices], self.first[indices], self.last[indices]
-        cut = last + 1 - np.floor(share * (last + 1 - first)).astype(np.int64)
+        starts, cut = self.starts[indices], self._cut(indices, share)
         return starts + self.rows + self.horizon <= cut, starts >= cut
+
+    def too_short(self, indices: Indices, share: float) -> Chosen:
+        """Returns which of some samples are of a series whose last part holds no sample, bool [M]."""
+        return self.last[indices] + 1 - self._cut(indices, share) < self.rows + self.horizon
+
+    def _cut(self, indices: Indices, share: float) -> Indices:
+        """Returns the row at which the last part of the series of each sample begins."""
+        first, last = self.first[indices], self.last[indices]
+        cut: Indices = last + 1 - np.floor(share * (last + 1 - first)).astype(np.int64)
+        return cut
 
 
 class WindowReader:
@@ -101,11 +110,25 @@ class WindowReader:
         return np.concatenate(blocks) if blocks else np.empty(0, np.uint64)
 
     def holdout(self, indices: Indices, share: float) -> tuple[Chosen, Chosen]:
-        """Returns which samples are trained on, and which are held out: the last of each series if there is time."""
-        if self._plan.timed:
-            return self._plan.split(indices, share)
-        held = is_held_out(self.keys(indices), share)
-        return ~held, held
+        """Returns which samples are trained on, and which are held out: the last of each series if there is time.
+
+        Of series whose last part is shorter than a sample, some are held out as a whole, by a hash of how they begin.
+        """
+        if not self._plan.timed:
+            held = is_held_out(self.keys(indices), share)
+            return ~held, held
+        trained, held = self._plan.split(indices, share)
+        if (short := self._plan.too_short(indices, share)).any():
+            whole = is_held_out(self._keys_of_series(indices[short]), share)
+            trained[short], held[short] = ~whole, whole
+        return trained, held
+
+    def _keys_of_series(self, indices: Indices) -> Keys:
+        """Returns a hash of the first rows of the series of each sample."""
+        begins, series = np.unique(self._plan.first[indices], return_inverse=True)
+        places = (begins[:, None] + np.arange(self._plan.rows)).reshape(-1)
+        values = self._rows.take(places if self._plan.order is None else self._plan.order[places])
+        return keys_of_rows(values.reshape(len(begins), -1))[series]
 
     def take_note(self) -> str:
         """Returns nothing: gaps were found before."""

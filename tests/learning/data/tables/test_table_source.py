@@ -159,6 +159,23 @@ def test_a_device_holds_out_the_last_part_of_each_series(tmp_path: Path) -> None
     assert int(held.stored().min()) == 10
 
 
+def test_of_many_short_series_some_are_held_out_as_a_whole(tmp_path: Path) -> None:
+    rows_of = [f"{who},{100 * who + moment},{moment % 2}\n" for who in range(40) for moment in range(6)]
+    spec = "#target=y&features=x&group=who&window=4&stride=2"
+    path = table(tmp_path, "who,x,y\n" + "".join(rows_of))
+    train, held = split_holdout(load(f"csv:{path}{spec}"), 0.2)
+    assert held is not None
+    series_of = [{int(value) // 100 for value in part.stored().flatten().tolist()} for part in (train, held)]
+    assert series_of[0].isdisjoint(series_of[1])
+    assert series_of[0] | series_of[1] == set(range(40))
+    assert 3 <= len(series_of[1]) <= 14
+    # Another series moves none of them across.
+    path = table(tmp_path, "who,x,y\n" + "".join([*rows_of, "99,5,0\n99,6,1\n99,7,0\n99,8,1\n"]))
+    again = split_holdout(load(f"csv:{path}{spec}"), 0.2)[1]
+    assert again is not None
+    assert series_of[1] <= {int(value) // 100 for value in again.stored().flatten().tolist()}
+
+
 def test_a_held_out_row_without_time_stays_when_rows_are_added(tmp_path: Path) -> None:
     before = load(f"csv:{series(tmp_path, 50)}#target=y&holdout=.3", "test")
     after = load(f"csv:{series(tmp_path, 80)}#target=y&holdout=.3", "test")
