@@ -99,7 +99,7 @@ def idle_memory(directory: Path) -> int:
         before, calm = 0, 0
         while calm < 6:
             time.sleep(1.0)
-            used = group.used
+            used = group.working_set_bytes
             calm = calm + 1 if used > 50_000_000 and abs(used - before) < 2_000_000 else 0
             before = used
         supervisor.stop([child])
@@ -135,14 +135,14 @@ def report(
             "limit_mb": round(limit / 1e6),
             "times_idle": FACTORS[number],
             "depths": [event.get("depth", 0) for event in joined],
-            "kills": group.kills,
+            "kills": group.oom_kills,
             "updates": sum(event["device"] == device for event in updates),
             "peak_mb": round(max((e["peak_memory"] for e in updates if e["device"] == device), default=0) / 1e6),
             "why": joined[-1]["explanation"] if joined else "",
         }
         print(json.dumps(line), flush=True)
     rounds = sum(event["event"] == "RoundFinished" for event in happened)
-    kills = sum(group.kills for group in groups)
+    kills = sum(group.oom_kills for group in groups)
     whole = {"idle_mb": round(idle / 1e6), "margin": options.margin, "techniques": options.techniques, "rounds": rounds}
     print(json.dumps({**whole, "kills": kills, "seconds": round(seconds)}), flush=True)
 

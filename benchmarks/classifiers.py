@@ -132,7 +132,7 @@ def check(name: str) -> dict[str, float]:
     import torch  # noqa: PLC0415 -- the parent needs none
 
     from fedlp_edge import partition  # noqa: PLC0415
-    from fedlp_edge.learning.memory.limits import give_back  # noqa: PLC0415
+    from fedlp_edge.learning.memory.limits import trim_heap  # noqa: PLC0415
 
     torch.set_num_threads(1)
     side = _SIDES.get(name, _SIDE)
@@ -155,7 +155,7 @@ def check(name: str) -> dict[str, float]:
         assert sum(p.numel() for p in submodel.parameters()) <= whole, f"depth {depth} holds more than the whole"
         _train_a_step(submodel, images)
         del submodel
-        give_back()
+        trim_heap()
     heads = [unit.parameters for unit in layered.head_units[:-1]]
     return {
         "head_share": 100 * max(heads, default=0) / whole,

@@ -184,7 +184,7 @@ def train(job: Train, threads: int) -> Taken:
         if not isinstance(trained, Trained):
             sys.exit(str(trained))
         peaks.append(trained.peak_memory)
-    model = runner.resources.models.part(job.model, job.depth).model
+    model = runner.resources.models.submodel(job.model, job.depth).model
     data = load_data(job.data, "train")
     clock = time.process_time if threads == 1 else time.perf_counter
     with cached_allocation():

@@ -25,7 +25,7 @@ from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.probe.profiles import DeviceProfile
-from fedlp_edge.system.lifecycle import StopSignal, settle
+from fedlp_edge.system.lifecycle import StopSignal, freeze_gc
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.mqtt.transport import MqttTransport
@@ -110,7 +110,7 @@ def main(url: str, fleet: str, number: int, blueprint: Path, state: Path) -> Non
 
     transport = MqttTransport(BrokerAddress.parse(url), f"{fleet}-{identity.device}-{identity.session}", will)
     agent = Agent(settings, transport, make_worker)
-    settle()
+    freeze_gc()
     with StopSignal(on_stop=agent.stop):
         agent.run()
 

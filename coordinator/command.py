@@ -28,7 +28,7 @@ from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, settle
+from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, freeze_gc, own_command
 from fedlp_edge.system.printable import plain_log
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
 from fedlp_edge.transport.mqtt.transport import MqttTransport
@@ -126,7 +126,7 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
             worker=worker,
             emit=emit,
         )
-        settle()
+        freeze_gc()
         try:
             finished = coordinator.run(hand_out=hand_out)
         except SettingError as error:

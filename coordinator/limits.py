@@ -30,7 +30,7 @@ class CoordinatorLimits:
             there may be any number.
 
         early_rounds: rounds before which a model that judges like a guess is nothing to wonder at.
-        loss_explosion: factor on the loss of the round before, or of guessing, that is no setback any more.
+        loss_explosion: factor on the loss of the round before, or of guessing, that is an explosion.
         named_devices: devices that a line names before it only counts.
         named_settings: settings that a line names before it only counts.
         task_patience_seconds: seconds of silence before a device asks for what it misses, at the least.

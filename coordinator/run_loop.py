@@ -16,7 +16,7 @@ from coordinator.coordinator_topic import CoordinatorTopic
 from coordinator.final.final_stage import FinalStage
 from coordinator.fleet.device_search import DeviceSearch
 from coordinator.fleet.echo_traffic import EchoTraffic
-from coordinator.fleet.message_allowance import MessageAllowance
+from coordinator.fleet.message_rate_limit import MessageRateLimit
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
@@ -88,7 +88,7 @@ class RunLoop:
         self._coordinator_topic = coordinator_topic
         self._topics = Topics(context.config.fleet)
         self._device_search = DeviceSearch(self._topics, transport, context.clock())
-        self._allowances = MessageAllowance(context.clock)
+        self._message_rates = MessageRateLimit(context.clock)
         self._echo_traffic = EchoTraffic(context.messenger.count)
         self._goes_on = False
         self._read_message = decoder(FromDevice, LIMITS.control_bytes)
@@ -173,7 +173,7 @@ class RunLoop:
                 try:
                     self._receive(topic, payload, retained=retained)
                 except PeerError as error:
-                    if self._allowances.take(self._topics.parse(topic)[1]):
+                    if self._message_rates.allows(self._topics.parse(topic)[1]):
                         log.warning("ignored a message on %s: %s", topic, error)
             case Delivered(token):
                 self._taken(token)
@@ -186,13 +186,13 @@ class RunLoop:
             case Connected(limits):
                 log.info("connected to the broker again")
                 self._model_server.narrow(chunk_bytes_for(limits))
-                self._context.emit(events.BrokerBack(time=time.time()))
+                self._context.emit(events.BrokerReconnected(time=time.time()))
                 # Another one may have come meanwhile; if not, this one says that it is there.
                 self._coordinator_topic.ask()
             case Disconnected(reason):
                 log.warning("lost the broker: %s", reason)
                 self._device_search.end()
-                self._context.emit(events.BrokerLost(time=time.time(), reason=reason))
+                self._context.emit(events.BrokerDisconnected(time=time.time(), reason=reason))
             case Refused(topic, reason, token, too_long):
                 # Its place in the window is free again; who misses a chunk that was too long asks for it.
                 known = token is not None and self._taken(token) and too_long
@@ -212,7 +212,7 @@ class RunLoop:
             return
         branch, leaf = self._topics.parse(topic)
         if not branch:
-            self._device_search.strange(topic)
+            self._device_search.unexpected_topic(topic)
             return
         if branch == "upload":
             self._rounds.chunk(leaf, payload)
@@ -220,14 +220,14 @@ class RunLoop:
         self._context.messenger.count("control", len(payload))
         if branch == "device":
             status = _of(leaf, self._read_status(payload))
-            if self._allowances.take(leaf):
+            if self._message_rates.allows(leaf):
                 self._device_reported(status)  # type: ignore[arg-type]
                 if self._membership.knows(leaf):
                     self._echo_traffic.reported(status, known=retained and self._goes_on)  # type: ignore[arg-type]
             return
         message = _of(leaf, self._read_message(payload))
         # Of these each can make a line for people; all others answer what a device was asked.
-        if not isinstance(message, Failure | DeploymentReport) or self._allowances.take(leaf):
+        if not isinstance(message, Failure | DeploymentReport) or self._message_rates.allows(leaf):
             self._handle(message)
 
     def _handle(self, message: FromDevice) -> None:
@@ -242,7 +242,7 @@ class RunLoop:
                 if message.run == self._context.run:
                     self._model_server.reported(message)
             case Offer():
-                self._model_server.got(message.device)
+                self._model_server.received_all(message.device)
                 self._rounds.offered(message)
             case DeploymentReport():
                 if (export := self._final_stage.export) and message.run == self._context.run:

@@ -24,7 +24,7 @@ from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.run_loop import RunLoop
 from coordinator.run_parts import assemble
-from coordinator.tenancy import OccupiedError
+from coordinator.topic_claim import TopicClaimedError
 from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
@@ -129,7 +129,7 @@ class Coordinator:
                 finally:
                     if self._coordinator_topic.settled:
                         self._messenger.announce("finished" if self.finished else "offline", leaving=True)
-            except OccupiedError as occupied:
+            except TopicClaimedError as occupied:
                 fleet, where = self._config.fleet, self._config.broker.url
                 raise OperatorError(
                     f'another coordinator is at work for fleet "{fleet}" at {where} (run {occupied}); '
@@ -187,7 +187,7 @@ class Coordinator:
         """Finds out whether another coordinator is at work; False if stopped meanwhile.
 
         Raises:
-            OccupiedError: there is one.
+            TopicClaimedError: there is one.
         """
         self._transport.subscribe(self._topics.coordinator)
         self._coordinator_topic.ask()

@@ -21,7 +21,7 @@ from fedlp_edge.probe.confinement import Confinement, bounds_of
 from fedlp_edge.probe.host import probe_host, training_threads, worker_share
 from fedlp_edge.probe.neighbours import other_agents
 from fedlp_edge.probe.profiles import find_profile
-from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, settle
+from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, freeze_gc
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.system.printable import plain_log
 from fedlp_edge.system.processor_info import torch_warning
@@ -153,7 +153,7 @@ def serve(config: AgentConfig) -> int:
             options = msgspec.structs.replace(options, memory_group=str(confinement.worker.directory))
         member = Agent(settings, transport, functools.partial(WorkerProcess, options))
         logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
-        settle()
+        freeze_gc()
         with StopSignal(on_stop=member.stop) as stop:
             ended = member.run()
     return 0 if ended or stop.reason == "parent" else EXIT_STOPPED

@@ -17,7 +17,7 @@ from fedlp_edge.learning.data.spec import DataSpec
 _LIMITS = LIMITS.data_watch
 
 
-def mark_of(spec: DataSpec) -> str:
+def data_fingerprint(spec: DataSpec) -> str:
     """A digest of what the data's place holds; empty where there is nothing to look at."""
     if not spec.watched:
         return ""
@@ -50,7 +50,7 @@ class DataWatch:
     """When to look at the data, and whether they should be loaded again.
 
     Args:
-        mark: see ``mark_of``.
+        mark: see ``data_fingerprint``.
         clock: monotonic seconds.
     """
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_agent.blob_cache import BlobCache
-from device_agent.data_watch import DataWatch, mark_of
+from device_agent.data_watch import DataWatch, data_fingerprint
 from device_agent.deployment import can_export, install_model
 from device_agent.outbox import Outbox
 from device_agent.protocol.events import (
@@ -51,7 +51,7 @@ from device_agent.protocol.events import (
 from device_agent.protocol.machine import DeviceProtocol, ProtocolOptions
 from device_agent.protocol.update import UpdateId
 from device_agent.state_directory import claim_state_directory
-from device_agent.trainer import ModelMade, Trainer
+from device_agent.trainer import PersonalModelMade, Trainer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.planning.device_facts import without_statistics
@@ -140,7 +140,7 @@ class Agent:
         self._worker = make_worker(self._queue.put)
         self._trainer = Trainer(self._worker, self._units, self._outbox, state, settings.data, settings.report_metrics)
         spec = parse_spec(settings.data)
-        self._watch = DataWatch(lambda: mark_of(spec), clock)
+        self._watch = DataWatch(lambda: data_fingerprint(spec), clock)
         options = ProtocolOptions(
             allow_models=settings.allow_models,
             can_export=can_export(),
@@ -248,7 +248,7 @@ class Agent:
             return [DeviceMeasured(facts)]
         if isinstance(result, ModelBuilt):
             self._blueprint = (result.model, result.blueprint)
-        if isinstance(result, ModelMade):
+        if isinstance(result, PersonalModelMade):
             self._install(result.path, result.run, f"onnx-{result.depth}")
             result.path.unlink(missing_ok=True)
             return [] if result.proof is None else [ModelChecked(result.proof)]

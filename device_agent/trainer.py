@@ -89,7 +89,7 @@ class _Submitted:
 
 
 @dataclass(frozen=True)
-class ModelMade:
+class PersonalModelMade:
     """The worker has made an ONNX file of final layers and this device's own head."""
 
     run: str
@@ -242,7 +242,7 @@ class Trainer:
         )
         self._submit(job, effect)
 
-    def finish(self, event: WorkerReply | WorkerDied) -> Event | ModelMade | DeviceMeasurement | None:
+    def finish(self, event: WorkerReply | WorkerDied) -> Event | PersonalModelMade | DeviceMeasurement | None:
         """What a message of the worker means; None if nobody asked for it.
 
         Raises:
@@ -304,7 +304,7 @@ class Trainer:
 
     def _finished(  # noqa: PLR0911 - one return a kind of job
         self, purpose: _Purpose, result: AnyResult
-    ) -> Event | ModelMade | DeviceMeasurement | None:
+    ) -> Event | PersonalModelMade | DeviceMeasurement | None:
         match purpose, result:
             case _Measuring(), DeviceMeasurement():
                 if result.note:
@@ -388,9 +388,11 @@ def _refusal(result: AnyResult) -> str:
     return refused[0].reason if refused else f"the worker answered with {type(result).__name__}"
 
 
-def _made(purpose: ExportModel, path: Path, result: Exported) -> ModelMade:
+def _made(purpose: ExportModel, path: Path, result: Exported) -> PersonalModelMade:
     checked = result.checks.get(purpose.depth)
-    return ModelMade(purpose.run, purpose.depth, path, None if checked is None else _proof(purpose.depth, checked))
+    return PersonalModelMade(
+        purpose.run, purpose.depth, path, None if checked is None else _proof(purpose.depth, checked)
+    )
 
 
 def _proof(depth: int, checked: ExportChecked) -> ModelProof:

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fedlp_edge", "coordinator", "device_agent")
-MOST_MODULES = 15
-MOST_PARAMETERS = 8
+MAX_MODULES = 15
+MAX_PARAMETERS = 8
 
 SHARED_MODULE_NAMES = {
     "main": "every service and the worker has an entry point",
@@ -75,7 +75,7 @@ def test_no_folder_holds_more_modules_than_a_reader_surveys(package: str) -> Non
     counts: dict[Path, int] = defaultdict(int)
     for path in modules():
         counts[path.parent.relative_to(ROOT)] += 1
-    assert {str(folder): n for folder, n in counts.items() if folder.parts[0] == package and n > MOST_MODULES} == {}
+    assert {str(folder): n for folder, n in counts.items() if folder.parts[0] == package and n > MAX_MODULES} == {}
 
 
 def test_constructors_take_few_parameters() -> None:
@@ -84,7 +84,7 @@ def test_constructors_take_few_parameters() -> None:
         for function in node.body:
             if isinstance(function, ast.FunctionDef) and function.name == "__init__":
                 count = len(function.args.args) + len(function.args.kwonlyargs) - 1
-                if count > MOST_PARAMETERS:
+                if count > MAX_PARAMETERS:
                     large[node.name] = f"{count} parameters in {path.relative_to(ROOT)}"
     assert large.keys() == LARGE_CONSTRUCTORS.keys(), large
 

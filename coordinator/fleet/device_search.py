@@ -27,7 +27,7 @@ class DeviceSearch:
         self._topics = topics
         self._transport = transport
         self._due: float | None = now + LIMITS.search_seconds
-        self._filters = topics.elsewhere(topics.of("device", "+"))
+        self._filters = topics.prefixed_filters(topics.of("device", "+"))
         self._looking = False
         self._reported = 0
 
@@ -56,12 +56,12 @@ class DeviceSearch:
         """Whether a filter is one of these."""
         return topic in self._filters
 
-    def strange(self, topic: str) -> None:
+    def unexpected_topic(self, topic: str) -> None:
         """Something came under a name that nobody here subscribed to."""
         self._reported += 1
         if self._reported > 2:
             return
-        name = self._topics.renamed(topic)
+        name = self._topics.without_prefix(topic)
         what = f"{name} is called {topic} here" if name else f"what was subscribed to arrives as {topic}"
         log.warning(
             "this broker renames topics: %s; a mount_point of a listener or a prefix of a bridge does so: let "

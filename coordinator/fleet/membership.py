@@ -14,7 +14,7 @@ from coordinator.fleet.known_devices import KnownDevices, PlanChanges
 from coordinator.fleet.registry import Member, Registry
 from coordinator.rounds.round_controller import RoundController
 from coordinator.run_context import RunContext
-from fedlp_edge.core.device_data import lacking, listed
+from fedlp_edge.core.device_data import listed, missing_classes
 from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.reporting import events
@@ -80,7 +80,7 @@ class Membership:
             self._step(round_events.DeviceGone(device))  # until it holds what it is told to hold now
         self._step(round_events.DeviceReported(device))
         if renewed:
-            self._step(round_events.DeviceRenewed(device))
+            self._step(round_events.DeviceChanged(device))
         if self._classes.reported(device, facts.data, facts.samples) and self._classes.settled:
             for other in self.all():
                 self._place(other, anew=other is not member)
@@ -149,7 +149,7 @@ class Membership:
             return
         if device in self._refused:
             self._refused.remove(device)
-            self._step(round_events.DeviceRenewed(device))
+            self._step(round_events.DeviceChanged(device))
         if self._classes.settled and (anew or not member.ready) and not self._fitness(device).lasting:
             self._assign(member)
 
@@ -167,7 +167,7 @@ class Membership:
         plan = member.plan
         if plan.depth == 0 or self._classes.refusal(member.facts.data):
             return
-        if member.facts.data is not None and (missing := lacking(member.facts.data, self._classes.names)):
+        if member.facts.data is not None and (missing := missing_classes(member.facts.data, self._classes.names)):
             log.info("%s has no samples of %s", member.device, listed(missing))
         log.info("%s (%s) gets %s", member.device, member.facts.profile, plan.explanation)
         self._context.emit(

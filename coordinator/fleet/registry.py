@@ -12,7 +12,7 @@ from fedlp_edge.core.planning.adaptation import AdaptivePlanner, RoundOutcome, T
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember
-from fedlp_edge.core.rounds.ready_devices import MOST_SAMPLES
+from fedlp_edge.core.rounds.ready_devices import MAX_SAMPLES
 from fedlp_edge.storage.journal import Journal
 
 
@@ -35,7 +35,7 @@ class Member:
 
     def member(self, *, uniform: bool) -> CohortMember:
         """Its place in a round that opens now."""
-        samples = min(max(1, self.facts.samples), MOST_SAMPLES)
+        samples = min(max(1, self.facts.samples), MAX_SAMPLES)
         weight = 1 if uniform else samples
         given = self.plan
         return CohortMember(

@@ -55,7 +55,7 @@ class FitnessReports:
         if not finished:
             self._summary_file.write()
 
-    def nobody_fit(self, reasons: Mapping[str, str], seconds: float) -> None:
+    def all_devices_unfit(self, reasons: Mapping[str, str], seconds: float) -> None:
         """None of the devices that are there can do its task.
 
         Args:
@@ -65,14 +65,14 @@ class FitnessReports:
         Raises:
             DeviceError: the run is given up.
         """
-        explanation = explain_nobody_fit(reasons)
+        explanation = explain_all_unfit(reasons)
         if not seconds:
             raise DeviceError(explanation)
         log.warning("%s; the run ends in %.0f s unless that changes", explanation, seconds)
-        self._context.emit(events.NobodyFit(time=time.time(), explanation=explanation, seconds=seconds))
+        self._context.emit(events.AllDevicesUnfit(time=time.time(), explanation=explanation, seconds=seconds))
 
 
-def explain_nobody_fit(reasons: Mapping[str, str]) -> str:
+def explain_all_unfit(reasons: Mapping[str, str]) -> str:
     """Why no device can take part: once, if it is the same for all."""
     if len(reasons) == 1:
         [(device, reason)] = reasons.items()

@@ -40,7 +40,7 @@ class RoundCheck:
         self._suspect: str | None = None
         self._distrusted: dict[str, str] = {}
 
-    def make(self, updates: RoundUpdates, loss: Mapping[int, float] | None = None, classes: int = 2) -> None:
+    def apply(self, updates: RoundUpdates, loss: Mapping[int, float] | None = None, classes: int = 2) -> None:
         """Takes the model one round further, with the updates of a round.
 
         Args:
@@ -89,14 +89,14 @@ class RoundCheck:
         self._withdrawn(updates.withdraw(device, reason), reason)
 
     def _exploded(self, loss: Mapping[int, float], classes: int) -> int | None:
-        """The depth whose loss is no setback any more; None if there is none."""
+        """The depth whose loss is no failed any more; None if there is none."""
         limits = {
             depth: LIMITS.loss_explosion * max(math.log(max(2, classes)), self._loss.get(depth, 0.0)) for depth in loss
         }
         worst = max(loss, key=lambda depth: loss[depth] / limits[depth], default=None)
         return worst if worst is not None and loss[worst] > limits[worst] else None
 
-    def spoilt(self, updates: RoundUpdates, loss: Mapping[int, float], classes: int) -> bool:
+    def withdraw_outlier(self, updates: RoundUpdates, loss: Mapping[int, float], classes: int) -> bool:
         """Judges the model by its loss; if somebody stands out who spoilt it, makes it again without that one.
 
         Args:

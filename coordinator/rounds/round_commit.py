@@ -95,7 +95,7 @@ class RoundCommit:
         self._classes = classes
         self._check = RoundCheck(model, context.config.limits.norm_ratio, self._withdrawn)
         self._closed: _ClosedRound | None = None
-        self._doubted = False
+        self._warned = False
 
     def close(self, updates: RoundUpdates, lost: tuple[str, ...], began: float, committed: Callable[[], None]) -> None:
         """Averages what arrived, takes the server's step, and sends the new model out.
@@ -106,7 +106,7 @@ class RoundCommit:
             began: when the round opened, in seconds of the run's clock.
             committed: called once the round is committed.
         """
-        self._check.make(updates, self._loss_on_devices(updates), self._context.blueprint.classes)
+        self._check.apply(updates, self._loss_on_devices(updates), self._context.blueprint.classes)
         traffic = self._context.messenger.take_traffic()  # what is sent from here on belongs to the next round
         self._closed = closed = _ClosedRound(updates, lost, began, traffic, committed)
         self._publish(closed)
@@ -121,7 +121,7 @@ class RoundCommit:
         # the model to answer that class, the worse the model looks on samples of the others.
         judged = result.known_loss or result.loss
         loss = {depth: math.inf if value is None else value for depth, value in judged.items()}
-        if self._check.spoilt(closed.updates, loss, self._context.blueprint.classes):
+        if self._check.withdraw_outlier(closed.updates, loss, self._context.blueprint.classes):
             self._publish(closed)
         else:
             self._commit(closed, result)
@@ -211,17 +211,17 @@ class RoundCommit:
                 lost=tuple(device.id for device in summary.devices if device.status == "lost"),
                 bytes_down=sum(device.bytes_down for device in summary.devices),
                 bytes_up=sum(device.bytes_up for device in summary.devices),
-                doubt=self._reported_doubt(summary.doubt, summary.round),
+                warning=self._new_warning(summary.warning, summary.round),
             )
         )
 
-    def _reported_doubt(self, doubt: str, round: int) -> str:
-        """A doubt is reported when it comes up and at the end, not after every round in between."""
-        if not doubt or (self._doubted and round < self._context.config.rounds.count):
+    def _new_warning(self, warning: str, round: int) -> str:
+        """A warning is reported when it comes up and at the end, not after every round in between."""
+        if not warning or (self._warned and round < self._context.config.rounds.count):
             return ""
-        self._doubted = True
-        log.warning("round %d: %s", round, doubt)
-        return doubt
+        self._warned = True
+        log.warning("round %d: %s", round, warning)
+        return warning
 
     def _tidy(self, spent: Sequence[Path], round: int, kept: frozenset[int]) -> None:
         """Removes what a committed round leaves behind."""

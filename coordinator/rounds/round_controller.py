@@ -198,7 +198,7 @@ class RoundController:
             case round_events.FitnessChanged(device, fitness):
                 self._fitness_reports.changed(device, fitness, finished=self.all_committed)
             case round_events.NoDeviceFit(reasons, seconds):
-                self._fitness_reports.nobody_fit(reasons, seconds)
+                self._fitness_reports.all_devices_unfit(reasons, seconds)
             case round_events.FinishRun():
                 self._uploads.clear()
                 self._commit.clear_spool()

@@ -241,11 +241,11 @@ class RoundUpdates:
             traffic: since the round before.
             lost: devices that were given up. In an asynchronous run others may still be at work, for later rounds.
         """
-        left_out = self._withdrawn.union(lost)
+        skipped = self._withdrawn.union(lost)
         reported = {
             place.device: place
             for place in self.cohort.places
-            if place.device in left_out or self._counts(self.cohort.key(place))
+            if place.device in skipped or self._counts(self.cohort.key(place))
         }
         sent = {
             device: ({part.unit for part in update.offer.units}, self._weight(update.offer))
@@ -259,7 +259,7 @@ class RoundUpdates:
             loss=judged.loss if judged else {},
             metrics=judged.metrics if judged else {},
             ensemble=judged.ensemble_accuracy if judged else {},
-            doubt=judged.doubt if judged else "",
+            warning=judged.warning if judged else "",
             on_devices=fleet_scores(self._context.config.model.task, scores),
             not_reporting=len(self.accepted) - len(scores) if self._context.config.holdout_share else 0,
             devices=tuple(

@@ -45,7 +45,7 @@ class LostRepeats:
         device.asked[request.unit] = (request.digest, request.missing, times % LIMITS.equal_requests)
         return min(usual, device.most or usual)
 
-    def got(self, device: str) -> int | None:
+    def received_all(self, device: str) -> int | None:
         """A device has all that it needs; returns the length of messages to which it owes that, if it was suspected."""
         known = self._devices.get(device)
         if known is None or known.most is None:

@@ -163,9 +163,9 @@ class ModelServer:
         if new:
             self._broadcast.start([(blob.version, readers[unit]) for unit, blob in new])
 
-    def got(self, device: str) -> None:
+    def received_all(self, device: str) -> None:
         """A device has all that it asked for."""
-        most = self._vain.got(device)
+        most = self._vain.received_all(device)
         if most is not None and most < (self._most or self._chunk_bytes):
             log.warning(SILENT_LIMIT, device, most, most + PACKET_ROOM)
             self.narrow(most)

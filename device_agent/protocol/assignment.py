@@ -18,7 +18,7 @@ from device_agent.protocol.events import (
     Unsubscribe,
 )
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.device_data import lacking, listed
+from fedlp_edge.core.device_data import listed, missing_classes
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.wire.admission import max_unit_bytes
 from fedlp_edge.wire.messages import Assignment, AssignmentRefused, Failure, Ready
@@ -95,7 +95,7 @@ class AssignmentHandler:
         if self.assignment is None or self.assignment.model.without_names != event.model.without_names:
             return []
         effects: Effects = []
-        if event.data is not None and (missing := lacking(event.data, event.model.class_names)):
+        if event.data is not None and (missing := missing_classes(event.data, event.model.class_names)):
             effects.append(Log(f"this device has no samples of {listed(missing)}: others of the fleet teach these"))
         return [*effects, *self._accept(self.assignment, event.blueprint)]
 
@@ -147,7 +147,7 @@ class AssignmentHandler:
         self.assignment = self.blueprint = None
         return self._subscribe_only(set())
 
-    def prefetch_allowance(self) -> dict[str, int]:
+    def prefetch_bytes(self) -> dict[str, int]:
         """Bytes that may be held of each subscribed unit before a task names its version."""
         if self.blueprint is None or self.assignment is None:
             return {}

@@ -72,7 +72,7 @@ class CoordinatorPresence:
         self._is_there(message.run)
         return "came" if before in (None, message.session) else "restarted"
 
-    def message_came(self, run: str) -> bool:
+    def coordinator_message(self, run: str) -> bool:
         """A message of a coordinator to this device came, about the run that this device is assigned to.
 
         Returns:

@@ -11,7 +11,7 @@ from device_agent.limits import LIMITS
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, Identity, Log, Subscribe, Unsubscribe
 
-_MOST_REPORTED = 3
+_MAX_REPORTED = 3
 
 
 class CoordinatorSearch:
@@ -31,7 +31,7 @@ class CoordinatorSearch:
         self._begun = False
         self._subscribed = False
         self._reported: set[str] = set()
-        self.filters = self._topics.elsewhere(self._topics.coordinator)
+        self.filters = self._topics.prefixed_filters(self._topics.coordinator)
 
     def next_wakeup(self) -> float | None:
         """When to begin, unless the coordinator is heard before; None if not at all."""
@@ -60,10 +60,10 @@ class CoordinatorSearch:
 
     def unexpected_topic(self, topic: str) -> Effects:
         """Reports a message that came under a name that this device did not ask for."""
-        if topic in self._reported or len(self._reported) >= _MOST_REPORTED:
+        if topic in self._reported or len(self._reported) >= _MAX_REPORTED:
             return []
         self._reported.add(topic)
-        name = self._topics.renamed(topic)
+        name = self._topics.without_prefix(topic)
         what = f"{name} is called {topic} here" if name else f"what was subscribed to arrives as {topic}"
         text = (
             f"this broker renames topics: {what}; a mount_point of a listener or a prefix of a bridge does so: let "

@@ -68,7 +68,7 @@ class Downloads:
         self._assemblies: dict[str, Assembly] = {}
         self._by_prefix: dict[bytes, str] = {}
         self._prefetched: dict[str, PrefetchedBlob] = {}
-        self._allowance: dict[str, int] = {}
+        self._prefetch_bytes: dict[str, int] = {}
         self._asked: set[bytes] = set()
         self._patience = _LIMITS.patience_seconds
         self._patience_after_progress = _LIMITS.patience_seconds
@@ -97,10 +97,10 @@ class Downloads:
             return None
         return self._progress_at + self._patience
 
-    def allow_prefetch(self, allowance: Mapping[str, int]) -> None:
+    def limit_prefetch(self, most_bytes: Mapping[str, int]) -> None:
         """Says for which units chunks may be held before a task names them, and how many bytes each can have."""
-        self._allowance = dict(allowance)
-        for unit in self._prefetched.keys() - self._allowance.keys():
+        self._prefetch_bytes = dict(most_bytes)
+        for unit in self._prefetched.keys() - self._prefetch_bytes.keys():
             self._prefetched.pop(unit).discard()
 
     def start(self, versions: Iterable[UnitVersion], now: float, patience: float = _LIMITS.patience_seconds) -> None:
@@ -152,7 +152,7 @@ class Downloads:
         if self._patience < math.inf:
             self.resume(now)
 
-    def bytes_came(self, now: float) -> None:
+    def bytes_arriving(self, now: float) -> None:
         """Bytes of a message came that is not whole yet: what is wanted may be that message, or come behind it."""
         self._progress_at = now
 
@@ -185,7 +185,7 @@ class Downloads:
             self._add(chunk, now)
             if unit is None and chunk.report:
                 self._answered(chunk.prefix, now)
-        elif unit is not None and unit in self._allowance:
+        elif unit is not None and unit in self._prefetch_bytes:
             self._prefetch(unit, chunk)
 
     def overdue(self, now: float) -> list[tuple[UnitVersion, Ranges]]:
@@ -255,7 +255,7 @@ class Downloads:
         if prefetched is None or prefetched.prefix != chunk.prefix:
             if prefetched is not None:
                 prefetched.discard()
-            prefetched = self._prefetched[unit] = PrefetchedBlob(unit, chunk, self._allowance[unit], self._store)
+            prefetched = self._prefetched[unit] = PrefetchedBlob(unit, chunk, self._prefetch_bytes[unit], self._store)
         prefetched.add(chunk)
 
     def _add(self, chunk: Chunk, now: float) -> None:

@@ -150,7 +150,7 @@ class FinalModelFetch:
         self._downloads.start(message.layers, now, patience=0.0)
         return self.progress()
 
-    def coordinator_came(self, now: float) -> None:
+    def coordinator_online(self, now: float) -> None:
         """Goes on, since a coordinator is there (again)."""
         self._downloads.ask_soon(now)
 

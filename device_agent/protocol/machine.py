@@ -44,7 +44,7 @@ from device_agent.protocol.events import (
 from device_agent.protocol.final_model import FinalModelFetch
 from device_agent.protocol.heartbeat import Heartbeat
 from device_agent.protocol.link.in_transit import InTransitCheck
-from device_agent.protocol.link.link_estimate import Improvements, LinkEstimate, Shortfalls
+from device_agent.protocol.link.link_estimate import Improvements, LinkEstimate, MissedRounds
 from device_agent.protocol.link.link_probe import LinkProbe, slower
 from device_agent.protocol.presence import Presence
 from device_agent.protocol.round_task import RoundTask
@@ -54,11 +54,11 @@ from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.errors import BrokerError, PeerError
 from fedlp_edge.reporting.formatting import format_bytes
 from fedlp_edge.transport.base import (
-    Arriving,
     BrokerLimits,
     Connected,
     Delivered,
     Disconnected,
+    MessageArriving,
     Received,
     Refused,
     Subscribed,
@@ -147,7 +147,7 @@ class DeviceProtocol:
         self._assignment = AssignmentHandler(identity, options.allow_models)
         self._uploads = Uploads(identity, coordinator, updates, options.link_bytes_per_second)
         self._link_probe = LinkProbe(identity, draw, allowed=options.measure_link)
-        self._shortfalls = Shortfalls()
+        self._missed_rounds = MissedRounds()
         self._improvements = Improvements()
         self._stated_rate: float | None = None
         self._unreported: DeviceFacts | None = None
@@ -219,7 +219,7 @@ class DeviceProtocol:
                 self._unreported = facts
             case ModelBuilt():
                 effects = self._assignment.built(event)
-                self._units.allow_prefetch(self._assignment.prefetch_allowance())
+                self._units.limit_prefetch(self._assignment.prefetch_bytes())
             case BuildFailed():
                 effects = self._assignment.build_failed(event)
             case RoundTrained():
@@ -273,10 +273,10 @@ class DeviceProtocol:
                     effects = self._receive(event, now)
                 except PeerError as error:
                     effects = [Log(f"{event.topic}: {error}", warning=True)]
-            case Arriving():
+            case MessageArriving():
                 self._in_transit.received_something(now)
-                self._units.bytes_came(now)
-                self._models.bytes_came(now)
+                self._units.bytes_arriving(now)
+                self._models.bytes_arriving(now)
             case Delivered():
                 pass  # The service knows whose token it is and says ChunkDelivered.
         return effects
@@ -331,7 +331,7 @@ class DeviceProtocol:
         """Says what rounds that could not be done in time have shown of the link, so that the next is planned by it."""
         shown = [rate for rate in (self._round_task.observed_rate, self._uploads.observed_rate) if rate is not None]
         self._round_task.observed_rate = self._uploads.observed_rate = None
-        rate = self._shortfalls.missed(min(shown)) if shown else None
+        rate = self._missed_rounds.missed(min(shown)) if shown else None
         if rate is None or not self._round_task.link.falls_short(rate):
             return []
         self._improvements.fell()
@@ -341,7 +341,7 @@ class DeviceProtocol:
 
     def _done_in_time(self) -> Effects:
         """An update was accepted: the link may have become better than it was when it was measured, or fell."""
-        self._shortfalls.done()
+        self._missed_rounds.done()
         planned, down, up = self._round_task.link.rate, self._round_task.carried_rate, self._uploads.carried_rate
         # A receipt that comes twice is no second round.
         self._round_task.carried_rate = self._uploads.carried_rate = None
@@ -385,7 +385,7 @@ class DeviceProtocol:
             case Assignment():
                 effects += self._assignment.assign(message)
                 effects += self._notice_coordinator(message.run, now)
-                self._units.allow_prefetch(self._assignment.prefetch_allowance())
+                self._units.limit_prefetch(self._assignment.prefetch_bytes())
             case AssignmentRefused():
                 effects += self._assignment.on_refusal(message)
             case Task():
@@ -403,20 +403,20 @@ class DeviceProtocol:
     def _notice_coordinator(self, run: str, now: float) -> Effects:
         """Who sends a message about this device's assignment is there, though its announcement got lost."""
         assignment = self._assignment.assignment
-        if assignment is None or assignment.run != run or not self._coordinator.message_came(run):
+        if assignment is None or assignment.run != run or not self._coordinator.coordinator_message(run):
             return []
         return self._coordinator_came(now)
 
     def _coordinator_came(self, now: float) -> Effects:
         self._heartbeat.restart(now)
-        self._round_task.coordinator_came(now)
-        self._final_model.coordinator_came(now)
-        return [*self._search.end(), *self._uploads.coordinator_came(now)]
+        self._round_task.coordinator_online(now)
+        self._final_model.coordinator_online(now)
+        return [*self._search.end(), *self._uploads.coordinator_online(now)]
 
     def _end_run(self, message: RunEnded, now: float) -> Effects:
         own_model = self._assignment.assigned_model
         self._round_task.end(now)
-        self._units.allow_prefetch({})
+        self._units.limit_prefetch({})
         effects = [*self._uploads.drop_run(message.run), *self._assignment.end()]
         return [*effects, *self._final_model.start(message, own_model, now)]
 

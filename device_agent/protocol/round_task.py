@@ -79,7 +79,7 @@ class RoundTask:
         self._job: _Job | None = None
         self._training: _Job | None = None
 
-    def coordinator_came(self, now: float) -> None:
+    def coordinator_online(self, now: float) -> None:
         """Goes on, since a coordinator is there (again); a task of another run is dropped."""
         if self._job is not None and self._job.task.run != self._coordinator.run:
             self.end(now)

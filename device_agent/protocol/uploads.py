@@ -120,7 +120,7 @@ class Uploads:
         self._uploads[update.id] = _Upload(update, offer_at=now)
         return [*self._forget(others), *self.poll(now)]
 
-    def coordinator_came(self, now: float) -> Effects:
+    def coordinator_online(self, now: float) -> Effects:
         """Offers everything anew, since a coordinator is there (again); what belongs to another run is forgotten."""
         others = [update for update in self._uploads if update.run != self._coordinator.run]
         for upload in self._uploads.values():

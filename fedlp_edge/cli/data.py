@@ -18,10 +18,10 @@ from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.learning.data.subset import select_indices
 from fedlp_edge.reporting.console import open_console
 
-MOST = 0.9
+SAMPLE_SHARE = 0.9
 """Share of a device's samples whose number of classes measures how one-sided the device's data are."""
 
-_MOST_ROWS = 20
+_MAX_ROWS = 20
 
 
 class DataReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,16 +66,16 @@ def _found_table(found: FoundData) -> Table:
     if found.features:
         table.add_row("features", Text(", ".join(found.features)))
     what = {"labels": "label", "values": "target"}.get(found.targets, "class")
-    for name, count in list(found.classes.items())[:_MOST_ROWS]:
+    for name, count in list(found.classes.items())[:_MAX_ROWS]:
         table.add_row(Text(f"{what} {name}"), _samples(count))
-    if len(found.classes) > _MOST_ROWS:
-        table.add_row("", f"{len(found.classes) - _MOST_ROWS:,} more")
-    for entry in found.ranges[:_MOST_ROWS]:
+    if len(found.classes) > _MAX_ROWS:
+        table.add_row("", f"{len(found.classes) - _MAX_ROWS:,} more")
+    for entry in found.ranges[:_MAX_ROWS]:
         table.add_row(Text(f"{what} {entry.name}"), f"{entry.least:.6g} to {entry.most:.6g}, mean {entry.mean:.6g}")
-    for name, count in list(found.groups.items())[:_MOST_ROWS]:
+    for name, count in list(found.groups.items())[:_MAX_ROWS]:
         table.add_row(Text(f"group {name}"), _samples(count))
-    if len(found.groups) > _MOST_ROWS:
-        table.add_row("", f"{len(found.groups) - _MOST_ROWS:,} more")
+    if len(found.groups) > _MAX_ROWS:
+        table.add_row("", f"{len(found.groups) - _MAX_ROWS:,} more")
     return table
 
 
@@ -112,8 +112,8 @@ def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Pa
     if held.remarks:
         console.print(Text(held.remarks, style="yellow"), soft_wrap=True)
     console.print(f"samples a device: {_spread(held.samples)}")
-    console.print(f"classes that make up {MOST:.0%} of a device: {_spread(held.classes_for(MOST))}")
-    if devices <= _MOST_ROWS:
+    console.print(f"classes that make up {SAMPLE_SHARE:.0%} of a device: {_spread(held.classes_for(SAMPLE_SHARE))}")
+    if devices <= _MAX_ROWS:
         console.print(_table(held))
     if plot is not None:
         console.print(Text(f"picture: {plot}"), soft_wrap=True)

@@ -21,7 +21,7 @@ from fedlp_edge.simulation.experiment import EngineName, Experiment, load_experi
 from fedlp_edge.simulation.run import simulate, with_weights_digest
 from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, own_command
 
-CROWD = 20
+MAX_LISTED_DEVICES = 20
 """Number of devices above which a log does not list them one by one."""
 
 
@@ -59,7 +59,7 @@ def run_simulate(
                 summary = simulate(experiment, directory, stopped=stop.is_set)
             else:
                 with view:
-                    crowded = experiment.fleet.devices > CROWD and not console.is_terminal
+                    crowded = experiment.fleet.devices > MAX_LISTED_DEVICES and not console.is_terminal
                     summary = simulate(
                         experiment, directory, on_event=lambda event: _show(view, event, crowded), stopped=stop.is_set
                     )

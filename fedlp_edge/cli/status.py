@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from fedlp_edge.errors import StorageError
-from fedlp_edge.reporting.console import open_console, print_whole
+from fedlp_edge.reporting.console import open_console, print_unwrapped
 from fedlp_edge.reporting.live_view import picture
 from fedlp_edge.reporting.log import FILE_NAME, read_events
 from fedlp_edge.reporting.progress import RunProgress
@@ -31,5 +31,5 @@ def run_status(run: Path) -> int:
     progress = RunProgress()
     for event in events:
         progress.apply(event)
-    print_whole(console, picture(progress, time.time(), console.height, str(run)))
+    print_unwrapped(console, picture(progress, time.time(), console.height, str(run)))
     return 0

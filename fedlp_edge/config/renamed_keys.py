@@ -18,6 +18,7 @@ RENAMED: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("scheme", "levers"): "[planner] techniques",
         ("scheme", "promote_after_rounds"): "[planner] promote_after_rounds",
         ("scheme", "climb_after"): "[planner] promote_after_rounds",
+        ("rounds", "least_holders"): "[rounds] min_holders",
         ("training", "thrift"): '[training.memory], and its allocation = "roomy" is allocator = "cached"',
         ("training", "memory", "allocation"): '[training.memory] allocator, and its "roomy" is "cached"',
     }

@@ -105,11 +105,11 @@ def download_bytes(unit: Unit, encoding: BroadcastEncoding) -> int:
     return total
 
 
-def parameters_sent(units: Sequence[Unit], kept: Mapping[str, Sequence[str]]) -> int:
-    """Trainable scalars of the tensors that a draw kept (see ``selection.retained``)."""
+def parameters_sent(units: Sequence[Unit], sent: Mapping[str, Sequence[str]]) -> int:
+    """Trainable scalars of the tensors that a device sends (see ``selection.draw_sent_tensors``)."""
     return sum(
         tensor.numel
         for unit in units
         for tensor in unit.tensors
-        if tensor.trainable and tensor.name in kept.get(unit.id, ())
+        if tensor.trainable and tensor.name in sent.get(unit.id, ())
     )

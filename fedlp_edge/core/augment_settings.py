@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-MOST_TRANSFORMS = 16
+MAX_TRANSFORMS = 16
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Factor = Annotated[float, msgspec.Meta(ge=0, le=100)]
@@ -221,7 +221,7 @@ class AugmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         time_shift: most steps by which a window [C, L] is moved; the gap has the first or the last value.
     """
 
-    transforms: Annotated[tuple[PictureTransform, ...], msgspec.Meta(max_length=MOST_TRANSFORMS)] = ()
+    transforms: Annotated[tuple[PictureTransform, ...], msgspec.Meta(max_length=MAX_TRANSFORMS)] = ()
     jitter: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0
     scaling: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0
     crop: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0

@@ -215,7 +215,7 @@ def _other_layout(samples: tuple[int, ...], model: tuple[int, ...]) -> str | Non
     return None
 
 
-def lacking(data: DataFacts, names: tuple[str, ...]) -> tuple[str, ...]:
+def missing_classes(data: DataFacts, names: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the fleet's classes without a sample here; none if the samples have no class names."""
     return tuple(name for name in names if name not in set(data.present)) if data.classes else ()
 

@@ -4,7 +4,7 @@ The time of a train step depends on the kinds of its operations: a depthwise con
 multiplication as a dense one. So the table has the work of each kind of operation, and a device measures its speed for
 each kind (``planning/calibration.py``).
 
-Memory rises and falls within a train step. Which moment is the highest depends on the batch size: at some moments
+Memory rises and falls within a train step. Which moment is the highest depends on the batch size: at some memory_points
 activations dominate, which grow with the batch, at others gradients of large weights, which do not. So the table has
 every moment that is the highest one for some batch size, as a straight line over the batch size.
 """
@@ -23,7 +23,7 @@ Kind = Literal[
 batch and other normalisation, pooling, and all other operations."""
 
 
-class Moment(msgspec.Struct, frozen=True, array_like=True):
+class MemoryPoint(msgspec.Struct, frozen=True, array_like=True):
     """The bytes of tensors at one moment of a train step, without the model's values and the optimizer's state.
 
     Attributes:
@@ -59,7 +59,7 @@ class StepCost(msgspec.Struct, frozen=True):
     """The cost of one train step at one depth: forward pass, backward pass, and update.
 
     Attributes:
-        moments: Moments that are the highest for some batch size.
+        memory_points: Moments that are the highest for some batch size.
         checkpointed: Moments that are the highest for some batch size with activation checkpointing.
         largest_parameter: Bytes of the largest parameter, which is copied once.
         work: Work by kind of operation, the matrix products of attention included.
@@ -67,8 +67,8 @@ class StepCost(msgspec.Struct, frozen=True):
         recomputed_macs: Multiply-accumulates per sample that activation checkpointing adds.
     """
 
-    moments: tuple[Moment, ...]
-    checkpointed: tuple[Moment, ...]
+    memory_points: tuple[MemoryPoint, ...]
+    checkpointed: tuple[MemoryPoint, ...]
     largest_parameter: int
     work: Mapping[Kind, Work]
     state_bytes: int
@@ -85,19 +85,19 @@ class StepCost(msgspec.Struct, frozen=True):
         return sum(work.operations for work in self.work.values())
 
 
-def highest(moments: Iterable[Moment], batch: int) -> float:
+def peak_bytes(memory_points: Iterable[MemoryPoint], batch: int) -> float:
     """Returns the bytes at the highest moment, for a batch of this size."""
-    return max(moment.at(batch) for moment in moments)
+    return max(moment.at(batch) for moment in memory_points)
 
 
-def envelope(moments: Sequence[Moment]) -> tuple[Moment, ...]:
-    """Returns the moments that are the highest for some batch size, those with the smallest slope first.
+def upper_envelope(memory_points: Sequence[MemoryPoint]) -> tuple[MemoryPoint, ...]:
+    """Returns the points that are the highest for some batch size, those with the smallest slope first.
 
-    This is the upper envelope of straight lines over batch sizes of 1 and more: at every batch size, another line is at
-    least as high as one that is left out.
+    This is the upper envelope of straight lines over batch sizes of 1 and more: at every batch size, another line is
+    at least as high as one that is left out.
     """
-    lines: list[Moment] = []
-    for moment in sorted(set(moments), key=lambda line: (line.per_sample, line.fixed)):
+    lines: list[MemoryPoint] = []
+    for moment in sorted(set(memory_points), key=lambda line: (line.per_sample, line.fixed)):
         if lines and lines[-1].per_sample == moment.per_sample:
             lines.pop()
         while lines and lines[-1].at(1) <= moment.at(1):
@@ -108,6 +108,6 @@ def envelope(moments: Sequence[Moment]) -> tuple[Moment, ...]:
     return tuple(lines)
 
 
-def _meet(flat: Moment, steep: Moment) -> float:
+def _meet(flat: MemoryPoint, steep: MemoryPoint) -> float:
     """Returns the batch size from which on the steeper line is the higher one."""
     return (flat.fixed - steep.fixed) / (steep.per_sample - flat.per_sample)

@@ -22,7 +22,7 @@ LOW_LOSS = 0.5
 GAIN = 0.2
 """Accuracy that a correction must gain, as a share from 0 to 1, before its cause is reported."""
 
-MOST = 0.9
+MAJORITY_SHARE = 0.9
 """Share of equal predictions from which the model counts as predicting one class for every sample."""
 
 UNEVEN = 1.5
@@ -115,7 +115,7 @@ def _cause(
             "right. Name the classes alike everywhere, or state [model] class_names"
         )
     frequent = answers.bincount(minlength=classes)
-    if float(frequent.max()) >= MOST * len(answers):
+    if float(frequent.max()) >= MAJORITY_SHARE * len(answers):
         always = listed([names[int(frequent.argmax())]])
         return (
             f"nearly every sample is answered with {always}. The test data may be prepared otherwise than the devices' "
@@ -128,7 +128,7 @@ def _majority(truth: Tensor, answers: Tensor, classes: int) -> tuple[int, float]
     """Returns the class that is predicted for nearly all samples, with its share, if most samples are of that class."""
     always = int(answers.bincount(minlength=classes).argmax())
     share = float((truth == always).float().mean())
-    one_answer = float((answers == always).float().mean()) >= MOST
+    one_answer = float((answers == always).float().mean()) >= MAJORITY_SHARE
     return (always, share) if one_answer and 0.5 < share < 1 and share * classes >= UNEVEN else None
 
 

@@ -80,7 +80,7 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
     return found
 
 
-def one_line(error: object) -> str:
+def error_line(error: object) -> str:
     """Returns an error's text on one line of at most about 300 characters."""
     try:
         text = " ".join(str(error).split())
@@ -94,7 +94,7 @@ def _reason(error: BaseException) -> str:
         return f"it ended with sys.exit({error.code!r})"
     if isinstance(error, MemoryError):
         return "it takes more memory than there is"
-    return f"{type(error).__name__}: {one_line(error)}"
+    return f"{type(error).__name__}: {error_line(error)}"
 
 
 def _place(error: BaseException) -> str:

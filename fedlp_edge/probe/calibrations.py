@@ -39,7 +39,7 @@ def find_calibration(host: Host, options: WorkerOptions, directory: Path | None)
         The calibration; None if the trials fail, and plans then use built-in numbers and the measured speed.
     """
     cache, key = MachineCache(directory, Calibration), fingerprint(host, options)
-    with cache.alone(_SECONDS):
+    with cache.locked(_SECONDS):
         if (kept := cache.read(key)) is not None:
             return kept
         log.info("finding out what this machine adds to what training takes; the next start will know")

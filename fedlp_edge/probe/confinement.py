@@ -171,9 +171,9 @@ class _NestedGroups:
         try:
             # In version 2 a group can pass controllers to its children only while no process is in the group itself.
             self._group.make("agent").take()
-            self._passed_on = parent.hand_on(controllers)
+            self._passed_on = parent.enable_controllers(controllers)
             if bounds.worker and "memory" in controllers:
-                self._passed_to_worker = self._group.hand_on(["memory"])
+                self._passed_to_worker = self._group.enable_controllers(["memory"])
                 self.worker = self._group.make("worker")
             if bounds.memory is not None and "memory" in controllers:
                 self._group.limit_memory(bounds.memory)
@@ -186,13 +186,13 @@ class _NestedGroups:
     def leave(self) -> None:
         """Moves this process back to the parent group and removes the created groups."""
         with contextlib.suppress(OSError):
-            self._group.hold_back(self._passed_to_worker)
+            self._group.disable_controllers(self._passed_to_worker)
         try:
             # The root group accepts processes while it passes controllers on, and other groups may need them by now.
             self._parent.take()
         except OSError:
             with contextlib.suppress(OSError):
-                self._parent.hold_back(self._passed_on)
+                self._parent.disable_controllers(self._passed_on)
                 self._parent.take()
         if not self._group.remove(_ENDING_SECONDS):
             log.debug("%s stays; the next agent that starts here removes it", self._group.directory)

@@ -8,7 +8,7 @@ WIDE = 200
 """Columns that are wide enough for every table of this program."""
 
 
-def print_whole(console: Console, renderable: RenderableType) -> None:
+def print_unwrapped(console: Console, renderable: RenderableType) -> None:
     """Prints a report whose tables are never cut: a narrow terminal breaks lines, which is better than an ellipsis."""
     before = console.width
     console.width = max(before, WIDE)

@@ -73,7 +73,7 @@ class DeviceSetAside(Event, frozen=True, kw_only=True):
     reason: str
 
 
-class NobodyFit(Event, frozen=True, kw_only=True):
+class AllDevicesUnfit(Event, frozen=True, kw_only=True):
     """This event says that no present device can do its task: the run ends after ``seconds`` unless that changes."""
 
     explanation: str
@@ -132,7 +132,7 @@ class RoundFinished(Event, frozen=True, kw_only=True):
         on_devices: What devices measured of the model before, on their held-out samples, by depth.
         not_reporting: Number of contributors that measured nothing, though samples are held out.
         lost: Devices that sent no update in time.
-        doubt: Suspicion about the accuracy; empty for none.
+        warning: Suspicion about the accuracy; empty for none.
     """
 
     round: int
@@ -144,7 +144,7 @@ class RoundFinished(Event, frozen=True, kw_only=True):
     lost: tuple[str, ...]
     bytes_down: int
     bytes_up: int
-    doubt: str = ""
+    warning: str = ""
 
 
 class RoundFailed(Event, frozen=True, kw_only=True):
@@ -162,13 +162,13 @@ class WaitingForDevices(Event, frozen=True, kw_only=True):
     wanted: int
 
 
-class BrokerLost(Event, frozen=True, kw_only=True):
+class BrokerDisconnected(Event, frozen=True, kw_only=True):
     """This event says that the connection to the broker is lost; the coordinator reconnects for ever."""
 
     reason: str
 
 
-class BrokerBack(Event, frozen=True, kw_only=True):
+class BrokerReconnected(Event, frozen=True, kw_only=True):
     """This event says that the connection to the broker is restored."""
 
 
@@ -248,7 +248,7 @@ AnyEvent = (
     | DeviceLeft
     | DeviceUnfit
     | DeviceSetAside
-    | NobodyFit
+    | AllDevicesUnfit
     | RoundStarted
     | UpdateAccepted
     | UpdateRejected
@@ -257,8 +257,8 @@ AnyEvent = (
     | RoundFinished
     | RoundFailed
     | WaitingForDevices
-    | BrokerLost
-    | BrokerBack
+    | BrokerDisconnected
+    | BrokerReconnected
     | Exporting
     | ModelExported
     | ModelRefused

@@ -12,9 +12,10 @@ from typing import Literal
 
 from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.reporting.events import (
+    AllDevicesUnfit,
     AnyEvent,
-    BrokerBack,
-    BrokerLost,
+    BrokerDisconnected,
+    BrokerReconnected,
     DeviceFailed,
     DeviceJoined,
     DeviceLeft,
@@ -26,7 +27,6 @@ from fedlp_edge.reporting.events import (
     ModelExported,
     ModelRefused,
     ModelsProved,
-    NobodyFit,
     RoundFailed,
     RoundFinished,
     RoundStarted,
@@ -41,7 +41,7 @@ from fedlp_edge.reporting.events import (
 from fedlp_edge.reporting.formatting import format_seconds
 
 DeviceState = Literal["ready", "training", "delivered", "lost", "rejected", "failed", "away", "set aside", "unfit"]
-NAMED = 4
+MAX_NAMED_DEVICES = 4
 """Number of failing devices that the picture names."""
 
 Phase = Literal["starting", "waiting", "round", "exporting", "finished", "stopped"]
@@ -170,7 +170,7 @@ def _(event: DeviceSetAside, progress: RunProgress) -> None:
 
 
 @_apply.register
-def _(event: NobodyFit, progress: RunProgress) -> None:
+def _(event: AllDevicesUnfit, progress: RunProgress) -> None:
     progress.trouble = event.explanation
 
 
@@ -226,10 +226,12 @@ def _(event: RoundFinished, progress: RunProgress) -> None:
             progress.device(name).state = "lost"
     if event.lost:
         progress.trouble = f"nothing in time from {', '.join(event.lost)}"
-    if event.doubt:
-        progress.trouble = event.doubt
+    if event.warning:
+        progress.trouble = event.warning
     elif out := progress.out:
-        progress.trouble = "; ".join(f"{device.id} is {device.state}: {device.reason}" for device in out[:NAMED])
+        progress.trouble = "; ".join(
+            f"{device.id} is {device.state}: {device.reason}" for device in out[:MAX_NAMED_DEVICES]
+        )
 
 
 @_apply.register
@@ -244,12 +246,12 @@ def _(event: WaitingForDevices, progress: RunProgress) -> None:
 
 
 @_apply.register
-def _(event: BrokerLost, progress: RunProgress) -> None:
+def _(event: BrokerDisconnected, progress: RunProgress) -> None:
     progress.trouble = f"broker lost: {event.reason}"
 
 
 @_apply.register
-def _(_event: BrokerBack, progress: RunProgress) -> None:
+def _(_event: BrokerReconnected, progress: RunProgress) -> None:
     progress.trouble = ""
     progress.note = "broker is back"
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.core.device_scores import DeviceScores
-from fedlp_edge.reporting.console import open_console, print_whole
+from fedlp_edge.reporting.console import open_console, print_unwrapped
 from fedlp_edge.reporting.formatting import UNTRAINED, depth_bar, format_bytes, format_scores, format_share
 from fedlp_edge.reporting.summary import (
     DeviceOutcome,
@@ -28,10 +28,10 @@ from fedlp_edge.worker.jobs import ExportedModel
 
 ONNX_DIRECTORY = "onnx"
 
-CROWD = 40
+MAX_LISTED_DEVICES = 40
 """Number of devices above which the report groups them by profile and depth."""
 
-NAMED = 20
+MAX_NAMED_DEVICES = 20
 """Number of failing devices that the report names."""
 
 
@@ -45,7 +45,7 @@ def print_report(directory: Path, console: Console | None = None) -> None:
     Raises:
         StorageError: The summary is missing, or not of this version.
     """
-    print_whole(console or open_console(), report(load(directory / "summary.json"), directory))
+    print_unwrapped(console or open_console(), report(load(directory / "summary.json"), directory))
 
 
 def report(summary: Summary, directory: Path) -> RenderableType:
@@ -66,23 +66,27 @@ def report(summary: Summary, directory: Path) -> RenderableType:
         for entry in summary.rounds:
             for device in entry.devices:
                 by_device[device.id].append(device)
-        table = _crowd if len(by_device) > CROWD else _devices
+        table = _crowd if len(by_device) > MAX_LISTED_DEVICES else _devices
         parts += [table(by_device, max(accuracy.keys() | on_devices.keys(), default=0)), "", _traffic(summary), ""]
-        if doubt := summary.rounds[-1].doubt:
-            parts += [Text(f"Doubtful: {doubt}.", style="yellow"), ""]
+        if warning := summary.rounds[-1].warning:
+            parts += [Text(f"Doubtful: {warning}.", style="yellow"), ""]
         if idle := idle_rounds(summary):
             parts += [_idle(idle, len(summary.rounds)), ""]
-    if trouble := trouble_lines(summary):
+    if trouble := problem_lines(summary):
         parts += [Text("\n".join(trouble), style="red"), ""]
     parts.append(_places(summary, directory))
     return Group(*parts)
 
 
-def trouble_lines(summary: Summary) -> list[str]:
+def problem_lines(summary: Summary) -> list[str]:
     """Returns one line for each device that people should check, and one that counts the rest."""
-    devices = [device for device in summary.devices if device.in_trouble]
-    lines = [_trouble(device, len(summary.rounds)) for device in devices[:NAMED]]
-    return [*lines, f"and {len(devices) - NAMED} devices more: see summary.json"] if len(devices) > NAMED else lines
+    devices = [device for device in summary.devices if device.needs_attention]
+    lines = [_trouble(device, len(summary.rounds)) for device in devices[:MAX_NAMED_DEVICES]]
+    return (
+        [*lines, f"and {len(devices) - MAX_NAMED_DEVICES} devices more: see summary.json"]
+        if len(devices) > MAX_NAMED_DEVICES
+        else lines
+    )
 
 
 def _trouble(device: DeviceOutcome, rounds: int) -> str:
@@ -123,7 +127,7 @@ def _judging(summary: Summary) -> list[RenderableType]:
         rest = f", {silent} did not report" if silent else ""
         lines.append(f"On devices: {devices} judged {model} on {samples:,} samples that they hold out{rest}.")
     for proof in summary.proofs:
-        for device, problem in list(proof.problems.items())[:NAMED]:
+        for device, problem in list(proof.problems.items())[:MAX_NAMED_DEVICES]:
             lines.append(f"Not proved: the file of depth {proof.depth} on {device}: {problem}")
     return [Text("\n".join(lines))] if lines else []
 

@@ -78,7 +78,7 @@ class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
     @property
-    def in_trouble(self) -> bool:
+    def needs_attention(self) -> bool:
         """Whether people should check the device, since it failed or never contributed."""
         return self.failed > 0 or self.contributed == 0 or self.state in ("set aside", "unfit")
 
@@ -113,7 +113,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
             of the model that they started from, so that of the round before. Empty if no samples are held out.
         not_reporting: Number of devices whose updates count and that have measured nothing, though samples are to be
             held out.
-        doubt: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
+        warning: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
         virtual_seconds: Duration of the round in virtual time; simulations only.
         metrics: All metrics of the task that the central test data define, by depth and name.
     """
@@ -129,7 +129,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     tiers: dict[int, float] = {}
     on_devices: dict[int, DeviceScores] = {}
     not_reporting: int = 0
-    doubt: str = ""
+    warning: str = ""
     virtual_seconds: float | None = None
     metrics: dict[int, dict[str, float]] = {}
 

@@ -7,9 +7,10 @@ from functools import singledispatch
 
 from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.reporting.events import (
+    AllDevicesUnfit,
     AnyEvent,
-    BrokerBack,
-    BrokerLost,
+    BrokerDisconnected,
+    BrokerReconnected,
     DeviceFailed,
     DeviceJoined,
     DeviceLeft,
@@ -20,7 +21,6 @@ from fedlp_edge.reporting.events import (
     ModelExported,
     ModelRefused,
     ModelsProved,
-    NobodyFit,
     RoundFailed,
     RoundFinished,
     RunFinished,
@@ -33,7 +33,7 @@ from fedlp_edge.reporting.events import (
 from fedlp_edge.reporting.formatting import format_bytes, format_scores, format_seconds, format_share
 from fedlp_edge.reporting.progress import RunProgress
 
-NAMED = 8
+MAX_NAMED_DEVICES = 8
 """Number of devices that a line names before it counts the rest."""
 
 
@@ -89,7 +89,7 @@ def _(event: DeviceSetAside) -> str:
 
 
 @_line.register
-def _(event: NobodyFit) -> str:
+def _(event: AllDevicesUnfit) -> str:
     return f"{event.explanation}; the run ends in {format_seconds(event.seconds)} unless that changes"
 
 
@@ -120,12 +120,12 @@ def _(event: WaitingForDevices) -> str:
 
 
 @_line.register
-def _(event: BrokerLost) -> str:
+def _(event: BrokerDisconnected) -> str:
     return f"broker lost: {event.reason}"
 
 
 @_line.register
-def _(_event: BrokerBack) -> str:
+def _(_event: BrokerReconnected) -> str:
     return "broker is back"
 
 
@@ -180,15 +180,15 @@ def _round_line(event: RoundFinished, rounds: int) -> str:
     ]
     if event.lost:
         parts.append(f"nothing in time from {listed(event.lost)}")
-    if event.doubt:
-        parts.append(event.doubt)
+    if event.warning:
+        parts.append(event.warning)
     return "; ".join(parts)
 
 
 def listed(names: Sequence[str]) -> str:
     """Returns the first names, and the number of the others."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED_DEVICES} more" if len(names) > MAX_NAMED_DEVICES else ""
+    return ", ".join(names[:MAX_NAMED_DEVICES]) + more
 
 
 def scores_line(on_devices: Mapping[int, DeviceScores]) -> str:

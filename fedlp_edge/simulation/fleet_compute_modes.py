@@ -13,7 +13,7 @@ import msgspec
 
 from fedlp_edge.core.settings import ComputeMode
 from fedlp_edge.errors import StorageError
-from fedlp_edge.simulation.engines.base import Engine, QueuedJob, carry_out
+from fedlp_edge.simulation.engines.base import Engine, QueuedJob, run_jobs
 from fedlp_edge.simulation.engines.jobs import ChooseCompute, ComputeChosen
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import VirtualDevice
@@ -55,7 +55,7 @@ def compute_modes(
         modes: Modes = msgspec.json.decode(path.read_bytes(), type=Modes) if path.exists() else {}
         unknown = [device for depth, device in largest.items() if depth not in modes]
         jobs = [QueuedJob(ChooseCompute(device.number, device.plan.depth), cost=1.0) for device in unknown]
-        for reply in carry_out(engine, jobs, stopped):
+        for reply in run_jobs(engine, jobs, stopped):
             if isinstance(reply, ComputeChosen):
                 modes[reply.depth] = reply.compute
         if unknown:

@@ -71,7 +71,7 @@ class RoundJobs:
         """Returns the factor of a device's update weight."""
         return weight_in(self.experiment.rounds, 1, place.task_round(closing.round), closing.round)
 
-    def own_heads(self, round: int) -> Iterator[tuple[str, int, int]]:
+    def personal_heads_after(self, round: int) -> Iterator[tuple[str, int, int]]:
         """Yields the devices with a personal head after a round, with depth and the last round that trained it."""
         for name, device in sorted(self.fleet.items()):
             depth = device.plan.depth

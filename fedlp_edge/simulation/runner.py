@@ -29,7 +29,7 @@ from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import scores
-from fedlp_edge.simulation.engines.base import Engine, QueuedJob, SimulationStoppedError, carry_out, collect
+from fedlp_edge.simulation.engines.base import Engine, QueuedJob, SimulationStoppedError, run_jobs
 from fedlp_edge.simulation.engines.jobs import (
     DeviceGaveUp,
     DeviceJudged,
@@ -190,7 +190,7 @@ class Simulation:
                 version, {name: state.averages.get(name, stored[name]) for name in self._model.weights}
             )
         jobs = self._round_jobs.judgements(version, self._recorder.committed)
-        replies = carry_out(self._engine, jobs, self._stopped)
+        replies = run_jobs(self._engine, jobs, self._stopped)
         return {reply.device: reply.scores for reply in replies if isinstance(reply, DeviceJudged) and reply.scores}
 
     def _assign(self, round: int, place: CohortMember) -> CohortMember:
@@ -217,7 +217,7 @@ class Simulation:
 
     def _work(self, jobs: list[QueuedJob], page: PendingRound | None = None) -> None:
         """Trains a round's devices, evaluates the model of the round before, and records that round."""
-        for reply in carry_out(self._engine, chain(jobs, self._evaluating()), self._stopped):
+        for reply in run_jobs(self._engine, chain(jobs, self._evaluating()), self._stopped):
             if isinstance(reply, PartEvaluated) and self._pending is not None:
                 self._pending.judged.append(reply)
             elif isinstance(reply, DeviceTrained) and page is not None:
@@ -248,29 +248,29 @@ class Simulation:
 
     def _settle(self, page: PendingRound) -> None:
         """Drops and reweighs updates as a coordinator would; nearly always this changes nothing."""
-        left_out, settled, before = self._leave_out_implausible(page), page.closing, page.closing
+        skipped, settled, before = self._leave_out_implausible(page), page.closing, page.closing
         if self._experiment.rounds.mode == "synchronous":
             settled = self._settled(page)
         heavier = settled.contributors != before.contributors
-        if not left_out and not heavier and capacity_bits(settled.capacity) == capacity_bits(before.capacity):
+        if not skipped and not heavier and capacity_bits(settled.capacity) == capacity_bits(before.capacity):
             return
         page.closing = settled
-        for _ in collect(self._engine, before.capacity):
+        for _ in collect_sums(self._engine, before.capacity):
             pass  # discards the sums, which have another scale or hold dropped updates
         jobs = [job for job in self._round_jobs.jobs(settled) if self._counts(job, page)]
-        for _ in carry_out(self._engine, jobs, self._stopped):
+        for _ in run_jobs(self._engine, jobs, self._stopped):
             pass  # trains the remaining updates again, into new sums
 
     def _leave_out_implausible(self, page: PendingRound) -> bool:
         """Drops updates that are implausibly large; returns whether there were any."""
         limit = self._experiment.limits.norm_ratio
         found = plausibility.deviations(self._blueprint.global_units, self._model.weights, _sizes(page))
-        left_out = {device: times for device, times in sorted(found.items()) if limit and times > limit}
-        for device, times in left_out.items():
+        skipped = {device: times for device, times in sorted(found.items()) if limit and times > limit}
+        for device, times in skipped.items():
             page.failed[device] = f"the update is {times:.3g} times as large as the others'"
             del page.trained[device]
             self._recorder.gave_up(page.closing, device, page.failed[device])
-        return bool(left_out)
+        return bool(skipped)
 
     def _settled(self, page: PendingRound) -> RoundClosing:
         """Returns the round's closing with the update weights and the capacity of the updates that count."""
@@ -290,7 +290,7 @@ class Simulation:
         """Makes the round's new global model by the server step."""
         shapes, statistics = self._blueprint.nested_shapes, self._blueprint.statistics
         mean = LayerwiseMean(closing.capacity, shapes, statistics)
-        for sums in collect(self._engine, closing.capacity):
+        for sums in collect_sums(self._engine, closing.capacity):
             mean.merge(LayerwiseMean.from_arrays(sums, closing.capacity, shapes, statistics))
         self._model.step(closing.round, mean)
         if problem := self._model.problem():

@@ -22,7 +22,7 @@ from fedlp_edge.simulation import virtual_time
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import VirtualDevice
 
-MOST_ATTEMPTS = 1000
+MAX_ATTEMPTS = 1000
 """Attempts of a round for which too few devices are present, or deliver; then the run ends with an error."""
 
 Assign = Callable[[int, CohortMember], CohortMember]
@@ -164,7 +164,7 @@ class Schedule:
                     self._expect(device)
             case told.FitnessChanged(device, fitness) if fitness.failures:
                 # Virtual devices fail at random, which says nothing about their next task.
-                self._tell(told.DeviceRenewed(device))
+                self._tell(told.DeviceChanged(device))
             case told.CloseRound():
                 yield self._close(effect)
                 if effect.round < self._experiment.rounds.count:
@@ -188,9 +188,9 @@ class Schedule:
 
     def _try_again(self, number: int) -> None:
         self._attempts += 1
-        if self._attempts > MOST_ATTEMPTS:
+        if self._attempts > MAX_ATTEMPTS:
             raise DeviceError(
-                f"round {number} gets too few updates, {MOST_ATTEMPTS} times in a row: lengthen [rounds] "
+                f"round {number} gets too few updates, {MAX_ATTEMPTS} times in a row: lengthen [rounds] "
                 "deadline_seconds, or lower quorum or [fleet] dropout"
             )
 
@@ -228,7 +228,7 @@ class Schedule:
         return [
             device.id
             for device in self._fleet.values()
-            if device.plan.depth and virtual_time.is_there(settings, seed, round, device.id, self._waits)
+            if device.plan.depth and virtual_time.is_available(settings, seed, round, device.id, self._waits)
         ]
 
     def _gather(self, present: list[str]) -> None:
@@ -244,7 +244,7 @@ class Schedule:
         """Lets time pass until the next draw of present devices, since too few are present."""
         present, wanted = len(self._ready), self._experiment.rounds.min_devices
         self._waits += 1
-        if self._waits > MOST_ATTEMPTS:
+        if self._waits > MAX_ATTEMPTS:
             raise DeviceError(
                 f"{wanted} devices are never there at once: lower [rounds] min_devices, or raise [fleet] availability"
             )

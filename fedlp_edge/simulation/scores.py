@@ -20,7 +20,7 @@ from fedlp_edge.core.targets import default_metric
 from fedlp_edge.simulation.engines.base import QueuedJob
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
 
-PART = 1024
+PART_SAMPLES = 1024
 """Samples of one part: a multiple of the batch size, and small enough to fill idle workers at the end of a round."""
 
 
@@ -51,7 +51,7 @@ class ModelScores:
         return _weighted(self.by_class[depth], prior)
 
 
-NOTHING = ModelScores({}, {}, {}, {})
+NO_SCORES = ModelScores({}, {}, {}, {})
 """Scores of a round that is not evaluated."""
 
 
@@ -65,8 +65,8 @@ def parts(version: int, depths: Sequence[int], samples: int, macs: int) -> list[
         macs: Multiply-accumulate operations of one sample through the deepest exit.
     """
     jobs = []
-    for start in range(0, samples, PART):
-        stop = min(start + PART, samples)
+    for start in range(0, samples, PART_SAMPLES):
+        stop = min(start + PART_SAMPLES, samples)
         jobs.append(QueuedJob(EvaluatePart(version, tuple(depths), start, stop), cost=float(macs * (stop - start))))
     return jobs
 
@@ -80,7 +80,7 @@ def combine_scores(judged: Iterable[PartEvaluated], task: str = "classification"
     """
     ordered = sorted(judged, key=lambda part: part.start)
     if not ordered:
-        return NOTHING
+        return NO_SCORES
     sums, metric = merged([part.sums for part in ordered]), default_metric(task)
     ensembles = {depth: metrics_of(task, of_ensemble) or {} for depth, of_ensemble in sums.ensembles.items()}
     return ModelScores(

@@ -100,7 +100,7 @@ class SharedArrays:
         for name, array in arrays.items():
             self.arrays[name][...] = array
 
-    def keep_mapped(self) -> Self:
+    def close_descriptor(self) -> Self:
         """Closes the descriptor and keeps the memory mapped, for a process that will not pass it on."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
@@ -109,4 +109,4 @@ class SharedArrays:
 
     def close(self) -> None:
         """Closes the descriptor; the memory is freed with the last view of it."""
-        self.keep_mapped().arrays = {}
+        self.close_descriptor().arrays = {}

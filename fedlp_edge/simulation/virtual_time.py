@@ -14,7 +14,7 @@ from fedlp_edge.core.seeds import uniform
 from fedlp_edge.simulation.experiment import FleetSettings
 
 
-def is_there(settings: FleetSettings, seed: int, round: int, device: str, attempt: int = 0) -> bool:
+def is_available(settings: FleetSettings, seed: int, round: int, device: str, attempt: int = 0) -> bool:
     """Returns whether a device is present when a round opens."""
     return uniform(seed, "available", round, device, attempt) < settings.availability
 

@@ -78,19 +78,19 @@ class ControlGroup:
         (self.directory / _FIRST_VERSION_FILES["cpu"]).write_text(str(quota))
 
     @property
-    def charged(self) -> int:
+    def memory_bytes(self) -> int:
         """Bytes that count against the memory limit, including cached files that the kernel could drop."""
         name = "memory.usage_in_bytes" if self.version == 1 else "memory.current"
         return int((self.directory / name).read_text())
 
     @property
-    def used(self) -> int:
+    def working_set_bytes(self) -> int:
         """Bytes that count against the memory limit, without cached files that the kernel could drop."""
         key = "total_inactive_file" if self.version == 1 else "inactive_file"
-        return self.charged - read_statistic(self.directory / "memory.stat", key)
+        return self.memory_bytes - read_statistic(self.directory / "memory.stat", key)
 
     @property
-    def kills(self) -> int:
+    def oom_kills(self) -> int:
         """Number of processes of the group that the kernel killed because memory ran out."""
         name = "memory.oom_control" if self.version == 1 else "memory.events"
         return read_statistic(self.directory / name, "oom_kill")
@@ -101,23 +101,23 @@ class ControlGroup:
             return (self.directory / _FIRST_VERSION_FILES[controller]).exists()
         return controller in read_text(self.directory / "cgroup.controllers").split()
 
-    def hand_on(self, controllers: Collection[Controller]) -> list[Controller]:
+    def enable_controllers(self, controllers: Collection[Controller]) -> list[Controller]:
         """Enables controllers for the groups below this one; in version 2 no process may be in this group.
 
         Returns:
-            Controllers that were not enabled before, for ``hold_back``.
+            Controllers that were not enabled before, for ``disable_controllers``.
         """
         if self.version == 1:
             return []
-        missing = sorted(set(controllers) - set(read_text(self._handed_on).split()))
+        missing = sorted(set(controllers) - set(read_text(self._enabled).split()))
         if missing:
-            self._handed_on.write_text(" ".join(f"+{controller}" for controller in missing))
+            self._enabled.write_text(" ".join(f"+{controller}" for controller in missing))
         return missing
 
-    def hold_back(self, controllers: Collection[Controller]) -> None:
-        """Disables controllers that ``hand_on`` enabled; processes can then be in this group again."""
+    def disable_controllers(self, controllers: Collection[Controller]) -> None:
+        """Disables controllers that ``enable_controllers`` enabled; processes can then be in this group again."""
         if controllers:
-            self._handed_on.write_text(" ".join(f"-{controller}" for controller in controllers))
+            self._enabled.write_text(" ".join(f"-{controller}" for controller in controllers))
 
     def below(self, prefix: str) -> list[ControlGroup]:
         """Returns the groups directly below this one whose names begin with ``prefix``."""
@@ -141,7 +141,7 @@ class ControlGroup:
         return True
 
     @property
-    def _handed_on(self) -> Path:
+    def _enabled(self) -> Path:
         return self.directory / "cgroup.subtree_control"
 
     def _removed(self) -> bool:

@@ -48,7 +48,7 @@ _KILL_ME_FIRST = "900"  # of at most 1000
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """Exempts all present objects from garbage collection; called before a loop that runs for days.
 
     The imports leave some hundred thousand objects, which the collector would scan again and again; in a loop of small
@@ -192,7 +192,7 @@ def run_command(command: Callable[[], int | None]) -> int:
 
 
 @contextmanager
-def unheard_interrupts() -> Iterator[None]:
+def block_interrupts() -> Iterator[None]:
     """Blocks SIGINT for processes that are started in this context, so that the parent alone handles Ctrl-C.
 
     The child inherits the signal mask; setting it in the child would come too late, after seconds of imports.
@@ -216,7 +216,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise InterruptedBySignalError
 
 
-def be_killed_first() -> None:
+def raise_oom_score() -> None:
     """Makes the kernel kill this process, which trains, before its parent when memory runs out."""
     try:
         Path("/proc/self/oom_score_adj").write_text(_KILL_ME_FIRST)

@@ -52,7 +52,7 @@ class MachineCache(Generic[_T]):
                 partial.write_bytes(msgspec.json.encode(value))
 
     @contextlib.contextmanager
-    def alone(self, patience_seconds: float) -> Iterator[None]:
+    def locked(self, patience_seconds: float) -> Iterator[None]:
         """Keeps other processes from measuring while the context lasts.
 
         Args:

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-MOST_CHARACTERS = 2000
-_MOST_OF_A_LINE = 8000
+MAX_CHARACTERS = 2000
+_MAX_LINE_CHARACTERS = 8000
 
 
-def printable(text: str, most: int = MOST_CHARACTERS) -> str:
+def printable(text: str, most: int = MAX_CHARACTERS) -> str:
     """Returns the text with control, formatting and undefined characters escaped as ``\\x1b`` or ``\\u202e``.
 
     Args:
@@ -29,7 +29,7 @@ def printable(text: str, most: int = MOST_CHARACTERS) -> str:
     return written if len(written) <= most else f"{written[: most - 3]}..."
 
 
-def unprintable_fields(struct: Any, most: int = MOST_CHARACTERS) -> Iterator[tuple[str, str]]:
+def unprintable_fields(struct: Any, most: int = MAX_CHARACTERS) -> Iterator[tuple[str, str]]:
     """Yields name and escaped form of each text field of a struct that needs escaping."""
     for name in struct.__struct_fields__:
         value = getattr(struct, name)
@@ -42,7 +42,7 @@ class PlainFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Returns the formatted line, escaped."""
-        record.message = printable(record.message, _MOST_OF_A_LINE)
+        record.message = printable(record.message, _MAX_LINE_CHARACTERS)
         return super().formatMessage(record)
 
 

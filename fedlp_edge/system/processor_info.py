@@ -83,11 +83,11 @@ def torch_warning() -> str | None:
         return None
     return (
         f"this processor ({processor_name()}) has no LSE atomics, and PyTorch {installed} is known to be ended by"
-        f" SIGILL on such cores: {install_words()}"
+        f" SIGILL on such cores: {install_hint()}"
     )
 
 
-def install_words() -> str:
+def install_hint() -> str:
     """Returns what to install on a processor on which PyTorch crashes."""
     if lacks_lse_atomics():
         return "pip install --constraint deploy/constraints-armv8.0.txt (docs/devices.md has the line of each board)"

@@ -84,11 +84,11 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Arriving:
+class MessageArriving:
     """This event says that bytes of an incomplete message are arriving; only the MQTT transport emits it."""
 
 
-TransportEvent = Connected | Disconnected | Received | Delivered | Subscribed | Refused | Arriving
+TransportEvent = Connected | Disconnected | Received | Delivered | Subscribed | Refused | MessageArriving
 Sink = Callable[[TransportEvent], None]
 
 

@@ -199,7 +199,7 @@ class MemoryHub:
             self._route(topic, payload, retain)
             self._settle()
 
-    def goodbye(self, client: MemoryTransport) -> None:
+    def disconnect(self, client: MemoryTransport) -> None:
         """Disconnects a client cleanly, so that its last will is not published."""
         with self._lock:
             if self._clients.get(client.client_id) is client:
@@ -299,4 +299,4 @@ class MemoryTransport:
 
     def stop(self) -> None:
         """Disconnects cleanly, as ``Transport.stop`` says."""
-        self._hub.goodbye(self)
+        self._hub.disconnect(self)

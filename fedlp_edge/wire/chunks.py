@@ -48,7 +48,7 @@ __all__ = [
 
 MAGIC = b"FLP1"
 KIND_BLOB = 1
-MOST_PIECES = 256
+MAX_PIECES = 256
 FLAG_REPORT = 1
 PREFIX_BYTES = 16
 DEFAULT_CHUNK_BYTES = 256 * 1024
@@ -204,7 +204,7 @@ def split(
 
 def piece_count(size: int, most: int | None) -> int:
     """Returns the number of pieces of a chunk: at most 256, each of at most ``most`` bytes if possible."""
-    return 1 if most is None else max(1, min(MOST_PIECES, size, -(-size // most)))
+    return 1 if most is None else max(1, min(MAX_PIECES, size, -(-size // most)))
 
 
 def _place(size: int, piece: int, pieces: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 
 from fedlp_edge.core.device_scores import DISPENSABLE, HeldOutScores
-from fedlp_edge.core.metrics.metric_sums import MOST_NUMBERS, MetricSums, SumsName
+from fedlp_edge.core.metrics.metric_sums import MAX_NUMBERS, MetricSums, SumsName
 from fedlp_edge.errors import PeerError
 
 MOST_DEPTHS = 64
@@ -27,13 +27,13 @@ MOST_SUMS = 32
 MOST_EXIT_NUMBERS = 4096
 """Numbers of all arrays of one exit, zeros included, above which a device leaves out what no main metric needs."""
 
-MOST_BYTES = 128 << 10
+MAX_BYTES = 128 << 10
 """Most bytes of the packed scores of all exits in one message; a device whose scores take more reports none."""
 
 LARGEST = 1e300
 """Largest magnitude of a number; a device says this of a number that is larger or none."""
 
-Place = Annotated[int, msgspec.Meta(ge=0, lt=MOST_NUMBERS)]
+Place = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBERS)]
 Depth = Annotated[int, msgspec.Meta(ge=1, le=9999)]
 Finite = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 
@@ -47,9 +47,9 @@ class PackedArray(msgspec.Struct, frozen=True, array_like=True):
         values: These numbers.
     """
 
-    length: Annotated[int, msgspec.Meta(ge=0, le=MOST_NUMBERS)]
-    places: Annotated[tuple[Place, ...], msgspec.Meta(max_length=MOST_NUMBERS)] = ()
-    values: Annotated[tuple[Finite, ...], msgspec.Meta(max_length=MOST_NUMBERS)] = ()
+    length: Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBERS)]
+    places: Annotated[tuple[Place, ...], msgspec.Meta(max_length=MAX_NUMBERS)] = ()
+    values: Annotated[tuple[Finite, ...], msgspec.Meta(max_length=MAX_NUMBERS)] = ()
 
 
 class PackedScores(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -77,7 +77,7 @@ def packed_scores(scores: Mapping[int, HeldOutScores]) -> dict[int, PackedScores
         )
         for depth, of_exit in sorted(scores.items())
     }
-    return whole if len(msgspec.json.encode(whole)) <= MOST_BYTES else {}
+    return whole if len(msgspec.json.encode(whole)) <= MAX_BYTES else {}
 
 
 def unpacked_scores(scores: Mapping[int, PackedScores]) -> dict[int, HeldOutScores]:

@@ -46,11 +46,11 @@ class Topics(msgspec.Struct, frozen=True):
         branch, _, leaf = topic[len(prefix) :].partition("/")
         return branch, leaf.replace("~", ".")
 
-    def elsewhere(self, topic: str) -> tuple[str, ...]:
+    def prefixed_filters(self, topic: str) -> tuple[str, ...]:
         """Returns filters that match a topic of the fleet to which a broker has prepended one or two levels."""
         return f"+/{topic}", f"+/+/{topic}"
 
-    def renamed(self, topic: str) -> str:
+    def without_prefix(self, topic: str) -> str:
         """Returns a topic without the levels that a broker has prepended; empty if it is no topic of the fleet."""
         _, found, rest = topic.partition(f"/{self.root}/")
         return f"{self.root}/{rest}" if found else ""

@@ -14,7 +14,7 @@ from fedlp_edge.learning import state_files
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.learning.evaluation import try_samples
 from fedlp_edge.learning.memory import limits
-from fedlp_edge.learning.memory.allocator import aside, cached_allocation
+from fedlp_edge.learning.memory.allocator import cached_allocation, in_new_thread
 from fedlp_edge.learning.profiling.throughput import training_macs_per_second
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.prepared import state_names
@@ -29,7 +29,7 @@ def build(job: Build, resources: WorkerResources) -> Built:
     if job.steps:
         _ = resources.device  # the first steps of this process are not the model's
         meter.start()
-    model, blueprint = resources.models.fresh(job.model.without_names, job.seed)
+    model, blueprint = resources.models.new_model(job.model.without_names, job.seed)
     if job.steps and job.model.name not in BUILT_IN:
         blueprint = msgspec.structs.replace(blueprint, building=_build_cost(meter, model))
     data = resources.load_for(job.model, blueprint, job.data, job.split) if job.data else None
@@ -40,9 +40,9 @@ def build(job: Build, resources: WorkerResources) -> Built:
         state_files.save_values(model, Path(job.state_path), state_names(blueprint.global_units))
     if job.steps:
         # Only here: whoever watches steps loads more of PyTorch than whoever trains.
-        from fedlp_edge.learning.profiling.step_trace import with_steps  # noqa: PLC0415
+        from fedlp_edge.learning.profiling.step_trace import with_step_costs  # noqa: PLC0415
 
-        blueprint = with_steps(model, blueprint)
+        blueprint = with_step_costs(model, blueprint)
     return Built(
         blueprint=blueprint,
         start_weights=report,
@@ -59,8 +59,8 @@ def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:
     data = resources.load(job.data, job.split) if job.data else None
     device = resources.device
     with cached_allocation():
-        speed = aside(lambda: training_macs_per_second(device, job.seconds))
-    limits.give_back()
+        speed = in_new_thread(lambda: training_macs_per_second(device, job.seconds))
+    limits.trim_heap()
     facts = None if data is None else data.facts()
     reserve = 0
     if data is not None and facts is not None and (spec := parse_spec(job.data)).takes_any_size:
@@ -95,5 +95,5 @@ def _build_cost(meter: limits.PeakMeter, model: nn.Module) -> BuildCost:
     values = sum(value.nbytes for value in model.state_dict().values())
     # Files, such as a library's code, are left out: the kernel takes their pages back when memory is short.
     peak = meter.stop() - meter.files
-    limits.give_back()
+    limits.trim_heap()
     return BuildCost(libraries=max(0, meter.anonymous - values), peak=max(0, peak))

@@ -44,7 +44,7 @@ from fedlp_edge.worker.resources import WorkerResources
 
 def evaluate(job: Evaluate, resources: WorkerResources) -> Evaluated:
     """Judges the exits of a state on held-out samples."""
-    model, blueprint = resources.models.whole(job.model.without_names)
+    model, blueprint = resources.models.full_model(job.model.without_names)
     device = resources.device
     data = resources.load_for(job.model, blueprint, job.data, "test").to(device)
     wanted = dict.fromkeys(name for depth in job.depths for name in _path_names(blueprint, depth))
@@ -64,13 +64,13 @@ def evaluate(job: Evaluate, resources: WorkerResources) -> Evaluated:
         ensemble_loss=scores.ensemble_loss,
         known_loss=scores.known_loss,
         sums=dict(scores.sums.exits),
-        doubt="" if job.training_loss is None else _doubt(job.training_loss, model, data, scores, task),
+        warning="" if job.training_loss is None else _chance_warning(job.training_loss, model, data, scores, task),
     )
 
 
 def export(job: Export, resources: WorkerResources) -> Exported:
     """Writes and checks an ONNX file for each depth."""
-    model, blueprint = resources.models.whole(job.model.without_names)
+    model, blueprint = resources.models.full_model(job.model.without_names)
     data, held_out = _export_data(job, model, blueprint, resources)
     model.to("cpu")
     classes = names_of_outputs(job.model.class_names or data.classes, blueprint.classes)
@@ -107,7 +107,7 @@ def export(job: Export, resources: WorkerResources) -> Exported:
 
 def check_export(job: CheckExport, resources: WorkerResources) -> ExportChecked:
     """Compares an ONNX file with the device's own copy of the model, on the device's held-out samples."""
-    prepared = resources.models.part(job.model.without_names, job.depth)
+    prepared = resources.models.submodel(job.model.without_names, job.depth)
     blueprint, submodel = prepared.blueprint, cast("Submodel", prepared.model)
     data, held_out = resources.load_parts(job.model, blueprint, job.data, job.holdout)
     units = [unit for unit in blueprint.exit_path(job.depth) if blueprint.is_global(unit)]
@@ -158,7 +158,9 @@ def _checked(
     )
 
 
-def _doubt(training_loss: float, model: LayeredModel, data: Dataset, scores: Scores, task: LearningTask) -> str:
+def _chance_warning(
+    training_loss: float, model: LayeredModel, data: Dataset, scores: Scores, task: LearningTask
+) -> str:
     if not isinstance(task, Classification):
         return ""
     accuracies = {depth: metrics["accuracy"] for depth, metrics in scores.metrics.items()}

@@ -49,9 +49,9 @@ class JobRunner:
         self.resources = WorkerResources(options)
 
     @property
-    def spoilt(self) -> bool:
+    def needs_new_process(self) -> bool:
         """Whether a library in this process is no longer to be trusted: another process should do the next job."""
-        return self.resources.spoilt
+        return self.resources.needs_new_process
 
     def run(self, job: AnyJob) -> AnyResult:
         """Does a job; whatever goes wrong becomes a ``Failed``."""
@@ -59,12 +59,12 @@ class JobRunner:
         try:
             return self._do(job)
         except Exception as error:
-            spoilt = limits.spoils_the_process(error)
-            resources.spoilt |= spoilt
+            unusable = limits.requires_new_process(error)
+            resources.needs_new_process |= unusable
             limited = isinstance(job, Train) and resources.options.limits_memory
             if limits.is_out_of_memory(error, limited=limited):
                 reason = f"memory ran out in {type(job).__name__}: {reason_line(str(error))}"
-                return Failed(kind="memory", reason=reason, again=spoilt)
+                return Failed(kind="memory", reason=reason, again=unusable)
             if isinstance(error, FedLPError):
                 return Failed(kind=_kind(error), reason=reason_line(str(error)))
             if resources.on_cuda and torch_device.is_cuda_failure(error):
@@ -77,7 +77,7 @@ class JobRunner:
                 reason = f"{type(job).__name__}: {type(error).__name__}: {error}"
                 return Failed(kind="worker", reason=reason_line(reason))
         finally:
-            limits.give_back()
+            limits.trim_heap()
         return self.run(job)
 
     def _do(self, job: AnyJob) -> AnyResult:  # noqa: PLR0911 - one return a kind of job

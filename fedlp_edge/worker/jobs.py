@@ -223,7 +223,7 @@ class Evaluated(Result, frozen=True, kw_only=True):
         ensemble_loss: Mean loss of each ensemble, by depth.
         known_loss: Mean loss of each exit alone among the classes that the data hold; empty if they hold all.
         sums: What the metrics of each exit alone are computed from, by depth.
-        doubt: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
+        warning: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
     """
 
     metrics: dict[int, dict[str, float]]
@@ -233,7 +233,7 @@ class Evaluated(Result, frozen=True, kw_only=True):
     ensemble_loss: dict[int, float | None] = {}
     known_loss: dict[int, float | None] = {}
     sums: dict[int, MetricSums] = {}
-    doubt: str = ""
+    warning: str = ""
 
     @property
     def accuracy(self) -> dict[int, float]:

@@ -17,7 +17,7 @@ from typing import IO
 import msgspec
 
 from fedlp_edge.system.cgroups import ControlGroup
-from fedlp_edge.system.lifecycle import be_killed_first
+from fedlp_edge.system.lifecycle import raise_oom_score
 from fedlp_edge.worker.jobs import Reply, Request, WorkerOptions
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
     replies = _private_stdout()
     _enter(options.memory_group)
-    be_killed_first()
+    raise_oom_score()
     sys.path.append(
         str(Path.cwd())
     )  # the owner's own model and data functions; appended last, so that they shadow no module
@@ -40,9 +40,9 @@ def main() -> None:
     while True:
         request = requests.get()
         result = runner.run(request.job)
-        replies.write(msgspec.json.encode(Reply(id=request.id, result=result, last=runner.spoilt)) + b"\n")
+        replies.write(msgspec.json.encode(Reply(id=request.id, result=result, last=runner.needs_new_process)) + b"\n")
         replies.flush()
-        if runner.spoilt:
+        if runner.needs_new_process:
             os._exit(0)
 
 

@@ -30,8 +30,8 @@ from fedlp_edge.errors import (
     StartWeightsError,
     WorkerError,
 )
-from fedlp_edge.system.lifecycle import unheard_interrupts
-from fedlp_edge.system.processor_info import install_words, processor_name, torch_version
+from fedlp_edge.system.lifecycle import block_interrupts
+from fedlp_edge.system.processor_info import install_hint, processor_name, torch_version
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, Train, WorkerOptions
 
 _ERRORS: dict[str, type[FedLPError]] = {
@@ -44,7 +44,7 @@ _ERRORS: dict[str, type[FedLPError]] = {
 _TAIL_LINES = 40
 _STOP_SECONDS = 1.0
 
-_SHORT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Thread creation failed")
+_TOO_LITTLE_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Thread creation failed")
 """Messages of native code that aborts because memory ran out."""
 
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
@@ -216,7 +216,7 @@ class _Running:
         # runs on the machine: training then takes a hundred times as long.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
-            with unheard_interrupts():
+            with block_interrupts():
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
                 )
@@ -324,7 +324,7 @@ class _Running:
             return WorkerDied(words, job_id, memory=True)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         # Native code that gets no memory has no way but to abort.
-        memory = any(words in line for line in self._tail for words in _SHORT_OF_MEMORY)
+        memory = any(words in line for line in self._tail for words in _TOO_LITTLE_MEMORY)
         if self._limits_memory and isinstance(job, Train) and -code in _CRASHES_FOR_MEMORY:
             memory = True
         return WorkerDied(
@@ -344,8 +344,8 @@ def _advice(number: int, *, memory: bool) -> str:
         return ", most likely for memory: native code that gets none crashes; give it more, or train a smaller depth"
     torch, processor = f"PyTorch {torch_version() or '(none)'}", processor_name()
     if number == signal.SIGILL:
-        return f": {torch} uses an instruction that this processor ({processor}) lacks; {install_words()}"
-    return f": native code crashed, {torch} on {processor}; if that happens again, {install_words()}"
+        return f": {torch} uses an instruction that this processor ({processor}) lacks; {install_hint()}"
+    return f": native code crashed, {torch} on {processor}; if that happens again, {install_hint()}"
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

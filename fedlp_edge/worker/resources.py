@@ -36,12 +36,13 @@ class WorkerResources:
 
     Attributes:
         options: as given.
-        spoilt: whether a library in this process is no longer to be trusted: another process should do the next job.
+        needs_new_process: Whether a library in this process has failed for good, so that another process must do the
+            next job.
     """
 
     def __init__(self, options: WorkerOptions) -> None:
         self.options = options
-        self.spoilt = False
+        self.needs_new_process = False
         self._device: torch.device | None = None
         self._models: PreparedModels | None = None
         self._compute: ComputeCache | None = None

@@ -20,7 +20,7 @@ from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE
 from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.memory.allocator import cached_allocation
 from fedlp_edge.learning.state_files import StateFiles, save_tensors
-from fedlp_edge.learning.training.fallback import Execution, Setback, reason_of
+from fedlp_edge.learning.training.fallback import Execution, FailedAttempt, reason_of
 from fedlp_edge.learning.training.local_round import LocalRound, LocalTask, SendUnit
 from fedlp_edge.learning.zoo.prepared import PreparedModel
 from fedlp_edge.worker.jobs import Train, Trained
@@ -31,7 +31,7 @@ def train(job: Train, resources: WorkerResources) -> Trained:
     """Trains one round; what is sent and what stays on the device is in files afterwards."""
     if job.after_crash:
         resources.choose_cpu()
-    prepared = resources.models.part(job.model.without_names, job.depth)
+    prepared = resources.models.submodel(job.model.without_names, job.depth)
     data, held_out = resources.load_parts(job.model, prepared.blueprint, job.data, job.holdout)
     local_round = _local_round(job, prepared, data, resources)
     memory = TrainingMemory(prepared, resources)
@@ -45,8 +45,8 @@ def train(job: Train, resources: WorkerResources) -> Trained:
     if job.withheld_path is not None:
         save_tensors(local_round.withheld_values(), Path(job.withheld_path))
 
-    setbacks = (*suspects, *result.setbacks)
-    resources.spoilt |= any(setback.spoils for setback in result.setbacks)
+    failed_attempts = (*suspects, *result.failed_attempts)
+    resources.needs_new_process |= any(failed.requires_new_process for failed in result.failed_attempts)
     outcome = result.outcome
     return Trained(
         samples=max(1, outcome.seen // job.training.epochs),
@@ -55,7 +55,7 @@ def train(job: Train, resources: WorkerResources) -> Trained:
         peak_memory=memory.peak,
         compute=outcome.compute,
         finished=outcome.finished,
-        notes=(*unjudged, *_notes(job, setbacks, result.used, memory, resources), *_data_note(local_round)),
+        notes=(*unjudged, *_notes(job, failed_attempts, result.used, memory, resources), *_data_note(local_round)),
         scores=scores,
     )
 
@@ -84,7 +84,7 @@ class TrainingMemory:
 
     def limit(self) -> AbstractContextManager[None]:
         """The block in which no more than the budget can be taken."""
-        slack = limits.SLACK + limits.kernel_space(self._prepared.model)
+        slack = limits.SLACK_BYTES + limits.kernel_space(self._prepared.model)
         return limits.limited(self.budget, self._device, slack, self._group)
 
     def allocating(self, memory_saving: MemorySaving) -> AbstractContextManager[None]:
@@ -152,7 +152,7 @@ def _local_round(job: Train, prepared: PreparedModel, data: Dataset, resources: 
 
 def _execution(
     job: Train, prepared: PreparedModel, local_round: LocalRound, memory: TrainingMemory, resources: WorkerResources
-) -> tuple[Execution, tuple[Setback, ...]]:
+) -> tuple[Execution, tuple[FailedAttempt, ...]]:
     """The first way to try, and the ways that the process before this one may have died in."""
     place = (job.training, job.model.without_names, job.depth)
     if job.after_crash:
@@ -182,11 +182,15 @@ def _writer(job: Train) -> SendUnit:
 
 
 def _notes(
-    job: Train, setbacks: tuple[Setback, ...], used: Execution, memory: TrainingMemory, resources: WorkerResources
+    job: Train,
+    failed_attempts: tuple[FailedAttempt, ...],
+    used: Execution,
+    memory: TrainingMemory,
+    resources: WorkerResources,
 ) -> tuple[str, ...]:
     """Has what failed remembered; what the owner of the device should know of it."""
     place = (job.training, job.model.without_names, job.depth)
-    notes = resources.compute.learn(setbacks, used, *place, budget=memory.budget)
+    notes = resources.compute.learn(failed_attempts, used, *place, budget=memory.budget)
     if job.after_crash:
         notes = (f"trained in a new worker process in {used.compute}, and so from now on",)
     if note := resources.take_note():

@@ -26,7 +26,7 @@ class Change:
     [
         Change({}, {"devices_per_round": 5}),
         Change({}, {"prefer_deepest": 2.0}),
-        Change({}, {"least_holders": 1.0}),
+        Change({}, {"min_holders": 1.0}),
         Change({}, {"mode": "buffered"}),
         Change({"mode": "buffered"}, {"mode": "buffered", "buffer_size": 3}),
         Change({"mode": "buffered"}, {"mode": "buffered", "max_staleness": 3}),

@@ -4,7 +4,7 @@ import pytest
 
 from coordinator.coordinator_topic import CoordinatorTopic
 from coordinator.limits import LIMITS
-from coordinator.tenancy import OccupiedError
+from coordinator.topic_claim import TopicClaimedError
 from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.errors import PeerError
 from fedlp_edge.transport.base import Received, TransportEvent
@@ -53,7 +53,7 @@ def test_ends_the_one_that_asks_where_another_is_at_work() -> None:
     assert one.topic.answered()
     two = Coordinator(hub, "two")
     two.topic.ask()
-    with pytest.raises(OccupiedError) as occupied:
+    with pytest.raises(TopicClaimedError) as occupied:
         hub.deliver()
     assert occupied.value.args == ("one",)
     assert not two.topic.settled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fedlp_edge.core.device_data import DataFacts, InputFacts, agreed_inputs, lacking, mismatch, names_digest
+from fedlp_edge.core.device_data import DataFacts, InputFacts, agreed_inputs, mismatch, missing_classes, names_digest
 
 NAMES = ("bolt", "nut", "washer")
 
@@ -32,8 +32,8 @@ def test_mismatch_says_what_does_not_fit(data: DataFacts, names: tuple[str, ...]
 
 
 def test_lacking_names_the_classes_that_others_must_teach() -> None:
-    assert lacking(DataFacts(classes=("nut", "washer"), absent=(1,)), NAMES) == ("bolt", "washer")
-    assert lacking(DataFacts(labels=2, highest=1), NAMES) == ()
+    assert missing_classes(DataFacts(classes=("nut", "washer"), absent=(1,)), NAMES) == ("bolt", "washer")
+    assert missing_classes(DataFacts(labels=2, highest=1), NAMES) == ()
 
 
 def test_names_are_compared_in_one_unicode_form() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.data_watch import DataWatch, mark_of
+from device_agent.data_watch import DataWatch, data_fingerprint
 from device_agent.limits import LIMITS
 from fedlp_edge.learning.data.spec import parse_spec
 
@@ -42,7 +42,7 @@ def test_looks_at_a_folder_that_takes_long_more_rarely():
 
 
 def test_does_not_look_where_there_is_nothing_to_look_at():
-    watch = DataWatch(lambda: mark_of(parse_spec("digits")), Clock())
+    watch = DataWatch(lambda: data_fingerprint(parse_spec("digits")), Clock())
     watch.loading()
     assert watch.next_wakeup() is None
     assert not watch.changed()
@@ -55,8 +55,8 @@ def test_mark_tells_whatever_changes_in_a_folder(tmp_path: Path, change: str):
     (folder / "a.png").write_bytes(b"a")
     (folder / "b.png").write_bytes(b"b")
     spec = parse_spec(f"imagefolder:{tmp_path}")
-    before = mark_of(spec)
-    assert mark_of(spec) == before
+    before = data_fingerprint(spec)
+    assert data_fingerprint(spec) == before
     match change:
         case "more":
             (folder / "c.png").write_bytes(b"c")
@@ -66,4 +66,4 @@ def test_mark_tells_whatever_changes_in_a_folder(tmp_path: Path, change: str):
             (folder / "a.png").write_bytes(b"longer")
         case "gone":
             folder.rename(tmp_path.with_name("elsewhere"))
-    assert mark_of(spec) != before
+    assert data_fingerprint(spec) != before

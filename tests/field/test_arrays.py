@@ -306,7 +306,7 @@ def test_what_functions_do_wrong_is_one_line(own: Callable[..., Dataset], return
 
 
 def test_an_endless_generator_is_ended(own: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "MOST_ONE_BY_ONE", 100)
+    monkeypatch.setattr(arrays, "MAX_ONE_BY_ONE", 100)
     with pytest.raises(DataError, match="gives more than 100 samples one by one"):
         own("((x[0], 0) for _ in iter(int, 1))")
 

@@ -18,7 +18,7 @@ from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 from fedlp_edge.learning.export.onnx import export
 from fedlp_edge.learning.model.layered import LayeredModel
-from fedlp_edge.learning.profiling.step_trace import with_steps
+from fedlp_edge.learning.profiling.step_trace import with_step_costs
 from fedlp_edge.learning.training.loop import train_round
 
 PICTURE, SEQUENCE, TOKENS, VIDEO = (1, 12, 12), (6, 8), (10,), (2, 4, 8, 8)
@@ -235,7 +235,7 @@ def train(model: LayeredModel, depth: int, data: Dataset) -> nn.Module:
 def test_model_is_split_and_trained_at_its_first_and_last_depth(name: str) -> None:
     make, shape = {**EXPORTED, **TRAINED}[name]
     model, data = split(make, shape), samples(shape)
-    assert with_steps(model, model.blueprint(name)).costs[-1].step
+    assert with_step_costs(model, model.blueprint(name)).costs[-1].step
     for depth in {1, model.depths[-1]}:
         train(model, depth, data)
 

@@ -68,7 +68,7 @@ def test_coordinator_names_what_the_broker_calls_a_device(
         lookout.tick(LIMITS.search_seconds, alone=True)
         device.transport.publish(TOPICS.of("device", "pi"), b"here", retain=True)
         heard = own.wait(Received)
-        lookout.strange(heard.topic)
+        lookout.unexpected_topic(heard.topic)
         lookout.end()
 
     (line,) = [record.getMessage() for record in caplog.records if record.name == "fedlp.coordinator"]

@@ -30,13 +30,13 @@ def memory_group(name: str) -> Iterator[ControlGroup]:
     parent = own_group("memory")
     if parent is None:
         raise OSError("this process has no group with the memory controller")
-    handed = parent.hand_on(["memory"])
+    handed = parent.enable_controllers(["memory"])
     group = parent.make(f"fedlp-test-{os.getpid()}-{name}")
     try:
         yield group
     finally:
         group.remove(_ENDING_SECONDS)
-        parent.hold_back(handed)
+        parent.disable_controllers(handed)
 
 
 def within(group: ControlGroup, command: Sequence[str]) -> list[str]:

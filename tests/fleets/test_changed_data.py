@@ -38,7 +38,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setitem(PLACE, "mark", "before")
     monkeypatch.setitem(PLACE, "samples", 100)
     monkeypatch.setattr(data_watch, "_LIMITS", DataWatchLimits(interval_seconds=1.0))
-    monkeypatch.setattr(service, "mark_of", lambda spec: PLACE["mark"])
+    monkeypatch.setattr(service, "data_fingerprint", lambda spec: PLACE["mark"])
     return PLACE
 
 

@@ -70,7 +70,7 @@ def test_agent_is_held_to_its_profile_and_leaves_no_group(tmp_path: Path, mosqui
         limit = int(read_text(group.directory / ("memory.limit_in_bytes" if group.version == 1 else "memory.max")))
         # What the agent had taken before it entered counts, too.
         assert 0 < RAM - BOARD_SYSTEM_MEMORY - limit < 100_000_000
-        assert 0 < group.used < limit
+        assert 0 < group.working_set_bytes < limit
         process.kill()
         worker.wait(10)
     assert group.directory.exists()

@@ -97,4 +97,4 @@ def test_training_meets_its_own_limit_first_and_the_groups_where_that_does_not_s
     with memory_group("train") as group:
         command = within(group, [*program, str(group.directory)])
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.stdout.split(), done.returncode, group.kills) == (["refused"], -signal.SIGKILL, 1)
+        assert (done.stdout.split(), done.returncode, group.oom_kills) == (["refused"], -signal.SIGKILL, 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedlp_edge.errors import DeviceError
-from fedlp_edge.reporting.events import DeviceFailed, DeviceSetAside, DeviceUnfit, NobodyFit, RoundStarted
+from fedlp_edge.reporting.events import AllDevicesUnfit, DeviceFailed, DeviceSetAside, DeviceUnfit, RoundStarted
 from fedlp_edge.reporting.summary import DeviceOutcome, Summary, load
 from fedlp_edge.wire.tensors import pack_file
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Failed, Train
@@ -86,8 +86,8 @@ def test_two_good_devices_go_on_without_one_that_is_unfit(tmp_path: Path, fault:
     bad = outcome(summary, "dev-1")
     assert (bad.contributed, bad.state) == (0, "unfit")
     assert words in bad.reason
-    assert bad.in_trouble
-    assert not outcome(summary, "dev-0").in_trouble
+    assert bad.needs_attention
+    assert not outcome(summary, "dev-0").needs_attention
     assert trainings(fleet, kind) == attempts
     assert fleet.world.now < 60, "no deadline is waited for"
     assert [e.device for e in fleet.events if isinstance(e, DeviceUnfit)] == ["dev-1"]
@@ -118,7 +118,7 @@ def test_run_waits_a_while_for_others_when_the_first_device_is_unfit(tmp_path: P
     fleet.world.after(15.0, lambda: fleet.start("dev-1"))
     summary = fleet.finish()
     assert outcome(summary, "dev-1").contributed == 2
-    assert any(isinstance(event, NobodyFit) for event in fleet.events)
+    assert any(isinstance(event, AllDevicesUnfit) for event in fleet.events)
 
 
 def test_device_that_crashes_rests_longer_each_time_then_is_set_aside(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_device_that_crashed_once_takes_part_again(tmp_path: Path) -> None:
     fleet.start_all()
     summary = fleet.finish()
     once = outcome(summary, "dev-1")
-    assert (once.contributed, once.failed, once.state, once.in_trouble) == (2, 1, "fit", True)
+    assert (once.contributed, once.failed, once.state, once.needs_attention) == (2, 1, "fit", True)
     assert once.reason == "the worker process was ended by SIGILL"
 
 

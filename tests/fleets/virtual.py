@@ -34,7 +34,7 @@ PATIENCE = 3600.0
 """Virtual seconds after which a story that should have ended is taken to hang."""
 
 RESTART_SECONDS = 2.0
-MOST_LIVES = 5
+MAX_LIVES = 5
 
 
 @contextmanager
@@ -162,7 +162,7 @@ class VirtualFleet:
         for name, life in list(self.world.lives.items()):
             if life.dead and life.ended:
                 self.world.lives.pop(name)
-                next_death = self.dies(name) if len(self._lives[name]) < MOST_LIVES else None
+                next_death = self.dies(name) if len(self._lives[name]) < MAX_LIVES else None
                 self.world.after(RESTART_SECONDS, lambda name=name, at=next_death: self.start(name, at))  # type: ignore[misc]
                 if name == "coordinator":
                     # Keeps the place until it is back.

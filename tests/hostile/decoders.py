@@ -44,7 +44,7 @@ from fedlp_edge.wire.topics import Topics
 from tests.device_agent.support import FACTS, assignment, task
 from tests.wire.fleet import BLUEPRINT, DEVICE, RUN, delta, expectation, update, version
 
-MOST_BYTES = 1 << 16
+MAX_BYTES = 1 << 16
 """Of what the readers of control messages take; the services' own limits are some megabytes."""
 
 _DIGEST = digest_of(b"")
@@ -80,7 +80,7 @@ def _chunk(data: bytes) -> None:
 
 
 def _message(kind: object) -> Callable[[bytes], None]:
-    read = decoder(kind, MOST_BYTES)
+    read = decoder(kind, MAX_BYTES)
 
     def check(data: bytes) -> None:
         with contextlib.suppress(PeerError):
@@ -133,7 +133,7 @@ def _frame(data: bytes) -> None:
 def _offer(data: bytes) -> None:
     """Whatever an offer says: it is refused, or it is of a possible size."""
     with contextlib.suppress(PeerError):
-        message = decoder(FromDevice, MOST_BYTES)(data)
+        message = decoder(FromDevice, MAX_BYTES)(data)
         if type(message).__name__ == "Offer":
             _ADMISSION.check_offer(message, DEVICE, expectation())  # type: ignore[arg-type]
             assert message.size < 10_000  # type: ignore[attr-defined]

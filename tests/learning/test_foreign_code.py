@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import DataError, ModelError
-from fedlp_edge.learning.foreign_code import load_object, one_line, run_foreign_code
+from fedlp_edge.learning.foreign_code import error_line, load_object, run_foreign_code
 
 
 def test_errors_become_the_one_that_the_caller_asks_for() -> None:
@@ -45,5 +45,5 @@ def test_objects_are_found_by_module_and_dotted_attribute() -> None:
 
 
 def test_error_text_is_one_short_line() -> None:
-    assert one_line(ValueError("a\n  b")) == "a b"
-    assert one_line("x" * 301) == "x" * 300 + " ..."
+    assert error_line(ValueError("a\n  b")) == "a b"
+    assert error_line("x" * 301) == "x" * 300 + " ..."

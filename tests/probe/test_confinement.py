@@ -90,7 +90,7 @@ def test_confines_in_version_2_below_one_group(tmp_path: Path):
     assert text(service / "cgroup.subtree_control") == "-cpu -memory"
 
 
-def test_lets_a_root_group_hand_on_what_others_may_use_by_now(tmp_path: Path):
+def test_lets_a_root_group_enable_what_others_may_use_by_now(tmp_path: Path):
     root = tree(tmp_path, VERSION_2 | STAT)
     service = root / "sys/fs/cgroup/service"
     with Confinement(ALL, root):

@@ -81,12 +81,12 @@ def test_names_the_line_of_a_wrong_key(tmp_path: Path):
     ],
 )
 def test_classes_get_the_depths_that_the_documentation_promises(side: int, depths: dict[str, int]):
-    from fedlp_edge.learning.profiling.step_trace import with_steps
+    from fedlp_edge.learning.profiling.step_trace import with_step_costs
     from fedlp_edge.learning.zoo.build import build_model
 
     settings = ModelSettings(name="small-cnn", input=(1, side, side))
     model = build_model(settings, seed=0)
-    blueprint = with_steps(model, model.blueprint("small-cnn"))
+    blueprint = with_step_costs(model, model.blueprint("small-cnn"))
 
     rules = PlanningRules(planner=PlannerSettings(techniques=()), deadline_seconds=60.0)
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from fedlp_edge.reporting.console import open_console, print_whole
+from fedlp_edge.reporting.console import open_console, print_unwrapped
 
 
 def test_names_are_text_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +20,7 @@ def test_tables_are_whole_on_a_narrow_terminal() -> None:
     console = Console(file=io.StringIO(), width=20)
     table = Table("a" * 30, "b" * 30)
 
-    print_whole(console, table)
+    print_unwrapped(console, table)
 
     assert isinstance(console.file, io.StringIO)
     assert "a" * 30 in console.file.getvalue()
@@ -36,5 +36,5 @@ def test_width_is_restored_after_an_error() -> None:
     console = Console(file=io.StringIO(), width=20)
 
     with pytest.raises(ValueError, match="broken"):
-        print_whole(console, Broken())
+        print_unwrapped(console, Broken())
     assert console.width == 20

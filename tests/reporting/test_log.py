@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import StorageError
-from fedlp_edge.reporting.events import AnyEvent, BrokerBack, DeviceLeft
+from fedlp_edge.reporting.events import AnyEvent, BrokerReconnected, DeviceLeft
 from fedlp_edge.reporting.log import EventLog, EventReader, read_events
 
 
@@ -27,17 +27,17 @@ def test_shows_an_event_to_readers_at_once(tmp_path: Path) -> None:
     with EventLog(path) as log:
         log.write(DeviceLeft(time=1.0, device="a"))
         assert reader.poll() == [DeviceLeft(time=1.0, device="a")]
-        log.write(BrokerBack(time=2.0))
-        assert reader.poll() == [BrokerBack(time=2.0)]
+        log.write(BrokerReconnected(time=2.0))
+        assert reader.poll() == [BrokerReconnected(time=2.0)]
     assert reader.poll() == []
 
 
 def test_ignores_half_a_line_until_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    path.write_bytes(b'{"event":"BrokerBack","time":1.0}\n{"event":"Device')
+    path.write_bytes(b'{"event":"BrokerReconnected","time":1.0}\n{"event":"Device')
     reader = EventReader(path)
 
-    assert reader.poll() == [BrokerBack(time=1.0)]
+    assert reader.poll() == [BrokerReconnected(time=1.0)]
     with path.open("ab") as file:
         file.write(b'Left","time":2.0,"device":"a"}\n')
     assert reader.poll() == [DeviceLeft(time=2.0, device="a")]
@@ -46,12 +46,12 @@ def test_ignores_half_a_line_until_it_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rest", [b"x", b'{"event":"Dev' * 1000])
 def test_drops_half_a_line_when_writing_goes_on(tmp_path: Path, rest: bytes) -> None:
     path = tmp_path / "events.jsonl"
-    path.write_bytes(b'{"event":"BrokerBack","time":1.0}\n' + rest)
+    path.write_bytes(b'{"event":"BrokerReconnected","time":1.0}\n' + rest)
 
     with EventLog(path) as log:
-        log.write(BrokerBack(time=2.0))
+        log.write(BrokerReconnected(time=2.0))
 
-    assert read_events(path) == [BrokerBack(time=1.0), BrokerBack(time=2.0)]
+    assert read_events(path) == [BrokerReconnected(time=1.0), BrokerReconnected(time=2.0)]
 
 
 def test_empties_a_log_that_holds_half_a_line_only(tmp_path: Path) -> None:
@@ -66,17 +66,17 @@ def test_empties_a_log_that_holds_half_a_line_only(tmp_path: Path) -> None:
 def test_skips_what_was_there_if_asked_to(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     with EventLog(path) as log:
-        log.write(BrokerBack(time=1.0))
+        log.write(BrokerReconnected(time=1.0))
         reader = EventReader(path, skip_existing=True)
-        log.write(BrokerBack(time=2.0))
+        log.write(BrokerReconnected(time=2.0))
 
-        assert reader.poll() == [BrokerBack(time=2.0)]
+        assert reader.poll() == [BrokerReconnected(time=2.0)]
 
 
 @pytest.mark.parametrize("line", [b"no json\n", b'{"event":"Unheard","time":1.0}\n', b"[]\n", b"\xff\n", b"\n"])
 def test_names_the_line_that_is_no_event(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "events.jsonl"
-    path.write_bytes(b'{"event":"BrokerBack","time":1.0}\n' + line)
+    path.write_bytes(b'{"event":"BrokerReconnected","time":1.0}\n' + line)
 
     with pytest.raises(StorageError, match=r"events\.jsonl:2: not an event of this version"):
         read_events(path)

@@ -4,8 +4,8 @@ import pytest
 
 from fedlp_edge.reporting.events import (
     AnyEvent,
-    BrokerBack,
-    BrokerLost,
+    BrokerDisconnected,
+    BrokerReconnected,
     DeviceFailed,
     DeviceJoined,
     DeviceLeft,
@@ -89,10 +89,10 @@ def test_says_what_goes_on(progress: RunProgress, event: AnyEvent, phase: str, n
 
 
 def test_forgets_trouble_with_the_broker_when_it_is_back(progress: RunProgress) -> None:
-    progress.apply(BrokerLost(time=1.0, reason="connection refused"))
+    progress.apply(BrokerDisconnected(time=1.0, reason="connection refused"))
     assert progress.trouble == "broker lost: connection refused"
 
-    progress.apply(BrokerBack(time=2.0))
+    progress.apply(BrokerReconnected(time=2.0))
     assert progress.trouble == ""
 
 

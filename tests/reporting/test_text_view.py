@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 
 from fedlp_edge.reporting.events import (
+    AllDevicesUnfit,
     AnyEvent,
-    BrokerBack,
-    BrokerLost,
+    BrokerDisconnected,
+    BrokerReconnected,
     DeviceFailed,
     DeviceLeft,
     DeviceSetAside,
     DeviceUnfit,
     ModelDelivered,
     ModelRefused,
-    NobodyFit,
     RoundFailed,
     RoundFinished,
     RoundStarted,
@@ -39,7 +39,7 @@ from fedlp_edge.reporting.text_view import accuracy_line, line_for, listed
             "device a is set aside after 4 failures in a row, until round 12: it died",
         ),
         (
-            NobodyFit(time=1, explanation="nobody is fit", seconds=20),
+            AllDevicesUnfit(time=1, explanation="nobody is fit", seconds=20),
             "nobody is fit; the run ends in 20.0 s unless that changes",
         ),
         (
@@ -53,8 +53,8 @@ from fedlp_edge.reporting.text_view import accuracy_line, line_for, listed
             "round 2 asks again: 1 updates so far, 3 needed",
         ),
         (WaitingForDevices(time=1, present=1, wanted=2), "waiting for devices: 1 of 2 are there"),
-        (BrokerLost(time=1, reason="closed"), "broker lost: closed"),
-        (BrokerBack(time=1), "broker is back"),
+        (BrokerDisconnected(time=1, reason="closed"), "broker lost: closed"),
+        (BrokerReconnected(time=1), "broker is back"),
         (ModelRefused(time=1, depth=2, reason="no operator"), "depth 2 has no ONNX file: no operator"),
         (
             ModelDelivered(time=1, device="a", received=False, reason="the disk is full"),
@@ -86,7 +86,7 @@ def test_round_says_what_is_odd_about_its_accuracy() -> None:
         lost=(),
         bytes_down=2000,
         bytes_up=10,
-        doubt="at chance",
+        warning="at chance",
     )
     progress = RunProgress()
     progress.rounds = 5

@@ -12,7 +12,7 @@ import pytest
 
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import DataError, WorkerError
-from fedlp_edge.simulation.engines.base import QueuedJob, SimulationStoppedError, carry_out
+from fedlp_edge.simulation.engines.base import QueuedJob, SimulationStoppedError, run_jobs
 from fedlp_edge.simulation.engines.channel import (
     Channel,
     ChannelClosedError,
@@ -63,21 +63,21 @@ def starts(engine: Workers) -> list[int]:
 
 def test_begins_with_the_longest_work() -> None:
     engine = Workers(2)
-    assert len(list(carry_out(engine, jobs(1, 5, 3), lambda: False))) == 3  # type: ignore[arg-type]
+    assert len(list(run_jobs(engine, jobs(1, 5, 3), lambda: False))) == 3  # type: ignore[arg-type]
     assert starts(engine) == [5, 3, 1]
     assert [worker for worker, _ in engine.given] == [0, 1, 0]
 
 
 def test_finishes_what_is_under_way_before_it_stops_or_fails() -> None:
     engine = Workers(2, failing=0)
-    answered = carry_out(engine, jobs(1, 5, 3), lambda: False)  # type: ignore[arg-type]
+    answered = run_jobs(engine, jobs(1, 5, 3), lambda: False)  # type: ignore[arg-type]
     assert isinstance(next(answered), SumsCollected)
     with pytest.raises(DataError, match="no such data"):
         next(answered)
     assert starts(engine) == [5, 3]
     stopping = Workers(1)
     with pytest.raises(SimulationStoppedError):
-        list(carry_out(stopping, jobs(1, 2), lambda: len(stopping.given) == 1))  # type: ignore[arg-type]
+        list(run_jobs(stopping, jobs(1, 2), lambda: len(stopping.given) == 1))  # type: ignore[arg-type]
     assert starts(stopping) == [2]
 
 
@@ -94,7 +94,7 @@ def test_shares_arrays_with_who_gets_the_descriptor() -> None:
         to_worker.send(PublishWeights(3, 0))
         message, descriptors = to_us.receive()
         assert isinstance(message, SampleArrays)
-        other = SharedArrays(descriptors[0], message.layout).keep_mapped()
+        other = SharedArrays(descriptors[0], message.layout).close_descriptor()
         other.arrays["a"][1, 2] = 50
         assert memory.arrays["a"].tolist() == [[0, 1, 2], [3, 4, 50]]
         memory.close()

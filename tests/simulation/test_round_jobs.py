@@ -82,11 +82,11 @@ def test_goes_on_with_a_head_where_the_last_round_left_it(tmp_path: Path) -> Non
     jobs.device_values.write("a", 2, b"head")
     job = training(jobs.jobs(closing(4, A)))["a"]
     assert (job.reused, job.reused_values, list(job.sent)) == (("H1",), b"head", ["L1"])
-    assert list(jobs.own_heads(1)) == []
-    assert list(jobs.own_heads(2)) == list(jobs.own_heads(4)) == [("a", 1, 2)]
+    assert list(jobs.personal_heads_after(1)) == []
+    assert list(jobs.personal_heads_after(2)) == list(jobs.personal_heads_after(4)) == [("a", 1, 2)]
     reset = round_jobs(tmp_path, PERSONAL, scheme=SchemeSettings(personal_heads="reset"))
     assert training(reset.jobs(closing(4, A)))["a"].reused == ()
-    assert list(reset.own_heads(4)) == []
+    assert list(reset.personal_heads_after(4)) == []
 
 
 def test_weighs_an_update_by_the_age_of_its_task(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from fedlp_edge.core.metrics.exit_sums import ExitSums
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
-from fedlp_edge.simulation.scores import NOTHING, PART, by_tier, combine_scores, own_by_tier, parts
+from fedlp_edge.simulation.scores import NO_SCORES, PART_SAMPLES, by_tier, combine_scores, own_by_tier, parts
 
 
 def counts(depth: int, samples: tuple[int, ...], right: tuple[int, ...]) -> ExitSums:
@@ -24,7 +24,7 @@ def test_puts_parts_together_in_any_order() -> None:
         said = combine_scores(job)
         assert (said.accuracy, said.loss, said.ensemble) == ({2: 0.5}, {2: 1.0}, {2: 0.5})
         assert said.by_class[2].tolist() == [2 / 3, 0.4]
-    assert combine_scores([]) is NOTHING
+    assert combine_scores([]) is NO_SCORES
 
 
 def test_weighs_classes_as_a_device_holds_them() -> None:
@@ -66,8 +66,8 @@ def test_a_task_without_classes_has_the_same_score_on_every_device() -> None:
 
 
 def test_cuts_the_test_set_without_gap_or_overlap() -> None:
-    spans = [(job.job.start, job.job.stop) for job in parts(3, (1, 2), 2 * PART + 5, 10)]  # type: ignore[union-attr]
-    assert spans == [(0, PART), (PART, 2 * PART), (2 * PART, 2 * PART + 5)]
+    spans = [(job.job.start, job.job.stop) for job in parts(3, (1, 2), 2 * PART_SAMPLES + 5, 10)]  # type: ignore[union-attr]
+    assert spans == [(0, PART_SAMPLES), (PART_SAMPLES, 2 * PART_SAMPLES), (2 * PART_SAMPLES, 2 * PART_SAMPLES + 5)]
 
 
 def test_states_the_cost_of_a_part_in_multiply_accumulates() -> None:

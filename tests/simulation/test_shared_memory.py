@@ -30,7 +30,7 @@ def test_lays_arrays_out_without_overlap(kinds: list[tuple[str, list[int]]]) -> 
 
 
 def test_begins_with_zeros_and_takes_values() -> None:
-    memory = SharedArrays.create(layout_of({"a": ("<f4", (3,)), "none": ("<f4", (0,))})).keep_mapped()
+    memory = SharedArrays.create(layout_of({"a": ("<f4", (3,)), "none": ("<f4", (0,))})).close_descriptor()
     assert {name: array.tolist() for name, array in memory.arrays.items()} == {"a": [0, 0, 0], "none": []}
     memory.write({"a": np.array([1, 2, 3], np.float32)})
     assert memory.arrays["a"].tolist() == [1, 2, 3]
@@ -57,6 +57,6 @@ def test_gives_the_descriptor_back_once() -> None:
 
 
 def test_refuses_values_of_another_shape() -> None:
-    memory = SharedArrays.create(layout_of({"a": ("<f4", (3,))})).keep_mapped()
+    memory = SharedArrays.create(layout_of({"a": ("<f4", (3,))})).close_descriptor()
     with pytest.raises(ValueError, match=r"could not broadcast input array from shape \(2,\) into shape \(3,\)"):
         memory.write({"a": np.ones(2, np.float32)})

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlp_edge.simulation.experiment import FleetSettings
-from fedlp_edge.simulation.virtual_time import Timeline, drops_out, is_there
+from fedlp_edge.simulation.virtual_time import Timeline, drops_out, is_available
 
 
 def test_delivers_in_order_of_time_and_stops_at_a_deadline() -> None:
@@ -57,16 +57,16 @@ def test_each_device_delivers_once_and_time_never_goes_back(expected: list[tuple
 
 def test_draws_devices_with_the_probabilities_of_the_fleet() -> None:
     often = FleetSettings(availability=0.75, dropout=0.25)
-    there = sum(is_there(often, 1, round, "a") for round in range(1000))
+    there = sum(is_available(often, 1, round, "a") for round in range(1000))
     dropped = sum(drops_out(often, 1, round, "a", 0) for round in range(1000))
     assert 700 < there < 800
     assert 200 < dropped < 300
     always = FleetSettings(availability=1.0, dropout=0.0)
-    assert all(is_there(always, 1, round, "a") and not drops_out(always, 1, round, "a", 0) for round in range(100))
+    assert all(is_available(always, 1, round, "a") and not drops_out(always, 1, round, "a", 0) for round in range(100))
 
 
 def test_draws_anew_for_every_attempt_and_alike_for_the_same_one() -> None:
     settings = FleetSettings(availability=0.5, dropout=0.5)
-    drawn = [(is_there(settings, 7, 1, "a", n), drops_out(settings, 7, 1, "a", n)) for n in range(40)]
+    drawn = [(is_available(settings, 7, 1, "a", n), drops_out(settings, 7, 1, "a", n)) for n in range(40)]
     assert len(set(drawn)) == 4
-    assert drawn == [(is_there(settings, 7, 1, "a", n), drops_out(settings, 7, 1, "a", n)) for n in range(40)]
+    assert drawn == [(is_available(settings, 7, 1, "a", n), drops_out(settings, 7, 1, "a", n)) for n in range(40)]

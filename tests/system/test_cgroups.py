@@ -73,11 +73,11 @@ def test_hands_on_only_what_is_missing_and_takes_that_back(tmp_path: Path):
     root = tree(tmp_path, VERSION_2 | {"sys/fs/cgroup/service/cgroup.subtree_control": "memory pids"})
     group = own_group("memory", root)
     assert group is not None
-    assert group.hand_on(["memory"]) == []
-    handed = group.hand_on(["memory", "cpu"])
+    assert group.enable_controllers(["memory"]) == []
+    handed = group.enable_controllers(["memory", "cpu"])
     assert handed == ["cpu"]
     assert text(group.directory / "cgroup.subtree_control") == "+cpu"
-    group.hold_back(handed)
+    group.disable_controllers(handed)
     assert text(group.directory / "cgroup.subtree_control") == "-cpu"
 
 
@@ -111,7 +111,7 @@ def test_reads_what_a_group_uses_and_who_was_killed_in_it(
 ):
     root = tree(tmp_path, files | ({"memory.limit_in_bytes": "5000"} if version == 1 else {}))
     group = ControlGroup.at(root)
-    assert (group.version, group.charged, group.used, group.kills) == (version, 1000, used, kills)
+    assert (group.version, group.memory_bytes, group.working_set_bytes, group.oom_kills) == (version, 1000, used, kills)
 
 
 def test_removes_a_group_with_all_below_it(tmp_path: Path):

@@ -17,9 +17,9 @@ from fedlp_edge.system.lifecycle import (
     EXIT_STOPPED,
     STOP_WITH_STDIN,
     StopSignal,
+    block_interrupts,
     own_command,
     run_command,
-    unheard_interrupts,
 )
 
 WAITS = """
@@ -230,7 +230,7 @@ def test_next_to_nothing_is_loaded_before_a_command_hears_an_interrupt(entry: st
 def test_child_that_is_started_unheard_does_not_hear_an_interrupt() -> None:
     program = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('went on')"
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with unheard_interrupts():
+    with block_interrupts():
         child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (child.returncode, child.stdout) == (0, "went on\n")
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -29,7 +29,7 @@ def test_what_is_damaged_is_not_known(tmp_path: Path, damaged: bytes) -> None:
 @pytest.mark.parametrize("directory", [None, Path("/proc/none")])
 def test_goes_without_a_directory(directory: Path | None) -> None:
     cache = MachineCache(directory, Speed)
-    with cache.alone(1):
+    with cache.locked(1):
         cache.write("cpu", Speed(7))
         assert cache.read("cpu") is None
 
@@ -38,12 +38,12 @@ def test_one_at_a_time_unless_it_hangs(tmp_path: Path) -> None:
     cache, order = MachineCache(tmp_path, Speed), []
 
     def second(patience: float) -> None:
-        with MachineCache(tmp_path, Speed).alone(patience):
+        with MachineCache(tmp_path, Speed).locked(patience):
             order.append(patience)
 
     patient = threading.Thread(target=second, args=(60.0,))
     hasty = threading.Thread(target=second, args=(0.05,))
-    with cache.alone(1):
+    with cache.locked(1):
         patient.start()
         hasty.start()
         hasty.join()

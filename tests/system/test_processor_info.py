@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.system import processor_info
-from fedlp_edge.system.processor_info import cpu_flags, install_words, lacks_lse_atomics, processor_name, torch_warning
+from fedlp_edge.system.processor_info import cpu_flags, install_hint, lacks_lse_atomics, processor_name, torch_warning
 
 ATOMICS = 1 << 8
 RASPBERRY_PI_4 = """processor\t: 0
@@ -101,5 +101,5 @@ def test_processor_name_is_what_people_know_it_by(machine: Machine, cpuinfo: str
 
 def test_install_words_name_another_version_elsewhere(machine: Machine) -> None:
     machine.is_("x86_64", XEON)
-    assert install_words() == 'install another version of PyTorch, such as pip install "torch==2.9.1"'
+    assert install_hint() == 'install another version of PyTorch, such as pip install "torch==2.9.1"'
     assert cpu_flags() >= {"amx_bf16", "avx512_bf16"}

@@ -13,7 +13,7 @@ from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.packed_scores import (
     LARGEST,
-    MOST_BYTES,
+    MAX_BYTES,
     PackedArray,
     PackedScores,
     ScoresByDepth,
@@ -54,7 +54,7 @@ def test_large_arrays_that_no_main_metric_needs_are_left_out_by_their_length_alo
 
 def test_what_would_make_a_message_too_long_is_not_sent() -> None:
     scores = {depth: HeldOutScores({"correct": (1.0,) * 4000}) for depth in range(1, 13)}
-    assert len(msgspec.json.encode(scores)) > MOST_BYTES
+    assert len(msgspec.json.encode(scores)) > MAX_BYTES
     assert packed_scores(scores) == {}
 
 

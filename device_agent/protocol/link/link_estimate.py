@@ -61,7 +61,7 @@ class LinkEstimate:
         return min(most, max(_LIMITS.least_ahead, wanted))
 
 
-class Shortfalls:
+class MissedRounds:
     """Rounds that a device missed by its link: one may be bad luck, a second one soon after says what the link is."""
 
     def __init__(self) -> None:

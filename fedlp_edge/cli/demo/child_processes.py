@@ -76,7 +76,7 @@ class Supervisor:
         self._spawn(child, announce=False)
         return child
 
-    def start_and_hear(self, name: str, command: Sequence[str], seconds: float) -> tuple[Child, str]:
+    def start_and_read_line(self, name: str, command: Sequence[str], seconds: float) -> tuple[Child, str]:
         """Starts a process and waits for the first line that it prints.
 
         Raises:
@@ -151,7 +151,7 @@ class Supervisor:
             )
 
 
-def died(child: Child) -> FedLPError:
+def exit_error(child: Child) -> FedLPError:
     """The error that says how a child ended, with the last line of its log."""
     code = child.exit_code
     how = f"was killed ({signal.Signals(-code).name})" if code is not None and code < 0 else f"ended with code {code}"

@@ -169,7 +169,7 @@ def load_options(directory: Path) -> DemoOptions | None:
         raise StorageError(f"{path} cannot be read ({error}); choose another directory with --out") from None
 
 
-def differing(given: GivenOptions, options: DemoOptions) -> list[str]:
+def changed_options(given: GivenOptions, options: DemoOptions) -> list[str]:
     """Names of the options that the user gave and that differ from the ones in use."""
     return [
         name

@@ -13,17 +13,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedlp_edge.cli.demo.child_processes import Child, Supervisor, died
+from fedlp_edge.cli.demo.child_processes import Child, Supervisor, exit_error
 from fedlp_edge.cli.demo.demo_plan import (
     DemoOptions,
     GivenOptions,
     agent_command,
     broker_command,
+    changed_options,
     complete,
     config_text,
     coordinator_command,
     device_id,
-    differing,
     load_options,
     save_options,
 )
@@ -41,9 +41,9 @@ from fedlp_edge.transport.address import BrokerAddress
 
 BROKER_SECONDS = 30.0
 """Seconds for a broker to listen; the first import after an installation compiles every module."""
-FAREWELL_SECONDS = 30.0
+SHUTDOWN_SECONDS = 30.0
 """Seconds for the devices to fetch their final model and end, once the coordinator has ended."""
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 _OVER = (0, EXIT_INCOMPLETE)
 """Exit codes of a coordinator whose run is over."""
 MAX_RESTARTS = 3
@@ -97,7 +97,7 @@ def _options(given: GivenOptions, directory: Path) -> DemoOptions:
             f"the run in {directory} is finished ({own_command()} status {directory}); "
             "choose another directory with --out"
         )
-    if names := differing(given, known):
+    if names := changed_options(given, known):
         raise ConfigError(
             f"the demo in {directory} was begun with another --{names[0]} ({getattr(known, names[0])}); "
             f"leave it out to go on, or choose another directory with --out"
@@ -119,7 +119,7 @@ def _broker(options: DemoOptions, supervisor: Supervisor) -> str:
     """URL of the broker, started if it is ours."""
     if "://" in options.broker:
         return options.broker
-    _, line = supervisor.start_and_hear("broker", broker_command(options), BROKER_SECONDS)
+    _, line = supervisor.start_and_read_line("broker", broker_command(options), BROKER_SECONDS)
     return line.rpartition(" ")[2]
 
 
@@ -149,14 +149,14 @@ class _Demo:
             self.supervisor.start(device_id(number), agent_command(self.options, number, self.url, self.directory))
             for number in range(self.options.devices)
         ]
-        while not self.stop.wait(LOOK_SECONDS):
+        while not self.stop.wait(POLL_SECONDS):
             over = coordinator.exit_code in _OVER
             for event in reader.poll():
                 self.view.show(event)
                 if isinstance(event, RunStopped) and event.reason == "error":
                     raise DeviceError(event.detail)
             if over:
-                for agent in self.supervisor.wait(agents, FAREWELL_SECONDS):
+                for agent in self.supervisor.wait(agents, SHUTDOWN_SECONDS):
                     self.view.note(f"{agent.name} did not end by itself; its log is {agent.log}")
                 return True
             for child in self.supervisor.children:
@@ -172,8 +172,8 @@ class _Demo:
             tail = child.tail()
             if tail:
                 self.view.note(f"the last lines of {child.log}:\n{tail}")
-            raise died(child)
-        self.view.note(f"{died(child)}; starting it again")
+            raise exit_error(child)
+        self.view.note(f"{exit_error(child)}; starting it again")
         self.supervisor.restart(child)
 
 
@@ -192,7 +192,7 @@ def _conclude(options: DemoOptions, directory: Path, console: Console) -> int:
 
 def _verdict(summary: Summary) -> int:
     """Says whether every device took part in every round; returns the exit code."""
-    troubled = [device.id for device in summary.devices if device.in_trouble]
+    troubled = [device.id for device in summary.devices if device.needs_attention]
     if not troubled:
         return EXIT_INCOMPLETE if summary.refused else 0
     of = f"{len(troubled)} of {len(summary.devices)} devices"

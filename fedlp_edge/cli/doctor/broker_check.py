@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedlp_edge.cli.doctor.findings import BrokerMeasurements, Finding, Route, judge, key_lines
+from fedlp_edge.cli.doctor.findings import BrokerMeasurements, Finding, Route, findings_of, key_lines
 from fedlp_edge.config.toml import load_toml
 from fedlp_edge.errors import BrokerError, ConfigError
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.transport.base import BrokerLimits
 from fedlp_edge.transport.diagnostics import measurements
-from fedlp_edge.transport.diagnostics.measurements import Site
+from fedlp_edge.transport.diagnostics.measurements import MeasuredBroker
 from fedlp_edge.transport.presets import recognise
 from fedlp_edge.transport.remembered import remembered_limits
 from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, chunk_bytes_for
@@ -151,7 +151,7 @@ def examine(target: Target) -> Report:
         visit.measured.protocol = limits.protocol
         visit.measured.receive_maximum = limits.receive_maximum
         _measure(visit, limits)
-        visit.findings += judge(visit.measured, target.coordinator)
+        visit.findings += findings_of(visit.measured, target.coordinator)
     fit = all(finding.level != "failure" for finding in visit.findings)
     keys = key_lines(visit.measured, target.coordinator) if limits else ()
     return Report(target.coordinator.url, fit, tuple(visit.findings), visit.measured, keys)
@@ -162,7 +162,7 @@ def _connect(visit: _Visit) -> BrokerLimits | None:
     limits = None
     for role, address in (("coordinator", visit.target.coordinator), ("device", visit.target.device)):
         try:
-            limits = measurements.first_contact(address)
+            limits = measurements.announced_limits(address)
         except BrokerError as error:
             visit.findings.append(Finding("connection", "failure", f"not as {role}", str(error)))
             return None
@@ -178,7 +178,7 @@ def _connect(visit: _Visit) -> BrokerLimits | None:
 def _measure(visit: _Visit, limits: BrokerLimits) -> None:
     target, measured = visit.target, visit.measured
     topics = Topics(target.fleet)
-    site = Site(
+    measured_broker = MeasuredBroker(
         target.coordinator,
         target.device,
         limits.protocol,
@@ -186,40 +186,45 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
         upload=topics.of("upload", target.id),
         status=topics.of("device", target.id),
     )
-    measured.software = _attempt(lambda: measurements.software(site)) or ""
+    measured.software = _attempt(lambda: measurements.software(measured_broker)) or ""
     measured.preset = recognise(target.coordinator.host, measured.software).name
-    measured.blocked = _attempt(lambda: _blocked(site, topics, target.id, measured))
+    measured.blocked = _attempt(lambda: _blocked(measured_broker, topics, target.id, measured))
     if measured.blocked != ():
         return  # the further measurements need the same topics
     if target.device.username != target.coordinator.username:
-        measured.forgeable = _attempt(lambda: _forgeable(site, topics))
+        measured.forgeable = _attempt(lambda: _forgeable(measured_broker, topics))
     measured.announced = limits.max_packet_bytes if limits.protocol == "5" else None
-    measured.packet = _attempt(lambda: measurements.largest_packet(site, limits.max_packet_bytes))
+    measured.packet = _attempt(lambda: measurements.largest_packet(measured_broker, limits.max_packet_bytes))
     measured.packet_limited = limits.max_packet_bytes is not None or measured.packet != measurements.LARGEST_TRIED
     if not measured.packet:
         return
     packet = measured.packet
     silent = measured.packet_limited and limits.max_packet_bytes is None
-    for address in (site.coordinator, site.device):  # in place of what a fleet on this machine has guessed
+    for address in (
+        measured_broker.coordinator,
+        measured_broker.device,
+    ):  # in place of what a fleet on this machine has guessed
         remembered_limits().keep(address.host, address.port, packet if silent else None)
     echo = topics.of("echo", target.id)
-    measured.echo = _attempt(lambda: _closed(site, "device", echo, echo) is None)
-    measured.retained = _attempt(lambda: measurements.largest_retained(site, packet))
-    measured.last_will = _attempt(lambda: measurements.last_will_works(site))
-    queue = _attempt(lambda: measurements.queue_depth(site))
+    measured.echo = _attempt(lambda: _closed(measured_broker, "device", echo, echo) is None)
+    measured.retained = _attempt(lambda: measurements.largest_retained(measured_broker, packet))
+    measured.last_will = _attempt(lambda: measurements.last_will_works(measured_broker))
+    queue = _attempt(lambda: measurements.queue_depth(measured_broker))
     if queue is not None:
-        measured.queue, measured.queue_dropped, measured.on_the_way = queue.waiting, queue.dropped, queue.on_the_way
-    measured.answer_seconds = _attempt(lambda: measurements.answer_of_a_process(site))
-    measured.round_trip_seconds = _attempt(lambda: measurements.round_trip(site))
+        measured.queue, measured.queue_dropped, measured.in_flight = queue.waiting, queue.dropped, queue.in_flight
+    measured.answer_seconds = _attempt(lambda: measurements.answer_of_a_process(measured_broker))
+    measured.round_trip_seconds = _attempt(lambda: measurements.round_trip(measured_broker))
     try:
         measured.chunk_bytes = chunk_bytes_for(BrokerLimits(limits.protocol, packet, 1), DEFAULT_CHUNK_BYTES)
     except BrokerError:
         return
     chunk = measured.chunk_bytes
-    measured.bytes_per_second = _attempt(lambda: measurements.throughput(site, chunk))
+    measured.bytes_per_second = _attempt(lambda: measurements.throughput(measured_broker, chunk))
 
 
-def _blocked(site: Site, topics: Topics, device: str, measured: BrokerMeasurements) -> tuple[Route, ...]:
+def _blocked(
+    measured_broker: MeasuredBroker, topics: Topics, device: str, measured: BrokerMeasurements
+) -> tuple[Route, ...]:
     """Returns the routes of a fleet's messages that the broker blocks, with the reason as far as it is known.
 
     At the first one it is found out whether topics are renamed; if so, ``measured`` has it, and the rest is not tried.
@@ -235,23 +240,23 @@ def _blocked(site: Site, topics: Topics, device: str, measured: BrokerMeasuremen
     ]
     found: list[Route] = []
     for sender, topic, pattern in ways:
-        route = _closed(site, sender, topic, pattern)
+        route = _closed(measured_broker, sender, topic, pattern)
         if route is None:
             continue
-        if not found and (renamed := _renamed(site)):
+        if not found and (renamed := _renamed(measured_broker)):
             measured.renamed = renamed
             return (route,)
         found.append(route)
     return tuple(found)
 
 
-def _closed(site: Site, sender: str, topic: str, pattern: str) -> Route | None:
+def _closed(measured_broker: MeasuredBroker, sender: str, topic: str, pattern: str) -> Route | None:
     """Returns a blocked route, with the reason as far as it is known; None if a message passes."""
     reader = "coordinator" if pattern.endswith("+") else "device"
     with ExitStack() as stack:
-        speaking = stack.enter_context(site.visit(sender))
+        speaking = stack.enter_context(measured_broker.client(sender))
         # Where user names are client ids, two connections of one login would end each other.
-        hearing = speaking if sender == reader else stack.enter_context(site.visit(reader))
+        hearing = speaking if sender == reader else stack.enter_context(measured_broker.client(reader))
         refused = hearing.subscribe(pattern)
         unsent = speaking.refusal(speaking.publish(topic, b"doctor"))
         heard = bool(hearing.next(2.0)) if not refused and not unsent else False
@@ -262,17 +267,17 @@ def _closed(site: Site, sender: str, topic: str, pattern: str) -> Route | None:
     return None if heard else Route(sender, "publish", topic, f"nothing arrives at the {reader} on {pattern}")
 
 
-def _renamed(site: Site) -> tuple[str, str] | None:
+def _renamed(measured_broker: MeasuredBroker) -> tuple[str, str] | None:
     """Returns a topic and its changed name at the subscriber, if the broker changes it."""
-    for sender, topic in (("device", site.upload), ("coordinator", site.bulk)):
-        if heard := measurements.renamed(site, sender, topic):
+    for sender, topic in (("device", measured_broker.upload), ("coordinator", measured_broker.bulk)):
+        if heard := measurements.renamed(measured_broker, sender, topic):
             return topic, heard
     return None
 
 
-def _forgeable(site: Site, topics: Topics) -> bool:
+def _forgeable(measured_broker: MeasuredBroker, topics: Topics) -> bool:
     """Returns whether the device's login can publish under the name of a device that does not exist."""
-    with site.visit("coordinator") as hearing, site.visit("device") as speaking:
+    with measured_broker.client("coordinator") as hearing, measured_broker.client("device") as speaking:
         hearing.subscribe(topics.of("up", "+"))
         speaking.refusal(speaking.publish(topics.of("up", "fedlp-doctor"), b"doctor"))
         return hearing.next(1.0) is not None

@@ -64,7 +64,7 @@ class BrokerMeasurements(msgspec.Struct):
         packet_limited: whether larger ones fail.
         retained: largest retained payload, bytes; of at most 1 MiB.
         last_will: whether it is published.
-        on_the_way: messages sent to a subscriber without its acknowledgement.
+        in_flight: messages sent to a subscriber without its acknowledgement.
         queue: messages held beyond those.
         queue_dropped: whether that was all it could hold.
         answer_seconds: until a device in a process of its own has answered; None if it does not.
@@ -85,7 +85,7 @@ class BrokerMeasurements(msgspec.Struct):
     packet_limited: bool = False
     retained: int | None = None
     last_will: bool | None = None
-    on_the_way: int | None = None
+    in_flight: int | None = None
     queue: int | None = None
     queue_dropped: bool = False
     chunk_bytes: int | None = None
@@ -94,7 +94,7 @@ class BrokerMeasurements(msgspec.Struct):
     bytes_per_second: float | None = None
 
 
-def judge(measured: BrokerMeasurements, address: BrokerAddress) -> list[Finding]:
+def findings_of(measured: BrokerMeasurements, address: BrokerAddress) -> list[Finding]:
     """All findings beyond the connection itself, in the order in which they were measured.
 
     Args:
@@ -220,14 +220,14 @@ def _last_will(measured: BrokerMeasurements) -> Finding:
 
 def _queue(measured: BrokerMeasurements, preset: BrokerPreset, address: BrokerAddress) -> Finding:
     held = measured.queue
-    if held is None or measured.on_the_way is None:
+    if held is None or measured.in_flight is None:
         advice = (
             f"see the broker's documentation, and set max_queued_messages in [broker] if it is not {GOOD_QUEUE} or more"
         )
         return Finding("queue", "warning", "not measured", advice)
     if not measured.queue_dropped:
-        return Finding("queue", "ok", f"{held + measured.on_the_way} messages and more")
-    found = f"{held} messages, and {measured.on_the_way} on the way"
+        return Finding("queue", "ok", f"{held + measured.in_flight} messages and more")
+    found = f"{held} messages, and {measured.in_flight} on the way"
     raised = f"set {preset.queue_setting} to 1000"
     if held < SMALLEST_QUEUE:
         return Finding("queue", "failure", found, f"{raised}: what comes on top is lost although it was acknowledged")

@@ -15,7 +15,7 @@ from fedlp_edge.learning.export.inference_inputs import find_inputs
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, print_error
 
-_NAMED = 3  # of the files that a summary is about
+_MAX_NAMED = 3  # of the files that a summary is about
 _PIPED_COLUMNS = 500  # a program that reads the pipe needs whole lines
 
 
@@ -54,7 +54,7 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
     if unread:
         print_error(f"{len(unread)} of {len(inputs.files)} files were not classified: {_some(unread)}")
         code = code or (EXIT_INCOMPLETE if predictions else EXIT_ERROR)
-    for line in [*inputs.left_out, *_warnings(predictions)]:
+    for line in [*inputs.skipped, *_warnings(predictions)]:
         print(f"warning: {line}", file=sys.stderr)
     if predictions and not as_json:
         console = open_console()
@@ -74,8 +74,8 @@ def _warnings(predictions: Sequence[Prediction]) -> list[str]:
 
 
 def _some(lines: Sequence[str]) -> str:
-    more = f"; and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
-    return "; ".join(lines[:_NAMED]) + more
+    more = f"; and {len(lines) - _MAX_NAMED} more" if len(lines) > _MAX_NAMED else ""
+    return "; ".join(lines[:_MAX_NAMED]) + more
 
 
 def _table(predictions: Sequence[Prediction]) -> Table:

@@ -105,13 +105,13 @@ class GlobalModel:
         """
         key = (round, depth, lpr, encoding)
         if key not in self._rates:
-            dealt = self._dealt(round, depth, lpr, encoding)
-            self._rates[key] = {unit: rate for unit, rate in dealt.items() if rate != lpr}
+            rates = self._rates_of_task(round, depth, lpr, encoding)
+            self._rates[key] = {unit: rate for unit, rate in rates.items() if rate != lpr}
         return self._rates[key]
 
     def recycled(self, round: int) -> frozenset[str]:
         """The units whose last update this round applies again."""
-        return recycling.choose(self._changes(), self._scheme.recycle, seed=self._seed, round=round)
+        return recycling.choose_recycled(self._changes(), self._scheme.recycle, seed=self._seed, round=round)
 
     def step(self, round: int, mean: LayerwiseMean) -> None:
         """Takes the model one round further.
@@ -131,7 +131,7 @@ class GlobalModel:
         if self._scheme.recycle:
             # Asynchronous devices may still send what others were told to leave out; what was sent counts.
             missing = [name for name in self._parameters(self.recycled(round)) if name not in means]
-            means = means | recycling.repeated(state.last_updates, missing, self._scheme.recycle_decay)
+            means = means | recycling.recycled_deltas(state.last_updates, missing, self._scheme.recycle_decay)
             applied = {name: value for name, value in means.items() if name not in self._blueprint.statistics}
             state = replace(state, last_updates=state.last_updates | applied)
         self.weights, self.state = server.apply(
@@ -159,20 +159,20 @@ class GlobalModel:
         self.weights, self.state = dict(weights), state
         self._rates.clear()
 
-    def _dealt(self, round: int, depth: int, lpr: float, encoding: Encoding) -> dict[str, float]:
+    def _rates_of_task(self, round: int, depth: int, lpr: float, encoding: Encoding) -> dict[str, float]:
         """The rate of every unit that a device of this depth exchanges."""
         scheme, recycled = self._scheme, self.recycled(round)
         units = self._blueprint.exchanged_by(depth)
         idle = recycled.union(periods.withheld_units(scheme.exchange_every, [unit.id for unit in units], round))
         nbytes = {unit.id: upload_bytes(unit, encoding) for unit in units}
-        dealt = {unit.id: scheme.lpr_of.get(unit.id, lpr) for unit in units if unit.id not in idle}
+        rates = {unit.id: scheme.lpr_of.get(unit.id, lpr) for unit in units if unit.id not in idle}
         if scheme.rates == "importance":
             # A rate that was given by name is meant as it is given.
-            free = {unit: rate for unit, rate in dealt.items() if unit not in scheme.lpr_of}
-            dealt |= by_importance(free, nbytes, self._changes())
+            free = {unit: rate for unit, rate in rates.items() if unit not in scheme.lpr_of}
+            rates |= by_importance(free, nbytes, self._changes())
         if self._upload_budget:
-            dealt = within_budget(dealt, nbytes, self._upload_budget)
-        return {unit.id: dealt.get(unit.id, 0.0) for unit in units}
+            rates = within_budget(rates, nbytes, self._upload_budget)
+        return {unit.id: rates.get(unit.id, 0.0) for unit in units}
 
     def _changes(self) -> dict[str, float]:
         known = self.state.changes

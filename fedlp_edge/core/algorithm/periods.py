@@ -17,7 +17,7 @@ def is_due(period: int, round: int) -> bool:
     return round % period == 0
 
 
-def stretch_start(period: int, round: int) -> int:
+def period_start(period: int, round: int) -> int:
     """The first round of the stretch that a round belongs to: everybody downloads the unit then."""
     return round - (round - 1) % period
 
@@ -45,4 +45,4 @@ def reuse_since(every: Mapping[str, int], units: Iterable[str], round: int) -> d
         By unit id, the earliest round of which its own values may be; a device that made none since then takes the
         global ones.
     """
-    return {unit: stretch_start(every[unit], round) for unit in units if every.get(unit, 1) > 1}
+    return {unit: period_start(every[unit], round) for unit in units if every.get(unit, 1) > 1}

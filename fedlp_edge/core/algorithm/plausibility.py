@@ -20,22 +20,22 @@ import numpy as np
 from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.core.blueprint import TensorSpec, Unit
 
-COHORT = 3
+MIN_COHORT = 3
 """Devices without which nobody is the odd one out."""
 
-SUSPICIOUS = 3.0
+SUSPICIOUS_RATIO = 3.0
 """Times the measure, from which an update may be to blame for a model that is worth nothing."""
 
-LEAST_CHANGE = 1e-2
+MIN_CHANGE = 1e-2
 """Of a unit's own size: a change below it is never too large, however little the others changed."""
 
 USUAL_WEIGHT = 0.1
 """Root mean square that weights are taken to have at least: some heads begin with zeros."""
 
-LEAST_STATISTIC = 1e-3
+MIN_STATISTIC = 1e-3
 """Root mean square of a statistic that is never too large: in the first rounds means are close to zero."""
 
-LEAST_DEVIATION = LEAST_STATISTIC**0.5
+MIN_DEVIATION = MIN_STATISTIC**0.5
 """Root mean square of standard deviations that are never too large."""
 
 _TINY = 1e-12
@@ -76,12 +76,12 @@ def deviations(units: Iterable[Unit], weights: Mapping[str, Array], updates: Map
     least: dict[str, float] = {}
     alone: dict[str, float] = {}
     for unit in units:
-        least[unit.id] = LEAST_CHANGE * present.get(unit.id, 0.0)
+        least[unit.id] = MIN_CHANGE * present.get(unit.id, 0.0)
         alone[unit.id] = present.get(unit.id, 0.0) + USUAL_WEIGHT * math.sqrt(unit.parameters)
         least |= {t.name: _least_of(t) * math.sqrt(t.numel) for t in unit.tensors if not t.trainable}
     for key, floor in least.items():
         sent = {device: sizes[key] for device, sizes in updates.items() if key in sizes}
-        if len(sent) >= COHORT:
+        if len(sent) >= MIN_COHORT:
             measure = max(median_low(sent.values()), floor, _TINY)
         elif key in alone:
             measure = alone[key]
@@ -92,13 +92,13 @@ def deviations(units: Iterable[Unit], weights: Mapping[str, Array], updates: Map
     return worst
 
 
-def suspect(deviations: Mapping[str, float]) -> str | None:
+def find_suspect(deviations: Mapping[str, float]) -> str | None:
     """Who is to blame for a model that is worth nothing: the largest update, if it stands out; None if none does."""
     if len(deviations) < 2:
         return None
     largest = min(deviations, key=lambda device: (-deviations[device], device))
     usual = max(median_low(deviations.values()), _TINY)
-    return largest if deviations[largest] >= SUSPICIOUS * usual else None
+    return largest if deviations[largest] >= SUSPICIOUS_RATIO * usual else None
 
 
 def _is_variance(tensor: TensorSpec) -> bool:
@@ -106,7 +106,7 @@ def _is_variance(tensor: TensorSpec) -> bool:
 
 
 def _least_of(statistic: TensorSpec) -> float:
-    return LEAST_DEVIATION if _is_variance(statistic) else LEAST_STATISTIC
+    return MIN_DEVIATION if _is_variance(statistic) else MIN_STATISTIC
 
 
 def _statistic_size(tensor: TensorSpec, values: Array) -> float:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 
-LEAST_RATE = 0.1
+MIN_RATE = 0.1
 """What importance leaves to every unit, where its own rate is not lower still: rates below it starve layers."""
 
-LEAST_IMPORTANCE = 1e-6
+MIN_IMPORTANCE = 1e-6
 """Of a unit, as a share of the greatest: one that did not change at all can still take what the others leave."""
 
 
@@ -39,8 +39,8 @@ def by_importance(
     greatest = max(known.values(), default=0.0)
     if not greatest > 0:
         return dict(rates)
-    importance = {unit: max(known.get(unit, greatest) / greatest, LEAST_IMPORTANCE) for unit in rates}
-    least = {unit: min(LEAST_RATE, rate) for unit, rate in rates.items()}
+    importance = {unit: max(known.get(unit, greatest) / greatest, MIN_IMPORTANCE) for unit in rates}
+    least = {unit: min(MIN_RATE, rate) for unit, rate in rates.items()}
     target = expected_bytes(rates, nbytes)
 
     def filled(level: float) -> dict[str, float]:

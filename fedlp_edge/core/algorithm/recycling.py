@@ -18,7 +18,7 @@ from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.core.seeds import uniform
 
 
-def choose(changes: Mapping[str, float], count: int, *, seed: int, round: int) -> frozenset[str]:
+def choose_recycled(changes: Mapping[str, float], count: int, *, seed: int, round: int) -> frozenset[str]:
     """Draws the units that a round recycles, without replacement.
 
     The weighted draw is the one of Efraimidis and Spirakis: the ``count`` smallest of ``-ln(u_l) * s_l``, which
@@ -37,7 +37,7 @@ def choose(changes: Mapping[str, float], count: int, *, seed: int, round: int) -
     return frozenset(sorted(changes, key=key)[: max(0, min(count, len(changes) - 1))])
 
 
-def repeated(last: Mapping[str, Array], names: Iterable[str], decay: float) -> dict[str, Array]:
+def recycled_deltas(last: Mapping[str, Array], names: Iterable[str], decay: float) -> dict[str, Array]:
     """What is applied instead of an update.
 
     Args:

@@ -17,7 +17,7 @@ from fedlp_edge.core.algorithm.aggregation import SCALE_BITS, capacity_bits, cap
 from fedlp_edge.core.algorithm.plausibility import USUAL_WEIGHT, Sizes
 from fedlp_edge.core.blueprint import Unit
 
-FINE = 2.0**-10
+MAX_ROUNDING_ERROR = 2.0**-10
 """The largest rounding error of a mean, as a share of the root mean square of the changes of the unit."""
 
 FLOAT32_STEP = 2.0**-25
@@ -104,7 +104,7 @@ def _need(unit: Unit, present: Sizes, updates: Mapping[str, Sizes]) -> _Need | N
     usual = median_low(updates[device][unit.id] for device in senders) / root
     # A head may begin with zeros; its weights will not stay so small.
     size = present.get(unit.id, 0.0) / root + USUAL_WEIGHT
-    return _Need(unit.id, senders, usual, max(FINE * usual, FLOAT32_STEP * size))
+    return _Need(unit.id, senders, usual, max(MAX_ROUNDING_ERROR * usual, FLOAT32_STEP * size))
 
 
 def _coarsest(needs: Sequence[_Need], weights: Mapping[str, int]) -> tuple[float, _Need]:

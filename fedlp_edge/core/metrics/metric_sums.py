@@ -11,11 +11,11 @@ from typing import Annotated
 
 import msgspec
 
-MOST_NUMBERS = 1 << 16
+MAX_NUMBERS = 1 << 16
 """Most numbers in one array of sums, such as a confusion matrix of 256 classes."""
 
 SumsName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
-SumsArray = Annotated[tuple[float, ...], msgspec.Meta(max_length=MOST_NUMBERS)]
+SumsArray = Annotated[tuple[float, ...], msgspec.Meta(max_length=MAX_NUMBERS)]
 MetricSums = Annotated[Mapping[SumsName, SumsArray], msgspec.Meta(max_length=32)]
 """Sums by name, each a flat array of numbers whose meaning the task knows."""
 

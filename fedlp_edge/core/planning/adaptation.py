@@ -29,7 +29,7 @@ from fedlp_edge.core.planning.rules import PlanningRules
 SLOW_ROUNDS = 2
 """In a row, after which a device is not unlucky but slow."""
 
-LEAST_RATIO = 0.25
+MIN_RATIO = 0.25
 """Of measured to predicted memory or time, and its inverse: what lies outside says more about the measurement."""
 
 BETTER_LINK = 2.0
@@ -227,4 +227,4 @@ def _has_better_link(before: DeviceFacts, after: DeviceFacts) -> bool:
 
 
 def _bounded(ratio: float) -> float:
-    return min(max(ratio, LEAST_RATIO), 1 / LEAST_RATIO)
+    return min(max(ratio, MIN_RATIO), 1 / MIN_RATIO)

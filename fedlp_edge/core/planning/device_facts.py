@@ -10,7 +10,7 @@ from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.system.printable import unprintable_fields
 
-MOST_CHARACTERS = 100
+MAX_CHARACTERS = 100
 """Of each text; what is longer is cut."""
 
 # Bounded, so that no report can make a later computation overflow.
@@ -75,7 +75,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     data: DataFacts | None = None
 
     def __post_init__(self) -> None:
-        for name, words in unprintable_fields(self, MOST_CHARACTERS):
+        for name, words in unprintable_fields(self, MAX_CHARACTERS):
             msgspec.structs.force_setattr(self, name, words)
 
 

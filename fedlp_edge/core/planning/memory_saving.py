@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fedlp_edge.core.settings import MemorySaving, Technique, TrainingSettings
 
-LEAST_MICRO_BATCH = 4
+MIN_MICRO_BATCH = 4
 """Least samples of a micro-batch: batch normalisation over fewer samples is noise."""
 
 
@@ -43,6 +43,6 @@ def describe(memory_saving: MemorySaving) -> list[str]:
 
 def _halves(batch_size: int) -> list[int]:
     sizes = []
-    while (batch_size := batch_size // 2) >= LEAST_MICRO_BATCH:
+    while (batch_size := batch_size // 2) >= MIN_MICRO_BATCH:
         sizes.append(batch_size)
     return sizes

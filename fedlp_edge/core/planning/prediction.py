@@ -14,7 +14,7 @@ from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import BroadcastEncoding, Encoding, TrainingSettings
-from fedlp_edge.core.step_cost import StepCost, highest
+from fedlp_edge.core.step_cost import StepCost, peak_bytes
 
 MEMORY_FACTOR = 1.7
 """Without a step table: what a process takes over the sum of values, gradients, optimiser and saved activations."""
@@ -59,8 +59,8 @@ def training_memory(cost: DepthCost, training: TrainingSettings, calibration: Ca
         return _without_table(cost, training, slots)
     measured = calibration or ANY_DEVICE
     memory_saving = training.memory
-    moments = cost.step.checkpointed if memory_saving.checkpointing else cost.step.moments
-    live = highest(moments, _batch(training)) + slots
+    memory_points = cost.step.checkpointed if memory_saving.checkpointing else cost.step.memory_points
+    live = peak_bytes(memory_points, _batch(training)) + slots
     factor = measured.exact if memory_saving.allocator == "exact" else measured.cached
     # The model's values were there before the first step and are taken once, whatever the allocator does.
     copies = LARGEST_PARAMETER * cost.step.largest_parameter

@@ -186,7 +186,7 @@ class BufferedRounds:
 
     def fitness(self, device: str) -> Fitness:
         """Returns the fitness of a device."""
-        return self._ready_devices.roster[device]
+        return self._ready_devices.fitness_tracker[device]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes one event and returns its effects, in the order in which they must be carried out.
@@ -207,7 +207,7 @@ class BufferedRounds:
                 self._miss(device)
             case UpdateArrived(device):
                 if self._arrive(device):
-                    self._ready_devices.trust(device, effects)
+                    self._ready_devices.clear_failures(device, effects)
             case UpdateMissed(device, fault, reason):
                 if self._miss(device) and fault:
                     self._ready_devices.failed(device, fault, reason, self._round, effects)
@@ -331,7 +331,9 @@ class BufferedRounds:
         return self._settings.quorum_of(min(self._settings.buffer_size, len(counted)))
 
     def _hopeless(self, buffer: _Buffer, device: str) -> bool:
-        return device in buffer.missed and device not in buffer.arrived and self._ready_devices.roster[device].out
+        return (
+            device in buffer.missed and device not in buffer.arrived and self._ready_devices.fitness_tracker[device].out
+        )
 
     def _complete(self, buffer: _Buffer) -> bool:
         """Returns whether the buffer is full, or no update is awaited and the quorum is reached."""
@@ -350,11 +352,11 @@ class BufferedRounds:
             effects.append(CloseRound(self._round, tuple(sorted(buffer.arrived)), lost))
             return
         if overdue or (
-            not self._tasks and self._ready_devices.rested(self._ready_devices.ready.keys() & buffer.missed)
+            not self._tasks and self._ready_devices.retriable(self._ready_devices.ready.keys() & buffer.missed)
         ):
             self._extend(buffer, now, effects)
         if not self._tasks:
-            self._ready_devices.look_for_hope(effects)
+            self._ready_devices.end_run_if_none_fit(effects)
 
     def _take_in(self, buffer: _Buffer, added: tuple[CohortMember, ...]) -> None:
         self.cohort.add(added, [*buffer.arrived.values(), *self._early.values()])
@@ -368,9 +370,9 @@ class BufferedRounds:
         said: list[Effect] = []
         for device in retry if now >= buffer.deadline else ():
             self._ready_devices.failed(device, DeviceFault.LOST, SILENT, self._round, said)
-            if self._ready_devices.roster[device].out:
+            if self._ready_devices.fitness_tracker[device].out:
                 self._miss(device)
-        again = self._ready_devices.rested(self._ready_devices.ready.keys() & buffer.missed)
+        again = self._ready_devices.retriable(self._ready_devices.ready.keys() & buffer.missed)
         buffer.missed -= again
         buffer.deadline = now + self._settings.deadline_seconds
         added = self._fill(buffer, now, again | self._ready_devices.fit(self._round))

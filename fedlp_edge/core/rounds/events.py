@@ -124,7 +124,7 @@ class DeviceUnable:
 
 
 @dataclass(frozen=True)
-class DeviceRenewed:
+class DeviceChanged:
     """A device has changed since it failed: its agent was restarted, or it has other data."""
 
     device: str
@@ -182,7 +182,7 @@ Event = (
     | DeviceReady
     | DeviceGone
     | DeviceUnable
-    | DeviceRenewed
+    | DeviceChanged
     | UpdateArrived
     | UpdateMissed
     | ModelOutdated

@@ -91,7 +91,7 @@ class Fitness(msgspec.Struct, frozen=True):
         """Whether rounds do not wait for this device: it is unfit or set aside."""
         return self.lasting or self.failures >= ASIDE_AFTER
 
-    def rests(self, round: int) -> bool:
+    def is_passed_over(self, round: int) -> bool:
         """Returns whether the device gets no task of a round that opens now."""
         return self.lasting or round < self.round
 
@@ -101,7 +101,7 @@ class Fitness(msgspec.Struct, frozen=True):
         return min(FIRST_SECONDS * 2.0 ** max(0, self.failures - 1), LONGEST_SECONDS)
 
 
-class Roster:
+class FitnessTracker:
     """The fitness of all devices that failed lately, and the time when each may try again.
 
     Args:
@@ -111,7 +111,7 @@ class Roster:
 
     def __init__(self, known: dict[str, Fitness], now: float) -> None:
         self._known = dict(known)
-        self._rested = {device: now + fitness.pause_seconds for device, fitness in known.items()}
+        self._retry_at = {device: now + fitness.pause_seconds for device, fitness in known.items()}
 
     def __getitem__(self, device: str) -> Fitness:
         return self._known.get(device, Fitness())
@@ -127,14 +127,14 @@ class Roster:
             now: Present time in seconds.
         """
         fitness = self._known[device] = self[device].after(fault, reason, round)
-        self._rested[device] = now + fitness.pause_seconds
+        self._retry_at[device] = now + fitness.pause_seconds
         return fitness
 
     def forget(self, device: str) -> bool:
         """Deletes the failures of a device that did its task or changed; returns whether there were any."""
-        self._rested.pop(device, None)
+        self._retry_at.pop(device, None)
         return self._known.pop(device, None) is not None
 
-    def rested_at(self, device: str) -> float:
+    def retry_at(self, device: str) -> float:
         """Returns the time, in seconds, when a device may try again if no other device can take its place."""
-        return self._rested.get(device, 0.0)
+        return self._retry_at.get(device, 0.0)

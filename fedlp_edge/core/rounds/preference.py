@@ -11,19 +11,19 @@ from collections.abc import Mapping
 
 
 def preference(
-    depths: Mapping[str, int], size: int, *, prefer_deepest: float = 1.0, least_holders: float = 0.0
+    depths: Mapping[str, int], size: int, *, prefer_deepest: float = 1.0, min_holders: float = 0.0
 ) -> dict[str, float] | None:
     """Returns how likely each device is to be drawn next, relative to the others.
 
     From the shallowest to the deepest layer: if a cohort of ``size`` devices is expected to have fewer than
-    ``least_holders`` devices that hold the layer, these are preferred by the factor that corrects it. With ``N``
+    ``min_holders`` devices that hold the layer, these are preferred by the factor that corrects it. With ``N``
     devices, of which ``n`` hold the layer, a factor f makes the expected number about ``size * f n / (f n + N - n)``.
 
     Args:
         depths: Depth of each device that may be drawn, by id.
         size: Size of the cohort; 0 takes all devices, so that none is preferred.
         prefer_deepest: Additional factor for devices of the greatest depth in ``depths``.
-        least_holders: Devices of a cohort that should hold each layer, if there are that many.
+        min_holders: Devices of a cohort that should hold each layer, if there are that many.
 
     Returns:
         Relative likelihood by device id; None if it is equal for all.
@@ -33,7 +33,7 @@ def preference(
     likely = dict.fromkeys(depths, 1.0)
     for depth in sorted(set(depths.values())):
         holders = [device for device, reached in depths.items() if reached >= depth]
-        wanted = min(least_holders, len(holders), size)
+        wanted = min(min_holders, len(holders), size)
         inside = sum(likely[device] for device in holders)
         outside = sum(likely.values()) - inside
         if wanted >= size or not outside or size * inside / (inside + outside) >= wanted:

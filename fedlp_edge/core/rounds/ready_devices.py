@@ -10,9 +10,9 @@ import msgspec
 from fedlp_edge.core.algorithm.selection import draw_cohort
 from fedlp_edge.core.rounds.events import (
     CohortMember,
+    DeviceChanged,
     DeviceGone,
     DeviceReady,
-    DeviceRenewed,
     DeviceReported,
     DeviceUnable,
     Effect,
@@ -21,10 +21,10 @@ from fedlp_edge.core.rounds.events import (
     NoDeviceFit,
     TooFewDevices,
 )
-from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness, Roster
+from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness, FitnessTracker
 from fedlp_edge.core.rounds.settings import RoundSettings
 
-MOST_SAMPLES = 10**9
+MAX_SAMPLES = 10**9
 """Largest number of samples that a device can announce; larger numbers are cut to it."""
 
 
@@ -40,7 +40,7 @@ class ReadyDevices:
 
     Attributes:
         ready: Devices that hold their submodel, by id, whether they have a task or wait for one.
-        roster: Fitness of devices that failed lately.
+        fitness_tracker: Fitness of devices that failed lately.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ReadyDevices:
         self._present: set[str] = set()
         self._now = now
         self.ready: dict[str, CohortMember] = {}
-        self.roster = Roster(dict(fitness or {}), now)
+        self.fitness_tracker = FitnessTracker(dict(fitness or {}), now)
 
     # Events
 
@@ -86,18 +86,18 @@ class ReadyDevices:
             case DeviceUnable(device, fault, reason):
                 self.ready.pop(device, None)
                 self.failed(device, fault, reason, round, effects)
-            case DeviceRenewed(device):
-                self.trust(device, effects)
+            case DeviceChanged(device):
+                self.clear_failures(device, effects)
             case _:
                 pass
 
     def failed(self, device: str, fault: DeviceFault, reason: str, round: int, effects: list[Effect]) -> None:
         """Notes that a device did not do its task."""
-        effects.append(FitnessChanged(device, self.roster.failed(device, fault, reason, round, self._now)))
+        effects.append(FitnessChanged(device, self.fitness_tracker.failed(device, fault, reason, round, self._now)))
 
-    def trust(self, device: str, effects: list[Effect]) -> None:
+    def clear_failures(self, device: str, effects: list[Effect]) -> None:
         """Deletes the failures of a device that did its task or changed."""
-        if self.roster.forget(device):
+        if self.fitness_tracker.forget(device):
             effects.append(FitnessChanged(device, Fitness()))
 
     # Devices that may get a task
@@ -109,22 +109,22 @@ class ReadyDevices:
 
     def pauses(self) -> list[float]:
         """Returns the times when resting devices may try again, and when the run ends because no device is fit."""
-        times = [self.roster.rested_at(device) for device in self.ready if not self.roster[device].out]
+        times = [self.fitness_tracker.retry_at(device) for device in self.ready if not self.fitness_tracker[device].out]
         if self._give_up_at is not None:
             times.append(self._give_up_at)
         return [time for time in times if time > self._now]
 
     def fit(self, round: int) -> set[str]:
         """Returns the ids of ready devices that may get a task of this round."""
-        return {device for device in self.ready if not self.roster[device].rests(round)}
+        return {device for device in self.ready if not self.fitness_tracker[device].is_passed_over(round)}
 
-    def rested(self, devices: Iterable[str]) -> set[str]:
+    def retriable(self, devices: Iterable[str]) -> set[str]:
         """Returns those of some ready devices that may try again if no other device can take the place."""
-        return {d for d in devices if not self.roster[d].out and self.roster.rested_at(d) <= self._now}
+        return {d for d in devices if not self.fitness_tracker[d].out and self.fitness_tracker.retry_at(d) <= self._now}
 
     def candidates(self, round: int) -> set[str]:
         """Returns the ids of devices for a round that opens now; resting ones only if there are no others."""
-        return self.fit(round) or self.rested(self.ready)
+        return self.fit(round) or self.retriable(self.ready)
 
     def enough(self, round: int, effects: list[Effect]) -> bool:
         """Returns whether a round may open now; if not, appends ``TooFewDevices`` to ``effects`` once.
@@ -134,7 +134,7 @@ class ReadyDevices:
         if self._now >= self._rejoin_until:
             self._expected = frozenset()
         have = len(self.candidates(round))
-        idle = sum(self.roster[device].failures > 0 for device in self._present - self.candidates(round))
+        idle = sum(self.fitness_tracker[device].failures > 0 for device in self._present - self.candidates(round))
         wanted = max(1, self._settings.min_devices - idle, len(self._missing()) + have)
         if have >= wanted:
             self._expected, self._reported, self._give_up_at = frozenset(), None, None
@@ -142,12 +142,16 @@ class ReadyDevices:
         if self._reported != (have, wanted):
             self._reported = (have, wanted)
             effects.append(TooFewDevices(have, wanted))
-        self.look_for_hope(effects)
+        self.end_run_if_none_fit(effects)
         return False
 
-    def look_for_hope(self, effects: list[Effect]) -> None:
+    def end_run_if_none_fit(self, effects: list[Effect]) -> None:
         """Ends the run after a delay if no online device can ever do its task; called when no round can go on."""
-        reasons = {device: self.roster[device].reason for device in sorted(self._present) if self.roster[device].out}
+        reasons = {
+            device: self.fitness_tracker[device].reason
+            for device in sorted(self._present)
+            if self.fitness_tracker[device].out
+        }
         if not reasons or len(reasons) < max(len(self._present), self._settings.min_devices):
             self._give_up_at = None
         elif self._give_up_at is None:

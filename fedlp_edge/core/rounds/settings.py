@@ -22,7 +22,7 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         devices_per_round: size of the cohort; 0 takes every device that is ready.
         prefer_deepest: how many times as likely as another a device is to be chosen whose depth is the greatest that
             is ready.
-        least_holders: devices of a cohort that should hold each layer on average, as far as there are so many; deep
+        min_holders: devices of a cohort that should hold each layer on average, as far as there are so many; deep
             devices are preferred until they do. 0 draws evenly.
         min_devices: the first round waits for this many, and no round opens with fewer; whoever is there and turned
             out to be unable to take part is not waited for.
@@ -49,20 +49,20 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     staleness_exponent: NotNegative = 0.5
     max_staleness: Annotated[int, msgspec.Meta(ge=0)] = 20
     prefer_deepest: Annotated[float, msgspec.Meta(ge=1)] = 1.0
-    least_holders: NotNegative = 0.0
+    min_holders: NotNegative = 0.0
     max_sample_ratio: Annotated[float, msgspec.Meta(ge=1)] = 20.0
 
     @property
     def selection(self) -> dict[str, object]:
         """Of these settings, those that decide whose updates make a model; times and counts may change within a run."""
-        keys = ["devices_per_round", "prefer_deepest", "least_holders", "mode", "max_sample_ratio"]
+        keys = ["devices_per_round", "prefer_deepest", "min_holders", "mode", "max_sample_ratio"]
         if self.mode == "buffered":
             keys += ["buffer_size", "staleness_exponent", "max_staleness"]
         return {key: getattr(self, key) for key in keys}
 
     def preference(self, depths: Mapping[str, int], size: int) -> dict[str, float] | None:
         """Who is likely to be chosen for a cohort, from the depths of those who may be."""
-        return preference(depths, size, prefer_deepest=self.prefer_deepest, least_holders=self.least_holders)
+        return preference(depths, size, prefer_deepest=self.prefer_deepest, min_holders=self.min_holders)
 
     def __post_init__(self) -> None:
         if self.devices_per_round < 0:

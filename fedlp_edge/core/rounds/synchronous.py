@@ -182,7 +182,7 @@ class SynchronousRounds:
 
     def fitness(self, device: str) -> Fitness:
         """Returns the fitness of a device."""
-        return self._ready_devices.roster[device]
+        return self._ready_devices.fitness_tracker[device]
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes one event and returns its effects, in the order in which they must be carried out.
@@ -204,7 +204,7 @@ class SynchronousRounds:
             case UpdateArrived(device):
                 if self._open and self.member(device, self._open.round):
                     self._open.arrived.add(device)
-                    self._ready_devices.trust(device, effects)
+                    self._ready_devices.clear_failures(device, effects)
             case UpdateMissed(device, fault, reason):
                 if self._miss(device) and fault:
                     self._ready_devices.failed(device, fault, reason, self._next_round, effects)
@@ -238,7 +238,7 @@ class SynchronousRounds:
 
     def _quorum(self, current: _OpenRound) -> int:
         """Returns how many updates the round needs to close: a share of its places, without those of unfit devices."""
-        hopeless = {device for device in current.missed if self._ready_devices.roster[device].out}
+        hopeless = {device for device in current.missed if self._ready_devices.fitness_tracker[device].out}
         places = (place for device, place in current.cohort.items() if device not in hopeless)
         return self._settings.quorum_of(sum(not place.replacement for place in places))
 
@@ -269,7 +269,7 @@ class SynchronousRounds:
         if added or overdue:
             self._extend(current, added, quorum, now, effects, ask_again=overdue)
         if not added and current.resolved:
-            self._ready_devices.look_for_hope(effects)
+            self._ready_devices.end_run_if_none_fit(effects)
 
     def _close(self, current: _OpenRound, effects: list[Effect]) -> None:
         contributors = tuple(sorted(current.arrived))
@@ -296,7 +296,7 @@ class SynchronousRounds:
         said: list[Effect] = []
         for device in retry:
             self._ready_devices.failed(device, DeviceFault.LOST, SILENT, current.round, said)
-            if self._ready_devices.roster[device].out:
+            if self._ready_devices.fitness_tracker[device].out:
                 current.missed.add(device)
         added = [self._place(current, device) for device in devices]
         current.cohort.update({p.device: p for p in added})
@@ -309,10 +309,10 @@ class SynchronousRounds:
         effects.extend(said)
 
     def _replacements(self, current: _OpenRound, wanted: int) -> list[str]:
-        """Chooses ready devices without a place first, then rested ones whose update was missed."""
+        """Chooses ready devices without a place first, then those that may try again and whose update was missed."""
         waiting, chosen = self._ready_devices, list[str]()
         fresh, failed = waiting.ready.keys() - current.cohort.keys(), waiting.ready.keys() & current.missed
-        for spare in (waiting.fit(current.round) & fresh, waiting.rested(failed), waiting.rested(fresh)):
+        for spare in (waiting.fit(current.round) & fresh, waiting.retriable(failed), waiting.retriable(fresh)):
             if len(chosen) < wanted:
                 chosen += waiting.draw(spare - set(chosen), wanted - len(chosen), current.round)
         return chosen

@@ -17,7 +17,7 @@ from fedlp_edge.errors import DataError
 
 AnyArray = npt.NDArray[Any]
 
-MOST_ONE_BY_ONE = 1_000_000
+MAX_ONE_BY_ONE = 1_000_000
 """Most samples that are read one by one from an iterable, because an iterable that yields more may never end."""
 
 _LABEL_KEYS = ("label", "labels", "target", "y")
@@ -64,8 +64,8 @@ def pairs_of(samples: Any, what: str) -> tuple[list[Any], list[Any]]:
         raise DataError(f"{what} is a DataLoader: return its .dataset")
     x, y = [], []
     for number, pair in enumerate(_one_by_one(samples)):
-        if number == MOST_ONE_BY_ONE:
-            raise DataError(f"{what} gives more than {MOST_ONE_BY_ONE:,} samples one by one: return arrays")
+        if number == MAX_ONE_BY_ONE:
+            raise DataError(f"{what} gives more than {MAX_ONE_BY_ONE:,} samples one by one: return arrays")
         if isinstance(pair, Mapping) and len(pair) == 2 and (named := [key for key in pair if key in _LABEL_KEYS]):
             pair = (next(value for key, value in pair.items() if key != named[0]), pair[named[0]])  # noqa: PLW2901
         if not isinstance(pair, tuple | list) or len(pair) != 2:

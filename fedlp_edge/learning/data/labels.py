@@ -19,10 +19,10 @@ ClassNumbers = npt.NDArray[np.int64]
 AnyLabels = npt.NDArray[Any]
 OtherLabels = Callable[[], Iterable[AnyLabels]]
 
-MOST_CLASSES = 1000
+MAX_CLASSES = 1000
 """Whole numbers below this are class numbers, and at most this many different other values may become classes."""
 
-_MOST_EXACT = 2.0**53  # below this, float64 holds every whole number exactly
+_MAX_EXACT = 2.0**53  # below this, float64 holds every whole number exactly
 
 
 def class_numbers(
@@ -66,10 +66,10 @@ def class_numbers(
     for other in others():
         flat, _ = _flat(other, len(other), source)
         everywhere = np.union1d(everywhere, _texts(flat))
-    if len(everywhere) > MOST_CLASSES:
+    if len(everywhere) > MAX_CLASSES:
         raise DataError(
             f"{source}: y holds {len(everywhere):,} different values, such as {everywhere[0]!s} and {everywhere[1]!s}; "
-            f"at most {MOST_CLASSES:,} can be classes: give it class numbers from 0"
+            f"at most {MAX_CLASSES:,} can be classes: give it class numbers from 0"
         )
     found = _in_order(everywhere)
     return _looked_up(labels, found, source), found
@@ -99,7 +99,7 @@ def _numbers_or_text(raw: AnyLabels, source: str) -> AnyLabels:
         return raw.astype(np.int64)
     if kind == "f":
         raw = raw.astype(np.float64)
-        whole = np.isfinite(raw) & (raw == np.floor(raw)) & (np.abs(raw) < _MOST_EXACT)
+        whole = np.isfinite(raw) & (raw == np.floor(raw)) & (np.abs(raw) < _MAX_EXACT)
         if not whole.all():
             sample = int(np.argmin(whole))
             raise DataError(
@@ -162,7 +162,7 @@ def _are_class_numbers(labels: AnyLabels) -> bool:
 
     Dates and article numbers are neither.
     """
-    return _within(labels, MOST_CLASSES) or _within(labels, 2 * len(np.unique(labels)))
+    return _within(labels, MAX_CLASSES) or _within(labels, 2 * len(np.unique(labels)))
 
 
 def _texts(labels: AnyLabels) -> AnyLabels:

@@ -18,15 +18,15 @@ from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.base import SampleReader
 from fedlp_edge.learning.data.readers.map_dataset import open_map_dataset
 from fedlp_edge.learning.data.readers.target_values import Targets, read_targets
-from fedlp_edge.learning.foreign_code import load_object, one_line, run_foreign_code
+from fedlp_edge.learning.foreign_code import error_line, load_object, run_foreign_code
 
-Own = tuple[AnyArray, Targets]
+UserSamples = tuple[AnyArray, Targets]
 """Samples [N, ...] as the user gave them, and their targets."""
 
 _OTHER: dict[Split, Split] = {"train": "test", "test": "train"}
 
 
-def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[Own, bool]:
+def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[UserSamples, bool]:
     """Reads the samples and targets of one split from an ``.npz`` file.
 
     Args:
@@ -51,10 +51,12 @@ def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[Own, bo
         raise DataError(f"cannot read {path}: its arrays take more memory than there is") from None
     except Exception as error:  # damaged archives fail in zipfile, zlib, struct, ast and numpy, each in its own way
         hint = " (object arrays are refused; save plain numbers)" if "pickle" in str(error) else ""
-        raise DataError(f"cannot read {path}: {one_line(error)}{hint}") from None
+        raise DataError(f"cannot read {path}: {error_line(error)}{hint}") from None
 
 
-def call(name: str, split: Split, kind: TargetKind | None, bound: int) -> tuple[AnyArray | SampleReader, Targets]:
+def call_function(
+    name: str, split: Split, kind: TargetKind | None, bound: int
+) -> tuple[AnyArray | SampleReader, Targets]:
     """Imports the user's own function and calls it for the samples of a split.
 
     Args:
@@ -85,7 +87,7 @@ def call(name: str, split: Split, kind: TargetKind | None, bound: int) -> tuple[
     return x, read_targets(y, len(x), names, source, kind, others)
 
 
-def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | None) -> tuple[Own, bool]:
+def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | None) -> tuple[UserSamples, bool]:
     files = {name.lower(): name for name in archive.files}
     x_train, y_train = (next((files[n] for n in (kind, f"{kind}_train") if n in files), None) for kind in "xy")
     x_test, y_test = files.get("x_test"), files.get("y_test")
@@ -164,7 +166,7 @@ def _check_takes_split(function: Any, source: str) -> None:
     try:
         signature.bind("train")
     except TypeError as error:
-        raise DataError(f"{source} must take one argument, 'train' or 'test' ({one_line(error)})") from None
+        raise DataError(f"{source} must take one argument, 'train' or 'test' ({error_line(error)})") from None
 
 
 def _unpacked(made: Any, source: str, split: Split) -> tuple[Any, Any, Any]:

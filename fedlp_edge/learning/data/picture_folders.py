@@ -32,11 +32,11 @@ _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("test", "testing", "val", "valid", "validation"),
 }
-_NAMED = 3  # examples of each kind in the summary
+_MAX_NAMED = 3  # examples of each kind in the summary
 
 
 @dataclass
-class LeftOut:
+class SkippedFiles:
     """Counts what a folder holds besides the pictures that are used.
 
     Attributes:
@@ -60,19 +60,19 @@ class LeftOut:
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used."""
-        left_out = []
+        skipped = []
         if self.unread:
-            left_out.append(f"{_count(len(self.unread), 'picture')} that cannot be read ({_some(self.unread)})")
+            skipped.append(f"{_count(len(self.unread), 'picture')} that cannot be read ({_some(self.unread)})")
         if self.beside:
-            left_out.append(f"{_count(self.beside, 'picture')} in no class folder")
+            skipped.append(f"{_count(self.beside, 'picture')} in no class folder")
         if self.empty:
-            left_out.append(f"{_count(len(self.empty), 'folder')} without pictures ({_some(self.empty)})")
+            skipped.append(f"{_count(len(self.empty), 'folder')} without pictures ({_some(self.empty)})")
         if self.other:
             kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in self.other.most_common()]
-            left_out.append(f"{_count(self.other.total(), 'file')} of other kinds ({_some(kinds)})")
+            skipped.append(f"{_count(self.other.total(), 'file')} of other kinds ({_some(kinds)})")
         if self.system:
-            left_out.append(f"{_count(self.system, 'hidden or system entry', 'hidden or system entries')}")
-        parts = [f"left out: {', '.join(left_out)}"] if left_out else []
+            skipped.append(f"{_count(self.system, 'hidden or system entry', 'hidden or system entries')}")
+        parts = [f"left out: {', '.join(skipped)}"] if skipped else []
         if self.frames:
             parts.append(f"only the first frame is used of {_count(self.frames, 'picture')} with several")
         if self.one_class:
@@ -92,7 +92,7 @@ class PictureList:
         classes: Class names by class number.
         files: Paths of the N pictures, sorted by class.
         labels: Class numbers, int64 [N].
-        left_out: Count of everything else in the folder.
+        skipped: Count of everything else in the folder.
         names: Paths below the folder, in one spelling; empty if the folders are the classes.
     """
 
@@ -100,7 +100,7 @@ class PictureList:
     classes: tuple[str, ...]
     files: list[Path]
     labels: npt.NDArray[np.int64]
-    left_out: LeftOut
+    skipped: SkippedFiles
     names: tuple[str, ...] = ()
 
     def name_of(self, index: int) -> str:
@@ -143,11 +143,11 @@ def pictures_below(folder: Path, *, arrays_too: bool = False) -> tuple[list[Path
     Raises:
         OSError: The folder cannot be read.
     """
-    left_out = LeftOut()
-    files = sorted(_below(folder, left_out, ancestors=()), key=lambda path: path.relative_to(folder).parts)
+    skipped = SkippedFiles()
+    files = sorted(_below(folder, skipped, ancestors=()), key=lambda path: path.relative_to(folder).parts)
     if arrays_too:
-        del left_out.other[".npy"]
-    return files, str(left_out)
+        del skipped.other[".npy"]
+    return files, str(skipped)
 
 
 def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
@@ -156,14 +156,14 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
     if base is None:
         other = next(iter(splits.values())).name
         raise DataError(f"{display_name(root)} has no {split} directory beside its directory {other}")
-    left_out = LeftOut()
-    members = _by_class(base, left_out)
+    skipped = SkippedFiles()
+    members = _by_class(base, skipped)
     # The classes of both splits are numbered together, so that a class has one number in both.
     known = {name for folder in splits.values() for name in _class_folders(folder)} | set(members)
     if not known:
-        raise DataError(_no_classes(base, split, left_out))
+        raise DataError(_no_classes(base, split, skipped))
     if len(known) == 1 and len({path.parent for found in members.values() for _, path in found}) > 1:
-        left_out.one_class = display_name(*known)
+        skipped.one_class = display_name(*known)
     classes = _numbered(root, base, known)
     files: list[Path] = []
     labels: list[int] = []
@@ -173,18 +173,18 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
                 files.append(path)
                 labels.append(label)
     if not files:
-        raise DataError(_no_classes(base, split, left_out))
-    return PictureList(base, classes, files, np.asarray(labels, dtype=np.int64), left_out)
+        raise DataError(_no_classes(base, split, skipped))
+    return PictureList(base, classes, files, np.asarray(labels, dtype=np.int64), skipped)
 
 
-def _no_classes(base: Path, split: Split, left_out: LeftOut) -> str:
-    if left_out.beside:
+def _no_classes(base: Path, split: Split, skipped: SkippedFiles) -> str:
+    if skipped.beside:
         return (
-            f"{display_name(base)} holds {left_out.beside} pictures but no class folders: "
+            f"{display_name(base)} holds {skipped.beside} pictures but no class folders: "
             "put the pictures of each class into a folder that is called like it"
         )
     message = f"{display_name(base)} holds no {split} images: it needs CLASS/*.png (or {', '.join(SUFFIXES[1:])})"
-    return f"{message}; {left_out}" if str(left_out) else message
+    return f"{message}; {skipped}" if str(skipped) else message
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:
@@ -203,46 +203,46 @@ def _split_folders(root: Path) -> dict[Split, Path]:
     return found if divided else {}
 
 
-def _by_class(base: Path, left_out: LeftOut) -> dict[str, list[tuple[str, Path]]]:
+def _by_class(base: Path, skipped: SkippedFiles) -> dict[str, list[tuple[str, Path]]]:
     """Returns the pictures by class, each with its path relative to the class folder."""
     members: dict[str, list[tuple[str, Path]]] = {}
-    for entry in _entries(base, left_out):
+    for entry in _entries(base, skipped):
         path = Path(entry.path)
         if not _is_folder(entry):
             if _is_picture(entry):
-                left_out.beside += 1
+                skipped.beside += 1
             elif entry.name.lower() != LISTING:
-                left_out.other[path.suffix.lower()] += 1
+                skipped.other[path.suffix.lower()] += 1
             continue
-        below = sorted(_below(path, left_out, ancestors=()), key=lambda found: found.relative_to(path).parts)
+        below = sorted(_below(path, skipped, ancestors=()), key=lambda found: found.relative_to(path).parts)
         if below:
             named = members.setdefault(normalized_name(entry.name), [])
             named += [(unicodedata.normalize("NFC", found.relative_to(path).as_posix()), found) for found in below]
         else:
-            left_out.empty.append(display_name(entry.name))
+            skipped.empty.append(display_name(entry.name))
     return members
 
 
-def _below(folder: Path, left_out: LeftOut, ancestors: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+def _below(folder: Path, skipped: SkippedFiles, ancestors: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     """Yields the pictures in a folder and its subfolders, without following links to a folder's own ancestors."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in ancestors:
         return
-    for entry in _entries(folder, left_out):
+    for entry in _entries(folder, skipped):
         if _is_folder(entry):
-            yield from _below(Path(entry.path), left_out, (*ancestors, here))
+            yield from _below(Path(entry.path), skipped, (*ancestors, here))
         elif _is_picture(entry):
             yield Path(entry.path)
         else:
-            left_out.other[Path(entry.name).suffix.lower()] += 1
+            skipped.other[Path(entry.name).suffix.lower()] += 1
 
 
-def _entries(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, skipped: SkippedFiles) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     own = [entry for entry in entries if not _is_system(entry)]
-    left_out.system += len(entries) - len(own)
+    skipped.system += len(entries) - len(own)
     return own
 
 
@@ -272,15 +272,15 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
 
 
 def _folders(root: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _entries(root, LeftOut()) if _is_folder(entry)]
+    return [Path(entry.path) for entry in _entries(root, SkippedFiles()) if _is_folder(entry)]
 
 
 def _holds_pictures(folder: Path) -> bool:
-    return any(not _is_folder(entry) and _is_picture(entry) for entry in _entries(folder, LeftOut()))
+    return any(not _is_folder(entry) and _is_picture(entry) for entry in _entries(folder, SkippedFiles()))
 
 
 def _has_pictures(folder: Path) -> bool:
-    return next(_below(folder, LeftOut(), ancestors=()), None) is not None
+    return next(_below(folder, SkippedFiles(), ancestors=()), None) is not None
 
 
 def _class_folders(base: Path) -> list[str]:
@@ -314,5 +314,5 @@ def _count(number: int, one: str, many: str = "") -> str:
 
 
 def _some(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return "; ".join(names[:_NAMED]) + (f"; {more:,} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMED
+    return "; ".join(names[:_MAX_NAMED]) + (f"; {more:,} more" if more > 0 else "")

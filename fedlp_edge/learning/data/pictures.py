@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError, OperatorError
-from fedlp_edge.learning.foreign_code import one_line
+from fedlp_edge.learning.foreign_code import error_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -121,7 +121,7 @@ def read_picture(file: Path, channels: int, size: tuple[int, int]) -> Picture:
         except OSError as error:
             raise PictureError(file, _os_error_reason(error)) from None
         except Exception as error:  # decoders raise what they like on damaged files: struct.error, SyntaxError ...
-            raise PictureError(file, f"is damaged ({one_line(error)})") from None
+            raise PictureError(file, f"is damaged ({error_line(error)})") from None
 
 
 def display_name(file: Path | str) -> str:
@@ -287,5 +287,5 @@ def _unidentified_reason(file: Path) -> str:
 def _os_error_reason(error: OSError) -> str:
     if error.errno is not None:
         return f"cannot be opened: {error.strerror}"
-    text = one_line(error)
+    text = error_line(error)
     return "is cut short" if "truncated" in text else f"is damaged ({text})"

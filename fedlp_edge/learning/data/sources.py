@@ -19,7 +19,7 @@ from fedlp_edge.learning.data import public_datasets
 from fedlp_edge.learning.data.arrays import AnyArray, stored
 from fedlp_edge.learning.data.own_data import call, read_npz
 from fedlp_edge.learning.data.partitioners import Indices
-from fedlp_edge.learning.data.picture_folders import LeftOut, PictureList, list_pictures, pictures_below
+from fedlp_edge.learning.data.picture_folders import PictureList, SkippedFiles, list_pictures, pictures_below
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.array_files import open_arrays
 from fedlp_edge.learning.data.readers.base import SampleReader
@@ -153,7 +153,7 @@ def _pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleLi
             mean=mean,
             std=std,
             index=index,
-            remarks="; ".join(filter(None, (remarks, str(found.left_out)))),
+            remarks="; ".join(filter(None, (remarks, str(found.skipped)))),
             targets=targets.kind,
             names=names,
         )
@@ -173,7 +173,9 @@ def _found_pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> tu
         raise DataError(f"cannot read {spec.path}: {error.strerror}") from None
     labelled = list_labelled(listing, pictures, split, spec.held_out, kind)
     targets = labelled.targets
-    found = PictureList(spec.path, targets.names, labelled.files, coarse_classes(targets), LeftOut(), labelled.names)
+    found = PictureList(
+        spec.path, targets.names, labelled.files, coarse_classes(targets), SkippedFiles(), labelled.names
+    )
     return found, targets, labelled.remarks
 
 

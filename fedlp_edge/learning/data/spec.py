@@ -18,9 +18,9 @@ from urllib.parse import unquote
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
 
-NAMED = ("digits", "fashion-mnist", "mnist", "cifar10")
+DATASET_NAMES = ("digits", "fashion-mnist", "mnist", "cifar10")
 _OWN = "imagefolder:DIR, audiofolder:DIR, csv:FILE, parquet:FILE, npy:FILE, npz:FILE or module:callable"
-FORMS = f"{', '.join(NAMED)}, {_OWN}"
+FORMS = f"{', '.join(DATASET_NAMES)}, {_OWN}"
 OPTIONS = ("share", "partition", "seed", "limit", "holdout")
 """Options of all sources."""
 
@@ -305,9 +305,9 @@ def check_outside(spec: DataSpec, directory: Path, option: str) -> None:
 
 
 def _parse_source(name: str) -> tuple[Source, str]:
-    for named in NAMED:
+    for named in DATASET_NAMES:
         if name == named:
-            return named, ""  # type: ignore[return-value]  # NAMED is a subset of Source
+            return named, ""  # type: ignore[return-value]  # DATASET_NAMES is a subset of Source
     kind, _, argument = name.partition(":")
     if kind in _ON_DISK:
         if not argument:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fedlp_edge.errors import DataError, ExportError, OperatorError
 from fedlp_edge.learning.data.pictures import display_name, read_picture, require_pillow
 from fedlp_edge.learning.export.metadata import EXIT, INPUT, OUTPUT, OnnxMetadata, from_properties
-from fedlp_edge.learning.foreign_code import one_line
+from fedlp_edge.learning.foreign_code import error_line
 
 _INSTALL = 'pip install "fedlp-edge[inference]"'
 _ASPECT_TOLERANCE = 0.02  # relative change of the aspect ratio from which a warning is given
@@ -134,7 +134,7 @@ class Classifier:
         try:
             (logits,) = self._session.run([OUTPUT], {INPUT: x})
         except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise ExportError(f"the model does not run in onnxruntime: {one_line(error)}") from None
+            raise ExportError(f"the model does not run in onnxruntime: {error_line(error)}") from None
         shifted = np.asarray(logits, dtype=np.float64)
         exponentials = np.exp(shifted - shifted.max(axis=1, keepdims=True))
         result: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -185,7 +185,7 @@ def _load_array(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[An
     try:
         values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
     except Exception as error:  # damaged headers fail in ast, struct, tokenize ...
-        raise DataError(f"cannot read {display_name(file)}: {one_line(error)}") from None
+        raise DataError(f"cannot read {display_name(file)}: {error_line(error)}") from None
     if not isinstance(values, np.ndarray):
         raise DataError(f"{display_name(file)} is an archive of arrays: save one sample with numpy.save")
     if values.dtype.kind not in "uif" or tuple(values.shape) != onnx_metadata.input_shape:

@@ -20,12 +20,12 @@ class InferenceInputs:
     Attributes:
         files: Paths in the order in which the user named them; files of a folder are sorted by name.
         named: Paths that the user named; the other paths were found in folders.
-        left_out: Reports on what else the folders hold, one line per folder.
+        skipped: Reports on what else the folders hold, one line per folder.
     """
 
     files: list[Path] = field(default_factory=list)
     named: set[Path] = field(default_factory=set)
-    left_out: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
 
 def find_inputs(given: Sequence[Path], onnx_metadata: OnnxMetadata) -> InferenceInputs:
@@ -46,16 +46,16 @@ def find_inputs(given: Sequence[Path], onnx_metadata: OnnxMetadata) -> Inference
             continue
         try:
             arrays = sorted(path.rglob("*.npy"))
-            pictures, left_out = pictures_below(path, arrays_too=bool(arrays))
+            pictures, skipped = pictures_below(path, arrays_too=bool(arrays))
         except OSError as error:
             raise DataError(f"cannot read {display_name(str(error.filename or path))}: {error.strerror}") from None
         if not takes_pictures(onnx_metadata):
-            pictures, left_out = [], ""
+            pictures, skipped = [], ""
         if not pictures and not arrays:
             want = "pictures or .npy files" if takes_pictures(onnx_metadata) else ".npy files"
-            raise DataError(f"{display_name(path)} holds no {want}" + (f"; {left_out}" if left_out else ""))
+            raise DataError(f"{display_name(path)} holds no {want}" + (f"; {skipped}" if skipped else ""))
         inputs.files += [*pictures, *arrays]
-        inputs.left_out += [f"{display_name(path)}: {left_out}"] if left_out else []
+        inputs.skipped += [f"{display_name(path)}: {skipped}"] if skipped else []
     return inputs
 
 

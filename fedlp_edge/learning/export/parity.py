@@ -26,7 +26,7 @@ SMALLEST_SIZE = 0.1
 OWN_ERRORS = 10.0
 """Largest accepted difference as a multiple of PyTorch's own rounding error, in a model that amplifies rounding."""
 
-MOST_RELATIVE = 1e-2
+MAX_RELATIVE = 1e-2
 """Largest accepted difference as a share of the largest logit, whatever PyTorch's own rounding error is."""
 
 OTHER_ANSWERS = 0.01
@@ -75,7 +75,7 @@ def compare_logits(expected: Logits, got: Logits, own_error: float = 0.0) -> Par
     size = np.abs(expected).max(axis=1)
     # A sample with small logits is computed from numbers as large as those of other samples, hence the median.
     size = np.maximum(np.maximum(size, np.median(size)), SMALLEST_SIZE)
-    allowed = np.clip(OWN_ERRORS * own_error, RELATIVE_TOLERANCE * size, MOST_RELATIVE * size)
+    allowed = np.clip(OWN_ERRORS * own_error, RELATIVE_TOLERANCE * size, MAX_RELATIVE * size)
     if (difference > allowed[:, None]).any():
         sample = int((difference.max(axis=1) / allowed).argmax())
         return Parity(

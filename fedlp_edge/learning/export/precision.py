@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.metadata import INPUT
-from fedlp_edge.learning.foreign_code import one_line
+from fedlp_edge.learning.foreign_code import error_line
 
 if TYPE_CHECKING:
     import onnx
@@ -81,7 +81,7 @@ def convert(source: Path, target: Path, precision: Precision, calibration: Sampl
     except OSError as error:
         raise ExportError(f"cannot write {target}: {error.strerror or error}") from None
     except Exception as error:  # the tools raise whatever their many parts raise
-        raise ExportError(f"{source.name} cannot be converted to {precision}: {one_line(error)}") from None
+        raise ExportError(f"{source.name} cannot be converted to {precision}: {error_line(error)}") from None
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:

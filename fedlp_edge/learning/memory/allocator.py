@@ -61,7 +61,7 @@ def cached_allocation(budget: int | None = None) -> Iterator[None]:
         _set_thresholds(_EXACT, _EXACT)
 
 
-def aside(work: Callable[[], T]) -> T:
+def in_new_thread(work: Callable[[], T]) -> T:
     """Runs a function in a new thread, so that its allocations fragment the heap of that thread and not the main one.
 
     Args:

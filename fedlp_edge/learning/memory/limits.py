@@ -25,15 +25,15 @@ from torch import nn
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.system.cgroups import ControlGroup
 
-SLACK = 16 << 20
+SLACK_BYTES = 16 << 20
 """Bytes that a limited job may take beyond its budget, for thread stacks, Python objects and allocator rounding."""
 
-KERNELS = 8 << 20
-"""Bytes of address space that a limited job may take for each convolution, beyond its budget and ``SLACK``: libraries
-reserve 2 to 4 MB for the kernels of each batch size, of which an epoch has two, and use a tenth of it. A smaller device
-would not need this memory."""
+KERNEL_BYTES = 8 << 20
+"""Bytes of address space that a limited job may take for each convolution, beyond its budget and ``SLACK_BYTES``:
+libraries reserve 2 to 4 MB for the kernels of each batch size, of which an epoch has two, and use a tenth of it. A
+smaller device would not need this memory."""
 
-UNSEEN = 64 << 20
+GROUP_SLACK_BYTES = 64 << 20
 """Bytes by which the limit of a control group is above that of the process: pages that were mapped before and are first
 used in training, and page tables, count in the group alone, and the limit of the process should take effect first."""
 
@@ -90,10 +90,10 @@ def _is_short(error: BaseException, *, limited: bool) -> bool:
 
 def kernel_space(model: nn.Module) -> int:
     """Returns the bytes of address space that the kernels of a model may reserve and not use."""
-    return KERNELS * sum(parameter.dim() >= 3 for parameter in model.parameters())
+    return KERNEL_BYTES * sum(parameter.dim() >= 3 for parameter in model.parameters())
 
 
-def spoils_the_process(error: BaseException) -> bool:
+def requires_new_process(error: BaseException) -> bool:
     """Returns whether the process must be replaced after an error, since oneDNN caches failed primitives.
 
     A primitive that oneDNN could not create once fails again in this process, however much memory there is by then.
@@ -113,7 +113,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Returns freed memory to the system, so that the measurement of the next job starts from the idle worker."""
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -151,7 +151,7 @@ class PeakMeter:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._base = torch.cuda.memory_allocated(self._device)
             return
-        give_back()
+        trim_heap()
         self._base = self._peak = resident_bytes()
         self._anonymous = _status_bytes("RssAnon")
         if not _reset_high_water_mark():
@@ -190,7 +190,7 @@ class PeakMeter:
 
 @contextmanager
 def limited(
-    budget: int | None, device: torch.device, slack: int = SLACK, group: ControlGroup | None = None
+    budget: int | None, device: torch.device, slack: int = SLACK_BYTES, group: ControlGroup | None = None
 ) -> Iterator[None]:
     """Limits a block to ``budget`` bytes, and ``slack``, on top of the memory that the process holds now.
 
@@ -214,7 +214,7 @@ def limited(
             torch.cuda.set_per_process_memory_fraction(1.0, device)
     else:
         # The block could use freed memory that the allocator still holds, on top of the budget.
-        give_back()
+        trim_heap()
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         allowed = _status_bytes("VmData") + budget + slack
         if hard != resource.RLIM_INFINITY:
@@ -229,12 +229,12 @@ def limited(
 
 @contextmanager
 def _limited_group(group: ControlGroup | None, nbytes: int) -> Iterator[None]:
-    """Limits a control group to the memory that it uses now, plus ``nbytes``, plus ``UNSEEN``."""
+    """Limits a control group to the memory that it uses now, plus ``nbytes``, plus ``GROUP_SLACK_BYTES``."""
     if group is None:
         yield
         return
     with suppress(OSError):  # If the group cannot be limited, the limit of the process still holds.
-        group.limit_memory(group.charged + nbytes + UNSEEN)
+        group.limit_memory(group.memory_bytes + nbytes + GROUP_SLACK_BYTES)
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ from fedlp_edge.learning.model.tensor_kinds import is_frozen
 SAMPLES = 1024
 """Approximate number of samples that statistics are measured on, spread evenly over the data."""
 
-LEAST_SAMPLES = 32
+MIN_SAMPLES_FOR_STATISTICS = 32
 """Least number of samples: the averaged statistics of many devices are better than those of fewer samples."""
 
 BATCH = 128
@@ -59,7 +59,7 @@ def measure_statistics(model: nn.Module, data: Dataset, forward: Forward, lay_ou
         for norm in model.modules()
         if isinstance(norm, _BatchNorm) and norm.running_mean is not None and not is_frozen(norm)
     ]
-    if not norms or len(data) < LEAST_SAMPLES:
+    if not norms or len(data) < MIN_SAMPLES_FOR_STATISTICS:
         return False
     indices, before = _spread(data), 0.0
     one_sided = is_one_sided(data.y, forward(lay_out(data.batch(indices[:1])[0])))

@@ -50,7 +50,7 @@ class Scaler(nn.Module):
         return x / self.ratio
 
 
-def channels_left(channels: int, ratio: float) -> int:
+def narrowed_channels(channels: int, ratio: float) -> int:
     """Returns ``ceil(ratio * channels)``; a product that is an integer but for rounding errors counts as one."""
     return math.ceil(round(ratio * channels, 6))
 
@@ -122,7 +122,7 @@ class _Narrowing:
                 f'{module} cannot be narrowed behind {self._signal.whole} channels; use scaling = "depth"'
             )
         whole = weight.shape[0]
-        left = whole if module is self._classifier else channels_left(whole, self._ratio)
+        left = whole if module is self._classifier else narrowed_channels(whole, self._ratio)
         given = self._signal.left * places
         narrow = copied(module, [module])
         narrow.weight = _part(weight, left, given)

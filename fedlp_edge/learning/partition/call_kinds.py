@@ -39,19 +39,19 @@ _RANDOM = frozenset(["rand", "randn", "randint", "randperm", "bernoulli", "norma
 _METHODS = {method: name for name, method in vars(Tensor).items() if callable(method)}  # x ** 2 calls one named "pow"
 
 
-def looks_at_values(name: str, args: tuple[Any, ...]) -> bool:
+def depends_on_values(name: str, args: tuple[Any, ...]) -> bool:
     """Returns whether the result of a call, or its shape, depends on values of tensors as no graph can express."""
     if name == "__getitem__":
         return any(index.dtype == torch.bool for index in tensors_in(args[1]))
     return name in _DECISIONS or (name == "where" and len(args) == 1)
 
 
-def changes_in_place(name: str) -> bool:
+def is_in_place(name: str) -> bool:
     """Returns whether a call changes its first argument in place."""
     return name in _CHANGING or (name.endswith("_") and not name.endswith("__"))
 
 
-def draws(name: str) -> bool:
+def is_random(name: str) -> bool:
     """Returns whether a call draws random numbers."""
     return name in _RANDOM
 

@@ -30,17 +30,17 @@ class Segment:
         nodes: Nodes of the segment, in order of execution.
         source: Nodes whose values the segment starts from: the feature, then the tensors beside it.
         result: Nodes whose values later segments use: the feature, then the tensors beside it.
-        torn: Numbers of modules with a forward of their own, and of plain ``nn.Sequential``, that the cut before the
+        divided: Numbers of modules with a forward of their own, and of plain ``nn.Sequential``, that the cut before the
             segment divides: smaller for a cut between two residual blocks than for one inside a block.
-        weighty: Whether the segment multiplies with weights, so that a layer may start with it; normalisation, biases
-            and embeddings join the code beside them.
+        has_weights: Whether the segment multiplies with weights, so that a layer may start with it; normalisation,
+            biases and embeddings join the code beside them.
     """
 
     nodes: tuple[torch.fx.Node, ...]
     source: tuple[torch.fx.Node, ...]
     result: tuple[torch.fx.Node, ...]
-    torn: tuple[int, int]
-    weighty: bool
+    divided: tuple[int, int]
+    has_weights: bool
 
 
 def segments(traced: Traced) -> list[Segment]:
@@ -63,9 +63,9 @@ def segments(traced: Traced) -> list[Segment]:
     places = sorted(passed)
     if len(places) == 2:
         raise PartitionError(_why_no_cut(traced, alive, shared))
-    weighty = {node for node in nodes if node.meta["macs"]}
-    if len(weighty) < 2:  # The model has only embeddings, or products that are not counted.
-        weighty = {node for node in nodes if state_of(node, traced.holder)}
+    has_weights = {node for node in nodes if node.meta["macs"]}
+    if len(has_weights) < 2:  # The model has only embeddings, or products that are not counted.
+        has_weights = {node for node in nodes if state_of(node, traced.holder)}
     found = []
     for start, stop in pairwise(places):
         inside = tuple(nodes[start + 1 : stop + 1])
@@ -74,8 +74,8 @@ def segments(traced: Traced) -> list[Segment]:
                 nodes=inside,
                 source=passed[start],
                 result=passed[stop],
-                torn=_torn(nodes[start], nodes[start + 1]),
-                weighty=not weighty.isdisjoint(inside),
+                divided=_divided_modules(nodes[start], nodes[start + 1]),
+                has_weights=not has_weights.isdisjoint(inside),
             )
         )
     return found
@@ -141,7 +141,7 @@ def _shared_after(nodes: list[torch.fx.Node], holder: nn.Module) -> list[str]:
     return shared
 
 
-def _torn(before: torch.fx.Node, after: torch.fx.Node) -> tuple[int, int]:
+def _divided_modules(before: torch.fx.Node, after: torch.fx.Node) -> tuple[int, int]:
     """Counts the modules whose forward runs on both sides of a cut: other modules, and plain sequences."""
     running = before.meta.get("nn_module_stack", {})
     also = after.meta.get("nn_module_stack", {})

@@ -80,7 +80,7 @@ def partition(
     return _with_exits(stages, sample, num_classes, head_mode, seed)
 
 
-class WholeNumbers(nn.Module):
+class ToIntegers(nn.Module):
     """Converts token ids in floating-point format, as data sets give them, to integers."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -90,7 +90,7 @@ class WholeNumbers(nn.Module):
 
 def _taking_floats(layer: nn.Module) -> nn.Module:
     """Puts a conversion to integers before a layer; the names of the layer's state do not change."""
-    conversion = WholeNumbers()
+    conversion = ToIntegers()
     conversion.training = layer.training
     if isinstance(layer, nn.Sequential):
         wrapped = nn.Sequential(OrderedDict([("whole_numbers", conversion), *_blocks_of(layer)]))

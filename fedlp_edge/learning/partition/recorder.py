@@ -32,10 +32,10 @@ from fedlp_edge.learning.model.module_copies import copied, tensors_in
 from fedlp_edge.learning.partition.call_kinds import (
     LITERALS,
     as_node,
-    changes_in_place,
-    draws,
+    depends_on_values,
     is_basic,
-    looks_at_values,
+    is_in_place,
+    is_random,
 )
 
 ROOT = "model"
@@ -184,10 +184,10 @@ class _Recorder(MacCounter):
             return None
         if self._leaf is not None:  # Inside of such a module, multiply-accumulates are counted and nothing recorded.
             return super().__torch_function__(func, types, args, kwargs)
-        if looks_at_values(name, args) and any(self._varies(tensor) for tensor in tensors_in((args, kwargs))):
+        if depends_on_values(name, args) and any(self._varies(tensor) for tensor in tensors_in((args, kwargs))):
             raise RecordingError(self._innermost, "its forward decides by the values of tensors")
         before = self.macs
-        target = args[0] if changes_in_place(name) else None
+        target = args[0] if is_in_place(name) else None
         result = super().__torch_function__(func, types, args, kwargs)
         if target is None and next(tensors_in(result), None) is None:
             return result  # A shape or a type does not depend on values.
@@ -196,7 +196,7 @@ class _Recorder(MacCounter):
         node = self._create(
             *as_node(func, name, self._argument(args)), self._argument(kwargs or {}), self.macs - before
         )
-        if draws(name) or any(source in self._varying for source in node.all_input_nodes):
+        if is_random(name) or any(source in self._varying for source in node.all_input_nodes):
             self._varying.add(node)
         if target is not None:
             node.meta["changes"] = True

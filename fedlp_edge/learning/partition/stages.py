@@ -98,7 +98,7 @@ def stages_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) ->
     """
     traced = trace(model, sample)
     found = segments(traced)
-    heavy = [index for index, segment in enumerate(found) if segment.weighty]
+    heavy = [index for index, segment in enumerate(found) if segment.has_weights]
     if len(heavy) < 2:
         raise PartitionError(
             f"{type(model).__name__} has weights in only {len(heavy)} of its {len(found)} separable parts, and at "
@@ -132,11 +132,13 @@ def _choose(found: list[Segment], heavy: list[int], most: int | None) -> list[ra
     fewer modules of the user's model. Cuts that divide fewer modules are used first, and others only as long as there
     are fewer layers than wanted.
     """
-    starts = [min(range(before + 1, here + 1), key=lambda i: (found[i].torn, -i)) for before, here in pairwise(heavy)]
+    starts = [
+        min(range(before + 1, here + 1), key=lambda i: (found[i].divided, -i)) for before, here in pairwise(heavy)
+    ]
     inner, classifier = starts[:-1], starts[-1]
     chosen = inner
-    for level in sorted({found[i].torn[0] for i in inner}):
-        chosen = [i for i in inner if found[i].torn[0] <= level]
+    for level in sorted({found[i].divided[0] for i in inner}):
+        chosen = [i for i in inner if found[i].divided[0] <= level]
         if most is not None and len(chosen) + 1 >= most:
             break
     return [range(start, stop) for start, stop in pairwise([0, *chosen, classifier, len(found)])]

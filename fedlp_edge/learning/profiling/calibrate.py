@@ -22,9 +22,9 @@ from fedlp_edge.core.blueprint import DepthCost
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.planning.prediction import ANY_DEVICE, epoch_seconds
 from fedlp_edge.core.settings import ComputeMode, TrainingSettings
-from fedlp_edge.core.step_cost import StepCost, highest
+from fedlp_edge.core.step_cost import StepCost, peak_bytes
 from fedlp_edge.learning.memory import limits
-from fedlp_edge.learning.memory.allocator import allocate_exactly, aside, cached_allocation
+from fedlp_edge.learning.memory.allocator import allocate_exactly, cached_allocation, in_new_thread
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.profiling.op_benchmarks import measure_operation_costs
 from fedlp_edge.learning.profiling.step_trace import trace_steps
@@ -141,7 +141,7 @@ def calibrate(
     found = [_try(trial, device, mode, repeats, clock) for trial in _TRIALS]
     base, exact = _fit_memory(found)
     with cached_allocation():
-        paces = aside(lambda: measure_operation_costs(repeats, clock))
+        paces = in_new_thread(lambda: measure_operation_costs(repeats, clock))
     slowdown = max(1.0, float(np.median([one.exact_seconds / one.seconds for one in found])))
     measured = Calibration(base=base, exact=exact, cached=ANY_DEVICE.cached, paces=paces, slowdown=slowdown)
     measured = msgspec.structs.replace(measured, step=max(0.0, found[0].seconds - _predicted(found[0], measured)))
@@ -175,9 +175,9 @@ def _try(trial: _Trial, device: torch.device, mode: ComputeMode, repeats: int, c
     peak = meter.stop()
     exact_seconds = _fastest(part, x, y, mode, repeats, clock)
     with cached_allocation():
-        seconds = aside(lambda: _fastest(part, x, y, mode, repeats, clock))
+        seconds = in_new_thread(lambda: _fastest(part, x, y, mode, repeats, clock))
     trained = 4 * sum(parameter.numel() for parameter in part.parameters())
-    live = highest(step.moments, trial.batch) + trained  # The optimizer stores a momentum for each parameter.
+    live = peak_bytes(step.memory_points, trial.batch) + trained  # The optimizer stores a momentum for each parameter.
     return _Found(step, trial.batch, live, peak, seconds, exact_seconds)
 
 

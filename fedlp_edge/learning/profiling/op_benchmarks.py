@@ -28,7 +28,7 @@ _CACHE = 16 << 20
 _ENOUGH = 0.1
 """Seconds after which a trial is not repeated: on a slow board trials take long and vary little."""
 
-_LEAST_SHARE = 0.1
+_MIN_SHARE = 0.1
 """Least share of a trial's time that is attributed to its own kind, however much the other operations in it take."""
 
 
@@ -64,7 +64,7 @@ def measure_operation_costs(repeats: int, clock: Callable[[], float]) -> dict[Ki
                 if other != kind and other in done
             )
             works.append(done[kind])
-            seconds.append(max(taken - beside, _LEAST_SHARE * taken))
+            seconds.append(max(taken - beside, _MIN_SHARE * taken))
         paces[kind] = fit(works, seconds, _BATCH)
     return paces
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.step_cost import Kind, Moment, StepCost, Work, envelope
+from fedlp_edge.core.step_cost import Kind, MemoryPoint, StepCost, Work, upper_envelope
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.model.tensor_kinds import keep_frozen
@@ -40,7 +40,7 @@ takes less time and memory than what the meta device loads at its first use."""
 _aten = torch.ops.aten
 
 
-def with_steps(model: LayeredModel, blueprint: Blueprint) -> Blueprint:
+def with_step_costs(model: LayeredModel, blueprint: Blueprint) -> Blueprint:
     """Returns the blueprint of a model with the step table of every depth in its costs."""
     steps = trace_steps(model, model.sample, blueprint.costs[-1].forward_macs)
     costs = tuple(msgspec.structs.replace(cost, step=step) for cost, step in zip(blueprint.costs, steps, strict=True))
@@ -76,12 +76,12 @@ def _trace(model: Submodel, sample: Tensor) -> StepCost:
     _watch(model, sample, _BATCHES[0])  # The first checkpointed pass finds the layers that change their input.
     few_again, many_again = (_watch(model, sample, batch) for batch in _BATCHES)
     parameters = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
-    update = Moment(float(sum(parameters)), 0.0)  # In the update all gradients are live, and it works in place.
+    update = MemoryPoint(float(sum(parameters)), 0.0)  # In the update all gradients are live, and it works in place.
     once = sum(work.macs for work in _work(few, many).values())
     again = sum(work.macs for work in _work(few_again, many_again).values())
     return StepCost(
-        moments=envelope([*_lines(few.live, many.live), update]),
-        checkpointed=envelope([*_lines(few_again.live, many_again.live), update]),
+        memory_points=upper_envelope([*_lines(few.live, many.live), update]),
+        checkpointed=upper_envelope([*_lines(few_again.live, many_again.live), update]),
         largest_parameter=max(parameters, default=0),
         work=_work(few, many),
         state_bytes=sum(value.nbytes for value in model.state_dict().values()),
@@ -89,14 +89,14 @@ def _trace(model: Submodel, sample: Tensor) -> StepCost:
     )
 
 
-def _lines(few: list[int], many: list[int]) -> list[Moment]:
+def _lines(few: list[int], many: list[int]) -> list[MemoryPoint]:
     small, large = _BATCHES
     if len(few) != len(many):  # The code runs other operations for other batch sizes: scale the larger batch.
-        return [Moment(0.0, live / large) for live in many]
+        return [MemoryPoint(0.0, live / large) for live in many]
     lines = []
     for low, high in zip(few, many, strict=True):
         slope = (high - low) / (large - small)
-        lines.append(Moment(max(0.0, low - slope * small), max(0.0, slope)))
+        lines.append(MemoryPoint(max(0.0, low - slope * small), max(0.0, slope)))
     return lines
 
 

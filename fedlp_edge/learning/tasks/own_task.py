@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlp_edge.core.metrics.metric_sums import MOST_NUMBERS, MetricSums
+from fedlp_edge.core.metrics.metric_sums import MAX_NUMBERS, MetricSums
 from fedlp_edge.core.metrics.task_metrics import mean_loss
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import ModelError
@@ -88,9 +88,9 @@ class OwnTask:
                     f"{self._source}: sums has {name!r}: {_described(value)}; it must have tensors by names of small "
                     "letters other than samples and loss"
                 )
-            if value.numel() > MOST_NUMBERS:
+            if value.numel() > MAX_NUMBERS:
                 raise ModelError(f"{self._source}: sums has {value.numel():,} numbers in {name}, at most "
-                                 f"{MOST_NUMBERS:,} are allowed")  # fmt: skip
+                                 f"{MAX_NUMBERS:,} are allowed")  # fmt: skip
             sums[name] = value.detach().flatten()
         return sums
 

@@ -26,8 +26,8 @@ from fedlp_edge.errors import OperatorError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.training.compute_modes import COMPUTE, candidates
-from fedlp_edge.learning.training.compute_trial import SHORT_OF_MEMORY, Choice, try_out
-from fedlp_edge.learning.training.fallback import Execution, Setback, reason_of
+from fedlp_edge.learning.training.compute_trial import TOO_LITTLE_MEMORY, Choice, try_out
+from fedlp_edge.learning.training.fallback import Execution, FailedAttempt, reason_of
 from fedlp_edge.learning.training.fallback import describe as describe_fallback
 from fedlp_edge.system.machine_cache import MachineCache
 from fedlp_edge.system.processor_info import cpu_flags
@@ -92,20 +92,20 @@ class ComputeCache:
         if key not in self._known and training.compute != "auto":
             self._known[key] = self._cache.read(key) or _asked_for(training)
         if key not in self._known:
-            with self._cache.alone(_LOCK_SECONDS):
+            with self._cache.locked(_LOCK_SECONDS):
                 choice = self._cache.read(key)
                 if choice is None:
                     choice = self._try_out(model, data, training, start, limit, task)
                     log.info("%s at depth %d: %s", settings.name, depth, describe(choice))
                     # Processes with more memory must not lose a mode because it did not fit here.
-                    if SHORT_OF_MEMORY not in choice.refused.values():
+                    if TOO_LITTLE_MEMORY not in choice.refused.values():
                         self._cache.write(key, choice)
             self._known[key] = choice
         return _without_failed(self._known[key], training, budget)
 
     def learn(
         self,
-        setbacks: Sequence[Setback],
+        failed_attempts: Sequence[FailedAttempt],
         used: Execution,
         training: TrainingSettings,
         settings: ModelSettings,
@@ -118,7 +118,7 @@ class ComputeCache:
         An execution that ran out of memory is only avoided with about as little memory.
 
         Args:
-            setbacks: Failed executions, in order.
+            failed_attempts: Failed executions, in order.
             used: Execution that trained the round in the end.
             training: Batch size, optimizer and objective.
             settings: Settings that the model was built from.
@@ -128,29 +128,29 @@ class ComputeCache:
         Returns:
             One line for the owner of the device for each failed execution.
         """
-        if not setbacks:
+        if not failed_attempts:
             return ()
         key = self._key(training, settings, depth)
         known = self._known.get(key) or self._cache.read(key) or _asked_for(training)
         refused, short, plain = dict(known.refused), dict(known.short), known.plain
-        for setback in setbacks:
-            mode = setback.execution.compute
-            if setback.memory:
+        for failed in failed_attempts:
+            mode = failed.execution.compute
+            if failed.memory:
                 name = _CACHED if mode == "float32" else mode
                 short[name] = max(short.get(name, 0), _ANY_BUDGET if budget is None else budget)
             elif mode != "float32":
-                refused[mode] = setback.reason
+                refused[mode] = failed.reason
             else:
-                plain = setback.reason
+                plain = failed.reason
         choice = msgspec.structs.replace(known, refused=refused, short=short, plain=plain)
         self._known[key] = choice
         # Without a budget the memory of the machine ran out, and it may have more free memory next time.
-        if budget is not None or not any(setback.memory for setback in setbacks):
+        if budget is not None or not any(failed.memory for failed in failed_attempts):
             self._cache.write(key, choice)
-        followers = [*(setback.execution for setback in setbacks[1:]), used]
+        followers = [*(failed.execution for failed in failed_attempts[1:]), used]
         return tuple(
-            _message(setback, following, f"{settings.name} at depth {depth}")
-            for setback, following in zip(setbacks, followers, strict=True)
+            _message(failed, following, f"{settings.name} at depth {depth}")
+            for failed, following in zip(failed_attempts, followers, strict=True)
         )
 
     def suspects(
@@ -161,7 +161,7 @@ class ComputeCache:
         depth: int,
         *,
         budget: int | None = None,
-    ) -> tuple[Setback, ...]:
+    ) -> tuple[FailedAttempt, ...]:
         """Returns the executions that a worker may have been in when it died, for `learn` if a plainer one works.
 
         Args:
@@ -177,7 +177,9 @@ class ComputeCache:
         else:
             doubtful = [_without_failed(choice or _asked_for(training), training, budget)]
         limited = budget is not None
-        return tuple(Setback(way, reason, memory=limited) for way in doubtful if limited or way.compute != "float32")
+        return tuple(
+            FailedAttempt(way, reason, memory=limited) for way in doubtful if limited or way.compute != "float32"
+        )
 
     def _try_out(
         self,
@@ -195,7 +197,7 @@ class ComputeCache:
         except Exception as error:
             # Training will report the error, or succeed in another execution.
             log.info("no trial of the compute modes: %s", reason_of(error))
-            return Choice("float32", refused=dict.fromkeys(candidates(model, self._device)[1:], SHORT_OF_MEMORY))
+            return Choice("float32", refused=dict.fromkeys(candidates(model, self._device)[1:], TOO_LITTLE_MEMORY))
 
     def _key(self, training: TrainingSettings, settings: ModelSettings, depth: int) -> str:
         """Returns the file name for everything that may change which mode is fastest.
@@ -235,9 +237,9 @@ def _without_failed(choice: Choice, training: TrainingSettings, budget: int | No
     return Execution(mode, memory_saving, fused=not choice.plain)
 
 
-def _message(setback: Setback, used: Execution, what: str) -> str:
-    given_up, instead = describe_fallback(setback.execution, used)
-    return f"{what}: {given_up} failed ({setback.reason}); trained again with {instead}, and from now on"
+def _message(failed: FailedAttempt, used: Execution, what: str) -> str:
+    given_up, instead = describe_fallback(failed.execution, used)
+    return f"{what}: {given_up} failed ({failed.reason}); trained again with {instead}, and from now on"
 
 
 def describe(choice: Choice) -> str:

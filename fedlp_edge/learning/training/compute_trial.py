@@ -33,7 +33,7 @@ from fedlp_edge.learning.training.step import train_steps
 MARGIN = 1.15
 """Least ratio of the time of a more exact mode to that of the mode that is chosen instead."""
 
-SHORT_OF_MEMORY = "too little memory"
+TOO_LITTLE_MEMORY = "too little memory"
 """Reason why a mode is refused that needs more memory than this process may take."""
 
 _SECONDS = 0.8
@@ -117,7 +117,7 @@ def try_out(
                     if name == "float32":
                         raise
                     short = limits.is_out_of_memory(error, limited=limit is not None)
-                    refused[name] = SHORT_OF_MEMORY if short else reason_of(error)
+                    refused[name] = TOO_LITTLE_MEMORY if short else reason_of(error)
                     continue
                 losses.setdefault(name, [loss for loss, _ in made])
                 seconds[name] = min(seconds.get(name, math.inf), *(taken for _, taken in made))

@@ -46,25 +46,25 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class Setback:
+class FailedAttempt:
     """An execution that failed.
 
     Attributes:
         execution: Failed execution.
         reason: Cause in one line, for people.
         memory: Whether memory ran out.
-        spoils: Whether the process must be replaced; see `fedlp_edge.learning.memory.limits.spoils_the_process`.
+        requires_new_process: Whether a new process must do the next job; see `limits.requires_new_process`.
     """
 
     execution: Execution
     reason: str
     memory: bool
-    spoils: bool = False
+    requires_new_process: bool = False
 
 
-def trained(
+def train_with_fallbacks(
     execution: Execution, attempt: Callable[[Execution], T], *, limited: bool = False
-) -> tuple[T, Execution, tuple[Setback, ...]]:
+) -> tuple[T, Execution, tuple[FailedAttempt, ...]]:
     """Trains a round, and trains it again in plainer executions as long as they fail.
 
     Args:
@@ -78,22 +78,24 @@ def trained(
     Raises:
         Exception: ``attempt`` failed in the plainest execution, or for a cause that no other execution removes.
     """
-    setbacks: list[Setback] = []
+    failed_attempts: list[FailedAttempt] = []
     while True:
         try:
-            return attempt(execution), execution, tuple(setbacks)
+            return attempt(execution), execution, tuple(failed_attempts)
         except Exception as error:  # A library may raise anything.
             short = limits.is_out_of_memory(error, limited=limited)
-            following = plainer(execution, short=short, diverged=isinstance(error, DivergedError | PeerError))
+            following = fallback_for(execution, short=short, diverged=isinstance(error, DivergedError | PeerError))
             if following is None or (isinstance(error, OperatorError) and not short):
                 raise
-            setbacks.append(Setback(execution, reason_of(error), short, limits.spoils_the_process(error)))
+            failed_attempts.append(
+                FailedAttempt(execution, reason_of(error), short, limits.requires_new_process(error))
+            )
         # Not in the except block, where the traceback still refers to the tensors of the attempt.
-        limits.give_back()
+        limits.trim_heap()
         execution = following
 
 
-def plainer(execution: Execution, *, short: bool, diverged: bool = False) -> Execution | None:
+def fallback_for(execution: Execution, *, short: bool, diverged: bool = False) -> Execution | None:
     """Returns the execution to try after a failed one; None if there is none.
 
     Args:

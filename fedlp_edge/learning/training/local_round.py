@@ -30,7 +30,7 @@ from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification
 from fedlp_edge.learning.training import fallback
 from fedlp_edge.learning.training.augment import import_transforms
-from fedlp_edge.learning.training.fallback import Execution, Setback
+from fedlp_edge.learning.training.fallback import Execution, FailedAttempt
 from fedlp_edge.learning.training.loop import DivergedError, TrainingOutcome, train_round
 from fedlp_edge.learning.zoo.prepared import PreparedModel, state_names, tensor_names
 
@@ -77,12 +77,12 @@ class RoundResult:
     Attributes:
         outcome: of the training that succeeded.
         used: the way in which it did.
-        setbacks: the ways that failed before.
+        failed_attempts: Executions that failed before.
     """
 
     outcome: TrainingOutcome
     used: Execution
-    setbacks: tuple[Setback, ...]
+    failed_attempts: tuple[FailedAttempt, ...]
 
 
 class LocalRound:
@@ -150,7 +150,7 @@ class LocalRound:
             limited: whether memory is limited, see `limits.is_out_of_memory`.
 
         Raises:
-            Exception: what the plainest way failed with, see `fallback.trained`.
+            Exception: Error of the last execution that was tried, see `fallback.train_with_fallbacks`.
         """
 
         def attempt(way: Execution) -> TrainingOutcome:
@@ -162,7 +162,7 @@ class LocalRound:
                 self.send_update(send)
                 return outcome
 
-        return RoundResult(*fallback.trained(execution, attempt, limited=limited))
+        return RoundResult(*fallback.train_with_fallbacks(execution, attempt, limited=limited))
 
     def judge(self, held_out: Dataset, batch_size: int) -> dict[int, HeldOutScores]:
         """Judges the model that the round starts from, the device's own heads included.

@@ -26,12 +26,12 @@ class PreparedModel:
     Attributes:
         model: Whole model, or submodel of a depth.
         blueprint: Blueprint of the whole model.
-        untouched: Initial values of the integer tensors, such as batch counters, which are not exchanged, by name.
+        integer_state: Initial values of the integer tensors, such as batch counters, which are not exchanged, by name.
     """
 
     model: nn.Module
     blueprint: Blueprint
-    untouched: dict[str, Tensor]
+    integer_state: dict[str, Tensor]
 
     @property
     def nbytes(self) -> int:
@@ -42,7 +42,7 @@ class PreparedModel:
     def forget_rounds(self) -> None:
         """Resets the integer tensors to their initial values, so that a repeated round gives equal results."""
         held = self.model.state_dict()
-        for name, value in self.untouched.items():
+        for name, value in self.integer_state.items():
             held[name].copy_(value)
 
 
@@ -60,7 +60,7 @@ class PreparedModels:
         self._whole: tuple[ModelSettings, LayeredModel, Blueprint] | None = None
         self._submodel: tuple[ModelSettings, int, PreparedModel] | None = None
 
-    def fresh(self, settings: ModelSettings, seed: int) -> tuple[LayeredModel, Blueprint]:
+    def new_model(self, settings: ModelSettings, seed: int) -> tuple[LayeredModel, Blueprint]:
         """Builds the whole model on the CPU with seeded initial values, and caches it.
 
         Raises:
@@ -81,7 +81,7 @@ class PreparedModels:
         """
         return build_untrained(settings, seed, allow_models=self._allow_models)
 
-    def whole(self, settings: ModelSettings) -> tuple[LayeredModel, Blueprint]:
+    def full_model(self, settings: ModelSettings) -> tuple[LayeredModel, Blueprint]:
         """Returns the whole model with arbitrary values, on the torch device on which it was used last.
 
         Raises:
@@ -90,9 +90,9 @@ class PreparedModels:
         """
         if self._whole is not None and self._whole[0] == settings:
             return self._whole[1], self._whole[2]
-        return self.fresh(settings, seed=0)
+        return self.new_model(settings, seed=0)
 
-    def part(self, settings: ModelSettings, depth: int) -> PreparedModel:
+    def submodel(self, settings: ModelSettings, depth: int) -> PreparedModel:
         """Returns the submodel of a depth with arbitrary values on the training device, and frees the whole model.
 
         Raises:
@@ -101,7 +101,7 @@ class PreparedModels:
         """
         if self._submodel is not None and self._submodel[:2] == (settings, depth):
             return self._submodel[2]
-        model, blueprint = self.whole(settings)
+        model, blueprint = self.full_model(settings)
         if depth not in blueprint.depths:
             raise ModelError(f"{settings.name} has depths 1 to {blueprint.full_depth}, not {depth}")
         prepared = prepare(model.submodel(depth), blueprint, self._device)
@@ -118,8 +118,8 @@ def prepare(model: nn.Module, blueprint: Blueprint, device: torch.device) -> Pre
         device: Torch device to move the model to.
     """
     model = model.to(device)
-    untouched = {name: value.clone() for name, value in model.state_dict().items() if not value.is_floating_point()}
-    return PreparedModel(model, blueprint, untouched)
+    integer_state = {name: value.clone() for name, value in model.state_dict().items() if not value.is_floating_point()}
+    return PreparedModel(model, blueprint, integer_state)
 
 
 def tensor_names(units: Iterable[Unit]) -> list[str]:

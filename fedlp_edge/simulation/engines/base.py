@@ -98,11 +98,11 @@ class QueuedJob:
     cost: float
 
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 """Seconds between two checks for a stop while all workers are busy."""
 
 
-def carry_out(engine: Engine, jobs: Iterable[QueuedJob], stopped: Callable[[], bool]) -> Iterator[Reply]:
+def run_jobs(engine: Engine, jobs: Iterable[QueuedJob], stopped: Callable[[], bool]) -> Iterator[Reply]:
     """Runs jobs on all workers, the most expensive first, so that all workers end at about the same time.
 
     Started jobs are always finished, so the engine is idle afterwards, even after an error.
@@ -123,7 +123,7 @@ def carry_out(engine: Engine, jobs: Iterable[QueuedJob], stopped: Callable[[], b
             busy += 1
         if end is not None and not busy:
             raise end
-        answer = engine.next_reply(LOOK_SECONDS)
+        answer = engine.next_reply(POLL_SECONDS)
         if answer is None:
             continue
         worker, reply = answer
@@ -137,14 +137,14 @@ def carry_out(engine: Engine, jobs: Iterable[QueuedJob], stopped: Callable[[], b
         raise end
 
 
-def collect(engine: Engine, capacity: int) -> Iterator[SumArrays]:
+def collect_sums(engine: Engine, capacity: int) -> Iterator[SumArrays]:
     """Yields the sums of every worker that added an update; all of them are valid until the next job."""
     for worker in range(engine.workers):
         engine.submit(worker, CollectSums(capacity))
     left = engine.workers
     end: Exception | None = None
     while left:
-        answer = engine.next_reply(LOOK_SECONDS)
+        answer = engine.next_reply(POLL_SECONDS)
         if answer is None:
             continue
         worker, reply = answer

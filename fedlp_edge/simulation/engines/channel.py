@@ -18,7 +18,7 @@ from fedlp_edge.simulation.shared_memory import Layout
 T = TypeVar("T")
 
 _HEADER = struct.Struct("<IB")
-_MOST_DESCRIPTORS = 4
+_MAX_DESCRIPTORS = 4
 
 
 class SampleArrays(msgspec.Struct, frozen=True, tag=True):
@@ -155,7 +155,7 @@ class Channel(Generic[T]):
 
     def _header(self) -> tuple[bytes, list[int]]:
         try:
-            head, raw, _, _ = self._end.recvmsg(_HEADER.size, socket.CMSG_LEN(4 * _MOST_DESCRIPTORS))
+            head, raw, _, _ = self._end.recvmsg(_HEADER.size, socket.CMSG_LEN(4 * _MAX_DESCRIPTORS))
             descriptors = array.array("i")
             for level, kind, data in raw:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

@@ -49,7 +49,7 @@ from fedlp_edge.simulation.engines.jobs import (
 from fedlp_edge.simulation.engines.recovery import death, ended
 from fedlp_edge.simulation.shared_memory import Layout, SharedArrays, layout_of
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
-from fedlp_edge.system.lifecycle import unheard_interrupts
+from fedlp_edge.system.lifecycle import block_interrupts
 
 STOP_SECONDS = 5.0
 
@@ -70,7 +70,7 @@ class LocalEngine:
 
     def __init__(self, workers: int = 0) -> None:
         ours, theirs = socket.socketpair()
-        with unheard_interrupts():
+        with block_interrupts():
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fedlp_edge.simulation.engines.local_worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],

@@ -43,7 +43,7 @@ from fedlp_edge.simulation.engines.job_errors import result_or_failure
 from fedlp_edge.simulation.engines.jobs import CollectSums, SimulationJob, WorkerReady
 from fedlp_edge.simulation.engines.worker import SimulationWorker
 from fedlp_edge.simulation.shared_memory import AnyArray, SharedArrays
-from fedlp_edge.system.lifecycle import be_killed_first
+from fedlp_edge.system.lifecycle import raise_oom_score
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def main() -> None:
                     processes[worker] = os.fork()
                     if not processes[worker]:
                         control.close()
-                        be_killed_first()
+                        raise_oom_score()
                         _serve(socket.socket(fileno=descriptors[0]))
                         os._exit(0)
                     os.close(descriptors[0])
@@ -112,7 +112,7 @@ class _Worker:
     def take(self, message: ToWorker, descriptors: list[int]) -> FromWorker | None:
         """Handles a message; returns the answer, None if the message needs none."""
         if isinstance(message, SampleArrays | WeightsBuffer | Sums):
-            self._map(message, SharedArrays(descriptors[0], message.layout).keep_mapped())
+            self._map(message, SharedArrays(descriptors[0], message.layout).close_descriptor())
             return None
         return result_or_failure(lambda: self._open(message) if isinstance(message, SetUpWorker) else self._do(message))
 

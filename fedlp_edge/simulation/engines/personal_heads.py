@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from fedlp_edge.simulation.engines.base import Engine, QueuedJob, carry_out
+from fedlp_edge.simulation.engines.base import Engine, QueuedJob, run_jobs
 from fedlp_edge.simulation.engines.jobs import EvaluatePersonalHead, PersonalHeadEvaluated
 from fedlp_edge.simulation.round_jobs import RoundJobs
 
@@ -37,12 +37,12 @@ def evaluate_personal_heads(
     """
     waiting = _jobs(round_jobs, version, round)
     while jobs := list(islice(waiting, _AT_ONCE * engine.workers)):
-        for reply in carry_out(engine, jobs, stopped):
+        for reply in run_jobs(engine, jobs, stopped):
             if isinstance(reply, PersonalHeadEvaluated):
                 yield reply
 
 
 def _jobs(round_jobs: RoundJobs, version: int, round: int) -> Iterator[QueuedJob]:
-    for device, depth, made in round_jobs.own_heads(round):
+    for device, depth, made in round_jobs.personal_heads_after(round):
         job = EvaluatePersonalHead(device, version, depth, round_jobs.device_values.read(device, made), SAMPLES)
         yield QueuedJob(job, cost=float(round_jobs.blueprint.costs[depth - 1].forward_macs))

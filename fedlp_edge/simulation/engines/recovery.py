@@ -40,7 +40,7 @@ from fedlp_edge.simulation.engines.jobs import (
     WorkerSetup,
 )
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
-from fedlp_edge.system.processor_info import install_words, processor_name, torch_version
+from fedlp_edge.system.processor_info import install_hint, processor_name, torch_version
 
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
@@ -54,7 +54,7 @@ def death(code: int) -> SimulationWorkerDied:
         return SimulationWorkerDied(f"ended with exit code {code}", "what it said last stands above")
     name = signal.Signals(-code).name
     if -code in _CRASHES:
-        remedy = f"native code of PyTorch {_torch()} crashed on {processor_name()}: {install_words()}"
+        remedy = f"native code of PyTorch {_torch()} crashed on {processor_name()}: {install_hint()}"
         return SimulationWorkerDied(f"was ended by {name}", remedy, crashed=True)
     if -code in _STOPS:
         return SimulationWorkerDied(f"was ended by {name}", "somebody stopped it; the same command goes on")

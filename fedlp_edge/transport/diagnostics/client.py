@@ -17,7 +17,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import LastWill
-from fedlp_edge.transport.mqtt.paho_clients import let_go, make_client
+from fedlp_edge.transport.mqtt.paho_clients import close_socket, make_client
 
 ANSWER_SECONDS = 5.0
 REFUSED = 0x80
@@ -72,7 +72,7 @@ class DiagnosticClient:
         with self._changed:
             self._changed.wait_for(lambda: self._connected is not None, ANSWER_SECONDS)
         if not self._connected:
-            self.vanish()
+            self.drop_connection()
             raise BrokerError(f"the broker at {self._address.url} does not take another connection")
         return self
 
@@ -125,9 +125,9 @@ class DiagnosticClient:
         while self._held:
             self._client.ack(self._held.pop(0), 1)
 
-    def vanish(self) -> None:
+    def drop_connection(self) -> None:
         """Closes the socket without a DISCONNECT."""
-        let_go(self._client)
+        close_socket(self._client)
         self._client.loop_stop()
 
     def _answer(self, kind: str, packet_id: int, timeout: float) -> tuple[int, str]:

@@ -35,13 +35,13 @@ RENAMED_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
-class Site:
+class MeasuredBroker:
     """The broker, the two logins and the topics with which to measure.
 
     Attributes:
         coordinator: Address of the broker with the coordinator's login.
         device: Address of the broker with a device's login.
-        version: MQTT version, as ``first_contact`` found it.
+        version: MQTT version, as ``announced_limits`` found it.
         bulk: Topic from the coordinator to the device.
         upload: Topic from the device to the coordinator.
         status: Topic of the device's retained status, read by the coordinator.
@@ -54,15 +54,17 @@ class Site:
     upload: str
     status: str
 
-    def visit(self, role: str, *, will: LastWill | None = None, hold: bool = False) -> DiagnosticClient:
+    def client(self, role: str, *, will: LastWill | None = None, hold: bool = False) -> DiagnosticClient:
         """Makes a client, not yet connected, in the role of ``coordinator`` or ``device``."""
         address = self.coordinator if role == "coordinator" else self.device
         return DiagnosticClient(address, self.version, client_name(), will=will, hold=hold)
 
     @contextmanager
-    def pair(self, *, hold: bool = False, upward: bool = False) -> Iterator[tuple[DiagnosticClient, DiagnosticClient]]:
+    def publisher_and_subscriber(
+        self, *, hold: bool = False, upward: bool = False
+    ) -> Iterator[tuple[DiagnosticClient, DiagnosticClient]]:
         """Yields a publisher and a subscriber: of the bulk topic, or of the upload topic with ``upward``."""
-        with self.visit("coordinator", hold=hold) as coordinator, self.visit("device", hold=hold) as device:
+        with self.client("coordinator", hold=hold) as coordinator, self.client("device", hold=hold) as device:
             sender, reader = (device, coordinator) if upward else (coordinator, device)
             reader.subscribe(self.upload if upward else self.bulk)
             yield sender, reader
@@ -73,12 +75,12 @@ class Queue:
     """The messages that a broker holds for a subscriber that acknowledges nothing.
 
     Attributes:
-        on_the_way: Messages that the broker sends without an acknowledgement.
+        in_flight: Messages that the broker sends without an acknowledgement.
         waiting: Messages delivered after the first acknowledgement; a lower bound of the queue if none was dropped.
         dropped: Whether some of the messages never arrived.
     """
 
-    on_the_way: int
+    in_flight: int
     waiting: int
     dropped: bool
 
@@ -88,7 +90,7 @@ def client_name() -> str:
     return f"fedlp-doctor-{secrets.token_hex(4)}"
 
 
-def first_contact(address: BrokerAddress) -> BrokerLimits:
+def announced_limits(address: BrokerAddress) -> BrokerLimits:
     """Connects as a service of a fleet would; returns the limits that the broker announces.
 
     Raises:
@@ -109,59 +111,59 @@ def first_contact(address: BrokerAddress) -> BrokerLimits:
     return found[0]
 
 
-def software(site: Site) -> str:
+def software(measured_broker: MeasuredBroker) -> str:
     """Returns the name or version that the broker publishes below ``$SYS``; empty if it publishes none."""
-    with site.visit("coordinator") as client:
+    with measured_broker.client("coordinator") as client:
         if client.subscribe("$SYS/broker/version"):
             return ""
         message = client.next(1.0)
         return message.payload.decode("utf-8", "replace")[:80] if message else ""
 
 
-def largest_packet(site: Site, announced: int | None) -> int:
+def largest_packet(measured_broker: MeasuredBroker, announced: int | None) -> int:
     """Returns the bytes of the largest packet, up to 4 MiB, that arrives in both directions; 0 if no packet does."""
-    downward = _largest(site, min(announced or LARGEST_TRIED, LARGEST_TRIED), upward=False)
-    return _largest(site, downward, upward=True) if downward else 0
+    downward = _largest(measured_broker, min(announced or LARGEST_TRIED, LARGEST_TRIED), upward=False)
+    return _largest(measured_broker, downward, upward=True) if downward else 0
 
 
-def _largest(site: Site, most: int, *, upward: bool) -> int:
-    if _carries(site, most, upward=upward):
+def _largest(measured_broker: MeasuredBroker, most: int, *, upward: bool) -> int:
+    if _carries(measured_broker, most, upward=upward):
         return most
     works, fails = 0, most
     while fails > SMALLEST_TRIED and not works:
-        if _carries(site, fails // 2, upward=upward):
+        if _carries(measured_broker, fails // 2, upward=upward):
             works = fails // 2
         else:
             fails //= 2
     for _ in range(HALVINGS if works else 0):
         middle = (works + fails) // 2
-        works, fails = (middle, fails) if _carries(site, middle, upward=upward) else (works, middle)
+        works, fails = (middle, fails) if _carries(measured_broker, middle, upward=upward) else (works, middle)
     return works
 
 
-def _carries(site: Site, packet: int, *, upward: bool) -> bool:
+def _carries(measured_broker: MeasuredBroker, packet: int, *, upward: bool) -> bool:
     """Returns whether a packet of ``packet`` bytes, header included, arrives."""
-    topic = site.upload if upward else site.bulk
+    topic = measured_broker.upload if upward else measured_broker.bulk
     lengths = 1 + (1 if packet < 130 else 2 if packet < 16387 else 3 if packet < 2097156 else 4)
-    payload = bytes(packet - lengths - 2 - len(topic.encode()) - 2 - (site.version == "5"))
-    with site.pair(upward=upward) as (sender, reader):
+    payload = bytes(packet - lengths - 2 - len(topic.encode()) - 2 - (measured_broker.version == "5"))
+    with measured_broker.publisher_and_subscriber(upward=upward) as (sender, reader):
         if sender.refusal(sender.publish(topic, payload)):
             return False
         message = reader.next(ARRIVAL_SECONDS)
         return message is not None and len(message.payload) == len(payload)
 
 
-def renamed(site: Site, sender: str, topic: str) -> str | None:
+def renamed(measured_broker: MeasuredBroker, sender: str, topic: str) -> str | None:
     """Returns the topic under which a message arrives if the broker changes it; None if unchanged, or none arrives.
 
     Args:
-        site: Broker, logins and topics.
+        measured_broker: Broker, logins and topics.
         sender: Publisher, ``coordinator`` or ``device``; the other one subscribes to everything that it may read.
         topic: Topic to publish to.
     """
     reader = "device" if sender == "coordinator" else "coordinator"
     mark = f"{topic} {secrets.token_hex(8)}".encode()
-    with site.visit(sender) as speaking, site.visit(reader) as hearing:
+    with measured_broker.client(sender) as speaking, measured_broker.client(reader) as hearing:
         if hearing.subscribe("#"):
             return None
         speaking.refusal(speaking.publish(topic, mark))
@@ -172,91 +174,91 @@ def renamed(site: Site, sender: str, topic: str) -> str | None:
     return None
 
 
-def largest_retained(site: Site, packet: int) -> int:
+def largest_retained(measured_broker: MeasuredBroker, packet: int) -> int:
     """Returns the bytes of the largest retained payload that a later subscriber gets; 0 if it gets none."""
     largest = 0
-    with site.visit("device") as device:
+    with measured_broker.client("device") as device:
         for size in RETAINED_TRIED:
             if size > packet - 512 or not device.alive:
                 break
-            if device.refusal(device.publish(site.status, b"r" * size, retain=True)):
+            if device.refusal(device.publish(measured_broker.status, b"r" * size, retain=True)):
                 break
-            with site.visit("coordinator") as coordinator:
-                coordinator.subscribe(site.status)
+            with measured_broker.client("coordinator") as coordinator:
+                coordinator.subscribe(measured_broker.status)
                 message = coordinator.next(2.0)
             if message is None or not message.retained or len(message.payload) != size:
                 break
             largest = size
-    _forget(site)
+    _forget(measured_broker)
     return largest
 
 
-def last_will_works(site: Site) -> bool:
+def last_will_works(measured_broker: MeasuredBroker) -> bool:
     """Returns whether the broker publishes the last will of a device whose connection is cut."""
-    with site.visit("coordinator") as coordinator:
-        coordinator.subscribe(site.status)
-        device = site.visit("device", will=LastWill(site.status, b"gone"))
+    with measured_broker.client("coordinator") as coordinator:
+        coordinator.subscribe(measured_broker.status)
+        device = measured_broker.client("device", will=LastWill(measured_broker.status, b"gone"))
         device.__enter__()
-        device.vanish()
+        device.drop_connection()
         message = coordinator.next()
-    _forget(site)
+    _forget(measured_broker)
     return message is not None and message.payload == b"gone"
 
 
-def _forget(site: Site) -> None:
-    with site.visit("device") as device:
-        device.refusal(device.publish(site.status, b"", retain=True))
+def _forget(measured_broker: MeasuredBroker) -> None:
+    with measured_broker.client("device") as device:
+        device.refusal(device.publish(measured_broker.status, b"", retain=True))
 
 
-def queue_depth(site: Site) -> Queue:
+def queue_depth(measured_broker: MeasuredBroker) -> Queue:
     """Measures how many messages, up to 1200, the broker holds for a subscriber that acknowledges nothing."""
-    with site.pair(hold=True) as (sender, reader):
+    with measured_broker.publisher_and_subscriber(hold=True) as (sender, reader):
         until = time.monotonic() + QUEUE_SECONDS
-        sent = [sender.publish(site.bulk, number.to_bytes(4)) for number in range(QUEUE_TRIED)]
+        sent = [sender.publish(measured_broker.bulk, number.to_bytes(4)) for number in range(QUEUE_TRIED)]
         taken = sum(not sender.refusal(number, max(0.0, until - time.monotonic())) for number in sent)
-        on_the_way = reader.count(quiet=0.5, most=5.0)
+        in_flight = reader.count(quiet=0.5, most=5.0)
         reader.release()
         waiting = reader.count(quiet=1.0, most=QUEUE_SECONDS)
-    return Queue(on_the_way, waiting, dropped=on_the_way + waiting < taken)
+    return Queue(in_flight, waiting, dropped=in_flight + waiting < taken)
 
 
-def round_trip(site: Site) -> float | None:
+def round_trip(measured_broker: MeasuredBroker) -> float | None:
     """Returns the median seconds from a publish to its arrival at another client; None if nothing arrives."""
     times = []
-    with site.pair() as (sender, reader):
+    with measured_broker.publisher_and_subscriber() as (sender, reader):
         for _ in range(PINGS):
             began = time.perf_counter()
-            sender.publish(site.bulk, b"ping")
+            sender.publish(measured_broker.bulk, b"ping")
             if reader.next(2.0) is None:
                 break
             times.append(time.perf_counter() - began)
     return statistics.median(times) if times else None
 
 
-def answer_of_a_process(site: Site) -> float | None:
+def answer_of_a_process(measured_broker: MeasuredBroker) -> float | None:
     """Returns the seconds until a device in another process has answered the coordinator; None if it never does."""
-    orders = DoubleSettings.of(site.device, hears=site.bulk, answers=site.upload)
-    with device_double(orders) as ready, site.visit("coordinator") as boss:
-        if not ready or boss.subscribe(site.upload):
+    orders = DoubleSettings.of(measured_broker.device, hears=measured_broker.bulk, answers=measured_broker.upload)
+    with device_double(orders) as ready, measured_broker.client("coordinator") as boss:
+        if not ready or boss.subscribe(measured_broker.upload):
             return None
         question = secrets.token_bytes(32)
         began = time.perf_counter()
-        boss.publish(site.bulk, question)
+        boss.publish(measured_broker.bulk, question)
         while message := boss.next():
             if message.payload == question:
                 return time.perf_counter() - began
     return None
 
 
-def throughput(site: Site, chunk: int) -> float:
+def throughput(measured_broker: MeasuredBroker, chunk: int) -> float:
     """Returns the bytes per second from one client to another, in chunks, a few of them unacknowledged."""
     payload = bytes(chunk)
-    with site.pair() as (sender, reader):
+    with measured_broker.publisher_and_subscriber() as (sender, reader):
         began = time.perf_counter()
         ahead = received = sent = 0
         while received < THROUGHPUT_BYTES and time.perf_counter() - began < THROUGHPUT_SECONDS:
             while ahead < AHEAD and sent < THROUGHPUT_BYTES:
-                sender.publish(site.bulk, payload)
+                sender.publish(measured_broker.bulk, payload)
                 ahead, sent = ahead + 1, sent + chunk
             if reader.next(2.0) is None:
                 break

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import BrokerLimits
-from fedlp_edge.transport.mqtt.sockets import open_wire
+from fedlp_edge.transport.mqtt.sockets import open_socket
 
 RECEIVE_MAXIMUM = 65535  # the default of MQTT 5 if the broker announces none
 
@@ -55,7 +55,7 @@ def speaks_only_older(address: BrokerAddress, context: ssl.SSLContext | None, ti
     The smallest CONNECT has no field that could be mistaken, so such a broker answers it.
     """
     try:
-        with contextlib.closing(open_wire(address, context, timeout)) as wire:
+        with contextlib.closing(open_socket(address, context, timeout)) as wire:
             wire.sendall(_SMALLEST_CONNECT)
             return wire.recv(4)[:2] == bytes((0x20, 2))
     except OSError:

@@ -29,8 +29,8 @@ from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import BrokerLimits, LastWill
 from fedlp_edge.transport.mqtt import connection_errors
 from fedlp_edge.transport.mqtt.broker_limits import limits_of, speaks_only_older
-from fedlp_edge.transport.mqtt.paho_clients import let_go, make_client
-from fedlp_edge.transport.mqtt.sockets import Wire
+from fedlp_edge.transport.mqtt.paho_clients import close_socket, make_client
+from fedlp_edge.transport.mqtt.sockets import AnySocket
 from fedlp_edge.transport.mqtt.websocket import WebSocket
 
 CONNECT_SECONDS = 10.0
@@ -223,7 +223,7 @@ class MqttConnection:
 
     def abort(self) -> None:
         """Closes the socket without a DISCONNECT."""
-        let_go(self._client)
+        close_socket(self._client)
         self._selector.close()
 
     def _wait_for_answer(self, stopping: threading.Event) -> tuple[ReasonCode, Properties | None]:
@@ -264,11 +264,11 @@ class MqttConnection:
             self._address, self._version, announced.get("MaximumPacketSize"), announced.get("ReceiveMaximum")
         )
 
-    def _socket(self) -> Wire:
+    def _socket(self) -> AnySocket:
         wire = self._client.socket()
         if wire is None:
             raise ConnectionLostError(*(self._end or ("the connection was lost", 0)))
-        return cast(Wire, wire)  # paho's protocol type leaves out what a selector needs
+        return cast(AnySocket, wire)  # paho's protocol type leaves out what a selector needs
 
     def _check(self, result: MQTTErrorCode) -> None:
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
@@ -329,7 +329,7 @@ def _connect_properties(version: str) -> Properties | None:
     return properties
 
 
-def _acknowledge_at_once(wire: Wire) -> None:
+def _acknowledge_at_once(wire: AnySocket) -> None:
     """Makes the kernel acknowledge the next TCP segment without delay; the kernel resets this after each answer.
 
     Most brokers leave Nagle's algorithm on: the end of a packet waits in the broker until the bytes before it are

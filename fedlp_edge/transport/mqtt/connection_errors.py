@@ -24,7 +24,7 @@ def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> Broker
         case WebSocketRefusedError():
             text = (
                 f"{where} answers {str(error)!r} where a WebSocket for MQTT was asked for; check port and path "
-                f"(many brokers have /mqtt), {plainly(address)} if this port has no WebSockets"
+                f"(many brokers have /mqtt), {without_websockets(address)} if this port has no WebSockets"
             )
         case socket.gaierror() | UnicodeError():
             text = f"the broker's host name {address.host!r} is unknown; check the URL {where}"
@@ -61,7 +61,7 @@ def without_tls(address: BrokerAddress) -> str:
     return f"use {'mqtt' if address.path is None else 'ws'}://"
 
 
-def plainly(address: BrokerAddress) -> str:
+def without_websockets(address: BrokerAddress) -> str:
     """Returns advice to use the URL scheme without WebSockets."""
     return f"or use {'mqtts' if address.tls else 'mqtt'}://"
 

@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import LastWill
-from fedlp_edge.transport.mqtt.sockets import Wire, open_wire
+from fedlp_edge.transport.mqtt.sockets import AnySocket, open_socket
 
 CONNECT_SECONDS = 5.0
 """Seconds allowed for each stage of connecting: TCP, TLS, WebSocket."""
@@ -42,7 +42,7 @@ class _Client(paho.Client):
         open: Function that opens the socket.
     """
 
-    open: Callable[[], Wire]
+    open: Callable[[], AnySocket]
 
     def _create_socket(self) -> Any:
         return self.open()
@@ -71,7 +71,7 @@ def make_client(
     client = _Client(
         CallbackAPIVersion.VERSION2, client_id, protocol=protocol, reconnect_on_failure=False, manual_ack=manual_ack
     )
-    client.open = partial(open_wire, address, context, CONNECT_SECONDS)
+    client.open = partial(open_socket, address, context, CONNECT_SECONDS)
     if address.username is not None:
         client.username_pw_set(address.username, address.password)
     if will is not None:
@@ -79,7 +79,7 @@ def make_client(
     return client
 
 
-def let_go(client: paho.Client) -> None:
+def close_socket(client: paho.Client) -> None:
     """Closes a client's socket, if it has one, without a DISCONNECT."""
     with contextlib.suppress(OSError):
         if (wire := client.socket()) is not None:

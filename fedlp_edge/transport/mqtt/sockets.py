@@ -8,10 +8,10 @@ import ssl
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.mqtt.websocket import WebSocket
 
-Wire = socket.socket | WebSocket
+AnySocket = socket.socket | WebSocket
 
 
-def open_wire(address: BrokerAddress, context: ssl.SSLContext | None, timeout: float) -> Wire:
+def open_socket(address: BrokerAddress, context: ssl.SSLContext | None, timeout: float) -> AnySocket:
     """Opens a blocking connection, with this timeout in seconds, on which MQTT can begin.
 
     Raises:

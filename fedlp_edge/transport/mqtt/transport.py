@@ -22,12 +22,12 @@ from ipaddress import ip_address
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import (
-    Arriving,
     BrokerLimits,
     Connected,
     Delivered,
     Disconnected,
     LastWill,
+    MessageArriving,
     Received,
     Refused,
     Sink,
@@ -54,7 +54,7 @@ STEADY_SECONDS = 10.0
 """A connection that lasted this long was good: after its loss the first retry is fast again."""
 
 ARRIVING_SECONDS = 0.4
-"""Seconds between two Arriving events for an incomplete message: shorter than every timeout that they extend."""
+"""Seconds between two MessageArriving events for an incomplete message: shorter than every timeout that they extend."""
 
 GOODBYE_SECONDS = 3.0
 RESUBSCRIBE_SECONDS = 20.0
@@ -347,11 +347,11 @@ class MqttTransport:
             self._woken = False
 
     def _note_arrival(self) -> None:
-        """Emits Arriving for an incomplete message, unless a whole message has just arrived."""
+        """Emits MessageArriving for an incomplete message, unless a whole message has just arrived."""
         now, messages = time.monotonic(), self._received
         if messages != self._seen or now - self._seen_at >= ARRIVING_SECONDS:
             if messages == self._seen:
-                self._emit(Arriving())
+                self._emit(MessageArriving())
             self._seen, self._seen_at = messages, now
 
     def _on_received(self, topic: str, payload: bytes, retained: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 LOSSES = 2
 """Consecutive losses, each after a packet longer than any acknowledged one, that prove a limit: one may be chance."""
 
-LEAST_BYTES = 4096
+MIN_BYTES = 4096
 """Bytes of a packet that is never taken for the reason of a lost connection."""
 
 
@@ -45,11 +45,11 @@ class UnannouncedLimit:
             Whether packets must be shorter from here on.
         """
         carried, self._carried = self._carried, 0
-        if longest <= max(carried, LEAST_BYTES):
+        if longest <= max(carried, MIN_BYTES):
             self.losses = self.losses if longest == 0 else 0
             return False
         self.losses, self._longest = self.losses + 1, longest
         if self.losses < LOSSES and not sure:
             return False
-        self.packet = max(longest // 2, carried, LEAST_BYTES)
+        self.packet = max(longest // 2, carried, MIN_BYTES)
         return True

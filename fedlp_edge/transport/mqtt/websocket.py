@@ -19,7 +19,7 @@ _CONTINUATION, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x2, 0x8, 0x9, 0xA
 _FINAL, _MASKED = 0x80, 0x80
 _LONGEST_ANSWER = 16 * 1024
 _LONGEST_CONTROL = 125
-_MOST_PONGS = 4096
+_MAX_PONGS = 4096
 _READ_BYTES = 256 * 1024
 
 
@@ -161,7 +161,7 @@ class WebSocket:
                 continue
             if len(self._raw) < start + size:
                 return
-            if opcode == _PING and len(self._pongs) < _MOST_PONGS:
+            if opcode == _PING and len(self._pongs) < _MAX_PONGS:
                 self._pongs += _frame(_PONG, self._raw[start : start + size])
             self._closed = opcode == _CLOSE
             del self._raw[: start + size]

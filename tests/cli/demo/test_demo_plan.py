@@ -11,11 +11,11 @@ from fedlp_edge.cli.demo.demo_plan import (
     GivenOptions,
     Scheme,
     agent_command,
+    changed_options,
     complete,
     config_text,
     coordinator_command,
     data_spec,
-    differing,
     load_options,
     save_options,
 )
@@ -130,8 +130,8 @@ def test_keeps_options_in_the_run_directory(tmp_path: Path) -> None:
     save_options(chosen, tmp_path)
 
     assert load_options(tmp_path) == chosen
-    assert differing(GivenOptions(), chosen) == []
-    assert differing(GivenOptions(devices=3, rounds=99), chosen) == ["rounds"]
+    assert changed_options(GivenOptions(), chosen) == []
+    assert changed_options(GivenOptions(devices=3, rounds=99), chosen) == ["rounds"]
 
 
 def test_refuses_damaged_options(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from fedlp_edge.cli.doctor.broker_check import Report, Target, examine, resolve_target, run_doctor
-from fedlp_edge.cli.doctor.findings import BrokerMeasurements, Finding, Route, judge, key_lines
+from fedlp_edge.cli.doctor.findings import BrokerMeasurements, Finding, Route, findings_of, key_lines
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.transport.address import BrokerSettings, Protocol
 from fedlp_edge.transport.brokers.embedded import EmbeddedBroker
@@ -47,7 +47,7 @@ def test_measures_the_limits_of_a_restricted_broker_and_says_what_to_set() -> No
     assert report.fit
     assert report.measured.protocol == "5"
     assert report.measured.packet == 100_000
-    assert (report.measured.queue, report.measured.on_the_way) == (50, 20)
+    assert (report.measured.queue, report.measured.in_flight) == (50, 20)
     assert report.measured.last_will
     assert report.keys == ("max_queued_messages = 50",)
     assert found["queue"].level == found["largest packet"].level == "warning"
@@ -218,7 +218,7 @@ GOOD = BrokerMeasurements(
     packet=4 << 20,
     retained=1 << 20,
     last_will=True,
-    on_the_way=20,
+    in_flight=20,
     queue=1000,
     queue_dropped=True,
     answer_seconds=0.01,
@@ -252,7 +252,7 @@ GOOD = BrokerMeasurements(
     ],
 )
 def test_judges(change: dict[str, object], check: str, level: str) -> None:
-    findings = judge(msgspec.structs.replace(GOOD, **change), BrokerSettings().address({}))
+    findings = findings_of(msgspec.structs.replace(GOOD, **change), BrokerSettings().address({}))
 
     (found,) = [finding for finding in findings if finding.check == check]
     assert found.level == level
@@ -265,7 +265,7 @@ def test_asks_for_no_keys_that_the_fleet_has_already() -> None:
 
     assert key_lines(short, BrokerSettings().address({})) == ("max_queued_messages = 50",)
     assert key_lines(short, known) == ()
-    (queue,) = [finding for finding in judge(short, known) if finding.check == "queue"]
+    (queue,) = [finding for finding in findings_of(short, known) if finding.check == "queue"]
     assert "small slices" in queue.advice
 
 

@@ -46,7 +46,7 @@ def test_never_looks_where_a_device_came_first(transport: MemoryTransport) -> No
 def test_says_twice_what_the_broker_calls_a_topic(transport: MemoryTransport, caplog: pytest.LogCaptureFixture) -> None:
     search = DeviceSearch(Topics("demo"), transport, now=0.0)
     for topic in ("site/fedlp/demo/device/pi", "site/other", "site/third"):
-        search.strange(topic)
+        search.unexpected_topic(topic)
     advice = (
         "; a mount_point of a listener or a prefix of a bridge does so: let coordinator and devices use a listener "
         "without one"

@@ -29,75 +29,75 @@ def values(model: GlobalModel) -> dict[str, float]:
 
 
 @pytest.fixture
-def left_out() -> list[tuple[str, str]]:
+def excluded() -> list[tuple[str, str]]:
     return []
 
 
-def check(of: GlobalModel, left_out: list[tuple[str, str]], *, norm_ratio: float = 100.0) -> RoundCheck:
+def check(of: GlobalModel, excluded: list[tuple[str, str]], *, norm_ratio: float = 100.0) -> RoundCheck:
     def withdrawn(offer: Offer, reason: str) -> None:
-        left_out.append((offer.device, reason))
+        excluded.append((offer.device, reason))
 
     return RoundCheck(of, norm_ratio, withdrawn)
 
 
-def test_makes_the_model_of_all_updates_that_are_of_one_size(tmp_path: Path, left_out: list[tuple[str, str]]) -> None:
+def test_makes_the_model_of_all_updates_that_are_of_one_size(tmp_path: Path, excluded: list[tuple[str, str]]) -> None:
     round, made = updates(tmp_path), model()
     deliver(round, tmp_path, "a", HONEST, 10)
     deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)
-    check(made, left_out).make(round)
+    check(made, excluded).apply(round)
     assert values(made) == {"L1": 5.0, "L2": 3.0, "H1": 8.0, "H2": 4.0}
-    assert left_out == []
+    assert excluded == []
 
 
-def test_leaves_out_an_update_that_is_far_larger(tmp_path: Path, left_out: list[tuple[str, str]]) -> None:
+def test_leaves_out_an_update_that_is_far_larger(tmp_path: Path, excluded: list[tuple[str, str]]) -> None:
     round, made = updates(tmp_path), model()
     deliver(round, tmp_path, "a", HONEST, 10)
     deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 1e5}, 30)
-    check(made, left_out).make(round)
+    check(made, excluded).apply(round)
     assert values(made) == {"L1": 2.0, "L2": 3.0, "H1": 1.0, "H2": 4.0}
-    assert [device for device, _ in left_out] == ["b"]
-    assert "[limits] norm_ratio is 100" in left_out[0][1]
+    assert [device for device, _ in excluded] == ["b"]
+    assert "[limits] norm_ratio is 100" in excluded[0][1]
 
 
 def test_leaves_out_whoever_stands_out_once_the_loss_has_exploded(
-    tmp_path: Path, left_out: list[tuple[str, str]]
+    tmp_path: Path, excluded: list[tuple[str, str]]
 ) -> None:
     round, made = updates(tmp_path), model()
     deliver(round, tmp_path, "a", HONEST, 10)
     deliver(round, tmp_path, "b", {"L1": 50.0, "H1": 50.0}, 30)
-    judge = check(made, left_out)
-    judge.make(round)
-    assert left_out == []
-    assert judge.spoilt(round, {1: 0.7, 2: 9000.0}, 10)
+    judge = check(made, excluded)
+    judge.apply(round)
+    assert excluded == []
+    assert judge.withdraw_outlier(round, {1: 0.7, 2: 9000.0}, 10)
     assert values(made) == {"L1": 2.0, "L2": 3.0, "H1": 1.0, "H2": 4.0}
-    assert left_out == [("b", "with it the loss of depth 2 is 9e+03")]
-    assert not judge.spoilt(round, {1: 0.7, 2: 0.8}, 10)
+    assert excluded == [("b", "with it the loss of depth 2 is 9e+03")]
+    assert not judge.withdraw_outlier(round, {1: 0.7, 2: 0.8}, 10)
 
 
 def test_blames_nobody_for_a_loss_that_all_have_made(
-    tmp_path: Path, left_out: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, excluded: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     round, made = updates(tmp_path), model()
     deliver(round, tmp_path, "a", {"L1": 50.0, "L2": 50.0, "H2": 50.0}, 10)
     deliver(round, tmp_path, "b", {"L1": 50.0, "H1": 50.0}, 30)
-    judge = check(made, left_out)
-    judge.make(round)
+    judge = check(made, excluded)
+    judge.apply(round)
     before = values(made)
-    assert not judge.spoilt(round, {2: float("inf")}, 10)
+    assert not judge.withdraw_outlier(round, {2: float("inf")}, 10)
     assert values(made) == before
-    assert left_out == []
+    assert excluded == []
     assert "no device's update stands out" in caplog.text
 
 
-def test_leaves_out_what_makes_no_model_at_all(tmp_path: Path, left_out: list[tuple[str, str]]) -> None:
+def test_leaves_out_what_makes_no_model_at_all(tmp_path: Path, excluded: list[tuple[str, str]]) -> None:
     round, made = updates(tmp_path), model()
     made.weights[NAMES["H1"]] = np.full(2, 3.4028e38, np.float32)
     deliver(round, tmp_path, "a", HONEST, 10)
     deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 1e6}, 30)
     made.step = _overflowing(made, round)  # type: ignore[method-assign]
-    check(made, left_out, norm_ratio=0).make(round)
-    assert [device for device, _ in left_out] == ["b"]
-    assert "is not finite" in left_out[0][1]
+    check(made, excluded, norm_ratio=0).apply(round)
+    assert [device for device, _ in excluded] == ["b"]
+    assert "is not finite" in excluded[0][1]
     assert values(made)["L1"] == 2.0
 
 
@@ -123,7 +123,7 @@ def another_round(directory: Path, number: int) -> RoundUpdates:
 
 
 def test_goes_back_once_the_devices_find_that_a_step_has_spoilt_the_model(
-    tmp_path: Path, left_out: list[tuple[str, str]]
+    tmp_path: Path, skipped: list[tuple[str, str]]
 ) -> None:
     """What the devices of a round find is about the model of the round before."""
     rounds = [another_round(tmp_path, number) for number in (1, 2, 3)]
@@ -131,37 +131,37 @@ def test_goes_back_once_the_devices_find_that_a_step_has_spoilt_the_model(
         deliver(round, tmp_path, "a", HONEST, 10, round=number, counts_in=number)
         deliver(round, tmp_path, "b", {"L1": 50.0, "H1": 50.0}, 30, round=number, counts_in=number)
     made = model()
-    judge, before = check(made, left_out), values(made)
+    judge, before = check(made, skipped), values(made)
 
-    judge.make(rounds[0], {1: 0.7, 2: 0.7}, 10)
+    judge.apply(rounds[0], {1: 0.7, 2: 0.7}, 10)
     assert values(made) != before
-    judge.make(rounds[1], {1: 0.7, 2: 9000.0}, 10)
+    judge.apply(rounds[1], {1: 0.7, 2: 9000.0}, 10)
     assert values(made) == before
-    assert [device for device, _ in left_out] == ["a", "b"]
-    assert {reason for _, reason in left_out} == {
+    assert [device for device, _ in skipped] == ["a", "b"]
+    assert {reason for _, reason in skipped} == {
         "it started from the model of round 1, which was taken back",
     }
     assert rounds[1].accepted == {}
 
-    judge.make(rounds[2], {1: 0.7, 2: 0.7}, 10)
+    judge.apply(rounds[2], {1: 0.7, 2: 0.7}, 10)
     assert values(made) == {"L1": 2.0, "L2": 3.0, "H1": 1.0, "H2": 4.0}
-    assert left_out[-1] == (
+    assert skipped[-1] == (
         "b",
         "its update of round 1 was left out: with it the devices' median loss of depth 2 is 9e+03",
     )
 
 
 def test_does_not_go_back_where_no_device_stands_out(
-    tmp_path: Path, left_out: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, skipped: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     rounds = [another_round(tmp_path, number) for number in (1, 2)]
     for number, round in enumerate(rounds, start=1):
         deliver(round, tmp_path, "a", HONEST, 10, round=number, counts_in=number)
     made = model()
-    judge = check(made, left_out)
-    judge.make(rounds[0], {2: 0.7}, 10)
+    judge = check(made, skipped)
+    judge.apply(rounds[0], {2: 0.7}, 10)
     first = values(made)
-    judge.make(rounds[1], {2: 9000.0}, 10)
+    judge.apply(rounds[1], {2: 9000.0}, 10)
     assert values(made) != first
-    assert left_out == []
+    assert skipped == []
     assert "no device's update stands out" in caplog.text

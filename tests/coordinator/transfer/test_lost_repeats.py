@@ -18,7 +18,7 @@ def lengths(lost: LostRepeats, *requests: UnitRequest) -> list[int]:
 def test_shortens_messages_when_the_very_same_is_asked_for_four_times() -> None:
     lost = LostRepeats()
     assert lengths(lost, *[request()] * 4) == [100_000, 100_000, 100_000, 25_000]
-    assert lost.got("a") == 25_000
+    assert lost.received_all("a") == 25_000
 
 
 def test_goes_on_to_the_shortest_that_is_tried() -> None:
@@ -31,21 +31,21 @@ def test_goes_on_to_the_shortest_that_is_tried() -> None:
 def test_begins_anew_when_something_has_come_or_the_version_changed(other: UnitRequest) -> None:
     lost = LostRepeats()
     assert lengths(lost, *[request()] * 3, other, *[request()] * 3) == [100_000] * 7
-    assert lost.got("a") is None
+    assert lost.received_all("a") is None
 
 
 def test_suspects_the_link_of_one_device_alone() -> None:
     lost = LostRepeats()
     lengths(lost, *[request()] * 4)
     assert lengths(lost, request(device="b"), request("L2")) == [100_000, 25_000]
-    assert lost.got("b") is None
+    assert lost.received_all("b") is None
 
 
 def test_forgets_a_device_that_is_offline() -> None:
     lost = LostRepeats()
     lengths(lost, *[request()] * 4)
     lost.gone("a")
-    assert lost.got("a") is None
+    assert lost.received_all("a") is None
     assert lengths(lost, request()) == [100_000]
 
 
@@ -58,5 +58,5 @@ def test_shortens_messages_once_for_several_units_that_got_nothing() -> None:
 def test_begins_anew_once_a_device_has_all_that_it_needs() -> None:
     lost = LostRepeats()
     lengths(lost, *[request()] * 7)
-    assert lost.got("a") == 25_000
+    assert lost.received_all("a") == 25_000
     assert lengths(lost, *[request()] * 4) == [25_000, 25_000, 25_000, 6_250]

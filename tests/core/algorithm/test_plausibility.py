@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fedlp_edge.core.algorithm.plausibility import deviations, sizes_of, suspect
+from fedlp_edge.core.algorithm.plausibility import deviations, find_suspect, sizes_of
 from fedlp_edge.core.blueprint import TensorSpec, Unit
 
 NORM = (TensorSpec("mean", (4,), "statistic"), TensorSpec("var", (4,), "statistic", 0.0))
@@ -64,4 +64,4 @@ def test_two_devices_are_measured_by_the_unit_itself():
     ],
 )
 def test_suspect_is_who_stands_out(given, blamed):
-    assert suspect(given) == blamed
+    assert find_suspect(given) == blamed

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fedlp_edge.core.algorithm.rates import LEAST_RATE, by_importance, expected_bytes, within_budget
+from fedlp_edge.core.algorithm.rates import MIN_RATE, by_importance, expected_bytes, within_budget
 
 BYTES = {"L1": 1000, "L2": 4000, "L3": 4000, "H3": 100}
 FIXED = dict.fromkeys(BYTES, 0.5)
@@ -14,7 +14,7 @@ def test_importance_sends_what_changes_much_for_its_size_more_often():
     # Bytes are 9100 * 0.5 = 4550. Importances are 4, 1, 2 and 0 per byte; H3 gets the least rate.
     rates = by_importance(FIXED, BYTES, {"L1": 4.0, "L2": 4.0, "L3": 8.0, "H3": 0.0})
     # L1 is always sent; 1000 + 4000 c + 8000 c + 10 = 4550.
-    assert rates == pytest.approx({"L1": 1.0, "L2": 0.295, "L3": 0.59, "H3": LEAST_RATE})
+    assert rates == pytest.approx({"L1": 1.0, "L2": 0.295, "L3": 0.59, "H3": MIN_RATE})
 
 
 def test_importance_changes_nothing_as_long_as_nothing_is_known():
@@ -45,7 +45,7 @@ def test_importance_leaves_the_expected_bytes_as_they_were(units):
     changes = {unit: row[2] for unit, row in units.items()}
     dealt = by_importance(rates, nbytes, changes)
     assert dealt.keys() == rates.keys()
-    assert all(min(LEAST_RATE, rates[unit]) <= rate <= 1 for unit, rate in dealt.items()) or dealt == rates
+    assert all(min(MIN_RATE, rates[unit]) <= rate <= 1 for unit, rate in dealt.items()) or dealt == rates
     assert expected_bytes(dealt, nbytes) == pytest.approx(expected_bytes(rates, nbytes), rel=1e-9, abs=1e-9)
 
 

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from fedlp_edge.core.algorithm.aggregation import LayerwiseMean, capacity_of
 from fedlp_edge.core.algorithm.plausibility import sizes_of
-from fedlp_edge.core.algorithm.resolution import FINE, FLOAT32_STEP, WeightLimit, rounding_error, weight_limit
+from fedlp_edge.core.algorithm.resolution import (
+    FLOAT32_STEP,
+    MAX_ROUNDING_ERROR,
+    WeightLimit,
+    rounding_error,
+    weight_limit,
+)
 from fedlp_edge.core.blueprint import TensorSpec, Unit
 from fedlp_edge.core.rounds.settings import RoundSettings
 
@@ -57,7 +63,7 @@ def test_a_device_of_2_to_the_53_samples_is_limited_where_others_would_be_rounde
     finer = LayerwiseMean(capacity_of(lighter.values()))
     for device, update in updates.items():
         finer.add(update, lighter[device])
-    assert np.allclose(finer.means()["d"], 1e-3, rtol=FINE)
+    assert np.allclose(finer.means()["d"], 1e-3, rtol=MAX_ROUNDING_ERROR)
     assert limit(updates, lighter) is None
 
 
@@ -104,7 +110,7 @@ def test_means_are_as_exact_as_stated_whatever_is_announced_within_the_bounds(an
     for name, senders in (("w", list(weights)), ("d", [lightest])):
         total = sum(weights[device] for device in senders)
         exact = [sum(Fraction(float(updates[d][name][i])) * weights[d] for d in senders) / total for i in range(4)]
-        bound = len(senders) * 2.0**-42 if name == "w" else max(FINE * size, FLOAT32_STEP * 0.2)
+        bound = len(senders) * 2.0**-42 if name == "w" else max(MAX_ROUNDING_ERROR * size, FLOAT32_STEP * 0.2)
         if name == "d" and found and found.most == usual:
             bound = rounding_error(capacity_of(weights.values()), 1, total)
         for got, wanted in zip(mean.means()[name].tolist(), exact, strict=True):

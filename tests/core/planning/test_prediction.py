@@ -10,11 +10,11 @@ from fedlp_edge.core.planning.calibration import Calibration, OperationCost
 from fedlp_edge.core.planning.memory_saving import memory_saving_steps
 from fedlp_edge.core.planning.prediction import device_memory, epoch_seconds, training_memory
 from fedlp_edge.core.settings import MemorySaving, TrainingSettings
-from fedlp_edge.core.step_cost import Moment, StepCost, Work
+from fedlp_edge.core.step_cost import MemoryPoint, StepCost, Work
 
 STEP = StepCost(
-    moments=(Moment(3000.0, 0.0), Moment(1000.0, 100.0)),
-    checkpointed=(Moment(3000.0, 0.0), Moment(1000.0, 60.0)),
+    memory_points=(MemoryPoint(3000.0, 0.0), MemoryPoint(1000.0, 100.0)),
+    checkpointed=(MemoryPoint(3000.0, 0.0), MemoryPoint(1000.0, 60.0)),
     largest_parameter=800,
     work={"convolution": Work(600, 4000, 300, 4), "depthwise": Work(100, 0, 0, 1), "elementwise": Work(0, 1000, 0, 5)},
     state_bytes=4000,
@@ -67,7 +67,7 @@ def test_memory_never_grows_down_the_ladder_of_parts(
     batch: int, fixed: float, slope: float, less: float, optimizer: str
 ) -> None:
     step = msgspec.structs.replace(
-        STEP, moments=(Moment(fixed, slope),), checkpointed=(Moment(fixed, min(slope, less)),)
+        STEP, memory_points=(MemoryPoint(fixed, slope),), checkpointed=(MemoryPoint(fixed, min(slope, less)),)
     )
     cost = msgspec.structs.replace(COST, step=step)
     training = TrainingSettings(batch_size=batch, optimizer=optimizer)  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ from fedlp_edge.core.rounds.events import (
     AddPlaces,
     CloseRound,
     CohortMember,
+    DeviceChanged,
     DeviceGone,
     DeviceReady,
-    DeviceRenewed,
     DeviceUnable,
     Effect,
     Event,
@@ -170,7 +170,7 @@ happenings = st.one_of(
     st.builds(UpdateMissed, devices, st.sampled_from(DeviceFault), st.just("why")),
     st.builds(UpdateMissed, devices, st.just(DeviceFault.WORKER), st.just("why")),
     st.builds(DeviceUnable, devices, st.sampled_from(DeviceFault), st.just("why")),
-    st.builds(DeviceRenewed, devices),
+    st.builds(DeviceChanged, devices),
     st.builds(ModelOutdated, devices),
     st.just(100.0),
     st.just("commit"),
@@ -223,7 +223,7 @@ def test_run_can_be_finished_after_every_story(rules: RoundSettings, story):
     play(fleet, story)
     for _ in range(4 * rules.count):
         for device in DEVICES:
-            fleet.feed(DeviceRenewed(device))
+            fleet.feed(DeviceChanged(device))
             fleet.feed(DeviceReady(member(device, 1, 10)))
         for device in DEVICES:
             fleet.feed(UpdateArrived(device))

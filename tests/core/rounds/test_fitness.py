@@ -1,6 +1,6 @@
 import pytest
 
-from fedlp_edge.core.rounds.fitness import ASIDE_AFTER, LONGEST_REST, REFUSALS, DeviceFault, Fitness, Roster
+from fedlp_edge.core.rounds.fitness import ASIDE_AFTER, LONGEST_REST, REFUSALS, DeviceFault, Fitness, FitnessTracker
 
 
 def after(*faults: DeviceFault, round: int = 1) -> Fitness:
@@ -14,7 +14,7 @@ def after(*faults: DeviceFault, round: int = 1) -> Fitness:
 def test_lasting_fault_makes_a_device_unfit_at_once(fault: DeviceFault):
     fitness = after(fault)
     assert (fitness.state, fitness.out, fitness.reason) == ("unfit", True, "why")
-    assert fitness.rests(1000)
+    assert fitness.is_passed_over(1000)
 
 
 def test_passing_faults_rest_a_device_for_longer_each_time_then_set_it_aside():
@@ -29,8 +29,8 @@ def test_passing_faults_rest_a_device_for_longer_each_time_then_set_it_aside():
 
 def test_device_that_is_set_aside_is_tried_again_now_and_then():
     fitness = after(*[DeviceFault.LOST] * 20, round=100)
-    assert fitness.rests(100 + LONGEST_REST - 1)
-    assert not fitness.rests(100 + LONGEST_REST)
+    assert fitness.is_passed_over(100 + LONGEST_REST - 1)
+    assert not fitness.is_passed_over(100 + LONGEST_REST)
 
 
 def test_refused_values_are_lasting_when_they_come_again_and_again():
@@ -47,15 +47,15 @@ def test_pauses_grow_up_to_a_minute():
     assert [after(*[DeviceFault.WORKER] * times).pause_seconds for times in (1, 2, 3, 9)] == [2.0, 4.0, 8.0, 60.0]
 
 
-def test_roster_remembers_and_forgets():
-    roster = Roster({}, now=0.0)
-    roster.failed("a", DeviceFault.WORKER, "why", 3, 10.0)
-    assert roster.rested_at("a") == 12.0
-    assert roster["a"].state == "resting"
-    assert roster.forget("a")
-    assert not roster.forget("a")
-    assert (roster["a"], roster.rested_at("a")) == (Fitness(), 0.0)
+def test_fitness_tracker_remembers_and_forgets():
+    fitness_tracker = FitnessTracker({}, now=0.0)
+    fitness_tracker.failed("a", DeviceFault.WORKER, "why", 3, 10.0)
+    assert fitness_tracker.retry_at("a") == 12.0
+    assert fitness_tracker["a"].state == "resting"
+    assert fitness_tracker.forget("a")
+    assert not fitness_tracker.forget("a")
+    assert (fitness_tracker["a"], fitness_tracker.retry_at("a")) == (Fitness(), 0.0)
 
 
-def test_roster_pauses_after_a_restart_what_failed_before_it():
-    assert Roster({"a": after(DeviceFault.WORKER, DeviceFault.WORKER)}, now=100.0).rested_at("a") == 104.0
+def test_fitness_tracker_pauses_after_a_restart_what_failed_before_it():
+    assert FitnessTracker({"a": after(DeviceFault.WORKER, DeviceFault.WORKER)}, now=100.0).retry_at("a") == 104.0

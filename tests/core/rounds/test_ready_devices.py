@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from fedlp_edge.core.rounds.events import (
     CohortMember,
+    DeviceChanged,
     DeviceGone,
     DeviceReady,
-    DeviceRenewed,
     DeviceUnable,
     Effect,
     FitnessChanged,
@@ -75,7 +75,7 @@ def test_gives_the_run_up_if_nobody_can_take_part_until_somebody_changes() -> No
     assert effects == [NoDeviceFit({"a": "no labels"}, 0.0)]
 
     effects.clear()
-    found.take(DeviceRenewed("a"), 1, 22.0, effects)
+    found.take(DeviceChanged("a"), 1, 22.0, effects)
     assert effects == [FitnessChanged("a", Fitness())]
 
 

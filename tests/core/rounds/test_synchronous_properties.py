@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from fedlp_edge.core.rounds.events import (
     CloseRound,
     CohortMember,
+    DeviceChanged,
     DeviceGone,
     DeviceReady,
-    DeviceRenewed,
     DeviceUnable,
     Effect,
     Event,
@@ -145,7 +145,7 @@ happenings = st.one_of(
     st.builds(UpdateMissed, devices, st.sampled_from(DeviceFault), st.just("why")),
     st.builds(UpdateMissed, devices, st.just(DeviceFault.WORKER), st.just("why")),
     st.builds(DeviceUnable, devices, st.sampled_from(DeviceFault), st.just("why")),
-    st.builds(DeviceRenewed, devices),
+    st.builds(DeviceChanged, devices),
     st.just(100.0),
     st.builds(RoundCommitted, st.integers(1, 3)),
     st.just("commit"),
@@ -195,7 +195,7 @@ def test_run_can_be_finished_after_every_story(rules: RoundSettings, story):
     play(fleet, story)
     for _ in range(4 * rules.count):
         for device in DEVICES:
-            fleet.feed(DeviceRenewed(device))
+            fleet.feed(DeviceChanged(device))
             fleet.feed(DeviceReady(member(device, 1, 10)))
         for device in DEVICES:
             if fleet.machine.member(device, fleet.machine.round):

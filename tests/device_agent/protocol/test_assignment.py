@@ -125,12 +125,12 @@ def test_says_which_classes_the_device_has_no_samples_of():
 
 def test_allows_chunks_of_its_own_units_before_a_task_and_of_none_after_the_run():
     handler = AssignmentHandler(ME, frozenset())
-    assert handler.prefetch_allowance() == {}
+    assert handler.prefetch_bytes() == {}
     handler.assign(assignment())
     handler.built(ModelBuilt(MODEL, BLUEPRINT))
-    assert handler.prefetch_allowance() == {id: max_unit_bytes(BLUEPRINT.by_id[id]) for id in ("L1", "H1")}
+    assert handler.prefetch_bytes() == {id: max_unit_bytes(BLUEPRINT.by_id[id]) for id in ("L1", "H1")}
     assert len(handler.end()) == 2
-    assert handler.prefetch_allowance() == {}
+    assert handler.prefetch_bytes() == {}
     assert not [effect for effect in handler.ready() if isinstance(effect, Publish)]
 
 

@@ -34,8 +34,8 @@ def test_comes_stays_restarts_and_leaves() -> None:
 
 def test_is_there_when_a_message_comes_and_comes_again_with_its_announcement() -> None:
     coordinator = CoordinatorPresence()
-    assert coordinator.message_came("run")
-    assert not coordinator.message_came("run")
+    assert coordinator.coordinator_message("run")
+    assert not coordinator.coordinator_message("run")
     assert (coordinator.run, coordinator.session) == ("run", None)
     assert coordinator.announce(announcement(), 1.0) == "came"
 

@@ -27,7 +27,7 @@ def receive(downloads: Downloads, payload: bytes, unit: str | None = "L1", now: 
 def test_completes_from_any_order_with_losses_and_repeats(data: st.DataObject):
     store = MemoryStore()
     downloads = Downloads(store, accept)
-    downloads.allow_prefetch({"L1": 100, "L2": 100})
+    downloads.limit_prefetch({"L1": 100, "L2": 100})
     sent = [("L1", c) for c in chunks(OLD, 9)] + [("L2", c) for c in chunks(NEW, 13)]
     arriving = data.draw(st.lists(st.sampled_from(sent), max_size=60))
     early = data.draw(st.integers(0, len(arriving)))
@@ -48,7 +48,7 @@ def test_completes_from_any_order_with_losses_and_repeats(data: st.DataObject):
 def test_holds_nothing_early_of_a_version_larger_than_its_unit_can_be():
     store = MemoryStore()
     downloads = Downloads(store, accept)
-    downloads.allow_prefetch({"L1": 40})
+    downloads.limit_prefetch({"L1": 40})
     for chunk in chunks(OLD, 10):
         receive(downloads, chunk)
     assert store.begun == {}
@@ -61,7 +61,7 @@ def test_holds_nothing_early_of_a_version_larger_than_its_unit_can_be():
 def test_writes_what_comes_early_to_its_place_in_any_order(order: list[int]):
     store = MemoryStore()
     downloads = Downloads(store, accept)
-    downloads.allow_prefetch({"L1": 110})
+    downloads.limit_prefetch({"L1": 110})
     content = OLD[:95]
     for number in order:
         receive(downloads, chunks(content, 10)[number])
@@ -74,7 +74,7 @@ def test_writes_what_comes_early_to_its_place_in_any_order(order: list[int]):
 
 def test_goes_on_with_what_came_early_and_asks_for_the_rest():
     downloads = Downloads(MemoryStore(), accept)
-    downloads.allow_prefetch({"L1": 100})
+    downloads.limit_prefetch({"L1": 100})
     for number in (0, 1, 4):
         receive(downloads, chunks(OLD, 10)[number])
     assert downloads.next_wakeup() is None
@@ -85,7 +85,7 @@ def test_goes_on_with_what_came_early_and_asks_for_the_rest():
 def test_begins_anew_when_the_task_names_another_version_than_came_early():
     store = MemoryStore()
     downloads = Downloads(store, accept)
-    downloads.allow_prefetch({"L1": 100})
+    downloads.limit_prefetch({"L1": 100})
     for chunk in chunks(OLD, 10):
         receive(downloads, chunk)
     downloads.start([version("L1", NEW, 10)], 0.0)
@@ -96,16 +96,16 @@ def test_begins_anew_when_the_task_names_another_version_than_came_early():
 def test_lets_go_of_early_chunks_of_a_unit_that_is_no_longer_its_own():
     store = MemoryStore()
     downloads = Downloads(store, accept)
-    downloads.allow_prefetch({"L1": 100})
+    downloads.limit_prefetch({"L1": 100})
     receive(downloads, chunks(OLD, 10)[0])
-    downloads.allow_prefetch({})
+    downloads.limit_prefetch({})
     assert store.begun == {}
 
 
 def test_holds_the_latest_version_of_a_unit_alone():
     store = MemoryStore()
     downloads = Downloads(store, accept)
-    downloads.allow_prefetch({"L1": 100})
+    downloads.limit_prefetch({"L1": 100})
     for chunk in [*chunks(OLD), *chunks(NEW)]:
         receive(downloads, chunk)
     downloads.start([version("L1", NEW)], 0.0)
@@ -116,7 +116,7 @@ def test_holds_the_latest_version_of_a_unit_alone():
 def test_holds_nothing_of_units_that_are_not_its_own():
     store = MemoryStore()
     downloads = Downloads(store, accept)
-    downloads.allow_prefetch({"L2": 1000})
+    downloads.limit_prefetch({"L2": 1000})
     for chunk in chunks(OLD):
         receive(downloads, chunk, "L1")
         receive(downloads, chunk, None)
@@ -267,6 +267,6 @@ def test_asks_for_nothing_while_bytes_of_a_long_message_come():
     downloads = Downloads(MemoryStore(), accept)
     downloads.start([version("L1", OLD)], 0.0)
     for tenth in range(1, 1000, 4):
-        downloads.bytes_came(tenth / 10)
+        downloads.bytes_arriving(tenth / 10)
         assert downloads.overdue(tenth / 10 + 0.3) == []
     assert downloads.overdue(100.5) != []

@@ -21,7 +21,7 @@ UPDATE = update(1, size=100)  # ten chunks of ten bytes
 
 def online(**options: float) -> Uploads:
     uploads = Uploads(ME, coordinator_of("run"), **options)
-    uploads.coordinator_came(0.0)
+    uploads.coordinator_online(0.0)
     uploads.add(UPDATE, 0.0)
     return uploads
 
@@ -78,7 +78,7 @@ def test_offer_says_which_grant_was_heard_last_by_this_coordinator():
     effects = uploads.poll(2.0)
     uploads.grant(msgspec.structs.replace(grant(((0, 1),)), number=3), 2.0)
     uploads.delivered(UPDATE.id, 0, 2.0)
-    effects += uploads.poll(10.0) + uploads.coordinator_came(11.0)
+    effects += uploads.poll(10.0) + uploads.coordinator_online(11.0)
     assert [effect.message.heard for effect in effects if isinstance(effect, Publish)] == [0, 3, 0]
 
 
@@ -97,12 +97,12 @@ def test_keeps_to_the_rate_of_its_link():
 def test_offers_anew_to_a_coordinator_that_restarted():
     coordinator = coordinator_of("run")
     uploads = Uploads(ME, coordinator, [UPDATE])
-    uploads.coordinator_came(0.0)
+    uploads.coordinator_online(0.0)
     uploads.grant(grant(((0, 10),), window=1), 0.0)
     coordinator.announce(announcement(online=False), 1.0)
     assert uploads.poll(100.0) == []
     coordinator.announce(announcement(), 100.0)
-    effects = uploads.coordinator_came(100.0)
+    effects = uploads.coordinator_online(100.0)
     assert (offers(effects), indices(effects)) == (1, [])
 
 
@@ -130,7 +130,7 @@ def test_a_thousand_offers_at_once_get_through_a_queue_of_a_hundred():
     queue, seconds_each = 100, 1 / 500
     fleet = [Uploads(replace(ME, device=f"d{number}"), coordinator_of("run")) for number in range(1000)]
     for uploads in fleet:
-        uploads.coordinator_came(0.0)
+        uploads.coordinator_online(0.0)
     waiting: list[int] = []
     heard: set[int] = set()
     sent, read_at = 0, 0.0

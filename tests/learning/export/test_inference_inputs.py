@@ -22,7 +22,7 @@ def test_files_come_as_named_and_those_of_a_folder_by_name(tmp_path: Path) -> No
     inputs = find_inputs([single, folder], VECTORS)
     assert inputs.files == [single, folder / "b.npy", folder / "c.npy"]
     assert inputs.named == {single}
-    assert inputs.left_out == []
+    assert inputs.skipped == []
 
 
 def test_folder_without_inputs_is_refused(tmp_path: Path) -> None:

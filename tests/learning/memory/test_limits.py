@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedlp_edge.learning.memory import limits
-from fedlp_edge.learning.memory.limits import PeakMeter, give_back, is_out_of_memory, limited, resident_bytes
+from fedlp_edge.learning.memory.limits import PeakMeter, is_out_of_memory, limited, resident_bytes, trim_heap
 
 CPU = torch.device("cpu")
 MIB = 1 << 20
@@ -29,12 +29,12 @@ def test_limited_is_exact_to_the_stated_slack() -> None:
     """In a fresh process, since what other tests left in the allocator's hands would count as free."""
     program = (
         "import torch\n"
-        "from fedlp_edge.learning.memory.limits import SLACK, limited\n"
+        "from fedlp_edge.learning.memory.limits import SLACK_BYTES, limited\n"
         "with limited(32 << 20, torch.device('cpu')):\n"
-        "    torch.ones((32 << 20) + SLACK // 2, dtype=torch.uint8)\n"
+        "    torch.ones((32 << 20) + SLACK_BYTES // 2, dtype=torch.uint8)\n"
         "    print('within')\n"
         "    try:\n"
-        "        torch.ones((33 << 20) + SLACK, dtype=torch.uint8)\n"
+        "        torch.ones((33 << 20) + SLACK_BYTES, dtype=torch.uint8)\n"
         "    except RuntimeError:\n"
         "        print('beyond')\n"
     )
@@ -51,7 +51,7 @@ def test_limited_without_a_budget_limits_nothing() -> None:
 def test_peak_meter_sees_memory_that_is_gone_again(by_kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not by_kernel:
         monkeypatch.setattr(limits, "_reset_high_water_mark", lambda: False)
-    give_back()
+    trim_heap()
     meter = PeakMeter(CPU)
     meter.start()
     block = torch.ones(64 * MIB, dtype=torch.uint8)

@@ -10,7 +10,7 @@ from fedlp_edge.errors import FreezeError
 from fedlp_edge.learning.data.dataset import load_data
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.partition.partition import partition
-from fedlp_edge.learning.profiling.step_trace import with_steps
+from fedlp_edge.learning.profiling.step_trace import with_step_costs
 from fedlp_edge.learning.training.loop import train_round
 from fedlp_edge.learning.zoo.build import build_model
 
@@ -117,7 +117,7 @@ def test_costs_and_plans_know_what_is_frozen() -> None:
         build_model(settings, seed=0),
         build_model(ModelSettings(input=settings.input, freeze=("stage1", "stage2", "stage3")), seed=0),
     )
-    one, other = (with_steps(model, model.blueprint()) for model in (whole, frozen))
+    one, other = (with_step_costs(model, model.blueprint()) for model in (whole, frozen))
     assert [cost.forward_macs for cost in one.costs] == [cost.forward_macs for cost in other.costs]
     assert [unit.nbytes for unit in other.units[:3]] == [0, 0, 0]
     last, less = one.costs[-1], other.costs[-1]

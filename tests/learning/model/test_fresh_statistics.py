@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.model.fresh_statistics import LEAST_SAMPLES, batches, measure_statistics
+from fedlp_edge.learning.model.fresh_statistics import MIN_SAMPLES_FOR_STATISTICS, batches, measure_statistics
 
 
 def model() -> nn.Sequential:
@@ -40,7 +40,7 @@ def test_the_same_samples_give_the_same_bits_and_no_weight_changes() -> None:
 
 def test_frozen_norms_and_few_samples_are_left_alone() -> None:
     net = model()
-    assert not measured(net, load_data(f"digits#limit={LEAST_SAMPLES - 1}"))
+    assert not measured(net, load_data(f"digits#limit={MIN_SAMPLES_FOR_STATISTICS - 1}"))
     net[2].requires_grad_(False)
     assert not measured(net, load_data("digits#limit=100"))
     assert net[2].running_var.tolist() == [1.0] * 4

@@ -7,7 +7,7 @@ from torch import nn
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.model.layered import LayeredModel
-from fedlp_edge.learning.model.width import Scaler, WidthModel, channels_left
+from fedlp_edge.learning.model.width import Scaler, WidthModel, narrowed_channels
 from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.zoo.build import build_model
 
@@ -27,7 +27,7 @@ def chain() -> LayeredModel:
     ("channels", "ratio", "left"), [(8, 1.0, 8), (8, 0.5, 4), (8, 0.0625, 1), (30, 0.1, 3), (5, 0.5, 3)]
 )
 def test_channels_left_are_rounded_up(channels: int, ratio: float, left: int):
-    assert channels_left(channels, ratio) == left
+    assert narrowed_channels(channels, ratio) == left
 
 
 def test_submodel_holds_the_leading_block_of_every_tensor():

@@ -10,26 +10,26 @@ from torch import nn
 
 from fedlp_edge.learning.partition.call_kinds import (
     as_node,
-    changes_in_place,
-    draws,
+    depends_on_values,
     is_basic,
-    looks_at_values,
+    is_in_place,
+    is_random,
     set_item,
 )
 
 
 def test_calls_that_depend_on_values_are_known() -> None:
     x = torch.zeros(2)
-    assert looks_at_values("item", (x,))
-    assert looks_at_values("where", (x > 0,))
-    assert not looks_at_values("where", (x > 0, x, x))
-    assert looks_at_values("__getitem__", (x, x > 0))
-    assert not looks_at_values("__getitem__", (x, 0))
+    assert depends_on_values("item", (x,))
+    assert depends_on_values("where", (x > 0,))
+    assert not depends_on_values("where", (x > 0, x, x))
+    assert depends_on_values("__getitem__", (x, x > 0))
+    assert not depends_on_values("__getitem__", (x, 0))
 
 
 def test_calls_in_place_and_random_calls_are_known_by_name() -> None:
-    assert [changes_in_place(name) for name in ("add_", "__iadd__", "add", "__add__")] == [True, True, False, False]
-    assert [draws(name) for name in ("dropout", "relu")] == [True, False]
+    assert [is_in_place(name) for name in ("add_", "__iadd__", "add", "__add__")] == [True, True, False, False]
+    assert [is_random(name) for name in ("dropout", "relu")] == [True, False]
 
 
 def test_calls_are_functions_or_methods() -> None:

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.core.step_cost import highest
+from fedlp_edge.core.step_cost import peak_bytes
 from fedlp_edge.learning.model.layered import LayeredModel
-from fedlp_edge.learning.profiling.step_trace import trace_steps, with_steps
+from fedlp_edge.learning.profiling.step_trace import trace_steps, with_step_costs
 from fedlp_edge.learning.zoo.build import build_model
 
 REAL, META = 0, 10**12
@@ -36,10 +36,10 @@ def test_trace_sees_what_is_alive_at_once(macs: int) -> None:
     first, _ = trace_steps(linear(), torch.zeros(1, 4), macs)
     assert first.largest_parameter == 4 * 32
     # All gradients are, at the end, and at any moment no more than these and what goes with samples.
-    assert 4 * (32 + 16) <= first.moments[0].fixed <= 4 * (32 + 16) + 8
+    assert 4 * (32 + 16) <= first.memory_points[0].fixed <= 4 * (32 + 16) + 8
     # Many samples: per sample the input (16 bytes), the feature (32) and its gradient are held when the head's turn
     # in the backward pass is over, beside label, logits or their gradients.
-    steepest = first.moments[-1].per_sample
+    steepest = first.memory_points[-1].per_sample
     assert 16 + 32 + 32 <= steepest <= 16 + 32 + 32 + 8 + 5 * 8
 
 
@@ -53,7 +53,7 @@ def test_trace_gives_the_same_on_meta_and_for_real() -> None:
 def test_trace_sees_less_memory_with_checkpoints() -> None:
     model = build_model(ModelSettings(name="small-cnn", input=(1, 28, 28)), seed=0)
     deepest = trace_steps(model, model.sample, REAL)[-1]
-    assert highest(deepest.checkpointed, 32) < 0.8 * highest(deepest.moments, 32)
+    assert peak_bytes(deepest.checkpointed, 32) < 0.8 * peak_bytes(deepest.memory_points, 32)
 
 
 class AsksForValues(nn.Module):
@@ -92,6 +92,6 @@ def test_trace_tells_the_kinds_of_operations_apart() -> None:
 def test_with_steps_fills_the_costs_and_keeps_the_digest() -> None:
     model = linear()
     blueprint = model.blueprint()
-    traced = with_steps(model, blueprint)
+    traced = with_step_costs(model, blueprint)
     assert traced.digest == blueprint.digest
     assert [cost.step is not None for cost in traced.costs] == [True, True]

@@ -17,7 +17,7 @@ from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.training.compute_cache import ComputeCache, describe
 from fedlp_edge.learning.training.compute_modes import COMPUTE, candidates, has_bfloat16
 from fedlp_edge.learning.training.compute_trial import MARGIN, Choice, fastest, judge, try_out
-from fedlp_edge.learning.training.fallback import Execution, Setback
+from fedlp_edge.learning.training.fallback import Execution, FailedAttempt
 from fedlp_edge.learning.training.loop import DivergedError, train_round
 
 CPU = torch.device("cpu")
@@ -249,7 +249,9 @@ def test_choices_do_without_a_directory_that_cannot_be_used(tmp_path: Path) -> N
     for directory in (None, tmp_path / "taken" / "compute"):
         choices = ComputeCache(CPU, directory)
         assert mode_of(choices, SpoiltInBfloat16()) == "float32"
-        choices.learn([Setback(Execution("bfloat16"), "it crashed", memory=False)], Execution(), TRAINING, MODEL, 1)
+        choices.learn(
+            [FailedAttempt(Execution("bfloat16"), "it crashed", memory=False)], Execution(), TRAINING, MODEL, 1
+        )
 
 
 def test_choices_of_two_at_once_are_the_same(tmp_path: Path) -> None:
@@ -274,7 +276,9 @@ def test_refused_mode_is_never_taken_again(tmp_path: Path) -> None:
     file.write_bytes(msgspec.json.encode(Choice("bfloat16", {"float32": 2.0, "bfloat16": 1.0})))
     later = ComputeCache(CPU, tmp_path)
     assert mode_of(later, nn.Identity()) == "bfloat16"
-    told = later.learn([Setback(Execution("bfloat16"), "it failed", memory=False)], Execution(), TRAINING, MODEL, 1)
+    told = later.learn(
+        [FailedAttempt(Execution("bfloat16"), "it failed", memory=False)], Execution(), TRAINING, MODEL, 1
+    )
     assert told == ("small-cnn at depth 1: bfloat16 failed (it failed); trained again with float32, and from now on",)
     assert mode_of(later, nn.Identity()) == "float32"
     assert mode_of(ComputeCache(CPU, tmp_path), nn.Identity()) == "float32"

@@ -16,13 +16,13 @@ from fedlp_edge.core.settings import ComputeMode, MemorySaving, ModelSettings, T
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning import torch_device
 from fedlp_edge.learning.data.dataset import Dataset
-from fedlp_edge.learning.memory.limits import KERNELS, is_out_of_memory, kernel_space
+from fedlp_edge.learning.memory.limits import KERNEL_BYTES, is_out_of_memory, kernel_space
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.training import optimizers
 from fedlp_edge.learning.training.compute_cache import ComputeCache
 from fedlp_edge.learning.training.compute_modes import COMPUTE
-from fedlp_edge.learning.training.compute_trial import SHORT_OF_MEMORY, try_out
-from fedlp_edge.learning.training.fallback import Execution, Setback, plainer, trained
+from fedlp_edge.learning.training.compute_trial import TOO_LITTLE_MEMORY, try_out
+from fedlp_edge.learning.training.fallback import Execution, FailedAttempt, fallback_for, train_with_fallbacks
 from fedlp_edge.learning.training.loop import TrainingOutcome, train_round
 
 CPU = torch.device("cpu")
@@ -136,7 +136,7 @@ def raising(error: Exception) -> Callable[[], object]:
 
 def train(
     model: nn.Module, execution: Execution, data: Dataset, **settings: object
-) -> tuple[TrainingOutcome, Execution, tuple[Setback, ...]]:
+) -> tuple[TrainingOutcome, Execution, tuple[FailedAttempt, ...]]:
     """As a worker does it."""
     start = {name: value.clone() for name, value in model.state_dict().items()}
     plan = TrainingSettings(batch_size=8, **settings)  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ def train(
         model.load_state_dict(start)
         return train_round(model, data, way.of(plan), seed=3, device=CPU, fused=way.fused)
 
-    return trained(execution, attempt)
+    return train_with_fallbacks(execution, attempt)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -159,13 +159,13 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 def test_planted_failure_of_a_mode_is_survived_in_the_round(kind: str, mode: ComputeMode) -> None:
     model, reference = Net(kind), Net(kind)
     with planted(model, FAST[mode], raising(RuntimeError(PRIMITIVE))):
-        outcome, used, setbacks = train(model, Execution(mode), pictures())
+        outcome, used, failed_attempts = train(model, Execution(mode), pictures())
     plain, _, none = train(reference, Execution(), pictures())
     assert used == Execution("float32")
-    (setback,) = setbacks
-    assert setback.execution.compute == mode
+    (failed,) = failed_attempts
+    assert failed.execution.compute == mode
     # Not every processor has the primitive in the first place: then that is what failed.
-    assert setback.reason.startswith(f"RuntimeError: {PRIMITIVE}")
+    assert failed.reason.startswith(f"RuntimeError: {PRIMITIVE}")
     assert none == ()
     assert (outcome.compute, outcome.loss, outcome.seen) == ("float32", plain.loss, plain.seen)
     assert same(model, reference)
@@ -201,9 +201,9 @@ class Spoilt(nn.Module):
 
 def test_loss_that_is_no_number_is_survived() -> None:
     model, reference = Spoilt(), Spoilt()
-    _, used, setbacks = train(model, Execution("bfloat16"), pictures())
+    _, used, failed_attempts = train(model, Execution("bfloat16"), pictures())
     train(reference, Execution(), pictures())
-    assert (used.compute, setbacks[0].reason) == ("float32", "its loss is not a number")
+    assert (used.compute, failed_attempts[0].reason) == ("float32", "its loss is not a number")
     assert same(model, reference)
 
 
@@ -224,7 +224,7 @@ def test_unusable_data_are_not_trained_on_twice() -> None:
         raise DataError("one sample")
 
     with pytest.raises(DataError):
-        trained(Execution("bfloat16"), attempt)
+        train_with_fallbacks(Execution("bfloat16"), attempt)
     assert len(tries) == 1
 
 
@@ -259,10 +259,10 @@ def test_technique_that_fails_is_left_out() -> None:
 
     model, reference = made(armed=True), made(armed=False)
     memory_saving = MemorySaving(checkpointing=True)
-    _, used, setbacks = train(model, Execution(memory_saving=memory_saving), pictures())
+    _, used, failed_attempts = train(model, Execution(memory_saving=memory_saving), pictures())
     train(reference, Execution(fused=False), pictures())
     assert used == Execution(memory_saving=MemorySaving(), fused=False)
-    assert setbacks[0].execution.memory_saving.checkpointing
+    assert failed_attempts[0].execution.memory_saving.checkpointing
     assert same(model, reference)
 
 
@@ -324,7 +324,7 @@ def test_sparse_gradients_are_trained_by_plain_operations() -> None:
 def test_plainer_gives_up_what_may_be_to_blame(
     way: Execution, short: bool, diverged: bool, following: Execution | None
 ) -> None:
-    assert plainer(way, short=short, diverged=diverged) == following
+    assert fallback_for(way, short=short, diverged=diverged) == following
 
 
 @pytest.mark.parametrize("words", [PRIMITIVE, "could not execute a primitive", "can't start new thread"])
@@ -335,7 +335,7 @@ def test_failed_primitives_are_want_of_memory_under_a_limit_alone(words: str) ->
 
 def test_kernels_of_convolutions_have_room_that_is_no_memory() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2), nn.Conv1d(1, 2, 3))
-    assert kernel_space(model) == 2 * KERNELS
+    assert kernel_space(model) == 2 * KERNEL_BYTES
 
 
 def test_want_of_memory_is_known_by_what_an_error_came_of() -> None:
@@ -370,7 +370,7 @@ def test_trial_works_within_the_limit_of_training() -> None:
     model = Net("convolution")
     with planted(model, FAST["bfloat16"], raising(RuntimeError(PRIMITIVE))):
         choice = try_out(model, pictures(), TrainingSettings(batch_size=8), CPU, ("float32", "bfloat16"), limit=limit)
-    assert choice.refused == {"bfloat16": SHORT_OF_MEMORY}
+    assert choice.refused == {"bfloat16": TOO_LITTLE_MEMORY}
     assert len(entered) >= 2
 
 
@@ -382,7 +382,9 @@ def test_choices_do_not_take_again_what_failed_but_do_where_there_is_more_memory
 
     choices = ComputeCache(CPU, tmp_path)
     assert way(choices, 1000).compute == "bfloat16"
-    choices.learn([Setback(Execution("bfloat16"), "short", memory=True)], Execution(), training, MODEL, 1, budget=1000)
+    choices.learn(
+        [FailedAttempt(Execution("bfloat16"), "short", memory=True)], Execution(), training, MODEL, 1, budget=1000
+    )
     for known in (choices, ComputeCache(CPU, tmp_path)):
         assert way(known, 1000).compute == "float32"
         assert way(known, 2000).compute == "bfloat16"
@@ -395,7 +397,7 @@ def test_choices_leave_techniques_out_that_failed(tmp_path: Path) -> None:
     choices = ComputeCache(CPU, tmp_path)
     used = Execution(memory_saving=MemorySaving("exact"), fused=False)
     (told,) = choices.learn(
-        [Setback(Execution(memory_saving=memory_saving), "no", memory=False)], used, training, MODEL, 2
+        [FailedAttempt(Execution(memory_saving=memory_saving), "no", memory=False)], used, training, MODEL, 2
     )
     assert told == (
         "own:net at depth 2: checkpointing and gradient accumulation and the fused optimizer failed (no); "

@@ -103,7 +103,7 @@ def test_sends_the_changes_of_weights_unit_by_unit() -> None:
     assert device.units == ["L1", "L2"]
     assert device.sent == {"L1.weight": [[0.5], [-0.5]], "L2.weight": [[0.5, 0.5], [-0.5, -0.5]]}
     assert result.outcome.loss == pytest.approx(0.6931, abs=1e-4)  # ln 2, a guess between two classes
-    assert (result.outcome.samples, result.used, result.setbacks) == (2, Execution(), ())
+    assert (result.outcome.samples, result.used, result.failed_attempts) == (2, Execution(), ())
 
 
 def test_sends_what_is_asked_for_alone_and_never_a_constant() -> None:
@@ -186,7 +186,7 @@ def test_failed_way_is_followed_by_the_same_round_in_a_plainer_one() -> None:
     local_round = device.round(task(depth=1, head_seed=4))
     result = local_round.run(Execution("float32-channels-last"), device.send, within=within)
     assert tried == ["float32-channels-last", "float32"]
-    assert [setback.reason for setback in result.setbacks] == ["RuntimeError: no such kernel"]
+    assert [failed.reason for failed in result.failed_attempts] == ["RuntimeError: no such kernel"]
     assert device.units == ["L1", "L1"]
     assert device.sent == {"L1.weight": [[2.0], [-2.0]]}
 

@@ -17,7 +17,7 @@ from fedlp_edge.errors import WorkerError
 from fedlp_edge.reporting.events import AnyEvent, RoundFinished, RoundStarted, UpdateAccepted, WorkerReplaced
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import LocalEngine, simulate
-from fedlp_edge.simulation.engines.base import QueuedJob, carry_out, collect
+from fedlp_edge.simulation.engines.base import QueuedJob, collect_sums, run_jobs
 from fedlp_edge.simulation.engines.jobs import (
     ChooseCompute,
     CollectSums,
@@ -168,8 +168,8 @@ def trained(engine: Mortal, *jobs: SimulationJob) -> tuple[list[Reply], list[str
     """Answers of the orders and of the collection after them, and what was told."""
     told: list[str] = []
     recovering = RecoveringEngine(engine, told.append)  # type: ignore[arg-type]
-    replies = list(carry_out(recovering, [QueuedJob(job, 1.0) for job in jobs], lambda: False))
-    assert len(list(collect(recovering, 2))) == 1
+    replies = list(run_jobs(recovering, [QueuedJob(job, 1.0) for job in jobs], lambda: False))
+    assert len(list(collect_sums(recovering, 2))) == 1
     return replies, told
 
 

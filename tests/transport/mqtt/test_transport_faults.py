@@ -13,7 +13,7 @@ import pytest
 
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.address import BrokerAddress, Protocol
-from fedlp_edge.transport.base import Arriving, Connected, Delivered, Disconnected, Received, Refused, Subscribed
+from fedlp_edge.transport.base import Connected, Delivered, Disconnected, MessageArriving, Received, Refused, Subscribed
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 from tests.transport.clients import Client
 
@@ -196,7 +196,7 @@ def test_says_that_a_long_message_is_coming_before_it_is_whole() -> None:
         client.transport.stop()
 
     assert len(words) > 1
-    assert set(words[:-1]) == {Arriving()}
+    assert set(words[:-1]) == {MessageArriving()}
 
 
 def test_tells_the_broker_how_large_a_packet_may_be() -> None:

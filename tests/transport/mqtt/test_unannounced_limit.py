@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from fedlp_edge.transport.mqtt.unannounced_limit import LEAST_BYTES, UnannouncedLimit
+from fedlp_edge.transport.mqtt.unannounced_limit import MIN_BYTES, UnannouncedLimit
 
 
 def test_one_loss_behind_a_long_message_says_nothing_and_the_second_one_halves() -> None:
@@ -40,7 +40,7 @@ def test_shrinks_to_what_was_carried_if_that_is_more_than_half() -> None:
 def test_losses_behind_short_messages_or_none_never_count() -> None:
     limit = UnannouncedLimit()
 
-    assert not any(limit.lost(size, sure=False) for size in (LEAST_BYTES, 0, LEAST_BYTES, 0, 100))
+    assert not any(limit.lost(size, sure=False) for size in (MIN_BYTES, 0, MIN_BYTES, 0, 100))
     assert limit.packet is None
 
 

@@ -16,7 +16,7 @@ from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, keys
 FEW_UNREAD = 3
 """Number of unreadable pictures that may always be left out of a folder."""
 
-MOST_UNREAD = 0.2
+MAX_UNREAD = 0.2
 """Largest share of unreadable pictures that may be left out; beyond it the owner must repair the folder."""
 
 _TRIED = 20  # pictures that are read before training, to refuse at once a folder that cannot be read
@@ -105,7 +105,7 @@ class PictureReader:
             place[...] = read_picture(file, channels, (height, width)).pixels
         except PictureError as error:
             self._unread[index] = f"{display_name(file.relative_to(self._found.base))} {error.reason}"
-            if len(self._unread) > max(FEW_UNREAD, MOST_UNREAD * max(self._attempts, min(_TRIED, len(self)))):
+            if len(self._unread) > max(FEW_UNREAD, MAX_UNREAD * max(self._attempts, min(_TRIED, len(self)))):
                 raise DataError(too_many(self._found, len(self._unread), self._attempts, self._first())) from None
             return False
         return True
@@ -117,7 +117,7 @@ class PictureReader:
 def read_pictures(
     found: PictureList, wanted: Indices, shape: tuple[int, int, int]
 ) -> tuple[npt.NDArray[np.uint8], Indices]:
-    """Reads pictures of a list at once, and adds those that cannot be read to the list's ``left_out``.
+    """Reads pictures of a list at once, and adds those that cannot be read to the list's ``skipped``.
 
     Returns:
         Pixels uint8 [N, channels, height, width], and the positions of these N pictures in the list.
@@ -128,7 +128,7 @@ def read_pictures(
     channels, height, width = shape
     x = np.empty((len(wanted), channels, height, width), np.uint8)
     good: list[int] = []
-    unread = found.left_out.unread
+    unread = found.skipped.unread
     for index in wanted.tolist():
         file = found.files[index]
         try:
@@ -136,11 +136,11 @@ def read_pictures(
         except PictureError as error:
             unread.append(f"{display_name(file.relative_to(found.base))} {error.reason}")
             bad = len(unread)
-            if bad > FEW_UNREAD and bad > MOST_UNREAD * len(wanted):
+            if bad > FEW_UNREAD and bad > MAX_UNREAD * len(wanted):
                 raise DataError(too_many(found, bad, len(wanted), unread[0])) from None
             continue
         x[len(good)] = picture.pixels
-        found.left_out.frames += picture.several_frames
+        found.skipped.frames += picture.several_frames
         good.append(index)
     if len(wanted) and not good:
         raise DataError(too_many(found, len(wanted), len(wanted), unread[0]))
@@ -151,5 +151,5 @@ def too_many(found: PictureList, bad: int, wanted: int, first: str) -> str:
     """Returns the message that too many pictures cannot be read."""
     return (
         f"{display_name(found.base)}: {bad} of {wanted} pictures cannot be read, the first is {first}; "
-        f"up to {MOST_UNREAD:.0%} are left out: repair or remove them"
+        f"up to {MAX_UNREAD:.0%} are left out: repair or remove them"
     )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import SoundOptions
-from fedlp_edge.learning.foreign_code import one_line
+from fedlp_edge.learning.foreign_code import error_line
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 """Suffixes, in lower case, of the files in a folder that count as sounds; all but ``.wav`` need soundfile."""
@@ -104,7 +104,7 @@ def _read(file: Path) -> tuple[int, npt.NDArray[Any]]:
         except OSError as error:
             raise SoundError(file, f"cannot be opened: {error.strerror}") from None
         except Exception as error:  # struct.error, ValueError and others, as the damage wills
-            raise SoundError(file, f"is damaged or no WAV file ({one_line(error)})") from None
+            raise SoundError(file, f"is damaged or no WAV file ({error_line(error)})") from None
     else:
         try:
             import soundfile  # noqa: PLC0415 - an extra
@@ -113,7 +113,7 @@ def _read(file: Path) -> tuple[int, npt.NDArray[Any]]:
         except ImportError:
             raise SoundError(file, 'needs soundfile: pip install "fedlp-edge[audio]", or save it as WAV') from None
         except Exception as error:  # soundfile's errors share no base with others
-            raise SoundError(file, f"is damaged ({one_line(error)})") from None
+            raise SoundError(file, f"is damaged ({error_line(error)})") from None
     if values.dtype == np.uint8:
         made = (values.astype(np.float32) - 128) / 128
     elif values.dtype.kind == "i":

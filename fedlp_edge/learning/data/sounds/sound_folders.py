@@ -16,7 +16,7 @@ from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.cached import CachedReader
 from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
-from fedlp_edge.learning.data.readers.picture_files import FEW_UNREAD, MOST_UNREAD
+from fedlp_edge.learning.data.readers.picture_files import FEW_UNREAD, MAX_UNREAD
 from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
 from fedlp_edge.learning.data.sounds.log_mel import MEAN, STD, SUFFIXES, SoundError, read_log_mel, shape_of
@@ -63,7 +63,7 @@ class SoundReader:
                 made[row] = read_log_mel(self._files[index], self._options)
             except SoundError as error:
                 self._unread[index] = f"{self._names[index]} {error.reason}"
-                if len(self._unread) > max(FEW_UNREAD, MOST_UNREAD * max(self._attempts, min(_TRIED, len(self)))):
+                if len(self._unread) > max(FEW_UNREAD, MAX_UNREAD * max(self._attempts, min(_TRIED, len(self)))):
                     raise DataError(f"{self._note(self._attempts)}: repair or remove them") from None
         return made
 

@@ -15,7 +15,7 @@ from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import TableOptions
 from fedlp_edge.learning.data.tables.csv_format import CsvFormat, find_format, is_number, line_of, rows_of
-from fedlp_edge.learning.foreign_code import one_line
+from fedlp_edge.learning.foreign_code import error_line
 
 PART_ROWS = 1 << 16
 """Rows that are read together."""
@@ -172,7 +172,7 @@ class TableFile:
 
     def _reason(self, error: Exception) -> str:
         too_many = "Expected" in str(error) and "fields in line" in str(error)
-        return (self._too_many_fields() if too_many else "") or f"cannot read {self.path}: {one_line(error)}"
+        return (self._too_many_fields() if too_many else "") or f"cannot read {self.path}: {error_line(error)}"
 
     def _too_many_fields(self) -> str:
         """Returns the message about the first line with more fields than the header names."""
@@ -292,7 +292,7 @@ def _parquet_columns(path: Path) -> tuple[tuple[str, ...], set[str]]:
 
         schema = pyarrow.parquet.read_schema(path)
     except Exception as error:  # ArrowInvalid, OSError and others
-        raise DataError(f"cannot read {path}: {one_line(error)}") from None
+        raise DataError(f"cannot read {path}: {error_line(error)}") from None
     types = pyarrow.types
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
     numeric = {field.name for field in schema if any(test(field.type) for test in tests)}
@@ -309,4 +309,4 @@ def _parquet_frames(path: Path, wanted: list[str]) -> Iterator[Any]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"cannot read {path}: {one_line(error)}") from None
+        raise DataError(f"cannot read {path}: {error_line(error)}") from None

@@ -6,7 +6,13 @@ import math
 
 import pytest
 
-from device_agent.protocol.link.link_estimate import Improvements, LinkEstimate, Shortfalls, carried_rate, observed_rate
+from device_agent.protocol.link.link_estimate import (
+    Improvements,
+    LinkEstimate,
+    MissedRounds,
+    carried_rate,
+    observed_rate,
+)
 
 KIB = 1024
 
@@ -46,7 +52,7 @@ def test_what_came_says_nothing_before_there_was_time() -> None:
 
 
 def test_second_missed_round_soon_after_the_first_says_what_the_link_is() -> None:
-    shortfalls = Shortfalls()
+    shortfalls = MissedRounds()
     assert shortfalls.missed(100.0) is None
     shortfalls.done()
     assert shortfalls.missed(300.0) == 300.0

@@ -12,7 +12,7 @@ from coordinator.limits import LIMITS
 from fedlp_edge.wire.messages import Announcement, Claim
 
 
-class Tenancy:
+class TopicClaim:
     """What one coordinator knows of others.
 
     Args:
@@ -58,11 +58,11 @@ class Tenancy:
         """Somebody asks or answers; returns what is to be said to that.
 
         Raises:
-            OccupiedError: another coordinator is at work.
+            TopicClaimedError: another coordinator is at work.
         """
         if message.to == self._session:
             self.settled = False
-            raise OccupiedError(message.run)
+            raise TopicClaimedError(message.run)
         if message.to:
             return None
         if message.session == self._session:
@@ -75,5 +75,5 @@ class Tenancy:
         return None
 
 
-class OccupiedError(Exception):
+class TopicClaimedError(Exception):
     """Another coordinator answered; ``args[0]`` is its run."""
