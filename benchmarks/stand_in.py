@@ -97,7 +97,7 @@ def main(url: str, fleet: str, number: int, blueprint: Path, state: Path) -> Non
     model = msgspec.json.decode(blueprint.read_bytes(), type=Blueprint)
     settings = AgentSettings(
         identity=identity,
-        data="none",
+        data="digits",
         state=state,
         profile=DeviceProfile(),
         allow_models=frozenset({model.model}),
