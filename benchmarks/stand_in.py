@@ -109,7 +109,7 @@ def main(url: str, fleet: str, number: int, blueprint: Path, state: Path) -> Non
         return cast(WorkerProcess, StandInWorker(model, float(number), state / "stand-in", sink))
 
     transport = MqttTransport(BrokerAddress.parse(url), f"{fleet}-{identity.device}-{identity.session}", will)
-    agent = Agent(settings, transport, make_worker)
+    agent = Agent.open(settings, transport, make_worker)
     freeze_gc()
     with StopSignal(on_stop=agent.stop):
         agent.run()

@@ -60,7 +60,7 @@ def coordinate(
     fleet = with_weights_digest(load_config(config), config, out)
     path = out or Path("runs") / fleet.run_name
     _check_data(fleet, config, path)
-    directory = RunDirectory(path)
+    directory = RunDirectory.open(path)
     directory.lock()
     claim(directory, config, fleet, hand_out=hand_out)
     _configure_log(directory, verbose=verbose)

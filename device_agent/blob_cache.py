@@ -52,7 +52,7 @@ class BlobCache:
 
     def begin(self, version: UnitVersion) -> FileSink:
         """A file for the bytes of a download."""
-        sink = self._sinks[version.digest] = FileSink(self._partial(version), version.size)
+        sink = self._sinks[version.digest] = FileSink.open(self._partial(version), version.size)
         return sink
 
     def written(self, version: UnitVersion) -> memoryview:

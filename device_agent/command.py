@@ -151,7 +151,7 @@ def serve(config: AgentConfig) -> int:
     with Confinement(bounds_of(profile, host, threads)) as confinement:
         if confinement.worker is not None:
             options = msgspec.structs.replace(options, memory_group=str(confinement.worker.directory))
-        member = Agent(settings, transport, functools.partial(WorkerProcess, options))
+        member = Agent.open(settings, transport, functools.partial(WorkerProcess, options))
         logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
         freeze_gc()
         with StopSignal(on_stop=member.stop) as stop:

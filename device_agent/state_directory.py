@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
+from device_agent.blob_cache import BlobCache
+from device_agent.outbox import Outbox
 from fedlp_edge.errors import StorageError
 from fedlp_edge.system.directories import make_directory
 from fedlp_edge.system.files import write_file
@@ -17,6 +20,38 @@ one, would misread."""
 _FORMAT_FILE = "format"
 _ENTRIES = ("outbox", "cache", "downloads", "work", "personal", "device_values", "models")
 """What an agent of any version makes in its state directory. Other files may be there: a mount point has some."""
+
+
+@dataclass(frozen=True)
+class StateDirectory:
+    """What an agent keeps on its disk, while the lock on its state directory is held.
+
+    Attributes:
+        path: Path of the directory.
+        lock: Open lock file; closing it frees the directory for another agent.
+        outbox: Finished updates that wait for their receipts.
+        units: Units of the global model that were downloaded.
+        models: ONNX files that were downloaded.
+    """
+
+    path: Path
+    lock: BinaryIO
+    outbox: Outbox
+    units: BlobCache
+    models: BlobCache
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Makes the directory if it is missing, locks it and reads what it holds.
+
+        Args:
+            path: Path of the directory.
+
+        Raises:
+            StorageError: The directory cannot be used, another agent has it, or it holds another format.
+        """
+        lock = claim_state_directory(path)
+        return cls(path, lock, Outbox(path / "outbox"), BlobCache(path / "cache"), BlobCache(path / "downloads"))
 
 
 def claim_state_directory(directory: Path) -> BinaryIO:

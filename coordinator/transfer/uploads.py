@@ -217,7 +217,7 @@ class UploadScheduler:
     def _begin(self, upload: _Upload) -> Assembly:
         if upload.assembly is None:
             offer = upload.offer
-            sink = FileSink(upload.path, offer.size)
+            sink = FileSink.open(upload.path, offer.size)
             upload.assembly = Assembly(offer.digest, offer.size, upload.chunk_bytes, sink)
             self._open[offer.device] = upload
         return upload.assembly

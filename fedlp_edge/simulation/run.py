@@ -51,7 +51,7 @@ def simulate(
         FedLPError: The experiment cannot be run, or the directory holds another one.
     """
     experiment = with_weights_digest(experiment, Path(directory))
-    place = RunDirectory(Path(directory))
+    place = RunDirectory.open(Path(directory))
     with ExitStack() as stack:
         place.lock()
         stack.callback(place.unlock)

@@ -28,14 +28,13 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        directory: Directory of the files, made if missing.
+        directory: Directory of the files; the first `save` makes it if it is missing.
         keep: Number of latest checkpoints to keep; 0 keeps all.
     """
 
     def __init__(self, directory: Path, keep: int = 0) -> None:
         self._directory = directory
         self._keep = keep
-        directory.mkdir(parents=True, exist_ok=True)
 
     def weights_path(self, round: int) -> Path:
         """Returns the path of the model after ``round``; round 0 is the initial model."""
@@ -60,6 +59,10 @@ class Checkpoints:
         Raises:
             StorageError: The files cannot be written.
         """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot write {self._directory}: {error.strerror}") from error
         if state.averages:
             # Constants have no average, but belong to the model.
             _save(self._average_path(round), {**weights, **state.averages})

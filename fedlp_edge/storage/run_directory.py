@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from fedlp_edge.errors import StorageError
 from fedlp_edge.system.locks import lock_file
@@ -13,25 +13,40 @@ from fedlp_edge.system.locks import lock_file
 class RunDirectory:
     """The paths below a run's directory.
 
-    Args:
-        path: Directory, made if missing.
+    The constructor touches no file; ``open`` makes the directories.
 
-    Raises:
-        StorageError: The directory cannot be made, or the path is no directory.
+    Args:
+        path: Path of the directory.
+
+    Attributes:
+        path: Path of the directory.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: BinaryIO | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Makes a run's directory and its subdirectories if they are missing.
+
+        Args:
+            path: Path of the directory.
+
+        Raises:
+            StorageError: The directory cannot be made, or the path is no directory.
+        """
+        run = cls(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for directory in (path, self.checkpoints, self.spool, self.onnx):
+            for directory in (path, run.checkpoints, run.spool, run.onnx):
                 # Model and device names are private, so only the owner may read the directory.
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StorageError(
                 f"cannot use {path} as a run directory: {error.strerror}; name another one with --out"
             ) from error
+        return run
 
     @property
     def config(self) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from fedlp_edge.system.files import move_into_place
 from fedlp_edge.wire.digests import Hasher, digest_of
@@ -59,17 +59,33 @@ class FileSink:
     Chunks mostly arrive in order, so each is hashed when it is written; only bytes behind the first gap are read again.
 
     Args:
-        path: File, which is overwritten; its directory exists.
-        size: Bytes of the blob.
+        path: Path of the file.
+        descriptor: Descriptor of the file, open for reading and writing; the sink closes it.
+
+    Attributes:
+        path: Path of the file.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
-        self._file: int | None = None
+        self._file: int | None = descriptor
         self._hasher = Hasher()
         self._hashed = 0  # number of bytes from the start that are in the digest
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        os.ftruncate(self._file, size)
+
+    @classmethod
+    def open(cls, path: Path, size: int) -> Self:
+        """Creates a sparse file for a blob.
+
+        Args:
+            path: Path of the file, which is overwritten; its directory exists.
+            size: Bytes of the blob.
+
+        Raises:
+            OSError: The file cannot be created.
+        """
+        sink = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        os.ftruncate(sink._descriptor(), size)
+        return sink
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Writes ``data`` at ``offset``.

@@ -31,7 +31,7 @@ def written(path: Path, text: str = TEXT) -> Path:
 
 
 def begin(directory: Path, source: Path) -> RunDirectory:
-    run = RunDirectory(directory)
+    run = RunDirectory.open(directory)
     claim(run, source, load_config(source))
     return run
 
@@ -136,11 +136,11 @@ def test_claim_of_a_run_whose_models_are_not_handed_over_goes_on(tmp_path: Path)
 def test_hand_out_of_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     source = written(tmp_path / "a.toml")
     with pytest.raises(OperatorError, match="is not finished: leave --hand-out away"):
-        claim(RunDirectory(tmp_path / "run"), source, load_config(source), hand_out=True)
+        claim(RunDirectory.open(tmp_path / "run"), source, load_config(source), hand_out=True)
 
 
 def test_claim_refuses_a_run_of_an_earlier_version_before_it_reads_its_configuration(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
     run.config.write_text("a key of before")
     with sqlite3.connect(run.journal) as db:
         db.execute("CREATE TABLE rounds (round INTEGER)")
@@ -156,7 +156,7 @@ def test_the_bytes_of_start_weights_decide_and_not_where_they_lie(tmp_path: Path
     first, moved, other = (tmp_path / name for name in ("a.pt", "b.pt", "c.pt"))
     for weights, content in ((first, b"abc"), (moved, b"abc"), (other, b"abd")):
         weights.write_bytes(content)
-    run = RunDirectory(tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
     claim(run, *source(first))
     assert load_config(run.config).model == source(first)[1].model
     assert "geheim" not in run.config.read_text()

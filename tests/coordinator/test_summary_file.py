@@ -35,7 +35,7 @@ class Run:
     """What a summary is made of: a context, a history and a model whose weights all have one value."""
 
     def __init__(self, directory: Path, value: float = 1.0) -> None:
-        where = RunDirectory(directory)
+        where = RunDirectory.open(directory)
         self.context: RunContext = run_context(where, Journal(where.journal))
         config, blueprint = self.context.config, self.context.blueprint
         weights = {name: np.full(2, value, np.float32) for name in NAMES.values()}

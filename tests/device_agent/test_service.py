@@ -44,7 +44,7 @@ class RunningAgent:
         self.client = f"agent-{self.identity.session}"
         settings = AgentSettings(self.identity, data, state, find_profile("class-l"), 1, once=True)
         will = LastWill(TOPICS.of("device", "pi"), encode(status(self.identity, None)))
-        self.agent = Agent(settings, hub.transport(self.client, will), functools.partial(WorkerProcess, OPTIONS))
+        self.agent = Agent.open(settings, hub.transport(self.client, will), functools.partial(WorkerProcess, OPTIONS))
         self.result: Future[bool] = Future()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

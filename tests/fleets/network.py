@@ -113,7 +113,7 @@ class NetworkFleet:
         will = last_will(self._topics, self._config.run_name)
         return Coordinator(
             config=self._config,
-            directory=RunDirectory(self.run),
+            directory=RunDirectory.open(self.run),
             inbox=self._inbox,
             transport=self._transport("coordinator", "0", will),
             worker=StandIn(self._inbox.put, at_once, width=self._width),  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ class NetworkFleet:
             self.trainings[name] = self._worker.get(name, StandIn)(sink, at_once, width=self._width)
             return self.trainings[name]
 
-        return Agent(
+        return Agent.open(
             AgentSettings(identity, "digits", self._directory / name, profile_of(name), once=True),
             self._transport(name, session, will),
             make_worker,

@@ -31,7 +31,7 @@ TOPICS = Topics("far")
 
 def reported_link(state: Path, url: str, watcher: str, profile: DeviceProfile | None = None) -> float | None:
     """What a device that reaches the broker at ``url`` says about its link, as heard at ``watcher``."""
-    agent = Agent(
+    agent = Agent.open(
         AgentSettings(Identity(TOPICS, "dev-1", "0001"), "digits", state, profile or DeviceProfile()),
         MqttTransport(BrokerAddress.parse(url, {}), "dev-1"),
         lambda sink: StandIn(sink, at_once),  # type: ignore[arg-type, return-value]

@@ -167,7 +167,7 @@ def test_finish_refuses_an_incomplete_blob() -> None:
 def test_file_sink_collects_into_a_sparse_file(tmp_path: Path) -> None:
     blob = bytes(range(256)) * 4096
     path = tmp_path / "blob"
-    collected = Assembly(digest(blob), len(blob), 4096, FileSink(path, len(blob)))
+    collected = Assembly(digest(blob), len(blob), 4096, FileSink.open(path, len(blob)))
     parts = chunks(blob, 4096)
     assert path.stat().st_size == len(blob)
     collected.add(parts[-1])
@@ -180,7 +180,7 @@ def test_file_sink_collects_into_a_sparse_file(tmp_path: Path) -> None:
 
 
 def test_abandon_closes_the_file_and_later_writes_fail(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "blob", 3)
+    sink = FileSink.open(tmp_path / "blob", 3)
     collected = Assembly(digest(b"abc"), 3, 3, sink)
     collected.abandon()
     collected.abandon()

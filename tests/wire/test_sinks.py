@@ -17,7 +17,7 @@ def test_file_sink_has_the_digest_of_what_stands_in_the_file_whatever_the_order(
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "blob"
-        sink = FileSink(path, len(blob))
+        sink = FileSink.open(path, len(blob))
         for start, size in writes:
             sink.write(start % len(blob), blob[start % len(blob) :][:size][::-1])
             if size == 1:
@@ -36,7 +36,7 @@ def test_memory_sink_keeps_bytes_at_their_offsets() -> None:
 
 
 def test_file_sink_moves_with_its_bytes_and_takes_more(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "part", 5)
+    sink = FileSink.open(tmp_path / "part", 5)
     sink.write(0, b"abc")
     sink.move(tmp_path / "whole", 4)
     sink.write(3, b"d")
@@ -47,7 +47,7 @@ def test_file_sink_moves_with_its_bytes_and_takes_more(tmp_path: Path) -> None:
 
 
 def test_closed_file_sink_says_which_file_is_closed(tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "blob", 3)
+    sink = FileSink.open(tmp_path / "blob", 3)
     sink.close()
     sink.close()
 

@@ -51,7 +51,7 @@ class Run:
     """The round that is being committed, and what a restart would find."""
 
     def __init__(self, directory: Path, *, change: float = 5.0, **settings: object) -> None:
-        self.directory = RunDirectory(directory)
+        self.directory = RunDirectory.open(directory)
         journal = Journal(self.directory.journal)
         self.context: RunContext = run_context(self.directory, journal, **settings)
         blueprint, config = self.context.blueprint, self.context.config

@@ -39,7 +39,7 @@ class Devices:
         everybody.start(self._receive)
         everybody.subscribe("fedlp/fleet/#")
         self.hub.deliver()
-        where = RunDirectory(directory)
+        where = RunDirectory.open(directory)
         messenger = ControlMessenger(transport, topics, RUN)
         context = replace(run_context(where, Journal(where.journal), **settings), messenger=messenger)
         self.server = ModelServer(topics, publisher, 1000, lambda *_: None, FlowLimits(None, 8, 8), lambda: 0.0)
