@@ -16,8 +16,8 @@ class TaskFinished:
     """A piece of work is over.
 
     Attributes:
-        then: what the loop does next.
-        error: that the work raised, for the loop to raise.
+        then: Function that the loop calls next.
+        error: Error that the work raised, for the loop to raise.
     """
 
     then: Callable[[], None]
@@ -28,8 +28,8 @@ class Background:
     """A line of work.
 
     Args:
-        executor: runs one piece at a time.
-        report: takes the end of each, from any thread.
+        executor: Runs one piece at a time.
+        report: Function that takes the end of each work, from any thread.
     """
 
     def __init__(self, executor: Executor, report: Callable[[TaskFinished], None]) -> None:
@@ -40,8 +40,8 @@ class Background:
         """Begins ``work`` when what was asked for before is done.
 
         Args:
-            work: may take its time; touches nothing that the loop changes.
-            then: called by the loop afterwards, unless the work raised.
+            work: Slow function that touches nothing that the loop changes.
+            then: Function that the loop calls afterwards, unless the work raised.
         """
 
         def report(future: Future[object]) -> None:

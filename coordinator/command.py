@@ -82,7 +82,7 @@ def _check_data(fleet: FleetConfig, source: Path, directory: Path) -> None:
     """Looks whether the test data are there, before anything is written or loaded.
 
     Raises:
-        ConfigError: they are not, or the run's files would come to lie among them.
+        ConfigError: The data cannot be used, or the run's files would lie among them.
     """
     if not fleet.data.evaluate:
         return

@@ -38,7 +38,7 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the coordinator itself needs data for.
 
     Attributes:
-        evaluate: specification of held-out data (its test split); empty where the devices alone judge the model.
+        evaluate: Specification of held-out data (its test split); empty where the devices alone judge the model.
     """
 
     evaluate: str = "digits"
@@ -49,7 +49,7 @@ class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         depths: ``all``, ``full``, ``none``, or a list of depths.
-        model: that of the ``last`` round, or of the ``best`` by ``[evaluation] metric``.
+        model: Model that is exported: that of the ``last`` round, or of the ``best`` by ``[evaluation] metric``.
     """
 
     depths: Literal["all", "full", "none"] | tuple[Annotated[int, msgspec.Meta(ge=1)], ...] = "all"
@@ -60,10 +60,10 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A fleet and the run that it is to do.
 
     Attributes:
-        fleet: name of the fleet, a level of its topics.
-        run: name of the run; by default derived from everything that defines it.
-        seed: of every draw.
-        recipe: named settings that filled in what the file does not say; it says nothing beside them.
+        fleet: Name of the fleet, a level of its topics.
+        run: Name of the run; by default derived from everything that defines it.
+        seed: Seed of every draw.
+        recipe: Named settings that filled in what the file does not say; it says nothing beside them.
     """
 
     fleet: Name
@@ -139,6 +139,6 @@ def load_config(path: Path) -> FleetConfig:
     """Reads the fleet's file.
 
     Raises:
-        ConfigError: one line with the file, the line and what is allowed.
+        ConfigError: One line with the file, the line and what is allowed.
     """
     return load_toml(path, FleetConfig, with_recipe, RENAMED)

@@ -14,9 +14,9 @@ class CoordinatorTopic:
     """The claim of one coordinator to its fleet, in messages; `TopicClaim` decides.
 
     Args:
-        messenger: sends claims and announcements.
-        run: name of the run.
-        clock: monotonic seconds.
+        messenger: Sends claims and announcements.
+        run: Name of the run.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, messenger: ControlMessenger, run: str, clock: Callable[[], float]) -> None:
@@ -47,8 +47,8 @@ class CoordinatorTopic:
         """Takes a message of this coordinator itself, of its last will, or of another coordinator.
 
         Raises:
-            TopicClaimedError: another coordinator is at work.
-            PeerError: it is no such message.
+            TopicClaimedError: Another coordinator is at work.
+            PeerError: The payload is no such message.
         """
         if not payload:
             return

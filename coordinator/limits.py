@@ -10,67 +10,67 @@ class CoordinatorLimits:
     """What the coordinator waits for, reads and sends at the most or at the least.
 
     Attributes:
-        control_bytes: bytes of the longest control message that is read at all; an offer for a model of 4,000 units
+        control_bytes: Bytes of the longest control message that is read at all; an offer for a model of 4,000 units
             stays far below.
-        heartbeat_seconds: seconds after which the loop looks at its clocks, whatever comes.
-        build_seconds: seconds that the worker may take to build the model; a large one takes minutes.
-        return_seconds: seconds for devices to report to a coordinator that was started again after the last round; who
+        heartbeat_seconds: Seconds after which the loop looks at its clocks, whatever comes.
+        build_seconds: Seconds that the worker may take to build the model; a large one takes minutes.
+        return_seconds: Seconds for devices to report to a coordinator that was started again after the last round; who
             does is waited for.
-        echo_seconds: seconds for the question who is the coordinator to come back, behind what the broker has kept;
+        echo_seconds: Seconds for the question who is the coordinator to come back, behind what the broker has kept;
             some brokers' rules let nobody hear it.
-        answer_seconds: seconds for a coordinator that announced itself to answer that question.
+        answer_seconds: Seconds for a coordinator that announced itself to answer that question.
 
-        search_seconds: seconds without any device after which other names for their topics are tried.
-        class_settle_seconds: seconds from the report that makes enough devices until class numbers are given: others
+        search_seconds: Seconds without any device after which other names for their topics are tried.
+        class_settle_seconds: Seconds from the report that makes enough devices until class numbers are given: others
             may be about to report.
-        message_burst: messages of one device that are heeded at once; one whose connection comes and goes needs some at
+        message_burst: Messages of one device that are heeded at once; one whose connection comes and goes needs some at
             each return.
-        messages_per_second: messages of one device that are heeded in the long run; a fit one sends far fewer.
-        message_accounts: device names that have an account of their own; where access rules do not vouch for names,
+        messages_per_second: Messages of one device that are heeded in the long run; a fit one sends far fewer.
+        message_accounts: Device names that have an account of their own; where access rules do not vouch for names,
             there may be any number.
 
-        early_rounds: rounds before which a model that judges like a guess is nothing to wonder at.
-        loss_explosion: factor on the loss of the round before, or of guessing, that is an explosion.
-        named_devices: devices that a line names before it only counts.
-        named_settings: settings that a line names before it only counts.
-        task_patience_seconds: seconds of silence before a device asks for what it misses, at the least.
-        broker_bytes_per_second: bytes per second that a broker hands out to all devices together, at the least: half a
+        early_rounds: Rounds before which a model that judges like a guess is nothing to wonder at.
+        loss_explosion: Factor on the loss of the round before, or of guessing, that is an explosion.
+        named_devices: Devices that a line names before it only counts.
+        named_settings: Settings that a line names before it only counts.
+        task_patience_seconds: Seconds of silence before a device asks for what it misses, at the least.
+        broker_bytes_per_second: Bytes per second that a broker hands out to all devices together, at the least: half a
             link of 1 Gbit/s. The more devices listen, the longer one may wait for its next chunk, and asking for it
             again would only add to the load.
 
-        window_chunks: chunks that the broker may not have acknowledged yet.
-        repeat_chunks: chunks repeated for one request; bounds what a hostile device can cause, and fits into any usual
+        window_chunks: Chunks that the broker may not have acknowledged yet.
+        repeat_chunks: Chunks repeated for one request; bounds what a hostile device can cause, and fits into any usual
             queue.
-        credit_chunks: granted chunks under way from all devices together, if the broker's queue allows that many.
-        grant_chunks: most chunks granted to one device at a time.
-        leader_chunks: most chunks granted at a time to the device that is nearest to its end.
-        least_grant_chunks: fewest chunks granted at a time, unless fewer are missing: a grant for each chunk would
+        credit_chunks: Granted chunks under way from all devices together, if the broker's queue allows that many.
+        grant_chunks: Most chunks granted to one device at a time.
+        leader_chunks: Most chunks granted at a time to the device that is nearest to its end.
+        least_grant_chunks: Fewest chunks granted at a time, unless fewer are missing: a grant for each chunk would
             double the messages.
-        least_chunk_bytes: payload bytes of the smallest chunk that an offer may name: each chunk takes a byte of
+        least_chunk_bytes: Payload bytes of the smallest chunk that an offer may name: each chunk takes a byte of
             memory, so there must not be too many.
-        slow_chunk_seconds: seconds that a chunk takes a link, at the least, for this to count as slow.
-        grant_seconds: seconds from the moment the broker has a grant until an offer that does not know it is taken for
+        slow_chunk_seconds: Seconds that a chunk takes a link, at the least, for this to count as slow.
+        grant_seconds: Seconds from the moment the broker has a grant until an offer that does not know it is taken for
             a sign that it got lost.
-        lag_factor: factor by which the way from the broker may have become longer since it was measured.
-        silent_upload_seconds: seconds of silence after which credit of a device is taken back.
-        open_uploads: uploads that have begun and are not complete, each of which holds a file; others wait with their
+        lag_factor: Factor by which the way from the broker may have become longer since it was measured.
+        silent_upload_seconds: Seconds of silence after which credit of a device is taken back.
+        open_uploads: Uploads that have begun and are not complete, each of which holds a file; others wait with their
             offer alone.
-        slices_ahead: slices of a broadcast that are sent before the readers of the first one have reported.
-        reader_seconds: seconds from the moment a slice is with the broker until its silent readers are left behind, on
+        slices_ahead: Slices of a broadcast that are sent before the readers of the first one have reported.
+        reader_seconds: Seconds from the moment a slice is with the broker until its silent readers are left behind, on
             top of the time that their links need for it.
-        reader_share: share of a round's deadline that a broadcast waits for a silent reader at the most, since a device
+        reader_share: Share of a round's deadline that a broadcast waits for a silent reader at the most, since a device
             may say of its link what it likes, and all others wait as well.
-        link_factor: factor by which a link may be slower than it was measured.
-        equal_requests: equal requests in a row, the first one included, after which message length is suspected.
-        shorter_factor: divisor of the length of messages that are suspected.
-        least_message_bytes: payload bytes of the shortest message that is tried then.
+        link_factor: Factor by which a link may be slower than it was measured.
+        equal_requests: Equal requests in a row, the first one included, after which message length is suspected.
+        shorter_factor: Divisor of the length of messages that are suspected.
+        least_message_bytes: Payload bytes of the shortest message that is tried then.
 
-        fetch_seconds: seconds without progress of a device that fetches its final model; one that gets something says
+        fetch_seconds: Seconds without progress of a device that fetches its final model; one that gets something says
             so every few seconds.
-        rebuild_seconds: seconds for a device that is back to build its model anew.
-        fetch_chunks: chunks; on a link where as many take longer than ``fetch_seconds``, it is waited for as long.
-        fetch_gaps: factor on the longest silence so far that is taken for the end.
-        most_fetch_seconds: seconds that no silence of a device that fetches is waited for longer.
+        rebuild_seconds: Seconds for a device that is back to build its model anew.
+        fetch_chunks: Chunks; on a link where as many take longer than ``fetch_seconds``, it is waited for as long.
+        fetch_gaps: Factor on the longest silence so far that is taken for the end.
+        most_fetch_seconds: Seconds that no silence of a device that fetches is waited for longer.
     """
 
     # The service and its loop

@@ -33,13 +33,13 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
     """Makes sure that the directory is new or holds this very run, and keeps a copy of the configuration.
 
     Args:
-        directory: of the run, locked.
-        source: the configuration's file.
-        fleet: what it says.
-        hand_out: whether a run that is over is wanted, for its final models.
+        directory: Directory of the run, locked.
+        source: The configuration's file.
+        fleet: Configuration of the fleet.
+        hand_out: Whether a run that is over is wanted, for its final models.
 
     Raises:
-        OperatorError: the directory holds another run, or this one, which is over (or is not, with ``hand_out``), or a
+        OperatorError: The directory holds another run, or this one, which is over (or is not, with ``hand_out``), or a
             run of another version of FedLP Edge.
     """
     if directory.journal.exists():
@@ -76,12 +76,12 @@ def with_weights_digest(fleet: FleetConfig, source: Path, directory: Path | None
     """Returns a configuration with the digest of the file of start weights, which is part of what identifies the run.
 
     Args:
-        fleet: the configuration.
-        source: its file.
-        directory: of the run, if it is named; where the run has begun there, the file may be gone by now.
+        fleet: The configuration.
+        source: Path of the source file.
+        directory: Directory of the run, if it is named; where the run has begun there, the file may be gone by now.
 
     Raises:
-        ConfigError: the file is missing, or is not the one that the configuration states.
+        ConfigError: The file is missing, or is not the one that the configuration states.
     """
     if directory is None and fleet.run is not None:
         directory = Path("runs") / fleet.run
@@ -111,9 +111,9 @@ def keep_copy(source: Path, target: Path, weights_sha256: str = "") -> None:
     """Copies a configuration without the broker's password, so that a run directory can be given to others.
 
     Args:
-        source: the configuration's file.
-        target: of the copy.
-        weights_sha256: digest of the file of start weights, which the copy states; empty without one.
+        source: The configuration's file.
+        target: Path of the copy.
+        weights_sha256: Digest of the file of start weights, which the copy states; empty without one.
     """
     text = source.read_bytes().decode("utf-8-sig")
     document = tomllib.loads(text)

@@ -20,16 +20,16 @@ class RunContext:
     """The run as it stands once its model is built; the service makes it, and nothing of it is replaced later.
 
     Attributes:
-        config: the fleet's configuration.
-        run: name of the run, on the wire and in files.
-        blueprint: how the model is split into units.
-        directory: the run directory, locked.
-        journal: what a restart must know.
-        checkpoints: the global model after each round, on disk.
-        messenger: control messages to the devices.
-        emit: takes every event of the run.
-        clock: monotonic seconds.
-        start_weights: what was taken of the model's start weights; None if it has none.
+        config: The fleet's configuration.
+        run: Name of the run, on the wire and in files.
+        blueprint: Blueprint of the model.
+        directory: The run directory, locked.
+        journal: Journal of the run, from which a restart goes on.
+        checkpoints: The global model after each round, on disk.
+        messenger: Control messages to the devices.
+        emit: Function that takes every event of the run.
+        clock: Monotonic seconds.
+        start_weights: Report on what was taken of the model's start weights; None if it has none.
     """
 
     config: FleetConfig

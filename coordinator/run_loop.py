@@ -57,13 +57,14 @@ class RunLoop:
     """The course of one run, from the first device to the last final model.
 
     Args:
-        context: of the run.
-        parts: what the run consists of.
-        inbox: where transport, worker and the stop signal put their events.
-        transport: connected.
-        coordinator_topic: where another coordinator would be heard of.
-        began: when the coordinator started, in seconds of the run's clock.
-        hand_out: of a run that is finished: wait without end for the devices that lack their final models.
+        context: Context of the run.
+        parts: Parts that the run consists of.
+        inbox: Queue for the events of transport, worker and stop signal.
+        transport: Connected.
+        coordinator_topic: Topic on which another coordinator would announce itself.
+        began: Time when the coordinator started, in seconds of the run's clock.
+        hand_out: Whether to hand out the models of a run that is finished: wait without end for the devices that lack
+            their final models.
     """
 
     def __init__(
@@ -311,7 +312,7 @@ def _of(leaf: str, message: object) -> FromDevice:
     """The message, if it comes from the device that it names.
 
     Raises:
-        PeerError: a device speaks in the name of another one.
+        PeerError: A device speaks in the name of another one.
     """
     device = getattr(message, "device", None)
     if device != leaf:

@@ -39,15 +39,15 @@ class RunParts:
     """The objects that a run consists of.
 
     Attributes:
-        classes: the numbers of the fleet's classes.
-        publisher: sends chunks in a window.
-        model_server: serves the model.
-        rounds: carries the rounds out.
-        commit: makes closed rounds into models.
-        membership: the devices.
-        known_devices: what is remembered of every device.
-        summary_file: writes ``summary.json``.
-        worker: evaluates and exports.
+        classes: The numbers of the fleet's classes.
+        publisher: Sends chunks in a window.
+        model_server: Serves the model.
+        rounds: Carries the rounds out.
+        commit: Part that makes the next model of a closed round.
+        membership: The devices.
+        known_devices: What is remembered of every device.
+        summary_file: Writes ``summary.json``.
+        worker: Evaluates and exports.
     """
 
     classes: FleetClasses
@@ -72,15 +72,15 @@ def assemble(
     """Reads what earlier lives of the coordinator have left, and makes the parts of the run from it.
 
     Args:
-        context: of the run.
-        classes: the numbers of the fleet's classes.
-        transport: connected.
-        limits: of the broker.
-        worker: evaluates and exports.
-        background: does what waits for the disk.
+        context: Context of the run.
+        classes: The numbers of the fleet's classes.
+        transport: Connected.
+        limits: Limits of the broker.
+        worker: Evaluates and exports.
+        background: Does what waits for the disk.
 
     Raises:
-        StorageError: a checkpoint is missing or damaged.
+        StorageError: A checkpoint is missing or damaged.
     """
     config, blueprint, journal = context.config, context.blueprint, context.journal
     deadline, chunk_bytes = config.rounds.deadline_seconds, chunk_bytes_for(limits)

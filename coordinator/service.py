@@ -58,14 +58,14 @@ class Coordinator:
     """One run of one fleet.
 
     Args:
-        config: the fleet.
-        directory: of the run, locked.
-        inbox: where transport, worker and the stop signal put their events.
-        transport: not yet started.
-        worker: for evaluation and export.
-        emit: takes every event of the run.
-        clock: monotonic seconds.
-        executor: runs what waits for the disk, one piece at a time; a thread by default.
+        config: The fleet.
+        directory: Directory of the run, locked.
+        inbox: Queue for the events of transport, worker and stop signal.
+        transport: Transport, not yet started.
+        worker: Worker process for evaluation and export.
+        emit: Function that takes every event of the run.
+        clock: Monotonic seconds.
+        executor: Runs what waits for the disk, one piece at a time; a thread by default.
     """
 
     def __init__(
@@ -98,13 +98,14 @@ class Coordinator:
         """Runs until the last round is exported and handed out, or until stopped.
 
         Args:
-            hand_out: of a run that is finished: wait without end for the devices that lack their final models.
+            hand_out: Whether to hand out the models of a run that is finished: wait without end for the devices that
+                lack their final models.
 
         Returns:
             True if the run is finished, False if it was stopped and can go on.
 
         Raises:
-            FedLPError: the model cannot be built, the broker refuses, the disk is full.
+            FedLPError: The model cannot be built, the broker refuses, the disk is full.
         """
         journal = Journal(self._directory.journal)
         try:
@@ -187,7 +188,7 @@ class Coordinator:
         """Finds out whether another coordinator is at work; False if stopped meanwhile.
 
         Raises:
-            TopicClaimedError: there is one.
+            TopicClaimedError: There is one.
         """
         self._transport.subscribe(self._topics.coordinator)
         self._coordinator_topic.ask()
@@ -226,7 +227,7 @@ def _build_model(
     """Builds the model, and tries it on the test data before any device is asked for anything.
 
     Raises:
-        SettingError: the model or the test data cannot be used.
+        SettingError: The model or the test data cannot be used.
     """
     first = checkpoints.weights_path(0)
     reported = not config.model.weights or directory.start_weights.exists()

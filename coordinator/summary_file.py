@@ -15,9 +15,9 @@ class SummaryFile:
     """The summary of one run, on disk.
 
     Args:
-        context: of the run.
-        history: the rounds that are committed.
-        fitness: of a device, as it stands.
+        context: Context of the run.
+        history: The rounds that are committed.
+        fitness: Fitness of a device, as it stands.
     """
 
     def __init__(self, context: RunContext, history: RunHistory, fitness: Callable[[str], Fitness]) -> None:
@@ -38,8 +38,8 @@ class SummaryFile:
         """Writes the summary as things stand.
 
         Args:
-            export: of the final models, once the last round is committed.
-            traffic: after the last round.
+            export: Export of the final models, once the last round is committed.
+            traffic: Traffic after the last round.
         """
         context = self._context
         summary = Summary(

@@ -16,12 +16,12 @@ class TopicClaim:
     """What one coordinator knows of others.
 
     Args:
-        session: of this coordinator.
-        run: that it does.
-        now: the time at which it asks.
+        session: Session id of this coordinator.
+        run: Name of this coordinator's run.
+        now: The time at which it asks.
 
     Attributes:
-        settled: whether it is at work, and answers those who ask.
+        settled: Whether it is at work, and answers those who ask.
     """
 
     def __init__(self, session: str, run: str, now: float) -> None:
@@ -58,7 +58,7 @@ class TopicClaim:
         """Somebody asks or answers; returns what is to be said to that.
 
         Raises:
-            TopicClaimedError: another coordinator is at work.
+            TopicClaimedError: Another coordinator is at work.
         """
         if message.to == self._session:
             self.settled = False

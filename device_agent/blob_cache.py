@@ -20,10 +20,10 @@ class BlobCache:
     """A directory of blobs, a ``BlobStore``.
 
     Args:
-        directory: made if missing; half-written blobs of an earlier life are removed.
+        directory: Made if missing; half-written blobs of an earlier life are removed.
 
     Raises:
-        StorageError: the directory cannot be made or written to.
+        StorageError: The directory cannot be made or written to.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -108,7 +108,7 @@ def serve(config: AgentConfig) -> int:
         The exit code of the process.
 
     Raises:
-        FedLPError: whatever it cannot mend by itself.
+        FedLPError: Whatever it cannot mend by itself.
     """
     logging.basicConfig(level=logging.DEBUG if config.verbose else logging.INFO)
     plain_log("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")

@@ -34,19 +34,19 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """The keys of ``agent.toml``; each has a flag of the same name, but for ``[broker]``.
 
     Attributes:
-        broker: where the fleet meets; see ``transport.url.BrokerSettings``.
-        fleet: its name.
-        data: specification of the training data.
-        id: of this device within the fleet; empty for the host's name.
-        profile: name or path of a device profile; None for the machine as it is.
-        device: processor to train on.
-        state: directory of this agent's state; empty for a default below the user's home.
-        threads: for training; 0 for what profile and machine say.
+        broker: Broker of the fleet, see `fedlp_edge.transport.address.BrokerSettings`.
+        fleet: Name of the fleet.
+        data: Specification of the training data.
+        id: Id of this device within the fleet; empty for the host's name.
+        profile: Name or path of a device profile; None for the machine as it is.
+        device: Processor to train on.
+        state: Directory of this agent's state; empty for a default below the user's home.
+        threads: Number of threads for training; 0 for what profile and machine say.
         allow_models: ``module:callable`` models whose code may run here.
-        once: end when the run is over.
-        calibrate: find out, once on a machine, what it adds to what training takes.
-        report_metrics: tell the coordinator how well the model does on this device's held-out samples.
-        verbose: say more.
+        once: End when the run is over.
+        calibrate: Whether to measure once what the machine adds to the cost of training.
+        report_metrics: Tell the coordinator how well the model does on this device's held-out samples.
+        verbose: Say more.
     """
 
     broker: BrokerSettings = msgspec.field(default_factory=BrokerSettings)
@@ -80,11 +80,11 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> AgentConfig:
     """Reads the file, if there is one, and lays the command line over it.
 
     Args:
-        path: of ``agent.toml``.
-        overrides: keys of ``AgentConfig`` that were given, and ``broker`` as a URL.
+        path: Path of ``agent.toml``.
+        overrides: Keys of ``AgentConfig`` that were given, and ``broker`` as a URL.
 
     Raises:
-        ConfigError: a wrong key or value, a password in the URL, or fleet or data are not given anywhere.
+        ConfigError: A wrong key or value, a password in the URL, or fleet or data are not given anywhere.
     """
     config = load_toml(path, AgentConfig) if path else AgentConfig()
     changes = {key: _checked(key, value) for key, value in overrides.items() if key != "broker"}

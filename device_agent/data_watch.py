@@ -50,8 +50,8 @@ class DataWatch:
     """When to look at the data, and whether they should be loaded again.
 
     Args:
-        mark: see ``data_fingerprint``.
-        clock: monotonic seconds.
+        mark: Function that returns a digest of the data, see ``data_fingerprint``.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, mark: Callable[[], str], clock: Callable[[], float]) -> None:

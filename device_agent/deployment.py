@@ -29,16 +29,16 @@ def install_model(source: Path, directory: Path, run: str, unit: str) -> Path:
     """Copies a downloaded file into place, tries it, and points ``current.onnx`` at it.
 
     Args:
-        source: the file, its digest already verified.
-        directory: of the device's models; made if missing.
-        run: that it is the result of.
+        source: The file, its digest already verified.
+        directory: Directory of the device's models; made if missing.
+        run: Name of the run that trained the model.
         unit: ``onnx-DEPTH``.
 
     Returns:
         The path of the installed file.
 
     Raises:
-        DeviceError: the file does not load or compute in onnxruntime, or cannot be written.
+        DeviceError: The file does not load or compute in onnxruntime, or cannot be written.
     """
     make_directory(directory)
     path = directory / f"{run}-depth-{unit.removeprefix('onnx-')}.onnx"
@@ -64,7 +64,7 @@ def try_model(path: Path) -> bool:
         False if onnxruntime is not installed, so that nothing could be tried.
 
     Raises:
-        DeviceError: it does not load, or does not compute finite numbers.
+        DeviceError: The model does not load, or does not compute finite numbers.
     """
     if find_spec("onnxruntime") is None:
         return False

@@ -30,10 +30,10 @@ class Outbox:
     """The entries of one state directory.
 
     Args:
-        directory: made if missing; leftovers of an earlier life that are not whole are removed.
+        directory: Made if missing; leftovers of an earlier life that are not whole are removed.
 
     Raises:
-        StorageError: the directory cannot be made or written to.
+        StorageError: The directory cannot be made or written to.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -54,8 +54,8 @@ class Outbox:
         """Keeps an update; on return it survives a kill of the process.
 
         Args:
-            update: what it is.
-            parts: the file of each of its units, on this file system; taken away from where they are.
+            update: Finished update.
+            parts: The file of each of its units, on this file system; taken away from where they are.
         """
         for part in update.units:
             move_into_place(parts[part.unit], self._part(update.id, part.unit), durable=False)

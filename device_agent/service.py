@@ -78,16 +78,16 @@ class AgentSettings:
     """What an agent needs to know, all defaults filled in.
 
     Attributes:
-        identity: who it is.
-        data: specification of the training data.
-        state: directory of its own.
-        profile: caps on what training may take.
-        threads: for training.
+        identity: Identity of the agent.
+        data: Specification of the training data.
+        state: Directory of its own.
+        profile: Caps on what training may take.
+        threads: Number of threads for training.
         allow_models: ``module:callable`` models whose code may run.
-        once: end when the run is over.
-        calibration: of this machine, if it was found out.
-        measure_link: find out by an echo how fast the link is, unless the profile says that it is metered.
-        report_metrics: tell the coordinator how well the model does on held-out samples, and what inputs look like.
+        once: End when the run is over.
+        calibration: Calibration of this machine, if it was found out.
+        measure_link: Whether to measure the link's rate by echoes, unless the profile says that it is metered.
+        report_metrics: Tell the coordinator how well the model does on held-out samples, and what inputs look like.
     """
 
     identity: Identity
@@ -106,14 +106,14 @@ class Agent:
     """One device agent.
 
     Args:
-        settings: see there.
-        transport: not yet started.
-        make_worker: makes the worker process, given where its events are to go.
-        clock: monotonic seconds.
-        inbox: where the events of transport and worker wait for the loop; one of its own by default.
+        settings: Settings of the agent.
+        transport: Transport, not yet started.
+        make_worker: Makes the worker process, given where its events are to go.
+        clock: Monotonic seconds.
+        inbox: Where the events of transport and worker wait for the loop; one of its own by default.
 
     Raises:
-        StorageError: the state directory is unusable, or another agent runs there.
+        StorageError: The state directory is unusable, or another agent runs there.
     """
 
     def __init__(
@@ -171,9 +171,9 @@ class Agent:
             Whether it ended by itself.
 
         Raises:
-            BrokerError: the first connection to the broker failed.
-            DataError: the training data are not usable.
-            DeviceError: the device cannot take part, or another one has its name.
+            BrokerError: The first connection to the broker failed.
+            DataError: The training data are not usable.
+            DeviceError: The device cannot take part, or another one has its name.
         """
         try:
             self._watch.loading()

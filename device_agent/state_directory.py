@@ -61,7 +61,7 @@ def claim_state_directory(directory: Path) -> BinaryIO:
         The lock: closing it, or the end of this process, frees the directory for another agent.
 
     Raises:
-        StorageError: it cannot be made or written to, another agent has it, or what it holds has another format.
+        StorageError: The directory cannot be made or written to, another agent has it, or it holds another format.
     """
     lock = _locked(make_directory(directory))
     try:

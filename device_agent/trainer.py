@@ -78,9 +78,9 @@ class _Submitted:
     """A job that the worker has.
 
     Attributes:
-        job: what it is.
-        purpose: what it is for.
-        at: when it was handed in, monotonic seconds.
+        job: Job.
+        purpose: Purpose of the job.
+        at: Time when the job was submitted, in monotonic seconds.
     """
 
     job: AnyJob
@@ -102,12 +102,12 @@ class Trainer:
     """The worker's jobs in the agent's terms.
 
     Args:
-        worker: not yet started or running.
-        cache: holds the units of a task's manifest.
-        outbox: takes the updates.
-        directory: of this device's state; ``work`` and ``device_values`` are made below it.
-        data: specification of the training data.
-        reports: whether the coordinator is told how well models do on held-out samples.
+        worker: Worker process, running or not yet started.
+        cache: Holds the units of a task's manifest.
+        outbox: Outbox for the updates.
+        directory: Directory of this device's state; ``work`` and ``device_values`` are made below it.
+        data: Specification of the training data.
+        reports: Whether the coordinator is told how well models do on held-out samples.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Trainer:
         """Has the data loaded and the benchmark run; ``DeviceMeasurement`` comes from ``finish``.
 
         Args:
-            again: the data have changed since they were loaded.
+            again: The data have changed since they were loaded.
         """
         self._submit(Measure(data=self._data, reload=again), _Measuring(again))
 
@@ -152,14 +152,14 @@ class Trainer:
         """Has a round trained from the units in the cache.
 
         Args:
-            effect: what to train.
-            model: that the device has.
-            seconds_left: of the round. Training that would take nearly all of them ends early: what it has got to is
-                sent in time, and counts by the samples that it has seen.
+            effect: Training that the protocol asks for.
+            model: Settings of the model that the device has.
+            seconds_left: Seconds of the round. Training that would take nearly all of them ends early: what it has got
+                to is sent in time, and counts by the samples that it has seen.
 
         Raises:
-            PeerError: weights that arrived are not what the task says.
-            OSError: the disk is full or fails.
+            PeerError: Weights that arrived are not what the task says.
+            OSError: The disk is full or fails.
         """
         task = effect.task
         deltas = empty_directory(self._deltas)
@@ -198,9 +198,9 @@ class Trainer:
         """Has an ONNX file made of final layers and the head that this device trained last.
 
         Args:
-            effect: what to make.
-            layers: files that together hold the layers.
-            fleet: its name, for the file.
+            effect: Export that the protocol asks for.
+            layers: Files that together hold the layers.
+            fleet: Name of the fleet, for the file.
 
         Returns:
             Whether there is such a head.
@@ -228,9 +228,9 @@ class Trainer:
         """Has an ONNX file compared with the PyTorch model of the same weights.
 
         Args:
-            effect: what to compare.
-            file: the ONNX file.
-            layers: files that together hold the weights.
+            effect: What to compare.
+            file: The ONNX file.
+            layers: Files that together hold the weights.
         """
         job = CheckExport(
             model=effect.model,
@@ -246,8 +246,8 @@ class Trainer:
         """What a message of the worker means; None if nobody asked for it.
 
         Raises:
-            DataError: the training data are not usable.
-            WorkerError: the worker cannot even be measured.
+            DataError: The training data are not usable.
+            WorkerError: The worker cannot even be measured.
         """
         if isinstance(event, WorkerDied):
             return self._died(event)

@@ -17,15 +17,15 @@ def part_files(effect: TrainRound, directory: Path) -> dict[str, Path]:
     """The files that make up an update, in the order of the blueprint.
 
     Args:
-        effect: what was trained.
-        directory: holds a ``UNIT.safetensors`` of the worker for every retained unit.
+        effect: Training that was asked for.
+        directory: Holds a ``UNIT.safetensors`` of the worker for every retained unit.
 
     Returns:
         A path by unit.
 
     Raises:
-        OSError: a file cannot be read or written.
-        PeerError: the worker left a file that is not safetensors.
+        OSError: A file cannot be read or written.
+        PeerError: The worker left a file that is not safetensors.
     """
     plain = {unit: directory / f"{unit}.safetensors" for unit in effect.order if unit in effect.sent}
     if effect.task.encoding == "none":

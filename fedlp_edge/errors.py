@@ -24,7 +24,7 @@ class SettingError(OperatorError):
     """A value of a configuration file proved wrong when it was used; who has the file says in which line it stands.
 
     Attributes:
-        key: of the value, table by table.
+        key: Key of the value, table by table.
     """
 
     def __init__(self, key: tuple[str, ...], message: str) -> None:
@@ -76,7 +76,7 @@ class RejectedUpdateError(PeerError):
     """An update was refused on admission; it never touches the model.
 
     Attributes:
-        reason: a short stable code, for counting (``"digest"``, ``"shape"``, ``"not-finite"`` ...).
+        reason: A short stable code, for counting (``"digest"``, ``"shape"``, ``"not-finite"`` ...).
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -22,12 +22,12 @@ class DeviceFinding(msgspec.Struct, frozen=True):
     """What one device found, as the journal keeps it.
 
     Attributes:
-        depth: of the file.
-        samples: of its own on which the device compared the file; 0 if it could not compare it.
-        max_abs_diff: largest absolute difference of an output.
-        agreement: share of samples with the same answer.
-        problem: why the file is not proved; empty if it is.
-        scores: what the final model is worth on the device's held-out samples; None if it is not told.
+        depth: Depth of the file.
+        samples: Number of samples of its own on which the device compared the file; 0 if it could not compare it.
+        max_abs_diff: Largest absolute difference of an output.
+        agreement: Share of samples with the same answer.
+        problem: Why the file is not proved; empty if it is.
+        scores: What the final model is worth on the device's held-out samples; None if it is not told.
     """
 
     depth: int
@@ -42,9 +42,9 @@ class DeviceFindings:
     """What the devices of one run found; it goes on with what an earlier life of the coordinator has heard.
 
     Args:
-        journal: remembers what was found.
-        task: name of the task that was learned.
-        model: digest of the final model.
+        journal: Remembers what was found.
+        task: Name of the task that was learned.
+        model: Digest of the final model.
     """
 
     def __init__(self, journal: Journal, task: str, model: str) -> None:
@@ -75,9 +75,9 @@ class DeviceFindings:
         """A device gets the file of a depth and is to say what it finds.
 
         Args:
-            device: its id.
-            depth: of the file.
-            samples: that the device said that it has.
+            device: Id of the device.
+            depth: Depth of the file.
+            samples: Number of samples that the device said that it has.
         """
         self._samples_of[device] = samples
         if device not in self._told:

@@ -21,10 +21,10 @@ class FinalChoice:
     """The model that is exported.
 
     Attributes:
-        rounds: number of the last round of the run.
-        path: its checkpoint.
-        weights: its weights, without constants.
-        final: what the summary says of it.
+        rounds: Number of the last round of the run.
+        path: Path of the checkpoint.
+        weights: Weights by tensor name, without constants.
+        final: Entry of the final model in the summary.
     """
 
     rounds: int
@@ -44,12 +44,12 @@ def choose_final(context: RunContext, history: RunHistory, model: GlobalModel) -
     """Chooses among the models of the committed rounds.
 
     Args:
-        context: of the run.
-        history: of the run, in which a round at least is committed.
-        model: of the last round.
+        context: Context of the run.
+        history: History of the run, in which a round at least is committed.
+        model: Settings of the model of the last round.
 
     Raises:
-        StorageError: the checkpoint of the best model cannot be read.
+        StorageError: The checkpoint of the best model cannot be read.
     """
     checkpoints, judged, last = context.checkpoints, history.judged, history.committed
 

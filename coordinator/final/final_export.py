@@ -40,21 +40,21 @@ class FinalExport:
     """Makes the ONNX files of the final model, then hands them out.
 
     Args:
-        context: of the run.
-        model: with the names of its classes.
-        depths: that the global model can compute.
-        choice: the final model.
-        worker: exports.
-        model_server: serves the files.
-        inputs: what inputs look like, for files that are checked on made ones.
+        context: Context of the run.
+        model: Settings of the model with the names of its classes.
+        depths: Depths that the global model can compute.
+        choice: The final model.
+        worker: Exports.
+        model_server: Serves the files.
+        inputs: What inputs look like, for files that are checked on made ones.
 
     Attributes:
-        choice: the final model.
-        models: that were exported, shallowest first.
-        refused: depths that were not, and why.
-        delivered: what became of the model of each device that was told of one: ``installed``, ``received`` (it makes
+        choice: The final model.
+        models: Models that were exported, shallowest first.
+        refused: Depths that were not, and why.
+        delivered: State of the final model on each device that was offered one: ``installed``, ``received`` (it makes
             its file itself, or has not said how it compares), or why it has none.
-        findings: what devices found about their files.
+        findings: What devices found about their files.
     """
 
     def __init__(
@@ -113,8 +113,8 @@ class FinalExport:
         """Goes on where an earlier life of the coordinator ended.
 
         Args:
-            earlier: what that one wrote about this very model; its files are not made again.
-            devices: that the run knows; those that lack their model are waited for ...
+            earlier: Summary that an earlier process wrote about the same model; its files are not made again.
+            devices: Devices that the run knows; those that lack their model are waited for ...
             until: ... no longer than this.
         """
         if earlier is not None:

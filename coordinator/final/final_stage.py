@@ -19,13 +19,14 @@ class FinalStage:
     """The end of one run.
 
     Args:
-        context: of the run.
-        parts: what the run consists of.
-        began: when the coordinator started, in seconds of the run's clock.
-        hand_out: of a run that is finished: wait without end for the devices that lack their final models.
+        context: Context of the run.
+        parts: Parts that the run consists of.
+        began: Time when the coordinator started, in seconds of the run's clock.
+        hand_out: Whether to hand out the models of a run that is finished: wait without end for the devices that lack
+            their final models.
 
     Attributes:
-        export: of the final models; None as long as rounds are left to do.
+        export: Export of the final models; None as long as rounds are left to do.
     """
 
     def __init__(self, context: RunContext, parts: RunParts, began: float, *, hand_out: bool) -> None:
@@ -44,7 +45,7 @@ class FinalStage:
         """Exports the final models, or hands them out at once if there is nothing to export.
 
         Args:
-            again: an earlier life of the coordinator has committed the last round.
+            again: An earlier life of the coordinator has committed the last round.
         """
         context, commit, model_server = self._context, self._parts.commit, self._parts.model_server
         choice = choose_final(context, commit.history, commit.model)

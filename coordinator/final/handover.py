@@ -12,7 +12,7 @@ from coordinator.limits import LIMITS
 class _Fetching:
     """
     Attributes:
-        missing: chunks that it still asked for last, by unit.
+        missing: Chunks that it still asked for last, by unit.
     """
 
     patience: float
@@ -51,9 +51,9 @@ class Handover:
         """A device was told what there is; one that already fetches keeps its place.
 
         Args:
-            device: its id.
-            now: the time.
-            chunk_seconds: that one chunk takes on its link, as far as is known.
+            device: Id of the device.
+            now: Time, in seconds of the clock of the service.
+            chunk_seconds: Seconds that one chunk takes on its link, as far as is known.
         """
         self._absent.discard(device)
         patience = min(max(LIMITS.fetch_seconds, LIMITS.fetch_chunks * chunk_seconds), LIMITS.most_fetch_seconds)

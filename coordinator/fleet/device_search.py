@@ -18,9 +18,9 @@ class DeviceSearch:
     """One look in the life of a coordinator.
 
     Args:
-        topics: of the fleet.
-        transport: to subscribe with.
-        now: the time.
+        topics: Topics of the fleet.
+        transport: Transport to subscribe with.
+        now: Time, in seconds of the clock of the service.
     """
 
     def __init__(self, topics: Topics, transport: Transport, now: float) -> None:
@@ -35,8 +35,8 @@ class DeviceSearch:
         """Lets time pass.
 
         Args:
-            now: the time.
-            alone: no device has been heard of.
+            now: Time, in seconds of the clock of the service.
+            alone: No device has been heard of.
         """
         if not alone:
             self.end()

@@ -12,7 +12,7 @@ class EchoTraffic:
     """What was counted of each device so far.
 
     Args:
-        count: called with the purpose and the bytes that are new.
+        count: Function that is called with the purpose and the number of new bytes.
     """
 
     def __init__(self, count: Callable[[Purpose, int], None]) -> None:
@@ -23,8 +23,8 @@ class EchoTraffic:
         """A device is there and says what it has sent since its agent was started.
 
         Args:
-            status: of a member of the fleet.
-            known: an earlier life of the coordinator has counted it.
+            status: Status of a member of the fleet.
+            known: An earlier life of the coordinator has counted it.
         """
         session, before = self._counted.get(status.device, ("", 0))
         if session != status.session:

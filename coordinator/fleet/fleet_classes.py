@@ -28,12 +28,12 @@ class FleetClasses:
     """What the classes of a run are called and how its features are scaled, agreed from the reports and journaled.
 
     Args:
-        model: as it is configured.
-        blueprint: of the model.
-        journal: remembers what was agreed.
-        test_data: of the coordinator's own samples; None without.
-        devices: reports after which nobody else is waited for.
-        clock: monotonic seconds.
+        model: Settings of the model as it is configured.
+        blueprint: Blueprint of the model.
+        journal: Remembers what was agreed.
+        test_data: Facts of the coordinator's own samples; None without.
+        devices: Reports after which nobody else is waited for.
+        clock: Monotonic seconds.
     """
 
     def __init__(

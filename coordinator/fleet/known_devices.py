@@ -15,9 +15,9 @@ class KnownDevices:
     """The devices of a run, by id; `Membership` keeps the tables up to date.
 
     Attributes:
-        profiles: name of the profile that each device reported.
-        bases: what the fitness of each device rests on: the session of its agent, and how often it has measured itself.
-        data: what each device says of its samples.
+        profiles: Name of the profile that each device reported.
+        bases: Basis of the fitness of each device: the session of its agent, and how often it has measured itself.
+        data: What each device says of its samples.
     """
 
     profiles: dict[str, str] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class PlanChanges:
     """Collects the devices whose plan an accepted update has changed, until they can be assigned anew.
 
     Args:
-        registry: changes the plans.
+        registry: Changes the plans.
     """
 
     def __init__(self, registry: Registry) -> None:

@@ -23,9 +23,10 @@ class FleetLinks:
     """The links of the devices that are online.
 
     Args:
-        blueprint: of the model.
-        members: of the fleet, by device.
-        deadline_seconds: of a round. A device that cannot even fetch a unit in that time has no say in how it is sent.
+        blueprint: Blueprint of the model.
+        members: Members of the fleet, by device.
+        deadline_seconds: Seconds of a round. A device that cannot even fetch a unit in that time has no say in how it
+            is sent.
     """
 
     def __init__(self, blueprint: Blueprint, members: Mapping[str, Member], deadline_seconds: float) -> None:

@@ -27,12 +27,12 @@ class Membership:
     """The fleet of one run, as the coordinator talks with it.
 
     Args:
-        context: of the run.
-        classes: the model that is learned, and what its classes are called.
-        registry: of the run.
-        plan_changes: devices whose plan their updates have changed.
-        known_devices: kept up to date with every report.
-        rounds: takes what happens to devices into the open round.
+        context: Context of the run.
+        classes: The model that is learned, and what its classes are called.
+        registry: Registry of the run.
+        plan_changes: Devices whose plan their updates have changed.
+        known_devices: Kept up to date with every report.
+        rounds: Controller that takes events of devices into the open round.
     """
 
     def __init__(
@@ -140,8 +140,8 @@ class Membership:
         """Tells a device what to hold, or why it cannot take part, once the fleet knows its classes.
 
         Args:
-            member: who may have been told already: perhaps it never got the message.
-            anew: also if it is ready, since what it was told has changed.
+            member: Member of the fleet; it may have got the same message before.
+            anew: Also if it is ready, since what it was told has changed.
         """
         reason, device = self._classes.refusal(member.facts.data), member.device
         if reason or not member.plan.depth:

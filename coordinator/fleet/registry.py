@@ -21,9 +21,9 @@ class Member:
     """One device of the fleet.
 
     Attributes:
-        session: of the agent's present life.
-        ready: whether it holds its submodel and is subscribed.
-        record: how its latest rounds went under this plan.
+        session: Session id of the agent's present life.
+        ready: Whether it holds its submodel and is subscribed.
+        record: Track record of the latest rounds under this plan.
     """
 
     device: str
@@ -53,8 +53,8 @@ class Registry:
     """The members that are online, and the plans of all that ever were.
 
     Args:
-        planner: decides what a report or a round means for a plan.
-        journal: remembers plans between starts.
+        planner: Decides what a report or a round means for a plan.
+        journal: Remembers plans between starts.
     """
 
     def __init__(self, planner: AdaptivePlanner, journal: Journal) -> None:

@@ -20,9 +20,9 @@ class FitnessReports:
     """What the machine decides about devices, for the journal and for people.
 
     Args:
-        context: of the run.
-        bases: what the fitness of each known device rests on; kept up to date by the caller.
-        summary_file: written when a device turns out to be unfit.
+        context: Context of the run.
+        bases: Basis of each known device's fitness, which the membership keeps up to date.
+        summary_file: Written when a device turns out to be unfit.
     """
 
     def __init__(self, context: RunContext, bases: Mapping[str, str], summary_file: SummaryFile) -> None:
@@ -34,9 +34,9 @@ class FitnessReports:
         """A device failed, or is trusted again.
 
         Args:
-            device: its id.
-            fitness: as it stands now.
-            finished: the last round is committed, so the summary waits for the final models.
+            device: Id of the device.
+            fitness: Present fitness.
+            finished: The last round is committed, so the summary waits for the final models.
         """
         self._context.journal.put_fitness(device, self._bases.get(device, ""), fitness)
         now, reason = time.time(), fitness.reason
@@ -59,11 +59,11 @@ class FitnessReports:
         """None of the devices that are there can do its task.
 
         Args:
-            reasons: by device.
-            seconds: after which the run is given up; 0 for now.
+            reasons: Reasons by device.
+            seconds: Seconds after which the run is given up; 0 gives it up now.
 
         Raises:
-            DeviceError: the run is given up.
+            DeviceError: The run is given up.
         """
         explanation = explain_all_unfit(reasons)
         if not seconds:

@@ -25,9 +25,9 @@ class RoundCheck:
     """Of one run.
 
     Args:
-        model: takes the steps.
-        norm_ratio: see ``AdmissionLimits``.
-        withdrawn: told of every update that is left out, and why.
+        model: Global model that takes the server steps.
+        norm_ratio: Largest ratio of norms, see ``AdmissionLimits``.
+        withdrawn: Function that is called with every update that is left out, and with the reason.
     """
 
     def __init__(self, model: GlobalModel, norm_ratio: float, withdrawn: Callable[[Offer, str], None]) -> None:
@@ -44,11 +44,11 @@ class RoundCheck:
         """Takes the model one round further, with the updates of a round.
 
         Args:
-            updates: of the round.
-            loss: where devices judge, the median of what they found for the model that the round started from, by
+            updates: Updates of the round.
+            loss: Where devices judge, the median of what they found for the model that the round started from, by
                 depth. If it has exploded by the step before, and one device stands out that may have spoilt it, the
                 model goes back to that of before, no update of this round counts, and no later one of that device.
-            classes: of the model.
+            classes: Number of classes of the model.
         """
         if loss and self._went_back(updates, loss, classes):
             return
@@ -100,9 +100,9 @@ class RoundCheck:
         """Judges the model by its loss; if somebody stands out who spoilt it, makes it again without that one.
 
         Args:
-            updates: of the round that ``make`` was called with.
-            loss: mean cross-entropy on held-out data, by depth, among the classes that these data hold.
-            classes: of the model.
+            updates: Updates of the round that ``make`` was called with.
+            loss: Mean cross-entropy on held-out data, by depth, among the classes that these data hold.
+            classes: Number of classes of the model.
 
         Returns:
             Whether there is another model now, to be judged again.

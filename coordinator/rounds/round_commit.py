@@ -40,12 +40,12 @@ class _ClosedRound:
     """The round that is being made into a model.
 
     Attributes:
-        updates: what arrived.
-        lost: devices that were given up.
-        began: when it opened, in seconds of the run's clock.
-        traffic: since the round before was closed.
-        committed: called once the round is committed.
-        evaluation: id of the worker's job that measures the new model; None if none is under way.
+        updates: Updates that arrived.
+        lost: Devices that were given up.
+        began: Time when the round opened, in seconds of the run's clock.
+        traffic: Traffic since the round before was closed.
+        committed: Function that is called once the round is committed.
+        evaluation: Id of the worker's job that measures the new model; None if none is under way.
     """
 
     updates: RoundUpdates
@@ -60,18 +60,18 @@ class RoundCommit:
     """Carries closed rounds to their end, one at a time.
 
     Args:
-        context: of the run.
-        model: the global model; takes the server steps.
-        history: takes the committed rounds.
-        summary_file: written with every committed round.
-        model_server: gets every new model.
-        worker: evaluates.
-        background: writes checkpoints and removes files.
-        classes: the numbers of the fleet's classes.
+        context: Context of the run.
+        model: The global model; takes the server steps.
+        history: History that the committed rounds are added to.
+        summary_file: Written with every committed round.
+        model_server: Gets every new model.
+        worker: Evaluates.
+        background: Writes checkpoints and removes files.
+        classes: The numbers of the fleet's classes.
 
     Attributes:
-        model: the global model.
-        history: the committed rounds.
+        model: The global model.
+        history: The committed rounds.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class RoundCommit:
         """Averages what arrived, takes the server's step, and sends the new model out.
 
         Args:
-            updates: of the round.
-            lost: devices that were given up.
-            began: when the round opened, in seconds of the run's clock.
-            committed: called once the round is committed.
+            updates: Updates of the round.
+            lost: Devices that were given up.
+            began: Time when the round opened, in seconds of the run's clock.
+            committed: Function that is called once the round is committed.
         """
         self._check.apply(updates, self._loss_on_devices(updates), self._context.blueprint.classes)
         traffic = self._context.messenger.take_traffic()  # what is sent from here on belongs to the next round

@@ -38,13 +38,13 @@ class RoundController:
     """The rounds of a run.
 
     Args:
-        context: of the run.
-        machine: decides when a round opens, with whom, and when it closes.
-        commit: makes the next model of a closed round.
-        tasks: gives devices their work.
-        uploads: brings updates in.
-        fitness_reports: takes what the machine decides about devices.
-        accepted: called with every update that was accepted, before the machine hears of it.
+        context: Context of the run.
+        machine: Decides when a round opens, with whom, and when it closes.
+        commit: Part that makes the next model of a closed round.
+        tasks: Sender of the devices' tasks.
+        uploads: Brings updates in.
+        fitness_reports: Reports of the machine's decisions about devices.
+        accepted: Function that is called with every accepted update, before the round machine.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class RoundController:
         """A part of an update came in.
 
         Raises:
-            PeerError: it is no chunk.
+            PeerError: The payload is no chunk.
         """
         self._context.messenger.count("update", len(payload))
         if whole := self._uploads.chunk(device, Chunk.parse(payload), len(payload), self._context.clock()):
@@ -163,8 +163,8 @@ class RoundController:
         """A device gave up its task, or could not even hold its submodel.
 
         Args:
-            failure: as the device reports it.
-            fault: what that says about its next task; None if nothing.
+            failure: Failure as the device reports it.
+            fault: Kind of the failure for the device's fitness; None if it says nothing.
         """
         if failure.round is None:
             if fault is not None:

@@ -39,9 +39,9 @@ class AcceptedUpdate(msgspec.Struct, frozen=True):
     """What stays of an update once it is accepted.
 
     Attributes:
-        offer: what the device says of it.
-        bytes_up: chunk bytes that arrived for it, headers and repeats included.
-        counts_in: the round whose mean it is part of.
+        offer: Offer in which the device describes the update.
+        bytes_up: Chunk bytes that arrived for it, headers and repeats included.
+        counts_in: The round whose mean it is part of.
     """
 
     offer: Offer
@@ -53,8 +53,8 @@ class UpdateVerdict(msgspec.Struct, frozen=True):
     """The final word on a device's part in the round.
 
     Attributes:
-        reason: empty if its update was accepted.
-        bytes_down: model bytes that the device received for it, as it says.
+        reason: Empty if its update was accepted.
+        bytes_down: Model bytes that the device received for it, as it says.
     """
 
     status: Literal["contributed", "rejected", "failed"]
@@ -66,10 +66,10 @@ class RoundUpdates:
     """The open round, or the one that was committed last as long as no other is open.
 
     Args:
-        context: of the run.
-        cohort: who is in the round; the round machine keeps it up to date.
-        capacity: bound of the summed weights.
-        closed: it is committed: only updates that the next round counts are of interest.
+        context: Context of the run.
+        cohort: Cohort of the round, which the round machine keeps it up to date.
+        capacity: Bound of the summed weights.
+        closed: Whether the round is committed, so that only updates for the next round count.
     """
 
     def __init__(self, context: RunContext, cohort: Cohort, capacity: int, *, closed: bool = False) -> None:
@@ -135,7 +135,7 @@ class RoundUpdates:
         """Refuses an offer before a byte of it is asked for.
 
         Raises:
-            RejectedUpdateError: it is not what the device owes.
+            RejectedUpdateError: The update is not the one that the device was asked for.
         """
         self._admission.check_offer(offer, offer.device, self._expectation(offer))
 
@@ -143,13 +143,13 @@ class RoundUpdates:
         """Admits the bytes, makes them survive a restart, and adds them to the mean that they count in.
 
         Args:
-            offer: what the device says of it.
-            blob: a file that has just been found to have the digest that was offered.
-            bytes_up: chunk bytes that arrived for it.
-            counts_in: this round, or the next one.
+            offer: Offer in which the device describes the update.
+            blob: A file that has just been found to have the digest that was offered.
+            bytes_up: Chunk bytes that arrived for it.
+            counts_in: This round, or the next one.
 
         Raises:
-            RejectedUpdateError: admission refuses them; the refusal is journaled.
+            RejectedUpdateError: Admission refuses them; the refusal is journaled.
         """
         deltas = self._admit(offer, blob, verified=True)
         update = AcceptedUpdate(offer, bytes_up, counts_in)
@@ -168,7 +168,7 @@ class RoundUpdates:
         """How large each update that counts is beside the others (see ``plausibility``).
 
         Args:
-            weights: of the model that the round started from.
+            weights: Weights of the model that the round started from.
         """
         return plausibility.deviations(self._blueprint.global_units, weights, self._sizes)
 
@@ -197,7 +197,7 @@ class RoundUpdates:
         Rounds that overlap keep the scale that they began with: it has room for all tasks that are under way.
 
         Args:
-            weights: of the model that the round started from.
+            weights: Weights of the model that the round started from.
 
         Returns:
             The limit on what an update weighs, if one is needed.
@@ -235,11 +235,11 @@ class RoundUpdates:
         """The round as ``summary.json`` tells it.
 
         Args:
-            seconds: that it took.
-            judged: what the new model is worth on held-out data, if there are any.
-            profiles: name of each device's class.
-            traffic: since the round before.
-            lost: devices that were given up. In an asynchronous run others may still be at work, for later rounds.
+            seconds: Seconds that the round took.
+            judged: Evaluation of the new model on held-out data, if there are any.
+            profiles: Name of each device's class.
+            traffic: Traffic since the round before.
+            lost: Devices that were given up. In an asynchronous run others may still be at work, for later rounds.
         """
         skipped = self._withdrawn.union(lost)
         reported = {

@@ -20,14 +20,14 @@ class RunHistory:
     """The committed rounds, counted; the rounds before the last one stand in the journal alone.
 
     Args:
-        blueprint: of the model.
-        profiles: name of the profile of every device that ever reported; kept up to date by the caller.
-        judging: how the rounds are judged.
+        blueprint: Blueprint of the model.
+        profiles: Name of the profile of every device that ever reported; kept up to date by the caller.
+        judging: Rule by which the rounds are evaluated.
 
     Attributes:
-        judged: the rounds, judged.
-        last: summary of the round that was committed last; None before the first.
-        profiles: name of the profile of every device that ever reported.
+        judged: The rounds, judged.
+        last: Summary of the round that was committed last; None before the first.
+        profiles: Name of the profile of every device that ever reported.
     """
 
     def __init__(self, blueprint: Blueprint, profiles: Mapping[str, str], judging: Judging = _UNJUDGED) -> None:
@@ -89,7 +89,7 @@ class RunHistory:
         """What became of each device, by id.
 
         Args:
-            fitness: of a device, as it stands.
+            fitness: Fitness of a device, as it stands.
         """
         known = self._seen | dict(self.profiles)
         return tuple(self._outcome(device, known[device], fitness(device)) for device in sorted(known))

@@ -18,10 +18,10 @@ class Tasks:
     """The tasks of a run.
 
     Args:
-        context: of the run.
-        model_server: serves the model.
-        chunk_bytes: payload bytes of a chunk of an update.
-        listeners: how many devices hear a broadcast, those without a task included.
+        context: Context of the run.
+        model_server: Serves the model.
+        chunk_bytes: Payload bytes of a chunk of an update.
+        listeners: Function that returns how many devices hear a broadcast, those without a task included.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Tasks:
         """Tells one device (again) what to do.
 
         Args:
-            round: of the task.
-            place: of the device.
-            seconds_left: until its deadline.
-            patience: seconds that what was broadcast may still be on its way.
+            round: Number of the round of the task.
+            place: Place of the device.
+            seconds_left: Seconds until its deadline.
+            patience: Seconds that what was broadcast may still be on its way.
         """
         scheme, units = self._context.config.scheme, self._blueprint.exchanged_by(place.depth)
         every = scheme.exchange_every

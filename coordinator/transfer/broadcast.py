@@ -40,9 +40,10 @@ class _Slice:
     """What was sent and asks for reports.
 
     Attributes:
-        awaited: by device, blob (as in ``Progress``) and number of the last chunk of the slice that it gets.
-        nbytes: of the slice.
-        unsent: parts that the broker does not have yet.
+        awaited: Awaited reports by device, blob (as in ``Progress``) and number of the last chunk of the slice that it
+            gets.
+        nbytes: Number of bytes of the slice.
+        unsent: Parts that the broker does not have yet.
         give_up_at: None as long as there are such parts.
     """
 
@@ -56,10 +57,10 @@ class Broadcast:
     """What is still to be broadcast.
 
     Args:
-        flow: chunks sent ahead of the slowest reader's report, and how long that is waited for.
-        send: see ``SendPart``.
-        clock: monotonic seconds.
-        links: of the readers.
+        flow: Chunks sent ahead of the slowest reader's report, and how long that is waited for.
+        send: Function that sends a part, see ``SendPart``.
+        clock: Monotonic seconds.
+        links: Link rates of the readers.
     """
 
     def __init__(self, flow: FlowLimits, send: SendPart, clock: Callable[[], float], links: Links) -> None:
@@ -78,7 +79,7 @@ class Broadcast:
         """Broadcasts these versions, in this order, instead of what is left of the last broadcast.
 
         Args:
-            units: each with the devices that need it; others may listen, but are not waited for.
+            units: Each with the devices that need it; others may listen, but are not waited for.
         """
         self._units = deque(
             _Unit(version, frozenset(readers), chunk_count(version.size, version.chunk_bytes))

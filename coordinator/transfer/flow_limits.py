@@ -18,10 +18,10 @@ class FlowLimits:
     """Numbers of chunks, and a time.
 
     Attributes:
-        broadcast: chunks sent ahead of what the slowest reader has reported; None for any number.
-        repeat: chunks sent to one device for one request.
-        credit: chunks granted to all devices together and not yet arrived.
-        reader_seconds: seconds that a broadcast waits for a silent reader at the most, whatever that says of its link.
+        broadcast: Chunks sent ahead of what the slowest reader has reported; None for any number.
+        repeat: Chunks sent to one device for one request.
+        credit: Chunks granted to all devices together and not yet arrived.
+        reader_seconds: Seconds that a broadcast waits for a silent reader at the most, whatever that says of its link.
     """
 
     broadcast: int | None
@@ -34,8 +34,8 @@ class FlowLimits:
         """For a broker and the rounds of a run.
 
         Args:
-            messages: that the broker holds for a subscriber; None for any number.
-            deadline_seconds: of a round.
+            messages: Number of messages that the broker holds for a subscriber; None for any number.
+            deadline_seconds: Seconds of a round.
         """
         reader_seconds = max(LIMITS.reader_seconds, LIMITS.reader_share * deadline_seconds)
         if messages is None:

@@ -32,8 +32,8 @@ class LostRepeats:
         """Payload bytes of a message that answers a request.
 
         Args:
-            request: of a device.
-            usual: what would be sent without suspicion.
+            request: Request of a device.
+            usual: Sizes that would be sent without suspicion.
         """
         device = self._devices.setdefault(request.device, _Device())
         digest, missing, times = device.asked.get(request.unit, ("", (), 0))

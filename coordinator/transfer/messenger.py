@@ -18,9 +18,9 @@ class ControlMessenger:
     """Sends control messages.
 
     Args:
-        transport: started or not.
-        topics: of the fleet.
-        run: name of the run.
+        transport: Started or not.
+        topics: Topics of the fleet.
+        run: Name of the run.
     """
 
     def __init__(self, transport: Transport, topics: Topics, run: str) -> None:
@@ -55,8 +55,8 @@ class ControlMessenger:
         """Tells everybody, now and later, where the run stands.
 
         Args:
-            state: by default what was said last.
-            leaving: this is the last word; nobody is here any more.
+            state: State of the run; by default the one that was announced last.
+            leaving: This is the last word; nobody is here any more.
         """
         self._state = state or self._state
         message = Announcement(online=not leaving, run=self._run, session=self._session, state=self._state)

@@ -48,10 +48,10 @@ class _Blob:
     """One version.
 
     Attributes:
-        broadcast: it was, or is under way.
-        named: tasks name it.
-        cut: devices may know the size of its chunks.
-        under_way: chunks of the broadcast that wait for the broker to take them.
+        broadcast: Whether the unit was broadcast, or is being broadcast.
+        named: Tasks name it.
+        cut: Devices may know the size of its chunks.
+        under_way: Chunks of the broadcast that wait for the broker to take them.
     """
 
     version: UnitVersion
@@ -70,13 +70,13 @@ class ModelServer:
     """Versions and bytes of everything that devices may download.
 
     Args:
-        topics: of the fleet.
-        publisher: sends the chunks.
-        chunk_bytes: most payload bytes of a chunk.
-        count: called with (purpose, bytes) for each chunk; the purposes are ``model`` and ``repeat``.
-        flow: how much may be under way.
-        clock: monotonic seconds.
-        links: of those who listen; unknown by default.
+        topics: Topics of the fleet.
+        publisher: Sends the chunks.
+        chunk_bytes: Most payload bytes of a chunk.
+        count: Function that is called with (purpose, bytes) for each chunk; the purposes are ``model`` and ``repeat``.
+        flow: Limits on the chunks in flight.
+        clock: Monotonic seconds.
+        links: Link rates of those who listen; unknown by default.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class ModelServer:
         """Takes a new global model; units whose bytes are unchanged keep their version.
 
         Args:
-            blueprint: of the model.
-            weights: of all its units, in full precision.
-            encoding: in which they travel.
-            ahead: units to broadcast at once, provided that the whole model fits into the window, so that nobody need
+            blueprint: Blueprint of the model.
+            weights: Weights of all its units, in full precision.
+            encoding: Encoding in which they travel.
+            ahead: Units to broadcast at once, provided that the whole model fits into the window, so that nobody need
                 be waited for.
         """
         for unit in blueprint.global_units:
@@ -155,7 +155,7 @@ class ModelServer:
         """Sends every unit whose current version was not broadcast yet; does nothing if all were.
 
         Args:
-            readers: the devices that need a unit, by unit, in the order in which the units are sent.
+            readers: The devices that need a unit, by unit, in the order in which the units are sent.
         """
         new = [(unit, blob) for unit in readers if not (blob := self._cut(unit)).broadcast]
         for unit in readers:

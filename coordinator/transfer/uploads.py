@@ -61,11 +61,11 @@ class UploadScheduler:
     """All uploads of the open round.
 
     Args:
-        chunk_bytes: most payload bytes of a chunk, as told in the tasks, for offers that do not name their own.
-        grant: sends a Grant; returns the token of which ``delivered`` tells.
-        links: of the devices; unknown by default.
-        credit: granted chunks under way from all devices together; less than the broker holds for one subscriber.
-        patience_seconds: credit of a device that was silent this long is taken back.
+        chunk_bytes: Most payload bytes of a chunk, as told in the tasks, for offers that do not name their own.
+        grant: Sends a Grant; returns the token of which ``delivered`` tells.
+        links: Link rates of the devices; unknown by default.
+        credit: Granted chunks under way from all devices together; less than the broker holds for one subscriber.
+        patience_seconds: Credit of a device that was silent this long is taken back.
     """
 
     def __init__(

@@ -29,9 +29,9 @@ class AssignedModel:
     """The model that a device trains in a run.
 
     Attributes:
-        model: settings of the whole model.
-        blueprint: of the whole model.
-        depth: number of its layers that this device holds.
+        model: Settings of the whole model.
+        blueprint: Blueprint of the whole model.
+        depth: Number of its layers that this device holds.
     """
 
     model: ModelSettings
@@ -43,13 +43,13 @@ class AssignmentHandler:
     """The assignment of this device, from the coordinator's message to Ready.
 
     Args:
-        identity: of the agent.
+        identity: Identity of the agent.
         allow_models: ``module:callable`` models whose code the owner trusts.
 
     Attributes:
-        assignment: the last one, if it is acceptable.
-        blueprint: of the model assigned; None until it is built and found to be the coordinator's.
-        refused: whether the last assignment could not be accepted.
+        assignment: The last one, if it is acceptable.
+        blueprint: Blueprint of the model assigned; None until it is built and found to be the coordinator's.
+        refused: Whether the last assignment could not be accepted.
     """
 
     def __init__(self, identity: Identity, allow_models: frozenset[str]) -> None:

@@ -20,12 +20,12 @@ class CoordinatorPresence:
     """The connection to the broker, and the coordinator behind it.
 
     Attributes:
-        broker: the limits of the broker that this device is connected to; None without a connection.
-        run: the run of the coordinator that is there; None while none is.
-        connected_at: the time of the last connection, seconds; None before the first.
-        left_at: the time at which the coordinator was last announced as offline, seconds; None while one is there, and
+        broker: The limits of the broker that this device is connected to; None without a connection.
+        run: The run of the coordinator that is there; None while none is.
+        connected_at: The time of the last connection, seconds; None before the first.
+        left_at: The time at which the coordinator was last announced as offline, seconds; None while one is there, and
             before the first announcement.
-        known: whether a coordinator has been there since this agent started.
+        known: Whether a coordinator has been there since this agent started.
     """
 
     def __init__(self) -> None:

@@ -18,11 +18,11 @@ class CoordinatorSearch:
     """One search in the life of an agent, and only before it has known of any coordinator.
 
     Args:
-        identity: of the agent.
-        coordinator: says whether there is one.
+        identity: Identity of the agent.
+        coordinator: Presence of the coordinator.
 
     Attributes:
-        filters: topic filters that the search subscribes to.
+        filters: Topic filters that the search subscribes to.
     """
 
     def __init__(self, identity: Identity, coordinator: CoordinatorPresence) -> None:

@@ -44,13 +44,13 @@ class Downloads:
     """One set of blobs at a time.
 
     Args:
-        store: keeps them.
-        check: called once per blob that was downloaded.
-        nothing_in_transit: whether nothing that was sent before a time, the first, is still in transit now, at the
+        store: Keeps them.
+        check: Function that is called once with each blob that was downloaded.
+        nothing_in_transit: Whether nothing that was sent before a time, the first, is still in transit now, at the
             second; if that is not known it is found out, and time may pass until the answer is another one.
 
     Attributes:
-        link: what is known of it.
+        link: Estimate of the link's rate and latency.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class Downloads:
         """Wants these blobs now, instead of what was wanted before; what has already come of them counts.
 
         Args:
-            versions: what is wanted.
-            now: the time.
-            patience: seconds of silence before the first request; 0 for what nobody broadcasts.
+            versions: Versions that are wanted.
+            now: Time, in seconds of the clock of the service.
+            patience: Seconds of silence before the first request; 0 for what nobody broadcasts.
 
         Raises:
-            PeerError: one that is complete by what had come early is not acceptable.
+            PeerError: One that is complete by what had come early is not acceptable.
         """
         before = self._wanted
         self._wanted = {version.digest: version for version in versions}
@@ -164,13 +164,13 @@ class Downloads:
         """Takes one chunk.
 
         Args:
-            unit: the topic it came on; None if it was sent to this device alone.
-            chunk: parsed.
-            nbytes: of it on the wire, for counting.
-            now: the time.
+            unit: The topic it came on; None if it was sent to this device alone.
+            chunk: Parsed chunk.
+            nbytes: Bytes of the message on the wire, for the traffic counts.
+            now: Time, in seconds of the clock of the service.
 
         Raises:
-            PeerError: it completes a blob that is not acceptable.
+            PeerError: The chunk completes a blob that is not acceptable.
         """
         if self._assemblies or self._prefetched:  # else it is not this chunk that took so long
             self._gap = max(now - self._last_chunk_at, self._gap / 2)

@@ -27,9 +27,9 @@ class Identity:
     """Who this agent is.
 
     Attributes:
-        topics: of its fleet.
-        device: its id within the fleet.
-        session: drawn anew at every start; a later start sorts after an earlier one.
+        topics: Topics of its fleet.
+        device: Id of the device within the fleet.
+        session: Drawn anew at every start; a later start sorts after an earlier one.
     """
 
     topics: Topics
@@ -52,9 +52,9 @@ class ModelBuilt:
     """The worker has built and split the model, and this device's samples fit it.
 
     Attributes:
-        model: what was built.
-        blueprint: of the model.
-        data: what the samples are.
+        model: Model that was built.
+        blueprint: Blueprint of the model.
+        data: Facts about the samples.
     """
 
     model: ModelSettings
@@ -108,8 +108,8 @@ class ModelChecked:
     """The final model was compared with the PyTorch model of the same weights, or could not be.
 
     Attributes:
-        proof: what was found, for the coordinator.
-        differs: whether the file computes something else, so that it must not be used.
+        proof: What was found, for the coordinator.
+        differs: Whether the file computes something else, so that it must not be used.
     """
 
     proof: ModelProof
@@ -203,17 +203,17 @@ class TrainRound:
     """Have the worker train and put the update in the outbox.
 
     Attributes:
-        task: what to train; every unit of its manifest is in the cache.
-        fingerprint: of the task.
-        order: ids of the units that are exchanged, in blueprint order.
-        sent: names of the tensors whose deltas are sent, by unit id.
-        bytes_down: model bytes received for this round.
-        tensors: what ``sent`` names, described, in blueprint order.
-        received: tensors of the exchanged units, by unit id.
-        withheld: ids of the units that stay on the device after the round: personal heads, and units that are not due.
-        reuse_since: units that start from this device's own values, if it has some that a round made which is not older
+        task: Task of the round; every unit of its manifest is in the cache.
+        fingerprint: Fingerprint of the task.
+        order: Ids of the units that are exchanged, in blueprint order.
+        sent: Names of the tensors whose deltas are sent, by unit id.
+        bytes_down: Model bytes received for this round.
+        tensors: Descriptions of the tensors that ``sent`` names, in blueprint order.
+        received: Tensors of the exchanged units, by unit id.
+        withheld: Ids of the units that stay on the device after the round: personal heads, and units that are not due.
+        reuse_since: Units that start from this device's own values, if it has some that a round made which is not older
             than the one named.
-        until: when the round is over, by the agent's clock.
+        until: Time when the round is over, by the agent's clock.
     """
 
     task: Task
@@ -265,11 +265,11 @@ class CheckModel:
     """Have the worker compare a downloaded ONNX file with the PyTorch model of downloaded layers.
 
     Attributes:
-        model: settings of the whole model.
-        depth: of the file.
-        version: the file.
-        layers: the units of that depth.
-        holdout: share of the samples that are held out; the models are compared on these.
+        model: Settings of the whole model.
+        depth: Depth of the file.
+        version: The file.
+        layers: The units of that depth.
+        holdout: Share of the samples that are held out; the models are compared on these.
     """
 
     model: ModelSettings

@@ -37,12 +37,12 @@ class FinalModelFetch:
     """The end of a run on this device, from the coordinator's message to the installed file.
 
     Args:
-        identity: of the agent.
-        coordinator: says whether there is one.
-        downloads: of ONNX files, and of the final layers.
-        can_export: whether what makes ONNX files is installed here.
-        once: end the agent when all is done.
-        reports: whether the coordinator is told what this device finds about the file.
+        identity: Identity of the agent.
+        coordinator: Presence of the coordinator.
+        downloads: Downloads of ONNX files, and of the final layers.
+        can_export: Whether what makes ONNX files is installed here.
+        once: End the agent when all is done.
+        reports: Whether the coordinator is told what this device finds about the file.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class FinalModelFetch:
         """The run is over; begins fetching what there is to fetch.
 
         Args:
-            message: with what there is.
-            own_model: the model that this device trained in the run; None if it had no assignment.
-            now: the time.
+            message: Message that lists the final models.
+            own_model: The model that this device trained in the run; None if it had no assignment.
+            now: The time.
         """
         if self._run_ended == message:
             return []

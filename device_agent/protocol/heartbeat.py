@@ -19,8 +19,8 @@ class Heartbeat:
     """The time of an idle device's next report, while a coordinator is there.
 
     Args:
-        identity: of the agent; decides its place in the spread.
-        coordinator: says whether there is one.
+        identity: Identity of the agent; decides its place in the spread.
+        coordinator: Presence of the coordinator.
     """
 
     def __init__(self, identity: Identity, coordinator: CoordinatorPresence) -> None:

@@ -95,12 +95,12 @@ class ProtocolOptions:
 
     Attributes:
         allow_models: ``module:callable`` models whose code the owner trusts.
-        can_export: whether what makes ONNX files is installed here.
-        once: whether the agent ends when the run is over.
-        report_metrics: whether the coordinator is told how well the model does on held-out samples.
-        measure_link: whether echoes measure the link before the first report.
-        use_echoes: whether echoes tell what is lost from what is late; otherwise silence alone does.
-        link_bytes_per_second: uploads stay below this rate; None for as fast as the broker takes them.
+        can_export: Whether what makes ONNX files is installed here.
+        once: Whether the agent ends when the run is over.
+        report_metrics: Whether the coordinator is told how well the model does on held-out samples.
+        measure_link: Whether echoes measure the link before the first report.
+        use_echoes: Whether echoes tell what is lost from what is late; otherwise silence alone does.
+        link_bytes_per_second: Uploads stay below this rate; None for as fast as the broker takes them.
     """
 
     allow_models: frozenset[str] = frozenset()
@@ -116,14 +116,14 @@ class DeviceProtocol:
     """One device in one fleet.
 
     Args:
-        identity: of the agent.
-        units: store of the model's units.
-        check_unit: admits a unit.
-        models: store of ONNX files, and of final layers.
-        check_model: admits one of these.
-        updates: left in the outbox by an earlier life.
-        draw: gives so many random bytes.
-        options: see ``ProtocolOptions``.
+        identity: Identity of the agent.
+        units: Store of the model's units.
+        check_unit: Admits a unit.
+        models: Store of ONNX files, and of final layers.
+        check_model: Admits one of these.
+        updates: Left in the outbox by an earlier life.
+        draw: Function that returns a number of random bytes.
+        options: Options, see ``ProtocolOptions``.
     """
 
     def __init__(
@@ -184,8 +184,8 @@ class DeviceProtocol:
         """Takes one event and returns what is to be done, in order.
 
         Args:
-            event: what happened.
-            now: seconds on any monotonic clock.
+            event: Event to handle.
+            now: Seconds on any monotonic clock.
         """
         self._presence.tick(now)
         effects = self._dispatch(event, now)

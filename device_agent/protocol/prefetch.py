@@ -32,10 +32,10 @@ class PrefetchedBlob:
     """One version of one unit, without its name.
 
     Args:
-        unit: that it is a version of.
-        first: chunk of it; the others have to fit what this one says.
-        most: bytes that the unit can have; a version that must be larger is not held.
-        store: takes the bytes.
+        unit: Id of the unit that it is a version of.
+        first: Chunk of it; the others have to fit what this one says.
+        most: Bytes that the unit can have; a version that must be larger is not held.
+        store: Store of the bytes.
     """
 
     def __init__(self, unit: str, first: Chunk, most: int, store: PrefetchStore) -> None:
@@ -62,7 +62,7 @@ class PrefetchedBlob:
         """Ends the waiting: a task names the version.
 
         Args:
-            version: of the same unit.
+            version: Version of the same unit.
 
         Returns:
             The download so far, if anything of this very version has come that is worth going on with; and the last

@@ -23,11 +23,11 @@ class Presence:
     """What the fleet knows of this device.
 
     Args:
-        identity: of the agent.
-        coordinator: says whether the broker is connected.
+        identity: Identity of the agent.
+        coordinator: Presence of the broker and the coordinator.
 
     Attributes:
-        echo_bytes: random bytes that this agent has sent to itself since its start.
+        echo_bytes: Random bytes that this agent has sent to itself since its start.
     """
 
     def __init__(self, identity: Identity, coordinator: CoordinatorPresence) -> None:

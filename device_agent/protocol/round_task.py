@@ -55,15 +55,15 @@ class RoundTask:
     """The current task, if there is one.
 
     Args:
-        identity: of the agent.
-        coordinator: says whether there is one, and of which run.
-        downloads: of the model's units.
-        uploads: takes the finished updates.
+        identity: Identity of the agent.
+        coordinator: Presence of the coordinator and its run.
+        downloads: Downloads of the model's units.
+        uploads: Uploads that take the finished updates.
 
     Attributes:
-        link: what is known of it.
-        observed_rate: of the link, in a round that ended before the model had arrived.
-        carried_rate: bytes per second that the link carried at the least of what the latest training starts from.
+        link: Estimate of the link's rate and latency.
+        observed_rate: Observed rate of the link, in a round that ended before the model had arrived.
+        carried_rate: Bytes per second that the link carried at the least of what the latest training starts from.
     """
 
     def __init__(

@@ -23,21 +23,21 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     """A finished update, without its bytes.
 
     Attributes:
-        run: its run.
-        round: its round.
-        device: that trained it.
-        fingerprint: of the task that it answers; the same task again needs no new training.
+        run: Name of the run.
+        round: Number of the round.
+        device: Device that trained it.
+        fingerprint: Fingerprint of the task that it answers; the same task again needs no new training.
         digest: BLAKE3 of its parts, one behind the other.
-        size: bytes of all parts.
-        units: its parts, in the order of the blueprint.
-        samples: that it rests on.
-        loss: mean training loss of the last epoch.
-        seconds: of training.
-        bytes_down: model bytes received for the round.
-        peak_memory: bytes that training took.
-        compute: mode that it was computed in.
-        chunk_bytes: payload bytes of its chunks.
-        scores: what the model that training started from is worth on held-out samples, by depth of the exit.
+        size: Bytes of all parts.
+        units: Units in the order of the blueprint.
+        samples: Number of samples that it rests on.
+        loss: Mean training loss of the last epoch.
+        seconds: Seconds of training.
+        bytes_down: Model bytes received for the round.
+        peak_memory: Bytes that training took.
+        compute: Mode that it was computed in.
+        chunk_bytes: Payload bytes of its chunks.
+        scores: What the model that training started from is worth on held-out samples, by depth of the exit.
     """
 
     run: Name
@@ -70,8 +70,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
         """The message that tells the coordinator of it.
 
         Args:
-            session: of this life of the agent.
-            heard: number of the last grant for it that came.
+            session: Session id of this life of the agent.
+            heard: Number of the last grant for it that came.
         """
         return Offer(
             run=self.run,

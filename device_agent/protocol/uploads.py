@@ -66,16 +66,16 @@ class Uploads:
     """All updates of this device that no receipt has settled.
 
     Args:
-        identity: of the agent.
-        coordinator: says whether there is one, and of which run; nothing is offered or sent while none is there.
-        updates: left in the outbox by an earlier life; offered once the coordinator of their run is there.
-        link_bytes_per_second: uploads stay below it; None for as fast as the broker takes them.
+        identity: Identity of the agent.
+        coordinator: Presence of the coordinator and its run; nothing is offered or sent while none is there.
+        updates: Left in the outbox by an earlier life; offered once the coordinator of their run is there.
+        link_bytes_per_second: Uploads stay below it; None for as fast as the broker takes them.
 
     Attributes:
-        link: what is known of it.
-        observed_rate: of the link, in a round that ended before the update had gone.
-        carried_rate: bytes per second that the broker took of the last update that was accepted, at the least.
-        uncounted_bytes_down: model bytes received for updates that no round counts, which the next offer or failure
+        link: Estimate of the link's rate and latency.
+        observed_rate: Observed rate of the link, in a round that ended before the update had gone.
+        carried_rate: Bytes per second that the broker took of the last update that was accepted, at the least.
+        uncounted_bytes_down: Model bytes received for updates that no round counts, which the next offer or failure
             names together with its own.
     """
 

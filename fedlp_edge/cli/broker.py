@@ -15,6 +15,6 @@ def run_broker(kind: BrokerKind, host: str, port: int) -> int:
     """Runs a broker until a signal, and prints ``listening on URL`` once clients can connect.
 
     Raises:
-        OperatorError: the broker's software is not installed, or it cannot listen there.
+        OperatorError: The broker's software is not installed, or it cannot listen there.
     """
     return serve(MosquittoBroker(host, port) if kind == "mosquitto" else EmbeddedBroker(host, port))

@@ -25,7 +25,7 @@ def parse_mix(text: str) -> tuple[float, ...]:
     """``0.2,0.8`` as numbers.
 
     Raises:
-        ConfigError: something in it is no number.
+        ConfigError: Something in it is no number.
     """
     try:
         return tuple(float(part) for part in text.split(","))
@@ -39,14 +39,14 @@ def scheme_cost(
     """Computes the expected cost of one device in one round.
 
     Args:
-        blueprint: of the model.
+        blueprint: Blueprint of the model.
         scheme: ``fedavg`` is full depth and everything sent; ``homo`` full depth with a rate; ``hetero`` a
             mix of depths, uniform if not given, with every layer sent unless a rate is given too.
-        lpr: layer-preserving rate.
-        depth_mix: share of the devices by depth.
+        lpr: Layer-preserving rate.
+        depth_mix: Share of the devices by depth.
 
     Raises:
-        ConfigError: an option does not go with the scheme, or the mix does not fit the model.
+        ConfigError: An option does not go with the scheme, or the mix does not fit the model.
     """
     if scheme != "hetero" and depth_mix is not None:
         raise ConfigError(f"--depth-mix goes with --scheme hetero; under {scheme} every device has the full depth")

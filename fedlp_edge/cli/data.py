@@ -87,9 +87,9 @@ def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Pa
     """Prints a table, or the JSON object of ``DataReport``; draws the picture where one is wanted.
 
     Raises:
-        ConfigError: the picture's format is unknown, or matplotlib is missing.
-        DataError: the data cannot be had or dealt.
-        StorageError: the picture cannot be written.
+        ConfigError: The picture's format is unknown, or matplotlib is missing.
+        DataError: The data cannot be had or dealt.
+        StorageError: The picture cannot be written.
     """
     held = class_distribution(data, devices, partition, seed)
     dealt_by = parse_spec(data).seed if seed is None else seed

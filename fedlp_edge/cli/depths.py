@@ -24,7 +24,7 @@ def parse_input(text: str) -> tuple[int, ...]:
     """``3x32x32`` as ``(3, 32, 32)``.
 
     Raises:
-        ConfigError: it is no such shape.
+        ConfigError: The text is no such shape.
     """
     parts = text.lower().split("x")
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
@@ -36,8 +36,8 @@ def build_blueprint(model: ModelSettings, *, steps: bool = False) -> Blueprint:
     """The blueprint of a model, built by a worker process; with ``steps``, costs say what a training step takes.
 
     Raises:
-        ModelError: it is unknown, or cannot be built or split.
-        WorkerError: the worker failed.
+        ModelError: The model is unknown, or cannot be built or split.
+        WorkerError: The worker failed.
     """
     # The user named the model on this command line, so its code may run.
     with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(model.name,))) as worker:
@@ -72,9 +72,9 @@ def depth_table(blueprint: Blueprint, column: str, cell: Callable[[int], str]) -
     """A row per depth: the last layer, and what it costs; ``saved`` is what autograd keeps for the backward pass.
 
     Args:
-        blueprint: of the model.
-        column: heading of one more column.
-        cell: its text for a depth.
+        blueprint: Blueprint of the model.
+        column: Heading of one more column.
+        cell: Function that returns the column's text for a depth.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("depth", "layer", "parameters", "bytes", "MMACs", "saved", column):

@@ -95,10 +95,10 @@ def plan_fleet(blueprint: Blueprint, rules: PlanningRules, profiles: list[Device
     """Plans one device of every profile, the one with the least memory first.
 
     Args:
-        blueprint: of the model.
-        rules: of the run.
-        profiles: the classes of devices.
-        samples: that every device is taken to hold.
+        blueprint: Blueprint of the model.
+        rules: Rules of the run.
+        profiles: The classes of devices.
+        samples: Number of samples that every device is taken to hold.
     """
     plans = [plan_profile(blueprint, rules, profile, samples) for profile in profiles]
     return FleetPlan(

@@ -43,7 +43,7 @@ def run_profile(*, measure: bool, as_json: bool) -> int:
     """Prints a table, or the JSON object of ``MachineReport``.
 
     Raises:
-        WorkerError: the worker that measures failed.
+        WorkerError: The worker that measures failed.
     """
     report = measured_report() if measure else unmeasured_report(probe_host())
     if as_json:
@@ -63,7 +63,7 @@ def measured_report() -> MachineReport:
     """Makes the report with the agent's benchmark, run by a worker on synthetic data.
 
     Raises:
-        WorkerError: the worker failed.
+        WorkerError: The worker failed.
     """
     threads = training_threads(None, DeviceProfile(), probe_host().cores)
     with WorkerProcess(WorkerOptions(threads=threads, device="auto")) as worker:

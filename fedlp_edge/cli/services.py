@@ -16,11 +16,11 @@ def run_service(name: str, arguments: Sequence[str]) -> None:
     """Runs a console script of this distribution in this process, as if it had been called by its name.
 
     Args:
-        name: such as ``fedlp-agent``.
-        arguments: what follows it on the command line.
+        name: Such as ``fedlp-agent``.
+        arguments: Arguments that follow the command.
 
     Raises:
-        OperatorError: no such command is installed.
+        OperatorError: No such command is installed.
     """
     found = list(entry_points(group="console_scripts", name=name))
     if not found:

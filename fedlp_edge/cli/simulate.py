@@ -31,18 +31,18 @@ def run_simulate(
     """Runs an experiment, or continues it.
 
     Args:
-        file: the experiment.
-        out: run directory; ``runs/RUN`` if None.
-        engine: instead of the experiment's.
-        workers: instead of the experiment's.
-        quiet: show nothing but errors.
-        as_json: one JSON object at the end instead of everything else.
+        file: The experiment.
+        out: Run directory; ``runs/RUN`` if None.
+        engine: Engine that replaces the experiment's; None keeps it.
+        workers: Number of workers that replaces the experiment's; None keeps it.
+        quiet: Show nothing but errors.
+        as_json: One JSON object at the end instead of everything else.
 
     Returns:
         Exit code: 0 finished, 130 stopped by a signal.
 
     Raises:
-        FedLPError: the experiment cannot be run.
+        FedLPError: The experiment cannot be run.
     """
     sys.path.append(str(Path.cwd()))  # where the owner's own data functions are; shadows nothing
     experiment = _with(load_experiment(file), engine, workers)

@@ -18,7 +18,7 @@ def run_status(run: Path) -> int:
     """Prints the final report of a finished run, or the progress of an unfinished one.
 
     Raises:
-        StorageError: the directory holds no run.
+        StorageError: The directory holds no run.
     """
     console = open_console()
     summary = load(run / "summary.json") if (run / "summary.json").exists() else None

@@ -43,7 +43,7 @@ def load_toml(
 
     Args:
         path: TOML file.
-        kind: msgspec struct type, whose ``forbid_unknown_fields`` decides about unknown keys.
+        kind: Msgspec struct type, whose ``forbid_unknown_fields`` decides about unknown keys.
         complete: Function that expands the document before it is checked, such as ``with_recipe``.
         renamed: New names of keys and tables, by the path of the old ones, which the file must not have.
 

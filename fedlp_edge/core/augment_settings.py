@@ -214,11 +214,11 @@ class AugmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How devices vary their samples in training; nothing is varied by default.
 
     Attributes:
-        transforms: transforms of pictures [C, H, W], in order.
-        jitter: standard deviation of noise that is added to every value of a window, of that of the data.
-        scaling: standard deviation of a factor around 1 for every channel of a window.
-        crop: smallest share of a window [C, L] that is cut out and stretched to the whole length; 1 for none.
-        time_shift: most steps by which a window [C, L] is moved; the gap has the first or the last value.
+        transforms: Transforms of pictures [C, H, W], in order.
+        jitter: Standard deviation of noise that is added to every value of a window, of that of the data.
+        scaling: Standard deviation of a factor around 1 for every channel of a window.
+        crop: Smallest share of a window [C, L] that is cut out and stretched to the whole length; 1 for none.
+        time_shift: Most steps by which a window [C, L] is moved; the gap has the first or the last value.
     """
 
     transforms: Annotated[tuple[PictureTransform, ...], msgspec.Meta(max_length=MAX_TRANSFORMS)] = ()

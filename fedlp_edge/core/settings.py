@@ -48,35 +48,37 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         name: ``fedlp-cnn``, ``fedlp-cnn-narrow``, ``small-cnn``, ``mlp``, ``torchvision:NAME`` or
             ``module:callable``.
-        input: shape of one sample, channels first.
-        classes: number of classes, labels or targets, which is the number of the model's outputs; 0 keeps the model's
+        input: Shape of one sample, channels first.
+        classes: Number of classes, labels or targets, which is the number of the model's outputs; 0 keeps the model's
             own. One output of a classification tells two classes apart.
-        tokens: the input is whole numbers, such as token ids, which the model looks up in an embedding.
-        depths: most depths that the model is split into; 0 for at most 8, or as a built-in model has them.
+        tokens: The input is whole numbers, such as token ids, which the model looks up in an embedding.
+        depths: Most depths that the model is split into; 0 for at most 8, or as a built-in model has them.
         head_mode: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
-        exits: a device of depth d holds and trains its ``own`` head d, or ``all`` heads 1 to d.
-        exit_heads: of the shallow depths: those that a built-in ``model`` brings, or ``pooled`` ones with one linear
-            layer, as a user's own model gets.
-        scaling: what a weak device has less of: layers (``depth``, FedLP) or channels (``width``, the baseline
+        exits: A device of depth d holds and trains its ``own`` head d, or ``all`` heads 1 to d.
+        exit_heads: Heads of the shallow depths: those that a built-in ``model`` brings, or ``pooled`` ones with one
+            linear layer, as a user's own model gets.
+        scaling: Dimension in which a weak device's model is smaller: layers (``depth``, FedLP) or channels (``width``,
+            the baseline
             HeteroFL, in simulations alone).
-        width_ratios: share of the channels of each level, rising to 1; empty for HeteroFL's five.
-        class_names: names of the classes, labels or targets by number; empty lets the fleet agree on them (see
+        width_ratios: Share of the channels of each level, rising to 1; empty for HeteroFL's five.
+        class_names: Names of the classes, labels or targets by number; empty lets the fleet agree on them (see
             ``core.class_names``).
-        weights: what the model starts from instead of random values: a file (``.safetensors``, ``.pt``), ``run:DIR`` or
+        weights: Source of the start weights, used instead of random values: a file (``.safetensors``, ``.pt``),
+            ``run:DIR`` or
             ``torchvision``; empty for random values.
         weights_sha256: SHA-256 of that file, which must then have it; found by itself if it is not stated.
-        freeze: patterns on names of modules or parameters of the original model, or ids of units; what they match is
+        freeze: Patterns on names of modules or parameters of the original model, or ids of units; what they match is
             not trained, sent down once and never up.
-        task: what the outputs mean: ``classification``, ``multi-label``, ``regression``, ``anomaly`` (detection by
+        task: Kind of the learning task: ``classification``, ``multi-label``, ``regression``, ``anomaly`` (detection by
             reconstruction), or a task of your own as ``module:callable``.
-        target_mean: of each target of a regression; empty lets the fleet agree on it.
-        target_std: standard deviation of each target of a regression; empty lets the fleet agree on it.
-        target_units: of each target of a regression, for people.
-        input_names: names of the features of a table, in the order in which the model gets them; empty lets the fleet
+        target_mean: Mean of each target of a regression; empty lets the fleet agree on it.
+        target_std: Standard deviation of each target of a regression; empty lets the fleet agree on it.
+        target_units: Unit of each target of a regression, for people.
+        input_names: Names of the features of a table, in the order in which the model gets them; empty lets the fleet
             agree on them.
-        input_mean: of each feature; empty lets the fleet agree on it.
-        input_std: standard deviation of each feature; empty lets the fleet agree on it.
-        anomaly_quantile: share of the normal samples whose score lies below the threshold of an exported model.
+        input_mean: Input mean of each feature; empty lets the fleet agree on it.
+        input_std: Standard deviation of each feature; empty lets the fleet agree on it.
+        anomaly_quantile: Share of the normal samples whose score lies below the threshold of an exported model.
     """
 
     name: str = "small-cnn"
@@ -154,7 +156,7 @@ def _check_columns(model: ModelSettings) -> None:
     """Checks the statistics of targets and features.
 
     Raises:
-        ValueError: an entry is missing, or the task has no such targets.
+        ValueError: An entry is missing, or the task has no such targets.
     """
     of_targets: dict[str, tuple[object, ...]] = {
         "target_mean": model.target_mean,
@@ -178,11 +180,11 @@ class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     ``fedlp_edge/learning/objectives`` has the formulas.
 
     Attributes:
-        logit_adjustment: tau, the factor on the log of the device's own class frequencies.
-        proximal: mu, which pulls the weights towards those at the start of the round (FedProx).
-        distillation: factor on what the exits learn from each other; needs ``[model] exits = "all"``.
-        distillation_temperature: softens what they learn.
-        mask_absent: takes classes that the device lacks out of the cross entropy (HeteroFL).
+        logit_adjustment: Tau, the factor on the log of the device's own class frequencies.
+        proximal: Mu, which pulls the weights towards those at the start of the round (FedProx).
+        distillation: Factor on what the exits learn from each other; needs ``[model] exits = "all"``.
+        distillation_temperature: Temperature that softens the logits of the teacher.
+        mask_absent: Whether the cross entropy leaves out classes that the device lacks (HeteroFL).
     """
 
     logit_adjustment: NotNegative = 0.0
@@ -197,8 +199,8 @@ class MemorySaving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         allocator: ``exact`` gives every large block of memory back at once, where ``cached`` keeps it for the next.
-        micro_batch: most samples of a batch that are worked on together, their gradients added; 0 takes all.
-        checkpointing: keeps a layer's input alone and computes what is in the layer again for the backward pass.
+        micro_batch: Most samples of a batch that are worked on together, their gradients added; 0 takes all.
+        checkpointing: Keeps a layer's input alone and computes what is in the layer again for the backward pass.
     """
 
     allocator: Literal["cached", "exact"] = "cached"
@@ -210,26 +212,26 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a device trains in one round.
 
     Attributes:
-        epochs: passes over the device's samples.
-        batch_size: samples per step.
+        epochs: Passes over the device's samples.
+        batch_size: Samples per step.
         optimizer: ``sgd``, ``adam``, or ``adamw``, whose weight decay is apart from the gradient.
-        lr: step size, at its highest.
-        momentum: for ``sgd``.
+        lr: Step size, at its highest.
+        momentum: Momentum for ``sgd``.
         weight_decay: L2 factor, added to the gradient; for ``adamw`` the share of a weight, times ``lr``, that every
             step takes away.
-        schedule: how the step size falls over the rounds, see ``core.learning_rate``.
-        warmup_rounds: first rounds, in which the step size rises to ``lr``.
-        min_lr: step size towards which ``cosine`` falls.
-        step_every: rounds after which ``step`` lowers the step size, again and again.
-        step_factor: by which ``step`` multiplies the step size.
-        clip_norm: largest Euclidean norm of the gradient of a step; a longer one is shortened to it. 0 for no limit.
-        label_smoothing: share of a label's weight that all classes get in equal parts.
-        balance: how a device treats its rare classes: ``weights`` has every sample count by the inverse of the
+        schedule: Rule by which the step size falls over the rounds, see ``core.learning_rate``.
+        warmup_rounds: First rounds, in which the step size rises to ``lr``.
+        min_lr: Step size towards which ``cosine`` falls.
+        step_every: Rounds after which ``step`` lowers the step size, again and again.
+        step_factor: Factor by which ``step`` multiplies the step size.
+        clip_norm: Largest Euclidean norm of the gradient of a step; a longer one is shortened to it. 0 for no limit.
+        label_smoothing: Share of a label's weight that all classes get in equal parts.
+        balance: Treatment of a device's rare classes: ``weights`` has every sample count by the inverse of the
             frequency of its class; ``sampling`` has every class in an epoch equally often.
-        compute: number format and memory layout, or ``auto``: each device takes its fastest by a short trial.
-        objective: what is minimised beside the cross entropy.
-        memory: how memory is saved, for every device alike; by default each device's plan says it.
-        augment: how samples are varied.
+        compute: Number format and memory layout, or ``auto``: each device takes its fastest by a short trial.
+        objective: Terms that are minimised beside the cross entropy.
+        memory: Memory saving of every device; by default each device's plan says it.
+        augment: Augmentation of the samples.
     """
 
     epochs: Count = 1
@@ -271,20 +273,20 @@ class SchemeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What FedLP draws and averages; FedAvg is ``lpr = 1.0`` with ``depth`` at the full depth.
 
     Attributes:
-        lpr: layer-preserving rate of every layer, or ``auto`` to fit each device's link.
+        lpr: Layer-preserving rate of every layer, or ``auto`` to fit each device's link.
         depth: ``auto`` gives each device the deepest prefix it can bear; ``full`` gives everyone everything;
             ``only-full`` likewise, without those who cannot bear it; a number gives everyone that depth.
         prune: ``upload`` drops a pruned layer after training (the paper); ``train`` also freezes it.
         granularity: ``layer`` (the paper's text) or ``tensor`` (the authors' code) is drawn.
-        weights: weigh updates by ``samples``, or ``uniform`` as the authors do.
-        personal_heads: what a personal head starts a round from: ``persist`` takes the values that its device's
+        weights: Weigh updates by ``samples``, or ``uniform`` as the authors do.
+        personal_heads: Start values of a personal head in a round: ``persist`` takes the values that its device's
             last round gave it; ``reset`` (the authors' code) its first values, every time.
-        lpr_of: layer-preserving rate by unit id, for units whose rate is not ``lpr``.
+        lpr_of: Layer-preserving rate by unit id, for units whose rate is not ``lpr``.
         rates: ``fixed``, or by ``importance``: units that change much for their size are sent more often, with
             the same bytes expected as with ``fixed``.
-        recycle: units of which nobody sends an update in a round: the last one is applied again (FedLUAR). 0 for none.
-        recycle_decay: factor on an update each time that it is applied again.
-        exchange_every: rounds between two exchanges of a unit, by unit id; in between it stays on its device, which
+        recycle: Units of which nobody sends an update in a round: the last one is applied again (FedLUAR). 0 for none.
+        recycle_decay: Factor on an update each time that it is applied again.
+        exchange_every: Rounds between two exchanges of a unit, by unit id; in between it stays on its device, which
             trains its own values on.
     """
 
@@ -305,9 +307,9 @@ class UpdateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the updates of the devices travel, and how many bytes they may take.
 
     Attributes:
-        encoding: of every update, or ``auto`` to fit each device's link.
-        budget: bytes that a device may be expected to send in a round; rates are cut to fit. 0 for no limit.
-        broadcast: encoding of the weights on their way to the devices, which train from what they decode.
+        encoding: Encoding of every update, or ``auto`` to fit each device's link.
+        budget: Bytes that a device may be expected to send in a round; rates are cut to fit. 0 for no limit.
+        broadcast: Encoding of the weights on their way to the devices, which train from what they decode.
     """
 
     encoding: Encoding | Literal["auto"] = "none"
@@ -319,10 +321,10 @@ class PlannerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the planner deals with a device's memory, and with what its rounds show.
 
     Attributes:
-        memory_margin: share of the memory that a device has free for training which plans leave alone; less than 0
+        memory_margin: Share of the memory that a device has free for training which plans leave alone; less than 0
             plans with more than there is.
-        techniques: what may be done to train a depth in less memory before it is given up.
-        promote_after_rounds: good rounds after which a device that has room gets one depth more; 0 for never.
+        techniques: Techniques that may save memory before a depth is given up.
+        promote_after_rounds: Good rounds after which a device that has room gets one depth more; 0 for never.
     """
 
     memory_margin: Annotated[float, msgspec.Meta(ge=-4, lt=1)] = 0.05
@@ -335,12 +337,12 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         optimizer: ``plain`` adds the mean; ``momentum`` and ``adam`` treat it as a negative gradient.
-        lr: factor on the step.
-        momentum: for ``momentum``.
-        beta1: first moment of ``adam``.
-        beta2: second moment of ``adam``.
-        epsilon: added to the root of the second moment.
-        ema: share of the old in a running average of the models, which is evaluated and exported instead of the last
+        lr: Factor on the step.
+        momentum: Momentum for ``momentum``.
+        beta1: First moment of ``adam``.
+        beta2: Second moment of ``adam``.
+        epsilon: Added to the root of the second moment.
+        ema: Share of the old in a running average of the models, which is evaluated and exported instead of the last
             one; 0 for none.
     """
 
@@ -368,15 +370,15 @@ class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """How the model of a round is judged, and when a run has learned enough.
 
     Attributes:
-        holdout: share of its samples that a device keeps out of training and judges the model on; ``auto`` for a tenth
+        holdout: Share of its samples that a device keeps out of training and judges the model on; ``auto`` for a tenth
             where the coordinator has no test data (``[data] evaluate = ""``), and for none elsewhere.
-        metric: name of the metric that early stop and ``[export] model = "best"`` go by; ``auto`` for the task's own.
-        better: whether a ``higher`` or a ``lower`` value of the metric is better; ``auto`` for metrics of known names.
-        source: whose values of the metric count: of the ``central`` test data, or of the ``devices``; ``auto`` for the
+        metric: Name of the metric that early stop and ``[export] model = "best"`` go by; ``auto`` for the task's own.
+        better: Whether a ``higher`` or a ``lower`` value of the metric is better; ``auto`` for metrics of known names.
+        source: Source of the values of the metric: the ``central`` test data, or of the ``devices``; ``auto`` for the
             central ones where there are any.
-        depth: depth whose metric counts; 0 for the deepest one measured in the round that a device has trained.
-        patience: measured rounds without a better value of the metric after which the run ends; 0 for never.
-        min_delta: by how much a value must be better than the best one so far to count as better.
+        depth: Depth whose metric counts; 0 for the deepest one measured in the round that a device has trained.
+        patience: Measured rounds without a better value of the metric after which the run ends; 0 for never.
+        min_delta: Amount by which a value must be better than the best one so far to count as better.
     """
 
     holdout: Annotated[float, msgspec.Meta(ge=0, le=0.9)] | Literal["auto"] = "auto"
@@ -405,7 +407,7 @@ class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         """Whether the devices' values of the metric count.
 
         Args:
-            central: whether the coordinator has test data of its own.
+            central: Whether the coordinator has test data of its own.
         """
         return self.source == "devices" or (self.source == "auto" and not central)
 
@@ -413,7 +415,7 @@ class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         """Share of its samples that each device keeps out of training.
 
         Args:
-            central: whether the coordinator has test data of its own.
+            central: Whether the coordinator has test data of its own.
         """
         if self.holdout != "auto":
             return self.holdout
@@ -424,11 +426,11 @@ def check_evaluation(evaluation: EvaluationSettings, *, central: bool) -> None:
     """Whether something measures the metric that a run is to go by.
 
     Args:
-        evaluation: of the run.
-        central: whether the coordinator has test data of its own.
+        evaluation: Evaluation settings of the run.
+        central: Whether the coordinator has test data of its own.
 
     Raises:
-        ValueError: nothing does.
+        ValueError: Nothing does.
     """
     if evaluation.source == "central" and not central:
         raise ValueError('[evaluation] source is "central", and there are no central test data: set [data] evaluate')
@@ -442,13 +444,13 @@ def check_choice(choice: ModelChoice, model: ModelSettings, evaluation: Evaluati
     """Whether a model can be chosen among those of all rounds.
 
     Args:
-        choice: of the model that is exported.
-        model: of the run.
-        evaluation: of the run.
-        central: whether the coordinator has test data of its own.
+        choice: Choice of the model that is exported.
+        model: Settings of the model of the run.
+        evaluation: Evaluation settings of the run.
+        central: Whether the coordinator has test data of its own.
 
     Raises:
-        ValueError: nothing measures the models, or a part of them stays on the devices.
+        ValueError: Nothing measures the models, or a part of them stays on the devices.
     """
     if choice == "last":
         return
@@ -463,7 +465,7 @@ def check_exits(model: ModelSettings, training: TrainingSettings) -> None:
     """Whether the objective goes with the exits that devices hold.
 
     Raises:
-        ValueError: it does not.
+        ValueError: The settings do not fit each other.
     """
     if training.objective.distillation and model.exits == "own":
         raise ValueError('[training.objective] distillation is among the exits of a device: set [model] exits = "all"')
@@ -473,7 +475,7 @@ def check_training(model: ModelSettings, training: TrainingSettings) -> None:
     """Whether training goes with the inputs and the task of the model.
 
     Raises:
-        ValueError: it does not.
+        ValueError: The settings do not fit each other.
     """
     if model.task != "classification" and (key := _class_term(training)):
         raise ValueError(f'[training] {key} is for classes, and [model] task is "{model.task}": leave {key} out')
@@ -511,7 +513,7 @@ def check_schedule(training: TrainingSettings, rounds: int) -> None:
     """Whether a run is long enough for the schedule of its step sizes.
 
     Raises:
-        ValueError: it is not.
+        ValueError: The value is not supported.
     """
     if training.warmup_rounds >= rounds:
         raise ValueError(f"[training] warmup_rounds ({training.warmup_rounds}) must be less than [rounds] count "

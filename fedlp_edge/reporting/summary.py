@@ -191,7 +191,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             (the device makes its file itself, or has not said how it compares), or the reason of a failure.
         proofs: What devices found about each ONNX file, shallowest first; empty if they were not asked.
         traffic: Traffic after the last round, by purpose.
-        start_weights: What was taken of the model's start weights; None if it started from random values.
+        start_weights: Report on what was taken of the model's start weights; None if it started from random values.
     """
 
     run: str

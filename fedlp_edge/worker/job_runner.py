@@ -35,10 +35,10 @@ class JobRunner:
     """Does jobs one after the other and keeps models and data between them.
 
     Args:
-        options: how the worker process was started.
+        options: Options of the worker process.
 
     Attributes:
-        resources: what is kept from one job to the next.
+        resources: Objects that are kept from one job to the next.
     """
 
     def __init__(self, options: WorkerOptions) -> None:

@@ -53,7 +53,7 @@ class Built(Result, frozen=True, kw_only=True):
         samples: Number of samples in the named split; 0 if none was named.
         data: Facts about the data; None if none were named.
         remarks: Line on unused contents of the data's source; empty if there are none.
-        start_weights: What was taken of the start weights; None if the job names none.
+        start_weights: Report on what was taken of the start weights; None if the job names none.
     """
 
     blueprint: Blueprint
@@ -250,15 +250,15 @@ class Export(Job, frozen=True, kw_only=True):
     """This job writes one ONNX file per depth and checks each against PyTorch on real samples, independently.
 
     Attributes:
-        state_paths: files that together hold the global values.
-        data: its samples are what files are checked on, and its classes and normalisation go into them; empty to check
+        state_paths: Files that together hold the global values.
+        data: Its samples are what files are checked on, and its classes and normalisation go into them; empty to check
             them on made inputs.
-        split: of the data, ``test`` or ``train``.
-        inputs: what inputs look like, for files that are checked on made ones.
-        holdout: share of a device's samples that are held out; files are then checked on these.
-        judge: whether to measure what the files are worth on the held-out samples.
-        metadata: extra string properties (run, round, classes' names) for every file.
-        personal_path: a device's own head for the depth, if heads are personal.
+        split: Split of the data, ``test`` or ``train``.
+        inputs: What inputs look like, for files that are checked on made ones.
+        holdout: Share of a device's samples that are held out; files are then checked on these.
+        judge: Whether to measure what the files are worth on the held-out samples.
+        metadata: Extra string properties (run, round, classes' names) for every file.
+        personal_path: A device's own head for the depth, if heads are personal.
     """
 
     model: ModelSettings
@@ -300,9 +300,9 @@ class RefusedModel(msgspec.Struct, frozen=True):
 class Exported(Result, frozen=True, kw_only=True):
     """
     Attributes:
-        models: the files that were written and checked, in the order of the job's depths.
-        refused: the depths that cannot be exported, or whose file computes something else.
-        checks: what was found about each file on held-out samples, by depth.
+        models: The files that were written and checked, in the order of the job's depths.
+        refused: The depths that cannot be exported, or whose file computes something else.
+        checks: What was found about each file on held-out samples, by depth.
     """
 
     models: tuple[ExportedModel, ...]

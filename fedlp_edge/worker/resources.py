@@ -32,10 +32,10 @@ class WorkerResources:
     """Chooses, builds and loads what jobs need when the first of them needs it.
 
     Args:
-        options: how the worker process was started.
+        options: Options of the worker process.
 
     Attributes:
-        options: as given.
+        options: Options of the worker process.
         needs_new_process: Whether a library in this process has failed for good, so that another process must do the
             next job.
     """
@@ -92,7 +92,7 @@ class WorkerResources:
         """Goes on with the CPU: what was on the GPU is lost, and is built and loaded anew.
 
         Args:
-            note: for the owner of the device.
+            note: Note for the owner of the device.
         """
         self._models = self._compute = None
         self._note = note
@@ -109,13 +109,13 @@ class WorkerResources:
         """The samples of a specification; a few are kept.
 
         Args:
-            spec: see :mod:`fedlp_edge.learning.data.spec`.
+            spec: Specification, see :mod:`fedlp_edge.learning.data.spec`.
             split: ``train`` or ``test``.
-            input_shape: of one sample of the model that they are for.
-            targets: what the task learns; None if it is not known yet.
+            input_shape: Shape of one sample of the model that they are for.
+            targets: What the task learns; None if it is not known yet.
 
         Raises:
-            DataError: they are missing or unusable.
+            DataError: The data are missing or unusable.
         """
         # The shape matters to pictures alone, and other samples must not be held twice.
         unsized = parse_spec(spec).whole()
@@ -134,13 +134,13 @@ class WorkerResources:
         """Samples in the size of a model, numbered as the fleet numbers its classes.
 
         Args:
-            model: with the names of the fleet's classes.
-            blueprint: of the model.
-            spec: as for ``load``.
-            split: as for ``load``.
+            model: Settings of the model with the names of the fleet's classes.
+            blueprint: Blueprint of the model.
+            spec: Specification, as for ``load``.
+            split: Split, as for ``load``.
 
         Raises:
-            DataError: they are missing, unusable or do not fit the model.
+            DataError: The data are missing, unusable or do not fit the model.
         """
         data = self.load(spec, split, blueprint.input_shape, BUILT_IN_TASKS.get(model.task))
         data.check_fits(blueprint.input_shape, blueprint.classes, model.class_names)
@@ -152,16 +152,16 @@ class WorkerResources:
         """The training samples, as `load_for` gives them, in two parts.
 
         Args:
-            model: with the names of the fleet's classes.
-            blueprint: of the model.
-            spec: as for ``load``.
-            holdout: share of the samples that are held out.
+            model: Settings of the model with the names of the fleet's classes.
+            blueprint: Blueprint of the model.
+            spec: Specification, as for ``load``.
+            holdout: Share of the samples that are held out.
 
         Returns:
             What is trained on, and what is held out; None if nothing is.
 
         Raises:
-            DataError: they are missing, unusable or do not fit the model.
+            DataError: The data are missing, unusable or do not fit the model.
         """
         if not holdout:
             return self.load_for(model, blueprint, spec, "train"), None
@@ -180,11 +180,11 @@ class WorkerResources:
         """The task of a model.
 
         Args:
-            model: with the names and numbers that the fleet has agreed on.
-            blueprint: of the model.
+            model: Settings of the model with the names and numbers that the fleet has agreed on.
+            blueprint: Blueprint of the model.
 
         Raises:
-            ModelError: it is code of the user's own that is not allowed, or that does not work.
+            ModelError: It is code of the user's own that is not allowed, or that does not work.
         """
         return make_task(model, blueprint.classes, self.options.allow_models)
 

@@ -64,15 +64,15 @@ class TrainingMemory:
     """Holds training to the memory that it may take, and measures what it takes.
 
     Args:
-        prepared: the submodel that is trained. It is resident already, but it is part of what training takes.
-        resources: of the worker, which knows the limits.
+        prepared: The submodel that is trained. It is resident already, but it is part of what training takes.
+        resources: Resources of the worker, which knows the limits.
 
     Attributes:
-        budget: bytes that training may take on top of what this process has by now; None for no limit.
-        peak: bytes that the last attempt took on top of the idle worker; 0 before the first has ended.
+        budget: Bytes that training may take on top of what this process has by now; None for no limit.
+        peak: Bytes that the last attempt took on top of the idle worker; 0 before the first has ended.
 
     Raises:
-        MemoryError: the model's values alone take more than is allowed.
+        MemoryError: The model's values alone take more than is allowed.
     """
 
     def __init__(self, prepared: PreparedModel, resources: WorkerResources) -> None:

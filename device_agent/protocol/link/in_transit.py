@@ -22,9 +22,9 @@ class InTransitCheck:
     """Echoes that are sent behind what is in transit, and come back behind it.
 
     Args:
-        identity: of the agent.
-        draw: gives so many random bytes.
-        works: whether the broker carries echoes; None if that is not known.
+        identity: Identity of the agent.
+        draw: Function that returns a number of random bytes.
+        works: Whether the broker carries echoes; None if that is not known.
     """
 
     def __init__(self, identity: Identity, draw: Callable[[int], bytes], *, works: bool | None = None) -> None:

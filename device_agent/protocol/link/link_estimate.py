@@ -29,8 +29,8 @@ class LinkEstimate:
     """The link between a device and its broker.
 
     Attributes:
-        rate: bytes per second in the slower direction; infinite if it is faster than can be measured, None if unknown.
-        latency: seconds to the broker and back.
+        rate: Bytes per second in the slower direction; infinite if it is faster than can be measured, None if unknown.
+        latency: Seconds to the broker and back.
     """
 
     rate: float | None = None
@@ -100,9 +100,9 @@ class Improvements:
         """A round was done in time.
 
         Args:
-            planned: bytes per second that the coordinator plans with; None, or infinite, if the link is no obstacle.
-            down: bytes per second that the link carried of the model at the least; None if that is not known.
-            up: bytes per second that it carried of the update at the least; None if that is not known.
+            planned: Bytes per second that the coordinator plans with; None, or infinite, if the link is no obstacle.
+            down: Bytes per second that the link carried of the model at the least; None if that is not known.
+            up: Bytes per second that it carried of the update at the least; None if that is not known.
 
         Returns:
             The rate to plan with from now on; None to stay with what there is.

@@ -57,15 +57,15 @@ class LinkProbe:
     """One measurement of the link to the broker.
 
     Args:
-        identity: of the agent.
-        draw: gives so many random bytes.
-        allowed: whether the link may be used for this; without, nothing is sent and the rate stays unknown.
+        identity: Identity of the agent.
+        draw: Function that returns a number of random bytes.
+        allowed: Whether the link may be used for this; without, nothing is sent and the rate stays unknown.
 
     Attributes:
-        topic: that this device publishes to and is subscribed to from the measurement on.
-        settled: whether it is over.
-        works: whether echoes come back; None if that is not known.
-        rate: bytes per second; None if unknown.
+        topic: Topic that this device publishes to and is subscribed to from the measurement on.
+        settled: Whether it is over.
+        works: Whether echoes come back; None if that is not known.
+        rate: Bytes per second; None if unknown.
     """
 
     def __init__(self, identity: Identity, draw: Callable[[int], bytes], *, allowed: bool = True) -> None:
@@ -87,8 +87,8 @@ class LinkProbe:
         """Starts the measurement, if that is still to be done, since nothing else disturbs it now.
 
         Args:
-            broker: limits of the broker that is connected.
-            now: the time.
+            broker: Limits of the broker that is connected.
+            now: Time, in seconds of the clock of the service.
         """
         if self.finished or self._asked:
             return []

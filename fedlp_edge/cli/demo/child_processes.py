@@ -29,10 +29,10 @@ class Child:
     """One process of the fleet.
 
     Attributes:
-        name: for messages; also of its log file.
-        command: program and arguments.
-        log: file that its output is appended to.
-        restarts: how often it was started again.
+        name: Name in messages, and of the log file.
+        command: Program and arguments.
+        log: File that its output is appended to.
+        restarts: Number of restarts.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Supervisor:
         """Starts a process and waits for the first line that it prints.
 
         Raises:
-            FedLPError: it ended, or printed nothing in time.
+            FedLPError: The process ended, or printed nothing in time.
         """
         child = self._new(name, command)
         self._spawn(child, announce=True)

@@ -30,14 +30,14 @@ class DemoPreset:
     """The settings that suit a data set.
 
     Attributes:
-        input: shape of one sample.
-        epochs: per round.
-        rounds: enough for a good model.
-        samples: per device; 0 takes its whole share.
-        profiles: dealt in turn, the largest first: somebody must train the full depth. Larger pictures need
+        input: Shape of one sample.
+        epochs: Per round.
+        rounds: Enough for a good model.
+        samples: Per device; 0 takes its whole share.
+        profiles: Dealt in turn, the largest first: somebody must train the full depth. Larger pictures need
             larger devices.
-        lr: step size.
-        held_out: test samples that every round is judged on; 0 takes them all. The exported files are too.
+        lr: Step size.
+        held_out: Test samples that every round is judged on; 0 takes them all. The exported files are too.
     """
 
     input: tuple[int, int, int]
@@ -67,19 +67,19 @@ class DemoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Everything that defines a demo.
 
     Attributes:
-        data: a key of ``PRESETS``.
-        devices: agents to start.
-        rounds: of the run.
+        data: A key of ``PRESETS``.
+        devices: Agents to start.
+        rounds: Number of rounds.
         broker: ``embedded``, ``mosquitto`` or the URL of a broker that is there.
-        seed: of everything that is drawn.
-        partition: how samples are dealt to the devices.
-        samples: per device, at most; 0 for its whole share.
-        head_mode: shared or personal exit heads.
-        scheme: which part of FedLP to show.
-        lpr: layer-preserving rate.
-        encoding: of the updates, or ``auto`` to fit each device's link.
-        device: processor to train on.
-        fleet: name of the fleet.
+        seed: Seed of everything that is drawn.
+        partition: Rule by which samples are assigned to devices, see docs/data.md.
+        samples: Per device, at most; 0 for its whole share.
+        head_mode: Shared or personal exit heads.
+        scheme: Part of FedLP to show.
+        lpr: Layer-preserving rate.
+        encoding: Encoding of the updates, or ``auto`` to fit each device's link.
+        device: Processor to train on.
+        fleet: Name of the fleet.
     """
 
     data: str
@@ -118,7 +118,7 @@ def complete(given: GivenOptions) -> DemoOptions:
     """Fills in defaults and checks what depends on each other.
 
     Raises:
-        ConfigError: the options do not fit together; the message names the option.
+        ConfigError: The options do not fit together; the message names the option.
     """
     data = given.data or "digits"
     if data not in PRESETS:
@@ -158,7 +158,7 @@ def load_options(directory: Path) -> DemoOptions | None:
     """The options that a run directory was begun with; None if it is no demo's.
 
     Raises:
-        StorageError: the file is damaged.
+        StorageError: The file is damaged.
     """
     path = directory / _OPTIONS_FILE
     try:

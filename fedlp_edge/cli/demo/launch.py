@@ -54,15 +54,15 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
     """Starts the fleet, or goes on with a stopped one, and sees it through.
 
     Args:
-        given: what the command line said.
-        out: run directory; ``runs/demo-DATE-TIME`` if None.
+        given: Options of the command line.
+        out: Run directory; ``runs/demo-DATE-TIME`` if None.
 
     Returns:
         Exit code: 0 finished; 3 finished, but without some ONNX files, or a device failed in a round or never
         contributed; 130 stopped by a signal.
 
     Raises:
-        FedLPError: an option is wrong, or a process of the fleet failed.
+        FedLPError: An option is wrong, or a process of the fleet failed.
     """
     console = open_console()
     directory = out or Path("runs") / f"demo-{datetime.datetime.now():%Y%m%d-%H%M%S}"

@@ -21,15 +21,15 @@ def classify_samples(data: str, models: Sequence[Path], directory: Path) -> list
     """Writes pictures of the test split and runs every model on them.
 
     Args:
-        data: specification of grey images, as the demo's data sets are.
+        data: Specification of grey images, as the demo's data sets are.
         models: ONNX files, the deepest last; its answers are shown.
-        directory: where to write the pictures.
+        directory: Directory in which the pictures are written.
 
     Returns:
         Lines for people: what the deepest model says, and the command that says it.
 
     Raises:
-        FedLPError: a model does not load or run.
+        FedLPError: A model does not load or run.
     """
     pictures = write_pictures(read(parse_spec(data), "test"), directory)
     for model in models:
@@ -49,8 +49,8 @@ def write_pictures(samples: Samples, directory: Path) -> list[Path]:
     """Saves the first sample of each of the first classes as ``CLASS.png``.
 
     Args:
-        samples: x [N, 1, H, W].
-        directory: made if missing.
+        samples: X [N, 1, H, W].
+        directory: Made if missing.
     """
     from PIL import Image  # noqa: PLC0415  # an extra
 

@@ -67,8 +67,8 @@ class Report(msgspec.Struct):
     """The outcome; ``--json`` prints it.
 
     Attributes:
-        fit: whether a fleet would work.
-        keys: lines for the ``[broker]`` table.
+        fit: Whether a fleet would work.
+        keys: Lines for the ``[broker]`` table.
     """
 
     broker: str
@@ -100,7 +100,7 @@ def run_doctor(
         0 if a fleet would work, perhaps slowly; 1 if it would not.
 
     Raises:
-        ConfigError: a wrong URL, file or option.
+        ConfigError: A wrong URL, file or option.
     """
     target = resolve_target(url, config, device_config, fleet, device)
     console = open_console(stderr=as_json)
@@ -119,7 +119,7 @@ def resolve_target(
     """Merges the URL, the files and the environment into a target.
 
     Raises:
-        ConfigError: neither URL nor file, a password in the URL, or a malformed name.
+        ConfigError: Neither URL nor file, a password in the URL, or a malformed name.
     """
     if url is None and config is None:
         raise ConfigError("name a broker: fedlp doctor broker mqtt://HOST[:PORT], or the fleet's file with --config")

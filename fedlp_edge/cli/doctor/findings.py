@@ -29,9 +29,9 @@ class Finding(msgspec.Struct, frozen=True):
     """One line of the report.
 
     Attributes:
-        check: what was looked at.
-        found: the figure, for people.
-        advice: what to do; empty if nothing.
+        check: Name of the check.
+        found: The figure, for people.
+        advice: Advice for the operator; empty if nothing is to be done.
     """
 
     check: str
@@ -53,23 +53,23 @@ class BrokerMeasurements(msgspec.Struct):
     """Figures; None where they could not be had.
 
     Attributes:
-        software: what the broker says of itself.
-        preset: that fits it.
-        blocked: ways of a fleet's messages that do not pass.
-        forgeable: whether a device's login can publish as another device; None if both roles share one login.
-        echo: whether a device hears itself, by which it measures its link.
-        renamed: what was published, and the name under which it arrives; None if that is the same.
-        announced: largest packet as the broker says; None if it does not.
-        packet: largest packet that arrives either way, bytes; of at most 4 MiB.
-        packet_limited: whether larger ones fail.
-        retained: largest retained payload, bytes; of at most 1 MiB.
-        last_will: whether it is published.
-        in_flight: messages sent to a subscriber without its acknowledgement.
-        queue: messages held beyond those.
-        queue_dropped: whether that was all it could hold.
-        answer_seconds: until a device in a process of its own has answered; None if it does not.
-        chunk_bytes: payload of the chunks that a fleet would send.
-        bytes_per_second: from client to client.
+        software: Name and version that the broker reports.
+        preset: Preset that fits it.
+        blocked: Ways of a fleet's messages that do not pass.
+        forgeable: Whether a device's login can publish as another device; None if both roles share one login.
+        echo: Whether a device hears itself, by which it measures its link.
+        renamed: Topic that was published to and topic under which the message arrives; None if they are equal.
+        announced: Largest packet as the broker says; None if it does not.
+        packet: Largest packet that arrives either way, bytes; of at most 4 MiB.
+        packet_limited: Whether larger ones fail.
+        retained: Largest retained payload, bytes; of at most 1 MiB.
+        last_will: Whether it is published.
+        in_flight: Messages sent to a subscriber without its acknowledgement.
+        queue: Messages held beyond those.
+        queue_dropped: Whether that was all it could hold.
+        answer_seconds: Seconds until a device in a process of its own has answered; None if it does not.
+        chunk_bytes: Payload of the chunks that a fleet would send.
+        bytes_per_second: Bytes per second from client to client.
     """
 
     protocol: str = ""
@@ -98,8 +98,8 @@ def findings_of(measured: BrokerMeasurements, address: BrokerAddress) -> list[Fi
     """All findings beyond the connection itself, in the order in which they were measured.
 
     Args:
-        measured: figures.
-        address: what a fleet would assume of the broker.
+        measured: Figures.
+        address: Address with the limits that a fleet would assume of the broker.
     """
     preset = next(known for known in PRESETS.values() if known.name == measured.preset)
     older = "announces no limits; these were found by trying" if measured.protocol != "5" else ""

@@ -32,8 +32,8 @@ class RunConfig(msgspec.Struct, frozen=True):
     """What an export needs of the fleet's file, or of an experiment's; who ran it has checked the rest.
 
     Attributes:
-        fleet: its name; of a simulated fleet, the table that describes it.
-        name: of an experiment.
+        fleet: Name of the fleet; of a simulated fleet, the table that describes it.
+        name: Name of an experiment.
     """
 
     fleet: str | dict[str, object]
@@ -53,7 +53,7 @@ def exported_checkpoint(run: Path) -> tuple[int, Path]:
     It is the round that the finished run has chosen, or the last committed one.
 
     Raises:
-        StorageError: there is none.
+        StorageError: There is none.
     """
     found = sorted((run / "checkpoints").glob("round-?????.safetensors"))
     if not found:
@@ -69,11 +69,11 @@ def parse_depths(text: str, depths: tuple[int, ...]) -> tuple[int, ...]:
     """``all`` or one number.
 
     Args:
-        text: of the option.
-        depths: that the global model can compute.
+        text: Text of the option.
+        depths: Depths that the global model can compute.
 
     Raises:
-        ConfigError: it is neither, or the model has no such depth.
+        ConfigError: The text is neither, or the model has no such depth.
     """
     if text == "all":
         return depths
@@ -86,7 +86,7 @@ def make_writable(directory: Path) -> None:
     """Makes the directory, before anything that takes minutes.
 
     Raises:
-        ConfigError: it is a file, or nothing can be written there.
+        ConfigError: The path is a file, or nothing can be written there.
     """
     if directory.suffix == ".onnx" and not directory.is_dir():
         raise ConfigError(f"--out {directory}: a directory is wanted, since every depth has a file of its own")
@@ -108,7 +108,7 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         0, or ``EXIT_INCOMPLETE`` if some depth has no file.
 
     Raises:
-        ExportError: none has.
+        ExportError: None has.
     """
     round_number, state = exported_checkpoint(run)
     config = load_toml(run / "config.toml", RunConfig, renamed=RENAMED)

@@ -25,16 +25,16 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
     A file that is no picture does not cost the others their answer.
 
     Args:
-        model: an exported model.
-        files: pictures or ``.npy`` files, and folders that are searched for them.
-        as_json: one JSON object a line instead of a table.
+        model: An exported model.
+        files: Pictures or ``.npy`` files, and folders that are searched for them.
+        as_json: One JSON object a line instead of a table.
 
     Returns:
         0; 2 if a file that was named could not be read, or none could; 3 if some in a folder could not.
 
     Raises:
-        ExportError: the model cannot be used.
-        DataError: a folder holds nothing that the model takes.
+        ExportError: The model cannot be used.
+        DataError: A folder holds nothing that the model takes.
     """
     classifier = Classifier(model)
     inputs = find_inputs(files, classifier.onnx_metadata)

@@ -61,9 +61,9 @@ class SumArrays:
     """The sums of a mean as plain integer arrays, for shared memory, a message or a file.
 
     Attributes:
-        sums: sum by tensor, in the tensor's shape (of a statistic behind the limbs, see ``exact_sum``).
-        weights: by tensor, [blocks, 1 + dimensions]: in each row a summed weight and the shape of the block that it was
-            sent for.
+        sums: Sum by tensor, in the tensor's shape (of a statistic behind the limbs, see ``exact_sum``).
+        weights: Summed weights by tensor name, [blocks, 1 + dimensions]: in each row a summed weight and the shape of
+            the block that it was sent for.
     """
 
     sums: dict[str, Sums] = field(default_factory=dict)
@@ -80,11 +80,11 @@ class LayerwiseMean:
     Memory is 8 bytes per element of the tensors that were sent, whatever the number of devices.
 
     Args:
-        weight_capacity: an upper bound of the sum of all weights. It fixes the scale, so it must be the same
+        weight_capacity: An upper bound of the sum of all weights. It fixes the scale, so it must be the same
             for every replay of a round: take it from the cohort when the round opens.
-        shapes: whole shape of each tensor of which devices may send leading blocks. All devices send the same
+        shapes: Whole shape of each tensor of which devices may send leading blocks. All devices send the same
             shape of a tensor that is not named here.
-        statistics: names of the tensors that devices send the values of, not the changes.
+        statistics: Names of the tensors that devices send the values of, not the changes.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class LayerwiseMean:
         """Adds one device's update.
 
         Args:
-            update: by tensor name, the change, or the value of a statistic; float32, finite, no element of a change
-                beyond ``MAX_ABS_DELTA`` in magnitude (admission has checked that).
-            weight: sample count, or 1 for uniform weights.
+            update: Values by tensor name: the change, or the value of a statistic; float32, finite, no element of a
+                change beyond ``MAX_ABS_DELTA`` in magnitude (admission has checked that).
+            weight: Sample count, or 1 for uniform weights.
 
         Raises:
-            ValueError: the weight is not positive, the weights exceed the capacity, or a shape is neither that of
+            ValueError: The weight is not positive, the weights exceed the capacity, or a shape is neither that of
                 the tensor nor a leading block of it; nothing was added then.
         """
         if weight < 1:
@@ -136,10 +136,11 @@ class LayerwiseMean:
         """Adds what another mean has summed up, as if its devices had been added here.
 
         Args:
-            other: of the same round; left as it is.
+            other: Sums of the same round; left as it is.
 
         Raises:
-            ValueError: it has another scale, the weights exceed the capacity, or a shape does not fit; nothing was
+            ValueError: The other mean has another scale, the weights exceed the capacity, or a shape does not fit;
+                nothing was
                 added then.
         """
         if other._capacity_bits != self._capacity_bits:
@@ -171,10 +172,10 @@ class LayerwiseMean:
         """A mean that goes on from what `arrays` gave, in those very arrays.
 
         Args:
-            arrays: of a mean with the same capacity; contiguous.
-            weight_capacity: as for the class.
-            shapes: as for the class.
-            statistics: as for the class.
+            arrays: Arrays of a mean with the same capacity; contiguous.
+            weight_capacity: Capacity, as for the class.
+            shapes: Shapes, as for the class.
+            statistics: Statistics, as for the class.
         """
         mean = cls(weight_capacity, shapes, statistics)
         mean._sums.update(arrays.sums)

@@ -33,7 +33,7 @@ def add(total: npt.NDArray[np.int64], values: npt.NDArray[np.float32], factor: f
     Args:
         total: [limbs, *shape], changed in place; all factors added to it sum to 1 at most, so that no limb overflows.
         values: [*shape], finite.
-        factor: from 0 to 1.
+        factor: Factor from 0 to 1.
     """
     rest = values.astype(np.float64) * factor
     for number, unit in enumerate(UNITS):

@@ -28,21 +28,21 @@ class GlobalModel:
     """The global model of one run.
 
     Args:
-        blueprint: of the model.
-        scheme: rates, recycling and periods.
-        settings: of the server's step.
-        weights: global tensors by name; never modified, each step makes new ones. Constants may be among them.
-        state: of the last step; None before the first.
-        update: whose budget bounds the rates.
-        seed: of the run.
+        blueprint: Blueprint of the model.
+        scheme: Rates, recycling and periods.
+        settings: Settings of the server's step.
+        weights: Global tensors by name; never modified, each step makes new ones. Constants may be among them.
+        state: State of the last step; None before the first.
+        update: Whose budget bounds the rates.
+        seed: Seed of the run.
 
     Attributes:
-        weights: what is exchanged and averaged.
-        constants: what is not.
-        state: what the next step rests on beside the weights.
+        weights: Values that are exchanged and averaged, by tensor name.
+        constants: Values that no training changes, by tensor name.
+        state: State that the next server step starts from, beside the weights.
 
     Raises:
-        ConfigError: the scheme names a unit that the model does not exchange, or recycles everything.
+        ConfigError: The scheme names a unit that the model does not exchange, or recycles everything.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class GlobalModel:
         """The digest of an earlier version of this model.
 
         Args:
-            stored: what a checkpoint holds of it.
+            stored: Values that a checkpoint holds.
         """
         return model_digest({name: value for name, value in stored.items() if name in self.weights})
 
@@ -98,10 +98,10 @@ class GlobalModel:
         """The rates of a device's units in a round that are not its plain one, by unit id.
 
         Args:
-            round: that the device works on, from 1.
-            depth: of its submodel.
-            lpr: its plain rate.
-            encoding: of its update, for the bytes of each unit.
+            round: Number of the round that the device works on, from 1.
+            depth: Depth of its submodel.
+            lpr: Layer-preserving rate of the device.
+            encoding: Encoding of its update, for the bytes of each unit.
         """
         key = (round, depth, lpr, encoding)
         if key not in self._rates:
@@ -117,8 +117,8 @@ class GlobalModel:
         """Takes the model one round further.
 
         Args:
-            round: that ``mean`` sums up, from 1.
-            mean: of what the devices sent.
+            round: Number of the round that ``mean`` sums up, from 1.
+            mean: Mean of what the devices sent.
         """
         means = mean.means()
         silent = {name: mask for name in means if (mask := mean.unsent(name)) is not None}

@@ -26,9 +26,9 @@ def withheld_units(every: Mapping[str, int], units: Iterable[str], round: int) -
     """The units that are not sent in a round.
 
     Args:
-        every: period by unit id; other units are sent in every round.
-        units: to look at.
-        round: that a device works on.
+        every: Period by unit id; other units are sent in every round.
+        units: Units to look at.
+        round: Number of the round that a device works on.
     """
     return tuple(unit for unit in units if not is_due(every.get(unit, 1), round))
 
@@ -37,9 +37,9 @@ def reuse_since(every: Mapping[str, int], units: Iterable[str], round: int) -> d
     """Which values a device takes from itself.
 
     Args:
-        every: period by unit id; other units are exchanged in every round.
-        units: that the device exchanges.
-        round: that it works on.
+        every: Period by unit id; other units are exchanged in every round.
+        units: Units that the device exchanges.
+        round: Number of the round that it works on.
 
     Returns:
         By unit id, the earliest round of which its own values may be; a device that made none since then takes the

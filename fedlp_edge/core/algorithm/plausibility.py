@@ -48,8 +48,8 @@ def sizes_of(units: Iterable[Unit], update: Mapping[str, Array]) -> dict[str, fl
     """How large an update is.
 
     Args:
-        units: that the device exchanges.
-        update: changes and values of statistics, by tensor name.
+        units: Units that the device exchanges.
+        update: Changes and values of statistics, by tensor name.
     """
     sizes: dict[str, float] = {}
     for unit in units:
@@ -64,9 +64,9 @@ def deviations(units: Iterable[Unit], weights: Mapping[str, Array], updates: Map
     """How many times as large as its measure each update is, where it is largest.
 
     Args:
-        units: of the global model.
-        weights: that it has.
-        updates: by device.
+        units: Units of the global model.
+        weights: Values of the global model by tensor name.
+        updates: Sizes of the updates by device.
 
     Returns:
         By device; 1 or less for what is as large as the others are.

@@ -30,7 +30,7 @@ def by_importance(
     were (water-filling).
 
     Args:
-        rates: that would be used without importance.
+        rates: Rates that would be used without importance.
         nbytes: ``b_l``, bytes of each unit in an update.
         changes: ``s_l``, last relative change by unit id. A unit that has none yet counts as much as the most
             important one; if no unit has one, the rates stay as they are.
@@ -64,9 +64,9 @@ def within_budget(rates: Mapping[str, float], nbytes: Mapping[str, int], budget:
     """Scales rates down, all by the same factor, so that the expected bytes fit.
 
     Args:
-        rates: that would be used without a budget.
-        nbytes: bytes of each unit in an update.
-        budget: bytes that a device may be expected to send.
+        rates: Rates that would be used without a budget.
+        nbytes: Bytes of each unit in an update.
+        budget: Bytes that a device may be expected to send.
     """
     expected = expected_bytes(rates, nbytes)
     if expected <= budget:

@@ -25,10 +25,10 @@ def choose_recycled(changes: Mapping[str, float], count: int, *, seed: int, roun
     depends on names alone.
 
     Args:
-        changes: last relative change by unit id, of the units that have an update to repeat.
-        count: how many; never all of them.
-        seed: of the run.
-        round: from 1.
+        changes: Last relative change by unit id, of the units that have an update to repeat.
+        count: Number of units to draw, fewer than all of them.
+        seed: Seed of the run.
+        round: Number of the round from 1.
     """
 
     def key(unit: str) -> tuple[float, str]:
@@ -41,9 +41,9 @@ def recycled_deltas(last: Mapping[str, Array], names: Iterable[str], decay: floa
     """What is applied instead of an update.
 
     Args:
-        last: what was applied last, by tensor name.
-        names: tensors of the units to recycle.
-        decay: factor on the old update.
+        last: Deltas that were applied last, by tensor name.
+        names: Tensors of the units to recycle.
+        decay: Factor on the old update.
 
     Returns:
         The weakened updates of those tensors that have one.

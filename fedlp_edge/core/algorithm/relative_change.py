@@ -21,9 +21,9 @@ def relative_changes(
     """The relative change of each unit of which a parameter was sent.
 
     Args:
-        units: to look at.
-        weights: global tensors by name, before the step.
-        means: averaged delta of each tensor that somebody sent.
+        units: Units to look at.
+        weights: Global tensors by name, before the step.
+        means: Averaged delta of each tensor that somebody sent.
 
     Returns:
         A number by unit id; 1 for a unit that was all zero and changed. Units that nobody sent are left out.

@@ -29,9 +29,9 @@ class WeightLimit:
     """What no update may weigh in a round.
 
     Attributes:
-        most: the limit.
-        unit: whose changes need it.
-        share: of these changes, what rounding would take away without it.
+        most: The limit.
+        unit: Whose changes need it.
+        share: Share of these changes that rounding would take away without the limit.
     """
 
     most: int
@@ -43,9 +43,9 @@ def rounding_error(capacity: int, senders: int, weight: int) -> float:
     """By how much an element of a mean differs at most from the exact mean, before it becomes a float32.
 
     Args:
-        capacity: of the sum.
-        senders: devices that sent the element.
-        weight: of all of them together.
+        capacity: Capacity of the sum.
+        senders: Devices that sent the element.
+        weight: Weight of all of them together.
     """
     return senders * 2.0 ** (capacity_bits(capacity) - SCALE_BITS - 1) / weight
 
@@ -59,10 +59,10 @@ def weight_limit(
     do not send.
 
     Args:
-        units: of the global model.
-        present: sizes of its weights, see ``plausibility.sizes_of``.
-        updates: sizes by device, of those that count.
-        weights: of these updates, by device.
+        units: Units of the global model.
+        present: Sizes of its weights, see ``plausibility.sizes_of``.
+        updates: Sizes by device, of those that count.
+        weights: Weights of these updates, by device.
     """
     needs = [need for unit in units if (need := _need(unit, present, updates))]
     if not needs:
@@ -84,10 +84,10 @@ class _Need:
     """What the changes of a unit need.
 
     Attributes:
-        unit: its id.
-        senders: devices that sent changes of it.
-        usual: root mean square of the changes.
-        allowed: largest rounding error of an element.
+        unit: Id of the unit.
+        senders: Devices that sent changes of it.
+        usual: Root mean square of the changes.
+        allowed: Largest rounding error of an element.
     """
 
     unit: str

@@ -44,9 +44,9 @@ class RoundOutcome:
     """What a device's accepted update says about how its training went.
 
     Attributes:
-        peak_memory: bytes that training took; 0 if unknown.
-        seconds: of training.
-        samples: that it saw an epoch; None for all that it has.
+        peak_memory: Bytes that training took; 0 if unknown.
+        seconds: Seconds of training.
+        samples: Number of samples in an epoch; None for all that the device has.
     """
 
     peak_memory: int
@@ -59,8 +59,8 @@ class TrackRecord:
     """How the latest rounds of a device went under its present plan.
 
     Attributes:
-        good_rounds: since its plan changed, a round was slow, or more depth was last considered.
-        slow_rounds: in a row, in which training took longer than a round is planned for.
+        good_rounds: Number of good rounds since its plan changed, a round was slow, or more depth was last considered.
+        slow_rounds: Number of slow rounds in a row, in which training took longer than a round is planned for.
     """
 
     good_rounds: int = 0
@@ -71,8 +71,8 @@ class Adaptation(NamedTuple):
     """What a round leads to.
 
     Attributes:
-        plan: the new one; None if the device keeps what it has.
-        record: to judge the next round by.
+        plan: The new one; None if the device keeps what it has.
+        record: Track record that the next round is added to.
     """
 
     plan: Plan | None
@@ -86,8 +86,8 @@ class AdaptivePlanner:
     It remembers nothing: whoever asks keeps a device's facts, plan and record.
 
     Attributes:
-        blueprint: of the run's model, with the cost of every depth.
-        rules: that all plans follow.
+        blueprint: Blueprint of the run's model, with the cost of every depth.
+        rules: Rules that all plans follow.
     """
 
     blueprint: Blueprint
@@ -104,10 +104,10 @@ class AdaptivePlanner:
         """The plan of a device that reports.
 
         Args:
-            facts: what it reports.
-            known: the plan that it had; None for a new device.
-            changed: whether it is another device than the one that had it (see ``planning_basis``).
-            before: what it reported earlier in the same life; rates of different lives differ by chance.
+            facts: Facts that the device reports.
+            known: The plan that it had; None for a new device.
+            changed: Whether it is another device than the one that had it (see ``planning_basis``).
+            before: What it reported earlier in the same life; rates of different lives differ by chance.
 
         Returns:
             The plan that it had, if that still fits; ``depth`` 0 if the device can bear nothing.
@@ -181,10 +181,10 @@ class AdaptivePlanner:
         """One depth more, if it fits when predictions are off as they were for the present one.
 
         Args:
-            given: the plan so far.
-            facts: what the device reported.
-            memory_ratio: of memory, measured over predicted.
-            seconds: that training took.
+            given: The plan so far.
+            facts: Facts that the device reported.
+            memory_ratio: Ratio of memory, measured over predicted.
+            seconds: Seconds that training took.
         """
         ceiling = min(given.depth + 1, given.ceiling or self.blueprint.full_depth)
         corrected = self.corrected_facts(given, facts, seconds)

@@ -22,32 +22,32 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One report of one device. ``None`` means that it has no such thing, or cannot tell.
 
     Attributes:
-        profile: name of the profile it plays, or ``"host"`` for the machine as it is.
-        hostname: for people.
+        profile: Name of the profile it plays, or ``"host"`` for the machine as it is.
+        hostname: Name of the machine, for people.
         architecture: ``platform.machine()``.
         processor: ``"cpu"`` or ``"cuda"``, which training will use.
-        training_memory: bytes that training may take on top of the idle agent: the least of what is
+        training_memory: Bytes that training may take on top of the idle agent: the least of what is
             available, what the cgroup leaves, and what the profile allows (of CUDA memory if it trains there).
-        memory_available: bytes available to the process (psutil, cgroup).
-        memory_total: bytes of the machine or cgroup.
-        cores: usable cores; a CPU quota makes it fractional.
-        threads: threads that training will use.
-        load: one-minute load average divided by the cores.
-        training_macs_per_second: multiply-accumulates per second in training (forward and backward
+        memory_available: Bytes available to the process (psutil, cgroup).
+        memory_total: Bytes of the machine or cgroup.
+        cores: Usable cores; a CPU quota makes it fractional.
+        threads: Threads that training will use.
+        load: One-minute load average divided by the cores.
+        training_macs_per_second: Multiply-accumulates per second in training (forward and backward
             counted as three forwards), measured by a short benchmark, capped by the profile.
-        link_bytes_per_second: rate of its link in the slower direction: the lesser of what the profile states and the
+        link_bytes_per_second: Rate of its link in the slower direction: the lesser of what the profile states and the
             agent measured.
-        cuda_name: name of the CUDA device.
-        cuda_memory: bytes of free CUDA memory.
-        battery_percent: charge, for a device on a battery.
-        on_battery: whether it is running from it.
-        temperature_celsius: of the hottest sensor of its processor.
-        samples: training samples that it holds.
-        calibration: what it measured about training in general; None if it did not.
-        swap_free: bytes of swap that its limits leave it; not counted as memory, since training from it is hopeless.
-        throttled: whether it is held back by heat or its power supply.
-        metered: whether its owner pays for what the link carries.
-        data: shape and classes of the samples; None from devices that do not tell.
+        cuda_name: Name of the CUDA device.
+        cuda_memory: Bytes of free CUDA memory.
+        battery_percent: Charge, for a device on a battery.
+        on_battery: Whether it is running from it.
+        temperature_celsius: Temperature of the hottest sensor of its processor.
+        samples: Training samples that it holds.
+        calibration: Measured costs of training on the device; None if it did not measure them.
+        swap_free: Bytes of swap that its limits leave it; not counted as memory, since training from it is hopeless.
+        throttled: Whether it is held back by heat or its power supply.
+        metered: Whether its owner pays for what the link carries.
+        data: Shape and classes of the samples; None from devices that do not tell.
     """
 
     profile: str = "host"

@@ -36,13 +36,13 @@ class Plan(msgspec.Struct, frozen=True):
 
     Attributes:
         depth: 0 if it cannot bear even depth 1.
-        lpr: layer-preserving rate of every layer.
-        explanation: one line for people.
-        memory_bytes: predicted for training.
-        seconds: predicted for a round, transfers included; 0 if the device's speed is unknown.
-        encoding: of its updates.
-        memory_saving: how it is to save memory.
-        ceiling: the deepest depth that experience has not spoken against; 0 if it has against none.
+        lpr: Layer-preserving rate of every layer.
+        explanation: One line for people.
+        memory_bytes: Predicted for training.
+        seconds: Predicted for a round, transfers included; 0 if the device's speed is unknown.
+        encoding: Encoding of its updates.
+        memory_saving: Memory saving of the training.
+        ceiling: The deepest depth that experience has not spoken against; 0 if it has against none.
     """
 
     depth: int
@@ -59,10 +59,10 @@ def plan(facts: DeviceFacts, blueprint: Blueprint, rules: PlanningRules, ceiling
     """Chooses for one device.
 
     Args:
-        facts: its latest report.
-        blueprint: of the model, with the cost of every depth.
-        rules: of the run; ``"auto"`` plans, anything else dictates.
-        ceiling: depth beyond which experience speaks against; 0 for none. It does not bind a dictated depth.
+        facts: Facts of the device's latest report.
+        blueprint: Blueprint of the model, with the cost of every depth.
+        rules: Rules of the run; ``"auto"`` plans, anything else dictates.
+        ceiling: Depth beyond which experience speaks against; 0 for none. It does not bind a dictated depth.
 
     Returns:
         The plan; ``depth`` 0 with the reason if nothing fits.

@@ -50,9 +50,9 @@ def training_memory(cost: DepthCost, training: TrainingSettings, calibration: Ca
     """Bytes that training a depth takes on top of the idle worker, the model's values included.
 
     Args:
-        cost: of the depth.
-        training: batch size, optimizer and how memory is saved.
-        calibration: of the device; None for the built-in one.
+        cost: Cost of the depth.
+        training: Batch size, optimizer and how memory is saved.
+        calibration: Calibration of the device; None for the built-in one.
     """
     slots = 4 * cost.parameters * _slots(training)
     if cost.step is None:
@@ -92,11 +92,11 @@ def epoch_seconds(
     """Seconds of one pass over the samples.
 
     Args:
-        cost: of the depth.
-        training: batch size and how memory is saved.
-        samples: of the device.
-        speed: multiply-accumulates per second in training, for a device without a calibration; 0 if unknown.
-        calibration: of the device.
+        cost: Cost of the depth.
+        training: Batch size and how memory is saved.
+        samples: Number of samples on the device.
+        speed: Multiply-accumulates per second in training, for a device without a calibration; 0 if unknown.
+        calibration: Calibration of the device.
 
     Returns:
         0 if nothing about the device's speed is known.
@@ -120,11 +120,11 @@ def transfer_seconds(
     Both travel as they are, without base64 or other padding; what MQTT adds is in the measured rate.
 
     Args:
-        blueprint: of the model.
-        depth: that is exchanged.
-        encoding: of the update.
-        rate: bytes per second of the slower direction; None or 0 if unknown, which takes no time.
-        broadcast: encoding of the model.
+        blueprint: Blueprint of the model.
+        depth: Depth of the submodel that is exchanged.
+        encoding: Encoding of the update.
+        rate: Bytes per second of the slower direction; None or 0 if unknown, which takes no time.
+        broadcast: Encoding of the model.
     """
     units = blueprint.exchanged_by(depth)
     if not rate:

@@ -14,11 +14,11 @@ class PlanningRules(msgspec.Struct, frozen=True):
     """The settings that a plan follows, whichever device it is for.
 
     Attributes:
-        scheme: whose depth and rate are planned where they are ``"auto"``, and dictated otherwise.
-        update: whose encoding is planned where it is ``"auto"``, and dictated otherwise.
-        planner: how memory is dealt with, and whether devices are promoted.
-        training: batch size, epochs and optimiser, which enter memory and time.
-        deadline_seconds: of a round.
+        scheme: Whose depth and rate are planned where they are ``"auto"``, and dictated otherwise.
+        update: Whose encoding is planned where it is ``"auto"``, and dictated otherwise.
+        planner: Settings of memory and of promotion, which say whether devices are promoted.
+        training: Batch size, epochs and optimiser, which enter memory and time.
+        deadline_seconds: Seconds of a round.
     """
 
     scheme: SchemeSettings = SchemeSettings()

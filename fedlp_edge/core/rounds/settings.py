@@ -16,25 +16,26 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a round opens and closes.
 
     Attributes:
-        count: rounds of the run.
+        count: Rounds of the run.
         mode: ``synchronous`` rounds, or ``buffered`` asynchronous ones, where a device gets a new task as soon as it
             has delivered, and a version of the model is made of each ``buffer_size`` updates.
-        devices_per_round: size of the cohort; 0 takes every device that is ready.
-        prefer_deepest: how many times as likely as another a device is to be chosen whose depth is the greatest that
-            is ready.
-        min_holders: devices of a cohort that should hold each layer on average, as far as there are so many; deep
+        devices_per_round: Size of the cohort; 0 takes every device that is ready.
+        prefer_deepest: Factor that says how many times as likely as another a device is to be chosen whose depth is the
+            greatest that is ready.
+        min_holders: Devices of a cohort that should hold each layer on average, as far as there are so many; deep
             devices are preferred until they do. 0 draws evenly.
-        min_devices: the first round waits for this many, and no round opens with fewer; whoever is there and turned
+        min_devices: The first round waits for this many, and no round opens with fewer; whoever is there and turned
             out to be unable to take part is not waited for.
-        deadline_seconds: from the opening of a round; who is later is left out.
-        quorum: share of the cohort, unfit devices left out, whose updates make a round count.
-        rejoin_seconds: after a restart of the coordinator, how long to wait for the devices that were there; also, how
+        deadline_seconds: Seconds from the opening of a round after which updates are left out.
+        quorum: Share of the cohort, unfit devices left out, whose updates make a round count.
+        rejoin_seconds: Seconds to wait after a restart of the coordinator for the devices that were there; also, how
             long to go on when nobody who is there is fit.
-        keep_checkpoints: how many of the latest checkpoints stay on disk; 0 keeps all.
-        buffer_size: updates that make a version, in buffered mode.
-        staleness_exponent: in buffered mode an update that started ``s`` versions ago weighs ``(1 + s)^-exponent``.
-        max_staleness: in buffered mode, versions after which a task is given up.
-        max_sample_ratio: times the fleet's median of samples that a device weighs at most, whatever it says it has.
+        keep_checkpoints: Number of latest checkpoints that stay on disk; 0 keeps all.
+        buffer_size: Updates that make a version, in buffered mode.
+        staleness_exponent: Exponent of the staleness weight: in buffered mode an update that started ``s`` versions ago
+            weighs ``(1 + s)^-exponent``.
+        max_staleness: Number of versions, in buffered mode, after which a task is given up.
+        max_sample_ratio: Times the fleet's median of samples that a device weighs at most, whatever it says it has.
     """
 
     count: Count = 10

@@ -44,7 +44,7 @@ def digits() -> tuple[Bytes, npt.NDArray[np.int64]]:
         Images uint8 [1797, 1, 8, 8] with values 0 to 16, and labels int64 [1797].
 
     Raises:
-        DataError: scikit-learn is not installed, or its file cannot be read.
+        DataError: Scikit-learn is not installed, or its file cannot be read.
     """
     package = importlib.util.find_spec("sklearn")
     if package is None or not package.submodule_search_locations:

@@ -20,9 +20,9 @@ def copied(value: _T, modules: Iterable[nn.Module], memo: Mapping[int, Any] | No
     """A deep copy of something that consists of modules.
 
     Args:
-        value: a module, or a nest of them.
-        modules: the modules in it; their submodules need not be named.
-        memo: what stands for other things in the copy, by their ``id``.
+        value: A module, or a nest of them.
+        modules: The modules in it; their submodules need not be named.
+        memo: Replacements in the copy, by the ``id`` of the replaced object.
     """
     replaced = dict(memo or {})
     for module in modules:

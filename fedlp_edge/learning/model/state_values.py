@@ -23,12 +23,12 @@ class OpenedState(Protocol):
         """One tensor, on the CPU; only to be read, and only while the state is open.
 
         Args:
-            name: of the tensor.
-            shape: that it has in the model.
+            name: Name of the tensor.
+            shape: Shape that it has in the model.
 
         Raises:
-            ModelError: there is no such tensor, or none of this shape.
-            StorageError: it cannot be read.
+            ModelError: There is no such tensor, or none of this shape.
+            StorageError: The file cannot be read.
         """
 
 
@@ -39,7 +39,7 @@ class State(Protocol):
         """Makes the values readable for a block.
 
         Raises:
-            StorageError: they cannot be read.
+            StorageError: The files cannot be read.
         """
 
 
@@ -47,7 +47,7 @@ class TensorState:
     """Tensors in memory.
 
     Args:
-        tensors: by name; only read.
+        tensors: Tensors by name; only read.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -71,8 +71,8 @@ def load_values(model: nn.Module, state: State, names: Iterable[str]) -> None:
     """Copies the named tensors of a state into a model.
 
     Raises:
-        ModelError: a tensor is missing or has another shape.
-        StorageError: the state cannot be read.
+        ModelError: A tensor is missing or has another shape.
+        StorageError: The state cannot be read.
     """
     held = model.state_dict()
     with state.open() as opened:

@@ -40,17 +40,17 @@ class LocalTask:
     """What a device does in one round.
 
     Attributes:
-        depth: of the submodel that is trained.
-        training: epochs, batch size, optimizer, objective and the rest, with the step size of the round.
-        sent: names of the tensors that are sent, by unit id.
-        withheld: ids of the units whose values stay on the device after the round.
-        reused: ids of the units that start from values of the device itself instead of the global ones.
-        freeze: whether only what is sent, and what stays on the device, is trained.
-        seed: of the order of samples, of augmentation and of dropout.
-        head_seed: of the personal heads that the device does not have yet.
-        fresh_statistics: whether statistics of batch norms are measured for the trained weights before they are sent,
+        depth: Depth of the submodel that is trained.
+        training: Epochs, batch size, optimizer, objective and the rest, with the step size of the round.
+        sent: Names of the tensors that are sent, by unit id.
+        withheld: Ids of the units whose values stay on the device after the round.
+        reused: Ids of the units that start from values of the device itself instead of the global ones.
+        freeze: Whether only what is sent, and what stays on the device, is trained.
+        seed: Seed of the order of samples, of augmentation and of dropout.
+        head_seed: Seed of the personal heads that the device does not have yet.
+        fresh_statistics: Whether statistics of batch norms are measured for the trained weights before they are sent,
             for a coordinator that cannot measure them itself.
-        learning_task: what the model's outputs mean; None for classification.
+        learning_task: What the model's outputs mean; None for classification.
     """
 
     depth: int
@@ -75,8 +75,8 @@ class RoundResult:
     """How a round went.
 
     Attributes:
-        outcome: of the training that succeeded.
-        used: the way in which it did.
+        outcome: Outcome of the training that succeeded.
+        used: The way in which it did.
         failed_attempts: Executions that failed before.
     """
 
@@ -89,19 +89,20 @@ class LocalRound:
     """Trains a submodel on a device's samples and computes what the device sends.
 
     Args:
-        task: what to do.
-        prepared: the submodel of the task's depth, with any values.
-        data: the device's samples.
-        device: the processor that the submodel is on.
-        global_state: values of the units that the depth exchanges, constants included.
-        device_state: values that an earlier round left on the device; None if the task reuses no unit.
-        build: makes the whole model from a seed; called for personal heads that the device does not have yet.
+        task: Task of the round.
+        prepared: The submodel of the task's depth, with any values.
+        data: The device's samples.
+        device: The processor that the submodel is on.
+        global_state: Values of the units that the depth exchanges, constants included.
+        device_state: Values that an earlier round left on the device; None if the task reuses no unit.
+        build: Function that makes the whole model from a seed; called for personal heads that the device does not have
+            yet.
 
     Attributes:
-        data: as given.
+        data: Training data.
 
     Raises:
-        ModelError: the task names a tensor that the depth does not exchange, or needs a package that is missing.
+        ModelError: The task names a tensor that the depth does not exchange, or needs a package that is missing.
     """
 
     def __init__(
@@ -143,11 +144,12 @@ class LocalRound:
         """Trains the round and sends its update, in a plainer way where the one that is asked for fails.
 
         Args:
-            execution: the first way to try.
-            send: called for every unit of which something is sent; for the same units again where a way failed.
-            within: what each try happens within, such as a limit of memory.
-            until: when no further batch is begun, as ``time.perf_counter`` counts.
-            limited: whether memory is limited, see `limits.is_out_of_memory`.
+            execution: The first way to try.
+            send: Function that is called for every unit of which something is sent; again for the same units after a
+                failed attempt.
+            within: Context in which each try runs, such as a memory limit.
+            until: Time after which no further batch is begun, as ``time.perf_counter`` counts.
+            limited: Whether memory is limited, see `limits.is_out_of_memory`.
 
         Raises:
             Exception: Error of the last execution that was tried, see `fallback.train_with_fallbacks`.
@@ -168,8 +170,8 @@ class LocalRound:
         """Judges the model that the round starts from, the device's own heads included.
 
         Args:
-            held_out: samples that are never trained on.
-            batch_size: samples per forward pass.
+            held_out: Samples that are never trained on.
+            batch_size: Samples per forward pass.
 
         Returns:
             What each exit is worth, by depth.
@@ -184,8 +186,8 @@ class LocalRound:
         """Fills the submodel with what the round starts from, the same whenever it is called.
 
         Raises:
-            ModelError: a value is missing or has another shape.
-            StorageError: a state cannot be read.
+            ModelError: A value is missing or has another shape.
+            StorageError: A state cannot be read.
         """
         model = self._prepared.model
         self._prepared.forget_rounds()
@@ -198,9 +200,9 @@ class LocalRound:
         """Hands over what is sent, one unit after the other, so that an update never stands in memory as a whole.
 
         Raises:
-            DivergedError: see `check_update`.
-            ModelError: a value is missing in the global state.
-            StorageError: the global state cannot be read.
+            DivergedError: See `check_update`.
+            ModelError: A value is missing in the global state.
+            StorageError: The global state cannot be read.
         """
         statistics = self._prepared.blueprint.statistics
         with self._global_state.open() as start:
@@ -256,15 +258,15 @@ def changes(after: Mapping[str, Tensor], start: OpenedState, statistics: Collect
     """What a device says of tensors that it has trained.
 
     Args:
-        after: their values after the round.
-        start: the values that everybody started from.
-        statistics: names of those that are sent as they are.
+        after: Their values after the round.
+        start: The values that everybody started from.
+        statistics: Names of those that are sent as they are.
 
     Returns:
         By name, the change of a weight or the value of a statistic.
 
     Raises:
-        DivergedError: see `check_update`.
+        DivergedError: See `check_update`.
     """
     update = {
         name: value if name in statistics else value - start.read(name, tuple(value.shape))
@@ -278,7 +280,7 @@ def check_update(update: Mapping[str, Tensor], statistics: Collection[str]) -> N
     """Whether an update can be added to a model at all.
 
     Raises:
-        DivergedError: a value is not finite, or a weight has changed by more than an update can say.
+        DivergedError: A value is not finite, or a weight has changed by more than an update can say.
     """
     for name, tensor in update.items():
         value = tensor.numpy()

@@ -40,7 +40,7 @@ class OpenedExperiment:
     Attributes:
         blueprint: Blueprint of the model.
         weights: Initial values of its global units, by tensor name.
-        start_weights: What was taken of the experiment's start weights; None if it has none.
+        start_weights: Report on what was taken of the experiment's start weights; None if it has none.
     """
 
     blueprint: Blueprint

@@ -37,12 +37,12 @@ class Evaluator:
     """One worker's copy of the global model.
 
     Args:
-        model: the whole one; copied.
-        blueprint: of it.
-        train: all training samples, for statistics of batch norm that are not part of the model.
-        test: the test set.
-        device: that computes.
-        task: what the outputs mean.
+        model: The whole one; copied.
+        blueprint: Blueprint of the model.
+        train: All training samples, for statistics of batch norm that are not part of the model.
+        test: The test set.
+        device: Device that computes.
+        task: What the outputs mean.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Evaluator:
         """Judges some exits on a part of the test set.
 
         Args:
-            job: which.
-            weights: that version of the global model.
+            job: Job.
+            weights: Values of the version of the global model that the job names.
         """
         self._load(job.version, weights)
         summed = ExitSummation(job.depths, self._task)
@@ -85,8 +85,8 @@ class Evaluator:
         """Judges a device's own head behind the global layers.
 
         Args:
-            job: whose.
-            weights: that version of the global model.
+            job: Whose.
+            weights: Values of the version of the global model that the job names.
         """
         self._load(job.version, weights)
         load_values(

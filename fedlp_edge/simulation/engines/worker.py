@@ -60,14 +60,14 @@ class SimulationWorker:
     """One experiment on one worker.
 
     Args:
-        setup: the experiment.
+        setup: The experiment.
         samples: ``train/x``, ``train/y``, ``test/x``, ``test/y``; ``members``, the indices of all devices' samples one
             after the other; ``starts``, where those of each device begin, and the end.
         processor: ``auto``, ``cpu`` or ``cuda``.
 
     Attributes:
-        blueprint: of the model.
-        start_weights: what was taken of the experiment's start weights; None if it has none.
+        blueprint: Blueprint of the model.
+        start_weights: Report on what was taken of the experiment's start weights; None if it has none.
     """
 
     def __init__(self, setup: WorkerSetup, samples: Mapping[str, AnyArray], processor: str = "cpu") -> None:
@@ -240,8 +240,8 @@ class _EncodedUpdate:
     """What the coordinator takes out of a device's update once it has been encoded, sent and admitted.
 
     Args:
-        job: of the device.
-        seed: of the run.
+        job: Job of the device.
+        seed: Seed of the run.
     """
 
     def __init__(self, job: TrainDevice, seed: int) -> None:
@@ -263,7 +263,7 @@ class _EncodedUpdate:
         """Takes what is sent of a unit, in place of what an earlier attempt sent of it.
 
         Raises:
-            RejectedUpdateError: the coordinator would refuse it.
+            RejectedUpdateError: The coordinator would refuse it.
         """
         sent = arrays_of(update)
         specs = tuple(spec for spec in unit.tensors if spec.name in sent)

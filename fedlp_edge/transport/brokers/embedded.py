@@ -51,7 +51,7 @@ class EmbeddedBroker:
         """Starts the broker and returns when clients can connect.
 
         Raises:
-            OperatorError: amqtt is not installed, or the port is in use.
+            OperatorError: Amqtt is not installed, or the port is in use.
         """
         try:
             import amqtt.broker  # noqa: PLC0415 - an extra
