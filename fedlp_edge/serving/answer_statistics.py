@@ -18,7 +18,7 @@ CONFIDENCE_BINS = 10
 
 _LATEST = 1000  # answers from which percentiles of the latency are computed
 _PERCENTILES = (50, 90, 99)
-_MOST_LABELS = 1000  # labels that are counted apart
+_MAX_LABELS = 1000  # labels that are counted apart
 
 
 class AnswerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ class AnswerStatistics:
         with self._lock:
             self._answers += 1
             self._seconds.append(seconds)
-            if label in self._labels or len(self._labels) < _MOST_LABELS:
+            if label in self._labels or len(self._labels) < _MAX_LABELS:
                 self._labels[label] += 1
             self._confidence[confidence_bin(confidence)] += 1
 

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 SCORE_BINS = 64
 """Bins of a probability's log-odds."""
 
-MOST_LOG_ODDS = 8.0
+MAX_LOG_ODDS = 8.0
 """Largest log-odds that has a bin of its own; the outermost bins hold everything beyond."""
 
 ERROR_BINS = 512

@@ -40,7 +40,7 @@ from fedlp_edge.learning.data.sample_store import SamplesInMemory, SamplesOnDema
 from fedlp_edge.learning.data.spec import DataSpec, parse_spec
 from fedlp_edge.learning.data.subset import select_indices
 
-MOST_MEASURED = 1 << 16
+MAX_MEASURED = 1 << 16
 """Most samples from which the statistics of features are computed."""
 
 BLOCK_BYTES = 1 << 20
@@ -197,7 +197,7 @@ class Dataset:
 
     def _feature_sums(self) -> ColumnSums:
         """Returns the statistics of the features, of samples from all over the data set if there are very many."""
-        chosen = torch.linspace(0, len(self) - 1, min(MOST_MEASURED, len(self)), dtype=torch.float64).long()
+        chosen = torch.linspace(0, len(self) - 1, min(MAX_MEASURED, len(self)), dtype=torch.float64).long()
         per_sample = 8 * max(1, math.prod(self.input_shape))
         blocks = torch.split(chosen, max(1, BLOCK_BYTES // per_sample))
         names = tuple(name[:MAX_NAME] for name in self.features)

@@ -15,7 +15,7 @@ import torch
 if TYPE_CHECKING:
     from fedlp_edge.learning.data.dataset import Dataset
 
-LEAST_TRAINED = 2
+MIN_TRAINED = 2
 """Samples that training needs; where fewer would be left, nothing is held out."""
 
 
@@ -32,6 +32,6 @@ def split_holdout(data: Dataset, share: float) -> tuple[Dataset, Dataset | None]
     if not share:
         return data, None
     trained, held = data.store.holdout(share)
-    if not held.any() or int(trained.sum()) < LEAST_TRAINED:
+    if not held.any() or int(trained.sum()) < MIN_TRAINED:
         return data, None
     return data.subset(torch.from_numpy(np.flatnonzero(trained))), data.subset(torch.from_numpy(np.flatnonzero(held)))

@@ -26,8 +26,8 @@ from fedlp_edge.learning.export.runtime_errors import runtime_reason
 
 PERCENTILES = (50, 90, 99)
 _WARM_UP = 10  # runs before the first that counts: allocations, and the first touch of the weights
-_LEAST_RUNS = 20
-_MOST_RUNS = 10_000
+_MIN_RUNS = 20
+_MAX_RUNS = 10_000
 _CHUNK = 64  # samples made at a time
 
 
@@ -116,7 +116,7 @@ def _measured(path: str, threads: int, seconds: float, samples: npt.NDArray[Any]
     depths: list[int] = []
     until = time.perf_counter() + seconds
     number = 0
-    while len(times) < _LEAST_RUNS or (time.perf_counter() < until and len(times) < _MOST_RUNS):
+    while len(times) < _MIN_RUNS or (time.perf_counter() < until and len(times) < _MAX_RUNS):
         sample = np.ascontiguousarray(stored[number % len(stored)][None])
         begun = time.perf_counter()
         outputs = session.run(None, {given.name: sample})

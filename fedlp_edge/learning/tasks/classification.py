@@ -11,10 +11,10 @@ from fedlp_edge.core.metrics.task_metrics import metrics_of
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.learning.tasks.histograms import score_histogram
 
-MOST_CONFUSED = 64
+MAX_CONFUSED = 64
 """Most classes for which a confusion matrix is kept."""
 
-MOST_SCORED = 32
+MAX_SCORED = 32
 """Most classes for which scores are kept, from which ``roc_auc`` is computed."""
 
 
@@ -51,9 +51,9 @@ class Classification:
             "predicted": answers.bincount(minlength=classes),
             "correct": y[answers == y].bincount(minlength=classes),
         }
-        if classes <= MOST_CONFUSED:
+        if classes <= MAX_CONFUSED:
             sums["confusion"] = (y * classes + answers).bincount(minlength=classes**2)
-        if classes <= MOST_SCORED:
+        if classes <= MAX_SCORED:
             positive = y[:, None] == torch.arange(classes, device=y.device)
             sums |= score_histogram(functional.softmax(logits.float(), dim=1).logit(), positive)
         return sums

@@ -8,7 +8,7 @@ from torch import Tensor
 from fedlp_edge.core.metrics.task_metrics import (
     ERROR_BINS,
     ERROR_DECADES,
-    MOST_LOG_ODDS,
+    MAX_LOG_ODDS,
     SCORE_BINS,
     VALUE_BINS,
     VALUE_RANGE,
@@ -28,7 +28,7 @@ def score_histogram(log_odds: Tensor, positive: Tensor) -> dict[str, Tensor]:
     columns = log_odds.shape[1]
     size = columns * SCORE_BINS
     # One count of all, negative scores behind positive ones: selecting either kind takes longer than counting it.
-    places = _bins(log_odds, -MOST_LOG_ODDS, MOST_LOG_ODDS, SCORE_BINS)
+    places = _bins(log_odds, -MAX_LOG_ODDS, MAX_LOG_ODDS, SCORE_BINS)
     places += SCORE_BINS * torch.arange(columns, device=places.device)
     places += size * ~positive
     counts = places.flatten().bincount(minlength=2 * size)

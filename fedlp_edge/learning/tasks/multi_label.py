@@ -9,7 +9,7 @@ from torch.nn import functional
 from fedlp_edge.core.metrics.metric_sums import MetricSums
 from fedlp_edge.core.metrics.task_metrics import metrics_of
 from fedlp_edge.core.targets import TargetKind
-from fedlp_edge.learning.tasks.classification import MOST_SCORED
+from fedlp_edge.learning.tasks.classification import MAX_SCORED
 from fedlp_edge.learning.tasks.histograms import score_histogram
 
 
@@ -39,7 +39,7 @@ class MultiLabel:
             "false_positives": (~wanted & answered).sum(dim=0),
             "false_negatives": (wanted & ~answered).sum(dim=0),
         }
-        return sums | score_histogram(outputs, wanted) if outputs.shape[1] <= MOST_SCORED else sums
+        return sums | score_histogram(outputs, wanted) if outputs.shape[1] <= MAX_SCORED else sums
 
     def metrics(self, sums: MetricSums) -> dict[str, float]:
         """Returns macro and micro F1, the F1 of each label, ROC AUC (mean over labels), subset accuracy and loss."""

@@ -18,7 +18,7 @@ from fedlp_edge.core.metrics.task_metrics import metrics_of
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.learning.tasks.histograms import value_histogram
 
-MOST_DRAWN = 8
+MAX_DRAWN = 8
 """Most targets for which pairs of true and predicted values are counted."""
 
 
@@ -58,7 +58,7 @@ class Regression:
             "absolute_errors": errors.abs().sum(dim=0),
             "squared_errors": errors.square().sum(dim=0),
         }
-        if y.shape[1] <= MOST_DRAWN:
+        if y.shape[1] <= MAX_DRAWN:
             sums["pairs"] = value_histogram(true, predicted)
         return sums
 

@@ -16,7 +16,7 @@ from fedlp_edge.errors import DataError
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_ROWS = 50
 _DELIMITERS = (";", "\t", ",", "|")
-_MOST_FIELD = 1 << 20
+_MAX_FIELD = 1 << 20
 _COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 _GROUPED_NUMBER = re.compile(r"[-+]?\d{1,3}(\.\d{3})+(,\d+)?")
 _POINT_NUMBER = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
@@ -90,7 +90,7 @@ def line_of(path: Path, form: CsvFormat, row: int) -> int:
 
 def rows_of(path: Path, form: CsvFormat) -> Iterator[tuple[int, list[str]]]:
     """Yields the rows of a CSV file as text, each with the number of its line."""
-    csv.field_size_limit(_MOST_FIELD)
+    csv.field_size_limit(_MAX_FIELD)
     with path.open(encoding=form.encoding, errors="replace", newline="") as file:
         for _ in itertools.islice(file, form.header_lines):
             pass

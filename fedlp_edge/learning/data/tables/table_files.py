@@ -28,7 +28,7 @@ FILE = "file"
 
 _GAPS = ("", "-", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "#NV", "#DIV/0!")
 _BEYOND = "\0beyond"  # name of the column beyond those that the header names
-_MOST_SHOWN = 8
+_MAX_SHOWN = 8
 _HALF = 0.49
 
 
@@ -124,11 +124,11 @@ class TableFile:
             return
         near = difflib.get_close_matches(name, self.columns, 1)
         hint = f": is it {near[0]!r}?" if near else ""
-        more = ", ..." if len(self.columns) > _MOST_SHOWN else ""
+        more = ", ..." if len(self.columns) > _MAX_SHOWN else ""
         line = ":1" if self._form is not None else ""
         raise DataError(
             f"{self.path}{line}: there is no column {name!r}{hint}; "
-            f"its columns are {', '.join(self.columns[:_MOST_SHOWN])}{more}"
+            f"its columns are {', '.join(self.columns[:_MAX_SHOWN])}{more}"
         )
 
     def _frames(self, wanted: list[str]) -> Iterator[Any]:
