@@ -100,7 +100,7 @@ class RoundCheck:
         """Judges the model by its loss; if somebody stands out who spoilt it, makes it again without that one.
 
         Args:
-            updates: Updates of the round that ``make`` was called with.
+            updates: Updates of the round that ``apply`` was called with.
             loss: Mean cross-entropy on held-out data, by depth, among the classes that these data hold.
             classes: Number of classes of the model.
 

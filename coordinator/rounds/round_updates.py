@@ -241,11 +241,11 @@ class RoundUpdates:
             traffic: Traffic since the round before.
             lost: Devices that were given up. In an asynchronous run others may still be at work, for later rounds.
         """
-        skipped = self._withdrawn.union(lost)
+        excluded = self._withdrawn.union(lost)
         reported = {
             place.device: place
             for place in self.cohort.places
-            if place.device in skipped or self._counts(self.cohort.key(place))
+            if place.device in excluded or self._counts(self.cohort.key(place))
         }
         sent = {
             device: ({part.unit for part in update.offer.units}, self._weight(update.offer))

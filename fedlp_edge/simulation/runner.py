@@ -29,7 +29,7 @@ from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import scores
-from fedlp_edge.simulation.engines.base import Engine, QueuedJob, SimulationStoppedError, run_jobs
+from fedlp_edge.simulation.engines.base import Engine, QueuedJob, SimulationStoppedError, collect_sums, run_jobs
 from fedlp_edge.simulation.engines.jobs import (
     DeviceGaveUp,
     DeviceJudged,
@@ -248,11 +248,11 @@ class Simulation:
 
     def _settle(self, page: PendingRound) -> None:
         """Drops and reweighs updates as a coordinator would; nearly always this changes nothing."""
-        skipped, settled, before = self._leave_out_implausible(page), page.closing, page.closing
+        excluded, settled, before = self._leave_out_implausible(page), page.closing, page.closing
         if self._experiment.rounds.mode == "synchronous":
             settled = self._settled(page)
         heavier = settled.contributors != before.contributors
-        if not skipped and not heavier and capacity_bits(settled.capacity) == capacity_bits(before.capacity):
+        if not excluded and not heavier and capacity_bits(settled.capacity) == capacity_bits(before.capacity):
             return
         page.closing = settled
         for _ in collect_sums(self._engine, before.capacity):
@@ -265,12 +265,12 @@ class Simulation:
         """Drops updates that are implausibly large; returns whether there were any."""
         limit = self._experiment.limits.norm_ratio
         found = plausibility.deviations(self._blueprint.global_units, self._model.weights, _sizes(page))
-        skipped = {device: times for device, times in sorted(found.items()) if limit and times > limit}
-        for device, times in skipped.items():
+        excluded = {device: times for device, times in sorted(found.items()) if limit and times > limit}
+        for device, times in excluded.items():
             page.failed[device] = f"the update is {times:.3g} times as large as the others'"
             del page.trained[device]
             self._recorder.gave_up(page.closing, device, page.failed[device])
-        return bool(skipped)
+        return bool(excluded)
 
     def _settled(self, page: PendingRound) -> RoundClosing:
         """Returns the round's closing with the update weights and the capacity of the updates that count."""
