@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from device_agent.blob_cache import BlobCache
 from device_agent.data_watch import DataWatch, data_fingerprint
 from device_agent.deployment import can_export, install_model
-from device_agent.outbox import Outbox
 from device_agent.protocol.events import (
     BuildModel,
     CheckModel,
@@ -50,7 +49,7 @@ from device_agent.protocol.events import (
 )
 from device_agent.protocol.machine import DeviceProtocol, ProtocolOptions
 from device_agent.protocol.update import UpdateId
-from device_agent.state_directory import claim_state_directory
+from device_agent.state_directory import StateDirectory
 from device_agent.trainer import PersonalModelMade, Trainer
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.calibration import Calibration
@@ -107,38 +106,34 @@ class Agent:
 
     Args:
         settings: Settings of the agent.
+        state: Open state directory, which the agent frees at the end of ``run``.
         transport: Transport, not yet started.
-        make_worker: Makes the worker process, given where its events are to go.
-        clock: Monotonic seconds.
-        inbox: Where the events of transport and worker wait for the loop; one of its own by default.
-
-    Raises:
-        StorageError: The state directory is unusable, or another agent runs there.
+        worker: Worker process, whose events go to ``inbox``.
+        inbox: Queue in which the events of transport and worker wait for the loop.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
         self,
         settings: AgentSettings,
+        state: StateDirectory,
         transport: Transport,
-        make_worker: Callable[[Callable[[WorkerEvent], None]], WorkerProcess],
+        worker: WorkerProcess,
+        inbox: queue.SimpleQueue[InboxItem],
         clock: Clock = time.monotonic,
-        inbox: queue.SimpleQueue[InboxItem] | None = None,
     ) -> None:
         self._settings = settings
         self._transport = transport
         self._clock = clock
-        self._queue: queue.SimpleQueue[InboxItem] = queue.SimpleQueue() if inbox is None else inbox
+        self._queue = inbox
         self._blueprint: tuple[ModelSettings, Blueprint] | None = None
         self._tokens: dict[int, ChunkDelivered] = {}
         self._stop: Stop | None = None
 
-        state = settings.state
-        self._lock = claim_state_directory(state)
-        self._outbox = Outbox(state / "outbox")
-        self._units = BlobCache(state / "cache")
-        self._models = BlobCache(state / "downloads")
-        self._worker = make_worker(self._queue.put)
-        self._trainer = Trainer(self._worker, self._units, self._outbox, state, settings.data, settings.report_metrics)
+        self._lock = state.lock
+        self._outbox, self._units, self._models = state.outbox, state.units, state.models
+        self._worker = worker
+        self._trainer = Trainer(worker, self._units, self._outbox, state.path, settings.data, settings.report_metrics)
         spec = parse_spec(settings.data)
         self._watch = DataWatch(lambda: data_fingerprint(spec), clock)
         options = ProtocolOptions(
@@ -159,6 +154,32 @@ class Agent:
             secrets.token_bytes,
             options,
         )
+
+    @classmethod
+    def open(
+        cls,
+        settings: AgentSettings,
+        transport: Transport,
+        make_worker: Callable[[Callable[[WorkerEvent], None]], WorkerProcess],
+        clock: Clock = time.monotonic,
+        inbox: queue.SimpleQueue[InboxItem] | None = None,
+    ) -> Self:
+        """Locks and reads the state directory, and makes the agent that works in it.
+
+        Args:
+            settings: Settings of the agent.
+            transport: Transport, not yet started.
+            make_worker: Makes the worker process from the function that takes its events.
+            clock: Returns monotonic seconds.
+            inbox: Queue of the events of transport and worker; a new one by default.
+
+        Raises:
+            DataError: The specification of the data is wrong.
+            StorageError: The state directory is unusable, or another agent runs there.
+        """
+        inbox = queue.SimpleQueue() if inbox is None else inbox
+        state = StateDirectory.open(settings.state)
+        return cls(settings, state, transport, make_worker(inbox.put), inbox, clock)
 
     def stop(self) -> None:
         """Tells the agent to end; may be called from any thread."""

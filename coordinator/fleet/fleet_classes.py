@@ -95,7 +95,7 @@ class FleetClasses:
             return False
         if self._names.settle():
             self._remember()
-        if self._features.freeze_gc() and self._features.agreed is not None:
+        if self._features.settle() and self._features.agreed is not None:
             self._journal.put_columns("features", self._features.agreed)
             log.info("the features are, in this order: %s", listed(self._features.names))
         return True

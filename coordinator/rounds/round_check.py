@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from coordinator.limits import LIMITS
 from coordinator.rounds.round_updates import RoundUpdates
 from fedlp_edge.core.algorithm.global_model import GlobalModel
-from fedlp_edge.core.algorithm.plausibility import suspect
+from fedlp_edge.core.algorithm.plausibility import find_suspect
 from fedlp_edge.wire.messages import Offer
 
 log = logging.getLogger("fedlp.coordinator")
@@ -60,7 +60,7 @@ class RoundCheck:
                 times = f"{deviation:.3g} times as large as the others'"
                 self._leave_out(updates, device, f"the update is {times}; [limits] norm_ratio is {self._norm_ratio:g}")
         self._settle(updates)
-        self._suspect = suspect(updates.deviations(self._before[0]))
+        self._suspect = find_suspect(updates.deviations(self._before[0]))
         self._step(updates)
         self._stepped = True
 
@@ -111,7 +111,7 @@ class RoundCheck:
         if worst is None:
             self._loss = dict(loss)
             return False
-        culprit = suspect(updates.deviations(self._before[0]))
+        culprit = find_suspect(updates.deviations(self._before[0]))
         words = f"with it the loss of depth {worst} is {loss[worst]:.3g}"
         if culprit is None:
             log.warning("round %d: the loss of depth %d is %.3g, and no device's update stands out: "

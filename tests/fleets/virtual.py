@@ -191,7 +191,7 @@ class VirtualFleet:
         worker = kind(life.inbox.put, self._later(life), head_mode=self._head_mode, width=self._width)
         coordinator = Coordinator(
             config=self.config,
-            directory=RunDirectory(self.run if life.name == "coordinator" else self.directory / life.name),
+            directory=RunDirectory.open(self.run if life.name == "coordinator" else self.directory / life.name),
             inbox=life.inbox,
             transport=SteppedTransport(life, last_will(Topics(FLEET), self.config.run_name)),
             worker=worker,  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ class VirtualFleet:
             return self.workers[-1]
 
         will = LastWill(identity.topics.of("device", device), encode(status(identity, None)))
-        agent = Agent(
+        agent = Agent.open(
             AgentSettings(
                 identity,
                 "digits",

@@ -17,7 +17,7 @@ from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import public_datasets
 from fedlp_edge.learning.data.arrays import AnyArray, stored
-from fedlp_edge.learning.data.own_data import call, read_npz
+from fedlp_edge.learning.data.own_data import call_function, read_npz
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.picture_folders import PictureList, SkippedFiles, list_pictures, pictures_below
 from fedlp_edge.learning.data.public_datasets import Split
@@ -202,7 +202,7 @@ def _own(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing
         (x, found), own_split = read_npz(Path(origin), split, kind)
     else:
         origin, own_split = f"data {spec.argument}", True
-        x, found = call(spec.argument, split, kind, spec.memory_bound)
+        x, found = call_function(spec.argument, split, kind, spec.memory_bound)
     y, classes = found.y, found.names
     coarse = coarse_classes(found)
     part = None if own_split or spec.held_out is None else split_indices(coarse, spec.held_out, split)

@@ -116,7 +116,7 @@ def _overflowing(made: GlobalModel, round: object):  # type: ignore[no-untyped-d
 def another_round(directory: Path, number: int) -> RoundUpdates:
     directory = directory / f"round-{number}"
     directory.mkdir()
-    run = RunDirectory(directory)
+    run = RunDirectory.open(directory)
     journal = Journal(run.journal)
     journal.open_round(number, 80, PLACES)
     return RoundUpdates(run_context(run, journal), Cohort(number, PLACES), 80)
