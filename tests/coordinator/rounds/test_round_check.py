@@ -123,7 +123,7 @@ def another_round(directory: Path, number: int) -> RoundUpdates:
 
 
 def test_goes_back_once_the_devices_find_that_a_step_has_spoilt_the_model(
-    tmp_path: Path, skipped: list[tuple[str, str]]
+    tmp_path: Path, excluded: list[tuple[str, str]]
 ) -> None:
     """What the devices of a round find is about the model of the round before."""
     rounds = [another_round(tmp_path, number) for number in (1, 2, 3)]
@@ -131,37 +131,37 @@ def test_goes_back_once_the_devices_find_that_a_step_has_spoilt_the_model(
         deliver(round, tmp_path, "a", HONEST, 10, round=number, counts_in=number)
         deliver(round, tmp_path, "b", {"L1": 50.0, "H1": 50.0}, 30, round=number, counts_in=number)
     made = model()
-    judge, before = check(made, skipped), values(made)
+    judge, before = check(made, excluded), values(made)
 
     judge.apply(rounds[0], {1: 0.7, 2: 0.7}, 10)
     assert values(made) != before
     judge.apply(rounds[1], {1: 0.7, 2: 9000.0}, 10)
     assert values(made) == before
-    assert [device for device, _ in skipped] == ["a", "b"]
-    assert {reason for _, reason in skipped} == {
+    assert [device for device, _ in excluded] == ["a", "b"]
+    assert {reason for _, reason in excluded} == {
         "it started from the model of round 1, which was taken back",
     }
     assert rounds[1].accepted == {}
 
     judge.apply(rounds[2], {1: 0.7, 2: 0.7}, 10)
     assert values(made) == {"L1": 2.0, "L2": 3.0, "H1": 1.0, "H2": 4.0}
-    assert skipped[-1] == (
+    assert excluded[-1] == (
         "b",
         "its update of round 1 was left out: with it the devices' median loss of depth 2 is 9e+03",
     )
 
 
 def test_does_not_go_back_where_no_device_stands_out(
-    tmp_path: Path, skipped: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, excluded: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     rounds = [another_round(tmp_path, number) for number in (1, 2)]
     for number, round in enumerate(rounds, start=1):
         deliver(round, tmp_path, "a", HONEST, 10, round=number, counts_in=number)
     made = model()
-    judge = check(made, skipped)
+    judge = check(made, excluded)
     judge.apply(rounds[0], {2: 0.7}, 10)
     first = values(made)
     judge.apply(rounds[1], {2: 9000.0}, 10)
     assert values(made) != first
-    assert skipped == []
+    assert excluded == []
     assert "no device's update stands out" in caplog.text
