@@ -60,6 +60,10 @@ def main() -> None:
     asked = Server(listener).serve()
     if asked is not None:
         _become(*asked)
+        return
+    with contextlib.suppress(OSError):  # whoever started this may have been killed, and leaves it to nobody else
+        Path(sys.argv[1]).unlink()
+        Path(sys.argv[1]).parent.rmdir()
 
 
 class Server:
