@@ -301,7 +301,10 @@ def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool =
         raise PeerError(f"{unit.id} of {len(whole)} bytes is not the announced {version.size}, or is over its limit")
     if not verified and digest_of(whole) != version.digest:
         raise PeerError(f"{unit.id} does not have the digest that was announced")
-    values = decode_weights(unit.tensors, whole, version.encoding)
+    try:
+        values = decode_weights(unit.tensors, whole, version.encoding)
+    except PeerError as error:
+        raise PeerError(f"{unit.id}: {error}") from None
     for spec in unit.tensors:
         _check_values(spec, values[spec.name], math.inf)
     return values
