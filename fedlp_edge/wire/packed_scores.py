@@ -18,13 +18,13 @@ from fedlp_edge.core.device_scores import DISPENSABLE, HeldOutScores
 from fedlp_edge.core.metrics.metric_sums import MAX_NUMBERS, MetricSums, SumsName
 from fedlp_edge.errors import PeerError
 
-MOST_DEPTHS = 64
+MAX_DEPTHS = 64
 """Most exits that one device reports on."""
 
-MOST_SUMS = 32
+MAX_SUMS = 32
 """Most arrays, and most metrics, of one exit."""
 
-MOST_EXIT_NUMBERS = 4096
+MAX_EXIT_NUMBERS = 4096
 """Numbers of all arrays of one exit, zeros included, above which a device leaves out what no main metric needs."""
 
 MAX_BYTES = 128 << 10
@@ -60,11 +60,11 @@ class PackedScores(msgspec.Struct, frozen=True, omit_defaults=True):
         metrics: Metrics by name, of a task of the user's own.
     """
 
-    sums: Annotated[dict[SumsName, PackedArray], msgspec.Meta(max_length=MOST_SUMS)]
-    metrics: Annotated[dict[SumsName, Finite], msgspec.Meta(max_length=MOST_SUMS)] = {}
+    sums: Annotated[dict[SumsName, PackedArray], msgspec.Meta(max_length=MAX_SUMS)]
+    metrics: Annotated[dict[SumsName, Finite], msgspec.Meta(max_length=MAX_SUMS)] = {}
 
 
-ScoresByDepth = Annotated[dict[Depth, PackedScores], msgspec.Meta(max_length=MOST_DEPTHS)]
+ScoresByDepth = Annotated[dict[Depth, PackedScores], msgspec.Meta(max_length=MAX_DEPTHS)]
 """What a device has measured, by depth of the exit."""
 
 
@@ -87,7 +87,7 @@ def unpacked_scores(scores: Mapping[int, PackedScores]) -> dict[int, HeldOutScor
         PeerError: There are more numbers than any task has, or an array contradicts itself.
     """
     numbers = sum(array.length for of_exit in scores.values() for array in of_exit.sums.values())
-    if numbers > MOST_EXIT_NUMBERS * MOST_DEPTHS:
+    if numbers > MAX_EXIT_NUMBERS * MAX_DEPTHS:
         raise PeerError(f"scores of {numbers} numbers are more than any task has")
     return {
         depth: HeldOutScores({name: _unpacked(name, array) for name, array in of_exit.sums.items()}, of_exit.metrics)
@@ -97,7 +97,7 @@ def unpacked_scores(scores: Mapping[int, PackedScores]) -> dict[int, HeldOutScor
 
 def _bounded(sums: MetricSums) -> MetricSums:
     """Leaves out what no main metric needs, by the lengths alone, so that all devices leave out the same."""
-    if sum(map(len, sums.values())) <= MOST_EXIT_NUMBERS:
+    if sum(map(len, sums.values())) <= MAX_EXIT_NUMBERS:
         return sums
     return {name: values for name, values in sums.items() if name not in DISPENSABLE}
 
