@@ -221,7 +221,10 @@ def test_refusals_name_few_of_many_invented_tensors() -> None:
     [
         (pack({"a.weight": delta("a.weight")}), "^L1: the weights lack a.bias$"),
         (pack({"a.weight": delta("a.weight"), "a.bias": np.full(2, np.nan, np.float32)}), "not finite"),
-        (pack({"a.weight": delta("a.weight"), "a.bias": delta("a.weight")}), r"^L1: a.bias came as F32 \[2, 2\], which is not \[2\]"),
+        (
+            pack({"a.weight": delta("a.weight"), "a.bias": delta("a.weight")}),
+            r"^L1: a.bias came as F32 \[2, 2\], which is not \[2\]",
+        ),
         (b"", "cut short"),
     ],
 )
