@@ -52,18 +52,19 @@ class FleetClasses:
         self._clock = clock
         self._settle_at: float | None = None
         self._heard: set[str] = set()
-        self._names = ClassNames(blueprint.classes, model.class_names or journal.class_names())
+        self._names = ClassNames(_named_outputs(model, blueprint), model.class_names or journal.class_names())
         self._features = InputStatistics(_configured(model) or journal.columns("features"))
+        self._targets = InputStatistics(_configured_targets(model) or journal.columns("targets"))
         if test_data is not None:
             self._take(_TEST_DATA, test_data, None)
-            if len(test_data.classes) == blueprint.classes and self._names.settle():
+            if len(test_data.classes) == _named_outputs(model, blueprint) and self._names.settle():
                 self._remember()
 
     @property
     def model(self) -> ModelSettings:
         """The model's settings with the names and statistics that are agreed by now."""
         model = msgspec.structs.replace(self._model, class_names=self._names.names)
-        return model.scaled_by(self._features.agreed)
+        return model.scaled_by(self._features.agreed).with_targets(self._targets.agreed)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,7 +74,7 @@ class FleetClasses:
     @property
     def settled(self) -> bool:
         """Whether devices can be told their numbers and how to scale their features."""
-        return self._names.settled and not self._features.open
+        return self._names.settled and not self._features.open and not self._targets.open
 
     def reported(self, device: str, data: DataFacts | None, samples: int) -> bool:
         """Takes a device's report; returns whether what devices are to be told has changed."""
@@ -85,7 +86,7 @@ class FleetClasses:
             self._take(device, data, samples)
         if not self.settled and self._settle_at is None and len(self._heard) >= self._wanted:
             # Those that were there before the coordinator report in one go, and all of them should be heard.
-            waiting = self._names.offered or self._features.open
+            waiting = self._names.offered or self._features.open or self._targets.open
             self._settle_at = self._clock() + (LIMITS.class_settle_seconds if waiting else 0.0)
         return self.tick() or (self.settled, self.names) != before
 
@@ -98,6 +99,11 @@ class FleetClasses:
         if self._features.settle() and self._features.agreed is not None:
             self._journal.put_columns("features", self._features.agreed)
             log.info("the features are, in this order: %s", listed(self._features.names))
+        if self._targets.settle() and self._targets.agreed is not None:
+            targets = self._targets.agreed
+            if set(targets.names) == set(self.names):  # in the order of the model's outputs
+                targets = targets.arranged(self.names)
+            self._journal.put_columns("targets", targets)
         return True
 
     def refusal(self, data: DataFacts | None) -> str | None:
@@ -110,17 +116,38 @@ class FleetClasses:
         wanted = BUILT_IN_TASKS.get(self._model.task)
         if reason := target_mismatch(data, wanted) or feature_mismatch(data, self._features.names):
             return reason
-        return mismatch(data, self._blueprint.input_shape, self._blueprint.classes, names)
+        return mismatch(data, self._blueprint.input_shape, self._blueprint.classes, names, wanted)
 
     def _take(self, site: str, data: DataFacts, samples: int | None) -> None:
         if data.features is not None:
             self._features.offer(site, data.features)
-        if self._names.offer(site, data.classes, samples):
+        kind = BUILT_IN_TASKS.get(self._model.task, data.target_kind)
+        if self._model.task == "regression" and data.targets is not None:
+            self._targets.offer(site, data.targets)
+        # What looks like classes before the task is known, such as whole numbers, gives labels and targets no names.
+        if self._names.offer(site, data.classes if data.target_kind == kind else (), samples):
             self._remember()
 
     def _remember(self) -> None:
         self._journal.put_class_names(self.names)
         log.info("the classes are, by number: %s", listed(self.names))
+
+
+def _named_outputs(model: ModelSettings, blueprint: Blueprint) -> int:
+    """Returns the number of classes, labels or targets that have names; a reconstruction has none."""
+    if model.task == "anomaly":
+        return 0
+    return max(2, blueprint.classes) if model.task == "classification" else blueprint.classes
+
+
+def _configured_targets(model: ModelSettings) -> ColumnSums | None:
+    """Returns the statistics of the targets that the configuration states; None if it states none."""
+    if not model.target_mean:
+        return None
+    names = model.class_names or tuple(str(number) for number in range(1, len(model.target_mean) + 1))
+    return ColumnSums(
+        names=names, count=1, mean=model.target_mean, deviations=tuple(std * std for std in model.target_std)
+    )
 
 
 def _configured(model: ModelSettings) -> ColumnSums | None:

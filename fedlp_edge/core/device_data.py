@@ -76,6 +76,7 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
         highest: Greatest label.
         target_kind: What the targets are, as far as the device can tell.
         features: Statistics of the features; None if samples have no features with names.
+        targets: Statistics of the targets, if they are numbers or could be; None otherwise.
         inputs: What the inputs of a model look like; None from whoever does not tell.
     """
 
@@ -87,6 +88,7 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     highest: Number = 0
     target_kind: TargetKind = "class"
     features: ColumnSums | None = None
+    targets: ColumnSums | None = None
     inputs: InputFacts | None = None
 
     def __post_init__(self) -> None:
@@ -137,19 +139,35 @@ def names_digest(names: Sequence[str]) -> str:
     return hashlib.sha256(msgspec.json.encode(list(names))).hexdigest() if names else ""
 
 
-def mismatch(data: DataFacts, input_shape: tuple[int, ...], classes: int, names: tuple[str, ...] = ()) -> str | None:
+def mismatch(
+    data: DataFacts,
+    input_shape: tuple[int, ...],
+    classes: int,
+    names: tuple[str, ...] = (),
+    wanted: TargetKind | None = "class",
+) -> str | None:
     """Returns the reason, for people, why a model cannot take some samples; None if it can.
 
     Args:
         data: Description of the samples.
         input_shape: Shape of one input of the model.
-        classes: Number of classes of the model.
-        names: Names of the fleet's classes by number; empty if they have no names.
+        classes: Number of outputs of the model; one output tells two classes apart.
+        names: Names of the fleet's classes, labels or targets by number; empty if they have no names.
+        wanted: Kind of the targets that the task learns; None if it is not known.
     """
     if data.sample_shape and data.sample_shape != input_shape:
         have, want = ("x".join(map(str, shape)) for shape in (data.sample_shape, input_shape))
         advice = _other_layout(data.sample_shape, input_shape) or "change [model] input or the data"
         return f"the samples are {have} but the model takes {want}: {advice}"
+    if wanted in ("labels", "values"):
+        return _column_mismatch(data, classes, names, wanted)
+    if wanted != "class" or data.target_kind != "class":
+        return None
+    return _class_mismatch(data, max(2, classes), names)
+
+
+def _class_mismatch(data: DataFacts, classes: int, names: tuple[str, ...]) -> str | None:
+    """Returns the reason why a model cannot tell the classes of some samples apart; None if it can."""
     if names and data.classes:
         unknown = [name for name in data.present if name not in set(names)]
         if unknown:
@@ -166,6 +184,18 @@ def mismatch(data: DataFacts, input_shape: tuple[int, ...], classes: int, names:
     return None
 
 
+def _column_mismatch(data: DataFacts, outputs: int, names: tuple[str, ...], wanted: TargetKind) -> str | None:
+    """Returns the reason why a model cannot learn the labels or targets of some samples; None if it can."""
+    what = "labels" if wanted == "labels" else "targets"
+    columns = 0 if data.targets is None else len(data.targets.mean)
+    if columns and columns != outputs and wanted in {data.target_kind, "values"}:
+        return f"the samples have {columns} {what} but the model has {outputs} outputs: set [model] classes = {columns}"
+    own = data.classes if data.target_kind == wanted else ()
+    if names and own and (lacking_names := [name for name in names if name not in set(own)]):
+        return f"the samples have no {what} {listed(lacking_names)}; the fleet learns {listed(names)}"
+    return None
+
+
 def target_mismatch(data: DataFacts, wanted: TargetKind | None) -> str | None:
     """Returns the reason, for people, why a task cannot learn the targets of some samples; None if it can.
 
@@ -176,6 +206,8 @@ def target_mismatch(data: DataFacts, wanted: TargetKind | None) -> str | None:
     if wanted == "class" and data.target_kind in ("labels", "values"):
         have = "measurements" if data.target_kind == "values" else "several labels of 0 or 1"
         return f"the targets are {have}, and the fleet learns one class a sample: give class numbers from 0, or names"
+    if wanted == "labels" and data.target_kind == "values":
+        return "the targets are measurements, and the fleet learns labels of 0 or 1"
     if wanted == "values" and data.target_kind == "class" and not all(map(_is_number, data.classes)):
         return f"the targets are classes ({listed(data.classes)}), and the fleet learns numbers: name other targets"
     return None

@@ -106,8 +106,10 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def without_names(self) -> ModelSettings:
-        """What decides how the model is built, which the names of its classes do not."""
-        return msgspec.structs.replace(self, class_names=(), input_names=(), input_mean=(), input_std=())
+        """What decides how the model is built, which names and statistics of its inputs and targets do not."""
+        return msgspec.structs.replace(
+            self, class_names=(), input_names=(), input_mean=(), input_std=(), target_mean=(), target_std=()
+        )
 
     def scaled_by(self, features: ColumnSums | None) -> ModelSettings:
         """Returns the settings with the statistics of features that a fleet has agreed on; None for none."""
@@ -116,6 +118,14 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(
             self, input_names=features.names, input_mean=features.mean, input_std=features.std
         )
+
+    def with_targets(self, targets: ColumnSums | None) -> ModelSettings:
+        """Returns the settings with the statistics of targets that a fleet has agreed on; None for none."""
+        if targets is None:
+            return self
+        if set(targets.names) == set(self.class_names):
+            targets = targets.arranged(self.class_names)
+        return msgspec.structs.replace(self, target_mean=targets.mean, target_std=targets.std)
 
     @property
     def without_weights(self) -> ModelSettings:

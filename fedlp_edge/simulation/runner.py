@@ -23,8 +23,11 @@ from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.rounds.cohort import rates_of
 from fedlp_edge.core.rounds.events import CohortMember
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
+from fedlp_edge.learning.data.readers.column_statistics import column_sums
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
@@ -118,6 +121,8 @@ class Simulation:
         self._test_samples = simulation_data.test_samples
         if simulation_data.features is not None:
             self._journal.put_columns("features", simulation_data.features)
+        if (targets := _targets(model, simulation_data)) is not None:
+            self._journal.put_columns("targets", targets)
         dealt = assign_data(experiment, simulation_data)
         opened = self._engine.open(_setup(experiment, simulation_data), simulation_data, dealt)
         self._blueprint, weights = opened.blueprint, opened.weights
@@ -340,7 +345,7 @@ def _sizes(page: PendingRound) -> dict[str, plausibility.Sizes]:
 
 def _setup(experiment: Experiment, simulation_data: SimulationData) -> WorkerSetup:
     return WorkerSetup(
-        model=experiment.model.without_weights,
+        model=experiment.model.without_weights.with_targets(_targets(experiment.model, simulation_data)),
         weights=start_weights_of(experiment.model),
         seed=experiment.seed,
         training=experiment.training,
@@ -353,6 +358,14 @@ def _setup(experiment: Experiment, simulation_data: SimulationData) -> WorkerSet
         holdout=experiment.holdout_share,
         fresh_statistics=not experiment.data.evaluate,
     )
+
+
+def _targets(model: ModelSettings, simulation_data: SimulationData) -> ColumnSums | None:
+    """Returns the statistics of the targets, as a fleet agrees on them from its reports; None where none are needed."""
+    if model.task != "regression" or model.target_mean:
+        return None
+    y = simulation_data.arrays["train/y"]
+    return column_sums(y, tuple(str(number) for number in range(1, y.shape[1] + 1)))
 
 
 def _kept_checkpoints(experiment: Experiment) -> int:

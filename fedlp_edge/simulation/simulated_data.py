@@ -13,7 +13,7 @@ import numpy.typing as npt
 import psutil
 
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
-from fedlp_edge.core.targets import TargetKind
+from fedlp_edge.core.targets import BUILT_IN_TASKS, TargetKind
 from fedlp_edge.errors import ConfigError, DataError
 from fedlp_edge.learning.data import sources
 from fedlp_edge.learning.data.partitioners import parse_partitioner
@@ -152,7 +152,10 @@ def assign_data(experiment: Experiment, simulation_data: SimulationData) -> Data
     members = np.concatenate(kept).astype(np.int64)
     starts = np.fromiter(accumulate((len(part) for part in kept), initial=0), dtype=np.int64)
     counts = np.stack([np.bincount(labels[part], minlength=classes) for part in kept])
-    return DataAssignment({"members": members, "starts": starts}, counts / counts.sum(axis=1, keepdims=True))
+    priors = counts / counts.sum(axis=1, keepdims=True)
+    if BUILT_IN_TASKS.get(experiment.model.task, "class") != "class":
+        priors = np.ones((len(kept), 1))  # no classes to weigh a test set by
+    return DataAssignment({"members": members, "starts": starts}, priors)
 
 
 def _in_memory(samples: Samples, spec: str) -> AnyArray:

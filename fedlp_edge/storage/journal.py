@@ -223,17 +223,18 @@ def _pack(value: object) -> bytes:
     return msgspec.msgpack.encode(value)
 
 
-def agreed_features(path: Path) -> ColumnSums | None:
-    """Returns the statistics of features that a run has agreed on, without changing its journal; None without any.
+def agreed_columns(path: Path, kind: str) -> ColumnSums | None:
+    """Returns the statistics of columns that a run has agreed on, without changing its journal; None without any.
 
     Args:
         path: Journal of the run, which may be in use or missing.
+        kind: ``features`` or ``targets``.
     """
     if not path.exists():
         return None
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            row = db.execute("SELECT columns FROM agreed_columns WHERE kind = 'features'").fetchone()
-    except sqlite3.Error:  # a journal of a version that knows no features
+            row = db.execute("SELECT columns FROM agreed_columns WHERE kind = ?", (kind,)).fetchone()
+    except sqlite3.Error:  # a journal of a version that knows no such columns
         return None
     return None if row is None else msgspec.msgpack.decode(row[0], type=ColumnSums)

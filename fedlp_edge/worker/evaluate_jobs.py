@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.task_metrics import score_quantile
 from fedlp_edge.errors import ExportError, ModelError
 from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy
 from fedlp_edge.learning.data.dataset import Dataset
@@ -25,6 +26,7 @@ from fedlp_edge.learning.model.fresh_statistics import measure_statistics
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.model.state_values import load_values
 from fedlp_edge.learning.state_files import StateFiles
+from fedlp_edge.learning.tasks.anomaly import Anomaly
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification, class_logits
 from fedlp_edge.learning.zoo.prepared import state_names
@@ -73,7 +75,15 @@ def export(job: Export, resources: WorkerResources) -> Exported:
     model, blueprint = resources.models.full_model(job.model.without_names)
     data, held_out = _export_data(job, model, blueprint, resources)
     model.to("cpu")
-    classes = names_of_outputs(job.model.class_names or data.classes, blueprint.classes)
+    task = resources.task_of(job.model, blueprint)
+    classes = (
+        ()
+        if isinstance(task, Anomaly)
+        else names_of_outputs(
+            job.model.class_names or data.classes,
+            task.classes if isinstance(task, Classification) else blueprint.classes,
+        )
+    )
     written: list[ExportedModel] = []
     refused: list[RefusedModel] = []
     checks: dict[int, ExportChecked] = {}
@@ -83,6 +93,8 @@ def export(job: Export, resources: WorkerResources) -> Exported:
         if job.data:  # made inputs would give statistics of nothing
             measure_statistics(submodel, data, submodel, lambda x: x)
         try:
+            if isinstance(task, Anomaly):
+                task = _with_threshold(job, submodel, held_out or data)
             checked = export_depth(
                 submodel,
                 job.directory,
@@ -91,6 +103,8 @@ def export(job: Export, resources: WorkerResources) -> Exported:
                 classes,
                 job.metadata,
                 labelled=bool(job.data),
+                task=task,
+                units=job.model.target_units,
             )
         except ExportError as error:
             refused.append(RefusedModel(depth, reason_line(str(error))))
@@ -101,8 +115,22 @@ def export(job: Export, resources: WorkerResources) -> Exported:
             )
         )
         if job.judge and held_out is not None:
-            checks[depth] = _checked(submodel, checked.path, held_out, resources.task_of(job.model, blueprint))
+            checks[depth] = _checked(submodel, checked.path, held_out, task)
     return Exported(models=tuple(written), refused=tuple(refused), checks=checks)
+
+
+def _with_threshold(job: Export, submodel: Submodel, data: Dataset) -> Anomaly:
+    """The task with the threshold that a share of the normal samples stays below.
+
+    Raises:
+        ExportError: there are no normal samples.
+    """
+    sums = evaluate_exits(submodel, lambda x: [submodel(x)], (submodel.depth,), data, task=Anomaly()).sums
+    threshold = score_quantile(sums.exits[submodel.depth], job.model.anomaly_quantile) if job.data else None
+    if threshold is None:
+        raise ExportError("the threshold of an anomaly detector needs normal samples to be measured on: set [data] "
+                          "evaluate")  # fmt: skip
+    return Anomaly(threshold)
 
 
 def check_export(job: CheckExport, resources: WorkerResources) -> ExportChecked:

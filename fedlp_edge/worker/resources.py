@@ -142,7 +142,7 @@ class WorkerResources:
         Raises:
             DataError: The data are missing, unusable or do not fit the model.
         """
-        data = self.load(spec, split, blueprint.input_shape, BUILT_IN_TASKS.get(model.task))
+        data = self.load(spec, split, blueprint.input_shape, self._targets_of(model, blueprint))
         data.check_fits(blueprint.input_shape, blueprint.classes, model.class_names)
         return _as_in_fleet(data, model)
 
@@ -165,7 +165,7 @@ class WorkerResources:
         """
         if not holdout:
             return self.load_for(model, blueprint, spec, "train"), None
-        targets = BUILT_IN_TASKS.get(model.task)
+        targets = self._targets_of(model, blueprint)
         wanted = (parse_spec(spec).whole().for_model(blueprint.input_shape), targets, holdout)
         if self._parts is None or self._parts[0] != wanted:
             self._parts = None
@@ -187,6 +187,9 @@ class WorkerResources:
             ModelError: It is code of the user's own that is not allowed, or that does not work.
         """
         return make_task(model, blueprint.classes, self.options.allow_models)
+
+    def _targets_of(self, model: ModelSettings, blueprint: Blueprint) -> TargetKind:
+        return BUILT_IN_TASKS.get(model.task) or self.task_of(model, blueprint).targets
 
     def forget_data(self) -> None:
         """Has samples read anew when they are needed next: they have changed."""

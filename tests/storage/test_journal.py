@@ -9,7 +9,7 @@ from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.errors import OperatorError, StorageError
-from fedlp_edge.storage.journal import VERSION, Journal, UpdateRow, agreed_features
+from fedlp_edge.storage.journal import VERSION, Journal, UpdateRow, agreed_columns
 
 PLACES = (CohortMember("a", 1, 0.5, 10, 10), CohortMember("b", 2, 1.0, 20, 20, replacement=True))
 
@@ -67,11 +67,11 @@ def test_takes_a_journal_that_was_cut_off_before_it_held_anything(tmp_path: Path
     assert reopened(tmp_path).unfinished_round() is None
 
 
-def test_agreed_features_are_read_beside_the_run(tmp_path: Path) -> None:
+def test_agreed_columns_are_read_beside_the_run(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
-    assert agreed_features(path) is None
+    assert agreed_columns(path, "features") is None
     journal = Journal(path)
-    assert agreed_features(path) is None
+    assert agreed_columns(path, "features") is None
     features = ColumnSums(names=("a",), count=3, mean=(1.5,), deviations=(2.0,))
     journal.put_columns("features", features)
-    assert agreed_features(path) == journal.columns("features") == features
+    assert agreed_columns(path, "features") == journal.columns("features") == features

@@ -16,7 +16,7 @@ from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.formatting import format_share
 from fedlp_edge.reporting.summary import load, trained_exits
 from fedlp_edge.storage.checkpoints import Checkpoints
-from fedlp_edge.storage.journal import agreed_features
+from fedlp_edge.storage.journal import agreed_columns
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, print_error
 from fedlp_edge.worker.jobs import Build, Built, Export, Exported, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
@@ -121,9 +121,13 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
     if not evaluate:
         raise ConfigError("the run names no data to check the export with; name some with --data")
     make_writable(directory)
-    model = config.model.without_weights.scaled_by(agreed_features(run / "journal.sqlite"))
+    journal = run / "journal.sqlite"
+    model = config.model.without_weights.scaled_by(agreed_columns(journal, "features"))
+    model = model.with_targets(agreed_columns(journal, "targets"))
     # The owner of the run directory asks, so the model that it names may run.
-    with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(config.model.name,))) as worker:
+    with WorkerProcess(
+        WorkerOptions(threads=1, device="cpu", allow_models=(config.model.name, config.model.task))
+    ) as worker:
         built = worker.call(Build(model=model), timeout=_BUILD_SECONDS)
         if not isinstance(built, Built):
             raise WorkerError(f"the worker answered a build with {type(built).__name__}")
@@ -146,9 +150,10 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
         raise ExportError("; ".join(refused.reason for refused in exported.refused))
     console = open_console()
     for made in exported.models:
+        accuracy = "" if made.accuracy is None else f"accuracy {format_share(made.accuracy)}, "
         console.print(
             f"{directory / made.file}: depth {made.depth}, round {round_number}, "
-            f"accuracy {format_share(made.accuracy)}, differs from PyTorch by at most {made.max_abs_diff:.1e}",
+            f"{accuracy}differs from PyTorch by at most {made.max_abs_diff:.1e}",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -24,6 +24,7 @@ from fedlp_edge.core.device_data import (
     DataFacts,
     InputFacts,
     feature_mismatch,
+    listed,
     mismatch,
     names_digest,
 )
@@ -193,7 +194,27 @@ class Dataset:
             highest=present[-1] if present else 0,
             target_kind=self.targets,
             features=self._feature_sums() if self.features else None,
+            targets=self._target_sums(),
         )
+
+    def _target_sums(self) -> ColumnSums | None:
+        """Returns the statistics of the targets; None if they are no numbers."""
+        if self.targets == "none":
+            return None
+        y = self.y.numpy(force=True)
+        if self.targets == "class":
+            numbers = np.array([_number_of(name) for name in self.classes]) if self.classes else None
+            values = y.astype(np.float64) if numbers is None else numbers[y]
+            return column_sums(values[:, None], ("1",)) if np.isfinite(values).all() else None
+        names = tuple(name[:MAX_NAME] for name in self.classes)
+        return column_sums(y, names or tuple(str(number) for number in range(1, y.shape[1] + 1)))
+
+    def _arranged_targets(self, names: tuple[str, ...]) -> Dataset:
+        """Returns the data set with its labels or targets in the order of the fleet's names."""
+        if lacking := [name for name in names if name not in self.classes]:
+            raise DataError(f"the samples have no target {listed(lacking)}; they have {listed(self.classes)}")
+        order = torch.tensor([self.classes.index(name) for name in names], device=self.y.device)
+        return replace(self, y=self.y[:, order], classes=names)
 
     def _feature_sums(self) -> ColumnSums:
         """Returns the statistics of the features, of samples from all over the data set if there are very many."""
@@ -229,7 +250,7 @@ class Dataset:
         Raises:
             DataError: The shape of the samples or their labels do not match the model.
         """
-        if reason := mismatch(self._label_facts(), input_shape, classes, names):
+        if reason := mismatch(self._label_facts(), input_shape, classes, names, self.targets):
             raise DataError(reason)
 
     def normalised_as(self, names: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]) -> Dataset:
@@ -261,11 +282,23 @@ class Dataset:
         """
         if not (names and self.classes) or self.classes == names[: len(self.classes)]:
             return self
+        if self.targets in ("labels", "values"):
+            return self._arranged_targets(names)
+        if self.targets == "none":
+            return self
         table = numbers_in(names, self.classes)[self.y.numpy()]
         if (table < 0).any():
             reason = mismatch(self._label_facts(), self.input_shape, len(names), names)
             raise DataError(reason or "a class has no number")
         return replace(self, y=torch.from_numpy(table), classes=names)
+
+
+def _number_of(name: str) -> float:
+    """Returns the number that a name states; not a number if it states none."""
+    try:
+        return float(name)
+    except ValueError:
+        return math.nan
 
 
 def load_data(

@@ -9,9 +9,11 @@ from pathlib import Path
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.export.metadata import OnnxMetadata, names_of_outputs
-from fedlp_edge.learning.export.onnx import Verified
+from fedlp_edge.learning.export.onnx import Verified, output_names
 from fedlp_edge.learning.export.onnx import export as export_onnx
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
+from fedlp_edge.learning.tasks.anomaly import Anomaly
+from fedlp_edge.learning.tasks.base import LearningTask
 
 
 def file_name(model: str, depth: int) -> str:
@@ -74,6 +76,8 @@ def export_depth(
     metadata: Mapping[str, str],
     *,
     labelled: bool = True,
+    task: LearningTask | None = None,
+    units: tuple[str, ...] = (),
 ) -> Verified:
     """Writes one depth of a model as an ONNX file, checked in onnxruntime before it gets its name.
 
@@ -85,6 +89,8 @@ def export_depth(
         classes: Name of each output.
         metadata: Further string properties of the file.
         labelled: Whether the samples have labels; made inputs have none.
+        task: What the outputs mean; None for classification.
+        units: Unit of each target of a regression.
 
     Raises:
         ExportError: The depth cannot be exported, or computes something else in onnxruntime.
@@ -97,6 +103,10 @@ def export_depth(
         scale=samples.scale,
         mean=samples.mean,
         std=samples.std,
+        task="classification" if task is None else task.name,
+        outputs=output_names(submodel, samples, task),
+        units=units,
+        threshold=task.threshold if isinstance(task, Anomaly) else None,
     )
     path = Path(directory) / file_name(name, submodel.depth)
-    return export_onnx(submodel, onnx_metadata, samples, path, metadata, labelled=labelled)
+    return export_onnx(submodel, onnx_metadata, samples, path, metadata, labelled=labelled, task=task)

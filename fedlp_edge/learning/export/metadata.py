@@ -23,6 +23,7 @@ EXIT = "exit"
 """Name of the second output of a file with early exits: the depth at which it stopped, int64 [1]."""
 
 _PREFIX = "fedlp."
+_LATER = ("task", "outputs", "units", "threshold")  # files of earlier versions, all of classifiers, lack these
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -35,10 +36,14 @@ class OnnxMetadata(msgspec.Struct, frozen=True, kw_only=True):
         model: Specification from which the model was built.
         depth: Depth of the model, from 1.
         input_shape: Shape of one sample.
-        classes: Class names by class number, one per output.
+        classes: Names of the classes, labels or targets by number.
         scale: Factor from stored values to the unit of ``mean`` and ``std`` (1/255 for pixels from 0 to 255).
         mean: Mean per channel, or one mean for all channels.
         std: Standard deviation per channel, or one for all channels.
+        task: Task of the model, which says what its outputs mean.
+        outputs: Names of the graph's outputs.
+        units: Unit of each target of a regression; empty if unknown.
+        threshold: Score from which a sample counts as an anomaly; None for other tasks.
     """
 
     model: str
@@ -48,6 +53,10 @@ class OnnxMetadata(msgspec.Struct, frozen=True, kw_only=True):
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    task: str = "classification"
+    outputs: tuple[str, ...] = (OUTPUT,)
+    units: tuple[str, ...] = ()
+    threshold: float | None = None
 
 
 def names_of_outputs(names: Sequence[str], outputs: int) -> tuple[str, ...]:
@@ -88,8 +97,10 @@ def from_properties(properties: Mapping[str, str], file: str) -> OnnxMetadata:
     values: dict[str, object] = {}
     try:
         for key in OnnxMetadata.__struct_fields__:
+            if key in _LATER and _PREFIX + key not in properties:
+                continue
             text = properties[_PREFIX + key]
-            values[key] = text if key == "model" else msgspec.json.decode(text)
+            values[key] = text if key in ("model", "task") else msgspec.json.decode(text)
         return msgspec.convert(values, OnnxMetadata)
     except (KeyError, msgspec.MsgspecError):
         raise ExportError(

@@ -31,6 +31,7 @@ from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
 from fedlp_edge.learning.export.operator_table import kept_operator_table
 from fedlp_edge.learning.export.parity import compare_logits, own_error
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
+from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.system.files import replacing
 
 OPSET = 18
@@ -66,6 +67,7 @@ def export(
     extra: Mapping[str, str],
     *,
     labelled: bool = True,
+    task: LearningTask | None = None,
 ) -> Verified:
     """Exports one model to an ONNX file, which gets its name only after it has passed its checks.
 
@@ -78,6 +80,7 @@ def export(
         path: Path of the file; an older file is replaced atomically.
         extra: Further text properties.
         labelled: Whether the samples have labels; made inputs have none.
+        task: What the outputs mean; None for classification.
 
     Raises:
         ExportError: The model cannot be exported or written, or onnxruntime gives other results than PyTorch.
@@ -92,25 +95,50 @@ def export(
         # The example has two samples, because the exporter would treat a batch of one as a constant.
         example, _ = data.batch(torch.arange(2) % len(data))
         with replacing(path, durable=False) as partial:
-            partial.write_bytes(_to_onnx(_Named(model).eval(), example, to_properties(onnx_metadata, extra), of))
-            return _verify(model, partial, data, path, labelled=labelled)
+            named = _Named(model, task).eval()
+            outputs = list(onnx_metadata.outputs)
+            partial.write_bytes(_to_onnx(named, example, outputs, to_properties(onnx_metadata, extra), of))
+            if task is None or task.targets == "class":
+                return _verify(named, partial, data, path, labelled=labelled)
+            return _verify_values(named, partial, data, path, outputs)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 class _Named(nn.Module):
-    """Wraps a model so that its argument is called ``input``, which becomes the name of the graph's input."""
+    """Wraps a model so that its argument is called ``input``, as the graph's input, and its outputs are the task's."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, task: LearningTask | None) -> None:
         super().__init__()
         self.model = model
+        self.task = task
 
     def forward(self, input: Tensor) -> Any:
         with RewrittenCalls():
-            return self.model(input)
+            outputs = self.model(input)
+            if self.task is None:
+                return outputs
+            answers = tuple(self.task.predict(outputs, input).values())
+            return answers[0] if len(answers) == 1 else answers
 
 
-def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str], of: str) -> bytes:
+@torch.no_grad()
+def output_names(model: nn.Module, data: Dataset, task: LearningTask | None) -> tuple[str, ...]:
+    """Returns the names of the outputs of an exported model.
+
+    Args:
+        model: Model on the CPU.
+        data: Samples on the CPU.
+        task: What the outputs mean; None for classification.
+    """
+    if task is None:
+        return (OUTPUT,)
+    model.eval()
+    x, _ = data.batch(slice(0, 1))
+    return tuple(task.predict(model(x), x))
+
+
+def _to_onnx(model: nn.Module, example: Tensor, outputs: list[str], properties: Mapping[str, str], of: str) -> bytes:
     try:
         import onnx  # noqa: PLC0415  # an extra of the coordinator
         import onnxscript  # noqa: F401, PLC0415  # the exporter needs it
@@ -118,10 +146,10 @@ def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str], o
         raise ExportError(f'exporting needs {error.name}: pip install "fedlp-edge[coordinator]"') from None
     with _silenced():
         try:
-            proto = _export_by_graph(model, example)
+            proto = _export_by_graph(model, example, outputs)
         except Exception as first:  # the exporter raises whatever its many parts raise
             try:
-                proto = _export_by_tracing(model, example)
+                proto = _export_by_tracing(model, example, outputs)
             except Exception:
                 reason = runtime_reason(first)
                 raise ExportError(f"{of}: PyTorch cannot export this model to ONNX: {reason}") from first
@@ -136,13 +164,13 @@ def _to_onnx(model: nn.Module, example: Tensor, properties: Mapping[str, str], o
     return serialized
 
 
-def _export_by_graph(model: nn.Module, example: Tensor) -> Any:
+def _export_by_graph(model: nn.Module, example: Tensor, outputs: list[str]) -> Any:
     with kept_operator_table():
         program = torch.onnx.export(
             model,
             (example,),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=outputs,
             opset_version=OPSET,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             dynamo=True,
@@ -153,7 +181,7 @@ def _export_by_graph(model: nn.Module, example: Tensor) -> Any:
     return program.model_proto
 
 
-def _export_by_tracing(model: nn.Module, example: Tensor) -> Any:
+def _export_by_tracing(model: nn.Module, example: Tensor, outputs: list[str]) -> Any:
     """Exports with the older, tracing exporter, for models that the graph exporter does not support."""
     import onnx  # noqa: PLC0415
 
@@ -163,9 +191,9 @@ def _export_by_tracing(model: nn.Module, example: Tensor) -> Any:
         (example,),
         buffer,  # type: ignore[arg-type]  # takes any binary file, whatever its annotation says
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=outputs,
         opset_version=min(OPSET, 17),
-        dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+        dynamic_axes={name: {0: "batch"} for name in (INPUT, *outputs)},
         dynamo=False,
         verbose=False,
     )
@@ -198,6 +226,34 @@ def _verify(model: nn.Module, file: Path, data: Dataset, path: Path, *, labelled
         x, y = data.batch(slice(start, start + size))
         correct += int((_run(session, x.numpy(), path).argmax(axis=1) == y.numpy()).sum())
     return Verified(path=path, max_abs_diff=parity.max_abs_diff, accuracy=correct / len(data))
+
+
+def _verify_values(model: nn.Module, file: Path, data: Dataset, path: Path, names: list[str]) -> Verified:
+    """Checks a file whose outputs are numbers, none of which is the answer because it is the largest."""
+    session = open_session(file, path)
+    size = min(_BATCH, max(2, _BATCH_VALUES // max(1, math.prod(data.input_shape))))
+    compared = torch.linspace(0, len(data) - 1, min(_COMPARED, len(data))).long()
+    worst = 0.0
+    for indices in [*torch.split(compared, size), *compared[:_SINGLES, None]]:
+        x, _ = data.batch(indices)
+        with torch.no_grad():
+            answers = model(x)
+        try:
+            found = session.run(names, {INPUT: x.numpy()})
+        except Exception as error:
+            raise ExportError(f"{path.name} is refused: onnxruntime does not run it: {runtime_reason(error)}") from None
+        for ours, theirs in zip(answers if isinstance(answers, tuple) else (answers,), found, strict=True):
+            if tuple(ours.shape) != theirs.shape:
+                raise ExportError(
+                    f"{path.name} gives {theirs.shape} in onnxruntime where PyTorch gives {tuple(ours.shape)}"
+                )
+            if not ours.is_floating_point():  # such as whether a score is above the threshold, which is compared itself
+                continue
+            parity = compare_logits(ours.float().numpy().reshape(-1, 1), theirs.astype(np.float32).reshape(-1, 1))
+            if parity.problem is not None:
+                raise ExportError(f"{path.name} {parity.problem}")
+            worst = max(worst, parity.max_abs_diff)
+    return Verified(path=path, max_abs_diff=worst, accuracy=None)
 
 
 def open_session(file: Path, path: Path) -> Any:

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.tensor_kinds import is_frozen
+from fedlp_edge.learning.tasks.classification import class_logits
 
 SAMPLES = 1024
 """Approximate number of samples that statistics are measured on, spread evenly over the data."""
@@ -62,7 +63,7 @@ def measure_statistics(model: nn.Module, data: Dataset, forward: Forward, lay_ou
     if not norms or len(data) < MIN_SAMPLES_FOR_STATISTICS:
         return False
     indices, before = _spread(data), 0.0
-    one_sided = is_one_sided(data.y, forward(lay_out(data.batch(indices[:1])[0])))
+    one_sided = data.targets == "class" and is_one_sided(data.y, forward(lay_out(data.batch(indices[:1])[0])))
     if one_sided:
         old = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
         before = _accuracy(data, indices, forward, lay_out)
@@ -95,7 +96,7 @@ def is_one_sided(y: Tensor, outputs: Tensor | Sequence[Tensor]) -> bool:
     """
     if y.is_floating_point():
         return False
-    classes = _exits(outputs)[0].shape[1]
+    classes = max(2, _exits(outputs)[0].shape[1])
     counts = y.bincount(minlength=classes)
     even = len(y) / classes
     return float(counts.max()) > EVEN * even or float(counts.min()) < even / EVEN
@@ -106,7 +107,7 @@ def _accuracy(data: Dataset, indices: Tensor, forward: Forward, lay_out: Callabl
     right = asked = 0
     for batch in batches(indices):
         x, y = data.batch(batch)
-        for logits in _exits(forward(lay_out(x))):
+        for logits in map(class_logits, _exits(forward(lay_out(x)))):
             right += int((logits.argmax(dim=1) == y.to(logits.device)).sum())
             asked += len(y)
     return right / asked

@@ -23,13 +23,14 @@ class Anomaly:
     Attributes:
         name: Name of the task.
         targets: Kind of its targets.
+        threshold: Score from which an exported model calls a sample anomalous.
     """
 
     name = "anomaly"
     targets: TargetKind = "none"
 
     def __init__(self, threshold: float = 1.0) -> None:
-        self._threshold = threshold
+        self.threshold = threshold
 
     def loss(self, outputs: Tensor, y: Tensor, x: Tensor) -> Tensor:
         """Returns the mean score of the normal samples; those that are labelled as anomalous teach nothing."""
@@ -54,7 +55,7 @@ class Anomaly:
         """Returns the score of each sample [B], whether it is anomalous [B], and the reconstruction in normalised
         units, of the input's shape."""
         scores = _scores(outputs, x)
-        return {"score": scores, "anomalous": scores >= self._threshold, "reconstruction": outputs.reshape(x.shape)}
+        return {"score": scores, "anomalous": scores >= self.threshold, "reconstruction": outputs.reshape(x.shape)}
 
 
 def _scores(outputs: Tensor, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, SumArray
 from fedlp_edge.core.algorithm.plausibility import sizes_of
 from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.seeds import head_seed, training_seed
+from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.data.holdout import split_holdout
@@ -191,8 +192,9 @@ class SimulationWorker:
 
     def _dataset(self, x: AnyArray, y: AnyArray) -> Dataset:
         setup = self._setup
-        names = tuple(str(number) for number in range(setup.classes))
-        return Dataset(tensor(x), tensor(y), names, setup.scale, setup.mean, setup.std)
+        kind = BUILT_IN_TASKS.get(setup.model.task) or ("values" if y.ndim > 1 else "class")
+        names = tuple(str(number) for number in range(setup.classes)) if kind == "class" else ()
+        return Dataset(tensor(x), tensor(y), names, setup.scale, setup.mean, setup.std, targets=kind)
 
     def _share(self, number: int) -> tuple[Dataset, Dataset | None]:
         """The samples that one device trains on, and those that it holds out; None if it holds out none."""
