@@ -97,7 +97,7 @@ class ServedModel:
         except DataError:
             loaded.statistics.refused()
             raise
-        loaded.statistics.answered(prediction.label, prediction.probability, time.perf_counter() - begun)
+        loaded.statistics.answered(prediction.label, prediction.probability or 0.0, time.perf_counter() - begun)
         return prediction
 
     def about(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.learning.export.metadata import from_properties
 from fedlp_edge.worker.job_runner import JobRunner
 from fedlp_edge.worker.jobs import (
@@ -43,6 +44,14 @@ ONNX_OUTPUTS = {
 }
 
 
+WORDS = {
+    "classification": "0|1",
+    "multi-label": "none|[012](, [012])*",
+    "regression": r"level [-\d.]+ cm, pressure [-\d.]+ Pa",
+    "anomaly": "normal|anomalous",
+}
+
+
 @pytest.fixture(scope="module")
 def runner():
     return JobRunner(WorkerOptions(device="cpu"))
@@ -52,6 +61,7 @@ def settings(task, **changes):
     values = {"name": "small-cnn", "input": (2, 8), "classes": OUTPUTS[task] or 10, "task": task}
     if task == "regression":
         y = TASKS[task]
+        values |= {"target_units": ("cm", "Pa"), "class_names": ("level", "pressure")} if not changes else {}
         values |= {"target_mean": tuple(y.mean(axis=0).tolist()), "target_std": tuple(y.std(axis=0).tolist())}
     return ModelSettings(**values | changes)
 
@@ -91,6 +101,9 @@ def test_every_task_is_trained_judged_and_exported(task, runner, tmp_path):
     ]
     metadata = from_properties(session.get_modelmeta().custom_metadata_map, "file")
     assert (metadata.task, metadata.outputs) == (task, tuple(ONNX_OUTPUTS[task]))
+    np.save(tmp_path / "sample.npy", X[0])
+    said = Classifier(tmp_path / exported.models[0].file).predict(tmp_path / "sample.npy")
+    assert re.fullmatch(WORDS[task], said.label), said
     if task == "regression":  # an untrained model answers about the mean, in the units of the targets
         assert np.abs(answers[0].mean(axis=0) - model.target_mean)[0] < 20
     if task == "anomaly":

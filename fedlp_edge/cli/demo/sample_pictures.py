@@ -36,7 +36,7 @@ def classify_samples(data: str, models: Sequence[Path], directory: Path) -> list
         classifier = Classifier(model, threads=1)
         answers = [classifier.predict(picture) for picture in pictures]
     said = ", ".join(
-        f"{Path(answer.file).name}: {answer.label} ({100 * answer.probability:.0f} %)" for answer in answers
+        f"{Path(answer.file).name}: {answer.label} ({100 * (answer.probability or 0):.0f} %)" for answer in answers
     )
     command = f"{own_command()} {shlex.join(['infer', str(models[-1]), str(pictures[0])])}"
     return [

@@ -20,7 +20,7 @@ _PIPED_COLUMNS = 500  # a program that reads the pipe needs whole lines
 
 
 def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
-    """Prints one line per input: label, probability and the runners-up.
+    """Prints one line per input: what the model says, with its probability and the runners-up where it has them.
 
     A file that is no picture does not cost the others their answer.
 
@@ -85,11 +85,13 @@ def _table(predictions: Sequence[Prediction]) -> Table:
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("then", style="dim")
     for prediction in predictions:
-        probability = f"{100 * prediction.probability:.1f} %"
+        probability = "" if prediction.probability is None else f"{100 * prediction.probability:.1f} %"
         # Names are printed literally, never as markup.
         table.add_row(Text(prediction.file), Text(prediction.label), probability, Text(_others(prediction)))
     return table
 
 
 def _others(prediction: Prediction) -> str:
+    if prediction.label in ("normal", "anomalous") and not prediction.top:
+        return ", ".join(f"{name} {value:.6g}" for name, value in prediction.values)
     return ", ".join(f"{label} {100 * probability:.1f} %" for label, probability in prediction.top[1:])

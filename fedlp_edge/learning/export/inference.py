@@ -22,6 +22,7 @@ from fedlp_edge.learning.foreign_code import error_line
 _INSTALL = 'pip install "fedlp-edge[inference]"'
 _ASPECT_TOLERANCE = 0.02  # relative change of the aspect ratio from which a warning is given
 _BATCH = 64
+_MOST_VALUES = 16  # numbers of an output that are printed
 _BATCH_VALUES = 1 << 22  # float32 values in a batch: 16 MB
 
 
@@ -31,17 +32,20 @@ class Prediction:
 
     Attributes:
         file: Name of the input file.
-        label: Name of the most probable class.
-        probability: Probability of the most probable class, 0 to 1.
-        top: Names and probabilities of the three most probable classes, most probable first.
+        label: What the model says: the most probable class, the labels that the sample probably has, the predicted
+            numbers with their units, or ``normal`` or ``anomalous``.
+        probability: Probability of the most probable class or label, 0 to 1; None for a task without probabilities.
+        top: Names and probabilities of the three most probable classes or labels, most probable first.
+        values: Names and values of predicted numbers, such as the targets of a regression or the score of a sample.
         warning: One line if the input was changed in a way that may affect the prediction; None otherwise.
     """
 
     file: str
     label: str
-    probability: float
+    probability: float | None
     top: tuple[tuple[str, float], ...]
     warning: str | None = None
+    values: tuple[tuple[str, float], ...] = ()
 
 
 class Classifier:
@@ -81,7 +85,8 @@ class Classifier:
         given, made = (
             [entry.name for entry in entries] for entries in (self._session.get_inputs(), self._session.get_outputs())
         )
-        if given != [INPUT] or made not in ([OUTPUT], [OUTPUT, EXIT]):
+        outputs = list(self.onnx_metadata.outputs)
+        if given != [INPUT] or made not in (outputs, [OUTPUT, EXIT]):
             raise ExportError(f"{display_name(path)} was changed after its export: it takes {given} and gives {made}")
 
     def predict(self, file: Path) -> Prediction:
@@ -92,7 +97,7 @@ class Classifier:
             ExportError: onnxruntime cannot run the model.
         """
         sample, warning = load_sample(file, self.onnx_metadata)
-        return self._prediction(file, self.probabilities(sample[None])[0], warning)
+        return self._prediction(file, self._answers(sample[None])[0], warning)
 
     def predict_all(self, files: Sequence[Path]) -> Iterator[tuple[Path, Prediction | DataError]]:
         """Classifies many inputs in batches.
@@ -115,7 +120,7 @@ class Classifier:
                 except DataError as error:
                     loaded.append((file, error))
             samples = [entry[0] for _, entry in loaded if not isinstance(entry, DataError)]
-            rows = iter(self.probabilities(np.stack(samples)) if samples else ())
+            rows = iter(self._answers(np.stack(samples)) if samples else ())
             for file, entry in loaded:
                 yield file, entry if isinstance(entry, DataError) else self._prediction(file, next(rows), entry[1])
 
@@ -140,10 +145,40 @@ class Classifier:
         result: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return result
 
-    def _prediction(self, file: Path, probabilities: npt.NDArray[np.float64], warning: str | None) -> Prediction:
-        order = np.argsort(-probabilities, kind="stable")[:3]
-        top = tuple((self._name(int(index)), float(probabilities[index])) for index in order)
-        return Prediction(file=display_name(file), label=top[0][0], probability=top[0][1], top=top, warning=warning)
+    def _answers(self, x: npt.NDArray[np.float32]) -> list[dict[str, npt.NDArray[Any]]]:
+        """Returns what the model answers to each sample, by name of the output."""
+        if self.onnx_metadata.task == "classification":
+            return [{"probabilities": row} for row in self.probabilities(x)]
+        names = list(self.onnx_metadata.outputs)
+        try:
+            found = self._session.run(names, {INPUT: x})
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise ExportError(f"the model does not run in onnxruntime: {error_line(error)}") from None
+        return [dict(zip(names, row, strict=True)) for row in zip(*found, strict=True)]
+
+    def _prediction(self, file: Path, answers: dict[str, npt.NDArray[Any]], warning: str | None) -> Prediction:
+        name, task = display_name(file), self.onnx_metadata.task
+        if task in ("classification", "multi-label"):
+            probabilities = answers["probabilities"]
+            order = np.argsort(-probabilities, kind="stable")[:3]
+            top = tuple((self._name(int(index)), float(probabilities[index])) for index in order)
+            given = [self._name(int(index)) for index in np.flatnonzero(probabilities >= 0.5)]
+            label = top[0][0] if task == "classification" else ", ".join(given) or "none"
+            return Prediction(file=name, label=label, probability=top[0][1], top=top, warning=warning)
+        if task == "anomaly":
+            score = float(answers["score"])
+            label = "anomalous" if bool(answers["anomalous"]) else "normal"
+            return Prediction(name, label, None, (), warning, (("score", score),))
+        values = [
+            (self._name(index) if task == "regression" else output, float(value), self._unit(index))
+            for output, row in answers.items()
+            for index, value in enumerate(np.atleast_1d(row).reshape(-1)[:_MOST_VALUES])
+        ]
+        label = ", ".join(" ".join(filter(None, (one, f"{value:.6g}", unit))) for one, value, unit in values)
+        return Prediction(name, label, None, (), warning, tuple((one, value) for one, value, _ in values))
+
+    def _unit(self, index: int) -> str:
+        return self.onnx_metadata.units[index] if index < len(self.onnx_metadata.units) else ""
 
     def _name(self, index: int) -> str:
         return self.onnx_metadata.classes[index] if index < len(self.onnx_metadata.classes) else str(index)

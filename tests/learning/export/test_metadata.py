@@ -17,12 +17,21 @@ PROPERTIES = {
     "fedlp.scale": "0.5",
     "fedlp.mean": "[1.0]",
     "fedlp.std": "[2.0]",
+    "fedlp.task": "classification",
+    "fedlp.outputs": '["logits"]',
+    "fedlp.units": "[]",
+    "fedlp.threshold": "null",
 }
 
 
 def test_properties_are_text_and_json_and_give_the_metadata_back() -> None:
     assert to_properties(CARD, {"run": "demo"}) == PROPERTIES
     assert from_properties(PROPERTIES, "a.onnx") == CARD
+
+
+def test_a_file_of_an_earlier_version_is_a_classifier() -> None:
+    later = ("fedlp.task", "fedlp.outputs", "fedlp.units", "fedlp.threshold")
+    assert from_properties({key: value for key, value in PROPERTIES.items() if key not in later}, "a.onnx") == CARD
 
 
 @pytest.mark.parametrize("wrong", [{"fedlp.depth": "0"}, {"fedlp.mean": "no JSON"}, {"fedlp.classes": "3"}])
