@@ -116,7 +116,7 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
             will=last_will(Topics(fleet.fleet), fleet.run_name),
             remembered=remembered_limits(),
         )
-        options = WorkerOptions(threads=threads, allow_models=(fleet.model.name,))
+        options = WorkerOptions(threads=threads, allow_models=(fleet.model.name, fleet.model.task))
         worker = WorkerProcess(options, inbox.put, directory.worker_log)
         coordinator = Coordinator(
             config=fleet,

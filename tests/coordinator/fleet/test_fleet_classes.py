@@ -121,3 +121,26 @@ def test_measurements_are_refused_where_classes_are_learned(tmp_path: Path) -> N
     reason = world.classes.refusal(DataFacts(sample_shape=(1, 2, 2), target_kind="values"))
     assert reason is not None
     assert "the targets are measurements, and the fleet learns one class a sample" in reason
+
+
+def test_targets_have_one_scale_from_what_all_devices_report(tmp_path: Path) -> None:
+    model = msgspec.structs.replace(MODEL, task="regression", classes=2)
+
+    def facts(mean: tuple[float, float]) -> DataFacts:
+        targets = ColumnSums(names=("speed", "height"), count=2, mean=mean, deviations=(2.0, 8.0))
+        return DataFacts(sample_shape=(1, 2, 2), classes=targets.names, target_kind="values", targets=targets)
+
+    journal = Journal(tmp_path / "journal.sqlite")
+    now = [0.0]
+    classes = FleetClasses(model, blueprint(), journal, None, 2, lambda: now[0])
+    classes.reported("a", facts((0.0, 10.0)), 2)
+    classes.reported("b", facts((4.0, 10.0)), 2)
+    assert not classes.settled
+    now[0] = LIMITS.class_settle_seconds
+    assert classes.tick()
+    scaled = classes.model
+    assert scaled.class_names == ("speed", "height")
+    assert scaled.target_mean == (2.0, 10.0)
+    assert scaled.target_std == (5**0.5, 2.0)
+    assert FleetClasses(model, blueprint(), journal, None, 2, lambda: 0.0).model == scaled
+    assert classes.refusal(DataFacts(sample_shape=(1, 2, 2), classes=("red", "blue"), labels=2, highest=1)) is not None
