@@ -44,7 +44,7 @@ def test_a_model_is_split_exported_and_asked(tmp_path: Path) -> None:
     assert isinstance(model.layers, nn.ModuleList)
     assert [type(layer) for layer in model.layers] == [nn.Sequential] * len(model.depths)
     x = torch.eye(4).reshape(4, 1, 2, 2)
-    data = Dataset(x, torch.tensor([0, 1, 0, 1]), ("nut", "washer"), 1.0, (0.0,), (1.0,))
+    data = Dataset.of_tensor(x, torch.tensor([0, 1, 0, 1]), ("nut", "washer"), 1.0, (0.0,), (1.0,))
 
     files = fedlp_edge.export(model, tmp_path, data, name="tiny")
 
@@ -58,6 +58,6 @@ def test_a_model_is_split_exported_and_asked(tmp_path: Path) -> None:
 
 def test_a_depth_that_does_not_exist_is_named() -> None:
     model = fedlp_edge.partition(small_model(), torch.zeros(1, 1, 2, 2))
-    data = Dataset(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), (), 1.0, (0.0,), (1.0,))
+    data = Dataset.of_tensor(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), (), 1.0, (0.0,), (1.0,))
     with pytest.raises(fedlp_edge.ExportError, match="not 9"):
         fedlp_edge.export(model, "unused", data, depths=[9])

@@ -15,7 +15,7 @@ NAMES = ("bolt", "nut", "washer")
 def dataset() -> Dataset:
     """Sixty samples of which each says its class, as one of three numbers that is 1."""
     y = torch.arange(60) % 3
-    return Dataset(nn.functional.one_hot(y, 3).float(), y, NAMES, scale=1.0, mean=(0.0,), std=(1.0,))
+    return Dataset.of_tensor(nn.functional.one_hot(y, 3).float(), y, NAMES, scale=1.0, mean=(0.0,), std=(1.0,))
 
 
 def judge(model: nn.Module, data: Dataset, training_loss: float = 0.1) -> str:
@@ -60,7 +60,7 @@ def test_finds_one_answer_for_everything() -> None:
 
 def test_says_that_a_frequent_class_explains_one_answer_and_a_low_loss() -> None:
     y = torch.tensor([1] * 38 + [0, 2])
-    uneven = Dataset(nn.functional.one_hot(y, 3).float(), y, NAMES, scale=1.0, mean=(0.0,), std=(1.0,))
+    uneven = Dataset.of_tensor(nn.functional.one_hot(y, 3).float(), y, NAMES, scale=1.0, mean=(0.0,), std=(1.0,))
     said = judge(Fixed([[0.0, 1, 0]] * 3), uneven, training_loss=0.2)
     assert 'answered with "nut", the class of 95 % of the test data' in said
     assert "logit_adjustment" in said
@@ -74,7 +74,7 @@ def test_says_so_where_the_devices_have_learned_nothing_themselves() -> None:
 
 def test_says_nothing_of_a_good_model_and_of_too_few_samples() -> None:
     assert judge(Fixed([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]), dataset()) == ""
-    few = Dataset(torch.zeros(4, 3), torch.arange(4) % 2, (), 1.0, (0.0,), (1.0,))
+    few = Dataset.of_tensor(torch.zeros(4, 3), torch.arange(4) % 2, (), 1.0, (0.0,), (1.0,))
     assert not is_at_chance(0.5, few)
 
 

@@ -206,7 +206,7 @@ def samples(shape: tuple[int, ...]) -> Dataset:
     if shape is TOKENS:
         x = (x.abs() * 8).clamp(max=19).floor()
     y = torch.arange(12) % CLASSES
-    return Dataset(x, y, classes=tuple("abcde"), scale=1.0, mean=(0.0,), std=(1.0,))
+    return Dataset.of_tensor(x, y, classes=tuple("abcde"), scale=1.0, mean=(0.0,), std=(1.0,))
 
 
 def split(make: Make, shape: tuple[int, ...]) -> LayeredModel:

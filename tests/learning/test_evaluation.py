@@ -17,7 +17,7 @@ CLASSES = ("a", "b", "c")
 
 
 def samples(y: list[int]) -> Dataset:
-    return Dataset(torch.ones(len(y), 1), torch.tensor(y), CLASSES, scale=1.0, mean=(0.0,), std=(1.0,))
+    return Dataset.of_tensor(torch.ones(len(y), 1), torch.tensor(y), CLASSES, scale=1.0, mean=(0.0,), std=(1.0,))
 
 
 def scores(model: nn.Module, y: list[int]) -> Scores:

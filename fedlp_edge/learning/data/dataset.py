@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -52,7 +53,7 @@ DESCRIBED = 256
 """Samples, spread over the data, from which means and deviations of channels are taken."""
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class Dataset:
     """Holds labelled samples that are read in batches, and their normalisation.
 
@@ -76,29 +77,19 @@ class Dataset:
     remarks: str = ""
     targets: TargetKind = "class"
 
-    def __init__(
-        self,
-        store: SampleStore | Tensor,
+    @classmethod
+    def of_tensor(
+        cls,
+        x: Tensor,
         y: Tensor,
         classes: tuple[str, ...],
         scale: float,
         mean: tuple[float, ...],
         std: tuple[float, ...],
-        remarks: str = "",
         targets: TargetKind = "class",
-    ) -> None:
-        values: dict[str, object] = {
-            "y": y,
-            "classes": classes,
-            "scale": scale,
-            "mean": mean,
-            "std": std,
-            "remarks": remarks,
-            "targets": targets,
-        }
-        values["store"] = SamplesInMemory(store) if isinstance(store, Tensor) else store
-        for name, value in values.items():
-            object.__setattr__(self, name, value)  # the class is frozen
+    ) -> Self:
+        """Returns a data set of samples ``x`` in memory, uint8 or float32 [N, ...]; the others are attributes."""
+        return cls(SamplesInMemory(x), y, classes, scale, mean, std, targets=targets)
 
     def __len__(self) -> int:
         return len(self.y)

@@ -35,8 +35,8 @@ def made_inputs(facts: InputFacts, model: nn.Module, input_shape: tuple[int, ...
         if len(facts.channel_mean) == input_shape[0]:
             x = x * _by_channel(facts.channel_std, x) + _by_channel(facts.channel_mean, x)
     stored = (x * _by_channel(facts.std, x) + _by_channel(facts.mean, x)) / (facts.scale or 1.0)
-    return Dataset(
-        store=stored,
+    return Dataset.of_tensor(
+        x=stored,
         y=torch.zeros(MADE, dtype=torch.int64),
         classes=(),
         scale=facts.scale,

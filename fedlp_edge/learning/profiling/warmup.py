@@ -38,7 +38,9 @@ def warm_up(device: torch.device) -> None:
             *(nn.Flatten(), nn.Linear(16, 4)),
         ).to(device)
         x = torch.zeros((_SAMPLES, 3, 16, 16), dtype=torch.uint8)
-        data = Dataset(x, torch.arange(_SAMPLES) % 4, ("a", "b", "c", "d"), scale=1 / 255, mean=(0.5,), std=(0.5,))
+        data = Dataset.of_tensor(
+            x, torch.arange(_SAMPLES) % 4, ("a", "b", "c", "d"), scale=1 / 255, mean=(0.5,), std=(0.5,)
+        )
         with tempfile.TemporaryDirectory() as directory:
             path, names = Path(directory) / "state.safetensors", tuple(model.state_dict())
             save_values(model, path, names)

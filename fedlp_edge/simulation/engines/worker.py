@@ -194,7 +194,7 @@ class SimulationWorker:
         setup = self._setup
         kind = BUILT_IN_TASKS.get(setup.model.task) or ("values" if y.ndim > 1 else "class")
         names = tuple(str(number) for number in range(setup.classes)) if kind == "class" else ()
-        return Dataset(tensor(x), tensor(y), names, setup.scale, setup.mean, setup.std, targets=kind)
+        return Dataset.of_tensor(tensor(x), tensor(y), names, setup.scale, setup.mean, setup.std, targets=kind)
 
     def _share(self, number: int) -> tuple[Dataset, Dataset | None]:
         """The samples that one device trains on, and those that it holds out; None if it holds out none."""

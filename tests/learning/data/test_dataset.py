@@ -203,7 +203,10 @@ def test_whole_takes_all_samples_of_a_source_that_has_no_test_split(tmp_path: Pa
     spec = f"imagefolder:{tmp_path}"
     assert len(load_data(parse_spec(spec).whole(), "train")) == 20
     assert len(load_data(parse_spec(spec).whole(), "test")) == 20
-    for divided in (f"{spec}#holdout=0.2", f"{spec}#share=0/1"):  # dealt to a fleet, or by the owner's own word
+    for divided in (
+        f"{spec}#holdout=0.2",
+        f"{spec}#share=0/1",
+    ):  # partitioned among a fleet, or by the owner's own word
         assert len(load_data(parse_spec(divided).whole(), "train")) < 20
 
 
@@ -335,7 +338,7 @@ def test_batches_are_what_batch_gives_one_by_one() -> None:
 
 def test_batches_are_converted_in_blocks_of_bounded_size() -> None:
     pictures = torch.arange(5, dtype=torch.uint8).reshape(5, 1, 1, 1).expand(5, 3, 256, 256)
-    data = Dataset(pictures, torch.arange(5), ("a",) * 5, scale=1.0, mean=(0.0,), std=(1.0,))
+    data = Dataset.of_tensor(pictures, torch.arange(5), ("a",) * 5, scale=1.0, mean=(0.0,), std=(1.0,))
     order = [torch.tensor([4, 2]), torch.tensor([0]), torch.tensor([1, 3])]
     batches = list(data.batches(order, channels_last=True))
     assert [y.tolist() for _, y in batches] == [[4, 2], [0], [1, 3]]
@@ -356,13 +359,13 @@ def test_facts_tell_the_normalisation_and_what_each_channel_is_like_after_it() -
 
 def test_facts_of_a_table_tell_each_column() -> None:
     x = torch.tensor([[1.0, 10.0], [3.0, 30.0]])
-    inputs = Dataset(x, torch.tensor([0, 1]), ("a", "b"), 1.0, (0.0,), (1.0,)).facts().inputs
+    inputs = Dataset.of_tensor(x, torch.tensor([0, 1]), ("a", "b"), 1.0, (0.0,), (1.0,)).facts().inputs
     assert inputs is not None
     assert (inputs.channel_mean, inputs.channel_std) == ((2.0, 20.0), (1.0, 10.0))
 
 
 def test_facts_leave_channels_out_that_are_no_numbers() -> None:
     x = torch.tensor([[1.0, float("nan")], [3.0, 30.0]])
-    inputs = Dataset(x, torch.tensor([0, 1]), ("a", "b"), 1.0, (0.0,), (1.0,)).facts().inputs
+    inputs = Dataset.of_tensor(x, torch.tensor([0, 1]), ("a", "b"), 1.0, (0.0,), (1.0,)).facts().inputs
     assert inputs is not None
     assert inputs.channel_mean == ()

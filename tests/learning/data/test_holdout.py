@@ -14,7 +14,7 @@ from fedlp_edge.learning.data.readers.sample_keys import is_held_out, keys_of_ro
 
 def samples(values: list[int]) -> Dataset:
     x = torch.tensor(values, dtype=torch.float32)[:, None]
-    return Dataset(x, torch.zeros(len(values), dtype=torch.int64), ("a",), 1.0, (0.0,), (1.0,))
+    return Dataset.of_tensor(x, torch.zeros(len(values), dtype=torch.int64), ("a",), 1.0, (0.0,), (1.0,))
 
 
 def held(values: list[int], share: float) -> set[int]:

@@ -165,7 +165,7 @@ def test_samples_of_the_data_set_are_prepared_alike(tmp_path: Path) -> None:
 
 
 def test_dataset_of_two_samples_is_enough_for_a_check(tmp_path: Path) -> None:
-    tiny = Dataset(DIGITS.stored()[:1], DIGITS.y[:1], DIGITS.classes, DIGITS.scale, DIGITS.mean, DIGITS.std)
+    tiny = Dataset.of_tensor(DIGITS.stored()[:1], DIGITS.y[:1], DIGITS.classes, DIGITS.scale, DIGITS.mean, DIGITS.std)
     assert export(Net(), CARD, tiny, tmp_path / "net.onnx", {}).accuracy in (0.0, 1.0)
 
 

@@ -49,7 +49,7 @@ def test_frozen_norms_and_few_samples_are_left_alone() -> None:
 def by_class(*samples: int) -> Dataset:
     """So many samples of each class, one class after the other, as a folder gives them; each says its class."""
     y = torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(samples))
-    return Dataset(nn.functional.one_hot(y, len(samples)).float(), y, (), scale=1.0, mean=(0.0,), std=(1.0,))
+    return Dataset.of_tensor(nn.functional.one_hot(y, len(samples)).float(), y, (), scale=1.0, mean=(0.0,), std=(1.0,))
 
 
 def test_samples_sorted_by_class_count_alike_up_to_the_last() -> None:

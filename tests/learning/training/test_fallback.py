@@ -34,7 +34,7 @@ def pictures(count: int = 23) -> Dataset:
     """Two whole batches of 8 and a last one of 7."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(count, 1, 8, 8, generator=generator)
-    return Dataset(x, torch.arange(count) % 4, tuple("abcd"), scale=1.0, mean=(0.0,), std=(1.0,))
+    return Dataset.of_tensor(x, torch.arange(count) % 4, tuple("abcd"), scale=1.0, mean=(0.0,), std=(1.0,))
 
 
 class Sequence(nn.Module):

@@ -49,7 +49,9 @@ def two_layers(*, head: float = 7.0, head_mode: HeadMode = "shared", first: nn.M
 
 
 def samples(*x: float) -> Dataset:
-    return Dataset(torch.tensor(x)[:, None], torch.zeros(len(x), dtype=torch.int64), ("a", "b"), 1.0, (0.0,), (1.0,))
+    return Dataset.of_tensor(
+        torch.tensor(x)[:, None], torch.zeros(len(x), dtype=torch.int64), ("a", "b"), 1.0, (0.0,), (1.0,)
+    )
 
 
 class Device:

@@ -37,7 +37,7 @@ def small_net(seed: int = 0) -> nn.Sequential:
 
 
 def points(x: list[list[float]], y: list[int]) -> Dataset:
-    return Dataset(torch.tensor(x), torch.tensor(y), ("a", "b"), scale=1.0, mean=(0.0,), std=(1.0,))
+    return Dataset.of_tensor(torch.tensor(x), torch.tensor(y), ("a", "b"), scale=1.0, mean=(0.0,), std=(1.0,))
 
 
 def values(model: nn.Module) -> dict[str, Tensor]:
