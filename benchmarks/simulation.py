@@ -113,9 +113,9 @@ def run_ideal(args: argparse.Namespace) -> Plain:
     """The plain loop on the same samples."""
     run = experiment(args)
     pictures = read_simulation_data(run.data.train, run.data.evaluate)
-    dealt = assign_data(run, pictures).arrays
+    assignment = assign_data(run, pictures).arrays
     x, y = pictures.arrays["train/x"], pictures.arrays["train/y"]
-    shares = [(x[kept], y[kept]) for kept in np.split(dealt["members"], dealt["starts"][1:-1])]
+    shares = [(x[kept], y[kept]) for kept in np.split(assignment["members"], assignment["starts"][1:-1])]
     return run_plain(
         shares,
         (pictures.arrays["test/x"], pictures.arrays["test/y"]),

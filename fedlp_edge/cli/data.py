@@ -88,11 +88,11 @@ def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Pa
 
     Raises:
         ConfigError: The picture's format is unknown, or matplotlib is missing.
-        DataError: The data cannot be had or dealt.
+        DataError: The data cannot be had, or not be partitioned so.
         StorageError: The picture cannot be written.
     """
     held = class_distribution(data, devices, partition, seed)
-    dealt_by = parse_spec(data).seed if seed is None else seed
+    partition_seed = parse_spec(data).seed if seed is None else seed
     if plot is not None:
         _draw(held, f"{data}: {partition}, {devices} devices", plot)
     if as_json:
@@ -100,7 +100,7 @@ def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Pa
             data=data,
             devices=devices,
             partition=partition,
-            seed=dealt_by,
+            seed=partition_seed,
             classes=held.classes,
             counts=tuple(tuple(row) for row in held.counts.tolist()),
             remarks=held.remarks,
@@ -108,7 +108,9 @@ def run_data(data: str, devices: int, partition: str, seed: int | None, plot: Pa
         print(msgspec.json.encode(report).decode())
         return 0
     console = open_console()
-    console.print(Text(f"{data}, dealt to {devices} devices as {partition}, seed {dealt_by}", style="bold cyan"))
+    console.print(
+        Text(f"{data}, partitioned among {devices} devices as {partition}, seed {partition_seed}", style="bold cyan")
+    )
     if held.remarks:
         console.print(Text(held.remarks, style="yellow"), soft_wrap=True)
     console.print(f"samples a device: {_spread(held.samples)}")

@@ -54,7 +54,7 @@ def demo(
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is drawn. [default: 1]")] = None,
     partition: Annotated[
         str | None,
-        typer.Option(help="How samples are dealt: iid, dirichlet:ALPHA, shards:N, mixed:SHARE. [default: iid]"),
+        typer.Option(help="How samples are partitioned: iid, dirichlet:ALPHA, shards:N, mixed:SHARE. [default: iid]"),
     ] = None,
     samples: Annotated[
         int | None, typer.Option(min=0, help="Per device, at most; 0 for its whole share. [default: by data set]")
@@ -222,11 +222,13 @@ def data(
     partition: Annotated[
         str | None,
         typer.Option(
-            help="How samples are dealt: iid, dirichlet:ALPHA, shards:N, mixed:SHARE, mixed-authors:SHARE, group. "
-            "[default: iid]"
+            help="How samples are partitioned: iid, dirichlet:ALPHA, shards:N, mixed:SHARE, mixed-authors:SHARE, "
+            "group. [default: iid]"
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the deal. [default: the specification's, or 0]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the partition. [default: the specification's, or 0]")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:

@@ -57,7 +57,7 @@ def device_id(number: int, devices: int) -> str:
     return f"dev-{number:0{len(str(devices - 1))}}"
 
 
-def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: DataAssignment) -> dict[str, VirtualDevice]:
+def make_fleet(experiment: Experiment, blueprint: Blueprint, assignment: DataAssignment) -> dict[str, VirtualDevice]:
     """Makes all devices by id, each with its plan.
 
     Raises:
@@ -70,7 +70,7 @@ def make_fleet(experiment: Experiment, blueprint: Blueprint, deal: DataAssignmen
     found = {name: find_profile(name) for name in settings.profiles}
     fleet = {}
     for number, device in enumerate(ids):
-        samples = deal.samples_of(number)
+        samples = assignment.samples_of(number)
         facts = _unlimited(samples)
         if device in profiles:
             stated = expected_facts(found[profiles[device]], samples)

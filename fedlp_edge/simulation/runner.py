@@ -123,10 +123,10 @@ class Simulation:
             self._journal.put_columns("features", simulation_data.features)
         if (targets := _targets(model, simulation_data)) is not None:
             self._journal.put_columns("targets", targets)
-        dealt = assign_data(experiment, simulation_data)
-        opened = self._engine.open(_setup(experiment, simulation_data), simulation_data, dealt)
+        assignment = assign_data(experiment, simulation_data)
+        opened = self._engine.open(_setup(experiment, simulation_data), simulation_data, assignment)
         self._blueprint, weights = opened.blueprint, opened.weights
-        fleet = make_fleet(experiment, self._blueprint, dealt)
+        fleet = make_fleet(experiment, self._blueprint, assignment)
         state = None
         if committed:
             weights, state = self._checkpoints.load(committed)
@@ -151,7 +151,9 @@ class Simulation:
                 if contributor.id in fleet:
                     self._round_jobs.note_compute(contributor.id, contributor.depth, contributor.compute)
         self._schedule = Schedule(experiment, fleet, self._assign)
-        self._recorder.begin(self._blueprint, fleet, dealt, self._round_jobs, self._publisher, opened.start_weights)
+        self._recorder.begin(
+            self._blueprint, fleet, assignment, self._round_jobs, self._publisher, opened.start_weights
+        )
         if not any(device.plan.depth for device in fleet.values()):
             raise DeviceError("no device of the fleet can bear even depth 1: take larger profiles or a smaller model")
 

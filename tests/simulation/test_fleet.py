@@ -29,7 +29,7 @@ def blueprint() -> Blueprint:
 
 
 @pytest.fixture(scope="module")
-def dealt() -> DataAssignment:
+def assignment() -> DataAssignment:
     return assign_data(experiment(), read_simulation_data("digits", "digits"))
 
 
@@ -59,24 +59,24 @@ def test_draws_depths_that_the_mix_allows() -> None:
     [("fedlp-hetero", {1: 3, 2: 1, 3: 2}), ("fedavg", {3: 6}), ("fedavg-full", {0: 4, 3: 2})],
 )
 def test_gives_devices_what_the_scheme_makes_of_the_mix(
-    recipe: RecipeName, depths: dict[int, int], blueprint: Blueprint, dealt: DataAssignment
+    recipe: RecipeName, depths: dict[int, int], blueprint: Blueprint, assignment: DataAssignment
 ) -> None:
     scheme = msgspec.convert(with_recipe({"recipe": recipe})["scheme"], SchemeSettings)
-    fleet = make_fleet(experiment(scheme=scheme), blueprint, dealt)
+    fleet = make_fleet(experiment(scheme=scheme), blueprint, assignment)
     assert Counter(device.plan.depth for device in fleet.values()) == depths
 
 
-def test_plans_with_the_profiles_of_the_devices(blueprint: Blueprint, dealt: DataAssignment) -> None:
+def test_plans_with_the_profiles_of_the_devices(blueprint: Blueprint, assignment: DataAssignment) -> None:
     settings = FleetSettings(devices=6, profiles={"class-xs": 0.5, "class-l": 0.5})
-    fleet = make_fleet(experiment(fleet=settings), blueprint, dealt)
+    fleet = make_fleet(experiment(fleet=settings), blueprint, assignment)
     assert Counter(device.profile for device in fleet.values()) == {"class-xs": 3, "class-l": 3}
     depth = {device.profile: device.plan.depth for device in fleet.values()}
     assert depth["class-xs"] < depth["class-l"]
 
 
-def test_refuses_a_mix_that_does_not_fit(blueprint: Blueprint, dealt: DataAssignment) -> None:
+def test_refuses_a_mix_that_does_not_fit(blueprint: Blueprint, assignment: DataAssignment) -> None:
     with pytest.raises(ConfigError, match="2 shares, but mlp has 3 depths"):
-        make_fleet(experiment(fleet=FleetSettings(devices=6, depth_mix=(0.5, 0.5))), blueprint, dealt)
+        make_fleet(experiment(fleet=FleetSettings(devices=6, depth_mix=(0.5, 0.5))), blueprint, assignment)
     with pytest.raises(ValueError, match=r"sum to 0\.9"):
         FleetSettings(depth_mix=(0.5, 0.4))
 
@@ -84,15 +84,15 @@ def test_refuses_a_mix_that_does_not_fit(blueprint: Blueprint, dealt: DataAssign
 def test_deals_what_a_device_of_a_real_fleet_would_load() -> None:
     run = experiment(data=SimulatedData(train="digits", evaluate="", partition="shards:2", limit=50, seed=9))
     simulation_data = read_simulation_data("digits", "")
-    dealt = assign_data(run, simulation_data)
-    starts, members = dealt.arrays["starts"], dealt.arrays["members"]
+    assignment = assign_data(run, simulation_data)
+    starts, members = assignment.arrays["starts"], assignment.arrays["members"]
     for number in range(6):
         kept = members[starts[number] : starts[number + 1]]
         own = load_data(f"digits#share={number}/6&partition=shards:2&seed=9&limit=50")
         assert (simulation_data.arrays["train/x"][kept] == own.stored().numpy()).all()
         assert (simulation_data.arrays["train/y"][kept] == own.y.numpy()).all()
-        assert dealt.samples_of(number) == len(own)
-        assert dealt.priors[number] == pytest.approx((own.y.bincount(minlength=10) / len(own)).numpy())
+        assert assignment.samples_of(number) == len(own)
+        assert assignment.priors[number] == pytest.approx((own.y.bincount(minlength=10) / len(own)).numpy())
 
 
 def test_pictures_that_cannot_be_read_are_missing_where_they_would_be(
@@ -108,14 +108,18 @@ def test_pictures_that_cannot_be_read_are_missing_where_they_would_be(
     run = experiment(data=SimulatedData(train=spec, evaluate="", partition="iid", seed=9))
     simulation_data = read_simulation_data(spec, "")
     assert "left out: 3 pictures that cannot be read (a/30.png is empty" in capsys.readouterr().err
-    dealt = assign_data(run, simulation_data)
-    starts, members = dealt.arrays["starts"], dealt.arrays["members"]
+    assignment = assign_data(run, simulation_data)
+    starts, members = assignment.arrays["starts"], assignment.arrays["members"]
     for number in range(6):
         kept = members[starts[number] : starts[number + 1]]
         own = load_data(f"{spec}&share={number}/6&partition=iid&seed=9")
         assert simulation_data.arrays["train/x"][kept].tolist() == own.stored().tolist()
         assert simulation_data.arrays["train/y"][kept].tolist() == own.y.tolist()
-    assert sum(map(dealt.samples_of, range(6))) == len(simulation_data.arrays["train/y"]) < len(simulation_data.listed)
+    assert (
+        sum(map(assignment.samples_of, range(6)))
+        == len(simulation_data.arrays["train/y"])
+        < len(simulation_data.listed)
+    )
 
 
 def test_knows_a_run_by_what_decides_what_is_learned() -> None:

@@ -34,7 +34,7 @@ class DemoPreset:
         epochs: Per round.
         rounds: Enough for a good model.
         samples: Per device; 0 takes its whole share.
-        profiles: Dealt in turn, the largest first: somebody must train the full depth. Larger pictures need
+        profiles: Given in turn, the largest first: somebody must train the full depth. Larger pictures need
             larger devices.
         lr: Step size.
         held_out: Test samples that every round is judged on; 0 takes them all. The exported files are too.

@@ -24,7 +24,7 @@ def expected_bytes(rates: Mapping[str, float], nbytes: Mapping[str, int]) -> flo
 def by_importance(
     rates: Mapping[str, float], nbytes: Mapping[str, int], changes: Mapping[str, float]
 ) -> dict[str, float]:
-    """Deals the bytes of the given rates out anew: more often what changes much for its size.
+    """Distributes the bytes of the given rates anew: more often what changes much for its size.
 
     The new rates are ``clip(c * s_l / b_l, least_l, 1)``, with the one ``c`` that leaves the expected bytes as they
     were (water-filling).

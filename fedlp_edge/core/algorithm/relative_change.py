@@ -1,7 +1,7 @@
 """How much a round changed each unit, relative to the unit's own size.
 
 ``||mean delta|| / ||weights||`` over the parameters that were sent: the measure by which FedLUAR
-(arXiv 2503.11146, equation 1) chooses what to recycle, and by which rates are dealt out by importance. Buffers such
+(arXiv 2503.11146, equation 1) chooses what to recycle, and by which rates are distributed by importance. Buffers such
 as BatchNorm statistics are not looked at: they are no result of optimisation.
 """
 

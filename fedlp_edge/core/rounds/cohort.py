@@ -17,7 +17,7 @@ Assign = Callable[[int, CohortMember], CohortMember]
 
 
 def rates_of(model: GlobalModel) -> Assign:
-    """Returns a function that gives places the layer-preserving rates that a global model deals out."""
+    """Returns a function that gives places the layer-preserving rates that a global model gives."""
 
     def assign(round: int, place: CohortMember) -> CohortMember:
         rates = model.rates(round, place.depth, place.lpr, place.encoding)

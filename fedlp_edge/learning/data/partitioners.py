@@ -116,7 +116,7 @@ def assign_samples(
 
 
 def _partition_by_group(groups: npt.NDArray[np.integer] | None, devices: int) -> list[Indices]:
-    """Deals the groups in turn, so that device K of as many devices as groups has group K."""
+    """Assigns the groups in turn, so that device K of as many devices as groups has group K."""
     if groups is None:
         raise DataError("partition=group needs a source with groups: a table with group=COLUMN")
     numbers = np.unique(groups)

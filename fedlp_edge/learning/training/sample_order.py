@@ -1,4 +1,4 @@
-"""Orders the samples of an epoch, and deals them into batches.
+"""Orders the samples of an epoch, and splits them into batches.
 
 Every order is a function of the seed of the round and the number of the epoch.
 """

@@ -266,7 +266,7 @@ class LocalEngine:
     def _send_study(self, worker: int) -> None:
         if self._setup is None or self._pictures is None or self._assignment is None:
             raise ValueError("no experiment is open")
-        for group, memory in (("pictures", self._pictures[1]), ("deal", self._assignment)):
+        for group, memory in (("pictures", self._pictures[1]), ("assignment", self._assignment)):
             self._send(worker, SampleArrays(group, memory.layout), memory.descriptor)
         self._send(worker, SetUpWorker(self._setup))
 

@@ -1,6 +1,6 @@
 """The demo as people start it: every device contributes in every round, whatever processor this is.
 
-Four devices have all the profiles that a demo gives; ``test_demo`` shows the same of shares that are dealt evenly.
+Four devices have all the profiles that a demo gives; ``test_demo`` shows the same of shares of one size.
 """
 
 from __future__ import annotations

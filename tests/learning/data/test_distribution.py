@@ -36,6 +36,6 @@ def test_deals_as_the_devices_of_a_fleet_do() -> None:
     ("data", "devices", "reason"),
     [("digits#share=0/2", 2, "leave out share="), ("digits", 0, "0 devices"), ("digits", 5000, "cannot be shared")],
 )
-def test_refuses_what_cannot_be_dealt(data: str, devices: int, reason: str) -> None:
+def test_refuses_what_cannot_be_partitioned(data: str, devices: int, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         class_distribution(data, devices, "iid")

@@ -1,4 +1,4 @@
-"""How a data set is dealt to a simulated fleet."""
+"""How a data set is partitioned among the devices of a simulated fleet."""
 
 from __future__ import annotations
 
