@@ -78,3 +78,123 @@ def test_picture_names_every_package() -> None:
     picture = (ROOT / "docs" / "images" / "house.svg").read_text(encoding="utf-8")
     drawn = set(re.findall(r">((?:fedlp_edge/\w+)|coordinator|device_agent)</text>", picture))
     assert drawn == {package.removesuffix(".py") for package in PACKAGES}
+
+
+ENTRY = "an entry point of a few lines, which tests start as a process"
+TYPES = "types, used by all tests of reporting"
+MISSING = "has no test file yet"
+
+UNTESTED: dict[str, str] = {
+    "coordinator/command.py": MISSING,
+    "coordinator/final/final_choice.py": MISSING,
+    "coordinator/final/final_export.py": MISSING,
+    "coordinator/final/final_stage.py": MISSING,
+    "coordinator/fleet/membership.py": MISSING,
+    "coordinator/main.py": ENTRY,
+    "coordinator/rounds/round_controller.py": MISSING,
+    "coordinator/run_loop.py": MISSING,
+    "coordinator/run_parts.py": MISSING,
+    "device_agent/command.py": MISSING,
+    "device_agent/model_trial.py": MISSING,
+    "fedlp_edge/cli/demo/sample_pictures.py": MISSING,
+    "fedlp_edge/cli/entry.py": ENTRY,
+    "fedlp_edge/cli/models/serve.py": MISSING,
+    "fedlp_edge/cli/simulate.py": MISSING,
+    "fedlp_edge/cli/status.py": MISSING,
+    "fedlp_edge/cli/version.py": MISSING,
+    "fedlp_edge/core/augment_settings.py": MISSING,
+    "fedlp_edge/core/planning/rules.py": MISSING,
+    "fedlp_edge/learning/data/own_data.py": MISSING,
+    "fedlp_edge/learning/data/picture_folders.py": MISSING,
+    "fedlp_edge/learning/data/public_datasets.py": MISSING,
+    "fedlp_edge/learning/data/readers/found.py": MISSING,
+    "fedlp_edge/learning/data/readers/listing.py": MISSING,
+    "fedlp_edge/learning/data/readers/picture_files.py": MISSING,
+    "fedlp_edge/learning/data/readers/row_files.py": MISSING,
+    "fedlp_edge/learning/data/readers/selected.py": MISSING,
+    "fedlp_edge/learning/data/readers/target_values.py": MISSING,
+    "fedlp_edge/learning/data/sources.py": MISSING,
+    "fedlp_edge/learning/data/tables/csv_format.py": MISSING,
+    "fedlp_edge/learning/data/tables/table_files.py": MISSING,
+    "fedlp_edge/learning/data/tables/windows.py": MISSING,
+    "fedlp_edge/learning/export/layered_export.py": MISSING,
+    "fedlp_edge/learning/export/runtime_errors.py": MISSING,
+    "fedlp_edge/learning/model/state_values.py": MISSING,
+    "fedlp_edge/learning/partition/cut_points.py": MISSING,
+    "fedlp_edge/learning/partition/mode_switch.py": MISSING,
+    "fedlp_edge/learning/partition/recorder.py": MISSING,
+    "fedlp_edge/learning/partition/stages.py": MISSING,
+    "fedlp_edge/learning/partition/tracing.py": MISSING,
+    "fedlp_edge/learning/profiling/calibrate.py": MISSING,
+    "fedlp_edge/learning/profiling/throughput.py": MISSING,
+    "fedlp_edge/learning/profiling/warmup.py": MISSING,
+    "fedlp_edge/learning/state_files.py": MISSING,
+    "fedlp_edge/learning/tasks/choose_task.py": MISSING,
+    "fedlp_edge/learning/tasks/histograms.py": MISSING,
+    "fedlp_edge/learning/torch_device.py": MISSING,
+    "fedlp_edge/learning/training/augment.py": MISSING,
+    "fedlp_edge/learning/training/objectives/class_weights.py": MISSING,
+    "fedlp_edge/learning/training/objectives/compose.py": MISSING,
+    "fedlp_edge/learning/training/objectives/task_loss.py": MISSING,
+    "fedlp_edge/learning/training/step.py": MISSING,
+    "fedlp_edge/learning/zoo/built_in.py": MISSING,
+    "fedlp_edge/learning/zoo/prepared.py": MISSING,
+    "fedlp_edge/reporting/events.py": TYPES,
+    "fedlp_edge/serving/openapi.py": MISSING,
+    "fedlp_edge/simulation/engines/evaluator.py": MISSING,
+    "fedlp_edge/simulation/engines/job_errors.py": MISSING,
+    "fedlp_edge/simulation/engines/local.py": MISSING,
+    "fedlp_edge/simulation/engines/local_worker.py": MISSING,
+    "fedlp_edge/simulation/engines/personal_heads.py": MISSING,
+    "fedlp_edge/simulation/engines/weight_tensors.py": MISSING,
+    "fedlp_edge/simulation/engines/worker.py": MISSING,
+    "fedlp_edge/simulation/fleet_compute_modes.py": MISSING,
+    "fedlp_edge/simulation/run_recorder.py": MISSING,
+    "fedlp_edge/simulation/runner.py": MISSING,
+    "fedlp_edge/simulation/simulated_data.py": MISSING,
+    "fedlp_edge/system/early_interrupt.py": MISSING,
+    "fedlp_edge/transport/brokers/local_broker.py": MISSING,
+    "fedlp_edge/transport/diagnostics/client.py": MISSING,
+    "fedlp_edge/transport/diagnostics/device_double.py": MISSING,
+    "fedlp_edge/transport/diagnostics/measurements.py": MISSING,
+    "fedlp_edge/transport/mqtt/certificates.py": MISSING,
+    "fedlp_edge/transport/mqtt/connection.py": MISSING,
+    "fedlp_edge/transport/mqtt/sockets.py": MISSING,
+    "fedlp_edge/worker/build_jobs.py": MISSING,
+    "fedlp_edge/worker/evaluate_jobs.py": MISSING,
+    "fedlp_edge/worker/main.py": ENTRY,
+    "fedlp_edge/worker/resources.py": MISSING,
+    "fedlp_edge/worker/train_job.py": MISSING,
+}
+"""Modules that have behaviour and no test file of their name, each with the reason; a new one is not added."""
+
+
+def has_behaviour(path: Path) -> bool:
+    """Whether a module defines a function, or a class with methods that is no Protocol."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                return True
+            case ast.ClassDef(bases=bases) if not any("Protocol" in ast.unparse(base) for base in bases):
+                if any(isinstance(inner, ast.FunctionDef) for inner in node.body):
+                    return True
+    return False
+
+
+def own_test(path: Path) -> Path:
+    """The test file of a module's name: ``fedlp_edge/wire/chunks.py`` has ``tests/wire/test_chunks.py``."""
+    folders = path.parent.parts[1:] if path.parts[0] == "fedlp_edge" else path.parent.parts
+    return Path("tests", *folders, f"test_{path.stem.lstrip('_')}.py")
+
+
+def test_every_module_with_behaviour_has_a_test_file_of_its_name() -> None:
+    modules = [path.relative_to(ROOT) for name in ROOTS for path in sorted((ROOT / name).rglob("*.py"))]
+    untested = {
+        str(path)
+        for path in modules
+        if path.stem not in ("__init__", "__main__")
+        and has_behaviour(ROOT / path)
+        and not (ROOT / own_test(path)).is_file()
+    }
+    assert untested - UNTESTED.keys() == set(), "write the test file of each"
+    assert UNTESTED.keys() - untested == set(), "take these out of UNTESTED: they have their test file"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.simulation.experiment import (
@@ -14,6 +16,7 @@ from fedlp_edge.simulation.experiment import (
     SimulationSettings,
     load_experiment,
 )
+from tests.simulation.conftest import experiment
 
 
 def test_evaluates_now_and_then_and_at_the_end() -> None:
@@ -72,3 +75,11 @@ def test_refuses_a_fleet_that_cannot_be(tmp_path: Path, text: str, message: str)
     with pytest.raises(ConfigError) as refused:
         load_experiment(path)
     assert message in str(refused.value)
+
+
+def test_writes_settings_that_read_back_the_same() -> None:
+    run = experiment()
+    text = to_toml(run)
+    assert msgspec.convert(tomllib.loads(text), type(run)) == run
+    assert "seed = 1" in text.splitlines()
+    assert "[fleet]" in text.splitlines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import signal
 import socket
@@ -14,7 +13,7 @@ import pytest
 
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.transport.brokers.embedded import EmbeddedBroker
-from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker, find_mosquitto
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 
 from .clients import connected
 
@@ -80,33 +79,6 @@ def test_broker_is_gone_after_the_block(start: Callable[[], EmbeddedBroker | Mos
     assert not broker.alive()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", broker.port), 5)
-
-
-def test_embedded_broker_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_amqtt(name: str, *arguments: object) -> object:
-        if name.startswith("amqtt"):
-            raise ImportError(name)
-        return real(name, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without_amqtt)
-    with pytest.raises(OperatorError, match=r'pip install "fedlp-edge\[broker\]"'):
-        EmbeddedBroker().start()
-
-
-def test_mosquitto_is_found_outside_the_path_and_missed_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert find_mosquitto().endswith("/mosquitto")
-
-    monkeypatch.setattr("fedlp_edge.transport.brokers.mosquitto._PLACES", ("/nowhere",))
-    with pytest.raises(OperatorError, match="apt-get install mosquitto"):
-        MosquittoBroker().start()
-
-
-def test_mosquitto_tells_what_is_wrong_with_its_configuration() -> None:
-    with pytest.raises(OperatorError, match="no_such_option"):
-        MosquittoBroker(extra=["no_such_option 1"]).start()
 
 
 @pytest.mark.parametrize("kind", BROKERS)
