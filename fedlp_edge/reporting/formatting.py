@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fedlp_edge.core.device_scores import DeviceScores
 
@@ -41,9 +41,9 @@ def format_share(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def main_metric(scores: DeviceScores) -> str:
+def main_metric(metrics: Collection[str]) -> str:
     """Returns the name of the metric that stands for all of them in one line; empty if there is none."""
-    return next((name for name in _MAIN if name in scores.mean), next(iter(scores.mean), ""))
+    return next((name for name in _MAIN if name in metrics), next(iter(metrics), ""))
 
 
 def format_metric(name: str, value: float | None) -> str:
@@ -55,7 +55,7 @@ def format_metric(name: str, value: float | None) -> str:
 
 def format_scores(scores: DeviceScores) -> str:
     """Formats the main metric as ``91.3 % ± 2.1 % (worst tenth 88.0 %)``; an accuracy is not named, others are."""
-    name = main_metric(scores)
+    name = main_metric(scores.mean)
     if not name:
         return "-"
     label = "" if name == "accuracy" else f"{name} "

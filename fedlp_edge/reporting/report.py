@@ -13,7 +13,15 @@ from rich.text import Text
 
 from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.reporting.console import open_console, print_unwrapped
-from fedlp_edge.reporting.formatting import UNTRAINED, depth_bar, format_bytes, format_scores, format_share
+from fedlp_edge.reporting.formatting import (
+    UNTRAINED,
+    depth_bar,
+    format_bytes,
+    format_metric,
+    format_scores,
+    format_share,
+    main_metric,
+)
 from fedlp_edge.reporting.summary import (
     DeviceOutcome,
     DeviceRound,
@@ -55,7 +63,7 @@ def report(summary: Summary, directory: Path) -> RenderableType:
     if summary.start_weights is not None:
         parts += [Text(f"The model {summary.start_weights.line}."), ""]
     on_devices = _on_devices(summary)
-    if accuracy or on_devices:
+    if accuracy or on_devices or _central_metrics(summary):
         parts += [_models(summary, accuracy, on_devices), ""]
     if judging := _judging(summary):
         parts += [*judging, ""]
@@ -141,8 +149,12 @@ def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, 
     extra = [*(["ensemble>"] if ensemble else []), *(["own classes>"] if tiers else [])]
     proofs = {proof.depth: proof for proof in summary.proofs}
     central = any(found.accuracy is not None for found in exported.values())
+    # Of a task without an accuracy, the metric that stands for the others.
+    metrics = {} if accuracy else _central_metrics(summary)
+    metric = main_metric(next(iter(metrics.values()))) if metrics else ""
     columns = [
         *(["PyTorch>"] if accuracy else []),
+        *([f"{metric}>"] if metric else []),
         *extra,
         *(["on devices"] if on_devices else []),
         *(["onnxruntime>"] if central else []),
@@ -151,13 +163,14 @@ def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, 
         "ONNX file" if exported else "",
     ]
     table = _table("exit", *columns)
-    depths = sorted(accuracy.keys() | tiers.keys() | on_devices.keys() | exported.keys())
+    depths = sorted(accuracy.keys() | metrics.keys() | tiers.keys() | on_devices.keys() | exported.keys())
     for depth in depths:
         model = exported.get(depth)
         file = f"{ONNX_DIRECTORY}/{model.file}" if model else "-" if exported else ""
         table.add_row(
             Text(f"{depth_bar(depth, depths[-1])} {depth}", style="cyan"),
             *([format_share(accuracy.get(depth))] if accuracy else []),
+            *([format_metric(metric, metrics.get(depth, {}).get(metric))] if metric else []),
             *([format_share(ensemble.get(depth))] if ensemble else []),
             *([format_share(tiers.get(depth))] if tiers else []),
             *([_scores(on_devices.get(depth))] if on_devices else []),
@@ -167,6 +180,13 @@ def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, 
             Text(file if depth in trained else UNTRAINED, style="" if depth in trained else "dim"),
         )
     return table
+
+
+def _central_metrics(summary: Summary) -> dict[int, dict[str, float]]:
+    """What central data say of the final model, by depth and name; nothing without such data."""
+    number = summary.final.round if summary.final else None
+    chosen = [entry for entry in summary.rounds if entry.round == number] or list(summary.rounds[-1:])
+    return chosen[0].metrics if chosen else {}
 
 
 def _scores(scores: DeviceScores | None) -> str:

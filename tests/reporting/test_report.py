@@ -111,3 +111,14 @@ def test_is_never_cut_by_a_narrow_terminal(tmp_path: Path, summary: Summary) -> 
 
     assert "onnx/small-cnn-depth-3.onnx" in file.getvalue()
     assert "…" not in file.getvalue()
+
+
+def test_a_run_without_an_accuracy_is_reported_by_its_main_metric(summary: Summary) -> None:
+    (entry,) = summary.rounds
+    assert summary.final is not None
+    judged = msgspec.structs.replace(entry, accuracy={}, metrics={3: {"r2": 0.9, "rmse": 2.5, "mae": 2.0}}, ensemble={})
+    final = msgspec.structs.replace(summary.final, accuracy={})
+    lines = report_of(msgspec.structs.replace(summary, rounds=(judged,), final=final, onnx=())).splitlines()
+    words = [" ".join(line.split()) for line in lines]
+    assert "exit rmse" in words
+    assert "▮▮▮ 3 2.5" in words
