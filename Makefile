@@ -4,6 +4,8 @@
 #   make test    the whole test suite, in a process more than there are processors; PYTEST_FLAGS="-n 0" for one
 #   make lint    formatting, lint, types, import rules
 #
+#   make example NAME=weather   one of the whole jobs below examples/; QUICK=1 for three devices and two rounds
+#
 #   make paper-table    repeats the paper's table, up to two hours on 2 cores; writes docs/accuracy.md
 #   make comparison     schemes at equal cost, up to two hours on 2 cores; writes docs/accuracy.md
 #
@@ -25,7 +27,7 @@ DEMO_FLAGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint format paper-table comparison clean
+.PHONY: help setup demo example test lint format paper-table comparison clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -45,6 +47,13 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	$(BIN)/fedlp demo $(DEMO_FLAGS)
+
+# What an example reads are other projects' data: their packages, without what these depend on.
+example: $(READY)
+	@test -f "examples/$(NAME)/fleet.toml" || { echo "error: name one of examples/: make example NAME=weather" >&2; exit 1; }
+	$(if $(wildcard examples/$(NAME)/requirements.txt),$(BIN)/python -m pip install --quiet --no-deps \
+		--requirement examples/$(NAME)/requirements.txt)
+	$(BIN)/python examples/run.py $(NAME) $(if $(QUICK),--quick)
 
 # The tests use a real Mosquitto and real pictures; where these are missing they are installed, or named.
 test: $(READY)
