@@ -19,7 +19,7 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
         wanted: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
-        The torch device, and one line that says why it is the CPU although PyTorch lists a GPU; empty otherwise.
+        The torch device, a CUDA device with its index, and one line that says why it is the CPU although PyTorch lists a GPU; empty otherwise.
 
     Raises:
         WorkerError: ``cuda`` is wanted, and there is no CUDA device or it does not work.
@@ -32,7 +32,8 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
         return torch.device("cpu"), ""
     problem = cuda_problem()
     if not problem:
-        return torch.device("cuda"), ""
+        # With its index, which the limit of CUDA memory asks for.
+        return torch.device("cuda", torch.cuda.current_device()), ""
     if wanted == "cuda":
         raise WorkerError(cuda_does_not_work(problem))
     return torch.device("cpu"), f"PyTorch lists a CUDA device, but it does not work ({problem}): training on the CPU"

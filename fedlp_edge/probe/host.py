@@ -17,6 +17,7 @@ import psutil
 
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.core.planning.prediction import ON_CUDA
 from fedlp_edge.probe.cgroup_limits import CgroupLimits, read_limits
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.probe.throttling import is_throttled
@@ -146,7 +147,7 @@ def device_facts(
         measured: Measurement that the worker reports.
         profile: Profile whose limits cap the facts.
         threads: Number of training threads.
-        calibration: Calibration of the machine; None if there is none.
+        calibration: Calibration of the machine's CPU; None if there is none. It says nothing of a GPU.
     """
     share = worker_share(host, profile)
     board_left = None if share is None else max(0, share - measured.idle_memory - measured.data_reserve)
@@ -174,7 +175,7 @@ def device_facts(
         on_battery=host.on_battery,
         temperature_celsius=host.temperature_celsius,
         samples=measured.samples,
-        calibration=calibration,
+        calibration=ON_CUDA if measured.processor == "cuda" else calibration,
         swap_free=host.swap_free,
         throttled=host.throttled,
         metered=profile.metered or None,

@@ -96,14 +96,21 @@ class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     Attributes:
         engine: Engine: ``local`` uses processes of this machine, ``ray`` a Ray cluster.
         workers: Number of processes that train, with one thread each; 0 for one per core.
+        device: Processor that the workers compute on: ``cpu``, ``cuda`` for a GPU that they share, or ``auto`` for a GPU
+            where one works. The last bits of a model differ between processors.
         evaluate_every: Rounds between two evaluations.
         evaluate_last: Number of last rounds that are all evaluated.
     """
 
     engine: EngineName = "local"
     workers: Annotated[int, msgspec.Meta(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
     evaluate_every: Count = 1
     evaluate_last: Count = 1
+
+    def __post_init__(self) -> None:
+        if self.device != "cpu" and self.engine == "ray":
+            raise ValueError('device = "cpu" alone goes with engine = "ray": its actors ask for no GPU')
 
 
 class ExportChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -359,6 +359,7 @@ def _setup(experiment: Experiment, simulation_data: SimulationData) -> WorkerSet
         std=simulation_data.std,
         holdout=experiment.holdout_share,
         fresh_statistics=not experiment.data.evaluate,
+        processor=experiment.simulation.device,
     )
 
 

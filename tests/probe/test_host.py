@@ -10,6 +10,8 @@ import msgspec
 import pytest
 
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.planning.calibration import Calibration
+from fedlp_edge.core.planning.prediction import ON_CUDA
 from fedlp_edge.probe.cgroup_limits import CgroupLimits
 from fedlp_edge.probe.host import (
     BOARD_SYSTEM_MEMORY,
@@ -76,6 +78,12 @@ def test_looks_at_the_memory_of_the_gpu_when_it_trains_there():
     measured = msgspec.structs.replace(MEASURED, processor="cuda", cuda_name="T4", cuda_memory=9000 * MB)
     facts = device_facts(HOST, measured, DeviceProfile(), 4)
     assert (facts.training_memory, facts.cuda_name) == (9000 * MB, "T4")
+
+
+def test_says_nothing_of_the_cpu_where_it_trains_on_a_gpu():
+    measured = msgspec.structs.replace(MEASURED, processor="cuda", cuda_name="T4", cuda_memory=9000 * MB)
+    assert device_facts(HOST, measured, DeviceProfile(), 4, Calibration(base=7.0)).calibration == ON_CUDA
+    assert device_facts(HOST, MEASURED, DeviceProfile(), 4, Calibration(base=7.0)).calibration == Calibration(base=7.0)
 
 
 def test_caps_the_speed_that_it_reports():

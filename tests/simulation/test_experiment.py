@@ -83,3 +83,9 @@ def test_writes_settings_that_read_back_the_same() -> None:
     assert msgspec.convert(tomllib.loads(text), type(run)) == run
     assert "seed = 1" in text.splitlines()
     assert "[fleet]" in text.splitlines()
+
+
+def test_a_gpu_is_for_the_workers_of_this_machine() -> None:
+    assert SimulationSettings(device="cuda").device == "cuda"
+    with pytest.raises(ValueError, match="ask for no GPU"):
+        SimulationSettings(engine="ray", device="auto")

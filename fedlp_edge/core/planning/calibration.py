@@ -48,6 +48,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         base: Bytes that the first train steps take, however small the model.
         exact: Bytes taken per byte of live tensors with the exact allocator.
         cached: Bytes taken per byte of live tensors with the cached allocator; an upper bound rather than a mean.
+        operation_bytes: Bytes for each operation of a step: tensors too small to be mapped one by one leave gaps in the
+            heap. Measured with the C library's allocator.
+        copies: Bytes for each byte of the largest parameter, which is copied when changes are written. Measured.
         paces: Cost by kind of operation; empty if it was not measured.
         step: Further seconds per train step, for loss, update and Python code.
         slowdown: Ratio of the time of a train step with the exact allocator to that with the cached one.
@@ -57,6 +60,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     base: Bytes = 0.3e6
     exact: Factor = 1.05
     cached: Factor = 2.2
+    operation_bytes: Bytes = 22_000.0
+    copies: Factor = 1.25
     paces: Mapping[Kind, OperationCost] = {}
     step: Factor = 0.0
     slowdown: Factor = 2.5

@@ -28,11 +28,9 @@ BACKWARD_AND_FORWARD = 3
 ANY_DEVICE = Calibration()
 """For a device that has not calibrated itself: measured on x86-64, PyTorch 2.15, glibc 2.36, one thread."""
 
-LARGEST_PARAMETER = 1.25
-"""Bytes for each byte of the largest parameter, which is copied when changes are written. Measured."""
-
-OPERATION_BYTES = 22_000
-"""Bytes for each operation of a step: tensors too small to be mapped one by one leave gaps in the heap. Measured."""
+ON_CUDA = Calibration(exact=1.0, cached=1.0, operation_bytes=512.0, copies=0.0)
+"""For a GPU, whose allocator counts tensors in blocks of 512 bytes; changes are written from the CPU's memory. Derived
+from how PyTorch counts, not measured: workspaces of cuDNN come on top."""
 
 STATE_TRAFFIC = 4
 """How often a step reads or writes the model's values, whatever the batch: gradients, momentum, the update."""
@@ -63,8 +61,8 @@ def training_memory(cost: DepthCost, training: TrainingSettings, calibration: Ca
     live = peak_bytes(memory_points, _batch(training)) + slots
     factor = measured.exact if memory_saving.allocator == "exact" else measured.cached
     # The model's values were there before the first step and are taken once, whatever the allocator does.
-    copies = LARGEST_PARAMETER * cost.step.largest_parameter
-    gaps = OPERATION_BYTES * cost.step.operations
+    copies = measured.copies * cost.step.largest_parameter
+    gaps = measured.operation_bytes * cost.step.operations
     return int(measured.base + gaps + cost.step.state_bytes + factor * live + copies)
 
 

@@ -42,10 +42,11 @@ _PAGE = resource.getpagesize()
 
 _MEMORY_MESSAGE = re.compile(
     r"(can't|cannot|failed to|unable to) (alloc|mmap)|not enough memory|out[ _]of[ _]memory|bad[ _]alloc|alloc_failed"
-    r"|memory allocation failed",
+    r"|memory allocation failed|unable to find an engine to execute",
     re.IGNORECASE,
 )
-"""Messages of allocators that ran out of memory; few of them raise an error of a special type."""
+"""Messages of allocators that ran out of memory; few of them raise an error of a special type. cuDNN finds no engine for
+a convolution when there is no memory for the workspace of any."""
 
 _LIKELY_MEMORY_MESSAGE = re.compile(
     r"could not (create|execute|initialize)|can't start new thread|thread creation failed", re.I
@@ -204,7 +205,9 @@ def limited(
     if budget is None:
         yield
     elif device.type == "cuda":
-        # Only PyTorch's allocator enforces the limit, so other processes on the GPU are not affected.
+        # Only PyTorch's allocator enforces the limit, so other processes on the GPU are not affected. What it holds and
+        # does not use would come on top of the budget.
+        trim_heap()
         total = torch.cuda.get_device_properties(device).total_memory
         allowed = torch.cuda.memory_reserved(device) + budget + slack
         torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)

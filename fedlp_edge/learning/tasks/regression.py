@@ -68,7 +68,7 @@ class Regression:
 
     def predict(self, outputs: Tensor, x: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Returns the targets in their own units."""
-        return {"values": outputs * self._std + self._mean}
+        return {"values": outputs * self._std.to(outputs.device) + self._mean.to(outputs.device)}
 
     def _standardised(self, y: Tensor) -> Tensor:
         return (y - self._mean.to(y.device)) / self._std.to(y.device)

@@ -194,7 +194,7 @@ class _Steps:
         self._task = task
         self._model = model
         self._settings = settings
-        self._labels = data.y
+        self._labels = data.y.to(device)
         self._name = name
         self._x, self._y = (part.to(device) for part in data.batch(slice(0, settings.batch_size)))
         if COMPUTE[name].channels_last and self._x.ndim == 4:

@@ -5,6 +5,8 @@ Arrays (samples, model weights, sums) travel separately, in the way that is chea
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
@@ -30,6 +32,7 @@ class WorkerSetup(msgspec.Struct, frozen=True):
         mean: Mean by channel, for the normalisation.
         std: Standard deviation by channel, for the normalisation.
         holdout: Share of its samples that every device keeps out of training and judges models on.
+        processor: Processor that computes: ``cpu``, ``cuda`` or ``auto``.
         fresh_statistics: Whether devices measure statistics of batch norms for the weights that they have trained.
     """
 
@@ -45,6 +48,7 @@ class WorkerSetup(msgspec.Struct, frozen=True):
     weights: StartWeights | None = None
     holdout: float = 0.0
     fresh_statistics: bool = False
+    processor: Literal["auto", "cpu", "cuda"] = "cpu"
 
 
 class WorkerReady(msgspec.Struct, frozen=True, tag=True):

@@ -64,16 +64,15 @@ class SimulationWorker:
         setup: The experiment.
         samples: ``train/x``, ``train/y``, ``test/x``, ``test/y``; ``members``, the indices of all devices' samples one
             after the other; ``starts``, where those of each device begin, and the end.
-        processor: ``auto``, ``cpu`` or ``cuda``.
 
     Attributes:
         blueprint: Blueprint of the model.
         start_weights: Report on what was taken of the experiment's start weights; None if it has none.
     """
 
-    def __init__(self, setup: WorkerSetup, samples: Mapping[str, AnyArray], processor: str = "cpu") -> None:
+    def __init__(self, setup: WorkerSetup, samples: Mapping[str, AnyArray]) -> None:
         self._setup = setup
-        self._device, note = choose_device(processor)
+        self._device, note = choose_device(setup.processor)
         if note:
             print(note, file=sys.stderr, flush=True)
         make_repeatable(self._device)

@@ -436,5 +436,14 @@ def test_gpu_that_is_listed_but_does_not_work_leaves_training_to_the_cpu(monkeyp
     assert torch_device.choose_device("cpu") == (CPU, "")
 
 
+def test_gpu_that_works_is_named_by_its_index_which_the_limit_of_its_memory_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch_device, "cuda_problem", lambda: "")
+    assert torch_device.choose_device("auto") == (torch.device("cuda", 1), "")
+
+
 def test_cuda_problem_is_found_where_there_is_no_gpu() -> None:
     assert bool(torch_device.cuda_problem()) is not torch.cuda.is_available()
