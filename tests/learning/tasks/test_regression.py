@@ -18,6 +18,11 @@ def test_outputs_are_standard_deviations_from_the_mean():
     assert task.loss(outputs, y, X).item() == 2.0
 
 
+def test_answers_on_the_device_of_the_outputs():
+    outputs = torch.empty(2, 1, device="meta")
+    assert Regression(mean=(10.0,), std=(2.0,)).predict(outputs, X)["values"].device.type == "meta"
+
+
 def test_metrics_are_those_of_scikit_learn_in_the_units_of_the_targets():
     generator = torch.Generator().manual_seed(4)
     mean, std = torch.tensor([1e4, -3.0]), torch.tensor([5.0, 0.1])
