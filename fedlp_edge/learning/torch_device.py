@@ -19,7 +19,8 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
         wanted: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
-        The torch device, a CUDA device with its index, and one line that says why it is the CPU although PyTorch lists a GPU; empty otherwise.
+        The torch device, a CUDA device with its index, and one line that says why it is the CPU although PyTorch lists
+        a GPU; empty otherwise.
 
     Raises:
         WorkerError: ``cuda`` is wanted, and there is no CUDA device or it does not work.

@@ -96,8 +96,8 @@ class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     Attributes:
         engine: Engine: ``local`` uses processes of this machine, ``ray`` a Ray cluster.
         workers: Number of processes that train, with one thread each; 0 for one per core.
-        device: Processor that the workers compute on: ``cpu``, ``cuda`` for a GPU that they share, or ``auto`` for a GPU
-            where one works. The last bits of a model differ between processors.
+        device: Processor that the workers compute on: ``cpu``, ``cuda`` for a GPU that they share, or ``auto`` for a
+            GPU where one works. The last bits of a model differ between processors.
         evaluate_every: Rounds between two evaluations.
         evaluate_last: Number of last rounds that are all evaluated.
     """

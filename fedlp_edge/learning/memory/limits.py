@@ -45,8 +45,8 @@ _MEMORY_MESSAGE = re.compile(
     r"|memory allocation failed|unable to find an engine to execute",
     re.IGNORECASE,
 )
-"""Messages of allocators that ran out of memory; few of them raise an error of a special type. cuDNN finds no engine for
-a convolution when there is no memory for the workspace of any."""
+"""Messages of allocators that ran out of memory; few of them raise an error of a special type. cuDNN finds no engine
+for a convolution when there is no memory for the workspace of any."""
 
 _LIKELY_MEMORY_MESSAGE = re.compile(
     r"could not (create|execute|initialize)|can't start new thread|thread creation failed", re.I
