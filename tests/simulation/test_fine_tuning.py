@@ -18,7 +18,7 @@ from fedlp_edge.simulation import LocalEngine, simulate
 from fedlp_edge.simulation.engines.base import SimulationStoppedError
 from fedlp_edge.storage.checkpoints import Checkpoints
 from tests.simulation.conftest import experiment
-from tests.simulation.test_simulate import digest
+from tests.simulation.test_run import digest
 
 MODEL = ModelSettings(name="mlp", input=(1, 8, 8), classes=10, freeze=("hidden1",))
 

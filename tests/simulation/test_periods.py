@@ -10,7 +10,7 @@ from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import SchemeSettings
 from fedlp_edge.simulation import LocalEngine, simulate
 from tests.simulation.conftest import experiment
-from tests.simulation.test_simulate import digest
+from tests.simulation.test_run import digest
 
 EVERY = {"L1": 2, "H2": 3}
 

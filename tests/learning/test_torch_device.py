@@ -1,0 +1,43 @@
+"""The torch device that is trained on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fedlp_edge.errors import WorkerError
+from fedlp_edge.learning import torch_device
+
+
+def test_the_processor_is_used_if_it_is_asked_for() -> None:
+    assert torch_device.choose_device("cpu") == (torch.device("cpu"), "")
+
+
+def test_a_machine_without_cuda_says_so_only_if_cuda_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert torch_device.choose_device("auto") == (torch.device("cpu"), "")
+    with pytest.raises(WorkerError, match="no CUDA device"):
+        torch_device.choose_device("cuda")
+
+
+def test_a_cuda_device_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch_device, "cuda_problem", lambda: "no kernel image")
+    device, reason = torch_device.choose_device("auto")
+    assert device.type == "cpu"
+    assert "no kernel image" in reason
+    with pytest.raises(WorkerError, match="say --device cpu"):
+        torch_device.choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("error", "cuda"),
+    [(RuntimeError("CUDA error: an illegal access"), True), (RuntimeError("shapes differ"), False)],
+)
+def test_errors_of_the_device_are_told_from_those_of_the_job(error: Exception, cuda: bool) -> None:
+    assert torch_device.is_cuda_failure(error) == cuda
+
+
+def test_an_error_is_its_first_line_or_its_type() -> None:
+    assert torch_device.cuda_error_line(RuntimeError("CUDA error\nset CUDA_LAUNCH_BLOCKING")) == "CUDA error"
+    assert torch_device.cuda_error_line(MemoryError()) == "MemoryError"
