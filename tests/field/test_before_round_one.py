@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import fedlp_edge
 from coordinator.command import app
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import ConfigError, DataError, PartitionError
+from fedlp_edge.errors import ConfigError, DataError
 from fedlp_edge.learning.data.dataset import load_data
 from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
 from fedlp_edge.learning.evaluation import try_samples
@@ -57,11 +57,12 @@ def test_missing_pillow_is_said_at_once(tmp_path: Path, monkeypatch: pytest.Monk
         check_source(spec)
 
 
-def test_a_model_with_one_output_is_refused_at_the_split() -> None:
-    with pytest.raises(PartitionError, match="two for yes and no"):
-        fedlp_edge.partition(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1)), torch.zeros(1, 4))
-    with pytest.raises(PartitionError, match="two for yes and no"):
-        build_model(ModelSettings(name="mlp", input=(4,), classes=1), 0)
+def test_a_model_with_one_output_is_split_like_any_other() -> None:
+    # One logit tells two classes apart, and is what a regression of one number has.
+    own = fedlp_edge.partition(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1)), torch.zeros(1, 4))
+    built_in = build_model(ModelSettings(name="mlp", input=(4,), classes=1), 0)
+    for model in (own, built_in):
+        assert [tuple(logits.shape) for logits in model.exits(torch.zeros(3, 4))] == [(3, 1)] * len(model.depths)
 
 
 def test_a_split_into_one_depth_is_remarked() -> None:
