@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -85,8 +86,10 @@ def convert(source: Path, target: Path, precision: Precision, calibration: Sampl
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
+    before = list(sys.path)
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
 
+    sys.path[:] = before  # the package puts its own directory there, with modules of common names
     converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
     return converted
 

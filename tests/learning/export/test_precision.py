@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ def test_it_computes_nearly_the_same_from_smaller_weights(
     expected = np.maximum(SAMPLES @ WEIGHTS, 0)
     assert 0 < np.abs(got - expected).max() < error
     assert target.stat().st_size < (0.6 if precision == "fp16" else 0.5) * source.stat().st_size
+    assert not any("onnxruntime" in entry for entry in sys.path)
     properties = session.get_modelmeta().custom_metadata_map
     assert properties == {"fedlp.model": "linear", PRECISION_PROPERTY: precision}
 
