@@ -86,10 +86,8 @@ def convert(source: Path, target: Path, precision: Precision, calibration: Sampl
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
-    before = list(sys.path)
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
 
-    sys.path[:] = before  # the package puts its own directory there, with modules of common names
     converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
     return converted
 
@@ -137,7 +135,11 @@ def _reader(calibration: Samples) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppresses the advice that the tools log and warn of, which is for those who call them by hand."""
+    """Suppresses the advice that the tools log and warn of, which is for those who call them by hand.
+
+    It also restores the module search path: onnxruntime's tools put a directory with modules of common names there.
+    """
+    path = list(sys.path)
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -146,3 +148,4 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+        sys.path[:] = path
