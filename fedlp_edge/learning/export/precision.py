@@ -137,9 +137,13 @@ def _reader(calibration: Samples) -> Any:
 def _quiet() -> Iterator[None]:
     """Suppresses the advice that the tools log and warn of, which is for those who call them by hand.
 
-    It also restores the module search path: onnxruntime's tools put a directory with modules of common names there.
+    The tools put a directory with modules of common names on the module search path when they are first loaded, and
+    need it there whenever they run; outside it must not stay, as it would hide others' modules.
     """
+    import onnxruntime  # noqa: PLC0415  # an extra of the coordinator
+
     path = list(sys.path)
+    sys.path.append(str(Path(onnxruntime.__file__).parent / "transformers"))
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
