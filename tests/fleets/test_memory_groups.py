@@ -72,7 +72,7 @@ TRAIN = """
 import mmap, sys, torch
 from pathlib import Path
 from fedlp_edge.system.cgroups import ControlGroup
-from fedlp_edge.learning.memory.limits import SLACK, limited
+from fedlp_edge.learning.memory.limits import limited
 group = ControlGroup.at(Path(sys.argv[1])) if sys.argv[1] else None
 with limited(32 << 20, torch.device("cpu"), group=group):
     torch.ones(32 << 20, dtype=torch.uint8)
