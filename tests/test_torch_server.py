@@ -114,6 +114,19 @@ def test_gets_all_that_the_process_was_given(environment: dict[str, str], tmp_pa
     }
 
 
+def test_is_asked_by_a_process_whose_libraries_set_variables_of_their_own(environment: dict[str, str]) -> None:
+    set_while_imported = {"KMP_INIT_AT_FORK": "FALSE", "KMP_DUPLICATE_LIB_OK": "True", "TORCHINDUCTOR_CACHE_DIR": "/c"}
+    done = subprocess.run(
+        command(do="say", descriptor=1),
+        env={**environment, **set_while_imported},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert '"torch": true' in done.stdout
+
+
 def test_a_crash_is_the_end_of_both(environment: dict[str, str]) -> None:
     assert subprocess.run(command(do="crash"), env=environment, check=False).returncode == -signal.SIGSEGV
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -41,12 +42,13 @@ def rewriting(port: int) -> Iterator[str]:
 
 
 def _relay(source: socket.socket, target: socket.socket, rewrite: bool) -> None:
-    for packet in packets(source):
-        if rewrite and packet[0] >> 4 == 3:
-            topic, _ = publish_parts(packet, 4)
-            target.sendall(packet.replace(topic.encode(), topic.replace(".", "/").encode(), 1))
-        else:
-            target.sendall(packet)
+    with contextlib.suppress(OSError):  # whichever side ends first closes the sockets of both
+        for packet in packets(source):
+            if rewrite and packet[0] >> 4 == 3:
+                topic, _ = publish_parts(packet, 4)
+                target.sendall(packet.replace(topic.encode(), topic.replace(".", "/").encode(), 1))
+            else:
+                target.sendall(packet)
     target.close()
 
 

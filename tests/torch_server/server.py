@@ -44,8 +44,20 @@ _AT_START = (
 )
 """Beginnings of environment variables that Python, the C library or torch read while they are loaded."""
 
-_LATER = ("PYTHONPATH", "PYTHONUNBUFFERED", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")
-"""Those that a forked process can still follow, or that say nothing once ``OMP_NUM_THREADS`` is 1."""
+_LATER = (
+    "PYTHONPATH",
+    "PYTHONUNBUFFERED",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
+    "TORCHINDUCTOR_CACHE_DIR",
+)
+"""Those that a forked process can still follow, or that say nothing once ``OMP_NUM_THREADS`` is 1.
+
+The last three are set by scikit-learn and by torch's compiler in the process of the test that imports them.
+"""
 
 _REQUEST_SECONDS = 10.0
 
