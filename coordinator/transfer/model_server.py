@@ -196,7 +196,8 @@ class ModelServer:
         most = self._vain.most(request, self._message_bytes(blob.version, request.device))
         chunks = max(1, self._flow.repeat // piece_count(blob.version.chunk_bytes, most))
         wanted, _ = take(missing, chunks)
-        self._push(self._topics.of("repeat", request.device), blob, wanted, "repeat", report=True, most=most)
+        purpose: Purpose = "repeat" if blob.broadcast else "direct"
+        self._push(self._topics.of("repeat", request.device), blob, wanted, purpose, report=True, most=most)
         return True
 
     def _message_bytes(self, version: UnitVersion, device: str) -> int:

@@ -253,8 +253,17 @@ def _without_models(summary: Summary) -> list[Text]:
 
 def _idle(idle: dict[str, int], rounds: int) -> Text:
     """Returns which units no device sent, and in how many rounds."""
-    said = [f"{unit} in {'every round' if count == rounds else f'{count} of {rounds}'}" for unit, count in idle.items()]
-    return Text(f"Without an update: {', '.join(said)}.")
+    units: dict[int, list[str]] = defaultdict(list)
+    for unit, count in idle.items():
+        units[count].append(unit)
+    said = [
+        f"{', '.join(named)} in {'every round' if count == rounds else f'{count} of {rounds}'}"
+        for count, named in sorted(units.items(), reverse=True)
+    ]
+    words = f"Without an update: {'; '.join(said)}."
+    if any(unit.startswith("H") for unit in units[rounds]):
+        words += " An exit is learned only where a device has its depth."
+    return Text(words)
 
 
 def _traffic(summary: Summary) -> Text:

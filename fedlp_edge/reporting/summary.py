@@ -83,7 +83,7 @@ class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.failed > 0 or self.contributed == 0 or self.state in ("set aside", "unfit")
 
 
-Purpose = Literal["control", "model", "update", "repeat", "echo"]
+Purpose = Literal["control", "model", "update", "repeat", "direct", "echo"]
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -103,7 +103,8 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
         coverage: Update weight by device id, for each unit id.
         traffic: Traffic since the commit of the round before, by purpose: ``control`` messages both ways, chunks of the
             ``model`` as broadcast, chunks of the ``update`` of every device, and chunks of the model that a device
-            requested again (``repeat``), and random bytes by which devices measure their links (``echo``).
+            requested again (``repeat``), chunks that are never broadcast (``direct``: final models and what of a model
+            never changes), and random bytes by which devices measure their links (``echo``).
         loss: Mean cross-entropy of each exit, by depth; None if it is not finite.
         ensemble: Accuracy of the mean logits of the exits up to a depth, by depth.
         tiers: Mean accuracy of the devices by depth, each with the exit of its depth on the test set weighted by the

@@ -62,15 +62,17 @@ def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:
         speed = in_new_thread(lambda: training_macs_per_second(device, job.seconds))
     limits.trim_heap()
     facts = None if data is None else data.facts()
+    found = None if data is None else data.found()
     reserve = 0
     if data is not None and facts is not None and (spec := parse_spec(job.data)).takes_any_size:
         facts = msgspec.structs.replace(facts, sample_shape=())
+        found = msgspec.structs.replace(data.found(), shape=())
         reserve = 0 if data.in_memory else spec.memory_bound
     on_cuda = resources.on_cuda
     return DeviceMeasurement(
         samples=0 if data is None else len(data),
         data=facts,
-        found="" if data is None else str(data.found()),
+        found="" if found is None else str(found),
         data_reserve=reserve,
         remarks="" if data is None else data.remarks,
         training_macs_per_second=speed,

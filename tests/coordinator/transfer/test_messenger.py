@@ -20,6 +20,7 @@ def test_counts_what_is_said_and_what_others_report_until_it_is_taken() -> None:
         "model": Traffic(0, 0),
         "update": Traffic(1024, 2),
         "repeat": Traffic(7, 1),
+        "direct": Traffic(0, 0),
         "echo": Traffic(0, 0),
     }
     assert set(messenger.take_traffic().values()) == {Traffic()}

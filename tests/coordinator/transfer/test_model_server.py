@@ -81,7 +81,19 @@ def test_repeats_a_slice_and_asks_how_it_stands() -> None:
     server.model_server.put("L1", b"x" * 90)
     assert server.request("L1", (2, 4), (6, 9))
     assert server.take() == [("repeat/a", 2, False), ("repeat/a", 3, False), ("repeat/a", 6, True)]
-    assert server.traffic == {"repeat": 3}
+    assert server.traffic == {"direct": 3}
+
+
+def test_counts_as_repeated_only_what_was_broadcast_before() -> None:
+    server = ListenedServer(FlowLimits(None, 3, 64))
+    server.model_server.put("L1", b"x" * 20)
+    server.model_server.put("onnx-1", b"y" * 20)
+    server.model_server.broadcast({"L1": ["a"]})
+    server.take()
+    assert server.request("L1", (0, 1))
+    assert server.request("onnx-1", (0, 2))
+    server.take()
+    assert server.traffic == {"model": 2, "repeat": 1, "direct": 2}
 
 
 def test_repeats_nothing_that_the_broadcast_will_still_bring() -> None:

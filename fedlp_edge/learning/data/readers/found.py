@@ -36,7 +36,7 @@ class FoundData(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         samples: Number of samples.
-        shape: Shape of one sample.
+        shape: Shape of one sample; empty while no model says to which size pictures are brought.
         targets: What is learned of them.
         classes: Number of samples of each class, or of those with each label, by name.
         ranges: Values of the targets, if they are numbers.
@@ -58,7 +58,7 @@ class FoundData(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Returns the most important in one line, without the remarks."""
-        parts = [f"{self.samples:,} samples of {'x'.join(map(str, self.shape))}"]
+        parts = [f"{self.samples:,} samples" + (f" of {'x'.join(map(str, self.shape))}" if self.shape else "")]
         if self.classes:
             what = "labels" if self.targets == "labels" else "classes"
             names = [f"{name[:40]} {count:,}" for name, count in self.classes.items()]
