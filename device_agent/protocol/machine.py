@@ -445,7 +445,9 @@ class DeviceProtocol:
                     effects += self._presence.announce()
                 effects += self._coordinator_came(now)
             case "left":
-                if was_online:
+                if was_online and message.state == "finished":
+                    effects = [Log("the coordinator has ended, as its run is finished; waiting for the next run")]
+                elif was_online:
                     effects = [Log("the coordinator went offline; waiting for it", warning=True)]
                 assignment = self._assignment.assignment
                 if message.state == "finished" and assignment is not None and assignment.run == message.run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Log, Tick
-from fedlp_edge.wire.messages import Receipt, UnitRequest
+from fedlp_edge.wire.messages import Announcement, Receipt, UnitRequest
 from tests.device_agent.support import BROKER_LIMITS, TOPICS, Device, announcement, assignment, published, task
 
 
@@ -73,3 +73,11 @@ def test_says_once_that_the_coordinator_is_gone() -> None:
         if isinstance(effect, Log)
     ]
     assert [note.text for note in notes] == ["the coordinator went offline; waiting for it"]
+
+
+def test_a_coordinator_that_ends_with_its_run_is_no_trouble() -> None:
+    device = Device().join()
+    goodbye = Announcement(online=False, run="run", session="s1", state="finished")
+    notes = [effect for effect in device.receive(TOPICS.coordinator, goodbye) if isinstance(effect, Log)]
+    assert Log("the coordinator has ended, as its run is finished; waiting for the next run") in notes
+    assert not any(note.warning for note in notes)
