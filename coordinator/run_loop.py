@@ -149,6 +149,7 @@ class RunLoop:
                 resumed_at=self._rounds.round if again else None,
                 remark=blueprint.remark,
                 start_weights=self._context.start_weights.line if self._context.start_weights else "",
+                metric=self._commit.history.judged.metric,
             )
         )
         for branch in ("device", "up", "upload"):

@@ -56,5 +56,7 @@ class SummaryFile:
             handed_over=export is not None and export.done,
             traffic=dict(traffic or {}),
             start_weights=context.start_weights,
+            task=context.config.model.task,
+            metric=self._history.judged.metric,
         )
         save_encoded(summary, context.journal.summaries(), context.directory.summary)

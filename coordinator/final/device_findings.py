@@ -6,7 +6,8 @@ import logging
 
 import msgspec
 
-from fedlp_edge.core.device_scores import DeviceScores, HeldOutScores, fleet_scores
+from fedlp_edge.core.device_scores import DeviceScores, HeldOutScores, fleet_scores, summed_reports
+from fedlp_edge.core.metrics.metric_sums import MetricSums
 from fedlp_edge.errors import PeerError
 from fedlp_edge.reporting.summary import FileProof
 from fedlp_edge.storage.journal import Journal
@@ -112,8 +113,15 @@ class DeviceFindings:
 
     def scores(self) -> dict[int, DeviceScores]:
         """What the final model is worth on the devices' held-out samples, by depth."""
-        found = {d: {finding.depth: finding.scores} for d, finding in self._told.items() if finding.scores is not None}
-        return fleet_scores(self._task, found)
+        return fleet_scores(self._task, self._reports)
+
+    def sums(self) -> dict[int, MetricSums]:
+        """What devices counted of the final model's answers to their held-out samples, by depth."""
+        return summed_reports(self._reports)
+
+    @property
+    def _reports(self) -> dict[str, dict[int, HeldOutScores]]:
+        return {d: {finding.depth: finding.scores} for d, finding in self._told.items() if finding.scores is not None}
 
     def _proof(self, depth: int) -> FileProof:
         asked = sorted(device for device, of_file in self._depth_of.items() if of_file == depth)

@@ -23,6 +23,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.reporting import events
+from fedlp_edge.reporting.answer_counts import AnswerCounts, answer_counts
 from fedlp_edge.reporting.summary import FinalModel, Summary
 from fedlp_edge.wire.messages import DeploymentReport, RunEnded, UnitRequest
 from fedlp_edge.worker.jobs import Export, Exported, ExportedModel, Failed, RefusedModel
@@ -106,8 +107,19 @@ class FinalExport:
     def final(self) -> FinalModel:
         """What the summary says of the final model."""
         return msgspec.structs.replace(
-            self.choice.final, on_devices=self.findings.scores(), not_reporting=self.findings.not_reporting
+            self.choice.final,
+            on_devices=self.findings.scores(),
+            not_reporting=self.findings.not_reporting,
+            answers=self._answers(),
         )
+
+    def _answers(self) -> AnswerCounts | None:
+        """How the final model answered to the central test data or, without any, to what devices hold out."""
+        if (central := self._context.journal.answers(self.choice.final.round)) is not None:
+            return msgspec.json.decode(central, type=AnswerCounts)
+        sums = self.findings.sums()
+        depth = max(sums, default=0)
+        return answer_counts(self._model, "devices", depth, sums[depth]) if depth else None
 
     def take_up(self, earlier: Summary | None, devices: Iterable[str], until: float) -> None:
         """Goes on where an earlier life of the coordinator ended.

@@ -99,6 +99,7 @@ class FinalStage:
                 time=time.time(),
                 rounds=choice.rounds,
                 accuracy=choice.final.accuracy,
+                metrics=choice.final.metrics,
                 model_digest=choice.final.model_digest,
                 seconds=context.clock() - self._began,
                 enough=choice.final.enough,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.device_scores import median_losses
 from fedlp_edge.reporting import events
-from fedlp_edge.reporting.summary import Purpose, RoundSummary, Traffic
+from fedlp_edge.reporting.answer_counts import answer_counts
+from fedlp_edge.reporting.summary import Purpose, RoundSummary, Traffic, values_of
 from fedlp_edge.wire.messages import Offer
 from fedlp_edge.worker.jobs import Evaluate, Evaluated
 from fedlp_edge.worker.process import WorkerProcess
@@ -183,28 +184,40 @@ class RoundCommit:
         return sum(offer.loss for offer in offers) / len(offers)
 
     def _commit(self, closed: _ClosedRound, judged: Evaluated | None) -> None:
-        updates, accuracy = closed.updates, judged.accuracy if judged else {}
+        updates = closed.updates
         seconds = self._context.clock() - closed.began
         summary = updates.summary(seconds, judged, self.history.profiles, closed.traffic, closed.lost)
         self._context.journal.commit_round(updates.round, msgspec.json.encode(summary))
         self.history.add(summary)
         spent, round, kept = updates.spent(), updates.round, self.history.judged.kept_rounds
+        if judged is not None and judged.sums:
+            self._note_answers(round, judged, kept)
         self._background.do(lambda: self._tidy(spent, round, kept))
-        log.info("round %d: %d of %d devices, accuracy %s%s", round, len(updates.accepted), len(summary.devices),
-                 " ".join(f"{value:.3f}" for value in accuracy.values()) or "not evaluated",
-                 _on_devices(summary))  # fmt: skip
-        self._report(summary, accuracy, len(updates.accepted))
+        metric = self.history.judged.metric
+        values = values_of(metric, summary.metrics, summary.accuracy).values()
+        log.info("round %d: %d of %d devices, %s %s%s", round, len(updates.accepted), len(summary.devices), metric,
+                 " ".join(f"{value:.3f}" for value in values) or "not evaluated", _on_devices(summary))  # fmt: skip
+        self._report(summary, len(updates.accepted))
         self._summary_file.write()
         self._closed = None
         closed.committed()
 
-    def _report(self, summary: RoundSummary, accuracy: Mapping[int, float], contributors: int) -> None:
+    def _note_answers(self, round: int, judged: Evaluated, kept: frozenset[int]) -> None:
+        """Keeps how the model answered, for the picture of the final one."""
+        depth = self.history.judged.judged_depth(judged.sums)
+        if depth in judged.sums:
+            answers = answer_counts(self._classes.model, "central", depth, judged.sums[depth])
+            if answers is not None:
+                self._context.journal.put_answers(round, msgspec.json.encode(answers), kept)
+
+    def _report(self, summary: RoundSummary, contributors: int) -> None:
         self._context.emit(
             events.RoundFinished(
                 time=time.time(),
                 round=summary.round,
                 seconds=summary.seconds,
-                accuracy=dict(accuracy),
+                accuracy=summary.accuracy,
+                metrics=summary.metrics,
                 on_devices=summary.on_devices,
                 not_reporting=summary.not_reporting,
                 contributors=contributors,

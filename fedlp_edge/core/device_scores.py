@@ -122,11 +122,25 @@ def fleet_scores(task: str, reports: Reports, better: Mapping[str, Better] = BET
         reports: What each device has measured; ``problem_of`` found nothing wrong with it.
         better: Which way each metric is better; of others there is no worst tenth.
     """
+    return {depth: _of_exit(task, found, better) for depth, found in _by_depth(reports).items()}
+
+
+def summed_reports(reports: Reports) -> dict[int, MetricSums]:
+    """Adds up what devices have counted, by depth.
+
+    Args:
+        reports: What each device has measured; ``problem_of`` found nothing wrong with it.
+    """
+    return {depth: added(scores.sums for scores in found) for depth, found in _by_depth(reports).items()}
+
+
+def _by_depth(reports: Reports) -> dict[int, list[HeldOutScores]]:
+    """Returns the scores by depth, in the order of the devices, without those that cannot be added to the others'."""
     by_depth: dict[int, list[HeldOutScores]] = {}
     for _, report in sorted(reports.items()):
         for depth, scores in report.items():
             by_depth.setdefault(depth, []).append(scores)
-    return {depth: _of_exit(task, _of_one_layout(found), better) for depth, found in sorted(by_depth.items())}
+    return {depth: _of_one_layout(found) for depth, found in sorted(by_depth.items())}
 
 
 def worst_tenth(values: Sequence[float], better: Better) -> float:

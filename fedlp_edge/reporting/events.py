@@ -26,8 +26,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=Tr
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
-    """This event says that a run starts or continues at round ``resumed_at``; ``remark`` is about the model, and
-    ``start_weights`` says what it starts from."""
+    """This event says that a run starts or continues at round ``resumed_at``; ``remark`` is about the model,
+    ``start_weights`` says what it starts from, and ``metric`` names the metric that it is judged by."""
 
     run: str
     fleet: str
@@ -38,6 +38,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     resumed_at: int | None = None
     remark: str = ""
     start_weights: str = ""
+    metric: str = "accuracy"
 
 
 class DeviceJoined(Event, frozen=True, kw_only=True):
@@ -128,7 +129,9 @@ class RoundFinished(Event, frozen=True, kw_only=True):
     """This event says that a round is committed.
 
     Attributes:
-        accuracy: Accuracy of the new model on central test data, by depth; empty without such data.
+        accuracy: Accuracy of the new model on central test data, by depth; empty without such data, and for a task
+            without accuracy.
+        metrics: All metrics of the new model on central test data, by depth and name.
         on_devices: What devices measured of the model before, on their held-out samples, by depth.
         not_reporting: Number of contributors that measured nothing, though samples are held out.
         lost: Devices that sent no update in time.
@@ -138,6 +141,7 @@ class RoundFinished(Event, frozen=True, kw_only=True):
     round: int
     seconds: float
     accuracy: dict[int, float]
+    metrics: dict[int, dict[str, float]] = {}
     on_devices: dict[int, DeviceScores] = {}
     not_reporting: int = 0
     contributors: int
@@ -222,12 +226,14 @@ class RunFinished(Event, frozen=True, kw_only=True):
 
     Attributes:
         accuracy: Accuracy by depth.
+        metrics: All metrics on central test data, by depth and name.
         enough: Why the run ended before its last round; empty if it did not.
         best: Round that made the best model, if that one is exported.
     """
 
     rounds: int
     accuracy: dict[int, float]
+    metrics: dict[int, dict[str, float]] = {}
     model_digest: str
     seconds: float
     enough: str = ""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
 from fedlp_edge.core.rounds.metric_history import MeasuredRound, MetricHistory
 from fedlp_edge.core.settings import EvaluationSettings, ModelChoice
-from fedlp_edge.reporting.summary import FinalModel, RoundSummary, exits_trained_in
+from fedlp_edge.reporting.summary import FinalModel, RoundSummary, exits_trained_in, values_of
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class JudgedRounds:
         self._judging = judging
         self._history = MetricHistory(judging.evaluation, judging.evaluation.metric_of(judging.task))
         self._accuracy: dict[int, dict[int, float]] = {}
+        self._metrics: dict[int, dict[int, dict[str, float]]] = {}
         self._trained: set[int] = set()
         self._last = 0
         for summary in summaries:
@@ -58,6 +59,7 @@ class JudgedRounds:
         """Takes a committed round into account."""
         self._last = summary.round
         self._accuracy[summary.round] = summary.accuracy
+        self._metrics[summary.round] = summary.metrics
         self._trained |= exits_trained_in(summary)
         if (measured := self._measured(summary)) is not None:
             self._history.add(measured)
@@ -97,6 +99,7 @@ class JudgedRounds:
         round = best.round if best is not None else self._last
         return FinalModel(
             accuracy=self._accuracy[round],
+            metrics=self._metrics[round],
             model_digest=digest_of(round),
             round=round,
             metric=self.metric if best is not None else "",
@@ -126,9 +129,17 @@ class JudgedRounds:
         values = _of_central_data(summary, self._history.metric)
         if not values:
             return None
-        # The full model is always measured, but says nothing as long as no device trains its last layers.
-        depth = evaluation.depth or max(values.keys() & self._trained, default=max(values))
+        depth = self.judged_depth(values)
         return MeasuredRound(summary.round, values[depth]) if depth in values else None
+
+    def judged_depth(self, measured: Collection[int]) -> int:
+        """Returns the depth whose exit stands for the model.
+
+        Args:
+            measured: Depths of the exits that central test data were answered by; one at least.
+        """
+        # The full model is always measured, but says nothing as long as no device trains its last layers.
+        return self._judging.evaluation.depth or max(self._trained.intersection(measured), default=max(measured))
 
     def _measured_on_devices(self, summary: RoundSummary) -> MeasuredRound | None:
         """The metric of the devices of a round, which have judged the model that the round before made."""
@@ -140,10 +151,8 @@ class JudgedRounds:
 
 def _of_central_data(summary: RoundSummary, metric: str) -> dict[int, float]:
     """The values of a metric by depth."""
-    if found := {depth: metrics[metric] for depth, metrics in summary.metrics.items() if metric in metrics}:
+    if found := values_of(metric, summary.metrics, summary.accuracy):
         return found
-    if metric == "accuracy":
-        return summary.accuracy
     if metric == "loss":
         return {depth: math.nan if value is None else value for depth, value in summary.loss.items()}
     return {}

@@ -21,9 +21,12 @@ from fedlp_edge.reporting.formatting import (
     UNTRAINED,
     depth_bar,
     format_bytes,
+    format_metric,
     format_scores,
     format_seconds,
-    format_share,
+    is_share,
+    main_metric,
+    metric_label,
     sparkline,
 )
 from fedlp_edge.reporting.progress import DeviceProgress, DeviceState, RunProgress
@@ -156,8 +159,8 @@ def picture(progress: RunProgress, now: float, height: int, subtitle: str = "") 
     parts += ["", _rounds(progress, now), ""]
     if progress.devices:
         parts += [_devices(progress, max(3, height - _OTHER_LINES - progress.depths)), ""]
-    if progress.accuracy or progress.on_devices:
-        parts += [_accuracy(progress), ""]
+    if progress.values or progress.on_devices:
+        parts += [_exits(progress), ""]
     parts.append(Text(progress.note))
     if progress.trouble:
         parts.append(Text(progress.trouble, style="red"))
@@ -212,22 +215,34 @@ def _device_row(device: DeviceProgress, depths: int) -> tuple[RenderableType, ..
     )
 
 
-def _accuracy(progress: RunProgress) -> RenderableType:
+def _exits(progress: RunProgress) -> RenderableType:
+    """Draws what the exits are worth by the metric that the run is judged by."""
+    metric = progress.metric
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("exit", no_wrap=True)
-    if progress.accuracy:
-        table.add_column("accuracy", justify="right", no_wrap=True)
+    if progress.values:
+        table.add_column(metric_label(metric), justify="right", no_wrap=True)
     if progress.on_devices:
         table.add_column("on devices", no_wrap=True)
     table.add_column("by round", no_wrap=True)
     trained = {device.depth for device in progress.devices.values()}
-    for depth in sorted(progress.accuracy.keys() | progress.on_devices.keys()):
-        shares, scores = progress.accuracy.get(depth, []), progress.on_devices.get(depth, [])
-        drawn = shares or [one.mean["accuracy"] for one in scores if "accuracy" in one.mean]
+    drawn = {depth: _drawn(progress, depth) for depth in sorted(progress.values.keys() | progress.on_devices.keys())}
+    top = 1.0 if is_share(metric) else max((value for values in drawn.values() for value in values), default=1.0)
+    for depth, of_exit in drawn.items():
+        values, scores = progress.values.get(depth, []), progress.on_devices.get(depth, [])
         table.add_row(
             Text(depth_bar(depth, progress.depths), style="cyan"),
-            *([format_share(shares[-1] if shares else None)] if progress.accuracy else []),
-            *([format_scores(scores[-1]) if scores else "-"] if progress.on_devices else []),
-            Text(sparkline(drawn), style="green") if depth in trained else Text(UNTRAINED, style="dim"),
+            *([format_metric(metric, values[-1] if values else None)] if progress.values else []),
+            *([format_scores(scores[-1], metric) if scores else "-"] if progress.on_devices else []),
+            Text(sparkline(of_exit, top=top), style="green") if depth in trained else Text(UNTRAINED, style="dim"),
         )
     return table
+
+
+def _drawn(progress: RunProgress, depth: int) -> list[float]:
+    """Returns the values of an exit by round: those of central test data, or else those of the devices."""
+    if values := progress.values.get(depth):
+        return values
+    scores = progress.on_devices.get(depth, [])
+    name = main_metric(scores[-1].mean, progress.metric) if scores else ""
+    return [one.mean[name] for one in scores if name in one.mean]

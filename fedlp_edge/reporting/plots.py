@@ -1,12 +1,16 @@
-"""This module draws the two plots of a run directory: accuracy by depth, and traffic."""
+"""This module draws the pictures of a run directory: the run's metric by depth, the model's answers, and traffic."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedlp_edge.reporting.answer_counts import AnswerCounts, ValueCounts
+from fedlp_edge.reporting.formatting import format_metric, is_share, metric_label
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
-from fedlp_edge.reporting.summary import Summary, trained_exits
+from fedlp_edge.reporting.summary import Summary, trained_exits, values_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,9 +18,18 @@ if TYPE_CHECKING:
 
 _DOWN, _UP = BLUE, ORANGE
 
+MAX_NUMBERED_CLASSES = 16
+"""Most classes for which the picture of a confusion matrix shows the number in each cell."""
+
+MAX_NAMED_CLASSES = 40
+"""Most classes whose names the picture of a confusion matrix shows."""
+
 
 def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
-    """Writes ``accuracy.png``, if the run was evaluated, and ``bytes.png``; nothing before the first round.
+    """Writes the pictures of a run that it has something for; nothing before the first round.
+
+    ``METRIC.png``, such as ``accuracy.png``, has the run's metric over the rounds, ``confusion.png`` the confusion
+    matrix of the final model, ``predicted-against-true.png`` the answers of a regression, ``bytes.png`` the traffic.
 
     Args:
         summary: Summary of the run so far.
@@ -27,44 +40,168 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
     """
     if not summary.rounds:
         return ()
-    figures = {"bytes.png": bytes_figure}
-    if any(entry.accuracy for entry in summary.rounds):
-        figures = {"accuracy.png": accuracy_figure, **figures}
+    figures: dict[str, Callable[[], Figure]] = {}
+    if _central(summary) or _on_devices(summary):
+        figures[f"{summary.metric}.png"] = lambda: metric_figure(summary)
+    answers = summary.final.answers if summary.final else None
+    if answers is not None and answers.confusion:
+        figures["confusion.png"] = lambda: confusion_figure(summary.model, answers)
+    if answers is not None and answers.values:
+        figures["predicted-against-true.png"] = lambda: values_figure(summary.model, answers)
+    figures["bytes.png"] = lambda: bytes_figure(summary)
     written = []
     for name, draw in figures.items():
         path = directory / name
-        draw(summary).savefig(path, dpi=DPI)
+        draw().savefig(path, dpi=DPI)
         written.append(path)
     return tuple(written)
 
 
-def accuracy_figure(summary: Summary) -> Figure:
-    """Makes the figure of held-out accuracy over the rounds, with one line per depth that some device trains."""
+def metric_figure(summary: Summary) -> Figure:
+    """Makes the figure of the run's metric over the rounds, with one line per depth that some device trains.
+
+    What central test data say is drawn as a line, what devices measured on their held-out samples as dashes, with the
+    spread over the devices around them.
+    """
     from matplotlib import colormaps  # noqa: PLC0415
 
     figure, (axes,) = new_figure(size=(8, 4.6))
-    judged = [entry for entry in summary.rounds if entry.accuracy]
-    rounds = [entry.round for entry in judged]
-    measured = {depth for entry in judged for depth in entry.accuracy}
-    depths = sorted(measured & trained_exits(summary))
-    colours = [colormaps["viridis"](0.08 + 0.78 * index / max(1, len(depths) - 1)) for index in range(len(depths))]
-    for depth, colour in zip(reversed(depths), colours, strict=True):
-        shares = [100 * entry.accuracy.get(depth, float("nan")) for entry in judged]
-        label = f"depth {depth}" + (" (full)" if depth == max(measured) else "")
-        axes.plot(
-            rounds, shares, color=colour, linewidth=2, marker="o", markersize=4, label=f"{label}: {shares[-1]:.1f} %"
-        )
-    if any(entry.ensemble for entry in judged):
+    metric, factor = summary.metric, 100 if is_share(summary.metric) else 1
+    central, on_devices = _central(summary), _on_devices(summary)
+    trained = trained_exits(summary)
+    measured = sorted({depth for values in (central, on_devices) for depth in values})
+    depths = [depth for depth in measured if depth in trained]
+    places = [0.15 + 0.75 * place / (len(depths) - 1) for place in range(len(depths))] if len(depths) > 1 else [0.6]
+    shades = colormaps["viridis"].reversed()(places[: len(depths)])
+    for depth, colour in zip(depths, shades, strict=True):
+        name = f"depth {depth}" + (" (full)" if depth == max(measured) else "")
+        for points, style, where in ((central, "-", ""), (on_devices, "--", " on devices")):
+            if of_exit := points.get(depth):
+                rounds = [point[0] for point in of_exit]
+                values = [factor * point[1] for point in of_exit]
+                label = f"{name}{where}: {format_metric(metric, of_exit[-1][1])}"
+                axes.plot(
+                    rounds, values, color=colour, linewidth=2, linestyle=style, marker="o", markersize=4, label=label
+                )
+                spread = [factor * point[2] for point in of_exit]
+                if any(spread):
+                    low = [value - half for value, half in zip(values, spread, strict=True)]
+                    high = [value + half for value, half in zip(values, spread, strict=True)]
+                    axes.fill_between(rounds, low, high, color=colour, alpha=0.12, linewidth=0)
+    judged = [entry for entry in summary.rounds if central and entry.accuracy]
+    if metric == "accuracy" and any(entry.ensemble for entry in judged):
         together = [100 * entry.ensemble.get(max(measured), float("nan")) for entry in judged]
         label = f"all exits together: {together[-1]:.1f} %"
-        axes.plot(rounds, together, color=TEXT, linewidth=1.5, linestyle="--", label=label)
-    axes.set_ylabel("accuracy on held-out data (%)")
-    axes.set_ylim(0, 101)
+        axes.plot([e.round for e in judged], together, color=TEXT, linewidth=1.5, linestyle="--", label=label)
+    axes.set_ylabel(f"{metric_label(metric)} on held-out data" + (" (%)" if factor == 100 else ""))
+    if factor == 100:
+        axes.set_ylim(0, 101)
     if depths:
-        axes.legend(frameon=False, loc="lower right", labelcolor=TEXT)
-    set_title(axes, f"{summary.model}: accuracy by depth")
+        axes.legend(frameon=False, loc="lower right" if factor == 100 else "upper right", labelcolor=TEXT)
+    set_title(axes, f"{summary.model}: {metric_label(metric)} by depth")
     _round_axis(axes, [entry.round for entry in summary.rounds])
     return figure
+
+
+_Points = list[tuple[int, float, float]]
+"""Round, value and spread."""
+
+
+def _central(summary: Summary) -> dict[int, _Points]:
+    """The run's metric on central test data, by depth."""
+    points: dict[int, _Points] = {}
+    for entry in summary.rounds:
+        for depth, value in values_of(summary.metric, entry.metrics, entry.accuracy).items():
+            points.setdefault(depth, []).append((entry.round, value, 0.0))
+    return points
+
+
+def _on_devices(summary: Summary) -> dict[int, _Points]:
+    """The run's metric on devices, by depth; in a round they judge the model that the round before made."""
+    points: dict[int, _Points] = {}
+    judged = [(entry.round - 1, entry.on_devices) for entry in summary.rounds if entry.round > 1]
+    if summary.final is not None:
+        judged = [entry for entry in judged if entry[0] != summary.final.round or not summary.final.on_devices]
+        judged.append((summary.final.round, summary.final.on_devices))
+    for round, by_depth in sorted(judged, key=lambda entry: entry[0]):
+        for depth, scores in by_depth.items():
+            if summary.metric in scores.mean:
+                spread = scores.spread.get(summary.metric, 0.0)
+                points.setdefault(depth, []).append((round, scores.mean[summary.metric], spread))
+    return points
+
+
+def confusion_figure(model: str, answers: AnswerCounts) -> Figure:
+    """Makes the figure of a confusion matrix, coloured by the share of the samples of the true class."""
+    classes = len(answers.confusion)
+    side = min(14.0, 3.2 + 0.42 * max(classes, 4))
+    figure, (axes,) = new_figure(size=(side + 0.8, side))
+    shares = [[count / max(1, sum(row)) for count in row] for row in answers.confusion]
+    axes.grid(visible=False)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
+    if classes <= MAX_NUMBERED_CLASSES:
+        for true, row in enumerate(answers.confusion):
+            for predicted, count in enumerate(row):
+                if count:
+                    colour = "white" if shares[true][predicted] > 0.5 else TEXT
+                    axes.text(predicted, true, str(count), ha="center", va="center", color=colour, fontsize=8)
+    if classes <= MAX_NAMED_CLASSES:
+        names = [_short(name) for name in answers.names]
+        axes.set_xticks(range(classes), names, rotation=90 if classes > 4 else 0, fontsize=8)
+        axes.set_yticks(range(classes), names, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    set_title(axes, f"{model}, depth {answers.depth}: {answers.samples:,} samples {_origin(answers)}")
+    return figure
+
+
+def values_figure(model: str, answers: AnswerCounts) -> Figure:
+    """Makes the figure of predicted against true values, one panel per target, coloured by the number of samples."""
+    from matplotlib.colors import LogNorm  # noqa: PLC0415
+
+    columns = len(answers.values)
+    figure, panels = new_figure(columns=columns, size=(1.2 + 4.2 * columns, 4.8))
+    for axes, target in zip(panels, answers.values, strict=True):
+        low, high = _drawn_range(target)
+        largest = max(max(row) for row in target.counts)
+        shown = [[count or math.nan for count in column] for column in zip(*target.counts, strict=True)]
+        edges = (target.low, target.high, target.low, target.high)
+        image = axes.imshow(shown, origin="lower", extent=edges, cmap="viridis_r", norm=LogNorm(1, max(2, largest)))
+        axes.plot((low, high), (low, high), color=TEXT, linewidth=1, linestyle="--")
+        axes.set_xlim(low, high)
+        axes.set_ylim(low, high)
+        unit = f" ({target.unit})" if target.unit else ""
+        axes.grid(visible=False)
+        axes.set_xlabel(f"true {'value' if columns == 1 and target.name == '0' else _short(target.name)}{unit}")
+        axes.set_ylabel(f"predicted{unit}")
+        figure.colorbar(image, ax=axes, shrink=0.7, label="samples")
+    set_title(panels[0], f"{model}, depth {answers.depth}: {answers.samples:,} samples {_origin(answers)}")
+    return figure
+
+
+def _drawn_range(target: ValueCounts) -> tuple[float, float]:
+    """The edges around all bins that hold a sample, with one bin more on either side."""
+    bins = len(target.counts)
+    held = [
+        place
+        for true, row in enumerate(target.counts)
+        for hit, count in enumerate(row)
+        if count
+        for place in (true, hit)
+    ]
+    first, last = max(0, min(held, default=0) - 1), min(bins, max(held, default=bins - 1) + 2)
+    width = (target.high - target.low) / bins
+    return target.low + first * width, target.low + last * width
+
+
+def _origin(answers: AnswerCounts) -> str:
+    return "of the test data" if answers.source == "central" else "that devices hold out"
+
+
+def _short(name: str, most: int = 18) -> str:
+    """A name that fits beside an axis; a dollar sign would begin a formula."""
+    return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
 
 
 def bytes_figure(summary: Summary) -> Figure:

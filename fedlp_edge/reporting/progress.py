@@ -39,6 +39,7 @@ from fedlp_edge.reporting.events import (
     WorkerReplaced,
 )
 from fedlp_edge.reporting.formatting import format_seconds
+from fedlp_edge.reporting.summary import values_of
 
 DeviceState = Literal["ready", "training", "delivered", "lost", "rejected", "failed", "away", "set aside", "unfit"]
 MAX_NAMED_DEVICES = 4
@@ -70,7 +71,8 @@ class RunProgress:
     Attributes:
         round: Number of the running or latest round; 0 before the first.
         finished_rounds: Number of committed rounds.
-        accuracy: Accuracy (0 to 1) of each round, by depth.
+        metric: Name of the metric that the run is judged by.
+        values: Value of the metric on central test data after each round, by depth.
         on_devices: What devices measured of each model on their held-out samples, by depth; the latest one last.
         note: Line on the current activity, for people.
         trouble: Latest error, until the next round succeeds.
@@ -92,7 +94,8 @@ class RunProgress:
     bytes_down: int = 0
     bytes_up: int = 0
     devices: dict[str, DeviceProgress] = field(default_factory=dict)
-    accuracy: dict[int, list[float]] = field(default_factory=dict)
+    metric: str = "accuracy"
+    values: dict[int, list[float]] = field(default_factory=dict)
     on_devices: dict[int, list[DeviceScores]] = field(default_factory=dict)
     exported: list[ModelExported] = field(default_factory=list)
 
@@ -125,6 +128,7 @@ def _(event: RunStarted, progress: RunProgress) -> None:
     progress.depths = event.depths
     progress.parameters = event.parameters
     progress.rounds = event.rounds
+    progress.metric = event.metric
     progress.phase = "waiting"
     progress.trouble = event.remark
     progress.note = "waiting for devices"
@@ -218,8 +222,8 @@ def _(event: RoundFinished, progress: RunProgress) -> None:
     progress.trouble = ""
     progress.bytes_down += event.bytes_down
     progress.bytes_up += event.bytes_up
-    for depth, share in event.accuracy.items():
-        progress.accuracy.setdefault(depth, []).append(share)
+    for depth, value in values_of(progress.metric, event.metrics, event.accuracy).items():
+        progress.values.setdefault(depth, []).append(value)
     _note_scores(event.on_devices, progress)
     for name in event.lost:
         if not progress.device(name).reason:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.core.targets import default_metric
 from fedlp_edge.reporting.console import open_console, print_unwrapped
 from fedlp_edge.reporting.formatting import (
     UNTRAINED,
@@ -21,6 +22,7 @@ from fedlp_edge.reporting.formatting import (
     format_scores,
     format_share,
     main_metric,
+    metric_label,
 )
 from fedlp_edge.reporting.summary import (
     DeviceOutcome,
@@ -67,6 +69,8 @@ def report(summary: Summary, directory: Path) -> RenderableType:
         parts += [_models(summary, accuracy, on_devices), ""]
     if judging := _judging(summary):
         parts += [*judging, ""]
+    if (confused := _confused(summary)) is not None:
+        parts += [confused, ""]
     if missing := _without_models(summary):
         parts += [*missing, ""]
     if summary.rounds:
@@ -146,15 +150,20 @@ def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, 
     exported = {model.depth: model for model in summary.onnx}
     last = summary.rounds[-1] if summary.rounds else None
     ensemble, tiers = (last.ensemble, last.tiers) if last else ({}, {})
+    if summary.task != "classification":
+        tiers = {}  # without classes every device has the same test set
     extra = [*(["ensemble>"] if ensemble else []), *(["own classes>"] if tiers else [])]
     proofs = {proof.depth: proof for proof in summary.proofs}
     central = any(found.accuracy is not None for found in exported.values())
-    # Of a task without an accuracy, the metric that stands for the others.
-    metrics = {} if accuracy else _central_metrics(summary)
-    metric = main_metric(next(iter(metrics.values()))) if metrics else ""
+    # Beside the accuracy stands the metric that the run is judged by, or that stands for a task without an accuracy.
+    metrics = _central_metrics(summary)
+    metric = main_metric(next(iter(metrics.values())), summary.metric) if metrics else ""
+    if accuracy and metric == "accuracy":
+        metric, metrics = "", {}
+    of_task = default_metric(summary.task)
     columns = [
         *(["PyTorch>"] if accuracy else []),
-        *([f"{metric}>"] if metric else []),
+        *([f"{metric_label(metric)}>"] if metric else []),
         *extra,
         *(["on devices"] if on_devices else []),
         *(["onnxruntime>"] if central else []),
@@ -171,9 +180,9 @@ def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, 
             Text(f"{depth_bar(depth, depths[-1])} {depth}", style="cyan"),
             *([format_share(accuracy.get(depth))] if accuracy else []),
             *([format_metric(metric, metrics.get(depth, {}).get(metric))] if metric else []),
-            *([format_share(ensemble.get(depth))] if ensemble else []),
-            *([format_share(tiers.get(depth))] if tiers else []),
-            *([_scores(on_devices.get(depth))] if on_devices else []),
+            *([format_metric(of_task, ensemble.get(depth))] if ensemble else []),
+            *([format_metric(of_task, tiers.get(depth))] if tiers else []),
+            *([_scores(on_devices.get(depth), summary.metric)] if on_devices else []),
             *([format_share(model.accuracy if model else None)] if central else []),
             *([_difference(model, proofs.get(depth))] if exported else []),
             *([_proved(proofs.get(depth))] if proofs else []),
@@ -189,8 +198,18 @@ def _central_metrics(summary: Summary) -> dict[int, dict[str, float]]:
     return chosen[0].metrics if chosen else {}
 
 
-def _scores(scores: DeviceScores | None) -> str:
-    return "-" if scores is None else format_scores(scores)
+def _scores(scores: DeviceScores | None, metric: str) -> str:
+    return "-" if scores is None else format_scores(scores, metric)
+
+
+def _confused(summary: Summary) -> Text | None:
+    """A line on the classes that the final model confuses most."""
+    answers = summary.final.answers if summary.final else None
+    pairs = answers.most_confused() if answers is not None else []
+    if answers is None or not pairs:
+        return None
+    told = [f"{true} taken for {predicted} ({count} of {of_class:,})" for true, predicted, count, of_class in pairs]
+    return Text(f"Most often confused at depth {answers.depth}: {'; '.join(told)}.")
 
 
 def _difference(model: ExportedModel | None, proof: FileProof | None) -> str:
@@ -290,12 +309,14 @@ def _by_purpose(summary: Summary) -> str:
 
 def _places(summary: Summary, directory: Path) -> RenderableType:
     lines = [Text.assemble("Everything is in ", (str(directory), "bold"))]
+    if pictures := [path.name for path in sorted(directory.glob("*.png"))]:
+        lines.append(Text(f"Pictures there:  {', '.join(pictures)}"))
     if summary.onnx:
         best = max(summary.onnx, key=lambda model: model.depth)
         command = f"{own_command()} infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} IMAGE"
         # The command is meant to be copied, so it is never broken across lines.
         lines.append(Text.assemble("Use a model:     ", (command, "bold"), no_wrap=True, overflow="ignore"))
-    elif summary.final and summary.final.accuracy:
+    elif summary.final and (summary.final.accuracy or summary.final.metrics or summary.final.on_devices):
         out = shlex.quote(str(directory / ONNX_DIRECTORY))
         command = f"{own_command()} export {shlex.quote(str(directory))} --out {out}"
         lines.append(Text.assemble("Make ONNX files: ", (command, "bold"), no_wrap=True, overflow="ignore"))

@@ -5,7 +5,7 @@ The format is an interface; docs/run-directory.md describes it. Depths are JSON 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from fedlp_edge.core.rounds.fitness import State
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.errors import StorageError
+from fedlp_edge.reporting.answer_counts import AnswerCounts
 from fedlp_edge.system.files import write_file
 from fedlp_edge.worker.jobs import ExportedModel, RefusedModel
 
@@ -147,6 +148,8 @@ class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
         enough: Why the run ended before its last round; empty if it did not.
         on_devices: What devices have measured of the final model on their held-out samples, by depth of the exit.
         not_reporting: Number of devices that got a final model and have measured nothing of it.
+        metrics: All metrics on central test data, by depth and name; empty without such data.
+        answers: How the deepest exit that was judged answered, from which pictures are drawn; None if nothing says so.
     """
 
     accuracy: dict[int, float]
@@ -157,6 +160,8 @@ class FinalModel(msgspec.Struct, frozen=True, kw_only=True):
     enough: str = ""
     on_devices: dict[int, DeviceScores] = {}
     not_reporting: int = 0
+    metrics: dict[int, dict[str, float]] = {}
+    answers: AnswerCounts | None = None
 
 
 class FileProof(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +198,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         proofs: What devices found about each ONNX file, shallowest first; empty if they were not asked.
         traffic: Traffic after the last round, by purpose.
         start_weights: Report on what was taken of the model's start weights; None if it started from random values.
+        task: Name of the task.
+        metric: Name of the metric that the run is judged by.
     """
 
     run: str
@@ -208,6 +215,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     handed_over: bool = False
     traffic: dict[Purpose, Traffic] = {}
     start_weights: StartWeightsReport | None = None
+    task: str = "classification"
+    metric: str = "accuracy"
 
 
 def save(summary: Summary, path: Path) -> None:
@@ -240,6 +249,20 @@ def load(path: Path) -> Summary:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
         raise StorageError(f"{path}: not a summary of this version: {error}") from None
+
+
+def values_of(
+    metric: str, metrics: Mapping[int, Mapping[str, float]], accuracy: Mapping[int, float]
+) -> dict[int, float]:
+    """Returns the values of one metric on central test data, by depth; empty if it was not measured.
+
+    Args:
+        metric: Name of the metric.
+        metrics: All metrics by depth and name; empty in runs of an earlier version.
+        accuracy: Accuracy by depth.
+    """
+    found = {depth: by_name[metric] for depth, by_name in metrics.items() if metric in by_name}
+    return found or (dict(accuracy) if metric == "accuracy" else {})
 
 
 def trained_exits(summary: Summary) -> set[int]:

@@ -30,8 +30,9 @@ from fedlp_edge.reporting.events import (
     WaitingForDevices,
     WorkerReplaced,
 )
-from fedlp_edge.reporting.formatting import format_bytes, format_scores, format_seconds, format_share
+from fedlp_edge.reporting.formatting import format_bytes, format_scores, format_seconds, format_share, format_values
 from fedlp_edge.reporting.progress import RunProgress
+from fedlp_edge.reporting.summary import values_of
 
 MAX_NAMED_DEVICES = 8
 """Number of devices that a line names before it counts the rest."""
@@ -45,7 +46,13 @@ def line_for(event: AnyEvent, progress: RunProgress) -> str | None:
         progress: State of the run after the event.
     """
     if isinstance(event, RoundFinished):
-        return _round_line(event, progress.rounds)
+        return _round_line(event, progress)
+    if isinstance(event, ModelExported):
+        return _exported_line(event, central=bool(progress.values))
+    if isinstance(event, RunFinished):
+        return _finished_line(event, progress.metric)
+    if isinstance(event, ModelsProved):
+        return _proved_line(event, progress.metric)
     return _line(event)
 
 
@@ -129,9 +136,10 @@ def _(_event: BrokerReconnected) -> str:
     return "broker is back"
 
 
-@_line.register
-def _(event: ModelExported) -> str:
-    on = "on made inputs" if event.accuracy is None else f"accuracy {format_share(event.accuracy)} in onnxruntime"
+def _exported_line(event: ModelExported, *, central: bool) -> str:
+    on = "on test data" if central else "on made inputs"
+    if event.accuracy is not None:
+        on = f"accuracy {format_share(event.accuracy)} in onnxruntime"
     return f"exported {event.file}: {on}, differs from PyTorch by at most {event.max_abs_diff:.1e}"
 
 
@@ -145,22 +153,22 @@ def _(event: ModelDelivered) -> str | None:
     return None if event.received else f"device {event.device} has no final model: {event.reason}"
 
 
-@_line.register
-def _(event: ModelsProved) -> str:
+def _proved_line(event: ModelsProved, metric: str) -> str:
     files = [
         f"depth {proof.depth} on {proof.proved} of {proof.asked} devices, differing by at most {proof.max_abs_diff:.1e}"
         for proof in event.proofs
     ]
-    judged = f"; on devices {scores_line(event.on_devices)}" if event.on_devices else ""
+    judged = f"; on devices {scores_line(event.on_devices, metric)}" if event.on_devices else ""
     return f"ONNX files proved: {'; '.join(files)}{judged}"
 
 
-@_line.register
-def _(event: RunFinished) -> str:
+def _finished_line(event: RunFinished, metric: str) -> str:
     of = f" of round {event.best}, the best one" if event.best is not None else ""
     why = f"; no more rounds: {event.enough}" if event.enough else ""
-    accuracy = f": accuracy{of} {accuracy_line(event.accuracy)}" if event.accuracy else f": the model{of}" if of else ""
-    return f"run finished after {event.rounds} rounds{accuracy}{why}"
+    values = values_of(metric, event.metrics, event.accuracy)
+    worth = f": the model{of}" if of else ""
+    worth += f"{',' if of else ':'} {format_values(metric, values)}" if values else ""
+    return f"run finished after {event.rounds} rounds{worth}{why}"
 
 
 @_line.register
@@ -170,11 +178,13 @@ def _(event: RunStopped) -> str:
     return f"run stopped in round {event.round}; the same command goes on from there"
 
 
-def _round_line(event: RoundFinished, rounds: int) -> str:
+def _round_line(event: RoundFinished, progress: RunProgress) -> str:
+    values = values_of(progress.metric, event.metrics, event.accuracy)
+    on_devices = f"on devices, before it, {scores_line(event.on_devices, progress.metric)}"
     parts = [
-        f"round {event.round}/{rounds}: {format_seconds(event.seconds)}, {event.contributors} devices",
-        *([f"accuracy {accuracy_line(event.accuracy)}"] if event.accuracy else []),
-        *([f"on devices, before it, {scores_line(event.on_devices)}"] if event.on_devices else []),
+        f"round {event.round}/{progress.rounds}: {format_seconds(event.seconds)}, {event.contributors} devices",
+        *([format_values(progress.metric, values)] if values else []),
+        *([on_devices] if event.on_devices else []),
         *([f"{event.not_reporting} not reporting"] if event.not_reporting else []),
         f"{format_bytes(event.bytes_down)} down, {format_bytes(event.bytes_up)} up",
     ]
@@ -191,11 +201,6 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMED_DEVICES]) + more
 
 
-def scores_line(on_devices: Mapping[int, DeviceScores]) -> str:
+def scores_line(on_devices: Mapping[int, DeviceScores], metric: str) -> str:
     """Formats what devices measured as ``depth 1: 80.2 % ± 3.0 % (worst tenth 71.0 %)``."""
-    return ", ".join(f"depth {depth}: {format_scores(scores)}" for depth, scores in sorted(on_devices.items()))
-
-
-def accuracy_line(accuracy: Mapping[int, float]) -> str:
-    """Formats accuracies as ``depth 1: 80.2 %, depth 2: 91.0 %``."""
-    return ", ".join(f"depth {depth}: {format_share(share)}" for depth, share in sorted(accuracy.items()))
+    return ", ".join(f"depth {depth}: {format_scores(scores, metric)}" for depth, scores in sorted(on_devices.items()))

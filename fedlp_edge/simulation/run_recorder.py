@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.device_scores import HeldOutScores, fleet_scores
+from fedlp_edge.core.device_scores import HeldOutScores, fleet_scores, summed_reports
 from fedlp_edge.core.rounds.events import CohortMember
+from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.reporting import events
+from fedlp_edge.reporting.answer_counts import AnswerCounts, answer_counts
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.round_accounting import Delivery, Lack, coverage, device_round
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, save
 from fedlp_edge.simulation import scores
-from fedlp_edge.simulation.engines.jobs import DeviceTrained, PartEvaluated, PersonalHeadEvaluated
+from fedlp_edge.simulation.engines.jobs import DeviceTrained, MetricsComputed, PartEvaluated, PersonalHeadEvaluated
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.fleet import VirtualDevice
 from fedlp_edge.simulation.model_publisher import ModelPublisher
@@ -44,6 +46,7 @@ class PendingRound:
         depths: Depths of the exits to evaluate; empty for none.
         judged: Results of the evaluated parts of the test set, in any order.
         own: Results of the personal heads, after the last round.
+        own_metrics: What a task of the user's own makes of the results; None for a task that FedLP Edge contains.
     """
 
     closing: RoundClosing
@@ -53,6 +56,7 @@ class PendingRound:
     depths: tuple[int, ...] = ()
     judged: list[PartEvaluated] = field(default_factory=list)
     own: list[PersonalHeadEvaluated] = field(default_factory=list)
+    own_metrics: MetricsComputed | None = None
 
 
 class RunRecorder:
@@ -101,8 +105,20 @@ class RunRecorder:
         round_jobs: RoundJobs,
         publisher: ModelPublisher,
         start_weights: StartWeightsReport | None = None,
+        model: ModelSettings | None = None,
     ) -> None:
-        """Emits the start of the run and its devices."""
+        """Emits the start of the run and its devices.
+
+        Args:
+            blueprint: Blueprint of the model.
+            fleet: Devices by id.
+            assignment: Samples of the devices.
+            round_jobs: Jobs of the rounds.
+            publisher: Publisher of the model.
+            start_weights: Report on the start weights; None if there are none.
+            model: Settings of the model with the names and numbers of its outputs; None for those of the experiment.
+        """
+        self._model = self._experiment.model if model is None else model
         self._blueprint, self._fleet, self._assignment, self._round_jobs = blueprint, fleet, assignment, round_jobs
         self._start_weights = start_weights
         self._publisher = publisher
@@ -118,6 +134,7 @@ class RunRecorder:
                 rounds=self._experiment.rounds.count,
                 resumed_at=self.committed + 1 if self.summaries else None,
                 start_weights=start_weights.line if start_weights else "",
+                metric=self.judged.metric,
             )
         )
         for device in fleet.values():
@@ -167,12 +184,14 @@ class RunRecorder:
         self._journal.commit_round(summary.round, msgspec.json.encode(summary))
         self.summaries.append(summary)
         self.judged.add(summary)
+        self._note_answers(page)
         self._emit(
             events.RoundFinished(
                 time=time.time(),
                 round=summary.round,
                 seconds=summary.seconds,
                 accuracy=summary.accuracy,
+                metrics=summary.metrics,
                 on_devices=summary.on_devices,
                 not_reporting=summary.not_reporting,
                 contributors=len(page.trained),
@@ -184,6 +203,24 @@ class RunRecorder:
         if time.monotonic() - self._saved > SAVE_SECONDS:
             self._saved = time.monotonic()
             self.keep()
+
+    def _note_answers(self, page: PendingRound) -> None:
+        """Keeps how the model answered to the test set, for the picture of the final one."""
+        if not page.judged:
+            return
+        sums = scores.summed(page.judged).exits
+        depth = self.judged.judged_depth(sums)
+        if depth in sums and (answers := answer_counts(self._model, "central", depth, sums[depth])) is not None:
+            kept = self.judged.kept_rounds
+            self._journal.put_answers(page.closing.round, msgspec.json.encode(answers), kept)
+
+    def _answers(self, round: int, reports: Mapping[str, Mapping[int, HeldOutScores]]) -> AnswerCounts | None:
+        """How the model of a round answered to the test set or, without one, to what devices hold out."""
+        if (central := self._journal.answers(round)) is not None:
+            return msgspec.json.decode(central, type=AnswerCounts)
+        sums = summed_reports(reports)
+        depth = max(sums, default=0)
+        return answer_counts(self._model, "devices", depth, sums[depth]) if depth else None
 
     def ends_with(self, page: PendingRound) -> bool:
         """Returns whether no round is left to do after this one, which is evaluated."""
@@ -202,13 +239,15 @@ class RunRecorder:
             scores: What that model is worth on the devices' held-out samples, by device and depth.
         """
         on_devices = fleet_scores(self._experiment.model.task, scores)
-        summary = self._summary(msgspec.structs.replace(final, on_devices=on_devices))
+        answers = self._answers(final.round, scores)
+        summary = self._summary(msgspec.structs.replace(final, on_devices=on_devices, answers=answers))
         save(summary, self._directory.summary)
         self._emit(
             events.RunFinished(
                 time=time.time(),
                 rounds=len(summary.rounds),
                 accuracy=final.accuracy,
+                metrics=final.metrics,
                 model_digest=final.model_digest,
                 seconds=seconds,
                 enough=final.enough,
@@ -218,7 +257,7 @@ class RunRecorder:
         return summary
 
     def _summarised(self, page: PendingRound) -> RoundSummary:
-        said = scores.combine_scores(page.judged, self._experiment.model.task)
+        said = scores.combine_scores(page.judged, self._experiment.model.task, page.own_metrics)
         closing, sent, lines = page.closing, {}, []
         on_devices = {device: reply.scores for device, reply in page.trained.items() if reply.scores}
         uniform = self._experiment.scheme.weights == "uniform"
@@ -274,6 +313,8 @@ class RunRecorder:
             rounds=tuple(self.summaries),
             final=final,
             start_weights=self._start_weights,
+            task=self._experiment.model.task,
+            metric=self.judged.metric,
         )
 
 

@@ -25,19 +25,30 @@ from fedlp_edge.core.rounds.cohort import rates_of
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
-from fedlp_edge.core.targets import BUILT_IN_TASKS
+from fedlp_edge.core.targets import BUILT_IN_TASKS, TargetKind
 from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
 from fedlp_edge.learning.data.readers.column_statistics import column_sums
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import scores
-from fedlp_edge.simulation.engines.base import Engine, QueuedJob, SimulationStoppedError, collect_sums, run_jobs
+from fedlp_edge.simulation.engines.base import (
+    Engine,
+    QueuedJob,
+    SimulationStoppedError,
+    collect_sums,
+    expected,
+    run_jobs,
+)
 from fedlp_edge.simulation.engines.jobs import (
+    ComputeMetrics,
+    DescribeTask,
     DeviceGaveUp,
     DeviceJudged,
     DeviceTrained,
+    MetricsComputed,
     PartEvaluated,
+    TaskDescribed,
     TrainDevice,
     WorkerSetup,
 )
@@ -117,7 +128,7 @@ class Simulation:
     def _prepare(self) -> None:
         experiment, committed = self._experiment, self._recorder.committed
         data, model = experiment.data, experiment.model
-        simulation_data = read_simulation_data(data.train, data.evaluate, model.input, BUILT_IN_TASKS.get(model.task))
+        simulation_data = read_simulation_data(data.train, data.evaluate, model.input, self._target_kind())
         self._test_samples = simulation_data.test_samples
         if simulation_data.features is not None:
             self._journal.put_columns("features", simulation_data.features)
@@ -152,10 +163,24 @@ class Simulation:
                     self._round_jobs.note_compute(contributor.id, contributor.depth, contributor.compute)
         self._schedule = Schedule(experiment, fleet, self._assign)
         self._recorder.begin(
-            self._blueprint, fleet, assignment, self._round_jobs, self._publisher, opened.start_weights
+            self._blueprint,
+            fleet,
+            assignment,
+            self._round_jobs,
+            self._publisher,
+            opened.start_weights,
+            _named(experiment.model, simulation_data),
         )
         if not any(device.plan.depth for device in fleet.values()):
             raise DeviceError("no device of the fleet can bear even depth 1: take larger profiles or a smaller model")
+
+    def _target_kind(self) -> TargetKind:
+        """What the task learns; of a task of the user's own a worker says it, which has torch."""
+        model = self._experiment.model
+        if model.task in BUILT_IN_TASKS:
+            return BUILT_IN_TASKS[model.task]
+        [reply] = run_jobs(self._engine, [QueuedJob(DescribeTask(model), cost=1)], self._stopped)
+        return expected(reply, TaskDescribed).targets
 
     def _go(self) -> None:
         done, judged = self._recorder.committed, self._recorder.judged
@@ -234,6 +259,10 @@ class Simulation:
                 self._recorder.gave_up(page.closing, reply.device, reply.reason)
         if self._pending is not None:
             number = self._pending.closing.round
+            if self._pending.judged and self._experiment.model.task not in BUILT_IN_TASKS:
+                compute = QueuedJob(ComputeMetrics(scores.summed(self._pending.judged)), cost=1)
+                [computed] = run_jobs(self._engine, [compute], self._stopped)
+                self._pending.own_metrics = expected(computed, MetricsComputed)
             if self._pending.depths and self._recorder.ends_with(self._pending):
                 own = evaluate_personal_heads(
                     self._engine, self._round_jobs, self._judged_version, number, self._stopped
@@ -361,6 +390,15 @@ def _setup(experiment: Experiment, simulation_data: SimulationData) -> WorkerSet
         fresh_statistics=not experiment.data.evaluate,
         processor=experiment.simulation.device,
     )
+
+
+def _named(model: ModelSettings, simulation_data: SimulationData) -> ModelSettings:
+    """Returns the settings with the names and numbers of the outputs that the data have."""
+    names = model.class_names or simulation_data.names
+    outputs = max(2, model.classes) if model.task == "classification" else model.classes
+    if model.classes and len(names) > outputs:
+        names = ()
+    return replace(model.with_targets(_targets(model, simulation_data)), class_names=names)
 
 
 def _targets(model: ModelSettings, simulation_data: SimulationData) -> ColumnSums | None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.core.metrics.exit_sums import mean_losses, merged
+from fedlp_edge.core.metrics.exit_sums import ExitSums, mean_losses, merged
 from fedlp_edge.core.metrics.metric_sums import MetricSums
-from fedlp_edge.core.metrics.task_metrics import accuracies, metrics_of
+from fedlp_edge.core.metrics.task_metrics import accuracies, mean_loss, metrics_of
 from fedlp_edge.core.targets import default_metric
 from fedlp_edge.simulation.engines.base import QueuedJob
-from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
+from fedlp_edge.simulation.engines.jobs import EvaluatePart, MetricsComputed, PartEvaluated, PersonalHeadEvaluated
 
 PART_SAMPLES = 1024
 """Samples of one part: a multiple of the batch size, and small enough to fill idle workers at the end of a round."""
@@ -71,20 +71,32 @@ def parts(version: int, depths: Sequence[int], samples: int, macs: int) -> list[
     return jobs
 
 
-def combine_scores(judged: Iterable[PartEvaluated], task: str = "classification") -> ModelScores:
-    """Combines the parts in the order of the test set, so that sums do not depend on which worker did which part.
+def summed(judged: Iterable[PartEvaluated]) -> ExitSums:
+    """Adds up the parts in the order of the test set, so that sums do not depend on which worker did which part.
+
+    Args:
+        judged: Results of the parts, in any order; one at least.
+    """
+    return merged([part.sums for part in sorted(judged, key=lambda part: part.start)])
+
+
+def combine_scores(
+    judged: Sequence[PartEvaluated], task: str = "classification", own: MetricsComputed | None = None
+) -> ModelScores:
+    """Combines the parts of an evaluation.
 
     Args:
         judged: Results of the parts, in any order.
         task: Name of the task.
+        own: What a task of the user's own makes of them; None for a task that FedLP Edge contains.
     """
-    ordered = sorted(judged, key=lambda part: part.start)
-    if not ordered:
+    if not judged:
         return NO_SCORES
-    sums, metric = merged([part.sums for part in ordered]), default_metric(task)
-    ensembles = {depth: metrics_of(task, of_ensemble) or {} for depth, of_ensemble in sums.ensembles.items()}
+    sums, metric = summed(judged), default_metric(task)
+    of_exits = own.metrics if own else {depth: metrics_of(task, exit) or {} for depth, exit in sums.exits.items()}
+    ensembles = own.ensembles if own else {depth: metrics_of(task, e) or {} for depth, e in sums.ensembles.items()}
     return ModelScores(
-        metrics={depth: metrics_of(task, of_exit) or {} for depth, of_exit in sums.exits.items()},
+        metrics=of_exits,
         loss=mean_losses(sums.exits),
         ensemble={depth: metrics[metric] for depth, metrics in ensembles.items() if metric in metrics},
         by_class={depth: _by_class(of_exit, task) for depth, of_exit in sums.exits.items()},
@@ -133,7 +145,10 @@ def own_by_tier(
 def _by_class(sums: MetricSums, task: str) -> npt.NDArray[np.float64]:
     """Accuracy of an exit by class, not a number for classes without a test sample; of another task its metric."""
     if task != "classification":
-        return np.array([(metrics_of(task, sums) or {}).get(default_metric(task), np.nan)])
+        of_task = metrics_of(task, sums)
+        if of_task is None:  # a task of the user's own, of which every worker knows the loss
+            of_task = {} if (loss := mean_loss(sums)) is None else {"loss": loss}
+        return np.array([of_task.get(default_metric(task), np.nan)])
     with np.errstate(invalid="ignore"):
         shares: npt.NDArray[np.float64] = np.array(sums["correct"]) / np.array(sums["support"])
     return shares

@@ -39,6 +39,7 @@ class SimulationData:
         index: Position of each training sample in ``listed``, int64 [N], ascending.
         features: Statistics of the features; None if they have no names.
         groups: Number of the group of each sample in ``listed``, int64; None if the source has no groups.
+        names: Names of the classes, labels or targets by number; empty if they have none.
     """
 
     arrays: dict[str, AnyArray]
@@ -50,6 +51,7 @@ class SimulationData:
     index: npt.NDArray[np.int64]
     groups: npt.NDArray[np.int64] | None = None
     features: ColumnSums | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def test_samples(self) -> int:
@@ -122,6 +124,7 @@ def read_simulation_data(
         index=samples.index,
         groups=listing.groups,
         features=features,
+        names=samples.classes,
     )
 
 
@@ -153,7 +156,7 @@ def assign_data(experiment: Experiment, simulation_data: SimulationData) -> Data
     starts = np.fromiter(accumulate((len(part) for part in kept), initial=0), dtype=np.int64)
     counts = np.stack([np.bincount(labels[part], minlength=classes) for part in kept])
     priors = counts / counts.sum(axis=1, keepdims=True)
-    if BUILT_IN_TASKS.get(experiment.model.task, "class") != "class":
+    if BUILT_IN_TASKS.get(experiment.model.task) != "class":
         priors = np.ones((len(kept), 1))  # no classes to weigh a test set by
     return DataAssignment({"members": members, "starts": starts}, priors)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS rounds (
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, device TEXT NOT NULL, accepted INTEGER NOT NULL, digest TEXT NOT NULL,
     report BLOB NOT NULL, PRIMARY KEY (round, device));
+CREATE TABLE IF NOT EXISTS answers (round INTEGER PRIMARY KEY, answers BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS findings (device TEXT PRIMARY KEY, model TEXT NOT NULL, finding BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS data_facts (device TEXT PRIMARY KEY, facts BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS fitness (device TEXT PRIMARY KEY, basis TEXT NOT NULL, fitness BLOB NOT NULL);
@@ -192,6 +193,24 @@ class Journal:
         """Yields the summaries of the committed rounds, from first to last, read one by one."""
         for (summary,) in self._db.execute("SELECT summary FROM rounds WHERE summary IS NOT NULL ORDER BY round"):
             yield summary
+
+    def put_answers(self, round: int, answers: bytes, kept: Collection[int] = ()) -> None:
+        """Records how the model of a round answered, and deletes that of earlier rounds.
+
+        Args:
+            round: Number of the round.
+            answers: The encoded answers.
+            kept: Numbers of earlier rounds whose answers stay.
+        """
+        for earlier in self._db.execute("SELECT round FROM answers").fetchall():
+            if earlier[0] not in kept:
+                self._write("DELETE FROM answers WHERE round = ?", earlier)
+        self._write("REPLACE INTO answers VALUES (?, ?)", (round, answers))
+
+    def answers(self, round: int) -> bytes | None:
+        """Returns how the model of a round answered; None if that is not recorded."""
+        row = self._db.execute("SELECT answers FROM answers WHERE round = ?", (round,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     # Updates
 

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlp_edge.reporting.formatting import depth_bar, format_bytes, format_seconds, format_share, sparkline
+from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.reporting.formatting import (
+    depth_bar,
+    format_bytes,
+    format_scores,
+    format_seconds,
+    format_share,
+    format_values,
+    main_metric,
+    sparkline,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +62,28 @@ def test_draws_the_last_values() -> None:
 def test_draws_a_depth() -> None:
     assert depth_bar(3, 4) == "▮▮▮▯"
     assert depth_bar(2, 2) == "▮▮"
+
+
+def test_values_come_by_depth_with_the_name_of_their_metric() -> None:
+    assert format_values("accuracy", {2: 0.91, 1: 0.802}) == "accuracy depth 1: 80.2 %, depth 2: 91.0 %"
+    assert format_values("balanced_accuracy", {1: 0.5}) == "balanced accuracy depth 1: 50.0 %"
+    assert format_values("rmse", {1: 12.3456}) == "RMSE depth 1: 12.35"
+
+
+def test_the_metric_of_the_run_stands_for_the_others() -> None:
+    assert main_metric({"mae": 1, "rmse": 2}, "mae") == "mae"
+    assert main_metric({"mae": 1, "rmse": 2}, "r2") == "rmse"
+    assert main_metric({}, "rmse") == ""
+
+
+def test_a_single_device_has_no_spread() -> None:
+    mean, worst = {"accuracy": 0.5}, {"accuracy": 0.25}
+    one = DeviceScores(devices=1, samples=9, mean=mean, spread={"accuracy": 0.0}, worst=mean)
+    two = DeviceScores(devices=2, samples=9, mean=mean, spread={"accuracy": 0.25}, worst=worst)
+    assert format_scores(one) == "50.0 %"
+    assert format_scores(two) == "50.0 % ± 25.0 % (worst tenth 25.0 %)"
+
+
+def test_draws_errors_beside_their_largest_value() -> None:
+    assert sparkline([8.0, 4.0, 1.0], top=8.0) == "█▅▂"
+    assert sparkline([0.0], top=0.0) == "▁"

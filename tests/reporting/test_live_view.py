@@ -110,3 +110,15 @@ def test_draws_before_the_first_event() -> None:
     out.print(picture(RunProgress(), 0.0, 40))
 
     assert "starting" in written(out)
+
+
+def test_shows_the_metric_of_a_regression_and_draws_it_beside_its_largest_value() -> None:
+    progress = RunProgress(metric="rmse", depths=1)
+    progress.device("a").depth = 1
+    progress.values = {1: [8.0, 4.0, 1.0]}
+    out = console(terminal=True)
+    out.print(picture(progress, now=0.0, height=40))
+
+    lines = [" ".join(line.split()) for line in written(out).splitlines()]
+    assert "exit RMSE by round" in lines
+    assert "▮ 1 █▅▂" in lines

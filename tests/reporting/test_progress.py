@@ -39,7 +39,7 @@ def test_follows_a_round(events: list[AnyEvent], progress: RunProgress) -> None:
         progress.apply(event)
 
     assert progress.devices["b"].state == "lost"
-    assert progress.accuracy == {1: [0.5], 3: [0.75]}
+    assert progress.values == {1: [0.5], 3: [0.75]}
     assert (progress.bytes_down, progress.bytes_up, progress.finished_rounds) == (9000, 5000, 1)
     assert progress.phase == "finished"
     assert [model.depth for model in progress.exported] == [3]
@@ -111,7 +111,7 @@ def test_keeps_accuracy_when_a_run_goes_on(events: list[AnyEvent]) -> None:
         RunStarted(time=200.0, run="demo-1", fleet="demo", model="m", depths=3, parameters=1, rounds=3, resumed_at=2)
     )
 
-    assert progress.accuracy == {1: [0.5], 3: [0.75]}
+    assert progress.values == {1: [0.5], 3: [0.75]}
     assert (progress.finished_rounds, progress.rounds, progress.note) == (1, 3, "going on at round 2")
     assert progress.started == 200.0
     assert {device.state for device in progress.devices.values()} == {"away"}

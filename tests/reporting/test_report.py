@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from fedlp_edge.reporting.answer_counts import AnswerCounts
 from fedlp_edge.reporting.report import print_report, report
 from fedlp_edge.reporting.summary import Summary, Traffic, save
 
@@ -119,7 +120,24 @@ def test_a_run_without_an_accuracy_is_reported_by_its_main_metric(summary: Summa
     assert summary.final is not None
     judged = msgspec.structs.replace(entry, accuracy={}, metrics={3: {"r2": 0.9, "rmse": 2.5, "mae": 2.0}}, ensemble={})
     final = msgspec.structs.replace(summary.final, accuracy={})
-    lines = report_of(msgspec.structs.replace(summary, rounds=(judged,), final=final, onnx=())).splitlines()
+    found = msgspec.structs.replace(summary, rounds=(judged,), final=final, onnx=(), task="regression", metric="rmse")
+    lines = report_of(found).splitlines()
     words = [" ".join(line.split()) for line in lines]
-    assert "exit rmse" in words
+    assert "exit RMSE" in words
     assert "▮▮▮ 3 2.5" in words
+
+
+def test_says_which_classes_are_confused_most(summary: Summary) -> None:
+    assert summary.final is not None
+    counts = AnswerCounts(source="central", depth=3, samples=9, names=("cat", "dog"), confusion=((3, 2), (0, 4)))
+    final = msgspec.structs.replace(summary.final, answers=counts)
+    text = report_of(msgspec.structs.replace(summary, final=final))
+    assert "Most often confused at depth 3: cat taken for dog (2 of 5)." in text
+
+
+def test_shows_the_metric_that_a_run_is_judged_by_beside_the_accuracy(summary: Summary) -> None:
+    (entry,) = summary.rounds
+    judged = msgspec.structs.replace(entry, metrics={3: {"accuracy": 0.75, "macro_f1": 0.625}})
+    text = report_of(msgspec.structs.replace(summary, rounds=(judged,), metric="macro_f1"))
+    assert "macro F1" in text
+    assert "62.5 %" in text

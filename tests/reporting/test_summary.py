@@ -37,6 +37,8 @@ def test_has_the_documented_keys(tmp_path: Path, summary: Summary) -> None:
         "enough": "",
         "on_devices": {},
         "not_reporting": 0,
+        "metrics": {},
+        "answers": None,
     }
     assert content["onnx"] == [{"file": "small-cnn-depth-3.onnx", "depth": 3, "max_abs_diff": 2e-7, "accuracy": 0.745}]
 

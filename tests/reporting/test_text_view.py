@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.reporting.events import (
     AllDevicesUnfit,
     AnyEvent,
@@ -16,13 +17,14 @@ from fedlp_edge.reporting.events import (
     RoundFailed,
     RoundFinished,
     RoundStarted,
+    RunFinished,
     RunStarted,
     RunStopped,
     UpdateRejected,
     WaitingForDevices,
 )
 from fedlp_edge.reporting.progress import RunProgress
-from fedlp_edge.reporting.text_view import accuracy_line, line_for, listed
+from fedlp_edge.reporting.text_view import line_for, listed
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,21 @@ def test_names_eight_devices_and_counts_the_rest() -> None:
     assert listed("abcdefghij") == "a, b, c, d, e, f, g, h and 2 more"
 
 
-def test_accuracies_come_by_depth() -> None:
-    assert accuracy_line({2: 0.91, 1: 0.802}) == "depth 1: 80.2 %, depth 2: 91.0 %"
-    assert accuracy_line({}) == ""
+def test_names_the_metric_that_the_run_is_judged_by() -> None:
+    progress = RunProgress(rounds=5, metric="rmse")
+    metrics = {1: {"rmse": 2.5, "loss": 0.25}, 2: {"rmse": 1.75, "loss": 0.125}}
+    scores = {
+        1: DeviceScores(devices=2, samples=9, mean={"mae": 1, "rmse": 3}, spread={"rmse": 0.5}, worst={"rmse": 4})
+    }
+    ended = RoundFinished(
+        time=1, round=1, seconds=1, accuracy={}, metrics=metrics, on_devices=scores, contributors=2, lost=(),
+        bytes_down=0, bytes_up=0,
+    )  # fmt: skip
+    finished = RunFinished(time=1, rounds=5, accuracy={}, metrics=metrics, model_digest="ab", seconds=1, best=3)
+    assert line_for(ended, progress) == (
+        "round 1/5: 1.0 s, 2 devices; RMSE depth 1: 2.5, depth 2: 1.75; on devices, before it, "
+        "depth 1: RMSE 3 ± 0.5 (worst tenth 4); 0 B down, 0 B up"
+    )
+    assert line_for(finished, progress) == (
+        "run finished after 5 rounds: the model of round 3, the best one, RMSE depth 1: 2.5, depth 2: 1.75"
+    )

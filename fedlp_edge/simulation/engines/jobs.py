@@ -14,6 +14,7 @@ from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.exit_sums import ExitSums
 from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
+from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError, FedLPError, FreezeError, ModelError, StartWeightsError
 
 
@@ -156,7 +157,28 @@ class CollectSums(msgspec.Struct, frozen=True, tag=True):
     capacity: int
 
 
-SimulationJob = TrainDevice | JudgeDevice | ChooseCompute | EvaluatePart | EvaluatePersonalHead | CollectSums
+class DescribeTask(msgspec.Struct, frozen=True, tag=True):
+    """This job asks what a task of the user's own learns, before an experiment is open: data are read accordingly."""
+
+    model: ModelSettings
+
+
+class ComputeMetrics(msgspec.Struct, frozen=True, tag=True):
+    """This job has a task of the user's own compute metrics from the sums of a whole test set."""
+
+    sums: ExitSums
+
+
+SimulationJob = (
+    TrainDevice
+    | JudgeDevice
+    | ChooseCompute
+    | EvaluatePart
+    | EvaluatePersonalHead
+    | CollectSums
+    | DescribeTask
+    | ComputeMetrics
+)
 
 
 class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
@@ -236,6 +258,24 @@ class PersonalHeadEvaluated(msgspec.Struct, frozen=True, tag=True):
     sums: ExitSums
 
 
+class TaskDescribed(msgspec.Struct, frozen=True, tag=True):
+    """This reply has the kind of the targets that a task of the user's own learns."""
+
+    targets: TargetKind
+
+
+class MetricsComputed(msgspec.Struct, frozen=True, tag=True):
+    """This reply has the metrics of a task of the user's own.
+
+    Attributes:
+        metrics: Metrics of each exit alone, by depth and name.
+        ensembles: Metrics of the mean of the outputs of the exits up to a depth, by depth and name.
+    """
+
+    metrics: dict[int, dict[str, float]]
+    ensembles: dict[int, dict[str, float]]
+
+
 class SumsCollected(msgspec.Struct, frozen=True, tag=True):
     """This reply says that the sums were collected; they travel separately."""
 
@@ -283,6 +323,8 @@ Reply = (
     | PartEvaluated
     | PersonalHeadEvaluated
     | SumsCollected
+    | TaskDescribed
+    | MetricsComputed
     | JobFailed
     | SimulationWorkerDied
 )

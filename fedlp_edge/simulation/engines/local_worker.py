@@ -40,8 +40,8 @@ from fedlp_edge.simulation.engines.channel import (
     WorkerExit,
 )
 from fedlp_edge.simulation.engines.job_errors import result_or_failure
-from fedlp_edge.simulation.engines.jobs import CollectSums, SimulationJob, WorkerReady
-from fedlp_edge.simulation.engines.worker import SimulationWorker
+from fedlp_edge.simulation.engines.jobs import CollectSums, DescribeTask, SimulationJob, WorkerReady
+from fedlp_edge.simulation.engines.worker import SimulationWorker, describe_task
 from fedlp_edge.simulation.shared_memory import AnyArray, SharedArrays
 from fedlp_edge.system.lifecycle import raise_oom_score
 
@@ -134,6 +134,8 @@ class _Worker:
         return WorkerReady(self._worker.blueprint, self._worker.start_weights)
 
     def _do(self, message: SimulationJob | InitialWeights | PublishWeights) -> FromWorker | None:
+        if isinstance(message, DescribeTask):
+            return describe_task(message)
         simulation_worker = self._worker
         if simulation_worker is None:
             raise ValueError("no experiment is open")

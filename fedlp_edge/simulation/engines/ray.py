@@ -23,6 +23,7 @@ from fedlp_edge.errors import OperatorError, WorkerError
 from fedlp_edge.simulation.engines.base import OpenedExperiment, expected
 from fedlp_edge.simulation.engines.jobs import (
     CollectSums,
+    DescribeTask,
     JobFailed,
     Reply,
     SimulationJob,
@@ -237,8 +238,9 @@ class _Worker:
 
     def do(self, encoded: bytes) -> tuple[bytes, SumArrays | None]:
         from fedlp_edge.simulation.engines.job_errors import result_or_failure  # noqa: PLC0415
+        from fedlp_edge.simulation.engines.worker import describe_task  # noqa: PLC0415
 
         job: SimulationJob = msgspec.msgpack.decode(encoded, type=SimulationJob)
-        reply = result_or_failure(lambda: self._worker.do(job))
+        reply = result_or_failure(lambda: describe_task(job) if isinstance(job, DescribeTask) else self._worker.do(job))
         sums = self._worker.collect() if isinstance(job, CollectSums) else None
         return msgspec.msgpack.encode(reply), sums

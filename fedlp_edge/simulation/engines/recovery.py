@@ -26,6 +26,8 @@ from fedlp_edge.simulation.engines.jobs import (
     ChooseCompute,
     CollectSums,
     ComputeChosen,
+    ComputeMetrics,
+    DescribeTask,
     DeviceGaveUp,
     DeviceTrained,
     EvaluatePart,
@@ -224,18 +226,22 @@ def _words(job: SimulationJob) -> str:
     """Describes a job, for the message about a death."""
     match job:
         case TrainDevice(device=device, depth=depth, compute=compute):
-            return f"trained {device} (depth {depth}, {compute})"
+            words = f"trained {device} (depth {depth}, {compute})"
         case ChooseCompute(depth=depth):
-            return f"looked for the fastest way to compute depth {depth}"
+            words = f"looked for the fastest way to compute depth {depth}"
         case EvaluatePart():
-            return "judged the model"
+            words = "judged the model"
         case JudgeDevice(device=device):
-            return f"judged the model on what {device} holds out"
+            words = f"judged the model on what {device} holds out"
         case EvaluatePersonalHead(device=device):
-            return f"judged the head of {device}"
+            words = f"judged the head of {device}"
         case CollectSums():
-            return "handed over its sums"
-    assert_never(job)
+            words = "handed over its sums"
+        case ComputeMetrics() | DescribeTask():
+            words = "asked the task what it learns or measures"
+        case _:
+            assert_never(job)
+    return words
 
 
 def _torch() -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, SumArrays
 from fedlp_edge.core.algorithm.plausibility import sizes_of
 from fedlp_edge.core.blueprint import Blueprint, Unit
+from fedlp_edge.core.metrics.exit_sums import ExitSums
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.errors import RejectedUpdateError
@@ -35,17 +36,21 @@ from fedlp_edge.simulation.engines.jobs import (
     ChooseCompute,
     CollectSums,
     ComputeChosen,
+    ComputeMetrics,
+    DescribeTask,
     DeviceGaveUp,
     DeviceJudged,
     DeviceTrained,
     EvaluatePart,
     EvaluatePersonalHead,
     JudgeDevice,
+    MetricsComputed,
     PartEvaluated,
     PersonalHeadEvaluated,
     Reply,
     SimulationJob,
     SumsCollected,
+    TaskDescribed,
     TrainDevice,
     WorkerSetup,
 )
@@ -55,6 +60,15 @@ from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.wire.admission import admit_part, check_values
 from fedlp_edge.wire.compression import encode_unit, rounding_seed
 from fedlp_edge.wire.tensors import pack, pieces, unpack
+
+
+def describe_task(job: DescribeTask) -> TaskDescribed:
+    """Says what a task of the user's own learns.
+
+    Raises:
+        ModelError: Its code does not work.
+    """
+    return TaskDescribed(make_task(job.model, max(1, job.model.classes), allow_models=None).targets)
 
 
 class SimulationWorker:
@@ -115,17 +129,26 @@ class SimulationWorker:
         """Carries out an order; what ``CollectSums`` asks for, ``collect`` gives."""
         match job:
             case TrainDevice():
-                return self.train(job)
+                reply: Reply = self.train(job)
             case JudgeDevice():
-                return self.judge(job)
+                reply = self.judge(job)
             case EvaluatePart():
-                return self.evaluate(job)
+                reply = self.evaluate(job)
             case EvaluatePersonalHead():
-                return self.evaluate_personal_head(job)
+                reply = self.evaluate_personal_head(job)
             case ChooseCompute():
-                return self.choose_compute(job)
+                reply = self.choose_compute(job)
             case CollectSums():
-                return SumsCollected()
+                reply = SumsCollected()
+            case ComputeMetrics(sums):
+                reply = self._metrics(sums)
+            case DescribeTask():
+                reply = describe_task(job)
+        return reply
+
+    def _metrics(self, sums: ExitSums) -> MetricsComputed:
+        metrics = {depth: self._task.metrics(of_exit) for depth, of_exit in sums.exits.items()}
+        return MetricsComputed(metrics, {depth: self._task.metrics(of) for depth, of in sums.ensembles.items()})
 
     def train(self, job: TrainDevice) -> DeviceTrained | DeviceGaveUp:
         """Trains a device, and counts its update if it arrives."""
@@ -191,7 +214,7 @@ class SimulationWorker:
 
     def _dataset(self, x: AnyArray, y: AnyArray) -> Dataset:
         setup = self._setup
-        kind = BUILT_IN_TASKS.get(setup.model.task) or ("values" if y.ndim > 1 else "class")
+        kind = BUILT_IN_TASKS.get(setup.model.task) or describe_task(DescribeTask(setup.model)).targets
         names = tuple(str(number) for number in range(setup.classes)) if kind == "class" else ()
         return Dataset.of_tensor(tensor(x), tensor(y), names, setup.scale, setup.mean, setup.std, targets=kind)
 
