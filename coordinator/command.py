@@ -6,7 +6,7 @@ import logging
 import queue
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.version import Version
 from fedlp_edge.config.toml import place
-from fedlp_edge.errors import ConfigError, DataError, FedLPError, SettingError
+from fedlp_edge.errors import ConfigError, DataError, FedLPError, SettingError, StorageError
 from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
 from fedlp_edge.reporting.events import AnyEvent, RunStopped
 from fedlp_edge.reporting.live_view import open_view
@@ -29,6 +29,7 @@ from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, freeze_gc, own_command
+from fedlp_edge.system.log_file import LogFileHandler
 from fedlp_edge.system.printable import plain_log
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
 from fedlp_edge.transport.mqtt.transport import MqttTransport
@@ -134,7 +135,8 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
             raise
         except FedLPError as error:
             log.error("%s", error)
-            emit(RunStopped(time=time.time(), round=coordinator.round, reason="error", detail=str(error)))
+            with suppress(StorageError):  # where the disk is full, the error itself says so
+                emit(RunStopped(time=time.time(), round=coordinator.round, reason="error", detail=str(error)))
             raise
         if not finished:
             emit(RunStopped(time=time.time(), round=coordinator.round, reason="signal"))
@@ -146,7 +148,7 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
 
 
 def _configure_log(directory: RunDirectory, *, verbose: bool) -> None:
-    handlers: list[logging.Handler] = [logging.FileHandler(directory.path / "coordinator.log")]
+    handlers: list[logging.Handler] = [LogFileHandler(directory.path / "coordinator.log")]
     if verbose:
         handlers.append(logging.StreamHandler(sys.stderr))
     logging.basicConfig(level=logging.INFO, handlers=handlers)

@@ -33,6 +33,7 @@ class EventLog:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._file = path.open("a+b", buffering=0)
             _drop_half_line(self._file.fileno())
@@ -40,8 +41,15 @@ class EventLog:
             raise StorageError(f"{path}: cannot be opened for writing: {error.strerror}") from None
 
     def write(self, event: AnyEvent) -> None:
-        """Appends one event."""
-        self._file.write(_encoder.encode(event) + b"\n")
+        """Appends one event.
+
+        Raises:
+            StorageError: The disk is full, or cannot be written to.
+        """
+        try:
+            self._file.write(_encoder.encode(event) + b"\n")
+        except OSError as error:
+            raise StorageError(f"cannot write {self._path}: {error.strerror}; is the disk full?") from None
 
     def close(self) -> None:
         """Closes the file; the log cannot be written any more."""

@@ -85,3 +85,11 @@ def test_names_the_line_that_is_no_event(tmp_path: Path, line: bytes) -> None:
 def test_refuses_a_log_in_a_directory_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be opened for writing: No such file or directory"):
         EventLog(tmp_path / "nowhere" / "events.jsonl")
+
+
+def test_names_the_file_that_a_full_disk_has_no_room_for(events: list[AnyEvent]) -> None:
+    with (
+        EventLog(Path("/dev/full")) as log,
+        pytest.raises(StorageError, match=r"cannot write /dev/full: No space left"),
+    ):
+        log.write(events[0])
