@@ -29,6 +29,7 @@ from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.start_weights import StartWeightsReport
+from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import (
     DataError,
     FreezeError,
@@ -158,7 +159,7 @@ class Coordinator:
         """Builds the model, and what all parts of the run share."""
         config = self._config
         checkpoints = Checkpoints(self._directory.checkpoints, config.rounds.keep_checkpoints)
-        blueprint, test_data = _build_model(config, journal, checkpoints, self._directory, self._worker)
+        blueprint, test_data, targets = _build_model(config, journal, checkpoints, self._directory, self._worker)
         context = RunContext(
             config=config,
             run=config.run_name,
@@ -173,7 +174,8 @@ class Coordinator:
         )
         # Before the first round they were agreed, and a single device may come for its final model.
         wanted = 1 if any(journal.summaries()) else config.rounds.min_devices
-        return context, FleetClasses(config.model.without_weights, blueprint, journal, test_data, wanted, self._clock)
+        model = config.model.without_weights
+        return context, FleetClasses(model, blueprint, journal, test_data, wanted, self._clock, targets)
 
     def _first_connection(self) -> BrokerLimits | None:
         """Waits for the broker; None if stopped meanwhile."""
@@ -223,7 +225,7 @@ def _build_model(
     checkpoints: Checkpoints,
     directory: RunDirectory,
     worker: WorkerProcess,
-) -> tuple[Blueprint, DataFacts | None]:
+) -> tuple[Blueprint, DataFacts | None, TargetKind | None]:
     """Builds the model, and tries it on the test data before any device is asked for anything.
 
     Raises:
@@ -264,4 +266,4 @@ def _build_model(
             log.warning("%s: %s", evaluate, built.remarks)
     else:
         worker.stop()  # without data there is nothing to evaluate or export, and torch is large
-    return built.blueprint, built.data
+    return built.blueprint, built.data, built.targets

@@ -14,7 +14,7 @@ from fedlp_edge.core.device_data import DataFacts, feature_mismatch, listed, mis
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.core.standardisation.input_statistics import InputStatistics
-from fedlp_edge.core.targets import BUILT_IN_TASKS
+from fedlp_edge.core.targets import BUILT_IN_TASKS, TargetKind
 from fedlp_edge.storage.journal import Journal
 
 log = logging.getLogger("fedlp.coordinator")
@@ -34,6 +34,7 @@ class FleetClasses:
         test_data: Facts of the coordinator's own samples; None without.
         devices: Reports after which nobody else is waited for.
         clock: Monotonic seconds.
+        targets: Kind of the targets that a task of the user's own learns.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class FleetClasses:
         test_data: DataFacts | None,
         devices: int,
         clock: Callable[[], float],
+        targets: TargetKind | None = None,
     ) -> None:
         self._model = model
+        self._kind = BUILT_IN_TASKS.get(model.task) or targets
         self._blueprint = blueprint
         self._journal = journal
         self._wanted = devices
@@ -113,7 +116,7 @@ class FleetClasses:
     def _mismatch(self, data: DataFacts | None, names: tuple[str, ...]) -> str | None:
         if data is None:
             return None
-        wanted = BUILT_IN_TASKS.get(self._model.task)
+        wanted = self._kind
         if reason := target_mismatch(data, wanted) or feature_mismatch(data, self._features.names):
             return reason
         return mismatch(data, self._blueprint.input_shape, self._blueprint.classes, names, wanted)
@@ -121,7 +124,7 @@ class FleetClasses:
     def _take(self, site: str, data: DataFacts, samples: int | None) -> None:
         if data.features is not None:
             self._features.offer(site, data.features)
-        kind = BUILT_IN_TASKS.get(self._model.task, data.target_kind)
+        kind = self._kind or data.target_kind
         if self._model.task == "regression" and data.targets is not None:
             self._targets.offer(site, data.targets)
         # What looks like classes before the task is known, such as whole numbers, gives labels and targets no names.

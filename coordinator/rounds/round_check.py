@@ -40,7 +40,7 @@ class RoundCheck:
         self._suspect: str | None = None
         self._distrusted: dict[str, str] = {}
 
-    def apply(self, updates: RoundUpdates, loss: Mapping[int, float] | None = None, classes: int = 2) -> None:
+    def apply(self, updates: RoundUpdates, loss: Mapping[int, float] | None = None, classes: int = 0) -> None:
         """Takes the model one round further, with the updates of a round.
 
         Args:
@@ -48,7 +48,7 @@ class RoundCheck:
             loss: Where devices judge, the median of what they found for the model that the round started from, by
                 depth. If it has exploded by the step before, and one device stands out that may have spoilt it, the
                 model goes back to that of before, no update of this round counts, and no later one of that device.
-            classes: Number of classes of the model.
+            classes: Number of classes of the model; 0 for another task, of whose loss nothing is known beforehand.
         """
         if loss and self._went_back(updates, loss, classes):
             return
@@ -90,19 +90,22 @@ class RoundCheck:
 
     def _exploded(self, loss: Mapping[int, float], classes: int) -> int | None:
         """The depth whose loss is no failed any more; None if there is none."""
-        limits = {
-            depth: LIMITS.loss_explosion * max(math.log(max(2, classes)), self._loss.get(depth, 0.0)) for depth in loss
-        }
-        worst = max(loss, key=lambda depth: loss[depth] / limits[depth], default=None)
-        return worst if worst is not None and loss[worst] > limits[worst] else None
+        guessed = math.log(max(2, classes)) if classes else 0.0
+        ratios = {}
+        for depth, found in loss.items():
+            # A loss that is 0 or less, as that of a task of the user's own may be, has no multiple to be compared with.
+            usual = max(guessed, self._loss.get(depth, 0.0))
+            ratios[depth] = math.inf if not math.isfinite(found) else found / usual if usual > 0 else 0.0
+        worst = max(ratios, key=lambda depth: ratios[depth], default=None)
+        return worst if worst is not None and ratios[worst] > LIMITS.loss_explosion else None
 
     def withdraw_outlier(self, updates: RoundUpdates, loss: Mapping[int, float], classes: int) -> bool:
         """Judges the model by its loss; if somebody stands out who spoilt it, makes it again without that one.
 
         Args:
             updates: Updates of the round that ``apply`` was called with.
-            loss: Mean cross-entropy on held-out data, by depth, among the classes that these data hold.
-            classes: Number of classes of the model.
+            loss: Mean loss on held-out data, by depth; of a classification among the classes that these data hold.
+            classes: Number of classes of the model; 0 for another task.
 
         Returns:
             Whether there is another model now, to be judged again.

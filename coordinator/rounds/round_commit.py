@@ -107,7 +107,7 @@ class RoundCommit:
             began: Time when the round opened, in seconds of the run's clock.
             committed: Function that is called once the round is committed.
         """
-        self._check.apply(updates, self._loss_on_devices(updates), self._context.blueprint.classes)
+        self._check.apply(updates, self._loss_on_devices(updates), self._guessed_classes)
         traffic = self._context.messenger.take_traffic()  # what is sent from here on belongs to the next round
         self._closed = closed = _ClosedRound(updates, lost, began, traffic, committed)
         self._publish(closed)
@@ -122,7 +122,7 @@ class RoundCommit:
         # the model to answer that class, the worse the model looks on samples of the others.
         judged = result.known_loss or result.loss
         loss = {depth: math.inf if value is None else value for depth, value in judged.items()}
-        if self._check.withdraw_outlier(closed.updates, loss, self._context.blueprint.classes):
+        if self._check.withdraw_outlier(closed.updates, loss, self._guessed_classes):
             self._publish(closed)
         else:
             self._commit(closed, result)
@@ -130,6 +130,11 @@ class RoundCommit:
     def clear_spool(self) -> None:
         """Removes all updates from the disk: the last round is committed."""
         self._background.do(self._context.directory.clear_spool)
+
+    @property
+    def _guessed_classes(self) -> int:
+        """Number of classes among which a model without any knowledge guesses; 0 for a task without classes."""
+        return self._context.blueprint.classes if self._context.config.model.task == "classification" else 0
 
     def _withdrawn(self, offer: Offer, reason: str) -> None:
         """The round is made without an update that was admitted."""

@@ -20,6 +20,7 @@ from device_agent.protocol.events import (
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import listed, missing_classes
 from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.wire.admission import max_unit_bytes
 from fedlp_edge.wire.messages import Assignment, AssignmentRefused, Failure, Ready
 
@@ -73,6 +74,13 @@ class AssignmentHandler:
                 "model",
                 f'this device does not run the code of "{model.name}"; '
                 f"its owner can install that module and start the agent with --allow-model {model.name}",
+            )
+        if model.task not in BUILT_IN_TASKS and model.task not in self._allow_models:
+            return self._refuse(
+                assignment,
+                "model",
+                f'this device does not run the code of the task "{model.task}"; '
+                f"its owner can install that module and start the agent with --allow-model {model.task}",
             )
         effects: Effects = []
         if assignment != self.assignment and assignment.explanation:

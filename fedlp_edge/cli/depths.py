@@ -40,7 +40,7 @@ def build_blueprint(model: ModelSettings, *, steps: bool = False) -> Blueprint:
         WorkerError: The worker failed.
     """
     # The user named the model on this command line, so its code may run.
-    with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(model.name,))) as worker:
+    with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(model.name, model.task))) as worker:
         built = worker.call(Build(model=model, steps=steps), timeout=_BUILD_SECONDS)
     if not isinstance(built, Built):
         raise WorkerError(f"the worker answered a build with {type(built).__name__}")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fedlp_edge.core.blueprint import BuildCost
+from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.learning import state_files
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.learning.evaluation import try_samples
@@ -46,6 +47,7 @@ def build(job: Build, resources: WorkerResources) -> Built:
     return Built(
         blueprint=blueprint,
         start_weights=report,
+        targets=None if job.model.task in BUILT_IN_TASKS else resources.task_of(job.model, blueprint).targets,
         samples=0 if data is None else len(data),
         data=None if data is None else data.facts(),
         remarks="" if data is None else data.remarks,

@@ -18,6 +18,7 @@ from fedlp_edge.core.metrics.task_metrics import accuracies
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
+from fedlp_edge.core.targets import TargetKind
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag_field="job", tag=True):
@@ -54,9 +55,11 @@ class Built(Result, frozen=True, kw_only=True):
         data: Facts about the data; None if none were named.
         remarks: Line on unused contents of the data's source; empty if there are none.
         start_weights: Report on what was taken of the start weights; None if the job names none.
+        targets: Kind of the targets that a task of the user's own learns; None for a task that FedLP Edge contains.
     """
 
     blueprint: Blueprint
+    targets: TargetKind | None = None
     start_weights: StartWeightsReport | None = None
     samples: int = 0
     data: DataFacts | None = None

@@ -54,3 +54,8 @@ def test_says_what_is_downloaded_once() -> None:
     # 64 * 256 weights and 256 biases.
     assert line.plain.startswith("not trained: 66.6 kB at full depth, downloaded once")
     assert constants_line(build_model(ModelSettings(name="mlp", input=(1, 8, 8)), seed=0).blueprint()) is None
+
+
+def test_knows_a_task_of_the_users_own() -> None:
+    model = ModelSettings(name="mlp", input=(1, 8, 8), task="tests.fleets.ordinal:make")
+    assert build_blueprint(model).classes == 10

@@ -37,6 +37,7 @@ url = "{url}"
 name = "{model}"
 input = [1, 8, 8]
 classes = 10
+task = "{task}"
 
 [training]
 batch_size = 16
@@ -58,6 +59,7 @@ class Fleet:
         url: of the broker.
         name: of the fleet; fleets on one broker must differ.
         model: of inputs 1x8x8 and 10 classes; devices run its code if it is a custom one.
+        task: what the model learns; devices run its code if it is a custom one.
         broker: more lines for the ``[broker]`` table.
         more: lines for the end of the configuration.
         real_start: whether workers load torch themselves, as a user's do; otherwise the torch server forks them.
@@ -73,6 +75,7 @@ class Fleet:
         rounds: int = 3,
         deadline: float = 60.0,
         model: str = "mlp",
+        task: str = "classification",
         broker: str = "",
         more: str = "",
         real_start: bool = False,
@@ -84,6 +87,7 @@ class Fleet:
         self.name = name
         self.devices = devices
         self.model = model
+        self.task = task
         self._config = directory / "fleet.toml"
         self._config.write_text(
             CONFIG.format(
@@ -91,6 +95,7 @@ class Fleet:
                 url=url,
                 broker=broker,
                 model=model,
+                task=task,
                 rounds=rounds,
                 devices=devices,
                 deadline=deadline,
@@ -170,6 +175,7 @@ class Fleet:
             *("--broker", self.url, "--fleet", self.name, "--id", name, "--data", share, "--threads", "1"),
             *("--state", str(self.directory / name), "--device", "cpu", "--once", "--no-calibrate"),
             *(("--allow-model", self.model) if ":" in self.model else ()),
+            *(("--allow-model", self.task) if ":" in self.task else ()),
         ]
 
     def _start(self, name: str, module: str, *arguments: str) -> None:

@@ -60,7 +60,7 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
         console = open_console()
         if not console.is_terminal:
             console.width = _PIPED_COLUMNS
-        console.print(_table(predictions))
+        console.print(_table(predictions, classifier.onnx_metadata.task))
     return code
 
 
@@ -78,9 +78,14 @@ def _some(lines: Sequence[str]) -> str:
     return "; ".join(lines[:_MAX_NAMED]) + more
 
 
-def _table(predictions: Sequence[Prediction]) -> Table:
+def _table(predictions: Sequence[Prediction], task: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
+    if task not in ("classification", "multi-label", "anomaly"):
+        table.add_column("answer", style="bold")
+        for prediction in predictions:
+            table.add_row(Text(prediction.file), Text(prediction.label))
+        return table
     table.add_column("label", style="bold", no_wrap=True)
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("then", style="dim")

@@ -67,7 +67,10 @@ def compare_file(path: Path, model: nn.Module, data: Dataset, task: LearningTask
     for x in batches:
         with torch.no_grad():
             answers = {name: value for name, value in task.predict(model(x), x).items() if name in named}
-        answers = {name: value for name, value in answers.items() if value.is_floating_point()}
+        floating = {name: value for name, value in answers.items() if value.is_floating_point()}
+        answers = (
+            floating or answers
+        )  # whole numbers that follow from others, such as a threshold's, need no comparison
         if not answers:
             return FileComparison(0, 0.0, 0.0, f"has other outputs than the model: {', '.join(sorted(named))}")
         try:

@@ -32,6 +32,7 @@ from fedlp_edge.learning.export.operator_table import kept_operator_table
 from fedlp_edge.learning.export.parity import compare_logits, own_error
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.learning.tasks.classification import Classification
 from fedlp_edge.system.files import replacing
 
 OPSET = 18
@@ -98,7 +99,7 @@ def export(
             named = _Named(model, task).eval()
             outputs = list(onnx_metadata.outputs)
             partial.write_bytes(_to_onnx(named, example, outputs, to_properties(onnx_metadata, extra), of))
-            if task is None or task.targets == "class":
+            if task is None or isinstance(task, Classification):
                 return _verify(named, partial, data, path, labelled=labelled)
             return _verify_values(named, partial, data, path, outputs)
     except OSError as error:

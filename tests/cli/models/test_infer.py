@@ -97,3 +97,13 @@ def test_model_of_a_sensor_finds_arrays_alone(tmp_path: Path) -> None:
 def test_model_that_is_a_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="is a directory; name an ONNX file first"):
         run_infer(tmp_path, [tmp_path], as_json=False)
+
+
+def test_numbers_have_no_column_for_probabilities(tmp_path: Path, capsys: Capture) -> None:
+    named = msgspec.structs.replace(GREY, task="regression", classes=("load", "b", "c", "d"), units=("kW",))
+    model = write_model(tmp_path / "model.onnx", to_properties(named, {}))
+    np.save(tmp_path / "z.npy", np.zeros((1, 2, 2), np.float32))
+    assert run_infer(model, [tmp_path / "z.npy"], as_json=False) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["file", "answer"]
+    assert row.endswith("load -1 kW, b -1, c -1, d -1")

@@ -165,3 +165,30 @@ def test_does_not_go_back_where_no_device_stands_out(
     assert values(made) != first
     assert excluded == []
     assert "no device's update stands out" in caplog.text
+
+
+def test_knows_nothing_of_the_first_loss_of_a_task_without_classes(
+    tmp_path: Path, excluded: list[tuple[str, str]]
+) -> None:
+    round, made = updates(tmp_path), model()
+    deliver(round, tmp_path, "a", HONEST, 10)
+    deliver(round, tmp_path, "b", {"L1": 50.0, "H1": 50.0}, 30)
+    judge = check(made, excluded)
+    judge.apply(round)
+    assert not judge.withdraw_outlier(round, {1: -3.0, 2: 9000.0}, 0)
+    assert excluded == []
+    assert not judge.withdraw_outlier(round, {1: 50.0, 2: 80_000.0}, 0)
+    assert judge.withdraw_outlier(round, {1: 50.0, 2: 900_000.0}, 0)
+    assert [device for device, _ in excluded] == ["b"]
+
+
+def test_a_loss_that_is_no_number_has_exploded_whatever_the_task(
+    tmp_path: Path, excluded: list[tuple[str, str]]
+) -> None:
+    round = updates(tmp_path)
+    deliver(round, tmp_path, "a", HONEST, 10)
+    deliver(round, tmp_path, "b", {"L1": 50.0, "H1": 50.0}, 30)
+    judge = check(model(), excluded)
+    judge.apply(round)
+    assert judge.withdraw_outlier(round, {2: float("inf")}, 0)
+    assert [device for device, _ in excluded] == ["b"]
