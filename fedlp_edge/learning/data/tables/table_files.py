@@ -104,7 +104,8 @@ class TableFile:
             n = len(frame)
             made = np.empty((n, len(features)), np.float32)
             for number, name in enumerate(features):
-                made[:, number] = self._numbers(frame[name], name, first)
+                with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and left out as a gap is
+                    made[:, number] = self._numbers(frame[name], name, first)
             yield TablePart(
                 features=made,
                 target=[self._target(frame[name], name, first) for name in self._options.target],

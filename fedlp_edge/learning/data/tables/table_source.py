@@ -247,7 +247,10 @@ def _targets(
         return without_targets(count, kind, f"{source} names no target= and"), np.ones(count, np.bool_)
     has = np.ones(count, np.bool_)
     for values in table.target:
-        has &= np.isfinite(values) if values.dtype.kind == "f" else values != "" if values.dtype.kind == "U" else True
+        if values.dtype.kind == "f":
+            has &= np.abs(values) <= np.finfo(np.float32).max  # neither NaN nor too large
+        elif values.dtype.kind == "U":
+            has &= values != ""
     table.skipped.untargeted = int((~has).sum())
     raw = table.target[0][has] if len(table.target) == 1 else np.stack([v[has] for v in table.target], axis=1)
     if not len(raw):

@@ -98,6 +98,22 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_no_feature_can_hold_counts_as_a_gap(tmp_path: Path) -> None:
+    path = table(tmp_path, "a,y\n1,0\ninf,1\n1e39,0\n-inf,1\n4,1\n")
+    data = load(f"csv:{path}#target=y")
+    assert rows(data) == [[1], [4]]
+    assert data.remarks == f"left out: 3 rows with gaps (the first is {path}:3, column 'a')"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_target_that_float32_cannot_hold_is_none(tmp_path: Path) -> None:
+    path = table(tmp_path, "a,y\n1,0.5\n2,1e39\n3,inf\n4,1.5\n")
+    data = load(f"csv:{path}#target=y")
+    assert data.y.tolist() == [[0.5], [1.5]]
+    assert data.remarks == "left out: 2 rows without a target"
+
+
 def test_a_number_that_is_no_class_is_a_value(tmp_path: Path) -> None:
     path = table(tmp_path, "a,y,z\n1,0.5,7\n2,1.5,8\n")
     data = load(f"csv:{path}#target=y")
