@@ -108,6 +108,8 @@ def read_simulation_data(
         test = held_out.samples(select_indices(held_out.labels, judged, "test", held_out.groups))
         arrays["test/x"] = _in_memory(test, evaluate)
         arrays["test/y"] = test.y
+        if not len(test.y):
+            raise DataError(f"{evaluate} has no samples in its test split")
         _say(evaluate, test.remarks)
     _say(train, samples.remarks)
     mean, std, features = samples.mean, samples.std, None

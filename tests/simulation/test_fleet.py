@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import msgspec
 import pytest
-from PIL import Image
 
 from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings
 from fedlp_edge.errors import ConfigError
-from fedlp_edge.learning.data.dataset import load_data
 from fedlp_edge.learning.zoo.build import build_model
-from fedlp_edge.simulation.experiment import Experiment, FleetSettings, SimulatedData
+from fedlp_edge.simulation.experiment import Experiment, FleetSettings
 from fedlp_edge.simulation.fleet import apportioned, device_id, drawn, make_fleet
 from fedlp_edge.simulation.simulated_data import DataAssignment, assign_data, read_simulation_data
 from tests.simulation.conftest import experiment
@@ -79,47 +76,6 @@ def test_refuses_a_mix_that_does_not_fit(blueprint: Blueprint, assignment: DataA
         make_fleet(experiment(fleet=FleetSettings(devices=6, depth_mix=(0.5, 0.5))), blueprint, assignment)
     with pytest.raises(ValueError, match=r"sum to 0\.9"):
         FleetSettings(depth_mix=(0.5, 0.4))
-
-
-def test_deals_what_a_device_of_a_real_fleet_would_load() -> None:
-    run = experiment(data=SimulatedData(train="digits", evaluate="", partition="shards:2", limit=50, seed=9))
-    simulation_data = read_simulation_data("digits", "")
-    assignment = assign_data(run, simulation_data)
-    starts, members = assignment.arrays["starts"], assignment.arrays["members"]
-    for number in range(6):
-        kept = members[starts[number] : starts[number + 1]]
-        own = load_data(f"digits#share={number}/6&partition=shards:2&seed=9&limit=50")
-        assert (simulation_data.arrays["train/x"][kept] == own.stored().numpy()).all()
-        assert (simulation_data.arrays["train/y"][kept] == own.y.numpy()).all()
-        assert assignment.samples_of(number) == len(own)
-        assert assignment.priors[number] == pytest.approx((own.y.bincount(minlength=10) / len(own)).numpy())
-
-
-def test_pictures_that_cannot_be_read_are_missing_where_they_would_be(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for number in range(60):
-        path = tmp_path / "ab"[number % 2] / f"{number}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.new("L", (2, 2), number).save(path)
-        if number % 15 == 0:
-            path.write_bytes(b"")
-    spec = f"imagefolder:{tmp_path}#size=2&channels=1"
-    run = experiment(data=SimulatedData(train=spec, evaluate="", partition="iid", seed=9))
-    simulation_data = read_simulation_data(spec, "")
-    assert "left out: 3 pictures that cannot be read (a/30.png is empty" in capsys.readouterr().err
-    assignment = assign_data(run, simulation_data)
-    starts, members = assignment.arrays["starts"], assignment.arrays["members"]
-    for number in range(6):
-        kept = members[starts[number] : starts[number + 1]]
-        own = load_data(f"{spec}&share={number}/6&partition=iid&seed=9")
-        assert simulation_data.arrays["train/x"][kept].tolist() == own.stored().tolist()
-        assert simulation_data.arrays["train/y"][kept].tolist() == own.y.tolist()
-    assert (
-        sum(map(assignment.samples_of, range(6)))
-        == len(simulation_data.arrays["train/y"])
-        < len(simulation_data.listed)
-    )
 
 
 def test_knows_a_run_by_what_decides_what_is_learned() -> None:

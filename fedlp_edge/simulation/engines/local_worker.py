@@ -68,7 +68,9 @@ def main() -> None:
                     if not processes[worker]:
                         control.close()
                         raise_oom_score()
-                        _serve(socket.socket(fileno=descriptors[0]))
+                        end = socket.socket(fileno=descriptors[0])
+                        threading.Thread(target=_end_with, args=(end.fileno(),), name="simulation", daemon=True).start()
+                        serve(end)
                         os._exit(0)
                     os.close(descriptors[0])
                 case AwaitWorker(worker):
@@ -78,8 +80,8 @@ def main() -> None:
         os.waitpid(process, 0)
 
 
-def _serve(end: socket.socket) -> None:
-    threading.Thread(target=_end_with, args=(end.fileno(),), name="simulation", daemon=True).start()
+def serve(end: socket.socket) -> None:
+    """Does what the simulation at the other end of a socket pair asks for, until that end is closed."""
     channel: Channel[ToWorker] = Channel(end, ToWorker)  # type: ignore[arg-type]  # a union stands for its members
     worker = _Worker()
     while True:
