@@ -238,6 +238,16 @@ def _natural(name: str) -> tuple[int, int, str]:
     return (0, int(name), "") if name.isascii() and name.isdecimal() else (1, 0, name)
 
 
+def _has_target(values: AnyArray) -> npt.NDArray[np.bool_]:
+    """Returns which values are there and can be held in float32, if they are numbers or the texts of measurements."""
+    there = values != "" if values.dtype.kind == "U" else np.ones(len(values), np.bool_)
+    numbers = values if values.dtype.kind == "f" else None
+    if values.dtype.kind == "U" and (texts := _measurements(values[there])) is not None:
+        numbers = np.full(len(values), np.nan)
+        numbers[there] = texts
+    return there if numbers is None else np.abs(numbers) <= np.finfo(np.float32).max
+
+
 def _targets(
     table: _Table, options: TableOptions, source: str, kind: TargetKind | None
 ) -> tuple[Targets, npt.NDArray[np.bool_]]:
@@ -247,10 +257,7 @@ def _targets(
         return without_targets(count, kind, f"{source} names no target= and"), np.ones(count, np.bool_)
     has = np.ones(count, np.bool_)
     for values in table.target:
-        if values.dtype.kind == "f":
-            has &= np.abs(values) <= np.finfo(np.float32).max  # neither NaN nor too large
-        elif values.dtype.kind == "U":
-            has &= values != ""
+        has &= _has_target(values)
     table.skipped.untargeted = int((~has).sum())
     raw = table.target[0][has] if len(table.target) == 1 else np.stack([v[has] for v in table.target], axis=1)
     if not len(raw):
