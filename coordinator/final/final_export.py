@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -37,6 +38,9 @@ RECEIVED = ("installed", "received")
 SILENT = "nothing was heard of it any more before it had its model"
 
 
+_NO_THRESHOLDS: Mapping[int, float] = MappingProxyType({})
+
+
 class FinalExport:
     """Makes the ONNX files of the final model, then hands them out.
 
@@ -48,6 +52,7 @@ class FinalExport:
         worker: Exports.
         model_server: Serves the files.
         inputs: What inputs look like, for files that are checked on made ones.
+        thresholds: Thresholds of an anomaly detector by depth, as devices have measured them.
 
     Attributes:
         choice: The final model.
@@ -67,6 +72,7 @@ class FinalExport:
         worker: WorkerProcess,
         model_server: ModelServer,
         inputs: InputFacts,
+        thresholds: Mapping[int, float] = _NO_THRESHOLDS,
     ) -> None:
         self._context = context
         self._config = context.config
@@ -82,6 +88,7 @@ class FinalExport:
         self._announced = False
         self._handover = Handover()
         self._inputs = inputs
+        self._thresholds = thresholds
         self._received: set[str] = set()
         self.findings = DeviceFindings(context.journal, context.config.model.task, choice.final.model_digest)
         self.models: tuple[ExportedModel, ...] = ()
@@ -282,6 +289,7 @@ class FinalExport:
                 depths=(self._pending[0],),
                 data=self._config.data.evaluate,
                 inputs=self._inputs,
+                thresholds=dict(self._thresholds),
                 directory=str(self._directory.onnx),
                 metadata={"run": self._context.run, "fleet": self._config.fleet, **self.choice.metadata},
             )

@@ -59,6 +59,7 @@ class FinalStage:
             worker=self._parts.worker,
             model_server=model_server,
             inputs=agreed_inputs(self._parts.known_devices.data.values()),
+            thresholds=commit.history.thresholds(choice.final.round),
         )
         if again:
             until = math.inf if self._hand_out else context.clock() + LIMITS.return_seconds

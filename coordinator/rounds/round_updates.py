@@ -20,7 +20,7 @@ from fedlp_edge.core.algorithm import plausibility
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, capacity_bits, capacity_of
 from fedlp_edge.core.algorithm.resolution import WeightLimit, weight_limit
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
-from fedlp_edge.core.device_scores import HeldOutScores, fleet_scores
+from fedlp_edge.core.device_scores import HeldOutScores, anomaly_thresholds, fleet_scores
 from fedlp_edge.core.rounds.cohort import Cohort, Key
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import weight_in
@@ -252,6 +252,7 @@ class RoundUpdates:
             for device, update in self.accepted.items()
         }
         scores = self.scores() if self._context.config.holdout_share else {}
+        model = self._context.config.model
         return RoundSummary(
             round=self.round,
             seconds=seconds,
@@ -261,6 +262,7 @@ class RoundUpdates:
             ensemble=judged.ensemble_accuracy if judged else {},
             warning=judged.warning if judged else "",
             on_devices=fleet_scores(self._context.config.model.task, scores),
+            thresholds=anomaly_thresholds(model.anomaly_quantile, scores) if model.task == "anomaly" else {},
             not_reporting=len(self.accepted) - len(scores) if self._context.config.holdout_share else 0,
             devices=tuple(
                 self._device_round(reported[device], profiles.get(device, "")) for device in sorted(reported)

@@ -40,6 +40,7 @@ class RunHistory:
         self._contributed: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
+        self._thresholds: dict[int, dict[int, float]] = {}
 
     @property
     def committed(self) -> int:
@@ -72,6 +73,8 @@ class RunHistory:
         """Takes a committed round into account."""
         self.last = summary
         self.judged.add(summary)
+        if summary.thresholds:
+            self._thresholds[summary.round - 1] = summary.thresholds
         for device in summary.devices:
             self._trained_depths.add(device.depth)
             self._seen[device.id] = device.profile
@@ -80,6 +83,16 @@ class RunHistory:
             else:
                 self._failed[device.id] += 1
                 self._reasons[device.id] = device.reason or SILENT
+
+    def thresholds(self, round: int) -> dict[int, float]:
+        """Returns the thresholds of an anomaly detector by depth, as devices have measured them; empty without any.
+
+        Args:
+            round: Number of the round that made the model. Of the last one, which no device has trained on, the
+                thresholds are those of the model before.
+        """
+        measured = [model for model in self._thresholds if model <= round]
+        return self._thresholds[max(measured)] if measured else {}
 
     def note_cohort(self, cohort: Iterable[CohortMember]) -> None:
         """Notes the depths that the devices of an open round train."""

@@ -16,7 +16,7 @@ import msgspec
 
 from fedlp_edge.core.metric_names import BETTER, Better
 from fedlp_edge.core.metrics.metric_sums import MetricSums, added
-from fedlp_edge.core.metrics.task_metrics import mean_loss, metrics_of
+from fedlp_edge.core.metrics.task_metrics import mean_loss, metrics_of, score_quantile
 from fedlp_edge.core.targets import BUILT_IN_TASKS
 
 WORST_SHARE = 10
@@ -30,6 +30,9 @@ _SIGNED = frozenset({"deviations"})
 
 _AMOUNTS = frozenset({"loss", "squares", "absolute_errors", "squared_errors", *_SIGNED})
 """Sums of built-in tasks that are no counts of samples."""
+
+_BESIDE = frozenset({"anomalous"})
+"""Counts of samples that are not among ``samples``, which are what the loss is the mean of."""
 
 _SHARES = frozenset(
     {"accuracy", "balanced_accuracy", "subset_accuracy", "macro_f1", "micro_f1", "roc_auc", "average_precision"}
@@ -91,14 +94,16 @@ def problem_of(task: str, scores: HeldOutScores, most_samples: int) -> str | Non
         return f"it does not say on how many of its {most_samples} samples the model was judged"
     if len(sums.get("loss", ())) != 1:
         return "the loss of the held-out samples is missing"
-    return _problem_of_counts(task, sums, samples[0]) if task in BUILT_IN_TASKS else None
+    return _problem_of_counts(task, sums, samples[0], most_samples) if task in BUILT_IN_TASKS else None
 
 
-def _problem_of_counts(task: str, sums: MetricSums, samples: float) -> str | None:
+def _problem_of_counts(task: str, sums: MetricSums, samples: float, most_samples: int) -> str | None:
     if any(min(values, default=0.0) < 0 for name, values in sums.items() if name not in _SIGNED):
         return "a count of held-out samples is below 0"
-    if any(max(values, default=0.0) > samples for name, values in sums.items() if name not in _AMOUNTS):
+    if any(max(values, default=0.0) > samples for name, values in sums.items() if name not in _AMOUNTS | _BESIDE):
         return f"more held-out samples were counted than the {samples:.0f} that there are"
+    if any(samples + sum(sums.get(name, ())) > most_samples for name in _BESIDE):
+        return f"more held-out samples were counted than the {most_samples} that the device has"
     if "support" in sums and sum(sums["support"]) != samples:
         return f"the held-out samples of the classes are not {samples:.0f} together"
     return _problem_of_metrics(task, sums)
@@ -132,6 +137,17 @@ def summed_reports(reports: Reports) -> dict[int, MetricSums]:
         reports: What each device has measured; ``problem_of`` found nothing wrong with it.
     """
     return {depth: added(scores.sums for scores in found) for depth, found in _by_depth(reports).items()}
+
+
+def anomaly_thresholds(quantile: float, reports: Reports) -> dict[int, float]:
+    """Returns the score below which a share of the devices' normal held-out samples stays, by depth.
+
+    Args:
+        quantile: Share of the normal samples, 0 to 1.
+        reports: What each device has measured of the task ``anomaly``.
+    """
+    found = {depth: score_quantile(sums, quantile) for depth, sums in summed_reports(reports).items()}
+    return {depth: threshold for depth, threshold in found.items() if threshold is not None}
 
 
 def _by_depth(reports: Reports) -> dict[int, list[HeldOutScores]]:

@@ -133,7 +133,7 @@ def held_out_scores(
         batch_size: Samples per forward pass.
 
     Returns:
-        Scores by depth of the exit.
+        Scores by depth of the exit; none if no sample is what the loss is the mean of, such as a normal one.
     """
     model.eval()
     summed = ExitSummation(depths, task)
@@ -145,6 +145,7 @@ def held_out_scores(
     return {
         depth: HeldOutScores(of_exit, task.metrics(of_exit) if own else {})
         for depth, of_exit in summed.sums().exits.items()
+        if of_exit["samples"][0]
     }
 
 

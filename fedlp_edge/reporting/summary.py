@@ -118,6 +118,8 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
         warning: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
         virtual_seconds: Duration of the round in virtual time; simulations only.
         metrics: All metrics of the task that the central test data define, by depth and name.
+        thresholds: Of an anomaly detector the score below which ``anomaly_quantile`` of the devices' normal held-out
+            samples stays, by depth; of the model that they started from, as ``on_devices``.
     """
 
     round: int
@@ -134,6 +136,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     warning: str = ""
     virtual_seconds: float | None = None
     metrics: dict[int, dict[str, float]] = {}
+    thresholds: dict[int, float] = {}
 
 
 class FinalModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.device_scores import HeldOutScores, fleet_scores, summed_reports
+from fedlp_edge.core.device_scores import HeldOutScores, anomaly_thresholds, fleet_scores, summed_reports
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.start_weights import StartWeightsReport
@@ -260,7 +260,7 @@ class RunRecorder:
         said = scores.combine_scores(page.judged, self._experiment.model.task, page.own_metrics)
         closing, sent, lines = page.closing, {}, []
         on_devices = {device: reply.scores for device, reply in page.trained.items() if reply.scores}
-        uniform = self._experiment.scheme.weights == "uniform"
+        uniform, model = self._experiment.scheme.weights == "uniform", self._experiment.model
         for name, place in sorted({**closing.lost, **closing.contributors}.items()):
             units = self._blueprint.exchanged_by(place.depth)
             version = place.task_round(closing.round) - 1
@@ -301,6 +301,7 @@ class RunRecorder:
             tiers=scores.own_by_tier(page.own, numbers, self._assignment.priors, self._experiment.model.task)
             | scores.by_tier(said, depths, numbers, self._assignment.priors),
             on_devices=fleet_scores(self._experiment.model.task, on_devices),
+            thresholds=anomaly_thresholds(model.anomaly_quantile, on_devices) if model.task == "anomaly" else {},
             not_reporting=len(page.trained) - len(on_devices) if self._experiment.holdout_share else 0,
             virtual_seconds=closing.seconds,
         )

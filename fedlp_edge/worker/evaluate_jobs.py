@@ -123,13 +123,16 @@ def _with_threshold(job: Export, submodel: Submodel, data: Dataset) -> Anomaly:
     """The task with the threshold that a share of the normal samples stays below.
 
     Raises:
-        ExportError: there are no normal samples.
+        ExportError: There are no normal samples, and no device has measured it.
     """
-    sums = evaluate_exits(submodel, lambda x: [submodel(x)], (submodel.depth,), data, task=Anomaly()).sums
-    threshold = score_quantile(sums.exits[submodel.depth], job.model.anomaly_quantile) if job.data else None
+    threshold = job.thresholds.get(submodel.depth)
+    if job.data:
+        sums = evaluate_exits(submodel, lambda x: [submodel(x)], (submodel.depth,), data, task=Anomaly()).sums
+        threshold = score_quantile(sums.exits[submodel.depth], job.model.anomaly_quantile)
     if threshold is None:
         raise ExportError("the threshold of an anomaly detector needs normal samples to be measured on: set [data] "
-                          "evaluate")  # fmt: skip
+                          "evaluate, or have devices of this depth hold some out ([evaluation] holdout) and report "
+                          "on them")  # fmt: skip
     return Anomaly(threshold)
 
 
@@ -170,7 +173,7 @@ def _checked(
     scores: dict[int, HeldOutScores] = {}
     if scored:
         found = held_out_scores(submodel, submodel.exit_depths, data, task, cpu, JUDGED_AT_ONCE)
-        scores = {depth: found[depth]}
+        scores = {depth: found[depth]} if depth in found else {}
     try:
         comparison = compare_file(file, submodel, data, task)
     except ExportError as error:

@@ -262,6 +262,7 @@ class Export(Job, frozen=True, kw_only=True):
         judge: Whether to measure what the files are worth on the held-out samples.
         metadata: Extra string properties (run, round, classes' names) for every file.
         personal_path: A device's own head for the depth, if heads are personal.
+        thresholds: Thresholds of an anomaly detector by depth, as devices have measured them; used without data.
     """
 
     model: ModelSettings
@@ -275,6 +276,7 @@ class Export(Job, frozen=True, kw_only=True):
     directory: str
     metadata: dict[str, str] = {}
     personal_path: str | None = None
+    thresholds: dict[int, float] = {}
 
 
 class ExportedModel(msgspec.Struct, frozen=True):

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlp_edge.core.device_scores import HeldOutScores, fleet_scores, median_losses, problem_of, worst_tenth
+from fedlp_edge.core.device_scores import (
+    HeldOutScores,
+    anomaly_thresholds,
+    fleet_scores,
+    median_losses,
+    problem_of,
+    worst_tenth,
+)
+from fedlp_edge.core.metrics.task_metrics import ERROR_BINS
 
 
 def scores(right: float, samples: float = 10.0, **changes: tuple[float, ...]) -> HeldOutScores:
@@ -90,3 +98,24 @@ def test_median_loss_is_not_decided_by_one_device() -> None:
     assert median_losses({"a": {1: bad}}) == {}
     assert median_losses({"a": {1: bad}, "b": {1: scores(5.0)}}) == {1: 1.0}
     assert median_losses({"a": {1: bad}, "b": {1: bad}, "c": {1: scores(5.0)}}) == {1: math.inf}
+
+
+def test_the_threshold_is_that_of_all_normal_samples_together() -> None:
+    def scores(*counts: tuple[int, float]) -> HeldOutScores:
+        normal = [0.0] * ERROR_BINS
+        for place, count in counts:
+            normal[place] = count
+        total = sum(count for _, count in counts)
+        return HeldOutScores({"samples": (total,), "loss": (1.0,), "normal": tuple(normal),
+                              "anomalous": (0.0,) * ERROR_BINS})  # fmt: skip
+
+    reports = {"a": {1: scores((256, 98.0))}, "b": {1: scores((288, 2.0)), 2: scores((0, 0.0))}}
+    # Bin 256 is the first of errors from 1; each of the 512 bins takes 16 / 512 decades.
+    assert anomaly_thresholds(0.98, reports) == {1: pytest.approx(10 ** (1 / 32))}
+    assert anomaly_thresholds(0.99, reports) == {1: pytest.approx(10 ** (1 + 0.5 / 32))}
+
+
+def test_anomalous_samples_are_counted_beside_the_normal_ones() -> None:
+    scores = HeldOutScores({"samples": (3.0,), "loss": (1.0,), "normal": (3.0,), "anomalous": (9.0,)})
+    assert problem_of("anomaly", scores, 12) is None
+    assert problem_of("anomaly", scores, 11) == "more held-out samples were counted than the 11 that the device has"

@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from coordinator.config import DataSettings
-from fedlp_edge.core.settings import EvaluationSettings
+from fedlp_edge.core.settings import EvaluationSettings, ModelSettings
+from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.reporting.events import ModelsProved
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from tests.fleets.fleet import Fleet
+from tests.fleets.test_fine_tuning import fleet_of as real_fleet
 from tests.fleets.virtual import VirtualFleet
 
 WITHOUT_DATA = """
@@ -117,3 +119,19 @@ def test_a_fleet_without_test_data_over_mosquitto_ends_with_files_that_its_devic
     assert [model.accuracy for model in summary.onnx] == [None]
     assert set(summary.delivered.values()) == {"installed"}
     assert [event.proofs for event in events if isinstance(event, ModelsProved)] == [summary.proofs]
+
+
+def test_devices_measure_the_threshold_of_an_anomaly_detector_where_nobody_else_has_samples(tmp_path: Path) -> None:
+    fleet = real_fleet(tmp_path, ModelSettings(name="mlp", input=(1, 8, 8), classes=0, task="anomaly"))
+    fleet.start_all()
+    summary = fleet.finish()
+
+    measured = summary.rounds[-1].thresholds
+    assert sorted(measured) == [model.depth for model in summary.onnx if model.depth < 3 or 3 in measured]
+    for model in summary.onnx:
+        metadata = Classifier(fleet.run / "onnx" / model.file).onnx_metadata
+        assert metadata.threshold == measured[model.depth]
+        assert 0.1 < measured[model.depth] < 10
+    for refused in summary.refused:
+        assert refused.depth not in measured
+        assert "have devices of this depth hold some out" in refused.reason

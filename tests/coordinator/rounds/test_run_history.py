@@ -61,3 +61,13 @@ def test_counts_for_each_device_the_rounds_that_it_contributed_to_and_failed() -
         DeviceOutcome(id="d", profile="nano"),
     )
     assert (history.useful_depths, history.full_depth_trained) == ((1, 2), True)
+
+
+def test_the_thresholds_of_a_model_are_those_that_devices_found_before_they_trained_on() -> None:
+    history = RunHistory(tiny_blueprint(), {})
+    assert history.thresholds(1) == {}
+    for number in (1, 2, 3):
+        found = {1: float(number)} if number > 1 else {}
+        history.add(RoundSummary(round=number, seconds=1.0, accuracy={}, devices=(), coverage={}, thresholds=found))
+    assert history.thresholds(1) == {1: 2.0}
+    assert history.thresholds(3) == history.thresholds(2) == {1: 3.0}
