@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fedlp_edge.errors import DataError, ExportError, OperatorError
 from fedlp_edge.learning.data.pictures import display_name, read_picture, require_pillow
 from fedlp_edge.learning.export.metadata import EXIT, INPUT, OUTPUT, OnnxMetadata, from_properties
+from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.foreign_code import error_line
 
 _INSTALL = 'pip install "fedlp-edge[inference]"'
@@ -77,8 +78,11 @@ class Classifier:
         options.log_severity_level = 4
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception:  # onnxruntime's exceptions share no base of their own
-            raise ExportError(f"{display_name(path)} is not an ONNX model that onnxruntime can load") from None
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            reason = runtime_reason(error)
+            raise ExportError(
+                f"{display_name(path)} is not an ONNX model that onnxruntime can load: {reason}"
+            ) from None
         self.onnx_metadata: OnnxMetadata = from_properties(
             self._session.get_modelmeta().custom_metadata_map, display_name(path)
         )

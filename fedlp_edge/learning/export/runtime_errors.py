@@ -6,6 +6,9 @@ import re
 
 _RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed: ?")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_NEWER_OPSET = re.compile(r"Opset (\d+) is under development.* support for domain ai\.onnx is till opset (\d+)")
+_NEWER_FORMAT = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
+_REMEDY = "update onnxruntime here, or export for an older one with --opset"
 _MAX_REASON = 300
 
 
@@ -15,6 +18,10 @@ def runtime_reason(error: BaseException) -> str:
         error = error.__cause__
     text = _RUNTIME_PREFIX.sub("", _ESCAPES.sub("", str(error)).strip())
     line = text.partition("\n")[0].strip() or type(error).__name__
+    if newer := _NEWER_OPSET.search(line):
+        return f"it uses opset {newer[1]}, and this onnxruntime knows opsets up to {newer[2]}: {_REMEDY}"
+    if newer := _NEWER_FORMAT.search(line):
+        return f"it has IR version {newer[1]}, and this onnxruntime knows versions up to {newer[2]}: {_REMEDY}"
     if operator := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", line):
         return f"there is no ONNX operator for {operator[1]}"
     return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]} ..."
