@@ -175,13 +175,19 @@ class FinalModelLimits:
     Attributes:
         model_bytes: Bytes of a self-contained ONNX file, which is one protobuf message.
         patience_seconds: Seconds to wait for the rest of it after the coordinator went offline.
-        report_seconds: Seconds between two reports while chunks come: the coordinator stays as long as it hears them.
+        report_seconds: Seconds between two reports while chunks come, or while the file is compared with the model: the
+            coordinator stays as long as it hears them.
+        compare_seconds: Seconds for which it is asked to wait for the comparison.
+        linger_seconds: Seconds that an agent with ``--once`` waits for a coordinator that is away to come back and hear
+            the last report.
         trial_seconds: Seconds for one inference, loading included.
     """
 
     model_bytes: int = 1 << 31
     patience_seconds: float = 30.0
     report_seconds: float = 5.0
+    compare_seconds: float = 600.0
+    linger_seconds: float = 60.0
     trial_seconds: float = 300.0
 
 

@@ -72,6 +72,8 @@ class FinalModelFetch:
         self._pending = 0
         self._started_at = 0.0
         self._installing = False
+        self._lingers = False
+        self._leaves_at: float | None = None
 
     @property
     def idle(self) -> bool:
@@ -80,8 +82,12 @@ class FinalModelFetch:
 
     def next_wakeup(self) -> float | None:
         """When ``poll`` has something to do, unless an event comes first."""
+        if self._lingers:
+            return 0.0 if self._leaves_at is None else self._leaves_at
         if self._run_ended is None:
             return None
+        if self._comparing:
+            return self._reported_at + _LIMITS.report_seconds
         return self._downloads.next_wakeup() if self._give_up_at is None else self._give_up_at
 
     def start(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
@@ -96,7 +102,8 @@ class FinalModelFetch:
             return []
         if self._finished_run == message.run:  # a coordinator that repeats the message has not received the last report
             report = self._last_report
-            return [Publish(self._up, report)] if report is not None and report.run == message.run else []
+            said: Effects = [Publish(self._up, report)] if report is not None and report.run == message.run else []
+            return [*said, *said, Stop()] if self._lingers else said
         note = Log(f"run {message.run} is over" + (f" after {message.rounds} rounds" if message.rounds else ""))
         if message.layers and not message.models:
             return [note, *self._start_export(message, own_model, now)]
@@ -236,17 +243,41 @@ class FinalModelFetch:
     def cancel(self) -> None:
         """Another run has begun."""
         self._run_ended, self._check, self._installing = None, None, False
+        self._lingers, self._leaves_at = False, None
 
     def poll(self, now: float) -> Effects:
         """Asks for what is missing, or gives up."""
+        if self._lingers:
+            return self._linger(now)
         if self._run_ended is None:
             return []
+        if self._comparing:
+            return self._say_that_it_compares(now)
         if self._give_up_at is not None:
             return (
                 self._fail("the coordinator left before the final model had arrived") if now >= self._give_up_at else []
             )
         requests = self._downloads.requests(self._run_ended.run, self._identity.device, now)
         return [Publish(self._up, request) for request in requests]
+
+    @property
+    def _comparing(self) -> bool:
+        """Whether the worker compares the file with the model, which takes long on a slow device."""
+        return self._installing and self._check is not None
+
+    def _say_that_it_compares(self, now: float) -> Effects:
+        """Has the coordinator wait for what is found, but not for ever."""
+        if self._run_ended is None or now < self._reported_at + _LIMITS.report_seconds:
+            return []
+        self._reported_at = now
+        over = now >= self._started_at + _LIMITS.compare_seconds
+        return [] if over else self._report("received", self._run_ended.run)
+
+    def _linger(self, now: float) -> Effects:
+        """Ends once the coordinator has stayed away for too long to hear the last report."""
+        if self._leaves_at is None:
+            self._leaves_at = now + _LIMITS.linger_seconds
+        return [Stop()] if now >= self._leaves_at else []
 
     @property
     def _give_up_at(self) -> float | None:
@@ -279,7 +310,13 @@ class FinalModelFetch:
     def _done(self, run: str) -> Effects:
         self.cancel()
         self._finished_run = run
-        return [Stop()] if self._once else []
+        if not self._once:
+            return []
+        told = self._last_report is not None and self._last_report.proof is not None
+        if told and not (self._coordinator.online and self._coordinator.connected):
+            self._lingers = True
+            return [Log("the coordinator is away and has not heard how the file compares; this agent waits a while for it")]
+        return [Stop()]
 
     def _fail(self, reason: str, run: str | None = None) -> Effects:
         run = run or (self._run_ended.run if self._run_ended is not None else None)

@@ -277,3 +277,43 @@ def test_installs_without_a_comparison_where_the_layers_are_not_those_of_the_fil
     )
     effects = device.receive(TOPICS.of("repeat", "pi"), chunks(b"model", 1000)[0])
     assert only(effects, InstallModel)
+
+
+def test_has_the_coordinator_wait_while_it_compares_but_not_for_ever():
+    device = Device().join()
+    fetched(device)
+    said = {now: [message.state for message in published(device.handle(Tick(), now=now))] for now in (3.0, 5.0, 9.0)}
+    assert said == {3.0: [], 5.0: ["received"], 9.0: []}
+    assert device.machine.next_wakeup() == 10.0
+    assert published(device.handle(Tick(), now=601.0)) == []
+
+
+PROOF = ModelProof(1, samples=7, max_abs_diff=1e-6, agreement=1.0)
+
+
+def ended_while_nobody_listened() -> Device:
+    """An agent with ``--once`` that has proved its model while the coordinator was away."""
+    device = Device(once=True).join()
+    fetched(device)
+    device.receive(TOPICS.coordinator, announcement(online=False), now=1.0)
+    device.handle(ModelChecked(PROOF), now=2.0)
+    effects = device.handle(ModelInstalled("somewhere"), now=3.0)
+    assert not [effect for effect in effects if isinstance(effect, Stop)]
+    assert "the coordinator is away" in [effect.text for effect in effects if isinstance(effect, Log)][-1]
+    return device
+
+
+def test_an_agent_that_ends_with_its_run_stays_until_the_coordinator_has_heard_its_proof():
+    device = ended_while_nobody_listened()
+    device.receive(TOPICS.coordinator, announcement(session="s2"), now=20.0)
+    effects = device.down(end_with_a_file_to_check(), now=21.0)
+    assert published(effects) == 2 * [DeploymentReport(run="run", device="pi", state="installed", proof=PROOF)]
+    assert only(effects, Stop).error is None
+
+
+def test_an_agent_that_ends_with_its_run_does_not_wait_for_ever():
+    device = ended_while_nobody_listened()
+    assert device.handle(Tick(), now=4.0) == []
+    assert device.machine.next_wakeup() == 63.0
+    assert device.handle(Tick(), now=62.0) == []
+    assert only(device.handle(Tick(), now=63.0), Stop).error is None
