@@ -315,7 +315,9 @@ class FinalModelFetch:
         told = self._last_report is not None and self._last_report.proof is not None
         if told and not (self._coordinator.online and self._coordinator.connected):
             self._lingers = True
-            return [Log("the coordinator is away and has not heard how the file compares; this agent waits a while for it")]
+            return [
+                Log("the coordinator is away and has not heard how the file compares; this agent waits a while for it")
+            ]
         return [Stop()]
 
     def _fail(self, reason: str, run: str | None = None) -> Effects:

@@ -35,8 +35,8 @@ url = "{url}"
 {broker}
 [model]
 name = "{model}"
-input = [1, 8, 8]
-classes = 10
+input = {shape}
+classes = {classes}
 task = "{task}"
 
 [training]
@@ -58,7 +58,8 @@ class Fleet:
         directory: for everything that the fleet writes.
         url: of the broker.
         name: of the fleet; fleets on one broker must differ.
-        model: of inputs 1x8x8 and 10 classes; devices run its code if it is a custom one.
+        model: of inputs 1x8x8 and 10 classes unless ``shape`` and ``classes`` say otherwise; devices run its code if it
+            is a custom one.
         task: what the model learns; devices run its code if it is a custom one.
         broker: more lines for the ``[broker]`` table.
         more: lines for the end of the configuration.
@@ -76,6 +77,8 @@ class Fleet:
         deadline: float = 60.0,
         model: str = "mlp",
         task: str = "classification",
+        shape: tuple[int, ...] = (1, 8, 8),
+        classes: int = 10,
         broker: str = "",
         more: str = "",
         real_start: bool = False,
@@ -96,6 +99,8 @@ class Fleet:
                 broker=broker,
                 model=model,
                 task=task,
+                shape=list(shape),
+                classes=classes,
                 rounds=rounds,
                 devices=devices,
                 deadline=deadline,
@@ -117,10 +122,11 @@ class Fleet:
         """A device that lies, see ``hostile_agent``."""
         self._start(f"dev-{number}", "tests.fleets.hostile_agent", attack, *self._options(number))
 
-    def start_all(self) -> None:
+    def start_all(self, *data: str) -> None:
+        """Starts the coordinator and all devices, with these data instead of their shares of the digits."""
         self.start_coordinator()
         for number in range(self.devices):
-            self.start_device(number)
+            self.start_device(number, *(("--data", data[number]) if data else ()))
 
     def kill(self, name: str) -> None:
         """As the kernel would, worker included."""
