@@ -83,7 +83,8 @@ class Membership:
             self._step(round_events.DeviceChanged(device))
         if self._classes.reported(device, facts.data, facts.samples) and self._classes.settled:
             for other in self.all():
-                self._place(other, anew=other is not member)
+                if other is not member:  # which is told below
+                    self._place(other, anew=True)
         if before is None or renewed or (before.session, before.plan) != (member.session, member.plan):
             if before is not None and before.plan != member.plan:
                 self._step(round_events.DeviceGone(device))  # until it holds what it is to hold now

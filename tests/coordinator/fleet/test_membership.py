@@ -1,0 +1,99 @@
+"""Devices come, are told what they are to do, fail, change, and go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.rounds.fitness import DeviceFault
+from fedlp_edge.core.rounds.settings import RoundSettings
+from fedlp_edge.reporting import events
+from fedlp_edge.wire.messages import Assignment, AssignmentRefused, Failure, Ready, Task
+from tests.coordinator.assembled import AssembledRun, gone, status
+from tests.coordinator.fleets import RUN
+
+SMALL = 50_000_000
+"""Bytes that suffice for depth 1 alone."""
+
+
+def run_of(directory: Path, devices: int = 1) -> AssembledRun:
+    return AssembledRun(directory, rounds=RoundSettings(count=1, min_devices=devices))
+
+
+def failure(kind: str, session: str = "s") -> Failure:
+    return Failure(run=RUN, device="a", session=session, kind=kind, reason="no memory")  # type: ignore[arg-type]
+
+
+def test_device_is_told_the_deepest_submodel_that_it_can_bear(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    run.parts.membership.reported(status("a"))
+    run.parts.membership.reported(status("b", memory=SMALL))
+    told = [(message.device, message.depth) for message in run.heard() if isinstance(message, Assignment)]
+    assert told == [("a", 2), ("b", 1)]
+    joined = [(e.device, e.depth) for e in run.events if isinstance(e, events.DeviceJoined)]
+    assert joined == [("a", 2), ("b", 1)]
+
+
+def test_ready_device_is_told_nothing_again_until_it_changes(tmp_path: Path) -> None:
+    run = run_of(tmp_path, devices=2)
+    run.join(status("a"))
+    run.heard()
+    run.parts.membership.reported(status("a"))
+    assert run.heard() == []
+    run.parts.membership.reported(status("a", session="later"))
+    assert [type(message) for message in run.heard()] == [Assignment]
+
+
+def test_round_opens_once_a_device_holds_what_it_was_told_to_hold(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    members = run.parts.membership
+    members.reported(status("a"))
+    assert members.ready(Ready(run=RUN, device="a", session="s", depth=1)) is None
+    assert members.ready(Ready(run=RUN, device="a", session="earlier", depth=2)) is None
+    member = members.ready(Ready(run=RUN, device="a", session="s", depth=2))
+    assert member is not None
+    members.join(member)
+    assert [message.device for message in run.heard() if isinstance(message, Task)] == ["a"]
+
+
+def test_device_that_can_bear_nothing_is_refused_and_why(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    run.parts.membership.reported(status("a", memory=1000))
+    (refused,) = run.heard()
+    assert isinstance(refused, AssignmentRefused)
+    assert refused.reason == "nothing fits: depth 1 needs 7.8 MB for training, 0.0 MB are free"
+    assert "DeviceJoined" not in run.kinds()
+
+
+def test_device_whose_samples_do_not_fit_is_refused_until_they_do(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    wrong = DataFacts(sample_shape=(3,), labels=2, highest=1)
+    run.parts.membership.reported(status("a", data=wrong))
+    (refused,) = run.heard()
+    assert isinstance(refused, AssignmentRefused)
+    assert run.parts.rounds.fitness("a").lasting
+    right = DataFacts(sample_shape=(1, 2, 2), labels=2, highest=1)
+    run.parts.membership.reported(status("a", revision=1, data=right))
+    assert [type(message) for message in run.heard()] == [Assignment]
+    assert not run.parts.rounds.fitness("a").lasting
+
+
+def test_device_that_ran_out_of_memory_is_told_to_hold_less(tmp_path: Path) -> None:
+    run = run_of(tmp_path, devices=2)
+    run.join(status("a"))
+    run.heard()
+    assert run.parts.membership.failed(failure("memory")) is None
+    assert [message.depth for message in run.heard() if isinstance(message, Assignment)] == [1]
+    assert run.parts.membership.failed(failure("data")) is DeviceFault.DATA
+
+
+@pytest.mark.parametrize(("session", "left"), [("s", True), ("earlier", False)])
+def test_device_leaves_with_its_present_life_alone(tmp_path: Path, session: str, *, left: bool) -> None:
+    run = run_of(tmp_path)
+    run.parts.membership.reported(status("a"))
+    assert run.parts.membership.is_present(failure("data", session)) is left
+    assert run.parts.membership.left(gone("a", session)) is left
+    assert run.parts.membership.knows("a") is not left
+    assert ("DeviceLeft" in run.kinds()) is left
