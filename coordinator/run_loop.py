@@ -39,6 +39,7 @@ from fedlp_edge.wire.messages import (
     DeploymentReport,
     Failure,
     FromDevice,
+    InstallReport,
     Offer,
     Progress,
     Ready,
@@ -249,6 +250,8 @@ class RunLoop:
             case DeploymentReport():
                 if (export := self._final_stage.export) and message.run == self._context.run:
                     export.reported(message, self._context.clock())
+            case InstallReport():
+                pass  # the last word of a device to a roll-out that is not at work any more
             case _:
                 assert_never(message)
 

@@ -9,9 +9,9 @@ topic (under the fleet root)  messages                                          
 ``coordinator``               Announcement, retained, last will; Claim              coordinator
 ``device/ID``                 Status, retained, last will                           device ID
 ``down/ID``                   Assignment, AssignmentRefused, Task, Grant,           coordinator
-                              Receipt, RunEnded
+                              Receipt, RunEnded, Install
 ``up/ID``                     Ready, UnitRequest, Progress, Offer, Failure,         device ID
-                              DeploymentReport
+                              DeploymentReport, InstallReport
 ``model/UNIT``                chunks of the current version of a unit               coordinator
 ``repeat/ID``                 chunks that device ID asked for again                 coordinator
 ``upload/ID``                 chunks of the update that was granted                 device ID
@@ -45,7 +45,11 @@ PROTOCOL = 4
 
 # Names become parts of topics and file names, so no character may have a meaning there. (\Z, since $ allows a newline.)
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}c?|onnx-[1-9][0-9]{0,3})\Z")]
+UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}c?|onnx-[1-9][0-9]{0,3}|file-[0-9a-f]{16})\Z")]
+# Names of files of a release: relative, below a directory at the most twice, and none is hidden.
+FileName = Annotated[
+    str, msgspec.Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63}/){0,2}[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+]
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 MAX_REASON = 2000
@@ -68,7 +72,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=T
 
 
 class UnitVersion(msgspec.Struct, frozen=True):
-    """One blob that the coordinator serves: a unit of the model, or an ONNX file (``onnx-DEPTH``).
+    """One blob that the coordinator serves: a unit of the model, an ONNX file (``onnx-DEPTH``), or any other file of a
+    release (``file-`` and the first 16 digits of its digest).
 
     Attributes:
         unit: Id of the unit, which is also its topic level.
@@ -397,8 +402,100 @@ class DeploymentReport(Message, frozen=True, kw_only=True):
     proof: ModelProof | None = None
 
 
-FromDevice = Ready | UnitRequest | Progress | Offer | Failure | DeploymentReport
-FromCoordinator = Assignment | AssignmentRefused | Task | Grant | Receipt | RunEnded
+class NamedFile(msgspec.Struct, frozen=True):
+    """A file of a release and the blob that it is made of.
+
+    Attributes:
+        name: Name of the file, which its signature may cover; no place on a device.
+        version: Version of the blob, which the device downloads by its digest.
+    """
+
+    name: FileName
+    version: UnitVersion
+
+
+class ShadowRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new model must do beside the old one on the device's own inputs before it takes its place.
+
+    Attributes:
+        inputs: Most inputs that both models answer; 0 for no such exam.
+        min_agreement: Least share of the inputs to which both give the same answer.
+        max_loss: Most by which the share of right answers may fall, where the right answers are known.
+    """
+
+    inputs: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 64
+    min_agreement: Share = 0.5
+    max_loss: Share = 0.05
+
+
+class Install(Message, frozen=True, kw_only=True):
+    """This message tells a device to install a model of a release; a repeat asks for the last InstallReport.
+
+    Attributes:
+        run: Name of the roll-out.
+        release: Name of the release.
+        files: Files that the device downloads, by UnitRequest: the model, its self-test, and metadata that say who
+            signed them.
+        model: Name of the ONNX file.
+        self_test: Name of the file with the inputs and answers of the self-test; empty for none.
+        shadow: Rules of the exam beside the old model.
+        probation_seconds: Seconds that the new model is watched after the switch, before it counts as installed.
+    """
+
+    run: Name
+    device: Name
+    release: Name
+    files: Annotated[tuple[NamedFile, ...], msgspec.Meta(min_length=1, max_length=64)]
+    model: FileName
+    self_test: FileName | Literal[""] = ""
+    shadow: ShadowRules = ShadowRules()
+    probation_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 10.0
+
+
+InstallState = Literal["receiving", "testing", "probation", "installed", "failed"]
+
+
+class ShadowFigures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the exam beside the old model found.
+
+    Attributes:
+        inputs: Number of inputs that both models answered; 0 if there was no old model, or no input.
+        agreement: Share of them to which both gave the same answer.
+        old_right: Share of right answers of the old model; None where the right answers are not known.
+        new_right: Share of right answers of the new model.
+        old_milliseconds: Median time of an answer of the old model.
+        new_milliseconds: Median time of an answer of the new model.
+    """
+
+    inputs: Natural = 0
+    agreement: Share = 0.0
+    old_right: Share | None = None
+    new_right: Share | None = None
+    old_milliseconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    new_milliseconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class InstallReport(Message, frozen=True, kw_only=True):
+    """This message reports a device's progress with the model that Install named.
+
+    Attributes:
+        state: Progress: ``receiving`` (files are missing), ``testing`` (self-test and exam beside the old model),
+            ``probation`` (the new model is in its place and watched), ``installed``, or ``failed`` (the device runs
+            what it ran before).
+        reason: Reason of a failure.
+        shadow: What the exam beside the old model found; None before it, or if there was none.
+    """
+
+    run: Name
+    device: Name
+    release: Name
+    state: InstallState
+    reason: Reason = ""
+    shadow: ShadowFigures | None = None
+
+
+FromDevice = Ready | UnitRequest | Progress | Offer | Failure | DeploymentReport | InstallReport
+FromCoordinator = Assignment | AssignmentRefused | Task | Grant | Receipt | RunEnded | Install
 
 _encoder = msgspec.json.Encoder()
 

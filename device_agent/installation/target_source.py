@@ -1,0 +1,76 @@
+"""Where the verified files of a release come from: by digest alone, or signed where the fleet has a root of trust.
+
+The files that a roll-out names are downloaded by their digests before a source is made. What they are worth is
+for the source to say: a file that it does not vouch for is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fedlp_edge.errors import PeerError
+from fedlp_edge.wire.messages import Install
+
+
+@dataclass(frozen=True)
+class ReleaseAssignment:
+    """What a device is to install.
+
+    Attributes:
+        version: Name of the release.
+        model: Name of the ONNX file.
+        self_test: Name of the file with the self-test; empty for none.
+    """
+
+    version: str
+    model: str
+    self_test: str = ""
+
+
+class TargetSource(Protocol):
+    """The interface of a source; both methods may take a while and are called in a thread of their own."""
+
+    def assigned(self) -> ReleaseAssignment:
+        """Returns what this device is to install.
+
+        Raises:
+            PeerError: Nothing that can be trusted says so.
+        """
+
+    def fetch(self, target: str) -> Path:
+        """Returns the path of a file whose bytes are verified.
+
+        Raises:
+            PeerError: The file is missing, or cannot be trusted.
+        """
+
+
+MakeTargetSource = Callable[[Install, Mapping[str, Path]], TargetSource]
+"""Makes the source of one installation from its message and the downloaded files, whose digests are right, by name."""
+
+
+class DigestSource:
+    """A source that trusts who may speak as the fleet's coordinator: its message names the digests of all files.
+
+    Args:
+        install: Message of the roll-out.
+        files: Paths of the downloaded files by name.
+    """
+
+    def __init__(self, install: Install, files: Mapping[str, Path]) -> None:
+        self._install = install
+        self._files = files
+
+    def assigned(self) -> ReleaseAssignment:
+        """Returns what the message says."""
+        return ReleaseAssignment(self._install.release, self._install.model, self._install.self_test)
+
+    def fetch(self, target: str) -> Path:
+        """Returns the path of a downloaded file."""
+        path = self._files.get(target)
+        if path is None:
+            raise PeerError(f"the roll-out does not name the file {target}")
+        return path
