@@ -34,6 +34,9 @@ from fedlp_edge.core.settings import (
     check_schedule,
     check_training,
 )
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.partitioners import parse_partitioner
+from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.reporting.judged_rounds import Judging
 from fedlp_edge.wire.admission import AdmissionLimits
 
@@ -59,6 +62,15 @@ class SimulatedData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     partition: str = "iid"
     limit: Annotated[int, msgspec.Meta(ge=0)] = 0
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] | None = None
+
+    def __post_init__(self) -> None:
+        for name, check in {"train": parse_spec, "evaluate": parse_spec, "partition": parse_partitioner}.items():
+            text = getattr(self, name)
+            try:
+                if text or name != "evaluate":
+                    check(text)
+            except DataError as error:
+                raise ValueError(f"{name}: {error}") from None
 
 
 class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -89,3 +89,19 @@ def test_a_gpu_is_for_the_workers_of_this_machine() -> None:
     assert SimulationSettings(device="cuda").device == "cuda"
     with pytest.raises(ValueError, match="ask for no GPU"):
         SimulationSettings(engine="ray", device="auto")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('partition = "groups"', "data: partition: partition 'groups' is unknown: use iid, "),
+        ('evaluate = "digit"', "data: evaluate: data 'digit' is unknown: use digits, "),
+        ('train = ""', "data: train: data '' is unknown: use digits, "),
+    ],
+)
+def test_names_file_and_line_of_data_that_nobody_can_read(tmp_path: Path, line: str, words: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f'name = "a"\n[model]\nname = "mlp"\ninput = [2]\nclasses = 2\n[data]\n{line}\n')
+    with pytest.raises(ConfigError) as said:
+        load_experiment(path)
+    assert str(said.value).startswith(f"{path}:7: {words}")

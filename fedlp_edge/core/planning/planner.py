@@ -25,6 +25,8 @@ MIN_AUTO_LPR = 0.1
 AUTO_ENCODINGS: tuple[Encoding, ...] = ("none", "fp16", "int8+zstd")
 """What ``encoding = "auto"`` tries, the most exact first."""
 
+_NO_LIMIT = 2**60
+"""Memory from which on a device, such as a simulated one without a profile, has as much as it likes."""
 
 SEEN_SECONDS = 0.05
 """Of transfers, from which on an explanation names the link: what is measured over a fast one differs each time, and
@@ -172,8 +174,9 @@ class _Case:
         return seconds <= self.rules.planned_seconds * (1 + 1e-9)
 
     def explain(self, depth: int, lpr: float, encoding: Encoding, obstacle: str) -> str:
-        needed, free = _mb(self.memory(depth)), _mb(self.facts.training_memory)
-        parts = [f"depth {depth} of {self.blueprint.full_depth}: {needed} of {free} for training"]
+        free = self.facts.training_memory
+        most = f" of {_mb(free)}" if free < _NO_LIMIT else ""
+        parts = [f"depth {depth} of {self.blueprint.full_depth}: {_mb(self.memory(depth))}{most} for training"]
         link, seconds = self.facts.link_bytes_per_second, self.seconds(depth, lpr, encoding)
         if link and seconds - self.compute_seconds(depth) >= SEEN_SECONDS:
             parts.append(f"link {_rate(link)}")

@@ -17,7 +17,7 @@ import numpy as np
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.readers.sample_keys import is_held_out, keys_of_names
+from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, read_targets
 from fedlp_edge.learning.data.tables.csv_format import find_format, rows_of
 
@@ -82,7 +82,7 @@ def list_labelled(
         lists.append(f"{unnamed:,} files that {LABELS} does not name")
     keep = np.arange(len(names))
     if held_out is not None:
-        keep = np.flatnonzero(is_held_out(keys_of_names(names), held_out) == (split == "test"))
+        keep = np.flatnonzero(is_in_test_split(keys_of_names(names), held_out) == (split == "test"))
     return LabelledFiles(
         base=base,
         files=[known[names[index]] for index in keep.tolist()],

@@ -22,6 +22,19 @@ def is_held_out(keys: Keys, share: float) -> npt.NDArray[np.bool_]:
     return keys < np.uint64(share * 2.0**64)
 
 
+def is_in_test_split(keys: Keys, share: float) -> npt.NDArray[np.bool_]:
+    """Returns for each sample of a source without a test split of its own whether it is in that split, bool [N].
+
+    Other bits of the hash decide than in ``is_held_out``, so that a device which holds out a part of its train split
+    finds as large a part there as in the whole source.
+
+    Args:
+        keys: Hashes of the samples, uint64 [N].
+        share: Share of all possible hashes whose samples are in the test split, below 1.
+    """
+    return is_held_out(keys.byteswap(), share)
+
+
 def keys_of_rows(x: npt.NDArray[np.generic]) -> Keys:
     """Returns a hash of the bytes of each row.
 

@@ -17,7 +17,7 @@ from fedlp_edge.learning.data.readers.cached import CachedReader
 from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.picture_files import FEW_UNREAD, MAX_UNREAD
-from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, keys_of_names
+from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
 from fedlp_edge.learning.data.sounds.log_mel import MEAN, STD, SUFFIXES, SoundError, read_log_mel, shape_of
 from fedlp_edge.learning.data.spec import DataSpec, SoundOptions
@@ -156,7 +156,7 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
     files = [path for path in _below(base) if len(path.relative_to(base).parts) > 1]
     paths = [path.relative_to(base).as_posix() for path in files]
     if not divided and spec.held_out is not None:
-        keep = np.flatnonzero(is_held_out(keys_of_names(paths), spec.held_out) == (split == "test")).tolist()
+        keep = np.flatnonzero(is_in_test_split(keys_of_names(paths), spec.held_out) == (split == "test")).tolist()
         files, paths = [files[i] for i in keep], [paths[i] for i in keep]
     labels = np.asarray([names.index(normalized_name(path.split("/")[0])) for path in paths], np.int64)
     targets = read_targets(labels, len(labels), names, str(root), kind) if files else Targets(labels, names, "class")

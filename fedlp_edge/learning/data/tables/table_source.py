@@ -13,7 +13,7 @@ from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.row_files import AnyArray, Rows, RowSpool
-from fedlp_edge.learning.data.readers.sample_keys import is_held_out
+from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
 from fedlp_edge.learning.data.spec import DataSpec, TableOptions
 from fedlp_edge.learning.data.tables.table_files import TableFile, table_files
@@ -111,7 +111,7 @@ def list_table(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleL
         if plan.timed:
             trained, held = plan.split(everything, spec.held_out)
         else:
-            held = is_held_out(WindowReader(table.rows, plan).keys(everything), spec.held_out)
+            held = is_in_test_split(WindowReader(table.rows, plan).keys(everything), spec.held_out)
             trained = ~held
         plan = _some(plan, np.flatnonzero(held if split == "test" else trained))
     targets = _of_samples(targets, plan, order, has_target)
