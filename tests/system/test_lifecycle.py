@@ -196,37 +196,6 @@ def test_says_that_it_was_stopped_before_anything_listens(capfd: pytest.CaptureF
     assert signal.getsignal(signal.SIGINT) == before
 
 
-ENTRIES = {"fedlp": "fedlp_edge.cli.entry", "fedlp-coordinator": "coordinator.main", "fedlp-agent": "device_agent.main"}
-
-INTERRUPTED = """
-import os, signal, sys
-class Interrupt:
-    def find_spec(self, name, path=None, target=None):
-        if name == {module!r}:
-            os.kill(os.getpid(), signal.SIGINT)
-sys.meta_path.insert(0, Interrupt())
-from {entry} import run
-print("loaded", flush=True)
-run()
-"""
-
-
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-@pytest.mark.parametrize("module", ["typer", "fedlp_edge.system.lifecycle"])
-def test_interrupt_while_a_command_is_loaded_ends_it_with_a_line(entry: str, module: str) -> None:
-    code = INTERRUPTED.format(entry=entry, module=module)
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (EXIT_STOPPED, "loaded\n", "Stopped.\n")
-
-
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-def test_next_to_nothing_is_loaded_before_a_command_hears_an_interrupt(entry: str) -> None:
-    code = f"import sys\nbefore = set(sys.modules)\nimport {entry}\nprint(*sorted(set(sys.modules) - before))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    packages = [entry.rpartition(".")[0], "fedlp_edge"]
-    assert set(loaded) == {"__future__", entry, *packages, "fedlp_edge.system", "fedlp_edge.system.early_interrupt"}
-
-
 def test_child_that_is_started_unheard_does_not_hear_an_interrupt() -> None:
     program = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('went on')"
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])

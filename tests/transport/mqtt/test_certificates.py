@@ -10,6 +10,7 @@ import pytest
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.mqtt.certificates import speaks_tls
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 from tests.transport.authority import COMPLETE, Authority
 from tests.transport.clients import connected
@@ -98,3 +99,12 @@ def test_complete_authority_is_taken_by_strict_pythons(tmp_path: Path, monkeypat
         settings = BrokerSettings(url=broker.url, ca=str(authority.certificate))
         with connected(settings.address({}), "strict") as client:
             client.subscribe("x")
+
+
+def test_port_that_answers_a_handshake_speaks_tls(tmp_path: Path, mosquitto: MosquittoBroker) -> None:
+    plain = BrokerAddress("127.0.0.1", mosquitto.port)
+    assert not speaks_tls(plain)
+    with MosquittoBroker(extra=lines(Authority(tmp_path).issue("broker"))) as broker:
+        assert speaks_tls(BrokerAddress("127.0.0.1", broker.port))
+        taken = broker.port
+    assert not speaks_tls(BrokerAddress("127.0.0.1", taken))
