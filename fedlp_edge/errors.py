@@ -56,6 +56,10 @@ class ExportError(OperatorError):
     """An ONNX file cannot be written, or does not compute what PyTorch computes."""
 
 
+class ReleaseError(OperatorError):
+    """A release cannot be signed: a key, a passphrase, a signature or a file is missing or wrong."""
+
+
 class StorageError(OperatorError):
     """A run directory or a device's state directory is unusable."""
 
@@ -82,6 +86,10 @@ class RejectedUpdateError(PeerError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class UntrustedReleaseError(PeerError):
+    """A release is not what the keys of the fleet have signed, or is too old; nothing of it is installed."""
 
 
 class BrokerError(FedLPError):

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from fedlp_edge.cli.entry import run
+from fedlp_edge.cli.signing.signing_options import keys, release
 from fedlp_edge.cli.version import Version
 
 __all__ = ["app", "run"]
@@ -29,6 +30,8 @@ app = typer.Typer(
 
 doctor = typer.Typer(name="doctor", help="Examines what a fleet stands on.", no_args_is_help=True)
 app.add_typer(doctor)
+app.add_typer(keys)
+app.add_typer(release)
 
 
 @app.callback()

@@ -1,0 +1,1 @@
+"""The commands that make keys and sign releases."""

@@ -1,0 +1,110 @@
+"""This module implements ``fedlp release``: what was exported is signed, kept fresh, verified and withdrawn."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from fedlp_edge.cli.signing.key_commands import print_results
+from fedlp_edge.errors import ReleaseError
+from fedlp_edge.release.key_files import AskPassphrase, read_private_key
+from fedlp_edge.release.release_client import ReleaseClient
+from fedlp_edge.release.repository import ReleaseRepository
+from fedlp_edge.release.signed_assignment import GRAPH_SUFFIX
+from fedlp_edge.reporting.console import open_console, print_unwrapped
+from fedlp_edge.reporting.formatting import format_bytes
+
+_SIGNED = (".onnx", GRAPH_SUFFIX, ".selftest.npz")
+
+
+def run_release_sign(repository: Path, directory: Path, name: str, sign: Sequence[Path], ask: AskPassphrase) -> None:
+    """Signs the ONNX files of a directory, and what belongs to them.
+
+    Args:
+        repository: Directory of the releases.
+        directory: Directory of the exported files.
+        name: Name of the release; empty for that of the directory.
+        sign: Fleet keys that sign now.
+        ask: Returns the passphrase of a key.
+
+    Raises:
+        ReleaseError: There is nothing to sign, or a key is missing or wrong.
+    """
+    if not directory.is_dir():
+        raise ReleaseError(f"{directory} is no directory; fedlp export RUN -o DIR makes one")
+    files = sorted(path for path in directory.iterdir() if path.name.endswith(_SIGNED))
+    if not any(path.suffix == ".onnx" for path in files):
+        raise ReleaseError(f"{directory} holds no ONNX file; fedlp export RUN -o DIR makes them")
+    signers = [read_private_key(path, ask) for path in sign]
+    result = ReleaseRepository(repository).sign_release(name or directory.resolve().name, files, signers)
+    for path in files:
+        print(f"{path.name}  {format_bytes(path.stat().st_size)}")
+    print_results(repository, [result])
+
+
+def run_release_refresh(repository: Path, online: Path, ask: AskPassphrase) -> None:
+    """Signs what the online key signs anew, so that it does not expire.
+
+    Raises:
+        ReleaseError: The key is missing or wrong, or what the fleet keys signed has expired.
+    """
+    releases = ReleaseRepository(repository)
+    releases.assign({}, read_private_key(online, ask))
+    for state in releases.states():
+        if state.expires is not None:
+            print(f"{state.role} version {state.version} expires on {state.expires:%Y-%m-%d}")
+
+
+def run_release_withdraw(repository: Path, name: str, sign: Sequence[Path], ask: AskPassphrase) -> None:
+    """Takes a release from what devices install.
+
+    Raises:
+        ReleaseError: There is no such release, or a key is missing or wrong.
+    """
+    result = ReleaseRepository(repository).withdraw(name, [read_private_key(path, ask) for path in sign])
+    print_results(repository, [result])
+    if not result.missing:
+        print(f"devices hear of it with the next signatures: fedlp release refresh {repository} --online-key FILE")
+
+
+def run_release_show(repository: Path) -> None:
+    """Prints the signed files.
+
+    Raises:
+        ReleaseError: There is no repository.
+    """
+    table = Table(box=None, pad_edge=False)
+    for column in ("release", "file", "size"):
+        table.add_column(column, no_wrap=True)
+    for release, files in ReleaseRepository(repository).releases().items():
+        for name, size in files.items():
+            table.add_row(release, name, format_bytes(size))
+    print_unwrapped(open_console(), table)
+
+
+def run_release_verify(repository: Path, root: Path, device: str) -> None:
+    """Does what a device does with what it is assigned, and says what it would install.
+
+    Args:
+        repository: Directory of the releases.
+        root: Root of trust of the device.
+        device: Id of the device.
+
+    Raises:
+        ReleaseError: Nothing is assigned to the device, or the root of trust cannot be read.
+        UntrustedReleaseError: The device would refuse.
+    """
+    files = ReleaseRepository(repository).files(device)
+    try:
+        trusted = root.read_bytes()
+    except OSError as error:
+        raise ReleaseError(f"{root}: {error.strerror}") from None
+    with tempfile.TemporaryDirectory() as directory:
+        client = ReleaseClient.open(trusted, Path(directory), device, files)
+        assignment = client.assigned()
+        for name in filter(None, (assignment.model, assignment.self_test)):
+            client.fetch(name)
+    print(f"{device} installs {assignment.model}")

@@ -1,0 +1,53 @@
+"""``fedlp release`` from an exported model to a signed release, and what is withdrawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedlp_edge.release.key_files import read_private_key
+from fedlp_edge.release.repository import ReleaseRepository
+from fedlp_edge.release.signed_assignment import SignedAssignment
+from tests.cli.signing.signing_place import fedlp, init, wrong
+
+
+def test_from_keys_to_a_signed_release(place: Path) -> None:
+    assert init() == (
+        'root version 1 is signed\nrepo/root.json: copy it to each device, and name it in agent.toml: root = "FILE"\n'
+    )
+    assert fedlp("release", "sign", "repo", "spring", "--key", "anna.key") == (
+        "m-d1.onnx  7 B\ntargets version 1 is signed\n"
+    )
+    assert "assignments version 1 expires on " in fedlp("release", "refresh", "repo", "--online-key", "online.key")
+    assert fedlp("release", "show", "repo").split() == ["release", "file", "size", "spring", "m-d1.onnx", "7", "B"]
+    assert fedlp("keys", "show", "repo").count("none") == 0
+
+
+def test_second_signature_is_asked_for_and_given(place: Path) -> None:
+    said = init("--fleet-key", "ben.key.pub", "--threshold", "2", "--key", "anna.key")
+    assert said.startswith("root version 1 waits for 1 more signature, of: ")
+    assert said.endswith(" (fedlp release cosign repo --key FILE)\n")
+    assert wrong("release", "sign", "repo", "spring", "--key", "anna.key") == (
+        "the first root waits for signatures: fedlp release cosign"
+    )
+    assert fedlp("release", "cosign", "repo", "--key", "ben.key") == "root version 1 is signed\n"
+    assert "waits for 1 more signature" in fedlp("release", "sign", "repo", "spring", "--key", "ben.key")
+    assert fedlp("release", "cosign", "repo", "--key", "anna.key") == "targets version 1 is signed\n"
+    assert "nothing waits" in wrong("release", "cosign", "repo", "--key", "anna.key")
+
+
+def test_device_would_install_what_it_is_assigned(place: Path) -> None:
+    init()
+    fedlp("release", "sign", "repo", "spring", "--key", "anna.key")
+    online = read_private_key(Path("online.key"), lambda _: "")
+    assignment = SignedAssignment(device="pi-1", release="spring", model="spring/m-d1.onnx")
+    ReleaseRepository(Path("repo")).assign({"pi-1": assignment}, online)
+    verify = ("release", "verify", "repo", "pi-1", "--root", "repo/root.json")
+
+    assert fedlp(*verify) == "pi-1 installs spring/m-d1.onnx\n"
+
+    assert fedlp("release", "withdraw", "repo", "spring", "--key", "anna.key").startswith(
+        "targets version 2 is signed\n"
+    )
+    fedlp("release", "refresh", "repo", "--online-key", "online.key")
+    assert wrong(*verify) == "spring/m-d1.onnx is not signed"
+    assert wrong("release", "verify", "repo", "pi-2", "--root", "repo/root.json") == "nothing is assigned to pi-2"
