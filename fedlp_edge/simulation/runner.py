@@ -26,7 +26,7 @@ from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.core.targets import BUILT_IN_TASKS, TargetKind
-from fedlp_edge.errors import DeviceError, FedLPError, WorkerError
+from fedlp_edge.errors import DataError, DeviceError, FedLPError, WorkerError
 from fedlp_edge.learning.data.readers.column_statistics import column_sums
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
@@ -406,6 +406,11 @@ def _targets(model: ModelSettings, simulation_data: SimulationData) -> ColumnSum
     if model.task != "regression" or model.target_mean:
         return None
     y = simulation_data.arrays["train/y"]
+    if model.classes and y.shape[1] != model.classes:
+        raise DataError(
+            f"the samples have {y.shape[1]} targets but the model has {model.classes} outputs: "
+            f"set [model] classes = {y.shape[1]}"
+        )
     return column_sums(y, tuple(str(number) for number in range(1, y.shape[1] + 1)))
 
 

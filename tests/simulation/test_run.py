@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 
@@ -272,3 +273,15 @@ def test_leaves_no_process_behind(tmp_path: Path) -> None:
         ours = set(psutil.Process().children(recursive=True)) - before
         assert len(ours) == 3  # the starter and its workers
     assert psutil.wait_procs(ours, timeout=10)[1] == []
+
+
+def test_a_regression_of_another_number_of_targets_is_refused(tmp_path: Path, engine: LocalEngine) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((60, 4), np.float32), y=np.linspace(0, 1, 60, dtype=np.float32)[:, None])
+    run = experiment(
+        model=ModelSettings(name="mlp", input=(4,), classes=3, task="regression"),
+        data=SimulatedData(train=f"npz:{tmp_path / 'd.npz'}", evaluate="", partition="iid"),
+    )
+    with pytest.raises(
+        DataError, match=r"the samples have 1 targets but the model has 3 outputs: set \[model\] classes"
+    ):
+        simulate(run, tmp_path / "run", engine=engine)

@@ -76,6 +76,16 @@ class SoundReader:
         held = is_held_out(self.keys(indices), share)
         return ~held, held
 
+    @property
+    def unread(self) -> int:
+        """Number of sounds that were found to be unreadable."""
+        return len(self._unread)
+
+    @property
+    def first_unread(self) -> str:
+        """Name of the first sound that cannot be read, and why; only if there is one."""
+        return next(iter(self._unread.values()))
+
     def take_note(self) -> str:
         """Returns how many sounds could not be read, if more than at the last call."""
         if len(self._unread) == self._told:
@@ -84,7 +94,7 @@ class SoundReader:
         return f"{self._note(len(self))}; silence stands for them"
 
     def _note(self, among: int) -> str:
-        return f"{len(self._unread)} of {among} sounds cannot be read, the first is {next(iter(self._unread.values()))}"
+        return f"{len(self._unread)} of {among} sounds cannot be read, the first is {self.first_unread}"
 
 
 def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
@@ -110,6 +120,8 @@ def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
         reader.read(np.unique(np.linspace(0, len(index) - 1, min(_TRIED, len(index))).astype(np.int64)))
         small = size <= spec.memory_bound
         x = reader.read(np.arange(len(index))) if small else CachedReader(reader, spec.memory_bound)
+        if len(index) and reader.unread == len(index):
+            raise DataError(f"{spec.path}: none of its sounds can be read, the first is {reader.first_unread}")
         return Samples(
             x,
             found.targets.y[index],

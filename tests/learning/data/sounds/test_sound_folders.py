@@ -53,3 +53,9 @@ def test_a_damaged_file_is_silence_and_too_many_are_refused(tmp_path: Path) -> N
         (tmp_path / "low" / f"{number}.wav").write_bytes(b"")
     with pytest.raises(DataError, match="sounds cannot be read"):
         load(tmp_path)
+
+
+def test_a_folder_of_damaged_files_alone_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "low" / "0.wav", tone(200)).write_bytes(b"RIFF")
+    with pytest.raises(DataError, match=r"none of its sounds can be read, the first is low/0\.wav is damaged"):
+        load(tmp_path)
