@@ -112,11 +112,7 @@ UNTESTED: dict[str, str] = {
     "fedlp_edge/reporting/events.py": TYPES,
     "fedlp_edge/simulation/run_recorder.py": MISSING,
     "fedlp_edge/simulation/runner.py": MISSING,
-    "fedlp_edge/worker/build_jobs.py": MISSING,
-    "fedlp_edge/worker/evaluate_jobs.py": MISSING,
     "fedlp_edge/worker/main.py": ENTRY,
-    "fedlp_edge/worker/resources.py": MISSING,
-    "fedlp_edge/worker/train_job.py": MISSING,
 }
 """Modules that have behaviour and no test file of their name, each with the reason; a new one is not added."""
 
