@@ -85,15 +85,8 @@ TYPES = "types, used by all tests of reporting"
 MISSING = "has no test file yet"
 
 UNTESTED: dict[str, str] = {
-    "coordinator/command.py": MISSING,
     "coordinator/main.py": ENTRY,
-    "device_agent/command.py": MISSING,
-    "device_agent/model_trial.py": MISSING,
-    "fedlp_edge/cli/demo/sample_pictures.py": MISSING,
     "fedlp_edge/cli/entry.py": ENTRY,
-    "fedlp_edge/cli/models/serve.py": MISSING,
-    "fedlp_edge/cli/simulate.py": MISSING,
-    "fedlp_edge/cli/version.py": MISSING,
     "fedlp_edge/core/augment_settings.py": MISSING,
     "fedlp_edge/learning/data/own_data.py": MISSING,
     "fedlp_edge/learning/data/picture_folders.py": MISSING,
@@ -110,8 +103,6 @@ UNTESTED: dict[str, str] = {
     "fedlp_edge/learning/zoo/built_in.py": MISSING,
     "fedlp_edge/learning/zoo/prepared.py": MISSING,
     "fedlp_edge/reporting/events.py": TYPES,
-    "fedlp_edge/simulation/run_recorder.py": MISSING,
-    "fedlp_edge/simulation/runner.py": MISSING,
     "fedlp_edge/worker/main.py": ENTRY,
 }
 """Modules that have behaviour and no test file of their name, each with the reason; a new one is not added."""

@@ -1,0 +1,98 @@
+"""From a command line of ``fedlp-coordinator`` to a run directory, and what is refused before one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import fedlp_edge
+from coordinator import command
+from fedlp_edge.errors import ConfigError, OperatorError, SettingError
+from fedlp_edge.reporting.summary import Summary, save
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED
+from fedlp_edge.worker.jobs import RefusedModel
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "fleet.toml"
+    path.write_text('fleet = "shop"\nrun = "first"\n[data]\nevaluate = "digits"\n')
+    return path
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Says how the runs of this test end."""
+    monkeypatch.setattr(command, "_configure_log", lambda directory, *, verbose: None)
+
+    def end(*, finished: bool = True, refused: tuple[RefusedModel, ...] = (), error: Exception | None = None) -> None:
+        def run(fleet: object, directory: RunDirectory, **options: object) -> bool:
+            if error is not None:
+                raise error
+            save(Summary(run="first", fleet="shop", model="mlp", rounds=(), refused=refused), directory.summary)
+            return finished
+
+        monkeypatch.setattr(command, "_run", run)
+
+    return end
+
+
+def call(config: Path, *words: str) -> object:
+    return CliRunner().invoke(command.app, ["--config", str(config), *words])
+
+
+def test_stopped_run_says_how_to_go_on(config: Path, tmp_path: Path, running: Callable[..., None]) -> None:
+    running(finished=False)
+    told = call(config, "--out", str(tmp_path / "run"))
+    assert told.exit_code == EXIT_STOPPED  # type: ignore[attr-defined]
+    assert told.stdout == (  # type: ignore[attr-defined]
+        f"Stopped; nothing is lost. Go on with: fedlp-coordinator --config {config} --out {tmp_path / 'run'}\n"
+    )
+    quiet = call(config, "--out", str(tmp_path / "quiet"), "--quiet")
+    assert (quiet.exit_code, quiet.stdout) == (EXIT_STOPPED, "")  # type: ignore[attr-defined]
+
+
+def test_depth_without_a_file_is_an_exit_code_of_its_own(
+    config: Path, tmp_path: Path, running: Callable[..., None]
+) -> None:
+    running()
+    assert call(config, "--out", str(tmp_path / "a")).exit_code == 0  # type: ignore[attr-defined]
+    running(refused=(RefusedModel(1, "no such operator"),))
+    assert call(config, "--out", str(tmp_path / "b")).exit_code == EXIT_INCOMPLETE  # type: ignore[attr-defined]
+
+
+def test_wrong_setting_is_named_with_its_line(config: Path, tmp_path: Path, running: Callable[..., None]) -> None:
+    running(error=SettingError(("data", "evaluate"), "no such data"))
+    told = call(config, "--out", str(tmp_path / "run"))
+    assert isinstance(told.exception, ConfigError)  # type: ignore[attr-defined]
+    assert str(told.exception) == f"{config}:4: [data] evaluate: no such data"  # type: ignore[attr-defined]
+
+
+def test_files_of_the_run_do_not_lie_among_its_data(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    (pictures / "nut").mkdir(parents=True)
+    (pictures / "nut" / "a.png").write_bytes(b"")
+    config = tmp_path / "fleet.toml"
+    config.write_text(f'fleet = "shop"\n[data]\nevaluate = "imagefolder:{pictures}"\n')
+    told = call(config, "--out", str(pictures / "run"))
+    assert isinstance(told.exception, ConfigError)  # type: ignore[attr-defined]
+    assert f"{config}:3: [data] evaluate: " in str(told.exception)  # type: ignore[attr-defined]
+    assert not (pictures / "run").exists()
+
+
+def test_directory_that_another_process_uses_is_refused(config: Path, tmp_path: Path) -> None:
+    other = RunDirectory.open(tmp_path / "run")
+    other.lock()
+    try:
+        told = call(config, "--out", str(tmp_path / "run"))
+        assert isinstance(told.exception, OperatorError)  # type: ignore[attr-defined]
+    finally:
+        other.unlock()
+
+
+def test_version_is_that_of_the_package(config: Path) -> None:
+    assert call(config, "--version").stdout == f"fedlp-edge {fedlp_edge.__version__}\n"  # type: ignore[attr-defined]
