@@ -261,15 +261,20 @@ def export(
 @app.command()
 def infer(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An exported model.")],
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, .npy files of one sample, or folders.")
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...|-",
+            help="Pictures, .npy files of one sample, CSV tables, or folders; - reads paths or JSON lists of numbers, "
+            "one a line, or one picture, from standard input.",
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Classifies pictures with an exported model."""
+    """Answers pictures, arrays or rows of tables with an exported model."""
     from fedlp_edge.cli.models.infer import run_infer
 
-    raise typer.Exit(run_infer(model, images, as_json=json))
+    raise typer.Exit(run_infer(model, inputs, as_json=json))
 
 
 @app.command()

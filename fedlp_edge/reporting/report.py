@@ -313,7 +313,7 @@ def _places(summary: Summary, directory: Path) -> RenderableType:
         lines.append(Text(f"Pictures there:  {', '.join(pictures)}"))
     if summary.onnx:
         best = max(summary.onnx, key=lambda model: model.depth)
-        command = f"{own_command()} infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} IMAGE"
+        command = f"{own_command()} infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} {best.takes}"
         # The command is meant to be copied, so it is never broken across lines.
         lines.append(Text.assemble("Use a model:     ", (command, "bold"), no_wrap=True, overflow="ignore"))
     elif summary.final and (summary.final.accuracy or summary.final.metrics or summary.final.on_devices):

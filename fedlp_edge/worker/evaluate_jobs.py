@@ -105,18 +105,30 @@ def export(job: Export, resources: WorkerResources) -> Exported:
                 labelled=bool(job.data),
                 task=task,
                 units=job.model.target_units,
+                features=job.model.input_names,
             )
         except ExportError as error:
             refused.append(RefusedModel(depth, reason_line(str(error))))
             continue
         written.append(
             ExportedModel(
-                file=checked.path.name, depth=depth, max_abs_diff=checked.max_abs_diff, accuracy=checked.accuracy
+                file=checked.path.name,
+                depth=depth,
+                max_abs_diff=checked.max_abs_diff,
+                accuracy=checked.accuracy,
+                takes=_takes(blueprint.input_shape, job.model.input_names or data.features),
             )
         )
         if job.judge and held_out is not None:
             checks[depth] = _checked(submodel, checked.path, held_out, task)
     return Exported(models=tuple(written), refused=tuple(refused), checks=checks)
+
+
+def _takes(input_shape: tuple[int, ...], features: tuple[str, ...]) -> str:
+    """What a model takes, as a command line names it."""
+    if features:
+        return "TABLE.csv"
+    return "IMAGE" if len(input_shape) == 3 and input_shape[0] in (1, 3) else "SAMPLE.npy"
 
 
 def _with_threshold(job: Export, submodel: Submodel, data: Dataset) -> Anomaly:

@@ -287,12 +287,14 @@ class ExportedModel(msgspec.Struct, frozen=True):
         depth: Depth of the model.
         max_abs_diff: Largest absolute difference of an output between onnxruntime and PyTorch.
         accuracy: Accuracy of onnxruntime on labelled samples; None for a file that was checked on made inputs.
+        takes: What the file takes, as a command line names it: ``IMAGE``, ``TABLE.csv`` or ``SAMPLE.npy``.
     """
 
     file: str
     depth: int
     max_abs_diff: float
     accuracy: float | None = None
+    takes: str = "IMAGE"
 
 
 class RefusedModel(msgspec.Struct, frozen=True):

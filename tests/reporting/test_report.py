@@ -61,6 +61,11 @@ def test_quotes_a_path_for_the_shell(summary: Summary) -> None:
     assert "fedlp infer 'my runs/onnx/small-cnn-depth-3.onnx' IMAGE" in report_of(summary, "my runs")
 
 
+def test_names_what_a_model_takes(summary: Summary) -> None:
+    table = msgspec.structs.replace(summary.onnx[0], takes="TABLE.csv")
+    assert "depth-3.onnx TABLE.csv" in report_of(msgspec.structs.replace(summary, onnx=(table,)))
+
+
 def test_does_not_break_a_command_across_lines(tmp_path: Path, summary: Summary) -> None:
     save(summary, tmp_path / "summary.json")
     file = io.StringIO()

@@ -5,8 +5,10 @@ It needs neither PyTorch nor a coordinator, because the ONNX file itself says ho
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from fedlp_edge.errors import DataError, ExportError, OperatorError
 from fedlp_edge.learning.data.pictures import display_name, read_picture, require_pillow
 from fedlp_edge.learning.export.metadata import EXIT, INPUT, OUTPUT, OnnxMetadata, from_properties
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
+from fedlp_edge.learning.export.score_histogram import softmax
 from fedlp_edge.learning.foreign_code import error_line
 
 _INSTALL = 'pip install "fedlp-edge[inference]"'
@@ -49,8 +52,23 @@ class Prediction:
     values: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Holds one sample as a model takes it.
+
+    Attributes:
+        name: Name of its file, or where it is from.
+        values: Values as the graph takes them, of the model's input shape.
+        warning: One line if the input was changed in a way that may affect the prediction; None otherwise.
+    """
+
+    name: str
+    values: npt.NDArray[Any]
+    warning: str | None = None
+
+
 class Classifier:
-    """Runs one exported model in onnxruntime.
+    """Runs one exported model in onnxruntime, whatever its task.
 
     Args:
         path: Path of the ONNX file.
@@ -86,53 +104,96 @@ class Classifier:
         self.onnx_metadata: OnnxMetadata = from_properties(
             self._session.get_modelmeta().custom_metadata_map, display_name(path)
         )
-        given, made = (
-            [entry.name for entry in entries] for entries in (self._session.get_inputs(), self._session.get_outputs())
-        )
+        inputs, made = self._session.get_inputs(), [entry.name for entry in self._session.get_outputs()]
+        given = [entry.name for entry in inputs]
         outputs = list(self.onnx_metadata.outputs)
         if given != [INPUT] or made not in (outputs, [OUTPUT, EXIT]):
             raise ExportError(f"{display_name(path)} was changed after its export: it takes {given} and gives {made}")
+        fixed = inputs[0].shape[0]
+        self._most = fixed if isinstance(fixed, int) else _BATCH  # a file with early exits takes one sample
 
     def predict(self, file: Path) -> Prediction:
-        """Classifies one picture, or one sample in a ``.npy`` file.
+        """Answers one picture, or one sample in a ``.npy`` file.
+
+        Raises:
+            DataError: The file cannot be read, or has the wrong shape, or the model gives no numbers for it.
+        """
+        return self.answer(self.sample(file))
+
+    def answer(self, sample: Sample) -> Prediction:
+        """Answers one sample.
+
+        Raises:
+            DataError: The model does not run on the sample, or gives no numbers for it.
+        """
+        answer = self._answered([sample])[0]
+        if isinstance(answer, DataError):
+            raise answer
+        return answer
+
+    def sample(self, file: Path) -> Sample:
+        """Reads one picture, or one sample in a ``.npy`` file.
 
         Raises:
             DataError: The file cannot be read, or has the wrong shape.
-            ExportError: onnxruntime cannot run the model.
         """
-        sample, warning = load_sample(file, self.onnx_metadata)
-        return self._prediction(file, self._answers(sample[None])[0], warning)
+        values, warning = load_sample(file, self.onnx_metadata)
+        return Sample(display_name(file), values, warning)
 
-    def predict_all(self, files: Sequence[Path]) -> Iterator[tuple[Path, Prediction | DataError]]:
-        """Classifies many inputs in batches.
+    def predict_all(self, files: Iterable[Path]) -> Iterator[tuple[Path, Prediction | DataError]]:
+        """Answers many files in batches.
 
         Args:
             files: Pictures, or ``.npy`` files of one sample each.
 
         Yields:
             Each file, in order, with its prediction or with the error if the file cannot be used.
+        """
+        waiting: deque[Path] = deque()
+
+        def samples() -> Iterator[Sample | DataError]:
+            for file in files:
+                waiting.append(file)
+                try:
+                    yield self.sample(file)
+                except DataError as error:
+                    yield error
+
+        for answer in self.answer_all(samples()):
+            yield waiting.popleft(), answer
+
+    def answer_all(
+        self, samples: Iterable[Sample | DataError], batch: int = _BATCH
+    ) -> Iterator[Prediction | DataError]:
+        """Answers many samples in batches; a sample that cannot be answered does not cost the others their answer.
+
+        Args:
+            samples: Samples, or the errors why there are none.
+            batch: Most samples that are run together; a file that takes one at a time gets one at a time.
+
+        Yields:
+            The prediction for each sample, in order, or the error why there is none.
+        """
+        size = max(1, min(batch, self._most, _BATCH_VALUES // math.prod(self.onnx_metadata.input_shape)))
+        for taken in _batches(samples, size):
+            good = iter(self._answered([entry for entry in taken if isinstance(entry, Sample)]))
+            for entry in taken:
+                yield next(good) if isinstance(entry, Sample) else entry
+
+    def try_zeros(self) -> None:
+        """Runs the model once on zeros, which allocates what it needs.
 
         Raises:
-            ExportError: onnxruntime cannot run the model.
+            ExportError: The model does not run in onnxruntime.
         """
-        size = max(1, min(_BATCH, _BATCH_VALUES // math.prod(self.onnx_metadata.input_shape)))
-        for start in range(0, len(files), size):
-            loaded: list[tuple[Path, tuple[npt.NDArray[np.float32], str | None] | DataError]] = []
-            for file in files[start : start + size]:
-                try:
-                    loaded.append((file, load_sample(file, self.onnx_metadata)))
-                except DataError as error:
-                    loaded.append((file, error))
-            samples = [entry[0] for _, entry in loaded if not isinstance(entry, DataError)]
-            rows = iter(self._answers(np.stack(samples)) if samples else ())
-            for file, entry in loaded:
-                yield file, entry if isinstance(entry, DataError) else self._prediction(file, next(rows), entry[1])
+        kind = np.uint8 if self.onnx_metadata.input_type == "uint8" else np.float32
+        self._run(np.zeros((1, *self.onnx_metadata.input_shape), dtype=kind))
 
-    def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def probabilities(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Computes class probabilities, the softmax of the model's logits.
 
         Args:
-            x: Normalised samples, float32 [B, ...].
+            x: Samples as the graph takes them, [B, ...].
 
         Returns:
             Probabilities, float64 [B, classes]; each row adds up to 1.
@@ -140,28 +201,40 @@ class Classifier:
         Raises:
             ExportError: onnxruntime cannot run the model.
         """
-        try:
-            (logits,) = self._session.run([OUTPUT], {INPUT: x})
-        except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise ExportError(f"the model does not run in onnxruntime: {error_line(error)}") from None
-        shifted = np.asarray(logits, dtype=np.float64)
-        exponentials = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-        result: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-        return result
+        return softmax(self._run(x)[OUTPUT])
 
-    def _answers(self, x: npt.NDArray[np.float32]) -> list[dict[str, npt.NDArray[Any]]]:
-        """Returns what the model answers to each sample, by name of the output."""
-        if self.onnx_metadata.task == "classification":
-            return [{"probabilities": row} for row in self.probabilities(x)]
+    def _run(self, x: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Returns the outputs for a batch by name."""
         names = list(self.onnx_metadata.outputs)
         try:
             found = self._session.run(names, {INPUT: x})
         except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise ExportError(f"the model does not run in onnxruntime: {error_line(error)}") from None
-        return [dict(zip(names, row, strict=True)) for row in zip(*found, strict=True)]
+            raise ExportError(f"the model does not run in onnxruntime: {runtime_reason(error)}") from None
+        return dict(zip(names, found, strict=True))
 
-    def _prediction(self, file: Path, answers: dict[str, npt.NDArray[Any]], warning: str | None) -> Prediction:
-        name, task = display_name(file), self.onnx_metadata.task
+    def _answered(self, samples: Sequence[Sample]) -> list[Prediction | DataError]:
+        if not samples:
+            return []
+        try:
+            outputs = self._run(np.stack([sample.values for sample in samples]))
+        except ExportError as error:
+            if len(samples) == 1:
+                return [DataError(f"{samples[0].name}: {error}")]
+            # One value, such as a token that the model does not know, fails all that are run together with it.
+            return [answer for sample in samples for answer in self._answered([sample])]
+        task = self.onnx_metadata.task
+        if task == "classification":
+            outputs = {"probabilities": softmax(outputs[OUTPUT])}
+        rows = ({name: values[row] for name, values in outputs.items()} for row in range(len(samples)))
+        return [self._checked(sample, row) for sample, row in zip(samples, rows, strict=True)]
+
+    def _checked(self, sample: Sample, answers: dict[str, npt.NDArray[Any]]) -> Prediction | DataError:
+        if not all(np.isfinite(row).all() for row in answers.values()):
+            return DataError(f"{sample.name}: the model computes numbers for it that are not finite")
+        return self._prediction(sample.name, answers, sample.warning)
+
+    def _prediction(self, name: str, answers: dict[str, npt.NDArray[Any]], warning: str | None) -> Prediction:
+        task = self.onnx_metadata.task
         if task in ("classification", "multi-label"):
             probabilities = answers["probabilities"]
             order = np.argsort(-probabilities, kind="stable")[:3]
@@ -193,48 +266,69 @@ def takes_pictures(onnx_metadata: OnnxMetadata) -> bool:
     return len(onnx_metadata.input_shape) == 3 and onnx_metadata.input_shape[0] in (1, 3)
 
 
-def load_sample(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[np.float32], str | None]:
-    """Reads one input and normalises it for the model.
+def load_sample(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[Any], str | None]:
+    """Reads one input and makes of it what the model's graph takes.
 
     Args:
-        file: Picture, or ``.npy`` array of one sample. Bytes are scaled like pixels; other numbers must be in the unit
-            of the metadata's mean and standard deviation.
+        file: Picture, or ``.npy`` array of one sample, see `as_input`.
         onnx_metadata: Metadata of the model.
 
     Returns:
-        Normalised sample, float32 of the model's input shape; and a warning in one line, or None.
+        Sample of the model's input shape and type; and a warning in one line, or None.
 
     Raises:
         DataError: The file cannot be read, or has the wrong shape.
         OperatorError: The file is a picture and Pillow is not installed.
     """
-    warning = None
     if file.suffix.lower() == ".npy":
-        values, scale = _load_array(file, onnx_metadata)
-    else:
-        values, warning = _load_picture(file, onnx_metadata)
-        scale = 1 / 255
+        return as_input(_load_array(file), onnx_metadata, display_name(file)), None
+    pixels, warning = _load_picture(file, onnx_metadata)
+    if onnx_metadata.input_type == "uint8":
+        return pixels, warning
+    return _normalised(pixels, 1 / 255, onnx_metadata), warning
+
+
+def as_input(values: npt.NDArray[Any], onnx_metadata: OnnxMetadata, name: str) -> npt.NDArray[Any]:
+    """Makes of the numbers of one sample what the model's graph takes.
+
+    Args:
+        values: Numbers of one sample. For a graph that takes uint8 they are pixels from 0 to 255. For another one,
+            bytes are scaled like pixels, and other numbers must be in the unit of the metadata's mean and deviation.
+        onnx_metadata: Metadata of the model.
+        name: Where the numbers are from, in messages.
+
+    Raises:
+        DataError: They are no numbers, or not those of one sample.
+    """
+    if values.dtype.kind not in "uif" or tuple(values.shape) != onnx_metadata.input_shape:
+        want = "x".join(map(str, onnx_metadata.input_shape))
+        raise DataError(f"{name} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}")
+    if not np.isfinite(values).all():
+        raise DataError(f"{name} holds values that are not finite (NaN or infinite)")
+    if onnx_metadata.input_type == "uint8":
+        pixels = values.astype(np.uint8) if values.size and values.min() >= 0 and values.max() <= 255 else values
+        if not np.array_equal(pixels, values) or pixels.dtype != np.uint8:
+            raise DataError(f"{name} holds other numbers than the model takes: pixels are whole, from 0 to 255")
+        return pixels
+    return _normalised(values, onnx_metadata.scale if values.dtype == np.uint8 else 1.0, onnx_metadata)
+
+
+def _normalised(values: npt.NDArray[Any], scale: float, onnx_metadata: OnnxMetadata) -> npt.NDArray[np.float32]:
     shape = (-1,) + (1,) * (len(onnx_metadata.input_shape) - 1)
     mean = np.asarray(onnx_metadata.mean, dtype=np.float32).reshape(shape)
     std = np.asarray(onnx_metadata.std, dtype=np.float32).reshape(shape)
-    return (values.astype(np.float32) * np.float32(scale) - mean) / std, warning
+    normalised: npt.NDArray[np.float32] = (values.astype(np.float32) * np.float32(scale) - mean) / std
+    return normalised
 
 
-def _load_array(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[Any], float]:
+def _load_array(file: Path) -> npt.NDArray[Any]:
     try:
         values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
     except Exception as error:  # damaged headers fail in ast, struct, tokenize ...
         raise DataError(f"cannot read {display_name(file)}: {error_line(error)}") from None
     if not isinstance(values, np.ndarray):
         raise DataError(f"{display_name(file)} is an archive of arrays: save one sample with numpy.save")
-    if values.dtype.kind not in "uif" or tuple(values.shape) != onnx_metadata.input_shape:
-        want = "x".join(map(str, onnx_metadata.input_shape))
-        raise DataError(
-            f"{display_name(file)} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}"
-        )
-    if not np.isfinite(values).all():
-        raise DataError(f"{display_name(file)} holds values that are not finite (NaN or infinite)")
-    return values, onnx_metadata.scale if values.dtype == np.uint8 else 1.0
+    return values
 
 
 def _load_picture(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[np.uint8], str | None]:
@@ -249,3 +343,9 @@ def _load_picture(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[
     changes = [f"stretched from {before[0]}x{before[1]} to {width}x{height}"] if stretched else []
     changes += ["only the first of its frames is used"] if picture.several_frames else []
     return picture.pixels, f"{display_name(file)}: {', '.join(changes)}" if changes else None
+
+
+def _batches(samples: Iterable[Sample | DataError], size: int) -> Iterator[list[Sample | DataError]]:
+    iterator = iter(samples)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -6,14 +6,21 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.export.metadata import OnnxMetadata, names_of_outputs
+from fedlp_edge.learning.export.metadata import OUTPUT, OnnxMetadata, ScoreHistogram, names_of_outputs
 from fedlp_edge.learning.export.onnx import Verified, output_names
 from fedlp_edge.learning.export.onnx import export as export_onnx
+from fedlp_edge.learning.export.score_histogram import score_histogram, scores_of
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.tasks.anomaly import Anomaly
 from fedlp_edge.learning.tasks.base import LearningTask
+
+_SCORED = 512  # samples from which the distribution of scores is computed
+_SCORED_AT_ONCE = 32
 
 
 def file_name(model: str, depth: int) -> str:
@@ -78,6 +85,7 @@ def export_depth(
     labelled: bool = True,
     task: LearningTask | None = None,
     units: tuple[str, ...] = (),
+    features: tuple[str, ...] = (),
 ) -> Verified:
     """Writes one depth of a model as an ONNX file, checked in onnxruntime before it gets its name.
 
@@ -91,6 +99,8 @@ def export_depth(
         labelled: Whether the samples have labels; made inputs have none.
         task: What the outputs mean; None for classification.
         units: Unit of each target of a regression.
+        features: Names of the columns of a table in the order in which the model gets them; by default those of the
+            samples.
 
     Raises:
         ExportError: The depth cannot be exported, or computes something else in onnxruntime.
@@ -107,6 +117,22 @@ def export_depth(
         outputs=output_names(submodel, samples, task),
         units=units,
         threshold=task.threshold if isinstance(task, Anomaly) else None,
+        features=features or samples.features,
+        confidence=_confidence(submodel, samples, task) if labelled else None,
     )
     path = Path(directory) / file_name(name, submodel.depth)
     return export_onnx(submodel, onnx_metadata, samples, path, metadata, labelled=labelled, task=task)
+
+
+@torch.no_grad()
+def _confidence(submodel: Submodel, samples: Dataset, task: LearningTask | None) -> ScoreHistogram | None:
+    """Returns how the scores are distributed on samples from the whole split."""
+    submodel.eval()
+    scores = []
+    for indices in torch.linspace(0, len(samples) - 1, min(_SCORED, len(samples))).long().split(_SCORED_AT_ONCE):
+        x, _ = samples.batch(indices)
+        outputs = submodel(x)
+        answers = {OUTPUT: outputs} if task is None else task.predict(outputs, x)
+        name = "classification" if task is None else task.name
+        scores.append(scores_of(name, {key: value.double().numpy() for key, value in answers.items()}))
+    return score_histogram("classification" if task is None else task.name, np.concatenate(scores))

@@ -7,14 +7,14 @@ run and depth the model is from. The module imports neither PyTorch nor ONNX, be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from fedlp_edge.errors import ExportError
 
 INPUT = "input"
-"""Name of the graph's input: float32 [batch, ...], normalised."""
+"""Name of the graph's input, [batch, ...]: float32, normalised, or uint8 pixels as they are."""
 
 OUTPUT = "logits"
 """Name of the graph's output: float32 [batch, classes]."""
@@ -23,14 +23,33 @@ EXIT = "exit"
 """Name of the second output of a file with early exits: the depth at which it stopped, int64 [1]."""
 
 _PREFIX = "fedlp."
-_LATER = ("task", "outputs", "units", "threshold")  # files of earlier versions, all of classifiers, lack these
+_TEXTS = ("model", "task", "input_type")
+_LATER = ("task", "outputs", "units", "threshold", "input_type", "features", "confidence")
+"""Properties that files of earlier versions lack."""
+
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+InputType = Literal["float32", "uint8"]
+"""Types of an input: normalised numbers, or pictures as bytes that the graph normalises."""
+
+
+class ScoreHistogram(msgspec.Struct, frozen=True, kw_only=True):
+    """How the scores of a model's answers are distributed.
+
+    Attributes:
+        edges: Upper edges of all bins but the last, ascending; a score on an edge is in the bin above it.
+        shares: Share of the answers in each bin; they add up to 1.
+    """
+
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
 
 
 class OnnxMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """Holds the properties that inference needs; each is stored as ``fedlp.NAME``, in JSON if it is no text.
 
-    The model's input is ``(value * scale - mean) / std``.
+    The model's input is ``(value * scale - mean) / std``, or of a graph that takes uint8, the value itself.
 
     Attributes:
         model: Specification from which the model was built.
@@ -44,6 +63,9 @@ class OnnxMetadata(msgspec.Struct, frozen=True, kw_only=True):
         outputs: Names of the graph's outputs.
         units: Unit of each target of a regression; empty if unknown.
         threshold: Score from which a sample counts as an anomaly; None for other tasks.
+        input_type: Type of the values that the graph takes: ``uint8`` for pixels that it normalises itself.
+        features: Names of the columns of a table, which are the channels of a sample; empty for other samples.
+        confidence: Distribution of the scores on the samples that the file was checked with; None if it is unknown.
     """
 
     model: str
@@ -57,6 +79,9 @@ class OnnxMetadata(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = (OUTPUT,)
     units: tuple[str, ...] = ()
     threshold: float | None = None
+    input_type: InputType = "float32"
+    features: tuple[str, ...] = ()
+    confidence: ScoreHistogram | None = None
 
 
 def names_of_outputs(names: Sequence[str], outputs: int) -> tuple[str, ...]:
@@ -100,7 +125,7 @@ def from_properties(properties: Mapping[str, str], file: str) -> OnnxMetadata:
             if key in _LATER and _PREFIX + key not in properties:
                 continue
             text = properties[_PREFIX + key]
-            values[key] = text if key in ("model", "task") else msgspec.json.decode(text)
+            values[key] = text if key in _TEXTS else msgspec.json.decode(text)
         return msgspec.convert(values, OnnxMetadata)
     except (KeyError, msgspec.MsgspecError):
         raise ExportError(

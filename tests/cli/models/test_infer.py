@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fedlp_edge.cli.models.infer import run_infer
+from fedlp_edge.cli.models.standard_input import STANDARD_INPUT
 from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.learning.export.metadata import to_properties
 from tests.learning.export.test_inference import GREY, write_model
@@ -56,27 +58,68 @@ def test_answers_of_a_folder_are_those_of_its_files(model: Path, tmp_path: Path,
     assert json.loads(together[-1])["file"].endswith("z.npy")
 
 
-def test_unreadable_pictures_of_a_folder_are_one_line(model: Path, tmp_path: Path, capsys: Capture) -> None:
-    folder = pictures(tmp_path / "parts", 2)
-    for number in range(20):
-        (folder / f"torn-{number}.jpg").write_bytes(b"no picture")
+def test_each_unreadable_picture_of_a_folder_is_a_line(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder = pictures(tmp_path / "parts", 98)
+    (folder / "torn.jpg").write_bytes(b"no picture")
+    (folder / "cut.png").write_bytes((folder / "part[000].png").read_bytes()[:40])
     assert run_infer(model, [folder], as_json=False) == 3
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 3
-    (line,) = err.splitlines()
-    assert line.startswith("error: 20 of 22 files were not classified: ")
-    assert line.endswith("; and 17 more")
+    assert len(out.splitlines()) == 1 + 98
+    assert [line.split(": ")[:2] for line in err.splitlines()] == [
+        ["error", f"cannot read {folder / name}"] for name in ("cut.png", "torn.jpg")
+    ]
 
 
-def test_file_that_was_named_is_an_error_of_its_own(model: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_answers_as_much_as_it_can_of_files_that_were_named(model: Path, tmp_path: Path, capsys: Capture) -> None:
     good = next(iter(sorted(pictures(tmp_path / "parts", 1).iterdir())))
     (tmp_path / "notes.txt").write_text("some words")
-    given = [tmp_path / "missing.png", tmp_path / "notes.txt", model, good]
+    given = [tmp_path / "missing.png", tmp_path / "notes.txt", model]
     assert run_infer(model, given, as_json=False) == 2
+    assert capsys.readouterr().out == ""
+    assert run_infer(model, [*given, good], as_json=False) == 3
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2
     assert [line.split(": ")[0] for line in err.splitlines()] == ["error"] * 3
-    assert all(path.name in line for path, line in zip(given[:3], err.splitlines(), strict=True))
+    assert all(path.name in line for path, line in zip(given, err.splitlines(), strict=True))
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    raw = io.BytesIO(content)
+    stream = io.TextIOWrapper(io.BufferedReader(raw))  # type: ignore[arg-type]  # a stream in memory is raw enough
+    monkeypatch.setattr("sys.stdin", stream)
+
+
+def test_standard_input_lists_paths_and_numbers(
+    model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pictures(tmp_path / "parts", 2)
+    lines = [folder, "", tmp_path / "none.png", "[[[0, 0], [0, 1]]]", "[1]"]
+    piped(monkeypatch, "\n".join(map(str, lines)).encode())
+    assert run_infer(model, [STANDARD_INPUT], as_json=True) == 3
+    out, err = capsys.readouterr()
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["file"] for answer in answers] == [
+        str(folder / "part[000].png"), str(folder / "part[001].png"), "line 4",
+    ]  # fmt: skip
+    assert answers[-1]["label"] == "d"
+    assert [line.split(" ")[1:3] for line in err.splitlines()] == [["cannot", "read"], ["line", "5"]]
+
+
+def test_standard_input_may_be_one_picture_or_array(
+    model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = next(iter(pictures(tmp_path / "parts", 1).iterdir()))
+    np.save(tmp_path / "a.npy", np.full((1, 2, 2), 7, np.uint8))
+    for file in (picture, tmp_path / "a.npy"):
+        piped(monkeypatch, file.read_bytes())
+        assert run_infer(model, [STANDARD_INPUT], as_json=True) == 0
+        assert json.loads(capsys.readouterr().out)["file"] == "-"
+    piped(monkeypatch, b"\x93NUMPY but cut")
+    assert run_infer(model, [STANDARD_INPUT], as_json=True) == 2
+    assert capsys.readouterr().err.startswith("error: cannot read standard input: ")
+    piped(monkeypatch, b"")
+    with pytest.raises(DataError, match="standard input is empty"):
+        run_infer(model, [STANDARD_INPUT], as_json=True)
 
 
 def test_folder_without_inputs_is_said(model: Path, tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ PROPERTIES = {
     "fedlp.outputs": '["logits"]',
     "fedlp.units": "[]",
     "fedlp.threshold": "null",
+    "fedlp.input_type": "float32",
+    "fedlp.features": "[]",
+    "fedlp.confidence": "null",
 }
 
 

@@ -1,0 +1,80 @@
+"""This module reads what ``fedlp infer MODEL -`` gets on standard input: paths, numbers as JSON, or one file."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.export.inference import Sample, as_input, load_sample
+from fedlp_edge.learning.export.metadata import OnnxMetadata
+
+STANDARD_INPUT = Path("-")
+"""What stands for standard input among the paths."""
+
+_HEAD = 4096
+_ARRAY = b"\x93NUMPY"
+_TEXT_CONTROLS = frozenset(b"\t\n\r")
+
+
+def read_standard_input(
+    stream: io.BufferedReader | BinaryIO, onnx_metadata: OnnxMetadata
+) -> Iterator[Path | Sample | DataError]:
+    """Reads inputs until the stream ends; each line is passed on when it has come.
+
+    Args:
+        stream: Lines of text, each the path of a file or a folder, or a JSON list with the numbers of one sample; or
+            one picture or ``.npy`` file.
+        onnx_metadata: Metadata of the model.
+    """
+    head = stream.peek(_HEAD)[:_HEAD] if isinstance(stream, io.BufferedReader) else b""
+    if head.startswith(_ARRAY) or not _is_text(head):
+        yield _one_file(stream.read(), ".npy" if head.startswith(_ARRAY) else ".picture", onnx_metadata)
+        return
+    for number, line in enumerate(stream, 1):
+        text = line.decode("utf-8", "surrogateescape").strip("\r\n")
+        if text.lstrip().startswith("["):
+            yield json_sample(text, onnx_metadata, f"line {number}")
+        elif text.strip():
+            yield Path(text)
+
+
+def json_sample(text: str | bytes, onnx_metadata: OnnxMetadata, name: str) -> Sample | DataError:
+    """Makes a sample of nested JSON lists of numbers.
+
+    Args:
+        text: The lists.
+        onnx_metadata: Metadata of the model.
+        name: Name of the sample in answers and messages.
+    """
+    try:
+        values = np.asarray(msgspec.json.decode(text), dtype=np.float32)
+    except (msgspec.DecodeError, ValueError, TypeError):
+        return DataError(f"{name} is no JSON list of numbers of one sample")
+    try:
+        return Sample(name, as_input(values, onnx_metadata, name))
+    except DataError as error:
+        return error
+
+
+def _one_file(content: bytes, suffix: str, onnx_metadata: OnnxMetadata) -> Sample | DataError:
+    # The reader of pictures works on files, so that all pictures go the same way wherever they come from.
+    with tempfile.NamedTemporaryFile(prefix="fedlp-infer-", suffix=suffix) as file:
+        file.write(content)
+        file.flush()
+        try:
+            return Sample("-", *load_sample(Path(file.name), onnx_metadata))
+        except DataError as error:
+            return DataError(str(error).replace(file.name, "standard input"))
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte >= 0x20 or byte in _TEXT_CONTROLS for byte in head.split(b"\n")[0]) and not head.startswith(
+        (b"\x89PNG", b"\xff\xd8\xff")
+    )

@@ -1,0 +1,71 @@
+"""Rows of CSV files, and windows of them, as samples of an exported model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.export.inference import Sample
+from fedlp_edge.learning.export.metadata import OnnxMetadata
+from fedlp_edge.learning.export.table_samples import table_samples
+
+ROWS = OnnxMetadata(
+    model="m", depth=1, input_shape=(2,), classes=("a", "b"), scale=1.0, mean=(1.0, 0.0), std=(2.0, 1.0),
+    features=("load", "heat"),
+)  # fmt: skip
+
+
+def read(tmp_path: Path, text: str, metadata: OnnxMetadata = ROWS) -> list[tuple[str, list[object]] | str]:
+    file = tmp_path / "rows.csv"
+    file.write_text(text)
+    found = table_samples(file, metadata)
+    return [
+        (entry.name.removeprefix(str(file)), entry.values.tolist())
+        if isinstance(entry, Sample)
+        else str(entry).replace(str(file), "FILE")
+        for entry in found
+        if isinstance(entry, Sample | DataError)
+    ]
+
+
+def test_columns_are_found_by_name_and_standardised(tmp_path: Path) -> None:
+    assert read(tmp_path, "heat,site,load\n5,x,3\n6,y,1\n") == [(":2", [1.0, 5.0]), (":3", [0.0, 6.0])]
+
+
+def test_comma_and_semicolon_of_a_german_table(tmp_path: Path) -> None:
+    assert read(tmp_path, "load;heat\n3,5;0,25\n") == [(":2", [1.25, 0.25])]
+
+
+def test_a_gap_or_a_word_is_one_line_and_costs_its_row_alone(tmp_path: Path) -> None:
+    assert read(tmp_path, "load,heat\n1,\n1,warm\n3,4\n") == [
+        "FILE:2: column 'heat' has no value",
+        "FILE:3: column 'heat' holds 'warm', not a number",
+        (":4", [1.0, 4.0]),
+    ]
+
+
+def test_a_missing_column_is_said_once(tmp_path: Path) -> None:
+    assert read(tmp_path, "load\n1\n2\n") == ["FILE has no column 'heat', which the model takes"]
+
+
+def test_a_window_is_features_by_rows(tmp_path: Path) -> None:
+    windows = msgspec.structs.replace(ROWS, input_shape=(2, 2))
+    assert read(tmp_path, "load,heat\n1,2\n3,4\n5,6\n", windows) == [
+        (":2-3", [[0.0, 1.0], [2.0, 4.0]]),
+        "FILE:4: the last sample has 1 of 2 rows",
+    ]
+
+
+def test_without_names_all_columns_of_numbers_count(tmp_path: Path) -> None:
+    unnamed = msgspec.structs.replace(ROWS, features=())
+    assert read(tmp_path, "site,x,y\na,1,2\n", unnamed) == [(":2", [0.0, 2.0])]
+    assert read(tmp_path, "x,y,z\n1,2,3\n", unnamed) == [
+        "FILE has 3 columns of numbers; the model takes 2: leave out the others"
+    ]
+
+
+def test_a_model_of_arrays_takes_no_table(tmp_path: Path) -> None:
+    arrays = msgspec.structs.replace(ROWS, features=(), input_shape=(2, 3, 4))
+    assert read(tmp_path, "x\n1\n", arrays) == ["FILE is a table, and the model takes 2x3x4 arrays: give it .npy files"]
