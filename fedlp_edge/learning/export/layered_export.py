@@ -129,7 +129,8 @@ def _confidence(submodel: Submodel, samples: Dataset, task: LearningTask | None)
     """Returns how the scores are distributed on samples from the whole split."""
     submodel.eval()
     scores = []
-    for indices in torch.linspace(0, len(samples) - 1, min(_SCORED, len(samples))).long().split(_SCORED_AT_ONCE):
+    chosen = torch.linspace(0, len(samples) - 1, min(_SCORED, len(samples))).long()
+    for indices in torch.split(chosen, _SCORED_AT_ONCE):
         x, _ = samples.batch(indices)
         outputs = submodel(x)
         answers = {OUTPUT: outputs} if task is None else task.predict(outputs, x)

@@ -28,9 +28,9 @@ def scores_of(task: str, outputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray
         outputs: What the graph gives for B samples, by name of the output.
     """
     if task == "classification":
-        return softmax(outputs[OUTPUT]).max(axis=1)
+        return np.asarray(softmax(outputs[OUTPUT]).max(axis=1))
     if task == "multi-label":
-        return np.asarray(outputs["probabilities"], np.float64).max(axis=1)
+        return np.asarray(np.asarray(outputs["probabilities"], np.float64).max(axis=1))
     first = outputs["score"] if task == "anomaly" else next(iter(outputs.values()))
     return np.asarray(first, np.float64).reshape(len(first), -1)[:, 0]
 
