@@ -1,7 +1,7 @@
-"""Computes the step size of each round, which the coordinator sends to devices with their tasks.
+"""Computes what of the training depends on the round, which the coordinator sends to devices with their tasks.
 
-A step size is a function of the settings and of two numbers of rounds alone, so a restarted run goes on with the same
-ones. In buffered mode, where devices work for different versions of the model at once, the round is the version that a
+Step size and factor of the distillation are functions of the settings and of two numbers of rounds alone, so a restarted
+run goes on with the same ones. In buffered mode, where devices work for different versions of the model at once, the round is the version that a
 task starts from.
 """
 
@@ -11,7 +11,7 @@ import math
 
 import msgspec
 
-from fedlp_edge.core.settings import TrainingSettings
+from fedlp_edge.core.settings import ObjectiveSettings, TrainingSettings
 
 
 def learning_rate(training: TrainingSettings, round: int, rounds: int) -> float:
@@ -43,10 +43,32 @@ def learning_rate(training: TrainingSettings, round: int, rounds: int) -> float:
     return lr
 
 
+def distillation_factor(objective: ObjectiveSettings, round: int) -> float:
+    """Returns the factor of the distillation in a round.
+
+    With a ramp-up over R rounds it is ``distillation * exp(-5 (1 - t / R)^2)`` with t = round - 1 < R (Laine and Aila,
+    arXiv 1610.02242, section 2.1, as the code of DepthFL's authors does), because exits that know nothing yet have
+    nothing to teach.
+
+    Args:
+        objective: Full factor and rounds of its ramp-up.
+        round: Number of the round, from 1.
+    """
+    done, rampup = round - 1, objective.distillation_rampup
+    if done >= rampup:
+        return objective.distillation
+    return objective.distillation * math.exp(-5 * (1 - done / rampup) ** 2)
+
+
 def training_in_round(training: TrainingSettings, round: int, rounds: int) -> TrainingSettings:
-    """Returns the settings that a device trains with in one round, with the step size of that round for all of it."""
+    """Returns the settings of one round, with its step size and its factor of the distillation for all of it."""
+    objective = training.objective
+    if objective.distillation_rampup:
+        factor = distillation_factor(objective, round)
+        objective = msgspec.structs.replace(objective, distillation=factor, distillation_rampup=0)
     return msgspec.structs.replace(
         training,
+        objective=objective,
         lr=learning_rate(training, round, rounds),
         schedule="constant",
         warmup_rounds=0,

@@ -194,6 +194,7 @@ class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         proximal: Mu, which pulls the weights towards those at the start of the round (FedProx).
         distillation: Factor on what the exits learn from each other; needs ``[model] exits = "all"``.
         distillation_temperature: Temperature that softens the logits of the teacher.
+        distillation_rampup: First rounds, in which the factor of the distillation rises to its full size (DepthFL).
         mask_absent: Whether the cross entropy leaves out classes that the device lacks (HeteroFL).
     """
 
@@ -201,6 +202,7 @@ class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     proximal: NotNegative = 0.0
     distillation: NotNegative = 0.0
     distillation_temperature: Positive = 1.0
+    distillation_rampup: Annotated[int, msgspec.Meta(ge=0)] = 0
     mask_absent: bool = False
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fedlp_edge.core.learning_rate import learning_rate, training_in_round
-from fedlp_edge.core.settings import TrainingSettings
+from fedlp_edge.core.settings import ObjectiveSettings, TrainingSettings
 
 
 def rates(rounds: int = 6, **settings: object) -> list[float]:
@@ -44,3 +44,11 @@ def test_rate_stays_a_valid_setting_when_it_has_fallen_to_nothing() -> None:
 def test_training_in_round_says_the_rate_of_the_round_alone() -> None:
     training = TrainingSettings(lr=0.8, schedule="cosine", warmup_rounds=1, min_lr=0.5, epochs=3)
     assert training_in_round(training, 1, 4) == TrainingSettings(lr=0.4, epochs=3)
+
+
+def test_distillation_rises_over_its_first_rounds() -> None:
+    training = TrainingSettings(objective=ObjectiveSettings(distillation=2.0, distillation_rampup=2))
+    rounds = [training_in_round(training, round, 4).objective for round in (1, 2, 3, 4)]
+    # exp(-5), exp(-5 / 4), and from then on all of it.
+    assert [of_round.distillation for of_round in rounds] == pytest.approx([0.013475894, 0.573009594, 2.0, 2.0])
+    assert {of_round.distillation_rampup for of_round in rounds} == {0}
