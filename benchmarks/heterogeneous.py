@@ -1,9 +1,11 @@
-"""Compares schemes for unequal devices at equal bytes and at equal computation, and writes docs/accuracy.md.
+"""Compares schemes for unequal devices at equal bytes, computation and memory, and writes docs/accuracy.md.
 
     python -m benchmarks.heterogeneous                     all cells that are missing, then the page
+    python -m benchmarks.heterogeneous --estimate          what that would take
     python -m benchmarks.heterogeneous --render            the page alone, from the cells that are there
-    python -m benchmarks.heterogeneous --schemes fedlp-plus --seeds 3    some cells, and no page
-    python -m benchmarks.heterogeneous --quick             a small comparison of digits in seconds, printed
+    python -m benchmarks.heterogeneous --schemes depthfl --seeds 3    some cells, and no page
+    python -m benchmarks.heterogeneous --untuned           no trials on validation samples, the first setting for all
+    python -m benchmarks.heterogeneous --quick             a small comparison of digits in minutes, printed
 
 A run that was stopped goes on with the first missing cell. ``benchmarks/scheme_cells.py`` has the experiments.
 """
@@ -13,26 +15,34 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import statistics
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.cells import CellStore, Size, write_cells
+from benchmarks.cells import CellStore, Result, Size, read_cells, several, write_cells
 from benchmarks.pages import replace_section
 from benchmarks.scheme_cells import (
+    CONDITIONS,
+    EQUALITIES,
     FULL,
     QUICK,
     REFERENCE,
     SCHEMES,
     Cell,
+    Equality,
     cells,
+    chosen_settings,
     cost_by_round,
     experiment,
     parse_cell,
     result,
     rounds_for,
+    rounds_of_equal_tasks,
     total,
+    trials,
 )
 from benchmarks.scheme_report import Report
 from fedlp_edge.core.blueprint import Blueprint
@@ -45,55 +55,120 @@ IMAGES = ROOT / "docs" / "images"
 KEPT = ROOT / "docs" / "results" / "comparison.jsonl"
 SECTION = "comparison"
 
-QUICK_SCHEMES = ("fedlp-hetero", "heterofl", "depthfl", "fedlp-plus")
+QUICK_SCHEMES = (REFERENCE, "fedlp-exits", "heterofl", "depthfl")
+
+CORE_SECONDS = 60.0
+"""Seconds that a cell takes one core of an x86-64 processor where no finished cell tells: 60 rounds of 4 devices with
+600 samples each."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5], help="of schemes with all tricks")
+    parser.add_argument("--published-seeds", nargs="+", type=int, default=[1, 2], help="of schemes without")
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=None, help="these alone, and no page")
+    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
+    parser.add_argument("--partitions", nargs="+", default=None, help="these alone, such as mixed:0.95")
+    parser.add_argument("--equalities", nargs="+", choices=EQUALITIES, default=list(EQUALITIES))
+    parser.add_argument("--untuned", action="store_true", help="skip the trials on validation samples")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--cells", type=Path, default=None, help="file of finished cells [runs/comparison/cells.jsonl]")
-    parser.add_argument("--first", type=int, default=None, help="compute at most so many cells, for an estimate")
+    parser.add_argument("--first", type=int, default=None, help="compute at most so many cells")
+    parser.add_argument("--estimate", action="store_true", help="compute nothing, say what is missing")
     parser.add_argument("--render", action="store_true", help="compute nothing, write the page")
     parser.add_argument("--quick", action="store_true", help="a small comparison, printed and not written")
     arguments = parser.parse_args()
     if arguments.quick:
         with tempfile.TemporaryDirectory() as directory:
-            store = CellStore(arguments.cells or Path(directory) / "cells.jsonl")
-            wanted = [
-                c.name for c in cells(arguments.seeds[:1], QUICK_SCHEMES) if c.mix == "u" and c.condition != "adjusted"
-            ]
-            fill(store, wanted, QUICK, arguments.workers)
-            report = Report(store.done, QUICK)
-            print("\n\n".join([report.tables(), report.goals(), report.depths()]))
+            print(quick(CellStore(arguments.cells or Path(directory) / "cells.jsonl"), arguments.workers))
         return
     store = CellStore(arguments.cells or ROOT / "runs" / "comparison" / "cells.jsonl")
-    if not arguments.render:
-        names = [cell.name for cell in cells(arguments.seeds, arguments.schemes or SCHEMES)]
-        missing = [name for name in names if name not in store.done]
-        fill(store, missing[: arguments.first], FULL, arguments.workers)
-    if arguments.first is None and arguments.schemes is None:
+    if arguments.render:
+        write_page(store)
+        return
+    schemes = arguments.schemes or SCHEMES
+    tuning = [] if arguments.untuned else [cell.name for cell in trials(schemes)]
+    deciding = wanted_cells(arguments, schemes, {})
+    missing = [name for name in (*tuning, *deciding) if name not in store.done]
+    print(expected(missing, [*read_kept().values(), *store.done.values()], arguments.workers), flush=True)
+    if arguments.estimate:
+        return
+    fill(store, [name for name in tuning if name not in store.done][: arguments.first], FULL, arguments.workers)
+    # Which settings the deciding cells have is known now.
+    chosen = {} if arguments.untuned else chosen_settings(store.done)
+    missing = [name for name in wanted_cells(arguments, schemes, chosen) if name not in store.done]
+    fill(store, missing[: arguments.first], FULL, arguments.workers)
+    partial = (arguments.first, arguments.schemes, arguments.partitions) != (None, None, None)
+    if not partial and (arguments.conditions, arguments.equalities) == (list(CONDITIONS), list(EQUALITIES)):
         write_page(store)
 
 
-def fill(store: CellStore, names: list[str], size: Size, workers: int) -> None:
+def quick(store: CellStore, workers: int) -> str:
+    """A small comparison of digits, with as many seeds as an interval needs; returns the tables."""
+    wanted = [cell.name for cell in cells([1, 2], schemes=QUICK_SCHEMES) if cell.mix == "u"]
+    fill(store, [name for name in wanted if "adjusted" not in name], QUICK, workers)
+    report = Report(store.done, QUICK)
+    return "\n\n".join([report.tables(), report.differences(), report.depths()])
+
+
+def wanted_cells(
+    arguments: argparse.Namespace, schemes: Sequence[str], chosen: Mapping[tuple[str, str], int]
+) -> list[str]:
+    """Names of the cells of the test split that the command line asks for."""
+    return [
+        cell.name
+        for cell in cells(arguments.seeds, arguments.published_seeds, schemes, chosen)
+        if cell.condition in arguments.conditions
+        and (arguments.partitions is None or cell.partition in arguments.partitions)
+        and set(cell.equalities) & set(arguments.equalities)
+    ]
+
+
+def expected(missing: Sequence[str], finished: Sequence[Result], workers: int) -> str:
+    """One line about what the missing cells will take, by the median of the finished cells of their scheme."""
+    known: dict[str, list[float]] = {}
+    for found in finished:
+        known.setdefault(parse_cell(found["cell"]).scheme, []).append(found["seconds"] * found.get("workers", 1))
+    medians = {scheme: statistics.median(seconds) for scheme, seconds in known.items()}
+    seconds = sum(medians.get(parse_cell(name).scheme, CORE_SECONDS) for name in missing) / workers
+    return (
+        f"{several(len(missing), 'cell')} to compute, about {seconds / 3600:.1f} hours "
+        f"with {several(workers, 'worker')}; stop it whenever you like, it goes on where it was"
+    )
+
+
+def read_kept() -> dict[str, Result]:
+    """The finished cells that the page shows."""
+    return read_cells(KEPT) if KEPT.exists() else {}
+
+
+def fill(store: CellStore, names: Sequence[str], size: Size, workers: int) -> None:
     """Computes the missing ones of these cells with one pool of workers."""
+    if all(name in store.done for name in names):
+        return
     with local_engine(workers=workers) as engine:
-        store.fill(names, lambda name: compute(parse_cell(name), size, engine))
+        store.fill(names, lambda name: {**compute(parse_cell(name), size, engine), "workers": workers})
 
 
 def compute(cell: Cell, size: Size, engine: LocalEngine) -> dict[str, object]:
     """Runs one cell as far as the larger of its budgets goes, and stops for a look where the smaller one ends."""
-    reference = experiment(Cell("plain", REFERENCE, cell.mix, cell.partition, cell.seed), size, size.rounds)
-    budget = total(cost_by_round(reference, blueprint_of(reference)), size.rounds)
     probe = experiment(cell, size, 1)
-    rounds = rounds_for(cost_by_round(probe, blueprint_of(probe)), budget)
+    costs = blueprint_of(probe)
+    if cell.memory:
+        rounds: dict[Equality, int] = {"memory": rounds_of_equal_tasks(probe, size)}
+    else:
+        reference = experiment(
+            Cell("plain", REFERENCE, cell.mix, cell.partition, cell.seed, validation=cell.validation), size, size.rounds
+        )
+        budget = total(cost_by_round(reference, blueprint_of(reference)), size.rounds)
+        rounds = rounds_for(cost_by_round(probe, costs), budget)
+    planned = max(rounds.values())
     with tempfile.TemporaryDirectory(prefix="comparison-") as directory:
         for count in sorted(set(rounds.values())):
-            summary = simulate(experiment(cell, size, count), Path(directory) / "run", engine=engine)
+            summary = simulate(experiment(cell, size, count, planned), Path(directory) / "run", engine=engine)
+    macs = total(cost_by_round(probe, costs), planned).macs / planned
     return {
-        **result(cell, size, summary, rounds),
+        **result(cell, size, summary, rounds, macs),
         "seconds": sum(entry.seconds for entry in summary.rounds),
         "torch": torch.__version__,
         "machine": platform.machine(),
@@ -106,7 +181,7 @@ def blueprint_of(wanted: Experiment) -> Blueprint:
 
 
 def write_page(store: CellStore) -> None:
-    """Tables, picture and the cells they come from."""
+    """Tables, pictures and the cells they come from."""
     report = Report(store.done, FULL)
     report.draw(IMAGES)
     replace_section(PAGE, SECTION, report.text())

@@ -2,21 +2,25 @@
 
 What FedLP-Hetero costs in a number of rounds is everybody's budget, once in bytes and once in multiply-accumulates.
 Each scheme does as many rounds as the budget pays for. Which devices a round has follows from the seed, so the number
-is known before: nothing is chosen by looking at a result.
+is known before. In cells of equal memory a device trains the largest part of the model that fits where the front
+layers with small heads do, in as many tasks as FedLP-Hetero has; ``benchmarks/scheme_memory.py`` says what fits.
+
+Whatever is tuned is tuned on validation samples, held out of the training split, with as many trials for each scheme.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import msgspec
 
-from benchmarks.cells import Size, silent_rounds
+from benchmarks.cells import Result, Size, silent_rounds
+from benchmarks.scheme_memory import memory_shares
 from fedlp_edge.config.recipes import RECIPES, RecipeName, with_recipe
-from fedlp_edge.core.accounting import upload_bytes
+from fedlp_edge.core.accounting import download_bytes, upload_bytes
 from fedlp_edge.core.algorithm.selection import draw_cohort
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.summary import RoundSummary, Summary
@@ -25,40 +29,80 @@ from fedlp_edge.simulation.fleet import make_fleet
 from fedlp_edge.simulation.simulated_data import assign_data, read_simulation_data
 
 Condition = Literal["plain", "adjusted", "tricks"]
-Budget = Literal["bytes", "macs"]
+Equality = Literal["bytes", "macs", "memory"]
+Document = dict[str, Any]
 
-CONDITIONS: tuple[Condition, ...] = ("plain", "adjusted", "tricks")
-BUDGETS: tuple[Budget, ...] = ("bytes", "macs")
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+EQUALITIES: tuple[Equality, ...] = get_args(Equality)
+BUDGETS: tuple[Literal["bytes", "macs"], ...] = ("bytes", "macs")
+"""Equalities that limit the rounds; one run serves both."""
+
+OURS = ("fedlp-exits", "fedlp-hetero")
+"""With every trick they are the recipes ``fedlp-exits`` and ``fedlp-plus``."""
+
 REFERENCE = "fedlp-hetero"
-OURS: RecipeName = "fedlp-plus"
-RIVALS = ("fedlp-hetero", "heterofl", "heterofl-wide", "depthfl", "depthfl-large")
-"""What ours is to beat, with variants of two; the other schemes are yardsticks."""
+"""As published it is the budget of all."""
 
-TRICKED = ("heterofl", "depthfl")
-"""Rivals that get all our tricks as well; FedLP-Hetero with them is ours."""
+TRICKS = RECIPES["fedlp-plus"]
+"""Settings of which every scheme gets those that have nothing to do with which part of a model a device trains."""
 
-SCHEMES = ("fedavg", "fedavg-full", *RIVALS, OURS)
+RIVALS = ("fedavg-full", "heterofl", "heterofl-wide", "depthfl", "depthfl-large")
+"""What ours are to beat: schemes that unequal devices can run, with variants of two."""
+
+UNREACHABLE = "fedavg"
+"""Everybody trains everything, which the devices of these fleets cannot do: a yardstick."""
+
+SCHEMES = (UNREACHABLE, *RIVALS, *OURS)
 MIXES = {"u": (0.2, 0.2, 0.2, 0.2, 0.2), "1": (0.6, 0.1, 0.1, 0.1, 0.1)}
 """Share of the devices that can bear depth 1 to 5: all the same, and the authors' flag 1."""
 
-PARTITIONS = ("mixed:0.95", "iid")
+SKEWED = "mixed:0.95"
+PARTITIONS = (SKEWED, "iid")
 
 VARIANTS: dict[str, tuple[RecipeName, dict[str, Any]]] = {
+    "heterofl": ("heterofl", {"width_ratios": [0.25, 0.375, 0.5, 0.75, 1.0]}),
     "heterofl-wide": ("heterofl", {"width_ratios": [0.5, 0.625, 0.75, 0.8125, 1.0]}),
     "depthfl-large": ("depthfl", {"exit_heads": "model"}),
+    "fedlp-exits": ("depthfl", {"exit_heads": "max-pooled"}),
 }
-"""Recipes with other values of ``[model]``: the widest levels of ``fedlp-cnn-narrow`` that compute no more than depths
-1 to 5 of it, and the large heads that the network brings along in the place of pooled ones."""
+"""Recipes with other values of ``[model]``. HeteroFL's own levels from 1/16 would leave a single channel of the first
+eight at both 1/16 and 1/8, where its authors' narrowest network has four, so levels begin with two channels and all
+differ. The wide levels are the widest that compute no more than depths 1 to 5. The large heads are those that
+``fedlp-cnn-narrow`` brings along, in the place of pooled ones."""
+
+IN_MEMORY: dict[str, dict[str, Any]] = {
+    REFERENCE: {"exit_heads": "pooled"},
+    "heterofl-wide": {"width_ratios": [0.375, 0.5625, 0.75, 0.875, 1.0]},
+}
+"""What of ``[model]`` differs in cells of equal memory: with its large heads, a device of depth 1 of FedLP-Hetero would
+take more memory than the whole model; the wide levels are the widest, in steps of 1/32, that fit."""
+
+NOT_IN_MEMORY = frozenset({UNREACHABLE, "depthfl-large"})
+"""Schemes whose smallest part does not fit the weakest device in cells of equal memory."""
+
+WARM_UP = 0.3
+"""Share of the rounds in which DepthFL's distillation rises, as in its paper: 300 of 1,000."""
+
+SETTINGS: tuple[tuple[str, Document], ...] = (
+    ("as in `fedlp-plus`", {}),
+    ("devices drawn evenly", {"rounds": {"prefer_deepest": 1.0}}),
+    ("the server adds the mean", {"server": {"optimizer": "plain", "lr": 1.0}}),
+    ("twice the step size on the devices", {"training": {"lr": 2e-3}}),
+)
+"""Settings tried for each scheme with all tricks, on validation samples, by a name and what differs."""
+
+UNDISTILLED: tuple[str, Document] = ("no distillation", {"training": {"objective": {"distillation": 0.0}}})
+"""What schemes that distil try in place of the last one."""
 
 TRAINING = 3
 """Forward passes that a training step counts as: the backward pass computes two products per forward one."""
 
-ENSEMBLES = frozenset({"depthfl", "depthfl-large"})
+ENSEMBLES = frozenset({"depthfl", "depthfl-large", "fedlp-exits"})
 """Schemes that answer with the mean of all exits; the others answer with the classifier."""
-
 
 FULL = Size(rounds=30)
 QUICK = Size(data="digits", input=(1, 8, 8), devices=10, cohort=4, rounds=3, reported=2, every=2, limit=30)
+VALIDATION = {name: f"benchmarks.validation_split:{name.replace('-', '_')}" for name in (FULL.data, QUICK.data)}
 
 
 @dataclass(frozen=True)
@@ -72,6 +116,9 @@ class Cell:
         mix: of depths.
         partition: of the data.
         seed: of everything.
+        memory: whether devices have equal memory, instead of a run having equal bytes or computation.
+        setting: number of the setting, see ``settings_of``.
+        validation: whether the model is trained without the validation samples and judged on them.
     """
 
     condition: Condition
@@ -79,54 +126,116 @@ class Cell:
     mix: str
     partition: str
     seed: int
+    memory: bool = False
+    setting: int = 0
+    validation: bool = False
 
     @property
     def name(self) -> str:
-        """``plain/depthfl/u/mixed:0.95/1``."""
-        return f"{self.condition}/{self.scheme}/{self.mix}/{self.partition}/{self.seed}"
+        """``tricks/depthfl/u/mixed:0.95/1``, and what is not usual: ``/memory``, ``/setting-2``, ``/validation``."""
+        usual = f"{self.condition}/{self.scheme}/{self.mix}/{self.partition}/{self.seed}"
+        memory = "/memory" if self.memory else ""
+        setting = f"/setting-{self.setting}" if self.setting else ""
+        return usual + memory + setting + ("/validation" if self.validation else "")
 
-
-def cells(seeds: Sequence[int], schemes: Sequence[str] = SCHEMES) -> Iterator[Cell]:
-    """All cells, the first seed's first, and of those the ones that the goal is about.
-
-    Ours contains the tricks, so it is under ``tricks`` alone. Logit adjustment is about skewed labels, so on ``iid``
-    there is ``plain`` alone for the others, without variants. FedAvg gives everyone the whole model, so one mix says
-    it all.
-    """
-    for seed, partition, mix, condition in itertools.product(seeds, PARTITIONS, MIXES, CONDITIONS):
-        for scheme in schemes:
-            cell = Cell(condition, scheme, mix, partition, seed)
-            if scheme == OURS:
-                wanted = condition == "tricks"
-            elif condition == "tricks":
-                wanted = scheme in TRICKED and partition != "iid"
-            else:
-                wanted = partition != "iid" or (condition == "plain" and scheme not in VARIANTS)
-            if wanted and not (scheme == "fedavg" and mix != "u"):
-                yield cell
+    @property
+    def equalities(self) -> tuple[Equality, ...]:
+        """What it answers for."""
+        return ("memory",) if self.memory else BUDGETS
 
 
 def parse_cell(name: str) -> Cell:
     """The cell of a name."""
-    condition, scheme, mix, partition, seed = name.split("/")
-    return Cell(condition, scheme, mix, partition, int(seed))  # type: ignore[arg-type]  # checked by what reads it
+    condition, scheme, mix, partition, seed, *unusual = name.split("/")
+    settings = [int(word.removeprefix("setting-")) for word in unusual if word.startswith("setting-")]
+    return Cell(
+        condition,  # type: ignore[arg-type]  # checked by what reads it
+        scheme,
+        mix,
+        partition,
+        int(seed),
+        memory="memory" in unusual,
+        setting=settings[0] if settings else 0,
+        validation="validation" in unusual,
+    )
 
 
-def experiment(cell: Cell, size: Size, rounds: int) -> Experiment:
+def settings_of(scheme: str) -> tuple[tuple[str, Document], ...]:
+    """The settings tried for a scheme: a name and what differs from the first one. There are as many for each."""
+    return (*SETTINGS[:-1], UNDISTILLED) if scheme in ("depthfl", "depthfl-large") else SETTINGS
+
+
+def trials(schemes: Sequence[str] = SCHEMES, seed: int = 1) -> Iterator[Cell]:
+    """The cells that settings are chosen by."""
+    for mix, scheme in itertools.product(MIXES, schemes):
+        for setting in range(len(settings_of(scheme))):
+            yield Cell("tricks", scheme, mix, SKEWED, seed, setting=setting, validation=True)
+
+
+def chosen_settings(done: Mapping[str, Result]) -> dict[tuple[str, str], int]:
+    """The number of the best setting by scheme and mix, of those whose trials are all finished.
+
+    Best is the highest accuracy on the validation samples, the mean of equal bytes and equal computation.
+    """
+    by_group: dict[tuple[str, str], dict[int, float]] = {}
+    for name, found in done.items():
+        cell = parse_cell(name)
+        if cell.validation and cell.condition == "tricks" and not cell.memory:
+            values = by_group.setdefault((cell.scheme, cell.mix), {})
+            values[cell.setting] = sum(value_of(found, budget) for budget in BUDGETS)
+    return {
+        group: max(values, key=lambda setting: values[setting])
+        for group, values in by_group.items()
+        if len(values) == len(settings_of(group[0]))
+    }
+
+
+def cells(
+    seeds: Sequence[int],
+    published_seeds: Sequence[int] | None = None,
+    schemes: Sequence[str] = SCHEMES,
+    chosen: Mapping[tuple[str, str], int] | None = None,
+) -> Iterator[Cell]:
+    """All cells of the test split, the first seed's first, and of those the ones that decide.
+
+    Args:
+        seeds: of the cells with all tricks, which decide.
+        published_seeds: of the cells as published and with logit adjustment; None for the same.
+        schemes: of the cells.
+        chosen: numbers of settings by scheme and mix; 0 where there is none.
+    """
+    published = seeds if published_seeds is None else published_seeds
+    for seed in sorted({*seeds, *published}):
+        for partition, mix, condition in itertools.product(PARTITIONS, MIXES, ("tricks", "plain", "adjusted")):
+            if seed not in (seeds if condition == "tricks" else published):
+                continue
+            for scheme in schemes:
+                setting = (chosen or {}).get((scheme, mix), 0) if condition == "tricks" else 0
+                cell = Cell(condition, scheme, mix, partition, seed, setting=setting)  # type: ignore[arg-type]
+                yield cell
+                if condition == "tricks" and scheme not in NOT_IN_MEMORY:
+                    yield replace(cell, memory=True)
+
+
+def experiment(cell: Cell, size: Size, rounds: int, planned: int | None = None) -> Experiment:
     """What is simulated for a cell.
 
     Args:
         cell: which.
         size: of all.
         rounds: how many.
+        planned: rounds of the whole run, by which DepthFL's distillation rises; None for ``rounds``.
     """
     recipe, changed = VARIANTS.get(cell.scheme, (cell.scheme, {}))
-    document: dict[str, Any] = {
+    if cell.memory:
+        changed = {**changed, **IN_MEMORY.get(cell.scheme, {})}
+    data = VALIDATION[size.data] if cell.validation else size.data
+    document: Document = {
         "name": "comparison",
         "seed": cell.seed,
         "recipe": recipe,
         "model": {"name": "fedlp-cnn-narrow", "input": list(size.input), **changed},
-        "data": {"train": size.data, "evaluate": size.data, "partition": cell.partition, "limit": size.limit},
+        "data": {"train": data, "evaluate": data, "partition": cell.partition, "limit": size.limit},
         # The mode is pinned, so that a cell ends with the same bits whenever it is computed.
         "training": {
             "epochs": 1,
@@ -134,20 +243,36 @@ def experiment(cell: Cell, size: Size, rounds: int) -> Experiment:
             "optimizer": "adam",
             "lr": 1e-3,
             "compute": "float32-channels-last",
+            "objective": {},
         },
+        "server": {},
         "rounds": {"count": rounds, "devices_per_round": size.cohort, "keep_checkpoints": 1},
         "fleet": {"devices": size.devices, "depth_mix": list(MIXES[cell.mix])},
         "simulation": {"evaluate_every": size.every, "evaluate_last": size.reported},
     }
-    if cell.condition == "adjusted":
-        document["training"]["objective"] = {"logit_adjustment": 1.0}
-    elif cell.condition == "tricks":
-        ours = RECIPES[OURS]
-        document["training"]["objective"] = {"logit_adjustment": ours["training"]["objective"]["logit_adjustment"]}
-        document["update"] = dict(ours["update"])
-        document["server"] = dict(ours["server"])
-        document["rounds"] |= ours["rounds"]
+    objective = document["training"]["objective"]
+    if cell.scheme == "fedlp-exits":
+        objective["distillation"] = 0.0
+    elif cell.scheme in ENSEMBLES:
+        objective["distillation_rampup"] = round(WARM_UP * (planned or rounds))
+    if cell.condition != "plain":
+        objective["logit_adjustment"] = TRICKS["training"]["objective"]["logit_adjustment"]
+    if cell.condition == "tricks":
+        document["update"] = dict(TRICKS["update"])
+        document["server"] |= TRICKS["server"]
+        document["rounds"] |= TRICKS["rounds"]
+        document = _merged(document, settings_of(cell.scheme)[cell.setting][1])
+    if cell.memory:
+        made = msgspec.convert(with_recipe(document), Experiment)
+        document["fleet"]["depth_mix"] = list(memory_shares(made, MIXES[cell.mix]))
     return msgspec.convert(with_recipe(document), Experiment)
+
+
+def _merged(document: Document, changes: Document) -> Document:
+    merged = dict(document)
+    for key, value in changes.items():
+        merged[key] = _merged(merged.get(key, {}), value) if isinstance(value, dict) else value
+    return merged
 
 
 @dataclass(frozen=True)
@@ -175,7 +300,9 @@ def cost_by_round(wanted: Experiment, blueprint: Blueprint) -> Iterator[Cost]:
         for device in draw_cohort(depths, size, seed=wanted.seed, round=round, preference=likely):
             plan, place = fleet[device].plan, fleet[device].member
             units = blueprint.exchanged_by(plan.depth)
-            nbytes += sum(unit.nbytes + upload_bytes(unit, plan.encoding) for unit in units)
+            nbytes += sum(
+                download_bytes(unit, wanted.update.broadcast) + upload_bytes(unit, plan.encoding) for unit in units
+            )
             forward = blueprint.costs[plan.depth - 1].forward_macs
             macs += TRAINING * forward * place.samples * wanted.training.epochs
         yield Cost(nbytes, macs)
@@ -187,9 +314,9 @@ def total(costs: Iterator[Cost], rounds: int) -> Cost:
     return Cost(sum(cost.bytes for cost in first), sum(cost.macs for cost in first))
 
 
-def rounds_for(costs: Iterator[Cost], budget: Cost) -> dict[Budget, int]:
+def rounds_for(costs: Iterator[Cost], budget: Cost) -> dict[Equality, int]:
     """How many rounds each budget pays for, at least one: the number whose cost is nearest."""
-    rounds: dict[Budget, int] = {}
+    rounds: dict[Equality, int] = {}
     spent = Cost(0, 0)
     for number, cost in enumerate(costs, start=1):
         after = Cost(spent.bytes + cost.bytes, spent.macs + cost.macs)
@@ -203,19 +330,38 @@ def rounds_for(costs: Iterator[Cost], budget: Cost) -> dict[Budget, int]:
     return rounds
 
 
+def rounds_of_equal_tasks(wanted: Experiment, size: Size) -> int:
+    """How many rounds have as many tasks as FedLP-Hetero's."""
+    return max(1, round(size.rounds * size.cohort / wanted.rounds.devices_per_round))
+
+
 def answer(cell: Cell, entry: RoundSummary) -> float | None:
     """What the global model is judged by, chosen beforehand; None if the round was not evaluated."""
     said = entry.ensemble or entry.accuracy if cell.scheme in ENSEMBLES else entry.accuracy
     return said[max(said)] if said else None
 
 
-def result(cell: Cell, size: Size, summary: Summary, rounds: dict[Budget, int]) -> dict[str, Any]:
+def value_of(found: Result, equality: Equality) -> float:
+    """The accuracy from 0 to 1 that a finished cell counts with: the mean over the last rounds that are paid for."""
+    reported: Sequence[float] = found["reported"][equality]
+    return sum(reported) / len(reported)
+
+
+def result(cell: Cell, size: Size, summary: Summary, rounds: Mapping[Equality, int], macs: float) -> Result:
     """What is kept of a run.
 
+    Args:
+        cell: which.
+        size: of all.
+        summary: of its run.
+        rounds: that each equality pays for.
+        macs: of training in one round, on average.
+
     Returns:
-        ``accuracy`` by evaluated round (of the answer, from 0 to 1); by budget the ``rounds`` that it paid for and the
-        ``reported`` accuracies of the last of them; ``megabytes`` by evaluated round (counted, with headers);
-        ``exits`` and ``tiers`` of the last round; ``silent`` (rounds in which nobody sent a unit, by unit).
+        ``accuracy`` by evaluated round (of the answer, from 0 to 1); by equality the ``rounds`` that it pays for and
+        the ``reported`` accuracies of the last of them; ``megabytes`` by evaluated round (counted, with headers) and
+        ``gigamacs`` (on average); ``exits`` and ``tiers`` of the last round; ``silent`` (rounds in which nobody sent a
+        unit, by unit).
     """
     accuracy = {entry.round: said for entry in summary.rounds if (said := answer(cell, entry)) is not None}
     sent = list(itertools.accumulate(sum(d.bytes_down + d.bytes_up for d in entry.devices) for entry in summary.rounds))
@@ -228,6 +374,7 @@ def result(cell: Cell, size: Size, summary: Summary, rounds: dict[Budget, int]) 
             for kind, count in rounds.items()
         },
         "megabytes": {str(round): sent[round - 1] / 1e6 for round in accuracy},
+        "gigamacs": {str(round): round * macs / 1e9 for round in accuracy},
         "exits": {str(depth): share for depth, share in last.accuracy.items()},
         "tiers": {str(depth): share for depth, share in last.tiers.items()},
         "silent": silent_rounds(summary, last.coverage),

@@ -1,224 +1,305 @@
-"""Tables and pictures of the comparison at equal cost: every scheme at the same bytes and at the same computation."""
+"""Tables and pictures of the comparison: every scheme at the same bytes, the same computation and the same memory."""
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cells import Result, Size, several
+from benchmarks.cells import Result, Size
 from benchmarks.pages import markdown_table
+from benchmarks.paired_differences import PairedDifference
 from benchmarks.scheme_cells import (
-    BUDGETS,
+    CONDITIONS,
+    EQUALITIES,
     MIXES,
+    NOT_IN_MEMORY,
     OURS,
     PARTITIONS,
+    REFERENCE,
     RIVALS,
     SCHEMES,
-    Budget,
+    SKEWED,
+    UNREACHABLE,
+    Cell,
     Condition,
+    Equality,
+    chosen_settings,
+    experiment,
     parse_cell,
+    settings_of,
+    value_of,
 )
+from benchmarks.scheme_memory import largest_that_fits, peaks_of, tier_memory
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
-CONDITIONS: tuple[Condition, ...] = ("plain", "adjusted", "tricks")
-CONDITION_TITLES = {"plain": "as published", "adjusted": "+ logit adjustment", "tricks": "+ all our tricks"}
-BUDGET_TITLES: Mapping[Budget, str] = {"bytes": "equal bytes", "macs": "equal computation"}
-PARTITION_TITLES = {"iid": "iid", "mixed:0.95": "mixed .95"}
+CONDITION_TITLES = {"plain": "as published", "adjusted": "+ logit adjustment", "tricks": "+ every trick"}
+EQUALITY_TITLES: Mapping[Equality, str] = {
+    "bytes": "equal bytes",
+    "macs": "equal computation",
+    "memory": "equal memory and tasks",
+}
+PARTITION_TITLES = {"iid": "iid", SKEWED: "mixed .95"}
 TITLES = {
-    "fedavg": "FedAvg, everybody",
+    UNREACHABLE: "FedAvg, everybody †",
     "fedavg-full": "FedAvg, full-depth devices",
-    "fedlp-hetero": "FedLP-Hetero",
     "heterofl": "HeteroFL",
     "heterofl-wide": "HeteroFL, wide levels",
     "depthfl": "DepthFL",
     "depthfl-large": "DepthFL, large heads",
-    OURS: "**fedlp-plus**",
+    "fedlp-exits": "**FedLP with exits**",
+    "fedlp-hetero": "**FedLP-Hetero**",
 }
+RECIPE_TITLES = {"fedlp-exits": "`fedlp-exits`", "fedlp-hetero": "`fedlp-plus`"}
 COLOURS = {
     "fedavg-full": "#222222",
-    "fedlp-hetero": "#9cc3f5",
     "heterofl": "#58a55c",
     "heterofl-wide": "#a8d5aa",
     "depthfl": BLUE,
     "depthfl-large": "#1d4e9e",
-    OURS: ORANGE,
+    "fedlp-exits": "#b3392f",
+    "fedlp-hetero": ORANGE,
 }
+UNITS: Mapping[Equality, tuple[str, str]] = {
+    "bytes": ("megabytes", "megabytes, down and up"),
+    "macs": ("gigamacs", "billions of multiply-accumulates"),
+}
+MISSING = "…"
+"""Where a cell is not computed yet."""
 
-GOALS: tuple[tuple[str, Budget, float], ...] = (
-    ("mixed:0.95", "bytes", 3.0),
-    ("mixed:0.95", "macs", 0.0),
-    ("iid", "bytes", 0.0),
-    ("iid", "macs", 0.0),
-)
-"""By how many points ours is to be above every rival as published."""
-
-Group = tuple[str, str, str, str]
+Group = tuple[Condition, str, str, str, Equality]
 
 
 @dataclass(frozen=True)
 class Figures:
-    """One place of a table: all seeds together.
+    """One place of a table.
 
     Attributes:
-        reported: accuracies from 0 to 1 of the rounds before each budget is used up.
-        rounds: mean number of rounds that each budget pays for.
-        seeds: how many there are.
+        values: accuracy from 0 to 1 by seed, each the mean of that seed's last rounds.
+        rounds: mean number of rounds that were paid for.
     """
 
-    reported: Mapping[Budget, tuple[float, ...]]
-    rounds: Mapping[Budget, float]
-    seeds: int
+    values: Mapping[int, float]
+    rounds: float
 
-    def mean(self, budget: Budget) -> float:
-        """Accuracy in per cent."""
-        return 100 * statistics.fmean(self.reported[budget])
-
-    def shown(self, budget: Budget) -> str:
-        """Mean and standard deviation over rounds and seeds."""
-        values = self.reported[budget]
-        return f"{self.mean(budget):.1f} ± {100 * statistics.stdev(values) if len(values) > 1 else 0:.1f}"
+    def shown(self) -> str:
+        """Mean and standard deviation over the seeds, and how many there are."""
+        values = list(self.values.values())
+        mean, count = 100 * statistics.fmean(values), len(values)
+        return f"{mean:.1f} ± {100 * statistics.stdev(values):.1f} ({count})" if count > 1 else f"{mean:.1f} (1)"
 
 
 class Report:
     """What a set of finished cells says.
 
     Args:
-        done: finished cells by name.
+        done: finished cells by name; those with settings that were not chosen are left out.
         size: of the experiments.
     """
 
     def __init__(self, done: Mapping[str, Result], size: Size) -> None:
         self._size = size
-        self._results: dict[Group, list[Result]] = {}
+        self.chosen = chosen_settings(done)
+        self._results: dict[Group, dict[int, Result]] = {}
         for name, found in sorted(done.items()):
             cell = parse_cell(name)
-            self._results.setdefault((cell.condition, cell.scheme, cell.mix, cell.partition), []).append(found)
-        self.groups = {group: _together(results) for group, results in self._results.items()}
+            setting = self.chosen.get((cell.scheme, cell.mix), 0) if cell.condition == "tricks" else 0
+            if cell.validation or cell.setting != setting:
+                continue
+            for equality in cell.equalities:
+                group = (cell.condition, cell.scheme, cell.mix, cell.partition, equality)
+                self._results.setdefault(group, {})[cell.seed] = found
+        self.groups = {group: _figures(results, group[-1]) for group, results in self._results.items()}
 
     def text(self) -> str:
         """The section of the page."""
         size = self._size
-        seeds = max((figures.seeds for figures in self.groups.values()), default=0)
         return "\n\n".join(
             [
                 f"{size.devices} devices, {size.cohort} of them a round unless a scheme says otherwise; the budget is "
-                f"what FedLP-Hetero costs in {size.rounds} rounds. Accuracy of the global model on the whole test "
-                f"split in per cent: mean ± standard deviation over the last {size.reported} rounds of "
-                f"{several(seeds, 'seed')} together.",
+                f"what FedLP-Hetero as published costs in {size.rounds} rounds. Accuracy of the global model on the "
+                f"whole test split in per cent. A seed counts with the mean of its last {size.reported} rounds; shown "
+                "are mean ± standard deviation over the seeds, and in brackets how many there are. With every trick, "
+                "FedLP-Hetero is `fedlp-plus` and FedLP with exits is `fedlp-exits`. † What unequal devices cannot do: "
+                "everybody trains the whole model. "
+                f"{MISSING} stands where no cell is computed yet, – where a scheme does not fit the weakest device.",
                 self.tables(),
-                "### The goal",
-                self.goals(),
+                "### Who is ahead",
+                self.differences(),
+                "### Settings",
+                self.settings(),
+                "### Memory",
+                self.memory(),
                 "### Depths and tiers",
                 self.depths(),
                 "### Pictures",
-                "![Accuracy over megabytes, for two mixes of depths](images/schemes-bytes.png)",
+                *(f"![Accuracy at {EQUALITY_TITLES[e]}](images/schemes-{e}.png)" for e in self._drawn()),
             ]
         )
 
     def tables(self) -> str:
-        """One table a partition, mix and budget."""
+        """One table a partition, mix and equality, of those with a cell."""
         parts = []
         for partition in PARTITIONS:
             for mix in MIXES:
-                rows = [row for scheme in SCHEMES if (row := self._row(scheme, mix, partition))]
-                if rows:
-                    titles = [f"{CONDITION_TITLES[c]}" for c in CONDITIONS if c == "plain" or partition != "iid"]
-                    header = ["scheme"]
-                    for budget in BUDGETS:
-                        header += ["rounds", *(f"{BUDGET_TITLES[budget]}: {title}" for title in titles)]
-                    parts += [f"### {PARTITION_TITLES[partition]}, depths {mix}", markdown_table(header, rows)]
+                for equality in EQUALITIES:
+                    conditions = CONDITIONS if equality != "memory" else ("tricks",)
+                    rows = [self._row(scheme, mix, partition, equality, conditions) for scheme in SCHEMES]
+                    if any(cell not in (MISSING, "–", "") for row in rows for cell in row[1:]):
+                        title = f"### {PARTITION_TITLES[partition]}, depths {mix}, {EQUALITY_TITLES[equality]}"
+                        header = [
+                            "scheme",
+                            *(f"{CONDITION_TITLES[c]}{r}" for c in conditions for r in (", rounds", "")),
+                        ]
+                        parts += [title, markdown_table(header, rows)]
         return "\n\n".join(parts)
 
-    def _row(self, scheme: str, mix: str, partition: str) -> list[str]:
-        # Everybody trains the whole model, whatever the mix.
-        mix = "u" if scheme == "fedavg" else mix
-        conditions = [c for c in CONDITIONS if c == "plain" or partition != "iid"]
-        by_condition = {c: self.groups.get((c, scheme, mix, partition)) for c in CONDITIONS}
-        known = [figures for figures in by_condition.values() if figures]
-        if not known:
-            return []
-        if scheme == OURS and partition == "iid":
-            by_condition["plain"] = by_condition["tricks"]
+    def _row(
+        self, scheme: str, mix: str, partition: str, equality: Equality, conditions: Sequence[Condition]
+    ) -> list[str]:
         row = [TITLES[scheme]]
-        for budget in BUDGETS:
-            row.append(", ".join(dict.fromkeys(f"{figures.rounds[budget]:.0f}" for figures in known)))
-            row += [figures.shown(budget) if (figures := by_condition[c]) else "" for c in conditions]
+        for condition in conditions:
+            figures = self.groups.get((condition, scheme, mix, partition, equality))
+            if figures is None:
+                row += ["", "–" if equality == "memory" and scheme in NOT_IN_MEMORY else MISSING]
+            else:
+                row += [f"{figures.rounds:.0f}", figures.shown()]
         return row
 
-    def goals(self) -> str:
-        """Ours against every rival, in points."""
+    def differences(self) -> str:
+        """Ours with every trick against every rival, seed by seed."""
         rows = []
-        for partition, budget, wanted in GOALS:
+        for partition in PARTITIONS:
             for mix in MIXES:
-                ours = self.groups.get(("tricks", OURS, mix, partition))
-                if ours is None:
-                    continue
-                for condition in CONDITIONS:
-                    ahead = {
-                        rival: ours.mean(budget) - figures.mean(budget)
-                        for rival in RIVALS
-                        if (figures := self.groups.get((condition, rival, mix, partition)))
-                    }
-                    if ahead:
-                        least = min(ahead.values())
-                        verdict = ("yes" if least >= wanted else "**no**") if condition == "plain" else ""
-                        rows.append(
-                            [
-                                f"{PARTITION_TITLES[partition]}, depths {mix}",
-                                BUDGET_TITLES[budget],
-                                CONDITION_TITLES[condition],
-                                ", ".join(f"{TITLES[rival]} {points:+.1f}" for rival, points in ahead.items()),
-                                f"{wanted:+.0f}" if condition == "plain" else "",
-                                verdict,
-                            ]
-                        )
-        header = ["data", "at", "rivals", "fedlp-plus is ahead by, points", "goal", "reached"]
-        return markdown_table(header, rows, left=4)
+                for equality in EQUALITIES:
+                    place = [f"{PARTITION_TITLES[partition]}, depths {mix}", EQUALITY_TITLES[equality]]
+                    for scheme in OURS:
+                        for rival in (*RIVALS, *OURS[OURS.index(scheme) + 1 :], UNREACHABLE):
+                            if compared := self._compared(scheme, rival, mix, partition, equality):
+                                rows.append([*place, RECIPE_TITLES[scheme], TITLES[rival], *compared])
+        note = (
+            "By how many points ours, with every trick, is ahead of a rival: mean of the differences seed by seed, and "
+            "the 95 per cent interval of Student's t. Ahead or behind is who is so with the whole interval, against "
+            "the rival with every trick; with one seed there is no interval."
+        )
+        titles = [CONDITION_TITLES[condition] for condition in CONDITIONS]
+        return note + "\n\n" + markdown_table(["data", "at", "ours", "rival", *titles, "ours is"], rows, left=4)
+
+    def _compared(self, scheme: str, rival: str, mix: str, partition: str, equality: Equality) -> list[str]:
+        """Differences to a rival by condition, and who is ahead; empty if there is nothing to compare."""
+        ours = self.groups.get(("tricks", scheme, mix, partition, equality))
+        theirs = [self.groups.get((c, rival, mix, partition, equality)) for c in CONDITIONS]
+        if ours is None or not any(theirs):
+            return []
+        compared = [PairedDifference.of(ours.values, figures.values) if figures else None for figures in theirs]
+        last = compared[-1]
+        return [
+            *(MISSING if difference is None else difference.shown() for difference in compared),
+            MISSING if last is None else last.verdict(),
+        ]
+
+    def settings(self) -> str:
+        """What was tried on validation samples, and what of it each scheme has."""
+        tried = "; ".join(name for name, _ in settings_of(REFERENCE))
+        note = (
+            f"Settings tried for each scheme with every trick: {tried}; schemes that distil have no distillation in "
+            "place of the last. "
+        )
+        if not self.chosen:
+            return note + (
+                "No scheme's trials on validation samples are finished, so every scheme has the first setting, which "
+                "was found for `fedlp-plus` with an eye on its figures on the test split: it favours `fedlp-plus`."
+            )
+        rows = [[TITLES[scheme], mix, settings_of(scheme)[number][0]] for (scheme, mix), number in self.chosen.items()]
+        note += "Chosen is the best on the last 10,000 training samples, held out, with one seed on mixed .95."
+        return note + "\n\n" + markdown_table(["scheme", "depths", "chosen"], rows, left=3)
+
+    def memory(self) -> str:
+        """What the planner foresees that training takes, by depth or level."""
+        rows = []
+        for scheme in SCHEMES:
+            wanted = experiment(Cell("tricks", scheme, "u", SKEWED, 1), self._size, 1)
+            needed = peaks_of(wanted)
+            if scheme in (UNREACHABLE, "fedavg-full"):
+                needed = needed[-1:]
+            if scheme in NOT_IN_MEMORY:
+                levels = "–"
+            elif scheme == "fedavg-full":
+                levels = "the strongest tier alone"
+            else:
+                fitting = experiment(Cell("tricks", scheme, "u", SKEWED, 1, memory=True), self._size, 1)
+                levels = " ".join(map(str, largest_that_fits(tier_memory(fitting), peaks_of(fitting))))
+            rows.append([TITLES[scheme], " ".join(f"{peak / 1e6:.1f}" for peak in needed), levels])
+        tiers = " ".join(f"{peak / 1e6:.1f}" for peak in tier_memory(wanted))
+        note = (
+            "Peak of training in megabytes on top of the idle worker, as the planner predicts it, by depth or level; "
+            "the first is that of the weakest device at equal bytes and computation, where memory is *not* equal. At "
+            f"equal memory the tiers have {tiers} MB, what DepthFL takes and a twentieth more, and train the depths or "
+            "levels shown; FedLP-Hetero has pooled heads there, as its own take a weak device more than the whole "
+            "model, and HeteroFL's wide levels are the widest that fit."
+        )
+        return note + "\n\n" + markdown_table(["scheme", "MB", "at equal memory"], rows, left=3)
 
     def depths(self) -> str:
         """Accuracy of the exits, and of the devices by what they can bear, at the end of each run."""
         rows = []
         for mix in MIXES:
-            for condition, scheme in [*(("plain", rival) for rival in RIVALS), ("tricks", OURS)]:
-                results = self._results.get((condition, scheme, mix, "mixed:0.95"))
+            for scheme in (*RIVALS, *OURS):
+                results = self._results.get(("tricks", scheme, mix, SKEWED, "macs"))
                 if results:
-                    shown = [_by_depth([result[key] for result in results]) for key in ("exits", "tiers")]
+                    shown = [_by_depth([result[key] for result in results.values()]) for key in ("exits", "tiers")]
                     rows.append([f"{TITLES[scheme]}, depths {mix}", *shown])
         note = (
-            "Global test set: exits (or widths) that can be judged, shallow to deep. Tiers: devices by the depth that "
-            "they train, each with the exit of its depth on the test set weighted by its own classes. Mixed .95, last "
-            "round."
+            "With every trick. Global test set: exits (or widths) that can be judged, shallow to deep. Tiers: devices "
+            "by the depth that they train, each with the exit of its depth on the test set weighted by its own "
+            "classes. Mixed .95, last round of the longer run."
         )
         return note + "\n\n" + markdown_table(["scheme", "exits", "tiers"], rows, left=3)
 
+    def _drawn(self) -> list[Equality]:
+        """Equalities with a cell that a picture shows."""
+        return [e for e in EQUALITIES if any(g[0] == "tricks" and g[3:] == (SKEWED, e) for g in self.groups)]
+
     def draw(self, directory: Path) -> None:
-        """Writes the picture."""
+        """Writes the pictures."""
         directory.mkdir(parents=True, exist_ok=True)
-        figure, panels = new_figure(columns=len(MIXES), size=(11, 4), share_y=True)
-        for axes, mix in zip(panels, MIXES, strict=True):
-            for scheme, colour in COLOURS.items():
-                condition = "tricks" if scheme == OURS else "plain"
-                curve = _curve(self._results.get((condition, scheme, mix, "mixed:0.95"), []))
-                if curve:
-                    x, y = zip(*curve, strict=True)
-                    axes.plot(x, y, color=colour, linewidth=2, label=TITLES[scheme].strip("*"))
-            # Large heads cost ten times what the others do, who would be squeezed into a corner.
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.set_xlabel("megabytes, down and up")
-            set_title(axes, f"mixed .95, depths {mix}, as published")
-        panels[0].set_ylabel("accuracy (%)")
-        panels[0].legend(frameon=False, labelcolor=TEXT, loc="lower right")
-        figure.savefig(directory / "schemes-bytes.png", dpi=DPI)
+        for equality in self._drawn():
+            figure, panels = new_figure(columns=len(MIXES), size=(11, 4), share_y=equality != "memory")
+            for axes, mix in zip(panels, MIXES, strict=True):
+                drawn = {
+                    scheme: results
+                    for scheme in COLOURS
+                    if (results := self._results.get(("tricks", scheme, mix, SKEWED, equality)))
+                }
+                if equality == "memory":
+                    for place, scheme in enumerate(drawn):
+                        values = [100 * v for v in self.groups["tricks", scheme, mix, SKEWED, equality].values.values()]
+                        axes.plot(values, [place] * len(values), "o", color=COLOURS[scheme])
+                    axes.set_yticks(range(len(drawn)), [TITLES[scheme].strip("*") for scheme in drawn])
+                    axes.set_xlabel("accuracy (%), one dot a seed")
+                else:
+                    key, label = UNITS[equality]
+                    for scheme, results in drawn.items():
+                        if curve := _curve(list(results.values()), key):
+                            x, y = zip(*curve, strict=True)
+                            axes.plot(x, y, color=COLOURS[scheme], linewidth=2, label=TITLES[scheme].strip("*"))
+                    axes.set_xscale("log")
+                    axes.xaxis.set_major_formatter("{x:g}")
+                    axes.set_xlabel(label)
+                set_title(axes, f"mixed .95, depths {mix}, every trick")
+            if equality != "memory":
+                panels[0].set_ylabel("accuracy (%)")
+                if panels[0].lines:
+                    panels[0].legend(frameon=False, labelcolor=TEXT, loc="lower right")
+            figure.savefig(directory / f"schemes-{equality}.png", dpi=DPI)
 
 
-def _together(results: list[Result]) -> Figures:
+def _figures(results: Mapping[int, Result], equality: Equality) -> Figures:
     return Figures(
-        reported={kind: tuple(a for one in results for a in one["reported"][kind]) for kind in BUDGETS},
-        rounds={kind: statistics.fmean(one["rounds"][kind] for one in results) for kind in BUDGETS},
-        seeds=len(results),
+        {seed: value_of(found, equality) for seed, found in results.items()},
+        statistics.fmean(found["rounds"][equality] for found in results.values()),
     )
 
 
@@ -227,14 +308,15 @@ def _by_depth(results: list[Mapping[str, float]]) -> str:
     return " ".join(f"{100 * statistics.fmean(one[depth] for one in results if depth in one):.1f}" for depth in depths)
 
 
-def _curve(results: list[Result]) -> list[tuple[float, float]]:
-    """Megabytes and accuracy in per cent by evaluated round, means over the seeds that evaluated it."""
+def _curve(results: list[Result], key: str) -> list[tuple[float, float]]:
+    """What was spent and accuracy in per cent by round that all seeds evaluated, means over the seeds."""
     points: dict[int, list[tuple[float, float]]] = {}
     for one in results:
         for round, accuracy in one["accuracy"].items():
-            points.setdefault(int(round), []).append((one["megabytes"][round], 100 * accuracy))
+            points.setdefault(int(round), []).append((one.get(key, {}).get(round, math.nan), 100 * accuracy))
     complete = {round: pairs for round, pairs in points.items() if len(pairs) == len(results)}
-    return [
+    curve = [
         (statistics.fmean(x for x, _ in pairs), statistics.fmean(y for _, y in pairs))
         for _, pairs in sorted(complete.items())
     ]
+    return [(x, y) for x, y in curve if not math.isnan(x)]

@@ -13,7 +13,15 @@ from typing import Any, Literal, get_args
 from fedlp_edge.errors import ConfigError
 
 RecipeName = Literal[
-    "fedavg", "fedavg-full", "fedlp-homo", "fedlp-hetero", "heterofl", "depthfl", "inclusivefl", "fedlp-plus"
+    "fedavg",
+    "fedavg-full",
+    "fedlp-homo",
+    "fedlp-hetero",
+    "heterofl",
+    "depthfl",
+    "inclusivefl",
+    "fedlp-plus",
+    "fedlp-exits",
 ]
 
 Tables = dict[str, Any]
@@ -49,6 +57,15 @@ RECIPES: Mapping[RecipeName, Mapping[str, Mapping[str, Any]]] = MappingProxyType
         # Ours; benchmarks/heterogeneous.py compares it with the others.
         "fedlp-plus": {
             "model": {"head_mode": "personal"},
+            "training": {"objective": {"logit_adjustment": 1.0}},
+            "scheme": {"depth": "auto", "lpr": 1.0},
+            "update": {"encoding": "int8"},
+            "server": {"optimizer": "momentum", "momentum": 0.8, "lr": 0.3, "ema": 0.9},
+            "rounds": {"devices_per_round": 4, "prefer_deepest": 4.0},
+        },
+        # Ours: every depth has a shared head that is small on the link and in memory, and all devices teach the first.
+        "fedlp-exits": {
+            "model": {"head_mode": "shared", "exits": "all", "exit_heads": "max-pooled"},
             "training": {"objective": {"logit_adjustment": 1.0}},
             "scheme": {"depth": "auto", "lpr": 1.0},
             "update": {"encoding": "int8"},

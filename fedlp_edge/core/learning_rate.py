@@ -1,8 +1,8 @@
 """Computes what of the training depends on the round, which the coordinator sends to devices with their tasks.
 
-Step size and factor of the distillation are functions of the settings and of two numbers of rounds alone, so a restarted
-run goes on with the same ones. In buffered mode, where devices work for different versions of the model at once, the round is the version that a
-task starts from.
+Step size and factor of the distillation are functions of the settings and of two numbers of rounds alone, so a
+restarted run goes on with the same ones. In buffered mode, where devices work for different versions of the model at
+once, the round is the version that a task starts from.
 """
 
 from __future__ import annotations

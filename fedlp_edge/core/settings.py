@@ -55,8 +55,9 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         depths: Most depths that the model is split into; 0 for at most 8, or as a built-in model has them.
         head_mode: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
         exits: A device of depth d holds and trains its ``own`` head d, or ``all`` heads 1 to d.
-        exit_heads: Heads of the shallow depths: those that a built-in ``model`` brings, or ``pooled`` ones with one
-            linear layer, as a user's own model gets.
+        exit_heads: Heads of the shallow depths: those that a built-in ``model`` brings, ``pooled`` ones with one
+            linear layer on means, as a user's own model gets, or ``max-pooled`` ones with one on maxima of smaller
+            places, which hold more parameters.
         scaling: Dimension in which a weak device's model is smaller: layers (``depth``, FedLP) or channels (``width``,
             the baseline
             HeteroFL, in simulations alone).
@@ -88,7 +89,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     depths: Annotated[int, msgspec.Meta(ge=0)] = 0
     head_mode: HeadMode = "shared"
     exits: ExitMode = "own"
-    exit_heads: Literal["model", "pooled"] = "model"
+    exit_heads: Literal["model", "pooled", "max-pooled"] = "model"
     scaling: Literal["depth", "width"] = "depth"
     width_ratios: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
     class_names: tuple[str, ...] = ()

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from benchmarks.heterogeneous import compute
+from benchmarks.heterogeneous import compute, expected
+from benchmarks.paired_differences import PairedDifference
 from benchmarks.scheme_cells import (
+    CONDITIONS,
     FULL,
+    MIXES,
+    NOT_IN_MEMORY,
+    PARTITIONS,
     QUICK,
     RIVALS,
+    SCHEMES,
     VARIANTS,
     Cell,
     Cost,
     cells,
+    chosen_settings,
     cost_by_round,
     experiment,
     parse_cell,
     rounds_for,
+    rounds_of_equal_tasks,
     total,
+    trials,
 )
+from benchmarks.scheme_memory import largest_that_fits, memory_shares
 from benchmarks.scheme_report import Report
-from fedlp_edge.core.settings import ModelSettings
+from benchmarks.validation_split import digits
+from fedlp_edge.config.recipes import with_recipe
+from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings
+from fedlp_edge.learning.data.sources import read
+from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.learning.zoo.build import build_model
-from fedlp_edge.simulation import local_engine, simulate
+from fedlp_edge.simulation import Experiment, local_engine, simulate
 
 
 def finished(accuracy: float, rounds: int = 10) -> dict[str, object]:
@@ -33,6 +49,7 @@ def finished(accuracy: float, rounds: int = 10) -> dict[str, object]:
         "accuracy": {"5": accuracy / 2, "10": accuracy},
         "megabytes": {"5": 1.0, "10": 2.0},
         "rounds": {"bytes": rounds, "macs": 10},
+        "gigamacs": {"5": 1.0, "10": 2.0},
         "reported": {"bytes": [accuracy, accuracy], "macs": [accuracy]},
         "exits": {"1": 0.25, "5": accuracy},
         "tiers": {"1": 0.5, "5": 0.75},
@@ -40,17 +57,46 @@ def finished(accuracy: float, rounds: int = 10) -> dict[str, object]:
 
 
 def test_names_every_cell_once() -> None:
-    names = [cell.name for cell in cells([1, 2])]
+    wanted = [*trials(), *cells([1, 2], [1], chosen={("depthfl", "u"): 3})]
+    names = [cell.name for cell in wanted]
     assert len(names) == len(set(names))
-    assert [parse_cell(name).name for name in names] == names
-    assert all(name.endswith("/1") for name in names[: len(names) // 2])
+    assert [parse_cell(name) for name in names] == wanted
+    assert "tricks/depthfl/u/mixed:0.95/1/setting-2/validation" in names
+    assert "tricks/depthfl/u/iid/2/memory/setting-3" in names
+    assert not any(cell.seed == 2 and cell.condition != "tricks" for cell in wanted)
 
 
-def test_gives_rivals_the_same_adjustment_on_skewed_data() -> None:
+def test_no_scheme_lacks_a_condition() -> None:
     names = {cell.name for cell in cells([1])}
-    for rival, mix in itertools.product(RIVALS, ("u", "1")):
-        assert {f"{c}/{rival}/{mix}/mixed:0.95/1" for c in ("plain", "adjusted")} <= names
-        assert (f"plain/{rival}/{mix}/iid/1" in names) == (rival not in VARIANTS)
+    for scheme, mix, partition, condition in itertools.product(SCHEMES, MIXES, PARTITIONS, CONDITIONS):
+        assert f"{condition}/{scheme}/{mix}/{partition}/1" in names
+        memory = f"{condition}/{scheme}/{mix}/{partition}/1/memory" in names
+        assert memory == (condition == "tricks" and scheme not in NOT_IN_MEMORY)
+
+
+def test_every_scheme_gets_as_many_trials() -> None:
+    counted = collections.Counter((cell.scheme, cell.mix) for cell in trials())
+    assert counted == dict.fromkeys(itertools.product(SCHEMES, MIXES), 4)
+
+
+def test_trials_are_judged_on_samples_held_out_of_the_training_split() -> None:
+    cell = Cell("tricks", "heterofl", "u", "iid", 1, validation=True)
+    assert experiment(cell, QUICK, 1).data.evaluate == "benchmarks.validation_split:digits"
+    (held_out, labels), (trained, _) = digits("test"), digits("train")
+    whole = read(parse_spec("digits"), "train")
+    assert (len(trained), len(held_out)) == (1198, 240)
+    assert labels.tolist() == whole.y[-240:].tolist()
+    assert held_out[0] * 0.3761 + 0.3053 == pytest.approx(whole.array[-240] / 16)
+
+
+def test_chooses_the_setting_that_is_best_on_validation_samples_once_all_are_tried() -> None:
+    done = {
+        f"tricks/depthfl/u/mixed:0.95/1{word}/validation": finished(0.7) for word in ("", "/setting-1", "/setting-2")
+    }
+    done["tricks/depthfl/u/mixed:0.95/1/setting-3"] = finished(0.9)  # on the test split
+    assert chosen_settings(done) == {}
+    done["tricks/depthfl/u/mixed:0.95/1/setting-3/validation"] = finished(0.71)
+    assert chosen_settings(done) == {("depthfl", "u"): 3}
 
 
 def test_experiments_are_their_recipes() -> None:
@@ -59,10 +105,41 @@ def test_experiments_are_their_recipes() -> None:
     adjusted = experiment(Cell("adjusted", "heterofl", "1", "mixed:0.95", 1), FULL, 3)
     assert (adjusted.training.objective.logit_adjustment, adjusted.training.objective.mask_absent) == (1.0, True)
     assert adjusted.fleet.depth_mix == (0.6, 0.1, 0.1, 0.1, 0.1)
-    ours = experiment(Cell("tricks", "fedlp-plus", "u", "iid", 1), FULL, 3)
-    tricks = experiment(Cell("tricks", "depthfl", "u", "iid", 1), FULL, 3)
-    assert (tricks.server, tricks.update) == (ours.server, ours.update)
-    assert tricks.training.objective.distillation == 1.0
+
+
+@pytest.mark.parametrize(("scheme", "recipe"), [("fedlp-hetero", "fedlp-plus"), ("fedlp-exits", "fedlp-exits")])
+def test_ours_with_every_trick_are_recipes(scheme: str, recipe: str) -> None:
+    ours = experiment(Cell("tricks", scheme, "u", "iid", 1), FULL, 3)
+    wanted = msgspec.convert(with_recipe({"recipe": recipe}), Experiment)
+    assert (ours.scheme, ours.update, ours.server) == (wanted.scheme, wanted.update, wanted.server)
+    assert ours.training.objective == wanted.training.objective
+    assert (ours.model.head_mode, ours.model.exits, ours.model.exit_heads) == (
+        wanted.model.head_mode,
+        wanted.model.exits,
+        wanted.model.exit_heads,
+    )
+    assert (ours.rounds.devices_per_round, ours.rounds.prefer_deepest) == (4, 4.0)
+
+
+def test_rivals_get_every_trick_and_keep_what_is_theirs() -> None:
+    ours = experiment(Cell("tricks", "fedlp-hetero", "u", "iid", 1), FULL, 10)
+    theirs = experiment(Cell("tricks", "depthfl", "u", "iid", 1), FULL, 10)
+    assert (theirs.server, theirs.update, theirs.rounds) == (ours.server, ours.update, ours.rounds)
+    assert theirs.training.objective == ObjectiveSettings(logit_adjustment=1.0, distillation=1.0, distillation_rampup=3)
+    undistilled = experiment(Cell("tricks", "depthfl", "u", "iid", 1, setting=3), FULL, 10)
+    assert undistilled.training.objective.distillation == 0
+
+
+def test_equal_memory_gives_each_tier_the_largest_part_that_fits() -> None:
+    assert largest_that_fits([2, 5, 9], [3, 4, 9]) == (0, 2, 3)
+    mix = MIXES["u"]
+    depthfl = experiment(Cell("tricks", "depthfl", "u", "iid", 1, memory=True), FULL, 1)
+    assert depthfl.fleet.depth_mix == mix
+    levels = experiment(Cell("tricks", "heterofl", "u", "iid", 1, memory=True), FULL, 1).fleet.depth_mix
+    assert levels == pytest.approx((0.0, 0.2, 0.2, 0.4, 0.2))
+    with pytest.raises(ValueError, match="does not fit tier 1"):
+        memory_shares(experiment(Cell("tricks", "depthfl-large", "u", "iid", 1), FULL, 1), mix)
+    assert rounds_of_equal_tasks(depthfl, FULL) == 75
 
 
 def test_wide_levels_compute_no_more_than_depths() -> None:
@@ -110,17 +187,51 @@ def test_compute_reports_the_rounds_before_each_budget_is_used_up() -> None:
         assert found["reported"][kind] == [accuracy[str(count - 1)], accuracy[str(count)]]  # type: ignore[index]
 
 
-def test_page_says_who_is_ahead_and_whether_that_is_the_goal(tmp_path: Path) -> None:
+def test_says_what_the_missing_cells_will_take() -> None:
+    known = [{"cell": "plain/fedavg/u/iid/1", "seconds": 30.0, "workers": 2}]
+    missing = ["plain/fedavg/1/iid/1", "plain/depthfl/1/iid/1"]
+    assert expected(missing, known, workers=1).startswith("2 cells to compute, about 0.0 hours with 1 worker;")
+    assert "about 1.0 hours with 2 workers" in expected(missing * 60, known, workers=2)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "shown", "verdict"),
+    [
+        # Differences 1, 2 and 3: mean 2, standard error 1 / sqrt(3), and t(.975, 2) = 4.303.
+        ({1: 0.79, 2: 0.78, 3: 0.77, 9: 0.1}, "+2.0 [-0.5, +4.5]", "not told apart"),
+        ({1: 0.79, 2: 0.79, 3: 0.7899}, "+1.0 [+1.0, +1.0]", "ahead"),
+        ({1: 0.81, 2: 0.81, 3: 0.8101}, "-1.0 [-1.0, -1.0]", "**behind**"),
+        ({1: 0.7}, "+10.0", "not told apart"),
+    ],
+)
+def test_differences_are_paired_by_seed(theirs: dict[int, float], shown: str, verdict: str) -> None:
+    difference = PairedDifference.of({1: 0.8, 2: 0.8, 3: 0.8}, theirs)
+    assert difference is not None
+    assert (difference.shown(), difference.verdict()) == (shown, verdict)
+    assert PairedDifference.of({1: 0.8}, {2: 0.8}) is None
+
+
+def test_spread_is_that_of_the_seeds_and_not_of_the_rounds() -> None:
+    first = {**finished(0.0), "reported": {"bytes": [0.5, 0.7], "macs": [0.6]}}
+    second = {**finished(0.0), "reported": {"bytes": [0.55, 0.65], "macs": [0.6]}}
+    report = Report({"plain/heterofl/u/iid/1": first, "plain/heterofl/u/iid/2": second}, FULL)
+    assert report.groups["plain", "heterofl", "u", "iid", "bytes"].shown() == "60.0 ± 0.0 (2)"
+
+
+def test_page_says_who_is_ahead_and_what_is_not_computed(tmp_path: Path) -> None:
     done = {f"plain/{rival}/u/mixed:0.95/1": finished(0.70 + i / 100) for i, rival in enumerate(RIVALS)}
-    done["adjusted/depthfl/u/mixed:0.95/1"] = finished(0.81)
-    done["tricks/fedlp-plus/u/mixed:0.95/1"] = finished(0.80, rounds=16)
+    done |= {f"tricks/depthfl/u/mixed:0.95/{seed}": finished(0.81) for seed in (1, 2)}
+    done["tricks/depthfl/u/mixed:0.95/1/setting-3"] = finished(0.99)  # not chosen
+    done |= {f"tricks/fedlp-hetero/u/mixed:0.95/{seed}": finished(0.80, rounds=16) for seed in (1, 2)}
     report = Report(done, FULL)
-    assert "| FedLP-Hetero | 10 | 70.0 ± 0.0 |" in report.tables()
-    assert "| **fedlp-plus** | 16 |" in report.tables()
-    goals = report.goals()
-    assert "HeteroFL +9.0" in goals
-    assert "DepthFL, large heads +6.0 | +3 | yes |" in goals
-    assert "| + logit adjustment | DepthFL -1.0 |  |  |" in goals
-    assert "| FedLP-Hetero, depths u | 25.0 70.0 | 50.0 75.0 |" in report.depths()
+    assert "### mixed .95, depths u, equal bytes" in report.tables()
+    assert "| DepthFL | 10 | 73.0 (1) |  | … | 10 | 81.0 ± 0.0 (2) |" in report.tables()
+    assert "| **FedLP-Hetero** |  | … |  | … | 16 | 80.0 ± 0.0 (2) |" in report.tables()
+    differences = report.differences()
+    assert "| `fedlp-plus` | DepthFL | +7.0 | … | -1.0 [-1.0, -1.0] | **behind** |" in differences
+    assert "favours `fedlp-plus`" in report.settings()
+    assert "| **FedLP-Hetero**, depths u | 25.0 80.0 | 50.0 75.0 |" in report.depths()
+    assert "| DepthFL, large heads | 7.9 " in report.memory()
     report.draw(tmp_path)
-    assert (tmp_path / "schemes-bytes.png").stat().st_size > 10_000
+    assert {path.name for path in tmp_path.iterdir()} == {f"schemes-{e}.png" for e in ("bytes", "macs")}
+    assert "schemes-memory.png" not in report.text()

@@ -18,6 +18,7 @@ feature                    head
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 import torch
@@ -26,6 +27,7 @@ from torch import nn
 from fedlp_edge.errors import PartitionError
 
 _GRIDS = (4, 3, 2, 1)
+_MOST_PLACES = 8
 _FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm)
 _LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding)
 
@@ -106,6 +108,43 @@ def exit_head(feature: tuple[int, ...], classes: int, *, channels_first: bool, b
         steps["mean"] = Mean(channels_first)
     steps["linear"] = nn.Linear(width, classes)
     return nn.Sequential(steps)
+
+
+def max_pooled_head(
+    feature: tuple[int, ...], classes: int, *, channels_first: bool, budget: int | None = None
+) -> nn.Module:
+    """Returns a freshly initialised exit head on maxima over small places, as the head of a convolutional network is.
+
+    Each side is halved at least once, and until it has 8 places at most and the head is within its budget. Features
+    that are no images or windows with channels first get the head that `exit_head` makes.
+
+    Args:
+        feature: Shape of the feature of one sample, without the batch dimension.
+        classes: Number of logits.
+        channels_first: Whether the channels are the first dimension of ``feature`` and not the last one.
+        budget: Largest number of parameters of the head, None for no limit; a head with one place may exceed it.
+
+    Raises:
+        PartitionError: The feature of a sample is a scalar.
+    """
+    places = feature[1:]
+    if not channels_first or len(places) not in (1, 2):
+        return exit_head(feature, classes, channels_first=channels_first, budget=budget)
+    kernel = [min(2, side) for side in places]
+
+    def inputs() -> int:
+        return feature[0] * math.prod(side // size for side, size in zip(places, kernel, strict=True))
+
+    def too_large() -> bool:
+        wide = any(side // size > _MOST_PLACES for side, size in zip(places, kernel, strict=True))
+        return wide or (budget is not None and (inputs() + 1) * classes > budget)
+
+    while too_large() and any(size < side for side, size in zip(places, kernel, strict=True)):
+        kernel = [min(2 * size, side) for side, size in zip(places, kernel, strict=True)]
+    pool = nn.MaxPool1d(kernel[0]) if len(kernel) == 1 else nn.MaxPool2d((kernel[0], kernel[1]))
+    return nn.Sequential(
+        OrderedDict([("pool", pool), ("flatten", nn.Flatten()), ("linear", nn.Linear(inputs(), classes))])
+    )
 
 
 def has_channels_first(layer: nn.Module, feature: tuple[int, ...]) -> bool:

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.foreign_code import load_object, run_foreign_code
 from fedlp_edge.learning.memory.limits import is_out_of_memory
-from fedlp_edge.learning.model.heads import exit_head, has_channels_first
+from fedlp_edge.learning.model.heads import exit_head, has_channels_first, max_pooled_head
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.width import DEFAULT_RATIOS, WidthModel
 from fedlp_edge.learning.partition.partition import partition
@@ -73,8 +73,9 @@ def build_untrained(settings: ModelSettings, seed: int, allow_models: Collection
     layered = _split(_with_outputs(settings), seed, allow_models)
     if settings.scaling == "width":
         return WidthModel(layered, settings.width_ratios or DEFAULT_RATIOS)
-    if settings.exit_heads == "pooled":
-        layered = _with_pooled_heads(layered, seed)
+    if settings.exit_heads != "model":
+        make_head = exit_head if settings.exit_heads == "pooled" else max_pooled_head
+        layered = _with_new_heads(layered, seed, make_head)
     layered.exit_mode = settings.exits
     if settings.freeze:
         layered.freeze(*settings.freeze)
@@ -136,8 +137,8 @@ def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, se
         )
 
 
-def _with_pooled_heads(model: LayeredModel, seed: int) -> LayeredModel:
-    """Returns the model with pooled heads, none of which has more parameters than the layers that it replaces."""
+def _with_new_heads(model: LayeredModel, seed: int, make_head: Callable[..., nn.Module]) -> LayeredModel:
+    """Returns the model with other shallow heads, none of which has more parameters than the layers it replaces."""
     layers = [(unit.name, model.get_submodule(unit.id)) for unit in model.layer_units]
     classifier = model.head_units[-1]
     sample = torch.zeros(1, *model.input_shape)
@@ -147,7 +148,7 @@ def _with_pooled_heads(model: LayeredModel, seed: int) -> LayeredModel:
         for depth, (unit, (_, layer)) in enumerate(zip(model.layer_units[:-1], layers, strict=False), start=1):
             left -= unit.parameters
             shape = tuple(model.activations(sample, depth).shape[1:])
-            head = exit_head(shape, model.classes, channels_first=has_channels_first(layer, shape), budget=left)
+            head = make_head(shape, model.classes, channels_first=has_channels_first(layer, shape), budget=left)
             heads.append((f"exit {depth}", head.train(model.training)))
     heads.append((classifier.name, model.get_submodule(classifier.id)))
     return LayeredModel(layers, heads, sample, classes=model.classes, head_mode=model.head_mode)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fedlp_edge.errors import PartitionError
-from fedlp_edge.learning.model.heads import exit_head, has_channels_first, replace_classifier
+from fedlp_edge.learning.model.heads import exit_head, has_channels_first, max_pooled_head, replace_classifier
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,35 @@ def test_pools_to_a_coarser_grid_to_stay_within_its_budget() -> None:
         for budget in (1000, 193, 100, 25, 1)
     ]
     assert sizes == [194, 110, 50, 14, 14]
+
+
+@pytest.mark.parametrize(
+    ("feature", "inputs"),
+    [
+        ((6, 28, 28), 6 * 7 * 7),
+        ((6, 16, 8), 6 * 8 * 4),
+        ((6, 7, 7), 6 * 3 * 3),
+        ((6, 1, 1), 6),
+        ((6, 40), 6 * 5),
+        ((7,), 7),
+    ],
+)
+def test_max_pooled_head_halves_the_places_until_they_are_few(feature: tuple[int, ...], inputs: int) -> None:
+    head = max_pooled_head(feature, 3, channels_first=True)
+    assert head(torch.zeros(2, *feature)).shape == (2, 3)
+    assert sum(parameter.numel() for parameter in head.parameters()) == (inputs + 1) * 3
+
+
+def test_max_pooled_head_halves_on_to_stay_within_its_budget() -> None:
+    heads = [max_pooled_head((6, 12, 12), 2, channels_first=True, budget=budget) for budget in (434, 433, 1)]
+    assert [sum(p.numel() for p in head.parameters()) for head in heads] == [434, 110, 14]
+
+
+def test_max_pooled_head_takes_maxima_and_not_of_the_channels() -> None:
+    x = torch.arange(2.0 * 2 * 4).reshape(1, 2, 2, 4)
+    assert max_pooled_head((2, 2, 4), 1, channels_first=True)[:-1](x).tolist() == [[5.0, 7.0, 13.0, 15.0]]
+    tokens = torch.tensor([[[0.0, 10.0], [2.0, 20.0]]])
+    assert max_pooled_head((2, 2), 1, channels_first=False)[:-1](tokens).tolist() == [[1.0, 15.0]]
 
 
 def test_refuses_a_feature_without_channels() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -200,6 +201,9 @@ def test_pooled_heads_take_the_place_of_a_built_in_models_own() -> None:
     # Linear layers on 8 channels of 4x4 places, 16 of 2x2, 16 of 2x2, 32 of 1x1; the classifier is the model's.
     assert [head.parameters for head in model.head_units] == [1290, 650, 650, 330, 19_146]
     assert [head.parameters for head in own.head_units][:4] == [101_066, 50_890, 50_890, 19_146]
+    largest = build_model(msgspec.structs.replace(settings, exit_heads="max-pooled"), seed=0)
+    # 8 channels of 7x7 places, 16 of 7x7, 16 of 7x7, 32 of 3x3.
+    assert [head.parameters for head in largest.head_units] == [3_930, 7_850, 7_850, 2_890, 19_146]
     x = torch.rand(2, 1, 28, 28)
     assert torch.equal(model.eval()(x), own.eval()(x))
     assert build_model(settings, seed=0).blueprint().digest == model.blueprint().digest
