@@ -99,7 +99,7 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
     inbox: queue.Queue[InboxItem] = queue.Queue()
     with ExitStack() as stack:
         earlier = [] if quiet else read_events(directory.events)
-        events = stack.enter_context(EventLog(directory.events))
+        events = stack.enter_context(EventLog.open(directory.events))
         view = None if quiet else stack.enter_context(open_view(subtitle=f"{fleet.broker.url} · {directory.path}"))
         if view is not None:
             for event in earlier:

@@ -44,7 +44,7 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
     """
     if directory.journal.exists():
         # Before its configuration is read, which an earlier version may have spelled otherwise.
-        Journal(directory.journal).close()
+        Journal.open(directory.journal).close()
     if directory.config.exists() and (changed := differences(load_config(directory.config), fleet)):
         more = f" and {len(changed) - LIMITS.named_settings} more" if len(changed) > LIMITS.named_settings else ""
         raise OperatorError(

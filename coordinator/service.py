@@ -108,7 +108,7 @@ class Coordinator:
         Raises:
             FedLPError: The model cannot be built, the broker refuses, the disk is full.
         """
-        journal = Journal(self._directory.journal)
+        journal = Journal.open(self._directory.journal)
         try:
             context, classes = self._build(journal)
             self._transport.start(self._inbox.put)

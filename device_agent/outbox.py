@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -27,20 +28,27 @@ _PART = ".delta"
 
 
 class Outbox:
-    """The entries of one state directory.
+    """The finished updates in one directory.
 
     Args:
-        directory: Made if missing; leftovers of an earlier life that are not whole are removed.
-
-    Raises:
-        StorageError: The directory cannot be made or written to.
+        directory: Directory of the files; ``open`` finds the updates that it has already.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = make_directory(directory)
+        self._directory = directory
         self._entries: dict[UpdateId, Update] = {}
         self._open: tuple[UpdateId, ConcatBuffer] | None = None
-        self._load()
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Opens an outbox, made if it is missing; what is not whole of an earlier life is removed.
+
+        Raises:
+            StorageError: The directory cannot be made or written to.
+        """
+        outbox = cls(make_directory(directory))
+        outbox._load()
+        return outbox
 
     def entries(self) -> list[Update]:
         """All of them, oldest round first."""

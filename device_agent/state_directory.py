@@ -51,7 +51,7 @@ class StateDirectory:
             StorageError: The directory cannot be used, another agent has it, or it holds another format.
         """
         lock = claim_state_directory(path)
-        return cls(path, lock, Outbox(path / "outbox"), BlobCache(path / "cache"), BlobCache(path / "downloads"))
+        return cls(path, lock, Outbox.open(path / "outbox"), BlobCache(path / "cache"), BlobCache(path / "downloads"))
 
 
 def claim_state_directory(directory: Path) -> BinaryIO:

@@ -7,6 +7,7 @@ next writer removes it, and readers ignore it.
 from __future__ import annotations
 
 import os
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,22 +24,30 @@ _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 class EventLog:
-    """A writer that appends events, one line each, visible to readers at once.
+    """A writer that appends events, one line each, visible to readers at once; a context manager that closes the file.
 
     Args:
-        path: File, made if missing, continued if it exists.
-
-    Raises:
-        StorageError: The file cannot be opened.
+        path: Path of the file, named in errors.
+        file: File, unbuffered, which ends with a complete line.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: FileIO) -> None:
         self._path = path
+        self._file = file
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens a log, which is made if it is missing and continued if it exists.
+
+        Raises:
+            StorageError: The file cannot be opened.
+        """
         try:
-            self._file = path.open("a+b", buffering=0)
-            _drop_half_line(self._file.fileno())
+            file = path.open("a+b", buffering=0)
+            _drop_half_line(file.fileno())
         except OSError as error:
             raise StorageError(f"{path}: cannot be opened for writing: {error.strerror}") from None
+        return cls(path, file)
 
     def write(self, event: AnyEvent) -> None:
         """Appends one event.

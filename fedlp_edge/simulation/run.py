@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
@@ -57,7 +57,7 @@ def simulate(
         stack.callback(place.unlock)
         if (done := claim(place, experiment)) is not None:
             return done
-        log = stack.enter_context(EventLog(place.events))
+        log = stack.enter_context(EventLog.open(place.events))
 
         def emit(event: events.AnyEvent) -> None:
             log.write(event)
@@ -67,7 +67,8 @@ def simulate(
         if engine is None:
             engine = make_engine(experiment)
             stack.callback(engine.close)
-        simulation = Simulation(experiment, place, engine, emit=emit, stopped=stopped or (lambda: False))
+        journal = stack.enter_context(closing(Journal.open(place.journal)))
+        simulation = Simulation(experiment, place, journal, engine, emit=emit, stopped=stopped or (lambda: False))
         try:
             return simulation.run()
         except SimulationStoppedError:
@@ -104,7 +105,7 @@ def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
     """
     if directory.journal.exists():
         # This checks the version before the configuration is read, whose keys an earlier version may name otherwise.
-        Journal(directory.journal).close()
+        Journal.open(directory.journal).close()
     if directory.config.exists():
         if load_experiment(directory.config).identity != experiment.identity:
             raise OperatorError(

@@ -74,6 +74,7 @@ class Simulation:
     Args:
         experiment: Experiment.
         directory: Locked run directory.
+        journal: Journal of the run, open.
         engine: Engine, which may be used for other experiments afterwards.
         emit: Callback for every event of the run.
         stopped: Function that returns whether the simulation shall stop, called regularly.
@@ -83,6 +84,7 @@ class Simulation:
         self,
         experiment: Experiment,
         directory: RunDirectory,
+        journal: Journal,
         engine: Engine,
         *,
         emit: Callable[[events.AnyEvent], None],
@@ -91,8 +93,8 @@ class Simulation:
         self._experiment = experiment
         self._directory = directory
         self._stopped = stopped
-        self._journal = Journal(directory.journal)
-        self._recorder = RunRecorder(experiment, directory, self._journal, emit)
+        self._journal = journal
+        self._recorder = RunRecorder(experiment, directory, journal, emit)
         self._engine: Engine = RecoveringEngine(engine, self._recorder.worker_died)
         self._checkpoints = Checkpoints(directory.checkpoints, _kept_checkpoints(experiment))
         self._device_values = DeviceValues(directory.path / "devices")
@@ -122,8 +124,6 @@ class Simulation:
         except (SimulationStoppedError, FedLPError):
             self._recorder.keep()
             raise
-        finally:
-            self._journal.close()
 
     def _prepare(self) -> None:
         experiment, committed = self._experiment, self._recorder.committed

@@ -11,6 +11,7 @@ import contextlib
 import sqlite3
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -62,36 +63,36 @@ class Journal:
     """The journal of one run.
 
     Args:
-        path: SQLite file, made if missing.
-
-    Raises:
-        OperatorError: Another version of FedLP Edge made the file.
-        StorageError: The file is not a journal, or cannot be written.
+        path: SQLite file, named in errors.
+        db: Connection to the file, which has the tables of this version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self._path = path
+        self._db = db
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens a journal, which is made if it is missing.
+
+        Args:
+            path: SQLite file.
+
+        Raises:
+            OperatorError: Another version of FedLP Edge made the file.
+            StorageError: The file is not a journal, or cannot be written.
+        """
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._refuse_other_versions()
-            self._db.execute("PRAGMA journal_mode=WAL")
+            db = sqlite3.connect(path, isolation_level=None)
+            _refuse_other_versions(path, db)
+            db.execute("PRAGMA journal_mode=WAL")
             # A power cut may lose the last rows; the coordinator then requests these updates again.
-            self._db.execute("PRAGMA synchronous=NORMAL")
+            db.execute("PRAGMA synchronous=NORMAL")
             # One transaction, since a schema without its number would be taken for that of an earlier version.
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         except sqlite3.Error as error:
             raise StorageError(f"cannot use {path} as the journal: {error}") from error
-
-    def _refuse_other_versions(self) -> None:
-        [found] = self._db.execute("PRAGMA user_version").fetchone()
-        [tables] = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and found != VERSION:
-            age = "an earlier" if found < VERSION else "a later"
-            self._db.close()
-            raise OperatorError(
-                f"{self._path.parent} holds a run of {age} version of FedLP Edge (journal format {max(1, found)}, this "
-                f"version has {VERSION}): finish it with the version that made it, or name another directory with --out"
-            )
+        return cls(path, db)
 
     def close(self) -> None:
         """Closes the file."""
@@ -257,3 +258,15 @@ def agreed_columns(path: Path, kind: str) -> ColumnSums | None:
     except sqlite3.Error:  # a journal of a version that knows no such columns
         return None
     return None if row is None else msgspec.msgpack.decode(row[0], type=ColumnSums)
+
+
+def _refuse_other_versions(path: Path, db: sqlite3.Connection) -> None:
+    [found] = db.execute("PRAGMA user_version").fetchone()
+    [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and found != VERSION:
+        age = "an earlier" if found < VERSION else "a later"
+        db.close()
+        raise OperatorError(
+            f"{path.parent} holds a run of {age} version of FedLP Edge (journal format {max(1, found)}, this "
+            f"version has {VERSION}): finish it with the version that made it, or name another directory with --out"
+        )

@@ -75,7 +75,7 @@ class AssembledRun:
         self._devices.start(self._hear)
         self._devices.subscribe(TOPICS.of("down", "+"))
         place = RunDirectory.open(directory)
-        journal = Journal(place.journal)
+        journal = Journal.open(place.journal)
         self.context: RunContext = dataclasses.replace(
             run_context(place, journal, **settings),
             messenger=ControlMessenger(self.transport, TOPICS, RUN),

@@ -14,7 +14,7 @@ from tests.coordinator.fleets import RUN, run_context
 
 def test_nothing_of_it_is_replaced_later(tmp_path: Path) -> None:
     directory = RunDirectory.open(tmp_path)
-    context = run_context(directory, Journal(directory.journal))
+    context = run_context(directory, Journal.open(directory.journal))
     assert (context.run, context.config.run_name) == (RUN, RUN)
     with pytest.raises(dataclasses.FrozenInstanceError):
         context.run = "another"  # type: ignore[misc]

@@ -36,7 +36,7 @@ class Run:
 
     def __init__(self, directory: Path, value: float = 1.0) -> None:
         where = RunDirectory.open(directory)
-        self.context: RunContext = run_context(where, Journal(where.journal))
+        self.context: RunContext = run_context(where, Journal.open(where.journal))
         config, blueprint = self.context.config, self.context.blueprint
         weights = {name: np.full(2, value, np.float32) for name in NAMES.values()}
         self.model = GlobalModel(blueprint, config.scheme, config.server, weights, update=config.update, seed=1)

@@ -29,14 +29,14 @@ def put(outbox: Outbox, entry: Update) -> None:
 
 def test_keeps_updates_over_a_restart(tmp_path: Path):
     two_parts = msgspec.structs.replace(update(1), units=(UnitPayload("L1", 0, 20), UnitPayload("H1", 20, 5)))
-    put(Outbox(tmp_path), two_parts)
-    again = Outbox(tmp_path)
+    put(Outbox.open(tmp_path), two_parts)
+    again = Outbox.open(tmp_path)
     assert again.entries() == [two_parts]
     assert b"".join(again.blob(two_parts.id).cut(0, 25)) == CONTENT
 
 
 def test_lists_the_oldest_round_first(tmp_path: Path):
-    outbox = Outbox(tmp_path)
+    outbox = Outbox.open(tmp_path)
     for round in (10, 2):
         put(outbox, update(round))
     assert [entry.round for entry in outbox.entries()] == [2, 10]
@@ -44,29 +44,29 @@ def test_lists_the_oldest_round_first(tmp_path: Path):
 
 def test_keeps_an_update_in_which_everything_was_pruned(tmp_path: Path):
     empty = update(1, size=0)
-    put(Outbox(tmp_path), empty)
-    assert len(Outbox(tmp_path).blob(empty.id)) == 0
+    put(Outbox.open(tmp_path), empty)
+    assert len(Outbox.open(tmp_path).blob(empty.id)) == 0
     assert empty.chunk_count == 0
 
 
 def test_forgets_without_a_trace(tmp_path: Path):
-    outbox = Outbox(tmp_path)
+    outbox = Outbox.open(tmp_path)
     put(outbox, update(1))
     outbox.forget(update(1).id)
     outbox.forget(update(1).id)
     assert list(tmp_path.iterdir()) == []
-    assert Outbox(tmp_path).entries() == []
+    assert Outbox.open(tmp_path).entries() == []
 
 
 def test_puts_an_update_twice_without_harm(tmp_path: Path):
-    outbox = Outbox(tmp_path)
+    outbox = Outbox.open(tmp_path)
     put(outbox, update(1))
     put(outbox, update(1))
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def whole_files(directory: Path) -> dict[str, bytes]:
-    outbox = Outbox(directory)
+    outbox = Outbox.open(directory)
     put(outbox, update(1))
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
@@ -76,13 +76,13 @@ def test_removes_halves_that_a_power_cut_left(tmp_path: Path, kept: str):
     for path in (tmp_path / name for name in whole_files(tmp_path)):
         if not path.name.endswith(kept):
             path.unlink()
-    assert Outbox(tmp_path).entries() == []
+    assert Outbox.open(tmp_path).entries() == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_removes_files_that_were_still_being_written(tmp_path: Path):
     (tmp_path / "run.1.abc.json.part").write_bytes(b"half")
-    assert Outbox(tmp_path).entries() == []
+    assert Outbox.open(tmp_path).entries() == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -92,13 +92,13 @@ def test_survives_a_cut_at_every_byte_of_either_file(tmp_path: Path):
         for length in range(len(content)):
             for other, rest in whole.items():
                 (tmp_path / other).write_bytes(content[:length] if other == name else rest)
-            assert Outbox(tmp_path).entries() == []
+            assert Outbox.open(tmp_path).entries() == []
 
 
 def test_does_not_trust_an_entry_under_another_name(tmp_path: Path):
     entry = msgspec.structs.replace(update(1), run="../elsewhere")
     (tmp_path / "x.json").write_bytes(msgspec.json.encode(entry))
-    assert Outbox(tmp_path).entries() == []
+    assert Outbox.open(tmp_path).entries() == []
 
 
 def test_offers_itself_with_the_session_of_the_present_life():
@@ -111,6 +111,6 @@ def test_offers_itself_with_the_session_of_the_present_life():
 
 
 def test_round_trips_every_field_through_its_file(tmp_path: Path):
-    put(Outbox(tmp_path), update(1))
+    put(Outbox.open(tmp_path), update(1))
     (path,) = tmp_path.glob("*.json")
     assert msgspec.json.decode(path.read_bytes(), type=Update) == update(1)

@@ -40,7 +40,7 @@ class Worker:
 
 def trainer_with(worker: Worker, directory: Path) -> Trainer:
     state = directory / "state"
-    return Trainer(worker, BlobCache(state / "cache"), Outbox(state / "outbox"), state, "digits")  # type: ignore[arg-type]
+    return Trainer(worker, BlobCache(state / "cache"), Outbox.open(state / "outbox"), state, "digits")  # type: ignore[arg-type]
 
 
 def round_one() -> TrainRound:
@@ -125,7 +125,7 @@ def test_judges_held_out_samples_where_the_task_asks_and_the_owner_lets_it(tmp_p
     effect = dataclasses.replace(round_one(), task=msgspec.structs.replace(round_one().task, holdout=0.2))
     for reports in (True, False):
         worker, state = Worker(), tmp_path / f"{reports}"
-        trainer = Trainer(worker, BlobCache(state / "c"), Outbox(state / "o"), state, "digits", reports)  # type: ignore[arg-type]
+        trainer = Trainer(worker, BlobCache(state / "c"), Outbox.open(state / "o"), state, "digits", reports)  # type: ignore[arg-type]
         trainer.train(effect, ModelSettings())
         (job,) = worker.jobs
         assert isinstance(job, Train)

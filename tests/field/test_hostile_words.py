@@ -52,7 +52,7 @@ def test_flood_of_hostile_words_is_bounded_harmless_and_changes_no_model(
     most = LIMITS.message_burst + fleet.world.now * LIMITS.messages_per_second
     assert sum(getattr(event, "device", "") == "evil" for event in fleet.events) <= most
     assert sum("evil" in record.getMessage() for record in caplog.records) <= 2 * most
-    with EventLog(tmp_path / FILE_NAME) as log:
+    with EventLog.open(tmp_path / FILE_NAME) as log:
         for event in fleet.events:
             log.write(event)
     assert (tmp_path / FILE_NAME).stat().st_size < 100_000

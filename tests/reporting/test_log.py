@@ -11,7 +11,7 @@ from fedlp_edge.reporting.log import EventLog, EventReader, read_events
 
 def test_reads_back_what_was_written(tmp_path: Path, events: list[AnyEvent]) -> None:
     path = tmp_path / "events.jsonl"
-    with EventLog(path) as log:
+    with EventLog.open(path) as log:
         for event in events:
             log.write(event)
 
@@ -24,7 +24,7 @@ def test_shows_an_event_to_readers_at_once(tmp_path: Path) -> None:
     reader = EventReader(path)
     assert reader.poll() == []
 
-    with EventLog(path) as log:
+    with EventLog.open(path) as log:
         log.write(DeviceLeft(time=1.0, device="a"))
         assert reader.poll() == [DeviceLeft(time=1.0, device="a")]
         log.write(BrokerReconnected(time=2.0))
@@ -48,7 +48,7 @@ def test_drops_half_a_line_when_writing_goes_on(tmp_path: Path, rest: bytes) -> 
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'{"event":"BrokerReconnected","time":1.0}\n' + rest)
 
-    with EventLog(path) as log:
+    with EventLog.open(path) as log:
         log.write(BrokerReconnected(time=2.0))
 
     assert read_events(path) == [BrokerReconnected(time=1.0), BrokerReconnected(time=2.0)]
@@ -58,14 +58,14 @@ def test_empties_a_log_that_holds_half_a_line_only(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'{"event"')
 
-    EventLog(path).close()
+    EventLog.open(path).close()
 
     assert path.read_bytes() == b""
 
 
 def test_skips_what_was_there_if_asked_to(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    with EventLog(path) as log:
+    with EventLog.open(path) as log:
         log.write(BrokerReconnected(time=1.0))
         reader = EventReader(path, skip_existing=True)
         log.write(BrokerReconnected(time=2.0))
@@ -84,12 +84,12 @@ def test_names_the_line_that_is_no_event(tmp_path: Path, line: bytes) -> None:
 
 def test_refuses_a_log_in_a_directory_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be opened for writing: No such file or directory"):
-        EventLog(tmp_path / "nowhere" / "events.jsonl")
+        EventLog.open(tmp_path / "nowhere" / "events.jsonl")
 
 
 def test_names_the_file_that_a_full_disk_has_no_room_for(events: list[AnyEvent]) -> None:
     with (
-        EventLog(Path("/dev/full")) as log,
+        EventLog.open(Path("/dev/full")) as log,
         pytest.raises(StorageError, match=r"cannot write /dev/full: No space left"),
     ):
         log.write(events[0])

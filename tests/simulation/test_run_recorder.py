@@ -37,7 +37,9 @@ class Recorded:
         self.directory = RunDirectory.open(directory)
         self.events: list[events.AnyEvent] = []
         experiment = Experiment(rounds=RoundSettings(count=2))
-        self.recorder = RunRecorder(experiment, self.directory, Journal(self.directory.journal), self.events.append)
+        self.recorder = RunRecorder(
+            experiment, self.directory, Journal.open(self.directory.journal), self.events.append
+        )
         fleet = {
             member.device: VirtualDevice(number, "pi", Plan(member.depth, 1.0, "why", 0, 1.0), member)
             for number, member in enumerate((A, B, C))

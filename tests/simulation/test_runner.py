@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from fedlp_edge.simulation.engines.base import SimulationStoppedError
 from fedlp_edge.simulation.experiment import Experiment, FleetSettings, SimulatedData
 from fedlp_edge.simulation.runner import Simulation
 from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from tests.simulation.in_process import InProcessEngine
 from tests.two_layers import ONE_STEP, SETTINGS, write_samples
@@ -46,10 +48,14 @@ class Run:
         self.events: list[AnyEvent] = []
         self.engine = InProcessEngine(workers)
         self.directory = RunDirectory.open(directory)
-        self.simulation = Simulation(run, self.directory, self.engine, emit=self.events.append, stopped=stopped)
+        self.journal = Journal.open(self.directory.journal)
+        self.simulation = Simulation(
+            run, self.directory, self.journal, self.engine, emit=self.events.append, stopped=stopped
+        )
 
     def finish(self) -> Summary:
-        return self.simulation.run()
+        with closing(self.journal):
+            return self.simulation.run()
 
     def weights(self, round: int) -> dict[str, list[object]]:
         stored, _ = Checkpoints(self.directory.checkpoints).load(round)

@@ -15,7 +15,7 @@ PLACES = (CohortMember("a", 1, 0.5, 10, 10), CohortMember("b", 2, 1.0, 20, 20, r
 
 
 def reopened(path: Path) -> Journal:
-    return Journal(path / "journal.sqlite")
+    return Journal.open(path / "journal.sqlite")
 
 
 def test_remembers_the_open_round_until_it_is_committed(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_takes_a_journal_that_was_cut_off_before_it_held_anything(tmp_path: Path
 def test_agreed_columns_are_read_beside_the_run(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     assert agreed_columns(path, "features") is None
-    journal = Journal(path)
+    journal = Journal.open(path)
     assert agreed_columns(path, "features") is None
     features = ColumnSums(names=("a",), count=3, mean=(1.5,), deviations=(2.0,))
     journal.put_columns("features", features)

@@ -16,7 +16,7 @@ from fedlp_edge.wire.packed_scores import packed_scores
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal.sqlite")
+    return Journal.open(tmp_path / "journal.sqlite")
 
 
 def proof(right: float = 8.0, *, depth: int = 2, **changes: object) -> ModelProof:

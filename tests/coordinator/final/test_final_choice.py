@@ -25,7 +25,7 @@ class Ended:
     def __init__(self, directory: Path, *accuracies: float, choice: str = "last") -> None:
         place = RunDirectory.open(directory)
         settings = {"export": ExportSettings(model=choice), "data": DataSettings(evaluate="digits")}  # type: ignore[arg-type]
-        self.context = run_context(place, Journal(place.journal), **settings)
+        self.context = run_context(place, Journal.open(place.journal), **settings)
         blueprint, config = self.context.blueprint, self.context.config
         self.history = RunHistory(blueprint, {"a": "pi"}, config.judging)
         device = DeviceRound(id="a", profile="pi", depth=2, lpr=1.0, status="contributed")

@@ -20,7 +20,7 @@ class World:
 
     def __init__(self, directory: Path, test: tuple[str, ...] = (), model: ModelSettings = MODEL) -> None:
         self.now = 0.0
-        self.journal = Journal(directory / "journal.sqlite")
+        self.journal = Journal.open(directory / "journal.sqlite")
         own = named(*test) if test else None
         self.classes = FleetClasses(model, blueprint(), self.journal, own, 2, lambda: self.now)
 
@@ -130,7 +130,7 @@ def test_targets_have_one_scale_from_what_all_devices_report(tmp_path: Path) -> 
         targets = ColumnSums(names=("speed", "height"), count=2, mean=mean, deviations=(2.0, 8.0))
         return DataFacts(sample_shape=(1, 2, 2), classes=targets.names, target_kind="values", targets=targets)
 
-    journal = Journal(tmp_path / "journal.sqlite")
+    journal = Journal.open(tmp_path / "journal.sqlite")
     now = [0.0]
     classes = FleetClasses(model, blueprint(), journal, None, 2, lambda: now[0])
     classes.reported("a", facts((0.0, 10.0)), 2)

@@ -17,7 +17,7 @@ from tests.coordinator.fleets import facts, tiny_blueprint
 def registry(tmp_path: Path) -> Registry:
     """Two devices of depth 2, in rounds of 60 seconds."""
     rules = PlanningRules(deadline_seconds=60.0)
-    registry = Registry(AdaptivePlanner(tiny_blueprint(), rules), Journal(tmp_path / "journal.sqlite"))
+    registry = Registry(AdaptivePlanner(tiny_blueprint(), rules), Journal.open(tmp_path / "journal.sqlite"))
     for device in ("a", "b"):
         registry.arrive(device, "s", facts())
     return registry

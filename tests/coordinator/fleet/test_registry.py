@@ -17,7 +17,7 @@ LITTLE, PLENTY = 200_000_000, 10**12
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal.sqlite")
+    return Journal.open(tmp_path / "journal.sqlite")
 
 
 def registry(journal: Journal, *, promote_after_rounds: int = 0, encoding: Encoding = "none") -> Registry:

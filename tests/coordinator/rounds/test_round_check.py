@@ -117,7 +117,7 @@ def another_round(directory: Path, number: int) -> RoundUpdates:
     directory = directory / f"round-{number}"
     directory.mkdir()
     run = RunDirectory.open(directory)
-    journal = Journal(run.journal)
+    journal = Journal.open(run.journal)
     journal.open_round(number, 80, PLACES)
     return RoundUpdates(run_context(run, journal), Cohort(number, PLACES), 80)
 

@@ -52,7 +52,7 @@ class Run:
 
     def __init__(self, directory: Path, *, change: float = 5.0, **settings: object) -> None:
         self.directory = RunDirectory.open(directory)
-        journal = Journal(self.directory.journal)
+        journal = Journal.open(self.directory.journal)
         self.context: RunContext = run_context(self.directory, journal, **settings)
         blueprint, config = self.context.blueprint, self.context.config
         weights = {name: np.ones(2, np.float32) for name in NAMES.values()}

@@ -38,7 +38,7 @@ def extend(to: RoundUpdates, added: tuple[CohortMember, ...], capacity: int) -> 
 
 def updates(directory: Path, *, weights: str = "samples", capacity: int = 80) -> RoundUpdates:
     run = RunDirectory.open(directory)
-    journal = Journal(run.journal)
+    journal = Journal.open(run.journal)
     opened = journal.unfinished_round() or OpenRound(1, PLACES, capacity)
     journal.open_round(1, opened.weight_capacity, opened.cohort)
     scheme = SchemeSettings(weights=weights)  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ def test_averages_each_unit_over_the_devices_that_sent_it(tmp_path: Path) -> Non
 
 
 def test_takes_an_update_in_the_encoding_that_its_place_asks_for(tmp_path: Path) -> None:
-    journal = Journal(RunDirectory.open(tmp_path).journal)
+    journal = Journal.open(RunDirectory.open(tmp_path).journal)
     journal.open_round(1, 80, (CohortMember("b", 1, 1.0, 30, 30, encoding="fp16"),))
     journal.close()
     round = updates(tmp_path)
@@ -197,7 +197,7 @@ def test_settles_on_the_bits_of_the_others_when_an_update_is_withdrawn(tmp_path:
 
 def test_settles_on_lighter_updates_where_unequal_weights_would_round_a_layer_away(tmp_path: Path) -> None:
     places = (CohortMember("a", 2, 1.0, 10, 10), CohortMember("b", 1, 1.0, 10**9, 10**9))
-    journal = Journal(RunDirectory.open(tmp_path).journal)
+    journal = Journal.open(RunDirectory.open(tmp_path).journal)
     journal.open_round(1, 2 * (10**9 + 10), places)
     journal.close()
     round = updates(tmp_path)
@@ -236,7 +236,7 @@ BUFFERED = RoundSettings(mode="buffered", staleness_exponent=1.0)
 def overlapping(directory: Path, opened: OpenRound, *, closed: bool = False) -> RoundUpdates:
     """The updates of a round of an asynchronous run, journaled as the round controller does."""
     run = RunDirectory.open(directory)
-    journal = Journal(run.journal)
+    journal = Journal.open(run.journal)
     if not closed:
         journal.open_round(opened.round, opened.weight_capacity, opened.cohort)
     context = run_context(run, journal, rounds=BUFFERED)
@@ -312,7 +312,7 @@ def test_withdraw_leaves_the_sum_of_the_others_for_every_later_life(tmp_path: Pa
 
 
 def test_counts_no_more_samples_than_the_place_may_weigh(tmp_path: Path) -> None:
-    journal = Journal(RunDirectory.open(tmp_path).journal)
+    journal = Journal.open(RunDirectory.open(tmp_path).journal)
     journal.open_round(1, 80, (PLACES[0], CohortMember("b", 1, 1.0, 1000, 30)))
     journal.close()
     round = updates(tmp_path)

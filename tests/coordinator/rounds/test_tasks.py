@@ -41,7 +41,7 @@ class Devices:
         self.hub.deliver()
         where = RunDirectory.open(directory)
         messenger = ControlMessenger(transport, topics, RUN)
-        context = replace(run_context(where, Journal(where.journal), **settings), messenger=messenger)
+        context = replace(run_context(where, Journal.open(where.journal), **settings), messenger=messenger)
         self.server = ModelServer(topics, publisher, 1000, lambda *_: None, FlowLimits(None, 8, 8), lambda: 0.0)
         self.server.put_weights(context.blueprint, {name: np.ones(2, np.float32) for name in NAMES.values()})
         self.tasks = Tasks(context, self.server, 512, lambda: listeners)
