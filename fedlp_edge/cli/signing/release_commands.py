@@ -10,22 +10,30 @@ from rich.table import Table
 
 from fedlp_edge.cli.signing.key_commands import print_results
 from fedlp_edge.errors import ReleaseError
+from fedlp_edge.release.graph_maker import GraphMaker
 from fedlp_edge.release.key_files import AskPassphrase, read_private_key
 from fedlp_edge.release.release_client import ReleaseClient
 from fedlp_edge.release.repository import ReleaseRepository
 from fedlp_edge.release.signed_assignment import GRAPH_SUFFIX
+from fedlp_edge.release.tensor_index import TensorIndex
 from fedlp_edge.reporting.console import open_console, print_unwrapped
 from fedlp_edge.reporting.formatting import format_bytes
+from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.system.files import write_file
 
 _SIGNED = (".onnx", GRAPH_SUFFIX, ".selftest.npz")
 
 
-def run_release_sign(repository: Path, directory: Path, name: str, sign: Sequence[Path], ask: AskPassphrase) -> None:
+def run_release_sign(
+    repository: Path, directory: Path, run: Path | None, name: str, sign: Sequence[Path], ask: AskPassphrase
+) -> None:
     """Signs the ONNX files of a directory, and what belongs to them.
 
     Args:
         repository: Directory of the releases.
-        directory: Directory of the exported files.
+        directory: Directory of the exported files, or of a run.
+        run: Directory of the run whose weights devices hold; each file then has a graph file made. None for the run
+            that ``directory`` is of, if it is one.
         name: Name of the release; empty for that of the directory.
         sign: Fleet keys that sign now.
         ask: Returns the passphrase of a key.
@@ -35,14 +43,41 @@ def run_release_sign(repository: Path, directory: Path, name: str, sign: Sequenc
     """
     if not directory.is_dir():
         raise ReleaseError(f"{directory} is no directory; fedlp export RUN -o DIR makes one")
+    name = name or directory.resolve().name
+    if RunDirectory(directory).checkpoints.is_dir():
+        run = run or directory
+        directory = RunDirectory(directory).onnx
+    signers = [read_private_key(path, ask) for path in sign]
+    if run is not None:
+        _make_graphs(directory, run)
     files = sorted(path for path in directory.iterdir() if path.name.endswith(_SIGNED))
     if not any(path.suffix == ".onnx" for path in files):
         raise ReleaseError(f"{directory} holds no ONNX file; fedlp export RUN -o DIR makes them")
-    signers = [read_private_key(path, ask) for path in sign]
-    result = ReleaseRepository(repository).sign_release(name or directory.resolve().name, files, signers)
+    result = ReleaseRepository(repository).sign_release(name, files, signers)
     for path in files:
         print(f"{path.name}  {format_bytes(path.stat().st_size)}")
     print_results(repository, [result])
+
+
+def _make_graphs(directory: Path, run: Path) -> None:
+    """Makes the graph files beside the ONNX files of a run."""
+    checkpoints = RunDirectory(run).checkpoints
+    found = sorted(checkpoints.glob("*.safetensors")) if checkpoints.is_dir() else []
+    weights = [path for path in found if not path.name.endswith(".server.safetensors")]
+    if not weights:
+        raise ReleaseError(f"{run} holds no checkpoint of a run")
+    maker = GraphMaker(TensorIndex.of(weights))
+    # What is found in a float32 file helps with that in half precision.
+    for path in sorted(directory.glob("*.onnx"), key=lambda path: ("-fp16" in path.name, path.name)):
+        graph = path.with_name(path.name + GRAPH_SUFFIX)
+        try:
+            made = maker.make(path)
+            if made is None:
+                graph.unlink(missing_ok=True)
+            else:
+                write_file(graph, [made])
+        except OSError as error:
+            raise ReleaseError(f"{graph}: {error.strerror}") from None
 
 
 def run_release_refresh(repository: Path, online: Path, ask: AskPassphrase) -> None:

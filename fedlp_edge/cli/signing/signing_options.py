@@ -108,9 +108,12 @@ def keys_show(repository: _Repository) -> None:
 @release.command("sign")
 def release_sign(
     repository: _Repository,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of exported files (fedlp export -o).")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of exported files, or of a run.")],
     key: _Keys,
     name: Annotated[str, typer.Option(help="Name of the release. [default: that of DIR]")] = "",
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run of which devices hold the weights, which need not travel.")
+    ] = None,
     passphrase_file: _PassphraseFile = None,
 ) -> None:
     """Signs the exported files of a directory as a release."""
@@ -118,7 +121,7 @@ def release_sign(
         from fedlp_edge.cli.signing.passphrases import passphrase_from
         from fedlp_edge.cli.signing.release_commands import run_release_sign
 
-        run_release_sign(repository, directory, name, key, passphrase_from(passphrase_file))
+        run_release_sign(repository, directory, run, name, key, passphrase_from(passphrase_file))
 
 
 @release.command("cosign")

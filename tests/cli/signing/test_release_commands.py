@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
 from fedlp_edge.release.key_files import read_private_key
 from fedlp_edge.release.repository import ReleaseRepository
 from fedlp_edge.release.signed_assignment import SignedAssignment
+from fedlp_edge.wire.tensors import pack
 from tests.cli.signing.signing_place import fedlp, init, wrong
 
 
@@ -33,6 +38,23 @@ def test_second_signature_is_asked_for_and_given(place: Path) -> None:
     assert "waits for 1 more signature" in fedlp("release", "sign", "repo", "spring", "--key", "ben.key")
     assert fedlp("release", "cosign", "repo", "--key", "anna.key") == "targets version 1 is signed\n"
     assert "nothing waits" in wrong("release", "cosign", "repo", "--key", "anna.key")
+
+
+def test_weights_of_the_run_need_not_travel(place: Path) -> None:
+    init()
+    weights = np.arange(5000, dtype=np.float32)
+    graph = helper.make_graph([], "g", [], [], [numpy_helper.from_array(weights, "w")])
+    Path("run/onnx").mkdir(parents=True)
+    Path("run/checkpoints").mkdir()
+    Path("run/checkpoints/00001.safetensors").write_bytes(pack({"w": weights}))
+    onnx.save(helper.make_model(graph), "run/onnx/m-d1.onnx")
+
+    said = fedlp("release", "sign", "repo", "run", "--key", "anna.key").splitlines()
+
+    assert [line.split()[0] for line in said[:2]] == ["m-d1.onnx", "m-d1.onnx.graph"]
+    assert Path("repo/targets/run/m-d1.onnx.graph").stat().st_size < 200
+    sign = ("release", "sign", "repo", "spring", "--key", "anna.key")
+    assert wrong(*sign, "--run", "spring") == "spring holds no checkpoint of a run"
 
 
 def test_device_would_install_what_it_is_assigned(place: Path) -> None:
