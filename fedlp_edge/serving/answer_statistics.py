@@ -1,6 +1,6 @@
 """This module counts what a served model answers: how fast, which labels, and how sure it is compared with its test.
 
-A model in the field is rarely told whether it was right. That its confidence is distributed otherwise than on the
+A model in the field is rarely told whether it was right. That its scores are distributed otherwise than on the
 samples that it was checked with is the earliest sign that the world has changed, and it needs no labels.
 """
 
@@ -11,91 +11,71 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 
-import msgspec
-
-CONFIDENCE_BINS = 10
-"""Bins of equal width, from 0 to 1, in which confidences are counted."""
+from fedlp_edge.core.serving_report import ServingReport
+from fedlp_edge.learning.export.metadata import ScoreHistogram
+from fedlp_edge.learning.export.score_histogram import bin_of
 
 _LATEST = 1000  # answers from which percentiles of the latency are computed
 _PERCENTILES = (50, 90, 99)
 _MAX_LABELS = 1000  # labels that are counted apart
 
 
-class AnswerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model has answered since it was loaded.
-
-    Attributes:
-        answers: Number of answers.
-        refused: Number of requests that could not be answered.
-        milliseconds: Percentiles (50, 90, 99) of the time for an answer over the latest thousand; empty without any.
-        labels: Number of answers by label.
-        confidence: Share of the answers by confidence, in `CONFIDENCE_BINS` bins; empty without any.
-        drift: Jensen-Shannon distance, 0 to 1, of ``confidence`` from that on the samples that the model was checked
-            with; None without answers, or if the model's file does not say it.
-    """
-
-    answers: int
-    refused: int
-    milliseconds: dict[int, float]
-    labels: dict[str, int]
-    confidence: tuple[float, ...]
-    drift: float | None
-
-
 class AnswerStatistics:
     """Counts answers; may be called from several threads.
 
     Args:
-        reference: Share of the samples that the model was checked with by confidence; empty if it is not known.
+        file: Name of the model's file.
+        reference: Distribution of the scores on the samples that the model was checked with; None if it is not known.
+        edges: Edges of the bins in which scores are counted without a reference; empty to count none.
     """
 
-    def __init__(self, reference: Sequence[float] = ()) -> None:
-        self._reference = tuple(reference)
+    def __init__(self, file: str = "", reference: ScoreHistogram | None = None, edges: Sequence[float] = ()) -> None:
+        self._file = file
+        self._reference = reference
+        self._edges = tuple(edges) if reference is None else reference.edges
         self._lock = threading.Lock()
         self._answers = 0
         self._refused = 0
         self._seconds: deque[float] = deque(maxlen=_LATEST)
         self._labels: Counter[str] = Counter()
-        self._confidence = [0] * CONFIDENCE_BINS
+        self._scores = [0] * (len(self._edges) + 1)
 
-    def answered(self, label: str, confidence: float, seconds: float) -> None:
+    def answered(self, label: str, score: float | None, seconds: float) -> None:
         """Counts an answer.
 
         Args:
-            label: What the model answered.
-            confidence: How sure it is, 0 to 1.
+            label: What the model answered; empty for a task without labels.
+            score: How sure it is, or the number that it gives; None if it gives none.
             seconds: Time from the request's last byte to the answer.
         """
         with self._lock:
             self._answers += 1
             self._seconds.append(seconds)
-            if label in self._labels or len(self._labels) < _MAX_LABELS:
+            if label and (label in self._labels or len(self._labels) < _MAX_LABELS):
                 self._labels[label] += 1
-            self._confidence[confidence_bin(confidence)] += 1
+            if score is not None:
+                self._scores[bin_of(self._edges, score)] += 1
 
     def refused(self) -> None:
         """Counts a request that could not be answered."""
         with self._lock:
             self._refused += 1
 
-    def report(self) -> AnswerReport:
+    def report(self) -> ServingReport:
         """Returns the counts so far."""
         with self._lock:
-            seconds = sorted(self._seconds)
-            confidence = tuple(count / self._answers for count in self._confidence) if self._answers else ()
-            return AnswerReport(
+            seconds, counted = sorted(self._seconds), sum(self._scores)
+            scores = tuple(count / counted for count in self._scores) if counted and self._edges else ()
+            return ServingReport(
+                file=self._file,
                 answers=self._answers,
                 refused=self._refused,
                 milliseconds={share: 1000 * _percentile(seconds, share) for share in _PERCENTILES} if seconds else {},
                 labels=dict(self._labels.most_common()),
-                confidence=confidence,
-                drift=distance(confidence, self._reference) if confidence and self._reference else None,
+                edges=self._edges,
+                scores=scores,
+                drift=distance(scores, self._reference.shares) if scores and self._reference is not None else None,
             )
-
-
-def confidence_bin(confidence: float) -> int:
-    """Returns the bin of a confidence, 0 to `CONFIDENCE_BINS` - 1."""
-    return min(CONFIDENCE_BINS - 1, max(0, int(confidence * CONFIDENCE_BINS)))
 
 
 def distance(one: Sequence[float], other: Sequence[float]) -> float:
@@ -105,7 +85,7 @@ def distance(one: Sequence[float], other: Sequence[float]) -> float:
     """
     mean = [(a + b) / 2 for a, b in zip(one, other, strict=True)]
     divergence = (_relative_entropy(one, mean) + _relative_entropy(other, mean)) / 2
-    return math.sqrt(max(0.0, divergence))
+    return math.sqrt(min(1.0, max(0.0, divergence)))
 
 
 def _relative_entropy(shares: Sequence[float], mean: Sequence[float]) -> float:

@@ -7,15 +7,15 @@ from typing import Any
 import msgspec
 
 import fedlp_edge
+from fedlp_edge.core.serving_report import ServingReport
 from fedlp_edge.learning.export.inference import Prediction
-from fedlp_edge.serving.answer_statistics import AnswerReport
 
 _REF = "#/components/schemas/{name}"
 
 
 def openapi_document() -> dict[str, Any]:
     """Returns the document; the schemas of the answers are made from the types that are sent."""
-    (answer, report), schemas = msgspec.json.schema_components((Prediction, AnswerReport), ref_template=_REF)
+    (answer, report), schemas = msgspec.json.schema_components((Prediction, ServingReport), ref_template=_REF)
     schemas["Error"] = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
     error = {"$ref": _REF.format(name="Error")}
     binary = {"schema": {"type": "string", "format": "binary"}}
@@ -31,7 +31,9 @@ def openapi_document() -> dict[str, Any]:
                         "content": {
                             "image/*": binary,
                             "application/x-npy": binary,
-                            "application/json": {"schema": {"type": "array", "description": "Numbers of one sample"}},
+                            "application/json": {
+                                "schema": {"type": ["array", "object"], "description": "Numbers of one sample"}
+                            },
                         },
                     },
                     "responses": {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import tempfile
 import threading
@@ -12,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
+from fedlp_edge.core.serving_report import ServingReport
 from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.learning.export.inference import Classifier, Prediction
-from fedlp_edge.serving.answer_statistics import AnswerReport, AnswerStatistics
+from fedlp_edge.learning.export.inference_inputs import json_sample
+from fedlp_edge.learning.export.score_histogram import PROBABILITY_EDGES, has_probabilities
+from fedlp_edge.serving.answer_statistics import AnswerStatistics
 
 log = logging.getLogger("fedlp.serve")
 
@@ -32,6 +33,9 @@ PICTURE = "image/*"
 _UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 """Types of requests that do not say what they hold; the last is what curl sends by default."""
 
+_LABELLED = ("classification", "multi-label", "anomaly")
+"""Tasks whose answers are labels, which can be counted."""
+
 _ARRAY_HEAD = b"\x93NUMPY"
 
 
@@ -39,7 +43,7 @@ def type_of(body: bytes) -> str:
     """Returns the MIME type of a request that does not name one, by its first bytes."""
     if body.startswith(_ARRAY_HEAD):
         return ARRAY
-    return JSON if body.lstrip()[:1] == b"[" else PICTURE
+    return JSON if body.lstrip()[:1] in (b"[", b"{") else PICTURE
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class ServedModel:
 
         Args:
             body: A picture in any format that ``fedlp infer`` reads, a ``.npy`` file of one sample, or the numbers of
-                one sample as nested JSON lists.
+                one sample as JSON, see `json_sample`.
             content_type: MIME type: `JSON`, `ARRAY`, or anything else for a picture; empty to tell by the first bytes.
 
         Raises:
@@ -97,7 +101,8 @@ class ServedModel:
         except DataError:
             loaded.statistics.refused()
             raise
-        loaded.statistics.answered(prediction.label, prediction.probability or 0.0, time.perf_counter() - begun)
+        label = prediction.label if loaded.model.onnx_metadata.task in _LABELLED else ""
+        loaded.statistics.answered(label, prediction.score, time.perf_counter() - begun)
         return prediction
 
     def about(self) -> dict[str, Any]:
@@ -105,7 +110,7 @@ class ServedModel:
         metadata: dict[str, Any] = msgspec.to_builtins(self._current().model.onnx_metadata)
         return metadata
 
-    def report(self) -> AnswerReport:
+    def report(self) -> ServingReport:
         """Returns what the model has answered since it was loaded."""
         return self._current().statistics.report()
 
@@ -130,9 +135,11 @@ class ServedModel:
         except OSError:
             version = (0, 0, 0)  # the model says that its file is missing
         model = Classifier(self._path, self._threads)
-        # The first run allocates; and a file that does not run is found before it replaces one that does.
-        model.probabilities(np.zeros((1, *model.onnx_metadata.input_shape), dtype=np.float32))
-        return _Loaded(model, version, AnswerStatistics())
+        model.try_zeros()  # a file that does not run is found before it replaces one that does
+        metadata = model.onnx_metadata
+        edges = PROBABILITY_EDGES if has_probabilities(metadata.task) else ()
+        statistics = AnswerStatistics(self._path.resolve().name, metadata.confidence, edges)
+        return _Loaded(model, version, statistics)
 
     def _version(self) -> tuple[int, int, int]:
         status = self._path.stat()
@@ -143,9 +150,9 @@ def _predict(model: Classifier, body: bytes, content_type: str) -> Prediction:
     if not body:
         raise DataError("the request is empty: send a picture, a .npy file or a JSON list of numbers")
     if content_type == JSON:
-        body = _as_array_file(body)
+        return replace(model.answer(json_sample(body, model.onnx_metadata, "the request")), file="")
     # The reader of pictures works on files, so that all pictures go the same way wherever they come from.
-    suffix = ".npy" if content_type in (JSON, ARRAY) else ".picture"
+    suffix = ".npy" if content_type == ARRAY else ".picture"
     with tempfile.NamedTemporaryFile(prefix="request-", suffix=suffix) as file:
         file.write(body)
         file.flush()
@@ -154,13 +161,3 @@ def _predict(model: Classifier, body: bytes, content_type: str) -> Prediction:
         except DataError as error:
             raise DataError(str(error).replace(file.name, "the request")) from None
     return replace(prediction, file="")
-
-
-def _as_array_file(body: bytes) -> bytes:
-    try:
-        values = np.asarray(msgspec.json.decode(body), dtype=np.float32)
-    except (msgspec.DecodeError, ValueError, TypeError):
-        raise DataError("the request is no JSON list of numbers of one sample") from None
-    buffer = io.BytesIO()
-    np.save(buffer, values)
-    return buffer.getvalue()

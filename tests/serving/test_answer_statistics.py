@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from fedlp_edge.serving.answer_statistics import AnswerStatistics, confidence_bin, distance
+from fedlp_edge.core.serving_report import ServingReport
+from fedlp_edge.learning.export.metadata import ScoreHistogram
+from fedlp_edge.learning.export.score_histogram import PROBABILITY_EDGES
+from fedlp_edge.serving.answer_statistics import AnswerStatistics, distance
 
 
 def test_nothing_was_answered_yet() -> None:
-    report = AnswerStatistics((0.5, 0.5) + (0.0,) * 8).report()
-    assert (report.answers, report.refused, report.milliseconds, report.labels) == (0, 0, {}, {})
-    assert (report.confidence, report.drift) == ((), None)
+    reference = ScoreHistogram(edges=(0.5,), shares=(0.5, 0.5))
+    assert AnswerStatistics("m.onnx", reference).report() == ServingReport(file="m.onnx", edges=(0.5,))
 
 
 def test_answers_are_counted_by_label_and_confidence() -> None:
-    statistics = AnswerStatistics()
+    statistics = AnswerStatistics(edges=PROBABILITY_EDGES)
     for label, confidence, seconds in (("nut", 0.95, 0.001), ("nut", 1.0, 0.002), ("bolt", 0.31, 0.003)):
         statistics.answered(label, confidence, seconds)
     statistics.refused()
@@ -22,13 +24,15 @@ def test_answers_are_counted_by_label_and_confidence() -> None:
     assert (report.answers, report.refused) == (3, 1)
     assert report.labels == {"nut": 2, "bolt": 1}
     assert report.milliseconds == {50: 2.0, 90: 3.0, 99: 3.0}
-    assert report.confidence == pytest.approx((0, 0, 0, 1 / 3, 0, 0, 0, 0, 0, 2 / 3))
+    assert report.scores == pytest.approx((0, 0, 0, 1 / 3, 0, 0, 0, 0, 0, 2 / 3))
     assert report.drift is None
 
 
-@pytest.mark.parametrize(("confidence", "bin"), [(0.0, 0), (0.0999, 0), (0.1, 1), (0.95, 9), (1.0, 9)])
-def test_bins_are_of_equal_width(confidence: float, bin: int) -> None:
-    assert confidence_bin(confidence) == bin
+def test_numbers_have_no_labels_and_no_scores_without_a_reference() -> None:
+    statistics = AnswerStatistics()
+    statistics.answered("", 17.5, 0.001)
+    report = statistics.report()
+    assert (report.answers, report.labels, report.scores, report.drift) == (1, {}, (), None)
 
 
 def test_distance_is_zero_for_equal_and_one_for_disjoint_distributions() -> None:
@@ -39,6 +43,6 @@ def test_distance_is_zero_for_equal_and_one_for_disjoint_distributions() -> None
 
 
 def test_drift_compares_with_the_reference() -> None:
-    statistics = AnswerStatistics((0.0,) * 9 + (1.0,))
+    statistics = AnswerStatistics(reference=ScoreHistogram(edges=(0.9,), shares=(0.0, 1.0)))
     statistics.answered("nut", 0.05, 0.001)
     assert statistics.report().drift == 1.0

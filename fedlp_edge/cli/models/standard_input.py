@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
-import numpy as np
-
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.export.inference import Sample, as_input, load_sample
+from fedlp_edge.learning.export.inference import Sample, load_sample
+from fedlp_edge.learning.export.inference_inputs import json_sample
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 
 STANDARD_INPUT = Path("-")
@@ -29,8 +27,8 @@ def read_standard_input(
     """Reads inputs until the stream ends; each line is passed on when it has come.
 
     Args:
-        stream: Lines of text, each the path of a file or a folder, or a JSON list with the numbers of one sample; or
-            one picture or ``.npy`` file.
+        stream: Lines of text, each the path of a file or a folder, or the numbers of one sample as JSON, see
+            `json_sample`; or one picture or ``.npy`` file.
         onnx_metadata: Metadata of the model.
     """
     head = stream.peek(_HEAD)[:_HEAD] if isinstance(stream, io.BufferedReader) else b""
@@ -39,26 +37,15 @@ def read_standard_input(
         return
     for number, line in enumerate(stream, 1):
         text = line.decode("utf-8", "surrogateescape").strip("\r\n")
-        if text.lstrip().startswith("["):
-            yield json_sample(text, onnx_metadata, f"line {number}")
+        if text.lstrip().startswith(("[", "{")):
+            yield _json(text, onnx_metadata, f"line {number}")
         elif text.strip():
             yield Path(text)
 
 
-def json_sample(text: str | bytes, onnx_metadata: OnnxMetadata, name: str) -> Sample | DataError:
-    """Makes a sample of nested JSON lists of numbers.
-
-    Args:
-        text: The lists.
-        onnx_metadata: Metadata of the model.
-        name: Name of the sample in answers and messages.
-    """
+def _json(text: str, onnx_metadata: OnnxMetadata, name: str) -> Sample | DataError:
     try:
-        values = np.asarray(msgspec.json.decode(text), dtype=np.float32)
-    except (msgspec.DecodeError, ValueError, TypeError):
-        return DataError(f"{name} is no JSON list of numbers of one sample")
-    try:
-        return Sample(name, as_input(values, onnx_metadata, name))
+        return json_sample(text, onnx_metadata, name)
     except DataError as error:
         return error
 

@@ -51,6 +51,11 @@ class Prediction:
     warning: str | None = None
     values: tuple[tuple[str, float], ...] = ()
 
+    @property
+    def score(self) -> float | None:
+        """Number by which answers are compared with those on the samples that the model was checked with."""
+        return self.probability if self.probability is not None else next((value for _, value in self.values), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

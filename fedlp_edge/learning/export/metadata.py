@@ -45,6 +45,10 @@ class ScoreHistogram(msgspec.Struct, frozen=True, kw_only=True):
     edges: tuple[float, ...]
     shares: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.shares) != len(self.edges) + 1:
+            raise ValueError(f"{len(self.edges)} edges need {len(self.edges) + 1} shares")
+
 
 class OnnxMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """Holds the properties that inference needs; each is stored as ``fedlp.NAME``, in JSON if it is no text.
