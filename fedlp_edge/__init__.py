@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from fedlp_edge.learning.export.inference import Prediction
-    from fedlp_edge.learning.export.inference_inputs import infer
+    from fedlp_edge.learning.export.inputs.inference_inputs import infer
     from fedlp_edge.learning.export.layered_export import export
     from fedlp_edge.learning.model.layered import LayeredModel, Submodel
     from fedlp_edge.learning.partition.partition import partition
@@ -107,7 +107,7 @@ _MODULES = {
         "WorkerError",
     ),
     "learning.export.inference": ("Prediction",),
-    "learning.export.inference_inputs": ("infer",),
+    "learning.export.inputs.inference_inputs": ("infer",),
     "learning.export.layered_export": ("export",),
     "learning.model.layered": ("LayeredModel", "Submodel"),
     "learning.partition.partition": ("partition",),

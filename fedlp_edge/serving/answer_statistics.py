@@ -11,7 +11,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 
-from fedlp_edge.core.serving_report import ServingReport
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.learning.export.metadata import ScoreHistogram
 from fedlp_edge.learning.export.score_histogram import bin_of
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 import fedlp_edge
-from fedlp_edge.core.serving_report import ServingReport
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.learning.export.inference import Prediction
 
 _REF = "#/components/schemas/{name}"

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from fedlp_edge.core.serving_report import ServingReport
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.learning.export.inference import Classifier, Prediction
-from fedlp_edge.learning.export.inference_inputs import json_sample
+from fedlp_edge.learning.export.inputs.json_samples import json_sample
 from fedlp_edge.learning.export.score_histogram import PROBABILITY_EDGES, has_probabilities
 from fedlp_edge.serving.answer_statistics import AnswerStatistics
 

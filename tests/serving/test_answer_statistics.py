@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedlp_edge.core.serving_report import ServingReport
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.learning.export.metadata import ScoreHistogram
 from fedlp_edge.learning.export.score_histogram import PROBABILITY_EDGES
 from fedlp_edge.serving.answer_statistics import AnswerStatistics, distance

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.learning.export.inference import Classifier, load_sample
-from fedlp_edge.learning.export.inference_inputs import find_inputs
+from fedlp_edge.learning.export.inputs.inference_inputs import find_inputs
 from fedlp_edge.learning.export.latency import PERCENTILES, Latency, measure
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.formatting import format_bytes, format_share

@@ -15,7 +15,7 @@ from rich.text import Text
 from fedlp_edge.cli.models.standard_input import STANDARD_INPUT, read_standard_input
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample
-from fedlp_edge.learning.export.inference_inputs import find_inputs, samples_of
+from fedlp_edge.learning.export.inputs.inference_inputs import find_inputs, samples_of
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, print_error

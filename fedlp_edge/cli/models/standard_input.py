@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.export.inference import Sample, load_sample
-from fedlp_edge.learning.export.inference_inputs import json_sample
+from fedlp_edge.learning.export.inputs.json_samples import json_sample
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 
 STANDARD_INPUT = Path("-")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fedlp_edge.core.serving_report import MAX_REPORTED_LABELS, ServingReport
+from fedlp_edge.core.metrics.serving_report import MAX_REPORTED_LABELS, ServingReport
 
 
 def test_a_device_tells_of_the_most_frequent_labels_alone() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.export.inference_inputs import find_inputs
+from fedlp_edge.learning.export.inputs.inference_inputs import find_inputs
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 
 VECTORS = OnnxMetadata(model="m", depth=1, input_shape=(4,), classes=("a", "b"), scale=1.0, mean=(0.0,), std=(1.0,))

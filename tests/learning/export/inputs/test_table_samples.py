@@ -8,8 +8,8 @@ import msgspec
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.export.inference import Sample
+from fedlp_edge.learning.export.inputs.table_samples import table_samples
 from fedlp_edge.learning.export.metadata import OnnxMetadata
-from fedlp_edge.learning.export.table_samples import table_samples
 
 ROWS = OnnxMetadata(
     model="m", depth=1, input_shape=(2,), classes=("a", "b"), scale=1.0, mean=(1.0, 0.0), std=(2.0, 1.0),

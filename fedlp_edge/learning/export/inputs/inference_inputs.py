@@ -6,16 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.picture_folders import pictures_below
 from fedlp_edge.learning.data.pictures import display_name
-from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample, as_input, load_sample, takes_pictures
+from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample, load_sample, takes_pictures
+from fedlp_edge.learning.export.inputs.table_samples import SUFFIXES as TABLE_SUFFIXES
+from fedlp_edge.learning.export.inputs.table_samples import table_samples, takes_tables
 from fedlp_edge.learning.export.metadata import OnnxMetadata
-from fedlp_edge.learning.export.table_samples import SUFFIXES as TABLE_SUFFIXES
-from fedlp_edge.learning.export.table_samples import table_samples, takes_tables
 
 
 @dataclass
@@ -83,29 +80,6 @@ def samples_of(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | Dat
         yield Sample(display_name(file), *load_sample(file, onnx_metadata))
     except DataError as error:
         yield error
-
-
-def json_sample(text: str | bytes, onnx_metadata: OnnxMetadata, name: str) -> Sample:
-    """Makes a sample of JSON.
-
-    Args:
-        text: The numbers of one sample in nested lists, or by the names of a table's columns as an object.
-        onnx_metadata: Metadata of the model.
-        name: Name of the sample in answers and messages.
-
-    Raises:
-        DataError: The text is no sample that the model takes.
-    """
-    try:
-        decoded = msgspec.json.decode(text)
-        if isinstance(decoded, dict):
-            if missing := [column for column in onnx_metadata.features if column not in decoded]:
-                raise DataError(f"{name} has no column {missing[0]!r}, which the model takes")
-            decoded = [decoded[column] for column in onnx_metadata.features]
-        values = np.asarray(decoded, dtype=np.float32)
-    except (msgspec.DecodeError, ValueError, TypeError):
-        raise DataError(f"{name} is no JSON list of numbers of one sample") from None
-    return Sample(name, as_input(values, onnx_metadata, name))
 
 
 def infer(model: Path | str, *files: Path | str) -> tuple[Prediction, ...]:

@@ -1,0 +1,40 @@
+"""What comes on standard input is told apart by its first line."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from fedlp_edge.cli.models.standard_input import read_standard_input
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.export.inference import Sample
+from tests.learning.export.test_inference_tasks import PAIR
+
+
+def read(content: bytes) -> list[object]:
+    stream = io.BufferedReader(io.BytesIO(content))  # type: ignore[arg-type]  # a stream in memory is raw enough
+    found = read_standard_input(stream, PAIR)
+    return [
+        (entry.name, entry.values.tolist()) if isinstance(entry, Sample)
+        else str(entry) if isinstance(entry, DataError)
+        else entry
+        for entry in found
+    ]  # fmt: skip
+
+
+def test_lines_are_paths_or_numbers() -> None:
+    assert read("über uns.png\n\n[1, 2]\r\n[]\nb.npy".encode()) == [
+        Path("über uns.png"),
+        ("line 3", [1.0, 2.0]),
+        "line 4 holds float32 [0]; the model takes one sample of 2",
+        Path("b.npy"),
+    ]
+
+
+def test_bytes_are_one_file() -> None:
+    for content in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x00\x01WEBP"):
+        assert read(content) == ["the model takes 2 arrays, not pictures: give it a .npy file"]
+
+
+def test_nothing_is_nothing() -> None:
+    assert read(b"") == []
