@@ -45,7 +45,7 @@ from device_agent.protocol.events import (
     TrainRound,
     Unsubscribe,
 )
-from device_agent.protocol.machine import DeviceProtocol, ProtocolOptions
+from device_agent.protocol.machine import DeviceProtocol, DeviceStores, ProtocolOptions
 from device_agent.protocol.presence import status
 from device_agent.protocol.update import Update, UpdateId
 from fedlp_edge.core.blueprint import Blueprint
@@ -54,7 +54,7 @@ from fedlp_edge.transport.base import Connected, Delivered, Disconnected, LastWi
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split
 from fedlp_edge.wire.digests import digest_of
-from fedlp_edge.wire.messages import UnitPayload, UnitVersion, encode
+from fedlp_edge.wire.messages import Install, InstallReport, UnitPayload, UnitVersion, encode
 from fedlp_edge.wire.tensors import pack
 from fedlp_edge.wire.topics import Topics
 
@@ -231,6 +231,18 @@ class _Sent(NamedTuple):
     chunk: ChunkDelivered | None = None
 
 
+class NoReleases:
+    """Devices that install no release."""
+
+    def last_word(self, install: Install) -> InstallReport | None:
+        del install
+        return None
+
+    def problem(self, install: Install, missing: int) -> str:
+        del install, missing
+        return "this device installs nothing"
+
+
 class Device:
     """A participant, its connection, and what it holds.
 
@@ -267,10 +279,9 @@ class Device:
         )
         self._machine = DeviceProtocol(
             self.identity,
-            self._store,
-            self._admit,
-            SharedStore(),
-            lambda _version, _blob: None,
+            DeviceStores(
+                self._store, self._admit, SharedStore(), lambda _version, _blob: None, SharedStore(), NoReleases()
+            ),
             (),
             secrets.token_bytes,
             options,

@@ -1,55 +1,46 @@
-"""Installing the final model: an ONNX file under its own name, and ``current.onnx`` for whoever infers with it.
+"""Stores the final model of a run among the device's versions, once it has computed something.
 
-The link changes in one step and only after the file has computed something, so an application that opens
-``current.onnx`` never finds half a model or a broken one.
+An application that opens ``current.onnx`` never finds half a model or a broken one, since the link changes in one step
+(``installation.version_store``) and only to a file that was tried.
 """
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from device_agent.installation.version_store import VersionStore
 from device_agent.limits import LIMITS
 from fedlp_edge.errors import DeviceError
-from fedlp_edge.system.directories import make_directory
-from fedlp_edge.system.files import replace_link, replacing
 from fedlp_edge.system.processor_info import processor_name
+from fedlp_edge.wire.digests import digest_of_file
 
 _LIMITS = LIMITS.final_model
 
 
-CURRENT = "current.onnx"
-
-
-def install_model(source: Path, directory: Path, run: str, unit: str) -> Path:
-    """Copies a downloaded file into place, tries it, and points ``current.onnx`` at it.
+def store_model(source: Path, store: VersionStore, run: str, unit: str) -> str:
+    """Tries a downloaded file, and stores it as a version.
 
     Args:
         source: The file, its digest already verified.
-        directory: Directory of the device's models; made if missing.
+        store: Versions on this device.
         run: Name of the run that trained the model.
         unit: ``onnx-DEPTH``.
 
     Returns:
-        The path of the installed file.
+        The target of the version, for the link.
 
     Raises:
         DeviceError: The file does not load or compute in onnxruntime, or cannot be written.
     """
-    make_directory(directory)
-    path = directory / f"{run}-depth-{unit.removeprefix('onnx-')}.onnx"
+    try_model(source)
     try:
-        with replacing(path) as partial:
-            shutil.copyfile(source, partial)
-            try_model(partial)
-        replace_link(directory / CURRENT, path.name)
+        return store.add(source, f"{run}-depth-{unit.removeprefix('onnx-')}.onnx", digest_of_file(source))
     except OSError as error:
-        raise DeviceError(f"{path}: {error.strerror}; make room and start the agent again") from None
-    return path
+        raise DeviceError(f"{store.directory}: {error.strerror}; make room and start the agent again") from None
 
 
 def can_export() -> bool:

@@ -192,6 +192,31 @@ class FinalModelLimits:
 
 
 @dataclass(frozen=True)
+class InstallationLimits:
+    """How a model of a release is fetched, tried and watched.
+
+    Attributes:
+        file_bytes: Bytes of all files of a release together.
+        spare_bytes: Bytes that stay free on the disk beside them.
+        report_seconds: Seconds between two reports while chunks come, and while the model is tried.
+        exam_seconds: Seconds of the self-test and the exam beside the old model together.
+        attempts: Ends of the agent while it tried one version, after which that version is given up: it may be what ends
+            the agent, or the device.
+        serving_starts: Starts of whatever answers with the new model during its probation, after which these count as a
+            crash loop.
+        watch_seconds: Seconds between two looks at what answers, during the probation.
+    """
+
+    file_bytes: int = 1 << 31
+    spare_bytes: int = 16 << 20
+    report_seconds: float = 5.0
+    exam_seconds: float = 300.0
+    attempts: int = 3
+    serving_starts: int = 3
+    watch_seconds: float = 0.5
+
+
+@dataclass(frozen=True)
 class DataWatchLimits:
     """How often the training data are looked at.
 
@@ -218,6 +243,7 @@ class AgentLimits:
         downloads: Requests for missing chunks.
         uploads: Offers and chunks of updates.
         final_model: The ONNX file at the end of a run.
+        installation: Models of a release.
         data_watch: Looks at the training data.
     """
 
@@ -229,6 +255,7 @@ class AgentLimits:
     downloads: DownloadLimits = DownloadLimits()
     uploads: UploadLimits = UploadLimits()
     final_model: FinalModelLimits = FinalModelLimits()
+    installation: InstallationLimits = InstallationLimits()
     data_watch: DataWatchLimits = DataWatchLimits()
 
 

@@ -11,12 +11,15 @@ import queue
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from device_agent.data_watch import DataWatch, data_fingerprint
-from device_agent.deployment import can_export, install_model
+from device_agent.deployment import can_export, store_model
+from device_agent.installation.installer import Installer, InstallerOptions
+from device_agent.installation.version_store import VersionStore
 from device_agent.protocol.events import (
     BuildModel,
     CheckModel,
@@ -27,9 +30,12 @@ from device_agent.protocol.events import (
     Effects,
     Event,
     ExportModel,
+    FilesWanted,
     ForgetUpdate,
     Identity,
+    InstallationReported,
     InstallFailed,
+    InstallFiles,
     InstallModel,
     Leave,
     Log,
@@ -47,7 +53,7 @@ from device_agent.protocol.events import (
     TrainRound,
     Unsubscribe,
 )
-from device_agent.protocol.machine import DeviceProtocol, ProtocolOptions
+from device_agent.protocol.machine import DeviceProtocol, DeviceStores, ProtocolOptions
 from device_agent.protocol.update import UpdateId
 from device_agent.state_directory import StateDirectory
 from device_agent.trainer import PersonalModelMade, Trainer
@@ -87,6 +93,7 @@ class AgentSettings:
         calibration: Calibration of this machine, if it was found out.
         measure_link: Whether to measure the link's rate by echoes, unless the profile says that it is metered.
         report_metrics: Tell the coordinator how well the model does on held-out samples, and what inputs look like.
+        keep_models: Number of versions of the model that stay on the disk, the current one included.
     """
 
     identity: Identity
@@ -99,6 +106,7 @@ class AgentSettings:
     calibration: Calibration | None = None
     measure_link: bool = True
     report_metrics: bool = True
+    keep_models: int = 2
 
 
 class Agent:
@@ -111,6 +119,7 @@ class Agent:
         worker: Worker process, whose events go to ``inbox``.
         inbox: Queue in which the events of transport and worker wait for the loop.
         clock: Returns monotonic seconds.
+        executor: Tries models, one at a time; a thread by default.
     """
 
     def __init__(
@@ -121,6 +130,7 @@ class Agent:
         worker: WorkerProcess,
         inbox: queue.SimpleQueue[InboxItem],
         clock: Clock = time.monotonic,
+        executor: Executor | None = None,
     ) -> None:
         self._settings = settings
         self._transport = transport
@@ -132,6 +142,15 @@ class Agent:
 
         self._lock = state.lock
         self._outbox, self._units, self._models = state.outbox, state.units, state.models
+        self._releases = state.releases
+        self._versions = VersionStore(state.path / "models")
+        self._installer = Installer(
+            settings.identity.device,
+            self._versions,
+            InstallerOptions(keep=settings.keep_models),
+            executor or ThreadPoolExecutor(1, "installation"),
+            lambda what: inbox.put(what if isinstance(what, FilesWanted) else InstallationReported(what)),
+        )
         self._worker = worker
         self._trainer = Trainer(worker, self._units, self._outbox, state.path, settings.data, settings.report_metrics)
         spec = parse_spec(settings.data)
@@ -146,10 +165,7 @@ class Agent:
         )
         self._machine = DeviceProtocol(
             settings.identity,
-            self._units,
-            self._admit,
-            self._models,
-            self._admit_final,
+            DeviceStores(self._units, self._admit, self._models, self._admit_final, self._releases, self._installer),
             self._outbox.entries(),
             secrets.token_bytes,
             options,
@@ -163,6 +179,7 @@ class Agent:
         make_worker: Callable[[Callable[[WorkerEvent], None]], WorkerProcess],
         clock: Clock = time.monotonic,
         inbox: queue.SimpleQueue[InboxItem] | None = None,
+        executor: Executor | None = None,
     ) -> Self:
         """Locks and reads the state directory, and makes the agent that works in it.
 
@@ -172,6 +189,7 @@ class Agent:
             make_worker: Makes the worker process from the function that takes its events.
             clock: Returns monotonic seconds.
             inbox: Queue of the events of transport and worker; a new one by default.
+            executor: Tries models, one at a time; a thread by default.
 
         Raises:
             DataError: The specification of the data is wrong.
@@ -179,7 +197,7 @@ class Agent:
         """
         inbox = queue.SimpleQueue() if inbox is None else inbox
         state = StateDirectory.open(settings.state)
-        return cls(settings, state, transport, make_worker(inbox.put), inbox, clock)
+        return cls(settings, state, transport, make_worker(inbox.put), inbox, clock, executor)
 
     def stop(self) -> None:
         """Tells the agent to end; may be called from any thread."""
@@ -201,6 +219,7 @@ class Agent:
             self._trainer.measure()
             # Asked for before the connection is there, so that the first Connected finds all of it in place.
             self._carry_out(self._machine.start())
+            self._installer.recover()
             self._transport.start(self._queue.put)
             left = self._loop()
             self._carry_out(self._machine.handle(Leave(), self._clock()))
@@ -210,6 +229,7 @@ class Agent:
         finally:
             self._transport.stop()
             self._worker.stop()
+            self._installer.stop()
             self._lock.close()
         if self._stop is not None and self._stop.error:
             raise DeviceError(self._stop.error)
@@ -222,7 +242,7 @@ class Agent:
     def _loop(self) -> bool:
         """Returns whether the agent was told to leave."""
         while self._stop is None:
-            times = (self._machine.next_wakeup(), self._watch.next_wakeup())
+            times = (self._machine.next_wakeup(), self._watch.next_wakeup(), self._installer.next_wakeup())
             due = min((time for time in times if time is not None), default=None)
             try:
                 event = self._queue.get(timeout=None if due is None else max(0.0, due - self._clock()))
@@ -232,6 +252,7 @@ class Agent:
                 return True
             for translated in self._translate(event):
                 self._carry_out(self._machine.handle(translated, self._clock()))
+            self._installer.poll(self._clock())
             if self._watch.changed() and self._machine.free and not self._trainer.busy:
                 log.info("the data have changed and are loaded again")
                 self._watch.loading()
@@ -243,6 +264,12 @@ class Agent:
         if isinstance(event, Delivered):
             chunk = self._tokens.pop(event.token, None)
             return [chunk] if chunk else []
+        if isinstance(event, InstallationReported):
+            if event.report.state == "probation":
+                self._installer.watch(self._clock())
+            elif event.report.state in ("installed", "failed"):
+                self._releases.keep_only(())
+            return [event]
         if isinstance(event, Refused) and event.too_long and (chunk := self._tokens.pop(event.token or 0, None)):
             return [ChunkRefused(chunk.update, chunk.index)]
         if not isinstance(event, WorkerReply | WorkerDied):
@@ -291,6 +318,10 @@ class Agent:
                 self._outbox.forget(update)
             case InstallModel(run, version):
                 self._install(self._models.path(version.digest), run, version.unit)
+            case InstallFiles(install, names):
+                digests = {file.name: file.version.digest for file in install.files}
+                paths = {name: self._releases.path(digests[name]) for name in names}
+                self._installer.install(install, paths)
             case ExportModel():
                 self._export(effect)
             case CheckModel(version=version, layers=layers):
@@ -340,12 +371,15 @@ class Agent:
 
     def _install(self, file: Path, run: str, unit: str) -> None:
         try:
-            path = install_model(file, self._settings.state / "models", run, unit)
+            target = store_model(file, self._versions, run, unit)
+            self._installer.adopt(target)
         except DeviceError as error:
             self._queue.put(InstallFailed(str(error)))
+        except OSError as error:
+            self._queue.put(InstallFailed(f"{self._versions.directory}: {error.strerror}; make room there"))
         else:
             self._models.keep_only(())
-            self._queue.put(ModelInstalled(str(path)))
+            self._queue.put(ModelInstalled(str(self._versions.path(target))))
 
     def _admit(self, version: UnitVersion, blob: memoryview) -> None:
         if self._blueprint is not None:

@@ -18,7 +18,7 @@ STATE_FORMAT = 2
 one, would misread."""
 
 _FORMAT_FILE = "format"
-_ENTRIES = ("outbox", "cache", "downloads", "work", "personal", "device_values", "models")
+_ENTRIES = ("outbox", "cache", "downloads", "work", "personal", "device_values", "models", "releases")
 """What an agent of any version makes in its state directory. Other files may be there: a mount point has some."""
 
 
@@ -32,6 +32,7 @@ class StateDirectory:
         outbox: Finished updates that wait for their receipts.
         units: Units of the global model that were downloaded.
         models: ONNX files that were downloaded.
+        releases: Files of releases that were downloaded.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class StateDirectory:
     outbox: Outbox
     units: BlobCache
     models: BlobCache
+    releases: BlobCache
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -51,7 +53,8 @@ class StateDirectory:
             StorageError: The directory cannot be used, another agent has it, or it holds another format.
         """
         lock = claim_state_directory(path)
-        return cls(path, lock, Outbox.open(path / "outbox"), BlobCache(path / "cache"), BlobCache(path / "downloads"))
+        caches = [BlobCache(path / name) for name in ("cache", "downloads", "releases")]
+        return cls(path, lock, Outbox.open(path / "outbox"), *caches)
 
 
 def claim_state_directory(directory: Path) -> BinaryIO:

@@ -6,12 +6,12 @@ for the source to say: a file that it does not vouch for is not installed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fedlp_edge.errors import PeerError
+from fedlp_edge.errors import DeviceError, PeerError
 from fedlp_edge.wire.messages import Install
 
 
@@ -30,14 +30,31 @@ class ReleaseAssignment:
     self_test: str = ""
 
 
+class FileWantedError(DeviceError):
+    """A source needs files that were not downloaded yet; once they are, another source is made and asked.
+
+    Attributes:
+        names: Names of the files, which the roll-out names.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(f"these files are needed: {', '.join(self.names)}")
+
+
 class TargetSource(Protocol):
-    """The interface of a source; both methods may take a while and are called in a thread of their own."""
+    """The interface of a source; both methods may take a while and are called in a thread of their own.
+
+    A file ``X`` beside which the roll-out names ``X.graph`` is not downloaded before the source asks for it, since it may
+    be assembled of its graph and of weights that are here.
+    """
 
     def assigned(self) -> ReleaseAssignment:
         """Returns what this device is to install.
 
         Raises:
             PeerError: Nothing that can be trusted says so.
+            FileWantedError: It needs files that were not downloaded.
         """
 
     def fetch(self, target: str) -> Path:
@@ -45,6 +62,7 @@ class TargetSource(Protocol):
 
         Raises:
             PeerError: The file is missing, or cannot be trusted.
+            FileWantedError: It needs files that were not downloaded.
         """
 
 
@@ -71,6 +89,8 @@ class DigestSource:
     def fetch(self, target: str) -> Path:
         """Returns the path of a downloaded file."""
         path = self._files.get(target)
-        if path is None:
-            raise PeerError(f"the roll-out does not name the file {target}")
-        return path
+        if path is not None:
+            return path
+        if any(file.name == target for file in self._install.files):
+            raise FileWantedError([target])
+        raise PeerError(f"the roll-out does not name the file {target}")

@@ -91,6 +91,11 @@ class Downloads:
         """Chunks of wanted blobs that have not come."""
         return sum(stop - start for assembly in self._assemblies.values() for start, stop in assembly.missing)
 
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes of wanted blobs that are not whole yet: what is on its way may have taken its room already."""
+        return sum(self._wanted[digest].size for digest in self._assemblies)
+
     def next_wakeup(self) -> float | None:
         """When ``overdue`` has something to say unless a chunk comes first; None if nothing is missing."""
         if self.complete or self._patience == math.inf or self._waiting_since == self._progress_at:

@@ -16,7 +16,7 @@ from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.transport.base import TransportEvent
-from fedlp_edge.wire.messages import Message, ModelProof, Task, UnitVersion
+from fedlp_edge.wire.messages import Install, InstallReport, Message, ModelProof, Task, UnitVersion
 from fedlp_edge.wire.topics import Topics
 
 FailureKind = Literal["memory", "model", "data", "worker"]
@@ -131,6 +131,26 @@ class InstallFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class InstallationReported:
+    """The installation of a release has come to another state."""
+
+    report: InstallReport
+
+
+@dataclass(frozen=True, slots=True)
+class FilesWanted:
+    """An installation needs more of the files that its message names.
+
+    Attributes:
+        install: Message of the roll-out.
+        names: Names of the files.
+    """
+
+    install: Install
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NothingToExport:
     """This device has no head of its own that it could export."""
 
@@ -159,6 +179,8 @@ Event = (
     | ModelChecked
     | ModelInstalled
     | InstallFailed
+    | InstallationReported
+    | FilesWanted
     | NothingToExport
     | Leave
     | Tick
@@ -261,6 +283,19 @@ class InstallModel:
 
 
 @dataclass(frozen=True, slots=True)
+class InstallFiles:
+    """Try the downloaded files of a release, and put its model in place.
+
+    Attributes:
+        install: Message of the roll-out.
+        names: Names of the files that were downloaded.
+    """
+
+    install: Install
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckModel:
     """Have the worker compare a downloaded ONNX file with the PyTorch model of downloaded layers.
 
@@ -316,6 +351,7 @@ Effect = (
     | SendProbe
     | ForgetUpdate
     | InstallModel
+    | InstallFiles
     | CheckModel
     | ExportModel
     | Log

@@ -2,7 +2,8 @@
 
 Routes each event to the part that knows: ``link_probe`` (how fast the link is), ``presence`` (status and
 announcements), ``assignment`` (from the assignment to Ready), ``round_task`` (from the task to the update), ``uploads``
-(from the offer to the receipt), ``final_model`` (the ONNX file at the end).
+(from the offer to the receipt), ``final_model`` (the ONNX file at the end), ``release_install`` (models that are rolled
+out).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from device_agent.protocol.events import (
     DeviceMeasured,
     Effects,
     Event,
+    FilesWanted,
     Identity,
+    InstallationReported,
     InstallFailed,
     Leave,
     Log,
@@ -47,6 +50,7 @@ from device_agent.protocol.link.in_transit import InTransitCheck
 from device_agent.protocol.link.link_estimate import Improvements, LinkEstimate, MissedRounds
 from device_agent.protocol.link.link_probe import LinkProbe, slower
 from device_agent.protocol.presence import Presence
+from device_agent.protocol.release_install import InstallationFacts, ReleaseInstall, failure_of
 from device_agent.protocol.round_task import RoundTask
 from device_agent.protocol.update import Update
 from device_agent.protocol.uploads import Uploads
@@ -73,6 +77,7 @@ from fedlp_edge.wire.messages import (
     Claim,
     FromCoordinator,
     Grant,
+    Install,
     Progress,
     Receipt,
     RunEnded,
@@ -112,15 +117,33 @@ class ProtocolOptions:
     link_bytes_per_second: float | None = None
 
 
+@dataclass(frozen=True)
+class DeviceStores:
+    """Where a device keeps what it downloads, and who admits it.
+
+    Attributes:
+        units: Store of the model's units.
+        check_unit: Admits a unit.
+        models: Store of ONNX files, and of final layers.
+        check_model: Admits one of these.
+        releases: Store of the files of releases.
+        installation: What is known of installations.
+    """
+
+    units: BlobStore
+    check_unit: Check
+    models: BlobStore
+    check_model: Check
+    releases: BlobStore
+    installation: InstallationFacts
+
+
 class DeviceProtocol:
     """One device in one fleet.
 
     Args:
         identity: Identity of the agent.
-        units: Store of the model's units.
-        check_unit: Admits a unit.
-        models: Store of ONNX files, and of final layers.
-        check_model: Admits one of these.
+        stores: Stores of what is downloaded.
         updates: Left in the outbox by an earlier life.
         draw: Function that returns a number of random bytes.
         options: Options, see ``ProtocolOptions``.
@@ -129,10 +152,7 @@ class DeviceProtocol:
     def __init__(
         self,
         identity: Identity,
-        units: BlobStore,
-        check_unit: Check,
-        models: BlobStore,
-        check_model: Check,
+        stores: DeviceStores,
         updates: Iterable[Update],
         draw: Callable[[int], bytes],
         options: ProtocolOptions,
@@ -141,8 +161,10 @@ class DeviceProtocol:
         self._identity = identity
         self._coordinator = coordinator
         self._in_transit = InTransitCheck(identity, draw, works=None if options.use_echoes else False)
-        self._units = Downloads(units, check_unit, self._in_transit.nothing_before)
-        self._models = Downloads(models, check_model, self._in_transit.nothing_before)
+        nothing_before = self._in_transit.nothing_before
+        self._units = Downloads(stores.units, stores.check_unit, nothing_before)
+        self._models = Downloads(stores.models, stores.check_model, nothing_before)
+        self._files = Downloads(stores.releases, lambda _version, _blob: None, nothing_before)
         self._presence = Presence(identity, coordinator)
         self._assignment = AssignmentHandler(identity, options.allow_models)
         self._uploads = Uploads(identity, coordinator, updates, options.link_bytes_per_second)
@@ -160,6 +182,7 @@ class DeviceProtocol:
             once=options.once,
             reports=options.report_metrics,
         )
+        self._release = ReleaseInstall(identity, self._files, stores.installation)
         self._heartbeat = Heartbeat(identity, coordinator)
         self._search = CoordinatorSearch(identity, coordinator)
 
@@ -171,10 +194,7 @@ class DeviceProtocol:
         """When the next Tick is due at the latest; None if only events matter."""
         if not self._coordinator.connected:
             return None
-        times = [
-            part.next_wakeup()
-            for part in (self._link_probe, self._round_task, self._uploads, self._final_model, self._in_transit)
-        ]
+        times = [part.next_wakeup() for part in self._polled]
         if self._idle:
             times.append(self._heartbeat.next_wakeup())
         times.append(self._search.next_wakeup())
@@ -195,6 +215,7 @@ class DeviceProtocol:
         if self._coordinator.connected:
             effects += [*self._in_transit.poll(now), *self._search.poll(now)]
             effects += [*self._round_task.poll(now), *self._uploads.poll(now), *self._final_model.poll(now)]
+            effects += self._release.poll(now)
             effects += self._report_link()
             effects += self._in_transit.poll(now)  # what the others have just found that they want to know
             if self._idle and self._heartbeat.due(now):
@@ -210,7 +231,20 @@ class DeviceProtocol:
     @property
     def free(self) -> bool:
         """Whether this device has neither a task nor an update or a model in transit."""
-        return self._round_task.idle and self._uploads.idle and self._final_model.idle
+        return self._round_task.idle and self._uploads.idle and self._final_model.idle and self._release.idle
+
+    @property
+    def _polled(
+        self,
+    ) -> tuple[LinkProbe | RoundTask | Uploads | FinalModelFetch | ReleaseInstall | InTransitCheck, ...]:
+        return (
+            self._link_probe,
+            self._round_task,
+            self._uploads,
+            self._final_model,
+            self._release,
+            self._in_transit,
+        )
 
     def _dispatch(self, event: Event, now: float) -> Effects:
         effects: Effects = []
@@ -232,6 +266,10 @@ class DeviceProtocol:
                 effects = settle(update, index, now)
             case ModelChecked() | ModelInstalled() | InstallFailed() | NothingToExport():
                 effects = self._final_model.happened(event)
+            case InstallationReported(report):
+                effects = self._release.reported(report, now)
+            case FilesWanted():
+                effects = self._release.files_wanted(event, now)
             case Leave():
                 effects = self._presence.leave()
             case Tick():
@@ -277,6 +315,7 @@ class DeviceProtocol:
                 self._in_transit.received_something(now)
                 self._units.bytes_arriving(now)
                 self._models.bytes_arriving(now)
+                self._files.bytes_arriving(now)
             case Delivered():
                 pass  # The service knows whose token it is and says ChunkDelivered.
         return effects
@@ -308,6 +347,12 @@ class DeviceProtocol:
             except PeerError as error:
                 return self._final_model.rejected(error)
             return self._final_model.received(now)
+        if self._files.wants(chunk):
+            try:
+                self._files.receive(unit, chunk, nbytes, now)
+            except (PeerError, OSError) as error:
+                return self._release.rejected(failure_of(error))
+            return self._release.received(now)
         try:
             self._units.receive(unit, chunk, nbytes, now)
         except PeerError as error:
@@ -358,7 +403,7 @@ class DeviceProtocol:
             self._in_transit.set_works(works=self._link_probe.works)
             rate = math.inf if rate is None and self._link_probe.works else rate
         estimate = LinkEstimate(rate, self._link_probe.latency)
-        self._units.link = self._models.link = self._uploads.link = self._round_task.link = estimate
+        self._units.link = self._models.link = self._files.link = self._uploads.link = self._round_task.link = estimate
 
     def _report_progress(self, unit: str | None, chunk: Chunk) -> Effects:
         """The answer to a chunk of the broadcast that asks how this device stands."""
@@ -371,13 +416,13 @@ class DeviceProtocol:
 
     def _down(self, message: object, now: float) -> Effects:
         match message:
-            case Assignment() | AssignmentRefused() | Task() | Grant() | Receipt() | RunEnded():
+            case Assignment() | AssignmentRefused() | Task() | Grant() | Receipt() | RunEnded() | Install():
                 if message.device == self._identity.device:
                     return self._message(message, now)
         return [Log("a message for another device came on this one's topic and is ignored", warning=True)]
 
     def _message(
-        self, message: Assignment | AssignmentRefused | Task | Grant | Receipt | RunEnded, now: float
+        self, message: Assignment | AssignmentRefused | Task | Grant | Receipt | RunEnded | Install, now: float
     ) -> Effects:
         self._heartbeat.restart(now)
         effects = self._notice_coordinator(message.run, now)
@@ -398,6 +443,8 @@ class DeviceProtocol:
                     effects += self._done_in_time()
             case RunEnded():
                 effects += self._end_run(message, now)
+            case Install():
+                effects += self._release.order(message, now)
         return effects
 
     def _notice_coordinator(self, run: str, now: float) -> Effects:
@@ -411,6 +458,7 @@ class DeviceProtocol:
         self._heartbeat.restart(now)
         self._round_task.coordinator_online(now)
         self._final_model.coordinator_online(now)
+        self._release.coordinator_online(now)
         return [*self._search.end(), *self._uploads.coordinator_online(now)]
 
     def _end_run(self, message: RunEnded, now: float) -> Effects:

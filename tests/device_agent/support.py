@@ -10,7 +10,7 @@ import numpy as np
 
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, Event, Identity, Publish, RoundTrained
-from device_agent.protocol.machine import DeviceProtocol, ProtocolOptions
+from device_agent.protocol.machine import DeviceProtocol, DeviceStores, ProtocolOptions
 from device_agent.protocol.round_task import fingerprint
 from device_agent.protocol.update import Update
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
@@ -20,7 +20,17 @@ from fedlp_edge.transport.base import BrokerLimits, Connected, Received, Subscri
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import MemorySink, split
 from fedlp_edge.wire.digests import digest_of
-from fedlp_edge.wire.messages import Announcement, Assignment, Message, Task, UnitPayload, UnitVersion, encode
+from fedlp_edge.wire.messages import (
+    Announcement,
+    Assignment,
+    Install,
+    InstallReport,
+    Message,
+    Task,
+    UnitPayload,
+    UnitVersion,
+    encode,
+)
 from fedlp_edge.wire.tensors import pack
 from fedlp_edge.wire.topics import Topics
 
@@ -152,6 +162,19 @@ class MemoryStore:
         self.begun.pop(version.digest, None)
 
 
+class Installation:
+    """Facts about installations, in literal values."""
+
+    last: InstallReport | None = None
+    full = ""
+
+    def last_word(self, install: Install) -> InstallReport | None:
+        return self.last
+
+    def problem(self, install: Install, missing: int) -> str:
+        return self.full
+
+
 def numbered() -> Callable[[int], bytes]:
     """In place of random bytes: all different, too."""
     numbers = itertools.count()
@@ -162,13 +185,18 @@ class Device:
     """The protocol of a device with its stores, played by hand."""
 
     def __init__(self, updates: Iterable[Update] = (), *, measure_link: bool = False, **options: object) -> None:
-        self.units, self.models = MemoryStore(), MemoryStore()
+        self.units, self.models, self.releases = MemoryStore(), MemoryStore(), MemoryStore()
+        self.installation = Installation()
         self.machine = DeviceProtocol(
             ME,
-            self.units,
-            lambda v, b: admit_unit(BLUEPRINT.by_id[v.unit], v, b),
-            self.models,
-            lambda v, b: None,
+            DeviceStores(
+                self.units,
+                lambda v, b: admit_unit(BLUEPRINT.by_id[v.unit], v, b),
+                self.models,
+                lambda v, b: None,
+                self.releases,
+                self.installation,
+            ),
             updates,
             numbered(),
             ProtocolOptions(measure_link=measure_link, use_echoes=False, **options),

@@ -1,4 +1,4 @@
-"""The final model replaces the one before only after it has computed something."""
+"""The final model becomes a version only after it has computed something."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from device_agent.deployment import install_model
+from device_agent.deployment import store_model
+from device_agent.installation.version_store import VersionStore
 from fedlp_edge.errors import DeviceError
 
 
@@ -22,30 +23,27 @@ def write_model(path: Path, factor: float) -> Path:
     return path
 
 
-def test_points_the_link_at_the_latest_model(tmp_path: Path):
-    models = tmp_path / "models"
-    for run in ("first", "second"):
-        path = install_model(write_model(tmp_path / "blob", 1.0), models, run, "onnx-3")
-        assert path == models / f"{run}-depth-3.onnx"
-        assert (models / "current.onnx").resolve() == path
-    assert sorted(p.name for p in models.iterdir()) == ["current.onnx", "first-depth-3.onnx", "second-depth-3.onnx"]
+def test_stores_the_model_of_every_run_under_its_name(tmp_path: Path):
+    store = VersionStore(tmp_path / "models")
+    for factor, run in enumerate(("first", "second")):
+        target = store_model(write_model(tmp_path / "blob", factor), store, run, "onnx-3")
+        assert store.path(target).name == f"{run}-depth-3.onnx"
+        assert store.path(target).read_bytes() == (tmp_path / "blob").read_bytes()
+    assert store.current == "", "it is for the installer to switch"
 
 
 def test_outlives_a_runtime_that_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "onnxruntime.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(DeviceError, match=r"onnxruntime was ended by SIGILL on this processor \(.+\); install another"):
-        install_model(write_model(tmp_path / "blob", 1.0), tmp_path / "models", "run", "onnx-1")
+        store_model(write_model(tmp_path / "blob", 1.0), VersionStore(tmp_path / "models"), "run", "onnx-1")
 
 
 @pytest.mark.parametrize("broken", ["no ONNX", "not finite"])
-def test_keeps_the_model_before_when_the_new_one_does_not_compute(tmp_path: Path, broken: str):
-    models = tmp_path / "models"
-    good = install_model(write_model(tmp_path / "blob", 1.0), models, "good", "onnx-1")
+def test_stores_nothing_that_does_not_compute(tmp_path: Path, broken: str):
     bad = write_model(tmp_path / "bad", np.inf)
     if broken == "no ONNX":
         bad.write_bytes(b"not an ONNX file")
     with pytest.raises(DeviceError, match="final model"):
-        install_model(bad, models, "bad", "onnx-1")
-    assert (models / "current.onnx").resolve() == good
-    assert sorted(p.name for p in models.iterdir()) == ["current.onnx", "good-depth-1.onnx"]
+        store_model(bad, VersionStore(tmp_path / "models"), "bad", "onnx-1")
+    assert not (tmp_path / "models").exists()

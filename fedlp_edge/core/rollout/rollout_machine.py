@@ -125,7 +125,7 @@ class RolloutMachine:
         self._apply(event, now)
         self._decide()
 
-    def seen(self, device: str, now: float, *, online: bool) -> list[RolloutEffect]:
+    def seen(self, device: str, *, online: bool) -> list[RolloutEffect]:
         """A device came or left; one that was told and is still installing is told again when it comes.
 
         Returns:
@@ -135,10 +135,7 @@ class RolloutMachine:
         if entry is None:
             return []
         entry.online = online
-        if not (online and entry.installing):
-            return []
-        entry.heard_at = now
-        return [OrderInstall(device)]
+        return [OrderInstall(device)] if online and entry.installing else []
 
     def heard(self, device: str, now: float) -> None:
         """A device that is installing gave a sign."""

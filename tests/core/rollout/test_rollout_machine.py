@@ -32,7 +32,7 @@ class Played:
         self.take(RolloutBegan(groups))
         if online:
             for device in self.machine.devices:
-                self.machine.seen(device, 0.0, online=True)
+                self.machine.seen(device, online=True)
 
     def take(self, event: JournaledEvent, now: float = 0.0) -> None:
         self.journal.append(event)
@@ -140,8 +140,8 @@ def test_devices_that_are_away_are_told_when_they_come() -> None:
     played = Played(("a",), ("b", "c"), online=False)
     assert played.poll() == []
     assert played.machine.phase == "running"
-    played.machine.seen("a", 1.0, online=True)
-    played.machine.seen("b", 1.0, online=True)
+    played.machine.seen("a", online=True)
+    played.machine.seen("b", online=True)
     assert played.poll(1.0) == ["a"]
     played.settle("a")
     assert played.poll(2.0) == ["b"]
@@ -161,9 +161,9 @@ def test_newcomer_joins_the_last_group() -> None:
 def test_device_that_comes_back_while_it_installs_is_told_again() -> None:
     played = Played(("a",))
     played.poll()
-    played.machine.seen("a", 5.0, online=False)
-    assert played.machine.seen("a", 9.0, online=True) == [OrderInstall("a")]
-    assert played.machine.next_wakeup() == 609.0
+    played.machine.seen("a", online=False)
+    assert played.machine.seen("a", online=True) == [OrderInstall("a")]
+    assert played.machine.next_wakeup() == 600.0, "that it is there is no sign that it installs"
 
 
 def test_group_opens_once() -> None:
@@ -227,7 +227,7 @@ def act(played: Played, action: str, device: str, now: float) -> None:
     told = device in machine.devices and machine.devices[device].told
     match action:
         case "come" | "leave":
-            machine.seen(device, now, online=action == "come")
+            machine.seen(device, online=action == "come")
         case "install" | "fail" if told:
             played.settle(device, "installed" if action == "install" else "failed", now)
         case "pause":
