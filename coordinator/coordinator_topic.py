@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable
+from contextlib import suppress
 
+from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
 from coordinator.topic_claim import TopicClaim
 from coordinator.transfer.messenger import ControlMessenger
+from fedlp_edge.errors import PeerError
+from fedlp_edge.transport.base import BrokerLimits, Connected, Received, Transport
 from fedlp_edge.wire.messages import Announcement, Claim, decoder
+from fedlp_edge.wire.topics import Topics
 
 
 class CoordinatorTopic:
@@ -60,3 +66,44 @@ class CoordinatorTopic:
             self._topic_claim.announced(message, self._clock())
             if self._topic_claim.settled and not retained:
                 self._messenger.overhear(message)
+
+
+def first_connection(inbox: queue.Queue[InboxItem]) -> BrokerLimits | None:
+    """Waits for the broker; None if stopped meanwhile."""
+    while True:
+        item = inbox.get()
+        if isinstance(item, Connected):
+            return item.limits
+        if isinstance(item, StopRequested):
+            return None
+
+
+def settle_in(
+    inbox: queue.Queue[InboxItem], transport: Transport, topics: Topics, coordinator_topic: CoordinatorTopic
+) -> bool:
+    """Finds out whether another coordinator is at work; False if stopped meanwhile.
+
+    Args:
+        inbox: Queue of the events of the transport, and of the stop signal.
+        transport: Connected.
+        topics: Topics of the fleet.
+        coordinator_topic: Claim to the fleet.
+
+    Raises:
+        TopicClaimedError: There is one.
+    """
+    transport.subscribe(topics.coordinator)
+    coordinator_topic.ask()
+    while not coordinator_topic.answered():
+        try:
+            item = inbox.get(timeout=coordinator_topic.seconds_left)
+        except queue.Empty:
+            continue
+        if isinstance(item, StopRequested):
+            return False
+        if isinstance(item, Connected):
+            coordinator_topic.ask()
+        if isinstance(item, Received) and item.topic == topics.coordinator:
+            with suppress(PeerError):
+                coordinator_topic.receive(item.payload, retained=item.retained)
+    return True

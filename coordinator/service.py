@@ -11,15 +11,14 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
 
 import msgspec
 
 from coordinator.background import Background
 from coordinator.config import FleetConfig
-from coordinator.coordinator_topic import CoordinatorTopic
+from coordinator.coordinator_topic import CoordinatorTopic, first_connection, settle_in
 from coordinator.fleet.fleet_classes import FleetClasses
-from coordinator.inbox import InboxItem, StopRequested
+from coordinator.inbox import InboxItem
 from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.run_loop import RunLoop
@@ -35,7 +34,6 @@ from fedlp_edge.errors import (
     FreezeError,
     ModelError,
     OperatorError,
-    PeerError,
     SettingError,
     StartWeightsError,
     StorageError,
@@ -47,7 +45,7 @@ from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import write_file
-from fedlp_edge.transport.base import BrokerLimits, Connected, Received, Transport
+from fedlp_edge.transport.base import Transport
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import Build, Built
 from fedlp_edge.worker.process import WorkerProcess
@@ -113,8 +111,8 @@ class Coordinator:
             context, classes = self._build(journal)
             self._transport.start(self._inbox.put)
             try:
-                limits = self._first_connection()
-                if limits is None or not self._settle_in():
+                limits = first_connection(self._inbox)
+                if limits is None or not settle_in(self._inbox, self._transport, self._topics, self._coordinator_topic):
                     return False
                 try:
                     parts = assemble(context, classes, self._transport, limits, self._worker, self._background)
@@ -176,37 +174,6 @@ class Coordinator:
         wanted = 1 if any(journal.summaries()) else config.rounds.min_devices
         model = config.model.without_weights
         return context, FleetClasses(model, blueprint, journal, test_data, wanted, self._clock, targets)
-
-    def _first_connection(self) -> BrokerLimits | None:
-        """Waits for the broker; None if stopped meanwhile."""
-        while True:
-            item = self._inbox.get()
-            if isinstance(item, Connected):
-                return item.limits
-            if isinstance(item, StopRequested):
-                return None
-
-    def _settle_in(self) -> bool:
-        """Finds out whether another coordinator is at work; False if stopped meanwhile.
-
-        Raises:
-            TopicClaimedError: There is one.
-        """
-        self._transport.subscribe(self._topics.coordinator)
-        self._coordinator_topic.ask()
-        while not self._coordinator_topic.answered():
-            try:
-                item = self._inbox.get(timeout=self._coordinator_topic.seconds_left)
-            except queue.Empty:
-                continue
-            if isinstance(item, StopRequested):
-                return False
-            if isinstance(item, Connected):
-                self._coordinator_topic.ask()
-            if isinstance(item, Received) and item.topic == self._topics.coordinator:
-                with suppress(PeerError):
-                    self._coordinator_topic.receive(item.payload, retained=item.retained)
-        return True
 
 
 def _start_weights_report(directory: RunDirectory) -> StartWeightsReport | None:

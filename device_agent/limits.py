@@ -200,10 +200,10 @@ class InstallationLimits:
         spare_bytes: Bytes that stay free on the disk beside them.
         report_seconds: Seconds between two reports while chunks come, and while the model is tried.
         exam_seconds: Seconds of the self-test and the exam beside the old model together.
-        attempts: Ends of the agent while it tried one version, after which that version is given up: it may be what ends
-            the agent, or the device.
-        serving_starts: Starts of whatever answers with the new model during its probation, after which these count as a
-            crash loop.
+        attempts: Ends of the agent while it tried one version, after which that version is given up: it may be what
+            ends the agent, or the device.
+        serving_starts: Starts of whatever answers with the new model during its probation, after which these count as
+            a crash loop.
         watch_seconds: Seconds between two looks at what answers, during the probation.
     """
 

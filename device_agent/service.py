@@ -68,7 +68,7 @@ from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.transport.base import Delivered, Refused, Transport
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split
-from fedlp_edge.wire.messages import UnitVersion, encode
+from fedlp_edge.wire.messages import InstallState, UnitVersion, encode
 from fedlp_edge.worker.jobs import DeviceMeasurement
 from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, WorkerReply
 
@@ -229,8 +229,10 @@ class Agent:
         finally:
             self._transport.stop()
             self._worker.stop()
-            self._installer.stop()
-            self._lock.close()
+            try:
+                self._installer.stop()
+            finally:
+                self._lock.close()
         if self._stop is not None and self._stop.error:
             raise DeviceError(self._stop.error)
         if left:
@@ -265,11 +267,7 @@ class Agent:
             chunk = self._tokens.pop(event.token, None)
             return [chunk] if chunk else []
         if isinstance(event, InstallationReported):
-            if event.report.state == "probation":
-                self._installer.watch(self._clock())
-            elif event.report.state in ("installed", "failed"):
-                self._releases.keep_only(())
-            return [event]
+            self._installation_came_to(event.report.state)
         if isinstance(event, Refused) and event.too_long and (chunk := self._tokens.pop(event.token or 0, None)):
             return [ChunkRefused(chunk.update, chunk.index)]
         if not isinstance(event, WorkerReply | WorkerDied):
@@ -302,6 +300,12 @@ class Agent:
             return [] if result.proof is None else [ModelChecked(result.proof)]
         return [] if result is None else [result]
 
+    def _installation_came_to(self, state: InstallState) -> None:
+        if state == "probation":
+            self._installer.watch(self._clock())
+        elif state in ("installed", "failed"):
+            self._releases.keep_only(())
+
     def _carry_out(self, effects: Effects) -> None:
         for effect in effects:
             self._do(effect)
@@ -320,8 +324,7 @@ class Agent:
                 self._install(self._models.path(version.digest), run, version.unit)
             case InstallFiles(install, names):
                 digests = {file.name: file.version.digest for file in install.files}
-                paths = {name: self._releases.path(digests[name]) for name in names}
-                self._installer.install(install, paths)
+                self._installer.install(install, {name: self._releases.path(digests[name]) for name in names})
             case ExportModel():
                 self._export(effect)
             case CheckModel(version=version, layers=layers):

@@ -72,7 +72,7 @@ class ExamProcess:
     def run(self, order: ExamOrder) -> ExamResult:
         """Examines a model.
 
-        A process that ends by itself or takes too long is a problem of the model: whoever answers with it would end, too.
+        A process that ends by itself or takes too long is a problem of the model: what answers with it would end, too.
 
         Raises:
             ExamStoppedError: ``stop`` was called.

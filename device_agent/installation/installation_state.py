@@ -1,4 +1,4 @@
-"""What an agent remembers of installations: which versions there are, which one is being tried, and how the last ended."""
+"""What an agent remembers of installations: its versions, which one is being tried, and how the last ended."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Installs a model of a release: verifies, tries, switches, watches, and goes back by itself.
 
-Before the switch the old model answers, whatever happens; after it the new one is watched for a while, and an agent that
-ends in between goes back to the old one at its next start. Each step is on the disk before the next one begins:
+Before the switch the old model answers, whatever happens; after it the new one is watched for a while, and an agent
+that ends in between goes back to the old one at its next start. Each step is on the disk before the next one begins:
 
 ``added`` (files stored) -> ``testing`` (self-test, exam beside the old model) -> ``probation`` (switched, first
 inferences, watched) -> ``installed``; anything else ends as ``failed``, with the old model in its place.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from device_agent.installation.version_store import VersionStore, kept_versions
 from device_agent.limits import LIMITS
 from device_agent.protocol.events import FilesWanted
 from fedlp_edge.errors import FedLPError
+from fedlp_edge.serving.live_inputs import held_out_samples, live_inputs
 from fedlp_edge.serving.serving_record import read_record
 from fedlp_edge.wire.digests import digest_of_file
 from fedlp_edge.wire.messages import Install, InstallReport, InstallState, ShadowFigures
@@ -35,9 +36,6 @@ log = logging.getLogger(__name__)
 _LIMITS = LIMITS.installation
 SELF_TEST = "self_test.npz"
 
-ExamInputs = Callable[[int], Sequence[ExamInput]]
-"""Returns at most so many of the device's own inputs for the exam beside the old model."""
-
 
 @dataclass(frozen=True)
 class InstallerOptions:
@@ -46,12 +44,10 @@ class InstallerOptions:
     Attributes:
         keep: Number of versions that are kept, the current one included.
         make_source: Makes the source of verified files.
-        inputs: Finds inputs for the exam beside the old model.
     """
 
     keep: int = 2
     make_source: MakeTargetSource = DigestSource
-    inputs: ExamInputs = lambda _most: ()
 
 
 class ModelExam(Protocol):
@@ -249,7 +245,7 @@ class Installer:
         model = self._store.path(candidate.target)
         test = str(self._store.beside(candidate.target, candidate.self_test)) if candidate.self_test else ""
         rules = install.shadow
-        inputs = tuple(self._options.inputs(rules.inputs)) if old and rules.inputs else ()
+        inputs = exam_inputs(self._store.directory, rules.inputs) if old and rules.inputs else ()
         order = ExamOrder(
             model=str(model), self_test=test, old=str(self._store.path(old)) if inputs else "", inputs=inputs
         )
@@ -332,6 +328,19 @@ class Installer:
             reason=reason[: LIMITS.messages.reason_characters],
             shadow=self._shadow if state != "receiving" else None,
         )
+
+
+def exam_inputs(directory: Path, most: int) -> tuple[ExamInput, ...]:
+    """Returns inputs for the exam beside the old model: what was answered last, and samples that were held out.
+
+    Args:
+        directory: Directory of the device's models.
+        most: Most inputs; half of them are held-out samples, if there are as many of both.
+    """
+    live = [ExamInput(str(path)) for path in live_inputs(directory)]
+    held_out = [ExamInput(str(path), label) for path, label in held_out_samples(directory)]
+    chosen = held_out[: max(most // 2, most - len(live))]
+    return (*chosen, *live[: most - len(chosen)])
 
 
 def _shadow_problem(install: Install, figures: ShadowFigures | None) -> str:

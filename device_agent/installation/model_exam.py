@@ -1,4 +1,4 @@
-"""Examines a model in onnxruntime; a process of its own, run as ``python -m device_agent.installation.model_exam JSON``.
+"""Examines a model in onnxruntime, as a process of its own: ``python -m device_agent.installation.model_exam JSON``.
 
 Native code that crashes, or takes all memory, ends this process and not the agent. The last line on standard output is
 the answer, as JSON.

@@ -45,8 +45,8 @@ class FileWantedError(DeviceError):
 class TargetSource(Protocol):
     """The interface of a source; both methods may take a while and are called in a thread of their own.
 
-    A file ``X`` beside which the roll-out names ``X.graph`` is not downloaded before the source asks for it, since it may
-    be assembled of its graph and of weights that are here.
+    A file ``X`` beside which the roll-out names ``X.graph`` is not downloaded before the source asks for it, since it
+    may be assembled of its graph and of weights that are here.
     """
 
     def assigned(self) -> ReleaseAssignment:

@@ -1,7 +1,7 @@
 """The models that are installed on this device: a directory for each version, and one link to the one that answers.
 
 Every version stands in ``versions/ID/NAME.onnx``, where the id is the beginning of the file's digest. ``current.onnx``
-points to one of them and is replaced in one step, so whoever opens it finds a whole model, before a power cut and after.
+points to one of them and is replaced in one step, so whoever opens it finds a whole model, whenever the power is cut.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class VersionStore:
     def current(self) -> str:
         """Target of the link; empty if there is none."""
         try:
-            return os.readlink(self.link)
+            return str(self.link.readlink())
         except OSError:
             return ""
 
@@ -106,10 +106,10 @@ class VersionStore:
             self.link.unlink(missing_ok=True)
 
     def keep_only(self, targets: Iterable[str]) -> None:
-        """Removes all versions but these, and whatever the link points to."""
+        """Removes all versions but these and the one that the link points to; what cannot be removed stays."""
         kept = {Path(target).parent.name for target in {*targets, self.current} if target.startswith(f"{VERSIONS}/")}
-        partial_path(self.link).unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
+            partial_path(self.link).unlink(missing_ok=True)
             for place in sorted((self.directory / VERSIONS).iterdir()):
                 if place.name not in kept:
                     shutil.rmtree(place, ignore_errors=True)

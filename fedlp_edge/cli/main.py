@@ -371,6 +371,14 @@ def coordinator(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
+def deploy(context: typer.Context) -> None:
+    """Rolls a model out to the devices of a fleet, group by group; status, pause, resume and abort steer it."""
+    from fedlp_edge.cli.services import run_service
+
+    run_service("fedlp-coordinator", ["deploy", *context.args])
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
 def agent(context: typer.Context) -> None:
     """Runs a device agent (the same as fedlp-agent)."""
     from fedlp_edge.cli.services import run_service

@@ -9,6 +9,7 @@ largest expected value. The module needs onnxruntime and numpy alone.
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.errors import DataError, ExportError, OperatorError
+from fedlp_edge.errors import DataError, ExportError, FedLPError, OperatorError
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
+from fedlp_edge.system.files import write_file
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.25}
 """Most relative difference of an answer by precision: kernels of int8 saturate on some processors only."""
@@ -158,3 +160,19 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{path.name} is no self-test: {error}") from None
     return arrays
+
+
+def main() -> None:
+    """Makes the self-test of the file that the command line names: ``MODEL.onnx OUT.npz PRECISION``.
+
+    A process of its own, for services that do not load onnxruntime.
+    """
+    model, path, precision = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    try:
+        write_file(path, [make_self_test(model, TOLERANCES[precision])])
+    except FedLPError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Chooses which file of a release a device gets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from coordinator.rollout.release_files import ReleaseFile
+from fedlp_edge.core.planning.device_facts import DeviceFacts
+
+
+class FileWishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator says of the files, for all devices.
+
+    Attributes:
+        depth: The one depth that devices get; None for what suits each.
+        precision: Precision of the files.
+        early_exit: Whether devices get the file with early exits.
+    """
+
+    depth: int | None = None
+    precision: str = "fp32"
+    early_exit: bool = False
+
+
+def choose_file(
+    files: Sequence[ReleaseFile], wishes: FileWishes, facts: DeviceFacts | None, planned: int | None
+) -> ReleaseFile | None:
+    """Returns the deepest file that a device may have; None if none suits it.
+
+    A device that had a depth in the run gets that depth, or the nearest below it that there is, or else the nearest.
+    A file whose answers take more memory than the device has for training is left out.
+
+    Args:
+        files: Files of the release.
+        wishes: Wishes of the operator.
+        facts: What the device says of itself; None if it has not.
+        planned: Depth that the device had in the run; None if it had none.
+    """
+    memory = facts.training_memory if facts is not None else None
+    fitting = [
+        file
+        for file in files
+        if file.precision == wishes.precision
+        and file.early_exit == wishes.early_exit
+        and wishes.depth in (None, file.depth)
+        and (memory is None or max(file.memory, file.size) <= memory)
+    ]
+    if planned is not None and wishes.depth is None and not wishes.early_exit:
+        fitting.sort(key=lambda file: (file.depth > planned, abs(file.depth - planned)))
+    else:
+        fitting.sort(key=lambda file: -file.depth)
+    return fitting[0] if fitting else None

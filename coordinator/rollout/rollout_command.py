@@ -1,0 +1,276 @@
+"""``fedlp deploy``: rolls a model out to the devices of a fleet, group by group, and steers a roll-out."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from coordinator.config import load_config
+from coordinator.inbox import InboxItem, StopRequested
+from coordinator.rollout.file_choice import FileWishes
+from coordinator.rollout.release_files import find_release, release_name
+from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus, Word
+from coordinator.rollout.rollout_service import WORDS, Rollout, RolloutFiles
+from coordinator.transfer.messenger import last_will
+from fedlp_edge.core.rollout.rollout_machine import RolloutMachine
+from fedlp_edge.core.rollout.rollout_settings import RolloutSettings
+from fedlp_edge.errors import OperatorError
+from fedlp_edge.storage.journal import Journal
+from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, freeze_gc
+from fedlp_edge.system.log_file import LogFileHandler
+from fedlp_edge.system.printable import plain_log
+from fedlp_edge.transport.mqtt.paho_clients import new_client_id
+from fedlp_edge.transport.mqtt.transport import MqttTransport
+from fedlp_edge.transport.remembered import remembered_limits
+from fedlp_edge.wire.messages import ShadowRules
+from fedlp_edge.wire.topics import Topics
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def deploy(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|DIR|status|pause|resume|abort",
+            help="directory of a run or of exported files; or what to do with a roll-out",
+        ),
+    ],
+    rollout: Annotated[
+        Path | None, typer.Argument(metavar="[ROLLOUT]", help="directory of the roll-out, after status, pause ...")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="the fleet's file, for its name and broker; default: the run's")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="directory of the roll-out [default: rollouts/RELEASE]")
+    ] = None,
+    canary: Annotated[str, typer.Option(metavar="N|P%", help="size of the first group; 0 for none")] = "1",
+    canary_device: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="device of the first group, instead; repeatable")
+    ] = None,
+    groups: Annotated[
+        str, typer.Option(metavar="N|P%,...", help="sizes of the next groups; the rest is the last")
+    ] = "",
+    success_threshold: Annotated[
+        str, typer.Option(metavar="P%", help="of a group that must have installed before the next one begins")
+    ] = "100%",
+    error_threshold: Annotated[
+        str, typer.Option(metavar="P%", help="of the devices tried; above it the roll-out stops")
+    ] = "10%",
+    min_tried: Annotated[int, typer.Option(metavar="N", help="devices tried before that counts", min=1)] = 1,
+    parallel: Annotated[int, typer.Option(metavar="N", help="devices that install at one time", min=1)] = 32,
+    patience: Annotated[
+        float, typer.Option(metavar="SECONDS", help="of silence after which a device has failed", min=1)
+    ] = 600.0,
+    depth: Annotated[int | None, typer.Option(metavar="N", help="for all devices", min=1)] = None,
+    precision: Annotated[str, typer.Option(metavar="fp32|fp16|int8", help="of the files")] = "fp32",
+    early_exit: Annotated[
+        bool, typer.Option("--early-exit", help="the file that stops at the first sure exit")
+    ] = False,
+    device: Annotated[list[str] | None, typer.Option(metavar="ID", help="only this device; repeatable")] = None,
+    shadow_inputs: Annotated[
+        int, typer.Option(metavar="N", help="inputs of a device that old and new model answer; 0 for none", min=0)
+    ] = 64,
+    min_agreement: Annotated[str, typer.Option(metavar="P%", help="of these, with the same answer")] = "50%",
+    max_loss: Annotated[str, typer.Option(metavar="P%", help="of right answers that may be lost")] = "5%",
+    probation: Annotated[
+        float, typer.Option(metavar="SECONDS", help="that a device watches the new model after the switch", min=0)
+    ] = 10.0,
+    gather: Annotated[float, typer.Option(metavar="SECONDS", help="in which devices are seen at first", min=0)] = 5.0,
+    verbose: Annotated[bool, typer.Option("--verbose", help="log to the terminal")] = False,
+) -> None:
+    """Rolls a model out to the devices of a fleet, or steers a roll-out."""
+    if what in ("status", *WORDS):
+        if rollout is None:
+            raise OperatorError(f"fedlp deploy {what} ROLLOUT: name the directory of the roll-out")
+        directory = RolloutDirectory(rollout)
+        if what == "status":
+            raise typer.Exit(_show(directory))
+        raise typer.Exit(_steer(directory, what, gather, verbose=verbose))  # type: ignore[arg-type]
+    if rollout is not None:
+        raise OperatorError(f"one directory is deployed at a time: leave {rollout} away")
+    source = Path(what)
+    files = find_release(source)
+    wishes = FileWishes(depth=depth, precision=precision, early_exit=early_exit)
+    if not any(f.precision == precision and depth in (None, f.depth) and f.early_exit == early_exit for f in files):
+        have = ", ".join(sorted({f"depth {f.depth} {f.precision}" for f in files}))
+        raise OperatorError(f"{source} has no such file; there are: {have}")
+    path = config or source / "config.toml"
+    if not path.is_file():
+        raise OperatorError("name the fleet's file with --config, for its name and broker")
+    release = release_name(files, source)
+    try:
+        settings = RolloutSettings(
+            canary="" if canary == "0" else canary,
+            groups=tuple(size.strip() for size in groups.split(",") if size.strip()),
+            success_threshold=_share("--success-threshold", success_threshold),
+            error_threshold=_share("--error-threshold", error_threshold),
+            min_tried=min_tried,
+            parallel=parallel,
+            patience_seconds=patience,
+        )
+    except ValueError as error:
+        raise OperatorError(str(error)) from None
+    plan = RolloutPlan(
+        run=f"deploy-{release}"[:64],
+        fleet=load_config(path).fleet,
+        release=release,
+        source=str(source.absolute()),
+        config=str(path.absolute()),
+        settings=settings,
+        wishes=wishes,
+        shadow=ShadowRules(
+            inputs=shadow_inputs,
+            min_agreement=_share("--min-agreement", min_agreement),
+            max_loss=_share("--max-loss", max_loss),
+        ),
+        probation_seconds=probation,
+        devices=tuple(device or ()),
+        canaries=tuple(canary_device or ()),
+    )
+    directory = RolloutDirectory(out or Path("rollouts") / release)
+    _lock(directory)
+    if directory.exists:
+        _check_same(directory, plan)
+    else:
+        directory.put_plan(plan)
+    raise typer.Exit(_carry_out(directory, plan, gather, verbose=verbose))
+
+
+def _carry_out(directory: RolloutDirectory, plan: RolloutPlan, gather: float, *, verbose: bool = False) -> int:
+    handlers: list[logging.Handler] = [LogFileHandler(directory.path / "rollout.log")]
+    if verbose:
+        handlers.append(logging.StreamHandler())
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
+    plain_log("%(asctime)s %(levelname)-7s %(message)s")
+    fleet = load_config(Path(plan.config))
+    files = find_release(Path(plan.source))
+    if release_name(files, Path(plan.source)) != plan.release:
+        raise OperatorError(f"the files in {plan.source} have changed since; deploy them anew, with another --out")
+    inbox: queue.Queue[InboxItem] = queue.Queue()
+    transport = MqttTransport(
+        fleet.broker.address(),
+        client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),
+        will=last_will(Topics(fleet.fleet), plan.run),
+        remembered=remembered_limits(),
+    )
+    service = Rollout(plan, RolloutFiles(files, _planned(Path(plan.source))), directory, inbox, transport, _say)
+    freeze_gc()
+    with StopSignal(lambda: inbox.put(StopRequested())):
+        over = service.run(gather)
+    if not over:
+        print(f"Stopped; nothing is lost. Go on with: fedlp deploy resume {directory.path}")
+        return EXIT_STOPPED
+    return _show(directory)
+
+
+def _steer(directory: RolloutDirectory, word: Word, gather: float, *, verbose: bool) -> int:
+    """Leaves a word for the process at work; without one, writes it down, and goes on after ``resume``."""
+    plan = directory.plan()
+    if not directory.lock():
+        directory.say(word)
+        print(f"the process that rolls {plan.release} out is told to {word}")
+        return 0
+    try:
+        return _steer_alone(directory, plan, word, gather, verbose=verbose)
+    finally:
+        directory.unlock()
+
+
+def _steer_alone(directory: RolloutDirectory, plan: RolloutPlan, word: Word, gather: float, *, verbose: bool) -> int:
+    machine = RolloutMachine(plan.settings)
+    machine.replay(directory.events(), 0.0)
+    if machine.closed:
+        print(f"the roll-out is over: {machine.phase}")
+        return EXIT_ERROR
+    event = WORDS[word]
+    directory.append(event)
+    if word == "resume":
+        return _carry_out(directory, plan, gather, verbose=verbose)
+    machine.take(event, 0.0)
+    if directory.has_status:
+        directory.put_status(msgspec.structs.replace(directory.status(), phase=machine.phase))
+    print(f"the roll-out is {machine.phase}; no process carries it out now")
+    return 0
+
+
+def _show(directory: RolloutDirectory) -> int:
+    """Prints where a roll-out stands."""
+    plan, status = directory.plan(), directory.status()
+    done = sum(standing.state == "installed" for standing in status.devices.values())
+    print(
+        f"release {plan.release} to fleet {plan.fleet}: {status.phase}"
+        + (f" ({status.reason})" if status.reason else "")
+    )
+    print(f"{done} of {len(status.devices)} devices have it; group {status.open_groups} of {status.groups} has begun")
+    for device, standing in sorted(status.devices.items(), key=lambda entry: (entry[1].group, entry[0])):
+        figures = standing.shadow
+        exam = f", agrees on {figures.agreement:.0%} of {figures.inputs}" if figures and figures.inputs else ""
+        why = f": {standing.reason}" if standing.reason else ""
+        print(f"  {standing.group}  {device:20} {standing.state:10} {standing.file}{exam}{why}")
+    for device, why in sorted(status.left_out.items()):
+        print(f"  -  {device:20} left out   {why}")
+    return _exit_code(status)
+
+
+def _exit_code(status: RolloutStatus) -> int:
+    if status.phase in ("stopped", "aborted"):
+        return EXIT_INCOMPLETE
+    whole = all(standing.state == "installed" for standing in status.devices.values())
+    return 0 if whole or status.phase in ("running", "paused") else EXIT_INCOMPLETE
+
+
+def _lock(directory: RolloutDirectory) -> None:
+    if not directory.lock():
+        raise OperatorError(
+            f"another process carries out the roll-out in {directory.path}; look with fedlp deploy status"
+        )
+
+
+def _check_same(directory: RolloutDirectory, plan: RolloutPlan) -> None:
+    """Refuses to go on with other choices than a roll-out was begun with."""
+    before = directory.plan()
+    changed = [
+        name
+        for name in plan.__struct_fields__
+        if name not in ("source", "config") and getattr(plan, name) != getattr(before, name)
+    ]
+    if changed:
+        raise OperatorError(
+            f"{directory.path} holds a roll-out with other choices ({', '.join(changed)}); set them back to go on with "
+            "it, or name another directory with --out"
+        )
+
+
+def _planned(source: Path) -> Mapping[str, int]:
+    """The depth that each device had in a run; empty for a directory of files."""
+    path = source / "journal.sqlite"
+    if not path.is_file():
+        return {}
+    journal = Journal(path)
+    try:
+        return {device: plan.depth for device, (plan, _) in journal.plans().items() if plan.depth}
+    finally:
+        journal.close()
+
+
+def _share(option: str, text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise OperatorError(f'{option} is {text!r}; it must be a share such as "10%"')
+    return share
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,108 @@
+"""``fedlp deploy``: what it refuses in one line, and how a roll-out is steered that no process carries out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from coordinator.rollout.rollout_command import app
+from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirectory, RolloutPlan, RolloutStatus
+from fedlp_edge.core.rollout.rollout_events import DeviceSettled, InstallOrdered, RolloutBegan, RolloutPaused
+from fedlp_edge.wire.messages import ShadowFigures
+from tests.fleets.rolled_out import write_release
+
+
+def run(*words: str | Path) -> tuple[int, str]:
+    """Exit code, and what was printed or raised."""
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    error = result.exception
+    said = str(error) if error is not None and not isinstance(error, SystemExit) else ""
+    return result.exit_code, result.output + said
+
+
+def begun(directory: Path) -> RolloutDirectory:
+    """A roll-out of two devices whose canary has the model."""
+    rollout = RolloutDirectory(directory)
+    directory.mkdir()
+    rollout.put_plan(RolloutPlan(run="deploy-r", fleet="f", release="r", source="/d", config="/f.toml"))
+    for event in (RolloutBegan((("a",), ("b",))), InstallOrdered("a"), DeviceSettled("a", "installed")):
+        rollout.append(event)
+    figures = ShadowFigures(inputs=20, agreement=0.95)
+    standings = {
+        "a": DeviceStanding(group=1, file="m-d1.onnx", state="installed", shadow=figures),
+        "b": DeviceStanding(group=2, state="waiting"),
+    }
+    rollout.put_status(RolloutStatus(phase="running", open_groups=1, groups=2, devices=standings))
+    return rollout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("status",), "fedlp deploy status ROLLOUT: name the directory of the roll-out"),
+        (("status", "nowhere"), "nowhere holds no roll-out; name the directory that fedlp deploy has told"),
+        (("RELEASE", "more"), "one directory is deployed at a time: leave more away"),
+        (("nowhere",), "nowhere is no directory; name that of a run, or one that fedlp export has written"),
+        (("RELEASE", "--depth", "7"), "has no such file; there are: depth 1 fp32"),
+        (("RELEASE", "--precision", "int8"), "has no such file; there are: depth 1 fp32"),
+        (("RELEASE",), "name the fleet's file with --config, for its name and broker"),
+        (("RELEASE", "--config", "FLEET", "--canary", "few"), "'few' is no size of a group: give a number of devices"),
+        (("RELEASE", "--config", "FLEET", "--error-threshold", "200%"), 'it must be a share such as "10%"'),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text('fleet = "f"\n')
+    places = {"RELEASE": str(write_release(tmp_path / "release", b"good")), "FLEET": str(fleet)}
+    code, output = run(*(places.get(word, word) for word in words))
+    assert code != 0
+    assert said in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "rollouts").exists()
+
+
+def test_status_says_where_each_device_stands(tmp_path: Path) -> None:
+    begun(tmp_path / "rollout")
+    code, output = run("status", tmp_path / "rollout")
+    assert code == 0
+    lines = output.splitlines()
+    assert lines[0] == "release r to fleet f: running"
+    assert lines[1] == "1 of 2 devices have it; group 1 of 2 has begun"
+    assert lines[2].split() == ["1", "a", "installed", "m-d1.onnx,", "agrees", "on", "95%", "of", "20"]
+    assert lines[3].split() == ["2", "b", "waiting"]
+
+
+def test_word_is_left_for_the_process_at_work(tmp_path: Path) -> None:
+    rollout = begun(tmp_path / "rollout")
+    assert rollout.lock()
+    code, output = run("pause", tmp_path / "rollout")
+    assert (code, output) == (0, "the process that rolls r out is told to pause\n")
+    assert rollout.take_word() == "pause"
+    rollout.unlock()
+
+
+def test_word_is_written_down_where_no_process_is_at_work(tmp_path: Path) -> None:
+    rollout = begun(tmp_path / "rollout")
+    code, output = run("pause", tmp_path / "rollout")
+    assert (code, output) == (0, "the roll-out is paused; no process carries it out now\n")
+    assert rollout.events()[-1] == RolloutPaused()
+    code, output = run("abort", tmp_path / "rollout")
+    assert (code, output) == (0, "the roll-out is aborted; no process carries it out now\n")
+    code, output = run("status", tmp_path / "rollout")
+    assert code == 3
+    assert output.startswith("release r to fleet f: aborted")
+    assert run("resume", tmp_path / "rollout") == (2, "the roll-out is over: aborted\n")
+
+
+def test_roll_out_goes_on_with_its_own_choices_alone(tmp_path: Path) -> None:
+    release = write_release(tmp_path / "release", b"good")
+    (tmp_path / "fleet.toml").write_text('fleet = "f"\n')
+    begun(tmp_path / "rollout")
+    code, output = run(release, "--config", tmp_path / "fleet.toml", "--out", tmp_path / "rollout", "--canary", "2")
+    assert code != 0
+    assert "holds a roll-out with other choices (run, release, settings)" in output
