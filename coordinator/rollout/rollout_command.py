@@ -255,7 +255,7 @@ def _planned(source: Path) -> Mapping[str, int]:
     path = source / "journal.sqlite"
     if not path.is_file():
         return {}
-    journal = Journal(path)
+    journal = Journal.open(path)
     try:
         return {device: plan.depth for device, (plan, _) in journal.plans().items() if plan.depth}
     finally:
