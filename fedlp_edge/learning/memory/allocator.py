@@ -92,7 +92,9 @@ def parts(count: int, micro_batch: int) -> list[tuple[int, int]]:
         micro_batch: Most samples of a micro-batch; 0 for one micro-batch.
 
     Returns:
-        Half-open ranges of sample indices, in order.
+        Half-open ranges of sample indices, in order; none for an empty batch.
     """
+    if not count:
+        return []
     number = max(1, min(-(-count // micro_batch), count // 2)) if micro_batch else 1
     return [(count * part // number, count * (part + 1) // number) for part in range(number)]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,65 +71,6 @@ def test_split_indices_cover_everything_once() -> None:
     assert len(test) == 6
     assert sorted([*train, *test]) == list(range(30))
     assert split_indices(labels, 0.2, "test").tolist() == test.tolist()
-
-
-# npz
-
-
-def save_npz(path: Path, **arrays: np.ndarray) -> str:
-    np.savez(path, **arrays)
-    return f"npz:{path}"
-
-
-def test_load_npz_scales_bytes_and_takes_floats_as_they_are(tmp_path: Path) -> None:
-    pixels = np.full((10, 1, 2, 2), 255, dtype=np.uint8)
-    labels = np.arange(10) % 2
-    x, _ = load_data(save_npz(tmp_path / "a.npz", x=pixels, y=labels)).batch(slice(0, 1))
-    assert x.tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
-    readings = np.full((10, 3), 7.5)
-    x, _ = load_data(save_npz(tmp_path / "b.npz", x=readings, y=labels)).batch(slice(0, 1))
-    assert x.tolist() == [[7.5, 7.5, 7.5]]
-
-
-def test_load_npz_holds_out_a_fifth_or_uses_its_own_test_split(tmp_path: Path) -> None:
-    x, y = np.zeros((20, 4), dtype=np.float32), np.arange(20) % 2
-    spec = save_npz(tmp_path / "a.npz", x=x, y=y)
-    assert (len(load_data(spec, "train")), len(load_data(spec, "test"))) == (16, 4)
-    assert len(load_data(f"{spec}#holdout=0", "train")) == 20
-    with pytest.raises(DataError, match="no samples in its test split"):
-        load_data(f"{spec}#holdout=0", "test")
-    spec = save_npz(tmp_path / "b.npz", x=x, y=y, x_test=x[:3], y_test=y[:3])
-    assert (len(load_data(spec, "train")), len(load_data(spec, "test"))) == (20, 3)
-
-
-def test_load_npz_takes_class_names(tmp_path: Path) -> None:
-    x, y = np.zeros((10, 4), dtype=np.float32), np.arange(10) % 2
-    assert load_data(save_npz(tmp_path / "a.npz", x=x, y=y, classes=np.array(["ok", "worn"]))).classes == ("ok", "worn")
-
-
-@pytest.mark.parametrize(
-    ("arrays", "words"),
-    [
-        ({"x": np.zeros((4, 2))}, "has no arrays x and y"),
-        ({"x": np.zeros((4, 2)), "y": np.zeros(3, dtype=int)}, r"\[4, 2\] and \[3\]"),
-        ({"x": np.zeros((4, 2)), "y": np.full(4, 0.5)}, "y must hold class numbers"),
-        ({"x": np.zeros((4, 2)), "y": np.full(4, -1)}, "y must hold class numbers"),
-        ({"x": np.full((4, 2), np.nan), "y": np.zeros(4, dtype=int)}, "not finite"),
-        ({"x": np.full((4, 2), "a"), "y": np.zeros(4, dtype=int)}, "x must hold numbers"),
-        ({"x": np.array([[object()]] * 4), "y": np.zeros(4, dtype=int)}, "object arrays are refused"),
-    ],
-)
-def test_load_npz_refuses_what_is_no_data(tmp_path: Path, arrays: dict[str, np.ndarray], words: str) -> None:
-    with pytest.raises(DataError, match=words):
-        load_data(save_npz(tmp_path / "a.npz", **arrays), targets="class")
-
-
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short", b"\x80\x04K\x01."])
-def test_load_npz_refuses_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(DataError, match="cannot read") as refused:
-        load_data(f"npz:{tmp_path / 'a.npz'}")
-    assert "allow_pickle" not in str(refused.value)  # NumPy would advise to run the code in it
 
 
 # imagefolder
@@ -209,117 +147,6 @@ def test_whole_takes_all_samples_of_a_source_that_has_no_test_split(tmp_path: Pa
         f"{spec}#share=0/1",
     ):  # partitioned among a fleet, or by the owner's own word
         assert len(load_data(parse_spec(divided).whole(), "train")) < 20
-
-
-# module:callable
-
-
-@pytest.fixture
-def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def write(body: str) -> None:
-        (tmp_path / "own_data_for_test.py").write_text(f"import numpy as np\n{body}\n")
-
-    return write
-
-
-def test_load_callable_gets_the_split(own_module: Callable[[str], None]) -> None:
-    own_module(
-        "def load(split):\n"
-        "    n = 6 if split == 'train' else 2\n"
-        "    return np.zeros((n, 3), np.float32), np.arange(n) % 2, ['up', 'down']\n"
-        "def broken(split):\n    raise KeyError('sensor')\n"
-        "def wrong(split):\n    return 3\n"
-    )
-    data = load_data("own_data_for_test:load", "train")
-    assert (len(data), len(load_data("own_data_for_test:load", "test"))) == (6, 2)
-    assert data.classes == ("up", "down")
-    with pytest.raises(DataError, match="KeyError: 'sensor'"):
-        load_data("own_data_for_test:broken")
-    with pytest.raises(DataError, match=r"must return \(x, y\)"):
-        load_data("own_data_for_test:wrong")
-    with pytest.raises(DataError, match="has no attribute 'gone'"):
-        load_data("own_data_for_test:gone")
-    with pytest.raises(DataError, match="No module named 'nowhere_to_be_found'"):
-        load_data("nowhere_to_be_found:load")
-
-
-# Files of public data sets
-
-
-def idx(array: np.ndarray) -> bytes:
-    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place for data sets, with nothing else to fall back on."""
-    monkeypatch.setenv("FEDLP_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(public_datasets, "SYSTEM_DIRS", {})
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("name", "folder", "suffix"),
-    [
-        ("mnist", "mnist", ".gz"),
-        ("mnist", "mnist/MNIST/raw", ""),
-        ("mnist", "home/.cache/fedlp-edge/mnist/MNIST/raw", ".gz"),
-        ("fashion-mnist", "fashion-mnist/FashionMNIST/raw", ".gz"),
-    ],
-)
-def test_load_mnist_finds_local_copies(data_dir: Path, name: str, folder: str, suffix: str) -> None:
-    place = data_dir / folder
-    place.mkdir(parents=True)
-    images = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
-    for stem, array in (("images-idx3", images), ("labels-idx1", np.array([7, 0, 9], dtype=np.uint8))):
-        raw = idx(array)
-        (place / f"train-{stem}-ubyte{suffix}").write_bytes(gzip.compress(raw) if suffix else raw)
-    data = load_data(name, "train")
-    assert data.stored()[:, 0].numpy().tolist() == images.tolist()
-    assert data.y.tolist() == [7, 0, 9]
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [b"", b"\x00\x00\x08", b"\x00\x00\x0d\x01\x00\x00\x00\x01a", b"\x00\x00\x08\x01\x00\x00\x00\x05abc", b"text"],
-)
-def test_read_idx_refuses_what_is_not_whole(tmp_path: Path, raw: bytes) -> None:
-    (tmp_path / "file").write_bytes(raw)
-    with pytest.raises(DataError, match=r"file is (not an IDX file|cut short)"):
-        public_datasets.read_idx(tmp_path / "file")
-    (tmp_path / "file.gz").write_bytes(gzip.compress(raw)[:-9])
-    with pytest.raises(DataError, match=r"cannot read .*file\.gz"):
-        public_datasets.read_idx(tmp_path / "file.gz")
-
-
-def test_load_cifar10_reads_the_binary_version(data_dir: Path) -> None:
-    place = data_dir / "cifar10" / "cifar-10-batches-bin"
-    place.mkdir(parents=True)
-    record = np.zeros((2, 3073), dtype=np.uint8)
-    record[:, 0] = [3, 8]
-    record[0, 1 : 1 + 1024] = 255  # the red plane comes first
-    record.tofile(place / "test_batch.bin")
-    data = load_data("cifar10", "test")
-    assert data.stored().shape == (2, 3, 32, 32)
-    assert data.y.tolist() == [3, 8]
-    assert [int(plane.max()) for plane in data.stored()[0]] == [255, 0, 0]
-    (place / "test_batch.bin").write_bytes(b"short")
-    with pytest.raises(DataError, match="not a CIFAR-10 binary file"):
-        load_data("cifar10", "test")
-
-
-def test_load_mnist_says_where_to_put_a_copy_when_there_is_no_network(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torchvision.datasets import MNIST
-
-    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nothing listens on the discard port
-    with pytest.raises(DataError, match="neither here nor to be had") as caught:
-        load_data("mnist")
-    assert str(data_dir / "mnist") in str(caught.value)
 
 
 def test_dataset_keeps_pixels_as_bytes() -> None:

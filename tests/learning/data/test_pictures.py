@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
-import tracemalloc
 import unicodedata
 import zlib
 from collections.abc import Callable
@@ -19,8 +17,6 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import pictures
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.data.pictures import PictureError, read_picture
-
-FORK = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(40)
 
 
 def paint(path: Path, grey: int = 100, side: int = 4) -> None:
@@ -195,132 +191,9 @@ def encoded(kind: str, tail: Callable[[bytes], bytes]) -> bytes:
     return tail(whole.getvalue())
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "is empty"),
-        (bytes(500), "holds only zeros"),
-        (b"no picture", "is not a picture"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture or a film"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
-        (b"<html><body>404</body></html>", "is a web page"),
-        (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "is a kind of TIFF that is not read"),
-        (b"\x89PNG\r\n\x1a\n", "is damaged"),
-        *[
-            (encoded(kind, lambda b: b[: len(b) // 3]), "is (cut short|damaged)")
-            for kind in ("PNG", "JPEG", "GIF", "BMP")
-        ],
-        *[
-            (encoded(kind, lambda b: b[: len(b) // 2] + bytes(len(b) - len(b) // 2)), "is (cut short|damaged)")
-            for kind in ("PNG", "JPEG", "WEBP")
-        ],
-    ],
-)
-def test_torn_files_are_left_out_counted_and_named(tmp_path: Path, content: bytes, words: str) -> None:
-    for number in range(7):
-        paint(tmp_path / "ok" / f"{number}.png")
-    for number in range(2):
-        (tmp_path / "ok" / f"bad{number}.jpg").write_bytes(content)
-    data = load(tmp_path)
-    assert len(data) == 7
-    assert data.remarks.startswith("left out: 2 pictures that cannot be read (ok/bad0.jpg ")
-    with pytest.raises(PictureError, match=words):
-        grey(tmp_path / "ok" / "bad0.jpg")
-
-
 def test_a_whole_jpeg_with_padding_behind_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded("JPEG", lambda b: b + bytes(4096)))
     assert len(grey(tmp_path / "a.jpg")) == 2
-
-
-def test_too_many_torn_files_are_refused_with_the_first(tmp_path: Path) -> None:
-    for number in range(10):
-        paint(tmp_path / "ok" / f"{number}.png")
-    for number in range(4):
-        (tmp_path / "ok" / f"bad{number}.png").touch()
-    with pytest.raises(DataError, match=r"4 of 14 pictures cannot be read, the first is ok/bad0\.png is empty"):
-        load(tmp_path)
-
-
-def test_links_to_nothing_and_pipes_stop_nobody(tmp_path: Path) -> None:
-    for number in range(4):
-        paint(tmp_path / "ok" / f"{number}.png")
-    (tmp_path / "ok" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    os.mkfifo(tmp_path / "ok" / "pipe.png")
-    (tmp_path / "ok" / "loop").symlink_to(tmp_path / "ok")
-    (tmp_path / "ok" / "self").symlink_to(tmp_path / "ok" / "self")
-    data = load(tmp_path)
-    assert len(data) == 4
-    assert "ok/gone.png cannot be opened: No such file or directory" in data.remarks
-
-
-# What systems and people leave in folders
-
-
-def test_what_systems_leave_is_no_class_and_no_picture(tmp_path: Path) -> None:
-    for name in ("good", "scratch"):
-        paint(tmp_path / name / "a.png")
-        (tmp_path / name / "._a.png").write_bytes(FORK)
-        (tmp_path / name / "Thumbs.db").touch()
-    (tmp_path / ".DS_Store").touch()
-    (tmp_path / "good" / "a.png:Zone.Identifier").touch()
-    for name in ("__MACOSX", ".ipynb_checkpoints", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"):
-        paint(tmp_path / name / "a.png")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "good" / "notes.csv").touch()
-    paint(tmp_path / "stray.png")
-    data = load(tmp_path)
-    assert (data.classes, len(data)) == (("good", "scratch"), 2)
-    assert data.remarks == (
-        "left out: 1 picture in no class folder, 1 folder without pictures (empty), 1 file of other kinds (1 .csv), "
-        "12 hidden or system entries"
-    )
-
-
-def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    for name in ("bus", "car", "train"):
-        paint(tmp_path / name / "a.png")
-        paint(tmp_path / name / "2026-05-01" / "b.png")
-    data = load(tmp_path)
-    assert data.classes == ("bus", "car", "train")
-    assert data.y.tolist() == [0, 0, 1, 1, 2, 2]
-
-
-def test_splits_are_found_by_their_usual_names_and_number_classes_alike(tmp_path: Path) -> None:
-    for name in ("bolt", "nut", "washer"):
-        paint(tmp_path / "Training" / name / "a.png")
-    paint(tmp_path / "val" / "washer" / "a.png")
-    paint(tmp_path / "old" / "a.png")
-    assert load(tmp_path).classes == ("bolt", "nut", "washer")
-    test = load(tmp_path, split="test")
-    assert (test.classes, test.y.tolist()) == (("bolt", "nut", "washer"), [2])
-
-
-def test_pictures_without_class_folders_are_explained(tmp_path: Path) -> None:
-    paint(tmp_path / "a.png")
-    with pytest.raises(DataError, match="holds 1 pictures but no class folders"):
-        load(tmp_path)
-
-
-def test_suffixes_links_and_undecodable_names_are_taken_as_they_come(tmp_path: Path) -> None:
-    for name in ("A.PNG", "b.JpG", "c.webp", "d.Tif", "e.jfif", "f.bmp"):
-        (tmp_path / "ok").mkdir(exist_ok=True)
-        kind = {"webp": "WEBP", "tif": "TIFF", "bmp": "BMP", "png": "PNG"}.get(name.split(".")[1].lower(), "JPEG")
-        Image.new("L", (2, 2)).save(tmp_path / "ok" / name, kind)
-    paint(tmp_path.with_name(f"{tmp_path.name}-elsewhere") / "a.png")
-    (tmp_path / "worn").symlink_to(tmp_path.with_name(f"{tmp_path.name}-elsewhere"))
-    odd = os.fsencode(tmp_path) + b"/Sch\xfctz"
-    os.mkdir(odd)  # noqa: PTH102 - a name that is not UTF-8
-    Image.new("L", (2, 2)).save(os.fsdecode(odd + b"/b\xe4d[red].png"))
-    data = load(tmp_path)
-    assert data.classes == ("Schütz", "ok", "worn")
-    assert data.y.bincount().tolist() == [1, 6, 1]
-
-
-def test_one_class_in_two_spellings_is_one(tmp_path: Path) -> None:
-    for form in ("NFC", "NFD"):
-        paint(tmp_path / unicodedata.normalize(form, "grün") / "a.png")  # type: ignore[arg-type]
-    assert (load(tmp_path).classes, len(load(tmp_path))) == (("grün",), 2)
 
 
 @pytest.mark.parametrize(
@@ -355,41 +228,3 @@ def test_a_wrong_list_of_classes_is_refused_in_one_line(tmp_path: Path, listing:
     (tmp_path / "classes.txt").write_text(listing)
     with pytest.raises(DataError, match=words):
         load(tmp_path)
-
-
-def test_limit_and_share_choose_before_they_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(40):
-        paint(tmp_path / "ab"[number % 2] / f"{number}.png", number)
-    read: list[Path] = []
-
-    def counted(file: Path, channels: int, size: tuple[int, int]) -> pictures.Picture:
-        read.append(file)
-        return read_picture(file, channels, size)
-
-    monkeypatch.setattr("fedlp_edge.learning.data.readers.picture_files.read_picture", counted)
-    assert len(load(tmp_path, "size=2&channels=1&holdout=0&limit=5")) == 5
-    assert len(read) == 5
-    parts = [load(tmp_path, f"size=2&channels=1&holdout=0&share={device}/4") for device in range(4)]
-    assert len(read) == 45
-    assert sorted(value for part in parts for value in part.stored()[:, 0, 0, 0].tolist()) == list(range(40))
-
-
-def test_folders_one_level_too_deep_are_said(tmp_path: Path) -> None:
-    for name in ("bolt", "nut"):
-        paint(tmp_path / "parts" / name / "a.png")
-    assert load(tmp_path).remarks == (
-        "the folders in parts count as one class: name parts itself if they are the classes"
-    )
-    assert (load(tmp_path / "parts").classes, load(tmp_path / "parts").remarks) == (("bolt", "nut"), "")
-
-
-def test_pictures_are_held_once_while_they_are_read(tmp_path: Path) -> None:
-    for number in range(60):
-        paint(tmp_path / "ok" / f"{number}.png", number)
-    load(tmp_path)  # what Pillow and torch keep for ever
-    tracemalloc.start()
-    data = load(tmp_path, "size=128&channels=3&holdout=0")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert data.nbytes > 2_900_000
-    assert peak < 1.3 * data.nbytes

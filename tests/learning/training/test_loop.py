@@ -16,7 +16,6 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.partition.partition import partition
-from fedlp_edge.learning.profiling.throughput import training_macs_per_second
 from fedlp_edge.learning.training.loop import DivergedError, train_round
 from fedlp_edge.learning.training.optimizers import make_optimizer
 
@@ -235,10 +234,6 @@ def test_train_round_trains_all_the_exits_that_a_submodel_holds() -> None:
 def test_evaluate_reports_no_loss_for_a_model_beyond_all_bounds() -> None:
     scores = evaluate(nn.Identity(), lambda x: [torch.full((len(x), 2), torch.nan)], (1,), points([[1.0]] * 2, [0, 1]))
     assert scores.loss[1] is None
-
-
-def test_throughput_is_a_plausible_rate() -> None:
-    assert 1e7 < training_macs_per_second(CPU, seconds=0.05) < 1e15
 
 
 def test_data_specifications_are_read_without_torch() -> None:
