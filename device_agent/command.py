@@ -77,6 +77,9 @@ def agent(
             help="tell the coordinator how well the model does on samples that are held out here",
         ),
     ] = None,
+    keep_models: Annotated[
+        int | None, typer.Option(metavar="N", help="versions of the model that stay on the disk [default: 2]")
+    ] = None,
     verbose: Annotated[bool | None, typer.Option("--verbose", help="log more")] = None,
     version: Version = False,
 ) -> None:
@@ -95,6 +98,7 @@ def agent(
         "once": once,
         "calibrate": calibrate,
         "report_metrics": report_metrics,
+        "keep_models": keep_models,
         "verbose": verbose,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
@@ -143,6 +147,7 @@ def serve(config: AgentConfig) -> int:
         once=config.once,
         calibration=calibration,
         report_metrics=config.report_metrics,
+        keep_models=config.keep_models,
     )
     will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
     address = config.broker.address()

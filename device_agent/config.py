@@ -46,6 +46,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         once: End when the run is over.
         calibrate: Whether to measure once what the machine adds to the cost of training.
         report_metrics: Tell the coordinator how well the model does on this device's held-out samples.
+        keep_models: Number of versions of the model that stay on the disk, the current one included.
         verbose: Say more.
     """
 
@@ -61,6 +62,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     once: bool = False
     calibrate: bool = True
     report_metrics: bool = True
+    keep_models: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     verbose: bool = False
 
     @property

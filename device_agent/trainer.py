@@ -40,6 +40,7 @@ from fedlp_edge.core.planning.rules import TIME_SHARE
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError, WorkerError
+from fedlp_edge.serving.live_inputs import HELD_OUT
 from fedlp_edge.storage.device_values import DeviceValues
 from fedlp_edge.system.directories import empty_directory, make_directory
 from fedlp_edge.wire.concat_buffer import ConcatBuffer, mapped
@@ -126,6 +127,7 @@ class Trainer:
         self._round_task = directory / "work"
         self._device_values = DeviceValues(make_directory(directory / "device_values"))
         self._data = data
+        self._held_out = directory / "models" / HELD_OUT
         self._reports = reports
         self._jobs: dict[int, _Submitted] = {}
         shutil.rmtree(self._round_task, ignore_errors=True)
@@ -239,6 +241,7 @@ class Trainer:
             file=str(file),
             data=self._data,
             holdout=effect.holdout,
+            samples_directory=str(self._held_out),
         )
         self._submit(job, effect)
 

@@ -26,8 +26,9 @@ from device_agent.installation.version_store import VersionStore, kept_versions
 from device_agent.limits import LIMITS
 from device_agent.protocol.events import FilesWanted
 from fedlp_edge.errors import FedLPError
-from fedlp_edge.serving.live_inputs import held_out_samples, live_inputs
+from fedlp_edge.serving.live_inputs import LIVE, held_out_samples, live_inputs
 from fedlp_edge.serving.serving_record import read_record
+from fedlp_edge.system.directories import make_directory
 from fedlp_edge.wire.digests import digest_of_file
 from fedlp_edge.wire.messages import Install, InstallReport, InstallState, ShadowFigures
 
@@ -274,6 +275,7 @@ class Installer:
         kept = kept_versions(target, previous, self._options.keep)
         state = InstallationState(current=target, previous=kept, last=report or self._state.last)
         self._keep(state)
+        make_directory(self._store.directory / LIVE)  # whatever answers may keep inputs for the next exam
         self._store.keep_only((target, *kept))
         if report is not None:
             self._emit(report)

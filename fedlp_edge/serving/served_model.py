@@ -18,6 +18,8 @@ from fedlp_edge.learning.export.inference import Classifier, Prediction
 from fedlp_edge.learning.export.inputs.json_samples import json_sample
 from fedlp_edge.learning.export.score_histogram import PROBABILITY_EDGES, has_probabilities
 from fedlp_edge.serving.answer_statistics import AnswerStatistics
+from fedlp_edge.serving.live_inputs import LiveInputs
+from fedlp_edge.serving.serving_record import ServingRecorder
 
 log = logging.getLogger("fedlp.serve")
 
@@ -79,6 +81,8 @@ class ServedModel:
         self._threads = threads
         self._lock = threading.Lock()
         self._refused_version: tuple[int, int, int] | None = None
+        self._recorder = ServingRecorder(path)
+        self._live_inputs = LiveInputs(path.parent)
         self._loaded = self._load()
 
     def answer(self, body: bytes, content_type: str) -> Prediction:
@@ -95,12 +99,19 @@ class ServedModel:
         """
         loaded = self._current()
         begun = time.perf_counter()
+        kind = content_type.partition(";")[0].strip().lower()
+        kind = kind if kind not in _UNTOLD else type_of(body)
         try:
-            kind = content_type.partition(";")[0].strip().lower()
-            prediction = _predict(loaded.model, body, kind if kind not in _UNTOLD else type_of(body))
+            prediction = _predict(loaded.model, body, kind)
         except DataError:
             loaded.statistics.refused()
             raise
+        except ExportError as error:  # not the input's fault
+            self._recorder.failed(str(error))
+            raise
+        self._recorder.answered()
+        if kind != JSON:
+            self._live_inputs.add(body)
         label = prediction.label if loaded.model.onnx_metadata.task in _LABELLED else ""
         loaded.statistics.answered(label, prediction.score, time.perf_counter() - begun)
         return prediction
@@ -134,8 +145,13 @@ class ServedModel:
             version = self._version()
         except OSError:
             version = (0, 0, 0)  # the model says that its file is missing
-        model = Classifier(self._path, self._threads)
-        model.try_zeros()  # a file that does not run is found before it replaces one that does
+        self._recorder.starts()
+        try:
+            model = Classifier(self._path, self._threads)
+            model.try_zeros()  # a file that does not run is found before it replaces one that does
+        except ExportError as error:
+            self._recorder.failed(str(error))
+            raise
         metadata = model.onnx_metadata
         edges = PROBABILITY_EDGES if has_probabilities(metadata.task) else ()
         statistics = AnswerStatistics(self._path.resolve().name, metadata.confidence, edges)

@@ -18,7 +18,7 @@ from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE, Scores, held_out_scores, logits_of
 from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
-from fedlp_edge.learning.export.device_check import compare_file
+from fedlp_edge.learning.export.device_check import compare_file, write_samples
 from fedlp_edge.learning.export.layered_export import export_depth
 from fedlp_edge.learning.export.made_inputs import made_inputs
 from fedlp_edge.learning.export.metadata import names_of_outputs
@@ -156,6 +156,8 @@ def check_export(job: CheckExport, resources: WorkerResources) -> ExportChecked:
     units = [unit for unit in blueprint.exit_path(job.depth) if blueprint.is_global(unit)]
     load_values(submodel, StateFiles(*map(Path, job.state_paths)), state_names(units))
     task = resources.task_of(job.model, blueprint)
+    if job.samples_directory and held_out is not None:
+        write_samples(held_out, Path(job.samples_directory))
     try:
         submodel.to("cpu").eval()
         return _checked(submodel, Path(job.file), held_out or data, task, scored=held_out is not None)

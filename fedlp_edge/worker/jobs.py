@@ -326,6 +326,8 @@ class CheckExport(Job, frozen=True, kw_only=True):
         file: Path of the ONNX file.
         data: Specification of the device's training data.
         holdout: Share of the samples that are held out, on which the models are compared.
+        samples_directory: Directory into which some held-out samples are written, for the exam of the next model; empty
+            for none.
     """
 
     model: ModelSettings
@@ -334,6 +336,7 @@ class CheckExport(Job, frozen=True, kw_only=True):
     file: str
     data: str
     holdout: float
+    samples_directory: str = ""
 
 
 class ExportChecked(Result, frozen=True, kw_only=True):

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from fedlp_edge.errors import DataError, ExportError
+from fedlp_edge.serving.live_inputs import live_inputs
 from fedlp_edge.serving.served_model import ARRAY, JSON, PICTURE, ServedModel, type_of
+from fedlp_edge.serving.serving_record import read_record
 from tests.serving.model_file import write_model
 
 
@@ -76,3 +78,24 @@ def test_there_must_be_a_model_at_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("body", "kind"), [(b"\x93NUMPY\x01", ARRAY), (b"\n[1]", JSON), (b"\x89PNG", PICTURE)])
 def test_the_first_bytes_tell_what_a_request_holds(body: bytes, kind: str) -> None:
     assert type_of(body) == kind
+
+
+def test_agent_learns_how_the_model_fares_that_it_has_installed(tmp_path: Path) -> None:
+    write_model(tmp_path / "model.onnx")
+    (tmp_path / "current.onnx").symlink_to("model.onnx")
+    (tmp_path / "live").mkdir()
+    served = ServedModel(tmp_path / "current.onnx")
+    served.answer(npy(1, 2, 1), ARRAY)
+    with pytest.raises(DataError):
+        served.answer(b"[1, 2]", JSON)
+    record = read_record(tmp_path)
+    assert record is not None
+    assert (record.file, record.starts, record.answers, record.failures) == (str(tmp_path / "model.onnx"), 1, 1, 0)
+    assert [path.read_bytes() for path in live_inputs(tmp_path)] == [npy(1, 2, 1)]
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    (tmp_path / "current.onnx").unlink()
+    (tmp_path / "current.onnx").symlink_to("broken.onnx")
+    assert served.answer(npy(1, 2, 1), ARRAY).label == "nut"
+    record = read_record(tmp_path)
+    assert record is not None
+    assert (record.file, record.starts, record.failures) == (str(tmp_path / "broken.onnx"), 1, 1)

@@ -6,6 +6,8 @@ weights that it has downloaded apart from the file.
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedlp_edge.errors import ExportError
+from fedlp_edge.errors import ExportError, StorageError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.metadata import INPUT
 from fedlp_edge.learning.export.onnx import open_session
@@ -21,11 +23,17 @@ from fedlp_edge.learning.export.parity import RELATIVE_TOLERANCE, Logits, Parity
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification
+from fedlp_edge.system.directories import empty_directory, make_directory
 
 COMPARED = 256
 """Most samples that are compared, spread over the held-out ones."""
 
+WRITTEN = 64
+"""Most samples that are written for the exam of the next model, spread over the held-out ones."""
+
 _BATCH = 32
+_LARGEST_SAMPLE = 1 << 20
+_FILE_LABEL = re.compile(r"[A-Za-z0-9 ,._+-]{1,80}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,34 @@ def compare_file(path: Path, model: nn.Module, data: Dataset, task: LearningTask
         agreement=min(agreements),
         problem=next((parity.problem for parity in parities if parity.problem is not None), None),
     )
+
+
+def write_samples(data: Dataset, directory: Path) -> None:
+    """Writes some samples as ``NUMBER=LABEL.npy``, as ``fedlp infer`` reads them; what cannot be written is left out.
+
+    On these the model that comes after this one is tried beside it, when nobody trains any more.
+
+    Args:
+        data: Held-out samples of the device.
+        directory: Directory of the files, which is made or emptied.
+    """
+    chosen = torch.linspace(0, len(data) - 1, min(WRITTEN, len(data))).long()
+    with suppress(OSError, StorageError):
+        empty_directory(make_directory(directory.parent) / directory.name)
+        for number, index in enumerate(chosen.tolist()):
+            sample = data.stored(torch.tensor([index]))[0].cpu().numpy()
+            if sample.nbytes > _LARGEST_SAMPLE:
+                return
+            np.save(directory / f"{number:03d}={_label(data, index)}.npy", sample)
+
+
+def _label(data: Dataset, index: int) -> str:
+    """Returns the name of a sample's class as a model tells it; empty if it has none that a file name can hold."""
+    if data.targets != "class" or data.y.ndim != 1 or data.y.is_floating_point():
+        return ""
+    number = int(data.y[index])
+    name = data.classes[number] if 0 <= number < len(data.classes) else str(number)
+    return name if _FILE_LABEL.match(name) else ""
 
 
 def _compare(here: Logits, there: Logits, model: nn.Module, batches: list[Tensor], *, classes: bool) -> Parity:

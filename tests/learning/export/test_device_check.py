@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from fedlp_edge.errors import ExportError
-from fedlp_edge.learning.data.dataset import load_data
-from fedlp_edge.learning.export.device_check import COMPARED, compare_file
+from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.export.device_check import COMPARED, WRITTEN, compare_file, write_samples
+from fedlp_edge.learning.export.inference import Classifier, Prediction
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 from fedlp_edge.learning.export.onnx import export
 from fedlp_edge.learning.tasks.classification import Classification
@@ -58,3 +59,28 @@ def test_a_file_with_other_outputs_is_said(file: Path) -> None:
             return {"values": super().predict(outputs, x)["logits"]}
 
     assert compare_file(file, model(), DATA, Renamed(10)).problem == "has other outputs than the model: logits"
+
+
+def test_held_out_samples_are_written_as_inference_reads_them(file: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "models" / "held_out"
+    for _ in range(2):  # those of the run before are replaced
+        write_samples(DATA, directory)
+    paths = sorted(directory.iterdir())
+    assert len(paths) == WRITTEN
+    assert [path.name for path in paths[:2]] == [
+        f"{number:03d}={int(DATA.y[at])}.npy" for number, at in ((0, 0), (1, 4))
+    ]
+    answers = [answer for _, answer in Classifier(file).predict_all(paths)]
+    assert all(isinstance(answer, Prediction) for answer in answers)
+
+
+def test_samples_without_a_class_have_no_label(tmp_path: Path) -> None:
+    values = Dataset.of_tensor(torch.zeros(2, 3), torch.zeros(2, 1), ("speed",), 1.0, (0.0,), (1.0,), targets="value")
+    write_samples(values, tmp_path / "held_out")
+    assert sorted(path.name for path in (tmp_path / "held_out").iterdir()) == ["000=.npy", "001=.npy"]
+
+
+def test_class_whose_name_no_file_can_hold_is_left_out(tmp_path: Path) -> None:
+    named = Dataset.of_tensor(torch.zeros(2, 3), torch.tensor([0, 1]), ("a/b", "c"), 1.0, (0.0,), (1.0,))
+    write_samples(named, tmp_path / "held_out")
+    assert sorted(path.name for path in (tmp_path / "held_out").iterdir()) == ["000=.npy", "001=c.npy"]
