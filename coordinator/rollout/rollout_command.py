@@ -138,7 +138,7 @@ def deploy(
     )
     directory = RolloutDirectory(out or Path("rollouts") / release)
     _lock(directory)
-    if directory.exists:
+    if directory.exists and directory.events():
         _check_same(directory, plan)
     else:
         directory.put_plan(plan)
@@ -204,7 +204,11 @@ def _steer_alone(directory: RolloutDirectory, plan: RolloutPlan, word: Word, gat
 
 def _show(directory: RolloutDirectory) -> int:
     """Prints where a roll-out stands."""
-    plan, status = directory.plan(), directory.status()
+    plan = directory.plan()
+    if not directory.has_status:
+        print(f"release {plan.release} to fleet {plan.fleet}: not begun; no device has been seen")
+        return 0
+    status = directory.status()
     done = sum(standing.state == "installed" for standing in status.devices.values())
     print(
         f"release {plan.release} to fleet {plan.fleet}: {status.phase}"

@@ -64,6 +64,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 _TELL_AGAIN_SECONDS = 10.0  # from an order until a device that is there and silent about it is told again
 _STATUS_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 60.0
 WORDS: dict[Word, JournaledEvent] = {
     "pause": RolloutPaused(),
     "resume": RolloutResumed(),
@@ -143,6 +144,7 @@ class Rollout:
         self._read_message = decoder(FromDevice, LIMITS.control_bytes)
         self._read_status = decoder(Status, LIMITS.control_bytes)
         self._members: dict[str, _Member] = {}
+        self._away: set[str] = set()
         self._left_out: dict[str, str] = {}
         self._file_of: dict[str, ReleaseFile] = {}
         self._installs: dict[str, Install] = {}
@@ -204,10 +206,26 @@ class Rollout:
         self._messenger.announce("running")
 
     def _gather(self, seconds: float) -> None:
-        """Sees who is there; a roll-out that goes on would else be over before it has seen those that it lacks."""
-        until = self._clock() + seconds
-        while not self._stopped and (left := until - self._clock()) > 0:
+        """Sees who is there; a roll-out that goes on would else be over before it has seen those that it lacks.
+
+        If nobody is, it waits longer: agents measure themselves before they report, some of them for half a minute.
+        """
+        self._take_until(self._clock() + seconds, lambda: False)
+        if self.machine.devices or self._present or self._stopped:
+            return
+        whom = f" for {_names(tuple(sorted(self._away)))}, which the broker knows" if self._away else ""
+        self._say(f"no device is there yet; waiting up to {_LONGEST_WAIT_SECONDS:g} s{whom}")
+        self._take_until(self._clock() + _LONGEST_WAIT_SECONDS, lambda: bool(self._present))
+        self._take_until(self._clock() + seconds, lambda: not self._present)  # others may be about to report
+
+    def _take_until(self, until: float, done: Callable[[], bool]) -> None:
+        while not self._stopped and not done() and (left := until - self._clock()) > 0:
             self._take_next(left)
+
+    @property
+    def _present(self) -> set[str]:
+        """Devices that are there and take part."""
+        return {device for device in self._members if self._meant(device)}
 
     def _divide(self, seconds: float) -> None:
         """Divides those that are there into groups.
@@ -215,10 +233,11 @@ class Rollout:
         Raises:
             OperatorError: Nobody is there that could be told.
         """
-        here = {device for device in self._members if self._meant(device)}
+        here = self._present
         if not here:
+            waited = seconds + _LONGEST_WAIT_SECONDS
             raise OperatorError(
-                f'no device of fleet "{self._plan.fleet}" that suits the release was seen in {seconds:g} s; start '
+                f'no device of fleet "{self._plan.fleet}" that suits the release was seen in {waited:g} s; start '
                 "agents, or wait longer with --gather"
             )
         missing = [device for device in self._plan.canaries if device not in here]
@@ -317,6 +336,7 @@ class Rollout:
             return
         if not status.online:
             self._members.pop(device, None)
+            self._away.add(device)
             self.machine.seen(device, online=False)
             if self._server is not None:
                 self._server.gone(device)
@@ -324,6 +344,7 @@ class Rollout:
             return
         member = self._members.setdefault(device, _Member())
         member.facts, member.session = status.facts, status.session
+        self._away.discard(device)
         if not self.machine.devices or not self._meant(device):
             return
         if device not in self.machine.devices:
@@ -410,6 +431,8 @@ class Rollout:
     def _show(self, *, now: bool = False) -> None:
         """Writes where all stands, not more often than anybody looks."""
         time_now = self._clock()
+        if not self.machine.devices:
+            return
         if now or (self._changed and time_now >= self._shown_at + _STATUS_SECONDS):
             self._shown_at, self._changed = time_now, False
             self._directory.put_status(self.status())

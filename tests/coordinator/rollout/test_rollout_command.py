@@ -77,6 +77,12 @@ def test_status_says_where_each_device_stands(tmp_path: Path) -> None:
     assert lines[3].split() == ["2", "b", "waiting"]
 
 
+def test_roll_out_that_has_seen_nobody_has_not_begun(tmp_path: Path) -> None:
+    rollout = begun(tmp_path / "rollout")
+    (tmp_path / "rollout" / "status.json").unlink()
+    assert run("status", rollout.path) == (0, "release r to fleet f: not begun; no device has been seen\n")
+
+
 def test_word_is_left_for_the_process_at_work(tmp_path: Path) -> None:
     rollout = begun(tmp_path / "rollout")
     assert rollout.lock()

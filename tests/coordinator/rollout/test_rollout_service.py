@@ -210,8 +210,20 @@ def test_devices_that_no_file_suits_are_left_out(tmp_path: Path) -> None:
 def test_roll_out_without_devices_is_told(tmp_path: Path) -> None:
     fleet = RolledOutFleet(tmp_path, devices=0)
     fleet.deploy(write_release(tmp_path / "good", b"good"))
-    with pytest.raises(OperatorError, match='no device of fleet "rolled" that suits the release was seen in 3 s'):
+    with pytest.raises(OperatorError, match='no device of fleet "rolled" that suits the release was seen in 63 s'):
         fleet.until_ended()
+
+
+def test_agents_that_measure_themselves_are_waited_for(tmp_path: Path) -> None:
+    fleet = RolledOutFleet(tmp_path, devices=2)
+    fleet.deploy(write_release(tmp_path / "good", b"good"))
+    fleet.world.after(30.0, lambda: fleet.start_agent("dev-0"))
+    fleet.world.after(32.0, lambda: fleet.start_agent("dev-1"))
+    found = fleet.until_ended()
+    assert states(found) == dict.fromkeys(fleet.names, "installed")
+    assert fleet.said[0] == "no device is there yet; waiting up to 60 s"
+    assert fleet.said[1].endswith(": 2 devices in groups of 1, 1")
+    fleet.end()
 
 
 def test_roll_out_does_not_begin_while_a_coordinator_is_at_work(tmp_path: Path) -> None:
