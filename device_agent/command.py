@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from device_agent.config import AgentConfig, load_config, new_session
+from device_agent.deployment import CURRENT
 from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
@@ -148,6 +149,7 @@ def serve(config: AgentConfig) -> int:
         calibration=calibration,
         report_metrics=config.report_metrics,
         keep_models=config.keep_models,
+        serving=config.serve.options(config.state_dir / "models" / CURRENT, config.broker),
     )
     will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
     address = config.broker.address()

@@ -17,8 +17,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 import msgspec.inspect
 
+from device_agent.limits import LIMITS
 from fedlp_edge.config.toml import describe, load_toml
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.serving.serving_options import ServingOptions
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.wire.messages import Name
 
@@ -27,11 +29,52 @@ STATE_DIR = "FEDLP_STATE_DIR"
 
 _NAME_WORDS = "1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
 
+_MAX_PORT = 65535
+
 Processor = Literal["auto", "cpu", "cuda"]
 
 
+class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``[serve]`` table of ``agent.toml``: where the installed model answers requests; nowhere by default.
+
+    Attributes:
+        listen: Address and port for HTTP, such as ``127.0.0.1:8080``; empty for no HTTP.
+        mqtt: Topic on the fleet's broker below which requests are answered; empty for none.
+        threads: Number of onnxruntime's threads; 0 for one per core.
+    """
+
+    listen: Annotated[str, msgspec.Meta(pattern=r"^(|.+:[0-9]{1,5})\Z")] = ""
+    mqtt: Annotated[str, msgspec.Meta(pattern=r"^[^+#]*\Z")] = ""
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
+
+    def options(self, model: Path, broker: BrokerSettings) -> ServingOptions | None:
+        """Returns what a serving process needs to know; None if nothing is to be served.
+
+        Args:
+            model: Path of the link to the installed model.
+            broker: Broker of the fleet.
+
+        Raises:
+            ConfigError: There is no such port.
+        """
+        if not self.listen and not self.mqtt:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        if port and int(port) > _MAX_PORT:
+            raise ConfigError(f"listen = {self.listen!r} in [serve]: ports end at {_MAX_PORT}")
+        return ServingOptions(
+            model=str(model),
+            listen=(host.strip("[]"), int(port)) if self.listen else None,
+            broker=broker if self.mqtt else None,
+            topic=self.mqtt,
+            threads=self.threads,
+            report_seconds=LIMITS.serving.report_seconds,
+            port_name="listen in [serve] of the agent's file",
+        )
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The keys of ``agent.toml``; each has a flag of the same name, but for ``[broker]``.
+    """The keys of ``agent.toml``; each has a flag of the same name, but for ``[broker]`` and ``[serve]``.
 
     Attributes:
         broker: Broker of the fleet, see `fedlp_edge.transport.address.BrokerSettings`.
@@ -48,6 +91,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         report_metrics: Tell the coordinator how well the model does on this device's held-out samples.
         keep_models: Number of versions of the model that stay on the disk, the current one included.
         verbose: Say more.
+        serve: Where the installed model answers requests, see `ServeSettings`.
     """
 
     broker: BrokerSettings = msgspec.field(default_factory=BrokerSettings)
@@ -64,6 +108,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     report_metrics: bool = True
     keep_models: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     verbose: bool = False
+    serve: ServeSettings = msgspec.field(default_factory=ServeSettings)
 
     @property
     def device_id(self) -> str:

@@ -231,6 +231,25 @@ class DataWatchLimits:
 
 
 @dataclass(frozen=True)
+class ServingLimits:
+    """The process that answers requests with the installed model.
+
+    Attributes:
+        look_seconds: Seconds between two looks whether there is a model, and whether the process runs.
+        report_seconds: Seconds between two reports of what was answered: each is a retained status.
+        restart_seconds: Seconds after which a process that has ended is started again.
+        restart_longest_seconds: Seconds that this grows to, doubled each time: what is broken stays so.
+        stop_seconds: Seconds that it has to end in.
+    """
+
+    look_seconds: float = 2.0
+    report_seconds: float = 60.0
+    restart_seconds: float = 1.0
+    restart_longest_seconds: float = 60.0
+    stop_seconds: float = 6.0
+
+
+@dataclass(frozen=True)
 class AgentLimits:
     """The limits of an agent, by subject.
 
@@ -245,6 +264,7 @@ class AgentLimits:
         final_model: The ONNX file at the end of a run.
         installation: Models of a release.
         data_watch: Looks at the training data.
+        serving: The process that answers requests.
     """
 
     messages: MessageLimits = MessageLimits()
@@ -257,6 +277,7 @@ class AgentLimits:
     final_model: FinalModelLimits = FinalModelLimits()
     installation: InstallationLimits = InstallationLimits()
     data_watch: DataWatchLimits = DataWatchLimits()
+    serving: ServingLimits = ServingLimits()
 
 
 LIMITS = AgentLimits()

@@ -19,6 +19,7 @@ from typing import Self
 from device_agent.data_watch import DataWatch, data_fingerprint
 from device_agent.deployment import can_export, store_model
 from device_agent.installation.installer import Installer, InstallerOptions
+from device_agent.installation.serving_process import ServingProcess
 from device_agent.installation.version_store import VersionStore
 from device_agent.protocol.events import (
     BuildModel,
@@ -46,6 +47,7 @@ from device_agent.protocol.events import (
     Publish,
     SendChunk,
     SendProbe,
+    ServingReported,
     Stop,
     Subscribe,
     Tick,
@@ -65,6 +67,7 @@ from fedlp_edge.errors import DeviceError, PeerError, StorageError
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
+from fedlp_edge.serving.serving_options import ServingOptions
 from fedlp_edge.transport.base import Delivered, Refused, Transport
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split
@@ -94,6 +97,7 @@ class AgentSettings:
         measure_link: Whether to measure the link's rate by echoes, unless the profile says that it is metered.
         report_metrics: Tell the coordinator how well the model does on held-out samples, and what inputs look like.
         keep_models: Number of versions of the model that stay on the disk, the current one included.
+        serving: Where the installed model answers requests; None for nowhere.
     """
 
     identity: Identity
@@ -107,6 +111,7 @@ class AgentSettings:
     measure_link: bool = True
     report_metrics: bool = True
     keep_models: int = 2
+    serving: ServingOptions | None = None
 
 
 class Agent:
@@ -155,6 +160,9 @@ class Agent:
         self._trainer = Trainer(worker, self._units, self._outbox, state.path, settings.data, settings.report_metrics)
         spec = parse_spec(settings.data)
         self._watch = DataWatch(lambda: data_fingerprint(spec), clock)
+        serving = settings.serving
+        sink = inbox.put if settings.report_metrics else _keep
+        self._serving = None if serving is None else ServingProcess(serving, sink, clock)
         options = ProtocolOptions(
             allow_models=settings.allow_models,
             can_export=can_export(),
@@ -229,6 +237,8 @@ class Agent:
         finally:
             self._transport.stop()
             self._worker.stop()
+            if self._serving is not None:
+                self._serving.stop()
             try:
                 self._installer.stop()
             finally:
@@ -244,7 +254,8 @@ class Agent:
     def _loop(self) -> bool:
         """Returns whether the agent was told to leave."""
         while self._stop is None:
-            times = (self._machine.next_wakeup(), self._watch.next_wakeup(), self._installer.next_wakeup())
+            served = None if self._serving is None else self._serving.next_wakeup()
+            times = (self._machine.next_wakeup(), self._watch.next_wakeup(), self._installer.next_wakeup(), served)
             due = min((time for time in times if time is not None), default=None)
             try:
                 event = self._queue.get(timeout=None if due is None else max(0.0, due - self._clock()))
@@ -252,6 +263,8 @@ class Agent:
                 event = Tick()
             if isinstance(event, Leave):
                 return True
+            if self._serving is not None:
+                self._serving.poll()
             for translated in self._translate(event):
                 self._carry_out(self._machine.handle(translated, self._clock()))
             self._installer.poll(self._clock())
@@ -397,3 +410,7 @@ class Agent:
     def _upload_topic(self) -> str:
         identity = self._settings.identity
         return identity.topics.of("upload", identity.device)
+
+
+def _keep(report: ServingReported) -> None:
+    """Leaves a report on the device."""

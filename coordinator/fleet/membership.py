@@ -15,6 +15,7 @@ from coordinator.fleet.registry import Member, Registry
 from coordinator.rounds.round_controller import RoundController
 from coordinator.run_context import RunContext
 from fedlp_edge.core.device_data import listed, missing_classes
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.reporting import events
@@ -54,6 +55,7 @@ class Membership:
         self._fitness = rounds.fitness
         self._step = rounds.step
         self._refused: set[str] = set()
+        self._served: dict[str, ServingReport] = {}
 
     def all(self) -> list[Member]:
         """Those that are online."""
@@ -69,6 +71,9 @@ class Membership:
         if facts is None:
             return
         self._profiles[device] = facts.profile
+        if status.serving is not None and status.serving != self._served.get(device):
+            self._served[device] = status.serving
+            self._context.emit(events.DeviceServing(time=time.time(), device=device, report=status.serving))
         if facts.data is not None and facts.data != self._data.get(device):
             self._data[device] = facts.data
             self._context.journal.put_data_facts(device, facts.data)

@@ -13,6 +13,7 @@ from typing import Literal
 from device_agent.protocol.update import Update, UpdateId
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.transport.base import TransportEvent
@@ -158,6 +159,13 @@ class NothingToExport:
 
 
 @dataclass(frozen=True, slots=True)
+class ServingReported:
+    """The installed model has answered requests."""
+
+    report: ServingReport
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """The agent was told to stop."""
 
@@ -182,6 +190,7 @@ Event = (
     | InstallationReported
     | FilesWanted
     | NothingToExport
+    | ServingReported
     | Leave
     | Tick
 )

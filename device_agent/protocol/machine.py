@@ -40,6 +40,7 @@ from device_agent.protocol.events import (
     Publish,
     RoundTrained,
     SendProbe,
+    ServingReported,
     Stop,
     Tick,
     TrainingFailed,
@@ -270,6 +271,8 @@ class DeviceProtocol:
                 effects = self._release.reported(report, now)
             case FilesWanted():
                 effects = self._release.files_wanted(event, now)
+            case ServingReported(report):
+                effects = self._presence.serving(report)
             case Leave():
                 effects = self._presence.leave()
             case Tick():

@@ -13,6 +13,7 @@ from device_agent.limits import LIMITS
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, Identity, Log, Publish, Stop, Subscribe
 from fedlp_edge import __version__
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.wire.messages import Status
 
@@ -39,6 +40,7 @@ class Presence:
         self._since: float | None = None
         self._now = 0.0
         self._revision = 0
+        self._serving: ServingReport | None = None
         self.echo_bytes = 0
 
     def start(self) -> Effects:
@@ -67,6 +69,16 @@ class Presence:
             return []
         return self.measured(msgspec.structs.replace(self._facts, link_bytes_per_second=rate))
 
+    def serving(self, report: ServingReport) -> Effects:
+        """The installed model has answered requests: says so if it is news, for a status stays with the broker."""
+        before, self._serving = self._serving, report
+        news = before is None or (before.file, before.answers, before.refused) != (
+            report.file,
+            report.answers,
+            report.refused,
+        )
+        return self.announce() if news else []
+
     def announce(self) -> Effects:
         """Publishes the status; nothing before the facts are known or while disconnected."""
         if self._facts is None or not self._coordinator.connected or self._leaving:
@@ -74,7 +86,7 @@ class Presence:
         if self._since is None:
             self._since = self._now
         message = status(self._identity, self._facts, settled=self._settled, revision=self._revision)
-        message = msgspec.structs.replace(message, echo_bytes=self.echo_bytes)
+        message = msgspec.structs.replace(message, echo_bytes=self.echo_bytes, serving=self._serving)
         return [Publish(self._topic, message, retain=True)]
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedlp_edge.errors import StorageError
 from fedlp_edge.reporting.console import open_console, print_unwrapped
-from fedlp_edge.reporting.live_view import picture
+from fedlp_edge.reporting.live_view import picture, serving_table
 from fedlp_edge.reporting.log import FILE_NAME, read_events
 from fedlp_edge.reporting.progress import RunProgress
 from fedlp_edge.reporting.report import print_report
@@ -25,11 +25,14 @@ def run_status(run: Path) -> int:
     events = read_events(run / FILE_NAME)
     if summary is None and not events:
         raise StorageError(f"{run} holds no run (neither summary.json nor {FILE_NAME})")
-    if summary is not None and summary.final is not None:
-        print_report(run, console)
-        return 0
     progress = RunProgress()
     for event in events:
         progress.apply(event)
+    if summary is not None and summary.final is not None:
+        print_report(run, console)
+        if (serving := serving_table(progress.devices.values())) is not None:
+            console.print()
+            print_unwrapped(console, serving)
+        return 0
     print_unwrapped(console, picture(progress, time.time(), console.height, str(run)))
     return 0

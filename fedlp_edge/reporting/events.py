@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.reporting.summary import FileProof
 from fedlp_edge.system.printable import unprintable_fields
 
@@ -56,6 +57,13 @@ class DeviceLeft(Event, frozen=True, kw_only=True):
     """This event says that a device disconnected, or lost its connection."""
 
     device: str
+
+
+class DeviceServing(Event, frozen=True, kw_only=True):
+    """This event says what the installed model of a device has answered since it was loaded."""
+
+    device: str
+    report: ServingReport
 
 
 class DeviceUnfit(Event, frozen=True, kw_only=True):
@@ -252,6 +260,7 @@ AnyEvent = (
     RunStarted
     | DeviceJoined
     | DeviceLeft
+    | DeviceServing
     | DeviceUnfit
     | DeviceSetAside
     | AllDevicesUnfit

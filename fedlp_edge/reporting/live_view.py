@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
 from fedlp_edge.reporting.formatting import (
@@ -31,6 +32,7 @@ from fedlp_edge.reporting.formatting import (
 )
 from fedlp_edge.reporting.progress import DeviceProgress, DeviceState, RunProgress
 from fedlp_edge.reporting.text_view import line_for
+from fedlp_edge.system.printable import printable
 
 _STYLES: dict[DeviceState, str] = {
     "ready": "dim",
@@ -43,6 +45,9 @@ _STYLES: dict[DeviceState, str] = {
     "set aside": "red",
     "unfit": "red",
 }
+_LABELS = 3  # labels that the line of a serving device names
+_NOTEWORTHY_DRIFT = 0.3  # from which on it is marked; samples like those of the self-test stay below
+_TRUSTED_ANSWERS = 100  # answers from which on a drift says something
 _OTHER_LINES = 14
 """Number of lines of the picture that are neither device nor depth rows."""
 
@@ -159,6 +164,8 @@ def picture(progress: RunProgress, now: float, height: int, subtitle: str = "") 
     parts += ["", _rounds(progress, now), ""]
     if progress.devices:
         parts += [_devices(progress, max(3, height - _OTHER_LINES - progress.depths)), ""]
+    if (serving := serving_table(progress.devices.values())) is not None:
+        parts += [serving, ""]
     if progress.values or progress.on_devices:
         parts += [_exits(progress), ""]
     parts.append(Text(progress.note))
@@ -246,3 +253,42 @@ def _drawn(progress: RunProgress, depth: int) -> list[float]:
     scores = progress.on_devices.get(depth, [])
     name = main_metric(scores[-1].mean, progress.metric) if scores else ""
     return [one.mean[name] for one in scores if name in one.mean]
+
+
+def serving_table(devices: Iterable[DeviceProgress]) -> Table | None:
+    """Returns a row for each device whose model answers requests; None if there is no such device.
+
+    Args:
+        devices: State of the devices of a run.
+    """
+    serving = [(device.id, device.serving) for device in devices if device.serving is not None]
+    if not serving:
+        return None
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("serving", "model", "answers", "refused", "50 %", "99 %", "drift", "labels"):
+        left = name in ("serving", "model", "labels")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+    for device, report in sorted(serving, key=lambda entry: entry[0]):
+        table.add_row(
+            Text(device),
+            Text(printable(report.file)),
+            f"{report.answers:,}",
+            f"{report.refused:,}",
+            *(f"{report.milliseconds[share]:.1f} ms" if share in report.milliseconds else "-" for share in (50, 99)),
+            _drift(report),
+            Text(_labels(report)),
+        )
+    return table
+
+
+def _drift(report: ServingReport) -> Text:
+    if report.drift is None:
+        return Text("-")
+    moved = report.drift >= _NOTEWORTHY_DRIFT and report.answers >= _TRUSTED_ANSWERS
+    return Text(f"{report.drift:.2f}", style="red" if moved else "")
+
+
+def _labels(report: ServingReport) -> str:
+    named = [f"{printable(label)} {count:,}" for label, count in list(report.labels.items())[:_LABELS]]
+    more = len(report.labels) - _LABELS
+    return ", ".join([*named, f"and {more} more"] if more > 0 else named)

@@ -11,6 +11,7 @@ from functools import singledispatch
 from typing import Literal
 
 from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.reporting.events import (
     AllDevicesUnfit,
     AnyEvent,
@@ -19,6 +20,7 @@ from fedlp_edge.reporting.events import (
     DeviceFailed,
     DeviceJoined,
     DeviceLeft,
+    DeviceServing,
     DeviceSetAside,
     DeviceUnfit,
     Event,
@@ -50,7 +52,12 @@ Phase = Literal["starting", "waiting", "round", "exporting", "finished", "stoppe
 
 @dataclass
 class DeviceProgress:
-    """The state of one device after the latest events; ``reason`` says why it is unfit or set aside."""
+    """The state of one device after the latest events.
+
+    Attributes:
+        reason: Why it is unfit or set aside; empty if it is neither.
+        serving: What its installed model has answered; None if it serves none.
+    """
 
     id: str
     profile: str = ""
@@ -62,6 +69,7 @@ class DeviceProgress:
     bytes_up: int = 0
     updates: int = 0
     reason: str = ""
+    serving: ServingReport | None = None
 
 
 @dataclass
@@ -157,6 +165,11 @@ def _(event: DeviceJoined, progress: RunProgress) -> None:
 @_apply.register
 def _(event: DeviceLeft, progress: RunProgress) -> None:
     progress.device(event.device).state = "away"
+
+
+@_apply.register
+def _(event: DeviceServing, progress: RunProgress) -> None:
+    progress.device(event.device).serving = event.report
 
 
 @_apply.register

@@ -25,6 +25,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import (
     BroadcastEncoding,
@@ -128,6 +129,7 @@ class Status(Message, frozen=True, kw_only=True):
             tasks that it could not do before.
         echo_bytes: Random bytes that the agent has sent to itself since its start, to measure its link and to find out
             what is lost; as many came back at the most.
+        serving: What the device's installed model has answered; None if it serves none, or keeps that to itself.
     """
 
     device: Name
@@ -137,6 +139,7 @@ class Status(Message, frozen=True, kw_only=True):
     settled: bool = False
     revision: Natural = 0
     echo_bytes: Natural = 0
+    serving: ServingReport | None = None
     version: str = ""
     protocol: int = PROTOCOL
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from device_agent.config import AgentConfig, default_id, load_config, new_session
+from device_agent.config import AgentConfig, ServeSettings, default_id, load_config, new_session
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.wire.messages import Name
 
 GIVEN = {"broker": "mqtt://hub", "fleet": "shop", "data": "digits"}
@@ -20,6 +21,27 @@ def test_reads_a_file_and_lays_the_command_line_over_it(tmp_path: Path):
     config = load_config(path, {"threads": 1, "broker": "mqtt://other", "id": "pi"})
     assert (config.fleet, config.threads, config.device_id) == ("shop", 1, "pi")
     assert (config.broker.url, config.broker.username) == ("mqtt://other", "pi")
+
+
+def test_serves_only_where_the_file_says(tmp_path: Path):
+    link, broker = tmp_path / "current.onnx", BrokerSettings(url="mqtt://hub", password="secret")
+    assert ServeSettings().options(link, broker) is None
+    http = ServeSettings(listen="[::1]:8080").options(link, broker)
+    assert http is not None
+    assert (http.model, http.listen, http.broker, http.threads) == (str(link), ("::1", 8080), None, 1)
+    mqtt = ServeSettings(mqtt="home/door").options(link, broker)
+    assert mqtt is not None
+    assert (mqtt.listen, mqtt.broker, mqtt.topic) == (None, broker, "home/door")
+    with pytest.raises(ConfigError, match="ports end at 65535"):
+        ServeSettings(listen="127.0.0.1:70000").options(link, broker)
+
+
+@pytest.mark.parametrize("line", ['listen = "8080"', 'mqtt = "home/#"', "port = 8080"])
+def test_names_the_line_of_what_cannot_be_served(tmp_path: Path, line: str):
+    path = tmp_path / "agent.toml"
+    path.write_text(f'fleet = "shop"\ndata = "digits"\n[serve]\n{line}\n')
+    with pytest.raises(ConfigError, match=r"agent\.toml:4: "):
+        load_config(path, {})
 
 
 @pytest.mark.parametrize("missing", ["fleet", "data"])

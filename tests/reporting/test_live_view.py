@@ -5,9 +5,10 @@ import io
 import msgspec
 from rich.console import Console
 
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
-from fedlp_edge.reporting.live_view import LiveView, PlainView, open_view, picture
-from fedlp_edge.reporting.progress import RunProgress
+from fedlp_edge.reporting.live_view import LiveView, PlainView, open_view, picture, serving_table
+from fedlp_edge.reporting.progress import DeviceProgress, RunProgress
 
 
 def console(*, terminal: bool, height: int = 40) -> Console:
@@ -122,3 +123,27 @@ def test_shows_the_metric_of_a_regression_and_draws_it_beside_its_largest_value(
     lines = [" ".join(line.split()) for line in written(out).splitlines()]
     assert "exit RMSE by round" in lines
     assert "▮ 1 █▅▂" in lines
+
+
+def shown(*devices: DeviceProgress) -> list[list[str]]:
+    table = serving_table(devices)
+    if table is None:
+        return []
+    out = console(terminal=False)
+    out.print(table)
+    return [line.split() for line in written(out).splitlines()]
+
+
+def test_devices_that_serve_nothing_have_no_table() -> None:
+    assert shown(DeviceProgress("a")) == []
+
+
+def test_a_line_names_the_most_frequent_labels_and_escapes_them() -> None:
+    labels = {"[red]nut": 5, "b\x1b[31m": 4, "c": 3, "d": 2, "e": 1}
+    report = ServingReport(file="m.onnx", answers=15, refused=2, labels=labels)
+    header, row = shown(DeviceProgress("b", serving=report), DeviceProgress("a"))
+    assert header == ["serving", "model", "answers", "refused", "50", "%", "99", "%", "drift", "labels"]
+    assert row[:7] == ["b", "m.onnx", "15", "2", "-", "-", "-"]
+    assert row[7:9] == ["[red]nut", "5,"]
+    assert "\x1b" not in " ".join(row)
+    assert row[-3:] == ["and", "2", "more"]

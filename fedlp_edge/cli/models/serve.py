@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
-import threading
 from pathlib import Path
 
-from fedlp_edge.errors import OperatorError
-from fedlp_edge.serving.http import INSTALL, make_app
-from fedlp_edge.serving.mqtt import MqttServer
-from fedlp_edge.serving.served_model import ServedModel
-from fedlp_edge.system.lifecycle import StopSignal
+from fedlp_edge.serving.serving_loop import serve_model
+from fedlp_edge.serving.serving_options import ServingOptions
 from fedlp_edge.transport.address import BrokerSettings
-from fedlp_edge.transport.mqtt.transport import MqttTransport
-
-_END_SECONDS = 5.0  # for requests that are being answered
 
 
 def run_serve(model: Path, host: str, port: int, threads: int, broker: str | None, topic: str) -> int:
@@ -37,40 +27,12 @@ def run_serve(model: Path, host: str, port: int, threads: int, broker: str | Non
         BrokerError: The broker cannot be reached.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        import uvicorn  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise OperatorError(INSTALL) from None
-    served = ServedModel(model, threads)
-    server = uvicorn.Server(uvicorn.Config(make_app(served), host=host, port=port, log_level="warning"))
-    listening = _listening(host, port)
-    print(f"serving {model} on http://{host}:{listening.getsockname()[1]}", flush=True)
-    with StopSignal(lambda: setattr(server, "should_exit", True)) as stop:
-        # Outside the main thread, uvicorn leaves the signals alone.
-        http = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        http.start()
-        try:
-            if broker is None:
-                stop.wait()
-            else:
-                address = BrokerSettings(url=broker).address()
-                transport = MqttTransport(address, f"fedlp-serve-{secrets.token_hex(8)}")
-                MqttServer(served, transport, topic).run(stop.is_set)
-        finally:
-            server.should_exit = True
-            http.join(_END_SECONDS)
+    options = ServingOptions(
+        model=str(model),
+        listen=(host, port),
+        broker=None if broker is None else BrokerSettings(url=broker),
+        topic=topic,
+        threads=threads,
+    )
+    serve_model(options, lambda url: print(f"serving {model} on {url}", flush=True))
     return 0
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """Returns a socket that is bound to the address.
-
-    Raises:
-        OperatorError: The port is in use, or the address is not this machine's.
-    """
-    try:
-        return socket.create_server((host, port))
-    except OSError as error:
-        raise OperatorError(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose another --port"
-        ) from None

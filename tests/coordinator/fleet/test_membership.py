@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.reporting import events
@@ -56,6 +58,16 @@ def test_round_opens_once_a_device_holds_what_it_was_told_to_hold(tmp_path: Path
     assert member is not None
     members.join(member)
     assert [message.device for message in run.heard() if isinstance(message, Task)] == ["a"]
+
+
+def test_what_a_model_answers_on_a_device_is_told_once(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    report = ServingReport(file="m.onnx", answers=3, labels={"nut": 3})
+    serving = msgspec.structs.replace(status("a"), serving=report)
+    run.parts.membership.reported(serving)
+    run.parts.membership.reported(serving)
+    told = [event for event in run.events if isinstance(event, events.DeviceServing)]
+    assert [(event.device, event.report) for event in told] == [("a", report)]
 
 
 def test_device_that_can_bear_nothing_is_refused_and_why(tmp_path: Path) -> None:

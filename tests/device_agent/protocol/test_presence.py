@@ -10,10 +10,12 @@ from device_agent.protocol.events import (
     DeviceMeasured,
     Leave,
     Publish,
+    ServingReported,
     Stop,
     Subscribe,
 )
 from device_agent.protocol.presence import Presence, status
+from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.transport.base import Connected
 from fedlp_edge.wire.messages import Status
 from tests.device_agent.support import (
@@ -112,3 +114,12 @@ def test_says_that_a_device_without_facts_is_offline():
     gone = status(ME, None)
     assert (gone.device, gone.session, gone.online, gone.facts) == ("pi", "0002-b", False, None)
     assert status(ME, FACTS, revision=3).online
+
+
+def test_tells_what_its_model_answers_while_that_is_news():
+    device = Device().join()
+    report = ServingReport(file="m.onnx", answers=3, labels={"nut": 3})
+    assert only(device.handle(ServingReported(report)), Publish).message.serving == report
+    assert published(device.handle(ServingReported(report))) == []
+    more = msgspec.structs.replace(report, refused=1)
+    assert only(device.handle(ServingReported(more)), Publish).message.serving == more
