@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from device_agent.config import AgentConfig, load_config, new_session
-from device_agent.deployment import CURRENT
+from device_agent.installation.version_store import CURRENT
 from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings

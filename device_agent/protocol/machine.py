@@ -271,10 +271,9 @@ class DeviceProtocol:
                 effects = self._release.reported(report, now)
             case FilesWanted():
                 effects = self._release.files_wanted(event, now)
-            case ServingReported(report):
-                effects = self._presence.serving(report)
-            case Leave():
-                effects = self._presence.leave()
+            case ServingReported() | Leave():
+                left = isinstance(event, Leave)
+                effects = self._presence.leave() if left else self._presence.serving(event.report)
             case Tick():
                 pass
             case _:
