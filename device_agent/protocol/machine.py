@@ -272,8 +272,7 @@ class DeviceProtocol:
             case FilesWanted():
                 effects = self._release.files_wanted(event, now)
             case ServingReported() | Leave():
-                left = isinstance(event, Leave)
-                effects = self._presence.leave() if left else self._presence.serving(event.report)
+                effects = self._presence.leave() if isinstance(event, Leave) else self._presence.serving(event.report)
             case Tick():
                 pass
             case _:
