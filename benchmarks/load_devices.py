@@ -127,6 +127,9 @@ class _Blob:
         if self._digest is None:
             self.buffer[offset : offset + len(data)] = data
 
+    def extents(self) -> list[tuple[int, int]]:
+        return []
+
     def digest(self) -> str:
         # Only a device that has every chunk asks. Hashing again for each one would measure this program.
         if self._digest is None:

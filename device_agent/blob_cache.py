@@ -1,6 +1,7 @@
 """Blobs on disk by their digest: an unchanged layer is not downloaded again, not even after a restart.
 
-Only what the last task named is kept, so the cache never takes more than one model and one download.
+Only what the last task named is kept, so the cache never takes more than one model and one download. A download of a
+release, which may be large, goes on where an earlier life of the agent has got to.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ class BlobCache:
 
     Args:
         directory: Made if missing; half-written blobs of an earlier life are removed.
+        resume: Whether half-written blobs stay instead, and are gone on with.
 
     Raises:
         StorageError: The directory cannot be made or written to.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, resume: bool = False) -> None:
         self._directory = make_directory(directory)
         self._verified: set[str] = set()
         self._sinks: dict[str, FileSink] = {}
-        remove_partials(directory)
+        self._resume = resume
+        if not resume:
+            remove_partials(directory)
 
     def path(self, digest: str) -> Path:
         """Where a blob is, if it is there."""
@@ -52,7 +56,7 @@ class BlobCache:
 
     def begin(self, version: UnitVersion) -> FileSink:
         """A file for the bytes of a download."""
-        sink = self._sinks[version.digest] = FileSink.open(self._partial(version), version.size)
+        sink = self._sinks[version.digest] = FileSink.open(self._partial(version), version.size, resume=self._resume)
         return sink
 
     def written(self, version: UnitVersion) -> memoryview:
@@ -81,7 +85,9 @@ class BlobCache:
     def keep_only(self, digests: Collection[str]) -> None:
         """Removes every blob but these."""
         for path in self._directory.iterdir():
-            if path.suffix != PARTIAL and path.name not in digests:
+            partial = path.suffix == PARTIAL
+            left_over = self._resume and path.stem not in self._sinks
+            if left_over if partial else path.name not in digests:
                 path.unlink()
         self._verified &= set(digests)
 

@@ -53,8 +53,9 @@ class StateDirectory:
             StorageError: The directory cannot be used, another agent has it, or it holds another format.
         """
         lock = claim_state_directory(path)
-        caches = [BlobCache(path / name) for name in ("cache", "downloads", "releases")]
-        return cls(path, lock, Outbox.open(path / "outbox"), *caches)
+        units, models = BlobCache(path / "cache"), BlobCache(path / "downloads")
+        releases = BlobCache(path / "releases", resume=True)
+        return cls(path, lock, Outbox.open(path / "outbox"), units, models, releases)
 
 
 def claim_state_directory(directory: Path) -> BinaryIO:

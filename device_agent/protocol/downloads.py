@@ -137,11 +137,15 @@ class Downloads:
                     prefetched.discard()
                 continue
             assembly, last = prefetched.take_over(version) if prefetched is not None else (None, None)
-            self._assemblies[version.digest] = assembly or Assembly(
-                version.digest, version.size, version.chunk_bytes, self._store.begin(version)
-            )
+            if assembly is None:
+                sink = self._store.begin(version)
+                assembly = Assembly(version.digest, version.size, version.chunk_bytes, sink)
+                assembly.resume()
+            self._assemblies[version.digest] = assembly
             if last is not None:
                 self._add(last, now)
+            elif assembly.complete:
+                self._complete(version.digest, assembly)
 
     def pause(self) -> None:
         """Asks for nothing until ``resume`` or ``start``; what comes by itself is still taken."""
@@ -271,7 +275,11 @@ class Downloads:
         self._progress_at = now
         if self._patience < math.inf:
             self._patience = max(self._patience_after_progress, self._usual_silence)
-        if not assembly.complete or not assembly.finish():
+        if assembly.complete:
+            self._complete(digest, assembly)
+
+    def _complete(self, digest: str, assembly: Assembly) -> None:
+        if not assembly.finish():
             return
         version = self._wanted[digest]
         del self._assemblies[digest]

@@ -260,6 +260,15 @@ class Assembly:
             self._missing -= 1
         return True
 
+    def resume(self) -> None:
+        """Counts chunks that an earlier process has written as arrived; ``finish`` finds out if they were not."""
+        for start, stop in self._sink.extents():
+            first = -(-start // self._chunk_bytes)
+            last = self._count if stop >= self._size else stop // self._chunk_bytes
+            for index in range(first, last):
+                self._missing -= not self._have[index]
+                self._have[index] = 1
+
     @property
     def complete(self) -> bool:
         """Whether every chunk has arrived; ``finish`` verifies their digest."""

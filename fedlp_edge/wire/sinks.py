@@ -7,6 +7,7 @@ many devices upload at the same time.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -24,6 +25,9 @@ class Sink(Protocol):
 
     def digest(self) -> str:
         """Returns the digest of the whole store, as 64 hexadecimal digits."""
+
+    def extents(self) -> list[tuple[int, int]]:
+        """Returns half-open ranges of bytes that an earlier process seems to have written; the digest tells."""
 
     def close(self) -> None:
         """Releases open files; the written bytes stay. May be called twice."""
@@ -46,6 +50,10 @@ class MemorySink:
     def digest(self) -> str:
         """Returns the digest of the buffer."""
         return digest_of(self.buffer)
+
+    def extents(self) -> list[tuple[int, int]]:
+        """Returns nothing, since memory does not outlive its process."""
+        return []
 
     def close(self) -> None:
         """Does nothing, since the buffer is freed with the sink."""
@@ -73,17 +81,20 @@ class FileSink:
         self._hashed = 0  # number of bytes from the start that are in the digest
 
     @classmethod
-    def open(cls, path: Path, size: int) -> Self:
+    def open(cls, path: Path, size: int, *, resume: bool = False) -> Self:
         """Creates a sparse file for a blob.
 
         Args:
             path: Path of the file, which is overwritten; its directory exists.
             size: Bytes of the blob.
+            resume: Whether a file of this size stays as an earlier process has left it.
 
         Raises:
             OSError: The file cannot be created.
         """
-        sink = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        kept = resume and path.is_file() and path.stat().st_size == size
+        truncate = 0 if kept else os.O_TRUNC
+        sink = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | truncate | os.O_CLOEXEC, 0o600))
         os.ftruncate(sink._descriptor(), size)
         return sink
 
@@ -110,6 +121,20 @@ class FileSink:
             self._hasher.update(block)
             self._hashed += len(block)
         return self._hasher.digest()
+
+    def extents(self) -> list[tuple[int, int]]:
+        """Returns the ranges of bytes that are no holes of the sparse file.
+
+        A file system tells holes by blocks, or not at all, so what seems written may be none of the blob.
+        """
+        ranges: list[tuple[int, int]] = []
+        at = 0
+        with suppress(OSError):  # ENXIO: nothing is written behind this place
+            while True:
+                start = os.lseek(self._descriptor(), at, os.SEEK_DATA)
+                at = os.lseek(self._descriptor(), start, os.SEEK_HOLE)
+                ranges.append((start, at))
+        return ranges
 
     def move(self, path: Path, size: int) -> None:
         """Renames the file on the same file system and sets its size, before any byte was written beyond that size.

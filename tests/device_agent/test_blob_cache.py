@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from device_agent.blob_cache import BlobCache
+from device_agent.protocol.downloads import Downloads
+from fedlp_edge.wire.chunks import Chunk, split
+from fedlp_edge.wire.digests import digest_of
+from fedlp_edge.wire.messages import Ranges, UnitVersion
 from tests.device_agent.support import version
 
 CONTENT = b"layer" * 20
@@ -73,3 +79,43 @@ def test_goes_on_with_a_download_whose_name_becomes_known(tmp_path: Path):
     cache.keep(VERSION)
     assert cache.path(VERSION.digest).read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == [VERSION.digest]
+
+
+def large(directory: Path) -> tuple[bytes, UnitVersion, Downloads]:
+    """A file of a release in chunks of 16 kB, and its download."""
+    content = np.random.default_rng(1).bytes(200_000)
+    version = UnitVersion("file-0123456789abcdef", digest_of(content), len(content), 16_384)
+    downloads = Downloads(BlobCache(directory, resume=True), lambda _version, _blob: None)
+    downloads.start([version], 0.0)
+    return content, version, downloads
+
+
+def receive(downloads: Downloads, content: bytes, version: UnitVersion, which: Ranges) -> None:
+    for chunk in split(content, version.digest, version.chunk_bytes, which):
+        downloads.receive(None, Chunk.parse(chunk), len(chunk), 1.0)
+
+
+def test_goes_on_with_a_release_where_an_earlier_life_has_got_to(tmp_path: Path):
+    content, version, downloads = large(tmp_path)
+    receive(downloads, content, version, ((0, 5), (7, 9)))
+    again = large(tmp_path)[2]
+    assert again.missing == 13 - 7
+    receive(again, content, version, ((5, 7), (9, 13)))
+    assert again.complete
+    assert BlobCache(tmp_path).path(version.digest).read_bytes() == content
+
+
+def test_whole_download_that_was_not_named_yet_is_complete_at_once(tmp_path: Path):
+    content, version, downloads = large(tmp_path)
+    receive(downloads, content[:-1] + b"X", version, ((0, 13),))  # all is there, and it is not the file
+    assert downloads.missing == 13
+    assert large(tmp_path)[2].missing == 13, "its digest is another one"
+    (tmp_path / f"{version.digest}.part").write_bytes(content)
+    assert large(tmp_path)[2].complete
+
+
+def test_release_that_nobody_wants_any_more_leaves_nothing(tmp_path: Path):
+    content, version, downloads = large(tmp_path)
+    receive(downloads, content, version, ((0, 5),))
+    BlobCache(tmp_path, resume=True).keep_only(())
+    assert list(tmp_path.iterdir()) == []
