@@ -37,6 +37,7 @@ from benchmarks.scheme_cells import (
     cells,
     chosen_settings,
     cost_by_round,
+    deepest_trained,
     experiment,
     parse_cell,
     result,
@@ -171,7 +172,7 @@ def compute(cell: Cell, size: Size, engine: LocalEngine) -> dict[str, object]:
             summary = simulate(experiment(cell, size, count, planned), Path(directory) / "run", engine=engine)
     macs = total(cost_by_round(probe, costs), planned).macs / planned
     return {
-        **result(cell, size, summary, rounds, macs),
+        **result(cell, size, summary, rounds, macs, deepest_trained(probe)),
         "seconds": sum(entry.seconds for entry in summary.rounds),
         "torch": torch.__version__,
         "machine": platform.machine(),

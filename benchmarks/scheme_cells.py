@@ -335,10 +335,21 @@ def rounds_of_equal_tasks(wanted: Experiment, size: Size) -> int:
     return max(1, round(size.rounds * size.cohort / wanted.rounds.devices_per_round))
 
 
-def answer(cell: Cell, entry: RoundSummary) -> float | None:
-    """What the global model is judged by, chosen beforehand; None if the round was not evaluated."""
+def answer(cell: Cell, entry: RoundSummary, deepest: int) -> float | None:
+    """What the global model is judged by, chosen beforehand; None if the round was not evaluated.
+
+    Args:
+        cell: which.
+        entry: of the round.
+        deepest: depth that some device trains; exits beyond it know nothing, so they have no say.
+    """
     said = entry.ensemble or entry.accuracy if cell.scheme in ENSEMBLES else entry.accuracy
-    return said[max(said)] if said else None
+    return said.get(deepest, said[max(said)]) if said else None
+
+
+def deepest_trained(wanted: Experiment) -> int:
+    """The greatest depth, or level, that the mix gives a device."""
+    return max(depth for depth, share in enumerate(wanted.fleet.depth_mix, start=1) if share)
 
 
 def value_of(found: Result, equality: Equality) -> float:
@@ -347,7 +358,9 @@ def value_of(found: Result, equality: Equality) -> float:
     return sum(reported) / len(reported)
 
 
-def result(cell: Cell, size: Size, summary: Summary, rounds: Mapping[Equality, int], macs: float) -> Result:
+def result(
+    cell: Cell, size: Size, summary: Summary, rounds: Mapping[Equality, int], macs: float, deepest: int
+) -> Result:
     """What is kept of a run.
 
     Args:
@@ -356,6 +369,7 @@ def result(cell: Cell, size: Size, summary: Summary, rounds: Mapping[Equality, i
         summary: of its run.
         rounds: that each equality pays for.
         macs: of training in one round, on average.
+        deepest: depth that some device trains.
 
     Returns:
         ``accuracy`` by evaluated round (of the answer, from 0 to 1); by equality the ``rounds`` that it pays for and
@@ -363,7 +377,7 @@ def result(cell: Cell, size: Size, summary: Summary, rounds: Mapping[Equality, i
         ``gigamacs`` (on average); ``exits`` and ``tiers`` of the last round; ``silent`` (rounds in which nobody sent a
         unit, by unit).
     """
-    accuracy = {entry.round: said for entry in summary.rounds if (said := answer(cell, entry)) is not None}
+    accuracy = {entry.round: said for entry in summary.rounds if (said := answer(cell, entry, deepest)) is not None}
     sent = list(itertools.accumulate(sum(d.bytes_down + d.bytes_up for d in entry.devices) for entry in summary.rounds))
     last = summary.rounds[-1]
     return {

@@ -23,9 +23,11 @@ from benchmarks.scheme_cells import (
     VARIANTS,
     Cell,
     Cost,
+    answer,
     cells,
     chosen_settings,
     cost_by_round,
+    deepest_trained,
     experiment,
     parse_cell,
     rounds_for,
@@ -41,6 +43,7 @@ from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings
 from fedlp_edge.learning.data.sources import read
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.learning.zoo.build import build_model
+from fedlp_edge.reporting.summary import RoundSummary
 from fedlp_edge.simulation import Experiment, local_engine, simulate
 
 
@@ -140,6 +143,17 @@ def test_equal_memory_gives_each_tier_the_largest_part_that_fits() -> None:
     with pytest.raises(ValueError, match="does not fit tier 1"):
         memory_shares(experiment(Cell("tricks", "depthfl-large", "u", "iid", 1), FULL, 1), mix)
     assert rounds_of_equal_tasks(depthfl, FULL) == 75
+
+
+def test_exits_that_nobody_trains_have_no_say() -> None:
+    cell = Cell("tricks", "fedlp-exits", "u", "iid", 1, memory=True)
+    deepest = deepest_trained(experiment(cell, FULL, 1))
+    assert deepest == 4
+    entry = RoundSummary(
+        round=1, seconds=0.0, accuracy={4: 0.7, 5: 0.1}, ensemble={4: 0.8, 5: 0.4}, devices=(), coverage={}
+    )
+    assert answer(cell, entry, deepest) == 0.8
+    assert answer(Cell("tricks", "fedlp-hetero", "u", "iid", 1), entry, 5) == 0.1
 
 
 def test_wide_levels_compute_no_more_than_depths() -> None:
