@@ -1,1 +1,1 @@
-"""The coordinator service: learns what devices can bear, gives them work, averages what comes back."""
+"""The coordinator service plans what each device trains, gives out tasks, and averages the updates."""

@@ -1,4 +1,4 @@
-"""``python -m coordinator`` is ``fedlp-coordinator``."""
+"""This module makes ``python -m coordinator`` the same as ``fedlp-coordinator``."""
 
 from coordinator.main import run
 

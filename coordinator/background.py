@@ -1,4 +1,4 @@
-"""What waits for the disk, beside the loop: checkpoints are written and files removed while chunks come and go.
+"""Runs what waits for the disk beside the coordinator's loop, so that chunks are served while checkpoints are written.
 
 One thing at a time, in the order in which they are asked for. The loop hears of each end through its queue, so
 nothing is decided anywhere else.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TaskFinished:
-    """A piece of work is over.
+    """The inbox item that reports the end of a background task to the loop.
 
     Attributes:
         then: Function that the loop calls next.
@@ -25,7 +25,7 @@ class TaskFinished:
 
 
 class Background:
-    """A line of work.
+    """A queue of slow tasks that run one after the other outside of the loop.
 
     Args:
         executor: Runs one piece at a time.
@@ -37,7 +37,7 @@ class Background:
         self._report = report
 
     def do(self, work: Callable[[], object], then: Callable[[], None] = lambda: None) -> None:
-        """Begins ``work`` when what was asked for before is done.
+        """Queues ``work``, which begins when the tasks before it are done.
 
         Args:
             work: Slow function that touches nothing that the loop changes.
@@ -50,5 +50,5 @@ class Background:
         self._executor.submit(work).add_done_callback(report)
 
     def stop(self) -> None:
-        """Returns when everything is done."""
+        """Waits until all tasks are done."""
         self._executor.shutdown()

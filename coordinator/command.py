@@ -1,4 +1,4 @@
-"""``fedlp-coordinator``: from a command line to a running coordinator and back to an exit code."""
+"""Implements ``fedlp-coordinator``, from a command line to a running coordinator and back to an exit code."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def coordinate(
 
 
 def _check_data(fleet: FleetConfig, source: Path, directory: Path) -> None:
-    """Looks whether the test data are there, before anything is written or loaded.
+    """Checks that the test data are there, before anything is written or loaded.
 
     Raises:
         ConfigError: The data cannot be used, or the run's files would lie among them.

@@ -1,4 +1,4 @@
-"""The fleet's one TOML file. docs/configuration.md describes every key."""
+"""Reads the fleet's one TOML file, whose keys docs/configuration.md describes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from fedlp_edge.wire.messages import Name
 
 
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the coordinator itself needs data for.
+    """The settings of the data that the coordinator itself needs.
 
     Attributes:
         evaluate: Specification of held-out data (its test split); empty where the devices alone judge the model.
@@ -45,7 +45,7 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The ONNX files at the end of a run.
+    """The settings of the ONNX files at the end of a run.
 
     Attributes:
         depths: ``all``, ``full``, ``none``, or a list of depths.
@@ -57,7 +57,7 @@ class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A fleet and the run that it is to do.
+    """The configuration of a fleet and of its run.
 
     Attributes:
         fleet: Name of the fleet, a level of its topics.
@@ -96,7 +96,7 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def deciding(self) -> dict[str, object]:
-        """All that decides what is learned, by table or key; a run cannot go on when it has changed.
+        """All settings that decide what is learned, by table or key; a run cannot go on when one has changed.
 
         The broker, times, the number of rounds, what is judged on, and the export may change between two starts, but
         not what devices keep out of training.
@@ -115,28 +115,28 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def judging(self) -> Judging:
-        """How the rounds are judged."""
+        """The settings by which the rounds are judged."""
         central = bool(self.data.evaluate)
         return Judging(self.evaluation, self.export.model, self.model.task, central, self.rounds.count)
 
     @property
     def planning_rules(self) -> PlanningRules:
-        """What the plans of all devices follow."""
+        """The rules that the plans of all devices follow."""
         return PlanningRules(self.scheme, self.update, self.planner, self.training, self.rounds.deadline_seconds)
 
     @property
     def identity(self) -> str:
-        """Digest of what decides what is learned."""
+        """The digest of all settings that decide what is learned."""
         return hashlib.sha256(msgspec.json.encode(self.deciding)).hexdigest()
 
     @property
     def run_name(self) -> str:
-        """Name of the run, on the wire and in files."""
+        """The name of the run, on the wire and in files."""
         return self.run or f"{self.fleet[:48]}-{self.identity[:12]}"
 
 
 def load_config(path: Path) -> FleetConfig:
-    """Reads the fleet's file.
+    """Reads a fleet's file.
 
     Raises:
         ConfigError: One line with the file, the line and what is allowed.

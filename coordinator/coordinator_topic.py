@@ -17,7 +17,7 @@ from fedlp_edge.wire.topics import Topics
 
 
 class CoordinatorTopic:
-    """The claim of one coordinator to its fleet, in messages; `TopicClaim` decides.
+    """The messages by which one coordinator claims its fleet; `TopicClaim` decides what they mean.
 
     Args:
         messenger: Sends claims and announcements.
@@ -38,7 +38,7 @@ class CoordinatorTopic:
 
     @property
     def seconds_left(self) -> float:
-        """Until the question is answered at the latest."""
+        """Seconds until the question counts as answered at the latest."""
         return max(0.0, self._topic_claim.waits_until() - self._clock())
 
     def ask(self) -> None:
@@ -46,7 +46,7 @@ class CoordinatorTopic:
         self._messenger.claim(self._topic_claim.ask(self._clock()))
 
     def answered(self) -> bool:
-        """Whether nobody objects, which is said once for each question."""
+        """Returns whether nobody objects; True once for each question."""
         return self._topic_claim.answered(self._clock())
 
     def receive(self, payload: bytes, *, retained: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the coordinator's loop takes from its one queue."""
+"""Defines the items that the coordinator's loop takes from its one queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedlp_edge.worker.process import WorkerEvent
 
 @dataclass(frozen=True)
 class StopRequested:
-    """Put into the inbox to end the loop."""
+    """The inbox item that ends the loop."""
 
 
 InboxItem = TransportEvent | WorkerEvent | TaskFinished | StopRequested

@@ -1,4 +1,4 @@
-"""All limits of the coordinator, each once, with its unit and the reason for its size."""
+"""Defines all limits of the coordinator, each once, with its unit and the reason for its size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CoordinatorLimits:
-    """What the coordinator waits for, reads and sends at the most or at the least.
+    """The limits of what the coordinator waits for, reads and sends.
 
     Attributes:
         control_bytes: Bytes of the longest control message that is read at all; an offer for a model of 4,000 units

@@ -1,4 +1,4 @@
-"""``fedlp-coordinator``: loads the command when it is called, so that Ctrl-C before that is a line, too.
+"""Starts ``fedlp-coordinator``; the command is loaded when it is called, so that Ctrl-C before that is a line, too.
 
 ``fedlp-coordinator deploy ...`` is what ``fedlp deploy ...`` starts.
 """
@@ -11,7 +11,7 @@ from fedlp_edge.system.early_interrupt import end_at_once_on_interrupt
 
 
 def run() -> None:
-    """Entry point of the console script."""
+    """Runs the command; the console script calls this."""
     end_at_once_on_interrupt()
     from fedlp_edge.system.lifecycle import run_command  # noqa: PLC0415
 

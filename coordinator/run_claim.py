@@ -1,4 +1,4 @@
-"""Whether a run directory is the right one for a configuration: new, or holding this very run."""
+"""Checks that a run directory fits a configuration: it is new, or holds this very run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LEFT_OUT = "# The broker's password is left out of this copy: state it in the e
 
 
 def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out: bool = False) -> None:
-    """Makes sure that the directory is new or holds this very run, and keeps a copy of the configuration.
+    """Checks that the directory is new or holds this very run, and keeps a copy of the configuration.
 
     Args:
         directory: Directory of the run, locked.
@@ -94,7 +94,7 @@ def with_weights_digest(fleet: FleetConfig, source: Path, directory: Path | None
 
 
 def differences(before: FleetConfig, now: FleetConfig) -> list[str]:
-    """The settings that make a run another one, each as ``[table] key is NEW and was OLD``."""
+    """Returns the settings that make a run another one, each as ``[table] key is NEW and was OLD``."""
     old, new = (dict(_flat(config.deciding)) for config in (before, now))
     if new.get(_DIGEST) != old.get(_DIGEST) and old.get(_DIGEST) and new.get(_DIGEST):
         new[_WEIGHTS], old[_WEIGHTS] = (

@@ -1,4 +1,4 @@
-"""What every part of the coordinator needs of the one run that it does."""
+"""Defines the context that every part of the coordinator needs of its one run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedlp_edge.storage.run_directory import RunDirectory
 
 @dataclass(frozen=True)
 class RunContext:
-    """The run as it stands once its model is built; the service makes it, and nothing of it is replaced later.
+    """The context of a run whose model is built; the service makes it, and nothing of it is replaced later.
 
     Attributes:
         config: The fleet's configuration.

@@ -1,4 +1,4 @@
-"""The coordinator's one loop: what broker, worker and clock bring is taken in order, by one thread.
+"""Runs the coordinator's one loop: one thread takes in order what broker, worker and clock bring.
 
 Devices report, get an assignment and are ready; the round controller gives them work; at the end the models are
 exported and handed to the devices.
@@ -55,7 +55,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 
 class RunLoop:
-    """The course of one run, from the first device to the last final model.
+    """The loop of one run, from the first device to the last final model.
 
     Args:
         context: Context of the run.
@@ -99,12 +99,12 @@ class RunLoop:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is over and every device was told."""
+        """Whether the run is over and every device has its final model, or is not waited for."""
         return self._final_stage.finished
 
     @property
     def round(self) -> int:
-        """The round that a restart would go on with."""
+        """Number of the round with which a restart would continue."""
         return self._rounds.round
 
     def run(self) -> None:
@@ -205,7 +205,7 @@ class RunLoop:
                 pass
 
     def _taken(self, token: int) -> bool:
-        """The broker is done with a message; returns whether it was a chunk."""
+        """Notes that the broker is done with a message; returns whether it was a chunk."""
         self._rounds.delivered(token)
         return self._publisher.delivered(token)
 
@@ -313,7 +313,7 @@ class RunLoop:
 
 
 def _of(leaf: str, message: object) -> FromDevice:
-    """The message, if it comes from the device that it names.
+    """Returns the message if it comes from the device that it names.
 
     Raises:
         PeerError: A device speaks in the name of another one.

@@ -69,7 +69,7 @@ def assemble(
     worker: WorkerProcess,
     background: Background,
 ) -> RunParts:
-    """Reads what earlier lives of the coordinator have left, and makes the parts of the run from it.
+    """Makes the parts of a run from what earlier lives of the coordinator have left.
 
     Args:
         context: Context of the run.

@@ -1,4 +1,4 @@
-"""The coordinator's service: from a configuration to a run that is under way, and to its orderly end.
+"""Runs the coordinator's service: it goes from a configuration to a run, and ends it in an orderly way.
 
 It builds the model, connects to the broker, and makes sure that no other coordinator is at work; ``run_loop`` has what
 comes then.
@@ -54,7 +54,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 
 class Coordinator:
-    """One run of one fleet.
+    """The service for one run of one fleet.
 
     Args:
         config: The fleet.
@@ -145,16 +145,16 @@ class Coordinator:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is over and every device was told."""
+        """Whether the run is over and every device has its final model, or is not waited for."""
         return self._run_loop is not None and self._run_loop.finished
 
     @property
     def round(self) -> int:
-        """The round that a restart would go on with."""
+        """Number of the round with which a restart would continue."""
         return self._run_loop.round if self._run_loop else 1
 
     def _build(self, journal: Journal) -> tuple[RunContext, FleetClasses]:
-        """Builds the model, and what all parts of the run share."""
+        """Builds the model, and the context that all parts of the run share."""
         config = self._config
         checkpoints = Checkpoints(self._directory.checkpoints, config.rounds.keep_checkpoints)
         blueprint, test_data, targets = _build_model(config, journal, checkpoints, self._directory, self._worker)
@@ -177,7 +177,7 @@ class Coordinator:
 
 
 def _start_weights_report(directory: RunDirectory) -> StartWeightsReport | None:
-    """What this life or an earlier one took of the start weights; None if the run has none."""
+    """Returns the report on the start weights, of this life or an earlier one; None if the run has none."""
     if not directory.start_weights.exists():
         return None
     try:

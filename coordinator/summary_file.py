@@ -1,4 +1,4 @@
-"""Keeps ``summary.json`` up with every committed round, with who cannot take part, and with the final models."""
+"""Keeps ``summary.json`` up to date: committed rounds, devices that cannot take part, and final models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedlp_edge.reporting.summary import Purpose, Summary, Traffic, load, save_e
 
 
 class SummaryFile:
-    """The summary of one run, on disk.
+    """The summary of one run on the disk.
 
     Args:
         context: Context of the run.
@@ -26,7 +26,7 @@ class SummaryFile:
         self._fitness = fitness
 
     def earlier(self, digest: str) -> Summary | None:
-        """What an earlier life wrote after the last round, if that was of the model with this digest."""
+        """Returns the summary that an earlier life wrote after the last round, if the model has this digest."""
         path = self._context.directory.summary
         if not path.exists():
             return None
@@ -35,7 +35,7 @@ class SummaryFile:
         return earlier if same else None
 
     def write(self, export: FinalExport | None = None, traffic: Mapping[Purpose, Traffic] | None = None) -> None:
-        """Writes the summary as things stand.
+        """Writes the summary of the run as it stands.
 
         Args:
             export: Export of the final models, once the last round is committed.

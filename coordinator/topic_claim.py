@@ -1,4 +1,4 @@
-"""One coordinator to a fleet: a newcomer asks who is there before it says a word to devices. Pure.
+"""Decides that a fleet has one coordinator: a new one asks who is at work before it talks to devices; pure.
 
 Two coordinators of one fleet would take its devices from each other for ever. So whoever starts, or comes back after
 its connection was lost, asks on the topic of the coordinator; whoever is at work answers, and the one that asked ends.
@@ -13,7 +13,7 @@ from fedlp_edge.wire.messages import Announcement, Claim
 
 
 class TopicClaim:
-    """What one coordinator knows of others.
+    """The claim of one coordinator, and what it knows of others.
 
     Args:
         session: Session id of this coordinator.
@@ -33,29 +33,29 @@ class TopicClaim:
         self.settled = False
 
     def ask(self, now: float) -> Claim:
-        """The question, at the start and after every reconnect."""
+        """Returns the question of a coordinator at its start and after every reconnect."""
         self._until, self._occupied, self._asking = now + LIMITS.echo_seconds, False, True
         return Claim(session=self._session, run=self._run)
 
     def answered(self, now: float) -> bool:
-        """Whether nobody objects, which is said once for each question: this one is at work from now on."""
+        """Returns whether nobody objects, True once for each question: this coordinator is at work from now on."""
         if not self._asking or now < self._until:
             return False
         self._asking, self.settled = False, True
         return True
 
     def waits_until(self) -> float:
-        """When the question is answered at the latest."""
+        """Returns the time in seconds at which the question counts as answered at the latest."""
         return self._until
 
     def announced(self, message: Announcement, now: float) -> None:
-        """Somebody, perhaps an earlier life of this very coordinator, said that it is at work."""
+        """Takes an announcement that a coordinator, perhaps an earlier life of this one, is at work."""
         if message.online and message.session != self._session and self._asking and not self._occupied:
             self._occupied = True
             self._until = now + LIMITS.answer_seconds
 
     def heard(self, message: Claim, now: float) -> Claim | None:
-        """Somebody asks or answers; returns what is to be said to that.
+        """Takes a question or an answer; returns the reply, None if there is none.
 
         Raises:
             TopicClaimedError: Another coordinator is at work.
@@ -76,4 +76,4 @@ class TopicClaim:
 
 
 class TopicClaimedError(Exception):
-    """Another coordinator answered; ``args[0]`` is its run."""
+    """Raised when another coordinator answered; ``args[0]`` is its run."""

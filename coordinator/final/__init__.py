@@ -1,1 +1,1 @@
-"""The end of a run: ONNX files are made, and every device gets the one of its depth."""
+"""The end of a run: the models are exported to ONNX files, and every device gets the file of its depth."""

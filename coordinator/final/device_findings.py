@@ -1,4 +1,4 @@
-"""What devices find about their final models: whether the ONNX file computes what PyTorch does, and its worth."""
+"""Collects what devices find about their final models: whether the ONNX file computes as PyTorch, and its scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOT_TOLD = "the device has not said what it found"
 
 
 class DeviceFinding(msgspec.Struct, frozen=True):
-    """What one device found, as the journal keeps it.
+    """The finding of one device, as the journal keeps it.
 
     Attributes:
         depth: Depth of the file.
@@ -40,7 +40,7 @@ class DeviceFinding(msgspec.Struct, frozen=True):
 
 
 class DeviceFindings:
-    """What the devices of one run found; it goes on with what an earlier life of the coordinator has heard.
+    """The findings of the devices of one run, those that an earlier life of the coordinator has heard included.
 
     Args:
         journal: Remembers what was found.
@@ -59,21 +59,21 @@ class DeviceFindings:
 
     @property
     def told(self) -> bool:
-        """Whether any device has said what it found."""
+        """Whether any device has reported a finding."""
         return bool(self._told)
 
     @property
     def installed(self) -> tuple[str, ...]:
-        """Devices that have found nothing wrong with their files."""
+        """Ids of the devices that have found nothing wrong with their files."""
         return tuple(device for device, finding in self._told.items() if not finding.problem)
 
     @property
     def not_reporting(self) -> int:
-        """Number of devices that were asked and have not said what the model is worth."""
+        """Number of devices that were asked and have not reported the scores of the model."""
         return len(self._depth_of) - sum(finding.scores is not None for finding in self._told.values())
 
     def ask(self, device: str, depth: int, samples: int) -> None:
-        """A device gets the file of a depth and is to say what it finds.
+        """Notes that a device gets the file of a depth and is asked for its finding.
 
         Args:
             device: Id of the device.
@@ -85,11 +85,11 @@ class DeviceFindings:
             self._depth_of[device] = depth
 
     def awaits(self, device: str) -> bool:
-        """Whether a device is to say what it finds, and has not yet."""
+        """Returns whether a device was asked for its finding and has not reported it yet."""
         return device in self._samples_of and device not in self._told
 
     def reported(self, device: str, proof: ModelProof) -> None:
-        """A device says what it found; what cannot be is left out."""
+        """Takes a device's finding; values that cannot be right are left out."""
         if not self.awaits(device):
             return
         depth, samples = self._depth_of[device], self._samples_of[device]
@@ -108,15 +108,15 @@ class DeviceFindings:
             log.warning("%s has not proved its final model: %s", device, proof.problem)
 
     def proofs(self) -> tuple[FileProof, ...]:
-        """What was found about each file, shallowest first."""
+        """Returns what was found about each file, shallowest first."""
         return tuple(self._proof(depth) for depth in sorted(set(self._depth_of.values())))
 
     def scores(self) -> dict[int, DeviceScores]:
-        """What the final model is worth on the devices' held-out samples, by depth."""
+        """Returns the scores of the final model on the devices' held-out samples, by depth."""
         return fleet_scores(self._task, self._reports)
 
     def sums(self) -> dict[int, MetricSums]:
-        """What devices counted of the final model's answers to their held-out samples, by depth."""
+        """Returns the sums of the final model's answers to the devices' held-out samples, by depth."""
         return summed_reports(self._reports)
 
     @property

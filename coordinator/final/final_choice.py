@@ -1,4 +1,4 @@
-"""Chooses the model that a run ends with: that of its last round, or that of its best one."""
+"""Chooses the model that a run ends with: that of its last round, or that of its best round."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 @dataclass(frozen=True)
 class FinalChoice:
-    """The model that is exported.
+    """The model that a run ends with, and its place on the disk.
 
     Attributes:
         rounds: Number of the last round of the run.
@@ -34,14 +34,14 @@ class FinalChoice:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What an ONNX file says of it."""
+        """String properties of every ONNX file of the model."""
         final = self.final
         best = {"metric": final.metric, "metric_value": f"{final.value:.6g}"} if final.value is not None else {}
         return {"round": str(final.round), "model_digest": final.model_digest} | best
 
 
 def choose_final(context: RunContext, history: RunHistory, model: GlobalModel) -> FinalChoice:
-    """Chooses among the models of the committed rounds.
+    """Chooses the final model among the models of the committed rounds.
 
     Args:
         context: Context of the run.

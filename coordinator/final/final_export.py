@@ -1,4 +1,4 @@
-"""The end of a run: ONNX files are made and checked, and every device fetches the one of its depth.
+"""Exports the final model to ONNX files that are checked, and hands every device the file of its depth.
 
 A device with a personal head gets the final layers instead, and makes its file itself: the head never leaves it.
 """
@@ -42,7 +42,7 @@ _NO_THRESHOLDS: Mapping[int, float] = MappingProxyType({})
 
 
 class FinalExport:
-    """Makes the ONNX files of the final model, then hands them out.
+    """The export of the final model and its handover to the devices.
 
     Args:
         context: Context of the run.
@@ -97,22 +97,22 @@ class FinalExport:
 
     @property
     def exports(self) -> bool:
-        """Whether there is anything to export."""
+        """Whether a depth is left to export."""
         return bool(self._pending)
 
     @property
     def announced(self) -> bool:
-        """Whether the devices that were there know that the run is over."""
+        """Whether the devices that were online know that the run is over."""
         return self._announced
 
     @property
     def done(self) -> bool:
-        """Whether every device has its file, or was given up."""
+        """Whether every device has its file, or is not waited for any more."""
         return self._announced and self._handover.done
 
     @property
     def final(self) -> FinalModel:
-        """What the summary says of the final model."""
+        """The final model's entry in the summary."""
         return msgspec.structs.replace(
             self.choice.final,
             on_devices=self.findings.scores(),
@@ -121,7 +121,7 @@ class FinalExport:
         )
 
     def _answers(self) -> AnswerCounts | None:
-        """How the final model answered to the central test data or, without any, to what devices hold out."""
+        """Returns how the final model answered the central test data or, without any, held-out samples of devices."""
         if (central := self._context.journal.answers(self.choice.final.round)) is not None:
             return msgspec.json.decode(central, type=AnswerCounts)
         sums = self.findings.sums()
@@ -147,12 +147,12 @@ class FinalExport:
         self._handover.await_return((d for d in devices if self.delivered.get(d) not in RECEIVED), until)
 
     def export(self) -> None:
-        """Asks the worker for the files; ``answered`` takes its answers."""
+        """Asks the worker for the ONNX files; ``answered`` takes its results."""
         self._context.emit(events.Exporting(time=time.time(), depths=tuple(self._pending)))
         self._submit_next()
 
     def answered(self, answer: WorkerEvent) -> bool:
-        """Takes what the worker says about a depth, and asks for the next.
+        """Takes the worker's result for a depth, and asks for the next one.
 
         Each depth is a job of its own, so that one that ends the worker process costs no other.
 
@@ -183,7 +183,7 @@ class FinalExport:
             self.announce_end_to(member, now)
 
     def announce_end_to(self, member: Member, now: float) -> None:
-        """Tells one device; also one that comes late."""
+        """Tells one device, which may have come late, that the run is over and which file is its own."""
         if not self._announced or member.plan.depth == 0:
             return
         depths = self._depths_for(member.plan.depth)
@@ -213,7 +213,7 @@ class FinalExport:
             self._handover.expect(member.device, now, chunk_seconds=largest / rate if rate else 0.0)
 
     def _depths_for(self, depth: int) -> tuple[int, ...]:
-        """The depth whose file a device gets: its own, or else the nearest that there is; none or one.
+        """Returns the depth whose file a device gets: its own, or else the nearest that there is; none or one.
 
         A device whose depth changed in the last rounds, or whose depth was refused, would end with nothing otherwise.
         A shallower file is preferred, since it asks for less; a deeper one still takes far less than training did.
@@ -237,7 +237,7 @@ class FinalExport:
         return 0.0 if checked_here else self._config.holdout_share
 
     def _layers_for(self, depth: int) -> tuple[str, ...]:
-        """What a device needs that makes its file itself; nothing if the coordinator makes it, or nobody shall."""
+        """Returns the ids of the units from which a device makes its file itself; none if it does not."""
         wanted = self._config.export.depths
         exported = wanted == "all" or (isinstance(wanted, tuple) and depth in wanted)
         exchanged = self._blueprint.exchanged_by(depth)
@@ -246,12 +246,12 @@ class FinalExport:
         return tuple(unit.id for unit in self._blueprint.downloads_of(depth))
 
     def requested(self, request: UnitRequest, now: float) -> None:
-        """Notes that a device is fetching."""
+        """Notes that a device is downloading."""
         missing = sum(stop - start for start, stop in request.missing)
         self._handover.asked(request.device, request.unit, missing, now)
 
     def reported(self, report: DeploymentReport, now: float) -> None:
-        """A device says how far it is; its last word ends the waiting for it."""
+        """Takes a device's progress report; a final one ends the waiting for the device."""
         if report.state == "received" and self.findings.awaits(report.device):
             self._received.add(report.device)  # what it finds about its file is waited for, too
             self._handover.heard(report.device, now)
@@ -266,15 +266,15 @@ class FinalExport:
             self._conclude(report.device, report.reason if report.state == "failed" else report.state)
 
     def noticed(self, device: str, now: float) -> None:
-        """A device is there that may have been waited for."""
+        """Notes that a device is online which may have been waited for."""
         self._handover.noticed(device, now)
 
     def left(self, device: str, now: float) -> None:
-        """A device went offline; it may be back in a moment, and go on fetching."""
+        """Notes that a device went offline, which may be back in a moment and go on downloading."""
         self._handover.heard(device, now)
 
     def tick(self, now: float) -> None:
-        """Lets go of devices from which nothing comes any more."""
+        """Stops waiting for devices from which nothing has come for too long."""
         for device in self._handover.given_up(now):
             self._conclude(device, "received" if device in self._received else SILENT)
 
@@ -296,7 +296,7 @@ class FinalExport:
         )
 
     def _take(self, model: ExportedModel) -> None:
-        """A file that was written and checked."""
+        """Takes a file that the worker has written and checked."""
         self._keep(model)
         self._context.emit(
             events.ModelExported(
@@ -329,7 +329,7 @@ class FinalExport:
 
 
 def _chosen(config: FleetConfig, available: tuple[int, ...], blueprint: Blueprint) -> tuple[int, ...]:
-    """Depths to export here."""
+    """Returns the depths that the coordinator exports."""
     if config.export.depths == "none":
         return ()
     if config.export.depths == "all":

@@ -1,4 +1,4 @@
-"""The stage after the last round: final models are exported and handed out, and the summary tells the outcome."""
+"""Runs the stage after the last round: final models are exported and handed out, and the summary is completed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedlp_edge.worker.process import WorkerEvent
 
 
 class FinalStage:
-    """The end of one run.
+    """The stage of one run that follows its last round.
 
     Args:
         context: Context of the run.
@@ -38,7 +38,7 @@ class FinalStage:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is over and every device was told."""
+        """Whether the run is over and every device has its final model, or is not waited for."""
         return self.export is not None and self.export.done
 
     def begin(self, *, again: bool = False) -> None:
@@ -71,17 +71,17 @@ class FinalStage:
             self._finish(export)
 
     def answered(self, answer: WorkerEvent) -> None:
-        """The worker has exported a model, or failed to."""
+        """Takes the worker's result for an exported depth."""
         if self.export is not None and self.export.answered(answer):
             self._finish(self.export)
 
     def tick(self) -> None:
-        """Lets time pass."""
+        """Stops waiting for devices from which nothing has come for too long."""
         if self.export is not None:
             self.export.tick(self._context.clock())
 
     def end(self) -> None:
-        """Writes what became of the models, if the devices were told of them."""
+        """Writes the outcome of the handover into the summary, if the devices were told of their models."""
         if self.export is not None and self.export.announced:
             found = self.export.findings
             if found.told:

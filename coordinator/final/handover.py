@@ -1,4 +1,4 @@
-"""Who still waits for a final model, and for how long it is waited for: as long as something moves. Pure."""
+"""Decides which devices still get their final model, and how long each is waited for; pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Fetching:
 
 
 class Handover:
-    """The devices that are fetching what is theirs."""
+    """The devices that are downloading their final model or are expected to."""
 
     def __init__(self) -> None:
         self._fetching: dict[str, _Fetching] = {}
@@ -34,21 +34,21 @@ class Handover:
 
     @property
     def done(self) -> bool:
-        """Whether nobody is waited for."""
+        """Whether no device is waited for."""
         return not self._fetching and not self._absent
 
     def await_return(self, devices: Iterable[str], until: float) -> None:
-        """Waits for devices that are not there (yet), until they are or the time has come."""
+        """Waits for devices that are offline, until they are online or the time has come."""
         self._absent, self._absent_until = set(devices), until
 
     def noticed(self, device: str, now: float) -> None:
-        """A device is back, and has to make itself ready before it can be told anything."""
+        """Notes that a device is online, which has to report Ready before it can be told of its model."""
         if device in self._absent:
             self._absent.remove(device)
             self._fetching[device] = _Fetching(LIMITS.rebuild_seconds, now)
 
     def expect(self, device: str, now: float, *, chunk_seconds: float = 0.0) -> None:
-        """A device was told what there is; one that already fetches keeps its place.
+        """Notes that a device was told of its model; one that downloads already keeps its place.
 
         Args:
             device: Id of the device.
@@ -60,7 +60,7 @@ class Handover:
         self._fetching.setdefault(device, _Fetching(patience, now)).heard_at = now
 
     def heard(self, device: str, now: float) -> None:
-        """A device has got more, or its connection changed."""
+        """Notes that a device has received more, or that its connection changed."""
         entry = self._fetching.get(device)
         if entry is not None:
             entry.patience = min(
@@ -69,19 +69,19 @@ class Handover:
             entry.heard_at = now
 
     def asked(self, device: str, unit: str, missing: int, now: float) -> None:
-        """A device asks for this many chunks of a unit; to ask for the same again and again is no progress."""
+        """Notes the number of chunks that a device requests of a unit; an equal request again is no progress."""
         entry = self._fetching.get(device)
         if entry is not None and missing < entry.missing.get(unit, missing + 1):
             entry.missing[unit] = missing
             self.heard(device, now)
 
     def ended(self, device: str) -> bool:
-        """A device has what it wants, or will not get it; returns whether it was waited for."""
+        """Stops waiting for a device that is done; returns whether it was waited for."""
         self._absent.discard(device)
         return self._fetching.pop(device, None) is not None
 
     def given_up(self, now: float) -> list[str]:
-        """The devices that were silent for too long by now, each once."""
+        """Returns the devices that have been silent for too long, each once."""
         if now >= self._absent_until:
             self._absent.clear()
         silent = [device for device, entry in self._fetching.items() if entry.until <= now]

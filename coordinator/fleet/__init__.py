@@ -1,1 +1,1 @@
-"""Who is in the fleet: membership, plans, links, classes."""
+"""The fleet as the coordinator knows it: members, plans, links, classes."""

@@ -1,4 +1,4 @@
-"""The coordinator looks for devices when it hears none: a broker may give their topics other names.
+"""Searches for devices when the coordinator hears none, since a broker may give their topics other names.
 
 ``device_agent.protocol.coordinator_search`` is the other side of it.
 """
@@ -15,7 +15,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 
 class DeviceSearch:
-    """One look in the life of a coordinator.
+    """The one search that a coordinator makes, before it has heard of any device.
 
     Args:
         topics: Topics of the fleet.
@@ -32,7 +32,7 @@ class DeviceSearch:
         self._reported = 0
 
     def tick(self, now: float, *, alone: bool) -> None:
-        """Lets time pass.
+        """Begins or ends the search when its time has come.
 
         Args:
             now: Time, in seconds of the clock of the service.
@@ -46,18 +46,18 @@ class DeviceSearch:
                 self._transport.subscribe(topic)
 
     def end(self) -> None:
-        """Stops looking: devices are there, or the connection ended, perhaps because of what was asked."""
+        """Ends the search: devices are online, or the connection ended, perhaps because of what was subscribed to."""
         if self._looking:
             for topic in self._filters:
                 self._transport.unsubscribe(topic)
         self._due, self._looking = None, False
 
     def asked(self, topic: str) -> bool:
-        """Whether a filter is one of these."""
+        """Returns whether a topic filter is one of the search."""
         return topic in self._filters
 
     def unexpected_topic(self, topic: str) -> None:
-        """Something came under a name that nobody here subscribed to."""
+        """Reports a message that came under a topic to which nothing here subscribed."""
         self._reported += 1
         if self._reported > 2:
             return

@@ -9,7 +9,7 @@ from fedlp_edge.wire.messages import Status
 
 
 class EchoTraffic:
-    """What was counted of each device so far.
+    """The counter of the bytes that each device has sent to itself.
 
     Args:
         count: Function that is called with the purpose and the number of new bytes.
@@ -20,7 +20,7 @@ class EchoTraffic:
         self._counted: dict[str, tuple[str, int]] = {}
 
     def reported(self, status: Status, *, known: bool) -> None:
-        """A device is there and says what it has sent since its agent was started.
+        """Takes from a device's status the bytes that it has sent to itself since its agent was started.
 
         Args:
             status: Status of a member of the fleet.

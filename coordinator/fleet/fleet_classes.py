@@ -1,4 +1,4 @@
-"""The numbers of a fleet's classes and the scale of its features, as they go into every job and assignment of a run."""
+"""Agrees on the numbers of a fleet's classes and the scale of its features, which go into every job and assignment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEST_DATA = ""
 
 
 class FleetClasses:
-    """What the classes of a run are called and how its features are scaled, agreed from the reports and journaled.
+    """The names of a run's classes and the statistics of its features, agreed from the devices' reports and journaled.
 
     Args:
         model: Settings of the model as it is configured.
@@ -71,12 +71,12 @@ class FleetClasses:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """By class number; empty where classes are numbers alone."""
+        """Names by class number; empty where classes are numbers alone."""
         return self._names.names
 
     @property
     def settled(self) -> bool:
-        """Whether devices can be told their numbers and how to scale their features."""
+        """Whether the names and statistics are agreed, so that devices can be assigned."""
         return self._names.settled and not self._features.open and not self._targets.open
 
     def reported(self, device: str, data: DataFacts | None, samples: int) -> bool:
@@ -110,7 +110,7 @@ class FleetClasses:
         return True
 
     def refusal(self, data: DataFacts | None) -> str | None:
-        """Why the model cannot learn from a device's samples; None if it can, or if the device does not tell."""
+        """Returns why the model cannot learn from a device's samples; None if it can, or the device tells nothing."""
         return self._mismatch(data, self.names)
 
     def _mismatch(self, data: DataFacts | None, names: tuple[str, ...]) -> str | None:

@@ -1,4 +1,4 @@
-"""Devices come, are told what they are to do, fail, change, and go.
+"""Assigns devices what they train as they come, fail, change and go.
 
 The registry knows what each one is and was given; here its answers become assignments, events for people, and
 news for the open round.
@@ -25,7 +25,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 
 class Membership:
-    """The fleet of one run, as the coordinator talks with it.
+    """The devices of one run, as the coordinator talks with them.
 
     Args:
         context: Context of the run.
@@ -58,15 +58,15 @@ class Membership:
         self._served: dict[str, ServingReport] = {}
 
     def all(self) -> list[Member]:
-        """Those that are online."""
+        """Returns the members that are online."""
         return list(self._registry.members.values())
 
     def knows(self, device: str) -> bool:
-        """Whether a device is online."""
+        """Returns whether a device is online."""
         return device in self._registry.members
 
     def reported(self, status: Status) -> None:
-        """A device is there and says what it is."""
+        """Takes the status of a device that is online, and assigns it a depth if that is due."""
         device, facts, basis = status.device, status.facts, f"{status.session} {status.revision}"
         if facts is None:
             return
@@ -105,7 +105,7 @@ class Membership:
                 self._place(member)
 
     def left(self, status: Status) -> bool:
-        """A device is gone, or the life of it that the message is about; returns whether it was in the fleet."""
+        """Takes a device out that went offline; returns whether it was in the fleet with this session."""
         if not self._registry.leave(status.device, status.session):
             return False
         log.info("%s left", status.device)
@@ -114,15 +114,15 @@ class Membership:
         return True
 
     def ready(self, message: Ready) -> Member | None:
-        """A device holds its submodel; None if it is another one than it was told to hold."""
+        """Notes that a device holds its submodel; returns None if it holds another one than it was assigned."""
         return self._registry.ready(message.device, message.session, message.depth)
 
     def join(self, member: Member) -> None:
-        """A device that is ready may take part in rounds."""
+        """Lets a device that is ready take part in rounds."""
         self._step(round_events.DeviceReady(member.member(uniform=self._context.config.scheme.weights == "uniform")))
 
     def failed(self, failure: Failure) -> DeviceFault | None:
-        """A device could not do what it was told; one that lacked memory is told to do less.
+        """Takes a device's failure; a device that lacked memory is assigned less.
 
         Returns:
             What that says about its next task; None if that is another one.
@@ -133,7 +133,7 @@ class Membership:
         return DeviceFault(failure.kind)
 
     def is_present(self, failure: Failure) -> bool:
-        """Whether a failure is of the present life of a device of this fleet."""
+        """Returns whether a failure comes from the present session of a device of this fleet."""
         member = self._registry.members.get(failure.device)
         return member is not None and member.session == failure.session
 

@@ -17,7 +17,7 @@ _OTHERS = "devices without number"
 
 
 class MessageRateLimit:
-    """A token bucket for each device.
+    """A token bucket for each device, which bounds the messages that are taken from it.
 
     Args:
         clock: Returns monotonic seconds.

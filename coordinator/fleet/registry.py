@@ -1,4 +1,4 @@
-"""Who is in the fleet, what each device reported, and the plan that it was given.
+"""Keeps who is in the fleet, what each device reported, and the plan that it was given.
 
 The registry keeps members and journals their plans; what a report or a round means for a plan is decided by
 ``core/planning/adaptation.py``.
@@ -18,7 +18,7 @@ from fedlp_edge.storage.journal import Journal
 
 @dataclass
 class Member:
-    """One device of the fleet.
+    """One device of the fleet that is online.
 
     Attributes:
         session: Session id of the agent's present life.
@@ -34,7 +34,7 @@ class Member:
     record: TrackRecord = field(default_factory=TrackRecord)
 
     def member(self, *, uniform: bool) -> CohortMember:
-        """Its place in a round that opens now."""
+        """Returns the device as a cohort member of a round that opens now."""
         samples = min(max(1, self.facts.samples), MAX_SAMPLES)
         weight = 1 if uniform else samples
         given = self.plan
@@ -50,7 +50,7 @@ class Member:
 
 
 class Registry:
-    """The members that are online, and the plans of all that ever were.
+    """The members that are online, and the plans of all devices that ever were.
 
     Args:
         planner: Decides what a report or a round means for a plan.
@@ -65,7 +65,7 @@ class Registry:
         self.members: dict[str, Member] = {}
 
     def arrive(self, device: str, session: str, facts: DeviceFacts) -> Member:
-        """Takes a device's report; its plan has depth 0 if it can bear nothing."""
+        """Takes a device's report and returns the member, whose plan has depth 0 if the device can bear nothing."""
         basis = planning_basis(facts)
         known, known_basis = self._plans.get(device, (None, basis))
         before = self.members.get(device)
@@ -81,7 +81,7 @@ class Registry:
         return member
 
     def ready(self, device: str, session: str, depth: int) -> Member | None:
-        """Marks a device ready; None if the message is of an earlier life or plan."""
+        """Marks a device ready; returns None if the message is of an earlier session or plan."""
         member = self.members.get(device)
         if member is None or member.session != session or member.plan.depth != depth:
             return None
@@ -90,7 +90,7 @@ class Registry:
         return member
 
     def leave(self, device: str, session: str) -> Member | None:
-        """Takes a device out; None if that life of it is over already."""
+        """Takes a device out; returns None if its session has ended already."""
         member = self.members.get(device)
         if member is None or member.session != session:
             return None
@@ -99,13 +99,13 @@ class Registry:
         return self.members.pop(device)
 
     def memory_failed(self, device: str, reason: str) -> Member | None:
-        """Takes note that a device ran out of memory; the member if its plan changed, which must be assigned anew."""
+        """Notes that a device ran out of memory; returns the member if its plan changed, for a new assignment."""
         member = self.members.get(device)
         chosen = self._planner.after_memory_failure(member.plan, member.facts, reason) if member else None
         return self._change(member, chosen) if member and chosen else None
 
     def trained(self, device: str, outcome: RoundOutcome) -> Member | None:
-        """Takes note of how a device trained; the member if its plan changed, which must be assigned anew."""
+        """Notes how a device trained; returns the member if its plan changed, for a new assignment."""
         member = self.members.get(device)
         if member is None:
             return None

@@ -1,1 +1,1 @@
-"""The rounds of a run, carried out: tasks, updates, averages, checkpoints."""
+"""The rounds of a run as the coordinator carries them out: tasks, updates, averages, checkpoints."""

@@ -17,7 +17,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 
 class FitnessReports:
-    """What the machine decides about devices, for the journal and for people.
+    """The reports of what the round machine decides about devices, for the journal and for people.
 
     Args:
         context: Context of the run.
@@ -31,7 +31,7 @@ class FitnessReports:
         self._summary_file = summary_file
 
     def changed(self, device: str, fitness: Fitness, *, finished: bool) -> None:
-        """A device failed, or is trusted again.
+        """Reports that a device failed, or is trusted again.
 
         Args:
             device: Id of the device.
@@ -56,7 +56,7 @@ class FitnessReports:
             self._summary_file.write()
 
     def all_devices_unfit(self, reasons: Mapping[str, str], seconds: float) -> None:
-        """None of the devices that are there can do its task.
+        """Reports that none of the devices that are online can do its task.
 
         Args:
             reasons: Reasons by device.
@@ -73,7 +73,7 @@ class FitnessReports:
 
 
 def explain_all_unfit(reasons: Mapping[str, str]) -> str:
-    """Why no device can take part: once, if it is the same for all."""
+    """Returns why no device can take part; a reason that all share is named once."""
     if len(reasons) == 1:
         [(device, reason)] = reasons.items()
         return f"the only device, {device}, cannot do its task: {reason}"

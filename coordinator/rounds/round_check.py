@@ -22,7 +22,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 
 class RoundCheck:
-    """Of one run.
+    """The maker of one run's models, which leaves an update out that would spoil a model.
 
     Args:
         model: Global model that takes the server steps.
@@ -41,7 +41,7 @@ class RoundCheck:
         self._distrusted: dict[str, str] = {}
 
     def apply(self, updates: RoundUpdates, loss: Mapping[int, float] | None = None, classes: int = 0) -> None:
-        """Takes the model one round further, with the updates of a round.
+        """Makes the next model from the updates of a round.
 
         Args:
             updates: Updates of the round.
@@ -89,7 +89,7 @@ class RoundCheck:
         self._withdrawn(updates.withdraw(device, reason), reason)
 
     def _exploded(self, loss: Mapping[int, float], classes: int) -> int | None:
-        """The depth whose loss is no failed any more; None if there is none."""
+        """Returns the depth whose loss says that the model is spoilt; None if there is none."""
         guessed = math.log(max(2, classes)) if classes else 0.0
         ratios = {}
         for depth, found in loss.items():

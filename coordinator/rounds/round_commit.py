@@ -38,7 +38,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 @dataclass
 class _ClosedRound:
-    """The round that is being made into a model.
+    """The closed round whose model is being made.
 
     Attributes:
         updates: Updates that arrived.
@@ -58,7 +58,7 @@ class _ClosedRound:
 
 
 class RoundCommit:
-    """Carries closed rounds to their end, one at a time.
+    """The steps that carry closed rounds to their end, one round at a time.
 
     Args:
         context: Context of the run.
@@ -99,7 +99,7 @@ class RoundCommit:
         self._warned = False
 
     def close(self, updates: RoundUpdates, lost: tuple[str, ...], began: float, committed: Callable[[], None]) -> None:
-        """Averages what arrived, takes the server's step, and sends the new model out.
+        """Averages the updates that arrived, makes the server step, and sends the new model out.
 
         Args:
             updates: Updates of the round.
@@ -113,7 +113,7 @@ class RoundCommit:
         self._publish(closed)
 
     def evaluated(self, job: int, result: Evaluated) -> None:
-        """The worker has measured the new model."""
+        """Takes the worker's evaluation of the new model."""
         closed = self._closed
         if closed is None or job != closed.evaluation:
             return
@@ -137,7 +137,7 @@ class RoundCommit:
         return self._context.blueprint.classes if self._context.config.model.task == "classification" else 0
 
     def _withdrawn(self, offer: Offer, reason: str) -> None:
-        """The round is made without an update that was admitted."""
+        """Reports that the round's model is made without an update that was admitted."""
         self._context.emit(
             events.UpdateRejected(
                 time=time.time(), round=offer.round, device=offer.device, code="implausible", reason=reason
@@ -145,14 +145,14 @@ class RoundCommit:
         )
 
     def _loss_on_devices(self, updates: RoundUpdates) -> dict[int, float]:
-        """The devices' median loss of the model that all of them started from; empty where the coordinator judges."""
+        """Returns the devices' median loss of the model that they started from; empty where the coordinator judges."""
         config = self._context.config
         if config.data.evaluate or not config.holdout_share or config.rounds.mode == "buffered":
             return {}
         return median_losses(updates.scores())
 
     def _publish(self, closed: _ClosedRound) -> None:
-        """The new model goes out, and to disk."""
+        """Sends the new model out and writes its checkpoint."""
         round, checkpoints = closed.updates.round, self._context.checkpoints
         last = round == self._context.config.rounds.count
         ahead = frozenset[str]() if last else self._held(closed.updates)
@@ -162,7 +162,7 @@ class RoundCommit:
         self._background.do(lambda: checkpoints.save(round, weights, state), then=lambda: self._evaluate(closed))
 
     def _held(self, updates: RoundUpdates) -> frozenset[str]:
-        """Units that the devices of a round train: those of the next one will as well."""
+        """Returns the units that the devices of a round train, as those of the next round will, too."""
         depths = {place.depth for place in updates.cohort.places}
         return frozenset(unit.id for depth in depths for unit in self._context.blueprint.exchanged_by(depth))
 
@@ -182,7 +182,7 @@ class RoundCommit:
         )
 
     def _training_loss(self, updates: RoundUpdates) -> float | None:
-        """Mean loss of the devices' own samples; None while a model at chance is nothing to wonder at."""
+        """Returns the mean loss of the devices' own samples; None while an accuracy at chance level is no surprise."""
         offers = [update.offer for update in updates.accepted.values()]
         if updates.round < min(LIMITS.early_rounds, self._context.config.rounds.count) or not offers:
             return None
@@ -208,7 +208,7 @@ class RoundCommit:
         closed.committed()
 
     def _note_answers(self, round: int, judged: Evaluated, kept: frozenset[int]) -> None:
-        """Keeps how the model answered, for the picture of the final one."""
+        """Keeps how the model answered, for the plot of the final model."""
         depth = self.history.judged.judged_depth(judged.sums)
         if depth in judged.sums:
             answers = answer_counts(self._classes.model, "central", depth, judged.sums[depth])
@@ -234,7 +234,7 @@ class RoundCommit:
         )
 
     def _new_warning(self, warning: str, round: int) -> str:
-        """A warning is reported when it comes up and at the end, not after every round in between."""
+        """Returns whether a warning is reported: when it comes up and at the end, not after every round in between."""
         if not warning or (self._warned and round < self._context.config.rounds.count):
             return ""
         self._warned = True
@@ -249,7 +249,7 @@ class RoundCommit:
 
 
 def _on_devices(summary: RoundSummary) -> str:
-    """Words for the log on what devices measured; empty if they measured nothing."""
+    """Returns the log's text on what devices measured; empty if they measured nothing."""
     told = [
         f"depth {depth} {' '.join(f'{name} {value:.3f}' for name, value in scores.mean.items())}"
         for depth, scores in summary.on_devices.items()

@@ -1,4 +1,4 @@
-"""Carries out the rounds: what the state machine decides becomes tasks, and updates come in.
+"""Carries out the rounds: decisions of the round machine become tasks, and updates come in.
 
 One round from top to bottom: ``_open`` (tasks and model go out), ``offered`` and ``chunk`` (updates come in),
 ``_close``. What becomes of a closed round stands in ``round_commit``.
@@ -35,7 +35,7 @@ _OF_VALUES = (RejectionReason.NOT_FINITE, RejectionReason.VALUE, RejectionReason
 
 
 class RoundController:
-    """The rounds of a run.
+    """The rounds of a run, carried out as the round machine decides.
 
     Args:
         context: Context of the run.
@@ -72,7 +72,7 @@ class RoundController:
 
     @property
     def round(self) -> int:
-        """The open round, or the one that will open next."""
+        """Number of the open round, or of the one that will open next."""
         return self._machine.round
 
     @property
@@ -81,15 +81,15 @@ class RoundController:
         return self._machine.phase is round_events.Phase.FINISHED
 
     def fitness(self, device: str) -> Fitness:
-        """Whether a device can be counted on."""
+        """Returns the fitness of a device."""
         return self._machine.fitness(device)
 
     def awaits(self, device: str, round: int) -> bool:
-        """Whether the update of a device for its task of a round is still wanted."""
+        """Returns whether the update of a device for its task of a round is still wanted."""
         return self._machine.member(device, round) is not None
 
     def next_wakeup(self) -> float | None:
-        """When ``tick`` has something to do at the latest."""
+        """Returns when ``tick`` has something to do at the latest, in seconds; None if only events matter."""
         return self._machine.next_wakeup()
 
     # What happens
@@ -123,7 +123,7 @@ class RoundController:
             self._carry_out(effect)
 
     def tick(self) -> None:
-        """Lets time pass."""
+        """Does what is due at this time."""
         now = self._context.clock()
         self._uploads.tick(now)
         wake = self._machine.next_wakeup()
@@ -131,7 +131,7 @@ class RoundController:
             self.step(round_events.TimePassed())
 
     def offered(self, offer: Offer) -> None:
-        """A device has an update (again)."""
+        """Takes the offer of an update, which may be a repeat."""
         wanted = self._machine.member(offer.device, offer.round) if offer.run == self._context.run else None
         if wanted is None or self._updates is None:
             self._answer_late(offer)
@@ -146,7 +146,7 @@ class RoundController:
             self._take(whole)
 
     def chunk(self, device: str, payload: bytes) -> None:
-        """A part of an update came in.
+        """Takes a chunk of an update.
 
         Raises:
             PeerError: The payload is no chunk.
@@ -156,11 +156,11 @@ class RoundController:
             self._take(whole)
 
     def delivered(self, token: int) -> None:
-        """The broker has taken a message to a device, which may be a grant."""
+        """Notes that the broker has taken a message to a device, which may be a grant."""
         self._uploads.delivered(token, self._context.clock())
 
     def failed(self, failure: Failure, fault: DeviceFault | None) -> None:
-        """A device gave up its task, or could not even hold its submodel.
+        """Notes that a device gave up its task, or could not even hold its submodel.
 
         Args:
             failure: Failure as the device reports it.
@@ -176,7 +176,7 @@ class RoundController:
             self.step(round_events.UpdateMissed(failure.device, fault, failure.reason))
 
     def outdated(self, device: str) -> None:
-        """A device asks for a model that is no longer served: it gets a task with the one that is."""
+        """Gives a device that requests a model which is no longer served a task with the present one."""
         self.step(round_events.ModelOutdated(device))
 
     # What is decided
@@ -246,7 +246,7 @@ class RoundController:
         self._give_tasks(added)
 
     def _report_bounds(self, places: Sequence[round_events.CohortMember]) -> None:
-        """Says once of whom what he says of his samples is not believed."""
+        """Logs once for each device that it counts for fewer samples than it reports."""
         for place in places:
             if (
                 place.weight < place.samples
@@ -275,7 +275,7 @@ class RoundController:
             self._tasks.tell(self._updates.round, place, self._machine.seconds_left(self._context.clock()))
 
     def _take(self, whole: CompletedUpload) -> None:
-        """All bytes of an update are here."""
+        """Admits an update whose bytes are complete."""
         offer = whole.offer
         if self._updates is None or not self._machine.member(offer.device, offer.round):
             whole.path.unlink(missing_ok=True)

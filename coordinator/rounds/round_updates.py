@@ -1,4 +1,4 @@
-"""The updates of one round: what has arrived, what was given up, and the mean so far.
+"""Holds the updates of one round: which have arrived, which will not come, and the mean so far.
 
 Everything that changes the model goes through ``accept``: admission, then the spool and the journal, then
 the sum. The order matters: an update is acknowledged only when a restart would find it again.
@@ -36,7 +36,7 @@ from fedlp_edge.worker.jobs import Evaluated
 
 
 class AcceptedUpdate(msgspec.Struct, frozen=True):
-    """What stays of an update once it is accepted.
+    """What is kept of an update once it is accepted.
 
     Attributes:
         offer: Offer in which the device describes the update.
@@ -50,7 +50,7 @@ class AcceptedUpdate(msgspec.Struct, frozen=True):
 
 
 class UpdateVerdict(msgspec.Struct, frozen=True):
-    """The final word on a device's part in the round.
+    """The final decision on a device's update for the round.
 
     Attributes:
         reason: Empty if its update was accepted.
@@ -63,7 +63,7 @@ class UpdateVerdict(msgspec.Struct, frozen=True):
 
 
 class RoundUpdates:
-    """The open round, or the one that was committed last as long as no other is open.
+    """The updates of the open round or, between two rounds, of the round that was committed last.
 
     Args:
         context: Context of the run.
@@ -91,16 +91,16 @@ class RoundUpdates:
 
     @property
     def given_up(self) -> frozenset[str]:
-        """Devices whose update will not come."""
+        """Ids of the devices whose update will not come."""
         return frozenset(key[0] for key, verdict in self._verdicts.items() if verdict.status != "contributed")
 
     @property
     def mean(self) -> LayerwiseMean:
-        """Of what counts in this round and has been accepted so far."""
+        """Mean of the updates that count in this round and have been accepted so far."""
         return self._mean
 
     def scores(self) -> dict[str, dict[int, HeldOutScores]]:
-        """What the devices whose updates count have measured on their held-out samples, by device and depth.
+        """Scores that the devices whose updates count have measured on their held-out samples, by device and depth.
 
         It is of the models that they started from. Who does not report, or holds out no sample, is missing.
         """
@@ -128,11 +128,11 @@ class RoundUpdates:
             self._sum_anew(capacity)
 
     def verdict(self, device: str, round: int) -> UpdateVerdict | None:
-        """The final word on a device's update of its task of a round, if there is one."""
+        """Returns the final decision on a device's update for its task of a round; None if there is none yet."""
         return self._verdicts.get((device, round))
 
     def check(self, offer: Offer) -> None:
-        """Refuses an offer before a byte of it is asked for.
+        """Checks an offer before a byte of its update is asked for.
 
         Raises:
             RejectedUpdateError: The update is not the one that the device was asked for.
@@ -140,7 +140,7 @@ class RoundUpdates:
         self._admission.check_offer(offer, offer.device, self._expectation(offer))
 
     def accept(self, offer: Offer, blob: Path, bytes_up: int, counts_in: int) -> AcceptedUpdate:
-        """Admits the bytes, makes them survive a restart, and adds them to the mean that they count in.
+        """Admits the bytes of an update, makes them survive a restart, and adds them to the mean in which they count.
 
         Args:
             offer: Offer in which the device describes the update.
@@ -165,7 +165,7 @@ class RoundUpdates:
         self._context.journal.put_update(UpdateRow(round, device, False, digest, msgspec.json.encode(verdict)))
 
     def deviations(self, weights: Mapping[str, Array]) -> dict[str, float]:
-        """How large each update that counts is beside the others (see ``plausibility``).
+        """Returns how large each update that counts is beside the others (see ``plausibility``).
 
         Args:
             weights: Weights of the model that the round started from.
@@ -173,7 +173,7 @@ class RoundUpdates:
         return plausibility.deviations(self._blueprint.global_units, weights, self._sizes)
 
     def withdraw(self, device: str, reason: str) -> Offer:
-        """Takes an update out of the mean again; the sum is formed anew from the others, on disk.
+        """Takes an update out of the mean again; the sum is formed anew from the other updates on disk.
 
         Returns:
             What the device had offered.
@@ -188,7 +188,7 @@ class RoundUpdates:
         return offer
 
     def settle(self, weights: Mapping[str, Array]) -> WeightLimit | None:
-        """Gives the sum the scale of the updates that it holds, once nothing more can come.
+        """Gives the sum the scale of the updates that it holds, once no more can come.
 
         While a round is open, the scale leaves room for everybody who was invited, and what somebody announces who
         never delivers makes it coarser. What was delivered must not depend on that, down to the last bit. Where devices
@@ -214,14 +214,14 @@ class RoundUpdates:
         return limit
 
     def replay(self) -> None:
-        """Takes up what the journal knows of this round's places, and the spool of their updates."""
+        """Takes up what the journal knows of this round, and the updates in the spool."""
         for round in sorted({place.task_round(self.round) for place in self.cohort.places}):
             for row in self._context.journal.updates(round):
                 if self.cohort.place(row.device, round):
                     self._take_up(row)
 
     def spent(self) -> list[Path]:
-        """The files of the updates that were counted: of no use once the round is committed."""
+        """Returns the files of the counted updates, which are of no use once the round is committed."""
         return [self._context.directory.update(update.offer.round, device) for device, update in self.accepted.items()]
 
     def summary(
@@ -232,7 +232,7 @@ class RoundUpdates:
         traffic: Mapping[Purpose, Traffic],
         lost: Collection[str],
     ) -> RoundSummary:
-        """The round as ``summary.json`` tells it.
+        """Returns the round's entry for ``summary.json``.
 
         Args:
             seconds: Seconds that the round took.
@@ -273,7 +273,7 @@ class RoundUpdates:
 
     @property
     def _needed(self) -> int:
-        """Capacity for the updates that count, and no others."""
+        """Returns the capacity for the updates that count, and no others."""
         if self._settings.mode == "buffered":
             return self._capacity
         return capacity_of(self._weight(update.offer) for update in self.accepted.values())

@@ -1,4 +1,4 @@
-"""What the committed rounds of a run came to: the last one, who contributed, and which depths were trained."""
+"""Keeps the history of a run's committed rounds: the last one, who contributed, and which depths were trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNJUDGED = Judging()
 
 
 class RunHistory:
-    """The committed rounds, counted; the rounds before the last one stand in the journal alone.
+    """The history of the committed rounds, as counts; rounds before the last one stand in the journal alone.
 
     Args:
         blueprint: Blueprint of the model.
@@ -99,7 +99,7 @@ class RunHistory:
         self._trained_depths.update(place.depth for place in cohort)
 
     def outcomes(self, fitness: Callable[[str], Fitness]) -> tuple[DeviceOutcome, ...]:
-        """What became of each device, by id.
+        """Returns the outcome of each device, by id.
 
         Args:
             fitness: Fitness of a device, as it stands.

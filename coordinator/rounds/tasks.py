@@ -1,4 +1,4 @@
-"""Gives devices their tasks, and broadcasts what of the model these start from is new."""
+"""Gives devices their tasks, and broadcasts the new units of the model that the tasks start from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedlp_edge.wire.messages import Task
 
 
 class Tasks:
-    """The tasks of a run.
+    """The sender of a run's tasks.
 
     Args:
         context: Context of the run.
@@ -38,7 +38,7 @@ class Tasks:
         self._listeners = listeners
 
     def give(self, round: int, places: Sequence[CohortMember], seconds_left: float) -> None:
-        """Tells devices what to do in a round, and sends each unit that they need and that was not sent yet."""
+        """Gives devices their tasks of a round, and broadcasts each unit that they need and that was not sent yet."""
         everyone: dict[str, list[str]] = {unit: [] for unit in self._blueprint.downloads}
         for place in places:
             for unit in self._blueprint.downloads_of(place.depth):
@@ -52,7 +52,7 @@ class Tasks:
     def tell(
         self, round: int, place: CohortMember, seconds_left: float, patience: float = LIMITS.task_patience_seconds
     ) -> None:
-        """Tells one device (again) what to do.
+        """Sends one device its task, which may be a repeat.
 
         Args:
             round: Number of the round of the task.
@@ -89,7 +89,7 @@ class Tasks:
         )
 
     def _patience(self, units: Iterable[str], cohort: int) -> float:
-        """How long the broadcast of these units may take to reach a device."""
+        """Returns the seconds that the broadcast of these units may take to reach a device."""
         # Everybody hears it, those without a task in this round too.
         fan_out = self._model_server.new(units) * max(cohort, self._listeners()) / LIMITS.broker_bytes_per_second
         return min(max(LIMITS.task_patience_seconds, fan_out), self._context.config.rounds.deadline_seconds / 4)

@@ -1,1 +1,1 @@
-"""What crosses the wire: control messages, the model on its way out, updates on their way in."""
+"""The messages and blobs between coordinator and devices: control messages, the model, and updates."""

@@ -1,4 +1,4 @@
-"""The order in which a model goes out, and how far it may run ahead of its readers. Pure but for the sending.
+"""Orders the broadcast of a model, and bounds how far it runs ahead of the devices that read it; pure but for sending.
 
 The broker acknowledges a chunk when it has it, not when its readers do, and drops what its queue for a slow one cannot
 hold. So a broadcast that is longer than the window goes out in slices of half a window: the last chunk of a
@@ -37,7 +37,7 @@ class _Unit:
 
 @dataclass
 class _Slice:
-    """What was sent and asks for reports.
+    """The chunks that were sent and whose arrival is to be reported.
 
     Attributes:
         awaited: Awaited reports by device, blob (as in ``Progress``) and number of the last chunk of the slice that it
@@ -54,7 +54,7 @@ class _Slice:
 
 
 class Broadcast:
-    """What is still to be broadcast.
+    """The chunks that are still to be broadcast, and the devices that read them.
 
     Args:
         flow: Chunks sent ahead of the slowest reader's report, and how long that is waited for.
@@ -90,11 +90,11 @@ class Broadcast:
         self._advance()
 
     def pending(self, digest: str) -> int:
-        """Chunks at the end of a version that were not sent yet, and will be."""
+        """Returns the number of chunks at the end of a version that were not sent yet, and will be."""
         return sum(unit.left for unit in self._units if unit.version.digest == digest)
 
     def reported(self, message: Progress) -> None:
-        """A reader has got the last chunk of a slice, and so has everything before it behind it."""
+        """Notes that a device has got the last chunk of a slice, and so every chunk before it."""
         self._silent.discard(message.device)
         mark = (message.blob, message.index)
         found = [number for number, part in enumerate(self._slices) if part.awaited.get(message.device) == mark]
@@ -103,14 +103,14 @@ class Broadcast:
         self._advance()
 
     def gone(self, device: str) -> None:
-        """A reader is offline."""
+        """Notes that a device is offline."""
         self._silent.add(device)
         for part in self._slices:
             part.awaited.pop(device, None)
         self._advance()
 
     def tick(self) -> None:
-        """Leaves readers behind that have been silent for too long."""
+        """Stops waiting for devices that have been silent for too long."""
         now = self._clock()
         for part in self._slices:
             if part.give_up_at is not None and now >= part.give_up_at:
@@ -144,13 +144,13 @@ class Broadcast:
             self._send(unit.version, start, stop, number in marked, sent)
 
     def _patience(self, part: _Slice) -> float:
-        """Seconds that the slowest awaited reader may need for a slice, and for the one before it."""
+        """Returns the seconds that the slowest awaited device may need for a slice, and for the one before it."""
         rates = [rate for device in part.awaited if (rate := self._links.rate(device))]
         needed = LIMITS.link_factor * LIMITS.slices_ahead * part.nbytes / min(rates) if rates else 0.0
         return min(LIMITS.reader_seconds + needed, self._most_seconds)
 
     def _cut(self, chunks: int) -> list[tuple[_Unit, int, int]]:
-        """Takes the next chunks, of as many units as they span."""
+        """Returns the next chunks, of as many units as they span."""
         parts = []
         while self._units and chunks > 0:
             unit = self._units[0]
@@ -163,7 +163,7 @@ class Broadcast:
         return parts
 
     def _mark(self, parts: Sequence[tuple[_Unit, int, int]], current: _Slice) -> set[int]:
-        """Numbers of the parts that ask for reports: the last one of the slice that a reader gets, for each."""
+        """Returns the numbers of the chunks whose arrival is reported: for each device the last one of its slice."""
         marked = set()
         for number, (unit, _, stop) in reversed(list(enumerate(parts))):
             new = unit.readers - current.awaited.keys() - self._silent

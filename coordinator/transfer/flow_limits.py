@@ -1,4 +1,4 @@
-"""How much may be under way, so that no broker queue overflows, and how long anybody is waited for with that.
+"""Limits the chunks that may be under way, so that no broker queue overflows, and the time that devices are waited for.
 
 A broker holds a limited number of messages for each subscriber and drops what comes on top, after it has
 acknowledged it. Three streams meet such a queue, and each gets a share of it that leaves room for the control
@@ -15,7 +15,7 @@ from coordinator.limits import LIMITS
 
 @dataclass(frozen=True)
 class FlowLimits:
-    """Numbers of chunks, and a time.
+    """The limits of chunks under way, and of the time to wait for a device.
 
     Attributes:
         broadcast: Chunks sent ahead of what the slowest reader has reported; None for any number.
@@ -31,7 +31,7 @@ class FlowLimits:
 
     @classmethod
     def for_queue(cls, messages: int | None, deadline_seconds: float = math.inf) -> FlowLimits:
-        """For a broker and the rounds of a run.
+        """Returns the limits for a broker's queue and the deadline of rounds.
 
         Args:
             messages: Number of messages that the broker holds for a subscriber; None for any number.

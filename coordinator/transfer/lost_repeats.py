@@ -1,4 +1,4 @@
-"""Repeats that never arrive: the broker acknowledges messages of their length, and drops them. Pure.
+"""Finds out that repeats never arrive because the broker acknowledges messages of their length and drops them; pure.
 
 Mosquitto does so with MQTT 3.1.1 and its ``message_size_limit``, and a limit of the device's own listener cannot be
 seen from here at all. A device that asks for the very same again and again gets it in shorter messages; if it then has
@@ -23,13 +23,13 @@ class _Device:
 
 
 class LostRepeats:
-    """What devices asked for last, and how long the messages may be that answer them."""
+    """The last requests of each device, and the length of messages that may answer them."""
 
     def __init__(self) -> None:
         self._devices: dict[str, _Device] = {}
 
     def most(self, request: UnitRequest, usual: int) -> int:
-        """Payload bytes of a message that answers a request.
+        """Returns the payload bytes of a message that answers a request.
 
         Args:
             request: Request of a device.
@@ -54,5 +54,5 @@ class LostRepeats:
         return known.most
 
     def gone(self, device: str) -> None:
-        """A device is offline."""
+        """Notes that a device is offline."""
         self._devices.pop(device, None)

@@ -1,4 +1,4 @@
-"""How the coordinator speaks: control messages to devices, its retained announcement, and what it all weighs."""
+"""Sends the coordinator's control messages and its retained announcement, and counts the bytes of all traffic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ State = Literal["waiting", "running", "finished", "offline"]
 
 
 class ControlMessenger:
-    """Sends control messages.
+    """The sender of control messages to devices, and the counter of the run's traffic.
 
     Args:
         transport: Started or not.
@@ -39,7 +39,7 @@ class ControlMessenger:
         return self._transport.publish(self._topics.of("down", message.device), payload)
 
     def receipt(self, offer: Offer, state: Literal["accepted", "rejected", "stale"], reason: str = "") -> None:
-        """Says the final word on an offered update."""
+        """Sends the final decision on an offered update."""
         self.tell(
             Receipt(
                 run=offer.run,
@@ -52,7 +52,7 @@ class ControlMessenger:
         )
 
     def announce(self, state: State | None = None, *, leaving: bool = False) -> None:
-        """Tells everybody, now and later, where the run stands.
+        """Publishes, retained, the state of the run.
 
         Args:
             state: State of the run; by default the one that was announced last.
@@ -66,25 +66,25 @@ class ControlMessenger:
 
     @property
     def session(self) -> str:
-        """Of this life of the coordinator."""
+        """Random name of this life of the coordinator."""
         return self._session
 
     def claim(self, message: Claim) -> None:
-        """Asks, or answers, who is the coordinator."""
+        """Publishes the question who is the coordinator, or an answer to it."""
         self._transport.publish(self._topics.coordinator, encode(message))
 
     def overhear(self, message: Announcement) -> None:
-        """Says again where the run stands, if the goodbye of an earlier life has come late and covered it."""
+        """Repeats the announcement if the last will of an earlier life has come late and replaced it."""
         if not message.online and message.session != self._session:
             self.announce()
 
     def count(self, purpose: Purpose, nbytes: int) -> None:
-        """Notes one message, sent or received."""
+        """Counts one message, sent or received."""
         self._bytes[purpose] += nbytes
         self._messages[purpose] += 1
 
     def take_traffic(self) -> dict[Purpose, Traffic]:
-        """What was noted since the last call, by purpose."""
+        """Returns the traffic since the last call, by purpose."""
         taken = {purpose: Traffic(self._bytes[purpose], self._messages[purpose]) for purpose in get_args(Purpose)}
         self._bytes.clear()
         self._messages.clear()
@@ -92,6 +92,6 @@ class ControlMessenger:
 
 
 def last_will(topics: Topics, run: str) -> LastWill:
-    """What the broker says when the coordinator vanishes."""
+    """Returns the last will of a coordinator, which says that it is offline."""
     gone = Announcement(online=False, run=run, session="gone", state="offline")
     return LastWill(topics.coordinator, encode(gone))

@@ -1,4 +1,4 @@
-"""What the coordinator serves: the current version of every unit, and the ONNX files at the end.
+"""Serves the current version of every unit of the model, and the ONNX files at the end.
 
 Each changed unit is broadcast once on its own topic, whoever listens; a version that was broadcast before
 is never broadcast again. A new model goes out ahead of the tasks that name it, unit by unit as it is packed, while the
@@ -45,7 +45,7 @@ SILENT_LIMIT = (
 
 @dataclass
 class _Blob:
-    """One version.
+    """One version of a unit or a file, with its bytes.
 
     Attributes:
         broadcast: Whether the unit was broadcast, or is being broadcast.
@@ -67,7 +67,7 @@ class _Blob:
 
 
 class ModelServer:
-    """Versions and bytes of everything that devices may download.
+    """The versions and bytes of everything that devices may download.
 
     Args:
         topics: Topics of the fleet.
@@ -122,13 +122,13 @@ class ModelServer:
                 self._send_ahead(unit.id)
 
     def put_constants(self, blueprint: Blueprint, constants: Mapping[str, Array]) -> None:
-        """Takes what of the model never changes: one blob a unit, which a device asks for once."""
+        """Takes the constants of the model, one blob for each unit, which a device requests once."""
         for unit in blueprint.global_units:
             if unit.constants:
                 self.put(unit.fixed.id, pack({tensor.name: constants[tensor.name] for tensor in unit.constants}))
 
     def put(self, unit: str, payload: bytes, encoding: BroadcastEncoding = "none") -> UnitVersion:
-        """Takes one blob, with weights in an encoding or with anything else; returns its version."""
+        """Takes one blob of weights in an encoding, or of anything else; returns its version."""
         digest = digest_of(payload)
         known = self._blobs.get(unit)
         if known is None or known.version.digest != digest:
@@ -144,11 +144,11 @@ class ModelServer:
         self._chunk_bytes = min(self._chunk_bytes, most)
 
     def versions(self, units: Iterable[str]) -> tuple[UnitVersion, ...]:
-        """Current versions, in the order asked for; from then on the size of their chunks stays."""
+        """Returns current versions in the order asked for; the size of their chunks does not change from then on."""
         return tuple(self._cut(unit).version for unit in units)
 
     def new(self, units: Iterable[str]) -> int:
-        """Bytes of those of these units whose current version ``broadcast`` has not been called for."""
+        """Returns the bytes of those of these units whose current version was not broadcast yet."""
         return sum(blob.version.size for unit in units if not (blob := self._blobs[unit]).named)
 
     def broadcast(self, readers: Mapping[str, Collection[str]]) -> None:
@@ -164,27 +164,27 @@ class ModelServer:
             self._broadcast.start([(blob.version, readers[unit]) for unit, blob in new])
 
     def received_all(self, device: str) -> None:
-        """A device has all that it asked for."""
+        """Notes that a device has everything that it asked for."""
         most = self._vain.received_all(device)
         if most is not None and most < (self._most or self._chunk_bytes):
             log.warning(SILENT_LIMIT, device, most, most + PACKET_ROOM)
             self.narrow(most)
 
     def reported(self, message: Progress) -> None:
-        """A device has got what was broadcast so far."""
+        """Takes a device's report that the chunks which were broadcast so far have arrived."""
         self._broadcast.reported(message)
 
     def gone(self, device: str) -> None:
-        """A device is offline: nothing waits for it."""
+        """Notes that a device is offline, so that nothing waits for it."""
         self._broadcast.gone(device)
         self._vain.gone(device)
 
     def tick(self) -> None:
-        """Lets time pass."""
+        """Does what is due at this time."""
         self._broadcast.tick()
 
     def repeat(self, request: UnitRequest) -> bool:
-        """Sends a device what it misses; False if the version is not the current one."""
+        """Sends a device the chunks that it lacks; returns False if the version is not the current one."""
         blob = self._blobs.get(request.unit)
         if blob is None or blob.version.digest != request.digest:
             return False
@@ -201,13 +201,13 @@ class ModelServer:
         return True
 
     def _message_bytes(self, version: UnitVersion, device: str) -> int:
-        """Payload of a message that the broker carries, and that one device's link does not carry for too long."""
+        """Returns the payload bytes of a message that the broker carries, and a device's link carries soon enough."""
         rate = self._links.rate(device)
         usual = min(version.chunk_bytes, self._most or version.chunk_bytes)
         return usual if rate is None else chunk_bytes_for_link(usual, rate)
 
     def _cut(self, unit: str) -> _Blob:
-        """The blob, in chunks of a size that suits all who listen; it stays, once any of them may know it."""
+        """Returns the blob in chunks of a size that suits all who listen; the size stays once a device may know it."""
         blob = self._blobs[unit]
         if not blob.cut:
             rate = self._links.slowest(unit)

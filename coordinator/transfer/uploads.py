@@ -1,4 +1,4 @@
-"""Uploads: who may send how much now, and when a blob is whole.
+"""Schedules the uploads of updates: which device may send how many chunks now, and when a blob is complete.
 
 A broker acknowledges a chunk when it has it, not when we do, and drops what its queue for us cannot hold. So
 the coordinator hands out *credit*: devices send only the chunks they were granted, and no more than
@@ -58,7 +58,7 @@ class CompletedUpload:
 
 
 class UploadScheduler:
-    """All uploads of the open round.
+    """The uploads of the open round.
 
     Args:
         chunk_bytes: Most payload bytes of a chunk, as told in the tasks, for offers that do not name their own.
@@ -92,7 +92,7 @@ class UploadScheduler:
         self._lag = 0.0
 
     def offer(self, offer: Offer, path: Path, now: float) -> CompletedUpload | None:
-        """Takes a valid offer (again): what is missing will be granted, at once if there is credit.
+        """Takes a valid offer, which may be a repeat; its missing chunks are granted, at once if there is credit.
 
         Returns:
             The upload if nothing of it is missing, which is so from the start if everything was pruned.
@@ -121,7 +121,7 @@ class UploadScheduler:
         return None
 
     def chunk(self, device: str, chunk: Chunk, nbytes: int, now: float) -> CompletedUpload | None:
-        """Takes one chunk of a device; returns the upload once it is whole."""
+        """Takes one chunk of a device; returns the upload once it is complete."""
         upload = self._uploads.get(device)
         assembly = upload.assembly if upload else None
         left = assembly.left if assembly else 0
@@ -145,7 +145,7 @@ class UploadScheduler:
         return None
 
     def delivered(self, token: int, now: float) -> None:
-        """The broker has taken a message, which may be a grant.
+        """Notes that the broker has taken a message, which may be a grant.
 
         Its acknowledgement comes behind all that the broker had for the coordinator then, so it tells how long that is.
         """
@@ -169,7 +169,7 @@ class UploadScheduler:
             upload.path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Drops all uploads: the round is over."""
+        """Drops all uploads, since the round is over."""
         for device in list(self._uploads):
             self.forget(device)
         self._credit = self._most_credit
@@ -189,20 +189,20 @@ class UploadScheduler:
         self._dispense(now)
 
     def _is_early(self, upload: _Upload, offer: Offer, now: float) -> bool:
-        """Whether an offer was sent before the last grant for it was heard, and that may be heard yet."""
+        """Returns whether an offer was sent before the device heard the last grant for it, which may be heard yet."""
         if offer.heard is None or offer.heard >= upload.grants or not upload.under_way:
             return False
         silence = (self._patience if upload.is_slow else LIMITS.grant_seconds) + LIMITS.lag_factor * self._lag
         return bool(self._on_the_way) or now - upload.last_sign <= silence
 
     def _take_back(self, upload: _Upload) -> None:
-        """Counts on nothing more of what was granted."""
+        """Takes back the credit of the chunks that were granted and have not come."""
         if not upload.is_slow:
             self._credit += upload.under_way
         upload.under_way = 0
 
     def _share(self, upload: _Upload) -> int:
-        """Chunks per grant: fewer if many want some, so that slow links do not hold all the credit."""
+        """Returns the chunks of a grant: fewer if many devices want some, so that slow links do not take all credit."""
         if upload.is_slow:
             return LIMITS.least_grant_chunks
         others = len(self._uploads) - 1
@@ -266,7 +266,7 @@ class UploadScheduler:
             self._on_the_way[token] = offer.device, now
 
     def _finish(self, upload: _Upload, assembly: Assembly) -> CompletedUpload | None:
-        """The whole upload; or, if its bytes do not have their digest, everything is pending again."""
+        """Returns the complete upload; if its bytes do not have their digest, all chunks are pending again."""
         if not assembly.complete:
             return None
         if not assembly.finish():
