@@ -1,4 +1,4 @@
-"""``python -m device_agent``, for machines where console scripts are not on the path."""
+"""Makes ``python -m device_agent`` the same as ``fedlp-agent``, for machines without console scripts on the path."""
 
 from device_agent.main import run
 

@@ -1,4 +1,4 @@
-"""The ``fedlp-agent`` command."""
+"""Implements ``fedlp-agent``, from a command line to a running agent and back to an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent's configuration: a TOML file, overridden by the command line, completed from the environment and the host.
+"""Reads the agent's configuration: a TOML file, overridden by the command line, completed from environment and host.
 
 Secrets (the broker's password, keys) come from the file or the environment, never from the command line, which every
 user of the machine can read.
@@ -74,7 +74,7 @@ class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The keys of ``agent.toml``; each has a flag of the same name, but for ``[broker]`` and ``[serve]``.
+    """The configuration of an agent: the keys of ``agent.toml``, each with a flag of its name but for ``[broker]``.
 
     Attributes:
         broker: Broker of the fleet, see `fedlp_edge.transport.address.BrokerSettings`.
@@ -112,19 +112,19 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     @property
     def device_id(self) -> str:
-        """The id given, or one made of the host's name."""
+        """Id of the device: the configured one, or one made of the host's name."""
         return self.id or default_id(socket.gethostname())
 
     @property
     def state_dir(self) -> Path:
-        """The directory given, or a default one for this fleet and id."""
+        """Directory of the agent's state: the configured one, or a default one for this fleet and id."""
         if self.state:
             return Path(self.state).expanduser()
         return state_base() / str(self.fleet) / self.device_id
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> AgentConfig:
-    """Reads the file, if there is one, and lays the command line over it.
+    """Reads the configuration file, if there is one, and overrides it by the command line.
 
     Args:
         path: Path of ``agent.toml``.
@@ -146,13 +146,13 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> AgentConfig:
 
 
 def default_id(hostname: str) -> str:
-    """A device id made of a host's name: what topics and file names cannot bear becomes ``-``."""
+    """Returns a device id made of a host's name, in which ``-`` replaces what topics and file names cannot have."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", hostname.partition(".")[0]).lstrip("._-")[:64]
     return cleaned or "device"
 
 
 def state_base() -> Path:
-    """The directory below which agents keep their state."""
+    """Returns the directory below which agents keep their state."""
     if directory := os.environ.get(STATE_DIR):
         return Path(directory).expanduser()
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -160,7 +160,7 @@ def state_base() -> Path:
 
 
 def new_session() -> str:
-    """A name for this life of the agent that sorts after those of earlier lives."""
+    """Returns a session id for this life of the agent that sorts after those of earlier lives."""
     return f"{time.time_ns() // 1_000_000:012x}-{secrets.token_hex(4)}"
 
 

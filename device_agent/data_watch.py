@@ -1,4 +1,4 @@
-"""Notices that a device's data have changed: pictures that arrive while its agent runs shall count.
+"""Notices that a device's data have changed, so that pictures which arrive while its agent runs count.
 
 The contents are not read. Names, sizes and times of what lies at the data's place are enough to know that the worker
 should load them again; that it does when the device has nothing else to do.
@@ -18,7 +18,7 @@ _LIMITS = LIMITS.data_watch
 
 
 def data_fingerprint(spec: DataSpec) -> str:
-    """A digest of what the data's place holds; empty where there is nothing to look at."""
+    """Returns a digest of what the data's place holds; empty where there is nothing to look at."""
     if not spec.watched:
         return ""
     digest = hashlib.sha256()
@@ -47,7 +47,7 @@ def _entry(path: Path) -> str:
 
 
 class DataWatch:
-    """When to look at the data, and whether they should be loaded again.
+    """The decision when to look at the data, and whether they must be loaded again.
 
     Args:
         mark: Function that returns a digest of the data, see ``data_fingerprint``.
@@ -62,18 +62,18 @@ class DataWatch:
         self._changed = False
 
     def loading(self) -> None:
-        """The data are being loaded now."""
+        """Notes that the data are being loaded."""
         began = self._clock()
         self._loaded = self._seen = self._mark()
         self._changed = False
         self._look_at = self._later(began) if self._loaded else None
 
     def next_wakeup(self) -> float | None:
-        """When to look again; None if there is nothing to look at."""
+        """Returns when to look again, in seconds; None if there is nothing to look at."""
         return self._look_at
 
     def changed(self) -> bool:
-        """Whether the data should be loaded again; looks at them if it is time."""
+        """Returns whether the data must be loaded again; looks at them if it is time."""
         began = self._clock()
         if self._look_at is not None and began >= self._look_at:
             before, self._seen = self._seen, self._mark()

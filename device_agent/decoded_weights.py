@@ -19,7 +19,7 @@ from fedlp_edge.wire.tensors import pack_file
 
 
 class DecodedWeights:
-    """A directory of decoded units beside the cache of the blobs that arrived.
+    """The directory of decoded units, beside the cache of the blobs that arrived.
 
     Args:
         cache: Holds every blob that is asked for.

@@ -44,12 +44,12 @@ def store_model(source: Path, store: VersionStore, run: str, unit: str) -> str:
 
 
 def can_export() -> bool:
-    """Whether what makes ONNX files, and tries them, is installed."""
+    """Returns whether the packages that make ONNX files and try them are installed."""
     return all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
 def try_model(path: Path) -> bool:
-    """Runs a model once on zeros, in a process of its own: native code that crashes must not end the agent.
+    """Runs a model once on zeros in a process of its own, since native code that crashes must not end the agent.
 
     Returns:
         False if onnxruntime is not installed, so that nothing could be tried.

@@ -1,4 +1,4 @@
-"""All limits of the device agent, each once, with its unit and the reason for its size."""
+"""Defines all limits of the device agent, each once, with its unit and the reason for its size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MessageLimits:
-    """How long messages may be.
+    """The limits of the length of messages.
 
     Attributes:
         control_bytes: Bytes of the longest control message that is read; a task's manifest takes some 150 bytes a
@@ -21,7 +21,7 @@ class MessageLimits:
 
 @dataclass(frozen=True)
 class PresenceLimits:
-    """How long a device waits for a sign of the coordinator, or of another agent with its name.
+    """The limits of the waiting for a sign of the coordinator, or of another agent with this device's name.
 
     Attributes:
         settled_seconds: Seconds after its first status, after which an agent that nobody contradicted has its name.
@@ -41,7 +41,7 @@ class PresenceLimits:
 
 @dataclass(frozen=True)
 class LinkProbeLimits:
-    """How the link is measured.
+    """The limits of the measurement of the link.
 
     Attributes:
         pings: Number of tiny messages that give the latency.
@@ -76,7 +76,7 @@ class LinkProbeLimits:
 
 @dataclass(frozen=True)
 class InTransitLimits:
-    """How it is found out whether something is still in transit.
+    """The limits of the check whether something is still in transit.
 
     Attributes:
         echo_bytes: Random bytes of an echo: nobody can guess them.
@@ -93,7 +93,7 @@ class InTransitLimits:
 
 @dataclass(frozen=True)
 class LinkLimits:
-    """What follows from what is known of the link.
+    """The limits that follow from the rate of the link.
 
     Attributes:
         ahead_seconds: Seconds of chunks in transit at once: enough to keep any link busy, and no more, since all else
@@ -124,7 +124,7 @@ class LinkLimits:
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """When missing chunks are asked for.
+    """The limits of requests for missing chunks.
 
     Attributes:
         patience_seconds: Seconds of silence before the first request; doubled each time.
@@ -145,7 +145,7 @@ class DownloadLimits:
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """When updates are offered again, and how their chunks are cut.
+    """The limits of repeated offers, and of the chunks of updates.
 
     Attributes:
         offer_seconds: Seconds from the first offer of an update to the second; doubled each time.
@@ -170,7 +170,7 @@ class UploadLimits:
 
 @dataclass(frozen=True)
 class FinalModelLimits:
-    """How the final model is fetched and tried.
+    """The limits of the download and the trial of the final model.
 
     Attributes:
         model_bytes: Bytes of a self-contained ONNX file, which is one protobuf message.
@@ -218,7 +218,7 @@ class InstallationLimits:
 
 @dataclass(frozen=True)
 class DataWatchLimits:
-    """How often the training data are looked at.
+    """The limits of how often the training data are looked at.
 
     Attributes:
         interval_seconds: Seconds between two looks. What is being copied is left alone: it counts once two looks have

@@ -1,4 +1,4 @@
-"""``fedlp-agent``: loads the command when it is called, so that Ctrl-C before that is a line, too."""
+"""Starts ``fedlp-agent``; the command is loaded when it is called, so that Ctrl-C before that is a line, too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fedlp_edge.system.early_interrupt import end_at_once_on_interrupt
 
 
 def run() -> None:
-    """Entry point of the console script."""
+    """Runs the command; the console script calls this."""
     end_at_once_on_interrupt()
     from device_agent.command import app  # noqa: PLC0415 - takes a second
     from fedlp_edge.system.lifecycle import run_command  # noqa: PLC0415

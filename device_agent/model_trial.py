@@ -1,4 +1,4 @@
-"""Runs an ONNX file once on zeros; a process of its own, run as ``python -m device_agent.model_trial FILE``.
+"""Runs an ONNX file once on zeros, in a process of its own: ``python -m device_agent.model_trial FILE``.
 
 Exit code 0 if it computes finite numbers; else the last line on standard error says what it does instead.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def problem_of(path: str) -> str:
-    """What is wrong with a file, in words that go on from "the final model"; empty if nothing is."""
+    """Returns what is wrong with a file, in words that follow "the final model"; empty if nothing is."""
     import onnxruntime  # noqa: PLC0415 - here, so that a broken installation is an answer as well
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Finished updates on disk, until the coordinator has sent a receipt for each.
+"""Keeps finished updates on the disk until the coordinator has sent a receipt for each.
 
 Training is what a round costs; a lost broker or a restart of either side must not cost it twice. An entry is the
 files of its units as training left them, moved here, and a small JSON file that names them. The JSON file is written
@@ -51,11 +51,11 @@ class Outbox:
         return outbox
 
     def entries(self) -> list[Update]:
-        """All of them, oldest round first."""
+        """Returns all updates, the oldest round first."""
         return sorted(self._entries.values(), key=lambda update: (update.run, update.round))
 
     def entry(self, update: UpdateId) -> Update:
-        """One of them, by its name."""
+        """Returns an update by its id."""
         return self._entries[update]
 
     def put(self, update: Update, parts: Mapping[str, Path]) -> None:
@@ -71,13 +71,13 @@ class Outbox:
         self._entries[update.id] = update
 
     def blob(self, update: UpdateId) -> ConcatBuffer:
-        """The bytes of one entry, read from disk as they are touched."""
+        """Returns the bytes of an update, which are read from the disk as they are used."""
         if self._open is None or self._open[0] != update:
             self._open = (update, self._read(self._entries[update]))
         return self._open[1]
 
     def forget(self, update: UpdateId) -> None:
-        """Removes an entry; nothing happens if it is not there."""
+        """Removes an update; nothing happens if it is not there."""
         if self._open is not None and self._open[0] == update:
             self._open = None
         entry = self._entries.pop(update, None)

@@ -1,4 +1,4 @@
-"""The agent at work: one queue of events, one loop that carries out what the protocol decides.
+"""Runs the agent: one queue of events, and one loop that carries out what the protocol decides.
 
 Transport and worker run in threads and processes of their own and only put events on the queue, so nothing here can
 stop a keep-alive, and nothing needs a lock.
@@ -83,7 +83,7 @@ InboxItem = Event | WorkerEvent | Delivered
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """What an agent needs to know, all defaults filled in.
+    """The settings of an agent, with all defaults filled in.
 
     Attributes:
         identity: Identity of the agent.
@@ -115,7 +115,7 @@ class AgentSettings:
 
 
 class Agent:
-    """One device agent.
+    """The service of one device.
 
     Args:
         settings: Settings of the agent.
@@ -275,7 +275,7 @@ class Agent:
         return False
 
     def _translate(self, event: Event | WorkerEvent | Delivered) -> list[Event]:
-        """What an event of transport or worker means to the protocol."""
+        """Returns the protocol's event for an event of transport or worker."""
         if isinstance(event, Delivered):
             chunk = self._tokens.pop(event.token, None)
             return [chunk] if chunk else []

@@ -1,4 +1,4 @@
-"""The directory of one agent's state: one process works in it at a time, and only in a format that it can read."""
+"""Guards the directory of one agent's state: one process uses it at a time, and only in a format that it can read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENTRIES = ("outbox", "cache", "downloads", "work", "personal", "device_values",
 
 @dataclass(frozen=True)
 class StateDirectory:
-    """What an agent keeps on its disk, while the lock on its state directory is held.
+    """The state that an agent keeps on its disk, while it holds the lock on its directory.
 
     Attributes:
         path: Path of the directory.
@@ -59,7 +59,7 @@ class StateDirectory:
 
 
 def claim_state_directory(directory: Path) -> BinaryIO:
-    """Makes the directory if it is missing, and takes it for this process.
+    """Makes the directory of the state if it is missing, and locks it for this process.
 
     Returns:
         The lock: closing it, or the end of this process, frees the directory for another agent.

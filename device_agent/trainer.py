@@ -1,4 +1,4 @@
-"""Between the agent and its worker process: effects become jobs, results become events and files.
+"""Connects the agent to its worker process: effects become jobs, results become events and files.
 
 The worker reads the units where the cache keeps them and writes one file of deltas per unit, so nothing is copied
 between the two.
@@ -76,7 +76,7 @@ _Purpose = _Measuring | BuildModel | TrainRound | ExportModel | CheckModel
 
 @dataclass(frozen=True)
 class _Submitted:
-    """A job that the worker has.
+    """A job that was given to the worker.
 
     Attributes:
         job: Job.
@@ -91,7 +91,7 @@ class _Submitted:
 
 @dataclass(frozen=True)
 class PersonalModelMade:
-    """The worker has made an ONNX file of final layers and this device's own head."""
+    """The result that the worker has made an ONNX file of final units and this device's own head."""
 
     run: str
     depth: int
@@ -100,7 +100,7 @@ class PersonalModelMade:
 
 
 class Trainer:
-    """The worker's jobs in the agent's terms.
+    """The jobs of the worker process, in the terms of the agent.
 
     Args:
         worker: Worker process, running or not yet started.
@@ -246,7 +246,7 @@ class Trainer:
         self._submit(job, effect)
 
     def finish(self, event: WorkerReply | WorkerDied) -> Event | PersonalModelMade | DeviceMeasurement | None:
-        """What a message of the worker means; None if nobody asked for it.
+        """Returns the event for a message of the worker; None if nobody asked for it.
 
         Raises:
             DataError: The training data are not usable.
@@ -291,7 +291,7 @@ class Trainer:
         return self._failed(purpose, "memory" if event.memory else "worker", f"the worker process {event.exit}")
 
     def _plainer(self, submitted: _Submitted, why: str) -> AnyJob | None:
-        """A job that its worker process could not survive, to be done in a plainer way; None if there is none.
+        """Returns a job that its worker process could not survive in a plainer form; None if there is none.
 
         A fast way that crashes native code must not cost the device its round, nor a broken GPU its place in the fleet.
         """
@@ -382,7 +382,7 @@ class Trainer:
 
 
 def _judged(result: Trained) -> int:
-    """The number of held-out samples."""
+    """Returns the number of held-out samples."""
     return max((scores.samples for scores in result.scores.values()), default=0)
 
 

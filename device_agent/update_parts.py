@@ -1,4 +1,4 @@
-"""The parts of an update as files: what the worker wrote, or its encoding beside it.
+"""Chooses the files of an update: what the worker wrote, or its encoding beside it.
 
 The worker writes float32; how it travels is the agent's business. One unit is encoded at a time, so an update
 never stands in memory as a whole.
@@ -14,7 +14,7 @@ from fedlp_edge.wire.tensors import unpack_file
 
 
 def part_files(effect: TrainRound, directory: Path) -> dict[str, Path]:
-    """The files that make up an update, in the order of the blueprint.
+    """Returns the files that make up an update, in the order of the blueprint.
 
     Args:
         effect: Training that was asked for.

@@ -1,4 +1,4 @@
-"""An assignment on the device, up to Ready: the model is built and compared, and its layers are subscribed to."""
+"""Takes an assignment up to Ready: the model is built and compared, and its units are subscribed to."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class AssignmentHandler:
         return [*effects, BuildModel(model)]
 
     def built(self, event: ModelBuilt) -> Effects:
-        """The worker has the model."""
+        """Takes the model that the worker has built."""
         if event.model == self._building:
             self._building = None
         self._built = (event.model, event.blueprint)
@@ -108,7 +108,7 @@ class AssignmentHandler:
         return [*effects, *self._accept(self.assignment, event.blueprint)]
 
     def build_failed(self, event: BuildFailed) -> Effects:
-        """The worker could not build it."""
+        """Reports that the worker could not build the model."""
         if event.model == self._building:
             self._building = None
         if self.assignment is None or self.assignment.model.without_names != event.model.without_names:
@@ -116,7 +116,7 @@ class AssignmentHandler:
         return self._refuse(self.assignment, event.kind, event.reason)
 
     def on_refusal(self, refusal: AssignmentRefused) -> Effects:
-        """The coordinator refuses this device; that is logged once, however often it is repeated."""
+        """Logs once that the coordinator refuses this device, however often the refusal is repeated."""
         if refusal.reason == self._refusal_reason:
             return []
         self._refusal_reason = refusal.reason
@@ -125,14 +125,14 @@ class AssignmentHandler:
         return [note, *self._subscribe_only(set())]
 
     def subscribed(self, topic: str) -> Effects:
-        """The broker confirmed a subscription."""
+        """Notes that the broker confirmed a subscription."""
         if topic not in self._topics or topic in self._confirmed:
             return []
         self._confirmed.add(topic)
         return self.ready()
 
     def ready(self) -> Effects:
-        """Says Ready if all is in place."""
+        """Reports Ready if the model is built and all subscriptions are confirmed."""
         if self.blueprint is None or self.assignment is None or self._topics - self._confirmed:
             return []
         message = Ready(
@@ -151,7 +151,7 @@ class AssignmentHandler:
         return AssignedModel(self.assignment.model, self.blueprint, self.assignment.depth)
 
     def end(self) -> Effects:
-        """The run is over."""
+        """Ends the assignment, since the run is over."""
         self.assignment = self.blueprint = None
         return self._subscribe_only(set())
 
@@ -206,5 +206,5 @@ class AssignmentHandler:
 
 
 def is_custom(model: str) -> bool:
-    """Whether a model's name stands for somebody's code (``module:callable``)."""
+    """Returns whether a model's name stands for code of its own (``module:callable``)."""
     return ":" in model and not model.startswith("torchvision:")

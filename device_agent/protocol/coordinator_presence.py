@@ -1,4 +1,4 @@
-"""Whether the broker is connected and a coordinator is there to answer: the one place on a device that knows.
+"""Knows whether the broker is connected and a coordinator is online; no other part of a device keeps that.
 
 Every part of the protocol asks here instead of keeping a flag of its own. A coordinator is there from its announcement
 on, until it announces that it is offline, or its last will does. A lost announcement does no harm: a message to this
@@ -44,20 +44,20 @@ class CoordinatorPresence:
 
     @property
     def online(self) -> bool:
-        """Whether a coordinator is there, as far as this device knows."""
+        """Whether a coordinator is online, as far as this device knows."""
         return self.run is not None
 
     @property
     def session(self) -> str | None:
-        """The session of the coordinator that is there, by its announcement; None if that did not come."""
+        """Session of the coordinator that is online, by its announcement; None if that did not come."""
         return self._last_session if self._announced else None
 
     def broker_connected(self, limits: BrokerLimits, now: float) -> None:
-        """The broker is connected (again)."""
+        """Notes that the broker is connected (again)."""
         self.broker, self.connected_at = limits, now
 
     def broker_disconnected(self) -> None:
-        """The connection to the broker is lost; that says nothing of the coordinator."""
+        """Notes that the connection to the broker is lost, which says nothing of the coordinator."""
         self.broker = None
 
     def announce(self, message: Announcement, now: float) -> Change:

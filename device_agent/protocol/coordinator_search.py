@@ -1,4 +1,4 @@
-"""A search for the coordinator when none is heard: one line for people, and a look for it under other topic names.
+"""Searches for the coordinator when none is heard: logs one line, and looks for it under other topic names.
 
 A listener with a mount point, or a bridge with a prefix, gives a topic another name on each of its sides: coordinator
 and device are both connected then, and never meet. The coordinator's retained announcement is found all the same, under
@@ -15,7 +15,7 @@ _MAX_REPORTED = 3
 
 
 class CoordinatorSearch:
-    """One search in the life of an agent, and only before it has known of any coordinator.
+    """The one search in the life of an agent, before it has known of any coordinator.
 
     Args:
         identity: Identity of the agent.
@@ -34,14 +34,14 @@ class CoordinatorSearch:
         self.filters = self._topics.prefixed_filters(self._topics.coordinator)
 
     def next_wakeup(self) -> float | None:
-        """When to begin, unless the coordinator is heard before; None if not at all."""
+        """Returns when to begin unless the coordinator is heard before, in seconds; None if not at all."""
         connected_at = self._coordinator.connected_at
         if self._begun or self._coordinator.known or connected_at is None:
             return None
         return connected_at + LIMITS.presence.search_seconds
 
     def poll(self, now: float) -> Effects:
-        """Begins, if it is time."""
+        """Begins the search if it is time."""
         due = self.next_wakeup()
         if due is None or now < due:
             return []
@@ -59,7 +59,7 @@ class CoordinatorSearch:
         return [Unsubscribe(topic) for topic in self.filters] if subscribed and not self._reported else []
 
     def unexpected_topic(self, topic: str) -> Effects:
-        """Reports a message that came under a name that this device did not ask for."""
+        """Reports a message that came under a topic to which this device did not subscribe."""
         if topic in self._reported or len(self._reported) >= _MAX_REPORTED:
             return []
         self._reported.add(topic)

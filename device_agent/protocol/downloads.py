@@ -1,4 +1,4 @@
-"""Downloads of blobs (units of the model, an ONNX file) from chunks that arrive in any order, or not at all.
+"""Downloads blobs (units of the model, an ONNX file) from chunks that arrive in any order, or not at all.
 
 The broadcast of a unit begins before the task that names its version arrives (``prefetch``). What does not come is
 requested once nothing has come for a while and nothing can be in transit any more (``in_transit``): a request for what
@@ -28,20 +28,20 @@ Check = Callable[[UnitVersion, memoryview], object]
 
 
 class BlobStore(PrefetchStore, Protocol):
-    """Where blobs are collected and kept, by digest."""
+    """The interface of a store that collects and keeps blobs by digest."""
 
     def has(self, digest: str) -> bool:
-        """Whether the blob is there, whole."""
+        """Returns whether a blob is there, complete."""
 
     def written(self, version: UnitVersion) -> memoryview:
-        """The bytes that were written since ``begin``."""
+        """Returns the bytes that were written since ``begin``."""
 
     def keep(self, version: UnitVersion) -> None:
         """Makes what was written since ``begin`` a blob of the store."""
 
 
 class Downloads:
-    """One set of blobs at a time.
+    """The download of one set of blobs at a time.
 
     Args:
         store: Keeps them.
@@ -88,28 +88,28 @@ class Downloads:
 
     @property
     def missing(self) -> int:
-        """Chunks of wanted blobs that have not come."""
+        """Number of chunks of wanted blobs that have not come."""
         return sum(stop - start for assembly in self._assemblies.values() for start, stop in assembly.missing)
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes of wanted blobs that are not whole yet: what is on its way may have taken its room already."""
+        """Bytes of wanted blobs that are not complete, the chunks that have come included."""
         return sum(self._wanted[digest].size for digest in self._assemblies)
 
     def next_wakeup(self) -> float | None:
-        """When ``overdue`` has something to say unless a chunk comes first; None if nothing is missing."""
+        """Returns when ``overdue`` has requests unless a chunk comes first, in seconds; None if nothing is missing."""
         if self.complete or self._patience == math.inf or self._waiting_since == self._progress_at:
             return None
         return self._progress_at + self._patience
 
     def limit_prefetch(self, most_bytes: Mapping[str, int]) -> None:
-        """Says for which units chunks may be held before a task names them, and how many bytes each can have."""
+        """Sets for which units chunks may be held before a task names them, and how many bytes each can have."""
         self._prefetch_bytes = dict(most_bytes)
         for unit in self._prefetched.keys() - self._prefetch_bytes.keys():
             self._prefetched.pop(unit).discard()
 
     def start(self, versions: Iterable[UnitVersion], now: float, patience: float = _LIMITS.patience_seconds) -> None:
-        """Wants these blobs now, instead of what was wanted before; what has already come of them counts.
+        """Wants these blobs from now on, instead of those that were wanted before; chunks that have come already count.
 
         Args:
             versions: Versions that are wanted.
@@ -148,11 +148,11 @@ class Downloads:
                 self._complete(version.digest, assembly)
 
     def pause(self) -> None:
-        """Asks for nothing until ``resume`` or ``start``; what comes by itself is still taken."""
+        """Requests nothing until ``resume`` or ``start``; chunks that come by themselves are still taken."""
         self._patience = math.inf
 
     def resume(self, now: float) -> None:
-        """Asks again for what is missing."""
+        """Requests again what is missing."""
         self._patience = self._patience_after_progress = _LIMITS.patience_seconds
         self._progress_at = now
 
@@ -162,11 +162,11 @@ class Downloads:
             self.resume(now)
 
     def bytes_arriving(self, now: float) -> None:
-        """Bytes of a message came that is not whole yet: what is wanted may be that message, or come behind it."""
+        """Notes that bytes of an incomplete message came: a wanted chunk may be that message, or come behind it."""
         self._progress_at = now
 
     def wants(self, chunk: Chunk) -> bool:
-        """Whether a chunk belongs to a blob that is (or was just) wanted."""
+        """Returns whether a chunk belongs to a blob that is, or just was, wanted."""
         return chunk.prefix in self._by_prefix
 
     def receive(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> None:
@@ -198,7 +198,7 @@ class Downloads:
             self._prefetch(unit, chunk)
 
     def overdue(self, now: float) -> list[tuple[UnitVersion, Ranges]]:
-        """What to ask for now because nothing has come for a while; waits longer from time to time."""
+        """Returns what to request now because nothing has come for a while; each time the wait gets longer."""
         if self.complete or self._patience == math.inf or now < self._progress_at + self._patience:
             return []
         if self._patience and not self._nothing_in_transit(self._progress_at, now):
@@ -223,30 +223,30 @@ class Downloads:
         return requests
 
     def requests(self, run: str, device: str, now: float) -> list[UnitRequest]:
-        """``overdue`` as messages in the name of a device."""
+        """Returns what ``overdue`` does, as messages in the name of a device."""
         return [
             UnitRequest(run=run, device=device, unit=version.unit, digest=version.digest, missing=missing)
             for version, missing in self.overdue(now)
         ]
 
     def observed_rate(self, now: float) -> float | None:
-        """Bytes per second of what is wanted that have come since ``start``; None if that says nothing."""
+        """Returns the bytes per second of wanted blobs that have come since ``start``; None if that says nothing."""
         return observed_rate(self._received_since_start, now - self._started_at)
 
     def take_carried_rate(self) -> float | None:
-        """Bytes per second that have come at the least since the last call; None if that is not known."""
+        """Returns the bytes per second that have come at the least since the last call; None if that is not known."""
         seconds = 0.0 if self._first_at is None else self._last_chunk_at - self._first_at
         nbytes, self._first_at, self._received_since_first = self._received_since_first, None, 0
         return carried_rate(nbytes, seconds)
 
     def take_received_bytes(self) -> int:
-        """Bytes of chunks that came since the last call, headers included."""
+        """Returns the bytes of chunks that came since the last call, headers included."""
         received, self._received = self._received, 0
         return received
 
     @property
     def _usual_silence(self) -> float:
-        """Seconds that this link may need for a chunk, as far as chunks have come."""
+        """Returns the seconds that this link may need for a chunk, as far as chunks have come."""
         return min(_LIMITS.gaps * self._gap, _LIMITS.longest_patience_seconds)
 
     def _answered(self, prefix: bytes, now: float) -> None:

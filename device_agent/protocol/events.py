@@ -1,4 +1,4 @@
-"""Events and effects: what happened to the device, and what its service is to do about it.
+"""Defines events, which say what happened to the device, and effects, which say what its service must do about it.
 
 Events go into ``DeviceProtocol.handle``; effects come out and are carried out by ``service``, in order. Neither side
 calls the other, so a test plays a whole run with literal values and no clock.
@@ -25,7 +25,7 @@ FailureKind = Literal["memory", "model", "data", "worker"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this agent is.
+    """The fleet, the device and the session of this agent.
 
     Attributes:
         topics: Topics of its fleet.
@@ -43,14 +43,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class DeviceMeasured:
-    """The worker has loaded the data and run its benchmark."""
+    """This event says that the worker has loaded the data and run its benchmark."""
 
     facts: DeviceFacts
 
 
 @dataclass(frozen=True, slots=True)
 class ModelBuilt:
-    """The worker has built and split the model, and this device's samples fit it.
+    """This event says that the worker has built and split the model, and that this device's samples fit it.
 
     Attributes:
         model: Model that was built.
@@ -65,7 +65,7 @@ class ModelBuilt:
 
 @dataclass(frozen=True, slots=True)
 class BuildFailed:
-    """The worker could not build the model."""
+    """This event says that the worker could not build the model."""
 
     model: ModelSettings
     kind: FailureKind
@@ -74,14 +74,14 @@ class BuildFailed:
 
 @dataclass(frozen=True, slots=True)
 class RoundTrained:
-    """A round is trained, and its update is in the outbox."""
+    """This event says that a round is trained, and that its update is in the outbox."""
 
     update: Update
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingFailed:
-    """A round could not be trained."""
+    """This event says that a round could not be trained."""
 
     fingerprint: str
     kind: FailureKind
@@ -90,7 +90,7 @@ class TrainingFailed:
 
 @dataclass(frozen=True, slots=True)
 class ChunkDelivered:
-    """The broker took a chunk of an update."""
+    """This event says that the broker took a chunk of an update."""
 
     update: UpdateId
     index: int
@@ -98,7 +98,7 @@ class ChunkDelivered:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRefused:
-    """The broker does not carry a message as long as this chunk's was."""
+    """This event says that the broker does not carry a message as long as this chunk's was."""
 
     update: UpdateId
     index: int
@@ -106,7 +106,7 @@ class ChunkRefused:
 
 @dataclass(frozen=True, slots=True)
 class ModelChecked:
-    """The final model was compared with the PyTorch model of the same weights, or could not be.
+    """This event says that the final model was compared with the PyTorch model of the same weights, or could not be.
 
     Attributes:
         proof: What was found, for the coordinator.
@@ -119,14 +119,14 @@ class ModelChecked:
 
 @dataclass(frozen=True, slots=True)
 class ModelInstalled:
-    """The final model is in place; ``path`` is for people."""
+    """This event says that the final model is in its place; ``path`` is for people."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class InstallFailed:
-    """The final model does not load, or cannot be written."""
+    """This event says that the final model does not load, or cannot be written."""
 
     reason: str
 
@@ -153,7 +153,7 @@ class FilesWanted:
 
 @dataclass(frozen=True, slots=True)
 class NothingToExport:
-    """This device has no head of its own that it could export."""
+    """This event says that this device has no head of its own that it could export."""
 
     reason: str
 
@@ -167,12 +167,12 @@ class ServingReported:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """The agent was told to stop."""
+    """This event says that the agent was told to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Only time has passed."""
+    """This event says that only time has passed."""
 
 
 Event = (
@@ -201,7 +201,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Send a control message."""
+    """This effect sends a control message."""
 
     topic: str
     message: Message
@@ -210,28 +210,28 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Listen to a topic, now and after every reconnect."""
+    """This effect subscribes to a topic, now and after every reconnect."""
 
     topic: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """No longer listen to a topic."""
+    """This effect ends the subscription to a topic."""
 
     topic: str
 
 
 @dataclass(frozen=True, slots=True)
 class BuildModel:
-    """Have the worker build the model, and see whether this device's samples fit it."""
+    """This effect has the worker build the model, and check that this device's samples fit it."""
 
     model: ModelSettings
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRound:
-    """Have the worker train and put the update in the outbox.
+    """This effect has the worker train a round and put the update into the outbox.
 
     Attributes:
         task: Task of the round; every unit of its manifest is in the cache.
@@ -261,7 +261,7 @@ class TrainRound:
 
 @dataclass(frozen=True, slots=True)
 class SendChunk:
-    """Publish one chunk of an update, in pieces if it has more than ``most`` bytes."""
+    """This effect publishes one chunk of an update, in pieces if it has more than ``most`` bytes."""
 
     update: UpdateId
     index: int
@@ -270,7 +270,7 @@ class SendChunk:
 
 @dataclass(frozen=True, slots=True)
 class SendProbe:
-    """Publish bytes that this device itself is to hear."""
+    """This effect publishes bytes that this device itself receives again."""
 
     topic: str
     payload: bytes
@@ -278,14 +278,14 @@ class SendProbe:
 
 @dataclass(frozen=True, slots=True)
 class ForgetUpdate:
-    """Remove an update from the outbox."""
+    """This effect removes an update from the outbox."""
 
     update: UpdateId
 
 
 @dataclass(frozen=True, slots=True)
 class InstallModel:
-    """Put a downloaded ONNX file in its place and try it."""
+    """This effect tries a downloaded ONNX file and puts it in its place."""
 
     run: str
     version: UnitVersion
@@ -306,7 +306,7 @@ class InstallFiles:
 
 @dataclass(frozen=True, slots=True)
 class CheckModel:
-    """Have the worker compare a downloaded ONNX file with the PyTorch model of downloaded layers.
+    """This effect has the worker compare a downloaded ONNX file with the PyTorch model of downloaded units.
 
     Attributes:
         model: Settings of the whole model.
@@ -337,7 +337,7 @@ class ExportModel:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One line for the log."""
+    """This effect writes one line to the log."""
 
     text: str
     warning: bool = False
@@ -345,7 +345,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the agent; ``error`` says what went wrong, if something did."""
+    """This effect ends the agent; ``error`` says what went wrong, if something did."""
 
     error: str | None = None
 

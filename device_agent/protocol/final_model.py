@@ -1,4 +1,4 @@
-"""The final model: the ONNX file of the device's depth is fetched after the last round, and installed.
+"""Downloads the ONNX file of the device's depth after the last round, and has it installed.
 
 A device with a head of its own fetches the final layers instead and has the file made here. The coordinator stays as
 long as it hears that more has come, and until it hears how it ended.
@@ -77,11 +77,11 @@ class FinalModelFetch:
 
     @property
     def idle(self) -> bool:
-        """Whether no final model is on its way."""
+        """Whether no final model is in transit or in work."""
         return self._run_ended is None
 
     def next_wakeup(self) -> float | None:
-        """When ``poll`` has something to do, unless an event comes first."""
+        """Returns when ``poll`` has something to do unless an event comes first, in seconds; None if never."""
         if self._lingers:
             return 0.0 if self._leaves_at is None else self._leaves_at
         if self._run_ended is None:
@@ -91,7 +91,7 @@ class FinalModelFetch:
         return self._downloads.next_wakeup() if self._give_up_at is None else self._give_up_at
 
     def start(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
-        """The run is over; begins fetching what there is to fetch.
+        """Begins to download what the message on the end of the run names.
 
         Args:
             message: Message that lists the final models.
@@ -122,7 +122,7 @@ class FinalModelFetch:
         return [note, *self.progress()]
 
     def _wanted_check(self, message: RunEnded, own_model: AssignedModel | None) -> CheckModel | None:
-        """What this device can find out about its file, if it is asked to and its owner lets it tell."""
+        """Returns the check that this device makes of its file, if it is asked to and its owner allows the report."""
         if not (self._reports and message.holdout and message.layers and own_model is not None):
             return None
         (version, *more), blueprint = message.models, own_model.blueprint
@@ -137,7 +137,7 @@ class FinalModelFetch:
         return CheckModel(own_model.model, depth, version, message.layers, message.holdout)
 
     def _start_export(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
-        """Fetches the layers that the device's own head stands on."""
+        """Downloads the units below the device's own head."""
         if own_model is None:
             why = "this device had no place in the run when it ended"
             return [Log(f"no final model: {why}"), *self._report("failed", message.run, why), *self._done(message.run)]
@@ -158,11 +158,11 @@ class FinalModelFetch:
         return self.progress()
 
     def coordinator_online(self, now: float) -> None:
-        """Goes on, since a coordinator is there (again)."""
+        """Goes on, since a coordinator is online (again)."""
         self._downloads.ask_soon(now)
 
     def received(self, now: float) -> Effects:
-        """A chunk has come: the coordinator hears of it now and then, so that it stays."""
+        """Notes that a chunk has come, and reports that now and then, so that the coordinator waits."""
         if self._run_ended is None or self._downloads.complete or now < self._reported_at + _LIMITS.report_seconds:
             return self.progress()
         before, self._missing = self._missing, self._downloads.missing
@@ -199,7 +199,7 @@ class FinalModelFetch:
                 return self.nothing_to_export(event)
 
     def checked(self, event: ModelChecked) -> Effects:
-        """The file was compared with the model of the same weights; one that computes something else is not used."""
+        """Takes the comparison of the file with the model of its weights; a file that differs is not used."""
         self._proof = event.proof
         if self._run_ended is None or self._check is None:
             return []  # a file that was made here is installed already
@@ -216,7 +216,7 @@ class FinalModelFetch:
         return [InstallModel(message.run, version) for version in message.models]
 
     def installed(self, event: ModelInstalled) -> Effects:
-        """A file is in its place and computes."""
+        """Reports that a file is in its place and computes."""
         self._pending -= 1
         note = Log(f"final model installed: {event.path}")
         if self._run_ended is None or self._pending:
@@ -225,7 +225,7 @@ class FinalModelFetch:
         return [note, *self._report("installed", run), *self._done(run)]
 
     def nothing_to_export(self, event: NothingToExport) -> Effects:
-        """This device has not trained a head."""
+        """Reports that this device has not trained a head."""
         note = Log(f"no final model: {event.reason}")
         if self._run_ended is None:
             return [note]
@@ -233,20 +233,20 @@ class FinalModelFetch:
         return [note, *self._report("failed", run, event.reason), *self._done(run)]
 
     def install_failed(self, event: InstallFailed) -> Effects:
-        """A file is not usable."""
+        """Reports that a file is not usable."""
         return self._fail(event.reason)
 
     def rejected(self, error: PeerError) -> Effects:
-        """What was downloaded is not acceptable."""
+        """Reports that a download is not acceptable."""
         return self._fail(str(error))
 
     def cancel(self) -> None:
-        """Another run has begun."""
+        """Drops the final model, since another run has begun."""
         self._run_ended, self._check, self._installing = None, None, False
         self._lingers, self._leaves_at = False, None
 
     def poll(self, now: float) -> Effects:
-        """Asks for what is missing, or gives up."""
+        """Requests what is missing, or gives up."""
         if self._lingers:
             return self._linger(now)
         if self._run_ended is None:
@@ -281,7 +281,7 @@ class FinalModelFetch:
 
     @property
     def _give_up_at(self) -> float | None:
-        """When to wait no longer for a coordinator that left while the files came; None if none did."""
+        """Returns when to stop waiting for a coordinator that left during the download; None if none did."""
         left_at = self._coordinator.left_at
         if left_at is None or left_at < self._started_at or self._downloads.complete:
             return None

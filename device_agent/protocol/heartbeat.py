@@ -1,4 +1,4 @@
-"""Reports of an idle device: a lost message must not leave it without work for ever.
+"""Times the reports of an idle device, so that a lost message does not leave it without work for ever.
 
 A broker whose queue is full drops messages after it has acknowledged them. What follows from an offer or a request is
 repeated by whoever waits for it; but a device that waits for its next task cannot know whether there is one. So an idle
@@ -16,7 +16,7 @@ _LIMITS = LIMITS.presence
 
 
 class Heartbeat:
-    """The time of an idle device's next report, while a coordinator is there.
+    """The time of an idle device's next report, while a coordinator is online.
 
     Args:
         identity: Identity of the agent; decides its place in the spread.
@@ -30,15 +30,15 @@ class Heartbeat:
         self._since = 0.0
 
     def restart(self, now: float) -> None:
-        """Waits from now on: the coordinator has come, or has just sent this device a message."""
+        """Waits anew: the coordinator has come online, or has just sent this device a message."""
         self._patience, self._since = _LIMITS.heartbeat_first_seconds, now
 
     def next_wakeup(self) -> float | None:
-        """When to report; None while no coordinator is there."""
+        """Returns when to report, in seconds; None while no coordinator is online."""
         return self._since + self._patience * self._stretch if self._coordinator.online else None
 
     def due(self, now: float) -> bool:
-        """Whether it is time; the next time is then further away."""
+        """Returns whether it is time to report; the next report is then further away."""
         deadline = self.next_wakeup()
         if deadline is None or now < deadline:
             return False

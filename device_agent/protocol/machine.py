@@ -1,4 +1,4 @@
-"""The device's side of the protocol as one state machine: events and the time go in, effects come out.
+"""Implements the device's side of the protocol as one state machine: events and the time go in, effects come out.
 
 Routes each event to the part that knows: ``link_probe`` (how fast the link is), ``presence`` (status and
 announcements), ``assignment`` (from the assignment to Ready), ``round_task`` (from the task to the update), ``uploads``
@@ -97,7 +97,7 @@ _decode_announcement = decoder(Announcement | Claim, _LIMITS.control_bytes)
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolOptions:
-    """What the owner of a device decides about its part in the protocol.
+    """The choices of a device's owner about its part in the protocol.
 
     Attributes:
         allow_models: ``module:callable`` models whose code the owner trusts.
@@ -120,7 +120,7 @@ class ProtocolOptions:
 
 @dataclass(frozen=True)
 class DeviceStores:
-    """Where a device keeps what it downloads, and who admits it.
+    """The stores of a device's downloads, and the functions that admit them.
 
     Attributes:
         units: Store of the model's units.
@@ -140,7 +140,7 @@ class DeviceStores:
 
 
 class DeviceProtocol:
-    """One device in one fleet.
+    """The state machine of one device in one fleet.
 
     Args:
         identity: Identity of the agent.
@@ -188,11 +188,11 @@ class DeviceProtocol:
         self._search = CoordinatorSearch(identity, coordinator)
 
     def start(self) -> Effects:
-        """What is to be done before the first event."""
+        """Returns the effects before the first event."""
         return self._presence.start()
 
     def next_wakeup(self) -> float | None:
-        """When the next Tick is due at the latest; None if only events matter."""
+        """Returns when the next Tick is due at the latest, in seconds; None if only events matter."""
         if not self._coordinator.connected:
             return None
         times = [part.next_wakeup() for part in self._polled]
@@ -202,7 +202,7 @@ class DeviceProtocol:
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, event: Event, now: float) -> Effects:
-        """Takes one event and returns what is to be done, in order.
+        """Takes one event and returns its effects, in order.
 
         Args:
             event: Event to handle.
@@ -407,7 +407,7 @@ class DeviceProtocol:
         self._units.link = self._models.link = self._files.link = self._uploads.link = self._round_task.link = estimate
 
     def _report_progress(self, unit: str | None, chunk: Chunk) -> Effects:
-        """The answer to a chunk of the broadcast that asks how this device stands."""
+        """Answers a chunk of the broadcast that asks for a report."""
         assignment = self._assignment.assignment
         if unit is None or not chunk.report or assignment is None:
             return []
@@ -506,7 +506,7 @@ class DeviceProtocol:
 
 
 def _payload_bytes(limits: BrokerLimits) -> int | None:
-    """Of a chunk in a packet of the broker; None if it takes any, or too few for an update to be of use."""
+    """Returns the payload bytes of a chunk in a packet of the broker; None for any number, or if too few are of use."""
     with contextlib.suppress(BrokerError):
         return None if limits.max_packet_bytes is None else chunk_bytes_for(limits, limits.max_packet_bytes)
     return None

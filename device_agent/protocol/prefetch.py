@@ -1,4 +1,4 @@
-"""Chunks of a unit that no task has named yet, put where the download will want them.
+"""Collects chunks of a unit that no task has named yet, where the download will want them.
 
 The coordinator broadcasts a new version as soon as it has been computed, before it has written its checkpoint; the task
 that names the version comes later. What is held until then is written to its place and hashed as it comes, so
@@ -16,20 +16,20 @@ from fedlp_edge.wire.messages import UnitVersion
 
 
 class PrefetchStore(Protocol):
-    """What a store of blobs offers for a version whose digest and size are not known yet."""
+    """The interface of a store for blobs whose digest and size are not known yet."""
 
     def begin(self, version: UnitVersion) -> Sink:
-        """A place to write a blob's bytes to."""
+        """Makes a place for the bytes of a blob."""
 
     def rename(self, version: UnitVersion, known: UnitVersion) -> None:
-        """What was begun as ``version`` turns out to be ``known``, which is no larger."""
+        """Renames what was begun as ``version`` to ``known``, which is no larger."""
 
     def discard(self, version: UnitVersion) -> None:
-        """Throws away what was written since ``begin``."""
+        """Removes what was written since ``begin``."""
 
 
 class PrefetchedBlob:
-    """One version of one unit, without its name.
+    """The chunks of one version of one unit whose digest is not known yet.
 
     Args:
         unit: Id of the unit that it is a version of.
@@ -59,7 +59,7 @@ class PrefetchedBlob:
             self._last = chunk
 
     def take_over(self, version: UnitVersion) -> tuple[Assembly | None, Chunk | None]:
-        """Ends the waiting: a task names the version.
+        """Hands the chunks over to the download, since a task names the version.
 
         Args:
             version: Version of the same unit.
@@ -81,7 +81,7 @@ class PrefetchedBlob:
         return assembly, self._last
 
     def discard(self) -> None:
-        """Lets go of everything that was held."""
+        """Drops all chunks that were held."""
         if self._begun is not None:
             begun, assembly = self._begun
             assembly.abandon()

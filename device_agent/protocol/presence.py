@@ -1,4 +1,4 @@
-"""The retained status of this device, and what happens when two agents have one name.
+"""Publishes the retained status of this device, and settles which of two agents with one name goes on.
 
 Agents of one name would each take the other's tasks. The one that has been there for a while (``settled``) repeats its
 status; the newcomer sees that and stops, whatever its clock says. Of two that came together the one stays whose session
@@ -21,7 +21,7 @@ _LIMITS = LIMITS.presence
 
 
 class Presence:
-    """What the fleet knows of this device.
+    """The status of this device, as the fleet knows it.
 
     Args:
         identity: Identity of the agent.
@@ -58,13 +58,13 @@ class Presence:
         self._now = now
 
     def measured(self, facts: DeviceFacts) -> Effects:
-        """The device knows what it can bear, and says so."""
+        """Publishes the facts of the device, which has been measured."""
         self._facts = facts
         self._revision += 1
         return self.announce()
 
     def linked(self, rate: float) -> Effects:
-        """The link turns out to be of this rate, in bytes per second."""
+        """Publishes the rate of the link, in bytes per second, which has been measured."""
         if self._facts is None:
             return []
         return self.measured(msgspec.structs.replace(self._facts, link_bytes_per_second=rate))
@@ -94,14 +94,14 @@ class Presence:
         return self._since is not None and self._now - self._since >= _LIMITS.settled_seconds
 
     def leave(self) -> Effects:
-        """The offline status that the last will would otherwise publish; none under another agent's name."""
+        """Publishes the offline status that the last will would otherwise publish; none under another agent's name."""
         if self._leaving:
             return []
         self._leaving = True
         return [Publish(self._topic, status(self._identity, None), retain=True)]
 
     def on_status(self, message: Status, retained: bool) -> Effects:
-        """A status under this device's name: an echo, a leftover, or another agent."""
+        """Takes a status under this device's name: an echo, one of an earlier life, or one of another agent."""
         mine = message.session == self._identity.session
         if mine and message.online:
             return []
@@ -124,7 +124,7 @@ class Presence:
 
 
 def status(identity: Identity, facts: DeviceFacts | None, *, settled: bool = False, revision: int = 0) -> Status:
-    """The status message; without facts it says that the device is offline, as the last will does."""
+    """Returns the status message; without facts it says that the device is offline, as the last will does."""
     return Status(
         device=identity.device,
         online=facts is not None,

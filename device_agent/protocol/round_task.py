@@ -1,4 +1,4 @@
-"""One round on the device: the units that the task names are fetched, trained, and the update is handed over.
+"""Carries out one round on the device: units are downloaded and trained, and the update is handed over.
 
 A newer task takes the place of an older one. A worker cannot be interrupted without losing its loaded data, so a
 training that is no longer wanted runs to its end and its result is dropped.
@@ -52,7 +52,7 @@ class _Job:
 
 
 class RoundTask:
-    """The current task, if there is one.
+    """The current task of the device, if there is one.
 
     Args:
         identity: Identity of the agent.
@@ -80,7 +80,7 @@ class RoundTask:
         self._training: _Job | None = None
 
     def coordinator_online(self, now: float) -> None:
-        """Goes on, since a coordinator is there (again); a task of another run is dropped."""
+        """Goes on, since a coordinator is online (again); a task of another run is dropped."""
         if self._job is not None and self._job.task.run != self._coordinator.run:
             self.end(now)
         self._downloads.ask_soon(now)
@@ -91,7 +91,7 @@ class RoundTask:
         return self._job is None or self._job.expired
 
     def next_wakeup(self) -> float | None:
-        """When ``poll`` has something to do, unless an event comes first."""
+        """Returns when ``poll`` has something to do unless an event comes first, in seconds; None if never."""
         if self._job is None or self._job.stage != "fetching":
             return None
         times = [] if self._job.expired else [self._job.expires_at]
@@ -130,7 +130,7 @@ class RoundTask:
         return [note, *self.progress()]
 
     def progress(self) -> Effects:
-        """Goes on where the downloads now allow it."""
+        """Begins the training once the downloads allow it."""
         job = self._job
         if job is None or job.stage == "training" or not self._downloads.complete:
             return []
@@ -175,7 +175,7 @@ class RoundTask:
         ]
 
     def trained(self, event: RoundTrained, now: float) -> Effects:
-        """The worker is done; the update is in the outbox."""
+        """Notes that the worker has trained the round; the update is in the outbox."""
         self._training = None
         update = event.update
         if self._job is None or self._job.fingerprint != update.fingerprint:
@@ -188,7 +188,7 @@ class RoundTask:
         return [note, *self._uploads.add(update, now)]
 
     def failed(self, event: TrainingFailed) -> Effects:
-        """The worker could not train."""
+        """Reports that the worker could not train."""
         training, self._training = self._training, None
         job = self._job
         if job is None or job.fingerprint != event.fingerprint:
@@ -198,7 +198,7 @@ class RoundTask:
         return self._fail(job.task, event.kind, event.reason, job.bytes_down)
 
     def rejected(self, error: PeerError) -> Effects:
-        """A downloaded unit is not acceptable."""
+        """Reports that a downloaded unit is not acceptable."""
         if self._job is None:
             return [Log(str(error), warning=True)]
         task, self._job = self._job.task, None
@@ -210,7 +210,7 @@ class RoundTask:
         self._downloads.start((), now)
 
     def poll(self, now: float) -> Effects:
-        """Asks for what is missing, or stops asking once the round is over."""
+        """Requests what is missing, or stops requesting once the round is over."""
         job = self._job
         if job is None or job.stage != "fetching":
             return []
@@ -250,14 +250,14 @@ class RoundTask:
 
 
 def fingerprint(task: Task) -> str:
-    """A digest of everything in a task that its update depends on: not of deadlines, not of chunk sizes."""
+    """Returns a digest of everything in a task that its update depends on: not of deadlines, not of chunk sizes."""
     same = msgspec.structs.replace(task, manifest=(), deadline_seconds=0.0, chunk_bytes=1, patience_seconds=0.0)
     versions = [(version.unit, version.digest) for version in task.manifest]
     return hashlib.sha256(msgspec.json.encode((same, versions), order="sorted")).hexdigest()
 
 
 def _problem(task: Task, blueprint: Blueprint) -> str:
-    """Why a task does not fit the model; empty if it does."""
+    """Returns why a task does not fit the model; empty if it does."""
     if task.depth not in blueprint.depths:
         return f"the task asks for depth {task.depth}, the model has {blueprint.full_depth}"
     wanted = [unit.id for unit in blueprint.downloads_of(task.depth)]

@@ -1,4 +1,4 @@
-"""A finished update as the protocol sees it: everything but its bytes, which the outbox keeps."""
+"""Defines a finished update as the protocol sees it: everything but its bytes, which the outbox keeps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedlp_edge.wire.packed_scores import ScoresByDepth
 
 
 class UpdateId(NamedTuple):
-    """Names one update of this device; the digest tells two trainings of one round apart."""
+    """The name of one update of this device; the digest tells two trainings of one round apart."""
 
     run: str
     round: int
@@ -58,16 +58,16 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> UpdateId:
-        """Its name within this device."""
+        """Name of the update on this device."""
         return UpdateId(self.run, self.round, self.digest)
 
     @property
     def chunk_count(self) -> int:
-        """Chunks of the blob; 0 for an empty one."""
+        """Returns the number of chunks of the blob; 0 for an empty one."""
         return chunk_count(self.size, self.chunk_bytes)
 
     def offer(self, session: str, heard: int = 0) -> Offer:
-        """The message that tells the coordinator of it.
+        """Returns the message that offers the update to the coordinator.
 
         Args:
             session: Session id of this life of the agent.

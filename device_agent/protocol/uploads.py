@@ -1,4 +1,4 @@
-"""Uploads of finished updates to the coordinator: offer, grant, chunks, receipt.
+"""Uploads finished updates to the coordinator: offer, grant, chunks, receipt.
 
 An update is offered until the coordinator grants it (it may be busy with others), sent in a bounded window, and
 offered again if no receipt follows, since the broker's acknowledgement says nothing of the coordinator. Uploads are
@@ -48,14 +48,14 @@ class _Upload:
         return bool(self.waiting) and len(self.in_flight) < self.window
 
     def carried_rate(self) -> float | None:
-        """Bytes per second that the broker took of it at the least; None if it took nothing."""
+        """Returns the bytes per second that the broker took at the least; None if it took nothing."""
         if self.began is None:
             return None
         sent = min(len(self.acknowledged) * self.update.chunk_bytes, self.update.size)
         return carried_rate(sent, self.last_at - self.began)
 
     def observed_rate(self, now: float) -> float | None:
-        """Bytes per second that the broker took of it; None if that says nothing."""
+        """Returns the bytes per second that the broker took; None if that says nothing."""
         if self.began is None:
             return None
         sent = min((len(self.acknowledged) + len(self.in_flight)) * self.update.chunk_bytes, self.update.size)
@@ -63,7 +63,7 @@ class _Upload:
 
 
 class Uploads:
-    """All updates of this device that no receipt has settled.
+    """The updates of this device for which no receipt has come.
 
     Args:
         identity: Identity of the agent.
@@ -99,29 +99,29 @@ class Uploads:
         self._uploads = {update.id: _Upload(update, offer_at=-math.inf) for update in updates}
 
     def find(self, fingerprint: str) -> Update | None:
-        """The update that answers this task, if it is already trained."""
+        """Returns the update that answers a task, if it is already trained; None otherwise."""
         return next((d.update for d in self._uploads.values() if d.update.fingerprint == fingerprint), None)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits for a receipt."""
+        """Whether no update waits for a receipt."""
         return not self._current()
 
     def next_wakeup(self) -> float | None:
-        """When ``poll`` has something to do, unless an event comes first."""
+        """Returns when ``poll`` has something to do unless an event comes first, in seconds; None if never."""
         times = [upload.offer_at for upload in self._current()]
         if any(upload.can_send for upload in self._current()):
             times.append(self._link_free_at)
         return min(times, default=None)
 
     def add(self, update: Update, now: float) -> Effects:
-        """Takes up an update (again) and offers it at once; older ones of the same round are forgotten."""
+        """Takes up an update (again) and offers it at once; earlier updates of its round are dropped."""
         others = [i for i in self._uploads if i[:2] == update.id[:2] and i != update.id]
         self._uploads[update.id] = _Upload(update, offer_at=now)
         return [*self._forget(others), *self.poll(now)]
 
     def coordinator_online(self, now: float) -> Effects:
-        """Offers everything anew, since a coordinator is there (again); what belongs to another run is forgotten."""
+        """Offers every update anew, since a coordinator is online (again); those of another run are dropped."""
         others = [update for update in self._uploads if update.run != self._coordinator.run]
         for upload in self._uploads.values():
             upload.offer_at, upload.patience, upload.heard = now, _LIMITS.offer_seconds, 0
@@ -129,12 +129,12 @@ class Uploads:
         return [*self._forget(others), *self.poll(now)]
 
     def limit_message_bytes(self, most: int | None) -> None:
-        """Says how many payload bytes the broker carries in a message; None for any number."""
+        """Sets how many payload bytes the broker carries in a message; None for any number."""
         if most is not None:
             self._longest_message = min(most, self._longest_message or most)
 
     def grant(self, message: Grant, now: float) -> Effects:
-        """Sends what the coordinator asks for, after what it asked for before."""
+        """Sends the chunks that the coordinator asks for, after those that it asked for before."""
         upload = self._uploads.get(UpdateId(message.run, message.round, message.digest))
         if upload is None:
             return []
@@ -151,7 +151,7 @@ class Uploads:
         return [*effects, *self.poll(now)]
 
     def delivered(self, update: UpdateId, index: int, now: float) -> Effects:
-        """The broker took a chunk; the next one may go."""
+        """Notes that the broker took a chunk, so that the next one may go."""
         upload = self._uploads.get(update)
         if upload is None or index not in upload.in_flight:
             return []
@@ -162,7 +162,7 @@ class Uploads:
         return self.poll(now)
 
     def refused(self, update: UpdateId, index: int, now: float) -> Effects:
-        """The broker does not carry a chunk as it was: it goes again, as short as messages now must be."""
+        """Sends a chunk again that the broker does not carry as it was, as short as messages now must be."""
         upload = self._uploads.get(update)
         if upload is None or index not in upload.in_flight:
             return []
@@ -172,7 +172,7 @@ class Uploads:
         return self.poll(now)
 
     def receipt(self, message: Receipt, now: float) -> Effects:
-        """Takes the coordinator's decision on an update, which is then forgotten."""
+        """Takes the coordinator's decision on an update, which is then dropped."""
         update = UpdateId(message.run, message.round, message.digest)
         upload = self._uploads.get(update)
         if upload is None:
@@ -188,11 +188,11 @@ class Uploads:
         return [note, *self._forget([update])]
 
     def drop_run(self, run: str) -> Effects:
-        """Forgets the updates of a run that is over."""
+        """Drops the updates of a run that is over."""
         return self._forget([update for update in self._uploads if update.run == run])
 
     def take_uncounted_bytes_down(self) -> int:
-        """``uncounted_bytes_down``, which whoever takes it names to the coordinator."""
+        """Returns ``uncounted_bytes_down`` and sets it to 0; the caller reports the bytes to the coordinator."""
         nbytes, self.uncounted_bytes_down = self.uncounted_bytes_down, 0
         return nbytes
 
@@ -237,7 +237,7 @@ class Uploads:
         return suited if suited < (self._longest_message or update.chunk_bytes) else self._longest_message
 
     def _patience(self, upload: _Upload) -> float:
-        """Seconds until the next offer, unless an event comes first."""
+        """Returns the seconds until the next offer, unless an event comes first."""
         if not upload.busy:
             return self._answer_seconds + _LIMITS.receipt_seconds
         # While chunks move, an offer is only the way out of a broker that swallowed one.
@@ -245,7 +245,7 @@ class Uploads:
 
     @property
     def _answer_seconds(self) -> float:
-        """That a short message and its answer may take, each of them behind a chunk or two."""
+        """Returns the seconds that a short message and its answer may take, each of them behind a chunk or two."""
         return self.link.latency + (_LIMITS.behind_chunks * CHUNK_SECONDS if self.link.is_slow else 0.0)
 
     def _current(self) -> list[_Upload]:

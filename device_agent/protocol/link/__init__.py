@@ -1,1 +1,1 @@
-"""What a device knows of its link: how fast it is, and whether something is still under way on it."""
+"""The link of a device: its rate, and whether something is still in transit on it."""

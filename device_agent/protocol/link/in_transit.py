@@ -1,4 +1,4 @@
-"""A check whether what was sent to this device can still be in transit: a request for it would then only double it.
+"""Checks whether what was sent to this device can still be in transit: a request for it would then only double it.
 
 Silence proves nothing. On a slow link a chunk takes its time, what is ahead of it takes longer, and a link that pauses
 loses nothing. But a broker sends a device its messages in order, so an echo comes back behind everything that the
@@ -19,7 +19,7 @@ _LIMITS = LIMITS.in_transit
 
 
 class InTransitCheck:
-    """Echoes that are sent behind what is in transit, and come back behind it.
+    """The echoes that are sent behind what is in transit, and come back behind it.
 
     Args:
         identity: Identity of the agent.
@@ -39,7 +39,7 @@ class InTransitCheck:
         self._nothing_before = -math.inf
 
     def nothing_before(self, since: float, now: float) -> bool:
-        """Whether nothing that was sent to this device before ``since`` is still on its way.
+        """Returns whether nothing that was sent to this device before ``since`` is still in transit.
 
         If that is not known, ``poll`` finds it out, and the answer may be another one after the next event.
         """
@@ -50,11 +50,11 @@ class InTransitCheck:
         return False
 
     def next_wakeup(self) -> float | None:
-        """When the next echo is due, or silence has to do."""
+        """Returns when the next echo is due, or silence has to suffice."""
         return self._due if self._wanted_since is not None and self._subscribed else None
 
     def poll(self, now: float) -> Effects:
-        """Sends an echo, if one is wanted and none that would do can come back any more."""
+        """Sends an echo, if one is wanted and no earlier one that would do can come back any more."""
         if self._wanted_since is None:
             return []
         if not self._subscribed:
@@ -75,16 +75,16 @@ class InTransitCheck:
         return [SendProbe(self._topic, payload)]
 
     def subscribed(self, topic: str) -> None:
-        """The broker confirmed a subscription."""
+        """Notes that the broker confirmed a subscription."""
         self._subscribed = self._subscribed or topic == self._topic
 
     def received_something(self, now: float) -> None:
-        """Something came: an echo that is on its way may just be waiting for its turn."""
+        """Notes that a message came, so that an echo in transit may just be waiting behind others."""
         if self._tries:
             self._tries, self._due = 1, now + _LIMITS.patience_seconds
 
     def received(self, payload: bytes) -> None:
-        """Something came on the topic."""
+        """Takes a message on the topic of echoes."""
         sent = self._sent.pop(payload, None)
         if sent is None:
             return
@@ -93,12 +93,12 @@ class InTransitCheck:
             self._wanted_since = None
 
     def set_works(self, *, works: bool) -> None:
-        """It is known from elsewhere whether the broker carries echoes."""
+        """Sets whether the broker carries echoes, as is known from elsewhere."""
         self._works = works
         if not works:
             self._wanted_since = None
 
     def interrupted(self) -> None:
-        """The connection is lost, and what was on its way with it."""
+        """Notes that the connection is lost, and with it what was in transit."""
         self._sent.clear()
         self._tries, self._due = 0, -math.inf

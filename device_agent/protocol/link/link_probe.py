@@ -1,4 +1,4 @@
-"""A measurement of this device's link by echoes: the device receives its own messages through the broker.
+"""Measures this device's link by echoes: the device receives its own messages through the broker.
 
 A few tiny messages give the latency, the least of their times. Then exchanges grow until one takes long enough to be
 trusted, or until a megabyte has gone, which says enough of a fast link. What the last one carried, over its time less
@@ -31,7 +31,7 @@ _LIMITS = LIMITS.link_probe
 
 @dataclass
 class _Exchange:
-    """Parts of one size that went out together."""
+    """The messages of one size that were sent together."""
 
     began: float
     part_bytes: int
@@ -40,7 +40,7 @@ class _Exchange:
     last: float = 0.0
 
     def receive(self, payload: bytes, now: float) -> bool:
-        """Whether this is one of its parts, and the first such."""
+        """Returns whether a message is one of this exchange, received for the first time."""
         if len(payload) != self.part_bytes or payload not in self.awaited:
             return False
         self.awaited.remove(payload)
@@ -49,12 +49,12 @@ class _Exchange:
 
     @property
     def seconds(self) -> float:
-        """Until the last part that has come."""
+        """Returns the seconds until the last message that has come."""
         return self.last - self.began
 
 
 class LinkProbe:
-    """One measurement of the link to the broker.
+    """The measurement of the link to the broker.
 
     Args:
         identity: Identity of the agent.
@@ -84,7 +84,7 @@ class LinkProbe:
         self.rate: float | None = None
 
     def begin(self, broker: BrokerLimits, now: float) -> Effects:
-        """Starts the measurement, if that is still to be done, since nothing else disturbs it now.
+        """Starts the measurement if it is still to be made, since nothing else disturbs it now.
 
         Args:
             broker: Limits of the broker that is connected.
@@ -102,13 +102,13 @@ class LinkProbe:
         return [Subscribe(self.topic)]
 
     def subscribed(self, topic: str, now: float) -> Effects:
-        """The broker confirmed a subscription."""
+        """Notes that the broker confirmed a subscription."""
         if topic != self.topic or self.finished or not self._asked or self._exchange is not None:
             return []
         return self._send(1, _LIMITS.ping_bytes, now)
 
     def received(self, payload: bytes, now: float) -> Effects:
-        """Something came on the topic."""
+        """Takes a message on the topic of echoes."""
         exchange = self._exchange
         if exchange is None or not exchange.receive(payload, now):
             return []
@@ -128,12 +128,12 @@ class LinkProbe:
         return self._grow(_LIMITS.growth * exchange.came * exchange.part_bytes, now)
 
     def refused(self, reason: str) -> Effects:
-        """The broker does not carry it."""
+        """Notes that the broker does not carry an echo of this length."""
         self.works = False
         return [] if self.finished else self._finish(None, f"link: unknown: the broker refuses {self.topic}: {reason}")
 
     def interrupted(self) -> Effects:
-        """The connection is lost, and what was on its way says nothing any more."""
+        """Notes that the connection is lost, so that echoes in transit say nothing any more."""
         if self.finished or not self._asked:
             return []
         if self._attempts >= _LIMITS.attempts:
@@ -143,11 +143,11 @@ class LinkProbe:
         return []
 
     def next_wakeup(self) -> float | None:
-        """When ``poll`` has something to do, unless an event comes first."""
+        """Returns when ``poll`` has something to do unless an event comes first, in seconds; None if never."""
         return self._give_up_at
 
     def poll(self, now: float) -> Effects:
-        """Makes do with what has come when nothing more comes."""
+        """Ends an exchange of which nothing more comes, with the messages that have come."""
         if self._give_up_at is None or now < self._give_up_at:
             return []
         exchange = self._exchange
@@ -176,7 +176,7 @@ class LinkProbe:
         return exchange.came * exchange.part_bytes / seconds if seconds else None
 
     def _grow(self, wanted: int, now: float) -> Effects:
-        """The next exchange; the last one was it if there is no room for a larger one."""
+        """Begins the next, larger exchange; ends the measurement if there is no room for one."""
         size = min(wanted, _LIMITS.total_bytes - self._sent_bytes, _LIMITS.most_parts * self._chunk_bytes)
         before = wanted // _LIMITS.growth if self.rate is not None else 0
         if size <= before:
@@ -206,5 +206,5 @@ class LinkProbe:
 
 
 def slower(stated: float | None, measured: float | None) -> float | None:
-    """What to plan with: the lesser of the rates that are known, bytes per second."""
+    """Returns the rate to plan with: the lesser of the rates that are known, in bytes per second."""
     return min((rate for rate in (stated, measured) if rate is not None), default=None)
