@@ -1,4 +1,4 @@
-"""Blobs on disk by their digest: an unchanged layer is not downloaded again, not even after a restart.
+"""Keeps downloaded blobs on the disk by their digest, so that no unchanged unit is downloaded again after a restart.
 
 Only what the last task named is kept, so the cache never takes more than one model and one download. A download of a
 release, which may be large, goes on where an earlier life of the agent has got to.
@@ -18,7 +18,7 @@ from fedlp_edge.wire.messages import UnitVersion
 
 
 class BlobCache:
-    """A directory of blobs, a ``BlobStore``.
+    """A directory of blobs that implements ``BlobStore``.
 
     Args:
         directory: Made if missing; half-written blobs of an earlier life are removed.
@@ -37,11 +37,11 @@ class BlobCache:
             remove_partials(directory)
 
     def path(self, digest: str) -> Path:
-        """Where a blob is, if it is there."""
+        """Returns the path of a blob; its file is there if ``has`` says so."""
         return self._directory / digest
 
     def has(self, digest: str) -> bool:
-        """Whether the blob is there; its bytes are verified once in each life of the agent."""
+        """Returns whether a blob is there; its bytes are verified once in each life of the agent."""
         if digest in self._verified:
             return True
         path = self.path(digest)
@@ -55,16 +55,16 @@ class BlobCache:
         return whole
 
     def begin(self, version: UnitVersion) -> FileSink:
-        """A file for the bytes of a download."""
+        """Makes a file for the bytes of a download."""
         sink = self._sinks[version.digest] = FileSink.open(self._partial(version), version.size, resume=self._resume)
         return sink
 
     def written(self, version: UnitVersion) -> memoryview:
-        """The bytes of a download so far."""
+        """Returns the bytes of a download so far."""
         return mapped(self._partial(version))
 
     def rename(self, version: UnitVersion, known: UnitVersion) -> None:
-        """A download was begun as ``version`` before its name was known; it is ``known``, which is no larger."""
+        """Renames a download that was begun as ``version`` to ``known``, which is no larger."""
         sink = self._sinks[known.digest] = self._sinks.pop(version.digest)
         sink.move(self._partial(known), known.size)
 
@@ -76,7 +76,7 @@ class BlobCache:
         self._verified.add(version.digest)
 
     def discard(self, version: UnitVersion) -> None:
-        """Throws a download away."""
+        """Removes an unfinished download."""
         sink = self._sinks.pop(version.digest, None)
         if sink is not None:
             sink.close()
