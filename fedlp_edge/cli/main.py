@@ -286,12 +286,15 @@ def bench(
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Of onnxruntime; 0 for one per core.")] = 0,
     seconds: Annotated[float, typer.Option(min=0.1, help="To measure each file for.")] = 2.0,
+    profile: Annotated[
+        str | None, typer.Option("--for", metavar="PROFILE", help="Say which file suits a device profile, and why.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Measures how fast exported models answer on this machine, and in how much memory."""
     from fedlp_edge.cli.models.bench import run_bench
 
-    raise typer.Exit(run_bench(models, samples or [], threads, seconds, as_json=json))
+    raise typer.Exit(run_bench(models, samples or [], threads, seconds, as_json=json, profile=profile))
 
 
 @app.command()

@@ -33,6 +33,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         link_mbit_per_second: Link rate in 10**6 bits per second; it is reported, and uploads are limited to it.
         calibrate: Whether the agent runs trials that measure how training on this machine differs from the step table.
         metered: Whether the owner pays for traffic; it is reported, and the link is then not probed.
+        answer_milliseconds: Most milliseconds that nine of ten answers of an installed model may take.
+        answer_memory_mb: Most memory that answering may take, 10**6 bytes; by default ``ram_mb``.
         sources: References for the figures.
     """
 
@@ -45,12 +47,19 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     link_mbit_per_second: Positive | None = None
     calibrate: bool = True
     metered: bool = False
+    answer_milliseconds: Positive | None = None
+    answer_memory_mb: Positive | None = None
     sources: tuple[str, ...] = ()
 
     @property
     def training_memory(self) -> int | None:
         """``training_memory_mb`` in bytes."""
         return None if self.training_memory_mb is None else int(self.training_memory_mb * MEGABYTE)
+
+    @property
+    def answer_memory(self) -> int | None:
+        """``answer_memory_mb`` in bytes."""
+        return None if self.answer_memory_mb is None else int(self.answer_memory_mb * MEGABYTE)
 
     @property
     def ram(self) -> int | None:

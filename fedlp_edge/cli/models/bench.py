@@ -13,10 +13,12 @@ import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
 
+from fedlp_edge.cli.models.choose import choice_line, choose_measured
 from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.learning.export.inference import Classifier, load_sample
 from fedlp_edge.learning.export.inputs.inference_inputs import find_inputs
 from fedlp_edge.learning.export.latency import PERCENTILES, Latency, measure
+from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.formatting import format_bytes, format_share
 from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, print_error
@@ -28,7 +30,15 @@ MAX_SAMPLES = 256
 """Samples of a folder that are run in turn; more would say no more about the time."""
 
 
-def run_bench(models: Sequence[Path], samples: Sequence[Path], threads: int, seconds: float, *, as_json: bool) -> int:
+def run_bench(
+    models: Sequence[Path],
+    samples: Sequence[Path],
+    threads: int,
+    seconds: float,
+    *,
+    as_json: bool,
+    profile: str | None = None,
+) -> int:
     """Measures files one after the other, and prints one line for each.
 
     Args:
@@ -37,14 +47,19 @@ def run_bench(models: Sequence[Path], samples: Sequence[Path], threads: int, sec
         threads: Threads of onnxruntime; 0 for one per core.
         seconds: Time to measure each file for.
         as_json: Whether to print one JSON object a line instead of a table.
+        profile: Name or path of a device profile, for which one of the files is chosen; its threads count unless some
+            are given. None to choose none.
 
     Returns:
         0; 3 if some file could not be measured, 2 if none could.
 
     Raises:
+        ConfigError: There is no such profile.
         DataError: There is no model, or a sample cannot be used.
         ExportError: The samples need a model that says how to prepare them, and it does not.
     """
+    chosen_for = None if profile is None else find_profile(profile)
+    threads = threads or (chosen_for.threads or 0 if chosen_for is not None else 0)
     files = _files(models)
     measured: list[Latency] = []
     for file in files:
@@ -62,6 +77,9 @@ def run_bench(models: Sequence[Path], samples: Sequence[Path], threads: int, sec
             print(
                 "warning: random samples leave at other exits than real ones; give some with --samples", file=sys.stderr
             )
+    if measured and chosen_for is not None:
+        choice = choose_measured({Path(latency.file): latency for latency in measured}, chosen_for)
+        print(msgspec.json.encode(choice).decode() if as_json else choice_line(choice, chosen_for), flush=True)
     if len(measured) == len(files):
         return 0
     return EXIT_INCOMPLETE if measured else EXIT_ERROR

@@ -1,0 +1,94 @@
+"""This module chooses among exported files for a device class, by measuring them on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fedlp_edge.core.metric_names import BETTER
+from fedlp_edge.core.model_card import CARD_FILE, CardEntry, MeasuredCost, ModelCard, decode_card
+from fedlp_edge.core.planning.model_choice import AnswerLimits, MeasuredFile, ModelChoice, choose_model
+from fedlp_edge.learning.export.inference import Classifier
+from fedlp_edge.learning.export.latency import Latency, measure_all
+from fedlp_edge.probe.profiles import DeviceProfile
+
+_NO_DIGEST = "0" * 64
+
+
+def choose_for(
+    directory: Path, profile: DeviceProfile, *, seconds: float = 1.0, samples: Any = None
+) -> ModelChoice | None:
+    """Measures the files of a directory with as many threads as a profile allows, and chooses one within its limits.
+
+    Args:
+        directory: Directory of exported files, with or without their description.
+        profile: Profile of the device class.
+        seconds: Time to measure each file for.
+        samples: Samples as the graphs take them, [N, ...]; random ones by default.
+
+    Returns:
+        The choice; None if no file runs here.
+    """
+    paths = sorted(directory.glob("*.onnx"))
+    found = measure_all(paths, threads=profile.threads or 0, seconds=seconds, samples=samples)
+    measured = {path: latency for path, latency in zip(paths, found, strict=True) if isinstance(latency, Latency)}
+    return choose_measured(measured, profile)
+
+
+def choose_measured(measured: dict[Path, Latency], profile: DeviceProfile) -> ModelChoice | None:
+    """Chooses among files that were measured.
+
+    Args:
+        measured: What each file costs on this machine.
+        profile: Profile of the device class.
+    """
+    cards = {path.parent: _card(path.parent) for path in measured}
+    files = [MeasuredFile(entry=_entry(path, cards[path.parent]), cost=_cost(cost)) for path, cost in measured.items()]
+    known = [card for card in cards.values() if card is not None]
+    higher = BETTER.get(known[0].metric, "higher") == "higher" if known else True
+    return choose_model(files, limits_of(profile), higher=higher)
+
+
+def limits_of(profile: DeviceProfile) -> AnswerLimits:
+    """Returns what an answer may take on a device of a profile."""
+    memory = profile.answer_memory if profile.answer_memory is not None else profile.ram
+    return AnswerLimits(milliseconds=profile.answer_milliseconds, memory=memory)
+
+
+def choice_line(choice: ModelChoice | None, profile: DeviceProfile) -> str:
+    """Returns the line that says what is chosen, and why."""
+    if choice is None:
+        return f"for {profile.name}: no file runs here"
+    return f"for {profile.name}: {choice.file}, {choice.reason}"
+
+
+def _card(directory: Path) -> ModelCard | None:
+    path = directory / CARD_FILE
+    return decode_card(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def _entry(path: Path, card: ModelCard | None) -> CardEntry:
+    """Returns what a directory's description says of a file; without it, what the file itself says."""
+    for entry in () if card is None else card.files:
+        if entry.file == path.name:
+            return entry
+    stem = path.stem
+    return CardEntry(
+        file=path.name,
+        depth=Classifier(path, threads=1).onnx_metadata.depth,
+        precision="int8" if stem.endswith("-int8") else "fp16" if stem.endswith("-fp16") else "fp32",
+        sha256=_NO_DIGEST,
+        blake3=_NO_DIGEST,
+        bytes=path.stat().st_size,
+        max_abs_diff=0.0,
+        agreement=1.0,
+    )
+
+
+def _cost(latency: Latency) -> MeasuredCost:
+    return MeasuredCost(
+        milliseconds=latency.milliseconds,
+        mean_milliseconds=latency.mean_milliseconds,
+        memory=latency.memory,
+        exits=latency.exits,
+    )
