@@ -16,6 +16,7 @@ from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.cli.version import Version
+from fedlp_edge.errors import ConfigError
 from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
 from fedlp_edge.probe.calibrations import find_calibration
 from fedlp_edge.probe.confinement import Confinement, bounds_of
@@ -63,6 +64,9 @@ def agent(
     allow_model: Annotated[
         list[str] | None, typer.Option(metavar="MODULE:CALLABLE", help="model code this device may run; repeatable")
     ] = None,
+    root: Annotated[
+        str | None, typer.Option(metavar="FILE", help="root of trust; from then on nothing unsigned is installed")
+    ] = None,
     once: Annotated[bool | None, typer.Option("--once", help="end when the run is over")] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="agent.toml with these settings and the [broker] login")
@@ -96,6 +100,7 @@ def agent(
         "state": None if state is None else str(state),
         "threads": threads,
         "allow_models": allow_model or None,
+        "root": root,
         "once": once,
         "calibrate": calibrate,
         "report_metrics": report_metrics,
@@ -120,6 +125,7 @@ def serve(config: AgentConfig) -> int:
     spec = parse_spec(str(config.data))
     check_source(spec)
     check_outside(spec, config.state_dir, "--state")
+    root = root_of_trust(config.root)
     identity = Identity(Topics(str(config.fleet)), config.device_id, new_session())
     profile = find_profile(config.profile)
     host = probe_host()
@@ -145,6 +151,7 @@ def serve(config: AgentConfig) -> int:
         profile=profile,
         threads=threads,
         allow_models=frozenset(config.allow_models),
+        root=root,
         once=config.once,
         calibration=calibration,
         report_metrics=config.report_metrics,
@@ -164,6 +171,22 @@ def serve(config: AgentConfig) -> int:
         with StopSignal(on_stop=member.stop) as stop:
             ended = member.run()
     return 0 if ended or stop.reason == "parent" else EXIT_STOPPED
+
+
+def root_of_trust(path: str) -> bytes | None:
+    """Reads the root of trust that the configuration names; None if it names none.
+
+    Raises:
+        ConfigError: It cannot be used, or what verifies signatures is not installed.
+    """
+    if not path:
+        return None
+    try:
+        from device_agent.installation.signed_source import read_root  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        raise ConfigError(f'root needs {missing}: pip install "fedlp-edge[release]"') from None
+    return read_root(Path(path).expanduser())
 
 
 def _threads_text(threads: int, cores: float, others: int) -> str:

@@ -86,6 +86,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         state: Directory of this agent's state; empty for a default below the user's home.
         threads: Number of threads for training; 0 for what profile and machine say.
         allow_models: ``module:callable`` models whose code may run here.
+        root: Path of the fleet's root of trust; empty for none. With one, nothing is installed that is not signed.
         once: End when the run is over.
         calibrate: Whether to measure once what the machine adds to the cost of training.
         report_metrics: Tell the coordinator how well the model does on this device's held-out samples.
@@ -103,6 +104,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     state: str = ""
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     allow_models: tuple[str, ...] = ()
+    root: str = ""
     once: bool = False
     calibrate: bool = True
     report_metrics: bool = True

@@ -92,6 +92,7 @@ class AgentSettings:
         profile: Caps on what training may take.
         threads: Number of threads for training.
         allow_models: ``module:callable`` models whose code may run.
+        root: Bytes of the root of trust; None for none. With one, nothing is installed that is not signed.
         once: End when the run is over.
         calibration: Calibration of this machine, if it was found out.
         measure_link: Whether to measure the link's rate by echoes, unless the profile says that it is metered.
@@ -106,6 +107,7 @@ class AgentSettings:
     profile: DeviceProfile
     threads: int = 1
     allow_models: frozenset[str] = frozenset()
+    root: bytes | None = None
     once: bool = False
     calibration: Calibration | None = None
     measure_link: bool = True
@@ -152,7 +154,7 @@ class Agent:
         self._installer = Installer(
             settings.identity.device,
             self._versions,
-            InstallerOptions(keep=settings.keep_models),
+            _installer_options(settings, state.path, self._versions),
             executor or ThreadPoolExecutor(1, "installation"),
             lambda what: inbox.put(what if isinstance(what, FilesWanted) else InstallationReported(what)),
         )
@@ -168,6 +170,7 @@ class Agent:
             can_export=can_export(),
             once=settings.once,
             report_metrics=settings.report_metrics,
+            signed_only=settings.root is not None,
             measure_link=settings.measure_link and not settings.profile.metered,
             link_bytes_per_second=settings.profile.link_bytes_per_second,
         )
@@ -386,6 +389,9 @@ class Agent:
             self._queue.put(NothingToExport("this device has not trained in the run, so it has no head of its own"))
 
     def _install(self, file: Path, run: str, unit: str) -> None:
+        if self._settings.root is not None:  # nothing asks for this; it is the last door
+            self._queue.put(InstallFailed("the model is not signed"))
+            return
         try:
             target = store_model(file, self._versions, run, unit)
             self._installer.adopt(target)
@@ -414,3 +420,20 @@ class Agent:
 
 def _keep(report: ServingReported) -> None:
     """Leaves a report on the device."""
+
+
+def _installer_options(settings: AgentSettings, state: Path, versions: VersionStore) -> InstallerOptions:
+    """Returns how models are verified on this device."""
+    if settings.root is None:
+        return InstallerOptions(keep=settings.keep_models)
+    from device_agent.installation.signed_source import SignedSources  # noqa: PLC0415 - an extra
+    from device_agent.installation.trusted_models import TrustedModels  # noqa: PLC0415
+
+    trusted = TrustedModels(state / "release")
+
+    def kept() -> list[Path]:
+        units = [path for name in ("cache", "weights", "downloads") for path in (state / name).glob("*")]
+        return [*units, *versions.directory.glob("versions/*/*.onnx")]
+
+    sources = SignedSources(settings.root, settings.identity.device, trusted, kept)
+    return InstallerOptions(keep=settings.keep_models, make_source=sources, trusts=trusted.has)

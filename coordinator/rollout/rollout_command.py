@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,8 @@ import typer
 from coordinator.config import load_config
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.rollout.file_choice import FileWishes
-from coordinator.rollout.release_files import find_release, release_name
+from coordinator.rollout.ordered_files import OrderedFiles
+from coordinator.rollout.release_files import ReleaseFile, find_release, release_name
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus, Word
 from coordinator.rollout.rollout_service import WORDS, Rollout, RolloutFiles
 from coordinator.transfer.messenger import last_will
@@ -84,6 +85,10 @@ def deploy(
     probation: Annotated[
         float, typer.Option(metavar="SECONDS", help="that a device watches the new model after the switch", min=0)
     ] = 10.0,
+    repository: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="the fleet's signed releases; needed by devices with a root")
+    ] = None,
+    online_key: Annotated[Path | None, typer.Option(metavar="FILE", help="key that signs who gets what")] = None,
     gather: Annotated[float, typer.Option(metavar="SECONDS", help="in which devices are seen at first", min=0)] = 5.0,
     verbose: Annotated[bool, typer.Option("--verbose", help="log to the terminal")] = False,
 ) -> None:
@@ -106,6 +111,8 @@ def deploy(
     path = config or source / "config.toml"
     if not path.is_file():
         raise OperatorError("name the fleet's file with --config, for its name and broker")
+    if (repository is None) != (online_key is None):
+        raise OperatorError("--repository and --online-key go together; without either, files are not signed")
     release = release_name(files, source)
     try:
         settings = RolloutSettings(
@@ -135,6 +142,8 @@ def deploy(
         probation_seconds=probation,
         devices=tuple(device or ()),
         canaries=tuple(canary_device or ()),
+        repository=str(repository.absolute()) if repository else "",
+        online_key=str(online_key.absolute()) if online_key else "",
     )
     directory = RolloutDirectory(out or Path("rollouts") / release)
     _lock(directory)
@@ -162,7 +171,8 @@ def _carry_out(directory: RolloutDirectory, plan: RolloutPlan, gather: float, *,
         will=last_will(Topics(fleet.fleet), plan.run),
         remembered=remembered_limits(),
     )
-    service = Rollout(plan, RolloutFiles(files, _planned(Path(plan.source))), directory, inbox, transport, _say)
+    wanted = RolloutFiles(files, _planned(Path(plan.source)), _signed_orders(plan, files))
+    service = Rollout(plan, wanted, directory, inbox, transport, _say)
     freeze_gc()
     with StopSignal(lambda: inbox.put(StopRequested())):
         over = service.run(gather)
@@ -170,6 +180,23 @@ def _carry_out(directory: RolloutDirectory, plan: RolloutPlan, gather: float, *,
         print(f"Stopped; nothing is lost. Go on with: fedlp deploy resume {directory.path}")
         return EXIT_STOPPED
     return _show(directory)
+
+
+def _signed_orders(plan: RolloutPlan, files: Sequence[ReleaseFile]) -> Callable[[str, Path], OrderedFiles] | None:
+    """What signs the orders, once it is sure that there is something to be ordered."""
+    if not plan.repository:
+        return None
+    try:
+        from coordinator.rollout.signed_orders import SignedOrders  # noqa: PLC0415 - an extra
+        from fedlp_edge.release.repository import ReleaseRepository  # noqa: PLC0415
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        raise OperatorError(f'signing needs {missing}: pip install "fedlp-edge[release]"') from None
+    orders = SignedOrders(ReleaseRepository(Path(plan.repository)), Path(plan.online_key))
+    for file in files:
+        if file.precision == plan.wishes.precision and file.early_exit == plan.wishes.early_exit:
+            orders.check(file.path)
+    return orders
 
 
 def _steer(directory: RolloutDirectory, word: Word, gather: float, *, verbose: bool) -> int:
@@ -245,7 +272,7 @@ def _check_same(directory: RolloutDirectory, plan: RolloutPlan) -> None:
     changed = [
         name
         for name in plan.__struct_fields__
-        if name not in ("source", "config") and getattr(plan, name) != getattr(before, name)
+        if name not in ("source", "config", "repository", "online_key") and getattr(plan, name) != getattr(before, name)
     ]
     if changed:
         raise OperatorError(

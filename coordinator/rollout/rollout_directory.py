@@ -36,6 +36,8 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
         probation_seconds: Seconds for which a device watches the new model after the switch.
         devices: Devices that are meant; empty for all.
         canaries: Devices of the first group; empty to draw them.
+        repository: Directory of the fleet's signed releases; empty if files are not signed.
+        online_key: File of the key that says which device gets which release; empty if files are not signed.
     """
 
     run: str
@@ -49,6 +51,8 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     probation_seconds: float = 10.0
     devices: tuple[str, ...] = ()
     canaries: tuple[str, ...] = ()
+    repository: str = ""
+    online_key: str = ""
 
 
 class DeviceStanding(msgspec.Struct, frozen=True, kw_only=True):

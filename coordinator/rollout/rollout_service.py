@@ -20,6 +20,7 @@ from coordinator.fleet.message_rate_limit import MessageRateLimit
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
 from coordinator.rollout.file_choice import choose_file
+from coordinator.rollout.ordered_files import METADATA_SUFFIX, OrderedFiles
 from coordinator.rollout.release_files import ReleaseFile, self_test_of
 from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirectory, RolloutPlan, RolloutStatus, Word
 from coordinator.topic_claim import TopicClaimedError
@@ -97,12 +98,12 @@ class RolloutFiles:
     Attributes:
         files: Files of the release.
         planned: Depth of each device in the run of the release, by id; empty where there was none.
-        extra: More files that every device gets, such as signed metadata, by device and name.
+        signed: Signs that a device gets a file, and returns all that it needs; None if files are not signed.
     """
 
     files: tuple[ReleaseFile, ...]
     planned: Mapping[str, int] = field(default_factory=dict)
-    extra: Callable[[str, ReleaseFile], Mapping[str, Path]] = lambda _device, _file: {}
+    signed: Callable[[str, Path], OrderedFiles] | None = None
 
 
 class Rollout:
@@ -378,21 +379,24 @@ class Rollout:
         self._messenger.tell(self._installs[device])
 
     def _install_of(self, device: str, file: ReleaseFile) -> Install:
-        test = self_test_of(file, self._directory.self_tests)
-        named = {file.path.name: file.path, test.name: test, **self._files.extra(device, file)}
+        if self._files.signed is not None:
+            found = self._files.signed(device, file.path)
+        else:
+            test = self_test_of(file, self._directory.self_tests)
+            found = OrderedFiles({file.path.name: file.path, test.name: test}, file.path.name, test.name)
         return Install(
             run=self._plan.run,
             device=device,
             release=self._plan.release,
-            files=tuple(self._named(name, path) for name, path in named.items()),
-            model=file.path.name,
-            self_test=test.name,
+            files=tuple(self._named(name, path) for name, path in found.files.items()),
+            model=found.model,
+            self_test=found.self_test,
             shadow=self._plan.shadow,
             probation_seconds=self._plan.probation_seconds,
         )
 
     def _named(self, name: str, path: Path) -> NamedFile:
-        if path in self._versions:
+        if path in self._versions and path.suffix != METADATA_SUFFIX:
             return NamedFile(name, self._versions[path])
         if self._server is None:
             raise AssertionError("files are named once the broker is connected")

@@ -45,10 +45,12 @@ class InstallerOptions:
     Attributes:
         keep: Number of versions that are kept, the current one included.
         make_source: Makes the source of verified files.
+        trusts: Whether a model that is installed may answer; all may where there is no root of trust.
     """
 
     keep: int = 2
     make_source: MakeTargetSource = DigestSource
+    trusts: Callable[[Path], bool] = lambda _path: True
 
 
 class ModelExam(Protocol):
@@ -102,6 +104,7 @@ class Installer:
             OSError: The disk is full or failed.
         """
         self._state = load_state(self._store.directory)
+        self._drop_untrusted()
         candidate = self._state.candidate
         if candidate is None:
             if self._store.current != self._state.current:  # installed by an earlier version of the agent, or by hand
@@ -117,6 +120,22 @@ class Installer:
             return
         log.info("release %s is tried again", candidate.install.release)
         self._executor.submit(self._guarded, candidate.install, lambda: self._try(candidate))
+
+    def _drop_untrusted(self) -> None:
+        """Takes away what was installed before this device had a root of trust, and was never verified."""
+        before, link = self._state, self._store.current
+        candidate = before.candidate if before.candidate and self._trusts(before.candidate.target) else None
+        current = before.current if self._trusts(before.current) else ""
+        previous = tuple(target for target in before.previous if self._trusts(target))
+        after = msgspec.structs.replace(before, current=current, previous=previous, candidate=candidate)
+        if link and not self._trusts(link):
+            log.warning("%s is not signed, and answers no more; a signed release takes its place", Path(link).name)
+            self._store.switch(current)
+        if after != before:
+            self._keep(after)
+
+    def _trusts(self, target: str) -> bool:
+        return bool(target) and self._options.trusts(self._store.path(target))
 
     def last_word(self, install: Install) -> InstallReport | None:
         """What is to be said to a message without doing anything: how the same installation ended before.

@@ -32,6 +32,9 @@ from fedlp_edge.wire.messages import DeploymentReport, ModelProof, RunEnded
 
 _LIMITS = LIMITS.final_model
 
+HELD_BACK = "this device installs signed models alone; fedlp release sign and fedlp deploy bring it this one"
+"""Reason of a device with a root of trust to install no final model of a run."""
+
 
 class FinalModelFetch:
     """The end of a run on this device, from the coordinator's message to the installed file.
@@ -43,6 +46,8 @@ class FinalModelFetch:
         can_export: Whether what makes ONNX files is installed here.
         once: End the agent when all is done.
         reports: Whether the coordinator is told what this device finds about the file.
+        signed_only: Whether the file is held back, as nothing vouches for it; its weights are fetched all the same, so
+            that a signed release need not bring them.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class FinalModelFetch:
         can_export: bool,
         once: bool,
         reports: bool = True,
+        signed_only: bool = False,
     ) -> None:
         self._identity = identity
         self._coordinator = coordinator
@@ -61,6 +67,7 @@ class FinalModelFetch:
         self._can_export = can_export
         self._once = once
         self._reports = reports
+        self._signed_only = signed_only
         self._check: CheckModel | None = None
         self._proof: ModelProof | None = None
         self._own_model: AssignedModel | None = None
@@ -105,8 +112,9 @@ class FinalModelFetch:
             said: Effects = [Publish(self._up, report)] if report is not None and report.run == message.run else []
             return [*said, *said, Stop()] if self._lingers else said
         note = Log(f"run {message.run} is over" + (f" after {message.rounds} rounds" if message.rounds else ""))
-        if message.layers and not message.models:
-            return [note, *self._start_export(message, own_model, now)]
+        if (message.layers and not message.models) or (message.models and self._signed_only):
+            begin = self._hold_back if self._signed_only else self._start_export
+            return [note, *begin(message, own_model, now)]
         if not message.models:
             refused = f"no final model: the coordinator could not export this depth: {message.refused}"
             notes = [note, Log(refused, warning=True)] if message.refused else [note]
@@ -120,6 +128,23 @@ class FinalModelFetch:
         layers = () if self._check is None else self._check.layers
         self._downloads.start((*message.models, *layers), now, patience=0.0)
         return [note, *self.progress()]
+
+    def _hold_back(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
+        """Fetches the final layers, of which a signed file can be assembled, and installs nothing."""
+        note = Log(f"no final model yet: {HELD_BACK}")
+        most = {} if own_model is None else own_model.blueprint.downloads
+        if any(
+            layer.unit not in most or not 0 < layer.size <= max_unit_bytes(most[layer.unit]) for layer in message.layers
+        ):
+            return [note, *self._held_back(message.run)]
+        self._run_ended, self._own_model, self._check, self._proof = message, None, None, None
+        self._started_at = self._reported_at = now
+        self._downloads.start(message.layers, now, patience=0.0)
+        return [note, *self.progress()]
+
+    def _held_back(self, run: str) -> Effects:
+        self.cancel()
+        return [*self._report("failed", run, HELD_BACK), *self._done(run)]
 
     def _wanted_check(self, message: RunEnded, own_model: AssignedModel | None) -> CheckModel | None:
         """Returns the check that this device makes of its file, if it is asked to and its owner allows the report."""
@@ -175,6 +200,8 @@ class FinalModelFetch:
         """Installs the files once they are all there."""
         if self._run_ended is None or self._installing or not self._downloads.complete:
             return []
+        if self._signed_only:
+            return self._held_back(self._run_ended.run)
         self._installing = True
         if self._own_model is not None:
             message, own_model = self._run_ended, self._own_model

@@ -104,6 +104,7 @@ class ProtocolOptions:
         can_export: Whether what makes ONNX files is installed here.
         once: Whether the agent ends when the run is over.
         report_metrics: Whether the coordinator is told how well the model does on held-out samples.
+        signed_only: Whether nothing is installed that is not signed, such as the final model of a run.
         measure_link: Whether echoes measure the link before the first report.
         use_echoes: Whether echoes tell what is lost from what is late; otherwise silence alone does.
         link_bytes_per_second: Uploads stay below this rate; None for as fast as the broker takes them.
@@ -113,6 +114,7 @@ class ProtocolOptions:
     can_export: bool = True
     once: bool = False
     report_metrics: bool = True
+    signed_only: bool = False
     measure_link: bool = True
     use_echoes: bool = True
     link_bytes_per_second: float | None = None
@@ -182,6 +184,7 @@ class DeviceProtocol:
             can_export=options.can_export,
             once=options.once,
             reports=options.report_metrics,
+            signed_only=options.signed_only,
         )
         self._release = ReleaseInstall(identity, self._files, stores.installation)
         self._heartbeat = Heartbeat(identity, coordinator)

@@ -22,7 +22,7 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from fedlp_edge.errors import StorageError, UntrustedReleaseError
@@ -147,6 +147,21 @@ class ReleaseClient:
             raise UntrustedReleaseError(f"{name} did not come with the release")
         check_file(path, target)
         return path
+
+
+def check_root(data: bytes) -> None:
+    """Checks that bytes are a root of trust that is signed by as many of its own keys as it asks for.
+
+    Raises:
+        UntrustedReleaseError: They are not.
+    """
+    try:
+        root = Metadata[Root].from_bytes(data)
+        if not isinstance(root.signed, Root):
+            raise UntrustedReleaseError(f"these are metadata of {root.signed.type}, and no root of trust")
+        root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+    except (RepositoryError, ValueError) as error:
+        raise UntrustedReleaseError(f"the root of trust is not usable: {error}") from None
 
 
 def check_file(path: Path, target: TargetFile) -> None:

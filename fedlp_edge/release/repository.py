@@ -298,6 +298,25 @@ class ReleaseRepository:
             found.setdefault(release, {})[short] = file.length
         return found
 
+    def name_of(self, path: Path) -> str | None:
+        """Returns the name under which a file is signed, in the newest release that has it; None if it is not.
+
+        Raises:
+            ReleaseError: There is no repository, or the file cannot be read.
+        """
+        self._root()
+        targets = self._targets()
+        try:
+            file = TargetFile.from_file(path.name, str(path), ["sha256"])
+        except (OSError, ValueError) as error:
+            raise ReleaseError(f"{path}: {error}") from None
+        found = [
+            name
+            for name, signed in ({} if targets is None else targets.targets).items()
+            if name.rpartition("/")[2] == path.name and signed.hashes == file.hashes
+        ]
+        return found[-1] if found else None
+
     def files(self, device: str) -> dict[str, Path]:
         """Returns the files that a device needs for what it is assigned, by the names under which it asks for them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,18 @@ def test_threads_are_said_with_who_shares_the_cores() -> None:
     assert command._threads_text(1, 2.5, 3) == (
         "trains with 1 thread(s) of 2.5 core(s), shared with 3 other agent(s); --threads says otherwise"
     )
+
+
+def test_root_of_trust_is_read_before_anything_begins(tmp_path: Path) -> None:
+    assert command.root_of_trust("") is None
+    with pytest.raises(ConfigError, match=r"root.json: No such file or directory; root names the root.json that"):
+        command.root_of_trust(str(tmp_path / "root.json"))
+
+
+def test_root_of_trust_without_what_verifies_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = ("device_agent.installation.signed_source", "fedlp_edge.release.release_client")
+    for name in [name for name in sys.modules if name in loaded or name.startswith("tuf.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tuf", None)
+    with pytest.raises(ConfigError, match=r'^root needs tuf: pip install "fedlp-edge\[release\]"$'):
+        command.root_of_trust(str(tmp_path / "root.json"))

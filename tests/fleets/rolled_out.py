@@ -7,13 +7,14 @@ beside the old model, ``late`` its first inferences after the switch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from coordinator.rollout.ordered_files import OrderedFiles
 from coordinator.rollout.release_files import find_release, release_name
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus
 from coordinator.rollout.rollout_service import Rollout, RolloutFiles
@@ -77,9 +78,12 @@ class RolledOutFleet:
     Args:
         directory: for roll-outs and states.
         devices: how many.
+        root: root of trust of the agents.
     """
 
-    def __init__(self, directory: Path, devices: int = 2) -> None:
+    def __init__(self, directory: Path, devices: int = 2, root: bytes | None = None) -> None:
+        self.root = root
+        self.signed: Callable[[str, Path], OrderedFiles] | None = None
         self.world = World()
         self.directory = directory
         self.names = [f"dev-{number}" for number in range(devices)]
@@ -181,7 +185,7 @@ class RolledOutFleet:
         assert directory.lock()
         try:
             directory.put_plan(plan)
-            files = RolloutFiles(find_release(Path(plan.source)))
+            files = RolloutFiles(find_release(Path(plan.source)), signed=self.signed)
             transport = SteppedTransport(life, last_will(Topics(FLEET), plan.run), self._note)
             return Rollout(plan, files, directory, life.inbox, transport, self.said.append, lambda: self.world.now).run(
                 gather_seconds=3.0
@@ -193,7 +197,14 @@ class RolledOutFleet:
         identity = Identity(Topics(FLEET), life.name, session)
         will = LastWill(identity.topics.of("device", life.name), encode(status(identity, None)))
         agent = Agent.open(
-            AgentSettings(identity, "digits", self.directory / life.name, profile_of(life.name), measure_link=False),
+            AgentSettings(
+                identity,
+                "digits",
+                self.directory / life.name,
+                profile_of(life.name),
+                root=self.root,
+                measure_link=False,
+            ),
             SteppedTransport(life, will),
             lambda sink: StandIn(sink, self._later(life)),  # type: ignore[arg-type, return-value]
             clock=lambda: self.world.now,

@@ -73,11 +73,12 @@ class Board:
         self.wanted: list[FilesWanted] = []
         self.store = VersionStore(directory / "models")
         self._keep = keep
+        self.trusts: Callable[[Path], bool] = lambda _path: True
         self.installer = self.start()
 
     def start(self) -> Installer:
         """Another life of the agent, up to where it has recovered."""
-        options = InstallerOptions(keep=self._keep)
+        options = InstallerOptions(keep=self._keep, trusts=self.trusts)
         self.installer = Installer("pi", self.store, options, InTurn(), self._emit, self.exam)
         self.installer.recover()
         return self.installer

@@ -373,3 +373,17 @@ def test_model_that_was_installed_by_hand_counts_as_current(tmp_path: Path) -> N
     board.exam.finds = fails("first")
     assert board.install(b"new") == "failed"
     assert board.current == b"by hand"
+
+
+def test_model_that_was_never_verified_answers_no_more_once_a_device_asks_for_signatures(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    assert board.install(b"one") == "installed"
+    board.installer.install(install_of(b"two", "r2"), files_of(tmp_path / "releases", b"two"))
+    assert board.reports[-1].state == "probation"
+    board.trusts = lambda path: path.read_bytes() == b"one"
+    board.start()
+    assert (board.current, load_state(board.store.directory).candidate) == (b"one", None)
+    board.trusts = lambda _path: False
+    board.start()
+    assert board.current == b""
+    assert load_state(board.store.directory).current == ""

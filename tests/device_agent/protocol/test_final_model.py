@@ -19,7 +19,7 @@ from device_agent.protocol.events import (
     Tick,
     Unsubscribe,
 )
-from device_agent.protocol.final_model import FinalModelFetch
+from device_agent.protocol.final_model import HELD_BACK, FinalModelFetch
 from fedlp_edge.transport.base import Connected
 from fedlp_edge.wire.messages import DeploymentReport, ModelProof, RunEnded, UnitVersion
 from tests.device_agent.support import (
@@ -317,3 +317,29 @@ def test_an_agent_that_ends_with_its_run_does_not_wait_for_ever():
     assert device.machine.next_wakeup() == 63.0
     assert device.handle(Tick(), now=62.0) == []
     assert only(device.handle(Tick(), now=63.0), Stop).error is None
+
+
+@pytest.mark.parametrize("models", [(b"model",), ()], ids=["a file", "a head of its own"])
+def test_device_with_a_root_of_trust_holds_the_final_model_back_and_fetches_its_weights(models: tuple[bytes, ...]):
+    device = Device(once=True, signed_only=True).join()
+    layers = tuple(version(id, blob(id), 40) for id in ("L1", "H1"))
+    versions = tuple(version("onnx-1", content, 1000) for content in models)
+    effects = device.down(RunEnded(run="run", device="pi", rounds=3, models=versions, layers=layers))
+    assert [note.text for note in effects if isinstance(note, Log) and "signed" in note.text] == [
+        f"no final model yet: {HELD_BACK}"
+    ]
+    assert {message.unit for message in published(effects)} == {"L1", "H1"}
+    effects = []
+    for id in ("L1", "H1"):
+        for chunk in chunks(blob(id)):
+            effects += device.receive(TOPICS.of("repeat", "pi"), chunk)
+    assert published(effects)[0] == DeploymentReport(run="run", device="pi", state="failed", reason=HELD_BACK)
+    assert [effect for effect in effects if isinstance(effect, InstallModel | ExportModel)] == []
+    assert only(effects, Stop).error is None
+
+
+def test_device_with_a_root_of_trust_says_so_at_once_where_no_weights_are_offered():
+    device = Device(signed_only=True).join()
+    report = DeploymentReport(run="run", device="pi", state="failed", reason=HELD_BACK)
+    assert published(device.down(end_with_models(b"model"))) == [report]
+    assert published(device.down(end_with_models(b"model"))) == [report]  # a coordinator that missed it
