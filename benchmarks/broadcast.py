@@ -3,7 +3,8 @@
     python -m benchmarks.broadcast --rounds 200 --seeds 1 2 3
 
 For each seed it simulates the same fleet once per encoding, and once with ``int4`` and the coordinator's full-precision
-weights thrown away after every round, which shows what keeping them is good for. One JSON object a line.
+weights thrown away after every round, which shows what keeping them is good for. One JSON object a line; with
+``--results FILE`` a run that was stopped goes on with the first figure that the file lacks.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import get_args
 from unittest.mock import patch
 
+from benchmarks.cells import CellStore
 from fedlp_edge.core.algorithm.aggregation import LayerwiseMean
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.rounds.settings import RoundSettings
@@ -43,12 +46,27 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=10)
     parser.add_argument("--limit", type=int, default=0, help="samples of each device; 0 for its whole share")
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--forgotten", nargs="*", choices=ENCODINGS, default=["int4"], help="also without what is kept")
+    parser.add_argument("--results", type=Path, help="file of finished runs")
     arguments = parser.parse_args()
-    for seed in arguments.seeds:
-        for encoding in arguments.encodings:
-            print(json.dumps(measured(arguments, seed, encoding)), flush=True)
-        with forgotten_rounding("int4"):
-            print(json.dumps({**measured(arguments, seed, "int4"), "kept_in_full": False}), flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        store = CellStore(arguments.results or Path(directory) / "results.jsonl")
+        for seed in arguments.seeds:
+            for encoding in arguments.encodings:
+                print_once(store, f"{seed} {encoding}", lambda s=seed, e=encoding: measured(arguments, s, e))
+            for encoding in arguments.forgotten:
+                print_once(store, f"{seed} {encoding} forgotten", lambda s=seed, e=encoding: without(arguments, s, e))
+
+
+def print_once(store: CellStore, cell: str, compute: Callable[[], dict[str, object]]) -> None:
+    """Prints a finished run, which is computed if it is missing."""
+    print(json.dumps(store.done.get(cell) or store.add(cell, compute())), flush=True)
+
+
+def without(arguments: argparse.Namespace, seed: int, encoding: BroadcastEncoding) -> dict[str, object]:
+    """Simulates a coordinator that keeps only what it published."""
+    with forgotten_rounding(encoding):
+        return {**measured(arguments, seed, encoding), "kept_in_full": False}
 
 
 def measured(arguments: argparse.Namespace, seed: int, encoding: BroadcastEncoding) -> dict[str, object]:

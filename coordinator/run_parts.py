@@ -13,6 +13,7 @@ from coordinator.fleet.link_rates import FleetLinks
 from coordinator.fleet.membership import Membership
 from coordinator.fleet.registry import Registry
 from coordinator.limits import LIMITS
+from coordinator.rounds.broadcast_choice import BroadcastChoice
 from coordinator.rounds.fitness_reports import FitnessReports
 from coordinator.rounds.round_commit import RoundCommit
 from coordinator.rounds.round_controller import RoundController
@@ -101,7 +102,8 @@ def assemble(
     weights, state = context.checkpoints.load(history.committed)
     model = GlobalModel(blueprint, config.scheme, config.server, weights, state, update=config.update, seed=config.seed)
     model_server.put_constants(blueprint, model.constants)
-    model_server.put_weights(blueprint, model.weights, config.update.broadcast)
+    broadcast = BroadcastChoice(context, registry, model, model_server)
+    model_server.put_weights(blueprint, model.weights)
     # A run that has learned enough has no round left, however many its file wants.
     count = history.committed if history.judged.over else config.rounds.count
     machine = make_round_machine(
@@ -119,7 +121,7 @@ def assemble(
         context,
         machine,
         commit,
-        Tasks(context, model_server, chunk_bytes, listeners=lambda: len(known_devices.profiles)),
+        Tasks(context, model_server, chunk_bytes, lambda: len(known_devices.profiles), broadcast.settle),
         UploadScheduler(chunk_bytes, context.messenger.tell, credit=flow.credit, links=links),
         FitnessReports(context, known_devices.bases, summary_file),
         plan_changes.observe,

@@ -50,6 +50,7 @@ class FinalStage:
         context, commit, model_server = self._context, self._parts.commit, self._parts.model_server
         choice = choose_final(context, commit.history, commit.model)
         # Devices with a head of their own make their final models from what the model server holds.
+        model_server.encoding = "none"
         model_server.put_weights(context.blueprint, choice.weights)
         self.export = export = FinalExport(
             context,

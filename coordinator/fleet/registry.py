@@ -13,6 +13,7 @@ from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.ready_devices import MAX_SAMPLES
+from fedlp_edge.core.settings import BroadcastEncoding
 from fedlp_edge.storage.journal import Journal
 
 
@@ -79,6 +80,14 @@ class Registry:
         self.members[device] = member
         self._remember(member)
         return member
+
+    def plans(self) -> dict[str, Plan]:
+        """Returns the plan of every device that ever reported, by device."""
+        return {device: known for device, (known, _) in self._plans.items()}
+
+    def settle_broadcast(self, encoding: BroadcastEncoding) -> None:
+        """From here on the model travels to all devices in this encoding, which new plans count on."""
+        self._planner = self._planner.with_broadcast(encoding)
 
     def ready(self, device: str, session: str, depth: int) -> Member | None:
         """Marks a device ready; returns None if the message is of an earlier session or plan."""

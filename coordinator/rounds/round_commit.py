@@ -156,8 +156,7 @@ class RoundCommit:
         round, checkpoints = closed.updates.round, self._context.checkpoints
         last = round == self._context.config.rounds.count
         ahead = frozenset[str]() if last else self._held(closed.updates)
-        encoding = self._context.config.update.broadcast
-        self._model_server.put_weights(self._context.blueprint, self.model.weights, encoding, ahead)
+        self._model_server.put_weights(self._context.blueprint, self.model.weights, ahead)
         weights, state = self.model.whole, self.model.state
         self._background.do(lambda: checkpoints.save(round, weights, state), then=lambda: self._evaluate(closed))
 

@@ -22,6 +22,7 @@ class Tasks:
         model_server: Serves the model.
         chunk_bytes: Payload bytes of a chunk of an update.
         listeners: Function that returns how many devices hear a broadcast, those without a task included.
+        settle_broadcast: Function that sees to it that the encoding of the model is chosen, called before every task.
     """
 
     def __init__(
@@ -30,15 +31,18 @@ class Tasks:
         model_server: ModelServer,
         chunk_bytes: int,
         listeners: Callable[[], int],
+        settle_broadcast: Callable[[], None] = lambda: None,
     ) -> None:
         self._context = context
         self._blueprint = context.blueprint
         self._model_server = model_server
         self._chunk_bytes = chunk_bytes
         self._listeners = listeners
+        self._settle_broadcast = settle_broadcast
 
     def give(self, round: int, places: Sequence[CohortMember], seconds_left: float) -> None:
         """Gives devices their tasks of a round, and broadcasts each unit that they need and that was not sent yet."""
+        self._settle_broadcast()
         everyone: dict[str, list[str]] = {unit: [] for unit in self._blueprint.downloads}
         for place in places:
             for unit in self._blueprint.downloads_of(place.depth):
@@ -60,6 +64,7 @@ class Tasks:
             seconds_left: Seconds until its deadline.
             patience: Seconds that what was broadcast may still be on its way.
         """
+        self._settle_broadcast()
         scheme, units = self._context.config.scheme, self._blueprint.exchanged_by(place.depth)
         every = scheme.exchange_every
         training = training_in_round(self._context.config.training, round, self._context.config.rounds.count)

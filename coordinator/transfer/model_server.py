@@ -77,6 +77,9 @@ class ModelServer:
         flow: Limits on the chunks in flight.
         clock: Monotonic seconds.
         links: Link rates of those who listen; unknown by default.
+
+    Attributes:
+        encoding: Encoding in which weights travel.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class ModelServer:
         clock: Callable[[], float],
         links: Links | None = None,
     ) -> None:
+        self.encoding: BroadcastEncoding = "none"
         self._topics = topics
         self._publisher = publisher
         self._chunk_bytes = chunk_bytes
@@ -104,7 +108,6 @@ class ModelServer:
         self,
         blueprint: Blueprint,
         weights: Mapping[str, Array],
-        encoding: BroadcastEncoding = "none",
         ahead: Collection[str] = frozenset(),
     ) -> None:
         """Takes a new global model; units whose bytes are unchanged keep their version.
@@ -112,12 +115,11 @@ class ModelServer:
         Args:
             blueprint: Blueprint of the model.
             weights: Weights of all its units, in full precision.
-            encoding: Encoding in which they travel.
             ahead: Units to broadcast at once, provided that the whole model fits into the window, so that nobody need
                 be waited for.
         """
         for unit in blueprint.global_units:
-            self.put(unit.id, encode_weights(unit.tensors, weights, encoding), encoding)
+            self.put(unit.id, encode_weights(unit.tensors, weights, self.encoding), self.encoding)
             if unit.id in ahead and self._fits(blueprint):
                 self._send_ahead(unit.id)
 

@@ -322,12 +322,13 @@ class UpdateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         encoding: Encoding of every update, or ``auto`` to fit each device's link.
         budget: Bytes that a device may be expected to send in a round; rates are cut to fit. 0 for no limit.
-        broadcast: Encoding of the weights on their way to the devices, which train from what they decode.
+        broadcast: Encoding of the weights on their way to the devices, which train from what they decode, or ``auto``
+            to fit the slowest of their links.
     """
 
     encoding: Encoding | Literal["auto"] = "none"
     budget: Annotated[int, msgspec.Meta(ge=0)] = 0
-    broadcast: BroadcastEncoding = "none"
+    broadcast: BroadcastEncoding | Literal["auto"] = "none"
 
 
 class PlannerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,6 +21,7 @@ from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.algorithm.resolution import weight_limit
 from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.planning.planner import fleet_broadcast
 from fedlp_edge.core.rounds.cohort import rates_of
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.settings import ModelSettings
@@ -152,7 +153,10 @@ class Simulation:
             update=experiment.update,
             seed=experiment.seed,
         )
-        self._publisher = ModelPublisher(self._engine, self._blueprint, experiment.update.broadcast)
+        broadcast = experiment.update.broadcast
+        if broadcast == "auto":
+            broadcast = fleet_broadcast(device.plan for device in fleet.values())
+        self._publisher = ModelPublisher(self._engine, self._blueprint, broadcast)
         self._publish(committed)
         self._held_depths = {device.depth for summary in self._recorder.summaries for device in summary.devices}
         modes = compute_modes(experiment, fleet, self._engine, self._directory.path / "compute.json", self._stopped)

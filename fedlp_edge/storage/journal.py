@@ -19,6 +19,7 @@ from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.fitness import Fitness
+from fedlp_edge.core.settings import BroadcastEncoding
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.errors import OperatorError, StorageError
 
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS devices (
     device TEXT PRIMARY KEY, plan BLOB NOT NULL, basis TEXT NOT NULL, ready INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS class_names (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS agreed_columns (kind TEXT PRIMARY KEY, columns BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS broadcast (id INTEGER PRIMARY KEY CHECK (id = 1), encoding TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (
     round INTEGER PRIMARY KEY, capacity INTEGER NOT NULL, cohort BLOB NOT NULL, summary BLOB);
 CREATE TABLE IF NOT EXISTS updates (
@@ -124,6 +126,15 @@ class Journal:
         """Returns basis and fitness of the devices that failed recently."""
         rows = self._db.execute("SELECT device, basis, fitness FROM fitness")
         return {device: (basis, msgspec.msgpack.decode(packed, type=Fitness)) for device, basis, packed in rows}
+
+    def put_broadcast(self, encoding: BroadcastEncoding) -> None:
+        """Records the encoding in which the model travels to all devices from the first round on."""
+        self._write("REPLACE INTO broadcast VALUES (1, ?)", (encoding,))
+
+    def broadcast(self) -> BroadcastEncoding | None:
+        """Returns the encoding of the broadcast; None if it was not chosen yet."""
+        row = self._db.execute("SELECT encoding FROM broadcast").fetchone()
+        return None if row is None else msgspec.convert(row[0], BroadcastEncoding)
 
     # Classes
 

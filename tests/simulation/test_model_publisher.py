@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -10,9 +11,13 @@ import pytest
 
 from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
-from fedlp_edge.core.settings import BroadcastEncoding
+from fedlp_edge.core.rounds.settings import RoundSettings
+from fedlp_edge.core.settings import BroadcastEncoding, SchemeSettings, TrainingSettings, UpdateSettings
+from fedlp_edge.simulation import LocalEngine, simulate
 from fedlp_edge.simulation.engines.base import Engine
+from fedlp_edge.simulation.experiment import FleetSettings
 from fedlp_edge.simulation.model_publisher import ModelPublisher
+from tests.simulation.conftest import experiment
 
 UNIT = Unit("L1", "a", "layer", 1, (TensorSpec("L1.w", (2, 64)), TensorSpec("L1.b", (2,))))
 BLUEPRINT = Blueprint("tiny", (1,), 2, "shared", (UNIT,), (DepthCost(1, 130, 1, 1),))
@@ -47,3 +52,38 @@ def test_compressed_bytes_are_measured() -> None:
     assert publisher.nbytes(1, UNIT) < 250
     assert publisher.nbytes(2, UNIT) == 520  # not published by this process
     assert publisher.exact
+
+
+PROFILE = """
+name = "far-away"
+description = "on a slow link"
+ram_mb = 2000
+link_mbit_per_second = {mbit}
+"""
+
+
+def test_the_slowest_link_of_the_fleet_decides_how_the_model_travels(tmp_path: Path, engine: LocalEngine) -> None:
+    profile = tmp_path / "far-away.toml"
+    profile.write_text(PROFILE.format(mbit=0.001))
+    settings = {
+        "rounds": RoundSettings(count=2, deadline_seconds=60),
+        "scheme": SchemeSettings(depth="full"),
+        "training": TrainingSettings(compute="float32"),
+    }
+    auto = simulate(
+        experiment(
+            **settings,
+            update=UpdateSettings(broadcast="auto"),
+            fleet=FleetSettings(devices=3, profiles={str(profile): 0.34, "laptop": 0.66}),
+        ),
+        tmp_path / "auto",
+        engine=engine,
+    )
+    named = simulate(
+        experiment(**settings, update=UpdateSettings(broadcast="int4+zstd"), fleet=FleetSettings(devices=3)),
+        tmp_path / "named",
+        engine=engine,
+    )
+    assert auto.final is not None
+    assert named.final is not None
+    assert auto.final.model_digest == named.final.model_digest

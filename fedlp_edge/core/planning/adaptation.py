@@ -25,6 +25,7 @@ from fedlp_edge.core.planning.prediction import (
     transfer_seconds,
 )
 from fedlp_edge.core.planning.rules import PlanningRules
+from fedlp_edge.core.settings import BroadcastEncoding
 
 SLOW_ROUNDS = 2
 """In a row, after which a device is not unlucky but slow."""
@@ -118,6 +119,11 @@ class AdaptivePlanner:
         stays = self._still_fits(known, facts) and not (before and _has_better_link(before, facts))
         return known if stays else plan(facts, self.blueprint, self.rules, known.ceiling)
 
+    def with_broadcast(self, encoding: BroadcastEncoding) -> AdaptivePlanner:
+        """Returns a planner for a fleet whose model travels in this encoding from now on."""
+        update = msgspec.structs.replace(self.rules.update, broadcast=encoding)
+        return AdaptivePlanner(self.blueprint, msgspec.structs.replace(self.rules, update=update))
+
     def after_memory_failure(self, given: Plan, facts: DeviceFacts, reason: str) -> Plan | None:
         """One depth less, for good, for a device that ran out of memory; None if there is none left."""
         if given.depth <= 1:
@@ -207,6 +213,8 @@ class AdaptivePlanner:
             return True
         training = msgspec.structs.replace(self.rules.training, memory=known.memory_saving)
         rate, broadcast = facts.link_bytes_per_second, self.rules.update.broadcast
+        if broadcast == "auto":
+            broadcast = known.broadcast
         down, up = transfer_seconds(self.blueprint, known.depth, known.encoding, rate, broadcast)
         link = down + known.lpr * up
         total = link + training_seconds(self.blueprint, known.depth, training, facts)

@@ -7,6 +7,7 @@ the link digits of the update, then layers of it; then depth.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,13 +18,18 @@ from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.planning.memory_saving import describe, memory_saving_steps
 from fedlp_edge.core.planning.prediction import device_memory, training_seconds, transfer_seconds
 from fedlp_edge.core.planning.rules import PlanningRules
-from fedlp_edge.core.settings import Encoding, MemorySaving, TrainingSettings
+from fedlp_edge.core.settings import BroadcastEncoding, Encoding, MemorySaving, TrainingSettings
 
 MIN_AUTO_LPR = 0.1
 """With ``lpr = "auto"``, a link too slow for this rate costs depth instead: rates below it starve layers."""
 
-AUTO_ENCODINGS: tuple[Encoding, ...] = ("none", "fp16", "int8+zstd")
-"""What ``encoding = "auto"`` tries, the most exact first."""
+AUTO_ENCODINGS: tuple[tuple[Encoding, BroadcastEncoding], ...] = (
+    ("none", "none"),
+    ("fp16", "fp16"),
+    ("int8+zstd", "int8+zstd"),
+    ("int8+zstd", "int4+zstd"),
+)
+"""What ``encoding = "auto"`` and ``broadcast = "auto"`` try for the way up and the way down, the most exact first."""
 
 _NO_LIMIT = 2**60
 """Memory from which on a device, such as a simulated one without a profile, has as much as it likes."""
@@ -43,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True):
         memory_bytes: Predicted for training.
         seconds: Predicted for a round, transfers included; 0 if the device's speed is unknown.
         encoding: Encoding of its updates.
+        broadcast: Encoding in which the model must come for the round to be in time.
         memory_saving: Memory saving of the training.
         ceiling: The deepest depth that experience has not spoken against; 0 if it has against none.
     """
@@ -55,6 +62,13 @@ class Plan(msgspec.Struct, frozen=True):
     encoding: Encoding = "none"
     memory_saving: MemorySaving = MemorySaving()
     ceiling: int = 0
+    broadcast: BroadcastEncoding = "none"
+
+
+def fleet_broadcast(plans: Iterable[Plan]) -> BroadcastEncoding:
+    """Returns the one encoding in which the model comes in time to all of these devices: the smallest one needed."""
+    order = [broadcast for _, broadcast in AUTO_ENCODINGS]
+    return order[max((order.index(known.broadcast) for known in plans if known.depth), default=0)]
 
 
 def plan(facts: DeviceFacts, blueprint: Blueprint, rules: PlanningRules, ceiling: int = 0) -> Plan:
@@ -73,12 +87,12 @@ def plan(facts: DeviceFacts, blueprint: Blueprint, rules: PlanningRules, ceiling
     if dictated == "full" or isinstance(dictated, int):
         depth = full if dictated == "full" else min(dictated, full)
         case = _Case(facts, blueprint, rules, training)
-        encoding, lpr = case.upload(depth)
-        why = f"depth {depth} of {full} for every device, as configured{_sends(encoding)}"
-        seconds = case.seconds(depth, lpr, encoding)
+        exchange = case.exchange(depth)
+        why = f"depth {depth} of {full} for every device, as configured{case.encodings(exchange)}"
+        seconds = case.seconds(depth, exchange)
         if not case.in_time(seconds):
             why += f"; a round takes it {seconds:.0f} s, {rules.planned_seconds:.0f} s are planned: it may be left out"
-        return Plan(depth, lpr, why, case.memory(depth), seconds, encoding, training.memory)
+        return case.plan(depth, exchange, why)
     ways = memory_saving_steps(training, rules.planner.techniques)
     obstacle = ""
     for depth in (full,) if dictated == "only-full" else reversed(blueprint.depths):
@@ -88,13 +102,11 @@ def plan(facts: DeviceFacts, blueprint: Blueprint, rules: PlanningRules, ceiling
         obstacles = []
         for way in ways:
             case = _Case(facts, blueprint, rules, msgspec.structs.replace(training, memory=way))
-            encoding, lpr = case.upload(depth)
-            if found := case.obstacle(depth, lpr, encoding):
+            exchange = case.exchange(depth)
+            if found := case.obstacle(depth, exchange):
                 obstacles.append(found)
                 continue
-            words = case.explain(depth, lpr, encoding, obstacle)
-            seconds = case.seconds(depth, lpr, encoding)
-            return Plan(depth, lpr, words, case.memory(depth), seconds, encoding, way, ceiling)
+            return case.plan(depth, exchange, case.explain(depth, exchange, obstacle), ceiling)
         # The last way takes least memory, and the first least time: what stands in the way of either is the reason.
         obstacle = min(obstacles).words
     return Plan(0, 0.0, f"nothing fits: {obstacle}", 0, 0.0)
@@ -106,6 +118,14 @@ class _Obstacle(NamedTuple):
     is_memory: bool
     needed: float
     words: str
+
+
+class _Exchange(NamedTuple):
+    """How a device's model and update travel."""
+
+    encoding: Encoding
+    broadcast: BroadcastEncoding
+    lpr: float
 
 
 @dataclass(frozen=True)
@@ -120,13 +140,26 @@ class _Case:
     def memory(self, depth: int) -> int:
         return device_memory(self.blueprint, depth, self.training, self.facts.calibration)
 
-    def obstacle(self, depth: int, lpr: float, encoding: Encoding) -> _Obstacle | None:
+    def plan(self, depth: int, exchange: _Exchange, explanation: str, ceiling: int = 0) -> Plan:
+        return Plan(
+            depth,
+            exchange.lpr,
+            explanation,
+            self.memory(depth),
+            self.seconds(depth, exchange),
+            exchange.encoding,
+            self.training.memory,
+            ceiling,
+            exchange.broadcast,
+        )
+
+    def obstacle(self, depth: int, exchange: _Exchange) -> _Obstacle | None:
         needed, free = self.memory(depth), self.facts.training_memory
         planned = int(free * (1 - self.rules.planner.memory_margin))
         if needed > planned:
             room = f"{_mb(free)} are free" if needed > free else f"{_mb(planned)} of {_mb(free)} may be planned"
             return _Obstacle(True, needed, f"depth {depth} needs {_mb(needed)} for training, {room}")
-        seconds = self.seconds(depth, lpr, encoding)
+        seconds = self.seconds(depth, exchange)
         if not self.in_time(seconds):
             words = f"depth {depth} takes {seconds:.1f} s a round, {self.rules.planned_seconds:.1f} s are planned"
             return _Obstacle(False, seconds, words)
@@ -135,61 +168,69 @@ class _Case:
     def compute_seconds(self, depth: int) -> float:
         return training_seconds(self.blueprint, depth, self.training, self.facts)
 
-    def down_seconds(self, depth: int) -> float:
+    def down_seconds(self, depth: int, broadcast: BroadcastEncoding) -> float:
         """Of the whole submodel."""
-        rate, broadcast = self.facts.link_bytes_per_second, self.rules.update.broadcast
-        return transfer_seconds(self.blueprint, depth, "none", rate, broadcast)[0]
+        return transfer_seconds(self.blueprint, depth, "none", self.facts.link_bytes_per_second, broadcast)[0]
 
     def up_seconds(self, depth: int, encoding: Encoding) -> float:
         """Of an update of everything."""
         return transfer_seconds(self.blueprint, depth, encoding, self.facts.link_bytes_per_second)[1]
 
-    def upload(self, depth: int) -> tuple[Encoding, float]:
-        """Encoding and rate: the first encoding with which everything is in time, or the smallest one."""
-        dictated, rate = self.rules.update.encoding, self.rules.scheme.lpr
-        if dictated != "auto":
-            return dictated, self.lpr(depth, dictated)
-        whole = 1.0 if rate == "auto" else rate
-        for encoding in AUTO_ENCODINGS:
-            if self.in_time(self.seconds(depth, whole, encoding)):
-                return encoding, whole
-        return AUTO_ENCODINGS[-1], self.lpr(depth, AUTO_ENCODINGS[-1])
+    def exchange(self, depth: int) -> _Exchange:
+        """The first encodings with which everything is in time, or the smallest ones, and the rate that goes with
+        them."""
+        update, rate = self.rules.update, self.rules.scheme.lpr
+        if update.encoding != "auto" and update.broadcast != "auto":
+            return self._at_auto_rate(depth, update.encoding, update.broadcast)
+        found = _Exchange("none", "none", 1.0 if rate == "auto" else rate)
+        for up, down in AUTO_ENCODINGS:
+            found = found._replace(
+                encoding=up if update.encoding == "auto" else update.encoding,
+                broadcast=down if update.broadcast == "auto" else update.broadcast,
+            )
+            if self.in_time(self.seconds(depth, found)):
+                return found
+        return self._at_auto_rate(depth, found.encoding, found.broadcast)
 
-    def lpr(self, depth: int, encoding: Encoding) -> float:
+    def _at_auto_rate(self, depth: int, encoding: Encoding, broadcast: BroadcastEncoding) -> _Exchange:
         if self.rules.scheme.lpr != "auto":
-            return self.rules.scheme.lpr
+            return _Exchange(encoding, broadcast, self.rules.scheme.lpr)
         up = self.up_seconds(depth, encoding)
-        room = (self.rules.planned_seconds - self.compute_seconds(depth) - self.down_seconds(depth)) / up if up else 1.0
+        left = self.rules.planned_seconds - self.compute_seconds(depth) - self.down_seconds(depth, broadcast)
+        room = left / up if up else 1.0
         # Written so that a report of an absurd link, whose room is infinite or no number, still gets a rate.
         if not room > MIN_AUTO_LPR:
-            return MIN_AUTO_LPR
+            return _Exchange(encoding, broadcast, MIN_AUTO_LPR)
         # Steps of 0.05 keep a plan stable against small changes of a measured link.
-        return int(min(room, 1.0) * 20) / 20
+        return _Exchange(encoding, broadcast, int(min(room, 1.0) * 20) / 20)
 
-    def seconds(self, depth: int, lpr: float, encoding: Encoding) -> float:
-        return self.compute_seconds(depth) + self.down_seconds(depth) + self.up_seconds(depth, encoding) * lpr
+    def seconds(self, depth: int, exchange: _Exchange) -> float:
+        up = self.up_seconds(depth, exchange.encoding) * exchange.lpr
+        return self.compute_seconds(depth) + self.down_seconds(depth, exchange.broadcast) + up
 
     def in_time(self, seconds: float) -> bool:
         # The tolerance is for rounding alone: a rate chosen to fill the budget must not exceed it by its last bit.
         return seconds <= self.rules.planned_seconds * (1 + 1e-9)
 
-    def explain(self, depth: int, lpr: float, encoding: Encoding, obstacle: str) -> str:
+    def explain(self, depth: int, exchange: _Exchange, obstacle: str) -> str:
         free = self.facts.training_memory
         most = f" of {_mb(free)}" if free < _NO_LIMIT else ""
         parts = [f"depth {depth} of {self.blueprint.full_depth}: {_mb(self.memory(depth))}{most} for training"]
-        link, seconds = self.facts.link_bytes_per_second, self.seconds(depth, lpr, encoding)
+        link, seconds = self.facts.link_bytes_per_second, self.seconds(depth, exchange)
         if link and seconds - self.compute_seconds(depth) >= SEEN_SECONDS:
             parts.append(f"link {_rate(link)}")
         if seconds:
             parts.append(f"{seconds:.1f} s a round")
         parts += describe(self.training.memory)
-        if lpr < 1:
-            parts.append(f"uploads {lpr:.0%} of its layers")
-        return ", ".join(parts) + _sends(encoding) + (f"; {obstacle}" if obstacle else "")
+        if exchange.lpr < 1:
+            parts.append(f"uploads {exchange.lpr:.0%} of its layers")
+        return ", ".join(parts) + self.encodings(exchange) + (f"; {obstacle}" if obstacle else "")
 
-
-def _sends(encoding: Encoding) -> str:
-    return "" if encoding == "none" else f", sends {encoding}"
+    def encodings(self, exchange: _Exchange) -> str:
+        sends = "" if exchange.encoding == "none" else f", sends {exchange.encoding}"
+        # What is dictated is the same for all devices, and no reason for anything in this one's plan.
+        planned = self.rules.update.broadcast == "auto" and exchange.broadcast != "none"
+        return sends + (f", needs the model as {exchange.broadcast}" if planned else "")
 
 
 def _rate(link: float) -> str:

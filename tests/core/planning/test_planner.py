@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost
 from fedlp_edge.core.planning.device_facts import DeviceFacts
-from fedlp_edge.core.planning.planner import plan
+from fedlp_edge.core.planning.planner import Plan, fleet_broadcast, plan
 from fedlp_edge.core.planning.prediction import training_memory
 from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.settings import PlannerSettings, SchemeSettings, TrainingSettings, UpdateSettings
@@ -23,11 +23,17 @@ def facts(**changes) -> DeviceFacts:
 
 
 def choose(
-    blueprint: Blueprint, device: DeviceFacts = FACTS, deadline: float = 100.0, encoding="none", ceiling=0, **scheme
+    blueprint: Blueprint,
+    device: DeviceFacts = FACTS,
+    deadline: float = 100.0,
+    encoding="none",
+    ceiling=0,
+    broadcast="none",
+    **scheme,
 ):
     rules = PlanningRules(
         SchemeSettings(**scheme),
-        UpdateSettings(encoding=encoding),
+        UpdateSettings(encoding=encoding, broadcast=broadcast),
         PlannerSettings(memory_margin=0.0, techniques=()),
         TRAINING,
         deadline,
@@ -219,3 +225,31 @@ def test_plan_never_gives_less_depth_to_a_better_device(
     after = choose(three_depths, better, deadline=deadline, lpr=lpr, encoding=encoding)
     assert after.depth >= before.depth
     assert before.seconds <= 0.8 * deadline * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("models_in_time", "encoding", "broadcast"),
+    [
+        (None, "none", "none"),
+        (2.0, "none", "none"),
+        (1.1, "fp16", "fp16"),
+        (0.6, "int8+zstd", "int8+zstd"),
+        (0.1, "int8+zstd", "int4+zstd"),
+    ],
+)
+def test_plan_has_the_model_come_in_what_the_link_bears(
+    paper_cnn: Blueprint, models_in_time, encoding: str, broadcast: str
+):
+    model = sum(unit.nbytes for unit in paper_cnn.exchanged_by(5))
+    link = None if models_in_time is None else 1.01 * models_in_time * model / 80
+    device = facts(link_bytes_per_second=link, training_macs_per_second=0.0)
+    chosen = choose(paper_cnn, device, encoding="auto", broadcast="auto", depth="full")
+    assert (chosen.encoding, chosen.broadcast) == (encoding, broadcast)
+    assert (f", needs the model as {broadcast}" in chosen.explanation) == (broadcast != "none")
+
+
+def test_the_device_that_needs_the_fewest_bytes_decides_how_the_model_travels():
+    plans = [Plan(2, 1.0, "", 0, 0.0, broadcast="none"), Plan(1, 1.0, "", 0, 0.0, broadcast="int8+zstd")]
+    assert fleet_broadcast(plans) == "int8+zstd"
+    assert fleet_broadcast([*plans, Plan(0, 0.0, "bears nothing", 0, 0.0, broadcast="int4+zstd")]) == "int8+zstd"
+    assert fleet_broadcast([]) == "none"
