@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -65,25 +66,16 @@ link_mbit_per_second = {mbit}
 def test_the_slowest_link_of_the_fleet_decides_how_the_model_travels(tmp_path: Path, engine: LocalEngine) -> None:
     profile = tmp_path / "far-away.toml"
     profile.write_text(PROFILE.format(mbit=0.001))
-    settings = {
-        "rounds": RoundSettings(count=2, deadline_seconds=60),
-        "scheme": SchemeSettings(depth="full"),
-        "training": TrainingSettings(compute="float32"),
-    }
-    auto = simulate(
-        experiment(
-            **settings,
-            update=UpdateSettings(broadcast="auto"),
-            fleet=FleetSettings(devices=3, profiles={str(profile): 0.34, "laptop": 0.66}),
-        ),
-        tmp_path / "auto",
-        engine=engine,
+    run = experiment(
+        training=TrainingSettings(compute="float32"),
+        scheme=SchemeSettings(depth="full"),
+        rounds=RoundSettings(count=2, deadline_seconds=60),
+        fleet=FleetSettings(devices=3, profiles={str(profile): 0.34, "laptop": 0.66}),
     )
-    named = simulate(
-        experiment(**settings, update=UpdateSettings(broadcast="int4+zstd"), fleet=FleetSettings(devices=3)),
-        tmp_path / "named",
-        engine=engine,
-    )
-    assert auto.final is not None
-    assert named.final is not None
-    assert auto.final.model_digest == named.final.model_digest
+    digests = []
+    for broadcast in ("auto", "int4+zstd", "none"):
+        update = UpdateSettings(broadcast=broadcast)
+        summary = simulate(msgspec.structs.replace(run, update=update), tmp_path / broadcast, engine=engine)
+        assert summary.final is not None
+        digests.append(summary.final.model_digest)
+    assert digests[0] == digests[1] != digests[2]
