@@ -15,6 +15,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import get_args
 from unittest.mock import patch
@@ -53,9 +54,9 @@ def main() -> None:
         store = CellStore(arguments.results or Path(directory) / "results.jsonl")
         for seed in arguments.seeds:
             for encoding in arguments.encodings:
-                print_once(store, f"{seed} {encoding}", lambda s=seed, e=encoding: measured(arguments, s, e))
+                print_once(store, f"{seed} {encoding}", partial(measured, arguments, seed, encoding))
             for encoding in arguments.forgotten:
-                print_once(store, f"{seed} {encoding} forgotten", lambda s=seed, e=encoding: without(arguments, s, e))
+                print_once(store, f"{seed} {encoding} forgotten", partial(without, arguments, seed, encoding))
 
 
 def print_once(store: CellStore, cell: str, compute: Callable[[], dict[str, object]]) -> None:
