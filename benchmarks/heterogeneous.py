@@ -4,6 +4,7 @@
     python -m benchmarks.heterogeneous --estimate          what that would take
     python -m benchmarks.heterogeneous --render            the page alone, from the cells that are there
     python -m benchmarks.heterogeneous --schemes depthfl --seeds 3    some cells, and no page
+    python -m benchmarks.heterogeneous --with-kept         only cells that the page does not show yet
     python -m benchmarks.heterogeneous --untuned           no trials on validation samples, the first setting for all
     python -m benchmarks.heterogeneous --quick             a small comparison of digits in minutes, printed
 
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--untuned", action="store_true", help="skip the trials on validation samples")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--cells", type=Path, default=None, help="file of finished cells [runs/comparison/cells.jsonl]")
+    parser.add_argument("--with-kept", action="store_true", help="take the cells in docs/results as finished")
     parser.add_argument("--first", type=int, default=None, help="compute at most so many cells")
     parser.add_argument("--estimate", action="store_true", help="compute nothing, say what is missing")
     parser.add_argument("--render", action="store_true", help="compute nothing, write the page")
@@ -85,6 +87,8 @@ def main() -> None:
             print(quick(CellStore(arguments.cells or Path(directory) / "cells.jsonl"), arguments.workers))
         return
     store = CellStore(arguments.cells or ROOT / "runs" / "comparison" / "cells.jsonl")
+    if arguments.with_kept:
+        store.done = {**read_kept(), **store.done}
     if arguments.render:
         write_page(store)
         return
@@ -132,7 +136,8 @@ def expected(missing: Sequence[str], finished: Sequence[Result], workers: int) -
     """One line about what the missing cells will take, by the median of the finished cells of their scheme."""
     known: dict[str, list[float]] = {}
     for found in finished:
-        known.setdefault(parse_cell(found["cell"]).scheme, []).append(found["seconds"] * found.get("workers", 1))
+        if "seconds" in found:  # not in cells that a busy machine computed
+            known.setdefault(parse_cell(found["cell"]).scheme, []).append(found["seconds"] * found.get("workers", 1))
     medians = {scheme: statistics.median(seconds) for scheme, seconds in known.items()}
     seconds = sum(medians.get(parse_cell(name).scheme, CORE_SECONDS) for name in missing) / workers
     return (
