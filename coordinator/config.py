@@ -50,10 +50,12 @@ class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         depths: ``all``, ``full``, ``none``, or a list of depths.
         model: Model that is exported: that of the ``last`` round, or of the ``best`` by ``[evaluation] metric``.
+        license: Licence of the weights that the files state, as an SPDX expression or in words; empty to state none.
     """
 
     depths: Literal["all", "full", "none"] | tuple[Annotated[int, msgspec.Meta(ge=1)], ...] = "all"
     model: ModelChoice = "last"
+    license: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

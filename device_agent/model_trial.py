@@ -17,7 +17,8 @@ def problem_of(path: str) -> str:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]
-    (logits, *_) = session.run(None, {entry.name: np.zeros(shape, np.float32)})
+    kind = np.uint8 if entry.type == "tensor(uint8)" else np.float32
+    (logits, *_) = session.run(None, {entry.name: np.zeros(shape, kind)})
     return "" if np.isfinite(logits).all() else "computes numbers that are not finite"
 
 

@@ -291,7 +291,12 @@ class FinalExport:
                 inputs=self._inputs,
                 thresholds=dict(self._thresholds),
                 directory=str(self._directory.onnx),
-                metadata={"run": self._context.run, "fleet": self._config.fleet, **self.choice.metadata},
+                metadata={
+                    "run": self._context.run,
+                    "fleet": self._config.fleet,
+                    **({"license": licence} if (licence := self._config.export.license) else {}),
+                    **self.choice.metadata,
+                },
             )
         )
 

@@ -251,11 +251,37 @@ def export(
     data: Annotated[
         str | None, typer.Option(help="Held-out data to check with. [default: what the run was evaluated with]")
     ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="fp32, fp16 or int8; several with commas, or the option again. [default: fp32]"),
+    ] = None,
+    early_exit: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="CONFIDENCE", help="Write a file that stops at the first exit this sure."),
+    ] = None,
+    opset: Annotated[int, typer.Option(min=13, help="ONNX opset.")] = 18,
+    normalized_input: Annotated[
+        bool, typer.Option("--normalized-input", help="Take pictures as normalised float32, not as bytes.")
+    ] = False,
+    license: Annotated[
+        str | None, typer.Option(help="Licence of the weights. [default: that of the configuration]")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="To measure files with; 0 for one per core.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="To measure each file for; 0 for not at all.")] = 1.0,
 ) -> None:
-    """Writes ONNX files of a run's latest checkpoint, each checked against PyTorch."""
-    from fedlp_edge.cli.models.export import run_export
+    """Writes ONNX files of a run's latest checkpoint, each checked against PyTorch, and a card that compares them."""
+    from fedlp_edge.cli.models.export import ExportOptions, parse_precisions, run_export
 
-    raise typer.Exit(run_export(run, depth, out, data))
+    options = ExportOptions(
+        precisions=parse_precisions(precision or []),
+        early_exit=early_exit,
+        opset=opset,
+        raw_input=not normalized_input,
+        license=license,
+        threads=threads,
+        seconds=seconds,
+    )
+    raise typer.Exit(run_export(run, depth, out, data, options))
 
 
 @app.command()

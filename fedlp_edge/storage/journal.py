@@ -11,7 +11,7 @@ import contextlib
 import sqlite3
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -261,14 +261,38 @@ def agreed_columns(path: Path, kind: str) -> ColumnSums | None:
         path: Journal of the run, which may be in use or missing.
         kind: ``features`` or ``targets``.
     """
+    rows = _rows_beside(path, "SELECT columns FROM agreed_columns WHERE kind = ?", (kind,))
+    return msgspec.msgpack.decode(rows[0][0], type=ColumnSums) if rows else None
+
+
+def agreed_class_names(path: Path) -> tuple[str, ...]:
+    """Returns the names of classes, labels or targets that a run has agreed on, by number; empty without any.
+
+    Args:
+        path: Journal of the run, which may be in use or missing; it is not changed.
+    """
+    return tuple(str(name) for (name,) in _rows_beside(path, "SELECT name FROM class_names ORDER BY number"))
+
+
+def reported_data_facts(path: Path) -> tuple[DataFacts, ...]:
+    """Returns what the devices of a run have said of their samples.
+
+    Args:
+        path: Journal of the run, which may be in use or missing; it is not changed.
+    """
+    rows = _rows_beside(path, "SELECT facts FROM data_facts ORDER BY device")
+    return tuple(msgspec.msgpack.decode(packed, type=DataFacts) for (packed,) in rows)
+
+
+def _rows_beside(path: Path, query: str, values: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+    """Returns rows of a journal that may be in use; none of a missing one, or of a version without the table."""
     if not path.exists():
-        return None
+        return []
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            row = db.execute("SELECT columns FROM agreed_columns WHERE kind = ?", (kind,)).fetchone()
-    except sqlite3.Error:  # a journal of a version that knows no such columns
-        return None
-    return None if row is None else msgspec.msgpack.decode(row[0], type=ColumnSums)
+            return db.execute(query, values).fetchall()
+    except sqlite3.Error:
+        return []
 
 
 def _refuse_other_versions(path: Path, db: sqlite3.Connection) -> None:

@@ -73,28 +73,21 @@ def evaluate(job: Evaluate, resources: WorkerResources) -> Evaluated:
 def export(job: Export, resources: WorkerResources) -> Exported:
     """Writes and checks an ONNX file for each depth."""
     model, blueprint = resources.models.full_model(job.model.without_names)
-    data, held_out = _export_data(job, model, blueprint, resources)
+    data, held_out = export_samples(job, model, blueprint, resources)
     model.to("cpu")
     task = resources.task_of(job.model, blueprint)
-    classes = (
-        ()
-        if isinstance(task, Anomaly)
-        else names_of_outputs(
-            job.model.class_names or data.classes,
-            task.classes if isinstance(task, Classification) else blueprint.classes,
-        )
-    )
+    classes = output_names_of(job, data, task, blueprint)
     written: list[ExportedModel] = []
     refused: list[RefusedModel] = []
     checks: dict[int, ExportChecked] = {}
     for depth in job.depths:
         submodel = model.submodel(depth, exits="own")
-        _load_exit_path(job, submodel, blueprint, depth)
+        load_exit_path(job, submodel, blueprint, depth)
         if job.data:  # made inputs would give statistics of nothing
             measure_statistics(submodel, data, submodel, lambda x: x)
         try:
             if isinstance(task, Anomaly):
-                task = _with_threshold(job, submodel, held_out or data)
+                task = with_threshold(job, submodel, held_out or data)
             checked = export_depth(
                 submodel,
                 job.directory,
@@ -131,7 +124,15 @@ def _takes(input_shape: tuple[int, ...], features: tuple[str, ...]) -> str:
     return "IMAGE" if len(input_shape) == 3 and input_shape[0] in (1, 3) else "SAMPLE.npy"
 
 
-def _with_threshold(job: Export, submodel: Submodel, data: Dataset) -> Anomaly:
+def output_names_of(job: Export, data: Dataset, task: LearningTask, blueprint: Blueprint) -> tuple[str, ...]:
+    """Returns the names of classes, labels or targets by number; none of an anomaly detector."""
+    if isinstance(task, Anomaly):
+        return ()
+    outputs = task.classes if isinstance(task, Classification) else blueprint.classes
+    return names_of_outputs(job.model.class_names or data.classes, outputs)
+
+
+def with_threshold(job: Export, submodel: Submodel, data: Dataset) -> Anomaly:
     """The task with the threshold that a share of the normal samples stays below.
 
     Raises:
@@ -165,7 +166,7 @@ def check_export(job: CheckExport, resources: WorkerResources) -> ExportChecked:
         submodel.to(resources.device)
 
 
-def _export_data(
+def export_samples(
     job: Export, model: LayeredModel, blueprint: Blueprint, resources: WorkerResources
 ) -> tuple[Dataset, Dataset | None]:
     """The samples that statistics are measured on, and the held-out ones; made inputs where there are no samples."""
@@ -224,7 +225,8 @@ def _path_names(blueprint: Blueprint, depth: int) -> list[str]:
     return state_names(blueprint.exit_path(depth))
 
 
-def _load_exit_path(job: Export, submodel: nn.Module, blueprint: Blueprint, depth: int) -> None:
+def load_exit_path(job: Export, submodel: nn.Module, blueprint: Blueprint, depth: int) -> None:
+    """Loads the layers and the head of a depth into a model that holds them."""
     path = blueprint.exit_path(depth)
     exchanged = state_names(unit for unit in path if blueprint.is_global(unit))
     personal = state_names(unit for unit in path if not blueprint.is_global(unit))

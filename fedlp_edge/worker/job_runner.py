@@ -13,6 +13,7 @@ from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.memory.allocator import allocate_exactly, cached_allocation
 from fedlp_edge.worker.build_jobs import build, calibrate, measure
 from fedlp_edge.worker.evaluate_jobs import check_export, evaluate, export
+from fedlp_edge.worker.family_job import export_family
 from fedlp_edge.worker.jobs import (
     AnyJob,
     AnyResult,
@@ -21,6 +22,7 @@ from fedlp_edge.worker.jobs import (
     CheckExport,
     Evaluate,
     Export,
+    ExportFamily,
     Failed,
     Measure,
     Train,
@@ -93,6 +95,8 @@ class JobRunner:
             case Evaluate():
                 with cached_allocation():
                     return evaluate(job, self.resources)
+            case ExportFamily():
+                return export_family(job, self.resources)
             case Export():
                 return export(job, self.resources)
             case CheckExport():

@@ -8,6 +8,8 @@ Model states are files whose keys are ``LayeredModel.state_dict()`` names.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from fedlp_edge.core.blueprint import Blueprint
@@ -15,6 +17,7 @@ from fedlp_edge.core.device_data import DataFacts, InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.metric_sums import MetricSums
 from fedlp_edge.core.metrics.task_metrics import accuracies
+from fedlp_edge.core.model_card import CardEntry, RefusedFile
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
@@ -279,6 +282,51 @@ class Export(Job, frozen=True, kw_only=True):
     thresholds: dict[int, float] = {}
 
 
+class ExportFamily(Export, frozen=True, kw_only=True):
+    """This job writes all files of a model: each depth in each precision, and files with early exits.
+
+    Attributes:
+        precisions: Precisions of the files.
+        early_exit: Confidence, 0 to 1, from which on a file with early exits stops; None for no such file.
+        opset: ONNX opset of the files.
+        raw_input: Whether files take pictures as bytes, and normalise them in the graph.
+        samples_path: File that some samples are written to, as the files take them, to measure what these cost; None
+            for no such file.
+    """
+
+    precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32",)
+    early_exit: float | None = None
+    opset: int = 18
+    raw_input: bool = True
+    samples_path: str | None = None
+
+
+class FamilyExported(Result, frozen=True, kw_only=True):
+    """This result describes the files of a model.
+
+    Attributes:
+        files: Files that were written and checked.
+        refused: Files that were asked for and not written.
+        classes: Names of the classes, labels or targets by number.
+        input_shape: Shape of one sample.
+        input_type: Type of the values that the files take.
+        metric: Name of the metric of each file's value; empty if there is none.
+        samples: Number of held-out samples on which files were measured; 0 for made inputs.
+        calibration: Where the samples for the ranges of int8 files are from, in words; empty without such files.
+        opset: ONNX opset of the files.
+    """
+
+    files: tuple[CardEntry, ...]
+    refused: tuple[RefusedFile, ...] = ()
+    classes: tuple[str, ...] = ()
+    input_shape: tuple[int, ...] = ()
+    input_type: str = "float32"
+    metric: str = ""
+    samples: int = 0
+    calibration: str = ""
+    opset: int = 0
+
+
 class ExportedModel(msgspec.Struct, frozen=True):
     """One entry of ``summary.json``'s ``onnx`` list.
 
@@ -382,8 +430,10 @@ def reason_line(text: str) -> str:
     return " ".join(text.split())[:_MAX_REASON]
 
 
-AnyJob = Build | Measure | Calibrate | Train | Evaluate | Export | CheckExport
-AnyResult = Built | DeviceMeasurement | Calibrated | Trained | Evaluated | Exported | ExportChecked | Failed
+AnyJob = Build | Measure | Calibrate | Train | Evaluate | Export | ExportFamily | CheckExport
+AnyResult = (
+    Built | DeviceMeasurement | Calibrated | Trained | Evaluated | Exported | FamilyExported | ExportChecked | Failed
+)
 
 
 class Request(msgspec.Struct, frozen=True):

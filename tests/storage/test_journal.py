@@ -5,11 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.errors import OperatorError, StorageError
-from fedlp_edge.storage.journal import VERSION, Journal, UpdateRow, agreed_columns
+from fedlp_edge.storage.journal import (
+    VERSION,
+    Journal,
+    UpdateRow,
+    agreed_class_names,
+    agreed_columns,
+    reported_data_facts,
+)
 
 PLACES = (CohortMember("a", 1, 0.5, 10, 10), CohortMember("b", 2, 1.0, 20, 20, replacement=True))
 
@@ -75,3 +83,12 @@ def test_agreed_columns_are_read_beside_the_run(tmp_path: Path) -> None:
     features = ColumnSums(names=("a",), count=3, mean=(1.5,), deviations=(2.0,))
     journal.put_columns("features", features)
     assert agreed_columns(path, "features") == journal.columns("features") == features
+
+
+def test_names_and_data_are_read_beside_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    assert (agreed_class_names(path), reported_data_facts(path)) == ((), ())
+    journal = Journal(path)
+    journal.put_class_names(("nut", "bolt"))
+    journal.put_data_facts("dev-1", DataFacts(labels=2))
+    assert (agreed_class_names(path), reported_data_facts(path)) == (("nut", "bolt"), (DataFacts(labels=2),))

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -95,7 +96,7 @@ def _files(models: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _samples(model: Path, given: Sequence[Path]) -> npt.NDArray[np.float32] | None:
+def _samples(model: Path, given: Sequence[Path]) -> npt.NDArray[Any] | None:
     if not given:
         return None
     metadata = Classifier(model).onnx_metadata

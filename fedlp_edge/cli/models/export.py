@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
+from fedlp_edge.core.device_data import agreed_inputs
+from fedlp_edge.core.model_card import CardEntry, MeasuredCost, ModelCard
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerError
+from fedlp_edge.learning.export.latency import measure
+from fedlp_edge.learning.export.metadata import OPSET
+from fedlp_edge.learning.export.precision import PRECISIONS, Precision
 from fedlp_edge.reporting.console import open_console
-from fedlp_edge.reporting.formatting import format_share
-from fedlp_edge.reporting.summary import load, trained_exits
+from fedlp_edge.reporting.formatting import format_bytes, format_metric, format_share, metric_label
+from fedlp_edge.reporting.model_card_page import write_card
+from fedlp_edge.reporting.summary import Summary, load, trained_exits
 from fedlp_edge.storage.checkpoints import Checkpoints
-from fedlp_edge.storage.journal import agreed_columns
+from fedlp_edge.storage.journal import agreed_class_names, agreed_columns, reported_data_facts
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, print_error
-from fedlp_edge.worker.jobs import Build, Built, Export, Exported, WorkerOptions
+from fedlp_edge.system.processor_info import processor_name
+from fedlp_edge.worker.jobs import Build, Built, ExportFamily, FamilyExported, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 
 _BUILD_SECONDS = 600.0
@@ -26,6 +37,10 @@ _BUILD_SECONDS = 600.0
 
 class _Data(msgspec.Struct, frozen=True):
     evaluate: str = "digits"
+
+
+class _Export(msgspec.Struct, frozen=True):
+    license: str = ""
 
 
 class RunConfig(msgspec.Struct, frozen=True):
@@ -40,6 +55,7 @@ class RunConfig(msgspec.Struct, frozen=True):
     name: str = ""
     model: ModelSettings = ModelSettings()
     data: _Data = _Data()
+    export: _Export = _Export()
 
     @property
     def fleet_name(self) -> str:
@@ -101,14 +117,55 @@ def make_writable(directory: Path) -> None:
         raise ConfigError(f"--out {directory}: {reason}; name another directory")
 
 
-def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
-    """Exports ONNX files, checks them against PyTorch, and prints what was written.
+def parse_precisions(given: Sequence[str]) -> tuple[Precision, ...]:
+    """Precisions by name; an option may be repeated, and may list several with commas.
 
-    Returns:
-        0, or ``EXIT_INCOMPLETE`` if some depth has no file.
+    Args:
+        given: Texts of the options; without any, the files are in float32.
 
     Raises:
-        ExportError: None has.
+        ConfigError: A name is unknown.
+    """
+    names = [name.strip() for text in given for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in PRECISIONS:
+            raise ConfigError(f"--precision {name}: use {', '.join(PRECISIONS)}, or several of these")
+    return tuple(precision for precision in PRECISIONS if precision in names) or ("fp32",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is exported, and how.
+
+    Attributes:
+        precisions: Precisions of the files.
+        early_exit: Confidence, 0 to 1, from which on a file with early exits stops; None for no such file.
+        opset: ONNX opset of the files.
+        raw_input: Whether files take pictures as bytes, and normalise them in the graph.
+        license: Licence of the weights; None for that of the configuration.
+        threads: Threads with which the cost of files is measured; 0 for one per core.
+        seconds: Time to measure each file for; 0 to measure none.
+    """
+
+    precisions: tuple[Precision, ...] = ("fp32",)
+    early_exit: float | None = None
+    opset: int = OPSET
+    raw_input: bool = True
+    license: str | None = None
+    threads: int = 0
+    seconds: float = 1.0
+
+
+def run_export(
+    run: Path, depth: str, directory: Path, data: str | None, options: ExportOptions = ExportOptions()
+) -> int:
+    """Exports ONNX files, checks them against PyTorch, measures what they cost, and prints what was written.
+
+    Returns:
+        0, or ``EXIT_INCOMPLETE`` if some file was not made, or is worth clearly less than that in float32.
+
+    Raises:
+        ExportError: No file was made.
     """
     round_number, state = exported_checkpoint(run)
     config = load_toml(run / "config.toml", RunConfig, renamed=RENAMED)
@@ -118,51 +175,157 @@ def run_export(run: Path, depth: str, directory: Path, data: str | None) -> int:
             'export a run with scaling = "depth"'
         )
     evaluate = data or config.data.evaluate
-    if not evaluate:
-        raise ConfigError("the run names no data to check the export with; name some with --data")
     make_writable(directory)
-    journal = run / "journal.sqlite"
-    model = config.model.without_weights.scaled_by(agreed_columns(journal, "features"))
-    model = model.with_targets(agreed_columns(journal, "targets"))
-    # The owner of the run directory asks, so the model that it names may run.
-    with WorkerProcess(
-        WorkerOptions(threads=1, device="cpu", allow_models=(config.model.name, config.model.task))
-    ) as worker:
-        built = worker.call(Build(model=model), timeout=_BUILD_SECONDS)
-        if not isinstance(built, Built):
-            raise WorkerError(f"the worker answered a build with {type(built).__name__}")
-        # A personal head never reached the coordinator, so the depths that end in one are not there.
-        held = {unit.depth for unit in built.blueprint.global_units if unit.kind == "head"}
-        depths = parse_depths(depth, tuple(sorted(held)))
-        exported = worker.call(
-            Export(
-                model=model,
-                state_paths=(str(state.absolute()),),
-                depths=depths,
-                data=evaluate,
-                directory=str(directory.absolute()),
-                metadata={"run": run.name, "round": str(round_number), "fleet": config.fleet_name},
+    model = _agreed_model(config.model, run / "journal.sqlite")
+    summary = load(run / "summary.json") if (run / "summary.json").exists() else None
+    licence = config.export.license if options.license is None else options.license
+    with tempfile.TemporaryDirectory(prefix="fedlp-export-") as temporary:
+        samples_path = Path(temporary) / "samples.npy"
+        # The owner of the run directory asks, so the model that it names may run.
+        with WorkerProcess(
+            WorkerOptions(threads=1, device="cpu", allow_models=(config.model.name, config.model.task))
+        ) as worker:
+            built = worker.call(Build(model=model), timeout=_BUILD_SECONDS)
+            if not isinstance(built, Built):
+                raise WorkerError(f"the worker answered a build with {type(built).__name__}")
+            # A personal head never reached the coordinator, so the depths that end in one are not there.
+            held = {unit.depth for unit in built.blueprint.global_units if unit.kind == "head"}
+            depths = parse_depths(depth, tuple(sorted(held)))
+            _check_early_exit(options, depths, model)
+            exported = worker.call(
+                ExportFamily(
+                    model=model,
+                    state_paths=(str(state.absolute()),),
+                    depths=depths,
+                    data=evaluate,
+                    inputs=agreed_inputs(reported_data_facts(run / "journal.sqlite")),
+                    thresholds=_thresholds(summary, round_number),
+                    directory=str(directory.absolute()),
+                    metadata={
+                        "run": run.name,
+                        "round": str(round_number),
+                        "fleet": config.fleet_name,
+                        **({"model_digest": digest} if (digest := _digest(summary, round_number)) else {}),
+                        **({"license": licence} if licence else {}),
+                    },
+                    precisions=options.precisions,
+                    early_exit=options.early_exit,
+                    opset=options.opset,
+                    raw_input=options.raw_input,
+                    samples_path=str(samples_path),
+                )
             )
+        if not isinstance(exported, FamilyExported):
+            raise WorkerError(f"the worker answered an export with {type(exported).__name__}")
+        if not exported.files:
+            raise ExportError("; ".join(dict.fromkeys(refused.reason for refused in exported.refused)))
+        files = tuple(_with_cost(entry, directory, samples_path, options) for entry in exported.files)
+    card = ModelCard(
+        model=model.name,
+        task=model.task,
+        classes=exported.classes,
+        input_shape=exported.input_shape,
+        input_type=exported.input_type,
+        license=licence,
+        fleet=config.fleet_name,
+        run=run.name,
+        round=round_number,
+        model_digest=_digest(summary, round_number),
+        metric=exported.metric,
+        samples=exported.samples,
+        calibration=exported.calibration,
+        opset=exported.opset,
+        processor=processor_name() if options.seconds else "",
+        threads=options.threads,
+        files=files,
+        refused=exported.refused,
+    )
+    write_card(card, directory)
+    return _report(card, directory, _trained(run))
+
+
+def _agreed_model(model: ModelSettings, journal: Path) -> ModelSettings:
+    """The settings of the model with what the fleet has agreed on."""
+    model = model.without_weights.scaled_by(agreed_columns(journal, "features"))
+    model = model.with_targets(agreed_columns(journal, "targets"))
+    names = model.class_names or agreed_class_names(journal)
+    return msgspec.structs.replace(model, class_names=names)
+
+
+def _check_early_exit(options: ExportOptions, depths: tuple[int, ...], model: ModelSettings) -> None:
+    if options.early_exit is None:
+        return
+    if model.task != "classification":
+        raise ConfigError(f"--early-exit needs a confidence, which the task {model.task} does not give")
+    if len(depths) < 2:
+        raise ConfigError("--early-exit needs two depths at least: use --depth all")
+
+
+def _thresholds(summary: Summary | None, round_number: int) -> dict[int, float]:
+    """Thresholds of an anomaly detector that devices have measured of the latest model up to a round."""
+    found = [entry for entry in summary.rounds if entry.thresholds] if summary is not None else []
+    usable = [entry for entry in found if entry.round - 1 <= round_number]
+    return usable[-1].thresholds if usable else {}
+
+
+def _digest(summary: Summary | None, round_number: int) -> str:
+    final = None if summary is None else summary.final
+    return final.model_digest if final is not None and final.round in (0, round_number) else ""
+
+
+def _with_cost(entry: CardEntry, directory: Path, samples: Path, options: ExportOptions) -> CardEntry:
+    if not options.seconds:
+        return entry
+    try:
+        latency = measure(
+            directory / entry.file, threads=options.threads, seconds=options.seconds, samples=np.load(samples)
         )
-    if not isinstance(exported, Exported):
-        raise WorkerError(f"the worker answered an export with {type(exported).__name__}")
-    if not exported.models:
-        raise ExportError("; ".join(refused.reason for refused in exported.refused))
+    except ExportError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return entry
+    cost = MeasuredCost(
+        milliseconds=latency.milliseconds,
+        mean_milliseconds=latency.mean_milliseconds,
+        memory=latency.memory,
+        exits=latency.exits,
+    )
+    return msgspec.structs.replace(entry, cost=cost)
+
+
+def _report(card: ModelCard, directory: Path, trained: set[int]) -> int:
     console = open_console()
-    for made in exported.models:
-        accuracy = "" if made.accuracy is None else f"accuracy {format_share(made.accuracy)}, "
+    for entry in card.files:
+        value = (
+            "" if entry.value is None else f"{metric_label(card.metric)} {format_metric(card.metric, entry.value)}, "
+        )
+        cost = "" if entry.cost is None else f"{entry.cost.mean_milliseconds:.2f} ms, "
+        what = f"exits {', '.join(map(str, entry.exits))}" if entry.exits else f"depth {entry.depth}"
         console.print(
-            f"{directory / made.file}: depth {made.depth}, round {round_number}, "
-            f"{accuracy}differs from PyTorch by at most {made.max_abs_diff:.1e}",
+            f"{directory / entry.file}: {what}, round {card.round}, {value}{format_bytes(entry.bytes)}, {cost}"
+            f"differs from PyTorch by at most {entry.max_abs_diff:.1e}, "
+            f"same answer for {format_share(entry.agreement)}",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
-    for exit_depth in sorted({made.depth for made in exported.models} - _trained(run)):
+    if not card.samples:
+        print(
+            "warning: the files were compared with PyTorch on made inputs, and nothing says what they are worth; "
+            "name samples with --data",
+            file=sys.stderr,
+        )
+    if card.calibration.startswith("made inputs"):
+        print(f"warning: the ranges of int8 files come from {card.calibration}", file=sys.stderr)
+    for exit_depth in sorted({entry.depth for entry in card.files if not entry.exits} - trained):
         print(f"warning: no device trained exit {exit_depth}; it answers at random", file=sys.stderr)
-    for refused in exported.refused:
-        print_error(f"depth {refused.depth} has no ONNX file: {refused.reason}")
-    return EXIT_INCOMPLETE if exported.refused else 0
+    for entry in card.files:
+        if entry.warning:
+            print(f"warning: {entry.file}: {entry.warning}", file=sys.stderr)
+    for refused in card.refused:
+        what = "early-exit" if refused.early_exit else f"depth {refused.depth}"
+        kind = "ONNX" if refused.precision == "fp32" else refused.precision
+        print_error(f"{what} has no {kind} file: {refused.reason}")
+    return EXIT_INCOMPLETE if card.refused or any(entry.warning for entry in card.files) else 0
 
 
 def _trained(run: Path) -> set[int]:

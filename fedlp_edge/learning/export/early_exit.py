@@ -94,7 +94,7 @@ def _parts(graph: onnx.GraphProto, depths: Sequence[int]) -> list[_Part]:
             index = producers.get(name)
             if index is not None and index not in computed | needed:
                 needed.add(index)
-                waiting += _inputs_of(graph.node[index])
+                waiting += inputs_of(graph.node[index])
         # A constant stands in the branch that uses it first, where onnxruntime can fuse it with its operator.
         initializers = tuple(tensor for tensor in graph.initializer if tensor.name in names)
         parts.append(_Part(tuple(graph.node[index] for index in sorted(needed)), initializers))
@@ -103,12 +103,12 @@ def _parts(graph: onnx.GraphProto, depths: Sequence[int]) -> list[_Part]:
     return parts
 
 
-def _inputs_of(node: onnx.NodeProto) -> list[str]:
+def inputs_of(node: onnx.NodeProto) -> list[str]:
     """Returns the names that a node takes, those that the bodies of its own branches and loops use included."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            names += [name for inner in body.node for name in _inputs_of(inner)]
+            names += [name for inner in body.node for name in inputs_of(inner)]
             names += [output.name for output in body.output]
     return names
 

@@ -30,7 +30,16 @@ def file_name(model: str, depth: int) -> str:
         model: Specification of the model, such as ``torchvision:mobilenet_v2``.
         depth: Depth, from 1.
     """
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}-depth-{depth}.onnx"
+    return f"{_slug(model)}-depth-{depth}.onnx"
+
+
+def early_exit_file_name(model: str) -> str:
+    """Returns the name of the ONNX file with early exits of a model."""
+    return f"{_slug(model)}-early-exit.onnx"
+
+
+def _slug(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model)
 
 
 def export(
@@ -118,14 +127,14 @@ def export_depth(
         units=units,
         threshold=task.threshold if isinstance(task, Anomaly) else None,
         features=features or samples.features,
-        confidence=_confidence(submodel, samples, task) if labelled else None,
+        confidence=confidence_of(submodel, samples, task) if labelled else None,
     )
     path = Path(directory) / file_name(name, submodel.depth)
     return export_onnx(submodel, onnx_metadata, samples, path, metadata, labelled=labelled, task=task)
 
 
 @torch.no_grad()
-def _confidence(submodel: Submodel, samples: Dataset, task: LearningTask | None) -> ScoreHistogram | None:
+def confidence_of(submodel: Submodel, samples: Dataset, task: LearningTask | None) -> ScoreHistogram | None:
     """Returns how the scores are distributed on samples from the whole split."""
     submodel.eval()
     scores = []

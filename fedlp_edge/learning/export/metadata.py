@@ -19,6 +19,9 @@ INPUT = "input"
 OUTPUT = "logits"
 """Name of the graph's output: float32 [batch, classes]."""
 
+OPSET = 18
+"""ONNX opset of the files; onnxruntime 1.14 and later runs it, which images of older boards contain."""
+
 EXIT = "exit"
 """Name of the second output of a file with early exits: the depth at which it stopped, int64 [1]."""
 

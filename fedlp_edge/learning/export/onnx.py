@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
-from fedlp_edge.learning.export.metadata import INPUT, OUTPUT, OnnxMetadata, to_properties
+from fedlp_edge.learning.export.metadata import INPUT, OPSET, OUTPUT, OnnxMetadata, to_properties
 from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
 from fedlp_edge.learning.export.operator_table import kept_operator_table
 from fedlp_edge.learning.export.parity import compare_logits, own_error
@@ -35,8 +35,11 @@ from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification
 from fedlp_edge.system.files import replacing
 
-OPSET = 18
-"""ONNX opset of the files; onnxruntime 1.14 and later runs it, which images of older boards contain."""
+if TYPE_CHECKING:
+    import onnx
+
+LAST_TRACED_OPSET = 17
+"""Newest opset of PyTorch's older exporter, which takes some models that the newer one does not."""
 
 _MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB
 _COMPARED = 256  # samples on which PyTorch and onnxruntime are compared
@@ -96,9 +99,10 @@ def export(
         # The example has two samples, because the exporter would treat a batch of one as a constant.
         example, _ = data.batch(torch.arange(2) % len(data))
         with replacing(path, durable=False) as partial:
-            named = _Named(model, task).eval()
+            named = AnsweringModel(model, task).eval()
             outputs = list(onnx_metadata.outputs)
-            partial.write_bytes(_to_onnx(named, example, outputs, to_properties(onnx_metadata, extra), of))
+            proto = graph_of(named, example, outputs, of)
+            partial.write_bytes(with_properties(proto, to_properties(onnx_metadata, extra)).SerializeToString())
             if task is None or isinstance(task, Classification):
                 return _verify(named, partial, data, path, labelled=labelled)
             return _verify_values(named, partial, data, path, outputs)
@@ -106,8 +110,13 @@ def export(
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-class _Named(nn.Module):
-    """Wraps a model so that its argument is called ``input``, as the graph's input, and its outputs are the task's."""
+class AnsweringModel(nn.Module):
+    """Wraps a model so that its argument is called ``input``, as the graph's input, and its outputs are the task's.
+
+    Args:
+        model: Model that is wrapped.
+        task: What its outputs mean; None for classification.
+    """
 
     def __init__(self, model: nn.Module, task: LearningTask | None) -> None:
         super().__init__()
@@ -115,6 +124,7 @@ class _Named(nn.Module):
         self.task = task
 
     def forward(self, input: Tensor) -> Any:
+        """Returns what the task answers: a tensor, or several in the order of their names."""
         with RewrittenCalls():
             outputs = self.model(input)
             if self.task is None:
@@ -139,18 +149,30 @@ def output_names(model: nn.Module, data: Dataset, task: LearningTask | None) -> 
     return tuple(task.predict(model(x), x))
 
 
-def _to_onnx(model: nn.Module, example: Tensor, outputs: list[str], properties: Mapping[str, str], of: str) -> bytes:
+def graph_of(model: nn.Module, example: Tensor, outputs: list[str], of: str, opset: int = OPSET) -> onnx.ModelProto:
+    """Exports a model to ONNX, in memory and unchecked; what the exporters print, log or warn of is suppressed.
+
+    Args:
+        model: Model on the CPU, in evaluation mode, with one argument that is called ``input``.
+        example: Two samples, [2, ...].
+        outputs: Names of the outputs.
+        of: What is exported, for messages.
+        opset: ONNX opset of the graph.
+
+    Raises:
+        ExportError: No exporter takes the model, or it gives another opset.
+    """
     try:
-        import onnx  # noqa: PLC0415  # an extra of the coordinator
+        import onnx  # noqa: F401, PLC0415  # an extra of the coordinator
         import onnxscript  # noqa: F401, PLC0415  # the exporter needs it
     except ImportError as error:
         raise ExportError(f'exporting needs {error.name}: pip install "fedlp-edge[coordinator]"') from None
     with _silenced():
         try:
-            proto = _export_by_graph(model, example, outputs)
+            proto = _export_by_graph(model, example, outputs, opset)
         except Exception as first:  # the exporter raises whatever its many parts raise
             try:
-                proto = _export_by_tracing(model, example, outputs)
+                proto = _export_by_tracing(model, example, outputs, opset)
             except Exception:
                 reason = runtime_reason(first)
                 raise ExportError(f"{of}: PyTorch cannot export this model to ONNX: {reason}") from first
@@ -159,30 +181,44 @@ def _to_onnx(model: nn.Module, example: Tensor, outputs: list[str], properties: 
         del node.metadata_props[:]
         node.doc_string = ""
     del proto.metadata_props[:]
+    return proto
+
+
+def with_properties(proto: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.ModelProto:
+    """Gives a model the metadata that stand in its file, and no others; returns the same object."""
+    import onnx  # noqa: PLC0415  # an extra of the coordinator
+
+    del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, dict(properties))
     proto.producer_name = "fedlp-edge"
-    serialized: bytes = proto.SerializeToString()
-    return serialized
+    return proto
 
 
-def _export_by_graph(model: nn.Module, example: Tensor, outputs: list[str]) -> Any:
+def _export_by_graph(model: nn.Module, example: Tensor, outputs: list[str], opset: int) -> onnx.ModelProto:
     with kept_operator_table():
         program = torch.onnx.export(
             model,
             (example,),
             input_names=[INPUT],
             output_names=outputs,
-            opset_version=OPSET,
+            opset_version=opset,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             dynamo=True,
             verbose=False,
         )
     if program is None:
         raise ExportError("the exporter returned nothing")
+    if (given := opset_of(program.model_proto)) != opset:  # it converts to older ones where it can
+        raise ExportError(f"the exporter gave opset {given} instead of {opset}")
     return program.model_proto
 
 
-def _export_by_tracing(model: nn.Module, example: Tensor, outputs: list[str]) -> Any:
+def opset_of(proto: onnx.ModelProto) -> int:
+    """Returns the version of ONNX's own operators that a model uses."""
+    return next(int(entry.version) for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _export_by_tracing(model: nn.Module, example: Tensor, outputs: list[str], opset: int) -> onnx.ModelProto:
     """Exports with the older, tracing exporter, for models that the graph exporter does not support."""
     import onnx  # noqa: PLC0415
 
@@ -193,7 +229,7 @@ def _export_by_tracing(model: nn.Module, example: Tensor, outputs: list[str]) ->
         buffer,  # type: ignore[arg-type]  # takes any binary file, whatever its annotation says
         input_names=[INPUT],
         output_names=outputs,
-        opset_version=min(OPSET, 17),
+        opset_version=min(opset, LAST_TRACED_OPSET),
         dynamic_axes={name: {0: "batch"} for name in (INPUT, *outputs)},
         dynamo=False,
         verbose=False,

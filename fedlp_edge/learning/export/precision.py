@@ -69,39 +69,74 @@ def convert(source: Path, target: Path, precision: Precision, calibration: Sampl
     import onnx  # noqa: PLC0415  # an extra of the coordinator
 
     try:
-        with _quiet():
-            properties = {entry.key: entry.value for entry in onnx.load(source).metadata_props}
-            if precision == "fp16":
-                converted = _half(onnx.load(source))
-            else:
-                converted = _quantized(source, calibration, tokens=tokens)
-            del converted.metadata_props[:]
-            onnx.helper.set_model_props(converted, properties | {PRECISION_PROPERTY: precision})
-            converted.producer_name = "fedlp-edge"
-            target.write_bytes(converted.SerializeToString())
+        model = onnx.load(source)
+    except Exception as error:  # protobuf raises whatever it raises
+        raise ExportError(f"{source.name} cannot be converted to {precision}: {error_line(error)}") from None
+    made = converted(model, precision, calibration, source.name, tokens=tokens)
+    try:
+        target.write_bytes(made.SerializeToString())
     except OSError as error:
         raise ExportError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+def converted(
+    model: onnx.ModelProto, precision: Precision, calibration: Samples, of: str, *, tokens: bool = False
+) -> onnx.ModelProto:
+    """Returns a float32 model in another precision; inputs and outputs keep their types and names.
+
+    Args:
+        model: Model in float32.
+        precision: ``fp16`` or ``int8``.
+        calibration: Samples for static quantisation, [N, ...].
+        of: What is converted, for messages.
+        tokens: Whether the input are token ids.
+
+    Raises:
+        ExportError: onnxruntime's tools cannot convert the model.
+    """
+    import onnx  # noqa: PLC0415
+
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        with _quiet():
+            copy = type(model)()
+            copy.CopyFrom(model)
+            made = _half(copy) if precision == "fp16" else _quantized(copy, calibration, tokens=tokens)
     except Exception as error:  # the tools raise whatever their many parts raise
-        raise ExportError(f"{source.name} cannot be converted to {precision}: {error_line(error)}") from None
+        raise ExportError(f"{of} cannot be converted to {precision}: {error_line(error)}") from None
+    del made.metadata_props[:]
+    onnx.helper.set_model_props(made, properties | {PRECISION_PROPERTY: precision})
+    made.producer_name = "fedlp-edge"
+    return made
+
+
+def is_dynamic(model: onnx.ModelProto, *, tokens: bool) -> bool:
+    """Returns whether a model is quantised dynamically: one of token ids, or a recurrent one.
+
+    onnxruntime's static quantisation leaves recurrent operators in float32.
+    """
+    operators = {node.op_type for node in model.graph.node}
+    return tokens or bool(operators & {"LSTM", "GRU", "RNN"})
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
 
-    converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
-    return converted
+    halved: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    return halved
 
 
-def _quantized(source: Path, calibration: Samples, *, tokens: bool) -> onnx.ModelProto:
+def _quantized(model: onnx.ModelProto, calibration: Samples, *, tokens: bool) -> onnx.ModelProto:
     import onnx  # noqa: PLC0415
     from onnxruntime import quantization  # noqa: PLC0415
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
 
     # The tools work on files alone.
     with tempfile.TemporaryDirectory(prefix="fedlp-int8-") as directory:
-        prepared, made = Path(directory) / "prepared.onnx", Path(directory) / "int8.onnx"
+        source, prepared, made = (Path(directory) / f"{name}.onnx" for name in ("float32", "prepared", "int8"))
+        onnx.save(model, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        if tokens:
+        if is_dynamic(model, tokens=tokens):
             quantization.quantize_dynamic(prepared, made, weight_type=quantization.QuantType.QInt8)
         else:
             quantization.quantize_static(

@@ -43,11 +43,11 @@ class Regression:
 
     def loss(self, outputs: Tensor, y: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """Returns the mean squared error of the standardised outputs."""
-        return functional.mse_loss(outputs, self._standardised(y).to(outputs.dtype))
+        return functional.mse_loss(outputs, self.standardised(y).to(outputs.dtype))
 
     def sums(self, outputs: Tensor, y: Tensor, x: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Returns sums of errors and of deviations from the mean in the targets' units, and pairs of binned values."""
-        true, predicted = self._standardised(y).double(), outputs.double()
+        true, predicted = self.standardised(y).double(), outputs.double()
         std = self._std.to(y.device).double()
         errors, deviations = (predicted - true) * std, true * std
         sums = {
@@ -70,5 +70,6 @@ class Regression:
         """Returns the targets in their own units."""
         return {"values": outputs * self._std.to(outputs.device) + self._mean.to(outputs.device)}
 
-    def _standardised(self, y: Tensor) -> Tensor:
+    def standardised(self, y: Tensor) -> Tensor:
+        """Returns targets in standard deviations from the mean, as the model gives them."""
         return (y - self._mean.to(y.device)) / self._std.to(y.device)

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
 
 from fedlp_edge.cli.main import app
 from fedlp_edge.cli.models import export as command
-from fedlp_edge.cli.models.export import make_writable, run_export
+from fedlp_edge.cli.models.export import ExportOptions, make_writable, parse_precisions, run_export
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.model_card import CardEntry, RefusedFile, decode_card
 from fedlp_edge.errors import ConfigError, ExportError
+from fedlp_edge.storage.journal import Journal
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE
-from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, Exported, ExportedModel, RefusedModel, WorkerOptions
+from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, ExportFamily, FamilyExported, WorkerOptions
 from tests.fleets.standin import blueprint
 
 
@@ -37,7 +40,8 @@ def a_run(directory: Path) -> Path:
 class Worker:
     """Answers as it is told; trains and loads nothing."""
 
-    exported = Exported(models=())
+    exported = FamilyExported(files=())
+    asked: ClassVar[list[ExportFamily]] = []
 
     def __init__(self, options: WorkerOptions) -> None:
         pass
@@ -49,33 +53,58 @@ class Worker:
         pass
 
     def call(self, job: AnyJob, timeout: float | None = None) -> AnyResult:
-        return Built(blueprint=self.model) if isinstance(job, Build) else self.exported
+        if isinstance(job, Build):
+            return Built(blueprint=self.model)
+        assert isinstance(job, ExportFamily)
+        self.asked.append(job)
+        return self.exported
 
     @property
     def model(self) -> Blueprint:
         return blueprint()
 
 
-def exporting(monkeypatch: pytest.MonkeyPatch, *models: ExportedModel, refused: tuple[RefusedModel, ...]) -> None:
+def entry(file: str = "net-depth-1.onnx", value: float | None = 0.5, warning: str = "") -> CardEntry:
+    return CardEntry(
+        file=file,
+        depth=1,
+        precision="int8" if "int8" in file else "fp32",
+        sha256="a" * 64,
+        blake3="b" * 64,
+        bytes=2048,
+        value=value,
+        max_abs_diff=1e-6,
+        agreement=1.0,
+        warning=warning,
+    )
+
+
+def exporting(
+    monkeypatch: pytest.MonkeyPatch, *files: CardEntry, refused: tuple[RefusedFile, ...] = ()
+) -> list[ExportFamily]:
     class Answering(Worker):
-        exported = Exported(models=models, refused=refused)
+        exported = FamilyExported(files=files, refused=refused, input_shape=(1, 2, 2), metric="accuracy", samples=10)
+        asked: ClassVar[list[ExportFamily]] = []
 
     monkeypatch.setattr(command, "WorkerProcess", Answering)
+    return Answering.asked
+
+
+QUICK = ExportOptions(seconds=0)
 
 
 def test_names_the_depth_that_was_refused_and_writes_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = ExportedModel("net-depth-1.onnx", 1, 1e-6, 0.5)
-    exporting(monkeypatch, made, refused=(RefusedModel(2, "no operator for [this]"),))
-    assert run_export(a_run(tmp_path), "all", tmp_path / "onnx", None) == EXIT_INCOMPLETE
+    exporting(monkeypatch, entry(), refused=(RefusedFile(depth=2, precision="fp32", reason="no operator for [this]"),))
+    assert run_export(a_run(tmp_path), "all", tmp_path / "onnx", None, QUICK) == EXIT_INCOMPLETE
     printed = capsys.readouterr()
-    assert "net-depth-1.onnx: depth 1, round 1" in printed.out
+    assert "net-depth-1.onnx: depth 1, round 1, accuracy 50.0 %, 2.0 kB" in printed.out
     assert "error: depth 2 has no ONNX file: no operator for [this]" in printed.err
 
 
 def test_fails_where_no_depth_can_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exporting(monkeypatch, refused=(RefusedModel(1, "no operator"),))
+    exporting(monkeypatch, refused=(RefusedFile(depth=1, precision="fp32", reason="no operator"),))
     with pytest.raises(ExportError, match="no operator"):
         run_export(a_run(tmp_path), "1", tmp_path / "onnx", None)
 
@@ -99,3 +128,41 @@ def test_out_where_nothing_can_be_written_is_said(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "access", lambda *_: False)  # the test may be run by somebody who may write anywhere
     with pytest.raises(ConfigError, match="it may not be written to"):
         make_writable(tmp_path)
+
+
+def test_a_file_that_is_worth_clearly_less_is_said_in_the_exit_code_and_on_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = entry("net-depth-1-int8.onnx", 0.4, "int8 costs depth 1 10.0 points of accuracy: try --precision fp16")
+    exporting(monkeypatch, entry(), worse)
+    assert run_export(a_run(tmp_path), "1", tmp_path / "onnx", None, QUICK) == EXIT_INCOMPLETE
+    assert "warning: net-depth-1-int8.onnx: int8 costs depth 1 10.0 points" in capsys.readouterr().err
+    card = decode_card((tmp_path / "onnx" / "card.json").read_bytes())
+    assert [file.warning for file in card.files] == ["", worse.warning]
+    assert "try --precision fp16" in (tmp_path / "onnx" / "card.md").read_text()
+
+
+def test_the_names_that_a_run_has_agreed_on_and_its_licence_reach_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = exporting(monkeypatch, entry())
+    run = a_run(tmp_path)
+    (run / "config.toml").write_text('fleet = "shop"\n[data]\nevaluate = ""\n[export]\nlicense = "CC-BY-4.0"\n')
+    Journal(run / "journal.sqlite").put_class_names(("nut", "bolt"))
+    assert run_export(run, "1", tmp_path / "onnx", None, QUICK) == 0
+    (job,) = asked
+    assert (job.data, job.model.class_names, job.metadata["license"]) == ("", ("nut", "bolt"), "CC-BY-4.0")
+
+
+def test_precisions_are_named_with_commas_or_one_by_one() -> None:
+    assert parse_precisions([]) == ("fp32",)
+    assert parse_precisions(["int8, fp32"]) == ("fp32", "int8")
+    assert parse_precisions(["fp16", "int8"]) == ("fp16", "int8")
+    with pytest.raises(ConfigError, match=r"^--precision int4: use fp32, fp16, int8, or several of these$"):
+        parse_precisions(["int4"])
+
+
+def test_early_exit_with_one_depth_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporting(monkeypatch, entry())
+    with pytest.raises(ConfigError, match="--early-exit needs two depths at least: use --depth all"):
+        run_export(a_run(tmp_path), "1", tmp_path / "onnx", None, ExportOptions(early_exit=0.9))

@@ -1,0 +1,1 @@
+"""This package makes all files of one model: every depth and precision, and one with early exits."""

@@ -1,0 +1,123 @@
+"""The job that writes all files of a model: every depth in every precision that is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedlp_edge.core.model_card import RefusedFile
+from fedlp_edge.core.targets import BUILT_IN_TASKS, default_metric
+from fedlp_edge.errors import ExportError
+from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.export.family.file_answers import as_the_graph_takes
+from fedlp_edge.learning.export.family.model_family import (
+    SAMPLES_FOR_COST,
+    FamilyOptions,
+    ModelFamily,
+)
+from fedlp_edge.learning.export.family.multi_exit_graph import exit_of, exits_of
+from fedlp_edge.learning.model.fresh_statistics import measure_statistics
+from fedlp_edge.learning.tasks.anomaly import Anomaly
+from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.worker.evaluate_jobs import export_samples, load_exit_path, output_names_of, with_threshold
+from fedlp_edge.worker.jobs import ExportFamily, FamilyExported, reason_line
+from fedlp_edge.worker.resources import WorkerResources
+
+
+def export_family(job: ExportFamily, resources: WorkerResources) -> FamilyExported:
+    """Writes the files, and says what each is worth."""
+    model, blueprint = resources.models.full_model(job.model.without_names)
+    data, held_out = export_samples(job, model, blueprint, resources)
+    model.to("cpu")
+    if not job.data and _are_pictures(job, blueprint.input_shape):
+        data = _as_pixels(data)
+    submodel = exits_of(model, job.depths)
+    for depth in job.depths:
+        load_exit_path(job, submodel, blueprint, depth)
+    if job.data:  # made inputs would give statistics of nothing
+        measure_statistics(submodel, data, submodel.exits, lambda x: x)
+    samples = held_out or data
+    tasks: dict[int, LearningTask] = {}
+    refused: list[RefusedFile] = []
+    task = resources.task_of(job.model, blueprint)
+    for depth in job.depths:
+        try:
+            tasks[depth] = with_threshold(job, exit_of(submodel, depth), samples) if isinstance(task, Anomaly) else task
+        except ExportError as error:
+            refused += [
+                RefusedFile(depth=depth, precision=precision, reason=str(error)) for precision in job.precisions
+            ]
+    if not tasks:
+        return FamilyExported(files=(), refused=tuple(refused))
+    family = ModelFamily(
+        exits_of(submodel, tasks.keys()),
+        tasks,
+        samples,
+        data,
+        Path(job.directory),
+        FamilyOptions(
+            name=job.model.name,
+            classes=output_names_of(job, data, task, blueprint),
+            units=job.model.target_units,
+            features=job.model.input_names,
+            metadata=job.metadata,
+            precisions=job.precisions,
+            early_exit=job.early_exit,
+            opset=job.opset,
+            raw_input=job.raw_input,
+            labelled=bool(job.data),
+            tokens=job.model.tokens,
+        ),
+    )
+    written = family.write()
+    if job.samples_path is not None:
+        spread = torch.linspace(0, len(samples) - 1, min(SAMPLES_FOR_COST, len(samples))).long()
+        np.save(job.samples_path, as_the_graph_takes(samples, spread, raw=written.raw_input))
+    return FamilyExported(
+        files=written.entries,
+        refused=tuple(
+            RefusedFile(
+                depth=entry.depth,
+                precision=entry.precision,
+                early_exit=entry.early_exit,
+                reason=reason_line(entry.reason),
+            )
+            for entry in (*refused, *written.refused)
+        ),
+        classes=output_names_of(job, data, task, blueprint),
+        input_shape=blueprint.input_shape,
+        input_type="uint8" if written.raw_input else "float32",
+        metric=default_metric(task.name) if job.data and task.name in BUILT_IN_TASKS else "",
+        samples=len(samples) if job.data else 0,
+        calibration=_calibration(job) if "int8" in job.precisions else "",
+        opset=written.opset,
+    )
+
+
+def _calibration(job: ExportFamily) -> str:
+    if job.model.tokens:
+        return "none: activations are quantised as they come"
+    if job.data:
+        return f"samples of {job.data}"
+    if job.inputs.channel_mean:
+        return "made inputs with the mean and deviation of each channel that devices have told"
+    return "made inputs: no device has told what its samples look like"
+
+
+def _are_pictures(job: ExportFamily, shape: tuple[int, ...]) -> bool:
+    """Whether inputs are pictures, as the factor from bytes to shares of 255 says."""
+    return len(shape) == 3 and shape[0] in (1, 3) and abs(job.inputs.scale * 255 - 1) < 1e-6
+
+
+def _as_pixels(data: Dataset) -> Dataset:
+    """Returns made inputs as bytes, as pictures are stored."""
+    return Dataset.of_tensor(
+        x=data.stored().round().clamp(0, 255).to(torch.uint8),
+        y=data.y,
+        classes=data.classes,
+        scale=data.scale,
+        mean=data.mean,
+        std=data.std,
+    )
