@@ -21,9 +21,9 @@ from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerErro
 from fedlp_edge.learning.export.latency import measure
 from fedlp_edge.learning.export.metadata import OPSET
 from fedlp_edge.learning.export.precision import PRECISIONS, Precision
+from fedlp_edge.reporting.cards.model_card_page import write_card
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.formatting import format_bytes, format_metric, format_share, metric_label
-from fedlp_edge.reporting.model_card_page import write_card
 from fedlp_edge.reporting.summary import Summary, load, trained_exits
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import agreed_class_names, agreed_columns, reported_data_facts

@@ -14,7 +14,7 @@ from fedlp_edge.learning.export.metadata import INPUT, OnnxMetadata
 if TYPE_CHECKING:
     import onnx
 
-_NORMALISED = "normalised_input"
+_NORMALISED = "normalised_picture"  # no name that quantisation derives from "input"
 
 
 def with_raw_input(model: onnx.ModelProto, onnx_metadata: OnnxMetadata) -> onnx.ModelProto:
@@ -33,17 +33,17 @@ def with_raw_input(model: onnx.ModelProto, onnx_metadata: OnnxMetadata) -> onnx.
     graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     shape = (-1, 1, 1)
     constants = {
-        "input_scale": np.float32(onnx_metadata.scale),
-        "input_mean": np.array(onnx_metadata.mean, dtype=np.float32).reshape(shape),
-        "input_std": np.array(onnx_metadata.std, dtype=np.float32).reshape(shape),
+        "picture_scale": np.float32(onnx_metadata.scale),
+        "picture_mean": np.array(onnx_metadata.mean, dtype=np.float32).reshape(shape),
+        "picture_std": np.array(onnx_metadata.std, dtype=np.float32).reshape(shape),
     }
     graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
     # In the order of operations in which a data set is normalised, for the same rounding.
     nodes = [
-        helper.make_node("Cast", [INPUT], ["input_as_float"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["input_as_float", "input_scale"], ["scaled_input"]),
-        helper.make_node("Sub", ["scaled_input", "input_mean"], ["centred_input"]),
-        helper.make_node("Div", ["centred_input", "input_std"], [_NORMALISED]),
+        helper.make_node("Cast", [INPUT], ["picture_as_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["picture_as_float", "picture_scale"], ["scaled_picture"]),
+        helper.make_node("Sub", ["scaled_picture", "picture_mean"], ["centred_picture"]),
+        helper.make_node("Div", ["centred_picture", "picture_std"], [_NORMALISED]),
     ]
     rest = list(graph.node)
     del graph.node[:]

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+import torch
+from torch import nn
 
-from fedlp_edge.learning.export.family.graph_cleaning import cleaned, without_dead_tensors
-from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit
-from fedlp_edge.learning.export.family.raw_input import with_raw_input
-from fedlp_edge.learning.export.metadata import OnnxMetadata
-
-
-def two_exits() -> onnx.ModelProto:
-    """Exit 1 doubles the input; exit 2 adds one to what exit 1 gives."""
-    tensors = {"two": np.float32(2), "one": np.float32(1), "dead": np.zeros(9, dtype=np.float32)}
-    nodes = [
-        helper.make_node("Mul", ["input", "two"], ["logits_1"]),
-        helper.make_node("Add", ["logits_1", "one"], ["logits_2"]),
-    ]
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1, 2, 2])
-        for name in ("input", "logits_1", "logits_2")
-    ]
-    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()]
-    graph = helper.make_graph(nodes, "two_exits", values[:1], values[1:], initializer=initializers)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
-
-def answer(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    onnx.checker.check_model(model, full_check=True)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(["logits"], {"input": x})[0]
+from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, exits_of
+from fedlp_edge.learning.model.layered import LayeredModel
+from tests.learning.export.family.graphs import answer, two_exits
 
 
 def test_each_exit_has_what_it_needs_and_no_more() -> None:
@@ -44,25 +20,13 @@ def test_each_exit_has_what_it_needs_and_no_more() -> None:
     assert [tensor.name for tensor in second.graph.initializer] == ["two", "one"]
 
 
-def test_tensors_that_nothing_takes_are_left_out() -> None:
-    assert [tensor.name for tensor in without_dead_tensors(two_exits()).graph.initializer] == ["two", "one"]
-    model = cleaned(two_exits())
-    assert "dead" not in [tensor.name for tensor in model.graph.initializer]
-    assert [output.name for output in model.graph.output] == ["logits_1", "logits_2"]
-
-
-def test_a_graph_with_raw_input_normalises_bytes_as_a_data_set_does() -> None:
-    about = OnnxMetadata(
-        model="m",
-        depth=1,
-        input_shape=(1, 2, 2),
-        classes=(),
-        scale=1 / 255,
-        mean=(0.5,),
-        std=(0.25,),
-        input_type="uint8",
-    )
-    model = with_raw_input(cut_exit(two_exits(), 1, ("logits",)), about)
-    pixels = np.array([0, 51, 102, 255], dtype=np.uint8).reshape(1, 1, 2, 2)
-    expected = 2 * (pixels.astype(np.float32) * np.float32(1 / 255) - np.float32(0.5)) / np.float32(0.25)
-    np.testing.assert_array_equal(answer(model, pixels), expected)
+def test_some_exits_of_a_model_share_its_parts() -> None:
+    layers = [(f"l{number}", nn.Linear(2, 2)) for number in (1, 2, 3)]
+    heads = [(f"h{number}", nn.Linear(2, 2)) for number in (1, 2, 3)]
+    model = LayeredModel(layers, heads, torch.zeros(1, 2), classes=2)
+    some = exits_of(model, (3, 1))
+    assert some.exit_depths == (1, 3)
+    assert some.get_submodule("L2") is layers[1][1]
+    x = torch.ones(4, 2)
+    torch.testing.assert_close(exit_of(some, 1)(x), model(x, depth=1))
+    torch.testing.assert_close(some(x), model(x))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fedlp_edge.core.model_card import CARD_FILE, CardEntry, ModelCard, encode_card
 from fedlp_edge.errors import ExportError
+from fedlp_edge.reporting.cards.model_card_plot import draw_card
 from fedlp_edge.reporting.formatting import format_bytes, format_metric, format_share, metric_label
-from fedlp_edge.reporting.model_card_plot import draw_card
 from fedlp_edge.system.files import replacing
 
 PAGE_FILE = "card.md"

@@ -1,0 +1,1 @@
+"""This package describes exported models for people: a page and a picture."""
