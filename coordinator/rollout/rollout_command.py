@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -127,7 +128,7 @@ def deploy(
     except ValueError as error:
         raise OperatorError(str(error)) from None
     plan = RolloutPlan(
-        run=f"deploy-{release}"[:64],
+        run=f"deploy-{release[:50]}-{secrets.token_hex(3)}",  # devices tell it from an earlier one of the same files
         fleet=load_config(path).fleet,
         release=release,
         source=str(source.absolute()),
@@ -149,6 +150,7 @@ def deploy(
     _lock(directory)
     if directory.exists and directory.events():
         _check_same(directory, plan)
+        plan = msgspec.structs.replace(plan, run=directory.plan().run)
     else:
         directory.put_plan(plan)
     raise typer.Exit(_carry_out(directory, plan, gather, verbose=verbose))
@@ -272,7 +274,8 @@ def _check_same(directory: RolloutDirectory, plan: RolloutPlan) -> None:
     changed = [
         name
         for name in plan.__struct_fields__
-        if name not in ("source", "config", "repository", "online_key") and getattr(plan, name) != getattr(before, name)
+        if name not in ("run", "source", "config", "repository", "online_key")
+        and getattr(plan, name) != getattr(before, name)
     ]
     if changed:
         raise OperatorError(

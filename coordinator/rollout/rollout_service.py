@@ -244,7 +244,9 @@ class Rollout:
         missing = [device for device in self._plan.canaries if device not in here]
         if missing:
             raise OperatorError(f"{', '.join(missing)} is to be the canary and is not there; name another device")
-        groups = rollout_groups(self._plan.settings, here, self._plan.run, self._plan.canaries)
+        for file in {self._file_of[device] for device in here} if self._files.signed is None else ():
+            self_test_of(file, self._directory.self_tests)  # one that does not run here is found before anybody is told
+        groups = rollout_groups(self._plan.settings, here, self._plan.release, self._plan.canaries)
         self._record(RolloutBegan(groups))
         for device in here:
             self.machine.seen(device, online=True)
@@ -320,7 +322,7 @@ class Rollout:
             if getattr(message, "device", None) != leaf:
                 raise PeerError("a device speaks in the name of another one")
             match message:
-                case InstallReport():
+                case InstallReport() if self._rates.allows(leaf):
                     self._reported(message)
                 case UnitRequest() if message.run == self._plan.run and self._server is not None:
                     self.machine.heard(leaf, self._clock())

@@ -106,7 +106,7 @@ class RolledOutFleet:
         files = find_release(release)
         settings = {key: choices.pop(key) for key in list(choices) if key in RolloutSettings.__struct_fields__}
         self.plans[name] = RolloutPlan(
-            run=f"deploy-{release_name(files, release)}",
+            run=choices.pop("run", f"deploy-{release_name(files, release)}"),  # type: ignore[arg-type]
             fleet=FLEET,
             release=release_name(files, release),
             source=str(release),

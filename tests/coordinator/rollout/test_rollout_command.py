@@ -111,4 +111,4 @@ def test_roll_out_goes_on_with_its_own_choices_alone(tmp_path: Path) -> None:
     begun(tmp_path / "rollout")
     code, output = run(release, "--config", tmp_path / "fleet.toml", "--out", tmp_path / "rollout", "--canary", "2")
     assert code != 0
-    assert "holds a roll-out with other choices (run, release, settings)" in output
+    assert "holds a roll-out with other choices (release, settings)" in output

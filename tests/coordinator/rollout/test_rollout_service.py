@@ -207,6 +207,30 @@ def test_devices_that_no_file_suits_are_left_out(tmp_path: Path) -> None:
     fleet.end()
 
 
+def test_model_that_does_not_run_here_is_told_before_any_device_is(tmp_path: Path) -> None:
+    fleet = RolledOutFleet(tmp_path, devices=1)
+    fleet.start_agents()
+    release = write_release(tmp_path / "good", b"no model")
+    (release / "model-d1.selftest.npz").unlink()
+    fleet.deploy(release)
+    with pytest.raises(OperatorError, match="has no self-test, and none can be made: does not load in onnxruntime"):
+        fleet.until_ended()
+    assert fleet.carried("") == 0
+    assert fleet.rollout().events() == []
+    fleet.end()
+
+
+def test_failed_model_is_tried_again_by_another_roll_out(tmp_path: Path) -> None:
+    fleet = RolledOutFleet(tmp_path, devices=1)
+    fleet.start_agents()
+    release = write_release(tmp_path / "good", b"bad")
+    for name in ("first", "second"):
+        fleet.deploy(release, name=name, run=f"deploy-{name}")
+        assert fleet.until_ended(name).phase == "stopped"
+    assert fleet.steps("dev-0").count("link") == 2, "the second answer is no repetition of the first"
+    fleet.end()
+
+
 def test_roll_out_without_devices_is_told(tmp_path: Path) -> None:
     fleet = RolledOutFleet(tmp_path, devices=0)
     fleet.deploy(write_release(tmp_path / "good", b"good"))
