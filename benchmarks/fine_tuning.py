@@ -70,6 +70,7 @@ class Options(msgspec.Struct, frozen=True):
         samples: Most samples of a device of the fleets that are compared.
         earlier_samples: Most samples of a device of the earlier fleets.
         lr: Step size of all fleets.
+        epochs: Passes over a device's samples in a round; the earlier fleets take one.
         seed: Seed of all fleets.
         workers: Worker processes; 0 for one per core.
     """
@@ -81,6 +82,7 @@ class Options(msgspec.Struct, frozen=True):
     samples: int = 100
     earlier_samples: int = 1000
     lr: float = 0.05
+    epochs: int = 1
     seed: int = 1
     workers: int = 0
 
@@ -133,7 +135,11 @@ def fleet_of(data: str, rounds: int, options: Options, model: ModelSettings, *, 
         seed=options.seed,
         model=model,
         data=SimulatedData(train=data, evaluate=data, partition="iid" if earlier else "dirichlet:0.5", limit=samples),
-        training=TrainingSettings(lr=options.lr, objective=ObjectiveSettings(logit_adjustment=1.0)),
+        training=TrainingSettings(
+            epochs=1 if earlier else options.epochs,
+            lr=options.lr,
+            objective=ObjectiveSettings(logit_adjustment=1.0),
+        ),
         rounds=RoundSettings(count=rounds),
         fleet=FleetSettings(devices=options.devices, depth_mix=(0.0, 0.0, 0.0, 0.0, 1.0)),
         simulation=SimulationSettings(workers=options.workers),
