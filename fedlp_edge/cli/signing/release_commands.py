@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from fedlp_edge.cli.signing.key_commands import print_results
+from fedlp_edge.cli.signing.self_test_files import SELF_TEST_SUFFIX, make_self_tests
 from fedlp_edge.errors import ReleaseError
 from fedlp_edge.release.graph_maker import GraphMaker
 from fedlp_edge.release.key_files import AskPassphrase, read_private_key
@@ -21,7 +22,7 @@ from fedlp_edge.reporting.formatting import format_bytes
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import write_file
 
-_SIGNED = (".onnx", GRAPH_SUFFIX, ".selftest.npz")
+_SIGNED = (".onnx", GRAPH_SUFFIX, SELF_TEST_SUFFIX)
 
 
 def run_release_sign(
@@ -50,12 +51,15 @@ def run_release_sign(
     signers = [read_private_key(path, ask) for path in sign]
     if run is not None:
         _make_graphs(directory, run)
+    untested = make_self_tests(directory)
     files = sorted(path for path in directory.iterdir() if path.name.endswith(_SIGNED))
     if not any(path.suffix == ".onnx" for path in files):
         raise ReleaseError(f"{directory} holds no ONNX file; fedlp export RUN -o DIR makes them")
     result = ReleaseRepository(repository).sign_release(name, files, signers)
     for path in files:
         print(f"{path.name}  {format_bytes(path.stat().st_size)}")
+    for file, why in untested.items():
+        print(f"{file} has no self-test: {why}")
     print_results(repository, [result])
 
 

@@ -33,6 +33,7 @@ def make_place() -> None:
         fedlp("keys", "new", name, "--no-passphrase")
     Path("spring").mkdir()
     Path("spring/m-d1.onnx").write_bytes(b"a model")
+    Path("spring/m-d1.selftest.npz").write_bytes(b"a self-test")
     Path("spring/card.md").write_text("not signed")
 
 

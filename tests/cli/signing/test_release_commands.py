@@ -20,10 +20,22 @@ def test_from_keys_to_a_signed_release(place: Path) -> None:
         'root version 1 is signed\nrepo/root.json: copy it to each device, and name it in agent.toml: root = "FILE"\n'
     )
     assert fedlp("release", "sign", "repo", "spring", "--key", "anna.key") == (
-        "m-d1.onnx  7 B\ntargets version 1 is signed\n"
+        "m-d1.onnx  7 B\nm-d1.selftest.npz  11 B\ntargets version 1 is signed\n"
     )
     assert "assignments version 1 expires on " in fedlp("release", "refresh", "repo", "--online-key", "online.key")
-    assert fedlp("release", "show", "repo").split() == ["release", "file", "size", "spring", "m-d1.onnx", "7", "B"]
+    assert fedlp("release", "show", "repo").split() == [
+        "release",
+        "file",
+        "size",
+        "spring",
+        "m-d1.onnx",
+        "7",
+        "B",
+        "spring",
+        "m-d1.selftest.npz",
+        "11",
+        "B",
+    ]
     assert fedlp("keys", "show", "repo").count("none") == 0
 
 
@@ -48,6 +60,7 @@ def test_weights_of_the_run_need_not_travel(place: Path) -> None:
     Path("run/checkpoints").mkdir()
     Path("run/checkpoints/00001.safetensors").write_bytes(pack({"w": weights}))
     onnx.save(helper.make_model(graph), "run/onnx/m-d1.onnx")
+    Path("run/onnx/m-d1.selftest.npz").write_bytes(b"a self-test")
 
     said = fedlp("release", "sign", "repo", "run", "--key", "anna.key").splitlines()
 
