@@ -205,6 +205,7 @@ class InstallationLimits:
         serving_starts: Starts of whatever answers with the new model during its probation, after which these count as
             a crash loop.
         watch_seconds: Seconds between two looks at what answers, during the probation.
+        measure_seconds: Seconds for which each of several models is measured.
     """
 
     file_bytes: int = 1 << 31
@@ -214,6 +215,7 @@ class InstallationLimits:
     attempts: int = 3
     serving_starts: int = 3
     watch_seconds: float = 0.5
+    measure_seconds: float = 2.0
 
 
 @dataclass(frozen=True)

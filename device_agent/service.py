@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from device_agent.data_watch import DataWatch, data_fingerprint
 from device_agent.deployment import can_export, store_model
 from device_agent.installation.installer import Installer, InstallerOptions
+from device_agent.installation.offer_choice import measured_cost
 from device_agent.installation.serving_process import ServingProcess
 from device_agent.installation.version_store import VersionStore
 from device_agent.protocol.events import (
@@ -424,8 +426,10 @@ def _keep(report: ServingReported) -> None:
 
 def _installer_options(settings: AgentSettings, state: Path, versions: VersionStore) -> InstallerOptions:
     """Returns how models are verified on this device."""
+    threads = settings.profile.threads or (settings.serving.threads if settings.serving is not None else 1)
+    measure, limits = partial(measured_cost, threads=threads), settings.profile.answer_limits
     if settings.root is None:
-        return InstallerOptions(keep=settings.keep_models)
+        return InstallerOptions(keep=settings.keep_models, measure=measure, limits=limits)
     from device_agent.installation.signed_source import SignedSources  # noqa: PLC0415 - an extra
     from device_agent.installation.trusted_models import TrustedModels  # noqa: PLC0415
 
@@ -436,4 +440,6 @@ def _installer_options(settings: AgentSettings, state: Path, versions: VersionSt
         return [*units, *versions.directory.glob("versions/*/*.onnx")]
 
     sources = SignedSources(settings.root, settings.identity.device, trusted, kept)
-    return InstallerOptions(keep=settings.keep_models, make_source=sources, trusts=trusted.has)
+    return InstallerOptions(
+        keep=settings.keep_models, make_source=sources, trusts=trusted.has, measure=measure, limits=limits
+    )

@@ -9,6 +9,9 @@ import msgspec
 from coordinator.rollout.release_files import ReleaseFile
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 
+MAX_OFFERS = 30
+"""Most files that a device measures; a message names twice as many, with their self-tests."""
+
 
 class FileWishes(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator says of the files, for all devices.
@@ -17,11 +20,13 @@ class FileWishes(msgspec.Struct, frozen=True, kw_only=True):
         depth: The one depth that devices get; None for what suits each.
         precision: Precision of the files.
         early_exit: Whether devices get the file with early exits.
+        measured: Whether devices get all files that may suit them, and each installs the one that it measures as best.
     """
 
     depth: int | None = None
     precision: str = "fp32"
     early_exit: bool = False
+    measured: bool = False
 
 
 def choose_file(
@@ -52,3 +57,28 @@ def choose_file(
     else:
         fitting.sort(key=lambda file: -file.depth)
     return fitting[0] if fitting else None
+
+
+def offered_files(
+    files: Sequence[ReleaseFile], wishes: FileWishes, facts: DeviceFacts | None, chosen: ReleaseFile
+) -> tuple[ReleaseFile, ...]:
+    """Returns the files of which a device is to choose, ``chosen`` first; none if there is nothing to choose.
+
+    They are of any precision, with early exits or without, and no deeper than the chosen one.
+
+    Args:
+        files: Files of the release.
+        wishes: Wishes of the operator.
+        facts: What the device says of itself; None if it has not.
+        chosen: The file that suits the device by what is known of it.
+    """
+    memory = facts.training_memory if facts is not None else None
+    others = [
+        file
+        for file in files
+        if file != chosen
+        and file.depth <= chosen.depth
+        and wishes.depth in (None, file.depth)
+        and (memory is None or max(file.memory, file.size) <= memory)
+    ]
+    return (chosen, *others[: MAX_OFFERS - 1]) if wishes.measured and others else ()

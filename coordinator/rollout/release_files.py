@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedlp_edge.core.metric_names import BETTER
 from fedlp_edge.core.model_card import CARD_FILE, ModelCard, decode_card
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.system.directories import make_directory
@@ -31,6 +32,9 @@ class ReleaseFile:
         size: Bytes of the file.
         memory: Bytes that answering takes, as far as the card of the files says; 0 if it does not.
         early_exit: Whether the file stops at the first exit that is sure.
+        value: What the file is worth, as the card says; None if it does not.
+        warning: What the export warned of, as the card says; empty for nothing.
+        higher: Whether a higher value is a better one.
     """
 
     path: Path
@@ -40,6 +44,9 @@ class ReleaseFile:
     size: int
     memory: int = 0
     early_exit: bool = False
+    value: float | None = None
+    warning: str = ""
+    higher: bool = True
 
 
 def find_release(source: Path) -> tuple[ReleaseFile, ...]:
@@ -73,6 +80,9 @@ def find_release(source: Path) -> tuple[ReleaseFile, ...]:
                 size=path.stat().st_size,
                 memory=entry.cost.memory if entry is not None and entry.cost is not None else 0,
                 early_exit=bool(entry is not None and entry.exits),
+                value=entry.value if entry is not None else None,
+                warning=entry.warning if entry is not None else "",
+                higher=card is None or BETTER.get(card.metric, "higher") == "higher",
             )
         )
     if not files:

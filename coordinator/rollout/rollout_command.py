@@ -77,6 +77,12 @@ def deploy(
     early_exit: Annotated[
         bool, typer.Option("--early-exit", help="the file that stops at the first sure exit")
     ] = False,
+    measured: Annotated[
+        bool,
+        typer.Option(
+            "--measured", help="devices get all files that may suit them, and install the one they measure best"
+        ),
+    ] = False,
     device: Annotated[list[str] | None, typer.Option(metavar="ID", help="only this device; repeatable")] = None,
     shadow_inputs: Annotated[
         int, typer.Option(metavar="N", help="inputs of a device that old and new model answer; 0 for none", min=0)
@@ -105,7 +111,7 @@ def deploy(
         raise OperatorError(f"one directory is deployed at a time: leave {rollout} away")
     source = Path(what)
     files = find_release(source)
-    wishes = FileWishes(depth=depth, precision=precision, early_exit=early_exit)
+    wishes = FileWishes(depth=depth, precision=precision, early_exit=early_exit, measured=measured)
     if not any(f.precision == precision and depth in (None, f.depth) and f.early_exit == early_exit for f in files):
         have = ", ".join(sorted({f"depth {f.depth} {f.precision}" for f in files}))
         raise OperatorError(f"{source} has no such file; there are: {have}")
@@ -114,6 +120,10 @@ def deploy(
         raise OperatorError("name the fleet's file with --config, for its name and broker")
     if (repository is None) != (online_key is None):
         raise OperatorError("--repository and --online-key go together; without either, files are not signed")
+    if measured and repository is not None:
+        raise OperatorError(
+            "--measured does not go with --repository: a signed assignment names one file for each device"
+        )
     release = release_name(files, source)
     try:
         settings = RolloutSettings(

@@ -19,7 +19,7 @@ from coordinator.coordinator_topic import CoordinatorTopic, first_connection, se
 from coordinator.fleet.message_rate_limit import MessageRateLimit
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
-from coordinator.rollout.file_choice import choose_file
+from coordinator.rollout.file_choice import choose_file, offered_files
 from coordinator.rollout.ordered_files import METADATA_SUFFIX, OrderedFiles
 from coordinator.rollout.release_files import ReleaseFile, self_test_of
 from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirectory, RolloutPlan, RolloutStatus, Word
@@ -53,6 +53,7 @@ from fedlp_edge.wire.messages import (
     FromDevice,
     Install,
     InstallReport,
+    ModelOffer,
     NamedFile,
     Status,
     UnitRequest,
@@ -381,21 +382,41 @@ class Rollout:
         self._messenger.tell(self._installs[device])
 
     def _install_of(self, device: str, file: ReleaseFile) -> Install:
+        offers: dict[ReleaseFile, tuple[Path, Path]] = {}
         if self._files.signed is not None:
             found = self._files.signed(device, file.path)
         else:
             test = self_test_of(file, self._directory.self_tests)
             found = OrderedFiles({file.path.name: file.path, test.name: test}, file.path.name, test.name)
+            offers = self._offers(device, file)
+        files = {**found.files, **{path.name: path for pair in offers.values() for path in pair}}
         return Install(
             run=self._plan.run,
             device=device,
             release=self._plan.release,
-            files=tuple(self._named(name, path) for name, path in found.files.items()),
+            files=tuple(self._named(name, path) for name, path in files.items()),
             model=found.model,
             self_test=found.self_test,
             shadow=self._plan.shadow,
             probation_seconds=self._plan.probation_seconds,
+            offers=tuple(
+                ModelOffer(
+                    model=model.name,
+                    self_test=test.name,
+                    depth=offered.depth,
+                    precision=offered.precision,
+                    value=offered.value,
+                    warning=offered.warning,
+                )
+                for offered, (model, test) in offers.items()
+            ),
+            higher=file.higher,
         )
+
+    def _offers(self, device: str, file: ReleaseFile) -> dict[ReleaseFile, tuple[Path, Path]]:
+        """Model and self-test of each file of which a device is to choose by measurement; none if it gets one file."""
+        found = offered_files(self._files.files, self._plan.wishes, self._members[device].facts, file)
+        return {offered: (offered.path, self_test_of(offered, self._directory.self_tests)) for offered in found}
 
     def _named(self, name: str, path: Path) -> NamedFile:
         if path in self._versions and path.suffix != METADATA_SUFFIX:

@@ -13,7 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,10 +21,13 @@ import msgspec
 
 from device_agent.installation.exam_process import ExamInput, ExamOrder, ExamProcess, ExamResult, ExamStoppedError
 from device_agent.installation.installation_state import Candidate, InstallationState, load_state, save_state
+from device_agent.installation.offer_choice import choose_offer, measured_cost
 from device_agent.installation.target_source import DigestSource, FileWantedError, MakeTargetSource
 from device_agent.installation.version_store import VersionStore, kept_versions
 from device_agent.limits import LIMITS
 from device_agent.protocol.events import FilesWanted
+from fedlp_edge.core.model_card import MeasuredCost
+from fedlp_edge.core.planning.model_choice import NO_LIMITS, AnswerLimits
 from fedlp_edge.errors import FedLPError
 from fedlp_edge.serving.live_inputs import LIVE, held_out_samples, live_inputs
 from fedlp_edge.serving.serving_record import read_record
@@ -45,11 +48,15 @@ class InstallerOptions:
     Attributes:
         keep: Number of versions that are kept, the current one included.
         make_source: Makes the source of verified files.
+        measure: Measures what an answer of a file costs.
+        limits: What an answer may take.
         trusts: Whether a model that is installed may answer; all may where there is no root of trust.
     """
 
     keep: int = 2
     make_source: MakeTargetSource = DigestSource
+    measure: Callable[[Path], MeasuredCost] = measured_cost
+    limits: AnswerLimits = NO_LIMITS
     trusts: Callable[[Path], bool] = lambda _path: True
 
 
@@ -247,6 +254,10 @@ class Installer:
     def _add(self, install: Install, files: Mapping[str, Path]) -> None:
         source = self._options.make_source(install, files)
         assigned = source.assigned()
+        if install.offers:
+            options = self._options
+            offer = choose_offer(install.offers, source.fetch, options.measure, options.limits, higher=install.higher)
+            assigned = replace(assigned, model=offer.model, self_test=offer.self_test)
         model = source.fetch(assigned.model)
         beside = {SELF_TEST: source.fetch(assigned.self_test)} if assigned.self_test else {}
         name = Path(assigned.model).name

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from fedlp_edge.config.toml import load_toml
+from fedlp_edge.core.planning.model_choice import AnswerLimits
 from fedlp_edge.core.settings import Count, Positive
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.wire.messages import Name
@@ -57,9 +58,10 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return None if self.training_memory_mb is None else int(self.training_memory_mb * MEGABYTE)
 
     @property
-    def answer_memory(self) -> int | None:
-        """``answer_memory_mb`` in bytes."""
-        return None if self.answer_memory_mb is None else int(self.answer_memory_mb * MEGABYTE)
+    def answer_limits(self) -> AnswerLimits:
+        """What an answer of an installed model may take; memory is that of the board unless the owner says less."""
+        memory = self.ram if self.answer_memory_mb is None else int(self.answer_memory_mb * MEGABYTE)
+        return AnswerLimits(milliseconds=self.answer_milliseconds, memory=memory)
 
     @property
     def ram(self) -> int | None:

@@ -431,6 +431,26 @@ class ShadowRules(msgspec.Struct, frozen=True, kw_only=True):
     max_loss: Share = 0.05
 
 
+class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of several files of a release, of which a device installs the one that suits it by measurement.
+
+    Attributes:
+        model: Name of the ONNX file.
+        self_test: Name of the file with its self-test; empty for none.
+        depth: Depth of the model.
+        precision: How the numbers of the file are stored.
+        value: What the file is worth by the metric of the model; None if it is not known.
+        warning: What the export warned of; empty for nothing.
+    """
+
+    model: FileName
+    self_test: FileName | Literal[""] = ""
+    depth: Annotated[int, msgspec.Meta(ge=1)]
+    precision: ComputeWord = "fp32"
+    value: float | None = None
+    warning: Reason = ""
+
+
 class Install(Message, frozen=True, kw_only=True):
     """This message tells a device to install a model of a release; a repeat asks for the last InstallReport.
 
@@ -443,6 +463,9 @@ class Install(Message, frozen=True, kw_only=True):
         self_test: Name of the file with the inputs and answers of the self-test; empty for none.
         shadow: Rules of the exam beside the old model.
         probation_seconds: Seconds that the new model is watched after the switch, before it counts as installed.
+        offers: Files of which the device measures each and installs the one that suits it, ``model`` among them; empty
+            to install ``model``.
+        higher: Whether a higher value of an offer is a better one.
     """
 
     run: Name
@@ -453,6 +476,8 @@ class Install(Message, frozen=True, kw_only=True):
     self_test: FileName | Literal[""] = ""
     shadow: ShadowRules = ShadowRules()
     probation_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 10.0
+    offers: Annotated[tuple[ModelOffer, ...], msgspec.Meta(max_length=32)] = ()
+    higher: bool = True
 
 
 InstallState = Literal["receiving", "testing", "probation", "installed", "failed"]

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fedlp_edge.core.metric_names import BETTER
-from fedlp_edge.core.model_card import CARD_FILE, CardEntry, MeasuredCost, ModelCard, decode_card
-from fedlp_edge.core.planning.model_choice import AnswerLimits, MeasuredFile, ModelChoice, choose_model
+from fedlp_edge.core.model_card import CARD_FILE, MeasuredCost, ModelCard, decode_card
+from fedlp_edge.core.planning.model_choice import MeasuredFile, ModelChoice, choose_model
 from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.learning.export.latency import Latency, measure_all
 from fedlp_edge.probe.profiles import DeviceProfile
-
-_NO_DIGEST = "0" * 64
 
 
 def choose_for(
@@ -43,16 +41,10 @@ def choose_measured(measured: dict[Path, Latency], profile: DeviceProfile) -> Mo
         profile: Profile of the device class.
     """
     cards = {path.parent: _card(path.parent) for path in measured}
-    files = [MeasuredFile(entry=_entry(path, cards[path.parent]), cost=_cost(cost)) for path, cost in measured.items()]
+    files = [_measured(path, cards[path.parent], latency) for path, latency in measured.items()]
     known = [card for card in cards.values() if card is not None]
     higher = BETTER.get(known[0].metric, "higher") == "higher" if known else True
-    return choose_model(files, limits_of(profile), higher=higher)
-
-
-def limits_of(profile: DeviceProfile) -> AnswerLimits:
-    """Returns what an answer may take on a device of a profile."""
-    memory = profile.answer_memory if profile.answer_memory is not None else profile.ram
-    return AnswerLimits(milliseconds=profile.answer_milliseconds, memory=memory)
+    return choose_model(files, profile.answer_limits, higher=higher)
 
 
 def choice_line(choice: ModelChoice | None, profile: DeviceProfile) -> str:
@@ -67,21 +59,24 @@ def _card(directory: Path) -> ModelCard | None:
     return decode_card(path.read_bytes(), str(path)) if path.is_file() else None
 
 
-def _entry(path: Path, card: ModelCard | None) -> CardEntry:
-    """Returns what a directory's description says of a file; without it, what the file itself says."""
+def _measured(path: Path, card: ModelCard | None, latency: Latency) -> MeasuredFile:
+    """Returns what a directory's description says of a file, or without it the file itself, with what it costs."""
+    cost = _cost(latency)
     for entry in () if card is None else card.files:
         if entry.file == path.name:
-            return entry
-    stem = path.stem
-    return CardEntry(
+            return MeasuredFile(
+                file=entry.file,
+                depth=entry.depth,
+                precision=entry.precision,
+                value=entry.value,
+                warning=entry.warning,
+                cost=cost,
+            )
+    return MeasuredFile(
         file=path.name,
         depth=Classifier(path, threads=1).onnx_metadata.depth,
-        precision="int8" if stem.endswith("-int8") else "fp16" if stem.endswith("-fp16") else "fp32",
-        sha256=_NO_DIGEST,
-        blake3=_NO_DIGEST,
-        bytes=path.stat().st_size,
-        max_abs_diff=0.0,
-        agreement=1.0,
+        precision=next((name for name in ("int8", "fp16") if path.stem.endswith(f"-{name}")), "fp32"),
+        cost=cost,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fedlp_edge.core.model_card import CardEntry, MeasuredCost
+from fedlp_edge.core.model_card import MeasuredCost
 
 WORTH_LESS = 0.01
 """How much less a file may be worth than the best and still count: one point of a share, 1 % of another metric."""
@@ -35,18 +35,28 @@ class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None
 
 
+NO_LIMITS = AnswerLimits()
+"""The limits of a device whose owner states none."""
+
+
 class MeasuredFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file, and what it costs on the device.
 
     Attributes:
-        entry: The file.
+        file: Name of the file.
+        depth: Depth of the model.
+        precision: How the numbers of the file are stored.
+        value: What the file is worth by the metric of the model; None if it is not known.
+        warning: What the export warned of; empty for nothing.
         cost: What an answer costs on the device; None if the file does not run there.
-        problem: Why it does not run; empty if it does.
     """
 
-    entry: CardEntry
+    file: str
+    depth: int
+    precision: str
+    value: float | None = None
+    warning: str = ""
     cost: MeasuredCost | None
-    problem: str = ""
 
 
 class ModelChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +81,7 @@ def choose_model(files: Sequence[MeasuredFile], limits: AnswerLimits, *, higher:
         limits: What an answer may take.
         higher: Whether a higher value is a better one.
     """
-    running = [(file.entry, file.cost) for file in files if file.cost is not None]
+    running = [(file, file.cost) for file in files if file.cost is not None]
     if not running:
         return None
     fitting = [(entry, cost) for entry, cost in running if _fits(cost, limits)]
@@ -95,7 +105,9 @@ def _fits(cost: MeasuredCost, limits: AnswerLimits) -> bool:
     return not slow and not large
 
 
-def _worth_most(files: list[tuple[CardEntry, MeasuredCost]], *, higher: bool) -> list[tuple[CardEntry, MeasuredCost]]:
+def _worth_most(
+    files: list[tuple[MeasuredFile, MeasuredCost]], *, higher: bool
+) -> list[tuple[MeasuredFile, MeasuredCost]]:
     """Returns the files that are worth about as much as the best; without values the deepest, by which no other is."""
     values = [entry.value for entry, _ in files if entry.value is not None]
     if len(values) < len(files):
@@ -108,13 +120,13 @@ def _worth_most(files: list[tuple[CardEntry, MeasuredCost]], *, higher: bool) ->
     return [pair for pair in files if abs((pair[0].value or 0.0) - best) <= slack]
 
 
-def _rank(entry: CardEntry, cost: MeasuredCost, *, higher: bool) -> tuple[float, int, float, str]:
+def _rank(entry: MeasuredFile, cost: MeasuredCost, *, higher: bool) -> tuple[float, int, float, str]:
     value = entry.value or 0.0
-    return (value if higher else -value, _BITS[entry.precision], -cost.mean_milliseconds, entry.file)
+    return (value if higher else -value, _BITS.get(entry.precision, 0), -cost.mean_milliseconds, entry.file)
 
 
 def _reason(
-    entry: CardEntry, cost: MeasuredCost, good: list[tuple[CardEntry, MeasuredCost]], limits: AnswerLimits
+    entry: MeasuredFile, cost: MeasuredCost, good: list[tuple[MeasuredFile, MeasuredCost]], limits: AnswerLimits
 ) -> str:
     others = sorted((pair for pair in good if pair[0].file != entry.file), key=lambda pair: pair[1].mean_milliseconds)
     asked = _limits(limits)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.cli.models.bench import run_bench
-from fedlp_edge.cli.models.choose import choice_line, choose_for, choose_measured, limits_of
+from fedlp_edge.cli.models.choose import choice_line, choose_for, choose_measured
 from fedlp_edge.core.model_card import CARD_FILE, CardEntry, ModelCard, encode_card
 from fedlp_edge.core.planning.model_choice import AnswerLimits
 from fedlp_edge.learning.export.latency import Latency
@@ -53,9 +53,9 @@ def test_files_without_a_description_tell_their_depth_themselves(tmp_path: Path)
 
 
 def test_a_profile_limits_answers_by_its_own_keys_and_by_the_board() -> None:
-    assert limits_of(DeviceProfile(ram_mb=500)) == AnswerLimits(memory=500_000_000)
+    assert DeviceProfile(ram_mb=500).answer_limits == AnswerLimits(memory=500_000_000)
     profile = DeviceProfile(ram_mb=500, answer_memory_mb=20, answer_milliseconds=3.5)
-    assert limits_of(profile) == AnswerLimits(milliseconds=3.5, memory=20_000_000)
+    assert profile.answer_limits == AnswerLimits(milliseconds=3.5, memory=20_000_000)
 
 
 def test_bench_measures_and_chooses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.rollout.file_choice import FileWishes, choose_file
+from coordinator.rollout.file_choice import FileWishes, choose_file, offered_files
 from coordinator.rollout.release_files import ReleaseFile
 from tests.coordinator.fleets import facts
 
@@ -45,3 +45,11 @@ def test_early_exits_are_for_those_who_want_them() -> None:
     chosen = choose_file(FILES, FileWishes(early_exit=True), None, 2)
     assert chosen is not None
     assert chosen.early_exit
+
+
+def test_devices_that_measure_get_all_that_may_suit_them() -> None:
+    wishes, four = FileWishes(measured=True), FILES[1]
+    assert offered_files(FILES, wishes, facts(memory=10_000), four) == (four, FILES[0])
+    assert offered_files(FILES, wishes, facts(memory=2_000), FILES[3]) == (FILES[3], FILES[0], four, FILES[4])
+    assert offered_files(FILES, FileWishes(), None, four) == ()
+    assert offered_files((four,), wishes, None, four) == ()

@@ -7,7 +7,7 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlp_edge.core.model_card import CardEntry, MeasuredCost
+from fedlp_edge.core.model_card import MeasuredCost
 from fedlp_edge.core.planning.model_choice import AnswerLimits, MeasuredFile, ModelChoice, choose_model
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -24,20 +24,8 @@ def file(
     memory: int = 1_000_000,
     warning: str = "",
 ) -> MeasuredFile:
-    entry = CardEntry(
-        file=f"{name}.onnx",
-        depth=depth,
-        precision=precision,
-        sha256="0" * 64,
-        blake3="0" * 64,
-        bytes=1,
-        value=value,
-        max_abs_diff=0.0,
-        agreement=1.0,
-        warning=warning,
-    )
     cost = None if ms is None else MeasuredCost(milliseconds={90: 1.5 * ms}, mean_milliseconds=ms, memory=memory)
-    return MeasuredFile(entry=entry, cost=cost, problem="" if ms is not None else "no such operator")
+    return MeasuredFile(file=f"{name}.onnx", depth=depth, precision=precision, value=value, warning=warning, cost=cost)
 
 
 def test_int8_is_chosen_where_it_is_faster_and_not_where_it_is_slower() -> None:
@@ -107,9 +95,9 @@ def test_what_is_chosen_keeps_the_limits_if_anything_does(
     files = [file(str(number), ms, value=value) for number, (ms, value) in enumerate(measured)]
     choice = choose_model(files, AnswerLimits(milliseconds=most))
     assert choice is not None
-    (chosen,) = [one for one in files if one.entry.file == choice.file]
+    (chosen,) = [one for one in files if one.file == choice.file]
     kept = [one for one in files if most is None or one.cost.milliseconds[90] <= most]  # type: ignore[union-attr]
     assert choice.fits == bool(kept)
     if kept:
         assert chosen in kept
-        assert chosen.entry.value >= max(one.entry.value for one in kept) - 0.0101  # type: ignore[operator,type-var]
+        assert chosen.value >= max(one.value for one in kept) - 0.0101  # type: ignore[operator,type-var]

@@ -9,6 +9,7 @@ from device_agent.installation.exam_process import ExamOrder, ExamResult
 from device_agent.installation.installer import Installer, InstallerOptions
 from device_agent.installation.version_store import VersionStore
 from device_agent.protocol.events import FilesWanted
+from fedlp_edge.core.model_card import MeasuredCost
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Install, InstallReport, NamedFile, UnitVersion
 from tests.fleets.world import InTurn
@@ -43,6 +44,13 @@ def files_of(directory: Path, content: bytes) -> dict[str, Path]:
     return paths
 
 
+MEASURED = {
+    content: MeasuredCost(milliseconds={90: milliseconds}, mean_milliseconds=milliseconds, memory=1000)
+    for content, milliseconds in ((b"fast", 1.0), (b"slow", 3.0), (b"slower", 4.0))
+}
+"""What an answer of a model of these bytes costs."""
+
+
 class Exam:
     """An exam that finds what a test says, by the bytes of the model; everything is fine by default."""
 
@@ -74,11 +82,12 @@ class Board:
         self.store = VersionStore(directory / "models")
         self._keep = keep
         self.trusts: Callable[[Path], bool] = lambda _path: True
+        self.measure: Callable[[Path], MeasuredCost] = lambda path: MEASURED[path.read_bytes()]
         self.installer = self.start()
 
     def start(self) -> Installer:
         """Another life of the agent, up to where it has recovered."""
-        options = InstallerOptions(keep=self._keep, trusts=self.trusts)
+        options = InstallerOptions(keep=self._keep, trusts=self.trusts, measure=self.measure)
         self.installer = Installer("pi", self.store, options, InTurn(), self._emit, self.exam)
         self.installer.recover()
         return self.installer

@@ -22,8 +22,8 @@ from device_agent.installation.installer import InstallerOptions
 from device_agent.installation.target_source import DigestSource, FileWantedError
 from fedlp_edge.errors import PeerError
 from fedlp_edge.serving.serving_record import ServingRecord
-from fedlp_edge.wire.messages import ShadowFigures, ShadowRules
-from tests.device_agent.installation.orders import Board, files_of, install_of
+from fedlp_edge.wire.messages import ModelOffer, ShadowFigures, ShadowRules
+from tests.device_agent.installation.orders import Board, files_of, install_of, named
 
 
 @pytest.fixture(autouse=True)
@@ -387,3 +387,23 @@ def test_model_that_was_never_verified_answers_no_more_once_a_device_asks_for_si
     board.start()
     assert board.current == b""
     assert load_state(board.store.directory).current == ""
+
+
+@pytest.mark.parametrize(("quantised", "expected"), [(b"slower", b"slow"), (b"fast", b"fast")])
+def test_of_several_models_the_one_is_installed_that_is_measured_as_best(
+    tmp_path: Path, quantised: bytes, expected: bytes
+) -> None:
+    board = Board(tmp_path)
+    files = files_of(tmp_path / "releases", b"slow")
+    files["m-int8.onnx"] = tmp_path / "releases" / "other"
+    files["m-int8.onnx"].write_bytes(quantised)
+    offers = (
+        ModelOffer(model="m.onnx", self_test="m.selftest.npz", depth=2, value=0.9),
+        ModelOffer(model="m-int8.onnx", depth=2, precision="int8", value=0.895),
+    )
+    named_files = (*install_of(b"slow").files, named("m-int8.onnx", quantised))
+    board.installer.install(install_of(b"slow", offers=offers, files=named_files), files)
+    board.end_probation()
+    assert board.reports[-1].state == "installed"
+    assert board.current == expected
+    assert bool(board.exam.orders[0].self_test) == (expected == b"slow")
