@@ -30,7 +30,7 @@ from fedlp_edge.core.model_card import MeasuredCost
 from fedlp_edge.core.planning.model_choice import NO_LIMITS, AnswerLimits
 from fedlp_edge.errors import FedLPError
 from fedlp_edge.serving.live_inputs import LIVE, held_out_samples, live_inputs
-from fedlp_edge.serving.serving_record import read_record
+from fedlp_edge.serving.serving_record import forget_record, read_record
 from fedlp_edge.system.directories import make_directory
 from fedlp_edge.wire.digests import digest_of_file
 from fedlp_edge.wire.messages import Install, InstallReport, InstallState, ShadowFigures
@@ -287,6 +287,7 @@ class Installer:
             return
         candidate = msgspec.structs.replace(candidate, phase="probation")
         self._keep(msgspec.structs.replace(self._state, candidate=candidate))
+        forget_record(self._store.directory)  # this version may have been tried before
         self._store.switch(candidate.target)
         # As whoever answers with it will: through the link.
         first = self._exam.run(ExamOrder(model=str(self._store.link), self_test=test))

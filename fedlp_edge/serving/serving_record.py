@@ -43,6 +43,15 @@ def read_record(directory: Path) -> ServingRecord | None:
         return None
 
 
+def forget_record(directory: Path) -> None:
+    """Removes the record: what is served from now on begins with none.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    (directory / FILE).unlink(missing_ok=True)
+
+
 class ServingRecorder:
     """Writes the record of one serving process; what it cannot write, it leaves out.
 

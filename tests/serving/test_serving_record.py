@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedlp_edge.serving.serving_record import ServingRecorder, read_record
+from fedlp_edge.serving.serving_record import ServingRecorder, forget_record, read_record
 
 
 def link_to(directory: Path, name: str) -> Path:
@@ -54,6 +54,13 @@ def test_model_that_no_agent_has_installed_is_not_recorded(tmp_path: Path) -> No
     recorder.answered()
     recorder.failed("reason")
     assert read_record(tmp_path) is None
+
+
+def test_record_can_be_forgotten(tmp_path: Path) -> None:
+    ServingRecorder(link_to(tmp_path, "one.onnx")).starts()
+    for _ in range(2):
+        forget_record(tmp_path)
+        assert read_record(tmp_path) is None
 
 
 def test_record_that_cannot_be_read_is_none(tmp_path: Path) -> None:

@@ -62,9 +62,15 @@ def make_self_test(model: Path, tolerance: float, inputs: npt.NDArray[Any] | Non
     """
     session = _session(model)
     entry = session.get_inputs()[0]
-    if inputs is None:
+    if inputs is not None:
+        answers = _run(session, entry, inputs)
+    else:
         inputs = made_values(entry)
-    answers = _run(session, entry, inputs)
+        try:
+            answers = _run(session, entry, inputs)
+        except ExportError:  # token ids: 0 and 1 are in every vocabulary
+            inputs = (inputs > 0).astype(inputs.dtype)
+            answers = _run(session, entry, inputs)
     if not all(np.isfinite(answer).all() for answer in answers.values() if answer.dtype.kind == "f"):
         raise ExportError(f"{model.name} computes numbers that are not finite")
     arrays: dict[str, Any] = {f"output.{name}": answer for name, answer in answers.items()}

@@ -162,6 +162,24 @@ def test_record_of_another_model_says_nothing(tmp_path: Path) -> None:
     assert board.install(b"new", "r2") == "installed"
 
 
+def test_model_that_fared_badly_before_is_judged_anew(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    board.install(b"old")
+    for attempt in range(2):
+        board.installer.install(install_of(b"new", f"r{attempt}"), files_of(tmp_path / "releases", b"new"))
+        board.installer.watch(0.0)
+        assert board.current == b"new"
+        if attempt == 0:
+            record = ServingRecord(file=str(board.store.link.resolve()), failures=1, reason="no memory")
+            (board.store.directory / "serving.json").write_bytes(msgspec.json.encode(record))
+        board.installer.poll(1e9)
+    assert [report.state for report in board.reports if report.state in ("installed", "failed")] == [
+        "installed",
+        "failed",
+        "installed",
+    ]
+
+
 def test_old_versions_are_kept_by_the_rule(tmp_path: Path) -> None:
     board = Board(tmp_path, keep=2)
     for number, content in enumerate((b"one", b"two", b"three")):

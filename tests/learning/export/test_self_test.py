@@ -44,6 +44,24 @@ def test_self_test_stands_beside_its_model() -> None:
     assert self_test_path(Path("d/run-d3-int8.onnx")) == Path("d/run-d3-int8.selftest.npz")
 
 
+def test_model_of_token_ids_gets_ids_that_it_knows(tmp_path: Path) -> None:
+    entry = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])
+    leaving = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])
+    table = numpy_helper.from_array(np.array([1.0, 2.0], np.float32), "table")
+    nodes = [
+        helper.make_node("Cast", ["input"], ["ids"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "ids"], ["logits"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [entry], [leaving], [table])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path = tmp_path / "tokens.onnx"
+    path.write_bytes(model.SerializeToString())
+    test = written(path)
+    assert check_self_test(path, test) == ""
+    with np.load(test) as arrays:
+        assert set(np.unique(arrays["input"])) == {0.0, 1.0}
+
+
 def test_difference_beyond_the_tolerance_fails(tmp_path: Path) -> None:
     test = written(write_model(tmp_path / "m.onnx", 2.0), 0.1)
     assert check_self_test(write_model(tmp_path / "near.onnx", 2.1), test) == ""
