@@ -268,18 +268,29 @@ def export(
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="To measure files with; 0 for one per core.")] = 0,
     seconds: Annotated[float, typer.Option(min=0, help="To measure each file for; 0 for not at all.")] = 1.0,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="PROFILE", help="Measure with a device profile's threads, and say which file suits."
+        ),
+    ] = None,
 ) -> None:
     """Writes ONNX files of a run's latest checkpoint, each checked against PyTorch, and a card that compares them."""
     from fedlp_edge.cli.models.export import ExportOptions, parse_precisions, run_export
+    from fedlp_edge.probe.profiles import find_profile
 
+    wanted = None if profile is None else find_profile(profile)
+    if wanted is not None and not seconds:
+        raise typer.BadParameter("--for chooses by what is measured: leave --seconds 0 away")
     options = ExportOptions(
         precisions=parse_precisions(precision or []),
         early_exit=early_exit,
         opset=opset,
         raw_input=not normalized_input,
         license=license,
-        threads=threads,
+        threads=threads or (0 if wanted is None else wanted.threads or 0),
         seconds=seconds,
+        profile=wanted,
     )
     raise typer.Exit(run_export(run, depth, out, data, options))
 

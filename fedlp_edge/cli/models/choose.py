@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from fedlp_edge.core.metric_names import BETTER
-from fedlp_edge.core.model_card import CARD_FILE, MeasuredCost, ModelCard, decode_card
+from fedlp_edge.core.model_card import CARD_FILE, CardEntry, MeasuredCost, ModelCard, decode_card
 from fedlp_edge.core.planning.model_choice import MeasuredFile, ModelChoice, choose_model
 from fedlp_edge.learning.export.inference import Classifier
-from fedlp_edge.learning.export.latency import Latency, measure_all
+from fedlp_edge.learning.export.latency import Latency
 from fedlp_edge.probe.profiles import DeviceProfile
 
 
-def choose_for(
-    directory: Path, profile: DeviceProfile, *, seconds: float = 1.0, samples: Any = None
-) -> ModelChoice | None:
-    """Measures the files of a directory with as many threads as a profile allows, and chooses one within its limits.
+def choose_from_card(card: ModelCard, profile: DeviceProfile) -> ModelChoice | None:
+    """Chooses among files whose cost stands in their description.
 
     Args:
-        directory: Directory of exported files, with or without their description.
+        card: Description of the files.
         profile: Profile of the device class.
-        seconds: Time to measure each file for.
-        samples: Samples as the graphs take them, [N, ...]; random ones by default.
-
-    Returns:
-        The choice; None if no file runs here.
     """
-    paths = sorted(directory.glob("*.onnx"))
-    found = measure_all(paths, threads=profile.threads or 0, seconds=seconds, samples=samples)
-    measured = {path: latency for path, latency in zip(paths, found, strict=True) if isinstance(latency, Latency)}
-    return choose_measured(measured, profile)
+    files = [_described(entry, entry.cost) for entry in card.files]
+    return choose_model(files, profile.answer_limits, higher=_higher(card))
 
 
 def choose_measured(measured: dict[Path, Latency], profile: DeviceProfile) -> ModelChoice | None:
@@ -43,8 +33,7 @@ def choose_measured(measured: dict[Path, Latency], profile: DeviceProfile) -> Mo
     cards = {path.parent: _card(path.parent) for path in measured}
     files = [_measured(path, cards[path.parent], latency) for path, latency in measured.items()]
     known = [card for card in cards.values() if card is not None]
-    higher = BETTER.get(known[0].metric, "higher") == "higher" if known else True
-    return choose_model(files, profile.answer_limits, higher=higher)
+    return choose_model(files, profile.answer_limits, higher=not known or _higher(known[0]))
 
 
 def choice_line(choice: ModelChoice | None, profile: DeviceProfile) -> str:
@@ -52,6 +41,21 @@ def choice_line(choice: ModelChoice | None, profile: DeviceProfile) -> str:
     if choice is None:
         return f"for {profile.name}: no file runs here"
     return f"for {profile.name}: {choice.file}, {choice.reason}"
+
+
+def _higher(card: ModelCard) -> bool:
+    return BETTER.get(card.metric, "higher") == "higher"
+
+
+def _described(entry: CardEntry, cost: MeasuredCost | None) -> MeasuredFile:
+    return MeasuredFile(
+        file=entry.file,
+        depth=entry.depth,
+        precision=entry.precision,
+        value=entry.value,
+        warning=entry.warning,
+        cost=cost,
+    )
 
 
 def _card(directory: Path) -> ModelCard | None:
@@ -64,14 +68,7 @@ def _measured(path: Path, card: ModelCard | None, latency: Latency) -> MeasuredF
     cost = _cost(latency)
     for entry in () if card is None else card.files:
         if entry.file == path.name:
-            return MeasuredFile(
-                file=entry.file,
-                depth=entry.depth,
-                precision=entry.precision,
-                value=entry.value,
-                warning=entry.warning,
-                cost=cost,
-            )
+            return _described(entry, cost)
     return MeasuredFile(
         file=path.name,
         depth=Classifier(path, threads=1).onnx_metadata.depth,

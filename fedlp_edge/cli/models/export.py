@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from fedlp_edge.cli.models.choose import choice_line, choose_from_card
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.device_data import agreed_inputs
@@ -21,6 +22,7 @@ from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerErro
 from fedlp_edge.learning.export.latency import measure
 from fedlp_edge.learning.export.metadata import OPSET
 from fedlp_edge.learning.export.precision import PRECISIONS, Precision
+from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.reporting.cards.model_card_page import write_card
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.formatting import format_bytes, format_metric, format_share, metric_label
@@ -145,6 +147,7 @@ class ExportOptions:
         license: Licence of the weights; None for that of the configuration.
         threads: Threads with which the cost of files is measured; 0 for one per core.
         seconds: Time to measure each file for; 0 to measure none.
+        profile: Profile of the device class for which one of the files is chosen; None to choose none.
     """
 
     precisions: tuple[Precision, ...] = ("fp32",)
@@ -154,6 +157,7 @@ class ExportOptions:
     license: str | None = None
     threads: int = 0
     seconds: float = 1.0
+    profile: DeviceProfile | None = None
 
 
 def run_export(
@@ -241,7 +245,10 @@ def run_export(
         refused=exported.refused,
     )
     write_card(card, directory)
-    return _report(card, directory, _trained(run))
+    code = _report(card, directory, _trained(run))
+    if options.profile is not None:
+        print(choice_line(choose_from_card(card, options.profile), options.profile))
+    return code
 
 
 def _agreed_model(model: ModelSettings, journal: Path) -> ModelSettings:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fedlp_edge.cli.models.bench import run_bench
-from fedlp_edge.cli.models.choose import choice_line, choose_for, choose_measured
-from fedlp_edge.core.model_card import CARD_FILE, CardEntry, ModelCard, encode_card
+from fedlp_edge.cli.models.choose import choice_line, choose_from_card, choose_measured
+from fedlp_edge.core.model_card import CARD_FILE, CardEntry, MeasuredCost, ModelCard, encode_card
 from fedlp_edge.core.planning.model_choice import AnswerLimits
 from fedlp_edge.learning.export.latency import Latency
 from fedlp_edge.probe.profiles import DeviceProfile
@@ -68,8 +69,16 @@ def test_bench_measures_and_chooses(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (choice["file"], choice["fits"]) == ("tiny.onnx", True)
 
 
-def test_nothing_to_choose_from(tmp_path: Path) -> None:
-    (tmp_path / "broken.onnx").write_bytes(b"?")
-    assert choice_line(choose_for(tmp_path, DeviceProfile(name="board"), seconds=0.0), DeviceProfile(name="board")) == (
-        "for board: no file runs here"
+def test_an_export_chooses_by_the_costs_in_its_description() -> None:
+    cost = MeasuredCost(milliseconds={90: 2.0}, mean_milliseconds=2.0, memory=1_000_000)
+    entry = CardEntry(
+        file="net.onnx", depth=1, precision="fp32", sha256="0" * 64, blake3="0" * 64, bytes=1, max_abs_diff=0.0,
+        agreement=1.0, cost=cost,
+    )  # fmt: skip
+    card = ModelCard(model="net", task="classification", input_shape=(3,), files=(entry,))
+    board = DeviceProfile(name="board")
+    assert choice_line(choose_from_card(card, board), board) == (
+        "for board: net.onnx, 2 ms an answer, 1 MB: no other file is worth as much"
     )
+    unmeasured = msgspec.structs.replace(card, files=(msgspec.structs.replace(entry, cost=None),))
+    assert choice_line(choose_from_card(unmeasured, board), board) == "for board: no file runs here"

@@ -148,7 +148,7 @@ def test_the_names_that_a_run_has_agreed_on_and_its_licence_reach_the_worker(
     asked = exporting(monkeypatch, entry())
     run = a_run(tmp_path)
     (run / "config.toml").write_text('fleet = "shop"\n[data]\nevaluate = ""\n[export]\nlicense = "CC-BY-4.0"\n')
-    Journal(run / "journal.sqlite").put_class_names(("nut", "bolt"))
+    Journal.open(run / "journal.sqlite").put_class_names(("nut", "bolt"))
     assert run_export(run, "1", tmp_path / "onnx", None, QUICK) == 0
     (job,) = asked
     assert (job.data, job.model.class_names, job.metadata["license"]) == ("", ("nut", "bolt"), "CC-BY-4.0")
