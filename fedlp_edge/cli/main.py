@@ -70,7 +70,7 @@ def demo(
         float | None, typer.Option(min=0, max=1, help="Layer-preserving rate for homo and both. [default: 0.5]")
     ] = None,
     encoding: Annotated[
-        Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd", "auto"] | None,
+        Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd", "int2+zstd", "auto"] | None,
         typer.Option(help="How the numbers of an update travel; auto fits it to the link. [default: none]"),
     ] = None,
     head_mode: Annotated[

@@ -20,8 +20,8 @@ INT4_BLOCK = 32
 INT8_LEAST_SHARED = 8
 """Values of a channel below which weights stay float32, since the channel's scale would weigh too much."""
 
-_NUMBER_BYTES = {"none": 4, "fp16": 2, "int8": 1}
-"""Bytes of a parameter in an update; compression by zstandard depends on the data and is not counted."""
+_NUMBER_BITS = {"none": 32, "fp16": 16, "int8": 8, "int4": 4, "int2": 2}
+"""Bits of a parameter in an update. What compression takes off these depends on the data and is not counted."""
 
 
 class Communication(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,8 +79,8 @@ def parameters(units: Iterable[Unit]) -> int:
 
 def upload_bytes(unit: Unit, encoding: Encoding) -> int:
     """Returns the bytes of a unit in an update, without headers; statistics are always float32."""
-    saved = 4 - _NUMBER_BYTES[encoding.removesuffix("+zstd")]
-    return unit.nbytes - saved * unit.parameters
+    bits = _NUMBER_BITS[encoding.removesuffix("+zstd")]
+    return unit.nbytes - 4 * unit.parameters + -(-bits * unit.parameters // 8)
 
 
 def download_bytes(unit: Unit, encoding: BroadcastEncoding) -> int:

@@ -34,8 +34,9 @@ ComputeMode = Literal["float32", "float32-channels-last", "bfloat16", "bfloat16-
 Balance = Literal["none", "weights", "sampling"]
 LocalOptimizer = Literal["sgd", "adam", "adamw"]
 Technique = Literal["allocation", "accumulation", "checkpointing"]
-Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd"]
-"""How the numbers of an update travel: as float32, in half precision or as 8-bit integers; then perhaps compressed."""
+Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd", "int2+zstd"]
+"""How the numbers of an update travel: as float32, in half precision, as 8-bit integers, or as integers of 15 or 3
+levels; then perhaps compressed."""
 
 
 BroadcastEncoding = Literal["none", "fp16", "int8", "int4", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd"]

@@ -27,7 +27,7 @@ from fedlp_edge.wire.broadcast_encoding import decode_weights
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitVersion
 from fedlp_edge.wire.packed_scores import PackedScores, unpacked_scores
-from fedlp_edge.wire.tensors import FLOAT32, INT8, WIDTH, Array, Blob, TensorInfo, read_header, view, view_any
+from fedlp_edge.wire.tensors import FLOAT32, WIDTH, Array, Blob, TensorInfo, read_header, view, view_any
 
 
 class RejectionReason(StrEnum):
@@ -326,33 +326,38 @@ def _decode(
         header, body = read_header(blob, _header_bound(expected))
     except PeerError as error:
         _refuse(RejectionReason.MALFORMED, f"{unit.id}: {error}")
-    integers = [spec for spec in expected if spec.name in header and header[spec.name].dtype == INT8]
+    integer_type = compression.integer_type(encoding)
+    integers = [spec for spec in expected if spec.name in header and header[spec.name].dtype == integer_type]
     scales = TensorSpec(compression.SCALES, (len(integers),), "statistic")
     names = {spec.name for spec in (*expected, *([scales] if integers else []))}
     if header.keys() != names:
         _refuse(RejectionReason.NAMES, f"{unit.id} holds {_listed(sorted(header))}, not {_listed(sorted(names))}")
     for spec in expected:
-        _check_type(spec, header[spec.name], compression.dtypes(spec, encoding))
+        info, allowed = header[spec.name], compression.dtypes(spec, encoding)
+        shape = compression.stored_shape(spec, info.dtype, encoding) if info.dtype in allowed else spec.shape
+        _check_type(spec, info, allowed, shape)
     scale_of: dict[str, np.float32] = {}
     if integers:
-        _check_type(scales, header[scales.name], (FLOAT32,))
+        _check_type(scales, header[scales.name], (FLOAT32,), scales.shape)
         values = view(scales.name, header[scales.name], body)
         # A scale is not checked itself; the values that it leads to are.
         scale_of = {spec.name: values[index] for index, spec in enumerate(integers)}
     for spec in expected:
         with np.errstate(over="ignore", invalid="ignore"):
-            array = compression.widen(view_any(spec.name, header[spec.name], body), scale_of.get(spec.name))
+            stored = compression.unpacked(view_any(spec.name, header[spec.name], body), spec, encoding)
+            array = compression.widen(stored, scale_of.get(spec.name))
         _check_values(spec, array, max_value)
         into[spec.name] = array
 
 
-def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...]) -> None:
+def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...], shape: tuple[int, ...]) -> None:
     if info.dtype not in allowed:
         _refuse(RejectionReason.DTYPE, f"{spec.name} is {info.dtype[:16]}, not {' or '.join(allowed)}")
-    if info.shape != spec.shape:
-        _refuse(RejectionReason.SHAPE, f"{spec.name} has shape {list(info.shape)}, not {list(spec.shape)}")
-    if info.nbytes != WIDTH[info.dtype] * spec.numel:
-        _refuse(RejectionReason.SHAPE, f"{spec.name} has {info.nbytes} bytes, not {WIDTH[info.dtype] * spec.numel}")
+    if info.shape != shape:
+        _refuse(RejectionReason.SHAPE, f"{spec.name} has shape {list(info.shape)}, not {list(shape)}")
+    nbytes = WIDTH[info.dtype] * math.prod(shape)
+    if info.nbytes != nbytes:
+        _refuse(RejectionReason.SHAPE, f"{spec.name} has {info.nbytes} bytes, not {nbytes}")
 
 
 def _check_values(spec: TensorSpec, array: Array, max_value: float) -> None:

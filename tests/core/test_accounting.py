@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from fedlp_edge.core.accounting import communication, parameters, parameters_sent
+from fedlp_edge.core.accounting import communication, parameters, parameters_sent, upload_bytes
 from fedlp_edge.core.blueprint import Blueprint
 
 FULL = (0, 0, 0, 0, 1)
@@ -68,6 +68,13 @@ def test_communication_refuses_what_is_no_mix_or_no_rate(paper_cnn: Blueprint, m
 def test_parameters_sent_counts_kept_parameters_without_statistics(paper_cnn: Blueprint):
     kept = {"L2": ("conv3.weight", "conv3.norm.running_mean"), "L3": ("conv4.bias",)}
     assert parameters_sent(paper_cnn.exchanged_by(3), kept) == 18_432 + 64
+
+
+def test_upload_bytes_are_those_of_the_levels(paper_cnn: Blueprint):
+    unit = paper_cnn.exchanged_by(1)[0]
+    statistics = unit.nbytes - 4 * unit.parameters
+    sizes = {encoding: upload_bytes(unit, encoding) - statistics for encoding in ("none", "int8", "int4+zstd")}
+    assert sizes == {"none": 4 * unit.parameters, "int8": unit.parameters, "int4+zstd": unit.parameters // 2}
 
 
 def test_parameters_sent_is_nothing_when_all_is_pruned(paper_cnn: Blueprint):

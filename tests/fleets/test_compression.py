@@ -1,4 +1,4 @@
-"""A fleet whose model and updates travel as compressed integers: it learns, in a quarter of the bytes both ways, and a
+"""A fleet whose model and updates travel as compressed integers: it learns, in a fraction of the bytes both ways, and a
 crash does not show in its bits."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.fleets.fleet import NO_EXPORT, Fleet
 
 pytestmark = pytest.mark.system
 
-UPDATE = '[update]\nencoding = "int8+zstd"\nbroadcast = "int8+zstd"' + NO_EXPORT
+UPDATE = '[update]\nencoding = "int4+zstd"\nbroadcast = "int8+zstd"' + NO_EXPORT
 
 
 def test_compressed_updates_learn_and_survive_crashes_bit_for_bit(tmp_path: Path, mosquitto: MosquittoBroker) -> None:
@@ -35,7 +35,7 @@ def test_compressed_updates_learn_and_survive_crashes_bit_for_bit(tmp_path: Path
     assert max(calm.final.accuracy.values()) > 0.5
     assert hit.final.model_digest == calm.final.model_digest
     for entry in calm.rounds:
-        assert {(device.status, device.encoding) for device in entry.devices} == {("contributed", "int8+zstd")}
+        assert {(device.status, device.encoding) for device in entry.devices} == {("contributed", "int4+zstd")}
         assert all(0 < device.bytes_up < 1.1 * device.params_up for device in entry.devices)
         assert all(0 < device.bytes_down < 1.2 * device.params_down for device in entry.devices)
         assert entry.traffic["update"].bytes == sum(device.bytes_up for device in entry.devices)

@@ -34,10 +34,15 @@ def decoded(tensors: tuple[TensorSpec, ...], deltas: dict[str, Array], encoding:
     blob = encode_unit(tensors, deltas, encoding, seed=seed)
     held = load(decompress(blob, 1 << 20) if is_compressed(encoding) else blob)
     scales = list(held.pop(SCALES, ()))
-    return {
-        spec.name: held[spec.name] * scales.pop(0) if held[spec.name].dtype == np.int8 else held[spec.name]
-        for spec in tensors
-    }
+    bits, back = (4 if encoding.startswith("int4") else 2), {}
+    for spec in tensors:
+        array = held[spec.name]
+        if array.dtype == np.uint8:
+            codes = [byte >> shift & (1 << bits) - 1 for byte in array.tolist() for shift in range(0, 8, bits)]
+            levels = np.array(codes[: spec.numel], np.float64) - ((1 << bits - 1) - 1)
+            array = levels.reshape(spec.shape).astype(np.int8)
+        back[spec.name] = array * scales.pop(0) if array.dtype == np.int8 else array
+    return back
 
 
 def one(values: list[float] | Array, encoding: Encoding, seed: int = 0) -> Array:
@@ -50,10 +55,11 @@ def one(values: list[float] | Array, encoding: Encoding, seed: int = 0) -> Array
 def test_brings_back_numbers_that_the_encoding_can_hold(encoding: Encoding) -> None:
     back = decoded((WEIGHT, MEAN), DELTAS, encoding)
 
-    tolerance = 1.0 if encoding.startswith("int8") else 0.0  # the scale of a.weight is exactly 1
+    # The scale of a.weight is 127 divided by the largest level.
+    tolerance = {"int8": 1.0, "int4": 127 / 7, "int2": 127.0}.get(encoding[:4], 0.0) * (1 + 1e-6)
     assert np.abs(back["a.weight"] - DELTAS["a.weight"]).max() <= tolerance
     assert back["a.weight"].shape == (2, 3)
-    assert back["a.weight"][1, 0] == 127.0
+    assert back["a.weight"][1, 0] == pytest.approx(127.0)
     assert back["a.weight"][1, 1] == 0.0
 
 
@@ -94,6 +100,20 @@ def test_integers_are_off_by_less_than_a_scale(values: Array, seed: int) -> None
 
     # The second term is of numbers so small that float32 counts them in whole steps.
     assert error.max() <= scale * (1 + 2.0**-16) + 128 * np.finfo(np.float32).smallest_subnormal
+
+
+@pytest.mark.parametrize(("encoding", "largest", "bits"), [("int4+zstd", 7, 4), ("int2+zstd", 1, 2)])
+def test_few_levels_are_unbiased_and_no_longer_than_their_bits(encoding: Encoding, largest: int, bits: int) -> None:
+    values = np.random.default_rng(1).uniform(-1, 1, 40_000).astype(np.float32)
+    values[0] = 1.0
+    back = one(values, encoding, 5)
+
+    assert np.unique(back).size == 2 * largest + 1
+    assert np.abs(back - values).max() <= (1 + 2.0**-15) / largest
+    # The error of one value has a standard deviation of less than half a step.
+    assert abs(float(np.mean(back - values))) < 3 * 0.5 / largest / 200
+    spec = TensorSpec("a.w", values.shape, "trained")
+    assert 8 * len(encode_unit((spec,), {"a.w": values}, encoding, seed=5)) < 1.01 * bits * values.size + 1000
 
 
 @given(values=finite)
