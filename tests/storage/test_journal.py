@@ -88,7 +88,7 @@ def test_agreed_columns_are_read_beside_the_run(tmp_path: Path) -> None:
 def test_names_and_data_are_read_beside_the_run(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     assert (agreed_class_names(path), reported_data_facts(path)) == ((), ())
-    journal = Journal(path)
+    journal = Journal.open(path)
     journal.put_class_names(("nut", "bolt"))
     journal.put_data_facts("dev-1", DataFacts(labels=2))
     assert (agreed_class_names(path), reported_data_facts(path)) == (("nut", "bolt"), (DataFacts(labels=2),))

@@ -113,7 +113,13 @@ def _stops(exits: dict[int, float]) -> str:
 def _machine(card: ModelCard) -> str:
     if not card.processor:
         return ""
-    return f"{card.processor}, {f'{card.threads} threads' if card.threads else 'a thread per core'}"
+    return f"{card.processor}, {_threads(card.threads)}"
+
+
+def _threads(number: int) -> str:
+    if not number:
+        return "a thread per core"
+    return "one thread" if number == 1 else f"{number} threads"
 
 
 def _named(names: tuple[str, ...]) -> str:

@@ -18,6 +18,8 @@ _COLOURS = {"fp32": BLUE, "fp16": _GREEN, "int8": ORANGE}
 
 def card_figure(card: ModelCard) -> Figure:
     """Makes a figure with one line per precision, one point per depth, and a star for a file with early exits."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
+
     figure, axes = new_figure(1, 3, size=(12, 4.2), share_y=True)
     measured = [(entry, *_costs(entry)) for entry in card.files if entry.cost is not None]
     percent = is_share(card.metric)
@@ -49,6 +51,9 @@ def card_figure(card: ModelCard) -> Figure:
                          label=f"{precision}, early exit")  # fmt: skip
         one.set_xlabel(label)
         one.set_xscale("log")
+        one.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        one.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        one.xaxis.set_minor_formatter(NullFormatter())
         one.grid(axis="x", which="major", color="#eef0f3")
     word = metric_label(card.metric) if card.metric else "same answer as PyTorch"
     axes[0].set_ylabel(f"{word}, %" if percent or not card.metric else word)

@@ -94,7 +94,6 @@ def test_pictures_are_read_by_the_files_whatever_they_take(written: tuple[Path, 
     for number in range(3):
         files.append(tmp_path / f"{number}.npy")
         np.save(files[-1], pictures(LABELS).stored().numpy()[number])
-    np.save(tmp_path / "1.npy", pictures(LABELS).stored().numpy()[1].astype(np.float32) / 255)
     for entry in family.entries:
         answers = [answer.label for _, answer in Classifier(directory / entry.file).predict_all(files)]
         assert answers == ["dark", "bright", "dark"]
