@@ -348,7 +348,7 @@ class RunEnded(Message, frozen=True, kw_only=True):
         models: ONNX file of the device's depth, or of the nearest depth that has one; empty if nothing was exported.
         layers: Final versions of units. Without ``models``, a device with a personal head makes its ONNX file itself
             of these and its head. With ``models``, they are those of the file's depth, with which the device checks
-            the file.
+            the file, or of which it assembles a signed one.
         holdout: Share of its samples that the device has kept out of training and checks the final model on; 0 for
             none.
         refused: Reason why the device's depth has no ONNX file; empty if it has one, or none was wanted.
