@@ -12,13 +12,15 @@ import contextlib
 import itertools
 import json
 import os
+import platform
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -27,11 +29,14 @@ from benchmarks.models import MODELS, blueprint
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.events import RoundFinished, RoundStarted
 from fedlp_edge.reporting.log import read_events
+from fedlp_edge.system.processor_info import processor_name
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from fedlp_edge.transport.brokers.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 120.0
+MOST_APART = 0.2
+"""Share by which the floors before and after a fleet may differ; a machine that is less steady allows no judgement."""
 FLOOR_ROUNDS = 5
 
 CONFIG = """
@@ -147,7 +152,7 @@ def fleet(options: argparse.Namespace, model_blueprint: Blueprint, directory: Pa
     with broker(options.broker, directory, unlimited=False) as (url, broker_pids), processes(directory) as started:
         config = directory / "fleet.toml"
         settings = MODELS[options.model].settings
-        update = "" if options.encoding == "none" else f'encoding = "{options.encoding}"'
+        update = f'encoding = "{options.encoding}"\nbroadcast = "{options.broadcast}"'
         words = {"url": url, "model": settings, "input": list(settings.input), "update": update}
         config.write_text(CONFIG.format(**words, rounds=options.rounds, devices=options.devices))
         run = directory / "run"
@@ -230,6 +235,40 @@ def loopback_bytes() -> int:
     raise SystemExit("there is no loopback device")
 
 
+def judged(seconds: float, floors: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, object]:
+    """The floors, and how a round compares with that of MQTT; no comparison where the machine was not steady.
+
+    Args:
+        seconds: Of the fleet's round.
+        floors: Seconds of the rounds of each measurement, by kind; empty if there was none.
+    """
+    said: dict[str, object] = {}
+    apart = 0.0
+    for kind, measured in floors.items():
+        if not measured:
+            continue
+        medians = [statistics.median(rounds) for rounds in measured]
+        said[f"{kind}_floor_s"] = round(statistics.median(itertools.chain.from_iterable(measured)), 4)
+        said[f"{kind}_floors_s"] = [round(median, 4) for median in medians]
+        apart = max(apart, max(medians) / min(medians) - 1)
+    if apart > MOST_APART:
+        said["not_judged"] = f"the floors before and after differ by {apart:.0%}: run this again on a quieter machine"
+    elif floors.get("mqtt"):
+        said["ratio_to_mqtt_floor"] = round(seconds / float(str(said["mqtt_floor_s"])), 3)
+    return said
+
+
+def machine() -> dict[str, object]:
+    """What a figure must be read with: processor, kernel, and the versions of what moves bytes."""
+    return {
+        "processor": processor_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("paho-mqtt", "msgspec", "numpy", "blake3", "zstandard")},
+    }
+
+
 def main() -> None:
     """Measures floors, fleet, floors again, and prints one line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
@@ -238,12 +277,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--broker", choices=("mosquitto", "embedded"), default="mosquitto")
     parser.add_argument("--encoding", default="none", help="of the updates; see docs/configuration.md")
+    parser.add_argument("--broadcast", default="none", help="encoding of the model; see docs/configuration.md")
     parser.add_argument("--directory", type=Path, help="for everything written; by default removed at the end")
     parser.add_argument("--no-floors", action="store_true", help="measure the fleet alone")
     options = parser.parse_args()
     model_blueprint = blueprint(MODELS[options.model])
     elements = sum(unit.nbytes for unit in model_blueprint.global_units) // 4
-    floors: dict[str, list[float]] = {"tcp": [], "mqtt": []}
+    floors: dict[str, list[list[float]]] = {"tcp": [], "mqtt": []}
 
     with contextlib.ExitStack() as stack:
         directory = options.directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedlp-bench-")))
@@ -252,20 +292,17 @@ def main() -> None:
         def measure_floors() -> None:
             if options.no_floors:
                 return
-            floors["tcp"] += floor("tcp", f"tcp://127.0.0.1:{free_port()}", elements, options.devices, directory)
+            floors["tcp"].append(floor("tcp", f"tcp://127.0.0.1:{free_port()}", elements, options.devices, directory))
             with broker(options.broker, directory, unlimited=True) as (url, _):
-                floors["mqtt"] += floor("mqtt", url, elements, options.devices, directory)
+                floors["mqtt"].append(floor("mqtt", url, elements, options.devices, directory))
 
         measure_floors()
         figures = fleet(options, model_blueprint, directory)
         measure_floors()
 
-    medians = {f"{kind}_floor_s": round(statistics.median(s), 4) for kind, s in floors.items() if s}
-    ratio = {}
-    if "mqtt_floor_s" in medians:
-        ratio["ratio_to_mqtt_floor"] = round(float(str(figures["round_median_s"])) / medians["mqtt_floor_s"], 3)
     about = {"model": options.model, "devices": options.devices, "broker": options.broker, "encoding": options.encoding}
-    print(json.dumps({**about, **figures, **medians, **ratio}))
+    about["broadcast"] = options.broadcast
+    print(json.dumps({**about, **machine(), **figures, **judged(float(str(figures["round_median_s"])), floors)}))
 
 
 if __name__ == "__main__":
