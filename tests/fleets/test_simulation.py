@@ -22,7 +22,7 @@ SCHEME = """
 depth = 2
 lpr = 0.7
 [update]
-encoding = "int8"
+encoding = "int2+zstd"
 broadcast = "int4"
 [server]
 optimizer = "momentum"
@@ -51,7 +51,7 @@ def test_ends_with_the_model_of_the_simulated_fleet(
         data=SimulatedData(train="digits", evaluate="digits", partition="iid", seed=1, limit=200),
         training=TrainingSettings(batch_size=16, compute="float32"),
         scheme=SchemeSettings(depth=2, lpr=0.7),
-        update=UpdateSettings(encoding="int8", broadcast="int4"),
+        update=UpdateSettings(encoding="int2+zstd", broadcast="int4"),
         server=ServerSettings(optimizer="momentum"),
         rounds=RoundSettings(count=2),
         fleet=FleetSettings(devices=2),

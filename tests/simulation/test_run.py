@@ -77,14 +77,14 @@ def test_device_whose_compute_mode_fails_computes_in_float32(tmp_path: Path, eng
     "changes",
     [
         {"model": ModelSettings(name="mlp", input=(1, 8, 8), head_mode="personal")},
-        {"update": UpdateSettings(encoding="int8+zstd")},
+        {"update": UpdateSettings(encoding="int2+zstd", broadcast="int4+zstd")},
         {"scheme": SchemeSettings(lpr=0.5, granularity="tensor", weights="uniform", prune="train")},
         {"server": ServerSettings(optimizer="adam", lr=0.01, ema=0.5)},
         {"model": ModelSettings(name="mlp", input=(1, 8, 8), scaling="width", width_ratios=(0.25, 0.5, 1.0))},
         {"scheme": SchemeSettings(lpr=0.7, recycle=1, rates="importance")},
         {"scheme": SchemeSettings(exchange_every={"L2": 2, "H3": 3})},
     ],
-    ids=["personal", "int8", "frozen", "adam", "width", "rates", "periods"],
+    ids=["personal", "levels", "frozen", "adam", "width", "rates", "periods"],
 )
 def test_goes_on_after_a_stop_as_if_there_had_been_none(
     changes: dict[str, object], tmp_path: Path, engine: LocalEngine
