@@ -34,8 +34,8 @@ from typing import Any, NamedTuple
 CLASSES = 10
 BATCH = 2
 
-_SIDES = {"inception_v3": 299, "maxvit_t": 224, "vit_h_14": 56}
-_SIDE = 64
+SIDES = {"inception_v3": 299, "maxvit_t": 224, "vit_h_14": 56}
+SIDE = 64
 _TRIES = 3
 _WITH_AUXILIARY = ("googlenet", "inception_v3")
 _PAGE_START, _PAGE_END = "<!-- table -->", "<!-- end of table -->"
@@ -78,7 +78,7 @@ def main() -> int:
         print(json.dumps(check(options.check)))
         return 0
     done = _finished(options.results)
-    names = options.names or _classifiers()
+    names = options.names or all_classifiers()
     for name in names:
         if name not in done or done[name].failure:
             done[name] = examine(name)
@@ -98,7 +98,7 @@ def main() -> int:
 def examine(name: str) -> Outcome:
     """Plans and checks one classifier in processes of their own."""
     start = time.perf_counter()
-    side = _SIDES.get(name, _SIDE)
+    side = SIDES.get(name, SIDE)
     shape = f"3x{side}x{side}"
     command = ["fedlp_edge", "plan", "--model", f"torchvision:{name}", "--input", shape, "--json"]
     plan, problem = _run([*command, "--classes", str(CLASSES)])
@@ -135,7 +135,7 @@ def check(name: str) -> dict[str, float]:
     from fedlp_edge.learning.memory.limits import trim_heap  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    side = _SIDES.get(name, _SIDE)
+    side = SIDES.get(name, SIDE)
     model = _build(name, side)
     images = torch.randn(BATCH, 3, side, side, generator=torch.Generator().manual_seed(0))
     layered = partition(model, images[:1])
@@ -180,7 +180,7 @@ def _difference(layered: Any, model: Any, images: Any) -> str:
     return "" if torch.equal(own, logits) else "the logits"
 
 
-def _classifiers() -> list[str]:
+def all_classifiers() -> list[str]:
     from torchvision import models  # noqa: PLC0415
 
     names: list[str] = models.list_models(module=models)
