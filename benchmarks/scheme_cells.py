@@ -295,14 +295,16 @@ def cost_by_round(wanted: Experiment, blueprint: Blueprint) -> Iterator[Cost]:
     depths = {device: virtual.plan.depth for device, virtual in fleet.items() if virtual.plan.depth}
     size = wanted.rounds.devices_per_round
     likely = wanted.rounds.preference(depths, size)
+    broadcast = wanted.update.broadcast
+    if broadcast == "auto":
+        raise ValueError("the bytes of a broadcast that a link chooses are not known beforehand: name an encoding")
     for round in itertools.count(1):
         nbytes = macs = 0
         for device in draw_cohort(depths, size, seed=wanted.seed, round=round, preference=likely):
             plan, place = fleet[device].plan, fleet[device].member
             units = blueprint.exchanged_by(plan.depth)
-            nbytes += sum(
-                download_bytes(unit, wanted.update.broadcast) + upload_bytes(unit, plan.encoding) for unit in units
-            )
+            nbytes += sum(download_bytes(unit, broadcast) for unit in units)
+            nbytes += sum(upload_bytes(unit, plan.encoding) for unit in units)
             forward = blueprint.costs[plan.depth - 1].forward_macs
             macs += TRAINING * forward * place.samples * wanted.training.epochs
         yield Cost(nbytes, macs)

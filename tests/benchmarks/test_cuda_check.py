@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from benchmarks import cuda_check
 from benchmarks.cuda_check import Report, Section, outcome_of, run_section
-from benchmarks.cuda_sections import CheckError, Outcome, Processor
+from benchmarks.cuda_sections import SECTIONS, CheckError, Outcome, Processor
 
 
 def failing(processor: Processor) -> Outcome:
@@ -26,7 +25,7 @@ def broken(processor: Processor) -> Outcome:
 def test_whatever_goes_wrong_in_a_section_is_its_outcome(
     monkeypatch: pytest.MonkeyPatch, section: object, text: str
 ) -> None:
-    monkeypatch.setitem(cuda_check.SECTIONS, "planted", (section, 1.0))
+    monkeypatch.setitem(SECTIONS, "planted", (section, 1.0))
     assert outcome_of("planted", "cpu") == Outcome("fail", text)
 
 

@@ -46,7 +46,7 @@ class Life:
 
 def test_the_slowest_link_decides_once_and_a_restart_keeps_the_choice(tmp_path: Path) -> None:
     where = RunDirectory.open(tmp_path)
-    context = run_context(where, Journal(where.journal), update=AUTO, scheme=SchemeSettings(depth="full"))
+    context = run_context(where, Journal.open(where.journal), update=AUTO, scheme=SchemeSettings(depth="full"))
     first = Life(context)
     first.registry.arrive("fast", "s1", facts(1e9))
     first.registry.arrive("slow", "s1", facts(0.01))
@@ -62,7 +62,7 @@ def test_the_slowest_link_decides_once_and_a_restart_keeps_the_choice(tmp_path: 
 
 def test_nothing_is_rounded_for_links_that_bear_float32(tmp_path: Path) -> None:
     where = RunDirectory.open(tmp_path)
-    life = Life(run_context(where, Journal(where.journal), update=AUTO, scheme=SchemeSettings(depth="full")))
+    life = Life(run_context(where, Journal.open(where.journal), update=AUTO, scheme=SchemeSettings(depth="full")))
     life.registry.arrive("fast", "s1", facts(1e9))
     life.registry.arrive("unknown", "s1", facts(None))
     life.choice.settle()

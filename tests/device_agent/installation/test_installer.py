@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from device_agent.installation import installer as installer_module
 from device_agent.installation.exam_process import ExamOrder, ExamResult
 from device_agent.installation.installation_state import load_state
 from device_agent.installation.installer import InstallerOptions
@@ -205,7 +204,7 @@ def test_same_order_again_gets_the_last_word_and_the_current_model_is_not_instal
 def test_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board(tmp_path)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(installer_module.shutil, "disk_usage", lambda _: usage._replace(free=20_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000_000))
     assert board.installer.problem(install_of(b"one"), 1_000_000) == ""
     assert board.installer.problem(install_of(b"one"), 9_000_000) == "the disk has 20 MB free, and 26 MB are needed"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.installation import serving_process
 from device_agent.installation.serving_process import ServingProcess
 from device_agent.limits import LIMITS
 from device_agent.protocol.events import ServingReported
@@ -37,12 +37,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Programs that are run instead of the server, first to last; started ones are taken out."""
     programs: list[str] = []
 
-    popen = serving_process.subprocess.Popen
+    popen = subprocess.Popen
 
     def run(command: list[str], **options: object) -> object:
         return popen([sys.executable, "-c", programs.pop(0)], **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(serving_process.subprocess, "Popen", run)
+    monkeypatch.setattr(subprocess, "Popen", run)
     return programs
 
 

@@ -15,8 +15,8 @@ from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.export import onnx as export_module
 from fedlp_edge.learning.export.inference import Classifier, load_sample
-from fedlp_edge.learning.export.metadata import OnnxMetadata
-from fedlp_edge.learning.export.onnx import OPSET, Verified, export
+from fedlp_edge.learning.export.metadata import OPSET, OnnxMetadata
+from fedlp_edge.learning.export.onnx import Verified, export
 
 DIGITS = load_data("digits", "test")
 CARD = OnnxMetadata(
