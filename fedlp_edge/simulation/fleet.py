@@ -29,6 +29,9 @@ T = TypeVar("T")
 _BOUNDLESS = 2**62
 """Bytes of memory of a device without a limit in its profile."""
 
+_MIN_SAMPLES = 2
+"""Batch normalisation trains on two samples at least; a real device with fewer is unfit, and the others go on."""
+
 
 @dataclass(frozen=True)
 class VirtualDevice:
@@ -79,7 +82,11 @@ def make_fleet(experiment: Experiment, blueprint: Blueprint, assignment: DataAss
                     f"the profile {profiles[device]} does not say how much memory there is: give it ram_mb"
                 )
             facts = stated
-        chosen = _plan(experiment, blueprint, facts, depths.get(device))
+        if samples < _MIN_SAMPLES:
+            said = f"training needs {_MIN_SAMPLES} samples at least, and it has {samples}"
+            chosen = Plan(0, 0.0, said, 0, 0.0)
+        else:
+            chosen = _plan(experiment, blueprint, facts, depths.get(device))
         weight = 1 if experiment.scheme.weights == "uniform" else samples
         place = CohortMember(
             device,

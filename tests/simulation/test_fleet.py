@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.learning.zoo.build import build_model
-from fedlp_edge.simulation.experiment import Experiment, FleetSettings
+from fedlp_edge.simulation.experiment import Experiment, FleetSettings, SimulatedData
 from fedlp_edge.simulation.fleet import apportioned, device_id, drawn, make_fleet
 from fedlp_edge.simulation.simulated_data import DataAssignment, assign_data, read_simulation_data
 from tests.simulation.conftest import experiment
@@ -84,3 +85,25 @@ def test_knows_a_run_by_what_decides_what_is_learned() -> None:
     assert longer.identity == run.identity
     assert msgspec.structs.replace(run, seed=2).identity != run.identity
     assert experiment(fleet=FleetSettings(devices=6, dropout=0.1)).identity != experiment().identity
+
+
+def test_a_device_with_one_sample_takes_no_part(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("site,a,y\n" + "north,1,0\nnorth,2,1\n" * 10 + "south,3,0\n")
+    data = f"csv:{path}#target=y&group=site&holdout=0"
+    wanted = msgspec.structs.replace(
+        experiment(),
+        data=SimulatedData(train=data, evaluate="", partition="group"),
+        fleet=FleetSettings(devices=2),
+    )
+    fleet = make_fleet(
+        wanted,
+        build_model(ModelSettings(name="mlp", input=(1,)), seed=0).blueprint("mlp"),
+        assign_data(wanted, read_simulation_data(data, "")),
+    )
+    assert [device.member.samples for device in fleet.values()] == [20, 1]
+    assert fleet["dev-0"].plan.depth == 3
+    assert (fleet["dev-1"].plan.depth, fleet["dev-1"].plan.explanation) == (
+        0,
+        "training needs 2 samples at least, and it has 1",
+    )
