@@ -72,7 +72,8 @@ class FinalModelFetch:
         self._proof: ModelProof | None = None
         self._own_model: AssignedModel | None = None
         self._run_ended: RunEnded | None = None
-        self._finished_run: str | None = None
+        self._rounds = 0
+        self._finished: tuple[str, int] | None = None
         self._last_report: DeploymentReport | None = None
         self._reported_at = 0.0
         self._missing = 0
@@ -107,10 +108,11 @@ class FinalModelFetch:
         """
         if self._run_ended == message:
             return []
-        if self._finished_run == message.run:  # a coordinator that repeats the message has not received the last report
+        if self._is_repeated(message):  # the coordinator has not received the last report
             report = self._last_report
             said: Effects = [Publish(self._up, report)] if report is not None and report.run == message.run else []
             return [*said, *said, Stop()] if self._lingers else said
+        self._rounds = message.rounds
         note = Log(f"run {message.run} is over" + (f" after {message.rounds} rounds" if message.rounds else ""))
         if (message.layers and not message.models) or (message.models and self._signed_only):
             begin = self._hold_back if self._signed_only else self._start_export
@@ -128,6 +130,13 @@ class FinalModelFetch:
         layers = () if self._check is None else self._check.layers
         self._downloads.start((*message.models, *layers), now, patience=0.0)
         return [note, *self.progress()]
+
+    def _is_repeated(self, message: RunEnded) -> bool:
+        """Whether this end of a run has been dealt with; a run that goes on after its end ends with more rounds."""
+        if self._finished is None:
+            return False
+        run, rounds = self._finished
+        return message.run == run and message.rounds in (0, rounds)
 
     def _hold_back(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
         """Fetches the final layers, of which a signed file can be assembled, and installs nothing."""
@@ -336,7 +345,7 @@ class FinalModelFetch:
 
     def _done(self, run: str) -> Effects:
         self.cancel()
-        self._finished_run = run
+        self._finished = run, self._rounds
         if not self._once:
             return []
         told = self._last_report is not None and self._last_report.proof is not None

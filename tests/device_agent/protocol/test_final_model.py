@@ -2,6 +2,7 @@
 # A Publish carries any message, and each test knows which.
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from device_agent.protocol.downloads import Downloads
@@ -21,7 +22,7 @@ from device_agent.protocol.events import (
 )
 from device_agent.protocol.final_model import HELD_BACK, FinalModelFetch
 from fedlp_edge.transport.base import Connected
-from fedlp_edge.wire.messages import DeploymentReport, ModelProof, RunEnded, UnitVersion
+from fedlp_edge.wire.messages import DeploymentReport, ModelProof, RunEnded, UnitRequest, UnitVersion
 from tests.device_agent.support import (
     BROKER_LIMITS,
     ME,
@@ -77,6 +78,20 @@ def test_repeats_that_the_model_is_installed_to_whoever_repeats_the_end_of_the_r
     installed = published(device.handle(ModelInstalled("somewhere")))
     assert installed == [DeploymentReport(run="run", device="pi", state="installed")]
     assert published(device.down(end_with_models(b"model"))) == installed
+
+
+def test_fetches_the_model_of_a_run_that_went_on_after_its_end():
+    device = Device().join()
+    device.down(end_with_models(b"model"))
+    device.receive(TOPICS.of("repeat", "pi"), chunks(b"model", 1000)[0])
+    device.handle(ModelInstalled("somewhere"))
+    later = msgspec.structs.replace(end_with_models(b"better model"), rounds=5)
+    (request,) = published(device.down(later))
+    assert isinstance(request, UnitRequest)
+    device.receive(TOPICS.of("repeat", "pi"), chunks(b"better model", 1000)[0])
+    installed = published(device.handle(ModelInstalled("somewhere")))
+    assert installed == [DeploymentReport(run="run", device="pi", state="installed")]
+    assert published(device.down(later)) == installed
 
 
 def test_says_why_the_model_could_not_be_installed():
