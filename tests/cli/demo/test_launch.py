@@ -69,7 +69,7 @@ def test_infers_the_other_files_when_one_is_no_picture(finished_demo: Demo, fedl
     model = next((directory / "onnx").glob("*.onnx"))
     picture = next((directory / "samples").glob("*.png"))
     done = fedlp("infer", model, tmp_path / "notes.png", picture, "--json")
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert done.stderr.strip() == f"error: cannot read {tmp_path}/notes.png: it is not a picture"
     assert json.loads(done.stdout)["file"] == str(picture)
 
@@ -86,8 +86,13 @@ def test_exports_again_from_the_last_checkpoint(finished_demo: Demo, fedlp: Run,
     done = fedlp("export", directory, "--depth", 3, "-o", tmp_path / "models")
 
     assert done.returncode == 0, done.stderr
-    (exported,) = (tmp_path / "models").iterdir()
-    assert exported.name == "small-cnn-depth-3.onnx"
+    exported = tmp_path / "models" / "small-cnn-depth-3.onnx"
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {
+        exported.name,
+        "card.json",
+        "card.md",
+        "card.png",
+    }
     assert f"{exported}: depth 3, round 2, accuracy " in done.stdout
 
 
