@@ -29,6 +29,9 @@ for _name in [name for name in os.environ if name.startswith("FEDLP_")]:
 
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker  # noqa: E402 - after the environment is set
 
+AT_START = dict(os.environ)
+"""The environment before any test has run; some libraries change it when they are imported."""
+
 TORCH_SERVER = Path(__file__).parent / "torch_server"
 SERVER = "TESTS_TORCH_SERVER"
 

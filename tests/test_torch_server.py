@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SERVER, TORCH_SERVER
+from tests.conftest import AT_START, SERVER, TORCH_SERVER
 
 ENTRY_POINT = "fedlp_edge.worker.main"
 
@@ -53,7 +53,8 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(stand_in: Path) -> dict[str, str]:
     if SERVER not in os.environ:
         pytest.fail("the torch server needs Linux; without it, the suite takes much longer")
-    return {**os.environ, "PYTHONPATH": f"{TORCH_SERVER}{os.pathsep}{stand_in}", "TORCHDYNAMO_DISABLE": "1"}
+    given = {SERVER: os.environ[SERVER], "PYTHONPATH": f"{TORCH_SERVER}{os.pathsep}{stand_in}"}
+    return {**AT_START, **given, "TORCHDYNAMO_DISABLE": "1"}
 
 
 def command(**given: object) -> list[str]:
@@ -65,10 +66,12 @@ def sleeping(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str
     """A process that stands for another one, and the number of that one."""
     with subprocess.Popen(command(do="sleep"), env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        forked = int(process.stdout.readline())
-        assert forked != process.pid
-        yield process, forked
-        process.kill()
+        try:
+            forked = int(process.stdout.readline())
+            assert forked != process.pid
+            yield process, forked
+        finally:
+            process.kill()
 
 
 def ended(process: int) -> bool:
@@ -115,7 +118,12 @@ def test_gets_all_that_the_process_was_given(environment: dict[str, str], tmp_pa
 
 
 def test_is_asked_by_a_process_whose_libraries_set_variables_of_their_own(environment: dict[str, str]) -> None:
-    set_while_imported = {"KMP_INIT_AT_FORK": "FALSE", "KMP_DUPLICATE_LIB_OK": "True", "TORCHINDUCTOR_CACHE_DIR": "/c"}
+    set_while_imported = {
+        "KMP_INIT_AT_FORK": "FALSE",
+        "KMP_DUPLICATE_LIB_OK": "True",
+        "TORCHINDUCTOR_CACHE_DIR": "/c",
+        "PYTHONBREAKPOINT": "ray.util.rpdb._driver_set_trace",
+    }
     done = subprocess.run(
         command(do="say", descriptor=1),
         env={**environment, **set_while_imported},

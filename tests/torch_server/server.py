@@ -53,10 +53,11 @@ _LATER = (
     "KMP_DUPLICATE_LIB_OK",
     "KMP_INIT_AT_FORK",
     "TORCHINDUCTOR_CACHE_DIR",
+    "PYTHONBREAKPOINT",
 )
 """Those that a forked process can still follow, or that say nothing once ``OMP_NUM_THREADS`` is 1.
 
-The last three are set by scikit-learn and by torch's compiler in the process of the test that imports them.
+The last four are set by scikit-learn, torch's compiler and Ray in the process of the test that imports them.
 """
 
 _REQUEST_SECONDS = 10.0
