@@ -71,6 +71,7 @@ class CoordinatorLimits:
         fetch_chunks: Chunks; on a link where as many take longer than ``fetch_seconds``, it is waited for as long.
         fetch_gaps: Factor on the longest silence so far that is taken for the end.
         most_fetch_seconds: Seconds that no silence of a device that fetches is waited for longer.
+        offered_models: Most files that a device measures; a message names twice as many, with their self-tests.
     """
 
     # The service and its loop
@@ -119,6 +120,8 @@ class CoordinatorLimits:
     fetch_chunks: int = 4
     fetch_gaps: int = 3
     most_fetch_seconds: float = 600.0
+    # Roll-outs
+    offered_models: int = 30
 
 
 LIMITS = CoordinatorLimits()

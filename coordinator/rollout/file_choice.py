@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from coordinator.limits import LIMITS
 from coordinator.rollout.release_files import ReleaseFile
 from fedlp_edge.core.planning.device_facts import DeviceFacts
-
-MAX_OFFERS = 30
-"""Most files that a device measures; a message names twice as many, with their self-tests."""
 
 
 class FileWishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,4 +79,4 @@ def offered_files(
         and wishes.depth in (None, file.depth)
         and (memory is None or max(file.memory, file.size) <= memory)
     ]
-    return (chosen, *others[: MAX_OFFERS - 1]) if wishes.measured and others else ()
+    return (chosen, *others[: LIMITS.offered_models - 1]) if wishes.measured and others else ()

@@ -40,7 +40,9 @@ def test_has_the_documented_keys(tmp_path: Path, summary: Summary) -> None:
         "metrics": {},
         "answers": None,
     }
-    assert content["onnx"] == [{"file": "small-cnn-depth-3.onnx", "depth": 3, "max_abs_diff": 2e-7, "accuracy": 0.745}]
+    assert content["onnx"] == [
+        {"file": "small-cnn-depth-3.onnx", "depth": 3, "max_abs_diff": 2e-7, "accuracy": 0.745, "takes": "IMAGE"}
+    ]
 
 
 def test_refuses_a_summary_that_is_missing_or_broken(tmp_path: Path) -> None:
