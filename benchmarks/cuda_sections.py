@@ -17,6 +17,7 @@ from unittest import mock
 import msgspec
 import numpy as np
 
+from benchmarks.planner import MODELS
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.adaptation import AdaptivePlanner
 from fedlp_edge.core.planning.device_facts import DeviceFacts
@@ -66,14 +67,9 @@ GOAL_RATIO = 10.0
 TOLERANCE = 0.10
 """Largest relative error of the planner's memory."""
 
-MEMORY_MODELS = {
-    "mlp": (1, 28, 28),
-    "small-cnn": (1, 28, 28),
-    "fedlp-cnn": (3, 32, 32),
-    "torchvision:resnet18": (3, 64, 64),
-    "torchvision:mobilenet_v2": (3, 64, 64),
-    "torchvision:squeezenet1_1": (3, 64, 64),
-}
+MEMORY_MODELS = dict(itertools.islice(MODELS.items(), 6))
+"""The first six models of the planner's benchmark, with the shapes of their inputs."""
+
 SMALL = ModelSettings(name="small-cnn", input=(1, 8, 8), classes=10)
 WIDE = ModelSettings(name="benchmarks.cuda_sections:wide_layers", input=(2048,), classes=10)
 

@@ -66,9 +66,9 @@ def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:
     facts = None if data is None else data.facts()
     found = None if data is None else data.found()
     reserve = 0
-    if data is not None and facts is not None and (spec := parse_spec(job.data)).takes_any_size:
+    if data is not None and facts is not None and found is not None and (spec := parse_spec(job.data)).takes_any_size:
         facts = msgspec.structs.replace(facts, sample_shape=())
-        found = msgspec.structs.replace(data.found(), shape=())
+        found = msgspec.structs.replace(found, shape=())
         reserve = 0 if data.in_memory else spec.memory_bound
     on_cuda = resources.on_cuda
     return DeviceMeasurement(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 from blake3 import blake3
 
@@ -24,6 +25,7 @@ from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.early_exit import with_early_exits
 from fedlp_edge.learning.export.family.file_answers import FileAnswers, ModelAnswers, check_early_exit
+from fedlp_edge.learning.export.family.file_check import FileDifference
 from fedlp_edge.learning.export.family.graph_cleaning import cleaned, without_dead_tensors
 from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, multi_exit_graph
 from fedlp_edge.learning.export.family.raw_input import with_raw_input
@@ -281,20 +283,9 @@ class ModelFamily:
                 continue
             reference = floats.get(depth) if floats is not None else None
             passed[depth] = answers
-            self._entries.append(
-                CardEntry(
-                    file=path.name,
-                    depth=depth,
-                    precision=precision,
-                    sha256=hashlib.sha256(content).hexdigest(),
-                    blake3=blake3(content).hexdigest(),
-                    bytes=len(content),
-                    value=value,
-                    max_abs_diff=difference.max_abs_diff,
-                    agreement=difference.agreement,
-                    warning="" if reference is None else self._drop(depth, precision, value, reference),
-                )
-            )
+            entry = _entry_of(path, content, depth, precision, value, difference)
+            warning = "" if reference is None else self._drop(depth, precision, value, reference)
+            self._entries.append(msgspec.structs.replace(entry, warning=warning))
         return passed
 
     def _write_file(
@@ -356,22 +347,9 @@ class ModelFamily:
             return
         value = found.value if self._options.labelled else None
         difference = expected.compare_mixed(found.depths, found.compared, precision)
-        self._entries.append(
-            CardEntry(
-                file=path.name,
-                depth=depths[-1],
-                exits=depths,
-                threshold=threshold,
-                precision=precision,
-                sha256=hashlib.sha256(content).hexdigest(),
-                blake3=blake3(content).hexdigest(),
-                bytes=len(content),
-                value=value,
-                max_abs_diff=difference.max_abs_diff,
-                agreement=difference.agreement,
-                warning=self._early_exit_drop(depths[-1], value, answers),
-            )
-        )
+        entry = _entry_of(path, content, depths[-1], precision, value, difference)
+        warning = self._early_exit_drop(depths[-1], value, answers)
+        self._entries.append(msgspec.structs.replace(entry, exits=depths, threshold=threshold, warning=warning))
 
     def _early_exit_drop(self, deepest: int, value: float | None, answers: Mapping[int, FileAnswers]) -> str:
         full = answers[deepest].value
@@ -403,3 +381,20 @@ class ModelFamily:
 
     def _refuse(self, depth: int, precision: Precision, reason: str, *, early_exit: bool = False) -> None:
         self._refused.append(RefusedFile(depth=depth, precision=precision, early_exit=early_exit, reason=reason))
+
+
+def _entry_of(
+    path: Path, content: bytes, depth: int, precision: Precision, value: float | None, difference: FileDifference
+) -> CardEntry:
+    """Returns what the card says of a file whose content was compared with PyTorch."""
+    return CardEntry(
+        file=path.name,
+        depth=depth,
+        precision=precision,
+        sha256=hashlib.sha256(content).hexdigest(),
+        blake3=blake3(content).hexdigest(),
+        bytes=len(content),
+        value=value,
+        max_abs_diff=difference.max_abs_diff,
+        agreement=difference.agreement,
+    )
