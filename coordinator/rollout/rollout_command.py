@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ import typer
 from coordinator.config import load_config
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.rollout.file_choice import FileWishes
-from coordinator.rollout.ordered_files import OrderedFiles
+from coordinator.rollout.ordered_files import OrderFiles
 from coordinator.rollout.release_files import ReleaseFile, find_release, release_name
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus, Word
 from coordinator.rollout.rollout_service import WORDS, Rollout, RolloutFiles
@@ -120,10 +120,6 @@ def deploy(
         raise OperatorError("name the fleet's file with --config, for its name and broker")
     if (repository is None) != (online_key is None):
         raise OperatorError("--repository and --online-key go together; without either, files are not signed")
-    if measured and repository is not None:
-        raise OperatorError(
-            "--measured does not go with --repository: a signed assignment names one file for each device"
-        )
     release = release_name(files, source)
     try:
         settings = RolloutSettings(
@@ -194,7 +190,7 @@ def _carry_out(directory: RolloutDirectory, plan: RolloutPlan, gather: float, *,
     return _show(directory)
 
 
-def _signed_orders(plan: RolloutPlan, files: Sequence[ReleaseFile]) -> Callable[[str, Path], OrderedFiles] | None:
+def _signed_orders(plan: RolloutPlan, files: Sequence[ReleaseFile]) -> OrderFiles | None:
     """What signs the orders, once it is sure that there is something to be ordered."""
     if not plan.repository:
         return None

@@ -10,7 +10,7 @@ import logging
 import math
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -20,7 +20,7 @@ from coordinator.fleet.message_rate_limit import MessageRateLimit
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
 from coordinator.rollout.file_choice import choose_file, offered_files
-from coordinator.rollout.ordered_files import METADATA_SUFFIX, OrderedFiles
+from coordinator.rollout.ordered_files import METADATA_SUFFIX, OrderedFiles, OrderFiles
 from coordinator.rollout.release_files import ReleaseFile, self_test_of
 from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirectory, RolloutPlan, RolloutStatus, Word
 from coordinator.topic_claim import TopicClaimedError
@@ -104,7 +104,7 @@ class RolloutFiles:
 
     files: tuple[ReleaseFile, ...]
     planned: Mapping[str, int] = field(default_factory=dict)
-    signed: Callable[[str, Path], OrderedFiles] | None = None
+    signed: OrderFiles | None = None
 
 
 class Rollout:
@@ -382,41 +382,44 @@ class Rollout:
         self._messenger.tell(self._installs[device])
 
     def _install_of(self, device: str, file: ReleaseFile) -> Install:
-        offers: dict[ReleaseFile, tuple[Path, Path]] = {}
+        offered = offered_files(self._files.files, self._plan.wishes, self._members[device].facts, file)
         if self._files.signed is not None:
-            found = self._files.signed(device, file.path)
+            found = self._files.signed(device, file.path, [further.path for further in offered if further != file])
         else:
-            test = self_test_of(file, self._directory.self_tests)
-            found = OrderedFiles({file.path.name: file.path, test.name: test}, file.path.name, test.name)
-            offers = self._offers(device, file)
-        files = {**found.files, **{path.name: path for pair in offers.values() for path in pair}}
+            found = self._unsigned(file, offered)
         return Install(
             run=self._plan.run,
             device=device,
             release=self._plan.release,
-            files=tuple(self._named(name, path) for name, path in files.items()),
+            files=tuple(self._named(name, path) for name, path in found.files.items()),
             model=found.model,
             self_test=found.self_test,
             shadow=self._plan.shadow,
             probation_seconds=self._plan.probation_seconds,
             offers=tuple(
                 ModelOffer(
-                    model=model.name,
-                    self_test=test.name,
-                    depth=offered.depth,
-                    precision=offered.precision,
-                    value=offered.value,
-                    warning=offered.warning,
+                    model=found.choices[further.path][0],
+                    self_test=found.choices[further.path][1],
+                    depth=further.depth,
+                    precision=further.precision,
+                    value=further.value,
+                    warning=further.warning,
                 )
-                for offered, (model, test) in offers.items()
+                for further in offered
+                if further.path in found.choices
             ),
             higher=file.higher,
         )
 
-    def _offers(self, device: str, file: ReleaseFile) -> dict[ReleaseFile, tuple[Path, Path]]:
-        """Model and self-test of each file of which a device is to choose by measurement; none if it gets one file."""
-        found = offered_files(self._files.files, self._plan.wishes, self._members[device].facts, file)
-        return {offered: (offered.path, self_test_of(offered, self._directory.self_tests)) for offered in found}
+    def _unsigned(self, file: ReleaseFile, offered: Sequence[ReleaseFile]) -> OrderedFiles:
+        """Returns what a device gets that trusts who may speak as the coordinator."""
+        tests = {each: self_test_of(each, self._directory.self_tests) for each in (file, *offered)}
+        return OrderedFiles(
+            {path.name: path for each, test in tests.items() for path in (each.path, test)},
+            file.path.name,
+            tests[file].name,
+            {each.path: (each.path.name, tests[each].name) for each in offered},
+        )
 
     def _named(self, name: str, path: Path) -> NamedFile:
         if path in self._versions and path.suffix != METADATA_SUFFIX:

@@ -21,7 +21,7 @@ import msgspec
 
 from device_agent.installation.exam_process import ExamInput, ExamOrder, ExamProcess, ExamResult, ExamStoppedError
 from device_agent.installation.installation_state import Candidate, InstallationState, load_state, save_state
-from device_agent.installation.offer_choice import choose_offer, measured_cost
+from device_agent.installation.offer_choice import choose_offer, measured_cost, permitted_offers
 from device_agent.installation.target_source import DigestSource, FileWantedError, MakeTargetSource
 from device_agent.installation.version_store import VersionStore, kept_versions
 from device_agent.limits import LIMITS
@@ -256,7 +256,8 @@ class Installer:
         assigned = source.assigned()
         if install.offers:
             options = self._options
-            offer = choose_offer(install.offers, source.fetch, options.measure, options.limits, higher=install.higher)
+            offers = permitted_offers(install.offers, assigned.self_tests)
+            offer = choose_offer(offers, source.fetch, options.measure, options.limits, higher=install.higher)
             assigned = replace(assigned, model=offer.model, self_test=offer.self_test)
         model = source.fetch(assigned.model)
         beside = {SELF_TEST: source.fetch(assigned.self_test)} if assigned.self_test else {}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from device_agent.installation.target_source import FileWantedError
 from device_agent.limits import LIMITS
 from fedlp_edge.core.model_card import MeasuredCost
 from fedlp_edge.core.planning.model_choice import AnswerLimits, MeasuredFile, choose_model
@@ -76,7 +77,9 @@ def choose_offer(
 
     Raises:
         DeviceError: None runs here.
+        FileWantedError: Some have to be downloaded first.
     """
+    _check_downloaded(offers, fetch)
     by_file: dict[str, ModelOffer] = {}
     files: list[MeasuredFile] = []
     for offer in offers:
@@ -107,3 +110,38 @@ def choose_offer(
         logging.INFO if choice.fits else logging.WARNING, "of %d models: %s, %s", len(files), choice.file, choice.reason
     )
     return by_file[choice.file]
+
+
+def permitted_offers(offers: Sequence[ModelOffer], self_tests: Mapping[str, str]) -> tuple[ModelOffer, ...]:
+    """Returns the offers that this device may run, each with the self-test that it is assigned with.
+
+    Args:
+        offers: Files of the release, as the roll-out says.
+        self_tests: Name of the self-test by the name of each file that this device may install.
+
+    Raises:
+        PeerError: It may run none of them.
+    """
+    permitted = []
+    for offer in offers:
+        if offer.model not in self_tests:
+            log.warning("%s is offered and not assigned to this device: it is not run", offer.model)
+            continue
+        permitted.append(msgspec.structs.replace(offer, self_test=self_tests[offer.model]))
+    if not permitted:
+        raise PeerError("none of the models that are offered is assigned to this device")
+    return tuple(permitted)
+
+
+def _check_downloaded(offers: Sequence[ModelOffer], fetch: Callable[[str], Path]) -> None:
+    """Asks for all files at once that have to be downloaded, before time is spent on measuring the others."""
+    wanted: list[str] = []
+    for offer in offers:
+        try:
+            fetch(offer.model)
+        except FileWantedError as error:
+            wanted += error.names
+        except (PeerError, DeviceError):
+            continue  # said when it is that file's turn
+    if wanted:
+        raise FileWantedError(wanted)

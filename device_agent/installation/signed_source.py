@@ -59,6 +59,7 @@ class SignedSource:
         self._client = client
         self._trusted = trusted
         self._kept = kept
+        self._models: Mapping[str, str] | None = None
 
     def assigned(self) -> ReleaseAssignment:
         """Returns what the signed assignment of this device says.
@@ -71,7 +72,8 @@ class SignedSource:
             raise UntrustedReleaseError(
                 f"the roll-out asks for {self._install.model}, and what is signed for this device is {found.model}"
             )
-        return ReleaseAssignment(found.release, found.model, found.self_test or "")
+        self._models = found.self_tests
+        return ReleaseAssignment(found.release, found.model, found.self_test or "", found.self_tests)
 
     def fetch(self, target: str) -> Path:
         """Returns the path of a file that is the signed one, which may have been assembled here.
@@ -80,6 +82,9 @@ class SignedSource:
             PeerError: The file is not signed, or another one.
             FileWantedError: The whole file is needed.
         """
+        models = self._models
+        if models is not None and target not in models and target not in models.values():
+            raise UntrustedReleaseError(f"{target} is not assigned to this device")
         path = self._files.get(target)
         if path is None:
             path = self._assembled(target)
@@ -89,7 +94,7 @@ class SignedSource:
             raise UntrustedReleaseError(f"the roll-out does not name the file {target}")
         if path == self._files.get(target):
             self._client.fetch(target)
-        if target == self._install.model:
+        if target in ((self._install.model,) if self._models is None else self._models):
             self._trusted.add(path)
         return path
 

@@ -7,7 +7,7 @@ for the source to say: a file that it does not vouch for is not installed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -23,11 +23,14 @@ class ReleaseAssignment:
         version: Name of the release.
         model: Name of the ONNX file.
         self_test: Name of the file with the self-test; empty for none.
+        self_tests: Name of the self-test, or an empty text, by the name of each ONNX file that may be installed
+            instead; nothing else may be run.
     """
 
     version: str
     model: str
     self_test: str = ""
+    self_tests: Mapping[str, str] = field(default_factory=dict)
 
 
 class FileWantedError(DeviceError):
@@ -84,7 +87,9 @@ class DigestSource:
 
     def assigned(self) -> ReleaseAssignment:
         """Returns what the message says."""
-        return ReleaseAssignment(self._install.release, self._install.model, self._install.self_test)
+        install = self._install
+        offered = {offer.model: offer.self_test for offer in install.offers}
+        return ReleaseAssignment(install.release, install.model, install.self_test, offered)
 
     def fetch(self, target: str) -> Path:
         """Returns the path of a downloaded file."""

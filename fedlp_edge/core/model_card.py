@@ -16,6 +16,7 @@ CARD_FILE = "card.json"
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,200}\.onnx\Z")]
+SelfTestName = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]{1,200}\.selftest\.npz)?\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -53,6 +54,7 @@ class CardEntry(msgspec.Struct, frozen=True, kw_only=True):
         agreement: Share of the compared samples, 0 to 1, to which the file gives the answer of the PyTorch model.
         cost: What an answer costs; None if it was not measured.
         warning: Why another file may be the better choice, in one line; empty if nothing speaks against this one.
+        self_test: Name of the file with some samples and the answers that the file must give; empty for none.
     """
 
     file: FileName
@@ -68,6 +70,7 @@ class CardEntry(msgspec.Struct, frozen=True, kw_only=True):
     agreement: float
     cost: MeasuredCost | None = None
     warning: str = ""
+    self_test: SelfTestName = ""
 
 
 class RefusedFile(msgspec.Struct, frozen=True, kw_only=True):

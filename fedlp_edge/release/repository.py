@@ -265,7 +265,7 @@ class ReleaseRepository:
         earlier = self._files.read(ASSIGNMENTS)
         entries = dict(cast(Targets, earlier.signed).targets) if earlier else {}
         for device, assignment in assignments.items():
-            for name in filter(None, (assignment.model, assignment.self_test)):
+            for name in assignment.names:
                 if name not in targets.targets:
                     raise ReleaseError(
                         f"{name} is not signed; sign it with fedlp release sign, or see fedlp release show"
@@ -331,9 +331,9 @@ class ReleaseRepository:
         except (OSError, msgspec.DecodeError) as error:
             raise ReleaseError(f"{path} is damaged: {error}") from None
         found = self.metadata_files() | {assignment_name(device): path}
-        graph = assignment.model + GRAPH_SUFFIX
+        graphs = [model + GRAPH_SUFFIX for model in assignment.self_tests]
         targets = self._targets()
-        for name in (assignment.model, graph, assignment.self_test):
+        for name in (*assignment.names, *graphs):
             if targets is not None and name in targets.targets:
                 found[name] = self._files.target_path(name)
         return found

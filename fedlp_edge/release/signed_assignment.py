@@ -14,9 +14,24 @@ GRAPH_SUFFIX = ".graph"
 
 MAX_ASSIGNMENT_BYTES = 16 << 10
 
+MAX_CHOICES = 29
+"""Most further files that a device may choose among; their names fit into an assignment, and into an order."""
+
 TargetName = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 ]
+
+
+class AssignedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A further file that a device may install instead, if it suits the device better by measurement.
+
+    Attributes:
+        model: Name of the ONNX file among the signed files, ``RELEASE/FILE``.
+        self_test: Name of the file with the answers that the model must give; None for none.
+    """
+
+    model: TargetName
+    self_test: TargetName | None = None
 
 
 class SignedAssignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,12 +42,25 @@ class SignedAssignment(msgspec.Struct, frozen=True, kw_only=True):
         release: Name of the release.
         model: Name of the ONNX file among the signed files, ``RELEASE/FILE``.
         self_test: Name of the file with the answers that the model must give; None for none.
+        choices: Further files, any of which the device may install instead of ``model``; it installs no other.
     """
 
     device: Name
     release: Name
     model: TargetName
     self_test: TargetName | None = None
+    choices: Annotated[tuple[AssignedModel, ...], msgspec.Meta(max_length=MAX_CHOICES)] = ()
+
+    @property
+    def self_tests(self) -> dict[str, str]:
+        """Name of the self-test, or an empty text, by the name of each model that the device may install."""
+        permitted = (AssignedModel(model=self.model, self_test=self.self_test), *self.choices)
+        return {entry.model: entry.self_test or "" for entry in permitted}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models and self-tests."""
+        return tuple(name for pair in self.self_tests.items() for name in pair if name)
 
 
 def assignment_name(device: str) -> str:

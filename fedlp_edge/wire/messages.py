@@ -48,12 +48,13 @@ PROTOCOL = 4
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}c?|onnx-[1-9][0-9]{0,3}|file-[0-9a-f]{16})\Z")]
 # Names of files of a release: relative, below a directory at the most twice, and none is hidden.
-FileName = Annotated[
-    str, msgspec.Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63}/){0,2}[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
-]
+_FILE_NAME = r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}/){0,2}[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+FileName = Annotated[str, msgspec.Meta(pattern=rf"^{_FILE_NAME}\Z")]
+AnyFileName = Annotated[str, msgspec.Meta(pattern=rf"^({_FILE_NAME})?\Z")]  # or empty, for no file
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 MAX_REASON = 2000
+MAX_FILES = 64  # that an order to install a model names
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 # Any word is allowed, since a compute mode that only newer devices have is no reason to refuse an update.
 ComputeWord = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,40}\Z")]
@@ -444,7 +445,7 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     model: FileName
-    self_test: FileName | Literal[""] = ""
+    self_test: AnyFileName = ""
     depth: Annotated[int, msgspec.Meta(ge=1)]
     precision: ComputeWord = "fp32"
     value: float | None = None
@@ -471,9 +472,9 @@ class Install(Message, frozen=True, kw_only=True):
     run: Name
     device: Name
     release: Name
-    files: Annotated[tuple[NamedFile, ...], msgspec.Meta(min_length=1, max_length=64)]
+    files: Annotated[tuple[NamedFile, ...], msgspec.Meta(min_length=1, max_length=MAX_FILES)]
     model: FileName
-    self_test: FileName | Literal[""] = ""
+    self_test: AnyFileName = ""
     shadow: ShadowRules = ShadowRules()
     probation_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 10.0
     offers: Annotated[tuple[ModelOffer, ...], msgspec.Meta(max_length=32)] = ()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
-from fedlp_edge.core.model_card import RefusedFile
+from fedlp_edge.core.model_card import CardEntry, RefusedFile
 from fedlp_edge.core.targets import BUILT_IN_TASKS, default_metric
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
@@ -18,9 +19,11 @@ from fedlp_edge.learning.export.family.model_family import (
     ModelFamily,
 )
 from fedlp_edge.learning.export.family.multi_exit_graph import exit_of, exits_of
+from fedlp_edge.learning.export.self_test import SELF_TEST_SAMPLES, TOLERANCES, make_self_test, self_test_path
 from fedlp_edge.learning.model.fresh_statistics import measure_statistics
 from fedlp_edge.learning.tasks.anomaly import Anomaly
 from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.system.files import replacing
 from fedlp_edge.worker.evaluate_jobs import export_samples, load_exit_path, output_names_of, with_threshold
 from fedlp_edge.worker.jobs import ExportFamily, FamilyExported, reason_line
 from fedlp_edge.worker.resources import WorkerResources
@@ -76,7 +79,9 @@ def export_family(job: ExportFamily, resources: WorkerResources) -> FamilyExport
         spread = torch.linspace(0, len(samples) - 1, min(SAMPLES_FOR_COST, len(samples))).long()
         np.save(job.samples_path, as_the_graph_takes(samples, spread, raw=written.raw_input))
     return FamilyExported(
-        files=written.entries,
+        files=_with_self_tests(
+            written.entries, Path(job.directory), samples, raw=written.raw_input, real=bool(job.data)
+        ),
         refused=tuple(
             RefusedFile(
                 depth=entry.depth,
@@ -94,6 +99,29 @@ def export_family(job: ExportFamily, resources: WorkerResources) -> FamilyExport
         calibration=_calibration(job) if "int8" in job.precisions else "",
         opset=written.opset,
     )
+
+
+def _with_self_tests(
+    entries: tuple[CardEntry, ...], directory: Path, samples: Dataset, *, raw: bool, real: bool
+) -> tuple[CardEntry, ...]:
+    """Writes a self-test of real samples beside each file; takes one of an earlier export away if there are none."""
+    count = min(SELF_TEST_SAMPLES, len(samples))
+    spread = torch.linspace(0, len(samples) - 1, count).long()
+    inputs = as_the_graph_takes(samples, spread, raw=raw)
+    tested = []
+    for entry in entries:
+        path = self_test_path(directory / entry.file)
+        try:
+            if not real:
+                path.unlink(missing_ok=True)
+            else:
+                content = make_self_test(directory / entry.file, TOLERANCES[entry.precision], inputs)
+                with replacing(path, durable=False) as partial:
+                    partial.write_bytes(content)
+        except OSError as error:
+            raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
+        tested.append(msgspec.structs.replace(entry, self_test=path.name if real else ""))
+    return tuple(tested)
 
 
 def _calibration(job: ExportFamily) -> str:

@@ -7,14 +7,14 @@ beside the old model, ``late`` its first inferences after the switch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from coordinator.rollout.ordered_files import OrderedFiles
+from coordinator.rollout.ordered_files import OrderFiles
 from coordinator.rollout.release_files import find_release, release_name
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus
 from coordinator.rollout.rollout_service import Rollout, RolloutFiles
@@ -83,7 +83,7 @@ class RolledOutFleet:
 
     def __init__(self, directory: Path, devices: int = 2, root: bytes | None = None) -> None:
         self.root = root
-        self.signed: Callable[[str, Path], OrderedFiles] | None = None
+        self.signed: OrderFiles | None = None
         self.world = World()
         self.directory = directory
         self.names = [f"dev-{number}" for number in range(devices)]

@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlp_edge.errors import PeerError
-from fedlp_edge.wire.messages import Claim, Failure, FromDevice, Ready, decoder, encode
+from fedlp_edge.wire.messages import (
+    Claim,
+    Failure,
+    FromCoordinator,
+    FromDevice,
+    Install,
+    NamedFile,
+    Ready,
+    UnitVersion,
+    decoder,
+    encode,
+)
 
 READY = Ready(run="run-1", device="pi-1", session="s1", depth=2)
 TEXT = b'{"type":"Ready","run":"run-1","device":"pi-1","session":"s1","depth":2}'
@@ -56,3 +67,9 @@ def test_texts_of_a_peer_are_safe_to_print() -> None:
 def test_bytes_of_a_stranger_are_refused_in_one_way(payload: bytes) -> None:
     with pytest.raises(PeerError):
         decoder(FromDevice, 1000)(payload)
+
+
+def test_order_of_a_model_without_a_self_test_arrives() -> None:
+    file = NamedFile("r/m.onnx", UnitVersion("file-0123456789abcdef", "0" * 64, 1, 1))
+    order = Install(run="r", device="d", release="r", files=(file,), model="r/m.onnx")
+    assert decoder(FromCoordinator, 1000)(encode(order)) == order

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.learning.export.self_test import check_self_test
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.worker.family_job import export_family
 from fedlp_edge.worker.jobs import ExportFamily, WorkerOptions
@@ -21,6 +22,9 @@ def test_made_inputs_of_a_fleet_with_pictures_are_bytes(tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
     save_file(dict(build_model(MLP, 0).state_dict()), state)
     facts = InputFacts(scale=1 / 255, mean=(0.5,), std=(0.25,), channel_mean=(0.1,), channel_std=(0.9,))
+    stale = tmp_path / "onnx/mlp-depth-1.selftest.npz"
+    stale.parent.mkdir()
+    stale.write_bytes(b"of an earlier export")
     job = ExportFamily(
         model=MLP, state_paths=(str(state),), depths=(1, 2), data="", inputs=facts, directory=str(tmp_path / "onnx"),
         precisions=("fp32", "int8"), samples_path=str(tmp_path / "samples.npy"),
@@ -32,5 +36,22 @@ def test_made_inputs_of_a_fleet_with_pictures_are_bytes(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert (done.input_type, done.classes, done.metric, done.samples) == ("uint8", ("a", "b", "c"), "", 0)
     assert done.calibration == "made inputs with the mean and deviation of each channel that devices have told"
+    assert not stale.exists()
     samples = np.load(tmp_path / "samples.npy")
     assert (samples.dtype, samples.shape) == (np.uint8, (64, 1, 2, 2))
+
+
+def test_real_samples_stand_in_a_self_test_beside_each_file(tmp_path: Path) -> None:
+    model = ModelSettings(name="mlp", input=(1, 8, 8), class_names=tuple("0123456789"))
+    state = tmp_path / "state.safetensors"
+    save_file(dict(build_model(model, 0).state_dict()), state)
+    job = ExportFamily(
+        model=model, state_paths=(str(state),), depths=(1,), data="digits", directory=str(tmp_path),
+        precisions=("fp32", "int8"),
+    )  # fmt: skip
+    done = export_family(job, WorkerResources(WorkerOptions(threads=0, device="cpu")))
+    assert [entry.self_test for entry in done.files] == ["mlp-depth-1.selftest.npz", "mlp-depth-1-int8.selftest.npz"]
+    for entry in done.files:
+        assert check_self_test(tmp_path / entry.file, tmp_path / entry.self_test) == ""
+    with np.load(tmp_path / "mlp-depth-1-int8.selftest.npz") as stored:
+        assert (stored["input"].shape[0], float(stored["tolerance"])) == (8, 0.25)

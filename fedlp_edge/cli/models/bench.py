@@ -116,14 +116,15 @@ def _print_table(measured: Sequence[Latency], threads: int) -> None:
     table.add_column("file", overflow="fold")
     for share in PERCENTILES:
         table.add_column(f"{share} %", justify="right", no_wrap=True)
-    for name in ("mean", "memory", "size"):
+    for name in ("mean", "CPU time", "memory", "size"):
         table.add_column(name, justify="right", no_wrap=True)
     with_exits = any(latency.exits for latency in measured)
     if with_exits:
         table.add_column("stopped at depth", no_wrap=True)
     for latency in measured:
         cells = [f"{latency.milliseconds[share]:.2f} ms" for share in PERCENTILES]
-        cells += [f"{latency.mean_milliseconds:.2f} ms", format_bytes(latency.memory), format_bytes(latency.size)]
+        cells += [f"{milliseconds:.2f} ms" for milliseconds in (latency.mean_milliseconds, latency.cpu_milliseconds)]
+        cells += [format_bytes(latency.memory), format_bytes(latency.size)]
         if with_exits:
             cells.append(", ".join(f"{depth}: {format_share(share)}" for depth, share in latency.exits.items()))
         table.add_row(Text(Path(latency.file).name), *cells)

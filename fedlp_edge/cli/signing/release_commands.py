@@ -144,6 +144,7 @@ def run_release_verify(repository: Path, root: Path, device: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         client = ReleaseClient.open(trusted, Path(directory), device, files)
         assignment = client.assigned()
-        for name in filter(None, (assignment.model, assignment.self_test)):
+        for name in assignment.names:
             client.fetch(name)
-    print(f"{device} installs {assignment.model}")
+    choices = ", ".join(entry.model for entry in assignment.choices)
+    print(f"{device} installs {assignment.model}" + (f", or by its own measurement {choices}" if choices else ""))

@@ -44,6 +44,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
         load_milliseconds: Time to load the file.
         threads: Number of onnxruntime's threads; 0 for its default.
         exits: Share of the runs that stopped at each depth; empty for a file with one exit.
+        cpu_milliseconds: Processor time of one run, of all threads together, those that wait for the next run
+            included; more threads shorten the time that passes and seldom this one.
     """
 
     file: str
@@ -55,6 +57,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     load_milliseconds: float
     threads: int
     exits: dict[int, float] = {}
+    cpu_milliseconds: float = 0.0
 
 
 def measure(path: Path, *, threads: int = 0, seconds: float = 2.0, samples: npt.NDArray[Any] | None = None) -> Latency:
@@ -116,6 +119,7 @@ def _measured(path: str, threads: int, seconds: float, samples: npt.NDArray[Any]
     depths: list[int] = []
     until = time.perf_counter() + seconds
     number = 0
+    cpu_begun = time.process_time()
     while len(times) < _MIN_RUNS or (time.perf_counter() < until and len(times) < _MAX_RUNS):
         sample = np.ascontiguousarray(stored[number % len(stored)][None])
         begun = time.perf_counter()
@@ -123,10 +127,12 @@ def _measured(path: str, threads: int, seconds: float, samples: npt.NDArray[Any]
         taken = time.perf_counter() - begun
         number += 1
         if number <= _WARM_UP:
+            cpu_begun = time.process_time()
             continue
         times.append(taken)
         if EXIT in names:
             depths.append(int(outputs[names.index(EXIT)][0]))
+    cpu = time.process_time() - cpu_begun
     values, counts = np.unique(depths, return_counts=True)
     return Latency(
         file=path,
@@ -138,6 +144,7 @@ def _measured(path: str, threads: int, seconds: float, samples: npt.NDArray[Any]
         load_milliseconds=1000 * loaded,
         threads=threads,
         exits={int(depth): int(count) / len(depths) for depth, count in zip(values, counts, strict=True)},
+        cpu_milliseconds=1000 * cpu / len(times),
     )
 
 

@@ -28,7 +28,9 @@ TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.25}
 SUFFIX = ".selftest.npz"
 """Suffix of the file beside ``NAME.onnx``, in place of ``.onnx``."""
 
-_INPUTS = 8
+SELF_TEST_SAMPLES = 8
+"""Number of inputs of a self-test."""
+
 _SEED = 20231128
 _NUMPY_TYPES = {
     "tensor(float)": np.float32,
@@ -116,7 +118,7 @@ def check_self_test(model: Path, self_test: Path) -> str:
 
 def made_values(entry: Any) -> npt.NDArray[Any]:
     """Returns random inputs for an input of a graph, which are the same every time."""
-    shape = (_INPUTS, *(size if isinstance(size, int) and size > 0 else 1 for size in entry.shape[1:]))
+    shape = (SELF_TEST_SAMPLES, *(size if isinstance(size, int) and size > 0 else 1 for size in entry.shape[1:]))
     if isinstance(entry.shape[0], int):
         shape = (entry.shape[0], *shape[1:])
     kind = _NUMPY_TYPES.get(entry.type)

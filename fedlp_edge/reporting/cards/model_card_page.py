@@ -86,6 +86,10 @@ def card_page(card: ModelCard, *, drawn: bool) -> str:
     ]
     if notes:
         lines += ["## Mind", "", *notes, ""]
+    tested = [entry for entry in card.files if entry.self_test]
+    if tested:
+        lines += ["Samples with the answers that a file must give on the device:", ""]
+        lines += [*(f"- `{entry.self_test}` for `{entry.file}`" for entry in tested), ""]
     lines += ["Times and memory are those of one sample at a time. SHA-256 of each file:", "", "```"]
     lines += [f"{entry.sha256}  {entry.file}" for entry in card.files]
     return "\n".join([*lines, "```", ""])

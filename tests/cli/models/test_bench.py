@@ -18,14 +18,18 @@ def test_a_folder_with_a_good_and_a_broken_file(tmp_path: Path, capsys: pytest.C
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     assert run_bench([tmp_path], [], 1, 0.0, as_json=True) == 3
     out, err = capsys.readouterr()
-    assert json.loads(out)["runs"] == 20
+    found = json.loads(out)
+    assert found["runs"] == 20
+    assert 0 < found["cpu_milliseconds"] < 1000
     assert err == f"error: {tmp_path}/broken.onnx: Protobuf parsing failed.\n"
 
 
 def test_the_table_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx.save(two_exits(), tmp_path / "part[a].onnx")
     assert run_bench([tmp_path / "part[a].onnx"], [], 1, 0.0, as_json=False) == 0
-    assert "part[a].onnx" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "part[a].onnx" in printed
+    assert "CPU time" in printed
 
 
 def test_nothing_to_measure(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from coordinator.rollout import signed_orders
+from coordinator.rollout.file_choice import FileWishes
 from coordinator.rollout.ordered_files import OrderedFiles
 from coordinator.rollout.rollout_directory import RolloutStatus
 from coordinator.rollout.signed_orders import SignedOrders
-from fedlp_edge.errors import ReleaseError
+from device_agent import service
+from fedlp_edge.core.model_card import MeasuredCost
+from fedlp_edge.errors import DeviceError, ReleaseError
 from tests.fleets.rolled_out import RolledOutFleet, write_release
 from tests.release.signed_release import MODEL, UNIT, SignedFleet
 
@@ -132,7 +136,7 @@ def test_release_that_was_changed_is_not_installed(
     fleet = started(tmp_path, signed)
     place = signed.release("spring", graph=False)
 
-    def changed(device: str, path: Path) -> OrderedFiles:
+    def changed(device: str, path: Path, _choices: Sequence[Path]) -> OrderedFiles:
         found = signed.orders(device, path)
         files = dict(found.files)
         change(signed, files)
@@ -155,3 +159,44 @@ def test_file_that_is_not_signed_is_not_ordered(tmp_path: Path, signed: SignedFl
 def test_online_key_that_is_missing_is_named(tmp_path: Path, signed: SignedFleet) -> None:
     with pytest.raises(ReleaseError, match="there is no key"):
         SignedOrders(signed.repository, tmp_path / "gone.key")
+
+
+def test_device_measures_what_is_signed_for_it_and_installs_the_best(
+    tmp_path: Path, signed: SignedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two depths are signed, and a third file of the directory is not: it is neither ordered nor measured."""
+    spring = signed.release("spring", graph=False)
+    both = signed.directory / "both"
+    both.mkdir()
+    (both / "model-d2.onnx").write_bytes((spring / MODEL).read_bytes())
+    (both / MODEL).write_bytes(b"shallow")
+    (both / "model-d1.selftest.npz").write_bytes(b"self-test")
+    signed.repository.sign_release("both", sorted(both.iterdir()), [signed.fleet])
+    (both / "model-d1-int8.onnx").write_bytes(b"unsigned")
+    measured: set[bytes] = set()
+
+    def measure(path: Path, _threads: int = 1) -> MeasuredCost:
+        content = path.read_bytes()
+        measured.add(content)
+        if content != b"shallow":
+            raise DeviceError("no such operator")
+        return MeasuredCost(milliseconds={90: 1.0}, mean_milliseconds=1.0, memory=1)
+
+    monkeypatch.setattr(service, "measured_cost", measure)
+    fleet = started(tmp_path, signed)
+    fleet.deploy(both, wishes=FileWishes(measured=True))
+    assert fleet.until_ended().phase == "done"
+    assert measured == {(both / "model-d2.onnx").read_bytes(), b"shallow"}
+    assert fleet.current("dev-0") == b"shallow"
+    fleet.end()
+
+
+def test_as_many_choices_are_signed_as_an_order_can_name(
+    tmp_path: Path, signed: SignedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [signed.release(f"r{number}", float(number)) for number in range(4)]
+    monkeypatch.setattr(signed_orders, "MAX_FILES", 12)
+    found = signed.orders("pi", places[0] / MODEL, [place / MODEL for place in places[1:]])
+    assert len(found.files) <= 12
+    assert list(found.choices) == [place / MODEL for place in places[: len(found.choices)]]
+    assert 2 <= len(found.choices) < 4

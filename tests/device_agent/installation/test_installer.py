@@ -18,11 +18,12 @@ import pytest
 from device_agent.installation.exam_process import ExamOrder, ExamResult
 from device_agent.installation.installation_state import load_state
 from device_agent.installation.installer import InstallerOptions
-from device_agent.installation.target_source import DigestSource, FileWantedError
+from device_agent.installation.target_source import DigestSource, FileWantedError, ReleaseAssignment
+from fedlp_edge.core.model_card import MeasuredCost
 from fedlp_edge.errors import PeerError
 from fedlp_edge.serving.serving_record import ServingRecord
 from fedlp_edge.wire.messages import ModelOffer, ShadowFigures, ShadowRules
-from tests.device_agent.installation.orders import Board, files_of, install_of, named
+from tests.device_agent.installation.orders import MEASURED, Board, files_of, install_of, named
 
 
 @pytest.fixture(autouse=True)
@@ -424,3 +425,34 @@ def test_of_several_models_the_one_is_installed_that_is_measured_as_best(
     assert board.reports[-1].state == "installed"
     assert board.current == expected
     assert bool(board.exam.orders[0].self_test) == (expected == b"slow")
+
+
+def test_offer_that_is_not_in_the_assignment_is_never_run(tmp_path: Path) -> None:
+    """What is offered comes from whoever speaks as the coordinator; what may run is what was signed for this device."""
+
+    class Assigned(DigestSource):
+        def assigned(self) -> ReleaseAssignment:
+            return ReleaseAssignment("r1", "m.onnx", "m.selftest.npz", {"m.onnx": "m.selftest.npz"})
+
+    board = Board(tmp_path)
+    measured: list[bytes] = []
+
+    def measure(path: Path) -> MeasuredCost:
+        measured.append(path.read_bytes())
+        return MEASURED[measured[-1]]
+
+    board.installer._options = InstallerOptions(make_source=Assigned, measure=measure)
+    files = files_of(tmp_path / "releases", b"slow") | {"evil.onnx": tmp_path / "evil"}
+    (tmp_path / "evil").write_bytes(b"fast")
+    evil = ModelOffer(model="evil.onnx", depth=2, value=1.0)
+    without_test = ModelOffer(model="m.onnx", self_test="", depth=2, value=0.9)
+    order = install_of(
+        b"slow", offers=(evil, without_test), files=(*install_of(b"slow").files, named("evil.onnx", b"fast"))
+    )
+    board.installer.install(order, files)
+    board.end_probation()
+    assert (measured, board.current) == ([b"slow"], b"slow")
+    assert all(Path(tried.self_test).read_bytes() == b"test" for tried in board.exam.orders)
+    board.installer.install(msgspec.structs.replace(order, run="again", offers=(evil,)), files)
+    assert board.reports[-1].reason == "none of the models that are offered is assigned to this device"
+    assert measured == [b"slow"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
+from device_agent.installation.offer_choice import choose_offer, permitted_offers
 from device_agent.installation.signed_source import SignedSource, SignedSources, read_root
 from device_agent.installation.target_source import FileWantedError
 from device_agent.installation.trusted_models import TrustedModels
-from fedlp_edge.errors import ConfigError, UntrustedReleaseError
+from fedlp_edge.core.model_card import MeasuredCost
+from fedlp_edge.core.planning.model_choice import NO_LIMITS
+from fedlp_edge.errors import ConfigError, PeerError, UntrustedReleaseError
 from fedlp_edge.release.graph_file import GraphFile, encode_graph
-from fedlp_edge.wire.messages import Install
+from fedlp_edge.wire.messages import Install, ModelOffer
 from tests.device_agent.installation.orders import named
 from tests.release.signed_release import MODEL, UNIT, SignedFleet
 
@@ -38,12 +41,14 @@ class Device:
         self._fleet = fleet
         self._path = path
 
-    def source(self, order: Path, *without: str, model: str = ONNX) -> SignedSource:
-        """The source of an order, of whose files some were not downloaded."""
-        ordered = self._fleet.orders("pi", order / MODEL)
+    def source(
+        self, order: Path, *without: str, model: str = ONNX, choices: Iterable[Path] = (), more: Mapping[str, Path] = {}
+    ) -> SignedSource:
+        """The source of an order, of whose files some were not downloaded, and some came that belong to no order."""
+        ordered = self._fleet.orders("pi", order / MODEL, [place / MODEL for place in choices])
         files = tuple(named(name, path.read_bytes()) for name, path in ordered.files.items())
         install = Install(run="deploy", device="pi", release="spring", files=files, model=model)
-        self.files = {name: path for name, path in ordered.files.items() if name not in without}
+        self.files = {name: path for name, path in ordered.files.items() if name not in without} | dict(more)
         return SignedSources(self._fleet.root, "pi", self.trusted, (self._path / "cache").iterdir)(install, self.files)
 
 
@@ -113,6 +118,48 @@ def test_roll_out_that_asks_for_another_model_than_is_signed_for_the_device(tmp_
     source = Device(tmp_path, fleet).source(fleet.release("spring"), model="autumn/model-d1.onnx")
     with pytest.raises(UntrustedReleaseError, match=r"asks for autumn/model-d1.onnx, and what is signed"):
         source.assigned()
+
+
+def test_models_of_the_assignment_may_be_chosen_among_and_no_other_signed_one(
+    tmp_path: Path, fleet: SignedFleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever speaks as the coordinator may offer what he likes: a release that is signed is not assigned yet."""
+    spring, summer, autumn = (
+        fleet.release(name, change, graph=False) for name, change in (("spring", 0.0), ("summer", 1.0), ("autumn", 2.0))
+    )
+    device = Device(tmp_path, fleet)
+    evil = {f"autumn/{MODEL}": autumn / MODEL, "autumn/model-d1.selftest.npz": autumn / "model-d1.selftest.npz"}
+    source = device.source(spring, choices=[summer], more=evil)
+    assigned = source.assigned()
+    tests = {f"{name}/{MODEL}": f"{name}/model-d1.selftest.npz" for name in ("spring", "summer")}
+    assert (assigned.model, assigned.self_tests) == (ONNX, tests)
+    names = [ONNX, f"summer/{MODEL}", f"autumn/{MODEL}"]
+    offers = [ModelOffer(model=name, self_test="autumn/model-d1.selftest.npz", depth=1) for name in names]
+    permitted = permitted_offers(offers, assigned.self_tests)
+    assert {offer.model: offer.self_test for offer in permitted} == tests  # the offer cannot name another exam either
+    assert caplog.messages == [f"autumn/{MODEL} is offered and not assigned to this device: it is not run"]
+    with pytest.raises(PeerError, match="none of the models that are offered is assigned"):
+        permitted_offers(offers[2:], assigned.self_tests)
+    assert source.fetch(f"summer/{MODEL}") == device.files[f"summer/{MODEL}"]
+    assert device.trusted.has(summer / MODEL)
+    for name in evil:
+        with pytest.raises(UntrustedReleaseError, match=rf"^{name} is not assigned to this device$"):
+            source.fetch(name)
+    assert not device.trusted.has(autumn / MODEL)
+
+
+def test_choices_that_are_not_here_are_wanted_all_at_once(tmp_path: Path, fleet: SignedFleet) -> None:
+    spring, summer = fleet.release("spring"), fleet.release("summer", 1.0)
+    device = Device(tmp_path, fleet, kept=())
+    source = device.source(spring, ONNX, f"summer/{MODEL}", choices=[summer])
+    offers = [ModelOffer(model=name, depth=1) for name in source.assigned().self_tests]
+
+    def measure(path: Path) -> MeasuredCost:
+        raise AssertionError(f"{path} is measured before all are here")
+
+    with pytest.raises(FileWantedError) as raised:
+        choose_offer(offers, source.fetch, measure, NO_LIMITS, higher=True)
+    assert raised.value.names == (ONNX, f"summer/{MODEL}")
 
 
 def test_order_without_signatures_is_refused(tmp_path: Path, fleet: SignedFleet) -> None:

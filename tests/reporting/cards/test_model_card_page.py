@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fedlp_edge.core.model_card import CardEntry, MeasuredCost, ModelCard, RefusedFile, decode_card
@@ -21,7 +22,10 @@ def entry(file: str, value: float | None, exits: tuple[int, ...] = (), warning: 
 CARD = ModelCard(
     model="net", task="classification", classes=("a|b", "c"), input_shape=(1, 2, 2), input_type="uint8",
     license="CC-BY-4.0", fleet="shop", run="r", round=3, metric="accuracy", samples=10, opset=18, processor="P",
-    files=(entry("net-depth-2.onnx", 0.9), entry("net-early-exit.onnx", 0.89, (1, 2), "raise it")),
+    files=(
+        msgspec.structs.replace(entry("net-depth-2.onnx", 0.9), self_test="net-depth-2.selftest.npz"),
+        entry("net-early-exit.onnx", 0.89, (1, 2), "raise it"),
+    ),
     refused=(RefusedFile(depth=1, precision="int8", reason="no operator"),),
 )  # fmt: skip
 
@@ -35,6 +39,7 @@ def test_the_page_says_what_each_file_is_worth_and_costs() -> None:
         "| classes | a\\|b, c |",
         "| cost measured on | P, a thread per core |",
         "- `net-early-exit.onnx`: raise it",
+        "- `net-depth-2.selftest.npz` for `net-depth-2.onnx`",
         "- no file of depth 1 in int8: no operator",
         f"{'a' * 64}  net-depth-2.onnx",
     ):

@@ -8,53 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
-import torch
-from torch import nn
 
-from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.family.model_family import FamilyOptions, FamilyResult, ModelFamily
 from fedlp_edge.learning.export.family.multi_exit_graph import exits_of
 from fedlp_edge.learning.export.inference import Classifier
-from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.tasks.base import LearningTask
-from fedlp_edge.learning.tasks.classification import Classification
 from fedlp_edge.learning.tasks.regression import Regression
-
-LABELS = torch.arange(40) % 2
-
-
-def a_model(outputs: int) -> LayeredModel:
-    """Two convolutions, the first with a weak head and the second with one that tells bright from dark pictures."""
-    torch.manual_seed(1)
-    layers = [(f"l{number}", nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU())) for number in (1, 2)]
-    heads = [(f"h{number}", nn.Sequential(nn.Flatten(), nn.Linear(16, outputs))) for number in (1, 2)]
-    for _, layer in layers:
-        nn.init.constant_(layer[0].weight, 0.2)
-        nn.init.zeros_(layer[0].bias)
-    if outputs == 2:
-        for number, (_, head) in enumerate(heads, start=1):
-            head[1].weight.data = torch.stack([torch.full((16,), -0.1), torch.full((16,), 0.1)]) * number
-            head[1].bias.data = torch.tensor([1.0, -1.0]) * (2.0, 5.5)[number - 1]
-    return LayeredModel(layers, heads, torch.zeros(1, 1, 4, 4), classes=outputs)
-
-
-def pictures(y: torch.Tensor, targets: str = "class") -> Dataset:
-    bright = torch.where(LABELS == 1, 200, 60)[:, None, None, None]
-    x = (bright + torch.randint(0, 40, (40, 1, 4, 4), generator=torch.Generator().manual_seed(0))).to(torch.uint8)
-    return Dataset.of_tensor(x, y, ("dark", "bright"), 1 / 255, (0.0,), (0.5,), targets=targets)
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FamilyResult]:
-    directory, data = tmp_path_factory.mktemp("family"), pictures(LABELS)
-    model = exits_of(a_model(2), (1, 2))
-    options = FamilyOptions(
-        name="tiny", classes=("dark", "bright"), metadata={"run": "r"}, precisions=("fp32", "fp16", "int8"),
-        early_exit=0.85,
-    )  # fmt: skip
-    tasks: dict[int, LearningTask] = {depth: Classification(2) for depth in (1, 2)}
-    return directory, ModelFamily(model, tasks, data, data, directory, options).write()
+from tests.learning.export.family.tiny_family import LABELS, a_model, pictures
 
 
 def test_there_is_a_file_for_each_depth_and_precision_and_one_with_early_exits_each(
