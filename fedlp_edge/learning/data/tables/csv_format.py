@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
+import io
 import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, TextIO, cast
 
 from fedlp_edge.errors import DataError
 
 _SAMPLE_BYTES = 1 << 18
-_SAMPLE_ROWS = 50
+_MAX_HEADER_BYTES = 1 << 26
+_SAMPLE_ROWS = 1000
 _DELIMITERS = (";", "\t", ",", "|")
 _MAX_FIELD = 1 << 20
+_GROUP_SIGNS = " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, beside the point and the comma
 _COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
-_GROUPED_NUMBER = re.compile(r"[-+]?\d{1,3}(\.\d{3})+(,\d+)?")
 _POINT_NUMBER = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
+_GROUPED_NUMBER = re.compile(rf"([-+]?\d{{1,3}})(([.,{_GROUP_SIGNS}])\d{{3}}(?:\3\d{{3}})*)(?:(?!\3)([.,])(\d+))?")
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
+_MINUS = "\u2212"  # as typeset text and some locales of spreadsheets have it
+_OTHER_FILES = (
+    (b"PK\x03\x04", "is an Excel workbook or another ZIP archive: save the table as CSV"),
+    (b"\xd0\xcf\x11\xe0", "is an Excel workbook of the old kind: save the table as CSV"),
+    (b"version https://git-lfs", "is a pointer of Git LFS: fetch the file with git lfs pull"),
+    (b"<", "is a web page or XML, no table: download the file itself"),
+    (b"\x28\xb5\x2f\xfd", "is compressed by zstd: decompress it, or compress it by gzip"),
+    (b"BZh", "is compressed by bzip2: decompress it, or compress it by gzip"),
+    (b"\xfd7zXZ", "is compressed by xz: decompress it, or compress it by gzip"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +46,6 @@ class CsvFormat:
         encoding: Encoding of the text.
         delimiter: Character between two fields.
         decimal: Decimal sign, a point or a comma.
-        thousands: Sign between groups of three digits; empty for none.
         columns: Names of the columns; an empty name is a column that only a delimiter at the end of the lines makes.
         header_lines: Number of lines before the first row.
         rows: First rows, as text.
@@ -40,7 +54,6 @@ class CsvFormat:
     encoding: str
     delimiter: str
     decimal: str
-    thousands: str
     columns: tuple[str, ...]
     header_lines: int
     rows: tuple[tuple[str, ...], ...]
@@ -52,32 +65,46 @@ def find_format(path: Path) -> CsvFormat:
     Raises:
         DataError: The file cannot be read, is empty or no text, or its first line does not name the columns.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_SAMPLE_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    head, whole = _head(path)
     if not head.strip():
         raise DataError(f"{path} is empty")
+    for start, what in _OTHER_FILES:
+        if head.lstrip()[:32].startswith(start):
+            raise DataError(f"{path} {what}")
     encoding = _encoding(head)
     text = _decoded(head, encoding, path)
-    if len(head) == _SAMPLE_BYTES and "\n" in text:
+    if not whole and "\n" in text:
         text = text[: text.rindex("\n") + 1]
     announced = re.match(r"\s*sep=(.)\r?\n", text)
     before = 1 if announced else 0
     text = text[announced.end() :] if announced else text
     delimiter = announced[1] if announced else _delimiter(text)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+    csv.field_size_limit(_MAX_FIELD)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     rows, header_lines = [], 0
-    for row in reader:
-        if row and any(field.strip() for field in row):
-            rows.append(tuple(field.strip() for field in row))
-            header_lines = header_lines or before + reader.line_num
-        if len(rows) > _SAMPLE_ROWS:
-            break
-    columns = _names(rows[0], path, header_lines)
-    decimal, thousands = _signs(rows[1:], delimiter)
-    return CsvFormat(encoding, delimiter, decimal, thousands, columns, header_lines, tuple(rows[1:]))
+    try:
+        for row in reader:
+            if row and any(field.strip() for field in row):
+                rows.append(tuple(field.strip() for field in row))
+                header_lines = header_lines or before + reader.line_num
+            if len(rows) > _SAMPLE_ROWS:
+                break
+    except csv.Error as error:
+        raise DataError(f"{path}:{before + reader.line_num}: {error}") from None
+    columns = _names(rows, path, header_lines)
+    return CsvFormat(encoding, delimiter, _decimal(rows[1:], delimiter), columns, header_lines, tuple(rows[1:]))
+
+
+def open_rows(path: Path, form: CsvFormat) -> TextIO:
+    """Opens a CSV file, compressed by gzip or not, after its header.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    file = io.TextIOWrapper(_opened(path), encoding=form.encoding, errors="replace", newline="")
+    for _ in itertools.islice(file, form.header_lines):
+        pass
+    return file
 
 
 def line_of(path: Path, form: CsvFormat, row: int) -> int:
@@ -91,9 +118,7 @@ def line_of(path: Path, form: CsvFormat, row: int) -> int:
 def rows_of(path: Path, form: CsvFormat) -> Iterator[tuple[int, list[str]]]:
     """Yields the rows of a CSV file as text, each with the number of its line."""
     csv.field_size_limit(_MAX_FIELD)
-    with path.open(encoding=form.encoding, errors="replace", newline="") as file:
-        for _ in itertools.islice(file, form.header_lines):
-            pass
+    with open_rows(path, form) as file:
         reader = csv.reader(file, delimiter=form.delimiter, skipinitialspace=True)
         try:
             for row in reader:
@@ -105,14 +130,62 @@ def rows_of(path: Path, form: CsvFormat) -> Iterator[tuple[int, list[str]]]:
 
 def is_number(text: str) -> bool:
     """Tells whether a field is a number or a truth value, with either decimal sign."""
-    return _NUMBER.fullmatch(text) is not None or text.lower() in ("true", "false", "nan", "inf", "-inf")
+    text = text.replace(_MINUS, "-")
+    return (
+        _NUMBER.fullmatch(text) is not None
+        or _GROUPED_NUMBER.fullmatch(text) is not None
+        or text.lower() in ("true", "false", "nan", "inf", "-inf")
+    )
+
+
+def point_number(text: str, decimal: str) -> str:
+    """Returns a number as Python reads it: with a point, and no signs between groups of digits; other text as it is.
+
+    Args:
+        text: A field without blanks at its ends.
+        decimal: Decimal sign of the file, a point or a comma. The other of the two stands between groups of digits.
+    """
+    text = text.replace(_MINUS, "-")
+    grouped = _GROUPED_NUMBER.fullmatch(text)
+    if grouped is not None and (grouped[3] != decimal or grouped[4]):
+        return grouped[1] + grouped[2].replace(grouped[3], "") + (f".{grouped[5]}" if grouped[4] else "")
+    return text.replace(",", ".") if decimal == "," and _NUMBER.fullmatch(text) else text
+
+
+def _opened(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path)) if compressed else path.open("rb")
+
+
+def _head(path: Path) -> tuple[bytes, bool]:
+    """Returns the beginning of a file, its first line at least, and whether that is all."""
+    try:
+        with _opened(path) as file:
+            head = file.read(_SAMPLE_BYTES)
+            while b"\n" not in head and b"\r" not in head and len(head) < _MAX_HEADER_BYTES:
+                more = file.read(len(head))
+                if not more:
+                    return head, True
+                head += more
+            return head, not file.read(1)
+    except EOFError:
+        raise DataError(f"{path} is compressed by gzip and cut short: copy it again") from None
+    except OSError as error:  # BadGzipFile is one without a number
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _encoding(head: bytes) -> str:
     if head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    for first, encoding in ((0, "utf-16-be"), (1, "utf-16-le")):  # without a byte order mark
+        half = head[first:1000:2]
+        if half and half.count(0) > 0.9 * len(half) and not any(byte == 0 for byte in head[1 - first : 1000 : 2]):
+            return encoding
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
@@ -121,7 +194,12 @@ def _encoding(head: bytes) -> str:
 
 
 def _decoded(head: bytes, encoding: str, path: Path) -> str:
-    if encoding in ("utf-8", "cp1252") and b"\0" in head:
+    if encoding in ("utf-8", "utf-8-sig", "cp1252") and (first := head.find(b"\0")) >= 0:
+        line = head.count(b"\n", 0, first) + 1
+        if line > 1:
+            raise DataError(
+                f"{path}:{line}: zero bytes, as a power cut leaves them in a file that is being written: remove them"
+            )
         raise DataError(f"{path} is no text: save the table as CSV (for Parquet write parquet:FILE)")
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
     return text.removeprefix("\ufeff")
@@ -129,7 +207,7 @@ def _decoded(head: bytes, encoding: str, path: Path) -> str:
 
 def _delimiter(text: str) -> str:
     """Returns the delimiter that cuts most rows into as many fields as the header has, and into most fields."""
-    lines = list(itertools.islice((line for line in text.splitlines(keepends=True) if line.strip()), _SAMPLE_ROWS))
+    lines = list(itertools.islice((line for line in io.StringIO(text, newline="") if line.strip()), _SAMPLE_ROWS))
     best, best_score = ",", (0.0, 0)
     for delimiter in _DELIMITERS:
         rows = [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
@@ -142,26 +220,44 @@ def _delimiter(text: str) -> str:
     return best
 
 
-def _names(fields: tuple[str, ...], path: Path, line: int) -> tuple[str, ...]:
-    fields = tuple(unicodedata.normalize("NFC", field) for field in fields)  # sites compare names
-    if all(is_number(field) for field in fields if field):
+def _names(rows: list[tuple[str, ...]], path: Path, line: int) -> tuple[str, ...]:
+    fields = tuple(unicodedata.normalize("NFC", field) for field in rows[0])  # sites compare names
+    numbers = [field for field in fields if field and is_number(field)]
+    if len(numbers) == sum(map(bool, fields)) or _are_values(numbers):
         raise DataError(
             f"{path}:{line}: the first line holds numbers, not the names of the columns: add a line of names"
         )
-    for number, name in enumerate(fields):
-        if name and (first := fields.index(name)) < number:
-            raise DataError(f"{path}:{line}: columns {first + 1} and {number + 1} are both called {name!r}: rename one")
+    seen: dict[str, int] = {}
+    for number, name in enumerate(fields, 1):
+        if name and (first := seen.setdefault(name, number)) < number:
+            raise DataError(f"{path}:{line}: columns {first} and {number} are both called {name!r}: rename one")
     return fields
 
 
-def _signs(rows: list[tuple[str, ...]], delimiter: str) -> tuple[str, str]:
-    fields = [field for row in rows for field in row]
-    if delimiter == "," or any(
-        _POINT_NUMBER.fullmatch(field) and not _GROUPED_NUMBER.fullmatch(field) for field in fields
-    ):
-        return ".", ""
-    if any(_GROUPED_NUMBER.fullmatch(field) and "," in field for field in fields):
-        return ",", "."
-    if any(_COMMA_NUMBER.fullmatch(field) for field in fields):
-        return ",", ""
-    return ".", ""
+def _are_values(fields: list[str]) -> bool:
+    """Tells whether numbers in the first line are a row of values: fractions that neither rise nor fall throughout.
+
+    Columns may be called by numbers, as of pixels, channels or wavelengths.
+    """
+    texts = [point_number(field, "." if "." in field else ",") for field in fields]
+    if len(texts) < 2 or not any("." in text for text in texts):
+        return False
+    values = [1.0 if text.lower() == "true" else 0.0 if text.lower() == "false" else float(text) for text in texts]
+    rising = [second > first for first, second in itertools.pairwise(values)]
+    return not all(rising) and (any(rising) or len(rising) == 1)
+
+
+def _decimal(rows: list[tuple[str, ...]], delimiter: str) -> str:
+    """Returns the decimal sign: what stands before other than three digits, or after groups of three, decides."""
+    commas = False
+    for field in itertools.chain.from_iterable(rows):
+        grouped = _GROUPED_NUMBER.fullmatch(field)
+        if grouped is not None and grouped[4]:
+            if grouped[4] == ".":
+                return "."
+            commas = True
+        elif grouped is None and _POINT_NUMBER.fullmatch(field):
+            return "."
+        elif _COMMA_NUMBER.fullmatch(field) and (grouped is None or delimiter != ","):
+            commas = True
+    return "," if commas else "."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +16,35 @@ import numpy.typing as npt
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import TableOptions
-from fedlp_edge.learning.data.tables.csv_format import CsvFormat, find_format, is_number, line_of, rows_of
+from fedlp_edge.learning.data.tables.csv_format import (
+    CsvFormat,
+    find_format,
+    is_number,
+    line_of,
+    open_rows,
+    point_number,
+    rows_of,
+)
 from fedlp_edge.learning.foreign_code import error_line
 
 PART_ROWS = 1 << 16
 """Rows that are read together."""
 
-SUFFIXES = {"csv": (".csv", ".tsv", ".txt"), "parquet": (".parquet", ".pq")}
+SUFFIXES = {"csv": (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz"), "parquet": (".parquet", ".pq")}
 """Suffixes, in lower case, of the files in a directory that count as tables, by the source."""
 
 FILE = "file"
 """Name of a group that is the name of the file, unless a column is called so."""
 
-_GAPS = ("", "-", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "#NV", "#DIV/0!")
+_GAPS = (
+    *("", "-", "?", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None"),
+    *("#N/A", "#N/A N/A", "#NA", "#NV", "#DIV/0!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+_NO_NUMBERS = ("--", "---", "n.a.", "N.A.", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "missing", "unavailable", "unknown")
+"""Words that are gaps in a column of numbers, and may be classes in others."""
+
+_SLASHED_DATE = r"^\s*(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}(?!\d)"
+_MONTHS = 12
 _BEYOND = "\0beyond"  # name of the column beyond those that the header names
 _MAX_SHOWN = 8
 _HALF = 0.49
@@ -57,18 +75,24 @@ class TableFile:
         source: ``csv`` or ``parquet``.
         options: Roles of the columns.
         kind: Kind of the targets; None if it is not known yet.
+        name: Name of the file's group; without suffix that of the file if empty.
 
     Attributes:
         columns: Names of all columns.
         numbers: Names of the columns of numbers that have no role, in the order of the file.
         text: Names of the columns of text that have no role.
+        gap_words: Words that were taken for a missing class, so far.
+        encoding: Encoding that was guessed, since the file is no UTF-8; empty if it is certain.
 
     Raises:
         DataError: The file cannot be read, or lacks a column.
     """
 
-    def __init__(self, path: Path, source: str, options: TableOptions, kind: TargetKind | None) -> None:
+    def __init__(self, path: Path, source: str, options: TableOptions, kind: TargetKind | None, name: str = "") -> None:
         self.path = path
+        self.gap_words: set[str] = set()
+        self._name = name or path.stem
+        self._month_first: bool | None = None
         self._options = options
         self._numeric_target = kind in ("values", "labels") or len(options.target) > 1
         self._form: CsvFormat | None = find_format(path) if source == "csv" else None
@@ -77,15 +101,24 @@ class TableFile:
             numeric = _numeric_columns(self._form)
         else:
             self.columns, numeric = _parquet_columns(path)
-        self._group = options.group if options.group in self.columns else ""
+        self._known = frozenset(self.columns)
+        self.encoding = self._form.encoding if self._form is not None and self._form.encoding == "cp1252" else ""
+        self._group = options.group if options.group in self._known else ""
+        self._partition = _partition_of(path, options.group) if options.group and not self._group else ""
         roles = {*options.target, self._group, options.time}
-        for name in (*options.target, *options.features, *([options.time] if options.time else [])):
-            self._check_there(name)
-        if options.group and not self._group and options.group != FILE:
+        for column in (*options.target, *options.features, *([options.time] if options.time else [])):
+            self._check_there(column)
+        if options.group and not self._group and not self._partition and options.group != FILE:
             self._check_there(options.group)
-        left = [name for name in self.columns if name not in roles]
-        self.numbers = tuple(name for name in left if name in numeric)
-        self.text = tuple(name for name in left if name not in numeric)
+        nested = _nested_columns(path) if self._form is None else frozenset[str]()
+        for column in (*options.target, *options.features, self._group, options.time):
+            if column in nested:
+                raise DataError(
+                    f"{path}: column {column!r} holds lists or records: give each value a column of its own"
+                )
+        left = [column for column in self.columns if column not in roles]
+        self.numbers = tuple(column for column in left if column in numeric)
+        self.text = tuple(column for column in left if column not in numeric)
 
     def parts(self, features: Sequence[str]) -> Iterator[TablePart]:
         """Yields the rows of the file, part by part.
@@ -121,12 +154,14 @@ class TableFile:
         return f"{self.path}: row {row}"
 
     def _check_there(self, name: str) -> None:
-        if name in self.columns:
+        if name in self._known:
             return
         near = difflib.get_close_matches(name, self.columns, 1)
         hint = f": is it {near[0]!r}?" if near else ""
         more = ", ..." if len(self.columns) > _MAX_SHOWN else ""
         line = ":1" if self._form is not None else ""
+        if self._form is not None and not hint:
+            hint = _header_hint(self.path, self._form, name)
         raise DataError(
             f"{self.path}{line}: there is no column {name!r}{hint}; "
             f"its columns are {', '.join(self.columns[:_MAX_SHOWN])}{more}"
@@ -141,39 +176,56 @@ class TableFile:
         form = self._form
         # A column more than the header names, since pandas drops what stands there without a word.
         names = [*(name or f"\0{number}" for number, name in enumerate(form.columns)), _BEYOND]
-        as_text = {name: str for name in wanted if self._is_text(name)}
+        time = self._options.time
+        as_text = {name: str for name in wanted if name == time}
+        # Gaps among classes are found afterwards: "None" and "NA" may be meant as classes, and are at least named.
+        stripped = {name: str.strip for name in wanted if self._is_text(name) and name != time}
+        gaps = [*_GAPS, *_NO_NUMBERS]
         try:
-            with pandas.read_csv(
-                self.path,
-                sep=form.delimiter,
-                header=None,
-                names=names,
-                index_col=False,
-                skiprows=form.header_lines,
-                decimal=form.decimal,
-                thousands=form.thousands or None,
-                encoding=form.encoding,
-                encoding_errors="replace",
-                skipinitialspace=True,
-                na_values=list(_GAPS),
-                dtype=as_text,
-                chunksize=PART_ROWS,
-                low_memory=False,
-            ) as reader:
+            with (
+                open_rows(self.path, form) as rows,
+                pandas.read_csv(
+                    rows,
+                    sep=form.delimiter,
+                    header=None,
+                    names=names,
+                    index_col=False,
+                    decimal=form.decimal,
+                    skipinitialspace=True,
+                    na_values={name: gaps for name in names if name not in stripped},
+                    keep_default_na=False,
+                    dtype=as_text,
+                    converters=stripped,
+                    chunksize=PART_ROWS,
+                    low_memory=False,
+                ) as reader,
+            ):
                 for frame in reader:
                     if frame[_BEYOND].notna().any():
                         raise DataError(self._too_many_fields())
                     yield frame[wanted]
         except DataError:
             raise
+        except EOFError:
+            raise DataError(f"{self.path} is compressed by gzip and cut short: copy it again") from None
         except MemoryError:
             raise DataError(f"cannot read {self.path}: it takes more memory than there is") from None
         except Exception as error:
             raise DataError(self._reason(error)) from None
 
     def _reason(self, error: Exception) -> str:
+        if "EOF inside string" in str(error) and (row := re.search(r"at row (\d+)", str(error))):
+            place = self._line_before(int(row[1]))
+            return f"{self.path}:{place}: a quote is opened and never closed, here or above: close it, or remove it"
         too_many = "Expected" in str(error) and "fields in line" in str(error)
         return (self._too_many_fields() if too_many else "") or f"cannot read {self.path}: {error_line(error)}"
+
+    def _line_before(self, row: int) -> int:
+        """Returns the number of the line that follows ``row`` rows."""
+        form = self._form
+        lines = (line for line, _ in rows_of(self.path, form)) if form is not None else iter(())
+        header = form.header_lines if form is not None else 0
+        return next(itertools.islice(lines, row - 1, None), header) + 1 if row else header + 1
 
     def _too_many_fields(self) -> str:
         """Returns the message about the first line with more fields than the header names."""
@@ -195,16 +247,24 @@ class TableFile:
             return np.asarray(column, np.float64)
         import pandas  # noqa: PLC0415 - an extra
 
+        if pandas.api.types.is_timedelta64_dtype(column):  # seconds, whatever unit the file stores
+            return np.asarray(column.dt.total_seconds(), np.float64)
+        if pandas.api.types.is_datetime64_any_dtype(column):
+            since = pandas.Timestamp(0, tz="UTC" if column.dt.tz is not None else None)
+            return np.asarray((column - since).dt.total_seconds(), np.float64)
         if pandas.api.types.is_numeric_dtype(column) or pandas.api.types.is_bool_dtype(column):  # with missing values
             return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
         texts = column.astype("object").map(lambda value: value.strip() if isinstance(value, str) else value)
         texts = texts.replace({"True": 1, "False": 0, "true": 1, "false": 0, True: 1, False: 0})
-        if self._form is not None and self._form.decimal == ",":
-            texts = texts.map(lambda value: value.replace(",", ".") if isinstance(value, str) else value)
+        if self._form is not None:
+            decimal = self._form.decimal
+            texts = texts.map(lambda value: point_number(value, decimal) if isinstance(value, str) else value)
         made = pandas.to_numeric(texts, errors="coerce")
         bad = np.asarray(made.isna() & column.notna())
         if bad.any():
             row = int(np.argmax(bad))
+            if "\0" in str(column.iloc[row]):
+                raise DataError(f"{self.place(first + row)}: zero bytes, as a power cut leaves them: remove them")
             raise DataError(
                 f"{self.place(first + row)}: column {name!r} holds {str(column.iloc[row])[:40]!r}, not a number: "
                 "mend it, or name the columns of numbers with features="
@@ -217,6 +277,9 @@ class TableFile:
         if column.dtype.kind in "buif":
             return np.asarray(column)
         texts = np.asarray(column.astype("object").where(column.notna(), ""), dtype=str)
+        if self._form is not None and (gaps := np.isin(texts, _GAPS)).any():
+            self.gap_words |= set(texts[gaps].tolist()) - {""}
+            texts[gaps] = ""
         comma = self._form is not None and self._form.decimal == ","
         return np.asarray([_with_point(text) for text in texts.tolist()], dtype=str) if comma else texts
 
@@ -224,9 +287,12 @@ class TableFile:
         if not self._options.group:
             return None
         if not self._group:
-            return np.full(count, self.path.stem)
+            return np.full(count, self._partition or self._name)
         column = frame[self._group]
-        return np.char.strip(np.asarray(column.astype("object").where(column.notna(), ""), dtype=str))
+        names = np.char.strip(np.asarray(column.astype("object").where(column.notna(), ""), dtype=str))
+        if self._form is not None:
+            names[np.isin(names, _GAPS)] = ""
+        return names
 
     def _times(self, column: Any, first: int) -> npt.NDArray[np.float64]:
         import pandas  # noqa: PLC0415 - an extra
@@ -242,7 +308,8 @@ class TableFile:
                 return np.asarray(numbers, np.float64)
             dates = pandas.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
             if dates.isna().any():
-                dates = pandas.to_datetime(column, format="mixed", dayfirst=True, errors="coerce", utc=True)
+                day_first = not self._has_month_first(self._options.time)
+                dates = pandas.to_datetime(column, format="mixed", dayfirst=day_first, errors="coerce", utc=True)
             bad = np.asarray(numbers.isna() if bool(numbers.notna().mean() > _HALF) else dates.isna())
             if bad.any():
                 row = int(np.argmax(bad))
@@ -250,8 +317,32 @@ class TableFile:
                     f"{self.place(first + row)}: column {self._options.time!r} holds {str(column.iloc[row])[:40]!r}, "
                     "neither a date nor a number: mend it"
                 )
-            column = dates.dt.tz_localize(None)
+            column = dates
+        if column.dt.tz is not None:
+            column = column.dt.tz_convert("UTC").dt.tz_localize(None)
         return np.asarray(column.astype("datetime64[us]"), "datetime64[us]").astype(np.int64).astype(np.float64)
+
+    def _has_month_first(self, name: str) -> bool:
+        """Tells whether dates such as 01/31/2024 have the month first; if none tells, they have the day first."""
+        if self._month_first is None:
+            seen: dict[bool, int] = {}  # the first row that tells, by whether the month is first there
+            first = 0
+            for frame in self._frames([name]):
+                parts = frame[name].astype("string").str.extract(_SLASHED_DATE).astype("Float64")
+                for number, month_first in ((0, False), (1, True)):
+                    beyond = np.asarray((parts[number] > _MONTHS).fillna(False), np.bool_)
+                    if beyond.any():
+                        seen.setdefault(month_first, first + int(np.argmax(beyond)))
+                first += len(frame)
+            if len(seen) > 1:
+                later = max(seen, key=lambda month_first: seen[month_first])
+                order = ("month", "day") if later else ("day", "month")
+                raise DataError(
+                    f"{self.place(seen[later])}: column {name!r} has the {order[0]} first here and the {order[1]} first "
+                    "elsewhere: write dates as 2024-01-31"
+                )
+            self._month_first = seen.get(True) is not None
+        return self._month_first
 
 
 def table_files(path: Path, source: str) -> list[Path]:
@@ -264,25 +355,65 @@ def table_files(path: Path, source: str) -> list[Path]:
         return [path]
     suffixes = SUFFIXES[source]
     found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in suffixes and not file.name.startswith((".", "._")) and file.is_file()
+        file for file in path.rglob("*") if file.name.lower().endswith(suffixes) and _is_shown(file, path, source)
     )
+    if any(_is_note(file) for file in found) and not all(_is_note(file) for file in found):
+        found = [file for file in found if not _is_note(file)]
     if not found:
-        raise DataError(f"{path} holds no table: it needs files that end in {' or '.join(suffixes)}")
+        raise DataError(f"{path} holds no table: it needs files that end in {', '.join(suffixes[:3])}")
     return found
 
 
+def file_names(files: Sequence[Path], root: Path) -> list[str]:
+    """Returns a name for each file's group: its own without suffix, with its folders where that is not unique."""
+    short = [_without_suffix(file.name) for file in files]
+    if len(set(short)) == len(short):
+        return short
+    return [_without_suffix(file.relative_to(root).as_posix()) for file in files]
+
+
+def _without_suffix(name: str) -> str:
+    suffixes = sorted((suffix for some in SUFFIXES.values() for suffix in some), key=len, reverse=True)
+    return next((name[: -len(suffix)] for suffix in suffixes if name.lower().endswith(suffix)), name)
+
+
+def _is_shown(file: Path, root: Path, source: str) -> bool:
+    """Tells whether a file is meant as a table: none that editors, notebooks, systems and Spark keep for themselves."""
+    parts = file.relative_to(root).parts
+    hidden = (".", "_", "~") if source == "parquet" else (".", "~$", "__MACOSX")
+    return not any(part.startswith(hidden) for part in parts) and file.is_file()
+
+
+def _is_note(file: Path) -> bool:
+    return file.name.lower().endswith(".txt")
+
+
+def _partition_of(path: Path, key: str) -> str:
+    """Returns the value of a key in folders such as ``machine=7``, as Hive and Spark write them; empty if none."""
+    return next((part.partition("=")[2] for part in reversed(path.parts) if part.partition("=")[0] == key), "")
+
+
+def _header_hint(path: Path, form: CsvFormat, name: str) -> str:
+    """Returns where the names of the columns may stand instead, or why there is only one."""
+    for row, fields in zip(rows_of(path, form), form.rows, strict=False):
+        if name in fields:
+            return f", but line {row[0]} names it: remove the lines above that"
+    if len(form.columns) == 1 and name in form.columns[0].split():
+        return ": fields are separated by a comma, semicolon, tab or |, not by blanks"
+    return ""
+
+
 def _with_point(text: str) -> str:
-    return text.replace(",", ".") if is_number(text) else text
+    return point_number(text, ",") if is_number(text) else text
 
 
 def _numeric_columns(form: CsvFormat) -> set[str]:
-    """Returns the columns whose first field that is no gap is a number."""
+    """Returns the columns of which most fields in the first rows, or all of none, are numbers."""
     found = set()
+    gaps = frozenset((*_GAPS, *_NO_NUMBERS))
     for number, name in enumerate(form.columns):
-        fields = (row[number] for row in form.rows if number < len(row) and row[number] not in _GAPS)
-        if is_number(next(fields, "0")):
+        fields = [row[number] for row in form.rows if number < len(row) and row[number] not in gaps]
+        if 2 * sum(map(is_number, fields)) >= len(fields):
             found.add(name)
     return found
 
@@ -294,10 +425,24 @@ def _parquet_columns(path: Path) -> tuple[tuple[str, ...], set[str]]:
         schema = pyarrow.parquet.read_schema(path)
     except Exception as error:  # ArrowInvalid, OSError and others
         raise DataError(f"cannot read {path}: {error_line(error)}") from None
+    twice = [name for name in schema.names if schema.names.count(name) > 1] if _are_alike(schema.names) else []
+    if twice:
+        raise DataError(f"{path}: two columns are both called {twice[0]!r}: rename one")
     types = pyarrow.types
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
     numeric = {field.name for field in schema if any(test(field.type) for test in tests)}
     return tuple(name for name in schema.names if not name.startswith("__index_level_")), numeric
+
+
+def _are_alike(names: Sequence[str]) -> bool:
+    return len(set(names)) < len(names)
+
+
+def _nested_columns(path: Path) -> frozenset[str]:
+    import pyarrow.parquet  # noqa: PLC0415 - an extra
+
+    schema = pyarrow.parquet.read_schema(path)
+    return frozenset(field.name for field in schema if pyarrow.types.is_nested(field.type))
 
 
 def _parquet_frames(path: Path, wanted: list[str]) -> Iterator[Any]:
@@ -306,7 +451,8 @@ def _parquet_frames(path: Path, wanted: list[str]) -> Iterator[Any]:
 
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=PART_ROWS, columns=wanted):
-                yield batch.to_pandas()
+                # A pandas index stays a column.
+                yield batch.to_pandas(ignore_metadata=True)
     except DataError:
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from fedlp_edge.learning.data.readers.row_files import AnyArray, Rows, RowSpool
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
 from fedlp_edge.learning.data.spec import DataSpec, TableOptions
-from fedlp_edge.learning.data.tables.table_files import TableFile, table_files
+from fedlp_edge.learning.data.tables.table_files import TableFile, file_names, table_files
 from fedlp_edge.learning.data.tables.windows import WindowPlan, WindowReader
 from fedlp_edge.system.machine_cache import cache_directory
 
@@ -35,6 +35,8 @@ class _Skipped:
         short: Number of series with too few rows for a window.
         text: Names of the columns of text that are not used.
         ungrouped: Number of rows without a group.
+        gap_words: Words that were taken for a missing class.
+        guessed: Path of the first file whose encoding was guessed; empty if there is none.
     """
 
     gaps: int = 0
@@ -44,6 +46,8 @@ class _Skipped:
     short: int = 0
     text: tuple[str, ...] = ()
     ungrouped: int = 0
+    gap_words: tuple[str, ...] = ()
+    guessed: str = ""
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used."""
@@ -51,7 +55,8 @@ class _Skipped:
         if self.gaps:
             parts.append(f"{_count(self.gaps, 'row')} with gaps (the first is {self.first_gap})")
         if self.untargeted:
-            parts.append(f"{_count(self.untargeted, 'row')} without a target")
+            words = f" ({', '.join(self.gap_words)}: a class must be called otherwise)" if self.gap_words else ""
+            parts.append(f"{_count(self.untargeted, 'row')} without a target{words}")
         if self.ungrouped:
             parts.append(f"{_count(self.ungrouped, 'row')} without a group")
         if self.windows:
@@ -61,7 +66,10 @@ class _Skipped:
         if self.text:
             more = f"; {len(self.text) - _NAMED} more" if len(self.text) > _NAMED else ""
             parts.append(f"{_count(len(self.text), 'column')} of text ({'; '.join(self.text[:_NAMED])}{more})")
-        return f"left out: {', '.join(parts)}" if parts else ""
+        said = [f"left out: {', '.join(parts)}"] if parts else []
+        if self.guessed:
+            said.append(f"{self.guessed} is no UTF-8 and was read as Windows-1252")
+        return "; ".join(said)
 
 
 @dataclass
@@ -142,12 +150,17 @@ def list_table(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleL
 
 def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
     options = spec.table
-    files = [TableFile(path, spec.source, options, kind) for path in table_files(spec.path, spec.source)]
+    paths = table_files(spec.path, spec.source)
+    files = [
+        TableFile(path, spec.source, options, kind, name)
+        for path, name in zip(paths, file_names(paths, spec.path), strict=True)
+    ]
     features = options.features or files[0].numbers
     if not features:
         raise DataError(f"{files[0].path}: no column of numbers is left for the model: name them with features=")
     spool = RowSpool(spec.memory_bound, cache_directory("tables"))
-    skipped = _Skipped(text=() if options.features else files[0].text)
+    guessed = next((str(file.path) for file in files if file.encoding), "")
+    skipped = _Skipped(text=() if options.features else files[0].text, guessed=guessed)
     names: dict[str, int] = {}
     series_of: dict[tuple[int, int], int] = {}
     target: list[list[AnyArray]] = [[] for _ in options.target]
@@ -174,6 +187,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
                 times.append(part.time)
             series.append(_series(part.group, len(part.features), number, names, series_of))
             first += len(part.features)
+    skipped.gap_words = tuple(sorted(set().union(*(file.gap_words for file in files))))
     if not sum(map(len, series)):
         raise DataError(f"{spec.source}:{spec.argument} has no rows")
     group = np.fromiter((key[1] for key in series_of), np.int64, len(series_of))

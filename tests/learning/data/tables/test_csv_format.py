@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.tables.csv_format import CsvFormat, find_format, is_number, line_of, rows_of
+from fedlp_edge.learning.data.tables.csv_format import (
+    CsvFormat,
+    find_format,
+    is_number,
+    line_of,
+    point_number,
+    rows_of,
+)
 
 
 def form(path: Path, content: bytes) -> CsvFormat:
@@ -18,18 +26,23 @@ def form(path: Path, content: bytes) -> CsvFormat:
 @pytest.mark.parametrize(
     ("content", "signs"),
     [
-        (b"a,b\n1.5,2\n", ("utf-8", ",", ".", "")),
-        (b"a;b\n1,5;2\n", ("utf-8", ";", ",", "")),
-        (b"a;b\n1.234,5;2\n", ("utf-8", ";", ",", ".")),
-        (b"\xef\xbb\xbfa\tb\n1\t2\n", ("utf-8-sig", "\t", ".", "")),
-        ("a;b\n1;2\n".encode("utf-16"), ("utf-16", ";", ".", "")),
-        (b"sep=|\r\na|b\r\n1|2\r\n", ("utf-8", "|", ".", "")),
-        ("größe;b\n1;2\n".encode("cp1252"), ("cp1252", ";", ".", "")),
+        (b"a,b\n1.5,2\n", ("utf-8", ",", ".")),
+        (b"a;b\n1,5;2\n", ("utf-8", ";", ",")),
+        (b"a;b\n1.234,5;2\n", ("utf-8", ";", ",")),
+        (b"a;b\n1,234;2.5\n", ("utf-8", ";", ".")),
+        (b'a,b\n"1,234",2\n', ("utf-8", ",", ".")),
+        ("a;b\n1;2\n".encode("utf-16-le"), ("utf-16-le", ";", ".")),
+        ("a;b\n1;2\n".encode("utf-32"), ("utf-32", ";", ".")),
+        (gzip.compress(b"a;b\n1,5;2\n"), ("utf-8", ";", ",")),
+        (b"\xef\xbb\xbfa\tb\n1\t2\n", ("utf-8-sig", "\t", ".")),
+        ("a;b\n1;2\n".encode("utf-16"), ("utf-16", ";", ".")),
+        (b"sep=|\r\na|b\r\n1|2\r\n", ("utf-8", "|", ".")),
+        ("größe;b\n1;2\n".encode("cp1252"), ("cp1252", ";", ".")),
     ],
 )
-def test_signs_are_found_out(tmp_path: Path, content: bytes, signs: tuple[str, str, str, str]) -> None:
+def test_signs_are_found_out(tmp_path: Path, content: bytes, signs: tuple[str, str, str]) -> None:
     found = form(tmp_path / "t.csv", content)
-    assert (found.encoding, found.delimiter, found.decimal, found.thousands) == signs
+    assert (found.encoding, found.delimiter, found.decimal) == signs
     assert len(found.columns) == 2
     assert found.columns[1] == "b"
 
@@ -40,6 +53,12 @@ def test_signs_are_found_out(tmp_path: Path, content: bytes, signs: tuple[str, s
         (b" \n", "is empty"),
         (b"PAR1\0\0", "is no text"),
         (b"1,2\n3,4\n", ":1: the first line holds numbers"),
+        (b"7.6,6.8,x\n3.1,4.4,y\n", ":1: the first line holds numbers"),
+        (b"a,b\n1,2\n3,\0\0\n", ":3: zero bytes, as a power cut leaves them"),
+        (b"PK\x03\x04...", "is an Excel workbook"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (b"<!DOCTYPE html>\n", "is a web page"),
+        (gzip.compress(b"a;b\n1;2\n")[:12], "is compressed by gzip and cut short"),
         (b"a,a\n1,2\n", ":1: columns 1 and 2 are both called 'a'"),
     ],
 )
@@ -48,11 +67,40 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, reas
         form(tmp_path / "t.csv", content)
 
 
+def test_columns_may_be_called_by_numbers(tmp_path: Path) -> None:
+    assert form(tmp_path / "t.csv", b"400.5,401.0,401.5,y\n1,2,3,x\n").columns[0] == "400.5"
+    assert form(tmp_path / "t.csv", b"0,1,2,y\n1,2,3,x\n").columns[2] == "2"
+
+
+def test_a_header_longer_than_what_is_read_at_first_is_whole(tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(60_000)]
+    assert form(tmp_path / "t.csv", ",".join(names).encode() + b"\n1,2\n").columns == tuple(names)
+
+
 def test_rows_have_the_numbers_of_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     found = form(path, b"a,b\n1,2\n\n3,4\n")
     assert list(rows_of(path, found)) == [(2, ["1", "2"]), (4, ["3", "4"])]
     assert line_of(path, found, 1) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "decimal", "number"),
+    [
+        ("1.234,5", ",", "1234.5"),
+        ("8.600", ",", "8600"),
+        ("8.600", ".", "8.600"),
+        ("1,234,567", ".", "1234567"),
+        ("1,234.5", ".", "1234.5"),
+        ("1\u202f234,5", ",", "1234.5"),
+        ("1'234.5", ".", "1234.5"),
+        ("\u22121,5", ",", "-1.5"),
+        ("1,5", ".", "1,5"),
+        ("low, high", ",", "low, high"),
+    ],
+)
+def test_numbers_of_any_locale_are_read(text: str, decimal: str, number: str) -> None:
+    assert point_number(text, decimal) == number
 
 
 @pytest.mark.parametrize(("text", "number"), [("1,5", True), ("-2e3", True), ("TRUE", True), ("1.2.3", False)])

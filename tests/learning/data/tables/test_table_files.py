@@ -82,8 +82,9 @@ def test_tables_of_a_directory_come_in_the_order_of_their_names(tmp_path: Path) 
     (tmp_path / "deep").mkdir()
     for name in ("b.csv", "a.tsv", "deep/c.txt", ".hidden.csv", "notes.md", "d.parquet"):
         (tmp_path / name).write_text("")
-    assert table_files(tmp_path, "csv") == [tmp_path / "a.tsv", tmp_path / "b.csv", tmp_path / "deep" / "c.txt"]
+    assert table_files(tmp_path, "csv") == [tmp_path / "a.tsv", tmp_path / "b.csv"]
+    assert table_files(tmp_path / "deep", "csv") == [tmp_path / "deep" / "c.txt"]
     assert table_files(tmp_path, "parquet") == [tmp_path / "d.parquet"]
     assert table_files(tmp_path / "b.csv", "csv") == [tmp_path / "b.csv"]
-    with pytest.raises(DataError, match=r"holds no table: it needs files that end in \.parquet or \.pq$"):
+    with pytest.raises(DataError, match=r"holds no table: it needs files that end in \.parquet, \.pq$"):
         table_files(tmp_path / "deep", "parquet")

@@ -1,0 +1,155 @@
+"""Tables as spreadsheets, loggers, home automation and Spark write them: the right values, or one line."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.spec import parse_spec
+
+
+def loaded(path: Path, options: str = "target=y") -> Dataset:
+    source = "parquet" if path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet"))) else "csv"
+    return load_data(parse_spec(f"{source}:{path}#{options}").whole())
+
+
+def rows(data: Dataset) -> list[list[float]]:
+    values: list[list[float]] = data.stored().tolist()
+    return values
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a;b;y\n8.600,25;1,5;x\n1.360;2;z\n", [[8600.25, 1.5], [1360, 2]]),  # a German Excel
+        ("a;b;y\n8.600;1,5;x\n1.360;2;z\n", [[8600, 1.5], [1360, 2]]),  # groups of digits, and no decimals
+        ('a,b,y\n"8,600.25",1.5,x\n"1,360",2,z\n', [[8600.25, 1.5], [1360, 2]]),  # an American one
+        ("a;b;y\n8\u202f600,25;1,5;x\n1\u202f360;2;z\n", [[8600.25, 1.5], [1360, 2]]),  # a French one
+        ("a;b;y\n8'600.25;1.5;x\n1'360;2;z\n", [[8600.25, 1.5], [1360, 2]]),  # a Swiss one
+        ("a,b,y\n\u22121.5,1,x\n2,3,z\n", [[-1.5, 1], [2, 3]]),  # a typeset minus
+        ('"a\n[mm]",b,y\n1,2,x\n3,4,z\n', [[1, 2], [3, 4]]),  # a header of two lines: no row is lost
+        ("a,b,y\n1,2,x\nunavailable,3,z\n4,5,z\n", [[1, 2], [4, 5]]),  # an export of Home Assistant
+        ("a,b,y\nunknown,3,z\n1,2,x\n4,5,z\n", [[1, 2], [4, 5]]),  # ... in the first row, too
+        ("a,b,y\r1,2,x\r4,5,z\r", [[1, 2], [4, 5]]),  # line ends of an old Mac
+    ],
+)
+def test_numbers_have_their_value_in_every_locale(tmp_path: Path, text: str, values: list[list[float]]) -> None:
+    (tmp_path / "t.csv").write_text(text, newline="")
+    data = loaded(tmp_path / "t.csv")
+    assert rows(data) == values
+    assert data.y.tolist() == [0, 1]
+
+
+def test_compressed_tables_count_and_copies_of_notebooks_do_not(tmp_path: Path) -> None:
+    text = "a,y\n1,x\n2,z\n"
+    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "README.txt").write_text("notes about the data\n")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / "a-checkpoint.csv").write_text(text)
+    assert rows(loaded(tmp_path)) == [[1], [2], [1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "# made by a logger\na,b,y\n1,2,x\n",
+            "t.csv:1: there is no column 'y', but line 2 names it: remove the lines",
+        ),
+        ("a,b,y\nmm,kg,\n1,2,x\n3,4,x\n5,6,z\n", "t.csv:2: column 'a' holds 'mm', not a number"),
+        ("a b y\n1 2 x\n", "fields are separated by a comma, semicolon, tab or |, not by blanks"),
+        ('a,y\n1,x\n2,"z\n3,x\n', "t.csv:3: a quote is opened and never closed"),
+    ],
+)
+def test_what_stands_above_or_between_is_named_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        loaded(tmp_path / "t.csv")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_that_read_as_gaps_are_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,y\n1,None\n2,bent\n3,NA\n4,\n")
+    data = loaded(tmp_path / "t.csv")
+    assert data.classes == ("bent",)
+    assert data.remarks == "left out: 3 rows without a target (NA, None: a class must be called otherwise)"
+
+
+def test_text_that_is_no_utf8_is_said_to_be_guessed(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("a,y\n1,gut\n2,schön\n".encode("cp1252"))
+    assert loaded(tmp_path / "t.csv").remarks == f"{tmp_path / 't.csv'} is no UTF-8 and was read as Windows-1252"
+
+
+def test_dates_with_the_month_first_keep_their_order(tmp_path: Path) -> None:
+    days = [f"{month:02d}/{day:02d}/2024" for month in (1, 2) for day in range(1, 29)]
+    text = "t,a,y\n" + "".join(f"{day},{number},x\n" for number, day in enumerate(days))
+    (tmp_path / "t.csv").write_text(text)
+    assert [row[0] for row in rows(loaded(tmp_path / "t.csv", "target=y&time=t"))] == list(range(len(days)))
+    (tmp_path / "t.csv").write_text(text + "31/12/2024,99,x\n")
+    with pytest.raises(DataError, match=r"t\.csv:58: column 't' has the day first here and the month first elsewhere"):
+        loaded(tmp_path / "t.csv", "target=y&time=t")
+
+
+def test_parquet_of_pandas_and_spark_is_read(tmp_path: Path) -> None:
+    start = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    table = pa.table(
+        {
+            "t": pa.array(
+                [start + datetime.timedelta(hours=hour) for hour in (1, 0)], pa.timestamp("us", tz="Europe/Berlin")
+            ),
+            "a": [1.0, 2.0],
+            "d": pa.array([datetime.timedelta(seconds=second) for second in (3, 4)], pa.duration("ns")),
+            "y": ["x", "z"],
+        }
+    )
+    pa.parquet.write_table(table, tmp_path / "zone.parquet")
+    assert rows(loaded(tmp_path / "zone.parquet", "target=y&time=t")) == [[2], [1]]
+    assert rows(loaded(tmp_path / "zone.parquet", "target=y&features=d,a")) == [[3, 1], [4, 2]]  # seconds in any unit
+    table.to_pandas().set_index("a")[["y"]].to_parquet(tmp_path / "index.parquet")
+    assert rows(loaded(tmp_path / "index.parquet")) == [[1], [2]]
+
+
+def test_folders_of_a_partitioned_table_are_groups(tmp_path: Path) -> None:
+    for machine in ("m1", "m2"):
+        (tmp_path / f"machine={machine}").mkdir()
+        pa.parquet.write_table(pa.table({"a": [1.0], "y": ["x"]}), tmp_path / f"machine={machine}" / "part-0.parquet")
+    (tmp_path / "_temporary").mkdir()
+    pa.parquet.write_table(pa.table({"a": [9.0], "y": ["x"]}), tmp_path / "_temporary" / "part-0.parquet")
+    assert rows(loaded(tmp_path)) == [[1], [1]]
+    assert len(loaded(tmp_path, "target=y&group=machine&only=m2").y) == 1
+    assert len(loaded(tmp_path, "target=y&group=file&only=machine%3Dm2/part-0").y) == 1  # no two files are one group
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "words"),
+    [
+        (
+            pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0]), pa.array(["x"])], names=["a", "a", "y"]),
+            "target=y",
+            "two columns are both called 'a': rename one",
+        ),
+        (pa.table({"a": [[1.0, 2.0]], "y": ["x"]}), "target=y&features=a", "column 'a' holds lists or records"),
+    ],
+)
+def test_parquet_that_has_no_value_for_a_column_is_refused(
+    tmp_path: Path, table: pa.Table, options: str, words: str
+) -> None:
+    pa.parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=words):
+        loaded(tmp_path / "t.parquet", options)
+
+
+def test_a_thousand_columns_are_no_thousand_times_a_thousand_looks(tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(1000)]
+    (tmp_path / "t.csv").write_text(",".join([*names, "y"]) + "\n" + ",".join(["1.5"] * 1000 + ["x"]) + "\n")
+    assert np.asarray(loaded(tmp_path / "t.csv").stored()).shape == (1, 1000)
