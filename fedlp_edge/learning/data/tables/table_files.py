@@ -338,8 +338,8 @@ class TableFile:
                 later = max(seen, key=lambda month_first: seen[month_first])
                 order = ("month", "day") if later else ("day", "month")
                 raise DataError(
-                    f"{self.place(seen[later])}: column {name!r} has the {order[0]} first here and the {order[1]} first "
-                    "elsewhere: write dates as 2024-01-31"
+                    f"{self.place(seen[later])}: column {name!r} has the {order[0]} first here and the {order[1]} "
+                    "first elsewhere: write dates as 2024-01-31"
                 )
             self._month_first = seen.get(True) is not None
         return self._month_first
