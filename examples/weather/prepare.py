@@ -2,7 +2,7 @@
 
 The temperature six hours ahead is to be forecast from the weather of the last day. The stations were put up at
 different times: one has the whole year, one the second half, one the last three months. Every fifth week is kept out
-everywhere, to test on.
+everywhere, to test on. Some days of these weeks become samples to be answered.
 
     python prepare.py DIRECTORY
 """
@@ -19,6 +19,10 @@ import pandas as pd
 TEST_EVERY_WEEKS = 5
 FIRST_MONTH = {"EWR": 1, "JFK": 7, "LGA": 10}
 """Month in which a station was put up."""
+SAMPLED = {"EWR": "2013-02-02 18:00", "JFK": "2013-07-26 12:00", "LGA": "2013-12-14 06:00"}
+"""Last hour, in universal time, of a day that becomes a sample."""
+WINDOW, HORIZON = 24, 6
+"""Hours of a sample, and hours from its last one to the one that is forecast."""
 MEASURED = ["temperature", "dew_point", "humidity", "wind", "pressure", "visibility", "rain"]
 
 
@@ -60,8 +64,17 @@ def with_calendar(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**rows.select_dtypes("float").round(4))
 
 
+def write_sample(directory: Path, rows: pd.DataFrame, station: str) -> None:
+    """Writes one day of a station, into a file that tells in its name which temperature came of it."""
+    directory.mkdir(exist_ok=True)
+    end = pd.Timestamp(SAMPLED[station])
+    day = rows[rows["time"].between(end - pd.Timedelta(hours=WINDOW - 1), end)]
+    came = rows.loc[rows["time"] == end + pd.Timedelta(hours=HORIZON), "temperature"].item()
+    day.drop(columns="period").to_csv(directory / f"{station}-then{came:+.1f}.csv", index=False)
+
+
 def main() -> None:
-    """Writes a file for each station, one for all of them, and one with the weeks to test on."""
+    """Writes a file for each station, one for all of them, one with the weeks to test on, and a few samples."""
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     training, test = [], []
@@ -69,9 +82,10 @@ def main() -> None:
         rows = with_calendar(measured)
         week = (rows["time"] - pd.Timestamp(2013, 1, 1)).dt.days // 7
         tested = week % TEST_EVERY_WEEKS == TEST_EVERY_WEEKS - 1
-        # The weeks of a station are periods of their own: no window may reach across a week that is missing.
-        rows["period"] = [f"{station}-{number:02}" for number in week]
+        # What lies between two test weeks is a period of its own: no window may reach across a week that is missing.
+        rows["period"] = [f"{station}-{number:02}" for number in week // TEST_EVERY_WEEKS]
         test.append(rows[tested])
+        write_sample(directory / "samples", rows[tested], str(station))
         own = rows[~tested & (rows["time"].dt.month >= FIRST_MONTH[str(station)])]
         own.to_csv(directory / f"{station}.csv", index=False)
         training.append(own)
