@@ -11,7 +11,7 @@ from coordinator.rollout.release_files import SELF_TEST_SUFFIX
 from fedlp_edge.errors import ReleaseError
 from fedlp_edge.release.key_files import read_private_key
 from fedlp_edge.release.repository import ReleaseRepository
-from fedlp_edge.release.signed_assignment import AssignedModel, SignedAssignment
+from fedlp_edge.release.signed_assignment import AssignedChoice, SignedAssignment
 from fedlp_edge.wire.messages import MAX_FILES
 
 PASSPHRASE = "FEDLP_KEY_PASSPHRASE"
@@ -72,7 +72,7 @@ class SignedOrders:
                         release=model.partition("/")[0],
                         model=model,
                         self_test=test or None,
-                        choices=tuple(AssignedModel(model=name, self_test=beside or None) for name, beside in further),
+                        choices=tuple(AssignedChoice(model=name, self_test=beside or None) for name, beside in further),
                     )
                 },
                 self._key,

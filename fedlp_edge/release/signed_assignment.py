@@ -22,7 +22,7 @@ TargetName = Annotated[
 ]
 
 
-class AssignedModel(msgspec.Struct, frozen=True, kw_only=True):
+class AssignedChoice(msgspec.Struct, frozen=True, kw_only=True):
     """A further file that a device may install instead, if it suits the device better by measurement.
 
     Attributes:
@@ -49,12 +49,12 @@ class SignedAssignment(msgspec.Struct, frozen=True, kw_only=True):
     release: Name
     model: TargetName
     self_test: TargetName | None = None
-    choices: Annotated[tuple[AssignedModel, ...], msgspec.Meta(max_length=MAX_CHOICES)] = ()
+    choices: Annotated[tuple[AssignedChoice, ...], msgspec.Meta(max_length=MAX_CHOICES)] = ()
 
     @property
     def self_tests(self) -> dict[str, str]:
         """Name of the self-test, or an empty text, by the name of each model that the device may install."""
-        permitted = (AssignedModel(model=self.model, self_test=self.self_test), *self.choices)
+        permitted = (AssignedChoice(model=self.model, self_test=self.self_test), *self.choices)
         return {entry.model: entry.self_test or "" for entry in permitted}
 
     @property

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fedlp_edge.errors import UntrustedReleaseError
-from fedlp_edge.release.signed_assignment import AssignedModel, SignedAssignment, assignment_name, decode_assignment
+from fedlp_edge.release.signed_assignment import AssignedChoice, SignedAssignment, assignment_name, decode_assignment
 
 
 def test_assignment_comes_back() -> None:
@@ -25,7 +25,7 @@ def test_model_is_a_name_and_no_place(model: str) -> None:
 
 
 def test_choices_come_back_and_older_assignments_have_none() -> None:
-    choice = AssignedModel(model="r1/m-int8.onnx")
+    choice = AssignedChoice(model="r1/m-int8.onnx")
     assignment = SignedAssignment(
         device="pi-1", release="r1", model="r1/m.onnx", self_test="r1/t.npz", choices=(choice,)
     )

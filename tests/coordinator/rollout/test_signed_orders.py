@@ -175,7 +175,8 @@ def test_device_measures_what_is_signed_for_it_and_installs_the_best(
     (both / "model-d1-int8.onnx").write_bytes(b"unsigned")
     measured: set[bytes] = set()
 
-    def measure(path: Path, _threads: int = 1) -> MeasuredCost:
+    def measure(path: Path, *, threads: int) -> MeasuredCost:
+        assert threads == 1
         content = path.read_bytes()
         measured.add(content)
         if content != b"shallow":
