@@ -368,6 +368,7 @@ class Trainer:
             loss=result.loss,
             seconds=result.seconds,
             bytes_down=effect.bytes_down,
+            payload_down=effect.payload_down,
             peak_memory=result.peak_memory,
             compute=result.compute,
             chunk_bytes=task.chunk_bytes,

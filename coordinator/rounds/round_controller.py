@@ -171,7 +171,10 @@ class RoundController:
                 self.step(round_events.DeviceUnable(failure.device, fault, failure.reason))
         elif self._updates and self.awaits(failure.device, failure.round):
             self._updates.give_up(
-                failure.device, failure.round, "", UpdateVerdict("failed", failure.reason, failure.bytes_down)
+                failure.device,
+                failure.round,
+                "",
+                UpdateVerdict("failed", failure.reason, failure.bytes_down, failure.payload_down),
             )
             self.step(round_events.UpdateMissed(failure.device, fault, failure.reason))
 
@@ -328,7 +331,10 @@ class RoundController:
         self._context.messenger.receipt(offer, "rejected", str(error))
         if self._updates:
             self._updates.give_up(
-                offer.device, offer.round, offer.digest, UpdateVerdict("rejected", str(error), offer.bytes_down)
+                offer.device,
+                offer.round,
+                offer.digest,
+                UpdateVerdict("rejected", str(error), offer.bytes_down, offer.payload_down),
             )
         fault = DeviceFault.VALUES if error.reason in _OF_VALUES else DeviceFault.REFUSED
         self.step(round_events.UpdateMissed(offer.device, fault, f"its update was refused: {error}"))

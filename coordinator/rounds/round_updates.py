@@ -55,11 +55,13 @@ class UpdateVerdict(msgspec.Struct, frozen=True):
     Attributes:
         reason: Empty if its update was accepted.
         bytes_down: Model bytes that the device received for it, as it says.
+        payload_down: Bytes of the blobs among them, without headers and repeats.
     """
 
     status: Literal["contributed", "rejected", "failed"]
     reason: str = ""
     bytes_down: int = 0
+    payload_down: int = 0
 
 
 class RoundUpdates:
@@ -300,7 +302,15 @@ class RoundUpdates:
             verdict = self._verdicts.get(key)
             lack = "lost" if verdict is None or verdict.status == "contributed" else verdict.status
             verdict = verdict or UpdateVerdict("failed")
-            return device_round(place, profile, units, lack, bytes_down=verdict.bytes_down, reason=verdict.reason)
+            return device_round(
+                place,
+                profile,
+                units,
+                lack,
+                bytes_down=verdict.bytes_down,
+                payload_down=verdict.payload_down,
+                reason=verdict.reason,
+            )
         update = self.accepted[place.device]
         offer = update.offer
         delivery = Delivery(
@@ -311,6 +321,8 @@ class RoundUpdates:
             seconds=offer.seconds,
             bytes_down=offer.bytes_down,
             bytes_up=update.bytes_up,
+            payload_down=offer.payload_down,
+            payload_up=offer.size,
             compute=offer.compute,
         )
         return device_round(place, profile, units, delivery, staleness=self.round - offer.round)

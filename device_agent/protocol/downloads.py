@@ -76,6 +76,7 @@ class Downloads:
         self._last_chunk_at = 0.0
         self._gap = 0.0
         self._received = 0
+        self._completed_bytes = 0
         self._started_at = 0.0
         self._received_since_start = 0
         self._first_at: float | None = None
@@ -244,6 +245,11 @@ class Downloads:
         received, self._received = self._received, 0
         return received
 
+    def take_completed_bytes(self) -> int:
+        """Returns the bytes of the blobs that were completed since the last call, each once, without headers."""
+        completed, self._completed_bytes = self._completed_bytes, 0
+        return completed
+
     @property
     def _usual_silence(self) -> float:
         """Returns the seconds that this link may need for a chunk, as far as chunks have come."""
@@ -289,3 +295,4 @@ class Downloads:
             self._store.discard(version)
             raise
         self._store.keep(version)
+        self._completed_bytes += version.size

@@ -239,6 +239,7 @@ class TrainRound:
         order: Ids of the units that are exchanged, in blueprint order.
         sent: Names of the tensors whose deltas are sent, by unit id.
         bytes_down: Model bytes received for this round.
+        payload_down: Bytes of the blobs among them, without headers and repeats.
         tensors: Descriptions of the tensors that ``sent`` names, in blueprint order.
         received: Tensors of the exchanged units, by unit id.
         withheld: Ids of the units that stay on the device after the round: personal heads, and units that are not due.
@@ -253,6 +254,7 @@ class TrainRound:
     sent: dict[str, tuple[str, ...]]
     bytes_down: int
     tensors: dict[str, tuple[TensorSpec, ...]]
+    payload_down: int = 0
     withheld: tuple[str, ...] = ()
     reuse_since: dict[str, int] = field(default_factory=dict)
     until: float = math.inf

@@ -49,6 +49,7 @@ class _Job:
     stage: Stage = "fetching"
     expired: bool = False
     bytes_down: int = 0
+    payload_down: int = 0
 
 
 class RoundTask:
@@ -138,7 +139,7 @@ class RoundTask:
         if self._training is not None:
             return []
         job.stage, self._training = "training", job
-        job.bytes_down = self._take_bytes_down()
+        job.bytes_down, job.payload_down = self._take_bytes_down()
         self.carried_rate = self._downloads.take_carried_rate()
         task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
         units = job.blueprint.exchanged_by(task.depth)
@@ -164,6 +165,7 @@ class RoundTask:
                 withheld=(*personal, *withheld_units(task.exchange_every, exchanged, task.round)),
                 reuse_since=dict.fromkeys(persistent, 1) | reuse_since(task.exchange_every, exchanged, task.round),
                 bytes_down=job.bytes_down,
+                payload_down=job.payload_down,
                 tensors={
                     unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in sent[unit.id])
                     for unit in units
@@ -180,6 +182,7 @@ class RoundTask:
         update = event.update
         if self._job is None or self._job.fingerprint != update.fingerprint:
             self._uploads.uncounted_bytes_down += update.bytes_down
+            self._uploads.uncounted_payload_down += update.payload_down
             note = Log(f"round {update.round}: trained, but a newer task has come; the update is dropped")
             return [note, ForgetUpdate(update.id), *self.progress()]
         self._job = None
@@ -192,10 +195,12 @@ class RoundTask:
         training, self._training = self._training, None
         job = self._job
         if job is None or job.fingerprint != event.fingerprint:
-            self._uploads.uncounted_bytes_down += training.bytes_down if training else 0
+            if training is not None:
+                self._uploads.uncounted_bytes_down += training.bytes_down
+                self._uploads.uncounted_payload_down += training.payload_down
             return self.progress()
         self._job = None
-        return self._fail(job.task, event.kind, event.reason, job.bytes_down)
+        return self._fail(job.task, event.kind, event.reason, (job.bytes_down, job.payload_down))
 
     def rejected(self, error: PeerError) -> Effects:
         """Reports that a downloaded unit is not acceptable."""
@@ -224,15 +229,18 @@ class RoundTask:
         requests = self._downloads.requests(job.task.run, self._identity.device, now)
         return [Publish(self._up, request) for request in requests]
 
-    def _take_bytes_down(self) -> int:
-        """Model bytes that no message to the coordinator has named yet, those of rounds that were lost included."""
-        return self._downloads.take_received_bytes() + self._uploads.take_uncounted_bytes_down()
+    def _take_bytes_down(self) -> tuple[int, int]:
+        """Model bytes that no message to the coordinator has named yet, those of rounds that were lost included: as
+        received, and those of complete blobs alone.
+        """
+        received = self._downloads.take_received_bytes() + self._uploads.take_uncounted_bytes_down()
+        return received, self._downloads.take_completed_bytes() + self._uploads.take_uncounted_payload_down()
 
     @property
     def _up(self) -> str:
         return self._identity.topics.of("up", self._identity.device)
 
-    def _fail(self, task: Task, kind: FailureKind, reason: str, bytes_down: int = 0) -> Effects:
+    def _fail(self, task: Task, kind: FailureKind, reason: str, down: tuple[int, int] = (0, 0)) -> Effects:
         message = Failure(
             run=task.run,
             device=self._identity.device,
@@ -240,7 +248,8 @@ class RoundTask:
             round=task.round,
             kind=kind,
             reason=reason[: LIMITS.messages.reason_characters],
-            bytes_down=bytes_down,
+            bytes_down=down[0],
+            payload_down=down[1],
         )
         return [
             Log(f"round {task.round} failed: {reason}", warning=True),

@@ -34,6 +34,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
         loss: Mean training loss of the last epoch.
         seconds: Seconds of training.
         bytes_down: Model bytes received for the round.
+        payload_down: Bytes of the blobs among them, without headers and repeats.
         peak_memory: Bytes that training took.
         compute: Mode that it was computed in.
         chunk_bytes: Payload bytes of its chunks.
@@ -54,6 +55,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory: Natural
     chunk_bytes: int
     compute: ComputeWord = ""
+    payload_down: Natural = 0
     scores: ScoresByDepth = {}
 
     @property
@@ -85,6 +87,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
             loss=self.loss,
             seconds=self.seconds,
             bytes_down=self.bytes_down,
+            payload_down=self.payload_down,
             peak_memory=self.peak_memory,
             compute=self.compute,
             chunk_bytes=self.chunk_bytes,

@@ -77,6 +77,7 @@ class Uploads:
         carried_rate: Bytes per second that the broker took of the last update that was accepted, at the least.
         uncounted_bytes_down: Model bytes received for updates that no round counts, which the next offer or failure
             names together with its own.
+        uncounted_payload_down: Bytes of the blobs among them, without headers and repeats.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Uploads:
         self.observed_rate: float | None = None
         self.carried_rate: float | None = None
         self.uncounted_bytes_down = 0
+        self.uncounted_payload_down = 0
         self._rate_limit = link_bytes_per_second
         self._link_free_at = -math.inf
         self._longest_message: int | None = None
@@ -180,6 +182,7 @@ class Uploads:
         if message.state == "stale":
             self.observed_rate = upload.observed_rate(now)
             self.uncounted_bytes_down += upload.update.bytes_down
+            self.uncounted_payload_down += upload.update.payload_down
         if message.state == "accepted":
             self.carried_rate = upload.carried_rate()
             note = Log(f"round {message.round}: update accepted")
@@ -194,6 +197,11 @@ class Uploads:
     def take_uncounted_bytes_down(self) -> int:
         """Returns ``uncounted_bytes_down`` and sets it to 0; the caller reports the bytes to the coordinator."""
         nbytes, self.uncounted_bytes_down = self.uncounted_bytes_down, 0
+        return nbytes
+
+    def take_uncounted_payload_down(self) -> int:
+        """Returns ``uncounted_payload_down`` and sets it to 0; the caller reports the bytes to the coordinator."""
+        nbytes, self.uncounted_payload_down = self.uncounted_payload_down, 0
         return nbytes
 
     def poll(self, now: float) -> Effects:

@@ -26,6 +26,8 @@ class Delivery:
         seconds: Seconds of training.
         bytes_down: Model bytes sent to the device.
         bytes_up: Update bytes received from the device.
+        payload_down: Bytes of the blobs that the device lacked, without headers and repeats.
+        payload_up: Bytes of the update, without headers and repeats.
         compute: Compute mode of the training.
     """
 
@@ -36,6 +38,8 @@ class Delivery:
     seconds: float
     bytes_down: int
     bytes_up: int
+    payload_down: int = 0
+    payload_up: int = 0
     compute: str = ""
 
 
@@ -46,6 +50,7 @@ def device_round(
     outcome: Delivery | Lack,
     *,
     bytes_down: int = 0,
+    payload_down: int = 0,
     staleness: int = 0,
     reason: str = "",
 ) -> DeviceRound:
@@ -57,6 +62,7 @@ def device_round(
         units: Units that a device of its depth exchanges.
         outcome: Delivery, or the kind of failure.
         bytes_down: Model bytes sent to a device that did not deliver.
+        payload_down: Bytes of the blobs among them, without headers and repeats.
         staleness: Number of model versions made since the device got its version.
         reason: Reason of the failure, as text.
     """
@@ -70,6 +76,8 @@ def device_round(
             encoding=place.encoding,
             params_down=parameters(units),
             bytes_down=bytes_down,
+            payload_down=payload_down,
+            staleness=staleness,
             reason=reason,
         )
     return DeviceRound(
@@ -87,6 +95,8 @@ def device_round(
         params_up=parameters_sent(units, outcome.sent),
         bytes_down=outcome.bytes_down,
         bytes_up=outcome.bytes_up,
+        payload_down=outcome.payload_down,
+        payload_up=outcome.payload_up,
         compute=outcome.compute,
         staleness=staleness,
     )

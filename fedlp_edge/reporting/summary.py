@@ -34,7 +34,11 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
         params_up: Parameters that the device sent, counted as ``params_down``.
         bytes_down: Model bytes transferred to the device since the last round that has such a number of it, headers
             and repeats included.
-        bytes_up: Update bytes transferred from the device.
+        bytes_up: Update bytes transferred from the device, headers and repeats included.
+        payload_down: Bytes of the blobs of the model that the device lacked and got, each once: what ``bytes_down`` is
+            without headers, repeats, and what it heard without needing it. A simulation counts this alone, to the same
+            byte, and has no other ``bytes_down``.
+        payload_up: Bytes of the update that counts, without headers and repeats.
         encoding: Encoding of the update.
         compute: Compute mode of the training (``TrainingSettings.compute``); empty if unknown.
         staleness: Number of model versions made since the device got the one that it trained (buffered rounds).
@@ -54,6 +58,8 @@ class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
     params_up: int = 0
     bytes_down: int = 0
     bytes_up: int = 0
+    payload_down: int = 0
+    payload_up: int = 0
     encoding: Encoding = "none"
     compute: str = ""
     staleness: int = 0
@@ -120,6 +126,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
         metrics: All metrics of the task that the central test data define, by depth and name.
         thresholds: Of an anomaly detector the score below which ``anomaly_quantile`` of the devices' normal held-out
             samples stays, by depth; of the model that they started from, as ``on_devices``.
+        published: Bytes of each unit whose blob this round's new model changed, by unit id; simulations only.
     """
 
     round: int
@@ -137,6 +144,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     virtual_seconds: float | None = None
     metrics: dict[int, dict[str, float]] = {}
     thresholds: dict[int, float] = {}
+    published: dict[str, int] | None = None
 
 
 class FinalModel(msgspec.Struct, frozen=True, kw_only=True):

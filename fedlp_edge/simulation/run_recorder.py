@@ -122,6 +122,8 @@ class RunRecorder:
         self._blueprint, self._fleet, self._assignment, self._round_jobs = blueprint, fleet, assignment, round_jobs
         self._start_weights = start_weights
         self._publisher = publisher
+        for summary in self.summaries:
+            self._note_downloads(summary)
         now = time.time()
         self._emit(
             events.RunStarted(
@@ -183,6 +185,7 @@ class RunRecorder:
         self._journal.open_round(summary.round, page.closing.capacity, tuple(page.closing.given.values()))
         self._journal.commit_round(summary.round, msgspec.json.encode(summary))
         self.summaries.append(summary)
+        self._note_downloads(summary)
         self.judged.add(summary)
         self._note_answers(page)
         self._emit(
@@ -264,12 +267,14 @@ class RunRecorder:
         for name, place in sorted({**closing.lost, **closing.contributors}.items()):
             units = self._blueprint.exchanged_by(place.depth)
             version = place.task_round(closing.round) - 1
-            nbytes = sum(self._publisher.nbytes(version, unit) for unit in units)
+            nbytes = self._publisher.lacking(name, version, units)
+            staleness = closing.round - place.task_round(closing.round)
             profile = self._fleet[name].profile
             done = page.trained.get(name)
             if done is None:
                 lack: Lack = "failed" if name in page.failed else "lost"
-                lines.append(device_round(place, profile, units, lack, bytes_down=nbytes))
+                counted = {"bytes_down": nbytes, "payload_down": nbytes}
+                lines.append(device_round(place, profile, units, lack, **counted, staleness=staleness))
                 continue
             kept = self._round_jobs.drawn(closing, place)
             weight = self._round_jobs.factor(closing, place) * (1 if uniform else min(done.samples, place.weight))
@@ -281,10 +286,11 @@ class RunRecorder:
                 seconds=done.seconds,
                 bytes_down=nbytes,
                 bytes_up=done.bytes_up,
+                payload_down=nbytes,
+                payload_up=done.bytes_up,
                 compute=done.compute,
             )
             sent[name] = (kept.keys(), weight)
-            staleness = closing.round - place.task_round(closing.round)
             lines.append(device_round(place, profile, units, delivery, staleness=staleness))
         depths = {device.id: device.plan.depth for device in self._fleet.values()}
         numbers = {device.id: device.number for device in self._fleet.values()}
@@ -304,7 +310,14 @@ class RunRecorder:
             thresholds=anomaly_thresholds(model.anomaly_quantile, on_devices) if model.task == "anomaly" else {},
             not_reporting=len(page.trained) - len(on_devices) if self._experiment.holdout_share else 0,
             virtual_seconds=closing.seconds,
+            published=self._publisher.changed(closing.round),
         )
+
+    def _note_downloads(self, summary: RoundSummary) -> None:
+        """Notes what the devices of a committed round have of the model since."""
+        for device in summary.devices:
+            version = summary.round - device.staleness - 1
+            self._publisher.note_downloaded(device.id, version, self._blueprint.exchanged_by(device.depth))
 
     def _summary(self, final: FinalModel | None) -> Summary:
         return Summary(

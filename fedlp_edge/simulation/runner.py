@@ -157,6 +157,8 @@ class Simulation:
         if broadcast == "auto":
             broadcast = fleet_broadcast(device.plan for device in fleet.values())
         self._publisher = ModelPublisher(self._engine, self._blueprint, broadcast)
+        for summary in self._recorder.summaries:
+            self._publisher.restore(summary.round, summary.published)
         self._publish(committed)
         self._held_depths = {device.depth for summary in self._recorder.summaries for device in summary.devices}
         modes = compute_modes(experiment, fleet, self._engine, self._directory.path / "compute.json", self._stopped)

@@ -266,6 +266,8 @@ class Offer(Message, frozen=True, kw_only=True):
         seconds: Seconds of training.
         bytes_down: Model bytes received for this round, and for earlier ones that were lost since, chunk headers
             included.
+        payload_down: Bytes of the blobs that became whole among them, each once, without headers; 0 from an agent that
+            does not count them.
         peak_memory: Bytes that training took on top of the idle worker.
         compute: Compute mode of the training, for people; see ``TrainingSettings``.
         chunk_bytes: Payload bytes of the blob's chunks, as its task said, since a restarted coordinator may say
@@ -292,6 +294,7 @@ class Offer(Message, frozen=True, kw_only=True):
     chunk_bytes: Natural = 0
     heard: Natural | None = None
     scores: ScoresByDepth = {}
+    payload_down: Natural = 0
 
 
 class Grant(Message, frozen=True, kw_only=True):
@@ -331,6 +334,7 @@ class Failure(Message, frozen=True, kw_only=True):
 
     Attributes:
         bytes_down: Model bytes received for the task, and for earlier ones that were lost, chunk headers included.
+        payload_down: Bytes of the blobs that became whole among them, each once, without headers.
     """
 
     run: Name
@@ -340,6 +344,7 @@ class Failure(Message, frozen=True, kw_only=True):
     kind: Literal["memory", "model", "data", "worker"]
     reason: Reason
     bytes_down: Natural = 0
+    payload_down: Natural = 0
 
 
 class RunEnded(Message, frozen=True, kw_only=True):

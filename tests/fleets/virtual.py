@@ -60,6 +60,7 @@ class VirtualFleet:
         skew: seconds by which each service's clock differs from the others'.
         tamper: what becomes of each thing that a device publishes, by its name.
         worker: what a device trains with, and the coordinator evaluates with, by its name.
+        data: of the devices whose workers read any, by name.
 
     Attributes:
         on_event: called with every event of the coordinator.
@@ -83,6 +84,7 @@ class VirtualFleet:
         skew: Mapping[str, float] | None = None,
         tamper: Mapping[str, Tamper] | None = None,
         worker: Mapping[str, type[StandIn]] | None = None,
+        data: Mapping[str, str] | None = None,
         **round_settings: object,
     ) -> None:
         self.world = World()
@@ -98,6 +100,7 @@ class VirtualFleet:
         self.silent: set[str] = set()
         self._skew, self._tamper = skew or {}, tamper or {}
         self._worker = {} if worker is None else worker
+        self._data = data or {}
         self._head_mode: HeadMode = head_mode
         self._width = width
         self._starts = itertools.count(1)
@@ -221,7 +224,7 @@ class VirtualFleet:
         agent = Agent.open(
             AgentSettings(
                 identity,
-                "digits",
+                self._data.get(device, "digits"),
                 self.directory / life.name,
                 profile_of(device),
                 once=True,

@@ -18,11 +18,18 @@ from fedlp_edge.simulation import LocalEngine, simulate
 from fedlp_edge.simulation.engines.base import Engine
 from fedlp_edge.simulation.experiment import FleetSettings
 from fedlp_edge.simulation.model_publisher import ModelPublisher
+from fedlp_edge.wire.broadcast_encoding import encode_weights
+from fedlp_edge.wire.tensors import pack
 from tests.simulation.conftest import experiment
 
 UNIT = Unit("L1", "a", "layer", 1, (TensorSpec("L1.w", (2, 64)), TensorSpec("L1.b", (2,))))
-BLUEPRINT = Blueprint("tiny", (1,), 2, "shared", (UNIT,), (DepthCost(1, 130, 1, 1),))
-WEIGHTS = {"L1.w": np.sin(np.arange(128, dtype=np.float32)).reshape(2, 64), "L1.b": np.ones(2, dtype=np.float32)}
+MASKED = Unit("H1", "b", "head", 1, (TensorSpec("H1.w", (2,)),), (TensorSpec("H1.mask", (4,), "constant"),))
+BLUEPRINT = Blueprint("tiny", (1,), 2, "shared", (UNIT, MASKED), (DepthCost(1, 132, 1, 1),))
+WEIGHTS = {
+    "L1.w": np.sin(np.arange(128, dtype=np.float32)).reshape(2, 64),
+    "L1.b": np.ones(2, dtype=np.float32),
+    "H1.w": np.ones(2, dtype=np.float32),
+}
 
 
 class Published(dict[int, Mapping[str, Array]]):
@@ -33,26 +40,65 @@ class Published(dict[int, Mapping[str, Array]]):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "nbytes", "step"),
-    [("none", 520, 0.0), ("fp16", 260, 5e-4), ("int8", 128 + 8 + 8, 0.004), ("int4", 64 + 8 + 8, 0.08)],
+    ("encoding", "step"), [("none", 0.0), ("fp16", 5e-4), ("int8", 0.004), ("int4", 0.08), ("int4+zstd", 0.08)]
 )
-def test_values_and_bytes_are_those_of_the_encoding(encoding: BroadcastEncoding, nbytes: int, step: float) -> None:
+def test_values_and_bytes_are_those_of_the_encoding(encoding: BroadcastEncoding, step: float) -> None:
     engine = Published()
     publisher = ModelPublisher(cast("Engine", engine), BLUEPRINT, encoding)
-    publisher.publish(3, WEIGHTS)
-    assert publisher.nbytes(3, UNIT) == nbytes
+    publisher.publish(0, WEIGHTS)
+    assert publisher.lacking("a", 0, (UNIT,)) == len(encode_weights(UNIT.tensors, WEIGHTS, encoding))
     assert publisher.exact == (encoding == "none")
-    error = np.abs(engine[3]["L1.w"] - WEIGHTS["L1.w"]).max()
+    error = np.abs(engine[0]["L1.w"] - WEIGHTS["L1.w"]).max()
     assert step / 4 <= error <= step
-    np.testing.assert_array_equal(engine[3]["L1.b"], WEIGHTS["L1.b"])
+    np.testing.assert_array_equal(engine[0]["L1.b"], WEIGHTS["L1.b"])
 
 
-def test_compressed_bytes_are_measured() -> None:
-    publisher = ModelPublisher(cast("Engine", Published()), BLUEPRINT, "none+zstd")
-    publisher.publish(1, {"L1.w": np.zeros((2, 64), dtype=np.float32), "L1.b": WEIGHTS["L1.b"]})
-    assert publisher.nbytes(1, UNIT) < 250
-    assert publisher.nbytes(2, UNIT) == 520  # not published by this process
-    assert publisher.exact
+def changed_weights(version: int) -> Mapping[str, Array]:
+    """H1 changes in every version, and L1 in the second."""
+    last = {"H1.w": np.full(2, float(version), dtype=np.float32)}
+    return {**WEIGHTS, **last} | ({"L1.b": np.zeros(2, dtype=np.float32)} if version >= 2 else {})
+
+
+L1, H1, MASK = (len(pack({spec.name: np.zeros(spec.shape, np.float32) for spec in specs}))
+                for specs in (UNIT.tensors, MASKED.tensors, MASKED.constants))  # fmt: skip
+"""Bytes of the blobs in float32."""
+
+
+def test_device_downloads_what_it_has_not_got_from_its_task_before() -> None:
+    publisher = ModelPublisher(cast("Engine", Published()), BLUEPRINT, "none")
+    units, found = (UNIT, MASKED), []
+    for version in range(4):
+        publisher.publish(version, changed_weights(version))
+        if version != 1:  # in which the device sits out
+            found.append(publisher.lacking("a", version, units))
+            publisher.note_downloaded("a", version, units)
+    assert found == [L1 + H1 + MASK, L1 + H1, H1]
+    assert publisher.lacking("a", 3, units) == 0
+    assert publisher.lacking("b", 3, units) == L1 + H1 + MASK
+    assert publisher.lacking("a", 1, units) == L1 + H1  # an older task, whose version it has no more
+    assert [publisher.changed(version) for version in range(4)] == [
+        {"L1": L1, "H1": H1},
+        {"H1": H1},
+        {"L1": L1, "H1": H1},
+        {"H1": H1},
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["none", "int4+zstd"])
+def test_counts_on_after_an_interruption(encoding: BroadcastEncoding) -> None:
+    publishers = [ModelPublisher(cast("Engine", Published()), BLUEPRINT, encoding) for _ in range(2)]
+    whole, resumed = publishers
+    for version in range(3):
+        whole.publish(version, changed_weights(version))
+        if version:
+            resumed.restore(version, whole.changed(version))
+    resumed.publish(2, changed_weights(2))
+    for publisher in publishers:
+        publisher.note_downloaded("a", 1, (UNIT, MASKED))
+        publisher.publish(3, changed_weights(3))
+    for device, version in (("a", 2), ("a", 3), ("b", 3)):
+        assert whole.lacking(device, version, (UNIT, MASKED)) == resumed.lacking(device, version, (UNIT, MASKED))
+    assert whole.changed(3) == resumed.changed(3)
 
 
 PROFILE = """

@@ -24,6 +24,7 @@ from fedlp_edge.simulation.simulated_data import DataAssignment
 from fedlp_edge.storage.device_values import DeviceValues
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.wire.tensors import pack
 from tests.coordinator.fleets import tiny_blueprint
 
 A, B = CohortMember("a", 2, 1.0, 10, 10), CohortMember("b", 1, 1.0, 30, 30)
@@ -48,6 +49,8 @@ class Recorded:
         values = DeviceValues(directory / "devices")
         jobs = RoundJobs(experiment, blueprint, fleet, values, {1: "float32", 2: "float32"})
         publisher = ModelPublisher(None, blueprint, "none")  # type: ignore[arg-type]  # nothing is published
+        for version in (1, 2):
+            publisher.restore(version, {"L1": 72})
         assignment = DataAssignment({"starts": np.array([0, 10, 40, 45])}, np.array([[1.0, 0.0], [0.5, 0.5], [0, 1]]))
         self.recorder.begin(blueprint, fleet, assignment, jobs, publisher)
 
@@ -97,6 +100,9 @@ def test_committed_round_says_what_each_device_did(tmp_path: Path) -> None:
     assert summary.loss == {2: 0.5}
     said = {device.id: (device.status, device.samples, device.bytes_up) for device in summary.devices}
     assert said == {"a": ("contributed", 10, 100), "b": ("failed", 0, 0)}
+    unit = len(pack({"blocks.0.w": np.zeros(2, np.float32)}))
+    first = [(device.bytes_down, device.payload_down, device.payload_up) for device in summary.devices]
+    assert first == [(3 * unit, 3 * unit, 100), (2 * unit, 2 * unit, 0)]
     assert summary.tiers == {2: 0.5}  # a has samples of class 0 alone, of which half are right
     finished = run.events[-1]
     assert isinstance(finished, events.RoundFinished)
