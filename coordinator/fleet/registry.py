@@ -81,10 +81,6 @@ class Registry:
         self._remember(member)
         return member
 
-    def plans(self) -> dict[str, Plan]:
-        """Returns the plan of every device that ever reported, by device."""
-        return {device: known for device, (known, _) in self._plans.items()}
-
     def settle_broadcast(self, encoding: BroadcastEncoding) -> None:
         """From here on the model travels to all devices in this encoding, which new plans count on."""
         self._planner = self._planner.with_broadcast(encoding)

@@ -1,8 +1,8 @@
 """Chooses the encoding in which the model travels to the devices, where ``[update] broadcast`` is ``auto``.
 
 The model is broadcast once for all devices, so the one with the slowest link decides. The choice is made when the first
-round opens, from the plans of all devices that have reported by then, and stays for the run: the journal keeps it, and
-a restarted coordinator publishes the same bytes.
+round opens, from the plans of all devices that are there then, and stays for the run: the journal keeps it, and a
+restarted coordinator publishes the same bytes.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class BroadcastChoice:
         """Chooses, unless that was done before; call it before the first task is given."""
         if self._chosen:
             return
-        plans = self._registry.plans()
-        encoding = fleet_broadcast(plans.values())
+        # Who has left, perhaps in an earlier life of this coordinator, is not waited for either.
+        plans = {device: member.plan for device, member in self._registry.members.items()}
+        encoding = fleet_broadcast(plans.values(), self._context.blueprint)
         self._context.journal.put_broadcast(encoding)
         self._chosen = True
         self._registry.settle_broadcast(encoding)
@@ -55,5 +56,5 @@ class BroadcastChoice:
             log.info("the model travels to the devices as float32: every link that is known bears it")
         else:
             need = sorted(device for device, known in plans.items() if known.depth and known.broadcast == encoding)
-            log.info("the model travels to the devices as %s: %s%s could not get it in time otherwise", encoding,
-                     need[0], f" and {len(need) - 1} more" if need[1:] else "")  # fmt: skip
+            names = f"{need[0]}{f' and {len(need) - 1} more' if need[1:] else ''}" if need else "the slowest devices"
+            log.info("the model travels to the devices as %s: %s could not get it in time otherwise", encoding, names)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import msgspec
 from rich.console import Group, RenderableType
@@ -10,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.cli.depths import build_blueprint, constants_line, depth_table, title
-from fedlp_edge.core.accounting import Communication, communication, parameters
+from fedlp_edge.core.accounting import Communication, TransferBytes, communication, expected_bytes, parameters
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.settings import BroadcastEncoding, Encoding, ModelSettings
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.reporting.console import open_console
+from fedlp_edge.reporting.formatting import format_bytes
+from fedlp_edge.reporting.summary import Summary, load
 
 Scheme = Literal["homo", "hetero", "fedavg"]
 
@@ -33,10 +38,10 @@ def parse_mix(text: str) -> tuple[float, ...]:
         raise ConfigError(f"--depth-mix {text}: write one share per depth, such as 0.2,0.3,0.5") from None
 
 
-def scheme_cost(
+def scheme_shares(
     blueprint: Blueprint, scheme: Scheme, lpr: float | None, depth_mix: tuple[float, ...] | None
-) -> Communication:
-    """Computes the expected cost of one device in one round.
+) -> tuple[tuple[float, ...], float]:
+    """Returns the share of the devices by depth and the layer-preserving rate of a scheme.
 
     Args:
         blueprint: Blueprint of the model.
@@ -46,7 +51,7 @@ def scheme_cost(
         depth_mix: Share of the devices by depth.
 
     Raises:
-        ConfigError: An option does not go with the scheme, or the mix does not fit the model.
+        ConfigError: An option does not go with the scheme.
     """
     if scheme != "hetero" and depth_mix is not None:
         raise ConfigError(f"--depth-mix goes with --scheme hetero; under {scheme} every device has the full depth")
@@ -57,35 +62,130 @@ def scheme_cost(
         mix = depth_mix if depth_mix is not None else (1 / depths,) * depths
     else:
         mix = (0.0,) * (depths - 1) + (1.0,)
-    rate = lpr if lpr is not None else _PAPER_LPR if scheme == "homo" else 1.0
+    return mix, lpr if lpr is not None else _PAPER_LPR if scheme == "homo" else 1.0
+
+
+def scheme_cost(
+    blueprint: Blueprint, scheme: Scheme, lpr: float | None, depth_mix: tuple[float, ...] | None
+) -> Communication:
+    """Computes the expected cost of one device in one round, as the paper counts (see ``scheme_shares``).
+
+    Raises:
+        ConfigError: An option does not go with the scheme, or the mix does not fit the model.
+    """
+    mix, rate = scheme_shares(blueprint, scheme, lpr, depth_mix)
     try:
         return communication(blueprint, mix, rate)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
-def run_cost(
-    model: ModelSettings,
-    scheme: Scheme,
-    lpr: float | None,
-    depth_mix: str | None,
-    *,
-    as_json: bool,
-) -> int:
-    """Prints the table, or the JSON object with the keys of ``Communication``."""
-    mix = parse_mix(depth_mix) if depth_mix is not None else None
+@dataclass(frozen=True)
+class CostOptions:
+    """The options of ``fedlp cost`` beside the model.
+
+    Attributes:
+        scheme: Scheme to count by.
+        lpr: Layer-preserving rate; None for the scheme's.
+        depth_mix: Share of the devices by depth, as text; None for a uniform mix.
+        encoding: Encoding of the updates, as text.
+        broadcast: Encoding of the model, as text.
+        devices: Number of devices of a round.
+        rounds: Number of rounds.
+        run: Run directory whose realised figures are shown; None for none.
+    """
+
+    scheme: Scheme = "fedavg"
+    lpr: float | None = None
+    depth_mix: str | None = None
+    encoding: str = "none"
+    broadcast: str = "none"
+    devices: int = 1
+    rounds: int = 1
+    run: Path | None = None
+
+
+class RealisedTransfer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the devices of a run transferred in all rounds together.
+
+    Attributes:
+        entries: Number of tasks, one for each device and round.
+        down_params: Parameters received, as the paper counts.
+        up_params: Parameters sent, as the paper counts.
+        down_payload: Bytes of the model's blobs.
+        up_payload: Bytes of the updates' blobs.
+        down_bytes: Bytes received, headers and repeats included; in a simulation the payload.
+        up_bytes: Bytes sent, headers and repeats included; in a simulation the payload.
+    """
+
+    entries: int
+    down_params: int
+    up_params: int
+    down_payload: int
+    up_payload: int
+    down_bytes: int
+    up_bytes: int
+
+
+def realised_transfer(summary: Summary) -> RealisedTransfer:
+    """Adds up what the devices of a run transferred."""
+    entries = [device for entry in summary.rounds for device in entry.devices]
+    return RealisedTransfer(
+        entries=len(entries),
+        down_params=sum(entry.params_down for entry in entries),
+        up_params=sum(entry.params_up for entry in entries),
+        down_payload=sum(entry.payload_down for entry in entries),
+        up_payload=sum(entry.payload_up for entry in entries),
+        down_bytes=sum(entry.bytes_down for entry in entries),
+        up_bytes=sum(entry.bytes_up for entry in entries),
+    )
+
+
+def run_cost(model: ModelSettings, options: CostOptions, *, as_json: bool) -> int:
+    """Prints the tables, or the JSON object with the keys of ``Communication`` and ``TransferBytes``.
+
+    Raises:
+        ConfigError: Options do not fit together or the model.
+        StorageError: The run directory has no summary.
+    """
+    mix = parse_mix(options.depth_mix) if options.depth_mix is not None else None
+    encoding: Encoding = _known(options.encoding, Encoding, "--encoding")
+    broadcast: BroadcastEncoding = _known(options.broadcast, BroadcastEncoding, "--broadcast")
+    realised = realised_transfer(load(options.run / "summary.json")) if options.run is not None else None
     blueprint = build_blueprint(model)
-    cost = scheme_cost(blueprint, scheme, lpr, mix)
+    cost = scheme_cost(blueprint, options.scheme, options.lpr, mix)
+    shares, rate = scheme_shares(blueprint, options.scheme, options.lpr, mix)
+    transfer = expected_bytes(blueprint, shares, rate, encoding=encoding, broadcast=broadcast)
     if as_json:
-        print(msgspec.json.encode(rounded(cost)).decode())
+        found: dict[str, object] = {**msgspec.structs.asdict(rounded(cost)), **_rounded(transfer)}
+        found |= {"encoding": encoding, "broadcast": broadcast}
+        if realised is not None:
+            found["realised"] = realised
+        print(msgspec.json.encode(found).decode())
     else:
-        open_console().print(cost_tables(blueprint, cost, scheme))
+        open_console().print(cost_tables(blueprint, cost, options.scheme))
+        open_console().print(transfer_table(cost, transfer, options, realised))
     return 0
+
+
+def _known(text: str, allowed: object, option: str) -> Any:
+    """Returns an encoding that a user has written.
+
+    Raises:
+        ConfigError: There is no such encoding.
+    """
+    if text not in get_args(allowed):
+        raise ConfigError(f"{option} {text}: choose one of {', '.join(get_args(allowed))}")
+    return text
 
 
 def rounded(cost: Communication) -> Communication:
     """Rounds the cost to a thousandth of the unit, which removes the noise of binary fractions."""
     return Communication(**{key: round(value, 3) for key, value in msgspec.structs.asdict(cost).items()})
+
+
+def _rounded(transfer: TransferBytes) -> dict[str, int]:
+    return {key: round(value) for key, value in msgspec.structs.asdict(transfer).items()}
 
 
 def cost_tables(blueprint: Blueprint, cost: Communication, scheme: str) -> RenderableType:
@@ -110,3 +210,51 @@ def cost_tables(blueprint: Blueprint, cost: Communication, scheme: str) -> Rende
         Text(f"Expected per client and round under {scheme}", style="bold"),
         expected,
     )
+
+
+def transfer_table(
+    cost: Communication, transfer: TransferBytes, options: CostOptions, realised: RealisedTransfer | None
+) -> RenderableType:
+    """Returns the table of both directions: the paper's count, expected bytes, and what a run really took.
+
+    Args:
+        cost: Expected cost as the paper counts.
+        transfer: Expected bytes.
+        options: Options of the command.
+        realised: Transfer of the run; None if no run was named.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for name in ("down", "up", "both"):
+        table.add_column(name, justify="right", no_wrap=True)
+
+    def add(name: str, down: float, up: float, show: Callable[[float], str]) -> None:
+        table.add_row(name, show(down), show(up), Text(show(down + up), style="bold"))
+
+    def count(params: float) -> str:
+        return f"{params / 1e3:,.2f} k"
+
+    def size(nbytes: float) -> str:
+        return format_bytes(round(nbytes))
+
+    tasks = options.devices * options.rounds
+    down, up = 1e3 * cost.down_kparams, 1e3 * cost.up_kparams
+    add("parameters, the paper's count", down, up, count)
+    add("bytes", transfer.down_bytes, transfer.up_bytes, size)
+    if transfer.once_bytes:
+        add("bytes once, in the first round", transfer.once_bytes, 0, size)
+    if tasks > 1:
+        add(f"in total, {options.devices} x {options.rounds}: parameters", tasks * down, tasks * up, count)
+        once = options.devices * transfer.once_bytes
+        add("  bytes", tasks * transfer.down_bytes + once, tasks * transfer.up_bytes, size)
+    if realised is not None and realised.entries:
+        tasks = realised.entries
+        add("realised: parameters, the paper's count", realised.down_params / tasks, realised.up_params / tasks, count)
+        add("  bytes of models and updates", realised.down_payload / tasks, realised.up_payload / tasks, size)
+        add("  bytes as they travelled", realised.down_bytes / tasks, realised.up_bytes / tasks, size)
+        add(f"in total, {tasks} tasks: parameters", realised.down_params, realised.up_params, count)
+        add("  bytes of models and updates", realised.down_payload, realised.up_payload, size)
+        add("  bytes as they travelled", realised.down_bytes, realised.up_bytes, size)
+    note = "bytes: every unit changed, no headers; what Zstandard takes off depends on the numbers and is not counted"
+    heading = f"Both directions: the model as {options.broadcast}, updates as {options.encoding}"
+    return Group("", Text(heading, style="bold"), table, Text(note, style="dim"))

@@ -144,10 +144,17 @@ def cost(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="What is not trained, as in [model] freeze; again for more."),
     ] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of the updates, as in [update] encoding.")] = "none",
+    broadcast: Annotated[str, typer.Option(help="Encoding of the model, as in [update] broadcast.")] = "none",
+    devices: Annotated[int, typer.Option(min=1, help="Devices of a round, for the total.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, for the total.")] = 1,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run directory, whose realised figures stand beside.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
-    """Counts communication and computation of a model under a scheme, as the FedLP paper does."""
-    from fedlp_edge.cli.cost import run_cost
+    """Counts communication and computation of a model under a scheme, as the FedLP paper does, and the bytes."""
+    from fedlp_edge.cli.cost import CostOptions, run_cost
     from fedlp_edge.cli.depths import parse_input
     from fedlp_edge.core.settings import ModelSettings
 
@@ -160,7 +167,8 @@ def cost(
         head_mode=head_mode,
         freeze=tuple(freeze or ()),
     )
-    raise typer.Exit(run_cost(settings, scheme, lpr, depth_mix, as_json=json))
+    options = CostOptions(scheme, lpr, depth_mix, encoding, broadcast, devices, rounds, run)
+    raise typer.Exit(run_cost(settings, options, as_json=json))
 
 
 @app.command()

@@ -40,6 +40,46 @@ class Communication(msgspec.Struct, frozen=True, kw_only=True):
     forward_mmacs: float
 
 
+class TransferBytes(msgspec.Struct, frozen=True, kw_only=True):
+    """The expected bytes of one device in one round, without headers and before compression.
+
+    Attributes:
+        down_bytes: Bytes of the model, if every unit has changed since the round before.
+        up_bytes: Bytes of the update.
+        once_bytes: Bytes of what nothing changes, such as frozen weights, which a device downloads once.
+    """
+
+    down_bytes: float
+    up_bytes: float
+    once_bytes: float
+
+
+def expected_bytes(
+    blueprint: Blueprint,
+    depth_mix: Sequence[float],
+    lpr: float,
+    *,
+    encoding: Encoding = "none",
+    broadcast: BroadcastEncoding = "none",
+) -> TransferBytes:
+    """Returns the expected bytes over a mix of depths and the draws of FedLP-Homo, as they travel.
+
+    Args:
+        blueprint: Blueprint of the layered model.
+        depth_mix: Share of the devices at depth 1, 2, ..., D; sums to 1.
+        lpr: Layer-preserving rate of every layer.
+        encoding: Encoding of the updates.
+        broadcast: Encoding of the model.
+    """
+    down = up = once = 0.0
+    for share, depth in zip(depth_mix, blueprint.depths, strict=True):
+        for unit in blueprint.exchanged_by(depth):
+            down += share * download_bytes(unit, broadcast)
+            up += share * lpr * upload_bytes(unit, encoding)
+            once += share * unit.fixed.nbytes
+    return TransferBytes(down_bytes=down, up_bytes=up, once_bytes=once)
+
+
 def communication(blueprint: Blueprint, depth_mix: Sequence[float], lpr: float) -> Communication:
     """Returns the expected cost over a mix of depths and the draws of FedLP-Homo.
 

@@ -273,8 +273,10 @@ class RunRecorder:
             done = page.trained.get(name)
             if done is None:
                 lack: Lack = "failed" if name in page.failed else "lost"
-                counted = {"bytes_down": nbytes, "payload_down": nbytes}
-                lines.append(device_round(place, profile, units, lack, **counted, staleness=staleness))
+                line = device_round(
+                    place, profile, units, lack, bytes_down=nbytes, payload_down=nbytes, staleness=staleness
+                )
+                lines.append(line)
                 continue
             kept = self._round_jobs.drawn(closing, place)
             weight = self._round_jobs.factor(closing, place) * (1 if uniform else min(done.samples, place.weight))

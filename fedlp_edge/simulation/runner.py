@@ -155,7 +155,7 @@ class Simulation:
         )
         broadcast = experiment.update.broadcast
         if broadcast == "auto":
-            broadcast = fleet_broadcast(device.plan for device in fleet.values())
+            broadcast = fleet_broadcast((device.plan for device in fleet.values()), self._blueprint)
         self._publisher = ModelPublisher(self._engine, self._blueprint, broadcast)
         for summary in self._recorder.summaries:
             self._publisher.restore(summary.round, summary.published)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from fedlp_edge.cli.depths import build_blueprint
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.reporting.summary import DeviceRound, RoundSummary, Summary, save
 from tests.cli.conftest import Run
 
 
@@ -33,7 +35,38 @@ def test_prints_one_object_as_json(fedlp: Run) -> None:
         "up_kparams": 159.33,
         "communication_kparams": 318.66,
         "forward_mmacs": pytest.approx(24.06),
+        "down_bytes": 639163,
+        "up_bytes": 639163,
+        "once_bytes": 0,
+        "encoding": "none",
+        "broadcast": "none",
     }
+
+
+def test_shows_both_directions_with_their_encodings_beside_the_papers_count(fedlp: Run, tmp_path: Path) -> None:
+    entry = DeviceRound(
+        id="a", profile="", depth=1, lpr=1.0, status="contributed", params_down=2000, params_up=1000,
+        payload_down=3000, payload_up=500, bytes_down=3072, bytes_up=536,
+    )  # fmt: skip
+    rounds = tuple(RoundSummary(round=n, seconds=1.0, accuracy={}, devices=(entry,), coverage={}) for n in (1, 2))
+    save(Summary(run="r", fleet="f", model="mlp", rounds=rounds), tmp_path / "summary.json")
+    options = ("--encoding", "int8+zstd", "--broadcast", "fp16", "--devices", 4, "--rounds", 10, "--run", tmp_path)
+    done = fedlp("cost", "--model", "fedlp-cnn", "--input", "3x32x32", "--scheme", "homo", *options)
+
+    rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "parameters, the paper's count 551.47 k 275.73 k 827.20 k" in rows
+    assert "bytes 1.1 MB 278 kB 1.4 MB" in rows
+    assert "in total, 4 x 10: parameters 22,058.64 k 11,029.32 k 33,087.96 k" in rows
+    assert "realised: parameters, the paper's count 2.00 k 1.00 k 3.00 k" in rows
+    assert "in total, 2 tasks: parameters 4.00 k 2.00 k 6.00 k" in rows
+    assert rows.count("bytes as they travelled 3.1 kB 536 B 3.6 kB") == 1
+    assert rows.count("bytes of models and updates 6.0 kB 1.0 kB 7.0 kB") == 1
+
+
+def test_refuses_an_encoding_that_there_is_not(fedlp: Run) -> None:
+    done = fedlp("cost", "--model", "mlp", "--input", "1x8x8", "--broadcast", "fp8")
+    assert done.returncode == 2
+    assert "--broadcast fp8: choose one of none, fp16" in done.stderr
 
 
 def test_splits_into_as_many_depths_as_asked_for(fedlp: Run) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from fedlp_edge.core.accounting import download_bytes, upload_bytes
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.planning.memory_saving import describe, memory_saving_steps
@@ -65,10 +66,34 @@ class Plan(msgspec.Struct, frozen=True):
     broadcast: BroadcastEncoding = "none"
 
 
-def fleet_broadcast(plans: Iterable[Plan]) -> BroadcastEncoding:
-    """Returns the one encoding in which the model comes in time to all of these devices: the smallest one needed."""
-    order = [broadcast for _, broadcast in AUTO_ENCODINGS]
-    return order[max((order.index(known.broadcast) for known in plans if known.depth), default=0)]
+def fleet_broadcast(plans: Iterable[Plan], blueprint: Blueprint) -> BroadcastEncoding:
+    """Returns the one encoding in which the model comes in time to all of these devices, the most exact such one.
+
+    A later step of ``AUTO_ENCODINGS`` is not smaller for every model: values of one dimension are float32 in integer
+    encodings, and half that as ``fp16``. If no encoding is small enough for all, the one that comes nearest is taken.
+
+    Args:
+        plans: Plans of the devices.
+        blueprint: Blueprint of the model.
+    """
+    needs = {(known.depth, known.broadcast) for known in plans if known.depth}
+
+    def excess(encoding: BroadcastEncoding) -> float:
+        """Bytes in this encoding as a multiple of those in the one that a device needs, of the worst device."""
+        return max(
+            (_down_bytes(blueprint, d, encoding) / max(1, _down_bytes(blueprint, d, n)) for d, n in needs), default=0
+        )
+
+    # The first of several: none is less exact than it need be, however much room a device has.
+    return min((broadcast for _, broadcast in AUTO_ENCODINGS), key=lambda encoding: max(1.0, excess(encoding)))
+
+
+def _down_bytes(blueprint: Blueprint, depth: int, broadcast: BroadcastEncoding) -> int:
+    return sum(download_bytes(unit, broadcast) for unit in blueprint.exchanged_by(depth))
+
+
+def _up_bytes(blueprint: Blueprint, depth: int, encoding: Encoding) -> int:
+    return sum(upload_bytes(unit, encoding) for unit in blueprint.exchanged_by(depth))
 
 
 def plan(facts: DeviceFacts, blueprint: Blueprint, rules: PlanningRules, ceiling: int = 0) -> Plan:
@@ -88,7 +113,7 @@ def plan(facts: DeviceFacts, blueprint: Blueprint, rules: PlanningRules, ceiling
         depth = full if dictated == "full" else min(dictated, full)
         case = _Case(facts, blueprint, rules, training)
         exchange = case.exchange(depth)
-        why = f"depth {depth} of {full} for every device, as configured{case.encodings(exchange)}"
+        why = f"depth {depth} of {full} for every device, as configured{case.encodings(depth, exchange)}"
         seconds = case.seconds(depth, exchange)
         if not case.in_time(seconds):
             why += f"; a round takes it {seconds:.0f} s, {rules.planned_seconds:.0f} s are planned: it may be left out"
@@ -168,6 +193,14 @@ class _Case:
     def compute_seconds(self, depth: int) -> float:
         return training_seconds(self.blueprint, depth, self.training, self.facts)
 
+    def down_bytes(self, depth: int, broadcast: BroadcastEncoding) -> int:
+        """Of the whole submodel."""
+        return _down_bytes(self.blueprint, depth, broadcast)
+
+    def up_bytes(self, depth: int, encoding: Encoding) -> int:
+        """Of an update of everything."""
+        return _up_bytes(self.blueprint, depth, encoding)
+
     def down_seconds(self, depth: int, broadcast: BroadcastEncoding) -> float:
         """Of the whole submodel."""
         return transfer_seconds(self.blueprint, depth, "none", self.facts.link_bytes_per_second, broadcast)[0]
@@ -182,12 +215,17 @@ class _Case:
         update, rate = self.rules.update, self.rules.scheme.lpr
         if update.encoding != "auto" and update.broadcast != "auto":
             return self._at_auto_rate(depth, update.encoding, update.broadcast)
-        found = _Exchange("none", "none", 1.0 if rate == "auto" else rate)
+        found = _Exchange(
+            "none" if update.encoding == "auto" else update.encoding,
+            "none" if update.broadcast == "auto" else update.broadcast,
+            1.0 if rate == "auto" else rate,
+        )
         for up, down in AUTO_ENCODINGS:
-            found = found._replace(
-                encoding=up if update.encoding == "auto" else update.encoding,
-                broadcast=down if update.broadcast == "auto" else update.broadcast,
-            )
+            # A step that saves this model no byte, such as integers for values of one dimension, only rounds it.
+            if update.encoding == "auto" and self.up_bytes(depth, up) < self.up_bytes(depth, found.encoding):
+                found = found._replace(encoding=up)
+            if update.broadcast == "auto" and self.down_bytes(depth, down) < self.down_bytes(depth, found.broadcast):
+                found = found._replace(broadcast=down)
             if self.in_time(self.seconds(depth, found)):
                 return found
         return self._at_auto_rate(depth, found.encoding, found.broadcast)
@@ -224,13 +262,23 @@ class _Case:
         parts += describe(self.training.memory)
         if exchange.lpr < 1:
             parts.append(f"uploads {exchange.lpr:.0%} of its layers")
-        return ", ".join(parts) + self.encodings(exchange) + (f"; {obstacle}" if obstacle else "")
+        return ", ".join(parts) + self.encodings(depth, exchange) + (f"; {obstacle}" if obstacle else "")
 
-    def encodings(self, exchange: _Exchange) -> str:
+    def encodings(self, depth: int, exchange: _Exchange) -> str:
+        """How the update and the model travel, and why, if that was chosen."""
         sends = "" if exchange.encoding == "none" else f", sends {exchange.encoding}"
         # What is dictated is the same for all devices, and no reason for anything in this one's plan.
-        planned = self.rules.update.broadcast == "auto" and exchange.broadcast != "none"
-        return sends + (f", needs the model as {exchange.broadcast}" if planned else "")
+        planned_down = self.rules.update.broadcast == "auto" and exchange.broadcast != "none"
+        planned_up = self.rules.update.encoding == "auto" and exchange.encoding != "none"
+        words = sends + (f", needs the model as {exchange.broadcast}" if planned_down else "")
+        if not planned_up and not planned_down:
+            return words
+        exact = exchange._replace(
+            encoding="none" if planned_up else exchange.encoding,
+            broadcast="none" if planned_down else exchange.broadcast,
+        )
+        seconds, planned = self.seconds(depth, exact), self.rules.planned_seconds
+        return f"{words} (as float32 a round takes {seconds:.1f} s, {planned:.1f} s are planned)"
 
 
 def _rate(link: float) -> str:

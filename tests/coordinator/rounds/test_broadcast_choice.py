@@ -52,12 +52,12 @@ def test_the_slowest_link_decides_once_and_a_restart_keeps_the_choice(tmp_path: 
     first.registry.arrive("slow", "s1", facts(0.01))
     assert first.server.encoding == "none"
     first.choice.settle()
-    assert first.server.versions(["L1"])[0].encoding == first.server.encoding == "int4+zstd"
+    assert first.server.versions(["L1"])[0].encoding == first.server.encoding == "fp16"
     second = Life(context)
     assert second.server.versions(["L1"]) == first.server.versions(["L1"])
     second.registry.arrive("another", "s1", facts(1e9))
     second.choice.settle()
-    assert second.server.encoding == "int4+zstd"
+    assert second.server.encoding == "fp16"
 
 
 def test_nothing_is_rounded_for_links_that_bear_float32(tmp_path: Path) -> None:
@@ -70,3 +70,16 @@ def test_nothing_is_rounded_for_links_that_bear_float32(tmp_path: Path) -> None:
     life.registry.arrive("slow", "s1", facts(0.01))
     life.choice.settle()
     assert life.server.versions(["L1"])[0].encoding == "none"
+
+
+def test_who_has_left_does_not_decide(tmp_path: Path) -> None:
+    where = RunDirectory.open(tmp_path)
+    context = run_context(where, Journal.open(where.journal), update=AUTO, scheme=SchemeSettings(depth="full"))
+    first = Life(context)
+    first.registry.arrive("slow", "s1", facts(0.01))
+    second = Life(context)  # which knows the plan of the slow device from the journal
+    second.registry.arrive("slow-too", "s1", facts(0.01))
+    second.registry.leave("slow-too", "s1")
+    second.registry.arrive("fast", "s1", facts(1e9))
+    second.choice.settle()
+    assert second.server.encoding == "none"

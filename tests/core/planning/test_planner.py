@@ -3,7 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedlp_edge.core.blueprint import Blueprint, DepthCost
+from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.planning.planner import Plan, fleet_broadcast, plan
 from fedlp_edge.core.planning.prediction import training_memory
@@ -138,7 +138,11 @@ def test_plan_gives_rate_one_without_a_known_link(three_depths: Blueprint):
 def test_plan_sends_fewer_digits_before_fewer_layers(three_depths: Blueprint, link, encoding: str, lpr: float):
     chosen = choose(three_depths, facts(link_bytes_per_second=link), deadline=30.0, lpr="auto", encoding="auto")
     assert (chosen.depth, chosen.encoding, chosen.lpr) == (3, encoding, lpr)
-    assert chosen.explanation.endswith(f", sends {encoding}" if encoding != "none" else " s a round")
+    exact = 9 + 2 * 12_040 / link if link else 9.0
+    why = f", sends {encoding} (as float32 a round takes {exact:.1f} s, 24.0 s are planned)"
+    # Where the rate is cut as well, that is said of the round as it is cut.
+    assert encoding == "none" or lpr < 1 or chosen.explanation.endswith(why)
+    assert (f", sends {encoding}" in chosen.explanation) == (encoding != "none")
 
 
 def test_plan_sends_fewer_digits_before_it_gives_up_depth(three_depths: Blueprint):
@@ -248,8 +252,35 @@ def test_plan_has_the_model_come_in_what_the_link_bears(
     assert (f", needs the model as {broadcast}" in chosen.explanation) == (broadcast != "none")
 
 
-def test_the_device_that_needs_the_fewest_bytes_decides_how_the_model_travels():
+def test_the_device_that_needs_the_fewest_bytes_decides_how_the_model_travels(paper_cnn: Blueprint):
     plans = [Plan(2, 1.0, "", 0, 0.0, broadcast="none"), Plan(1, 1.0, "", 0, 0.0, broadcast="int8+zstd")]
-    assert fleet_broadcast(plans) == "int8+zstd"
-    assert fleet_broadcast([*plans, Plan(0, 0.0, "bears nothing", 0, 0.0, broadcast="int4+zstd")]) == "int8+zstd"
-    assert fleet_broadcast([]) == "none"
+    assert fleet_broadcast(plans, paper_cnn) == "int8+zstd"
+    unfit = Plan(0, 0.0, "bears nothing", 0, 0.0, broadcast="int4+zstd")
+    assert fleet_broadcast([*plans, unfit], paper_cnn) == "int8+zstd"
+    assert fleet_broadcast([], paper_cnn) == "none"
+
+
+def flat(*shapes: tuple[int, ...]) -> Blueprint:
+    """A layer of each shape, and a head of one dimension for each depth."""
+    units = [Unit(f"L{n}", f"l{n}", "layer", n, (TensorSpec(f"L{n}.w", shape),)) for n, shape in enumerate(shapes, 1)]
+    units += [Unit(f"H{n}", f"h{n}", "head", n, (TensorSpec(f"H{n}.w", (2,)),)) for n in range(1, len(shapes) + 1)]
+    costs = tuple(DepthCost(depth, 100 * depth, 1, 1) for depth in range(1, len(shapes) + 1))
+    return Blueprint("flat", (1,), 2, "shared", tuple(units), costs)
+
+
+@pytest.mark.parametrize("encoding", ["none", "auto"])
+def test_plan_rounds_nothing_that_saves_no_byte(encoding: str):
+    # Vectors are float32 as int8 and int4, so fp16 is the smallest there is.
+    device = facts(link_bytes_per_second=1.0, training_macs_per_second=0.0)
+    chosen = choose(flat((100,)), device, broadcast="auto", encoding=encoding, depth="full")
+    assert chosen.broadcast == "fp16"
+    assert chosen.encoding == ("int8+zstd" if encoding == "auto" else "none")
+
+
+def test_fleet_takes_the_encoding_that_is_small_enough_for_all():
+    blueprint = flat((1000,), (50, 100))
+    vectors = Plan(1, 1.0, "", 0, 0.0, broadcast="fp16")
+    # At depth 1, 2,004 bytes as fp16 and 4,008 as integers; at depth 2, 12,004 as fp16 and 9,208 as int8.
+    assert fleet_broadcast([vectors, Plan(2, 1.0, "", 0, 0.0, broadcast="fp16")], blueprint) == "fp16"
+    assert fleet_broadcast([vectors, Plan(2, 1.0, "", 0, 0.0, broadcast="int8+zstd")], blueprint) == "fp16"
+    assert fleet_broadcast([Plan(2, 1.0, "", 0, 0.0, broadcast="int8+zstd")], blueprint) == "int8+zstd"
