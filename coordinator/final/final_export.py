@@ -28,7 +28,7 @@ from fedlp_edge.reporting.answer_counts import AnswerCounts, answer_counts
 from fedlp_edge.reporting.summary import FinalModel, Summary
 from fedlp_edge.wire.messages import DeploymentReport, RunEnded, UnitRequest
 from fedlp_edge.worker.jobs import Export, Exported, ExportedModel, Failed, RefusedModel
-from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess
+from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerProcess, WorkerReply
 
 log = logging.getLogger("fedlp.coordinator")
 
@@ -84,6 +84,8 @@ class FinalExport:
         self._model_server = model_server
         self._depths = _chosen(context.config, depths, context.blueprint)
         self._pending = deque(self._depths)
+        self._asked: tuple[int, ...] = ()  # depths of the job
+        self._by_depth = False  # whether each depth is a job of its own
         self._job: int | None = None
         self._announced = False
         self._handover = Handover()
@@ -152,27 +154,30 @@ class FinalExport:
         self._submit_next()
 
     def answered(self, answer: WorkerEvent) -> bool:
-        """Takes the worker's result for a depth, and asks for the next one.
+        """Takes the worker's result, and asks for what is left.
 
-        Each depth is a job of its own, so that one that ends the worker process costs no other.
+        All depths are one job, which takes about as long as one depth. If that job fails, each depth becomes a job of
+        its own, so that one that ends the worker process costs no other.
 
         Returns:
-            Whether that was the last one.
+            Whether nothing is left.
         """
         if self._job is None or (isinstance(answer, WorkerDied) and answer.job_id is None):
             return False
-        depth = self._pending.popleft()
-        if isinstance(answer, WorkerDied):
-            self._refuse(depth, f"the worker process {answer.exit}")
-        elif isinstance(answer.result, Exported):
+        if isinstance(answer, WorkerReply) and isinstance(answer.result, Exported):
             for model in answer.result.models:
                 self._take(model)
             for refused in answer.result.refused:
                 self._refuse(refused.depth, refused.reason)
-        elif isinstance(answer.result, Failed):
-            self._refuse(depth, answer.result.reason)
+        elif len(self._asked) > 1:
+            log.info("%s; each depth is exported by itself", _failure(answer))
+            self._by_depth = True
+            self._submit_next()
+            return False
         else:
-            self._refuse(depth, f"the worker answered with {type(answer.result).__name__}")
+            self._refuse(self._asked[0], _failure(answer))
+        for depth in self._asked:
+            self._pending.remove(depth)
         self._submit_next()
         return self._job is None
 
@@ -282,11 +287,12 @@ class FinalExport:
         self._job = None
         if not self._pending:
             return
+        self._asked = (self._pending[0],) if self._by_depth else tuple(self._pending)
         self._job = self._worker.submit(
             Export(
                 model=self._model,
                 state_paths=(str(self.choice.path),),
-                depths=(self._pending[0],),
+                depths=self._asked,
                 data=self._config.data.evaluate,
                 inputs=self._inputs,
                 thresholds=dict(self._thresholds),
@@ -331,6 +337,17 @@ class FinalExport:
             log.warning("%s has no final model: %s", device, outcome)
         reason = "" if received else outcome
         self._context.emit(events.ModelDelivered(time=time.time(), device=device, received=received, reason=reason))
+
+
+def _failure(answer: WorkerEvent) -> str:
+    """Returns why there is no file, from an answer without any."""
+    if isinstance(answer, WorkerDied):
+        return f"the worker process {answer.exit}"
+    return (
+        answer.result.reason
+        if isinstance(answer.result, Failed)
+        else (f"the worker answered with {type(answer.result).__name__}")
+    )
 
 
 def _chosen(config: FleetConfig, available: tuple[int, ...], blueprint: Blueprint) -> tuple[int, ...]:

@@ -19,7 +19,8 @@ from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE, Scores, held_out_scores, logits_of
 from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
 from fedlp_edge.learning.export.device_check import compare_file, write_samples
-from fedlp_edge.learning.export.layered_export import export_depth
+from fedlp_edge.learning.export.family.multi_exit_graph import exit_of, exits_of
+from fedlp_edge.learning.export.layered_export import DepthFileOptions, export_depths
 from fedlp_edge.learning.export.made_inputs import made_inputs
 from fedlp_edge.learning.export.metadata import names_of_outputs
 from fedlp_edge.learning.model.fresh_statistics import measure_statistics
@@ -71,50 +72,70 @@ def evaluate(job: Evaluate, resources: WorkerResources) -> Evaluated:
 
 
 def export(job: Export, resources: WorkerResources) -> Exported:
-    """Writes and checks an ONNX file for each depth."""
+    """Writes and checks an ONNX file for each depth; the statistics of batch norms are those of all these depths."""
     model, blueprint = resources.models.full_model(job.model.without_names)
     data, held_out = export_samples(job, model, blueprint, resources)
     model.to("cpu")
     task = resources.task_of(job.model, blueprint)
-    classes = output_names_of(job, data, task, blueprint)
+    submodel = loaded_exits(job, model, blueprint)
+    if job.data:  # made inputs would give statistics of nothing
+        measure_statistics(submodel, data, submodel.exits, lambda x: x)
+    samples = held_out or data
+    tasks, without = tasks_by_depth(job, submodel, samples, task)
+    options = DepthFileOptions(
+        name=job.model.name,
+        classes=output_names_of(job, data, task, blueprint),
+        units=job.model.target_units,
+        features=job.model.input_names,
+        metadata=job.metadata,
+        labelled=bool(job.data),
+    )
+    results = without | export_depths(submodel, tasks, samples, job.directory, options)
     written: list[ExportedModel] = []
     refused: list[RefusedModel] = []
     checks: dict[int, ExportChecked] = {}
     for depth in job.depths:
-        submodel = model.submodel(depth, exits="own")
-        load_exit_path(job, submodel, blueprint, depth)
-        if job.data:  # made inputs would give statistics of nothing
-            measure_statistics(submodel, data, submodel, lambda x: x)
-        try:
-            if isinstance(task, Anomaly):
-                task = with_threshold(job, submodel, held_out or data)
-            checked = export_depth(
-                submodel,
-                job.directory,
-                held_out or data,
-                job.model.name,
-                classes,
-                job.metadata,
-                labelled=bool(job.data),
-                task=task,
-                units=job.model.target_units,
-                features=job.model.input_names,
-            )
-        except ExportError as error:
-            refused.append(RefusedModel(depth, reason_line(str(error))))
+        result = results[depth]
+        if isinstance(result, ExportError):
+            refused.append(RefusedModel(depth, reason_line(str(result))))
             continue
         written.append(
             ExportedModel(
-                file=checked.path.name,
+                file=result.path.name,
                 depth=depth,
-                max_abs_diff=checked.max_abs_diff,
-                accuracy=checked.accuracy,
+                max_abs_diff=result.max_abs_diff,
+                accuracy=result.accuracy,
                 takes=_takes(blueprint.input_shape, job.model.input_names or data.features),
             )
         )
         if job.judge and held_out is not None:
-            checks[depth] = _checked(submodel, checked.path, held_out, task)
+            checks[depth] = _checked(exit_of(submodel, depth), result.path, held_out, tasks[depth])
     return Exported(models=tuple(written), refused=tuple(refused), checks=checks)
+
+
+def loaded_exits(job: Export, model: LayeredModel, blueprint: Blueprint) -> Submodel:
+    """Returns the exits of the wanted depths with the values of the job, as parts of the whole model.
+
+    Raises:
+        ModelError: There is no such depth, or its head is on devices alone.
+    """
+    for depth in job.depths:
+        load_exit_path(job, model, blueprint, depth)
+    return exits_of(model, job.depths)
+
+
+def tasks_by_depth(
+    job: Export, submodel: Submodel, samples: Dataset, task: LearningTask
+) -> tuple[dict[int, LearningTask], dict[int, ExportError]]:
+    """Returns what the outputs of each exit mean, and why the other depths have no task that can be exported."""
+    tasks: dict[int, LearningTask] = {}
+    without: dict[int, ExportError] = {}
+    for depth in job.depths:
+        try:
+            tasks[depth] = with_threshold(job, exit_of(submodel, depth), samples) if isinstance(task, Anomaly) else task
+        except ExportError as error:
+            without[depth] = error
+    return tasks, without
 
 
 def _takes(input_shape: tuple[int, ...], features: tuple[str, ...]) -> str:
@@ -220,13 +241,22 @@ def _chance_warning(
 
 
 def _path_names(blueprint: Blueprint, depth: int) -> list[str]:
-    if depth not in blueprint.depths:
-        raise ModelError(f"{blueprint.model} has depths 1 to {blueprint.full_depth}, not {depth}")
+    _check_depth(blueprint, depth)
     return state_names(blueprint.exit_path(depth))
 
 
+def _check_depth(blueprint: Blueprint, depth: int) -> None:
+    if depth not in blueprint.depths:
+        raise ModelError(f"{blueprint.model} has depths 1 to {blueprint.full_depth}, not {depth}")
+
+
 def load_exit_path(job: Export, submodel: nn.Module, blueprint: Blueprint, depth: int) -> None:
-    """Loads the layers and the head of a depth into a model that holds them."""
+    """Loads the layers and the head of a depth into a model that holds them.
+
+    Raises:
+        ModelError: There is no such depth, or its head is on devices alone.
+    """
+    _check_depth(blueprint, depth)
     path = blueprint.exit_path(depth)
     exchanged = state_names(unit for unit in path if blueprint.is_global(unit))
     personal = state_names(unit for unit in path if not blueprint.is_global(unit))

@@ -10,7 +10,6 @@ import torch
 
 from fedlp_edge.core.model_card import CardEntry, RefusedFile
 from fedlp_edge.core.targets import BUILT_IN_TASKS, default_metric
-from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.family.file_answers import as_the_graph_takes
 from fedlp_edge.learning.export.family.model_family import (
@@ -18,13 +17,11 @@ from fedlp_edge.learning.export.family.model_family import (
     FamilyOptions,
     ModelFamily,
 )
-from fedlp_edge.learning.export.family.multi_exit_graph import exit_of, exits_of
+from fedlp_edge.learning.export.family.multi_exit_graph import exits_of
 from fedlp_edge.learning.export.self_test import SELF_TEST_SAMPLES, TOLERANCES, make_self_test, self_test_path
 from fedlp_edge.learning.model.fresh_statistics import measure_statistics
-from fedlp_edge.learning.tasks.anomaly import Anomaly
-from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.system.files import replacing
-from fedlp_edge.worker.evaluate_jobs import export_samples, load_exit_path, output_names_of, with_threshold
+from fedlp_edge.worker.evaluate_jobs import export_samples, loaded_exits, output_names_of, tasks_by_depth
 from fedlp_edge.worker.jobs import ExportFamily, FamilyExported, reason_line
 from fedlp_edge.worker.resources import WorkerResources
 
@@ -36,22 +33,17 @@ def export_family(job: ExportFamily, resources: WorkerResources) -> FamilyExport
     model.to("cpu")
     if not job.data and _are_pictures(job, blueprint.input_shape):
         data = _as_pixels(data)
-    submodel = exits_of(model, job.depths)
-    for depth in job.depths:
-        load_exit_path(job, submodel, blueprint, depth)
+    submodel = loaded_exits(job, model, blueprint)
     if job.data:  # made inputs would give statistics of nothing
         measure_statistics(submodel, data, submodel.exits, lambda x: x)
     samples = held_out or data
-    tasks: dict[int, LearningTask] = {}
-    refused: list[RefusedFile] = []
     task = resources.task_of(job.model, blueprint)
-    for depth in job.depths:
-        try:
-            tasks[depth] = with_threshold(job, exit_of(submodel, depth), samples) if isinstance(task, Anomaly) else task
-        except ExportError as error:
-            refused += [
-                RefusedFile(depth=depth, precision=precision, reason=str(error)) for precision in job.precisions
-            ]
+    tasks, without = tasks_by_depth(job, submodel, samples, task)
+    refused = [
+        RefusedFile(depth=depth, precision=precision, reason=str(error))
+        for depth, error in without.items()
+        for precision in job.precisions
+    ]
     if not tasks:
         return FamilyExported(files=(), refused=tuple(refused))
     family = ModelFamily(

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.export.metadata import OUTPUT, OnnxMetadata, ScoreHistogram, names_of_outputs
-from fedlp_edge.learning.export.onnx import Verified, output_names
+from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, exits_of, multi_exit_graph
+from fedlp_edge.learning.export.metadata import OnnxMetadata, ScoreHistogram, names_of_outputs
+from fedlp_edge.learning.export.onnx import MAX_BYTES, Verified, bytes_of, example_of, output_names, write_checked
 from fedlp_edge.learning.export.onnx import export as export_onnx
 from fedlp_edge.learning.export.score_histogram import score_histogram, scores_of
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.tasks.anomaly import Anomaly
 from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.learning.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    import onnx
 
 _SCORED = 512  # samples from which the distribution of scores is computed
 _SCORED_AT_ONCE = 32
@@ -74,67 +82,132 @@ def export(
     samples = load_data(data, "test", model.input_shape) if isinstance(data, str) else data
     samples.check_fits(model.input_shape, model.classes)
     wanted = tuple(model.depths) if depths is None else tuple(sorted(set(depths)))
+    if not wanted:
+        return ()
     if unknown := [depth for depth in wanted if depth not in model.depths]:
         raise ExportError(f"the model has depths 1 to {model.depths[-1]}, not {unknown[0]}")
     classes = names_of_outputs(class_names or samples.classes, model.classes)
-    return tuple(
-        export_depth(model.submodel(depth, exits="own"), directory, samples, name, classes, metadata or {})
-        for depth in wanted
-    )
+    tasks: dict[int, LearningTask] = dict.fromkeys(wanted, Classification(model.classes))
+    options = DepthFileOptions(name=name, classes=classes, metadata=metadata or {})
+    copied = exits_of(model.submodel(max(wanted), exits="all"), wanted).to("cpu")
+    found = export_depths(copied, tasks, samples, directory, options)
+    if refused := [result for result in found.values() if isinstance(result, ExportError)]:
+        raise ExportError("; ".join(map(str, refused)))
+    return tuple(result for result in found.values() if isinstance(result, Verified))
 
 
-def export_depth(
-    submodel: Submodel,
-    directory: Path | str,
-    samples: Dataset,
-    name: str,
-    classes: tuple[str, ...],
-    metadata: Mapping[str, str],
-    *,
-    labelled: bool = True,
-    task: LearningTask | None = None,
-    units: tuple[str, ...] = (),
-    features: tuple[str, ...] = (),
-) -> Verified:
-    """Writes one depth of a model as an ONNX file, checked in onnxruntime before it gets its name.
+@dataclass(frozen=True, kw_only=True)
+class DepthFileOptions:
+    """What stands in the files of a model, whatever their depth.
 
-    Args:
-        submodel: Layers up to the depth with its head; it is left in evaluation mode.
-        directory: Directory that the file goes to; it is made if it is missing.
-        samples: Held-out samples that the file is checked on; their normalisation goes into it.
+    Attributes:
         name: Specification of the model.
         classes: Name of each output.
-        metadata: Further string properties of the file.
-        labelled: Whether the samples have labels; made inputs have none.
-        task: What the outputs mean; None for classification.
         units: Unit of each target of a regression.
         features: Names of the columns of a table in the order in which the model gets them; by default those of the
-            samples.
+            data.
+        metadata: Further text properties of every file.
+        labelled: Whether the samples have labels; made inputs have none.
+    """
+
+    name: str = "model"
+    classes: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    labelled: bool = True
+
+
+def export_depths(
+    model: Submodel,
+    tasks: Mapping[int, LearningTask],
+    samples: Dataset,
+    directory: Path | str,
+    options: DepthFileOptions,
+) -> dict[int, Verified | ExportError]:
+    """Writes depths of a model as ONNX files, each checked in onnxruntime before it gets its name.
+
+    All depths are exported as one graph, from which each is cut, since most of the time goes into layers that they have
+    in common. A depth for which that does not work is exported by itself.
+
+    Args:
+        model: Submodel on the CPU, with the heads of these depths; it is left in evaluation mode.
+        tasks: What the outputs of each exit mean, by depth.
+        samples: Held-out samples on the CPU on which files are checked; their normalisation goes into the files.
+        directory: Directory that the files go to; it is made if it is missing.
+        options: What stands in the files.
+
+    Returns:
+        The file of each depth, or why there is none: it cannot be exported, or computes something else in onnxruntime.
+    """
+    model.eval()
+    joined = _joined_graph(model, tasks, samples, options.name)
+    found: dict[int, Verified | ExportError] = {}
+    for depth, task in tasks.items():
+        exit_model = exit_of(model, depth)
+        try:
+            if joined is not None:
+                with contextlib.suppress(ExportError):  # exported by itself, it may pass
+                    found[depth] = _export_depth(exit_model, task, samples, directory, options, joined)
+                    continue
+            found[depth] = _export_depth(exit_model, task, samples, directory, options, None)
+        except ExportError as error:
+            found[depth] = error
+    return found
+
+
+def _joined_graph(
+    model: Submodel, tasks: Mapping[int, LearningTask], samples: Dataset, name: str
+) -> onnx.ModelProto | None:
+    """Returns the graph with all exits; None if there is only one, or if it cannot be made."""
+    if len(tasks) < 2 or bytes_of(model) > MAX_BYTES:
+        return None
+    deepest = max(tasks)
+    try:
+        outputs = output_names(exit_of(model, deepest), samples, tasks[deepest])
+        return multi_exit_graph(model, tasks, outputs, example_of(samples), name)
+    except ExportError:
+        return None
+
+
+def _export_depth(
+    submodel: Submodel,
+    task: LearningTask,
+    samples: Dataset,
+    directory: Path | str,
+    options: DepthFileOptions,
+    joined: onnx.ModelProto | None,
+) -> Verified:
+    """Writes the file of one depth, cut from a graph with all exits or, without one, exported by itself.
 
     Raises:
         ExportError: The depth cannot be exported, or computes something else in onnxruntime.
     """
     onnx_metadata = OnnxMetadata(
-        model=name,
+        model=options.name,
         depth=submodel.depth,
         input_shape=samples.input_shape,
-        classes=classes,
+        classes=options.classes,
         scale=samples.scale,
         mean=samples.mean,
         std=samples.std,
-        task="classification" if task is None else task.name,
+        task=task.name,
         outputs=output_names(submodel, samples, task),
-        units=units,
+        units=options.units,
         threshold=task.threshold if isinstance(task, Anomaly) else None,
-        features=features or samples.features,
-        confidence=confidence_of(submodel, samples, task) if labelled else None,
+        features=options.features or samples.features,
+        confidence=confidence_of(submodel, samples, task) if options.labelled else None,
     )
-    path = Path(directory) / file_name(name, submodel.depth)
-    return export_onnx(submodel, onnx_metadata, samples, path, metadata, labelled=labelled, task=task)
+    path = Path(directory) / file_name(options.name, submodel.depth)
+    extra, labelled = options.metadata, options.labelled
+    if joined is None:
+        return export_onnx(submodel, onnx_metadata, samples, path, extra, labelled=labelled, task=task)
+    graph = cut_exit(joined, submodel.depth, onnx_metadata.outputs)
+    return write_checked(graph, submodel, onnx_metadata, samples, path, extra, labelled=labelled, task=task)
 
 
 @torch.no_grad()
-def confidence_of(submodel: Submodel, samples: Dataset, task: LearningTask | None) -> ScoreHistogram | None:
+def confidence_of(submodel: Submodel, samples: Dataset, task: LearningTask) -> ScoreHistogram | None:
     """Returns how the scores are distributed on samples from the whole split."""
     submodel.eval()
     scores = []
@@ -142,7 +215,6 @@ def confidence_of(submodel: Submodel, samples: Dataset, task: LearningTask | Non
     for indices in torch.split(chosen, _SCORED_AT_ONCE):
         x, _ = samples.batch(indices)
         outputs = submodel(x)
-        answers = {OUTPUT: outputs} if task is None else task.predict(outputs, x)
-        name = "classification" if task is None else task.name
-        scores.append(scores_of(name, {key: value.double().numpy() for key, value in answers.items()}))
-    return score_histogram("classification" if task is None else task.name, np.concatenate(scores))
+        answers = task.predict(outputs, x)
+        scores.append(scores_of(task.name, {key: value.double().numpy() for key, value in answers.items()}))
+    return score_histogram(task.name, np.concatenate(scores))

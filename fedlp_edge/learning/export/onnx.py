@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 LAST_TRACED_OPSET = 17
 """Newest opset of PyTorch's older exporter, which takes some models that the newer one does not."""
 
-_MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB
+MAX_BYTES = 2**31 - 2**20
+"""Most bytes of weights in a file; a protobuf message ends at 2 GiB."""
+
 _COMPARED = 256  # samples on which PyTorch and onnxruntime are compared
 _SINGLES = 8  # of these, samples that are also run in batches of one
 _BATCH = 256
@@ -91,23 +93,54 @@ def export(
     """
     model.eval()
     of = f"depth {onnx_metadata.depth} of {onnx_metadata.model}"
-    size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    if size > _MAX_BYTES:
+    if (size := bytes_of(model)) > MAX_BYTES:
         raise ExportError(f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most")
+    named = AnsweringModel(model, task).eval()
+    proto = graph_of(named, example_of(data), list(onnx_metadata.outputs), of)
+    return write_checked(proto, model, onnx_metadata, data, path, extra, labelled=labelled, task=task)
+
+
+def write_checked(
+    proto: onnx.ModelProto,
+    model: nn.Module,
+    onnx_metadata: OnnxMetadata,
+    data: Dataset,
+    path: Path,
+    extra: Mapping[str, str],
+    *,
+    labelled: bool = True,
+    task: LearningTask | None = None,
+) -> Verified:
+    """Writes a graph as a file, which gets its name only after it was compared with the PyTorch model.
+
+    Args:
+        proto: Graph of the model and the task, as `graph_of` gives it.
+        model: Model on the CPU in evaluation mode; further arguments as for `export`.
+
+    Raises:
+        ExportError: The file cannot be written, or onnxruntime gives other results than PyTorch.
+    """
+    named = AnsweringModel(model, task).eval()
+    outputs = list(onnx_metadata.outputs)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The example has two samples, because the exporter would treat a batch of one as a constant.
-        example, _ = data.batch(torch.arange(2) % len(data))
         with replacing(path, durable=False) as partial:
-            named = AnsweringModel(model, task).eval()
-            outputs = list(onnx_metadata.outputs)
-            proto = graph_of(named, example, outputs, of)
             partial.write_bytes(with_properties(proto, to_properties(onnx_metadata, extra)).SerializeToString())
             if task is None or isinstance(task, Classification):
                 return _verify(named, partial, data, path, labelled=labelled)
             return _verify_values(named, partial, data, path, outputs)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def bytes_of(model: nn.Module) -> int:
+    """Returns the bytes of a model's weights."""
+    return sum(tensor.nbytes for tensor in model.state_dict().values())
+
+
+def example_of(data: Dataset) -> Tensor:
+    """Returns the samples that a model is exported with, [2, ...]: an exporter would take a batch of one as fixed."""
+    return data.batch(torch.arange(2) % len(data))[0]
 
 
 class AnsweringModel(nn.Module):

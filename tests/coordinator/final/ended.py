@@ -38,15 +38,16 @@ def export_all(run: AssembledRun, stage: FinalStage) -> None:
     while stage.export is not None and not stage.export.announced:
         job = run.jobs.given[-1]
         assert isinstance(job, Export)
-        stage.answered(exported(run, job.depths[0]))
+        stage.answered(exported(run, *job.depths))
 
 
-def exported(run: AssembledRun, depth: int) -> WorkerReply:
-    """The worker's answer for a depth, with a file as long as its depth says."""
-    file = f"depth-{depth}.onnx"
+def exported(run: AssembledRun, *depths: int) -> WorkerReply:
+    """The worker's answer for some depths, with a file for each that is as long as its depth says."""
     run.context.directory.onnx.mkdir(exist_ok=True)
-    (run.context.directory.onnx / file).write_bytes(bytes(100 * depth))
-    return WorkerReply(len(run.jobs.given), Exported(models=(ExportedModel(file, depth, 0.0, 0.5),)))
+    for depth in depths:
+        (run.context.directory.onnx / f"depth-{depth}.onnx").write_bytes(bytes(100 * depth))
+    models = tuple(ExportedModel(f"depth-{depth}.onnx", depth, 0.0, 0.5) for depth in depths)
+    return WorkerReply(len(run.jobs.given), Exported(models=models))
 
 
 def offered(run: AssembledRun) -> dict[str, list[str]]:

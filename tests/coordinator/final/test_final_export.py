@@ -11,7 +11,7 @@ from coordinator.final.final_export import SILENT
 from coordinator.limits import LIMITS
 from fedlp_edge.reporting import events
 from fedlp_edge.wire.messages import RunEnded
-from fedlp_edge.worker.jobs import Export, Failed
+from fedlp_edge.worker.jobs import Export, Failed, FamilyExported
 from fedlp_edge.worker.process import WorkerDied, WorkerReply
 from tests.coordinator.final.ended import ended_run, export_all, exported, offered, report, stage_of
 
@@ -22,7 +22,7 @@ def test_every_device_gets_the_file_of_its_depth(tmp_path: Path) -> None:
     stage.begin()
     export_all(run, stage)
     jobs = [job for job in run.jobs.given if isinstance(job, Export)]
-    assert [job.depths for job in jobs] == [(1,), (2,)]
+    assert [job.depths for job in jobs] == [(1, 2)]
     assert jobs[0].state_paths == (str(run.context.checkpoints.weights_path(1)),)
     assert (jobs[0].metadata["run"], jobs[0].metadata["round"]) == ("run", "1")
     assert offered(run) == {"a": ["onnx-2"], "b": ["onnx-1"]}
@@ -33,14 +33,17 @@ def test_every_device_gets_the_file_of_its_depth(tmp_path: Path) -> None:
     [
         (WorkerReply(1, Failed(kind="export", reason="no such operator")), "no such operator"),
         (WorkerDied("was killed by SIGKILL", 1), "the worker process was killed by SIGKILL"),
+        (WorkerReply(1, FamilyExported(files=())), "the worker answered with FamilyExported"),
     ],
 )
 def test_depth_without_a_file_costs_no_other_and_has_the_nearest(tmp_path: Path, answer: object, reason: str) -> None:
     run = ended_run(tmp_path)
     stage = stage_of(run)
     stage.begin()
-    stage.answered(answer)  # type: ignore[arg-type]
+    stage.answered(answer)  # type: ignore[arg-type]  # for all depths
+    stage.answered(answer)  # type: ignore[arg-type]  # for the first alone
     export_all(run, stage)
+    assert [job.depths for job in run.jobs.given if isinstance(job, Export)] == [(1, 2), (1,), (2,)]
     assert stage.export is not None
     assert [(entry.depth, entry.reason) for entry in stage.export.refused] == [(1, reason)]
     assert [model.depth for model in stage.export.models] == [2]
@@ -115,6 +118,5 @@ def test_answer_to_no_question_is_left_alone(tmp_path: Path) -> None:
     assert stage.export is not None
     assert not stage.export.answered(WorkerDied("ended", None))
     assert stage.export.exports
-    stage.answered(exported(run, 1))
-    stage.answered(exported(run, 2))
+    stage.answered(exported(run, 1, 2))
     assert not stage.export.answered(exported(run, 2))

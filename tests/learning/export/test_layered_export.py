@@ -5,13 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from torch import nn
 
 from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.export import onnx as onnx_module
+from fedlp_edge.learning.export.family import multi_exit_graph
 from fedlp_edge.learning.export.inference import Classifier
-from fedlp_edge.learning.export.layered_export import export, file_name
+from fedlp_edge.learning.export.layered_export import DepthFileOptions, export, export_depths, file_name
+from fedlp_edge.learning.export.metadata import OPSET
+from fedlp_edge.learning.export.onnx import Verified
+from fedlp_edge.learning.model.layered import Submodel
+from fedlp_edge.learning.tasks.classification import Classification
 from tests.two_layers import two_layers
 
 
@@ -57,3 +65,61 @@ def test_depth_that_there_is_not_is_refused(tmp_path: Path) -> None:
 def test_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the samples are 3 but the model takes 1"):
         export(two_layers(), tmp_path, samples(torch.ones(1, 3)))
+
+
+def exits_of_two() -> Submodel:
+    model = two_layers().submodel(2, exits="all").eval()
+    with torch.no_grad():  # files hold equal tensors once
+        for number, weight in enumerate(model.parameters(), start=2):
+            weight *= number
+    return model
+
+
+TASKS = dict.fromkeys((1, 2), Classification(2))
+
+
+def test_all_depths_are_one_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def graph_of(model: nn.Module, example: torch.Tensor, outputs: list[str], *rest: object) -> onnx.ModelProto:
+        asked.append(outputs)
+        return onnx_module.graph_of(model, example, outputs, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(multi_exit_graph, "graph_of", graph_of)
+    found = export_depths(exits_of_two(), TASKS, DATA, tmp_path, DepthFileOptions(name="two"))
+    assert asked == [["logits_1", "logits_2"]]
+    for depth, result in found.items():
+        assert isinstance(result, Verified)
+        assert result.path == tmp_path / f"two-depth-{depth}.onnx"
+        file = onnx.load(result.path)
+        assert [value.name for value in (*file.graph.input, *file.graph.output)] == ["input", "logits"]
+        assert [entry.version for entry in file.opset_import if not entry.domain] == [OPSET]
+        assert {tensor.name.partition(".")[2].partition(".")[0] for tensor in file.graph.initializer} <= {
+            *(f"L{number}" for number in range(1, depth + 1)), f"H{depth}",
+        }  # fmt: skip
+
+
+class Unexportable(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.sort(x.numpy(), axis=1))
+
+
+class Unbounded(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / 0.0 * 0.0
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [(Unexportable(), "depth 1 of two: PyTorch cannot export this model to ONNX"),
+     (Unbounded(), "two-depth-1.onnx is refused: the model computes what is not a number")],
+)  # fmt: skip
+def test_depth_that_cannot_be_exported_is_named_and_costs_no_other(
+    tmp_path: Path, head: nn.Module, reason: str
+) -> None:
+    model = exits_of_two()
+    model.add_module("H1", head)
+    found = export_depths(model, TASKS, DATA, tmp_path, DepthFileOptions(name="two"))
+    assert str(found[1]).startswith(reason)
+    assert isinstance(found[2], Verified)
+    assert [path.name for path in tmp_path.iterdir()] == ["two-depth-2.onnx"]

@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +29,14 @@ from fedlp_edge.learning.export.family.file_check import FileDifference
 from fedlp_edge.learning.export.family.graph_cleaning import cleaned, without_dead_tensors
 from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, multi_exit_graph
 from fedlp_edge.learning.export.family.raw_input import with_raw_input
-from fedlp_edge.learning.export.layered_export import confidence_of, early_exit_file_name, file_name
+from fedlp_edge.learning.export.layered_export import (
+    DepthFileOptions,
+    confidence_of,
+    early_exit_file_name,
+    file_name,
+)
 from fedlp_edge.learning.export.metadata import OPSET, OnnxMetadata, ScoreHistogram, to_properties
-from fedlp_edge.learning.export.onnx import opset_of, output_names, with_properties
+from fedlp_edge.learning.export.onnx import example_of, opset_of, output_names, with_properties
 from fedlp_edge.learning.export.precision import (
     CALIBRATION_SAMPLES,
     MAX_ACCURACY_DROP,
@@ -57,34 +62,21 @@ SAMPLES_FOR_COST = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class FamilyOptions:
+class FamilyOptions(DepthFileOptions):
     """What files are wanted, and what stands in them.
 
     Attributes:
-        name: Specification of the model.
-        classes: Name of each output.
-        units: Unit of each target of a regression.
-        features: Names of the columns of a table in the order in which the model gets them; by default those of the
-            data.
-        metadata: Further text properties of every file.
         precisions: Precisions of the files.
         early_exit: Confidence, 0 to 1, from which on a file with early exits stops; None for no such file.
         opset: ONNX opset of the files.
         raw_input: Whether files take pictures as bytes where the data are pictures.
-        labelled: Whether the samples have labels; made inputs have none.
         tokens: Whether inputs are token ids.
     """
 
-    name: str = "model"
-    classes: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
     precisions: tuple[Precision, ...] = ("fp32",)
     early_exit: float | None = None
     opset: int = OPSET
     raw_input: bool = True
-    labelled: bool = True
     tokens: bool = False
 
 
@@ -200,8 +192,7 @@ class ModelFamily:
         )
 
     def _graphs(self, outputs: tuple[str, ...]) -> _Graphs:
-        # The example has two samples, because the exporter would treat a batch of one as a constant.
-        example, _ = self._data.batch(torch.arange(2) % len(self._data))
+        example = example_of(self._data)
         of = self._options.name
         try:
             joined = cleaned(multi_exit_graph(self._model, self._tasks, outputs, example, of, self._options.opset))
