@@ -10,6 +10,7 @@ import torch
 
 from fedlp_edge.core.model_card import CardEntry, RefusedFile
 from fedlp_edge.core.targets import BUILT_IN_TASKS, default_metric
+from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.family.file_answers import as_the_graph_takes
 from fedlp_edge.learning.export.family.model_family import (
