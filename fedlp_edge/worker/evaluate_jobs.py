@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
-from fedlp_edge.core.metrics.task_metrics import score_quantile
 from fedlp_edge.errors import ExportError, ModelError
 from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy
 from fedlp_edge.learning.data.dataset import Dataset
@@ -20,7 +19,7 @@ from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE, Scores, held_out_scor
 from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
 from fedlp_edge.learning.export.device_check import compare_file, write_samples
 from fedlp_edge.learning.export.family.multi_exit_graph import exit_of, exits_of
-from fedlp_edge.learning.export.layered_export import DepthFileOptions, export_depths
+from fedlp_edge.learning.export.layered_export import DepthFileOptions, export_depths, measured_threshold
 from fedlp_edge.learning.export.made_inputs import made_inputs
 from fedlp_edge.learning.export.metadata import names_of_outputs
 from fedlp_edge.learning.model.fresh_statistics import measure_statistics
@@ -161,8 +160,7 @@ def with_threshold(job: Export, submodel: Submodel, data: Dataset) -> Anomaly:
     """
     threshold = job.thresholds.get(submodel.depth)
     if job.data:
-        sums = evaluate_exits(submodel, lambda x: [submodel(x)], (submodel.depth,), data, task=Anomaly()).sums
-        threshold = score_quantile(sums.exits[submodel.depth], job.model.anomaly_quantile)
+        threshold = measured_threshold(submodel, data, job.model.anomaly_quantile)
     if threshold is None:
         raise ExportError("the threshold of an anomaly detector needs normal samples to be measured on: set [data] "
                           "evaluate, or have devices of this depth hold some out ([evaluation] holdout) and report "

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fedlp_edge.core.metrics.task_metrics import score_quantile
+from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, exits_of, multi_exit_graph
 from fedlp_edge.learning.export.metadata import OnnxMetadata, ScoreHistogram, names_of_outputs
 from fedlp_edge.learning.export.onnx import MAX_BYTES, Verified, bytes_of, example_of, output_names, write_checked
@@ -22,6 +25,7 @@ from fedlp_edge.learning.export.score_histogram import score_histogram, scores_o
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
 from fedlp_edge.learning.tasks.anomaly import Anomaly
 from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.learning.tasks.choose_task import make_task
 from fedlp_edge.learning.tasks.classification import Classification
 
 if TYPE_CHECKING:
@@ -59,6 +63,8 @@ def export(
     name: str = "model",
     class_names: tuple[str, ...] = (),
     metadata: Mapping[str, str] | None = None,
+    task: str | LearningTask = "classification",
+    units: tuple[str, ...] = (),
 ) -> tuple[Verified, ...]:
     """Exports depths of a model to ONNX files, and checks each in onnxruntime against PyTorch before it gets its name.
 
@@ -71,29 +77,68 @@ def export(
         name: Name of the model in the files and in their names.
         class_names: Class names by class number; by default those of the data.
         metadata: Further string properties of every file.
+        task: What the outputs mean: ``classification`` (of two classes with one output, too), ``multi-label``,
+            ``regression`` of targets that are standardised already, ``anomaly`` with thresholds that
+            99 % of the normal samples stay below, or a task of your own as ``module:callable``. Instead of a name, the
+            task itself, such as ``Regression(mean, std)`` or ``Anomaly(threshold)``.
+        units: Unit of each target of a regression.
 
     Returns:
         Path, accuracy and largest difference from PyTorch of each exported file, by ascending depth.
 
     Raises:
         DataError: The data cannot be read, or do not fit the model.
-        ExportError: A depth does not exist, cannot be exported, or gives other results in onnxruntime.
+        ModelError: The task is code of your own that does not work.
+        ExportError: There is no such task, or a depth does not exist, cannot be exported, or gives other results in
+            onnxruntime.
     """
-    samples = load_data(data, "test", model.input_shape) if isinstance(data, str) else data
+    learned = _task_of(task, name, model.classes) if isinstance(task, str) else task
+    samples = load_data(data, "test", model.input_shape, learned.targets) if isinstance(data, str) else data
     samples.check_fits(model.input_shape, model.classes)
     wanted = tuple(model.depths) if depths is None else tuple(sorted(set(depths)))
     if not wanted:
         return ()
     if unknown := [depth for depth in wanted if depth not in model.depths]:
         raise ExportError(f"the model has depths 1 to {model.depths[-1]}, not {unknown[0]}")
-    classes = names_of_outputs(class_names or samples.classes, model.classes)
-    tasks: dict[int, LearningTask] = dict.fromkeys(wanted, Classification(model.classes))
-    options = DepthFileOptions(name=name, classes=classes, metadata=metadata or {})
     copied = exits_of(model.submodel(max(wanted), exits="all"), wanted).to("cpu")
+    tasks = dict.fromkeys(wanted, learned)
+    if task == "anomaly":
+        tasks = {depth: _with_threshold(exit_of(copied, depth), samples) for depth in wanted}
+    outputs = learned.classes if isinstance(learned, Classification) else model.classes
+    names = () if isinstance(learned, Anomaly) else names_of_outputs(class_names or samples.classes, outputs)
+    options = DepthFileOptions(name=name, classes=names, units=units, metadata=metadata or {})
     found = export_depths(copied, tasks, samples, directory, options)
     if refused := [result for result in found.values() if isinstance(result, ExportError)]:
         raise ExportError("; ".join(map(str, refused)))
     return tuple(result for result in found.values() if isinstance(result, Verified))
+
+
+def _task_of(task: str, name: str, outputs: int) -> LearningTask:
+    try:
+        settings = ModelSettings(name=name, task=task)
+    except ValueError as error:
+        raise ExportError(str(error)) from None
+    return make_task(settings, outputs, allow_models=None)
+
+
+def _with_threshold(submodel: Submodel, samples: Dataset) -> Anomaly:
+    threshold = measured_threshold(submodel, samples, ModelSettings(name="").anomaly_quantile)
+    if threshold is None:
+        raise ExportError("the threshold of an anomaly detector needs normal samples (label 0) among the data, "
+                          "or a task with a threshold")  # fmt: skip
+    return Anomaly(threshold)
+
+
+def measured_threshold(submodel: Submodel, data: Dataset, quantile: float) -> float | None:
+    """Returns the score that a share of the normal samples stays below; None if there are no normal samples.
+
+    Args:
+        submodel: Anomaly detector on the CPU.
+        data: Samples on the CPU, the normal ones with the label 0.
+        quantile: Share of the normal samples, 0 to 1.
+    """
+    sums = evaluate(submodel, lambda x: [submodel(x)], (submodel.depth,), data, task=Anomaly()).sums
+    return score_quantile(sums.exits[submodel.depth], quantile)
 
 
 @dataclass(frozen=True, kw_only=True)

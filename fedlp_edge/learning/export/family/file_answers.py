@@ -118,13 +118,21 @@ class ModelAnswers:
     def compare_mixed(self, depths: npt.NDArray[np.int64], got: Logits, precision: Precision) -> FileDifference:
         """Compares logits that a file with early exits gave, each with the model's at the exit where the file stopped.
 
+        A sample whose confidence is so near to the threshold that rounding decides may stop at either exit, and is
+        compared with the model at the exit where it did (`check_early_exit` says where a file may stop).
+
         Args:
             depths: Depth at which the file stopped, by sample, [N].
             got: Logits of the file, float32 [N, classes].
             precision: Precision of the file.
         """
         rows = [_rows(self._expected[int(depth)][OUTPUT])[number] for number, depth in enumerate(depths)]
-        return compare_outputs(np.stack(rows), got, precision, classes=True)
+        same = np.stack(rows)
+        found = compare_outputs(same, got, precision, classes=True)
+        if found.problem is None or precision != "fp32":
+            return found
+        error = max(self._own_error(int(depth)) for depth in np.unique(depths))
+        return compare_outputs(same, got, precision, classes=True, own_error=error)
 
     def _compare_output(self, depth: int, expected: Logits, got: Logits, precision: Precision) -> FileDifference:
         task = self._tasks[depth]
@@ -132,8 +140,11 @@ class ModelAnswers:
         found = compare_outputs(expected, got, precision, classes=classes)
         if found.problem is None or precision != "fp32" or not classes:
             return found
-        error = own_error(AnsweringModel(exit_of(self._model, depth), task), self._batches, expected)
-        return compare_outputs(expected, got, precision, classes=classes, own_error=error)
+        return compare_outputs(expected, got, precision, classes=classes, own_error=self._own_error(depth))
+
+    def _own_error(self, depth: int) -> float:
+        model = AnsweringModel(exit_of(self._model, depth), self._tasks[depth])
+        return own_error(model, self._batches, _rows(self._expected[depth][OUTPUT]))
 
 
 class FileAnswers:

@@ -332,12 +332,14 @@ class ModelFamily:
                 joined = with_early_exits(graphs.joined, depths, threshold)
                 self._write_file(joined, depths[-1], precision, graphs.outputs, partial)
                 found = check_early_exit(partial, path, self._data, answers, threshold, raw=self._raw)
+                difference = expected.compare_mixed(found.depths, found.compared, precision)
+                if difference.problem is not None:
+                    raise ExportError(f"{path.name} {difference.problem}")
                 content = partial.read_bytes()
         except ExportError as error:
             self._refuse(depths[-1] if depths else deepest, precision, str(error), early_exit=True)
             return
         value = found.value if self._options.labelled else None
-        difference = expected.compare_mixed(found.depths, found.compared, precision)
         entry = _entry_of(path, content, depths[-1], precision, value, difference)
         warning = self._early_exit_drop(depths[-1], value, answers)
         self._entries.append(msgspec.structs.replace(entry, exits=depths, threshold=threshold, warning=warning))

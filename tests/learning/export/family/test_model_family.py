@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 
+from fedlp_edge.learning.export.family import model_family
 from fedlp_edge.learning.export.family.model_family import FamilyOptions, FamilyResult, ModelFamily
 from fedlp_edge.learning.export.family.multi_exit_graph import exits_of
 from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.learning.tasks.base import LearningTask
+from fedlp_edge.learning.tasks.classification import Classification
 from fedlp_edge.learning.tasks.regression import Regression
 from tests.learning.export.family.tiny_family import LABELS, a_model, pictures
 
@@ -72,3 +75,26 @@ def test_a_regression_is_written_in_every_precision(tmp_path: Path) -> None:
     x = data.batch(slice(0, 3))[0]
     expected = task.predict(a_model(1).eval()(x), x)["values"].detach().numpy()
     np.testing.assert_allclose(values, expected, rtol=0.01)
+
+
+def test_a_file_with_early_exits_that_answers_otherwise_than_pytorch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its logits are off by two per cent, which is less than a comparison with the depth's own file in int8 accepts."""
+
+    def with_other_weights(joined: onnx.ModelProto, depths: tuple[int, ...], threshold: float) -> onnx.ModelProto:
+        for tensor in joined.graph.initializer:
+            if tensor.name.startswith("model.H"):
+                tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.02, tensor.name))
+        return with_early_exits(joined, depths, threshold)
+
+    with_early_exits = model_family.with_early_exits
+    monkeypatch.setattr(model_family, "with_early_exits", with_other_weights)
+    data, tasks = pictures(LABELS), dict.fromkeys((1, 2), Classification(2))
+    options = FamilyOptions(name="tiny", classes=("dark", "bright"), early_exit=0.85)
+    family = ModelFamily(exits_of(a_model(2), (1, 2)), tasks, data, data, tmp_path, options).write()
+    assert [entry.file for entry in family.entries] == ["tiny-depth-1.onnx", "tiny-depth-2.onnx"]
+    (refused,) = family.refused
+    assert refused.early_exit
+    assert refused.reason.startswith("tiny-early-exit.onnx is refused: onnxruntime differs from PyTorch by")
+    assert not (tmp_path / "tiny-early-exit.onnx").exists()
