@@ -53,9 +53,9 @@ example: $(READY)
 	@test -n "$(NAME)" -a -f "examples/$(NAME)/fleet.toml" || { echo "error: name an example with NAME=, one of" \
 		$(patsubst examples/%/fleet.toml,%,$(wildcard examples/*/fleet.toml)) >&2; exit 1; }
 	@test ! -f examples/$(NAME)/requirements.txt || \
-		$(BIN)/python -m pip install --quiet --retries 1 --no-deps --requirement examples/$(NAME)/requirements.txt || \
-		{ echo "error: the packages in examples/$(NAME)/requirements.txt could not be installed; without a network, put" \
-		"their wheels into a folder and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER" >&2; exit 1; }
+		$(BIN)/python -m pip install -qqq --retries 1 --no-deps --requirement examples/$(NAME)/requirements.txt || \
+		{ echo "error: pip could not install what examples/$(NAME)/requirements.txt names; without a network, put the" \
+		"wheels into a folder and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER" >&2; exit 1; }
 	@$(BIN)/python examples/run.py $(NAME) $(if $(filter-out 0 no,$(QUICK)),--quick)
 
 # The tests use a real Mosquitto and real pictures; where these are missing they are installed, or named.

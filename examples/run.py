@@ -29,6 +29,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from fedlp_edge.system.early_interrupt import end_at_once_on_interrupt
+
+if __name__ == "__main__":
+    end_at_once_on_interrupt()  # what follows takes seconds to load
+
 import msgspec
 
 from fedlp_edge import Experiment, FedLPError, Summary, simulate
@@ -36,6 +41,7 @@ from fedlp_edge.cli.demo.child_processes import Child, Supervisor, exit_error
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.simulation import local_engine
+from fedlp_edge.system.lifecycle import run_command
 
 EXAMPLES = Path(__file__).resolve().parent
 QUICK_DEVICES, QUICK_ROUNDS = 3, 2
@@ -51,28 +57,26 @@ Scores = dict[str, dict[str, float]]
 
 
 def main() -> int:
-    """Runs the example that the command line names; returns the exit code."""
+    """Runs the example that the command line names; returns the exit code.
+
+    Raises:
+        FedLPError: There is no such example, or one of its processes failed.
+    """
     names = sorted(path.parent.name for path in EXAMPLES.glob("*/fleet.toml"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="three devices, two rounds, few samples")
     parser.add_argument("--out", type=Path, help="directory; by default runs/examples/NAME")
     given = parser.parse_args()
-    try:
-        if given.name not in names:
-            raise FedLPError(f'there is no example "{given.name}": name one of {", ".join(names)}')
-        with working_directory(given.out or Path("runs") / "examples" / given.name):
-            # Paths in the example's files are relative to this directory, and its own modules can be imported.
-            os.environ["PYTHONPATH"] = os.pathsep.join([str(EXAMPLES / given.name), os.environ.get("PYTHONPATH", "")])
+    if given.name not in names:
+        raise FedLPError(f'there is no example "{given.name}": name one of {", ".join(names)}')
+    with working_directory(given.out or Path("runs") / "examples" / given.name):
+        # Paths in the example's files are relative to this directory, and its own modules can be imported.
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(EXAMPLES / given.name), os.environ.get("PYTHONPATH", "")])
+        try:
             return run(EXAMPLES / given.name, quick=given.quick)
-    except FedLPError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except subprocess.CalledProcessError as error:
-        return int(error.returncode)
-    except KeyboardInterrupt:
-        print("\nstopped, and all processes of the fleet with it; the same command starts again", file=sys.stderr)
-        return 130
+        except subprocess.CalledProcessError as error:  # it has said why
+            return int(error.returncode)
 
 
 @contextlib.contextmanager
@@ -299,4 +303,4 @@ def call(arguments: Sequence[str], given: bytes | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))
