@@ -19,6 +19,7 @@ from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation.engines.base import SimulationStoppedError
 from fedlp_edge.simulation.experiment import EngineName, Experiment, load_experiment
 from fedlp_edge.simulation.run import simulate, with_weights_digest
+from fedlp_edge.system.directories import working_directory
 from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, own_command
 
 MAX_LISTED_DEVICES = 20
@@ -44,7 +45,7 @@ def run_simulate(
     Raises:
         FedLPError: The experiment cannot be run.
     """
-    sys.path.append(str(Path.cwd()))  # where the owner's own data functions are; shadows nothing
+    sys.path.append(working_directory())  # where the owner's own data functions are; shadows nothing
     experiment = _with(load_experiment(file), engine, workers)
     try:
         experiment = with_weights_digest(experiment, out)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlp_edge.errors import DataError, FedLPError
+from fedlp_edge.system.directories import working_directory
 
 _MAX_REASON = 300  # characters of a foreign error that a message quotes
 
@@ -59,7 +60,7 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
     module_name, _, attribute = name.partition(":")
     if module_name.endswith(".py"):
         raise error(f"{name}: name the module, not its file: {module_name.removesuffix('.py')}:{attribute}")
-    here = str(Path.cwd())
+    here = working_directory()
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)  # the last entry shadows no installed module
     importlib.invalidate_caches()

@@ -7,6 +7,9 @@ from rich.console import Console, RenderableType
 WIDE = 200
 """Columns that are wide enough for every table of this program."""
 
+NARROWEST = 20
+"""Columns below which a width is not believed: terminals of containers and of serial lines say 0 or 1."""
+
 
 def print_unwrapped(console: Console, renderable: RenderableType) -> None:
     """Prints a report whose tables are never cut: a narrow terminal breaks lines, which is better than an ellipsis."""
@@ -24,4 +27,7 @@ def open_console(*, stderr: bool = False) -> Console:
     Styles are given by ``rich.text.Text`` and by columns, never inside strings, since a string may hold a name from
     another machine.
     """
-    return Console(stderr=stderr, markup=False, emoji=False)
+    console = Console(stderr=stderr, markup=False, emoji=False)
+    if console.width < NARROWEST:
+        console.width = 80
+    return console

@@ -8,6 +8,14 @@ from pathlib import Path
 from fedlp_edge.errors import StorageError
 
 
+def working_directory() -> str:
+    """Returns the working directory, where the owner's own modules are looked for; the root if it was removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return os.sep
+
+
 def make_directory(directory: Path, option: str = "--state") -> Path:
     """Makes a directory that only its owner may read, and its parents.
 

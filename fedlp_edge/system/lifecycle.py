@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import os
 import shlex
 import shutil
@@ -168,6 +169,7 @@ def run_command(command: Callable[[], int | None]) -> int:
             sys.exit(run_command(main))
     """
     before = _interruptible()
+    print_every_character()
     try:
         return command() or 0
     except FedLPError as error:
@@ -189,6 +191,16 @@ def run_command(command: Callable[[], int | None]) -> int:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+def print_every_character() -> None:
+    """Lets names print that the terminal's encoding lacks, or that are no text: each such character as an escape.
+
+    The encoding is that of a locale such as ``POSIX`` or Latin-1, or ASCII where Python's UTF-8 mode is switched off.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # neither closed from the start, nor a test's
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ environment.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -313,7 +314,10 @@ def without_password(url: str) -> str:
 
 def _without_password(url: str) -> str:
     """Returns the URL with its password masked and its query (it may hold a token) cut, even if it is malformed."""
-    scheme, mark, rest = url.partition("?")[0].partition("://")
-    login, at, host = rest.rpartition("@")
+    scheme, mark, rest = url.partition("://")
+    query, at = rest.find("?"), rest.rfind("@")
+    if 0 <= query < at:  # the question mark may belong to a password as well as begin a query
+        return f"{scheme}{mark}{re.split('[:/?#@]', rest, maxsplit=1)[0]}***"
+    login, at_sign, host = rest.partition("?")[0].rpartition("@")
     user, colon, _ = login.partition(":")
-    return f"{scheme}{mark}{user}{':***' if colon else ''}{at}{host}"
+    return f"{scheme}{mark}{user}{':***' if colon else ''}{at_sign}{host}"

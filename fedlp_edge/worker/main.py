@@ -17,6 +17,7 @@ from typing import IO
 import msgspec
 
 from fedlp_edge.system.cgroups import ControlGroup
+from fedlp_edge.system.directories import working_directory
 from fedlp_edge.system.lifecycle import raise_oom_score
 from fedlp_edge.worker.jobs import Reply, Request, WorkerOptions
 
@@ -27,9 +28,7 @@ def main() -> None:
     replies = _private_stdout()
     _enter(options.memory_group)
     raise_oom_score()
-    sys.path.append(
-        str(Path.cwd())
-    )  # the owner's own model and data functions; appended last, so that they shadow no module
+    sys.path.append(working_directory())  # the owner's own functions; appended last, so that they shadow no module
 
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), name="requests", daemon=True).start()

@@ -38,3 +38,14 @@ def test_width_is_restored_after_an_error() -> None:
     with pytest.raises(ValueError, match="broken"):
         print_unwrapped(console, Broken())
     assert console.width == 20
+
+
+@pytest.mark.parametrize("columns", ["0", "1"])
+def test_a_width_that_no_terminal_has_is_not_believed(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    table = Table("samples")
+    table.add_row("60, in memory")
+    open_console().print(table)
+    assert "60, in memory" in capsys.readouterr().out

@@ -56,7 +56,10 @@ def test_parse_refuses_what_is_no_broker_url(url: str, words: str) -> None:
         BrokerAddress.parse(url, {})
 
 
-@pytest.mark.parametrize("url", ["mqtt://pi:s3cret@broker", "mqtt://pi:s3/cret@broker", "http://pi:s3cret@broker"])
+@pytest.mark.parametrize(
+    "url",
+    ["mqtt://pi:s3cret@broker", "mqtt://pi:s3/cret@broker", "mqtt://pi:s3?cret@broker", "http://pi:s3cret@broker"],
+)
 def test_parse_refuses_a_password_in_a_url_and_never_shows_it(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         BrokerAddress.parse(url, {})

@@ -267,7 +267,8 @@ def check_source(spec: DataSpec) -> None:
 
 def _check_path(spec: DataSpec, path: Path) -> None:
     if spec.source in _FOLDERS and not path.is_dir():
-        raise DataError(f"there is no {'image' if spec.source == 'imagefolder' else 'sound'} directory {path}")
+        kind = "image" if spec.source == "imagefolder" else "sound"
+        raise DataError(f"there is no {kind} directory {path}{_path_hint(spec.argument)}")
     if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra that only pictures need
         raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
     if spec.source == "audiofolder" and find_spec("scipy") is None:
@@ -277,9 +278,22 @@ def _check_path(spec: DataSpec, path: Path) -> None:
     if spec.source == "parquet" and find_spec("pyarrow") is None:
         raise DataError('Parquet needs pyarrow: pip install "fedlp-edge[tables]"')
     if spec.source == "npz" and not path.is_file():
-        raise DataError(f"there is no file {path}")
+        raise DataError(f"there is no file {path}{_path_hint(spec.argument)}")
     if spec.source in ("csv", "parquet", "npy") and not path.exists():
-        raise DataError(f"there is no file or directory {path}")
+        raise DataError(f"there is no file or directory {path}{_path_hint(spec.argument)}")
+
+
+def _path_hint(argument: str) -> str:
+    """Returns what to do about a path that is meant for a shell, a browser or another program; empty if it is none."""
+    if "://" in argument:
+        return ": data are read from this machine; fetch them, or mount what holds them"
+    if "$" in argument or "%" in argument:
+        return ": variables are not expanded here; write the path itself, or ~ for the home directory"
+    if "*" in argument:
+        return ": patterns are not expanded here; name the directory"
+    if "&" in argument:
+        return ": options follow a #, as in #target=y&window=8"
+    return ""
 
 
 def check_outside(spec: DataSpec, directory: Path, option: str) -> None:

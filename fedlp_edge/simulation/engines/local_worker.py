@@ -16,7 +16,6 @@ import select
 import socket
 import sys
 import threading
-from pathlib import Path
 
 import torch
 
@@ -43,13 +42,14 @@ from fedlp_edge.simulation.engines.job_errors import result_or_failure
 from fedlp_edge.simulation.engines.jobs import CollectSums, DescribeTask, SimulationJob, WorkerReady
 from fedlp_edge.simulation.engines.worker import SimulationWorker, describe_task
 from fedlp_edge.simulation.shared_memory import AnyArray, SharedArrays
+from fedlp_edge.system.directories import working_directory
 from fedlp_edge.system.lifecycle import raise_oom_score
 
 
 def main() -> None:
     """Starts workers until the simulation ends."""
     sys.path.append(
-        str(Path.cwd())
+        working_directory()
     )  # the owner's own model and data functions; appended last, so that they shadow no module
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +31,7 @@ from fedlp_edge.simulation.engines.jobs import (
     WorkerSetup,
 )
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
+from fedlp_edge.system.directories import working_directory
 
 # Ray would otherwise send usage statistics to its makers.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -75,7 +75,7 @@ class RayEngine:
         count = workers or max(1, free)
         if count > free:
             raise OperatorError(f"the Ray cluster has {free} processors, not {count}: use fewer workers")
-        place = str(Path.cwd())  # the directory of the owner's own model and data functions
+        place = working_directory()  # the directory of the owner's own model and data functions
         self._start: Callable[[], Any] = lambda: ray.remote(num_cpus=1)(_Worker).remote(place)
         self._actors: list[Any] = [self._start() for _ in range(count)]
         self._opening: tuple[Any, ...] = ()

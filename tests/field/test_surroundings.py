@@ -1,0 +1,62 @@
+"""Surroundings in which services and commands start: from cron, in containers, over serial lines, in a wrong place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.spec import check_source, parse_spec
+from fedlp_edge.learning.foreign_code import load_object
+from fedlp_edge.system.directories import working_directory
+
+PRINTS = """
+import sys
+from fedlp_edge.system.lifecycle import run_command
+from fedlp_edge.reporting.console import open_console
+
+def command() -> int:
+    open_console().print("Größe \\udcff 工場")
+    return 0
+
+sys.exit(run_command(command))
+"""
+
+
+def test_names_are_printed_where_the_terminal_lacks_their_characters() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", PRINTS], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [r"Gr\xf6\xdfe", r"\udcff", r"\u5de5\u5834"]
+
+
+def test_a_working_directory_that_was_removed_keeps_nothing_from_working(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert working_directory() == "/"
+    assert load_object("json:loads", DataError)("1") == 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("csv:$HOME/a.csv", "variables are not expanded here"),
+        ("csv:%USERPROFILE%/a.csv", "variables are not expanded here"),
+        ("csv:/data/*.csv", "patterns are not expanded here; name the directory"),
+        ("csv:/data/a.csv&target=y", "options follow a #"),
+        ("parquet:s3://bucket/a.parquet", "data are read from this machine"),
+        ("imagefolder:https://host/parts", "data are read from this machine"),
+    ],
+)
+def test_a_path_that_is_meant_for_another_program_is_refused_with_what_to_do(argument: str, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check_source(parse_spec(argument))
+    assert words in str(caught.value)
