@@ -43,7 +43,8 @@ class MessageRateLimit:
         accepted = bucket.take(now)
         if not accepted and not ignored:
             log.warning(
-                "%s says too much; what comes faster than %g messages a second is ignored",
+                "%s says too much; what comes faster than %g messages a second is ignored (if it sends no such thing, "
+                "bridges between brokers may pass messages in a circle)",
                 name,
                 LIMITS.messages_per_second,
             )

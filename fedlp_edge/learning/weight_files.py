@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fedlp_edge.errors import StartWeightsError
 
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 """Keys under which training scripts, DDP and Lightning put a model's state beside other things, in order."""
 
@@ -27,20 +27,44 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "networ
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Returns the tensors of a file by name, on the CPU, as the file has them.
 
+    Sparse and quantised tensors become ordinary ones.
+
     Args:
-        path: File that ends in ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.ckpt``.
+        path: File that ends in ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` or ``.pth.tar``.
 
     Raises:
         StartWeightsError: The file is missing or damaged, holds code, or holds no tensors by name.
     """
-    if path.suffix == ".safetensors":
+    name = path.name.lower()
+    if not name.endswith((".safetensors", *_PICKLES)):
+        raise StartWeightsError(f"{path} is no file of weights: {', '.join(('.safetensors', *_PICKLES))} are read")
+    _check_start(path)
+    if name.endswith(".safetensors"):
         try:
             return dict(load_file(path))
         except (OSError, SafetensorError) as error:
             raise StartWeightsError(f"{path} cannot be read as safetensors: {_first_line(error)}") from None
-    if path.suffix not in _PICKLES:
-        raise StartWeightsError(f"{path} is no file of weights: {', '.join(('.safetensors', *_PICKLES))} are read")
-    return _state_in(_unpickled(path), path)
+    return {name: _plain(value, name, path) for name, value in _state_in(_unpickled(path), path).items()}
+
+
+def _check_start(path: Path) -> None:
+    """Checks that a file is not what a download or a checkout leaves in the place of weights."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip().lower()
+    except OSError as error:
+        raise StartWeightsError(f"{path} cannot be read: {error.strerror}") from None
+    if start.startswith(b"version https://git-lfs"):
+        raise StartWeightsError(f"{path} is a pointer of Git LFS: fetch the file with git lfs pull")
+    if start.startswith((b"<!doctype", b"<html")):
+        raise StartWeightsError(f"{path} is a web page: download the file itself")
+
+
+def _plain(value: Tensor, name: str, path: Path) -> Tensor:
+    if value.is_meta:
+        raise StartWeightsError(f"{name} in {path} has a shape and no values (it was saved from the meta device)")
+    value = value.dequantize() if value.is_quantized else value
+    return value.to_dense() if value.layout != torch.strided else value
 
 
 def _unpickled(path: Path) -> object:
@@ -64,9 +88,13 @@ def _state_in(value: object, path: Path) -> dict[str, Tensor]:
     """Returns the tensors by name that a file's object is, or holds under a usual key."""
     inner: Any = value
     while isinstance(inner, Mapping):
+        # A number beside it, such as the epoch, may be a tensor, too.
+        if (state := next((inner[key] for key in _WRAPPERS if isinstance(inner.get(key), Mapping)), None)) is not None:
+            inner = state
+            continue
         if tensors := {str(name): item for name, item in inner.items() if isinstance(item, Tensor)}:
             return tensors
-        inner = next((inner[key] for key in _WRAPPERS if isinstance(inner.get(key), Mapping)), None)
+        break
     held = f"a {type(value).__name__}" if not isinstance(value, Mapping) else f"the keys {', '.join(map(str, value))}"
     raise StartWeightsError(f"{path} holds no tensors by name, but {held[:200]}; save model.state_dict()")
 

@@ -74,6 +74,8 @@ def test_refuses_whole_modules_and_objects(tmp_path: Path, value: object) -> Non
         ("w.pt", b"", "cannot be read|damaged|more than tensors"),
         ("w.pt", b"no pickle at all", "damaged|cannot be read|more than tensors"),
         ("w.safetensors", b"\x00" * 20, "cannot be read as safetensors"),
+        ("w.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        ("w.pth", b"\n<!DOCTYPE html>", "is a web page"),
         ("w.onnx", b"", "is no file of weights: .safetensors, .pt"),
     ],
 )
@@ -96,4 +98,26 @@ def test_refuses_what_holds_no_tensors_by_name(tmp_path: Path, value: object, he
 def test_says_of_torchscript_what_is_needed(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(nn.Linear(2, 1), torch.zeros(1, 2)), tmp_path / "w.pt")
     with pytest.raises(StartWeightsError, match="TorchScript, of which the state_dict is needed"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("name", ["w.pth.tar", "W.PT"])
+def test_reads_files_by_the_names_that_training_scripts_give(tmp_path: Path, name: str) -> None:
+    torch.save({"epoch": torch.tensor(3), "best": torch.tensor(0.5), "state_dict": WEIGHTS}, tmp_path / name)
+    assert read_weights(tmp_path / name).keys() == WEIGHTS.keys()
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+def test_sparse_and_quantised_tensors_become_ordinary_ones(tmp_path: Path) -> None:
+    whole = torch.tensor([[0.0, 0.5], [1.0, 0.0]])
+    torch.save({"a": whole.to_sparse(), "b": torch.quantize_per_tensor(whole, 0.5, 0, torch.qint8)}, tmp_path / "w.pt")
+    assert {name: value.tolist() for name, value in read_weights(tmp_path / "w.pt").items()} == {
+        "a": whole.tolist(),
+        "b": whole.tolist(),
+    }
+
+
+def test_refuses_tensors_without_values(tmp_path: Path) -> None:
+    torch.save({"a": torch.empty(2, device="meta")}, tmp_path / "w.pt")
+    with pytest.raises(StartWeightsError, match=r"a in .* has a shape and no values"):
         read_weights(tmp_path / "w.pt")

@@ -52,7 +52,12 @@ def start_from(model: LayeredModel, settings: ModelSettings, weights: StartWeigh
     digest = file_digest(path)
     if weights.sha256 not in ("", digest):
         raise StartWeightsError(f"{path} has changed: its SHA-256 is {digest}, and was {weights.sha256}")
-    tensors = {name: value for name, value in read_weights(path).items() if value.is_floating_point()}
+    held_there = read_weights(path)
+    tensors = {name: value for name, value in held_there.items() if value.is_floating_point()}
+    if held_there and not tensors:
+        raise StartWeightsError(
+            f"{path} holds whole numbers alone, as a quantised model does: give the weights before quantisation"
+        )
     targets = _Targets.of(model)
     keys = _matched(targets, tensors)
     draft = _Draft()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,8 @@ def list_labelled(
         DataError: The list cannot be read, a file stands in it twice, or the labels are not of this kind.
     """
     base = listing.parent
-    labels, columns = _read(listing)
     known = {unicodedata.normalize("NFC", path.relative_to(base).as_posix()): path for path in found}
+    labels, columns = _read(listing, known)
     names = tuple(sorted(known.keys() & labels.keys()))
     if not names:
         first = next(iter(labels), "nothing")
@@ -92,8 +92,12 @@ def list_labelled(
     )
 
 
-def _read(listing: Path) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     form = find_format(listing)
+    if form.columns[0].replace("\\", "/").removeprefix("./") in known:
+        raise DataError(
+            f"{listing}:1: the first line is that of a file: put a line of names above it, such as file,label"
+        )
     columns = tuple(name for name in form.columns[1:] if name)
     if not columns:
         raise DataError(f"{listing}:1: a column of paths and at least one of labels must be named")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ MEAN, STD = -6.0, 4.0
 
 _WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.01
 _FLOOR = 1e-6  # energy of silence
+_LOUDEST = 64.0  # of floating point, whose full scale is 1: what is louder was written in units of whole numbers
+_UNKNOWN_LENGTH = 0x7FFFFF00  # from this length on, a header was written before the length was known, as by a stream
 
 Sound = npt.NDArray[np.float32]
 
@@ -94,24 +98,41 @@ def _bands(rate: int, points: int, mels: int) -> npt.NDArray[np.float64]:
     return np.maximum(0, np.minimum(rising, falling))
 
 
+def _read_wave(file: Path) -> tuple[int, npt.NDArray[Any]] | None:
+    """Returns rate and samples of a WAV file; None if it is compressed (mu-law, A-law), for soundfile to read."""
+    from scipy.io import wavfile  # noqa: PLC0415 - an extra
+
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", wavfile.WavFileWarning)
+            rate, values = wavfile.read(file)
+    except OSError as error:
+        raise SoundError(file, f"cannot be opened: {error.strerror}") from None
+    except Exception as error:  # struct.error, ValueError and others, as the damage wills
+        if "Unknown wave file format" in str(error):
+            return None
+        raise SoundError(file, f"is damaged or no WAV file ({error_line(error)})") from None
+    for warning in said:
+        expected = re.search(r"EOF prematurely.*expected (\d+) bytes", str(warning.message))
+        if expected is not None and int(expected[1]) < _UNKNOWN_LENGTH:
+            raise SoundError(file, "is cut short")
+    return int(rate), values
+
+
 def _read(file: Path) -> tuple[int, npt.NDArray[Any]]:
     """Returns the rate of a sound, and its samples from -1 to 1 as one channel."""
-    if file.suffix.lower() == ".wav":
-        from scipy.io import wavfile  # noqa: PLC0415 - an extra
-
-        try:
-            rate, values = wavfile.read(file)
-        except OSError as error:
-            raise SoundError(file, f"cannot be opened: {error.strerror}") from None
-        except Exception as error:  # struct.error, ValueError and others, as the damage wills
-            raise SoundError(file, f"is damaged or no WAV file ({error_line(error)})") from None
+    read = _read_wave(file) if file.suffix.lower() == ".wav" else None
+    if read is not None:
+        rate, values = read
     else:
         try:
             import soundfile  # noqa: PLC0415 - an extra
 
             values, rate = soundfile.read(file, dtype="float32")
         except ImportError:
-            raise SoundError(file, 'needs soundfile: pip install "fedlp-edge[audio]", or save it as WAV') from None
+            raise SoundError(
+                file, 'needs soundfile: pip install "fedlp-edge[audio]", or save it as WAV with PCM samples'
+            ) from None
         except Exception as error:  # soundfile's errors share no base with others
             raise SoundError(file, f"is damaged ({error_line(error)})") from None
     if values.dtype == np.uint8:
@@ -122,4 +143,6 @@ def _read(file: Path) -> tuple[int, npt.NDArray[Any]]:
         made = values.astype(np.float32)
     if not len(made):
         raise SoundError(file, "has no samples")
+    if values.dtype.kind == "f" and np.abs(made).max() > _LOUDEST:
+        raise SoundError(file, f"holds values up to {np.abs(made).max():g}, where floating point goes from -1 to 1")
     return int(rate), made.mean(axis=1) if made.ndim > 1 else made

@@ -50,6 +50,7 @@ def test_what_is_not_named_or_not_there_is_counted(tmp_path: Path) -> None:
         ("file,p,q\na/one.png,1\n", r"labels.csv:2: 2 fields, but the header names 3 columns"),
         ("file,p,q\na/one.png,1,1\n./a/one.png,1,0\n", r"labels.csv:3: 'a/one.png' stands in it twice"),
         ("file,p,q\nnone.png,1,1\n", "names no file that is there; it names 'none.png'"),
+        ("a/one.png,x\na/two.png,y\n", r"labels.csv:1: the first line is that of a file: put a line of names above it"),
         ("file\na/one.png\n", r"labels.csv:1: a column of paths"),
     ],
 )

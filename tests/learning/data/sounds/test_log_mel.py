@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fedlp_edge.learning.data.sounds.log_mel import log_mel, read_log_mel, shape_of
+from fedlp_edge.learning.data.sounds.log_mel import SoundError, log_mel, read_log_mel, shape_of
 from fedlp_edge.learning.data.spec import SoundOptions
 
 wavfile = pytest.importorskip("scipy.io.wavfile")
@@ -56,3 +58,25 @@ def test_another_rate_and_two_channels_give_nearly_the_same(tmp_path: Path) -> N
     wave = tone(1000, 16000)
     made = read_log_mel(save(tmp_path / "a.wav", np.stack([wave, wave], axis=1), 16000), OPTIONS)
     assert loudest(made) == loudest(log_mel(tone(1000), OPTIONS))
+
+
+def test_a_sound_whose_values_or_length_are_not_what_its_header_says_is_left_out(tmp_path: Path) -> None:
+    whole = save(tmp_path / "a.wav", (tone(600) * 9000).astype(np.int16)).read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[:2000])
+    with pytest.raises(SoundError, match="is cut short"):
+        read_log_mel(tmp_path / "cut.wav", OPTIONS)
+    streamed = whole[:4] + b"\xff" * 4 + whole[8:40] + b"\xff" * 4 + whole[44:]  # a stream, of no known length
+    (tmp_path / "stream.wav").write_bytes(streamed)
+    assert np.array_equal(read_log_mel(tmp_path / "stream.wav", OPTIONS), read_log_mel(tmp_path / "a.wav", OPTIONS))
+    with pytest.raises(SoundError, match=r"holds values up to (9000|8999.*), where floating point goes from -1 to 1"):
+        read_log_mel(save(tmp_path / "float.wav", tone(600) * 9000), OPTIONS)
+
+
+def test_a_compressed_wave_file_is_read_by_soundfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "telephone.wav", (tone(600) * 100).astype(np.int16))
+    path.write_bytes(path.read_bytes().replace(b"fmt \x10\0\0\0\x01\0", b"fmt \x10\0\0\0\x07\0"))  # mu-law
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(SoundError, match=r"needs soundfile: .* or save it as WAV with PCM samples"):
+        read_log_mel(path, OPTIONS)
+    monkeypatch.setitem(sys.modules, "soundfile", SimpleNamespace(read=lambda file, dtype: (tone(600), 8000)))
+    assert np.array_equal(read_log_mel(path, OPTIONS), log_mel(tone(600), OPTIONS))
