@@ -135,6 +135,7 @@ def _read(file: Path) -> tuple[int, npt.NDArray[Any]]:
             ) from None
         except Exception as error:  # soundfile's errors share no base with others
             raise SoundError(file, f"is damaged ({error_line(error)})") from None
+    made: npt.NDArray[Any]
     if values.dtype == np.uint8:
         made = (values.astype(np.float32) - 128) / 128
     elif values.dtype.kind == "i":
