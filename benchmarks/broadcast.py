@@ -54,7 +54,9 @@ def main() -> None:
         store = CellStore(arguments.results or Path(directory) / "results.jsonl")
         for seed in arguments.seeds:
             for encoding in arguments.encodings:
-                print_once(store, f"{seed} {encoding}", partial(measured, arguments, seed, encoding))
+                print_once(
+                    store, f"{seed} {encoding}", partial(measured, arguments, seed, UpdateSettings(broadcast=encoding))
+                )
             for encoding in arguments.forgotten:
                 print_once(store, f"{seed} {encoding} forgotten", partial(without, arguments, seed, encoding))
 
@@ -67,10 +69,10 @@ def print_once(store: CellStore, cell: str, compute: Callable[[], dict[str, obje
 def without(arguments: argparse.Namespace, seed: int, encoding: BroadcastEncoding) -> dict[str, object]:
     """Simulates a coordinator that keeps only what it published."""
     with forgotten_rounding(encoding):
-        return {**measured(arguments, seed, encoding), "kept_in_full": False}
+        return {**measured(arguments, seed, UpdateSettings(broadcast=encoding)), "kept_in_full": False}
 
 
-def measured(arguments: argparse.Namespace, seed: int, encoding: BroadcastEncoding) -> dict[str, object]:
+def measured(arguments: argparse.Namespace, seed: int, update: UpdateSettings) -> dict[str, object]:
     """Simulates a fleet of five depths on unequal data."""
     experiment = Experiment(
         seed=seed,
@@ -79,21 +81,22 @@ def measured(arguments: argparse.Namespace, seed: int, encoding: BroadcastEncodi
             train=arguments.data, evaluate=arguments.data, partition="dirichlet:0.5", limit=arguments.limit
         ),
         training=TrainingSettings(compute="float32", lr=0.02),
-        update=UpdateSettings(broadcast=encoding),
+        update=update,
         rounds=RoundSettings(count=arguments.rounds, keep_checkpoints=2),
         fleet=FleetSettings(devices=arguments.devices, depth_mix=(0.2,) * 5),
         simulation=SimulationSettings(workers=arguments.workers, evaluate_every=arguments.rounds, evaluate_last=LAST),
     )
     with tempfile.TemporaryDirectory() as directory:
         summary = simulate(experiment, directory)
-    down = sum(device.bytes_down for entry in summary.rounds for device in entry.devices)
+    parts = [device for entry in summary.rounds for device in entry.devices]
     return {
         "seed": seed,
-        "broadcast": encoding,
+        "broadcast": update.broadcast,
         "rounds": arguments.rounds,
         "accuracy_full": round(_mean_of_last(summary, full=True), 4),
         "accuracy_mean_of_exits": round(_mean_of_last(summary, full=False), 4),
-        "bytes_down": down,
+        "bytes_down": sum(device.payload_down for device in parts),
+        "bytes_up": sum(device.payload_up for device in parts),
     }
 
 

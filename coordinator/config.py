@@ -12,7 +12,7 @@ from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.planning.rules import PlanningRules
-from fedlp_edge.core.rounds.settings import RoundSettings, check_periods
+from fedlp_edge.core.rounds.settings import RoundSettings, check_error_feedback, check_periods
 from fedlp_edge.core.settings import (
     EvaluationSettings,
     ModelChoice,
@@ -95,6 +95,7 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.model.scaling == "width":
             raise ValueError('[model] scaling = "width" is a baseline for simulations; a fleet scales by "depth"')
         check_periods(self.scheme, self.rounds)
+        check_error_feedback(self.update, self.rounds)
 
     @property
     def deciding(self) -> dict[str, object]:

@@ -10,6 +10,7 @@ import logging
 import math
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -39,13 +40,15 @@ from device_agent.update_parts import part_files
 from fedlp_edge.core.planning.rules import TIME_SHARE
 from fedlp_edge.core.seeds import head_seed, training_seed
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import DataError, WorkerError
+from fedlp_edge.errors import DataError, PeerError, RejectedUpdateError, StorageError, WorkerError
 from fedlp_edge.serving.live_inputs import HELD_OUT
 from fedlp_edge.storage.device_values import DeviceValues
 from fedlp_edge.system.directories import empty_directory, make_directory
 from fedlp_edge.wire.concat_buffer import ConcatBuffer, mapped
+from fedlp_edge.wire.error_feedback import ErrorFeedback
 from fedlp_edge.wire.messages import ModelProof, UnitPayload
 from fedlp_edge.wire.packed_scores import packed_scores
+from fedlp_edge.wire.tensors import Array, pack, unpack
 from fedlp_edge.worker.jobs import (
     AnyJob,
     AnyResult,
@@ -106,7 +109,8 @@ class Trainer:
         worker: Worker process, running or not yet started.
         cache: Holds the units of a task's manifest.
         outbox: Outbox for the updates.
-        directory: Directory of this device's state; ``work`` and ``device_values`` are made below it.
+        directory: Directory of this device's state; ``work``, ``device_values`` and ``residuals`` are
+            made below it.
         data: Specification of the training data.
         reports: Whether the coordinator is told how well models do on held-out samples.
     """
@@ -126,6 +130,7 @@ class Trainer:
         self._weights = DecodedWeights(cache, directory / "weights")
         self._round_task = directory / "work"
         self._device_values = DeviceValues(make_directory(directory / "device_values"))
+        self._residuals = DeviceValues(make_directory(directory / "residuals"))
         self._data = data
         self._held_out = directory / "models" / HELD_OUT
         self._reports = reports
@@ -268,6 +273,26 @@ class Trainer:
             return None
         return self._finished(submitted.purpose, result)
 
+    def _encoded(self, effect: TrainRound) -> dict[str, Path]:
+        """Returns the files of an update by unit; with error feedback, its residuals are on the disk before it is.
+
+        The residuals that it starts from are those of the last update that is in the model, as the task says: those
+        of an update that was lost or refused are never used, and what that one had added is added again.
+        """
+        task, stored = effect.task, self._residuals
+        if task.feedback_from is None or task.encoding == "none":
+            return part_files(effect, self._deltas)
+        stored.forget_others(task.run)
+        stored.prune(task.run, task.feedback_from)
+        start: dict[str, Array] = {}
+        if task.feedback_from and stored.before(task.run, task.feedback_from + 1) == task.feedback_from:
+            with suppress(PeerError):  # a power cut may have halved the file: then it is as if there were none
+                start = unpack(stored.read(task.run, task.feedback_from))
+        feedback = ErrorFeedback(start)
+        paths = part_files(effect, self._deltas, feedback)
+        stored.write(task.run, task.round, pack(feedback.residuals))
+        return paths
+
     @property
     def _deltas(self) -> Path:
         return self._round_task / "deltas"
@@ -349,10 +374,12 @@ class Trainer:
         if not result.finished:
             log.warning("round %d: time for %d samples an epoch; the update counts as much", task.round, result.samples)
         try:
-            paths = part_files(effect, self._deltas)
+            paths = self._encoded(effect)
             parts = {unit: mapped(path) for unit, path in paths.items()}
         except OSError as error:
             return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be encoded: {error.strerror}")
+        except (RejectedUpdateError, StorageError) as error:
+            return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be encoded: {error}")
         blob = ConcatBuffer(parts.values())
         ends = accumulate(len(part) for part in parts.values())
         update = Update(

@@ -38,6 +38,7 @@ class RunHistory:
         self._trained_depths: set[int] = set()
         self._seen: dict[str, str] = {}
         self._contributed: Counter[str] = Counter()
+        self._last_counted: dict[str, int] = {}
         self._failed: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
         self._thresholds: dict[int, dict[int, float]] = {}
@@ -80,9 +81,14 @@ class RunHistory:
             self._seen[device.id] = device.profile
             if device.status == "contributed":
                 self._contributed[device.id] += 1
+                self._last_counted[device.id] = summary.round - device.staleness
             else:
                 self._failed[device.id] += 1
                 self._reasons[device.id] = device.reason or SILENT
+
+    def last_counted(self, device: str) -> int:
+        """Returns the round of a device's last task whose update is in the model; 0 if there is none."""
+        return self._last_counted.get(device, 0)
 
     def thresholds(self, round: int) -> dict[int, float]:
         """Returns the thresholds of an anomaly detector by depth, as devices have measured them; empty without any.

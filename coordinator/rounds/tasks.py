@@ -23,6 +23,7 @@ class Tasks:
         chunk_bytes: Payload bytes of a chunk of an update.
         listeners: Function that returns how many devices hear a broadcast, those without a task included.
         settle_broadcast: Function that sees to it that the encoding of the model is chosen, called before every task.
+        last_counted: Function that returns the round of a device's last update that is in the model; 0 if none is.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Tasks:
         chunk_bytes: int,
         listeners: Callable[[], int],
         settle_broadcast: Callable[[], None] = lambda: None,
+        last_counted: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self._context = context
         self._blueprint = context.blueprint
@@ -39,6 +41,7 @@ class Tasks:
         self._chunk_bytes = chunk_bytes
         self._listeners = listeners
         self._settle_broadcast = settle_broadcast
+        self._last_counted = last_counted
 
     def give(self, round: int, places: Sequence[CohortMember], seconds_left: float) -> None:
         """Gives devices their tasks of a round, and broadcasts each unit that they need and that was not sent yet."""
@@ -90,6 +93,7 @@ class Tasks:
                 encoding=place.encoding,
                 holdout=self._context.config.holdout_share,
                 fresh_statistics=not self._context.config.data.evaluate,
+                feedback_from=self._last_counted(place.device) if self._context.config.update.error_feedback else None,
             )
         )
 

@@ -325,11 +325,13 @@ class UpdateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         budget: Bytes that a device may be expected to send in a round; rates are cut to fit. 0 for no limit.
         broadcast: Encoding of the weights on their way to the devices, which train from what they decode, or ``auto``
             to fit the slowest of their links.
+        error_feedback: Whether a device keeps what the encoding takes from an update and adds it to its next one.
     """
 
     encoding: Encoding | Literal["auto"] = "none"
     budget: Annotated[int, msgspec.Meta(ge=0)] = 0
     broadcast: BroadcastEncoding | Literal["auto"] = "none"
+    error_feedback: bool = False
 
 
 class PlannerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.planning.rules import PlanningRules
-from fedlp_edge.core.rounds.settings import RoundSettings, check_periods
+from fedlp_edge.core.rounds.settings import RoundSettings, check_error_feedback, check_periods
 from fedlp_edge.core.settings import (
     Count,
     EvaluationSettings,
@@ -173,6 +173,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_evaluation(self.evaluation, central=central)
         check_choice(self.export.model, self.model, self.evaluation, central=central)
         check_periods(self.scheme, self.rounds)
+        check_error_feedback(self.update, self.rounds)
 
     @property
     def judging(self) -> Judging:

@@ -33,7 +33,9 @@ class RoundJobs:
         fleet: Devices by id.
         device_values: Withheld values of the devices.
         modes: Compute mode by depth.
+        residuals: Residuals of the devices; None without error feedback.
         fallen_back: Ids of the devices whose compute mode failed; like real ones, they compute in float32 since.
+        last_counted: Round of the last task of each device whose update is in the model, by id.
     """
 
     experiment: Experiment
@@ -41,7 +43,9 @@ class RoundJobs:
     fleet: Mapping[str, VirtualDevice]
     device_values: DeviceValues
     modes: Mapping[int, ComputeMode]
+    residuals: DeviceValues | None = None
     fallen_back: set[str] = field(default_factory=set)
+    last_counted: dict[str, int] = field(default_factory=dict)
 
     def jobs(self, closing: RoundClosing) -> list[QueuedJob]:
         """Returns the jobs of a round: the devices whose updates count, and late ones that change their own values."""
@@ -116,9 +120,18 @@ class RoundJobs:
             reused=reused,
             reused_values=self.device_values.read(place.device, before) if reused else b"",
             counted=counted,
+            residuals=self._residuals_of(place) if counted else None,
         )
         macs = TRAINING_COST * self.blueprint.costs[place.depth - 1].forward_macs
         return QueuedJob(job, cost=float(macs * place.samples * self.experiment.training.epochs))
+
+    def _residuals_of(self, place: CohortMember) -> bytes | None:
+        """Returns the residuals of a device's last update that counted; None without error feedback."""
+        if self.residuals is None or place.encoding == "none":
+            return None
+        last = self.last_counted.get(place.device, 0)
+        there = last and self.residuals.before(place.device, last + 1) == last
+        return self.residuals.read(place.device, last) if there else b""
 
     def _personal(self, depth: int) -> tuple[str, ...]:
         """Returns the ids of the personal heads of a depth, whose training continues from the device's last round."""

@@ -99,6 +99,8 @@ class Simulation:
         self._engine: Engine = RecoveringEngine(engine, self._recorder.worker_died)
         self._checkpoints = Checkpoints(directory.checkpoints, _kept_checkpoints(experiment))
         self._device_values = DeviceValues(directory.path / "devices")
+        feedback = experiment.update.error_feedback
+        self._residuals = DeviceValues(directory.path / "residuals") if feedback else None
         self._published: set[int] = set()
         self._pending: PendingRound | None = None
         self._round_began = 0.0
@@ -162,9 +164,11 @@ class Simulation:
         self._publish(committed)
         self._held_depths = {device.depth for summary in self._recorder.summaries for device in summary.devices}
         modes = compute_modes(experiment, fleet, self._engine, self._directory.path / "compute.json", self._stopped)
-        self._round_jobs = RoundJobs(experiment, self._blueprint, fleet, self._device_values, modes)
+        self._round_jobs = RoundJobs(experiment, self._blueprint, fleet, self._device_values, modes, self._residuals)
         for summary in self._recorder.summaries:
             for contributor in summary.devices:
+                if contributor.status == "contributed":
+                    self._round_jobs.last_counted[contributor.id] = summary.round - contributor.staleness
                 if contributor.id in fleet:
                     self._round_jobs.note_compute(contributor.id, contributor.depth, contributor.compute)
         self._schedule = Schedule(experiment, fleet, self._assign)
@@ -246,6 +250,7 @@ class Simulation:
             raise WorkerError(f"round {closing.round}: {next(iter(page.failed.values()))}")
         self._settle(page)
         closing = page.closing
+        self._round_jobs.last_counted.update(dict.fromkeys(page.trained, closing.round))
         self._step(closing)
         now = time.monotonic()
         page.seconds, self._round_began = now - self._round_began, now
@@ -277,11 +282,16 @@ class Simulation:
             self._recorder.commit(self._pending)
             self._checkpoints.prune(number, self._recorder.judged.kept_rounds)
             self._device_values.prune_all(number)
+            if self._residuals is not None:
+                for device in self._pending.trained:
+                    self._residuals.prune(device, number)
             self._pending = None
 
     def _trained(self, page: PendingRound, reply: DeviceTrained) -> None:
         if reply.withheld_values:
             self._device_values.write(reply.device, reply.round, reply.withheld_values)
+        if reply.residuals and self._residuals is not None:
+            self._residuals.write(reply.device, reply.round, reply.residuals)
         if reply.device in page.closing.contributors:
             depth = page.closing.contributors[reply.device].depth
             self._round_jobs.note_compute(reply.device, depth, reply.compute)

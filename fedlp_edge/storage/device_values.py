@@ -1,6 +1,7 @@
 """This module stores model values that a device withholds from round to round, in one file per round.
 
-These are personal exit heads (``head_mode = "personal"``), and units between two exchanges (``exchange_every``). A
+These are personal exit heads (``head_mode = "personal"``), units between two exchanges (``exchange_every``), and, in
+a directory of their own, residuals of encoded updates (``error_feedback``). A
 round may be repeated, since training was interrupted or the update was lost, and must then give the same update. So a
 round never overwrites the file that it starts from: round 7 writes its own file, and a repeated round 7 starts from the
 file of the round before it, as it did the first time.
@@ -74,6 +75,12 @@ class DeviceValues:
         for number in [number for number in rounds if number < latest]:
             self._path(owner, number).unlink(missing_ok=True)
             rounds.remove(number)
+
+    def forget_others(self, owner: str) -> None:
+        """Removes the values of every other owner."""
+        for other in [other for other in self._rounds if other != owner]:
+            for number in self._rounds.pop(other):
+                self._path(other, number).unlink(missing_ok=True)
 
     def prune_all(self, round: int) -> None:
         """Removes every owner's values that no round after this one can start from."""

@@ -45,6 +45,7 @@ _LARGEST_HALF = 65504.0
 _LARGEST_LEVEL = {"int8": 127, "int4": 7, "int2": 1}
 _LEVELS_IN_BYTE = {"int4": 2, "int2": 4}
 _DITHER_BITS = 16
+_HALF = 1 << (_DITHER_BITS - 1)
 _BLOCK = 1 << 16  # elements; the temporary arrays of one block fit into the second-level cache
 _SMALLEST_FRAME = 9
 _SMALLEST_WINDOW = 1 << 10
@@ -113,7 +114,12 @@ def rounding_seed(seed: int, round: int, device: str, unit: str) -> int:
 
 
 def encode_unit(
-    tensors: Sequence[TensorSpec], deltas: Mapping[str, Array], encoding: Encoding, *, seed: int = 0
+    tensors: Sequence[TensorSpec],
+    deltas: Mapping[str, Array],
+    encoding: Encoding,
+    *,
+    seed: int = 0,
+    nearest: bool = False,
 ) -> bytes:
     """Encodes one unit's part of an update as bytes.
 
@@ -122,10 +128,11 @@ def encode_unit(
         deltas: Deltas by tensor name, float32; names that are not in ``tensors`` are ignored.
         encoding: Encoding that the task asks for.
         seed: Seed of the stochastic rounding (``rounding_seed``); used by integers alone.
+        nearest: Whether integers are rounded to nearest instead, as error feedback needs it.
     """
     packed: dict[str, npt.NDArray[Any]] = {}
     scales: list[np.float32] = []
-    dither = np.random.SFC64(seed)
+    dither = None if nearest else np.random.SFC64(seed)
     largest = _LARGEST_LEVEL.get(number_format(encoding), 0)
     for spec in tensors:
         # np.ascontiguousarray would make a scalar one-dimensional.
@@ -204,12 +211,12 @@ def _scale(top: float, largest: int) -> np.float32:
     return scale if float(scale) * largest >= top else np.nextafter(scale, np.float32(np.inf))
 
 
-def _quantise(delta: Array, scale: np.float32, dither: np.random.SFC64) -> npt.NDArray[np.int8]:
+def _quantise(delta: Array, scale: np.float32, dither: np.random.SFC64 | None) -> npt.NDArray[np.int8]:
     """Rounds each element to a neighbouring multiple of the scale, the nearer one more often.
 
     In fixed point: ``floor((rint(2^16 x / scale) + r) / 2^16)`` with ``r`` uniform on the 16-bit integers. Its mean
     over ``r`` is exact, and since ``|x| <= 127 scale`` the result cannot leave -127 .. 127. With fewer levels it
-    is 7 or 1 in place of 127.
+    is 7 or 1 in place of 127. Without a generator ``r`` is one half, which rounds to nearest.
     """
     flat = delta.reshape(-1)
     rounded = np.zeros(flat.size, dtype=np.int8)
@@ -223,7 +230,7 @@ def _quantise(delta: Array, scale: np.float32, dither: np.random.SFC64) -> npt.N
         np.divide(piece, scale, out=ratio)
         ratio *= 2.0**_DITHER_BITS
         bits[...] = np.rint(ratio, out=ratio)
-        bits += _dither(dither, piece.size)
+        bits += _HALF if dither is None else _dither(dither, piece.size)
         bits >>= _DITHER_BITS
         rounded[start : start + _BLOCK] = bits
     return rounded.reshape(delta.shape)

@@ -196,6 +196,8 @@ class Task(Message, frozen=True, kw_only=True):
         holdout: Share of its samples that the device keeps out of training and judges the model on; 0 for none.
         fresh_statistics: Whether the device measures statistics of batch norms for the weights that it has trained,
             since the coordinator has no data to measure them on.
+        feedback_from: Round of this device's last update that is in the model, whose residual the update adds (error
+            feedback); 0 if there is none, None without error feedback.
     """
 
     run: Name
@@ -218,6 +220,7 @@ class Task(Message, frozen=True, kw_only=True):
     encoding: Encoding = "none"
     holdout: Holdout = 0.0
     fresh_statistics: bool = False
+    feedback_from: Natural | None = None
 
 
 class UnitRequest(Message, frozen=True, kw_only=True):

@@ -7,16 +7,19 @@ import logging
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from device_agent.blob_cache import BlobCache
 from device_agent.outbox import Outbox
 from device_agent.protocol.events import CheckModel, ModelChecked, RoundTrained, TrainingFailed, TrainRound
 from device_agent.trainer import Trainer
+from fedlp_edge.core.blueprint import TensorSpec
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.wire.messages import ModelProof, Task, UnitVersion
+from fedlp_edge.wire.tensors import pack_file
 from fedlp_edge.worker.jobs import AnyJob, DeviceMeasurement, Failed, Measure, Train, Trained
 from fedlp_edge.worker.process import WorkerDied, WorkerReply
 
@@ -150,3 +153,35 @@ def test_a_comparison_that_the_worker_cannot_make_leaves_the_file_usable(tmp_pat
     trainer.check(CheckModel(ModelSettings(), 2, UnitVersion("onnx-2", "0" * 64, 1, 1), (), 0.1), tmp_path / "f", [])
     made = trainer.finish(WorkerReply(1, Failed(kind="memory", reason="memory ran out")))
     assert made == ModelChecked(ModelProof(2, problem="memory ran out"))
+
+
+SPECS = (TensorSpec("L1.w", (4,)),)
+
+
+def trained_update(trainer: Trainer, worker: Worker, round: int, feedback_from: int) -> str:
+    """The digest of an update of three levels whose deltas are always the same."""
+    task = msgspec.structs.replace(round_one().task, round=round, encoding="int2+zstd", feedback_from=feedback_from)
+    effect = TrainRound(task, "mark", ("L1",), {"L1": ("L1.w",)}, bytes_down=0, tensors={"L1": SPECS})
+    trainer.train(effect, ModelSettings())
+    job = worker.jobs[-1]
+    assert isinstance(job, Train)
+    pack_file({"L1.w": np.array([1.0, 0.4, 0.0, 0.0], np.float32)}, Path(job.delta_dir) / "L1.safetensors")
+    done = trainer.finish(WorkerReply(len(worker.jobs), Trained(samples=1, loss=0.5, seconds=1.0, peak_memory=1)))
+    assert isinstance(done, RoundTrained)
+    return done.update.digest
+
+
+def test_residuals_of_a_lost_update_are_neither_lost_nor_added_twice(tmp_path: Path) -> None:
+    worker = Worker()
+    trainer = trainer_with(worker, tmp_path)
+    first = trained_update(trainer, worker, 1, feedback_from=0)
+    lost = trained_update(trainer, worker, 2, feedback_from=1)
+    assert lost != first  # the residual of 0.4 has made another level of the same delta
+    assert trained_update(trainer, worker, 2, feedback_from=1) == lost
+    assert trained_update(trainer, worker, 3, feedback_from=1) == lost
+    again = trainer_with(worker, tmp_path)  # the agent was killed
+    worker.jobs.clear()
+    assert trained_update(again, worker, 4, feedback_from=1) == lost
+    assert trained_update(again, worker, 5, feedback_from=4) == first
+    # Round 1 is pruned by now; what the device does not have, it does not add.
+    assert trained_update(again, worker, 6, feedback_from=1) == first

@@ -118,3 +118,13 @@ def test_simulation_and_fleet_count_the_same_bytes(
     # In some round a layer was drawn by nobody, and it is not in the next download.
     assert any(len(entry.published or {}) < 3 for entry in virtual.rounds[:-1])
     assert len({device.id for device in virtual.rounds[0].devices}) < DEVICES
+
+
+def test_residuals_of_updates_are_the_same_in_simulation_and_fleet(tmp_path: Path) -> None:
+    scheme, update = SchemeSettings(depth=2, lpr=0.5), UpdateSettings(encoding="int2+zstd", error_feedback=True)
+    virtual = simulated(tmp_path / "simulated", scheme, update)
+    real = fleet_of(tmp_path / "real", scheme, update).finish()
+    assert real.final is not None
+    assert virtual.final is not None
+    assert real.final.model_digest == virtual.final.model_digest
+    assert payloads(real) == payloads(virtual)

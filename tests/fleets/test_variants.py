@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from fedlp_edge.core.settings import UpdateSettings
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.storage.checkpoints import Checkpoints
 from tests.fleets.standin import StandIn
 from tests.fleets.virtual import VirtualFleet
 
 PERIODS = {"rounds": 4, "scheme": {"exchange_every": {"L1": 2, "H2": 3}}, "head_mode": "personal"}
+FEEDBACK = {"rounds": 3, "lpr": 0.6, "update": UpdateSettings(encoding="int2+zstd", error_feedback=True)}
 HISTORY = {"rounds": 4, "scheme": {"recycle": 1, "rates": "importance"}, "lpr": 0.6, "ema": 0.5}
 
 
@@ -72,7 +74,7 @@ class Forgetful(StandIn):
         return []
 
 
-@pytest.mark.parametrize("settings", [PERIODS, HISTORY], ids=["periods", "history"])
+@pytest.mark.parametrize("settings", [PERIODS, HISTORY, FEEDBACK], ids=["periods", "history", "feedback"])
 @pytest.mark.parametrize("victim", ["coordinator", "dev-1"])
 def test_ends_with_the_same_model_whoever_is_killed(tmp_path: Path, victim: str, settings: dict[str, object]) -> None:
     expected, runs = killed_now_and_then(tmp_path, victim, 17, **settings)

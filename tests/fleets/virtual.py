@@ -18,7 +18,7 @@ from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import HeadMode
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, UpdateSettings
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.summary import Summary, load
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -61,6 +61,7 @@ class VirtualFleet:
         tamper: what becomes of each thing that a device publishes, by its name.
         worker: what a device trains with, and the coordinator evaluates with, by its name.
         data: of the devices whose workers read any, by name.
+        update: how updates and model travel.
 
     Attributes:
         on_event: called with every event of the coordinator.
@@ -85,6 +86,7 @@ class VirtualFleet:
         tamper: Mapping[str, Tamper] | None = None,
         worker: Mapping[str, type[StandIn]] | None = None,
         data: Mapping[str, str] | None = None,
+        update: UpdateSettings | None = None,
         **round_settings: object,
     ) -> None:
         self.world = World()
@@ -110,6 +112,7 @@ class VirtualFleet:
             model=ModelSettings(name=MODEL.name, input=MODEL.input, classes=2, head_mode=head_mode),
             data=DataSettings(evaluate="digits"),
             scheme=SchemeSettings(lpr=lpr, **(scheme or {})),  # type: ignore[arg-type]
+            update=update or UpdateSettings(),
             server=ServerSettings(optimizer=optimizer, ema=ema),  # type: ignore[arg-type]
             rounds=RoundSettings(**{"count": rounds, "min_devices": devices, **round_settings}),  # type: ignore[arg-type]
         )

@@ -77,7 +77,7 @@ def test_device_whose_compute_mode_fails_computes_in_float32(tmp_path: Path, eng
     "changes",
     [
         {"model": ModelSettings(name="mlp", input=(1, 8, 8), head_mode="personal")},
-        {"update": UpdateSettings(encoding="int2+zstd", broadcast="int4+zstd")},
+        {"update": UpdateSettings(encoding="int2+zstd", broadcast="int4+zstd", error_feedback=True)},
         {"scheme": SchemeSettings(lpr=0.5, granularity="tensor", weights="uniform", prune="train")},
         {"server": ServerSettings(optimizer="adam", lr=0.01, ema=0.5)},
         {"model": ModelSettings(name="mlp", input=(1, 8, 8), scaling="width", width_ratios=(0.25, 0.5, 1.0))},
@@ -102,6 +102,8 @@ def test_goes_on_after_a_stop_as_if_there_had_been_none(
     assert digest(again) == digest(whole)
     assert [entry.round for entry in again.rounds] == [1, 2, 3]
     assert [entry.coverage for entry in again.rounds] == [entry.coverage for entry in whole.rounds]
+    down = [[[d.payload_down for d in entry.devices] for entry in summary.rounds] for summary in (again, whole)]
+    assert down[0] == down[1]
 
 
 def test_judges_the_heads_that_stay_on_devices_when_the_run_is_over(tmp_path: Path, engine: LocalEngine) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from fedlp_edge.core.rounds.preference import preference
-from fedlp_edge.core.settings import Count, NotNegative, Positive, SchemeSettings, Share
+from fedlp_edge.core.settings import Count, NotNegative, Positive, SchemeSettings, Share, UpdateSettings
 
 
 class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,5 +90,18 @@ def check_periods(scheme: SchemeSettings, rounds: RoundSettings) -> None:
     if scheme.exchange_every and rounds.mode == "buffered":
         raise ValueError(
             "[scheme] exchange_every needs rounds that all devices have in common: "
+            'set [rounds] mode = "synchronous", or leave it out'
+        )
+
+
+def check_error_feedback(update: UpdateSettings, rounds: RoundSettings) -> None:
+    """Checks that error feedback is only used where the update before is in the model, or lost, once a task is given.
+
+    Raises:
+        ValueError: Updates have error feedback and the rounds are buffered.
+    """
+    if update.error_feedback and rounds.mode == "buffered":
+        raise ValueError(
+            "[update] error_feedback needs rounds that all devices have in common: "
             'set [rounds] mode = "synchronous", or leave it out'
         )

@@ -79,6 +79,8 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
         reused: Ids of the units that start from ``reused_values``; any other personal head is initialised at random.
         reused_values: Values that an earlier round left on the device, as safetensors; empty if there are none.
         counted: Whether the update arrives in time; a late one changes only the device's withheld values.
+        residuals: Residuals of the device's last update that counted, as safetensors, empty if there are none; None
+            without error feedback.
     """
 
     number: int
@@ -98,6 +100,7 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
     reused: tuple[str, ...] = ()
     reused_values: bytes = b""
     counted: bool = True
+    residuals: bytes | None = None
 
 
 class JudgeDevice(msgspec.Struct, frozen=True, tag=True):
@@ -193,6 +196,7 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
         withheld_values: Withheld values, as safetensors; empty if there are none.
         sizes: Norms of the update, which ``core.plausibility`` compares.
         scores: What the model that training started from is worth on the device's held-out samples, by depth.
+        residuals: Residuals that the update leaves with error feedback, as safetensors; empty without.
     """
 
     device: str
@@ -205,6 +209,7 @@ class DeviceTrained(msgspec.Struct, frozen=True, tag=True):
     withheld_values: bytes = b""
     sizes: dict[str, float] = {}
     scores: dict[int, HeldOutScores] = {}
+    residuals: bytes = b""
 
 
 class DeviceJudged(msgspec.Struct, frozen=True, tag=True):

@@ -59,6 +59,7 @@ from fedlp_edge.simulation.shared_memory import AnyArray
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.wire.admission import admit_part, check_values
 from fedlp_edge.wire.compression import encode_unit, rounding_seed
+from fedlp_edge.wire.error_feedback import ErrorFeedback
 from fedlp_edge.wire.tensors import pack, pieces, unpack
 
 
@@ -175,6 +176,7 @@ class SimulationWorker:
             withheld_values=pack(withheld) if withheld else b"",
             sizes=sizes_of(self.blueprint.exchanged_by(job.depth), sent.deltas) if job.counted else {},
             scores=scores,
+            residuals=b"" if sent.feedback is None else pack(sent.feedback.residuals),
         )
 
     def judge(self, job: JudgeDevice) -> DeviceJudged:
@@ -266,11 +268,15 @@ class _EncodedUpdate:
     Args:
         job: Job of the device.
         seed: Seed of the run.
+
+    Attributes:
+        feedback: Residuals of the device; None without error feedback.
     """
 
     def __init__(self, job: TrainDevice, seed: int) -> None:
         self._job = job
         self._seed = seed
+        self.feedback = None if job.residuals is None else ErrorFeedback(unpack(job.residuals) if job.residuals else {})
         self._units: dict[str, tuple[dict[str, Array], int]] = {}
 
     @property
@@ -295,6 +301,9 @@ class _EncodedUpdate:
             check_values(specs, sent)
             self._units[unit.id] = sent, sum(len(piece) for piece in pieces(sent))
             return
-        seed = rounding_seed(self._seed, self._job.round, self._job.device, unit.id)
-        blob = encode_unit(specs, sent, self._job.encoding, seed=seed)
+        if self.feedback is not None:
+            blob = self.feedback.encode(unit.id, specs, sent, self._job.encoding)
+        else:
+            seed = rounding_seed(self._seed, self._job.round, self._job.device, unit.id)
+            blob = encode_unit(specs, sent, self._job.encoding, seed=seed)
         self._units[unit.id] = admit_part(unit, specs, blob, self._job.encoding), len(blob)

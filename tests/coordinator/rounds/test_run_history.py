@@ -71,3 +71,11 @@ def test_the_thresholds_of_a_model_are_those_that_devices_found_before_they_trai
         history.add(RoundSummary(round=number, seconds=1.0, accuracy={}, devices=(), coverage={}, thresholds=found))
     assert history.thresholds(1) == {1: 2.0}
     assert history.thresholds(3) == history.thresholds(2) == {1: 3.0}
+
+
+def test_says_which_update_of_a_device_is_the_last_in_the_model() -> None:
+    history = RunHistory(tiny_blueprint(), {})
+    for number, status in ((1, "contributed"), (2, "lost"), (3, "rejected")):
+        entry = DeviceRound(id="a", profile="", depth=1, lpr=1.0, status=status)  # type: ignore[arg-type]
+        history.add(RoundSummary(round=number, seconds=1.0, accuracy={}, devices=(entry,), coverage={}))
+    assert (history.last_counted("a"), history.last_counted("b")) == (1, 0)
