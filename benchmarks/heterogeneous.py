@@ -4,6 +4,7 @@
     python -m benchmarks.heterogeneous --estimate          what that would take
     python -m benchmarks.heterogeneous --render            the page alone, from the cells that are there
     python -m benchmarks.heterogeneous --schemes depthfl --seeds 3    some cells, and no page
+    python -m benchmarks.heterogeneous --conditions tricks+int8       with every trick and weights broadcast as int8
     python -m benchmarks.heterogeneous --with-kept         only cells that the page does not show yet
     python -m benchmarks.heterogeneous --untuned           no trials on validation samples, the first setting for all
     python -m benchmarks.heterogeneous --quick             a small comparison of digits in minutes, printed

@@ -28,11 +28,14 @@ from fedlp_edge.simulation import Experiment
 from fedlp_edge.simulation.fleet import make_fleet
 from fedlp_edge.simulation.simulated_data import assign_data, read_simulation_data
 
-Condition = Literal["plain", "adjusted", "tricks"]
+Condition = Literal["plain", "adjusted", "tricks", "tricks+int8"]
 Equality = Literal["bytes", "macs", "memory"]
 Document = dict[str, Any]
 
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+WITH_TRICKS: tuple[Condition, ...] = ("tricks", "tricks+int8")
+"""Conditions with all of our recipe, of which the second also broadcasts the weights as ``int8``."""
+
 EQUALITIES: tuple[Equality, ...] = get_args(Equality)
 BUDGETS: tuple[Literal["bytes", "macs"], ...] = ("bytes", "macs")
 """Equalities that limit the rounds; one run serves both."""
@@ -42,6 +45,10 @@ OURS = ("fedlp-exits", "fedlp-hetero")
 
 REFERENCE = "fedlp-hetero"
 """As published it is the budget of all."""
+
+BROADCAST = "int8"
+"""Encoding of the weights on their way to the devices under ``tricks+int8``: its bytes, scales included, are known
+before a run, where those behind a compression are not."""
 
 TRICKS = RECIPES["fedlp-plus"]
 """Settings of which every scheme gets those that have nothing to do with which part of a model a device trains."""
@@ -111,7 +118,8 @@ class Cell:
 
     Attributes:
         condition: ``plain`` as published; ``adjusted`` with client logit adjustment; ``tricks`` with all of our
-            recipe that has nothing to do with which part of a model a device trains.
+            recipe that has nothing to do with which part of a model a device trains; ``tricks+int8`` with weights
+            broadcast as ``int8`` besides, for which equal bytes pay for more rounds.
         scheme: name of a recipe or of one of ``VARIANTS``.
         mix: of depths.
         partition: of the data.
@@ -206,11 +214,13 @@ def cells(
     """
     published = seeds if published_seeds is None else published_seeds
     for seed in sorted({*seeds, *published}):
-        for partition, mix, condition in itertools.product(PARTITIONS, MIXES, ("tricks", "plain", "adjusted")):
-            if seed not in (seeds if condition == "tricks" else published):
+        for partition, mix, condition in itertools.product(
+            PARTITIONS, MIXES, ("tricks", "tricks+int8", "plain", "adjusted")
+        ):
+            if seed not in (seeds if condition in WITH_TRICKS else published):
                 continue
             for scheme in schemes:
-                setting = (chosen or {}).get((scheme, mix), 0) if condition == "tricks" else 0
+                setting = (chosen or {}).get((scheme, mix), 0) if condition in WITH_TRICKS else 0
                 cell = Cell(condition, scheme, mix, partition, seed, setting=setting)  # type: ignore[arg-type]
                 yield cell
                 if condition == "tricks" and scheme not in NOT_IN_MEMORY:
@@ -257,8 +267,10 @@ def experiment(cell: Cell, size: Size, rounds: int, planned: int | None = None) 
         objective["distillation_rampup"] = round(WARM_UP * (planned or rounds))
     if cell.condition != "plain":
         objective["logit_adjustment"] = TRICKS["training"]["objective"]["logit_adjustment"]
-    if cell.condition == "tricks":
+    if cell.condition in WITH_TRICKS:
         document["update"] = dict(TRICKS["update"])
+        if cell.condition == "tricks+int8":
+            document["update"]["broadcast"] = BROADCAST
         document["server"] |= TRICKS["server"]
         document["rounds"] |= TRICKS["rounds"]
         document = _merged(document, settings_of(cell.scheme)[cell.setting][1])

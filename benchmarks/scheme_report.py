@@ -23,6 +23,7 @@ from benchmarks.scheme_cells import (
     SCHEMES,
     SKEWED,
     UNREACHABLE,
+    WITH_TRICKS,
     Cell,
     Condition,
     Equality,
@@ -35,7 +36,12 @@ from benchmarks.scheme_cells import (
 from benchmarks.scheme_memory import largest_that_fits, peaks_of, tier_memory
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
-CONDITION_TITLES = {"plain": "as published", "adjusted": "+ logit adjustment", "tricks": "+ every trick"}
+CONDITION_TITLES: Mapping[Condition, str] = {
+    "plain": "as published",
+    "adjusted": "+ logit adjustment",
+    "tricks": "+ every trick",
+    "tricks+int8": "+ `int8` broadcast",
+}
 EQUALITY_TITLES: Mapping[Equality, str] = {
     "bytes": "equal bytes",
     "macs": "equal computation",
@@ -105,13 +111,15 @@ class Report:
         self._results: dict[Group, dict[int, Result]] = {}
         for name, found in sorted(done.items()):
             cell = parse_cell(name)
-            setting = self.chosen.get((cell.scheme, cell.mix), 0) if cell.condition == "tricks" else 0
+            setting = self.chosen.get((cell.scheme, cell.mix), 0) if cell.condition in WITH_TRICKS else 0
             if cell.validation or cell.setting != setting:
                 continue
             for equality in cell.equalities:
                 group = (cell.condition, cell.scheme, cell.mix, cell.partition, equality)
                 self._results.setdefault(group, {})[cell.seed] = found
         self.groups = {group: _figures(results, group[-1]) for group, results in self._results.items()}
+        computed = {group[0] for group in self.groups}
+        self._conditions = [c for c in CONDITIONS if c != "tricks+int8" or c in computed]
 
     def text(self) -> str:
         """The section of the page."""
@@ -145,7 +153,7 @@ class Report:
         for partition in PARTITIONS:
             for mix in MIXES:
                 for equality in EQUALITIES:
-                    conditions = CONDITIONS if equality != "memory" else ("tricks",)
+                    conditions = self._conditions if equality != "memory" else ["tricks"]
                     rows = [self._row(scheme, mix, partition, equality, conditions) for scheme in SCHEMES]
                     if any(cell not in (MISSING, "–", "") for row in rows for cell in row[1:]):
                         title = f"### {PARTITION_TITLES[partition]}, depths {mix}, {EQUALITY_TITLES[equality]}"
@@ -184,21 +192,24 @@ class Report:
             "the 95 per cent interval of Student's t. Ahead or behind is who is so with the whole interval, against "
             "the rival with every trick; with one seed there is no interval."
         )
-        titles = [CONDITION_TITLES[condition] for condition in CONDITIONS]
+        if "tricks+int8" in self._conditions:
+            note += " Under *+ `int8` broadcast* ours has it, too."
+        titles = [CONDITION_TITLES[condition] for condition in self._conditions]
         return note + "\n\n" + markdown_table(["data", "at", "ours", "rival", *titles, "ours is"], rows, left=4)
 
     def _compared(self, scheme: str, rival: str, mix: str, partition: str, equality: Equality) -> list[str]:
         """Differences to a rival by condition, and who is ahead; empty if there is nothing to compare."""
-        ours = self.groups.get(("tricks", scheme, mix, partition, equality))
-        theirs = [self.groups.get((c, rival, mix, partition, equality)) for c in CONDITIONS]
-        if ours is None or not any(theirs):
-            return []
-        compared = [PairedDifference.of(ours.values, figures.values) if figures else None for figures in theirs]
-        last = compared[-1]
-        return [
-            *(MISSING if difference is None else difference.shown() for difference in compared),
-            MISSING if last is None else last.verdict(),
-        ]
+        shown = []
+        verdict = MISSING
+        for condition in self._conditions:
+            ours_has: Condition = "tricks+int8" if condition == "tricks+int8" else "tricks"
+            ours = self.groups.get((ours_has, scheme, mix, partition, equality))
+            theirs = self.groups.get((condition, rival, mix, partition, equality))
+            difference = PairedDifference.of(ours.values, theirs.values) if ours and theirs else None
+            shown.append(MISSING if difference is None else difference.shown())
+            if condition == "tricks" and difference is not None:
+                verdict = difference.verdict()
+        return [*shown, verdict] if set(shown) != {MISSING} else []
 
     def settings(self) -> str:
         """What was tried on validation samples, and what of it each scheme has."""
