@@ -15,6 +15,7 @@ A run that was stopped goes on with the first missing cell. ``benchmarks/scheme_
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
 import statistics
@@ -30,6 +31,7 @@ from benchmarks.scheme_cells import (
     CONDITIONS,
     EQUALITIES,
     FULL,
+    GLOBAL_MODELS,
     QUICK,
     REFERENCE,
     SCHEMES,
@@ -49,6 +51,7 @@ from benchmarks.scheme_cells import (
     trials,
 )
 from benchmarks.scheme_report import Report
+from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.simulation import Experiment, LocalEngine, local_engine, simulate
@@ -175,10 +178,21 @@ def compute(cell: Cell, size: Size, engine: LocalEngine) -> dict[str, object]:
     planned = max(rounds.values())
     with tempfile.TemporaryDirectory(prefix="comparison-") as directory:
         for count in sorted(set(rounds.values())):
-            summary = simulate(experiment(cell, size, count, planned), Path(directory) / "run", engine=engine)
+            summary = simulate(
+                experiment(cell, size, count, planned),
+                Path(directory) / "run",
+                engine=engine,
+                make_global_model=GLOBAL_MODELS.get(cell.scheme, GlobalModel),
+            )
     macs = total(cost_by_round(probe, costs), planned).macs / planned
+    found = result(cell, size, summary, rounds, macs, deepest_trained(probe))
+    if cell.scheme == "fiarse":  # of which simulated devices send all weights, and zeros for those that they lack
+        spent = list(
+            itertools.accumulate(cost.bytes for cost in itertools.islice(cost_by_round(probe, costs), planned))
+        )
+        found["megabytes"] = {round: spent[int(round) - 1] / 1e6 for round in found["megabytes"]}
     return {
-        **result(cell, size, summary, rounds, macs, deepest_trained(probe)),
+        **found,
         "seconds": sum(entry.seconds for entry in summary.rounds),
         "torch": torch.__version__,
         "machine": platform.machine(),
@@ -187,7 +201,7 @@ def compute(cell: Cell, size: Size, engine: LocalEngine) -> dict[str, object]:
 
 def blueprint_of(wanted: Experiment) -> Blueprint:
     """The model of an experiment as data."""
-    return build_model(wanted.model, seed=0).blueprint(wanted.model.name)
+    return build_model(wanted.model, seed=0, allow_models=None).blueprint(wanted.model.name)
 
 
 def write_page(store: CellStore) -> None:

@@ -18,9 +18,13 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from benchmarks.cells import Result, Size, silent_rounds
-from benchmarks.scheme_memory import memory_shares
+from benchmarks.rivals import importance_masks
+from benchmarks.rivals.importance_masks import ImportanceModel
+from benchmarks.rivals.rolling_window import RollingModel
+from benchmarks.scheme_memory import MODEL, memory_shares
 from fedlp_edge.config.recipes import RECIPES, RecipeName, with_recipe
 from fedlp_edge.core.accounting import download_bytes, upload_bytes
+from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.algorithm.selection import draw_cohort
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.summary import RoundSummary, Summary
@@ -53,7 +57,7 @@ before a run, where those behind a compression are not."""
 TRICKS = RECIPES["fedlp-plus"]
 """Settings of which every scheme gets those that have nothing to do with which part of a model a device trains."""
 
-RIVALS = ("fedavg-full", "heterofl", "heterofl-wide", "depthfl", "depthfl-large")
+RIVALS = ("fedavg-full", "heterofl", "heterofl-wide", "fedrolex", "fiarse", "depthfl", "depthfl-large", "scalefl")
 """What ours are to beat: schemes that unequal devices can run, with variants of two."""
 
 UNREACHABLE = "fedavg"
@@ -69,23 +73,33 @@ PARTITIONS = (SKEWED, "iid")
 VARIANTS: dict[str, tuple[RecipeName, dict[str, Any]]] = {
     "heterofl": ("heterofl", {"width_ratios": [0.25, 0.375, 0.5, 0.75, 1.0]}),
     "heterofl-wide": ("heterofl", {"width_ratios": [0.5, 0.625, 0.75, 0.8125, 1.0]}),
+    "fedrolex": ("heterofl", {"width_ratios": [0.5, 0.625, 0.75, 0.8125, 1.0]}),
+    "fiarse": ("inclusivefl", {"name": "benchmarks.rivals.importance_masks:DATA", "exit_heads": "model"}),
     "depthfl-large": ("depthfl", {"exit_heads": "model"}),
+    "scalefl": ("inclusivefl", {"name": "benchmarks.rivals.scaled_exits:DATA", "exit_heads": "model"}),
     "fedlp-exits": ("depthfl", {"exit_heads": "max-pooled"}),
 }
 """Recipes with other values of ``[model]``. HeteroFL's own levels from 1/16 would leave a single channel of the first
 eight at both 1/16 and 1/8, where its authors' narrowest network has four, so levels begin with two channels and all
-differ. The wide levels are the widest that compute no more than depths 1 to 5. The large heads are those that
+differ. The wide levels are the widest that compute no more than depths 1 to 5; FedRolex has them, too. ``DATA`` stands
+for the name of the data set: a model of ``benchmarks/rivals`` is made for its samples. The large heads are those that
 ``fedlp-cnn-narrow`` brings along, in the place of pooled ones."""
 
 IN_MEMORY: dict[str, dict[str, Any]] = {
     REFERENCE: {"exit_heads": "pooled"},
     "heterofl-wide": {"width_ratios": [0.375, 0.5625, 0.75, 0.875, 1.0]},
+    "fedrolex": {"width_ratios": [0.375, 0.5625, 0.75, 0.875, 1.0]},
 }
 """What of ``[model]`` differs in cells of equal memory: with its large heads, a device of depth 1 of FedLP-Hetero would
 take more memory than the whole model; the wide levels are the widest, in steps of 1/32, that fit."""
 
-NOT_IN_MEMORY = frozenset({UNREACHABLE, "depthfl-large"})
-"""Schemes whose smallest part does not fit the weakest device in cells of equal memory."""
+NOT_IN_MEMORY = frozenset({UNREACHABLE, "depthfl-large", "fiarse", "scalefl"})
+"""Schemes whose smallest part does not fit the weakest device in cells of equal memory, or whose whole does not fit the
+strongest one, as that of ScaleFL, with 9.5 of 9.2 MB. FIARSE leaves single weights out and keeps all activations, which
+are most of the memory."""
+
+GLOBAL_MODELS: dict[str, type[GlobalModel]] = {"fedrolex": RollingModel, "fiarse": ImportanceModel}
+"""Server steps of schemes that have their own."""
 
 WARM_UP = 0.3
 """Share of the rounds in which DepthFL's distillation rises, as in its paper: 300 of 1,000."""
@@ -104,7 +118,10 @@ UNDISTILLED: tuple[str, Document] = ("no distillation", {"training": {"objective
 TRAINING = 3
 """Forward passes that a training step counts as: the backward pass computes two products per forward one."""
 
-ENSEMBLES = frozenset({"depthfl", "depthfl-large", "fedlp-exits"})
+DISTILLING = frozenset({"depthfl", "depthfl-large"})
+"""Schemes that have the distillation of the recipe ``depthfl``."""
+
+ENSEMBLES = frozenset({*DISTILLING, "scalefl", "fedlp-exits"})
 """Schemes that answer with the mean of all exits; the others answer with the classifier."""
 
 FULL = Size(rounds=30)
@@ -170,7 +187,7 @@ def parse_cell(name: str) -> Cell:
 
 def settings_of(scheme: str) -> tuple[tuple[str, Document], ...]:
     """The settings tried for a scheme: a name and what differs from the first one. There are as many for each."""
-    return (*SETTINGS[:-1], UNDISTILLED) if scheme in ("depthfl", "depthfl-large") else SETTINGS
+    return (*SETTINGS[:-1], UNDISTILLED) if scheme in DISTILLING else SETTINGS
 
 
 def trials(schemes: Sequence[str] = SCHEMES, seed: int = 1) -> Iterator[Cell]:
@@ -239,12 +256,14 @@ def experiment(cell: Cell, size: Size, rounds: int, planned: int | None = None) 
     recipe, changed = VARIANTS.get(cell.scheme, (cell.scheme, {}))
     if cell.memory:
         changed = {**changed, **IN_MEMORY.get(cell.scheme, {})}
+    if "name" in changed:
+        changed = {**changed, "name": changed["name"].replace("DATA", size.data.replace("-", "_"))}
     data = VALIDATION[size.data] if cell.validation else size.data
     document: Document = {
         "name": "comparison",
         "seed": cell.seed,
         "recipe": recipe,
-        "model": {"name": "fedlp-cnn-narrow", "input": list(size.input), **changed},
+        "model": {"name": MODEL, "input": list(size.input), **changed},
         "data": {"train": data, "evaluate": data, "partition": cell.partition, "limit": size.limit},
         # The mode is pinned, so that a cell ends with the same bits whenever it is computed.
         "training": {
@@ -263,7 +282,7 @@ def experiment(cell: Cell, size: Size, rounds: int, planned: int | None = None) 
     objective = document["training"]["objective"]
     if cell.scheme == "fedlp-exits":
         objective["distillation"] = 0.0
-    elif cell.scheme in ENSEMBLES:
+    elif cell.scheme in DISTILLING:
         objective["distillation_rampup"] = round(WARM_UP * (planned or rounds))
     if cell.condition != "plain":
         objective["logit_adjustment"] = TRICKS["training"]["objective"]["logit_adjustment"]
@@ -314,9 +333,11 @@ def cost_by_round(wanted: Experiment, blueprint: Blueprint) -> Iterator[Cost]:
         nbytes = macs = 0
         for device in draw_cohort(depths, size, seed=wanted.seed, round=round, preference=likely):
             plan, place = fleet[device].plan, fleet[device].member
-            units = blueprint.exchanged_by(plan.depth)
-            nbytes += sum(download_bytes(unit, broadcast) for unit in units)
-            nbytes += sum(upload_bytes(unit, plan.encoding) for unit in units)
+            if wanted.model.name.startswith(importance_masks.__name__):
+                nbytes += importance_masks.travelling_bytes(blueprint, plan.depth, broadcast, plan.encoding)
+            else:
+                units = blueprint.exchanged_by(plan.depth)
+                nbytes += sum(download_bytes(unit, broadcast) + upload_bytes(unit, plan.encoding) for unit in units)
             forward = blueprint.costs[plan.depth - 1].forward_macs
             macs += TRAINING * forward * place.samples * wanted.training.epochs
         yield Cost(nbytes, macs)

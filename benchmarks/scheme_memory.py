@@ -17,6 +17,9 @@ from fedlp_edge.learning.profiling.step_trace import with_step_costs
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.simulation import Experiment
 
+MODEL = "fedlp-cnn-narrow"
+"""What all schemes divide; a rival's model is made of it."""
+
 MARGIN = 1.05
 """Memory of a tier over what DepthFL takes there, so that heads of a few kilobytes more do not decide."""
 
@@ -30,7 +33,7 @@ def peaks(model: ModelSettings, batch_size: int, optimizer: str) -> tuple[int, .
         batch_size: samples of a step.
         optimizer: of the devices.
     """
-    built = build_model(model, seed=0)
+    built = build_model(model, seed=0, allow_models=None)
     blueprint = with_step_costs(built, built.blueprint(model.name))
     training = msgspec.convert({"batch_size": batch_size, "optimizer": optimizer}, TrainingSettings)
     return tuple(device_memory(blueprint, depth, training) for depth in blueprint.depths)
@@ -44,7 +47,7 @@ def peaks_of(wanted: Experiment) -> tuple[int, ...]:
 
 def tier_memory(wanted: Experiment) -> tuple[int, ...]:
     """Bytes that the devices of each tier have, weakest first."""
-    model = ModelSettings(name=wanted.model.name, input=wanted.model.input, exits="all", exit_heads="pooled")
+    model = ModelSettings(name=MODEL, input=wanted.model.input, exits="all", exit_heads="pooled")
     needed = peaks(model, wanted.training.batch_size, wanted.training.optimizer)
     return tuple(int(MARGIN * peak) for peak in needed)
 

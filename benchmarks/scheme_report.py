@@ -53,8 +53,11 @@ TITLES = {
     "fedavg-full": "FedAvg, full-depth devices",
     "heterofl": "HeteroFL",
     "heterofl-wide": "HeteroFL, wide levels",
+    "fedrolex": "FedRolex, wide levels",
+    "fiarse": "FIARSE",
     "depthfl": "DepthFL",
     "depthfl-large": "DepthFL, large heads",
+    "scalefl": "ScaleFL",
     "fedlp-exits": "**FedLP with exits**",
     "fedlp-hetero": "**FedLP-Hetero**",
 }
@@ -63,8 +66,11 @@ COLOURS = {
     "fedavg-full": "#222222",
     "heterofl": "#58a55c",
     "heterofl-wide": "#a8d5aa",
+    "fedrolex": "#1f7a3a",
+    "fiarse": "#8a8a8a",
     "depthfl": BLUE,
     "depthfl-large": "#1d4e9e",
+    "scalefl": "#7b4fa3",
     "fedlp-exits": "#b3392f",
     "fedlp-hetero": ORANGE,
 }
@@ -132,7 +138,7 @@ class Report:
                 "are mean ± standard deviation over the seeds, and in brackets how many there are. With every trick, "
                 "FedLP-Hetero is `fedlp-plus` and FedLP with exits is `fedlp-exits`. † What unequal devices cannot do: "
                 "everybody trains the whole model. "
-                f"{MISSING} stands where no cell is computed yet, – where a scheme does not fit the weakest device.",
+                f"{MISSING} stands where no cell is computed yet, – where a scheme does not fit the devices.",
                 self.tables(),
                 "### Who is ahead",
                 self.differences(),
@@ -153,7 +159,7 @@ class Report:
         for partition in PARTITIONS:
             for mix in MIXES:
                 for equality in EQUALITIES:
-                    conditions = self._conditions if equality != "memory" else ["tricks"]
+                    conditions: Sequence[Condition] = self._conditions if equality != "memory" else ("tricks",)
                     rows = [self._row(scheme, mix, partition, equality, conditions) for scheme in SCHEMES]
                     if any(cell not in (MISSING, "–", "") for row in rows for cell in row[1:]):
                         title = f"### {PARTITION_TITLES[partition]}, depths {mix}, {EQUALITY_TITLES[equality]}"

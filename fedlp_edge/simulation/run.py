@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from fedlp_edge.config.toml_writer import to_toml
+from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.errors import FedLPError, OperatorError
 from fedlp_edge.learning.start_weights_file import with_digest
 from fedlp_edge.reporting import events
@@ -32,6 +33,7 @@ def simulate(
     engine: Engine | None = None,
     on_event: Callable[[events.AnyEvent], None] | None = None,
     stopped: Callable[[], bool] | None = None,
+    make_global_model: Callable[..., GlobalModel] = GlobalModel,
 ) -> Summary:
     """Runs an experiment to its end, or continues an interrupted one; a finished one is only read.
 
@@ -42,6 +44,8 @@ def simulate(
         on_event: Callback for every event, which is also written to ``events.jsonl``.
         stopped: Function that returns whether the simulation shall stop, called regularly. The same call to
             ``simulate`` continues a stopped run.
+        make_global_model: Class of the global model, or a function with its parameters; a subclass of
+            ``GlobalModel`` makes another server step.
 
     Returns:
         Contents of ``summary.json``: accuracy and traffic of every round, and the digest of the final model.
@@ -68,7 +72,15 @@ def simulate(
             engine = make_engine(experiment)
             stack.callback(engine.close)
         journal = stack.enter_context(closing(Journal.open(place.journal)))
-        simulation = Simulation(experiment, place, journal, engine, emit=emit, stopped=stopped or (lambda: False))
+        simulation = Simulation(
+            experiment,
+            place,
+            journal,
+            engine,
+            emit=emit,
+            stopped=stopped or (lambda: False),
+            make_global_model=make_global_model,
+        )
         try:
             return simulation.run()
         except SimulationStoppedError:

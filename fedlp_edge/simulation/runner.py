@@ -79,6 +79,7 @@ class Simulation:
         engine: Engine, which may be used for other experiments afterwards.
         emit: Callback for every event of the run.
         stopped: Function that returns whether the simulation shall stop, called regularly.
+        make_global_model: Function with the parameters of ``GlobalModel`` that makes the global model.
     """
 
     def __init__(
@@ -90,10 +91,12 @@ class Simulation:
         *,
         emit: Callable[[events.AnyEvent], None],
         stopped: Callable[[], bool],
+        make_global_model: Callable[..., GlobalModel] = GlobalModel,
     ) -> None:
         self._experiment = experiment
         self._directory = directory
         self._stopped = stopped
+        self._make_global_model = make_global_model
         self._journal = journal
         self._recorder = RunRecorder(experiment, directory, journal, emit)
         self._engine: Engine = RecoveringEngine(engine, self._recorder.worker_died)
@@ -146,7 +149,7 @@ class Simulation:
             weights, state = self._checkpoints.load(committed)
         else:
             self._checkpoints.save(0, weights, ServerState())
-        self._model = GlobalModel(
+        self._model = self._make_global_model(
             self._blueprint,
             experiment.scheme,
             experiment.server,

@@ -174,7 +174,7 @@ class WidthModel(LayeredModel):
         parts = [(unit.name, whole.get_submodule(unit.id)) for unit in whole.units]
         layers, head = parts[: len(whole.layer_units)], parts[-1]
         sample = torch.zeros(1, *whole.input_shape)
-        narrowed = _narrow([module for _, module in [*layers, head]], sample, 1.0, tracking=False)
+        narrowed = narrow_chain([module for _, module in [*layers, head]], sample, 1.0, tracking=False)
         named = [(name, module) for (name, _), module in zip([*layers, head], narrowed, strict=True)]
         super().__init__(
             named[:-1], [*[("", nn.Identity())] * (len(layers) - 1), named[-1]], sample, classes=whole.classes
@@ -273,7 +273,7 @@ class WidthModel(LayeredModel):
     def _narrow_model(self, level: int, *, tracking: bool) -> Submodel:
         self._check_level(level)
         modules = [self.get_submodule(unit.id) for unit in self.units]
-        narrowed = _narrow(modules, self._sample, self._ratios[level - 1], tracking=tracking)
+        narrowed = narrow_chain(modules, self._sample, self._ratios[level - 1], tracking=tracking)
         parts = {unit.id: module for unit, module in zip(self.units, narrowed, strict=True)}
         return Submodel(parts, len(self.layer_units))
 
@@ -308,8 +308,20 @@ class WidthModel(LayeredModel):
         return DepthCost(level, sum(p.numel() for p in narrow.parameters()), run.forward_macs, run.activation_bytes)
 
 
-def _narrow(modules: Sequence[nn.Module], sample: torch.Tensor, ratio: float, *, tracking: bool) -> list[nn.Module]:
-    """Returns narrow copies of the modules of a chain, the last of which holds the classifier."""
+def narrow_chain(
+    modules: Sequence[nn.Module], sample: torch.Tensor, ratio: float, *, tracking: bool
+) -> list[nn.Module]:
+    """Returns narrow copies of the modules of a chain, the last of which holds the classifier.
+
+    Args:
+        modules: Modules in order, from the input to the logits.
+        sample: One input, [1, ...].
+        ratio: Share of the channels of every layer but the classifier.
+        tracking: Whether batch norms track the statistics of their batches, for evaluation.
+
+    Raises:
+        PartitionError: A module cannot be narrowed.
+    """
     layers = [m for module in modules for m in module.modules() if isinstance(m, (_ConvNd, nn.Linear))]
     if not layers:
         raise PartitionError("a model without convolutions and linear layers has no width")
