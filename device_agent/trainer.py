@@ -247,6 +247,7 @@ class Trainer:
             data=self._data,
             holdout=effect.holdout,
             samples_directory=str(self._held_out),
+            ranges=effect.ranges,
         )
         self._submit(job, effect)
 
@@ -434,6 +435,7 @@ def _proof(depth: int, checked: ExportChecked) -> ModelProof:
         agreement=checked.agreement,
         problem=checked.problem,
         scores=packed_scores(checked.scores),
+        ranges=checked.ranges,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from fedlp_edge.core.device_scores import DeviceScores, HeldOutScores, fleet_scores, summed_reports
 from fedlp_edge.core.metrics.metric_sums import MetricSums
+from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.errors import PeerError
 from fedlp_edge.reporting.summary import FileProof
 from fedlp_edge.storage.journal import Journal
@@ -29,6 +30,7 @@ class DeviceFinding(msgspec.Struct, frozen=True):
         agreement: Share of samples with the same answer.
         problem: Why the file is not proved; empty if it is.
         scores: What the final model is worth on the device's held-out samples; None if it is not told.
+        ranges: Ranges of the file's activations on these, with which ``fedlp export`` makes int8 files.
     """
 
     depth: int
@@ -37,6 +39,7 @@ class DeviceFinding(msgspec.Struct, frozen=True):
     agreement: float = 0.0
     problem: str = ""
     scores: HeldOutScores | None = None
+    ranges: TensorRanges = ()
 
 
 class DeviceFindings:
@@ -101,7 +104,10 @@ class DeviceFindings:
             scores = admit_scores(proof.scores, self._task, (depth,), samples).get(depth)
         except PeerError as error:
             log.warning("what %s says that its final model is worth is ignored: %s", device, error)
-        finding = DeviceFinding(depth, proof.samples, proof.max_abs_diff, proof.agreement, proof.problem, scores)
+        ranges = () if proof.problem else proof.ranges
+        finding = DeviceFinding(
+            depth, proof.samples, proof.max_abs_diff, proof.agreement, proof.problem, scores, ranges
+        )
         self._told[device] = finding
         self._journal.put_finding(device, self._model, msgspec.msgpack.encode(finding))
         if proof.problem:

@@ -209,6 +209,7 @@ class FinalExport:
                 layers=layers,
                 holdout=holdout,
                 refused=next((entry.reason for entry in self.refused if entry.depth == member.plan.depth), "")[:2000],
+                ranges=bool(models) and not self._config.data.evaluate,
             )
         )
         # Whoever said how it ended is told again, but not waited for again.

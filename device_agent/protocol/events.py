@@ -316,6 +316,7 @@ class CheckModel:
         version: The file.
         layers: The units of that depth.
         holdout: Share of the samples that are held out; the models are compared on these.
+        ranges: Whether to take the ranges of activations on these.
     """
 
     model: ModelSettings
@@ -323,6 +324,7 @@ class CheckModel:
     version: UnitVersion
     layers: tuple[UnitVersion, ...]
     holdout: float
+    ranges: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ class FinalModelFetch:
             return None
         if any(not 0 < layer.size <= most[layer.unit] for layer in message.layers):
             return None
-        return CheckModel(own_model.model, depth, version, message.layers, message.holdout)
+        return CheckModel(own_model.model, depth, version, message.layers, message.holdout, message.ranges)
 
     def _start_export(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
         """Downloads the units below the device's own head."""

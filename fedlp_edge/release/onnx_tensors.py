@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedlp_edge.errors import ReleaseError
+from fedlp_edge.system.protobuf_fields import LENGTH, VARINT, fields, varint
 
 FLOAT = 1
 FLOAT16 = 10
@@ -25,8 +26,6 @@ _FUNCTION_NODE = 7
 _NODE_ATTRIBUTE = 5
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_FLOATS, _TENSOR_RAW = 1, 2, 4, 9
-
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
 @dataclass(frozen=True)
@@ -94,17 +93,17 @@ def _walk_attribute(view: memoryview, start: int, stop: int, found: list[OnnxTen
 def _take_tensor(view: memoryview, start: int, stop: int, found: list[OnnxTensor]) -> None:
     shape: list[int] = []
     kind, offset, size = 0, 0, -1
-    for number, wire, low, high in _fields(view, start, stop):
-        if number == _TENSOR_DIMS and wire == _VARINT:
-            shape.append(_varint(view, low)[0])
+    for number, wire, low, high in fields(view, start, stop):
+        if number == _TENSOR_DIMS and wire == VARINT:
+            shape.append(varint(view, low)[0])
         elif number == _TENSOR_DIMS:
             at = low
             while at < high:
-                value, at = _varint(view, at)
+                value, at = varint(view, at)
                 shape.append(value)
-        elif number == _TENSOR_TYPE and wire == _VARINT:
-            kind = _varint(view, low)[0]
-        elif wire == _LENGTH and (number == _TENSOR_RAW or (number == _TENSOR_FLOATS and size < 0)):
+        elif number == _TENSOR_TYPE and wire == VARINT:
+            kind = varint(view, low)[0]
+        elif wire == LENGTH and (number == _TENSOR_RAW or (number == _TENSOR_FLOATS and size < 0)):
             offset, size = low, high - low
     count = 1
     for length in shape:
@@ -115,40 +114,6 @@ def _take_tensor(view: memoryview, start: int, stop: int, found: list[OnnxTensor
 
 def _messages(view: memoryview, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """Yields the number, first byte and end of every field that has a length."""
-    for number, wire, low, high in _fields(view, start, stop):
-        if wire == _LENGTH:
+    for number, wire, low, high in fields(view, start, stop):
+        if wire == LENGTH:
             yield number, low, high
-
-
-def _fields(view: memoryview, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yields number, wire type, first byte and end of every field of a message."""
-    at = start
-    while at < stop:
-        key, at = _varint(view, at)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            end = _varint(view, at)[1]
-        elif wire == _LENGTH:
-            size, at = _varint(view, at)
-            end = at + size
-        elif wire in (_FIXED32, _FIXED64):
-            end = at + (4 if wire == _FIXED32 else 8)
-        else:
-            raise ValueError(f"byte {at} begins no field")
-        if end > stop:
-            raise ValueError(f"a field ends at byte {end}, behind its message")
-        yield number, wire, at, end
-        at = end
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError(f"byte {at} continues an endless number")

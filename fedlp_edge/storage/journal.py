@@ -16,6 +16,7 @@ from typing import Any, Self
 import msgspec
 
 from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.core.planning.planner import Plan
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.fitness import Fitness
@@ -282,6 +283,24 @@ def reported_data_facts(path: Path) -> tuple[DataFacts, ...]:
     """
     rows = _rows_beside(path, "SELECT facts FROM data_facts ORDER BY device")
     return tuple(msgspec.msgpack.decode(packed, type=DataFacts) for (packed,) in rows)
+
+
+class _ToldRanges(msgspec.Struct):
+    """What of a device's finding about its final model is needed to make int8 files."""
+
+    ranges: TensorRanges = ()
+
+
+def told_ranges(path: Path, model: str) -> dict[str, TensorRanges]:
+    """Returns the ranges of activations that devices have told of a final model, by device.
+
+    Args:
+        path: Journal of the run, which may be in use or missing; it is not changed.
+        model: Digest of the final model.
+    """
+    rows = _rows_beside(path, "SELECT device, finding FROM findings WHERE model = ? ORDER BY device", (model,))
+    told = {device: msgspec.msgpack.decode(finding, type=_ToldRanges).ranges for device, finding in rows}
+    return {device: ranges for device, ranges in told.items() if ranges}
 
 
 def _rows_beside(path: Path, query: str, values: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:

@@ -26,6 +26,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from fedlp_edge.core.metrics.serving_report import ServingReport
+from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.settings import (
     BroadcastEncoding,
@@ -361,6 +362,7 @@ class RunEnded(Message, frozen=True, kw_only=True):
         holdout: Share of its samples that the device has kept out of training and checks the final model on; 0 for
             none.
         refused: Reason why the device's depth has no ONNX file; empty if it has one, or none was wanted.
+        ranges: Whether the device shall tell the ranges of the file's activations, since the coordinator has no data.
     """
 
     run: Name
@@ -370,6 +372,7 @@ class RunEnded(Message, frozen=True, kw_only=True):
     layers: tuple[UnitVersion, ...] = ()
     holdout: Holdout = 0.0
     refused: Reason = ""
+    ranges: bool = False
 
 
 class ModelProof(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -383,6 +386,7 @@ class ModelProof(msgspec.Struct, frozen=True, omit_defaults=True):
         problem: Why the file is not proved; empty if it is.
         scores: What the final model is worth on the device's held-out samples, by depth of the exit; empty if the
             device does not report that.
+        ranges: Ranges of the file's activations on some of these; empty if they were not asked for.
     """
 
     depth: Annotated[int, msgspec.Meta(ge=1, le=9999)]
@@ -391,6 +395,7 @@ class ModelProof(msgspec.Struct, frozen=True, omit_defaults=True):
     agreement: Share = 0.0
     problem: Reason = ""
     scores: ScoresByDepth = {}
+    ranges: TensorRanges = ()
 
     def __post_init__(self) -> None:
         for name, words in unprintable_fields(self):

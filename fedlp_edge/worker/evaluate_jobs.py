@@ -6,17 +6,20 @@ import math
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.errors import ExportError, ModelError
 from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE, Scores, held_out_scores, logits_of
 from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
+from fedlp_edge.learning.export.activations.observed_tensors import OBSERVED, observed_ranges
 from fedlp_edge.learning.export.device_check import compare_file, write_samples
 from fedlp_edge.learning.export.family.multi_exit_graph import exit_of, exits_of
 from fedlp_edge.learning.export.layered_export import DepthFileOptions, export_depths, measured_threshold
@@ -180,9 +183,21 @@ def check_export(job: CheckExport, resources: WorkerResources) -> ExportChecked:
         write_samples(held_out, Path(job.samples_directory))
     try:
         submodel.to("cpu").eval()
-        return _checked(submodel, Path(job.file), held_out or data, task, scored=held_out is not None)
+        found = _checked(submodel, Path(job.file), held_out or data, task, scored=held_out is not None)
     finally:
         submodel.to(resources.device)
+    if not job.ranges or held_out is None or job.model.tokens or found.problem:
+        return found
+    return msgspec.structs.replace(found, ranges=_ranges(Path(job.file), held_out))
+
+
+def _ranges(file: Path, held_out: Dataset) -> TensorRanges:
+    """Returns the ranges of a file's activations on some held-out samples; none if they cannot be taken."""
+    chosen = torch.linspace(0, len(held_out) - 1, min(OBSERVED, len(held_out))).long()
+    try:
+        return observed_ranges(file.read_bytes(), held_out.batch(chosen)[0].cpu().numpy())
+    except (ExportError, OSError, ValueError):
+        return ()
 
 
 def export_samples(

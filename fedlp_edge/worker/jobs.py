@@ -17,6 +17,7 @@ from fedlp_edge.core.device_data import DataFacts, InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.metric_sums import MetricSums
 from fedlp_edge.core.metrics.task_metrics import accuracies
+from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.core.model_card import CardEntry, RefusedFile
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
@@ -292,6 +293,8 @@ class ExportFamily(Export, frozen=True, kw_only=True):
         raw_input: Whether files take pictures as bytes, and normalise them in the graph.
         samples_path: File that some samples are written to, as the files take them, to measure what these cost; None
             for no such file.
+        told: Ranges of activations that devices have told of the same weights, by device, for int8 files that are made
+            without data.
     """
 
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32",)
@@ -299,6 +302,7 @@ class ExportFamily(Export, frozen=True, kw_only=True):
     opset: int = 18
     raw_input: bool = True
     samples_path: str | None = None
+    told: dict[str, TensorRanges] = {}
 
 
 class FamilyExported(Result, frozen=True, kw_only=True):
@@ -376,6 +380,7 @@ class CheckExport(Job, frozen=True, kw_only=True):
         holdout: Share of the samples that are held out, on which the models are compared.
         samples_directory: Directory into which some held-out samples are written, for the exam of the next model; empty
             for none.
+        ranges: Whether to take the ranges of activations on the held-out samples.
     """
 
     model: ModelSettings
@@ -385,6 +390,7 @@ class CheckExport(Job, frozen=True, kw_only=True):
     data: str
     holdout: float
     samples_directory: str = ""
+    ranges: bool = False
 
 
 class ExportChecked(Result, frozen=True, kw_only=True):
@@ -397,6 +403,7 @@ class ExportChecked(Result, frozen=True, kw_only=True):
         problem: Why the file is not proved; empty if it is.
         differs: Whether the file computes something else, so that it must not be used.
         scores: What the model is worth on the held-out samples, by depth of the exit.
+        ranges: Ranges of activations on held-out samples; empty if they were not asked for.
     """
 
     samples: int = 0
@@ -405,6 +412,7 @@ class ExportChecked(Result, frozen=True, kw_only=True):
     problem: str = ""
     differs: bool = False
     scores: dict[int, HeldOutScores] = {}
+    ranges: TensorRanges = ()
 
 
 class Failed(Result, frozen=True, kw_only=True):

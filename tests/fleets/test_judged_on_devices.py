@@ -11,6 +11,7 @@ from coordinator.config import DataSettings
 from fedlp_edge.core.settings import EvaluationSettings, ModelSettings
 from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.reporting.events import ModelsProved
+from fedlp_edge.storage.journal import told_ranges
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from tests.fleets.fleet import Fleet
 from tests.fleets.test_fine_tuning import fleet_of as real_fleet
@@ -116,6 +117,9 @@ def test_a_fleet_without_test_data_over_mosquitto_ends_with_files_that_its_devic
     assert proof.agreement == 1.0
     assert 0 < proof.max_abs_diff < 1e-4
     assert list(proof.problems) == ["dev-2"]
+    ranges = told_ranges(fleet.run / "journal.sqlite", summary.final.model_digest)
+    assert set(ranges) == {"dev-0", "dev-1"}
+    assert all(len(of_device) > 3 for of_device in ranges.values())
     assert [model.accuracy for model in summary.onnx] == [None]
     assert set(summary.delivered.values()) == {"installed"}
     assert [event.proofs for event in events if isinstance(event, ModelsProved)] == [summary.proofs]

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.messages import (
     Claim,
+    DeploymentReport,
     Failure,
     FromCoordinator,
     FromDevice,
     Install,
     NamedFile,
     Ready,
+    RunEnded,
     UnitVersion,
     decoder,
     encode,
@@ -67,6 +69,19 @@ def test_texts_of_a_peer_are_safe_to_print() -> None:
 def test_bytes_of_a_stranger_are_refused_in_one_way(payload: bytes) -> None:
     with pytest.raises(PeerError):
         decoder(FromDevice, 1000)(payload)
+
+
+def test_words_of_a_run_s_end_without_ranges_are_understood() -> None:
+    """Coordinators and agents of before neither ask for ranges nor tell any."""
+    ended = decoder(FromCoordinator, 1000)(b'{"type":"RunEnded","run":"r","device":"d","rounds":1}')
+    assert isinstance(ended, RunEnded)
+    assert not ended.ranges
+    report = b'{"type":"DeploymentReport","run":"r","device":"d","state":"installed","proof":{"depth":1,"samples":9}}'
+    told = decoder(FromDevice, 1000)(report)
+    assert isinstance(told, DeploymentReport)
+    assert told.proof is not None
+    assert told.proof.ranges == ()
+    assert b"ranges" not in encode(told)
 
 
 def test_order_of_a_model_without_a_self_test_arrives() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from safetensors.torch import save_file
 
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.learning.export.activations.observed_tensors import observed_ranges
 from fedlp_edge.learning.export.self_test import check_self_test
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.worker.family_job import export_family
@@ -39,6 +41,30 @@ def test_made_inputs_of_a_fleet_with_pictures_are_bytes(tmp_path: Path) -> None:
     assert not stale.exists()
     samples = np.load(tmp_path / "samples.npy")
     assert (samples.dtype, samples.shape) == (np.uint8, (64, 1, 2, 2))
+
+
+def test_ranges_that_enough_devices_have_told_are_named_on_the_card(tmp_path: Path) -> None:
+    """Each depth is told of in a file of its own; the family is made of one graph with other names."""
+    state = tmp_path / "state.safetensors"
+    save_file(dict(build_model(MLP, 0).state_dict()), state)
+    facts = InputFacts(scale=1.0, mean=(0.0,), std=(1.0,), channel_mean=(0.0,), channel_std=(1.0,))
+    job = ExportFamily(
+        model=MLP, state_paths=(str(state),), depths=(2,), data="", inputs=facts, directory=str(tmp_path / "fp32")
+    )
+    resources = WorkerResources(WorkerOptions(threads=0, device="cpu"))
+    (file,) = export_family(job, resources).files
+    x = np.random.default_rng(0).standard_normal((20, 1, 2, 2)).astype(np.float32)
+    ranges = observed_ranges((tmp_path / "fp32" / file.file).read_bytes(), x)
+    assert len(ranges) >= 3
+    job = ExportFamily(
+        model=MLP, state_paths=(str(state),), depths=(1, 2), data="", inputs=facts, directory=str(tmp_path / "int8"),
+        precisions=("int8",), told=dict.fromkeys("abc", ranges),
+    )  # fmt: skip
+    done = export_family(job, resources)
+    assert [entry.depth for entry in done.files] == [1, 2]
+    assert done.calibration.startswith("ranges that 3 devices have told of samples that they hold out; what int8 costs")
+    two = msgspec.structs.replace(job, told=dict.fromkeys("ab", ranges), depths=(2,))
+    assert export_family(two, resources).calibration.endswith("; 2 have told ranges, and 3 are needed")
 
 
 def test_real_samples_stand_in_a_self_test_beside_each_file(tmp_path: Path) -> None:

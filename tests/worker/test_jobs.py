@@ -374,12 +374,16 @@ def test_a_file_made_without_data_is_proved_on_a_device(bench: Bench) -> None:
         file=str(file),
         data="digits#limit=300",
         holdout=0.2,
+        ranges=True,
     )
     checked = bench.worker.call(job, timeout=120)
     assert isinstance(checked, ExportChecked)
     assert (checked.problem, checked.differs, checked.agreement) == ("", False, 1.0)
     assert checked.samples == checked.scores[depth].samples > 30
     assert checked.max_abs_diff < 1e-4
+    given = checked.ranges[0]  # the input: normalised pixels from 0 to 16
+    assert (given.size, given.low) == (64, pytest.approx(-0.3053 / 0.3761, rel=1e-3))
+    assert len(checked.ranges) > 3
 
     other = {name: value + 1 for name, value in load_file(bench.state).items()}
     save_file(other, bench.directory / "other.safetensors")

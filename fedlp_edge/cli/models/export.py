@@ -28,7 +28,7 @@ from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.formatting import format_bytes, format_metric, format_share, metric_label
 from fedlp_edge.reporting.summary import Summary, load, trained_exits
 from fedlp_edge.storage.checkpoints import Checkpoints
-from fedlp_edge.storage.journal import agreed_class_names, agreed_columns, reported_data_facts
+from fedlp_edge.storage.journal import agreed_class_names, agreed_columns, reported_data_facts, told_ranges
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, print_error
 from fedlp_edge.system.processor_info import processor_name
 from fedlp_edge.worker.jobs import Build, Built, ExportFamily, FamilyExported, WorkerOptions
@@ -217,6 +217,7 @@ def run_export(
                     opset=options.opset,
                     raw_input=options.raw_input,
                     samples_path=str(samples_path),
+                    told={} if evaluate else told_ranges(run / "journal.sqlite", _digest(summary, round_number)),
                 )
             )
         if not isinstance(exported, FamilyExported):

@@ -11,13 +11,16 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
+from fedlp_edge.core.metrics.tensor_ranges import MIN_DEVICES, TensorRanges
 from fedlp_edge.errors import ExportError
+from fedlp_edge.learning.export.activations.observed_tensors import fleet_ranges
 from fedlp_edge.learning.export.metadata import INPUT
 from fedlp_edge.learning.foreign_code import error_line
 
@@ -42,6 +45,7 @@ CALIBRATION_SAMPLES = 256
 """Samples from which the ranges of activations are taken; of more, the ranges hardly change."""
 
 _CALIBRATION_BATCH = 32
+_NOTHING_TOLD: Mapping[str, TensorRanges] = MappingProxyType({})
 
 
 def file_of(path: Path, precision: Precision) -> Path:
@@ -80,7 +84,13 @@ def convert(source: Path, target: Path, precision: Precision, calibration: Sampl
 
 
 def converted(
-    model: onnx.ModelProto, precision: Precision, calibration: Samples, of: str, *, tokens: bool = False
+    model: onnx.ModelProto,
+    precision: Precision,
+    calibration: Samples,
+    of: str,
+    *,
+    tokens: bool = False,
+    told: Mapping[str, TensorRanges] = _NOTHING_TOLD,
 ) -> onnx.ModelProto:
     """Returns a float32 model in another precision; inputs and outputs keep their types and names.
 
@@ -90,6 +100,7 @@ def converted(
         calibration: Samples for static quantisation, [N, ...].
         of: What is converted, for messages.
         tokens: Whether the input are token ids.
+        told: Ranges that devices have told, by device; where enough have, they take the place of those of the samples.
 
     Raises:
         ExportError: onnxruntime's tools cannot convert the model.
@@ -101,7 +112,9 @@ def converted(
         with _quiet():
             copy = type(model)()
             copy.CopyFrom(model)
-            made = _half(copy) if precision == "fp16" else _quantized(copy, calibration, tokens=tokens)
+            made = _half(copy) if precision == "fp16" else _quantized(copy, calibration, told, tokens=tokens)
+    except ExportError:
+        raise
     except Exception as error:  # the tools raise whatever their many parts raise
         raise ExportError(f"{of} cannot be converted to {precision}: {error_line(error)}") from None
     del made.metadata_props[:]
@@ -126,7 +139,9 @@ def _half(model: onnx.ModelProto) -> onnx.ModelProto:
     return halved
 
 
-def _quantized(model: onnx.ModelProto, calibration: Samples, *, tokens: bool) -> onnx.ModelProto:
+def _quantized(
+    model: onnx.ModelProto, calibration: Samples, told: Mapping[str, TensorRanges], *, tokens: bool
+) -> onnx.ModelProto:
     import onnx  # noqa: PLC0415
     from onnxruntime import quantization  # noqa: PLC0415
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
@@ -150,8 +165,28 @@ def _quantized(model: onnx.ModelProto, calibration: Samples, *, tokens: bool) ->
                 reduce_range=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
+                extra_options={"TensorQuantOverrides": _overrides(prepared, told)},
             )
         return onnx.load(made)
+
+
+def _overrides(prepared: Path, told: Mapping[str, TensorRanges]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the ranges that devices have told, as onnxruntime's quantisation takes them."""
+    import numpy as np  # noqa: PLC0415
+    import onnx  # noqa: PLC0415
+
+    if len(told) < MIN_DEVICES:
+        return {}
+    found = fleet_ranges(prepared.read_bytes(), told)
+    if not found:
+        raise ExportError("the ranges that devices have told are of another model; name samples with --data")
+    graph = onnx.load(prepared).graph
+    known = {info.name for values in (graph.value_info, graph.input, graph.output) for info in values}
+    return {
+        name: [{"rmin": np.array(low, np.float32), "rmax": np.array(high, np.float32)}]
+        for name, (low, high) in found.items()
+        if name in known
+    }
 
 
 def _reader(calibration: Samples) -> Any:

@@ -8,8 +8,9 @@ import pytest
 
 from coordinator.final.device_findings import DeviceFindings
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.tensor_ranges import TensorRange
 from fedlp_edge.reporting.summary import FileProof
-from fedlp_edge.storage.journal import Journal
+from fedlp_edge.storage.journal import Journal, told_ranges
 from fedlp_edge.wire.messages import ModelProof
 from fedlp_edge.wire.packed_scores import packed_scores
 
@@ -77,6 +78,17 @@ def test_what_cannot_be_counts_for_nothing(journal: Journal, impossible: ModelPr
     found = findings(journal, "a")
     found.reported("a", impossible)
     assert found.scores() == {}
+
+
+def test_ranges_are_kept_for_an_export_of_this_very_model(journal: Journal, tmp_path: Path) -> None:
+    ranges = (TensorRange(4, 1.0, 2.0, -1.0, 3.0),)
+    found = findings(journal, "a", "b", "c")
+    found.reported("a", proof(ranges=ranges))
+    found.reported("b", proof())
+    found.reported("c", proof(problem="differs from PyTorch", ranges=ranges))
+    assert told_ranges(tmp_path / "journal.sqlite", "digest") == {"a": ranges}
+    assert told_ranges(tmp_path / "journal.sqlite", "another model") == {}
+    assert told_ranges(tmp_path / "gone.sqlite", "digest") == {}
 
 
 def test_nobody_speaks_who_was_not_asked_and_nobody_twice(journal: Journal) -> None:

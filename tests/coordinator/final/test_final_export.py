@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from coordinator.config import ExportSettings
+from coordinator.config import DataSettings, ExportSettings
 from coordinator.final.final_export import SILENT
 from coordinator.limits import LIMITS
 from fedlp_edge.reporting import events
@@ -26,6 +27,17 @@ def test_every_device_gets_the_file_of_its_depth(tmp_path: Path) -> None:
     assert jobs[0].state_paths == (str(run.context.checkpoints.weights_path(1)),)
     assert (jobs[0].metadata["run"], jobs[0].metadata["round"]) == ("run", "1")
     assert offered(run) == {"a": ["onnx-2"], "b": ["onnx-1"]}
+
+
+@pytest.mark.parametrize("data", ["", "digits"])
+def test_ranges_are_asked_for_where_the_coordinator_has_no_data(tmp_path: Path, data: str) -> None:
+    run = ended_run(tmp_path)
+    stage = stage_of(run)
+    stage.begin()
+    assert stage.export is not None
+    stage.export._config = msgspec.structs.replace(run.context.config, data=DataSettings(evaluate=data))
+    export_all(run, stage)
+    assert {m.device: m.ranges for m in run.heard() if isinstance(m, RunEnded)} == {"a": not data, "b": not data}
 
 
 @pytest.mark.parametrize(

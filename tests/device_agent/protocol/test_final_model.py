@@ -247,6 +247,18 @@ def test_compares_a_file_with_its_own_model_before_it_installs_it():
     assert published(device.handle(ModelInstalled("somewhere"))) == [report]
 
 
+def test_takes_ranges_of_activations_if_it_is_asked_and_its_owner_allows_reports():
+    asked = msgspec.structs.replace(end_with_a_file_to_check(), ranges=True)
+    for reports in (True, False):
+        device = Device(report_metrics=reports).join()
+        effects: list[object] = list(device.down(asked))
+        for content in (b"model", blob("L1"), blob("H1")):
+            effects += device.receive(TOPICS.of("repeat", "pi"), chunks(content, 1000)[0])
+        checks = [effect for effect in effects if isinstance(effect, CheckModel)]
+        assert [check.ranges for check in checks] == ([True] if reports else [])
+    assert not only(fetched(Device().join()), CheckModel).ranges
+
+
 def test_does_not_install_a_file_that_computes_something_else():
     device = Device(once=True).join()
     fetched(device)

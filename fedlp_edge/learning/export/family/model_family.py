@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ import torch
 from blake3 import blake3
 
 from fedlp_edge.core.metric_names import BETTER
+from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.core.model_card import CardEntry, RefusedFile
 from fedlp_edge.core.targets import default_metric
 from fedlp_edge.errors import ExportError
@@ -71,6 +72,7 @@ class FamilyOptions(DepthFileOptions):
         opset: ONNX opset of the files.
         raw_input: Whether files take pictures as bytes where the data are pictures.
         tokens: Whether inputs are token ids.
+        told: Ranges of activations that devices have told, by device, for int8 files.
     """
 
     precisions: tuple[Precision, ...] = ("fp32",)
@@ -78,6 +80,7 @@ class FamilyOptions(DepthFileOptions):
     opset: int = OPSET
     raw_input: bool = True
     tokens: bool = False
+    told: Mapping[str, TensorRanges] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +226,9 @@ class ModelFamily:
         options = self._options
         try:
             if graphs.joined is not None:
-                made = converted(graphs.joined, precision, samples, f"{options.name}", tokens=options.tokens)
+                made = converted(
+                    graphs.joined, precision, samples, options.name, tokens=options.tokens, told=options.told
+                )
                 by_depth = {depth: cut_exit(made, depth, graphs.outputs) for depth in checked}
                 return _Graphs(graphs.outputs, {d: without_dead_tensors(g) for d, g in by_depth.items()}, made)
         except ExportError as error:
@@ -234,7 +239,9 @@ class ModelFamily:
         for depth in checked:
             of = f"depth {depth} of {options.name}"
             try:
-                by_depth[depth] = converted(graphs.by_depth[depth], precision, samples, of, tokens=options.tokens)
+                by_depth[depth] = converted(
+                    graphs.by_depth[depth], precision, samples, of, tokens=options.tokens, told=options.told
+                )
             except ExportError as error:
                 self._refuse(depth, precision, str(error))
         return _Graphs(graphs.outputs, by_depth, None)
