@@ -7,7 +7,7 @@
     python -m benchmarks.heterogeneous --conditions tricks+int8       with every trick and weights broadcast as int8
     python -m benchmarks.heterogeneous --with-kept         only cells that the page does not show yet
     python -m benchmarks.heterogeneous --untuned           no trials on validation samples, the first setting for all
-    python -m benchmarks.heterogeneous --quick             a small comparison of digits in minutes, printed
+    python -m benchmarks.heterogeneous --quick             a small comparison of digits in minutes, printed and drawn
 
 A run that was stopped goes on with the first missing cell. ``benchmarks/scheme_cells.py`` has the experiments.
 """
@@ -62,7 +62,12 @@ IMAGES = ROOT / "docs" / "images"
 KEPT = ROOT / "docs" / "results" / "comparison.jsonl"
 SECTION = "comparison"
 
-QUICK_SCHEMES = (REFERENCE, "fedlp-exits", "heterofl", "depthfl")
+QUICK_SCHEMES = ("heterofl", "fedrolex", "fiarse", "depthfl", "scalefl", "fedlp-exits", REFERENCE)
+
+QUICK_PICTURES = ROOT / "runs" / "comparison-quick"
+
+QUICK_SECONDS = 8.0
+"""Seconds that a cell of digits takes one core, the start of its share of the processes included."""
 
 CORE_SECONDS = 60.0
 """Seconds that a cell takes one core of an x86-64 processor where no finished cell tells: 60 rounds of 4 devices with
@@ -84,11 +89,12 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=None, help="compute at most so many cells")
     parser.add_argument("--estimate", action="store_true", help="compute nothing, say what is missing")
     parser.add_argument("--render", action="store_true", help="compute nothing, write the page")
-    parser.add_argument("--quick", action="store_true", help="a small comparison, printed and not written")
+    parser.add_argument("--quick", action="store_true", help="a small comparison, printed and drawn")
     arguments = parser.parse_args()
     if arguments.quick:
         with tempfile.TemporaryDirectory() as directory:
-            print(quick(CellStore(arguments.cells or Path(directory) / "cells.jsonl"), arguments.workers))
+            store = CellStore(arguments.cells or Path(directory) / "cells.jsonl")
+            print(quick(store, arguments.workers, QUICK_PICTURES))
         return
     store = CellStore(arguments.cells or ROOT / "runs" / "comparison" / "cells.jsonl")
     if arguments.with_kept:
@@ -113,14 +119,30 @@ def main() -> None:
         write_page(store)
 
 
-def quick(store: CellStore, workers: int) -> str:
-    """A small comparison of digits, with as many seeds as an interval needs; returns the tables."""
+def quick(store: CellStore, workers: int, pictures: Path) -> str:
+    """A small comparison of digits, with as many seeds as an interval needs; returns the tables.
+
+    Args:
+        store: Finished cells, of which none is computed again.
+        workers: Processes that train.
+        pictures: Directory of the pictures, one an equality.
+    """
     wanted = [cell for cell in cells([1, 2], schemes=QUICK_SCHEMES) if (cell.mix, cell.partition) == ("u", SKEWED)]
-    # The levels of HeteroFL are chosen to fit for pictures larger than digits.
-    wanted = [cell for cell in wanted if not (cell.memory and cell.scheme == "heterofl")]
-    fill(store, [cell.name for cell in wanted if cell.condition != "adjusted"], QUICK, workers)
+    # The levels of these are chosen to fit for pictures larger than digits.
+    wanted = [cell for cell in wanted if not (cell.memory and cell.scheme in ("heterofl", "fedrolex"))]
+    names = [cell.name for cell in wanted if cell.condition != "adjusted"]
+    missing = [name for name in names if name not in store.done]
+    minutes = len(missing) * QUICK_SECONDS / workers / 60
+    print(
+        f"{several(len(missing), 'cell')} of digits to compute, about {minutes:.0f} minutes with "
+        f"{several(workers, 'worker')} where nothing else runs",
+        flush=True,
+    )
+    fill(store, names, QUICK, workers)
     report = Report(store.done, QUICK)
-    return "\n\n".join([report.tables(), report.differences(), report.depths()])
+    report.draw(pictures)
+    drawn = "Pictures: " + ", ".join(str(path) for path in sorted(pictures.glob("schemes-*.png")))
+    return "\n\n".join([report.tables(), report.differences(), report.depths(), drawn])
 
 
 def wanted_cells(

@@ -283,8 +283,10 @@ class Report:
         """Writes the pictures."""
         directory.mkdir(parents=True, exist_ok=True)
         for equality in self._drawn():
-            figure, panels = new_figure(columns=len(MIXES), size=(11, 4), share_y=equality != "memory")
-            for axes, mix in zip(panels, MIXES, strict=True):
+            mixes = [m for m in MIXES if any(g[0] == "tricks" and g[2:] == (m, SKEWED, equality) for g in self.groups)]
+            size = (5.5 * len(mixes), 4)
+            figure, panels = new_figure(columns=len(mixes), size=size, share_y=equality != "memory")
+            for axes, mix in zip(panels, mixes, strict=True):
                 drawn = {
                     scheme: results
                     for scheme in COLOURS

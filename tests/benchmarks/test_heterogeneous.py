@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.heterogeneous import compute, expected
+from benchmarks.cells import CellStore
+from benchmarks.heterogeneous import QUICK_SCHEMES, compute, expected, quick
 from benchmarks.paired_differences import PairedDifference
 from benchmarks.scheme_cells import (
     CONDITIONS,
@@ -267,3 +268,24 @@ def test_page_says_who_is_ahead_and_what_is_not_computed(tmp_path: Path) -> None
     report.draw(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {f"schemes-{e}.png" for e in ("bytes", "macs")}
     assert "schemes-memory.png" not in report.text()
+
+
+def test_the_quick_form_says_what_it_costs_and_draws_a_picture_for_each_equality(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = CellStore(tmp_path / "cells.jsonl")
+    for cell in cells([1, 2], schemes=QUICK_SCHEMES):
+        found = finished(0.7 + cell.seed / 100)
+        if cell.memory:
+            found = {**found, "rounds": {"memory": 10}, "reported": {"memory": [0.7]}}
+        store.done[cell.name] = found
+    text = quick(store, 2, tmp_path / "pictures")
+    assert (
+        capsys.readouterr().out
+        == "0 cells of digits to compute, about 0 minutes with 2 workers where nothing else runs\n"
+    )
+    assert "| equal memory and tasks | `fedlp-plus` | ScaleFL |" not in text
+    assert "| mixed .95, depths u | equal bytes | `fedlp-exits` | FIARSE | +0.0 [+0.0, +0.0] |" in text
+    drawn = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert drawn == ["schemes-bytes.png", "schemes-macs.png", "schemes-memory.png"]
+    assert f"{tmp_path / 'pictures' / 'schemes-memory.png'}" in text
