@@ -26,6 +26,8 @@ from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import BroadcastEncoding, ModelSettings, TrainingSettings, UpdateSettings
 from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.simulation import local_engine
+from fedlp_edge.simulation.engines.base import Engine
 from fedlp_edge.simulation.experiment import Experiment, FleetSettings, SimulatedData, SimulationSettings
 from fedlp_edge.simulation.run import simulate
 from fedlp_edge.wire.broadcast_encoding import published_weights
@@ -50,15 +52,14 @@ def main() -> None:
     parser.add_argument("--forgotten", nargs="*", choices=ENCODINGS, default=["int4"], help="also without what is kept")
     parser.add_argument("--results", type=Path, help="file of finished runs")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, local_engine(arguments.workers) as engine:
         store = CellStore(arguments.results or Path(directory) / "results.jsonl")
         for seed in arguments.seeds:
             for encoding in arguments.encodings:
-                print_once(
-                    store, f"{seed} {encoding}", partial(measured, arguments, seed, UpdateSettings(broadcast=encoding))
-                )
+                update = UpdateSettings(broadcast=encoding)
+                print_once(store, f"{seed} {encoding}", partial(measured, arguments, seed, update, engine))
             for encoding in arguments.forgotten:
-                print_once(store, f"{seed} {encoding} forgotten", partial(without, arguments, seed, encoding))
+                print_once(store, f"{seed} {encoding} forgotten", partial(without, arguments, seed, encoding, engine))
 
 
 def print_once(store: CellStore, cell: str, compute: Callable[[], dict[str, object]]) -> None:
@@ -66,13 +67,13 @@ def print_once(store: CellStore, cell: str, compute: Callable[[], dict[str, obje
     print(json.dumps(store.done.get(cell) or store.add(cell, compute())), flush=True)
 
 
-def without(arguments: argparse.Namespace, seed: int, encoding: BroadcastEncoding) -> dict[str, object]:
+def without(arguments: argparse.Namespace, seed: int, encoding: BroadcastEncoding, engine: Engine) -> dict[str, object]:
     """Simulates a coordinator that keeps only what it published."""
     with forgotten_rounding(encoding):
-        return {**measured(arguments, seed, UpdateSettings(broadcast=encoding)), "kept_in_full": False}
+        return {**measured(arguments, seed, UpdateSettings(broadcast=encoding), engine), "kept_in_full": False}
 
 
-def measured(arguments: argparse.Namespace, seed: int, update: UpdateSettings) -> dict[str, object]:
+def measured(arguments: argparse.Namespace, seed: int, update: UpdateSettings, engine: Engine) -> dict[str, object]:
     """Simulates a fleet of five depths on unequal data."""
     experiment = Experiment(
         seed=seed,
@@ -87,7 +88,7 @@ def measured(arguments: argparse.Namespace, seed: int, update: UpdateSettings) -
         simulation=SimulationSettings(workers=arguments.workers, evaluate_every=arguments.rounds, evaluate_last=LAST),
     )
     with tempfile.TemporaryDirectory() as directory:
-        summary = simulate(experiment, directory)
+        summary = simulate(experiment, Path(directory), engine=engine)
     parts = [device for entry in summary.rounds for device in entry.devices]
     return {
         "seed": seed,

@@ -17,6 +17,8 @@ from typing import get_args
 from benchmarks.broadcast import measured, print_once
 from benchmarks.cells import CellStore
 from fedlp_edge.core.settings import Encoding, UpdateSettings
+from fedlp_edge.simulation import local_engine
+from fedlp_edge.simulation.engines.base import Engine
 
 
 def main() -> None:
@@ -33,17 +35,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--results", type=Path, help="file of finished runs")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, local_engine(arguments.workers) as engine:
         store = CellStore(arguments.results or Path(directory) / "results.jsonl")
         for seed in arguments.seeds:
             for encoding in arguments.encodings:
                 for feedback in (False,) if encoding == "none" else (False, True):
                     cell = f"{seed} {encoding} {'feedback' if feedback else 'alone'}"
-                    print_once(store, cell, partial(_cell, arguments, seed, encoding, feedback))
+                    print_once(store, cell, partial(_cell, arguments, seed, encoding, feedback, engine))
 
 
-def _cell(arguments: argparse.Namespace, seed: int, encoding: Encoding, feedback: bool) -> dict[str, object]:
-    found = measured(arguments, seed, UpdateSettings(encoding=encoding, error_feedback=feedback))
+def _cell(
+    arguments: argparse.Namespace, seed: int, encoding: Encoding, feedback: bool, engine: Engine
+) -> dict[str, object]:
+    found = measured(arguments, seed, UpdateSettings(encoding=encoding, error_feedback=feedback), engine)
     return {"encoding": encoding, "error_feedback": feedback, **found}
 
 

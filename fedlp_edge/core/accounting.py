@@ -14,8 +14,8 @@ import msgspec
 from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.settings import BroadcastEncoding, Encoding
 
-INT4_BLOCK = 32
-"""Values in half a byte each that share a scale of two bytes, on the way to the devices."""
+SCALE_BLOCK = 32
+"""Values in a half or a quarter of a byte each that share a scale of two bytes, on the way to the devices."""
 
 INT8_LEAST_SHARED = 8
 """Values of a channel below which weights stay float32, since the channel's scale would weigh too much."""
@@ -141,7 +141,7 @@ def download_bytes(unit: Unit, encoding: BroadcastEncoding) -> int:
             shared = tensor.numel >= INT8_LEAST_SHARED * tensor.shape[0]
             total += tensor.numel + 4 * tensor.shape[0] if shared else 4 * tensor.numel
         else:
-            total += -(-tensor.numel // INT4_BLOCK) * (INT4_BLOCK // 2 + 2)
+            total += -(-tensor.numel // SCALE_BLOCK) * (SCALE_BLOCK * _NUMBER_BITS[narrow] // 8 + 2)
     return total
 
 

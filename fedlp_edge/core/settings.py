@@ -39,8 +39,11 @@ Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd"
 levels; then perhaps compressed."""
 
 
-BroadcastEncoding = Literal["none", "fp16", "int8", "int4", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd"]
-"""How the weights of a model travel to the devices: in 4, 2, 1 or half a byte each, then perhaps compressed."""
+BroadcastEncoding = Literal[
+    "none", "fp16", "int8", "int4", "int2", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd", "int2+zstd"
+]
+"""How the weights of a model travel to the devices: in 4, 2, 1, a half or a quarter of a byte each, then perhaps
+compressed."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,5 +1,4 @@
-"""This module makes versions of the global model available to the workers, as devices would decode them, and counts
-the bytes that devices would download.
+"""This module publishes the global model to the workers, as devices decode it, and counts what they download.
 
 It counts as a real fleet does (``payload_down`` in ``summary.json``): a device downloads each blob of its task that it
 has not got from its task before, so an unchanged unit costs nothing, and what never changes of a unit comes once.

@@ -11,6 +11,8 @@ version alone.
 ``int8``   trained values of two or more dimensions as integers -127..127, one float32 scale for each index of
            the first dimension (an output channel)
 ``int4``   the same as integers -7..7, two in a byte, one half-precision scale for 32 consecutive values
+``int2``   the same as -1, 0 or 1, four in a byte; the scale and what becomes 0 are those of ternary weight networks
+           (arXiv 1605.04711): 0 up to three quarters of the mean magnitude, the scale the mean of what is above
 =========  ==================================================================================================
 
 The format is safetensors, with the names of the model; scales stand beside under ``scales/NAME``. Statistics, values of
@@ -27,8 +29,8 @@ import numpy.typing as npt
 import zstandard
 from safetensors.numpy import save
 
-from fedlp_edge.core.accounting import INT4_BLOCK as BLOCK
 from fedlp_edge.core.accounting import INT8_LEAST_SHARED
+from fedlp_edge.core.accounting import SCALE_BLOCK as BLOCK
 from fedlp_edge.core.blueprint import TensorSpec
 from fedlp_edge.core.settings import BroadcastEncoding
 from fedlp_edge.errors import PeerError
@@ -50,8 +52,10 @@ from fedlp_edge.wire.tensors import (
 _SCALES = "scales/"
 _ZSTD_SUFFIX = "+zstd"
 _LARGEST_HALF = 65504.0
-_LEVELS = {"int8": 127, "int4": 7}
-_NIBBLE_ZERO = 8  # what stands for 0 in a half byte
+_LEVELS = {"int8": 127, "int4": 7, "int2": 1}
+_LEVELS_IN_BYTE = {"int4": 2, "int2": 4}
+_ZERO = {"int4": 8, "int2": 1}  # what stands for 0 in a part of a byte
+_TERNARY_THRESHOLD = 0.75
 
 
 def encode_weights(tensors: Sequence[TensorSpec], weights: Mapping[str, Array], encoding: BroadcastEncoding) -> bytes:
@@ -125,7 +129,7 @@ def published_weights(
 
 def _published(spec: TensorSpec, value: Array, number_format: str) -> Array:
     parts = _narrowed(spec, np.require(value, dtype="<f4", requirements="C"), number_format)
-    return _wide(spec, parts[spec.name], parts.get(_SCALES + spec.name))
+    return _wide(spec, parts[spec.name], parts.get(_SCALES + spec.name), number_format)
 
 
 def _narrowed(spec: TensorSpec, value: Array, number_format: str) -> dict[str, npt.NDArray[Any]]:
@@ -139,6 +143,9 @@ def _narrowed(spec: TensorSpec, value: Array, number_format: str) -> dict[str, n
         return {spec.name: value}
     levels = np.float32(_LEVELS[number_format])
     rows = _rows(value, number_format)
+    if number_format == "int2":
+        whole, scales = _ternary(rows)
+        return _packed(spec, whole, scales, number_format)
     scales = np.abs(rows).max(axis=1) / levels
     if number_format == "int4":
         scales = scales.astype("<f2").astype("<f4")
@@ -146,8 +153,37 @@ def _narrowed(spec: TensorSpec, value: Array, number_format: str) -> dict[str, n
     whole = np.clip(np.rint(rows / np.where(scales > 0, scales, np.inf)[:, None]), -levels, levels).astype(np.int8)
     if number_format == "int8":
         return {spec.name: whole.reshape(value.shape), _SCALES + spec.name: scales.astype("<f4")}
-    halves = (whole.reshape(-1) + _NIBBLE_ZERO).astype(np.uint8)
-    return {spec.name: halves[0::2] | (halves[1::2] << 4), _SCALES + spec.name: scales.astype("<f2")}
+    return _packed(spec, whole, scales, number_format)
+
+
+def _packed(
+    spec: TensorSpec, whole: npt.NDArray[np.int8], scales: Array, number_format: str
+) -> dict[str, npt.NDArray[Any]]:
+    """Returns levels as bytes that hold several each, the first one lowest, with their scales."""
+    count = _LEVELS_IN_BYTE[number_format]
+    codes = (whole.reshape(-1, count) + _ZERO[number_format]).astype(np.uint8)
+    stored = np.zeros(len(codes), dtype=np.uint8)
+    for place in range(count):
+        stored |= codes[:, place] << np.uint8(place * 8 // count)
+    return {spec.name: stored, _SCALES + spec.name: scales.astype("<f2")}
+
+
+def _ternary(rows: Array) -> tuple[npt.NDArray[np.int8], Array]:
+    """Returns the levels and the scales of rows of three levels."""
+    sizes = np.abs(rows).astype(np.float64)
+    threshold = _TERNARY_THRESHOLD / BLOCK * _row_sums(sizes)
+    above = sizes > threshold[:, None]
+    counts = above.sum(axis=1)
+    scales = (_row_sums(np.where(above, sizes, 0.0)) / np.maximum(counts, 1)).astype("<f2").astype("<f4")
+    return (np.sign(rows) * above).astype(np.int8), scales
+
+
+def _row_sums(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns the sums of rows, added in one order on every machine."""
+    total = np.zeros(len(rows))
+    for column in rows.T:
+        total += column
+    return total
 
 
 def _rows(value: Array, number_format: str) -> Array:
@@ -160,7 +196,7 @@ def _rows(value: Array, number_format: str) -> Array:
     return rows
 
 
-def _wide(spec: TensorSpec, stored: npt.NDArray[Any], scales: npt.NDArray[Any] | None) -> Array:
+def _wide(spec: TensorSpec, stored: npt.NDArray[Any], scales: npt.NDArray[Any] | None, number_format: str) -> Array:
     """Returns a stored tensor as read-only float32."""
     if scales is None:
         wide: Array = np.asarray(stored, dtype="<f4")
@@ -168,9 +204,11 @@ def _wide(spec: TensorSpec, stored: npt.NDArray[Any], scales: npt.NDArray[Any] |
         factors = scales.reshape(-1, *(1,) * (stored.ndim - 1))
         wide = np.multiply(stored, factors, dtype=np.float32)
     else:
-        whole = np.empty(2 * stored.size, dtype=np.float32)
-        whole[0::2], whole[1::2] = stored & 0x0F, stored >> 4
-        whole -= np.float32(_NIBBLE_ZERO)
+        count = _LEVELS_IN_BYTE[number_format]
+        whole = np.empty(count * stored.size, dtype=np.float32)
+        for place in range(count):
+            whole[place::count] = (stored >> np.uint8(place * 8 // count)) & np.uint8((1 << 8 // count) - 1)
+        whole -= np.float32(_ZERO[number_format])
         whole = whole.reshape(-1, BLOCK) * scales.astype("<f4")[:, None]
         wide = whole.reshape(-1)[: spec.numel].reshape(spec.shape)
     wide.flags.writeable = False
@@ -184,19 +222,25 @@ def _widened(spec: TensorSpec, header: Mapping[str, TensorInfo], body: memoryvie
         if info.shape != spec.shape:
             raise _other(spec, info)
         return view_any(spec.name, info, body)
-    packed = (-(-spec.numel // BLOCK) * BLOCK // 2,)
-    stored_as = {"fp16": (FLOAT16, spec.shape), "int8": (INT8, spec.shape), "int4": (UINT8, packed)}
+    in_byte = _LEVELS_IN_BYTE.get(number_format, 1)
+    packed = (-(-spec.numel // BLOCK) * BLOCK // in_byte,)
+    stored_as = {
+        "fp16": (FLOAT16, spec.shape),
+        "int8": (INT8, spec.shape),
+        "int4": (UINT8, packed),
+        "int2": (UINT8, packed),
+    }
     if not spec.trainable or (info.dtype, info.shape) != stored_as.get(number_format):
         raise _other(spec, info)
     stored = view_any(spec.name, info, body)
     if number_format == "fp16":
-        return _wide(spec, stored, None)
+        return _wide(spec, stored, None, number_format)
     scaled_by = header.get(_SCALES + spec.name)
-    count = len(stored) if number_format == "int8" else 2 * stored.size // BLOCK
+    count = len(stored) if number_format == "int8" else in_byte * stored.size // BLOCK
     wanted = (FLOAT32 if number_format == "int8" else FLOAT16, (count,))
     if scaled_by is None or (scaled_by.dtype, scaled_by.shape) != wanted:
         raise PeerError(f"the scales of {spec.name} are not those of {number_format}")
-    return _wide(spec, stored, view_any(_SCALES + spec.name, scaled_by, body))
+    return _wide(spec, stored, view_any(_SCALES + spec.name, scaled_by, body), number_format)
 
 
 def _other(spec: TensorSpec, info: TensorInfo) -> PeerError:

@@ -42,6 +42,18 @@ def test_four_bits_have_a_scale_for_each_block() -> None:
     np.testing.assert_allclose(decoded("int4")["L1.weight"][:, :3], [[7 * scale, -3 * scale, 0], [0, 0, 0]], rtol=1e-6)
 
 
+def test_two_bits_hold_the_signs_of_the_large_values() -> None:
+    # Of 32 values with the padding, three are not 0 and two above three quarters of the mean magnitude, 1.774 / 32.
+    scale = float(np.float16((1.27 + 0.5) / 2))
+    np.testing.assert_allclose(decoded("int2")["L1.weight"][:, :3], [[scale, -scale, 0], [0, 0, 0]], rtol=1e-6)
+
+
+def test_two_bits_come_nearer_than_no_value_at_all() -> None:
+    spec, value = TensorSpec("L1.w", (8, 64)), np.random.default_rng(2).standard_normal((8, 64)).astype(np.float32)
+    received = published_weights([spec], {"L1.w": value}, "int2")["L1.w"]
+    assert np.square(received - value).sum() < 0.25 * np.square(value).sum()
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_values_of_one_dimension_and_statistics_lose_little_or_nothing(encoding: BroadcastEncoding) -> None:
     values = decoded(encoding)
@@ -73,7 +85,7 @@ def test_published_weights_are_what_devices_decode(value: np.ndarray, encoding: 
     assert received.dtype == np.float32
     assert received.shape == value.shape
     assert received.tobytes() == published.tobytes()
-    steps = {"none": 0.0, "fp16": 2**-11, "int8": 0.5 / 127, "int4": 0.51 / 7}
+    steps = {"none": 0.0, "fp16": 2**-11, "int8": 0.5 / 127, "int4": 0.51 / 7, "int2": 1.0}
     top = float(np.abs(value).max())
     assert np.abs(received - value).max() <= steps[encoding.removesuffix("+zstd")] * top + 1e-6
     # What is published already loses nothing more: a restart publishes the same bits.
@@ -90,6 +102,7 @@ def test_a_large_layer_takes_the_bytes_that_the_format_says() -> None:
     assert sizes["fp16"] - 2 * numbers < 200
     assert sizes["int8"] - (numbers + 4 * 64) < 200
     assert sizes["int4"] - (numbers // 2 + 2 * numbers // 32) < 200
+    assert sizes["int2"] - (numbers // 4 + 2 * numbers // 32) < 200
     assert sizes["int8+zstd"] < sizes["int8"]
 
 
@@ -101,7 +114,7 @@ def test_other_weights_are_refused(encoding: BroadcastEncoding) -> None:
     with pytest.raises(PeerError, match=r"the weights hold an unknown tensor '(scales/)?L1.(weight|bias|running_var)'"):
         decode_weights(UNIT[:1], blob, encoding)
     other = (TensorSpec("L1.weight", (8, 2)), BIAS, VARIANCE)
-    if not encoding.startswith("int4"):  # whose blocks do not know the shape
+    if not encoding.startswith(("int4", "int2")):  # whose blocks do not know the shape
         with pytest.raises(PeerError, match=r"L1.weight came as "):
             decode_weights(other, blob, encoding)
     with pytest.raises(PeerError):
