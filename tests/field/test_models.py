@@ -131,6 +131,28 @@ class Answers(Cnn):
         return {"classes": logits, "probabilities": logits.softmax(1)}  # type: ignore[return-value]
 
 
+class Squeezed(Cnn):
+    """Takes away every dimension of size one, the batch's too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).squeeze()
+
+
+class Centred(Cnn):
+    """Compares each sample with the others in its batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(x)
+        return logits - logits.mean(dim=0)
+
+
+class Scaled(Cnn):
+    """Scales its input by statistics of the whole batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward((x - x.mean()) / (x.std() + 1))
+
+
 def old_norm(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
     model = Cnn()
     with warnings.catch_warnings():
@@ -193,6 +215,9 @@ REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
     "script": (lambda: torch.jit.script(Cnn()), PICTURE, "is TorchScript"),
     "half precision": (lambda: Cnn().half(), PICTURE, "call model.float() first"),
     "random": (lambda: Cnn(nn.FractionalMaxPool2d(3, output_size=(8, 8))), PICTURE, "decides by more than its input"),
+    "squeezed": (Squeezed, PICTURE, "gives [5] for a single sample, not [1, 5]"),
+    "minus the batch's mean": (Centred, PICTURE, "depends on the others in its batch"),
+    "scaled by the batch": (Scaled, PICTURE, "depends on the others in its batch"),
     "probabilities": (
         lambda: Cnn(out=nn.Sequential(nn.Linear(8, CLASSES), nn.Softmax(dim=1))),
         PICTURE,

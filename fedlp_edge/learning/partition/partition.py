@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any, get_args
 import torch
 import torch.fx
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedlp_edge.core.blueprint import HeadMode
 from fedlp_edge.errors import PartitionError
@@ -24,6 +26,9 @@ from fedlp_edge.learning.rng import preserved, seeded
 
 DEFAULT_DEPTHS = 8
 """Largest number of layers of a module that is split at its cut points, unless the caller asks for another number."""
+
+_SAME_ANSWER = 1e-3
+"""Largest difference of a sample's logits alone and in a batch, as a share of the largest logit: kernels round."""
 
 
 def partition(
@@ -151,6 +156,7 @@ def _with_exits(
             "the model gives probabilities, not logits: leave out the softmax at its end (training and fedlp infer "
             "apply their own; with two it learns little, and no answer is ever sure)"
         )
+    _check_samples_are_apart(stages, sample)
     classes = num_classes or logits.shape[1]
     classifier = own.module
     with seeded(seed):
@@ -193,6 +199,46 @@ def _are_probabilities(logits: torch.Tensor) -> bool:
     """Returns whether all rows are positive and sum to 1, as after a softmax; rows of logits hardly ever are."""
     rows = logits.double().sum(dim=1)
     return bool((logits > 0).all()) and torch.allclose(rows, torch.ones_like(rows), rtol=0, atol=1e-5)
+
+
+def _check_samples_are_apart(stages: list[Stage], sample: torch.Tensor) -> None:
+    """Checks that a sample gets the same answer alone as in a batch: models answer one at a time where they work.
+
+    Raises:
+        PartitionError: It gets another one, or one of another shape.
+    """
+    several = sample
+    if sample.is_floating_point():
+        generator = torch.Generator().manual_seed(0)
+        several = torch.rand(sample.shape, generator=generator).to(sample)
+        several[1:] = 5 * several[1:] - 2  # of another mean and spread
+    try:
+        together, alone = _run(stages, several.clone())[1], _run(stages, several[:1].clone())[1]
+    except Exception:  # such values, or a single sample, may mean nothing to the user's model
+        return
+    if alone.shape != together[:1].shape:
+        raise PartitionError(
+            f"the model gives {list(alone.shape)} for a single sample, not {list(together[:1].shape)}: name the "
+            "dimension that a squeeze or reshape in it takes away, so that it is never that of the batch"
+        )
+    difference = float((alone - together[:1]).abs().max())
+    if _uses_batch_statistics(stages) or difference <= _SAME_ANSWER * float(together.abs().max()):
+        return
+    changes_by_itself = not torch.equal(together, _run(stages, several.clone())[1])  # as quantisers that observe do
+    if math.isfinite(difference) and not changes_by_itself:
+        raise PartitionError(
+            f"the model's answer to a sample depends on the others in its batch (logits differ by {difference:.3g}): "
+            "take means and deviations over the dimensions of each sample, not over the batch, or use constants"
+        )
+
+
+def _uses_batch_statistics(stages: list[Stage]) -> bool:
+    """Tells whether a batch norm keeps no running statistics, and is meant to depend on the batch."""
+    return any(
+        isinstance(module, _BatchNorm) and not module.track_running_stats
+        for stage in stages
+        for module in stage.module.modules()
+    )
 
 
 def _run(stages: list[Stage], sample: torch.Tensor) -> tuple[list[Any], torch.Tensor]:

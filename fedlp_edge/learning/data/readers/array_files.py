@@ -39,7 +39,7 @@ def open_arrays(path: Path, split: Split, kind: TargetKind | None) -> tuple[Arra
     if x_path is None:
         raise DataError(f"{path} has no x.npy for its {split} split, or x_{split}.npy: save it with numpy.save")
     rows = open_array(x_path)
-    check_samples(np.empty((0, *rows.shape[1:]), rows.dtype) if len(rows.shape) > 1 else np.empty(0), f"{x_path}")
+    check_samples(np.broadcast_to(np.empty((), rows.dtype), rows.shape), f"{x_path}")  # of its shape, without its bytes
     reader, count = ArrayReader(rows, str(x_path)), rows.shape[0]
     y_path = _beside(x_path)
     if y_path is None:

@@ -10,8 +10,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.picture_folders import pictures_below
 from fedlp_edge.learning.data.pictures import display_name
 from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample, load_sample, takes_pictures
-from fedlp_edge.learning.export.inputs.table_samples import SUFFIXES as TABLE_SUFFIXES
-from fedlp_edge.learning.export.inputs.table_samples import table_samples, takes_tables
+from fedlp_edge.learning.export.inputs.table_samples import is_table, table_samples, takes_tables
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 
 
@@ -47,7 +46,7 @@ def find_inputs(given: Sequence[Path], onnx_metadata: OnnxMetadata) -> Inference
             arrays = sorted(path.rglob("*.npy"))
             pictures, skipped = pictures_below(path, arrays_too=bool(arrays))
             if takes_tables(onnx_metadata):
-                arrays += sorted(file for file in path.rglob("*") if file.suffix.lower() in TABLE_SUFFIXES)
+                arrays += sorted(file for file in path.rglob("*") if is_table(file) and not _is_hidden(file, path))
         except OSError as error:
             raise DataError(f"cannot read {display_name(str(error.filename or path))}: {error.strerror}") from None
         if not takes_pictures(onnx_metadata):
@@ -58,6 +57,10 @@ def find_inputs(given: Sequence[Path], onnx_metadata: OnnxMetadata) -> Inference
         inputs.files += [*pictures, *arrays]
         inputs.skipped += [f"{display_name(path)}: {skipped}"] if skipped else []
     return inputs
+
+
+def _is_hidden(file: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
 def kinds_of_input(onnx_metadata: OnnxMetadata) -> str:
@@ -73,7 +76,7 @@ def samples_of(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | Dat
     Yields:
         Each sample, or the error why there is none.
     """
-    if file.suffix.lower() in TABLE_SUFFIXES:
+    if is_table(file):
         yield from table_samples(file, onnx_metadata)
         return
     try:

@@ -13,13 +13,18 @@ from fedlp_edge.learning.data.tables.csv_format import CsvFormat, find_format, i
 from fedlp_edge.learning.export.inference import Sample, as_input
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 
-SUFFIXES = (".csv", ".tsv")
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 """Suffixes, in lower case, of files that are read as tables."""
 
 
 def takes_tables(onnx_metadata: OnnxMetadata) -> bool:
     """Tells whether a model takes rows of a table, or windows of them."""
     return bool(onnx_metadata.features) or len(onnx_metadata.input_shape) == 1
+
+
+def is_table(file: Path) -> bool:
+    """Tells by its name whether a file is a table."""
+    return file.name.lower().endswith(SUFFIXES)
 
 
 def table_samples(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | DataError]:
@@ -43,11 +48,14 @@ def table_samples(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | 
         rows = rows_of(file, form)
         window = onnx_metadata.input_shape[1] if len(onnx_metadata.input_shape) == 2 else 1
         waiting: list[tuple[int, list[str]]] = []
-        for row in rows:
+        number = 0
+        for number, row in enumerate(rows, 1):  # noqa: B007 - counts them
             waiting.append(row)
             if len(waiting) == window:
                 yield _sample(waiting, form, columns, onnx_metadata, name)
                 waiting = []
+        if not number:
+            yield DataError(f"{name} has no rows below the names of its columns")
         if waiting:
             yield DataError(f"{name}:{waiting[0][0]}: the last sample has {len(waiting)} of {window} rows")
     except DataError as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import msgspec
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.export.inference import Sample
-from fedlp_edge.learning.export.inputs.table_samples import table_samples
+from fedlp_edge.learning.export.inputs.table_samples import is_table, table_samples
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 
 ROWS = OnnxMetadata(
@@ -44,6 +45,18 @@ def test_a_gap_or_a_word_is_one_line_and_costs_its_row_alone(tmp_path: Path) -> 
         "FILE:3: column 'heat' holds 'warm', not a number",
         (":4", [1.0, 4.0]),
     ]
+
+
+def test_a_table_without_rows_is_said(tmp_path: Path) -> None:
+    assert read(tmp_path, "load,heat\n") == ["FILE has no rows below the names of its columns"]
+
+
+def test_a_compressed_table_of_another_locale_is_read_as_in_training(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(b'load,heat\n"1,003.5",0.25\n'))
+    (found,) = table_samples(tmp_path / "rows.csv.gz", ROWS)
+    assert is_table(tmp_path / "rows.csv.gz")
+    assert isinstance(found, Sample)
+    assert found.values.tolist() == [501.25, 0.25]
 
 
 def test_a_missing_column_is_said_once(tmp_path: Path) -> None:
