@@ -30,6 +30,15 @@ _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 _NAMED = re.compile(r"\[(?P<table>[a-z_.]+)\] (?P<key>[a-z_]+)")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
+_FREQUENT_MISTAKES = (
+    ("[\u201c\u201d\u201e\u2018\u2019]", 'typographic quotes: write " instead'),
+    ("[\u00a0\u202f\u2003]", "a no-break space: type an ordinary one"),
+    (r"\\", "write a path with /, or in single quotes"),
+    (r"=\s*(True|False|None|yes|no|on|off)\s*$", "truth values are true and false"),
+    (r"^\s*([\w-]+\s*:|\{)", "TOML has key = value in lines of their own, unlike YAML and JSON"),
+)
+"""Patterns of lines that are no TOML, each with what to write instead."""
+
 _SYNTAX = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
 
 
@@ -107,7 +116,18 @@ def _syntax_message(error: tomllib.TOMLDecodeError, text: str, name: str) -> str
     match = _SYNTAX.match(str(error))
     what = match["what"] if match else str(error)
     line = int(match["line"]) if match and match["line"] else max(1, len(text.splitlines()))
-    return f"{name}:{line}: not valid TOML: {what[0].lower()}{what[1:]}"
+    lines = text.splitlines()
+    hint = _syntax_hint(what, lines[line - 1] if line <= len(lines) else "")
+    return f"{name}:{line}: not valid TOML: {what[0].lower()}{what[1:]}{hint}"
+
+
+def _syntax_hint(what: str, line: str) -> str:
+    """Returns what to do about a mistake that is made often; empty if it is none of these."""
+    if "overwrite a value" in what:
+        return " (the key stands twice: remove one)"
+    if "twice" in what:
+        return " (put all its keys under one heading)"
+    return next((f" ({remedy})" for pattern, remedy in _FREQUENT_MISTAKES if re.search(pattern, line)), "")
 
 
 def _value_message(error: msgspec.ValidationError, document: object, kind: type, text: str, name: str) -> str:

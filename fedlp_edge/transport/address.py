@@ -285,7 +285,7 @@ def _password(settings: BrokerSettings, from_url: str | None, environ: Mapping[s
 
 def _first_line(path: str) -> str:
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")  # editors of Windows put a byte order mark first
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"broker password file {path} cannot be read: {error}") from None
     line = text.partition("\n")[0].rstrip("\r")

@@ -136,7 +136,29 @@ def test_reads_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
         ('fleet = "a"\n[labels]\nx = 1\n', "fleet.toml:2: labels: Expected `str`, got `int`"),
         # Syntax.
         ('fleet = "a"\nport =\n', "fleet.toml:2: not valid TOML: invalid value"),
-        ('fleet = "a"\nfleet = "b"\n', "fleet.toml:2: not valid TOML: cannot overwrite a value"),
+        (
+            'fleet = "a"\nfleet = "b"\n',
+            "fleet.toml:2: not valid TOML: cannot overwrite a value (the key stands twice: remove one)",
+        ),
+        (
+            "fleet = \u201ca\u201d\n",
+            'fleet.toml:1: not valid TOML: invalid value (typographic quotes: write " instead)',
+        ),
+        (
+            "fleet\u00a0= 1\n",
+            "fleet.toml:1: not valid TOML: expected '=' after a key in a key/value pair "
+            "(a no-break space: type an ordinary one)",
+        ),
+        (
+            'fleet = "C:\\Users"\n',
+            "fleet.toml:1: not valid TOML: invalid hex value (write a path with /, or in single quotes)",
+        ),
+        ("port = True\n", "fleet.toml:1: not valid TOML: invalid value (truth values are true and false)"),
+        (
+            "fleet: a\n",
+            "fleet.toml:1: not valid TOML: expected '=' after a key in a key/value pair "
+            "(TOML has key = value in lines of their own, unlike YAML and JSON)",
+        ),
         ('fleet = "a"\n\nport = """1', "fleet.toml:3: not valid TOML: unterminated string"),
     ],
 )

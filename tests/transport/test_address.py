@@ -104,7 +104,7 @@ def test_what_is_given_explicitly_wins_over_the_environment(tmp_path: Path) -> N
 
 def test_password_file_may_come_from_the_environment(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("hidden\r\n")
+    secret.write_text("\ufeffhidden\r\n")  # as Notepad writes it
     environ = {"FEDLP_BROKER_USERNAME": "pi", "FEDLP_BROKER_PASSWORD_FILE": str(secret)}
 
     assert BrokerAddress.parse("mqtt://broker", environ).password == "hidden"
