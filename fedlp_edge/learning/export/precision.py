@@ -151,8 +151,10 @@ def _quantized(
         source, prepared, made = (Path(directory) / f"{name}.onnx" for name in ("float32", "prepared", "int8"))
         onnx.save(model, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        # Processors without dot products of bytes add two products in 16 bits, which overflow with weights of 8 bits.
+        # With weights of 7 bits a file computes the same on all of them.
         if is_dynamic(model, tokens=tokens):
-            quantization.quantize_dynamic(prepared, made, weight_type=quantization.QuantType.QInt8)
+            quantization.quantize_dynamic(prepared, made, reduce_range=True, weight_type=quantization.QuantType.QInt8)
         else:
             quantization.quantize_static(
                 prepared,
@@ -160,8 +162,6 @@ def _quantized(
                 _reader(calibration),
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
-                # Processors without dot products of bytes add two products in 16 bits, which overflow with weights of
-                # 8 bits. With weights of 7 bits a file computes the same on all of them.
                 reduce_range=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
