@@ -37,7 +37,9 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("precision", "tokens", "error"), [("fp16", False, 0.05), ("int8", False, 0.5), ("int8", True, 0.5)]
+    ("precision", "tokens", "error"),
+    # The error of 64 weights in steps of 1/63 of the largest, 3.5, has a deviation of 0.13; 0.6 is 4.5 times that.
+    [("fp16", False, 0.05), ("int8", False, 0.5), ("int8", True, 0.6)],
 )
 def test_it_computes_nearly_the_same_from_smaller_weights(
     source: Path, precision: Precision, tokens: bool, error: float
