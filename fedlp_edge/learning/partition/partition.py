@@ -80,6 +80,7 @@ def partition(
         assert isinstance(model, nn.Module)
         _check_state(model)
         stages = stages_of_graph(model, sample, depths or DEFAULT_DEPTHS)
+        _check_samples_are_apart(stages, sample)
     if not sample.is_floating_point():
         stages[0] = replace(stages[0], module=_taking_floats(stages[0].module))
     return _with_exits(stages, sample, num_classes, head_mode, seed)
@@ -156,7 +157,6 @@ def _with_exits(
             "the model gives probabilities, not logits: leave out the softmax at its end (training and fedlp infer "
             "apply their own; with two it learns little, and no answer is ever sure)"
         )
-    _check_samples_are_apart(stages, sample)
     classes = num_classes or logits.shape[1]
     classifier = own.module
     with seeded(seed):
@@ -216,6 +216,8 @@ def _check_samples_are_apart(stages: list[Stage], sample: torch.Tensor) -> None:
         together, alone = _run(stages, several.clone())[1], _run(stages, several[:1].clone())[1]
     except Exception:  # such values, or a single sample, may mean nothing to the user's model
         return
+    if together.dim() != 2:  # no logits, which is said later
+        return
     if alone.shape != together[:1].shape:
         raise PartitionError(
             f"the model gives {list(alone.shape)} for a single sample, not {list(together[:1].shape)}: name the "
@@ -228,7 +230,8 @@ def _check_samples_are_apart(stages: list[Stage], sample: torch.Tensor) -> None:
     if math.isfinite(difference) and not changes_by_itself:
         raise PartitionError(
             f"the model's answer to a sample depends on the others in its batch (logits differ by {difference:.3g}): "
-            "take means and deviations over the dimensions of each sample, not over the batch, or use constants"
+            "take means and deviations over the dimensions of each sample, not over the batch, or use constants; if it "
+            "is meant, pass the model as a list of blocks"
         )
 
 
