@@ -307,7 +307,8 @@ def as_input(values: npt.NDArray[Any], onnx_metadata: OnnxMetadata, name: str) -
     """
     if values.dtype.kind not in "uif" or tuple(values.shape) != onnx_metadata.input_shape:
         want = "x".join(map(str, onnx_metadata.input_shape))
-        raise DataError(f"{name} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}")
+        hint = _shape_hint(tuple(values.shape), onnx_metadata.input_shape)
+        raise DataError(f"{name} holds {values.dtype} {list(values.shape)}; the model takes one sample of {want}{hint}")
     if not np.isfinite(values).all():
         raise DataError(f"{name} holds values that are not finite (NaN or infinite)")
     if onnx_metadata.input_type == "uint8":
@@ -316,6 +317,17 @@ def as_input(values: npt.NDArray[Any], onnx_metadata: OnnxMetadata, name: str) -
             raise DataError(f"{name} holds other numbers than the model takes: pixels are whole, from 0 to 255")
         return pixels
     return _normalised(values, onnx_metadata.scale if values.dtype == np.uint8 else 1.0, onnx_metadata)
+
+
+def _shape_hint(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Returns what to do about numbers of a common other shape; empty if it is none."""
+    if shape[1:] == wanted:
+        return ": save each sample in a file of its own"
+    if len(wanted) > 1 and shape == (*wanted[1:], wanted[0]):
+        return ": channels come first, use numpy.moveaxis(sample, -1, 0)"
+    if wanted[:1] == (1,) and shape == wanted[1:]:
+        return ": add the channel with sample[None]"
+    return ""
 
 
 def _normalised(values: npt.NDArray[Any], scale: float, onnx_metadata: OnnxMetadata) -> npt.NDArray[np.float32]:
@@ -330,6 +342,10 @@ def _load_array(file: Path) -> npt.NDArray[Any]:
     try:
         values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
     except Exception as error:  # damaged headers fail in ast, struct, tokenize ...
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{display_name(file)} holds Python objects, which are never loaded: save the numbers of one sample"
+            ) from None
         raise DataError(f"cannot read {display_name(file)}: {error_line(error)}") from None
     if not isinstance(values, np.ndarray):
         raise DataError(f"{display_name(file)} is an archive of arrays: save one sample with numpy.save")

@@ -21,7 +21,7 @@ def test_a_folder_with_a_good_and_a_broken_file(tmp_path: Path, capsys: pytest.C
     found = json.loads(out)
     assert found["runs"] == 20
     assert 0 < found["cpu_milliseconds"] < 1000
-    assert err == f"error: {tmp_path}/broken.onnx: Protobuf parsing failed.\n"
+    assert err == f"error: {tmp_path}/broken.onnx: it is cut short, damaged or no ONNX file (Protobuf parsing failed)\n"
 
 
 def test_the_table_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample, as_input
+from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample, as_input, load_sample
 from fedlp_edge.learning.export.metadata import OnnxMetadata, ScoreHistogram, from_properties, to_properties
 
 PAIR = OnnxMetadata(
@@ -190,3 +190,25 @@ def test_answers_pictures_tables_and_standard_input_where_torch_is_missing(tmp_p
     assert [msgspec.json.decode(line)["label"] for line in done.stdout.splitlines()] == ["bolt", "nut"]
     assert done.stderr == f"error: {tmp_path}/rows.csv:3: column 'x' has no value\n"
     assert done.returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((4, 1, 3, 2), ": save each sample in a file of its own"),
+        ((3, 2, 1), ": channels come first, use numpy.moveaxis(sample, -1, 0)"),
+        ((3, 2), ": add the channel with sample[None]"),
+        ((5,), ""),
+    ],
+)
+def test_numbers_of_another_shape_are_refused_with_what_to_do(shape: tuple[int, ...], hint: str) -> None:
+    metadata = msgspec.structs.replace(PAIR, input_shape=(1, 3, 2))
+    with pytest.raises(DataError) as caught:
+        as_input(np.zeros(shape, np.float32), metadata, "x.npy")
+    assert str(caught.value) == f"x.npy holds float32 {list(shape)}; the model takes one sample of 1x3x2{hint}"
+
+
+def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"x.npy holds Python objects, which are never loaded: save the numbers"):
+        load_sample(tmp_path / "x.npy", PAIR)

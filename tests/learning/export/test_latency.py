@@ -41,5 +41,5 @@ def test_samples_of_another_shape_are_refused_in_one_line(model: Path) -> None:
 def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no model")
-    with pytest.raises(ExportError, match=r"broken.onnx: Protobuf parsing failed.$"):
+    with pytest.raises(ExportError, match=r"broken.onnx: it is cut short, damaged or no ONNX file"):
         measure(path, seconds=0.0)
