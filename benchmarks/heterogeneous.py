@@ -21,6 +21,7 @@ import platform
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -66,8 +67,11 @@ QUICK_SCHEMES = ("heterofl", "fedrolex", "fiarse", "depthfl", "scalefl", "fedlp-
 
 QUICK_PICTURES = ROOT / "runs" / "comparison-quick"
 
-QUICK_SECONDS = 8.0
-"""Seconds that a cell of digits takes one core, the start of its share of the processes included."""
+QUICK_SIZE = replace(QUICK, rounds=12, limit=0)
+"""Enough rounds and samples that schemes differ from guessing and from each other, unlike in the size of the tests."""
+
+QUICK_SECONDS = 20.0
+"""Seconds that a cell of digits takes one core."""
 
 CORE_SECONDS = 60.0
 """Seconds that a cell takes one core of an x86-64 processor where no finished cell tells: 60 rounds of 4 devices with
@@ -138,8 +142,8 @@ def quick(store: CellStore, workers: int, pictures: Path) -> str:
         f"{several(workers, 'worker')} where nothing else runs",
         flush=True,
     )
-    fill(store, names, QUICK, workers)
-    report = Report(store.done, QUICK)
+    fill(store, names, QUICK_SIZE, workers)
+    report = Report(store.done, QUICK_SIZE)
     report.draw(pictures)
     drawn = "Pictures: " + ", ".join(str(path) for path in sorted(pictures.glob("schemes-*.png")))
     return "\n\n".join([report.tables(), report.differences(), report.depths(), drawn])
