@@ -41,7 +41,7 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         evaluate: Specification of held-out data (its test split); empty where the devices alone judge the model.
     """
 
-    evaluate: str = "digits"
+    evaluate: str = ""
 
 
 class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -46,6 +46,10 @@ def judged(evaluate: str, **evaluation: Any) -> FleetConfig:
     return msgspec.convert(tables, FleetConfig)
 
 
+def test_devices_judge_the_model_unless_data_to_judge_it_on_are_named() -> None:
+    assert msgspec.convert({"fleet": "shop"}, FleetConfig).identity == judged("").identity
+
+
 def test_run_cannot_go_on_when_devices_keep_other_samples_out_of_training() -> None:
     assert judged("").identity == judged("", holdout=0.1).identity
     assert len({judged("digits").identity, judged("").identity, judged("", holdout=0.2).identity}) == 3

@@ -22,6 +22,8 @@ fleet = "shop"
 url = "mqtt://ada:geheim@broker.local"
 [training]
 lr = 0.1
+[data]
+evaluate = "digits"
 """
 
 
@@ -54,11 +56,16 @@ def test_claim_names_each_setting_that_differs_with_its_old_and_new_value(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "line", ['[data]\nevaluate = "digits#limit=50"', "[rounds]\ncount = 20", "[rounds]\ndeadline_seconds = 9"]
+    "mended",
+    [
+        TEXT.replace('"digits"', '"digits#limit=50"'),
+        f"{TEXT}[rounds]\ncount = 20\n",
+        f"{TEXT}[rounds]\ndeadline_seconds = 9\n",
+    ],
 )
-def test_claim_takes_a_mended_line_that_decides_nothing_for_the_same_run(tmp_path: Path, line: str) -> None:
+def test_claim_takes_a_mended_line_that_decides_nothing_for_the_same_run(tmp_path: Path, mended: str) -> None:
     begin(tmp_path / "run", written(tmp_path / "a.toml"))
-    begin(tmp_path / "run", written(tmp_path / "b.toml", f"{TEXT}{line}\n"))
+    begin(tmp_path / "run", written(tmp_path / "b.toml", mended))
 
 
 def test_claim_of_a_finished_run_goes_on_where_the_count_is_raised(tmp_path: Path) -> None:
