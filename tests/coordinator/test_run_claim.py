@@ -116,7 +116,8 @@ def test_differences_look_into_nested_tables() -> None:
 def test_place_names_the_line_of_a_key_or_the_file_alone(tmp_path: Path) -> None:
     source = written(tmp_path / "a.toml")
     assert place(source, ("training", "lr")) == f"{source}:6: [training] lr"
-    assert place(source, ("data", "evaluate")) == f"{source}: [data] evaluate"
+    assert place(source, ("data", "evaluate")) == f"{source}:8: [data] evaluate"
+    assert place(source, ("rounds", "count")) == f"{source}: [rounds] count"
 
 
 def test_claim_of_a_finished_run_names_the_option_that_hands_its_models_out(tmp_path: Path) -> None:
@@ -177,5 +178,5 @@ def test_the_bytes_of_start_weights_decide_and_not_where_they_lie(tmp_path: Path
     moved.unlink()
     claim(run, *source(moved))
     first.unlink()
-    with pytest.raises(ConfigError, match=r"a.pt.toml:8: \[model\] weights: there is no file .*a.pt"):
+    with pytest.raises(ConfigError, match=r"a.pt.toml:10: \[model\] weights: there is no file .*a.pt"):
         source(first)
