@@ -37,6 +37,14 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 ClassName = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 
 
+def picture_normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation by which pictures of some number of channels are normalised.
+
+    For three channels these are ImageNet's, with which torchvision's models were trained.
+    """
+    return ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if channels == 3 else ((0.5,), (0.5,))
+
+
 class InputFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the inputs of a model look like, without any of them.
 
@@ -56,6 +64,17 @@ class InputFacts(msgspec.Struct, frozen=True, kw_only=True):
     std: Annotated[tuple[Deviation, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)] = (1.0,)
     channel_mean: Annotated[tuple[Finite, ...], msgspec.Meta(max_length=MAX_CHANNELS)] = ()
     channel_std: Annotated[tuple[NotNegative, ...], msgspec.Meta(max_length=MAX_CHANNELS)] = ()
+
+    def of_channels(self, channels: int) -> InputFacts:
+        """Returns what holds for a model with some number of channels.
+
+        Pictures are described before the model is known, with three channels. A device whose model takes another number
+        reads and normalises them anew, so nothing of that description but the scale holds.
+        """
+        if {len(self.mean), len(self.std)} <= {1, channels}:
+            return self
+        mean, std = picture_normalisation(channels)
+        return InputFacts(scale=self.scale, mean=mean, std=std)
 
     @property
     def without_channels(self) -> InputFacts:

@@ -91,7 +91,7 @@ def export_family(job: ExportFamily, resources: WorkerResources) -> FamilyExport
         input_type="uint8" if written.raw_input else "float32",
         metric=default_metric(task.name) if job.data and task.name in BUILT_IN_TASKS else "",
         samples=len(samples) if job.data else 0,
-        calibration=_calibration(job) if "int8" in job.precisions else "",
+        calibration=_calibration(job, blueprint.input_shape) if "int8" in job.precisions else "",
         opset=written.opset,
     )
 
@@ -119,7 +119,7 @@ def _with_self_tests(
     return tuple(tested)
 
 
-def _calibration(job: ExportFamily) -> str:
+def _calibration(job: ExportFamily, shape: tuple[int, ...]) -> str:
     if job.model.tokens:
         return "none: activations are quantised as they come"
     if job.data:
@@ -130,7 +130,7 @@ def _calibration(job: ExportFamily) -> str:
             "is not measured here: devices find out in a roll-out"
         )
     made = "made inputs with the mean and deviation of each channel that devices have told"
-    if not job.inputs.channel_mean:
+    if not job.inputs.of_channels(shape[0]).channel_mean:
         made = "made inputs: no device has told what its samples look like"
     return f"{made}; {len(job.told)} have told ranges, and {MIN_DEVICES} are needed" if job.told else made
 

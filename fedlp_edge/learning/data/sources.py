@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fedlp_edge.core.device_data import picture_normalisation
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import public_datasets
@@ -132,8 +133,7 @@ def split_indices(labels: npt.NDArray[np.integer], holdout: float, split: Split)
 
 def _pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
     found, targets, remarks = _found_pictures(spec, split, kind)
-    # These are ImageNet's statistics, with which torchvision's models were trained.
-    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if spec.shape[0] == 3 else ((0.5,), (0.5,))
+    mean, std = picture_normalisation(spec.shape[0])
 
     def samples(keep: Indices | None) -> Samples:
         wanted = np.arange(len(found.files)) if keep is None else keep

@@ -27,6 +27,7 @@ def made_inputs(facts: InputFacts, model: nn.Module, input_shape: tuple[int, ...
         input_shape: Shape of one sample.
         tokens: Whether inputs are whole numbers.
     """
+    facts = facts.of_channels(input_shape[0])
     generator = torch.Generator().manual_seed(_SEED)
     if tokens:
         x = torch.randint(0, _vocabulary(model), (MADE, *input_shape), generator=generator).float()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from fedlp_edge.core.device_data import InputFacts
+from fedlp_edge.learning.data.dataset import load_data
+from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.learning.export.made_inputs import MADE, made_inputs
 
 
@@ -26,6 +31,20 @@ def test_are_standard_normal_where_channels_are_not_told_or_do_not_fit(told: Inp
     x, _ = made_inputs(told, nn.Identity(), (2, 32), tokens=False).batch(slice(0, MADE))
     assert x.mean().item() == pytest.approx(0.0, abs=0.1)
     assert x.std().item() == pytest.approx(1.0, abs=0.1)
+
+
+def test_are_normalised_as_devices_normalise_pictures_for_a_model_of_grey_ones(tmp_path: Path) -> None:
+    Image.new("L", (4, 4), 9).save(tmp_path / "a.png")
+    Image.new("L", (4, 4), 200).save(tmp_path / "b.png")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,dark\nb.png,bright\n", "utf-8")
+    # Devices describe pictures before they know the model.
+    told = load_data(parse_spec(f"imagefolder:{tmp_path}"), "train").facts().inputs
+    trained = load_data(parse_spec(f"imagefolder:{tmp_path}#size=4&channels=1"), "train")
+    assert told is not None
+    assert len(told.mean) == 3
+    made = made_inputs(told, nn.Identity(), (1, 4, 4), tokens=False)
+    assert made.stored().shape == (MADE, 1, 4, 4)
+    assert (made.scale, made.mean, made.std) == (trained.scale, trained.mean, trained.std)
 
 
 def test_are_the_same_every_time() -> None:
