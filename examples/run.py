@@ -237,9 +237,7 @@ def compare(settings: dict[str, Any], devices: dict[str, Any], fleet: Summary, a
     print()
     with local_engine(1) as engine:
         for name, source in sources.items():
-            # A simulation would judge on a part of the test data alone, the coordinator judges on all of them.
-            evaluate = with_option(settings["data"]["evaluate"], "holdout=1")
-            data = {"train": with_option(source, "holdout=0"), "evaluate": evaluate}
+            data = {"train": with_option(source, "holdout=0"), "evaluate": settings["data"]["evaluate"]}
             experiment = msgspec.convert({**common, "name": "compare", "data": data}, Experiment)
             print(f"training on {name} ...", flush=True)
             directory = f"{name.replace(' ', '-')}-{experiment.rounds.count}-{experiment.identity[:12]}"

@@ -104,6 +104,9 @@ def read_simulation_data(
         raise DataError(f"{train} has no samples in its train split")
     if evaluate:
         judged = parse_spec(evaluate).for_model(input_shape)
+        if (judged.source, judged.argument) != (spec.source, spec.argument):
+            # Nobody trains on these samples, so all of them are tested on, as a coordinator does.
+            judged = judged.whole()
         held_out = sources.list_samples(judged, "test", targets)
         test = held_out.samples(select_indices(held_out.labels, judged, "test", held_out.groups))
         arrays["test/x"] = _in_memory(test, evaluate)

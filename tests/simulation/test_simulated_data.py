@@ -68,6 +68,17 @@ def test_reads_both_splits_as_they_are_stored(tmp_path: Path) -> None:
     assert read_simulation_data(spec, "", (1,)).test_samples == 0
 
 
+def test_tests_on_all_samples_of_a_source_that_nobody_trains_on(tmp_path: Path) -> None:
+    x = np.arange(20, dtype=np.float32).reshape(20, 1)
+    for name in ("a", "b"):
+        np.savez(tmp_path / f"{name}.npz", x=x, y=np.arange(20) % 2)
+    train, other = f"npz:{tmp_path}/a.npz", f"npz:{tmp_path}/b.npz"
+    assert len(read_simulation_data(train, other).arrays["test/y"]) == 20
+    assert len(read_simulation_data(train, f"{other}#holdout=0.5").arrays["test/y"]) < 20
+    same = read_simulation_data(train, train).arrays
+    assert len(same["train/y"]) + len(same["test/y"]) == 20
+
+
 def test_refuses_a_test_split_without_samples(tmp_path: Path) -> None:
     spec = write_samples(tmp_path / "samples.npz", (1.0, -2.0, 3.0))
     with pytest.raises(DataError, match="has no samples in its test split"):
