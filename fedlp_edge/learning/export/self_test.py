@@ -31,6 +31,9 @@ SUFFIX = ".selftest.npz"
 SELF_TEST_SAMPLES = 8
 """Number of inputs of a self-test."""
 
+# A sample whose score lies beside a threshold may fall on the other side of it on another processor.
+_MAX_DECIDED_OTHERWISE = 0.25
+
 _SEED = 20231128
 _NUMPY_TYPES = {
     "tensor(float)": np.float32,
@@ -97,17 +100,20 @@ def check_self_test(model: Path, self_test: Path) -> str:
         raise DataError(f"{self_test.name} holds no answers")
     answers = _run(session, entry, arrays["input"])
     tolerance = float(arrays["tolerance"])
-    for name, expected in wanted.items():
+    alike = np.ones(len(arrays["input"]), dtype=bool)
+    # Decisions come first: a sample that stops at another exit has other scores, too.
+    for name, expected in sorted(wanted.items(), key=lambda output: output[1].dtype.kind == "f"):
         found = answers.get(name)
         if found is None or found.shape != expected.shape:
             return f"has no output {name} of shape {list(expected.shape)}"
         if expected.dtype.kind != "f":
-            if not np.array_equal(found, expected):
+            alike &= (found == expected).reshape(len(expected), -1).all(axis=1)
+            if np.count_nonzero(~alike) > _MAX_DECIDED_OTHERWISE * len(alike):
                 return f"answers its self-test otherwise in {name}"
             continue
-        difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
         if not np.isfinite(found).all():
             return f"computes numbers that are not finite in {name}"
+        difference = np.abs(found[alike].astype(np.float64) - expected[alike].astype(np.float64))
         scale = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
         worst = float(difference.max(initial=0.0)) / scale
         if worst > tolerance:

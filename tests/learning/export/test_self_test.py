@@ -91,3 +91,33 @@ def test_file_that_is_no_model_or_no_self_test_is_told(tmp_path: Path) -> None:
         test.write_bytes(content)
         with pytest.raises(DataError, match="is no self-test"):
             check_self_test(model, test)
+
+
+def write_early_exits(path: Path, threshold: float) -> Path:
+    """Writes a model with an output that depends on whether a sample's value passes a threshold."""
+    entry = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 1])
+    leaving = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1]),
+        helper.make_tensor_value_info("exit", TensorProto.INT64, ["batch", 1]),
+    ]
+    values = {"t": threshold, "far": 100.0}
+    nodes = [
+        helper.make_node("Greater", ["input", "t"], ["passed"]),
+        helper.make_node("Cast", ["passed"], ["exit"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["input", "far"], ["other"]),
+        helper.make_node("Where", ["passed", "input", "other"], ["logits"]),
+    ]
+    weights = [numpy_helper.from_array(np.float32(value).reshape(1), name) for name, value in values.items()]
+    graph = helper.make_graph(nodes, "g", [entry], leaving, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(("threshold", "wrong"), [(0.25, ""), (0.35, ""), (0.65, "otherwise in exit")])
+def test_few_samples_beside_a_threshold_may_stop_at_another_exit(tmp_path: Path, threshold: float, wrong: str) -> None:
+    inputs = np.arange(1, 9, dtype=np.float32)[:, None] / 10
+    test = tmp_path / "test.npz"
+    test.write_bytes(make_self_test(write_early_exits(tmp_path / "a.onnx", 0.15), 1e-3, inputs))
+    assert check_self_test(write_early_exits(tmp_path / "b.onnx", threshold), test).endswith(wrong)
+    assert bool(check_self_test(tmp_path / "b.onnx", test)) is bool(wrong)
