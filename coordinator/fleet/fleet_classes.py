@@ -55,6 +55,7 @@ class FleetClasses:
         self._clock = clock
         self._settle_at: float | None = None
         self._heard: set[str] = set()
+        self._useless: set[str] = set()
         self._names = ClassNames(_named_outputs(model, blueprint), model.class_names or journal.class_names())
         self._features = InputStatistics(_configured(model) or journal.columns("features"))
         self._targets = InputStatistics(_configured_targets(model) or journal.columns("targets"))
@@ -81,13 +82,16 @@ class FleetClasses:
 
     def reported(self, device: str, data: DataFacts | None, samples: int) -> bool:
         """Takes a device's report; returns whether what devices are to be told has changed."""
-        if self._mismatch(data, ()):
-            return False  # of no use, whatever its classes are called
         before = (self.settled, self.names)
-        self._heard.add(device)
-        if data is not None:
-            self._take(device, data, samples)
-        if not self.settled and self._settle_at is None and len(self._heard) >= self._wanted:
+        if self._mismatch(data, ()):
+            self._useless.add(device)  # whatever its classes are called; nobody waits for it any longer
+        else:
+            self._heard.add(device)
+            self._useless.discard(device)
+            if data is not None:
+                self._take(device, data, samples)
+        enough = bool(self._heard) and len(self._heard | self._useless) >= self._wanted
+        if not self.settled and self._settle_at is None and enough:
             # Those that were there before the coordinator report in one go, and all of them should be heard.
             waiting = self._names.offered or self._features.open or self._targets.open
             self._settle_at = self._clock() + (LIMITS.class_settle_seconds if waiting else 0.0)

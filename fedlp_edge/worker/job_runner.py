@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 
@@ -47,7 +48,9 @@ class JobRunner:
         allocate_exactly()
         if options.threads > 0:
             torch.set_num_threads(options.threads)
-            torch.set_num_interop_threads(1)
+            # It can be set once in a process, and not after operations have run side by side.
+            with contextlib.suppress(RuntimeError):
+                torch.set_num_interop_threads(1)
         self.resources = WorkerResources(options)
 
     @property

@@ -50,6 +50,11 @@ quorum = 0.5
 {more}
 """
 
+_TEST_DATA = """
+[data]
+evaluate = "digits"
+"""
+
 
 class Fleet:
     """Starts and ends processes; a context manager that leaves none behind.
@@ -62,7 +67,7 @@ class Fleet:
             is a custom one.
         task: what the model learns; devices run its code if it is a custom one.
         broker: more lines for the ``[broker]`` table.
-        more: lines for the end of the configuration.
+        more: lines for the end of the configuration; the model is judged on digits unless they hold a ``[data]`` table.
         real_start: whether workers load torch themselves, as a user's do; otherwise the torch server forks them.
     """
 
@@ -104,7 +109,7 @@ class Fleet:
                 rounds=rounds,
                 devices=devices,
                 deadline=deadline,
-                more=more,
+                more=more if "[data]" in more else more + _TEST_DATA,
             )
         )
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}

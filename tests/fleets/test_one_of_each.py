@@ -19,7 +19,7 @@ def test_agent_with_an_earlier_clock_does_not_take_the_name_of_one_that_is_there
     undisturbed = VirtualFleet(tmp_path / "undisturbed", rounds=8)
     undisturbed.start_all()
     expected = undisturbed.finish()
-    for second in range(7, 10):
+    for second in range(6, 9):
         fleet = VirtualFleet(tmp_path / f"{second}", rounds=8)
         fleet.world.after(second, partial(fleet.start, "dev-1.2", session="0000-early"))
         fleet.start_all()

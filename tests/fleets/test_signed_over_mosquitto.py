@@ -10,7 +10,7 @@ import copy
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -90,8 +90,8 @@ class SignedNetwork:
             probation_seconds=0.0,
         )
 
-        def ordered(device: str, path: Path) -> OrderedFiles:
-            found = self.operator.orders(device, path)
+        def ordered(device: str, path: Path, choices: Sequence[Path]) -> OrderedFiles:
+            found = self.operator.orders(device, path, choices)
             return OrderedFiles(change(dict(found.files)), found.model, found.self_test)
 
         directory = RolloutDirectory(self._directory / name)

@@ -40,7 +40,7 @@ def test_shows_and_exports_a_simulated_run(tmp_path: Path, engine: LocalEngine) 
     made = CliRunner().invoke(app, ["export", str(tmp_path / "run"), "--out", str(tmp_path / "onnx"), "--depth", "1"])
     assert made.exit_code == 0, made.output
     written = {file.name for file in (tmp_path / "onnx").iterdir()}
-    assert written == {"mlp-depth-1.onnx", "card.json", "card.md", "card.png"}
+    assert written == {"mlp-depth-1.onnx", "mlp-depth-1.selftest.npz", "card.json", "card.md", "card.png"}
 
 
 @pytest.mark.parametrize(("head_mode", "depth"), [("shared", 1), ("personal", 5)])

@@ -92,6 +92,7 @@ def test_exports_again_from_the_last_checkpoint(finished_demo: Demo, fedlp: Run,
         "card.json",
         "card.md",
         "card.png",
+        "small-cnn-depth-3.selftest.npz",
     }
     assert f"{exported}: depth 3, round 2, accuracy " in done.stdout
 

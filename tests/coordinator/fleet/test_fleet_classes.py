@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from coordinator.fleet.fleet_classes import FleetClasses
 from coordinator.limits import LIMITS
@@ -51,17 +52,30 @@ def test_settles_at_once_where_there_are_no_names_or_the_test_data_have_all(tmp_
     assert World(tmp_path / "other", ("nut", "bolt")).classes.names == ("nut", "bolt")
 
 
-def test_a_device_whose_samples_do_not_fit_has_no_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["useless", "good"])
+def test_a_device_whose_samples_do_not_fit_has_no_say_and_is_not_waited_for(tmp_path: Path, first: str) -> None:
     world = World(tmp_path)
-    world.classes.reported("x", named("screw", shape=(1, 8, 8)), 999)
-    world.classes.reported("a", named("nut"), 5)
+    reports = {"useless": named("screw", shape=(1, 8, 8)), "good": named("nut")}
+    for device in sorted(reports, key=lambda name: name != first):
+        world.classes.reported(device, reports[device], 5)
+    assert not world.classes.settled
+    world.now = LIMITS.class_settle_seconds
+    assert world.classes.tick()
+    assert world.classes.model.class_names == ("nut",)
+    world.classes.reported("late", named("bolt"), 5)
+    assert world.classes.names == ("nut", "bolt")
+
+
+def test_nothing_is_settled_while_no_device_fits(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for device in ("x", "y", "z"):
+        world.classes.reported(device, named("screw", shape=(1, 8, 8)), 5)
     world.now = 99.0
     assert not world.classes.tick()
-    world.classes.reported("b", named("bolt"), 5)
+    world.classes.reported("a", named("nut", "bolt"), 5)
     world.now += LIMITS.class_settle_seconds
     assert world.classes.tick()
-    assert world.classes.names == ("bolt", "nut")
-    assert world.classes.model.class_names == ("bolt", "nut")
+    assert world.classes.names == ("nut", "bolt")
 
 
 def test_a_restart_keeps_the_numbers_that_were_given(tmp_path: Path) -> None:
