@@ -62,6 +62,7 @@ def export_family(job: ExportFamily, resources: WorkerResources) -> FamilyExport
             metadata=job.metadata,
             precisions=job.precisions,
             early_exit=job.early_exit,
+            answering=job.answering,
             opset=job.opset,
             raw_input=job.raw_input,
             labelled=bool(job.data),

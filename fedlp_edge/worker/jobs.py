@@ -289,6 +289,7 @@ class ExportFamily(Export, frozen=True, kw_only=True):
     Attributes:
         precisions: Precisions of the files.
         early_exit: Confidence, 0 to 1, from which on a file with early exits stops; None for no such file.
+        answering: Depths at which a file with early exits may stop; empty for all of ``depths``.
         opset: ONNX opset of the files.
         raw_input: Whether files take pictures as bytes, and normalise them in the graph.
         samples_path: File that some samples are written to, as the files take them, to measure what these cost; None
@@ -299,6 +300,7 @@ class ExportFamily(Export, frozen=True, kw_only=True):
 
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32",)
     early_exit: float | None = None
+    answering: tuple[int, ...] = ()
     opset: int = 18
     raw_input: bool = True
     samples_path: str | None = None

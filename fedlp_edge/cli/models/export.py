@@ -195,7 +195,8 @@ def run_export(
             # A personal head never reached the coordinator, so the depths that end in one are not there.
             held = {unit.depth for unit in built.blueprint.global_units if unit.kind == "head"}
             depths = parse_depths(depth, tuple(sorted(held)))
-            _check_early_exit(options, depths, model)
+            trained = _trained(run)
+            answering = _answering(options, depths, model, trained)
             exported = worker.call(
                 ExportFamily(
                     model=model,
@@ -214,6 +215,7 @@ def run_export(
                     },
                     precisions=options.precisions,
                     early_exit=options.early_exit,
+                    answering=answering,
                     opset=options.opset,
                     raw_input=options.raw_input,
                     samples_path=str(samples_path),
@@ -246,7 +248,7 @@ def run_export(
         refused=exported.refused,
     )
     write_card(card, directory)
-    code = _report(card, directory, _trained(run))
+    code = _report(card, directory, trained)
     if options.profile is not None:
         print(choice_line(choose_from_card(card, options.profile), options.profile))
     return code
@@ -260,13 +262,23 @@ def _agreed_model(model: ModelSettings, journal: Path) -> ModelSettings:
     return msgspec.structs.replace(model, class_names=names)
 
 
-def _check_early_exit(options: ExportOptions, depths: tuple[int, ...], model: ModelSettings) -> None:
+def _answering(
+    options: ExportOptions, depths: tuple[int, ...], model: ModelSettings, trained: set[int]
+) -> tuple[int, ...]:
+    """Returns the depths at which a file with early exits may stop: those that some device trained."""
     if options.early_exit is None:
-        return
+        return ()
     if model.task != "classification":
         raise ConfigError(f"--early-exit needs a confidence, which the task {model.task} does not give")
     if len(depths) < 2:
         raise ConfigError("--early-exit needs two depths at least: use --depth all")
+    answering = tuple(depth for depth in depths if depth in trained)
+    if len(answering) == 1:
+        raise ConfigError(
+            f"--early-exit needs two exits that devices trained, and they trained exit {answering[0]} alone; "
+            'with [model] exits = "all" devices train those below theirs, too'
+        )
+    return answering
 
 
 def _thresholds(summary: Summary | None, round_number: int) -> dict[int, float]:

@@ -12,6 +12,7 @@ from fedlp_edge.cli.models import export as command
 from fedlp_edge.cli.models.export import ExportOptions, make_writable, parse_precisions, run_export
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.model_card import CardEntry, RefusedFile, decode_card
+from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE
@@ -166,3 +167,11 @@ def test_early_exit_with_one_depth_is_refused(tmp_path: Path, monkeypatch: pytes
     exporting(monkeypatch, entry())
     with pytest.raises(ConfigError, match="--early-exit needs two depths at least: use --depth all"):
         run_export(a_run(tmp_path), "1", tmp_path / "onnx", None, ExportOptions(early_exit=0.9))
+
+
+def test_early_exits_are_those_that_devices_trained() -> None:
+    options, model = ExportOptions(early_exit=0.9), ModelSettings()
+    assert command._answering(options, (1, 2, 3), model, {2, 3}) == (2, 3)
+    assert command._answering(options, (1, 2, 3), model, set()) == ()  # nothing is known of them, so all may answer
+    with pytest.raises(ConfigError, match="they trained exit 3 alone"):
+        command._answering(options, (1, 2, 3), model, {3})

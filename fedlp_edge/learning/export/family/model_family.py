@@ -69,6 +69,7 @@ class FamilyOptions(DepthFileOptions):
     Attributes:
         precisions: Precisions of the files.
         early_exit: Confidence, 0 to 1, from which on a file with early exits stops; None for no such file.
+        answering: Depths at which a file with early exits may stop; empty for all.
         opset: ONNX opset of the files.
         raw_input: Whether files take pictures as bytes where the data are pictures.
         tokens: Whether inputs are token ids.
@@ -77,6 +78,7 @@ class FamilyOptions(DepthFileOptions):
 
     precisions: tuple[Precision, ...] = ("fp32",)
     early_exit: float | None = None
+    answering: tuple[int, ...] = ()
     opset: int = OPSET
     raw_input: bool = True
     tokens: bool = False
@@ -328,6 +330,7 @@ class ModelFamily:
     def _write_early_exit(
         self, graphs: _Graphs, precision: Precision, answers: Mapping[int, FileAnswers], expected: ModelAnswers
     ) -> None:
+        answers = {depth: found for depth, found in answers.items() if depth in (self._options.answering or answers)}
         depths = tuple(answers)
         threshold = self._options.early_exit or 0.0
         deepest = max(self._tasks)

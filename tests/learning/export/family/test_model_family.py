@@ -77,6 +77,16 @@ def test_a_regression_is_written_in_every_precision(tmp_path: Path) -> None:
     np.testing.assert_allclose(values, expected, rtol=0.01)
 
 
+def test_a_file_with_early_exits_needs_two_that_may_answer(tmp_path: Path) -> None:
+    data = pictures(LABELS)
+    tasks: dict[int, LearningTask] = {depth: Classification(2) for depth in (1, 2)}
+    options = FamilyOptions(name="tiny", classes=("dark", "bright"), early_exit=0.5, answering=(2,))
+    family = ModelFamily(exits_of(a_model(2), (1, 2)), tasks, data, data, tmp_path, options).write()
+    assert [entry.depth for entry in family.entries] == [1, 2]
+    (refused,) = family.refused
+    assert (refused.early_exit, refused.reason) == (True, "an early exit needs two depths at least")
+
+
 def test_a_file_with_early_exits_that_answers_otherwise_than_pytorch_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
