@@ -19,7 +19,7 @@ from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, exits_of, multi_exit_graph
 from fedlp_edge.learning.export.metadata import OnnxMetadata, ScoreHistogram, names_of_outputs
-from fedlp_edge.learning.export.onnx import MAX_BYTES, Verified, bytes_of, example_of, output_names, write_checked
+from fedlp_edge.learning.export.onnx import Verified, example_of, output_names, write_checked
 from fedlp_edge.learning.export.onnx import export as export_onnx
 from fedlp_edge.learning.export.score_histogram import score_histogram, scores_of
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
@@ -205,7 +205,7 @@ def _joined_graph(
     model: Submodel, tasks: Mapping[int, LearningTask], samples: Dataset, name: str
 ) -> onnx.ModelProto | None:
     """Returns the graph with all exits; None if there is only one, or if it cannot be made."""
-    if len(tasks) < 2 or bytes_of(model) > MAX_BYTES:
+    if len(tasks) < 2:
         return None
     deepest = max(tasks)
     try:

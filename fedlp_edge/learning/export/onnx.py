@@ -93,8 +93,7 @@ def export(
     """
     model.eval()
     of = f"depth {onnx_metadata.depth} of {onnx_metadata.model}"
-    if (size := bytes_of(model)) > MAX_BYTES:
-        raise ExportError(f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most")
+    check_size(model, of)
     named = AnsweringModel(model, task).eval()
     proto = graph_of(named, example_of(data), list(onnx_metadata.outputs), of)
     return write_checked(proto, model, onnx_metadata, data, path, extra, labelled=labelled, task=task)
@@ -133,9 +132,15 @@ def write_checked(
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def bytes_of(model: nn.Module) -> int:
-    """Returns the bytes of a model's weights."""
-    return sum(tensor.nbytes for tensor in model.state_dict().values())
+def check_size(model: nn.Module, of: str) -> None:
+    """Checks that the weights of a model fit in one file, before an exporter copies them several times.
+
+    Raises:
+        ExportError: They do not; it says so of what ``of`` names.
+    """
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if size > MAX_BYTES:
+        raise ExportError(f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most")
 
 
 def example_of(data: Dataset) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedlp_edge.learning.export.early_exit import inputs_of
 from fedlp_edge.learning.export.metadata import OPSET
-from fedlp_edge.learning.export.onnx import graph_of
+from fedlp_edge.learning.export.onnx import check_size, graph_of
 from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
 from fedlp_edge.learning.model.layered import Submodel
 from fedlp_edge.learning.tasks.base import LearningTask
@@ -73,8 +73,9 @@ def multi_exit_graph(
         opset: ONNX opset of the graph.
 
     Raises:
-        ExportError: PyTorch cannot export the model.
+        ExportError: PyTorch cannot export the model, or its weights do not fit in one file.
     """
+    check_size(model, of)
     names = [output_name(name, depth) for depth in tasks for name in outputs]
     return graph_of(_Exits(model, tasks).eval(), example, names, of, opset)
 
