@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.cli.depths import build_blueprint, constants_line, depth_table, title
+from fedlp_edge.config.renamed_keys import RENAMED
+from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.accounting import Communication, TransferBytes, communication, expected_bytes, parameters
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import BroadcastEncoding, Encoding, ModelSettings
@@ -141,6 +143,39 @@ def realised_transfer(summary: Summary) -> RealisedTransfer:
     )
 
 
+class _Update(msgspec.Struct, frozen=True):
+    encoding: str = "none"
+    broadcast: str = "none"
+
+
+class _RunConfig(msgspec.Struct, frozen=True):
+    """What the configuration of a run says of its model and of the encodings."""
+
+    model: ModelSettings = ModelSettings()
+    update: _Update = _Update()
+
+
+def cost_of_run(run: Path, options: CostOptions) -> tuple[ModelSettings, CostOptions]:
+    """Returns the model of a run, and options with its encodings, and its devices' depths and mean rate.
+
+    Raises:
+        ConfigError: Its configuration cannot be read.
+        StorageError: The run directory has no summary.
+    """
+    entries = [device for entry in load(run / "summary.json").rounds for device in entry.devices]
+    config = load_toml(run / "config.toml", _RunConfig, renamed=RENAMED)
+    options = replace(options, encoding=config.update.encoding)
+    if config.update.broadcast in get_args(BroadcastEncoding):  # "auto" is none, for it changes as links do
+        options = replace(options, broadcast=config.update.broadcast)
+    if entries:
+        blueprint = build_blueprint(config.model.without_weights)
+        depths = [entry.depth for entry in entries]
+        shares = [depths.count(depth) / len(depths) for depth in range(1, blueprint.full_depth + 1)]
+        rate = sum(entry.lpr for entry in entries) / len(entries)
+        options = replace(options, scheme="hetero", depth_mix=",".join(map(repr, shares)), lpr=rate)
+    return config.model.without_weights, options
+
+
 def run_cost(model: ModelSettings, options: CostOptions, *, as_json: bool) -> int:
     """Prints the tables, or the JSON object with the keys of ``Communication`` and ``TransferBytes``.
 
@@ -256,5 +291,7 @@ def transfer_table(
         add("  bytes of models and updates", realised.down_payload, realised.up_payload, size)
         add("  bytes as they travelled", realised.down_bytes, realised.up_bytes, size)
     note = "bytes: every unit changed, no headers; what Zstandard takes off depends on the numbers and is not counted"
-    heading = f"Both directions: the model as {options.broadcast}, updates as {options.encoding}"
+    named = {"none": "float32"}
+    model, updates = (named.get(text, text) for text in (options.broadcast, options.encoding))
+    heading = f"Both directions: the model as {model}, updates as {updates}"
     return Group("", Text(heading, style="bold"), table, Text(note, style="dim"))

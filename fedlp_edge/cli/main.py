@@ -125,8 +125,14 @@ def simulate(
 
 @app.command()
 def cost(
-    model: Annotated[str, typer.Option(help="fedlp-cnn, small-cnn, mlp, torchvision:NAME or module:callable.")],
-    input: Annotated[str, typer.Option(help="Shape of one sample, such as 3x32x32.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="fedlp-cnn, small-cnn, mlp, torchvision:NAME or module:callable; not with --run alone.",
+            show_default=False,
+        ),
+    ] = None,
+    input: Annotated[str | None, typer.Option(help="Shape of one sample, such as 3x32x32.", show_default=False)] = None,
     classes: Annotated[int, typer.Option(min=0, help="0 keeps the model's own.")] = 10,
     tokens: Annotated[bool, typer.Option("--tokens", help="The input is whole numbers, such as token ids.")] = False,
     depths: Annotated[int, typer.Option(min=0, help="Most depths; 0 for at most 8, or the model's own.")] = 0,
@@ -149,15 +155,23 @@ def cost(
     devices: Annotated[int, typer.Option(min=1, help="Devices of a round, for the total.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, for the total.")] = 1,
     run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run directory, whose realised figures stand beside.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Run directory, whose realised figures stand beside; alone, of its model."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Counts communication and computation of a model under a scheme, as the FedLP paper does, and the bytes."""
-    from fedlp_edge.cli.cost import CostOptions, run_cost
+    from fedlp_edge.cli.cost import CostOptions, cost_of_run, run_cost
     from fedlp_edge.cli.depths import parse_input
     from fedlp_edge.core.settings import ModelSettings
+    from fedlp_edge.errors import ConfigError
 
+    options = CostOptions(scheme, lpr, depth_mix, encoding, broadcast, devices, rounds, run)
+    if model is None and input is None and run is not None:
+        settings, options = cost_of_run(run, options)
+        raise typer.Exit(run_cost(settings, options, as_json=json))
+    if model is None or input is None:
+        raise ConfigError("name --model and --input, or a run with --run DIR")
     settings = ModelSettings(
         name=model,
         input=parse_input(input),
@@ -167,7 +181,6 @@ def cost(
         head_mode=head_mode,
         freeze=tuple(freeze or ()),
     )
-    options = CostOptions(scheme, lpr, depth_mix, encoding, broadcast, devices, rounds, run)
     raise typer.Exit(run_cost(settings, options, as_json=json))
 
 

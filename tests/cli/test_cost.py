@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.cli.cost import parse_mix, rounded, scheme_cost
+from fedlp_edge.cli.cost import CostOptions, cost_of_run, parse_mix, rounded, scheme_cost
 from fedlp_edge.cli.depths import build_blueprint
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
@@ -119,3 +119,23 @@ def test_reads_mixes() -> None:
 def test_refuses_what_is_no_mix() -> None:
     with pytest.raises(ConfigError, match="write one share per depth"):
         parse_mix("0.2;0.8")
+
+
+def test_takes_the_model_the_depths_and_the_encodings_from_a_run(tmp_path: Path) -> None:
+    entries = [
+        DeviceRound(id=f"{depth}", profile="", depth=depth, lpr=0.5, status="contributed") for depth in (1, 1, 1, 3)
+    ]
+    rounds = (RoundSummary(round=1, seconds=1.0, accuracy={}, devices=tuple(entries), coverage={}),)
+    save(Summary(run="r", fleet="f", model="mlp", rounds=rounds), tmp_path / "summary.json")
+    (tmp_path / "config.toml").write_text(
+        'fleet = "f"\n[model]\nname = "mlp"\ninput = [1, 8, 8]\n[update]\nencoding = "int8"\nbroadcast = "auto"\n'
+    )
+    model, options = cost_of_run(tmp_path, CostOptions(run=tmp_path))
+    assert (model.name, model.input) == ("mlp", (1, 8, 8))
+    assert (options.scheme, options.depth_mix, options.lpr) == ("hetero", "0.75,0.0,0.25", 0.5)
+    assert (options.encoding, options.broadcast) == ("int8", "none")
+
+
+def test_without_a_model_or_a_run_says_what_to_name(fedlp: Run) -> None:
+    done = fedlp("cost", "--input", "3x32x32")
+    assert (done.returncode, done.stderr) == (2, "error: name --model and --input, or a run with --run DIR\n")
