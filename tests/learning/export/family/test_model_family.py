@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 
 from fedlp_edge.learning.export import onnx as onnx_export
+from fedlp_edge.learning.export.early_exit import with_early_exits
 from fedlp_edge.learning.export.family import model_family
 from fedlp_edge.learning.export.family.model_family import FamilyOptions, FamilyResult, ModelFamily
 from fedlp_edge.learning.export.family.multi_exit_graph import exits_of
@@ -112,7 +113,6 @@ def test_a_file_with_early_exits_that_answers_otherwise_than_pytorch_is_refused(
                 tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.02, tensor.name))
         return with_early_exits(joined, depths, threshold)
 
-    with_early_exits = model_family.with_early_exits
     monkeypatch.setattr(model_family, "with_early_exits", with_other_weights)
     data, tasks = pictures(LABELS), dict.fromkeys((1, 2), Classification(2))
     options = FamilyOptions(name="tiny", classes=("dark", "bright"), early_exit=0.85)
