@@ -170,6 +170,10 @@ class Downloads:
         """Returns whether a chunk belongs to a blob that is, or just was, wanted."""
         return chunk.prefix in self._by_prefix
 
+    def awaits(self, chunk: Chunk) -> bool:
+        """Returns whether a chunk belongs to a blob that is not complete yet."""
+        return self._by_prefix.get(chunk.prefix) in self._assemblies
+
     def receive(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> None:
         """Takes one chunk.
 

@@ -345,7 +345,8 @@ class DeviceProtocol:
         return [] if branch else self._search.unexpected_topic(event.topic)
 
     def _chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
-        if self._models.wants(chunk):
+        # A release may hold the very file that a run has ended with, whose chunks were wanted as well.
+        if self._models.wants(chunk) and not self._files.awaits(chunk):
             try:
                 self._models.receive(unit, chunk, nbytes, now)
             except PeerError as error:

@@ -270,3 +270,16 @@ def test_asks_for_nothing_while_bytes_of_a_long_message_come():
         downloads.bytes_arriving(tenth / 10)
         assert downloads.overdue(tenth / 10 + 0.3) == []
     assert downloads.overdue(100.5) != []
+
+
+def test_wants_chunks_of_a_complete_blob_and_awaits_those_of_others():
+    store = MemoryStore()
+    downloads = Downloads(store, accept)
+    downloads.start([version("L1", OLD, 50), version("L2", NEW, 50)], 0.0)
+    first, second = chunks(OLD, 50)
+    receive(downloads, first)
+    assert downloads.awaits(Chunk.parse(second))
+    receive(downloads, second)
+    assert downloads.wants(Chunk.parse(second))
+    assert not downloads.awaits(Chunk.parse(second))
+    assert downloads.awaits(Chunk.parse(chunks(NEW, 50)[0]))
