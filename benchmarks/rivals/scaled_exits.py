@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedlp_edge.core.blueprint import DepthCost, ExitMode, TensorSpec, Unit
+from fedlp_edge.core.blueprint import DepthCost, ExitMode, Unit
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.learning.model.costs import measure_costs
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel
@@ -82,19 +82,8 @@ class ScaledExits(WidthModel):
         parts = {f"L{number}": module for number, module in enumerate(body, start=1)}
         return SelfDistilled(parts | {f"H{number}": module for number, module in enumerate(exits, start=1)}, level)
 
-    def _units_of(self, level: int) -> tuple[Unit, ...]:
-        state = self.submodel(level).state_dict()
-        return tuple(
-            Unit(
-                unit.id,
-                unit.name,
-                unit.kind,
-                unit.depth,
-                tuple(TensorSpec(t.name, tuple(state[t.name].shape), t.kind, t.least) for t in unit.tensors),
-            )
-            for unit in self.units
-            if unit.depth <= level
-        )
+    def _held_by(self, level: int) -> tuple[Unit, ...]:
+        return tuple(unit for unit in self.units if unit.depth <= level)
 
     def _cost(self, level: int) -> DepthCost:
         narrow = self.submodel(level)

@@ -287,6 +287,10 @@ class WidthModel(LayeredModel):
         if level not in self.width_levels:
             raise ValueError(f"width level {level} is not between 1 and {len(self._ratios)}")
 
+    def _held_by(self, level: int) -> tuple[Unit, ...]:  # noqa: ARG002 - a level holds all layers, narrower
+        """Returns the units of the whole model that a level holds a narrower copy of."""
+        return tuple(self.units)
+
     def _units_of(self, level: int) -> tuple[Unit, ...]:
         state = self.submodel(level).state_dict()
         return tuple(
@@ -298,7 +302,7 @@ class WidthModel(LayeredModel):
                 tuple(TensorSpec(t.name, tuple(state[t.name].shape), t.kind, t.least) for t in unit.tensors),
                 tuple(TensorSpec(t.name, tuple(state[t.name].shape), t.kind, t.least) for t in unit.constants),
             )
-            for unit in self.units
+            for unit in self._held_by(level)
         )
 
     def _cost(self, level: int) -> DepthCost:
