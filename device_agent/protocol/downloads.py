@@ -72,7 +72,7 @@ class Downloads:
         self._asked: set[bytes] = set()
         self._patience = _LIMITS.patience_seconds
         self._patience_after_progress = _LIMITS.patience_seconds
-        self._progress_at = 0.0
+        self._progress_at = self._silent_since = 0.0
         self._last_chunk_at = 0.0
         self._gap = 0.0
         self._received = 0
@@ -101,7 +101,7 @@ class Downloads:
         """Returns when ``overdue`` has requests unless a chunk comes first, in seconds; None if nothing is missing."""
         if self.complete or self._patience == math.inf or self._waiting_since == self._progress_at:
             return None
-        return self._progress_at + self._patience
+        return self._silent_since + self._patience
 
     def limit_prefetch(self, most_bytes: Mapping[str, int]) -> None:
         """Sets for which units chunks may be held before a task names them, and how many bytes each can have."""
@@ -126,7 +126,8 @@ class Downloads:
         for digest in self._assemblies.keys() - self._wanted.keys():
             self._assemblies.pop(digest).abandon()
             self._store.discard(before[digest])
-        self._patience, self._progress_at = max(patience, self._usual_silence) if patience else 0.0, now
+        self._patience = max(patience, self._usual_silence) if patience else 0.0
+        self._progress_at = self._silent_since = now
         self._last_chunk_at = self._started_at = now
         self._received_since_start = 0
         self._patience_after_progress = max(patience, _LIMITS.patience_seconds)
@@ -155,7 +156,7 @@ class Downloads:
     def resume(self, now: float) -> None:
         """Requests again what is missing."""
         self._patience = self._patience_after_progress = _LIMITS.patience_seconds
-        self._progress_at = now
+        self._progress_at = self._silent_since = now
 
     def ask_soon(self, now: float) -> None:
         """Requests what is missing soon, unless paused, since a coordinator is there again that may answer."""
@@ -164,7 +165,9 @@ class Downloads:
 
     def bytes_arriving(self, now: float) -> None:
         """Notes that bytes of an incomplete message came: a wanted chunk may be that message, or come behind it."""
-        self._progress_at = now
+        # Only the silence begins anew. An echo that is in transit comes back behind the message that is arriving, so it
+        # still tells of everything before it; if it counted for nothing now, the next one might fare alike, for ever.
+        self._silent_since = now
 
     def wants(self, chunk: Chunk) -> bool:
         """Returns whether a chunk belongs to a blob that is, or just was, wanted."""
@@ -204,7 +207,7 @@ class Downloads:
 
     def overdue(self, now: float) -> list[tuple[UnitVersion, Ranges]]:
         """Returns what to request now because nothing has come for a while; each time the wait gets longer."""
-        if self.complete or self._patience == math.inf or now < self._progress_at + self._patience:
+        if self.complete or self._patience == math.inf or now < self._silent_since + self._patience:
             return []
         if self._patience and not self._nothing_in_transit(self._progress_at, now):
             self._waiting_since = self._progress_at
@@ -213,7 +216,7 @@ class Downloads:
         self._patience = min(
             max(2 * self._patience, _LIMITS.patience_seconds), max(self._patience, _LIMITS.longest_patience_seconds)
         )
-        self._progress_at = now
+        self._progress_at = self._silent_since = now
         requests: list[tuple[UnitVersion, Ranges]] = []
         chunks, room = 0, _LIMITS.slice_seconds * self.link.rate if self.link.rate else math.inf
         for digest, assembly in self._assemblies.items():
@@ -265,7 +268,7 @@ class Downloads:
             return
         self._asked.remove(prefix)
         if not self._asked and self._patience < math.inf:
-            self._patience, self._progress_at = 0.0, now
+            self._patience, self._progress_at, self._silent_since = 0.0, now, now
 
     def _prefetch(self, unit: str, chunk: Chunk) -> None:
         if chunk.pieces > 1:
@@ -282,7 +285,7 @@ class Downloads:
         assembly = self._assemblies.get(digest) if digest else None
         if digest is None or assembly is None or not assembly.add(chunk):
             return
-        self._progress_at = now
+        self._progress_at = self._silent_since = now
         if self._patience < math.inf:
             self._patience = max(self._patience_after_progress, self._usual_silence)
         if assembly.complete:

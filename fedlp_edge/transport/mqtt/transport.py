@@ -104,7 +104,7 @@ class MqttTransport:
             self._unannounced.packet = self._remembered.packet(address.host, address.port)
         preset = address.preset
         self._rate_limit = RateLimit(preset.publishes_per_second, preset.bytes_per_second, time.monotonic())
-        self._received = self._seen = 0
+        self._whole_packets = self._seen = 0
         self._seen_at = time.monotonic()
         self._topics: dict[str, None] = {}
         self._unconfirmed: dict[int, list[str]] = {}
@@ -347,18 +347,19 @@ class MqttTransport:
             self._woken = False
 
     def _note_arrival(self) -> None:
-        """Emits MessageArriving for an incomplete message, unless a whole message has just arrived."""
-        now, messages = time.monotonic(), self._received
-        if messages != self._seen or now - self._seen_at >= ARRIVING_SECONDS:
-            if messages == self._seen:
+        """Emits MessageArriving for an incomplete message, unless a message or an acknowledgement has just arrived."""
+        now, packets = time.monotonic(), self._whole_packets
+        if packets != self._seen or now - self._seen_at >= ARRIVING_SECONDS:
+            if packets == self._seen:
                 self._emit(MessageArriving())
-            self._seen, self._seen_at = messages, now
+            self._seen, self._seen_at = packets, now
 
     def _on_received(self, topic: str, payload: bytes, retained: bool) -> None:
-        self._received += 1
+        self._whole_packets += 1
         self._emit(Received(topic, payload, retained))
 
     def _on_published(self, packet_id: int, code: int, reason: str) -> None:
+        self._whole_packets += 1
         item = self._outgoing.answered(packet_id)
         if item is None:
             return
@@ -369,6 +370,7 @@ class MqttTransport:
             self._emit(Delivered(item.token))
 
     def _on_subscribed(self, packet_id: int, answers: list[tuple[int, str]]) -> None:
+        self._whole_packets += 1
         for topic, (code, reason) in zip(self._unconfirmed.pop(packet_id, []), answers, strict=False):
             if code >= _REFUSED:
                 self._refuse(topic, reason, None)

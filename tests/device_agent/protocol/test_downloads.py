@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -270,6 +272,29 @@ def test_asks_for_nothing_while_bytes_of_a_long_message_come():
         downloads.bytes_arriving(tenth / 10)
         assert downloads.overdue(tenth / 10 + 0.3) == []
     assert downloads.overdue(100.5) != []
+
+
+def test_bytes_of_other_packets_do_not_make_the_echo_that_is_under_way_useless():
+    """A restarted coordinator broadcasts nothing again; where an acknowledgement came just ahead of each echo, a device
+    never asked, and the round lost it."""
+    echo_sent = -math.inf
+    asked_since: list[float] = []
+
+    def nothing_in_transit(since: float, now: float) -> bool:
+        nonlocal echo_sent
+        asked_since.append(since)
+        if echo_sent >= since:
+            return True
+        echo_sent = now
+        return False
+
+    downloads = Downloads(MemoryStore(), accept, nothing_in_transit)
+    downloads.start([version("L1", OLD)], 10.0)
+    assert downloads.overdue(10.5) == []
+    downloads.bytes_arriving(10.6)
+    assert downloads.overdue(10.7) == []
+    assert downloads.overdue(11.1) != []
+    assert asked_since == [10.0, 10.0]
 
 
 def test_wants_chunks_of_a_complete_blob_and_awaits_those_of_others():

@@ -13,7 +13,7 @@ from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import Connected, Delivered, Disconnected, MessageArriving, Received, Refused, Subscribed
 from fedlp_edge.transport.mqtt import certificates
-from fedlp_edge.transport.mqtt.transport import MqttTransport
+from fedlp_edge.transport.mqtt.transport import ARRIVING_SECONDS, MqttTransport
 from tests.transport.clients import Client
 from tests.transport.played import CONNACK_5, CONNACK_311, Wire, hang_up, played, stay_silent, together
 
@@ -113,6 +113,28 @@ def test_says_that_a_long_message_is_coming_before_it_is_whole() -> None:
 
     assert len(words) > 1
     assert set(words[:-1]) == {MessageArriving()}
+
+
+def test_does_not_take_an_acknowledgement_for_bytes_of_a_message() -> None:
+    def acknowledge_late(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+        for _ in range(2):
+            packet = wire.read()
+            time.sleep(2 * ARRIVING_SECONDS)
+            wire.send(b"\x40\x02" + packet[5:7])
+        wire.read()
+
+    with played(acknowledge_late) as address:
+        client = Client(address, "late").start()
+        client.wait(Connected)
+        words = []
+        for _ in range(2):
+            client.transport.publish("t", b"hello")
+            words.append(client.events.get(timeout=20))
+        client.transport.stop()
+
+    assert [type(word) for word in words] == [Delivered, Delivered]
 
 
 def test_tells_the_broker_how_large_a_packet_may_be() -> None:
