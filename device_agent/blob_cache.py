@@ -1,12 +1,15 @@
 """Keeps downloaded blobs on the disk by their digest, so that no unchanged unit is downloaded again after a restart.
 
 Only what the last task named is kept, so the cache never takes more than one model and one download. A download of a
-release, which may be large, goes on where an earlier life of the agent has got to.
+release, which may be large, goes on where an earlier life of the agent has got to, and a file that is installed is not
+downloaded at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from fedlp_edge.system.directories import make_directory
@@ -23,16 +26,24 @@ class BlobCache:
     Args:
         directory: Made if missing; half-written blobs of an earlier life are removed.
         resume: Whether half-written blobs stay instead, and are gone on with.
+        others: Returns the files elsewhere on the same file system that may be a blob, by its digest.
 
     Raises:
         StorageError: The directory cannot be made or written to.
     """
 
-    def __init__(self, directory: Path, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        resume: bool = False,
+        others: Callable[[str], Iterable[Path]] = lambda _digest: (),
+    ) -> None:
         self._directory = make_directory(directory)
         self._verified: set[str] = set()
         self._sinks: dict[str, FileSink] = {}
         self._resume = resume
+        self._others = others
         if not resume:
             remove_partials(directory)
 
@@ -45,7 +56,7 @@ class BlobCache:
         if digest in self._verified:
             return True
         path = self.path(digest)
-        if not path.is_file():
+        if not path.is_file() and not self._link(digest):
             return False
         whole = digest_of_file(path) == digest
         if whole:
@@ -53,6 +64,15 @@ class BlobCache:
         else:
             path.unlink()
         return whole
+
+    def _link(self, digest: str) -> bool:
+        """Makes a file that lies elsewhere this blob, without a second copy; returns whether there is one."""
+        for other in self._others(digest):
+            with suppress(OSError):  # a file system without links, or one that is damaged
+                if digest_of_file(other) == digest:
+                    os.link(other, self.path(digest))
+                    return True
+        return False
 
     def begin(self, version: UnitVersion) -> FileSink:
         """Makes a file for the bytes of a download."""

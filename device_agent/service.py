@@ -29,6 +29,7 @@ from device_agent.protocol.events import (
     ChunkDelivered,
     ChunkRefused,
     DeviceMeasured,
+    DropFiles,
     Effect,
     Effects,
     Event,
@@ -343,6 +344,8 @@ class Agent:
             case InstallFiles(install, names):
                 digests = {file.name: file.version.digest for file in install.files}
                 self._installer.install(install, {name: self._releases.path(digests[name]) for name in names})
+            case DropFiles():
+                self._releases.keep_only(())
             case ExportModel():
                 self._export(effect)
             case CheckModel(version=version, layers=layers):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from device_agent.blob_cache import BlobCache
+from device_agent.installation.version_store import VersionStore
 from device_agent.outbox import Outbox
 from fedlp_edge.errors import StorageError
 from fedlp_edge.system.directories import make_directory
@@ -54,7 +55,8 @@ class StateDirectory:
         """
         lock = claim_state_directory(path)
         units, models = BlobCache(path / "cache"), BlobCache(path / "downloads")
-        releases = BlobCache(path / "releases", resume=True)
+        versions = VersionStore(path / "models")
+        releases = BlobCache(path / "releases", resume=True, others=versions.files)
         return cls(path, lock, Outbox.open(path / "outbox"), units, models, releases)
 
 

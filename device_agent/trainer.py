@@ -175,6 +175,7 @@ class Trainer:
         owner, values = _values_owner(task.run, task.depth), self._device_values
         before, start = None, None
         if effect.withheld or effect.reuse_since:
+            values.forget_after(owner, task.round)
             values.prune(owner, task.round - 1)
             if (before := values.before(owner, task.round)) is not None:
                 start = str(values.path(owner, before))

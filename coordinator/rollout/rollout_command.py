@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +32,13 @@ from fedlp_edge.transport.mqtt.transport import MqttTransport
 from fedlp_edge.transport.remembered import remembered_limits
 from fedlp_edge.wire.messages import ShadowRules
 from fedlp_edge.wire.topics import Topics
+
+_CHOICES = tuple(
+    name
+    for name in RolloutPlan.__struct_fields__
+    if name not in ("run", "source", "config", "repository", "online_key")
+)
+"""What a roll-out that is under way cannot change."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -154,11 +161,17 @@ def deploy(
     )
     directory = RolloutDirectory(out or Path("rollouts") / release)
     _lock(directory)
-    if directory.exists and directory.events():
+    if not (directory.exists and directory.events()):
+        directory.put_plan(plan)
+    elif directory.phase == "done":  # what devices run now may be something else again
+        _check_same(directory, plan, ("fleet", "release"))
+        print("this roll-out was over and begins anew; devices that still run its model say so at once")
+        directory.begin_again(plan)
+    else:
         _check_same(directory, plan)
         plan = msgspec.structs.replace(plan, run=directory.plan().run)
-    else:
-        directory.put_plan(plan)
+        if directory.phase in ("stopped", "aborted"):
+            print(f"this roll-out stays {directory.phase}; to try it again, name another directory with --out")
     raise typer.Exit(_carry_out(directory, plan, gather, verbose=verbose))
 
 
@@ -274,15 +287,10 @@ def _lock(directory: RolloutDirectory) -> None:
         )
 
 
-def _check_same(directory: RolloutDirectory, plan: RolloutPlan) -> None:
+def _check_same(directory: RolloutDirectory, plan: RolloutPlan, choices: Collection[str] = _CHOICES) -> None:
     """Refuses to go on with other choices than a roll-out was begun with."""
     before = directory.plan()
-    changed = [
-        name
-        for name in plan.__struct_fields__
-        if name not in ("run", "source", "config", "repository", "online_key")
-        and getattr(plan, name) != getattr(before, name)
-    ]
+    changed = [name for name in choices if getattr(plan, name) != getattr(before, name)]
     if changed:
         raise OperatorError(
             f"{directory.path} holds a roll-out with other choices ({', '.join(changed)}); set them back to go on with "

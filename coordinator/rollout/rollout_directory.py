@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeVar
@@ -165,6 +166,25 @@ class RolloutDirectory:
         """Writes where the roll-out stands."""
         write_file(self._status, [msgspec.json.encode(status)], durable=False)
 
+    @property
+    def phase(self) -> RolloutPhase:
+        """Phase of the roll-out when a process last wrote it; running if none has."""
+        return self.status().phase if self.has_status else "running"
+
+    def begin_again(self, plan: RolloutPlan) -> None:
+        """Sets aside the journal of a roll-out that is over, and writes what is asked for now.
+
+        Raises:
+            StorageError: The disk is full or failed.
+        """
+        number = next(number for number in itertools.count(1) if not self._earlier_journal(number).exists())
+        try:
+            self._journal.rename(self._earlier_journal(number))
+            self._status.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self._journal}: {error.strerror}") from None
+        self.put_plan(plan)
+
     def events(self) -> list[JournaledEvent]:
         """Reads what has happened; a last line that a kill or a power cut has halved is left out.
 
@@ -244,6 +264,9 @@ class RolloutDirectory:
     @property
     def _journal(self) -> Path:
         return self.path / "journal.jsonl"
+
+    def _earlier_journal(self, number: int) -> Path:
+        return self.path / f"journal-{number}.jsonl"
 
     @property
     def _control(self) -> Path:

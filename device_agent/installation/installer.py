@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -97,6 +98,7 @@ class Installer:
         self._executor = executor
         self._emit = emit
         self._exam = exam or ExamProcess()
+        self._at_work = threading.Lock()
         self._state = InstallationState()
         self._shadow: ShadowFigures | None = None
         self._watched_until: float | None = None
@@ -143,6 +145,12 @@ class Installer:
 
     def _trusts(self, target: str) -> bool:
         return bool(target) and self._options.trusts(self._store.path(target))
+
+    @property
+    def trying(self) -> Install | None:
+        """Order whose model is being tried, which an earlier life of the agent may have begun; None for none."""
+        candidate = self._state.candidate
+        return None if candidate is None else candidate.install
 
     def last_word(self, install: Install) -> InstallReport | None:
         """What is to be said to a message without doing anything: how the same installation ended before.
@@ -211,9 +219,12 @@ class Installer:
         Raises:
             OSError: The disk is full or failed.
         """
-        self._watched_until = None
-        self._store.switch(target)
-        self._settle(target, None)
+        with self._at_work:  # an exam that is under way is waited for
+            candidate, self._watched_until = self._state.candidate, None
+            self._store.switch(target)
+            self._settle(target, None)
+        if candidate is not None:  # whoever waits for its end is told, and may order it anew
+            self._emit(self._report(candidate.install, "failed", "the final model of a run has taken its place"))
 
     def stop(self) -> None:
         """Ends what is under way; the old model is in its place, and the next life of the agent goes on.
@@ -238,7 +249,8 @@ class Installer:
     def _guarded(self, install: Install, work: Callable[[], None]) -> None:
         """Does a piece of work, whose errors end the installation and nothing else."""
         try:
-            work()
+            with self._at_work:
+                work()
         except ExamStoppedError:
             pass  # it goes on in the next life of the agent
         except FileWantedError as error:
@@ -271,6 +283,8 @@ class Installer:
         self._try(candidate)
 
     def _try(self, candidate: Candidate) -> None:
+        if self._state.candidate != candidate:
+            return  # another model was made the current one before its turn came
         install = candidate.install
         self._emit(self._report(install, "testing"))
         old = self._state.current

@@ -63,6 +63,10 @@ class VersionStore:
         """Target of a file with a name and a digest."""
         return f"{VERSIONS}/{digest[:_ID_DIGITS]}/{name}"
 
+    def files(self, digest: str) -> list[Path]:
+        """Returns the models that are probably the file of this digest."""
+        return sorted((self.directory / VERSIONS / digest[:_ID_DIGITS]).glob("*.onnx"))
+
     def has(self, target: str, digest: str) -> bool:
         """Whether a version is there, whole."""
         path = self.path(target)

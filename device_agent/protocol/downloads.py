@@ -149,6 +149,14 @@ class Downloads:
             elif assembly.complete:
                 self._complete(version.digest, assembly)
 
+    def abandon(self) -> None:
+        """Wants nothing any more, and removes what has come of blobs that are not complete."""
+        for digest, assembly in self._assemblies.items():
+            assembly.abandon()
+            self._store.discard(self._wanted[digest])
+        for of_wanted in (self._assemblies, self._wanted, self._by_prefix, self._asked):
+            of_wanted.clear()
+
     def pause(self) -> None:
         """Requests nothing until ``resume`` or ``start``; chunks that come by themselves are still taken."""
         self._patience = math.inf

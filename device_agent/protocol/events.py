@@ -307,6 +307,11 @@ class InstallFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class DropFiles:
+    """This effect removes the downloaded files of a release that is not installed, which may have filled the disk."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckModel:
     """This effect has the worker compare a downloaded ONNX file with the PyTorch model of downloaded units.
 
@@ -365,6 +370,7 @@ Effect = (
     | ForgetUpdate
     | InstallModel
     | InstallFiles
+    | DropFiles
     | CheckModel
     | ExportModel
     | Log

@@ -72,8 +72,8 @@ class FinalModelFetch:
         self._proof: ModelProof | None = None
         self._own_model: AssignedModel | None = None
         self._run_ended: RunEnded | None = None
-        self._rounds = 0
-        self._finished: tuple[str, int] | None = None
+        self._latest: RunEnded | None = None
+        self._finished: RunEnded | None = None
         self._last_report: DeploymentReport | None = None
         self._reported_at = 0.0
         self._missing = 0
@@ -112,7 +112,7 @@ class FinalModelFetch:
             report = self._last_report
             said: Effects = [Publish(self._up, report)] if report is not None and report.run == message.run else []
             return [*said, *said, Stop()] if self._lingers else said
-        self._rounds = message.rounds
+        self._latest = message
         note = Log(f"run {message.run} is over" + (f" after {message.rounds} rounds" if message.rounds else ""))
         if (message.layers and not message.models) or (message.models and self._signed_only):
             begin = self._hold_back if self._signed_only else self._start_export
@@ -120,7 +120,7 @@ class FinalModelFetch:
         if not message.models:
             refused = f"no final model: the coordinator could not export this depth: {message.refused}"
             notes = [note, Log(refused, warning=True)] if message.refused else [note]
-            return [*notes, *self._done(message.run)]
+            return [*notes, *self._done()]
         for version in message.models:
             if not version.unit.startswith("onnx-") or not 0 < version.size <= _LIMITS.model_bytes:
                 return [note, *self._fail(f"the final model {version.unit} is not acceptable", message.run)]
@@ -132,11 +132,15 @@ class FinalModelFetch:
         return [note, *self.progress()]
 
     def _is_repeated(self, message: RunEnded) -> bool:
-        """Whether this end of a run has been dealt with; a run that goes on after its end ends with more rounds."""
-        if self._finished is None:
+        """Whether this end of a run has been dealt with.
+
+        A run that goes on after its end ends with more rounds, and one of the same configuration, which has the same
+        name, with another model.
+        """
+        before = self._finished
+        if before is None or message.run != before.run:
             return False
-        run, rounds = self._finished
-        return message.run == run and message.rounds in (0, rounds)
+        return not message.rounds or (message.rounds, _digests(message)) == (before.rounds, _digests(before))
 
     def _hold_back(self, message: RunEnded, own_model: AssignedModel | None, now: float) -> Effects:
         """Fetches the final layers, of which a signed file can be assembled, and installs nothing."""
@@ -153,7 +157,7 @@ class FinalModelFetch:
 
     def _held_back(self, run: str) -> Effects:
         self.cancel()
-        return [*self._report("failed", run, HELD_BACK), *self._done(run)]
+        return [*self._report("failed", run, HELD_BACK), *self._done()]
 
     def _wanted_check(self, message: RunEnded, own_model: AssignedModel | None) -> CheckModel | None:
         """Returns the check that this device makes of its file, if it is asked to and its owner allows the report."""
@@ -174,11 +178,11 @@ class FinalModelFetch:
         """Downloads the units below the device's own head."""
         if own_model is None:
             why = "this device had no place in the run when it ended"
-            return [Log(f"no final model: {why}"), *self._report("failed", message.run, why), *self._done(message.run)]
+            return [Log(f"no final model: {why}"), *self._report("failed", message.run, why), *self._done()]
         if not self._can_export:
             why = 'making one of this device\'s own head needs onnx: pip install "fedlp-edge[coordinator]"'
             note = Log(f"no final model: {why}", warning=True)
-            return [note, *self._report("failed", message.run, why), *self._done(message.run)]
+            return [note, *self._report("failed", message.run, why), *self._done()]
         most = {unit.id: max_unit_bytes(unit) for unit in own_model.blueprint.downloads_of(own_model.depth)}
         if sorted(most) != sorted(version.unit for version in message.layers):
             return self._fail(f"the final layers are not those of depth {own_model.depth}", message.run)
@@ -258,7 +262,7 @@ class FinalModelFetch:
         if self._run_ended is None or self._pending:
             return [note]
         run = self._run_ended.run
-        return [note, *self._report("installed", run), *self._done(run)]
+        return [note, *self._report("installed", run), *self._done()]
 
     def nothing_to_export(self, event: NothingToExport) -> Effects:
         """Reports that this device has not trained a head."""
@@ -266,7 +270,7 @@ class FinalModelFetch:
         if self._run_ended is None:
             return [note]
         run = self._run_ended.run
-        return [note, *self._report("failed", run, event.reason), *self._done(run)]
+        return [note, *self._report("failed", run, event.reason), *self._done()]
 
     def install_failed(self, event: InstallFailed) -> Effects:
         """Reports that a file is not usable."""
@@ -276,8 +280,14 @@ class FinalModelFetch:
         """Reports that a download is not acceptable."""
         return self._fail(str(error))
 
+    def start_round(self) -> None:
+        """Drops the final model, since a round has begun, and with it perhaps another run of the same name."""
+        self.cancel()
+        self._finished = None
+        self._downloads.abandon()
+
     def cancel(self) -> None:
-        """Drops the final model, since another run has begun."""
+        """Drops the final model."""
         self._run_ended, self._check, self._installing = None, None, False
         self._lingers, self._leaves_at = False, None
 
@@ -343,9 +353,9 @@ class FinalModelFetch:
         # An agent that ends now cannot be asked again, and the coordinator would wait for a report that got lost.
         return [Publish(self._up, report)] * (2 if self._once and state != "received" else 1)
 
-    def _done(self, run: str) -> Effects:
+    def _done(self) -> Effects:
         self.cancel()
-        self._finished = run, self._rounds
+        self._finished = self._latest
         if not self._once:
             return []
         told = self._last_report is not None and self._last_report.proof is not None
@@ -361,3 +371,8 @@ class FinalModelFetch:
         self.cancel()
         report = self._report("failed", run, reason) if run is not None else []
         return [*report, Stop(reason) if self._once else Log(reason, warning=True)]
+
+
+def _digests(message: RunEnded) -> set[str]:
+    """Returns the digests of the final model of a run."""
+    return {version.digest for version in message.models or message.layers}

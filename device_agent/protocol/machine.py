@@ -345,19 +345,36 @@ class DeviceProtocol:
         return [] if branch else self._search.unexpected_topic(event.topic)
 
     def _chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
-        # A release may hold the very file that a run has ended with, whose chunks were wanted as well.
-        if self._models.wants(chunk) and not self._files.awaits(chunk):
-            try:
-                self._models.receive(unit, chunk, nbytes, now)
-            except PeerError as error:
-                return self._final_model.rejected(error)
-            return self._final_model.received(now)
-        if self._files.wants(chunk):
-            try:
-                self._files.receive(unit, chunk, nbytes, now)
-            except (PeerError, OSError) as error:
-                return self._release.rejected(failure_of(error))
-            return self._release.received(now)
+        """Gives a chunk to whoever lacks it, which may be several.
+
+        The next run may begin with the very layers, and a release may hold the very file, that a run has ended with.
+        """
+        takers = (
+            (self._models, self._final_model_chunk),
+            (self._files, self._release_chunk),
+            (self._units, self._unit_chunk),
+        )
+        takes = [take for downloads, take in takers if downloads.awaits(chunk)]
+        if not takes:  # it comes once more, or ahead of the task that names it
+            answered = [take for downloads, take in takers if unit is None and downloads.wants(chunk)]
+            takes = [*answered, self._unit_chunk][:1]
+        return [effect for take in takes for effect in take(unit, chunk, nbytes, now)]
+
+    def _final_model_chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
+        try:
+            self._models.receive(unit, chunk, nbytes, now)
+        except PeerError as error:
+            return self._final_model.rejected(error)
+        return self._final_model.received(now)
+
+    def _release_chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
+        try:
+            self._files.receive(unit, chunk, nbytes, now)
+        except (PeerError, OSError) as error:
+            return self._release.rejected(failure_of(error))
+        return self._release.received(now)
+
+    def _unit_chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
         try:
             self._units.receive(unit, chunk, nbytes, now)
         except PeerError as error:
@@ -478,7 +495,7 @@ class DeviceProtocol:
         if blueprint is None or assignment is None or assignment.run != task.run:
             # The coordinator takes this device for another life of itself; the status sets that right.
             return [Log(f"task of round {task.round} without an assignment"), *self._presence.announce()]
-        self._final_model.cancel()
+        self._final_model.start_round()
         return self._round_task.assign(task, blueprint, now)
 
     def _announced(self, message: Announcement, now: float) -> Effects:

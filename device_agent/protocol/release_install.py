@@ -10,7 +10,7 @@ from typing import Protocol
 
 from device_agent.limits import LIMITS
 from device_agent.protocol.downloads import Downloads
-from device_agent.protocol.events import Effects, FilesWanted, Identity, InstallFiles, Log, Publish
+from device_agent.protocol.events import DropFiles, Effects, FilesWanted, Identity, InstallFiles, Log, Publish
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.messages import Install, InstallReport
 
@@ -19,6 +19,10 @@ _LIMITS = LIMITS.installation
 
 class InstallationFacts(Protocol):
     """What is known of installations before anything is fetched."""
+
+    @property
+    def trying(self) -> Install | None:
+        """The order whose model is being tried, which an earlier life of the agent may have begun; None for none."""
 
     def last_word(self, install: Install) -> InstallReport | None:
         """How the same installation ended; None if it is to be done."""
@@ -51,19 +55,19 @@ class ReleaseInstall:
     @property
     def idle(self) -> bool:
         """Whether nothing is fetched or tried."""
-        return self._wanted is None and self._trying is None
+        return self._wanted is None and self._tried is None
 
     def next_wakeup(self) -> float | None:
         """When ``poll`` has something to do, unless an event comes first."""
         times = [self._downloads.next_wakeup()] if self._wanted is not None else []
-        if self._trying is not None:
+        if self._tried is not None:
             times.append(self._reported_at + _LIMITS.report_seconds)
         return min((time for time in times if time is not None), default=None)
 
     def order(self, message: Install, now: float) -> Effects:
         """A coordinator tells this device to install a model."""
-        if self._trying is not None:
-            if _same(self._trying, message):
+        if (tried := self._tried) is not None:
+            if _same(tried, message):
                 return self._repeat()
             self._next = message  # what is being tried cannot be left half done
             return []
@@ -141,10 +145,15 @@ class ReleaseInstall:
         if self._wanted is not None:
             requests = self._downloads.requests(self._wanted.run, self._identity.device, now)
             effects += [Publish(self._up, request) for request in requests]
-        if self._trying is not None and now >= self._reported_at + _LIMITS.report_seconds:
+        if self._tried is not None and now >= self._reported_at + _LIMITS.report_seconds:
             self._reported_at = now
             effects += self._repeat()
         return effects
+
+    @property
+    def _tried(self) -> Install | None:
+        """The order whose model is being tried; an earlier life of this agent may have begun with it."""
+        return self._trying or self._facts.trying
 
     @property
     def _up(self) -> str:
@@ -171,9 +180,9 @@ class ReleaseInstall:
         message = self._wanted
         effects = self._say("failed", self._reported_at, reason)
         self._wanted = None
-        self._downloads.pause()
+        self._downloads.abandon()
         release = "" if message is None else f" {message.release}"
-        return [*effects, Log(f"release{release} is not installed: {reason}", warning=True)]
+        return [*effects, DropFiles(), Log(f"release{release} is not installed: {reason}", warning=True)]
 
 
 def first_files(message: Install) -> tuple[str, ...]:

@@ -76,6 +76,12 @@ class DeviceValues:
             self._path(owner, number).unlink(missing_ok=True)
             rounds.remove(number)
 
+    def forget_after(self, owner: str, round: int) -> None:
+        """Removes an owner's values of later rounds, which an earlier run of the same name has left."""
+        for number in [number for number in self._rounds.get(owner, ()) if number > round]:
+            self._path(owner, number).unlink(missing_ok=True)
+            self._rounds[owner].remove(number)
+
     def forget_others(self, owner: str) -> None:
         """Removes the values of every other owner."""
         for other in [other for other in self._rounds if other != owner]:

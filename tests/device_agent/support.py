@@ -167,6 +167,7 @@ class Installation:
 
     last: InstallReport | None = None
     full = ""
+    trying: Install | None = None
 
     def last_word(self, install: Install) -> InstallReport | None:
         return self.last

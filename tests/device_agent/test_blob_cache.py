@@ -119,3 +119,13 @@ def test_release_that_nobody_wants_any_more_leaves_nothing(tmp_path: Path):
     receive(downloads, content, version, ((0, 5),))
     BlobCache(tmp_path, resume=True).keep_only(())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_lies_elsewhere_is_a_blob_without_a_second_copy(tmp_path: Path) -> None:
+    damaged, whole = tmp_path / "damaged", tmp_path / "whole"
+    damaged.write_bytes(CONTENT[:-1] + b"X")
+    whole.write_bytes(CONTENT)
+    cache = BlobCache(tmp_path / "cache", others=lambda digest: [damaged, whole] if digest == VERSION.digest else [])
+    assert cache.has(VERSION.digest)
+    assert cache.path(VERSION.digest).samefile(whole)
+    assert not cache.has(digest_of(b"something else"))

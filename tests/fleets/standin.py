@@ -182,8 +182,10 @@ class StandIn:
         directory = Path(job.directory)
         models = []
         for depth in job.depths:
-            (directory / f"depth-{depth}.onnx").write_bytes(tiny_onnx())
-            models.append(ExportedModel(file=f"depth-{depth}.onnx", depth=depth, max_abs_diff=0.0, accuracy=0.5))
+            (directory / f"stand-in-depth-{depth}.onnx").write_bytes(tiny_onnx())
+            models.append(
+                ExportedModel(file=f"stand-in-depth-{depth}.onnx", depth=depth, max_abs_diff=0.0, accuracy=0.5)
+            )
         return Exported(models=tuple(models))
 
 

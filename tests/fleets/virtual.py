@@ -67,6 +67,7 @@ class VirtualFleet:
         on_event: called with every event of the coordinator.
         hand_out: whether a coordinator is to hand out the models of the finished run.
         silent: devices whose owners let them report no metrics.
+        once: whether agents end with the run.
         dies: the step at which a later life of a service is killed in its turn.
     """
 
@@ -100,6 +101,7 @@ class VirtualFleet:
         self.dies: Callable[[str], int | None] = lambda name: None
         self.hand_out = False
         self.silent: set[str] = set()
+        self.once = True
         self._skew, self._tamper = skew or {}, tamper or {}
         self._worker = {} if worker is None else worker
         self._data = data or {}
@@ -230,13 +232,14 @@ class VirtualFleet:
                 self._data.get(device, "digits"),
                 self.directory / life.name,
                 profile_of(device),
-                once=True,
+                once=self.once,
                 report_metrics=device not in self.silent,
             ),
             SteppedTransport(life, will, self._tamper.get(device, lambda topic, payload: payload)),
             make_worker,  # type: ignore[arg-type]
             clock=self._clock(life),
             inbox=life.inbox,
+            executor=InTurn(),
         )
         return agent.run()
 

@@ -73,3 +73,12 @@ def test_keeps_the_bytes_that_each_round_left(tmp_path: Path) -> None:
 def test_says_which_file_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"dev-1\.round-3"):
         DeviceValues(tmp_path).read("dev-1", 3)
+
+
+def test_values_of_a_run_before_of_the_same_name_are_forgotten(tmp_path: Path) -> None:
+    values = DeviceValues(tmp_path)
+    for round in (1, 5):
+        values.path("run-depth-1", round).write_bytes(b"")
+    values.forget_after("run-depth-1", 1)
+    assert values.before("run-depth-1", 6) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run-depth-1.round-1.safetensors"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from coordinator.rollout import rollout_command
 from coordinator.rollout.rollout_command import app
 from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirectory, RolloutPlan, RolloutStatus
 from fedlp_edge.core.rollout.rollout_events import DeviceSettled, InstallOrdered, RolloutBegan, RolloutPaused
@@ -112,3 +113,31 @@ def test_roll_out_goes_on_with_its_own_choices_alone(tmp_path: Path) -> None:
     code, output = run(release, "--config", tmp_path / "fleet.toml", "--out", tmp_path / "rollout", "--canary", "2")
     assert code != 0
     assert "holds a roll-out with other choices (release, settings)" in output
+
+
+def test_roll_out_that_is_over_begins_anew_with_whatever_choices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = write_release(tmp_path / "release", b"good")
+    (tmp_path / "fleet.toml").write_text('fleet = "f"\n')
+    carried: list[RolloutPlan] = []
+
+    def carry_out(directory: RolloutDirectory, plan: RolloutPlan, _gather: float, *, verbose: bool) -> int:
+        carried.append(plan)
+        directory.unlock()
+        return int(verbose)
+
+    monkeypatch.setattr(rollout_command, "_carry_out", carry_out)
+    words = (release, "--config", tmp_path / "fleet.toml", "--out", tmp_path / "rollout")
+    run(*words)
+    rollout = RolloutDirectory(tmp_path / "rollout")
+    rollout.append(RolloutBegan((("a",),)))
+    rollout.put_status(RolloutStatus(phase="stopped"))
+    _, output = run(*words)
+    assert "stays stopped; to try it again, name another directory with --out" in output
+    rollout.put_status(RolloutStatus(phase="done"))
+    _, output = run(*words, "--canary", "2")
+    assert "begins anew" in output
+    first, same, anew = carried
+    assert first.run == same.run != anew.run
+    assert anew.settings.canary == "2"

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus
-from fedlp_edge.core.rollout.rollout_events import DeviceSettled, InstallOrdered, JournaledEvent, RolloutBegan
+from fedlp_edge.core.rollout.rollout_events import (
+    DeviceSettled,
+    InstallOrdered,
+    JournaledEvent,
+    RolloutBegan,
+    RolloutPaused,
+)
 from fedlp_edge.errors import OperatorError, StorageError
 
 PLAN = RolloutPlan(run="deploy-r", fleet="f", release="r", source="/d", config="/f.toml")
@@ -69,3 +75,14 @@ def test_word_is_taken_once(tmp_path: Path) -> None:
 def test_directory_without_a_roll_out_is_told(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="holds no roll-out"):
         RolloutDirectory(tmp_path).plan()
+
+
+def test_roll_out_that_is_over_begins_again_with_its_first_journal_set_aside(tmp_path: Path) -> None:
+    rollout = RolloutDirectory(tmp_path)
+    for number in (1, 2):
+        plan = RolloutPlan(run=f"deploy-{number}", fleet="f", release="r", source="/d", config="/f.toml")
+        rollout.append(RolloutPaused())
+        rollout.put_status(RolloutStatus(phase="done"))
+        rollout.begin_again(plan)
+        assert (rollout.events(), rollout.phase, rollout.plan()) == ([], "running", plan)
+    assert sorted(path.name for path in tmp_path.glob("journal*")) == ["journal-1.jsonl", "journal-2.jsonl"]

@@ -22,6 +22,7 @@ from device_agent.installation.target_source import DigestSource, FileWantedErro
 from fedlp_edge.core.model_card import MeasuredCost
 from fedlp_edge.errors import PeerError
 from fedlp_edge.serving.serving_record import ServingRecord
+from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import ModelOffer, ShadowFigures, ShadowRules
 from tests.device_agent.installation.orders import MEASURED, Board, files_of, install_of, named
 
@@ -178,6 +179,21 @@ def test_model_that_fared_badly_before_is_judged_anew(tmp_path: Path) -> None:
         "failed",
         "installed",
     ]
+
+
+def test_final_model_of_a_run_ends_a_probation(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    board.install(b"one")
+    board.installer.install(install_of(b"two", "r2"), files_of(tmp_path / "releases", b"two"))
+    assert board.installer.trying == install_of(b"two", "r2")
+    (tmp_path / "final").write_bytes(b"final")
+    board.installer.adopt(board.store.add(tmp_path / "final", "run-depth-1.onnx", digest_of(b"final")))
+    assert board.installer.trying is None
+    assert (board.reports[-1].release, board.reports[-1].state) == ("r2", "failed")
+    assert board.reports[-1].reason == "the final model of a run has taken its place"
+    board.end_probation()
+    assert board.current == b"final"
+    assert board.installer.last_word(install_of(b"two", "r2")) is None, "it may be ordered again"
 
 
 def test_old_versions_are_kept_by_the_rule(tmp_path: Path) -> None:

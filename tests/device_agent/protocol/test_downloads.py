@@ -308,3 +308,18 @@ def test_wants_chunks_of_a_complete_blob_and_awaits_those_of_others():
     assert downloads.wants(Chunk.parse(second))
     assert not downloads.awaits(Chunk.parse(second))
     assert downloads.awaits(Chunk.parse(chunks(NEW, 50)[0]))
+
+
+def test_wants_nothing_any_more_once_it_is_abandoned():
+    store = MemoryStore()
+    downloads = Downloads(store, accept)
+    downloads.start([version("L1", OLD, 50), version("L2", NEW, 50)], 0.0)
+    first, second = chunks(OLD, 50)
+    receive(downloads, first)
+    downloads.abandon()
+    assert store.begun == {}
+    assert downloads.complete
+    assert not downloads.wants(Chunk.parse(second))
+    downloads.start([version("L1", OLD, 50)], 1.0)
+    receive(downloads, second)
+    assert not downloads.complete, "nothing of the first download counts"

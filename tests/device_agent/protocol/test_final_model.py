@@ -94,6 +94,15 @@ def test_fetches_the_model_of_a_run_that_went_on_after_its_end():
     assert published(device.down(later)) == installed
 
 
+def test_fetches_the_model_of_another_run_of_the_same_configuration():
+    device = Device().join()
+    for content in (b"first" * 300, b"second" * 300):
+        assert any(isinstance(m, UnitRequest) for m in published(device.down(end_with_models(content))))
+        effects = [e for c in chunks(content, 1000) for e in device.receive(TOPICS.of("repeat", "pi"), c)]
+        assert only(effects, InstallModel)
+        device.handle(ModelInstalled("somewhere"))
+
+
 def test_says_why_the_model_could_not_be_installed():
     device = Device().join()
     device.down(end_with_models(b"model"))

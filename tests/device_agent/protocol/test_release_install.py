@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from device_agent.protocol.events import FilesWanted, InstallationReported, InstallFiles, Log, Tick
+from device_agent.protocol.events import DropFiles, FilesWanted, InstallationReported, InstallFiles, Log, Tick
 from device_agent.protocol.release_install import failure_of, first_files
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import split
@@ -68,6 +68,7 @@ def test_disk_without_room_is_told_before_a_byte_is_fetched() -> None:
     effects = device.down(install_of(MODEL), 1.0)
     assert states(effects) == ["failed"]
     assert not [message for message in published(effects) if isinstance(message, UnitRequest)]
+    assert only(effects, DropFiles)
     assert repeat(device, MODEL, TEST) == []
 
 
@@ -115,6 +116,18 @@ def test_order_that_comes_during_a_trial_waits_for_its_end() -> None:
     effects = device.handle(report("installed"), 3.0)
     assert states(effects) == ["installed", "receiving"]
     assert only(repeat(device, b"next" * 30, TEST, now=4.0), InstallFiles).install.release == "r2"
+
+
+def test_order_that_an_earlier_life_has_on_trial_is_not_begun_again() -> None:
+    device = Device().join()
+    device.installation.trying = install_of(MODEL)
+    assert published(device.down(install_of(MODEL), 1.0)) == []
+    assert not device.machine.free
+    device.handle(report("testing"), 2.0)
+    assert states(device.down(install_of(MODEL), 3.0)) == ["testing"]
+    assert published(device.down(install_of(b"next" * 30, "r2"), 4.0)) == []
+    device.installation.trying = None
+    assert states(device.handle(report("installed"), 5.0)) == ["installed", "receiving"]
 
 
 def test_device_says_now_and_then_that_it_is_still_at_work() -> None:
