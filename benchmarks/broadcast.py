@@ -17,14 +17,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import get_args
 from unittest.mock import patch
 
 from benchmarks.cells import CellStore
 from fedlp_edge.core.algorithm.aggregation import LayerwiseMean
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import BroadcastEncoding, ModelSettings, TrainingSettings, UpdateSettings
+from fedlp_edge.core.settings import (
+    BROADCAST_ENCODINGS,
+    BroadcastEncoding,
+    ModelSettings,
+    TrainingSettings,
+    UpdateSettings,
+)
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.simulation import local_engine
 from fedlp_edge.simulation.engines.base import Engine
@@ -32,7 +37,7 @@ from fedlp_edge.simulation.experiment import Experiment, FleetSettings, Simulate
 from fedlp_edge.simulation.run import simulate
 from fedlp_edge.wire.broadcast_encoding import published_weights
 
-ENCODINGS: tuple[BroadcastEncoding, ...] = get_args(BroadcastEncoding)
+ENCODINGS: tuple[BroadcastEncoding, ...] = BROADCAST_ENCODINGS
 LAST = 10
 """Rounds at the end whose mean accuracy is reported."""
 

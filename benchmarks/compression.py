@@ -19,19 +19,18 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
-from fedlp_edge.core.settings import Encoding
+from fedlp_edge.core.settings import UPDATE_ENCODINGS, Encoding
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.wire.admission import Admission, Expectation
 from fedlp_edge.wire.compression import encode_unit
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitPayload
 
-ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+ENCODINGS: tuple[Encoding, ...] = UPDATE_ENCODINGS
 REPEATS = 5
 
 

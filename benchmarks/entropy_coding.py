@@ -24,16 +24,25 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from fedlp_edge.core.accounting import level_packing
 from fedlp_edge.core.blueprint import TensorSpec
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import Encoding, ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.simulation.experiment import Experiment, FleetSettings, SimulatedData
 from fedlp_edge.simulation.run import simulate
 from fedlp_edge.storage.checkpoints import Checkpoints
-from fedlp_edge.wire.compression import ZSTD_LEVEL, encode_unit, stored_shape, unpacked
+from fedlp_edge.wire.compression import compress, encode_unit, stored_shape, unpacked
 from fedlp_edge.wire.tensors import read_header, view_any
 
-ENCODINGS: tuple[Encoding, ...] = ("int8+zstd", "int4+zstd", "int2+zstd")
+ENCODINGS: tuple[Encoding, ...] = (
+    "int8+zstd",
+    "levels:31+zstd",
+    "int4+zstd",
+    "levels:7+zstd",
+    "levels:5+zstd",
+    "int2+zstd",
+    "levels:3+zstd",
+)
 Levels = npt.NDArray[np.int8]
 
 
@@ -75,11 +84,15 @@ def measured(deltas: dict[str, npt.NDArray[np.float32]], encoding: Encoding) -> 
     count = sum(one.size for one, _ in levels)
     raw = b"".join(stored.tobytes() for _, stored in levels)
     entropy = sum(one.size * _entropy(one) for one, _ in levels) / count
-    found: dict[str, object] = {"encoding": encoding, "parameters": count, "entropy_bits": round(entropy, 3)}
-    for level in (ZSTD_LEVEL, 19):
-        seconds, frame = _timed(partial(zstandard.ZstdCompressor(level=level).compress, raw))
+    counted = 8 / level_packing(encoding)[0]
+    found: dict[str, object] = {"encoding": encoding, "counted_bits": round(counted, 3), "parameters": count}
+    found["entropy_bits"] = round(entropy, 3)
+    coders: dict[str, Callable[[], bytes]] = {"as_sent": partial(compress, raw, encoding)}
+    coders |= {f"zstd_{level}": partial(zstandard.ZstdCompressor(level=level).compress, raw) for level in (3, 19)}
+    for name, coder in coders.items():
+        seconds, frame = _timed(coder)
         back, _ = _timed(partial(zstandard.ZstdDecompressor().decompress, frame))
-        found[f"zstd_{level}"] = _line(len(frame), count, seconds, back)
+        found[name] = _line(len(frame), count, seconds, back)
     seconds, coded = _timed(lambda: [_range_coded(one) for one, _ in levels])
     back, _ = _timed(lambda: [_range_decoded(one, words) for (one, _), words in zip(levels, coded, strict=True)])
     nbytes = sum(4 * len(words) + 2 * len(np.unique(one)) for (one, _), words in zip(levels, coded, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import msgspec
 from rich.console import Group, RenderableType
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fedlp_edge.cli.depths import build_blueprint, constants_line, depth_table, title
 from fedlp_edge.config.renamed_keys import RENAMED
-from fedlp_edge.config.toml import load_toml
+from fedlp_edge.config.toml import check_option, load_toml
 from fedlp_edge.core.accounting import Communication, TransferBytes, communication, expected_bytes, parameters
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import BroadcastEncoding, Encoding, ModelSettings
@@ -165,7 +165,7 @@ def cost_of_run(run: Path, options: CostOptions) -> tuple[ModelSettings, CostOpt
     entries = [device for entry in load(run / "summary.json").rounds for device in entry.devices]
     config = load_toml(run / "config.toml", _RunConfig, renamed=RENAMED)
     options = replace(options, encoding=config.update.encoding)
-    if config.update.broadcast in get_args(BroadcastEncoding):  # "auto" is none, for it changes as links do
+    if config.update.broadcast != "auto":  # which changes as links do
         options = replace(options, broadcast=config.update.broadcast)
     if entries:
         blueprint = build_blueprint(config.model.without_weights)
@@ -184,8 +184,8 @@ def run_cost(model: ModelSettings, options: CostOptions, *, as_json: bool) -> in
         StorageError: The run directory has no summary.
     """
     mix = parse_mix(options.depth_mix) if options.depth_mix is not None else None
-    encoding: Encoding = _known(options.encoding, Encoding, "--encoding")
-    broadcast: BroadcastEncoding = _known(options.broadcast, BroadcastEncoding, "--broadcast")
+    encoding: Encoding = check_option(options.encoding, Encoding, "--encoding")
+    broadcast: BroadcastEncoding = check_option(options.broadcast, BroadcastEncoding, "--broadcast")
     realised = realised_transfer(load(options.run / "summary.json")) if options.run is not None else None
     blueprint = build_blueprint(model)
     cost = scheme_cost(blueprint, options.scheme, options.lpr, mix)
@@ -201,17 +201,6 @@ def run_cost(model: ModelSettings, options: CostOptions, *, as_json: bool) -> in
         open_console().print(cost_tables(blueprint, cost, options.scheme))
         open_console().print(transfer_table(cost, transfer, options, realised))
     return 0
-
-
-def _known(text: str, allowed: object, option: str) -> Any:
-    """Returns an encoding that a user has written.
-
-    Raises:
-        ConfigError: There is no such encoding.
-    """
-    if text not in get_args(allowed):
-        raise ConfigError(f"{option} {text}: choose one of {', '.join(get_args(allowed))}")
-    return text
 
 
 def rounded(cost: Communication) -> Communication:

@@ -70,8 +70,8 @@ def demo(
         float | None, typer.Option(min=0, max=1, help="Layer-preserving rate for homo and both. [default: 0.5]")
     ] = None,
     encoding: Annotated[
-        Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd", "int2+zstd", "auto"] | None,
-        typer.Option(help="How the numbers of an update travel; auto fits it to the link. [default: none]"),
+        str | None,
+        typer.Option(help="How updates travel, as in [update] encoding, such as int8+zstd or auto. [default: none]"),
     ] = None,
     head_mode: Annotated[
         Literal["shared", "personal"] | None, typer.Option(help="Exit heads of shallow depths. [default: shared]")

@@ -101,6 +101,23 @@ def parse_toml(
         raise ConfigError(_value_message(error, document, kind, text, name)) from None
 
 
+def check_option(value: object, kind: Any, option: str) -> Any:
+    """Returns the value of an option of the command line, if it is of a type that a file could have it in.
+
+    Args:
+        value: Value of the option.
+        kind: Type with its limits, such as ``Encoding``.
+        option: Name of the option, for the message.
+
+    Raises:
+        ConfigError: The value is not allowed.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        raise ConfigError(f"{option} {value}: it must be {describe(inspect.type_info(kind))}") from None
+
+
 def place(path: Path, key: KeyPath) -> str:
     """Returns the place of a key, as ``FILE:LINE: [table] key``; without a line if the file does not set it."""
     words = _in_table(key)
@@ -169,6 +186,8 @@ def describe(kind: inspect.Type) -> str:  # noqa: PLR0911 - one return a kind of
     match kind:
         case inspect.UnionType(types=types) if (tag := _tag_field(types)) is not None:
             return f"a table with the key {tag}, which says what else it has"
+        case inspect.Metadata(extra_json_schema={"description": str(words)}):
+            return words
         case inspect.UnionType(types=types):
             return " or ".join(describe(t) for t in types if not isinstance(t, inspect.NoneType))
         case inspect.LiteralType(values=values):

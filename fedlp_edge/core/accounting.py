@@ -15,13 +15,15 @@ from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.settings import BroadcastEncoding, Encoding
 
 SCALE_BLOCK = 32
-"""Values in a half or a quarter of a byte each that share a scale of two bytes, on the way to the devices."""
+"""Consecutive integers that share a scale of two bytes on the way to the devices, with every encoding but ``int8``."""
 
 INT8_LEAST_SHARED = 8
 """Values of a channel below which weights stay float32, since the channel's scale would weigh too much."""
 
-_NUMBER_BITS = {"none": 32, "fp16": 16, "int8": 8, "int4": 4, "int2": 2}
-"""Bits of a parameter in an update. What compression takes off these depends on the data and is not counted."""
+_BYTES = {"none": 4, "fp16": 2}
+_LEVELS = {"int8": 255, "int4": 15, "int2": 3}
+_LEVELS_PREFIX = "levels:"
+_BITS_OF_LEVEL = {"int4": 4, "int2": 2}
 
 
 class Communication(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +114,34 @@ def communication(blueprint: Blueprint, depth_mix: Sequence[float], lpr: float) 
     )
 
 
+def level_count(encoding: str) -> int:
+    """Returns the number of levels of an encoding; 0 if its numbers are not integers.
+
+    Args:
+        encoding: Encoding of an update or of a model, compressed or not.
+    """
+    name = encoding.removesuffix("+zstd")
+    return int(name.removeprefix(_LEVELS_PREFIX)) if name.startswith(_LEVELS_PREFIX) else _LEVELS.get(name, 0)
+
+
+def level_packing(encoding: str) -> tuple[int, int]:
+    """Returns how many levels share a byte in an encoding of integers, and the base of the number that they form.
+
+    ``int4`` and ``int2`` have 4 and 2 bits for each level. Of N levels named by their number as many share a byte as
+    their powers allow, such as five of 3 levels, since 3^5 = 243.
+
+    Args:
+        encoding: Encoding of an update or of a model whose numbers are integers.
+    """
+    if bits := _BITS_OF_LEVEL.get(encoding.removesuffix("+zstd")):
+        return 8 // bits, 1 << bits
+    levels = level_count(encoding)
+    together = 1
+    while levels ** (together + 1) <= 1 << 8:
+        together += 1
+    return together, levels
+
+
 def parameters(units: Iterable[Unit]) -> int:
     """Returns the number of trainable scalars of some units."""
     return sum(unit.parameters for unit in units)
@@ -119,8 +149,9 @@ def parameters(units: Iterable[Unit]) -> int:
 
 def upload_bytes(unit: Unit, encoding: Encoding) -> int:
     """Returns the bytes of a unit in an update, without headers; statistics are always float32."""
-    bits = _NUMBER_BITS[encoding.removesuffix("+zstd")]
-    return unit.nbytes - 4 * unit.parameters + -(-bits * unit.parameters // 8)
+    width = _BYTES.get(encoding.removesuffix("+zstd"))
+    packed = -(-unit.parameters // level_packing(encoding)[0]) if width is None else width * unit.parameters
+    return unit.nbytes - 4 * unit.parameters + packed
 
 
 def download_bytes(unit: Unit, encoding: BroadcastEncoding) -> int:
@@ -141,7 +172,8 @@ def download_bytes(unit: Unit, encoding: BroadcastEncoding) -> int:
             shared = tensor.numel >= INT8_LEAST_SHARED * tensor.shape[0]
             total += tensor.numel + 4 * tensor.shape[0] if shared else 4 * tensor.numel
         else:
-            total += -(-tensor.numel // SCALE_BLOCK) * (SCALE_BLOCK * _NUMBER_BITS[narrow] // 8 + 2)
+            blocks = -(-tensor.numel // SCALE_BLOCK)
+            total += -(-blocks * SCALE_BLOCK // level_packing(narrow)[0]) + 2 * blocks
     return total
 
 

@@ -7,7 +7,7 @@ from a message, or from code, so that no later module has to ask again.
 from __future__ import annotations
 
 import unicodedata
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -34,16 +34,33 @@ ComputeMode = Literal["float32", "float32-channels-last", "bfloat16", "bfloat16-
 Balance = Literal["none", "weights", "sampling"]
 LocalOptimizer = Literal["sgd", "adam", "adamw"]
 Technique = Literal["allocation", "accumulation", "checkpointing"]
-Encoding = Literal["none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd", "int2+zstd"]
-"""How the numbers of an update travel: as float32, in half precision, as 8-bit integers, or as integers of 15 or 3
-levels; then perhaps compressed."""
+UPDATE_ENCODINGS: Final = ("none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd", "int2+zstd")
+"""How the numbers of an update can travel, beside ``levels:N+zstd``."""
+BROADCAST_ENCODINGS: Final = (*UPDATE_ENCODINGS, "int4", "int2")
+"""How the weights of a model can travel to the devices, beside ``levels:N`` and ``levels:N+zstd``."""
+_ODD = "([3579]|[1-9][13579]|1[0-9][13579]|2[0-4][13579]|25[135])"
+_UPDATE_PATTERN = rf"(none|fp16|int8)(\+zstd)?|(int4|int2|levels:{_ODD})\+zstd"
+_BROADCAST_PATTERN = rf"(none|fp16|int8|int4|int2|levels:{_ODD})(\+zstd)?"
+_UPDATE_WORDS = (
+    '"none", "fp16" or "int8", each also with +zstd ("int8+zstd"), "int4+zstd", "int2+zstd", or "levels:N+zstd" '
+    "with an odd number N of levels from 3 to 255"
+)
+_BROADCAST_WORDS = (
+    '"none", "fp16", "int8", "int4", "int2", or "levels:N" with an odd number N of levels from 3 to 255, '
+    'each also with +zstd ("int8+zstd")'
+)
 
-
-BroadcastEncoding = Literal[
-    "none", "fp16", "int8", "int4", "int2", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd", "int2+zstd"
+Encoding = Annotated[str, msgspec.Meta(pattern=rf"^({_UPDATE_PATTERN})\Z", description=_UPDATE_WORDS)]
+"""How the numbers of an update travel: as float32, in half precision, as 8-bit integers, or as integers of an odd
+number of levels, which ``int4`` (15), ``int2`` (3) and ``levels:N`` name; then perhaps compressed."""
+BroadcastEncoding = Annotated[str, msgspec.Meta(pattern=rf"^({_BROADCAST_PATTERN})\Z", description=_BROADCAST_WORDS)]
+"""How the weights of a model travel to the devices: in 4, 2, 1 or less than a byte each, then perhaps compressed."""
+EncodingOrAuto = Annotated[
+    str, msgspec.Meta(pattern=rf"^(auto|{_UPDATE_PATTERN})\Z", description=f'"auto", {_UPDATE_WORDS}')
 ]
-"""How the weights of a model travel to the devices: in 4, 2, 1, a half or a quarter of a byte each, then perhaps
-compressed."""
+BroadcastOrAuto = Annotated[
+    str, msgspec.Meta(pattern=rf"^(auto|{_BROADCAST_PATTERN})\Z", description=f'"auto", {_BROADCAST_WORDS}')
+]
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -331,9 +348,9 @@ class UpdateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         error_feedback: Whether a device keeps what the encoding takes from an update and adds it to its next one.
     """
 
-    encoding: Encoding | Literal["auto"] = "none"
+    encoding: EncodingOrAuto = "none"
     budget: Annotated[int, msgspec.Meta(ge=0)] = 0
-    broadcast: BroadcastEncoding | Literal["auto"] = "none"
+    broadcast: BroadcastOrAuto = "none"
     error_feedback: bool = False
 
 

@@ -13,6 +13,8 @@ version alone.
 ``int4``   the same as integers -7..7, two in a byte, one half-precision scale for 32 consecutive values
 ``int2``   the same as -1, 0 or 1, four in a byte; the scale and what becomes 0 are those of ternary weight networks
            (arXiv 1605.04711): 0 up to three quarters of the mean magnitude, the scale the mean of what is above
+``levels`` the same as integers of any odd number N of levels (``levels:N``), as many in a byte as there is room for
+           in a number of base N; 3 levels as with ``int2``
 =========  ==================================================================================================
 
 The format is safetensors, with the names of the model; scales stand beside under ``scales/NAME``. Statistics, values of
@@ -26,15 +28,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zstandard
 from safetensors.numpy import save
 
-from fedlp_edge.core.accounting import INT8_LEAST_SHARED
+from fedlp_edge.core.accounting import INT8_LEAST_SHARED, level_count, level_packing
 from fedlp_edge.core.accounting import SCALE_BLOCK as BLOCK
 from fedlp_edge.core.blueprint import TensorSpec
 from fedlp_edge.core.settings import BroadcastEncoding
 from fedlp_edge.errors import PeerError
-from fedlp_edge.wire.compression import ZSTD_LEVEL, decompress, frame_bounds
+from fedlp_edge.wire.compression import compress, decompress, frame_bounds, packed_levels, unpacked_levels
 from fedlp_edge.wire.tensors import (
     FLOAT16,
     FLOAT32,
@@ -52,9 +53,7 @@ from fedlp_edge.wire.tensors import (
 _SCALES = "scales/"
 _ZSTD_SUFFIX = "+zstd"
 _LARGEST_HALF = 65504.0
-_LEVELS = {"int8": 127, "int4": 7, "int2": 1}
-_LEVELS_IN_BYTE = {"int4": 2, "int2": 4}
-_ZERO = {"int4": 8, "int2": 1}  # what stands for 0 in a part of a byte
+_ZERO_OF_INT4 = 8  # what stands for 0 in half a byte; with other encodings it is in the middle of the levels
 _TERNARY_THRESHOLD = 0.75
 
 
@@ -75,7 +74,7 @@ def encode_weights(tensors: Sequence[TensorSpec], weights: Mapping[str, Array], 
         for spec in tensors:
             packed |= _narrowed(spec, plain[spec.name], number_format)
         whole = bytes(save({name: packed[name] for name in sorted(packed)}))
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(whole) if encoding.endswith(_ZSTD_SUFFIX) else whole
+    return compress(whole, encoding) if encoding.endswith(_ZSTD_SUFFIX) else whole
 
 
 def decode_weights(tensors: Sequence[TensorSpec], blob: Blob, encoding: BroadcastEncoding) -> dict[str, Array]:
@@ -103,7 +102,7 @@ def decode_weights(tensors: Sequence[TensorSpec], blob: Blob, encoding: Broadcas
         if info is None:
             raise PeerError(f"the weights lack {spec.name}")
         expected.add(spec.name)
-        if info.dtype != FLOAT32 and number_format in _LEVELS:
+        if info.dtype != FLOAT32 and level_count(number_format):
             expected.add(_SCALES + spec.name)
         decoded[spec.name] = _widened(spec, header, body, number_format)
     if unknown := header.keys() - expected:
@@ -141,13 +140,13 @@ def _narrowed(spec: TensorSpec, value: Array, number_format: str) -> dict[str, n
         return {spec.name: value.astype("<f2")}
     if value.ndim < 2 or (number_format == "int8" and value.size < INT8_LEAST_SHARED * len(value)):
         return {spec.name: value}
-    levels = np.float32(_LEVELS[number_format])
+    levels = np.float32(level_count(number_format) // 2)
     rows = _rows(value, number_format)
-    if number_format == "int2":
+    if levels == 1:
         whole, scales = _ternary(rows)
         return _packed(spec, whole, scales, number_format)
     scales = np.abs(rows).max(axis=1) / levels
-    if number_format == "int4":
+    if number_format != "int8":
         scales = scales.astype("<f2").astype("<f4")
     # A scale that was rounded down would make the largest value one level too large.
     whole = np.clip(np.rint(rows / np.where(scales > 0, scales, np.inf)[:, None]), -levels, levels).astype(np.int8)
@@ -160,12 +159,13 @@ def _packed(
     spec: TensorSpec, whole: npt.NDArray[np.int8], scales: Array, number_format: str
 ) -> dict[str, npt.NDArray[Any]]:
     """Returns levels as bytes that hold several each, the first one lowest, with their scales."""
-    count = _LEVELS_IN_BYTE[number_format]
-    codes = (whole.reshape(-1, count) + _ZERO[number_format]).astype(np.uint8)
-    stored = np.zeros(len(codes), dtype=np.uint8)
-    for place in range(count):
-        stored |= codes[:, place] << np.uint8(place * 8 // count)
+    stored = packed_levels(whole, number_format, _zero(number_format))
     return {spec.name: stored, _SCALES + spec.name: scales.astype("<f2")}
+
+
+def _zero(number_format: str) -> int:
+    """Returns the digit that stands for the level 0."""
+    return _ZERO_OF_INT4 if number_format == "int4" else level_count(number_format) // 2
 
 
 def _ternary(rows: Array) -> tuple[npt.NDArray[np.int8], Array]:
@@ -204,13 +204,9 @@ def _wide(spec: TensorSpec, stored: npt.NDArray[Any], scales: npt.NDArray[Any] |
         factors = scales.reshape(-1, *(1,) * (stored.ndim - 1))
         wide = np.multiply(stored, factors, dtype=np.float32)
     else:
-        count = _LEVELS_IN_BYTE[number_format]
-        whole = np.empty(count * stored.size, dtype=np.float32)
-        for place in range(count):
-            whole[place::count] = (stored >> np.uint8(place * 8 // count)) & np.uint8((1 << 8 // count) - 1)
-        whole -= np.float32(_ZERO[number_format])
-        whole = whole.reshape(-1, BLOCK) * scales.astype("<f4")[:, None]
-        wide = whole.reshape(-1)[: spec.numel].reshape(spec.shape)
+        whole = unpacked_levels(stored, number_format, _zero(number_format))[: BLOCK * len(scales)]
+        scaled = np.multiply(whole.reshape(-1, BLOCK), scales.astype("<f4")[:, None], dtype=np.float32)
+        wide = scaled.reshape(-1)[: spec.numel].reshape(spec.shape)
     wide.flags.writeable = False
     return wide
 
@@ -222,21 +218,17 @@ def _widened(spec: TensorSpec, header: Mapping[str, TensorInfo], body: memoryvie
         if info.shape != spec.shape:
             raise _other(spec, info)
         return view_any(spec.name, info, body)
-    in_byte = _LEVELS_IN_BYTE.get(number_format, 1)
-    packed = (-(-spec.numel // BLOCK) * BLOCK // in_byte,)
-    stored_as = {
-        "fp16": (FLOAT16, spec.shape),
-        "int8": (INT8, spec.shape),
-        "int4": (UINT8, packed),
-        "int2": (UINT8, packed),
-    }
-    if not spec.trainable or (info.dtype, info.shape) != stored_as.get(number_format):
+    blocks = -(-spec.numel // BLOCK)
+    stored_as = {"none": (FLOAT32, spec.shape), "fp16": (FLOAT16, spec.shape), "int8": (INT8, spec.shape)}
+    if number_format not in stored_as:
+        stored_as[number_format] = (UINT8, (-(-blocks * BLOCK // level_packing(number_format)[0]),))
+    if not spec.trainable or (info.dtype, info.shape) != stored_as[number_format]:
         raise _other(spec, info)
     stored = view_any(spec.name, info, body)
     if number_format == "fp16":
         return _wide(spec, stored, None, number_format)
     scaled_by = header.get(_SCALES + spec.name)
-    count = len(stored) if number_format == "int8" else in_byte * stored.size // BLOCK
+    count = len(stored) if number_format == "int8" else blocks
     wanted = (FLOAT32 if number_format == "int8" else FLOAT16, (count,))
     if scaled_by is None or (scaled_by.dtype, scaled_by.shape) != wanted:
         raise PeerError(f"the scales of {spec.name} are not those of {number_format}")

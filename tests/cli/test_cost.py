@@ -66,7 +66,7 @@ def test_shows_both_directions_with_their_encodings_beside_the_papers_count(fedl
 def test_refuses_an_encoding_that_there_is_not(fedlp: Run) -> None:
     done = fedlp("cost", "--model", "mlp", "--input", "1x8x8", "--broadcast", "fp8")
     assert done.returncode == 2
-    assert "--broadcast fp8: choose one of none, fp16" in done.stderr
+    assert '--broadcast fp8: it must be "none", "fp16"' in done.stderr
 
 
 def test_splits_into_as_many_depths_as_asked_for(fedlp: Run) -> None:

@@ -2,7 +2,14 @@ import math
 
 import pytest
 
-from fedlp_edge.core.accounting import communication, parameters, parameters_sent, upload_bytes
+from fedlp_edge.core.accounting import (
+    communication,
+    download_bytes,
+    level_packing,
+    parameters,
+    parameters_sent,
+    upload_bytes,
+)
 from fedlp_edge.core.blueprint import Blueprint
 
 FULL = (0, 0, 0, 0, 1)
@@ -75,6 +82,22 @@ def test_upload_bytes_are_those_of_the_levels(paper_cnn: Blueprint):
     statistics = unit.nbytes - 4 * unit.parameters
     sizes = {encoding: upload_bytes(unit, encoding) - statistics for encoding in ("none", "int8", "int4+zstd")}
     assert sizes == {"none": 4 * unit.parameters, "int8": unit.parameters, "int4+zstd": unit.parameters // 2}
+
+
+@pytest.mark.parametrize(("encoding", "packing"), [
+    ("int8", (1, 255)), ("int4+zstd", (2, 16)), ("int2", (4, 4)), ("levels:3+zstd", (5, 3)), ("levels:5", (3, 5)),
+    ("levels:7", (2, 7)), ("levels:15", (2, 15)), ("levels:17", (1, 17)), ("levels:255", (1, 255)),
+])  # fmt: skip
+def test_as_many_levels_share_a_byte_as_there_is_room_for(encoding: str, packing: tuple[int, int]):
+    assert level_packing(encoding) == packing
+
+
+def test_bytes_of_levels_in_both_directions(paper_cnn: Blueprint):
+    unit = paper_cnn.exchanged_by(1)[0]
+    statistics = unit.nbytes - 4 * unit.parameters
+    assert upload_bytes(unit, "levels:5+zstd") - statistics == -(-unit.parameters // 3)
+    assert download_bytes(unit, "levels:15") == download_bytes(unit, "int4")
+    assert download_bytes(unit, "levels:3") < download_bytes(unit, "int2")
 
 
 def test_parameters_sent_is_nothing_when_all_is_pruned(paper_cnn: Blueprint):

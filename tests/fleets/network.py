@@ -42,6 +42,7 @@ class NetworkFleet:
         config: of the fleet; the broker in it is not used.
         urls: of the broker, by service; ``""`` for the others.
         width: numbers in a unit.
+        columns: of the matrix that a unit is; 0 for a row.
         begin: called by the thread of a service before it begins, by service.
         worker: what a device trains with, by its name; a plain stand-in for the others.
     """
@@ -53,6 +54,7 @@ class NetworkFleet:
         urls: Mapping[str, str],
         *,
         width: int,
+        columns: int = 0,
         begin: Mapping[str, Callable[[], None]] | None = None,
         worker: Mapping[str, type[StandIn]] | None = None,
     ) -> None:
@@ -63,7 +65,7 @@ class NetworkFleet:
         self._config = config
         self._topics = Topics(config.fleet)
         self._urls = urls
-        self._width = width
+        self._shape = {"width": width, "columns": columns}
         self._first = begin or {}
         self._worker = worker or {}
         self._inbox: queue.Queue[InboxItem] = queue.Queue()
@@ -116,7 +118,7 @@ class NetworkFleet:
             directory=RunDirectory.open(self.run),
             inbox=self._inbox,
             transport=self._transport("coordinator", "0", will),
-            worker=StandIn(self._inbox.put, at_once, width=self._width),  # type: ignore[arg-type]
+            worker=StandIn(self._inbox.put, at_once, **self._shape),  # type: ignore[arg-type]
             emit=self.events.append,
         )
 
@@ -125,7 +127,7 @@ class NetworkFleet:
         will = LastWill(self._topics.of("device", name), encode(status(identity, None)))
 
         def make_worker(sink: Callable[..., None]) -> Any:
-            self.trainings[name] = self._worker.get(name, StandIn)(sink, at_once, width=self._width)
+            self.trainings[name] = self._worker.get(name, StandIn)(sink, at_once, **self._shape)
             return self.trainings[name]
 
         return Agent.open(

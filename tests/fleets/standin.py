@@ -43,10 +43,14 @@ MEGABYTE = 1_000_000
 
 
 @cache
-def blueprint(head_mode: HeadMode = "shared", width: int = 600) -> Blueprint:
-    """Two layers and two heads of ``width`` numbers each; the second depth needs some 500 MB, the first 5."""
+def blueprint(head_mode: HeadMode = "shared", width: int = 600, columns: int = 0) -> Blueprint:
+    """Two layers and two heads of ``width`` numbers each; the second depth needs some 500 MB, the first 5.
+
+    With ``columns`` the numbers are a matrix, which integers encode on the way down; otherwise they are a row.
+    """
+    shape = (width // columns, columns) if columns else (width,)
     units = tuple(
-        Unit(name, name.lower(), "layer" if name[0] == "L" else "head", int(name[1]), (_tensor(name, width),))
+        Unit(name, name.lower(), "layer" if name[0] == "L" else "head", int(name[1]), (_tensor(name, shape),))
         for name in ("L1", "L2", "H1", "H2")
     )
     costs = (DepthCost(1, 2 * width, 100, MEGABYTE // 10), DepthCost(2, 3 * width, 200, 10 * MEGABYTE))
@@ -59,11 +63,11 @@ def profile_of(device: str) -> DeviceProfile:
     return DeviceProfile(name="small" if small else "large", training_memory_mb=50 if small else 5000)
 
 
-def _tensor(name: str, width: int) -> TensorSpec:
-    return TensorSpec(f"{name.lower()}.weight", (width,), "trained")
+def _tensor(name: str, shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec(f"{name.lower()}.weight", shape, "trained")
 
 
-def noise(size: int, *parts: str | int) -> np.ndarray:
+def noise(size: int | tuple[int, ...], *parts: str | int) -> np.ndarray:
     """Numbers around zero that are a function of ``parts``."""
     return np.random.default_rng(derive(*parts)).standard_normal(size).astype(np.float32)
 
@@ -78,6 +82,7 @@ class StandIn:
         seconds: that a training takes.
         samples: that it claims to have.
         width: numbers in a unit.
+        columns: of the matrix that a unit is; 0 for a row.
     """
 
     def __init__(
@@ -89,10 +94,11 @@ class StandIn:
         seconds: float = 1.0,
         samples: int = 100,
         width: int = 600,
+        columns: int = 0,
     ) -> None:
         self._sink = sink
         self._later = later
-        self._blueprint = blueprint(head_mode, width)
+        self._blueprint = blueprint(head_mode, width, columns)
         self._seconds = seconds
         self._samples = samples
         self._last = 0
@@ -114,7 +120,7 @@ class StandIn:
         match job:
             case Build():
                 if job.state_path is not None:
-                    values = {t.name: noise(t.numel, job.seed, t.name) for u in self._global for t in u.tensors}
+                    values = {t.name: noise(t.shape, job.seed, t.name) for u in self._global for t in u.tensors}
                     pack_file(values, Path(job.state_path))
                 return Built(blueprint=self._blueprint)
             case Measure():
@@ -162,7 +168,7 @@ class StandIn:
             pull = np.float32(np.abs(head).mean())
             stays["head"] = head * np.float32(0.5) + np.float32(len(state))
         start = state | {n: reused[n] for n in reused if n in self._names(job.reused)}
-        steps = {n: pull * np.float32(0.1) * start[n] + noise(start[n].size, job.seed, n) for n in state}
+        steps = {n: pull * np.float32(0.1) * start[n] + noise(start[n].shape, job.seed, n) for n in state}
         for unit, names in job.sent.items():
             deltas = {n: steps[n] if start[n] is state[n] else start[n] + steps[n] - state[n] for n in names}
             pack_file(deltas, Path(job.delta_dir) / f"{unit}.safetensors")

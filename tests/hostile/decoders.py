@@ -10,13 +10,12 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from fedlp_edge.core.settings import Encoding
+from fedlp_edge.core.settings import UPDATE_ENCODINGS, Encoding
 from fedlp_edge.errors import PeerError, RejectedUpdateError
 from fedlp_edge.wire.admission import Admission, admit_unit
 from fedlp_edge.wire.chunks import Assembly, Chunk, MemorySink, split
@@ -185,7 +184,9 @@ def _control() -> dict[str, Reader]:
     }
 
 
-_ENCODED = {encoding: encode_unit(_L2.tensors, _DELTAS, encoding, seed=3) for encoding in get_args(Encoding)}
+_ENCODED = {
+    encoding: encode_unit(_L2.tensors, _DELTAS, encoding, seed=3) for encoding in (*UPDATE_ENCODINGS, "levels:5+zstd")
+}
 
 READERS: dict[str, Reader] = {
     "chunk": Reader(_chunk, tuple(split(_BLOB, _BLOB_DIGEST, 100))[:3]),

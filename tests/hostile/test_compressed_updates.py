@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from fedlp_edge.core.settings import Encoding
+from fedlp_edge.core.settings import UPDATE_ENCODINGS, Encoding
 from fedlp_edge.errors import RejectedUpdateError
 from fedlp_edge.wire.admission import Admission, AdmittedUpdate, RejectionReason
 from fedlp_edge.wire.compression import encode_unit
@@ -21,7 +20,8 @@ from fedlp_edge.wire.tensors import Array, pack
 from tests.wire.fleet import BLUEPRINT, DEVICE, RUN, delta, expectation, update
 
 ADMISSION = Admission(RUN, BLUEPRINT)
-ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+ENCODINGS: tuple[Encoding, ...] = (*UPDATE_ENCODINGS, "levels:5+zstd")
+STEPS = {"int8": 1.0, "int4": 19.0, "int2": 127.0, "leve": 64.0}
 L2 = BLUEPRINT.by_id["L2"].tensors  # a weight of 3x2, and a buffer
 DELTAS: dict[str, Array] = {
     "b.weight": np.array([[1.0, -0.5], [0.25, 0.0], [-127.0, 3.0]], np.float32),
@@ -55,9 +55,7 @@ def test_admits_what_was_asked_for_as_float32(encoding: Encoding) -> None:
         "b.weight": ("float32", (3, 2)),
         "b.var": ("float32", ()),
     }
-    assert np.abs(deltas["b.weight"] - DELTAS["b.weight"]).max() <= {"int8": 1.0, "int4": 19.0, "int2": 127.0}.get(
-        encoding[:4], 0.0
-    )
+    assert np.abs(deltas["b.weight"] - DELTAS["b.weight"]).max() <= STEPS.get(encoding[:4], 0.0)
     assert deltas["b.var"] == DELTAS["b.var"]
     assert not any(array.flags.writeable for array in deltas.values())
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
 from fedlp_edge.core.blueprint import TensorSpec
-from fedlp_edge.core.settings import BroadcastEncoding
+from fedlp_edge.core.settings import BROADCAST_ENCODINGS, BroadcastEncoding
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.broadcast_encoding import decode_weights, encode_weights, published_weights
 
-ENCODINGS = get_args(BroadcastEncoding)
+ENCODINGS: tuple[BroadcastEncoding, ...] = (*BROADCAST_ENCODINGS, "levels:5", "levels:33+zstd")
 WEIGHT = TensorSpec("L1.weight", (2, 8))
 BIAS = TensorSpec("L1.bias", (2,))
 VARIANCE = TensorSpec("L1.running_var", (2, 1), kind="statistic")
@@ -86,6 +84,7 @@ def test_published_weights_are_what_devices_decode(value: np.ndarray, encoding: 
     assert received.shape == value.shape
     assert received.tobytes() == published.tobytes()
     steps = {"none": 0.0, "fp16": 2**-11, "int8": 0.5 / 127, "int4": 0.51 / 7, "int2": 1.0}
+    steps |= {"levels:5": 0.51 / 2, "levels:33": 0.51 / 16}
     top = float(np.abs(value).max())
     assert np.abs(received - value).max() <= steps[encoding.removesuffix("+zstd")] * top + 1e-6
     # What is published already loses nothing more: a restart publishes the same bits.
@@ -103,6 +102,7 @@ def test_a_large_layer_takes_the_bytes_that_the_format_says() -> None:
     assert sizes["int8"] - (numbers + 4 * 64) < 200
     assert sizes["int4"] - (numbers // 2 + 2 * numbers // 32) < 200
     assert sizes["int2"] - (numbers // 4 + 2 * numbers // 32) < 200
+    assert sizes["levels:5"] - (numbers / 3 + 2 * numbers // 32) < 200
     assert sizes["int8+zstd"] < sizes["int8"]
 
 
@@ -114,7 +114,7 @@ def test_other_weights_are_refused(encoding: BroadcastEncoding) -> None:
     with pytest.raises(PeerError, match=r"the weights hold an unknown tensor '(scales/)?L1.(weight|bias|running_var)'"):
         decode_weights(UNIT[:1], blob, encoding)
     other = (TensorSpec("L1.weight", (8, 2)), BIAS, VARIANCE)
-    if not encoding.startswith(("int4", "int2")):  # whose blocks do not know the shape
+    if not encoding.startswith(("int4", "int2", "levels")):  # whose blocks do not know the shape
         with pytest.raises(PeerError, match=r"L1.weight came as "):
             decode_weights(other, blob, encoding)
     with pytest.raises(PeerError):

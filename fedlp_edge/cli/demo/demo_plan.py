@@ -14,8 +14,9 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from fedlp_edge.config.toml import check_option
 from fedlp_edge.core.blueprint import HeadMode
-from fedlp_edge.core.settings import Count, Encoding, Share
+from fedlp_edge.core.settings import Count, EncodingOrAuto, Share
 from fedlp_edge.errors import ConfigError, StorageError
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ class DemoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     lpr: Share
     device: Literal["auto", "cpu", "cuda"]
     fleet: str
-    encoding: Encoding | Literal["auto"] = "none"
+    encoding: EncodingOrAuto = "none"
 
 
 class GivenOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +111,7 @@ class GivenOptions(msgspec.Struct, frozen=True, kw_only=True):
     head_mode: HeadMode | None = None
     scheme: Scheme | None = None
     lpr: float | None = None
-    encoding: Encoding | Literal["auto"] | None = None
+    encoding: str | None = None
     device: Literal["auto", "cpu", "cuda"] | None = None
 
 
@@ -142,7 +143,7 @@ def complete(given: GivenOptions) -> DemoOptions:
         head_mode=given.head_mode or "shared",
         scheme=scheme,
         lpr=_or(given.lpr, _HOMO_LPR if scheme in ("homo", "both") else 1.0),
-        encoding=given.encoding or "none",
+        encoding=check_option(given.encoding or "none", EncodingOrAuto, "--encoding"),
         device=given.device or "cpu",
         # On a broker that others use too, two demos need different fleet names.
         fleet="demo" if private else f"demo-{secrets.token_hex(3)}",
