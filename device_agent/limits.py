@@ -30,6 +30,8 @@ class PresenceLimits:
         heartbeat_longest_seconds: Seconds that this grows to, doubled each time: thousands of idle devices must not
             load the broker.
         heartbeat_spread: Share of that time by which devices that heard the same last message report later.
+        measure_first_seconds: Seconds after a refusal, after which a device measures itself again.
+        measure_longest_seconds: Seconds that this grows to, doubled each time: measuring takes seconds of a processor.
     """
 
     settled_seconds: float = 5.0
@@ -37,6 +39,8 @@ class PresenceLimits:
     heartbeat_first_seconds: float = 5.0
     heartbeat_longest_seconds: float = 60.0
     heartbeat_spread: float = 0.5
+    measure_first_seconds: float = 60.0
+    measure_longest_seconds: float = 3600.0
 
 
 @dataclass(frozen=True)

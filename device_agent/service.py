@@ -43,6 +43,7 @@ from device_agent.protocol.events import (
     InstallModel,
     Leave,
     Log,
+    MeasureAgain,
     ModelBuilt,
     ModelChecked,
     ModelInstalled,
@@ -333,6 +334,9 @@ class Agent:
         match effect:
             case Publish() | SendChunk() | SendProbe() | Subscribe() | Unsubscribe():
                 self._transmit(effect)
+            case MeasureAgain():
+                self._watch.loading()
+                self._trainer.measure(again=True)
             case BuildModel():
                 self._trainer.build(effect)
             case TrainRound():

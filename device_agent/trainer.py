@@ -142,7 +142,7 @@ class Trainer:
         """Has the data loaded and the benchmark run; ``DeviceMeasurement`` comes from ``finish``.
 
         Args:
-            again: The data have changed since they were loaded.
+            again: They are loaded again, since they may have changed, and what was there before stays if they cannot.
         """
         self._submit(Measure(data=self._data, reload=again), _Measuring(again))
 
@@ -364,7 +364,7 @@ class Trainer:
                 # A device that cannot compare the file may well be able to use it.
                 return ModelChecked(ModelProof(depth, problem=reason[: LIMITS.messages.reason_characters]))
             case _Measuring(again=True):
-                log.warning("the data have changed and cannot be used as they are: %s", reason)
+                log.warning("the data cannot be used as they are now: %s", reason)
                 return None
         raise DataError(reason) if kind == "data" else WorkerError(reason)
 

@@ -223,6 +223,11 @@ class Unsubscribe:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasureAgain:
+    """This effect has the worker load the data and run its benchmark again; ``DeviceMeasured`` follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class BuildModel:
     """This effect has the worker build the model, and check that this device's samples fit it."""
 
@@ -363,6 +368,7 @@ Effect = (
     Publish
     | Subscribe
     | Unsubscribe
+    | MeasureAgain
     | BuildModel
     | TrainRound
     | SendChunk

@@ -1,8 +1,11 @@
-"""Times the reports of an idle device, so that a lost message does not leave it without work for ever.
+"""Times the reports of an idle device, so that neither a lost message nor a bad moment leaves it without work for ever.
 
 A broker whose queue is full drops messages after it has acknowledged them. What follows from an offer or a request is
 repeated by whoever waits for it; but a device that waits for its next task cannot know whether there is one. So an idle
 device reports from time to time that it is there and ready, and the coordinator sends it (again) what it lacks.
+
+A device that the coordinator refuses measures itself again from time to time: its link, processor or memory may have
+been measured while something else took them.
 """
 
 from __future__ import annotations
@@ -43,4 +46,39 @@ class Heartbeat:
         if deadline is None or now < deadline:
             return False
         self._patience, self._since = min(2 * self._patience, _LIMITS.heartbeat_longest_seconds), now
+        return True
+
+
+class Remeasurement:
+    """The time at which a device that was refused measures itself again, while a coordinator is online.
+
+    Args:
+        coordinator: Presence of the coordinator.
+    """
+
+    def __init__(self, coordinator: CoordinatorPresence) -> None:
+        self._coordinator = coordinator
+        self._patience = _LIMITS.measure_first_seconds
+        self._at: float | None = None
+
+    def refused(self, now: float) -> None:
+        """Notes that the coordinator refuses this device, perhaps not for the first time."""
+        if self._at is None:
+            self._at = now + self._patience
+
+    def accepted(self) -> None:
+        """Notes that the device was assigned a model."""
+        self._patience, self._at = _LIMITS.measure_first_seconds, None
+
+    def next_wakeup(self) -> float | None:
+        """Returns when to measure, in seconds; None if nothing is refused, or no coordinator is online."""
+        return self._at if self._coordinator.online else None
+
+    def due(self, now: float) -> bool:
+        """Returns whether it is time to measure; the next time is then further away."""
+        deadline = self.next_wakeup()
+        if deadline is None or now < deadline:
+            return False
+        self._patience = min(2 * self._patience, _LIMITS.measure_longest_seconds)
+        self._at = now + self._patience
         return True

@@ -33,6 +33,7 @@ from device_agent.protocol.events import (
     InstallFailed,
     Leave,
     Log,
+    MeasureAgain,
     ModelBuilt,
     ModelChecked,
     ModelInstalled,
@@ -46,7 +47,7 @@ from device_agent.protocol.events import (
     TrainingFailed,
 )
 from device_agent.protocol.final_model import FinalModelFetch
-from device_agent.protocol.heartbeat import Heartbeat
+from device_agent.protocol.heartbeat import Heartbeat, Remeasurement
 from device_agent.protocol.link.in_transit import InTransitCheck
 from device_agent.protocol.link.link_estimate import Improvements, LinkEstimate, MissedRounds
 from device_agent.protocol.link.link_probe import LinkProbe, slower
@@ -188,6 +189,7 @@ class DeviceProtocol:
         )
         self._release = ReleaseInstall(identity, self._files, stores.installation)
         self._heartbeat = Heartbeat(identity, coordinator)
+        self._remeasurement = Remeasurement(coordinator)
         self._search = CoordinatorSearch(identity, coordinator)
 
     def start(self) -> Effects:
@@ -201,7 +203,7 @@ class DeviceProtocol:
         times = [part.next_wakeup() for part in self._polled]
         if self._idle:
             times.append(self._heartbeat.next_wakeup())
-        times.append(self._search.next_wakeup())
+        times += [self._remeasurement.next_wakeup(), self._search.next_wakeup()]
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, event: Event, now: float) -> Effects:
@@ -222,6 +224,7 @@ class DeviceProtocol:
             effects += self._release.poll(now)
             effects += self._report_link()
             effects += self._in_transit.poll(now)  # what the others have just found that they want to know
+            effects += self._measure_again(now)
             if self._idle and self._heartbeat.due(now):
                 effects += [*self._presence.announce(), *self._assignment.ready()]
         self._presence.echo_bytes += sum(len(effect.payload) for effect in effects if isinstance(effect, SendProbe))
@@ -394,6 +397,14 @@ class DeviceProtocol:
         self._use_link_rate(rate)
         return self._presence.measured(msgspec.structs.replace(facts, link_bytes_per_second=rate))
 
+    def _measure_again(self, now: float) -> Effects:
+        """Has a device that was refused measured anew: what was measured in a bad moment must not last for the run."""
+        if not self._assignment.refused or not self.free or not self._remeasurement.due(now):
+            return []
+        self._link_probe.reset()
+        note = Log("measuring this device again, as its memory, speed or link may have been measured in a bad moment")
+        return [note, MeasureAgain()]
+
     def _report_link(self) -> Effects:
         """Says what rounds that could not be done in time have shown of the link, so that the next is planned by it."""
         shown = [rate for rate in (self._round_task.observed_rate, self._uploads.observed_rate) if rate is not None]
@@ -451,10 +462,12 @@ class DeviceProtocol:
         match message:
             case Assignment():
                 effects += self._assignment.assign(message)
+                self._remeasurement.accepted()
                 effects += self._notice_coordinator(message.run, now)
                 self._units.limit_prefetch(self._assignment.prefetch_bytes())
             case AssignmentRefused():
                 effects += self._assignment.on_refusal(message)
+                self._remeasurement.refused(now)
             case Task():
                 effects += self._task(message, now)
             case Grant():

@@ -70,6 +70,7 @@ class LinkProbe:
 
     def __init__(self, identity: Identity, draw: Callable[[int], bytes], *, allowed: bool = True) -> None:
         self._draw = draw
+        self._allowed = allowed
         self._attempts = 0
         self._asked = False
         self._chunk_bytes = 0
@@ -82,6 +83,12 @@ class LinkProbe:
         self.finished = not allowed
         self.works: bool | None = None
         self.rate: float | None = None
+
+    def reset(self) -> None:
+        """Forgets a finished measurement, so that ``begin`` starts another one."""
+        if self.finished and self._allowed:
+            self.finished, self._attempts = False, 0
+            self._forget()
 
     def begin(self, broker: BrokerLimits, now: float) -> Effects:
         """Starts the measurement if it is still to be made, since nothing else disturbs it now.
@@ -138,8 +145,7 @@ class LinkProbe:
             return []
         if self._attempts >= _LIMITS.attempts:
             return self._finish(None, "link: unknown: the connection broke while it was measured")
-        self._asked, self._exchange, self._give_up_at = False, None, None
-        self._pings, self._sent_bytes, self.rate = [], 0, None
+        self._forget()
         return []
 
     def next_wakeup(self) -> float | None:
@@ -190,6 +196,10 @@ class LinkProbe:
         self._sent_bytes += parts * part_bytes
         self._wait(now)
         return [SendProbe(self.topic, payload) for payload in payloads]
+
+    def _forget(self) -> None:
+        self._asked, self._exchange, self._give_up_at = False, None, None
+        self._pings, self._sent_bytes, self.rate = [], 0, None
 
     def _wait(self, now: float) -> None:
         self._give_up_at = min(now + _LIMITS.patience_seconds, self._began + _LIMITS.longest_seconds)

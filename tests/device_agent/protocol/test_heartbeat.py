@@ -6,10 +6,19 @@ from itertools import pairwise
 
 from device_agent.limits import LIMITS
 from device_agent.protocol.events import Identity, Log, Stop, Tick
-from device_agent.protocol.heartbeat import Heartbeat
+from device_agent.protocol.heartbeat import Heartbeat, Remeasurement
 from fedlp_edge.transport.base import Disconnected
 from fedlp_edge.wire.messages import Announcement, Ready, RunEnded, Status
-from tests.device_agent.support import TOPICS, Device, announcement, assignment, coordinator_of, only, published, task
+from tests.device_agent.support import (
+    TOPICS,
+    Device,
+    announcement,
+    assignment,
+    coordinator_of,
+    only,
+    published,
+    task,
+)
 
 
 def test_speaks_up_less_and_less_often() -> None:
@@ -85,3 +94,26 @@ def test_offline_announcement_of_a_finished_coordinator_does_not_end_the_fetch_o
     )
 
     assert not any(isinstance(effect, Stop) for effect in effects)
+
+
+def test_refused_device_measures_itself_less_and_less_often_until_it_is_accepted() -> None:
+    coordinator = coordinator_of("run")
+    remeasurement = Remeasurement(coordinator)
+    assert remeasurement.next_wakeup() is None
+    remeasurement.refused(100.0)
+    remeasurement.refused(150.0)  # a repeat of the same message
+    times = []
+    for _ in range(8):
+        now = remeasurement.next_wakeup()
+        assert now is not None
+        assert not remeasurement.due(now - 0.01)
+        assert remeasurement.due(now)
+        times.append(now - 100.0)
+    assert times == [60.0, 180.0, 420.0, 900.0, 1860.0, 3780.0, 7380.0, 10980.0]
+
+    remeasurement.accepted()
+    assert remeasurement.next_wakeup() is None
+    remeasurement.refused(0.0)
+    assert remeasurement.next_wakeup() == 60.0
+    coordinator.announce(announcement("run", online=False), 0.0)
+    assert remeasurement.next_wakeup() is None

@@ -13,11 +13,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.limits import LIMITS
-from device_agent.protocol.events import DeviceMeasured, Effects, Log, SendProbe, Subscribe, Tick, Unsubscribe
+from device_agent.protocol.events import (
+    DeviceMeasured,
+    Effects,
+    Log,
+    MeasureAgain,
+    SendProbe,
+    Subscribe,
+    Tick,
+    Unsubscribe,
+)
 from device_agent.protocol.link.link_probe import LinkProbe, slower
 from fedlp_edge.transport.base import BrokerLimits, Connected, Disconnected, Received, Refused, Subscribed
-from fedlp_edge.wire.messages import Status
-from tests.device_agent.support import BROKER_LIMITS, FACTS, ME, Device, numbered, only, published
+from fedlp_edge.wire.messages import AssignmentRefused, Status
+from tests.device_agent.support import (
+    BROKER_LIMITS,
+    FACTS,
+    ME,
+    TOPICS,
+    Device,
+    announcement,
+    assignment,
+    numbered,
+    only,
+    published,
+)
 
 TOPIC = "fedlp/demo/echo/pi"
 
@@ -255,6 +275,35 @@ def test_reports_the_device_with_its_link_once_both_are_measured() -> None:
     assert 0.85e5 < status.facts.link_bytes_per_second <= 1e5
     assert not any(isinstance(effect, Unsubscribe) for effect in effects)  # the topic is of use later, too
     assert device.machine.next_wakeup() == LIMITS.presence.search_seconds  # then it asks where the coordinator is
+
+
+def test_measures_the_link_again_when_a_moment_of_trouble_kept_the_device_out() -> None:
+    device, bad, good = Device(measure_link=True), Line(1e3, 1e3), Line(1e5, 1e5)
+
+    def measure(line: Line, effects: Effects) -> float | None:
+        assert effects == [Subscribe(TOPIC)]
+        effects = line.carry(device.handle(Subscribed(TOPIC), line.now))
+        while not published(effects):
+            line.now, _, payload = heapq.heappop(line._in_transit)
+            effects = line.carry(device.handle(Received(TOPIC, payload, False), line.now))
+        (status,) = published(effects)
+        assert isinstance(status, Status)
+        assert status.facts is not None
+        return status.facts.link_bytes_per_second
+
+    device.handle(Connected(BROKER_LIMITS))
+    device.receive(TOPICS.coordinator, announcement(), retained=True)
+    assert measure(bad, device.handle(DeviceMeasured(FACTS))) == pytest.approx(1e3, rel=0.2)
+    device.down(AssignmentRefused(run="run", device="pi", reason="nothing fits"), 100.0)
+    due = 100.0 + LIMITS.presence.measure_first_seconds
+    assert device.machine.next_wakeup() == due
+    _note, measure_again = device.handle(Tick(), due)
+    assert measure_again == MeasureAgain()
+    good.now = due + 10
+    assert measure(good, device.handle(DeviceMeasured(FACTS), good.now)) == pytest.approx(1e5, rel=0.2)
+
+    device.down(assignment(), 200.0)
+    assert not any(isinstance(effect, MeasureAgain) for effect in device.handle(Tick(), 1e6))
 
 
 def test_reports_the_stated_link_when_the_broker_has_older_rules() -> None:
