@@ -17,6 +17,10 @@ _CHECKPOINTS = "checkpoints"
 _CHECKPOINT = re.compile(r"(?P<name>round-(?P<round>[0-9]{5,}))\.safetensors")
 """Where ``storage`` keeps the models of a run, and what it calls them; learning does not stand on storage."""
 
+_INDEX = ".index.json"
+_PART = re.compile(r"-(?P<number>[0-9]{5})-of-(?P<of>[0-9]{5})\.")
+"""What Hugging Face's libraries call the files of a model in parts: ``model-00001-of-00003.safetensors``."""
+
 
 def locate(source: str) -> Path | None:
     """Returns the file that ``[model] weights`` names; None for torchvision's own, which torchvision fetches.
@@ -33,7 +37,7 @@ def locate(source: str) -> Path | None:
     if kind == "file":
         path = Path(source).expanduser()
         if path.is_dir():
-            raise StartWeightsError(f"{path} is a folder; name a file in it, or an earlier run as {RUN}{path}")
+            raise StartWeightsError(f"{path} is a folder; name {_file_in(path)}, or an earlier run as {RUN}{path}")
         if not path.is_file():
             raise StartWeightsError(f"there is no file {path}")
         return path
@@ -45,6 +49,12 @@ def locate(source: str) -> Path | None:
     if model is None:
         raise StartWeightsError(f"{run} holds no checkpoint; is it the directory of a run?")
     return run / _CHECKPOINTS / model
+
+
+class _Index(msgspec.Struct, frozen=True):
+    """What counts here of an index: the file of each tensor, by its name."""
+
+    weight_map: dict[str, str]
 
 
 class _Final(msgspec.Struct, frozen=True):
@@ -87,16 +97,67 @@ def _final_model(names: Iterable[str], best: int | None) -> str | None:
 
 
 def file_digest(path: Path) -> str:
-    """Returns the SHA-256 of a file.
+    """Returns the SHA-256 of a file; of an index the one of its parts' digests, line by line.
 
     Raises:
-        StartWeightsError: It cannot be read.
+        StartWeightsError: It, or a part, cannot be read.
     """
+    if is_index(path):
+        return hashlib.sha256("".join(f"{file_digest(part)}\n" for part in parts_of(path)).encode()).hexdigest()
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise StartWeightsError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is an index, as Hugging Face's libraries write it beside weights in several files."""
+    return path.name.lower().endswith(_INDEX)
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Returns the files that an index names, in the order of their names.
+
+    Raises:
+        StartWeightsError: The index cannot be read, or a file that it names is not beside it.
+    """
+    try:
+        index = msgspec.json.decode(path.read_bytes(), type=_Index)
+    except OSError as error:
+        raise StartWeightsError(f"{path} cannot be read: {error.strerror}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise StartWeightsError(f"{path} is no index of weights, which has a weight_map of names to files") from None
+    names = sorted(set(index.weight_map.values()))
+    # An index comes from elsewhere, and is not to name files of other folders.
+    if not names or (outside := next((name for name in names if Path(name).name != name), None)) is not None:
+        raise StartWeightsError(f"{path} names {outside if names else 'no file'}; it must name files beside it")
+    if missing := [name for name in names if not (path.parent / name).is_file()]:
+        raise StartWeightsError(
+            f"{path} names {len(names)} files, of which {len(missing)} are missing, such as {missing[0]}: fetch all"
+        )
+    return [path.parent / name for name in names]
+
+
+def check_whole(path: Path) -> None:
+    """Checks that a file is not one of several that hold a model together.
+
+    Raises:
+        StartWeightsError: It is one by its name, as Hugging Face's libraries write it.
+    """
+    if (part := _PART.search(path.name)) is not None and int(part["of"]) > 1:
+        raise StartWeightsError(
+            f"{path} is part {int(part['number'])} of {int(part['of'])}: name the {_INDEX[1:]} beside it"
+        )
+
+
+def _file_in(directory: Path) -> str:
+    """Returns what to name in a folder, for people."""
+    names = sorted(path.name for path in directory.iterdir() if path.is_file())
+    usual = [name for name in names if is_index(Path(name))] + [
+        name for name in names if name.endswith((".safetensors", ".pt", ".pth", ".bin", ".ckpt"))
+    ]
+    return f"a file in it, such as {directory / usual[0]}" if usual else "a file in it"
 
 
 def with_digest(settings: ModelSettings, earlier: ModelSettings | None = None) -> ModelSettings:

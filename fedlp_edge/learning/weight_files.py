@@ -18,10 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fedlp_edge.errors import StartWeightsError
+from fedlp_edge.learning.start_weights_file import check_whole, is_index, parts_of
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 """Keys under which training scripts, DDP and Lightning put a model's state beside other things, in order."""
+_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "ema", "ema_model")
+"""Keys of a running average of the states, which is taken before the last state, as of a run of ours."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -30,14 +33,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Sparse and quantised tensors become ordinary ones.
 
     Args:
-        path: File that ends in ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` or ``.pth.tar``.
+        path: File that ends in ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` or ``.pth.tar``; or the
+            ``.index.json`` of several, which are read together.
 
     Raises:
-        StartWeightsError: The file is missing or damaged, holds code, or holds no tensors by name.
+        StartWeightsError: The file is missing or damaged, holds code, or holds no tensors by name; or it is a part of
+            a model.
     """
+    if is_index(path):
+        return {name: value for part in parts_of(path) for name, value in _read_file(part).items()}
+    check_whole(path)
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     name = path.name.lower()
     if not name.endswith((".safetensors", *_PICKLES)):
-        raise StartWeightsError(f"{path} is no file of weights: {', '.join(('.safetensors', *_PICKLES))} are read")
+        read = ", ".join((".safetensors", *_PICKLES, ".index.json"))
+        raise StartWeightsError(f"{path} is no file of weights: {read} are read")
     _check_start(path)
     if name.endswith(".safetensors"):
         try:
@@ -85,18 +98,31 @@ def _unpickled(path: Path) -> object:
 
 
 def _state_in(value: object, path: Path) -> dict[str, Tensor]:
-    """Returns the tensors by name that a file's object is, or holds under a usual key."""
+    """Returns the tensors by name that a file's object is, or holds under a usual key or under one alone."""
     inner: Any = value
     while isinstance(inner, Mapping):
+        states = {str(key): item for key, item in inner.items() if _holds_tensors(item)}
+        tensors = {str(name): item for name, item in inner.items() if isinstance(item, Tensor)}
         # A number beside it, such as the epoch, may be a tensor, too.
-        if (state := next((inner[key] for key in _WRAPPERS if isinstance(inner.get(key), Mapping)), None)) is not None:
-            inner = state
-            continue
-        if tensors := {str(name): item for name, item in inner.items() if isinstance(item, Tensor)}:
+        if (usual := next((key for key in (*_AVERAGES, *_WRAPPERS) if key in states), None)) is not None:
+            inner = states[usual]
+        elif tensors:
             return tensors
-        break
+        elif len(states) > 1:
+            raise StartWeightsError(
+                f"{path} holds several models ({', '.join(states)[:200]}): save the state_dict of the one to start from"
+            )
+        else:
+            inner = next(iter(states.values()), None)
     held = f"a {type(value).__name__}" if not isinstance(value, Mapping) else f"the keys {', '.join(map(str, value))}"
     raise StartWeightsError(f"{path} holds no tensors by name, but {held[:200]}; save model.state_dict()")
+
+
+def _holds_tensors(value: object) -> bool:
+    """Whether an object is a model's state, or holds one somewhere below; an optimizer's has numbers for names."""
+    return isinstance(value, Mapping) and any(
+        isinstance(name, str) and (isinstance(item, Tensor) or _holds_tensors(item)) for name, item in value.items()
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -56,6 +56,36 @@ def test_finds_the_model_that_a_finished_run_has_chosen(tmp_path: Path, final: F
     assert locate(f"run:{tmp_path}") == checkpoints.weights_path(round)
 
 
+def test_the_digest_of_an_index_follows_its_parts(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"b": "2.bin", "a": "1.bin"}}', "utf-8")
+    with pytest.raises(StartWeightsError, match=r"names 2 files, of which 2 are missing, such as 1\.bin: fetch all"):
+        file_digest(index)
+    for name in ("1.bin", "2.bin"):
+        (tmp_path / name).write_bytes(b"abc")
+    assert file_digest(index) == hashlib.sha256(f"{DIGEST}\n{DIGEST}\n".encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"weight_map": {"a": "../1.bin"}}', r"names \.\./1\.bin; it must name files beside it"),
+        ('{"weight_map": {}}', "names no file; it must"),
+        ("[]", "is no index of weights, which has a weight_map"),
+        ("{", "is no index of weights, which has a weight_map"),
+    ],
+)
+def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "w.index.json").write_text(text, "utf-8")
+    with pytest.raises(StartWeightsError, match=reason):
+        file_digest(tmp_path / "w.index.json")
+
+
+def test_a_folder_is_told_with_the_file_to_name(file: Path) -> None:
+    with pytest.raises(StartWeightsError, match=r"is a folder; name a file in it, such as .*w\.pt, or an earlier run"):
+        locate(str(file.parent))
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

@@ -29,11 +29,37 @@ def test_reads_what_torch_saves(tmp_path: Path, name: str) -> None:
         {"state_dict": WEIGHTS, "epoch": 3, "optimizer_states": [{"lr": 0.1}]},
         {"model_state_dict": WEIGHTS, "loss": 0.5},
         {"model": {"module": WEIGHTS}, "args": ["a"]},
+        {"encoder": WEIGHTS, "optimizer": {"state": {0: {"exp_avg": torch.ones(1)}}, "param_groups": []}},
+        {"epoch": 3, "ema": {"decay": 0.99, "shadow": WEIGHTS}},
+        {"state_dict": {"fc.weight": torch.zeros(1, 2)}, "state_dict_ema": WEIGHTS},
     ],
 )
 def test_finds_the_state_in_what_training_scripts_save(tmp_path: Path, wrapped: dict[str, object]) -> None:
     torch.save(wrapped, tmp_path / "w.pt")
     assert list(read_weights(tmp_path / "w.pt")) == list(WEIGHTS)
+
+
+def test_several_models_in_one_file_are_named(tmp_path: Path) -> None:
+    torch.save({"student": WEIGHTS, "teacher": WEIGHTS}, tmp_path / "w.pt")
+    with pytest.raises(StartWeightsError, match=r"holds several models \(student, teacher\): save the state_dict of"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_reads_weights_in_several_files(tmp_path: Path) -> None:
+    for number, name in enumerate(WEIGHTS, start=1):
+        save_file({name: WEIGHTS[name]}, tmp_path / f"model-0000{number}-of-00002.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(
+        '{"metadata": {"total_size": 12}, "weight_map": {"fc.weight": "model-00001-of-00002.safetensors", '
+        '"fc.bias": "model-00002-of-00002.safetensors"}}',
+        "utf-8",
+    )
+    assert {name: value.tolist() for name, value in read_weights(index).items()} == {
+        "fc.weight": [[1.0, 2.0]],
+        "fc.bias": [3.0],
+    }
+    with pytest.raises(StartWeightsError, match=r"is part 2 of 2: name the index.json beside it"):
+        read_weights(tmp_path / "model-00002-of-00002.safetensors")
 
 
 def test_reads_safetensors(tmp_path: Path) -> None:

@@ -33,6 +33,20 @@ _SHARE_OF_FILE, _SHARE_OF_MODEL = 0.05, 0.5
 """Shares of the names of a file and of a model that a prefix has at least, to be taken for that of a wrapper. A file
 may hold other models beside the one that is wanted; a model is not wrapped in parts."""
 
+_WRAPPERS = re.compile(r"(^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)(?=\.)")
+"""What torch.compile, FSDP, activation checkpointing and Fabric put into names, also in their middle."""
+_RENAMED = (
+    ("weight", "gamma"),
+    ("bias", "beta"),
+    ("weight_g", "parametrizations.weight.original0"),
+    ("weight_v", "parametrizations.weight.original1"),
+    ("weight_orig", "parametrizations.weight.original"),
+    ("weight_u", "parametrizations.weight.0._u"),
+    ("weight_v", "parametrizations.weight.0._v"),
+)
+"""Pairs of names of one tensor of a module: of TensorFlow's layer norms, and of weight and spectral norms before and
+after they became parametrizations."""
+
 _POSITIONS = ("pos_embedding", "pos_embed", "position_embedding")
 """Last parts of the names of tables of positions, [1, positions, width], whose length follows the size of the input."""
 
@@ -236,17 +250,33 @@ def _matched_to_layers(wanted: _Layout, given: _Layout) -> dict[str, str]:
 
 def _matched_to_names(wanted: Mapping[str, str], tensors: Collection[str]) -> dict[str, str]:
     """Matches the names of the user's model to those of a file, of which either may have a prefix more."""
-    given = set(tensors)
+    given = {_unwrapped(name): name for name in tensors}
+    wanted = {_unwrapped(name): whole for name, whole in wanted.items()}
     best: dict[str, str] = {}
     for ours, theirs in product(_prefixes(wanted, _SHARE_OF_MODEL), _prefixes(given, _SHARE_OF_FILE)):
         found = {
-            whole: theirs + name.removeprefix(ours)
+            whole: given[theirs + there.removeprefix(ours)]
             for name, whole in wanted.items()
-            if name.startswith(ours) and theirs + name.removeprefix(ours) in given
+            for there in _names_of(name, wanted)
+            if name.startswith(ours) and theirs + there.removeprefix(ours) in given
         }
         if len(found) > len(best):
             best = found
     return best
+
+
+def _unwrapped(name: str) -> str:
+    return _WRAPPERS.sub("", name).removeprefix(".")
+
+
+def _names_of(name: str, wanted: Collection[str]) -> Iterator[str]:
+    """Yields the names that a tensor had in other versions, and at last its own, which counts where a file has both."""
+    for pair in _RENAMED:
+        for ours, theirs in (pair, pair[::-1]):
+            other = name.removesuffix(ours) + theirs
+            if f".{name}".endswith(f".{ours}") and other not in wanted:
+                yield other
+    yield name
 
 
 def _prefixes(names: Collection[str], share: float) -> list[str]:

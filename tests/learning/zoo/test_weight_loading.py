@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
@@ -57,6 +58,56 @@ def test_takes_the_users_names_with_any_prefix(tmp_path: Path, prefix: str) -> N
     assert report.left_out == ("loss.weight",)
     assert report.parameters == 4 * 20 + 16 + 15
     assert report.of == report.parameters + 3 * 15
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_takes_names_that_wrappers_stand_in_the_middle_of(tmp_path: Path, wrapper: str) -> None:
+    torch.manual_seed(1)
+    theirs, model = network().state_dict(), layered()
+    report = started(model, {n.replace("b3.", f"b3.{wrapper}."): v for n, v in theirs.items()}, tmp_path)
+    assert torch.equal(model.original_state_dict()["b3.fc.weight"], theirs["b3.fc.weight"])
+    assert report.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("ours", "older"),
+    [
+        (("b2.bn.weight", "b2.bn.bias"), ("b2.bn.gamma", "b2.bn.beta")),  # of files that came from TensorFlow
+        (
+            tuple(f"b3.fc.parametrizations.weight.original{number}" for number in (0, 1)),
+            ("b3.fc.weight_g", "b3.fc.weight_v"),
+        ),
+    ],
+)
+def test_takes_names_of_older_versions(tmp_path: Path, ours: tuple[str, str], older: tuple[str, str]) -> None:
+    torch.manual_seed(1)
+    theirs, own = network(), network()
+    for model in (theirs, own):
+        weight_norm(model.get_submodule("b3.fc"))
+    state = theirs.state_dict()
+    renamed = dict(zip(ours, older, strict=True))
+    split = partition(own, torch.zeros(1, 4))
+    report = started(split, {renamed.get(name, name): value for name, value in state.items()}, tmp_path)
+    assert all(torch.equal(split.original_state_dict()[name], state[name]) for name in ours)
+    assert report.left_out == ()
+
+
+class _LayerScale(nn.Module):
+    """A module whose weight and gamma are two tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.gamma = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight + self.gamma
+
+
+def test_a_tensor_is_taken_once(tmp_path: Path) -> None:
+    model = partition(nn.Sequential(OrderedDict(scale=_LayerScale(), head=nn.Linear(4, 3))), torch.zeros(1, 4))
+    report = started(model, {"scale.gamma": torch.ones(4), "head.bias": torch.ones(3)}, tmp_path)
+    assert report.taken == ("scale.gamma", "head.bias")
+    assert report.anew["scale.weight"] == "not in the file"
 
 
 def test_finds_a_bare_state_for_a_model_that_wraps_it(tmp_path: Path) -> None:
