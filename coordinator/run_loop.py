@@ -278,6 +278,8 @@ class RunLoop:
             self._membership.reported(status)
             if export := self._final_stage.export:
                 export.noticed(status.device, self._context.clock())
+                if (member := self._membership.without_depth(status.device)) is not None:
+                    export.announce_end_to(member, self._context.clock())
         elif self._membership.left(status):
             self._model_server.gone(status.device)
             if export := self._final_stage.export:

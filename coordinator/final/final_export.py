@@ -188,14 +188,18 @@ class FinalExport:
             self.announce_end_to(member, now)
 
     def announce_end_to(self, member: Member, now: float) -> None:
-        """Tells one device, which may have come late, that the run is over and which file is its own."""
-        if not self._announced or member.plan.depth == 0:
+        """Tells one device, which may have come late, that the run is over and which file is its own.
+
+        A device that could bear no training gets the shallowest file: to answer takes far less.
+        """
+        if not self._announced:
             return
         depths = self._depths_for(member.plan.depth)
         layers = self._model_server.versions(self._layers_for(member.plan.depth))
         models = self._model_server.versions(f"onnx-{depth}" for depth in depths)
-        holdout = self._holdout if models or layers else 0.0
-        if models:  # a device that installs signed models alone fetches these instead of the file
+        trained = member.plan.depth > 0
+        holdout = self._holdout if trained and (models or layers) else 0.0
+        if models and trained:  # a device that installs signed models alone fetches these instead of the file
             checked = self._blueprint.downloads_of_exit(depths[0])
             layers = self._model_server.versions(unit.id for unit in checked)
         if holdout:
@@ -246,8 +250,10 @@ class FinalExport:
         """Returns the ids of the units from which a device makes its file itself; none if it does not."""
         wanted = self._config.export.depths
         exported = wanted == "all" or (isinstance(wanted, tuple) and depth in wanted)
+        if not depth or not exported:
+            return ()
         exchanged = self._blueprint.exchanged_by(depth)
-        if not exported or exchanged == self._blueprint.held_by(depth):
+        if exchanged == self._blueprint.held_by(depth):
             return ()
         return tuple(unit.id for unit in self._blueprint.downloads_of(depth))
 

@@ -65,6 +65,11 @@ class Membership:
         """Returns whether a device is online."""
         return device in self._registry.members
 
+    def without_depth(self, device: str) -> Member | None:
+        """Returns a device that is online and can bear no training, which never reports Ready; None if it can."""
+        member = self._registry.members.get(device)
+        return member if member is not None and member.plan.depth == 0 else None
+
     def reported(self, status: Status) -> None:
         """Takes the status of a device that is online, and assigns it a depth if that is due."""
         device, facts, basis = status.device, status.facts, f"{status.session} {status.revision}"

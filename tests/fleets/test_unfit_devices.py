@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 
 from fedlp_edge.errors import DeviceError
-from fedlp_edge.reporting.events import AllDevicesUnfit, DeviceFailed, DeviceSetAside, DeviceUnfit, RoundStarted
+from fedlp_edge.probe.profiles import DeviceProfile
+from fedlp_edge.reporting.events import (
+    AllDevicesUnfit,
+    DeviceFailed,
+    DeviceSetAside,
+    DeviceUnfit,
+    ModelDelivered,
+    RoundStarted,
+)
 from fedlp_edge.reporting.summary import DeviceOutcome, Summary, load
 from fedlp_edge.wire.tensors import pack_file
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Failed, Train
-from tests.fleets.standin import StandIn
+from tests.fleets import virtual
+from tests.fleets.standin import StandIn, profile_of
 from tests.fleets.virtual import VirtualFleet
 
 
@@ -195,3 +204,20 @@ def test_run_in_which_nobody_ever_delivers_ends(tmp_path: Path, mode: str) -> No
     with pytest.raises(DeviceError, match=r"none of the 2 devices .* same reason: nothing by the deadline"):
         fleet.finish()
     assert 240 <= fleet.world.now < 300
+
+
+def test_device_that_can_bear_no_training_still_gets_the_shallowest_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = DeviceProfile(name="tiny", training_memory_mb=1)
+    monkeypatch.setattr(virtual, "profile_of", lambda name: tiny if name == "dev-2" else profile_of(name))
+    fleet = VirtualFleet(tmp_path, devices=3, rounds=2)
+    fleet.start_all()
+    summary = fleet.finish()
+    assert [outcome(summary, name).contributed for name in ("dev-0", "dev-1")] == [2, 2]
+    left_out = outcome(summary, "dev-2")
+    assert (left_out.contributed, left_out.state) == (0, "unfit")
+    assert "nothing fits" in left_out.reason
+    delivered = [event for event in fleet.events if isinstance(event, ModelDelivered)]
+    assert {event.device for event in delivered if event.received} == {"dev-0", "dev-1", "dev-2"}
+    assert list((tmp_path / "dev-2" / "models").glob("versions/*/*-depth-1.onnx"))
