@@ -9,6 +9,7 @@ import msgspec
 from coordinator.limits import LIMITS
 from coordinator.rollout.release_files import ReleaseFile
 from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.reporting.formatting import format_bytes
 
 
 class FileWishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,18 +44,30 @@ def choose_file(
     """
     memory = facts.training_memory if facts is not None else None
     fitting = [
-        file
-        for file in files
-        if file.precision == wishes.precision
-        and file.early_exit == wishes.early_exit
-        and wishes.depth in (None, file.depth)
-        and (memory is None or max(file.memory, file.size) <= memory)
+        file for file in files if _wanted(file, wishes) and (memory is None or max(file.memory, file.size) <= memory)
     ]
     if planned is not None and wishes.depth is None and not wishes.early_exit:
         fitting.sort(key=lambda file: (file.depth > planned, abs(file.depth - planned)))
     else:
         fitting.sort(key=lambda file: -file.depth)
     return fitting[0] if fitting else None
+
+
+def why_none(files: Sequence[ReleaseFile], wishes: FileWishes, facts: DeviceFacts | None) -> str:
+    """Says why no file of a release suits a device."""
+    least = min((max(file.memory, file.size) for file in files if _wanted(file, wishes)), default=None)
+    if least is None or facts is None:
+        return "no file of the release suits it"
+    has = format_bytes(facts.training_memory)
+    return f"answers of the smallest file that is asked for take {format_bytes(least)}, and it has {has}"
+
+
+def _wanted(file: ReleaseFile, wishes: FileWishes) -> bool:
+    return (
+        file.precision == wishes.precision
+        and file.early_exit == wishes.early_exit
+        and wishes.depth in (None, file.depth)
+    )
 
 
 def offered_files(

@@ -123,8 +123,9 @@ def deploy(
         have = ", ".join(sorted({f"depth {f.depth} {f.precision}" for f in files}))
         raise OperatorError(f"{source} has no such file; there are: {have}")
     path = config or source / "config.toml"
-    if not path.is_file():
+    if config is None and not path.is_file():
         raise OperatorError("name the fleet's file with --config, for its name and broker")
+    fleet = load_config(path)
     if (repository is None) != (online_key is None):
         raise OperatorError("--repository and --online-key go together; without either, files are not signed")
     release = release_name(files, source)
@@ -142,7 +143,7 @@ def deploy(
         raise OperatorError(str(error)) from None
     plan = RolloutPlan(
         run=f"deploy-{release[:50]}-{secrets.token_hex(3)}",  # devices tell it from an earlier one of the same files
-        fleet=load_config(path).fleet,
+        fleet=fleet.fleet,
         release=release,
         source=str(source.absolute()),
         config=str(path.absolute()),

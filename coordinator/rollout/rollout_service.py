@@ -19,7 +19,7 @@ from coordinator.coordinator_topic import CoordinatorTopic, first_connection, se
 from coordinator.fleet.message_rate_limit import MessageRateLimit
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
-from coordinator.rollout.file_choice import choose_file, offered_files
+from coordinator.rollout.file_choice import choose_file, offered_files, why_none
 from coordinator.rollout.ordered_files import METADATA_SUFFIX, OrderedFiles, OrderFiles
 from coordinator.rollout.release_files import ReleaseFile, self_test_of
 from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirectory, RolloutPlan, RolloutStatus, Word
@@ -367,7 +367,7 @@ class Rollout:
         facts = self._members[device].facts
         file = choose_file(self._files.files, self._plan.wishes, facts, self._files.planned.get(device))
         if file is None:
-            self._left_out[device] = "no file of the release suits it"
+            self._left_out[device] = why_none(self._files.files, self._plan.wishes, facts)
             return False
         self._file_of[device] = file
         return True

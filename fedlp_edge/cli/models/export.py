@@ -197,6 +197,8 @@ def run_export(
             depths = parse_depths(depth, tuple(sorted(held)))
             trained = _trained(run)
             answering = _answering(options, depths, model, trained)
+            if depth == "all":
+                depths = _worth_a_file(depths, trained)
             exported = worker.call(
                 ExportFamily(
                     model=model,
@@ -260,6 +262,19 @@ def _agreed_model(model: ModelSettings, journal: Path) -> ModelSettings:
     model = model.with_targets(agreed_columns(journal, "targets"))
     names = model.class_names or agreed_class_names(journal)
     return msgspec.structs.replace(model, class_names=names)
+
+
+def _worth_a_file(depths: tuple[int, ...], trained: set[int]) -> tuple[int, ...]:
+    """Returns the depths whose exits devices trained, and says which are left out; all where that is not known."""
+    chosen = tuple(depth for depth in depths if depth in trained) or depths
+    if left_out := [str(depth) for depth in depths if depth not in chosen]:
+        many = "exits" if len(left_out) > 1 else "exit"
+        print(
+            f"no device trained {many} {', '.join(left_out)}, so there is no file of that; --depth N makes one all the "
+            "same",
+            file=sys.stderr,
+        )
+    return chosen
 
 
 def _answering(

@@ -163,6 +163,13 @@ def test_precisions_are_named_with_commas_or_one_by_one() -> None:
         parse_precisions(["int4"])
 
 
+def test_all_depths_are_those_that_devices_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command._worth_a_file((1, 2, 3, 4), {2, 4}) == (2, 4)
+    assert capsys.readouterr().err.startswith("no device trained exits 1, 3, so there is no file of that; --depth N")
+    assert command._worth_a_file((1, 2), set()) == (1, 2)
+    assert capsys.readouterr().err == ""
+
+
 def test_early_exit_with_one_depth_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exporting(monkeypatch, entry())
     with pytest.raises(ConfigError, match="--early-exit needs two depths at least: use --depth all"):

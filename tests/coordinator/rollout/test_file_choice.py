@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.rollout.file_choice import FileWishes, choose_file, offered_files
+from coordinator.rollout.file_choice import FileWishes, choose_file, offered_files, why_none
 from coordinator.rollout.release_files import ReleaseFile
 from tests.coordinator.fleets import facts
 
@@ -53,3 +53,10 @@ def test_devices_that_measure_get_all_that_may_suit_them() -> None:
     assert offered_files(FILES, wishes, facts(memory=2_000), FILES[3]) == (FILES[3], FILES[0], four, FILES[4])
     assert offered_files(FILES, FileWishes(), None, four) == ()
     assert offered_files((four,), wishes, None, four) == ()
+
+
+def test_device_that_no_file_suits_is_told_what_it_lacks() -> None:
+    assert why_none(FILES, FileWishes(precision="int8"), facts(memory=400)) == (
+        "answers of the smallest file that is asked for take 500 B, and it has 400 B"
+    )
+    assert why_none(FILES, FileWishes(depth=5), facts(memory=400)) == "no file of the release suits it"

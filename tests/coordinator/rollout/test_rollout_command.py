@@ -49,6 +49,7 @@ def begun(directory: Path) -> RolloutDirectory:
         (("RELEASE", "--depth", "7"), "has no such file; there are: depth 1 fp32"),
         (("RELEASE", "--precision", "int8"), "has no such file; there are: depth 1 fp32"),
         (("RELEASE",), "name the fleet's file with --config, for its name and broker"),
+        (("RELEASE", "--config", "nowhere.toml"), "nowhere.toml"),
         (("RELEASE", "--config", "FLEET", "--canary", "few"), "'few' is no size of a group: give a number of devices"),
         (("RELEASE", "--config", "FLEET", "--error-threshold", "200%"), 'it must be a share such as "10%"'),
     ],
