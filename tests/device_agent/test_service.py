@@ -31,7 +31,7 @@ from tests.device_agent.scripted import ScriptedCoordinator
 
 TOPICS = Topics("shop")
 MODEL = ModelSettings(name="mlp", input=(1, 8, 8))
-OPTIONS = WorkerOptions(threads=1, device="cpu", memory_bytes=8_000_000)
+OPTIONS = WorkerOptions(threads=1, device="cpu")
 CHUNK_BYTES = 20_000
 DEPTH = 2
 

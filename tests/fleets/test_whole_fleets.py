@@ -18,9 +18,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, mosquitto: MosquittoBroker) -> tuple[Fleet, Summary]:
-    with Fleet(
-        tmp_path_factory.mktemp("undisturbed"), mosquitto.url, "undisturbed", devices=2, real_start=True
-    ) as fleet:
+    with Fleet(tmp_path_factory.mktemp("undisturbed"), mosquitto.url, "undisturbed", devices=2) as fleet:
         fleet.start_all()
         summary = fleet.finish()
         for number in range(fleet.devices):

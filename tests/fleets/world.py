@@ -41,6 +41,13 @@ class Killed(BaseException):
     """kill -9, as seen from inside."""
 
 
+def _taken() -> threading.Lock:
+    """A lock to be released by another thread; unlike a semaphore, it is no Python code, and turns are many."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 class Life:
     """One life of one service, from its start to its end or death.
 
@@ -61,7 +68,7 @@ class Life:
         self.ended = False
         self.result: object = None
         self._die_at = die_at
-        self._turn, self._back = threading.Semaphore(0), threading.Semaphore(0)
+        self._turn, self._back = _taken(), _taken()
         self._thread = threading.Thread(target=self._run, args=(body,), name=name, daemon=True)
         self._started = False
 

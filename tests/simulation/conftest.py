@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 import pytest
@@ -11,12 +12,23 @@ from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.simulation import Experiment, LocalEngine
 from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
+from tests.conftest import SERVER
+
+
+@contextmanager
+def started_engine() -> Iterator[LocalEngine]:
+    """Two workers whose starter is a child of this process and loads torch itself, for tests that look at processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(SERVER, raising=False)
+        started = LocalEngine(2)
+    with started:
+        yield started
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[LocalEngine]:
     """Two workers."""
-    with LocalEngine(2) as started:
+    with started_engine() as started:
         yield started
 
 

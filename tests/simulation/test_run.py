@@ -23,7 +23,7 @@ from fedlp_edge.reporting.summary import Summary, load
 from fedlp_edge.simulation import LocalEngine, simulate
 from fedlp_edge.simulation.engines.base import SimulationStoppedError
 from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
-from tests.simulation.conftest import experiment
+from tests.simulation.conftest import experiment, started_engine
 
 
 def digest(summary: Summary) -> str:
@@ -166,6 +166,7 @@ def test_goes_on_after_a_kill_as_if_there_had_been_none(undisturbed: Summary, tm
     assert digest(load(tmp_path / "run" / "summary.json")) == digest(undisturbed)
 
 
+@pytest.mark.real_start
 def test_stops_cleanly_on_an_interrupt_and_says_how_to_go_on(tmp_path: Path) -> None:
     file = tmp_path / "experiment.toml"
     file.write_text(to_toml(experiment(rounds=RoundSettings(count=500))))
@@ -270,7 +271,7 @@ def test_says_where_what_is_frozen_does_not_exist(tmp_path: Path) -> None:
 
 def test_leaves_no_process_behind(tmp_path: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
-    with LocalEngine(2) as started:
+    with started_engine() as started:
         simulate(experiment(rounds=RoundSettings(count=1)), tmp_path, engine=started)
         ours = set(psutil.Process().children(recursive=True)) - before
         assert len(ours) == 3  # the starter and its workers

@@ -45,6 +45,7 @@ _AT_START = (
 """Beginnings of environment variables that Python, the C library or torch read while they are loaded."""
 
 _LATER = (
+    "TORCHDYNAMO_DISABLE",
     "PYTHONPATH",
     "PYTHONUNBUFFERED",
     "MKL_NUM_THREADS",

@@ -1,4 +1,4 @@
-"""Has the worker process of a test forked from the torch server, so that it need not load torch, which takes seconds.
+"""Has a test's worker process, or a simulation's starter, forked from the torch server, so that it need not load torch, which takes seconds.
 
 Python imports this module when it starts, in every process that a test starts: ``tests/conftest.py`` puts its directory
 on ``PYTHONPATH``. A worker process then gives the server everything that it was given (descriptors, arguments,
@@ -12,14 +12,14 @@ import sys
 SERVER = "TESTS_TORCH_SERVER"
 """Environment variable: path of the server's socket; without it, all processes start by themselves."""
 
-_ENTRY_POINT = "fedlp_edge.worker.main"
+_ENTRY_POINTS = ("fedlp_edge.worker.main", "fedlp_edge.simulation.engines.local_worker")
 
 _LIMITS = ("memory_bytes", "process_bytes", "memory_group")
 """Options of a worker that counts the memory which it has mapped; a forked one would count what the server mapped."""
 
 
 def _may_be_forked() -> bool:
-    if len(sys.orig_argv) != 5 or sys.orig_argv[1:4] != ["-P", "-m", _ENTRY_POINT]:
+    if len(sys.orig_argv) != 5 or sys.orig_argv[1:3] != ["-P", "-m"] or sys.orig_argv[3] not in _ENTRY_POINTS:
         return False
     import json
 

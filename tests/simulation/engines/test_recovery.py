@@ -32,7 +32,7 @@ from fedlp_edge.simulation.engines.jobs import (
 from fedlp_edge.simulation.engines.recovery import RecoveringEngine, death
 from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
 from fedlp_edge.system.processor_info import torch_version
-from tests.simulation.conftest import experiment
+from tests.simulation.conftest import experiment, started_engine
 
 # Real processes
 
@@ -41,7 +41,7 @@ from tests.simulation.conftest import experiment
 def killable() -> Iterator[tuple[LocalEngine, Callable[[int, int], None]]]:
     """Two workers, and a function that sends one of them a signal and waits for its end."""
     before = set(psutil.Process().children())
-    with LocalEngine(2) as engine:
+    with started_engine() as engine:
         (starter,) = set(psutil.Process().children()) - before
 
         def kill(worker: int, number: int) -> None:
