@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import AT_START, SERVER, TORCH_SERVER
+from tests.torch_server.sitecustomize import LIMITED_TOO
 
 ENTRY_POINT = "fedlp_edge.worker.main"
 
@@ -127,6 +128,18 @@ def test_is_asked_by_a_process_whose_libraries_set_variables_of_their_own(enviro
     done = subprocess.run(
         command(do="say", descriptor=1),
         env={**environment, **set_while_imported},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert '"torch": true' in done.stdout
+
+
+def test_forks_a_limited_worker_for_a_test_that_is_not_about_memory(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command(do="say", descriptor=1, memory_bytes=1000),
+        env={**environment, LIMITED_TOO: "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -12,6 +12,9 @@ from tests.conftest import SERVER
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
+DEMO = ("--partition", "dirichlet:0.3", "--scheme", "both", "--lpr", "0.7")
+"""Options of the finished demo but the number of its rounds; it has five devices."""
+
 
 @pytest.fixture(scope="session")
 def fedlp() -> Run:
@@ -36,10 +39,8 @@ def fedlp() -> Run:
 
 @pytest.fixture(scope="session")
 def finished_demo(fedlp: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run directory and output of a small demo, from start to end."""
+    """Run directory and output of a short demo of five unequal shares, from start to end."""
     directory = tmp_path_factory.mktemp("demo") / "run"
-    done = fedlp(
-        "demo", "--out", directory, "--devices", 3, "--rounds", 2, "--scheme", "both", "--lpr", 0.7, real_start=True
-    )
+    done = fedlp("demo", "--out", directory, "--rounds", 2, *DEMO, real_start=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return directory, done.stdout

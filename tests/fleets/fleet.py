@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,6 @@ import psutil
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import Summary, load
-from tests.conftest import SERVER
 
 PATIENCE_SECONDS = 120.0
 
@@ -68,7 +68,6 @@ class Fleet:
         task: what the model learns; devices run its code if it is a custom one.
         broker: more lines for the ``[broker]`` table.
         more: lines for the end of the configuration; the model is judged on digits unless they hold a ``[data]`` table.
-        real_start: whether workers load torch themselves, as a user's do; otherwise the torch server forks them.
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class Fleet:
         classes: int = 10,
         broker: str = "",
         more: str = "",
-        real_start: bool = False,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -113,8 +111,6 @@ class Fleet:
             )
         )
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        if real_start:
-            self._environment.pop(SERVER, None)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start_coordinator(self) -> None:
@@ -143,10 +139,24 @@ class Fleet:
         child.wait(10)
 
     def pause_worker(self, name: str) -> psutil.Process:
-        """Holds up what a device of a ``real_start`` trains, not what it says; ``resume`` of the result goes on."""
-        (worker,) = psutil.Process(self.processes[name].pid).children(recursive=True)
+        """Holds up what a device trains, not what it says; ``resume`` of the result goes on."""
+        worker = self._worker(self.processes[name].pid)
         worker.suspend()
         return worker
+
+    @staticmethod
+    def _worker(agent: int) -> psutil.Process:
+        """The process that reads an agent's jobs: its child, or the one that the torch server has forked for it."""
+        pipes = set()
+        for path in Path(f"/proc/{agent}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it has been closed
+                pipes.add(path.readlink())
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError):  # it has ended
+                read = Path(f"/proc/{process.pid}/fd/0").readlink()
+                if process.pid != agent and read in pipes and str(read).startswith("pipe:"):
+                    return process
+        raise AssertionError(f"nobody reads the jobs of process {agent}")
 
     def stop(self, name: str) -> int:
         self.processes[name].send_signal(signal.SIGINT)

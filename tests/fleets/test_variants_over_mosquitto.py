@@ -66,7 +66,7 @@ def rounds_finished(seen: list[AnyEvent]) -> int:
 def test_asynchronous_run_goes_on_without_a_slow_device_and_counts_it_later(
     tmp_path: Path, mosquitto: MosquittoBroker
 ) -> None:
-    with Fleet(tmp_path, mosquitto.url, "asynchronous", rounds=12, more=ASYNCHRONOUS, real_start=True) as fleet:
+    with Fleet(tmp_path, mosquitto.url, "asynchronous", rounds=12, more=ASYNCHRONOUS) as fleet:
         fleet.start_all()
         fleet.wait_for(lambda seen: rounds_finished(seen) >= 1)
         slow = fleet.pause_worker("dev-2")

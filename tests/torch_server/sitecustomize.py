@@ -1,9 +1,10 @@
-"""Has a test's worker process, or a simulation's starter, forked from the torch server, so that it need not load torch, which takes seconds.
+"""Has a test's worker process forked from the torch server, so that it need not load torch, which takes seconds.
 
 Python imports this module when it starts, in every process that a test starts: ``tests/conftest.py`` puts its directory
 on ``PYTHONPATH``. A worker process then gives the server everything that it was given (descriptors, arguments,
 environment, limits), has it fork a process that runs the same entry point, and stands for that process until its end.
-Any other process, and a worker that the server refuses, goes on and starts by itself.
+The process from which a simulation forks its own workers does the same. Any other process, and a worker that the server
+refuses, goes on and starts by itself.
 """
 
 import os
@@ -14,6 +15,10 @@ SERVER = "TESTS_TORCH_SERVER"
 
 _ENTRY_POINTS = ("fedlp_edge.worker.main", "fedlp_edge.simulation.engines.local_worker")
 
+LIMITED_TOO = "TESTS_TORCH_SERVER_LIMITED"
+"""Environment variable of tests that are not about memory: set, workers with a limit of it, or in a control
+group of their own, may be forked as well."""
+
 _LIMITS = ("memory_bytes", "process_bytes", "memory_group")
 """Options of a worker that counts the memory which it has mapped; a forked one would count what the server mapped."""
 
@@ -21,6 +26,8 @@ _LIMITS = ("memory_bytes", "process_bytes", "memory_group")
 def _may_be_forked() -> bool:
     if len(sys.orig_argv) != 5 or sys.orig_argv[1:3] != ["-P", "-m"] or sys.orig_argv[3] not in _ENTRY_POINTS:
         return False
+    if LIMITED_TOO in os.environ:
+        return True
     import json
 
     options = json.loads(sys.orig_argv[4])

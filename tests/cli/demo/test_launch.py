@@ -15,7 +15,8 @@ import pytest
 from fedlp_edge.cli.demo.launch import _verdict
 from fedlp_edge.reporting.log import EventReader
 from fedlp_edge.reporting.summary import DeviceOutcome, Summary
-from tests.cli.conftest import Run
+from tests.cli.conftest import DEMO, Run
+from tests.torch_server.sitecustomize import LIMITED_TOO
 
 Demo = tuple[Path, str]
 
@@ -29,8 +30,12 @@ def test_runs_a_whole_fleet_and_exports_it(finished_demo: Demo) -> None:
 
     summary = read_summary(directory)
     assert [entry["round"] for entry in summary["rounds"]] == [1, 2]
-    assert [device["depth"] for device in sorted(summary["rounds"][0]["devices"], key=lambda d: d["id"])] == [5, 3, 2]
-    assert all(device["status"] == "contributed" for entry in summary["rounds"] for device in entry["devices"])
+    devices = sorted(summary["rounds"][0]["devices"], key=lambda device: device["id"])
+    assert [device["depth"] for device in devices] == [5, 3, 2, 1, 5]
+    # However few samples a device has, and whatever processor this is.
+    for entry in summary["rounds"]:
+        statuses = {device["id"]: device["status"] for device in entry["devices"]}
+        assert statuses == dict.fromkeys((f"demo-{number:02}" for number in range(1, 6)), "contributed")
     assert all(device["lpr"] == 0.7 for entry in summary["rounds"] for device in entry["devices"])
     assert all(model["max_abs_diff"] < 1e-4 for model in summary["onnx"])
     for model in summary["onnx"]:
@@ -74,27 +79,24 @@ def test_infers_the_other_files_when_one_is_no_picture(finished_demo: Demo, fedl
     assert json.loads(done.stdout)["file"] == str(picture)
 
 
-def test_warns_of_an_exit_that_nobody_trained(finished_demo: Demo, fedlp: Run, tmp_path: Path) -> None:
-    done = fedlp("export", finished_demo[0], "--depth", 4, "-o", tmp_path)
-    assert done.returncode == 0
-    assert "no device trained exit 4" in done.stderr
-
-
-def test_exports_again_from_the_last_checkpoint(finished_demo: Demo, fedlp: Run, tmp_path: Path) -> None:
+def test_exports_an_exit_that_nobody_trained_from_the_last_checkpoint_and_warns(
+    finished_demo: Demo, fedlp: Run, tmp_path: Path
+) -> None:
     directory, _ = finished_demo
 
-    done = fedlp("export", directory, "--depth", 3, "-o", tmp_path / "models")
+    done = fedlp("export", directory, "--depth", 4, "-o", tmp_path / "models")
 
     assert done.returncode == 0, done.stderr
-    exported = tmp_path / "models" / "small-cnn-depth-3.onnx"
+    assert "no device trained exit 4" in done.stderr
+    exported = tmp_path / "models" / "small-cnn-depth-4.onnx"
     assert {path.name for path in (tmp_path / "models").iterdir()} == {
         exported.name,
         "card.json",
         "card.md",
         "card.png",
-        "small-cnn-depth-3.selftest.npz",
+        "small-cnn-depth-4.selftest.npz",
     }
-    assert f"{exported}: depth 3, round 2, accuracy " in done.stdout
+    assert f"{exported}: depth 4, round 2, accuracy " in done.stdout
 
 
 def test_refuses_to_export_a_depth_that_is_not_there(finished_demo: Demo, fedlp: Run, tmp_path: Path) -> None:
@@ -168,11 +170,11 @@ def test_ends_with_the_words_of_a_part_that_failed(fedlp: Run, tmp_path: Path) -
     assert "ended with code 2" in done.stderr.splitlines()[-1]
 
 
-def test_goes_on_after_ctrl_c(fedlp: Run, finished_demo: Demo, tmp_path: Path) -> None:
+def test_goes_on_after_ctrl_c(fedlp: Run, finished_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "run"
-    options = ("--devices", "3", "--rounds", "3", "--scheme", "both", "--lpr", "0.7")
+    monkeypatch.setenv(LIMITED_TOO, "1")
     demo = subprocess.Popen(
-        [sys.executable, "-m", "fedlp_edge", "demo", "--out", str(directory), *options],
+        [sys.executable, "-m", "fedlp_edge", "demo", "--out", str(directory), "--rounds", "3", *DEMO],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -183,7 +185,7 @@ def test_goes_on_after_ctrl_c(fedlp: Run, finished_demo: Demo, tmp_path: Path) -
         if line.startswith("round 1/3"):
             break
     os.kill(demo.pid, signal.SIGINT)
-    rest, _ = demo.communicate(timeout=60)
+    rest, _ = demo.communicate(timeout=180)
     assert demo.returncode == 130
     assert rest.splitlines()[-1] == f"Stopped; nothing is lost. Go on with: fedlp demo --out {directory}"
     assert any(type(event).__name__ == "RunStopped" for event in EventReader(directory / "events.jsonl").poll())
