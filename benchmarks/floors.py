@@ -5,8 +5,9 @@ receives. Nothing is checked, acknowledged, written to disk or averaged. Over MQ
 on a topic that all clients hear, and comes back in chunks of the same size, all at QoS 1; the broker's queues must be
 unlimited, since nothing here repairs a loss.
 
-``python -m benchmarks.floors ROLE KIND ADDRESS ELEMENTS DEVICES ROUNDS NUMBER``; the server prints the seconds of each
-round as one JSON list.
+``python -m benchmarks.floors ROLE KIND ADDRESS ELEMENTS DEVICES ROUNDS NUMBER``; every process prints one JSON
+object: the seconds of each round (``seconds``, of the server), and the processor time of all rounds but the first
+(``cpu_s``).
 """
 
 from __future__ import annotations
@@ -30,8 +31,36 @@ from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES
 _INDEX_BYTES = 4
 
 
-def tcp_server(port: int, elements: int, devices: int, rounds: int) -> list[float]:
-    """Sends and receives on a thread per client; returns the seconds of every round."""
+class RoundMeter:
+    """Seconds of rounds, and the processor time of this process for all of them but the first.
+
+    Attributes:
+        seconds: Seconds of each round that has ended.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._began = time.perf_counter()
+        self._cpu_after_first = time.process_time()
+
+    def begin(self) -> None:
+        """Begins a round."""
+        self._began = time.perf_counter()
+
+    def end(self) -> None:
+        """Ends a round."""
+        self.seconds.append(time.perf_counter() - self._began)
+        if len(self.seconds) == 1:
+            self._cpu_after_first = time.process_time()
+
+    def report(self) -> None:
+        """Prints what was measured."""
+        cpu = time.process_time() - self._cpu_after_first
+        print(json.dumps({"seconds": self.seconds, "cpu_s": cpu}), flush=True)
+
+
+def tcp_server(port: int, elements: int, devices: int, rounds: int, meter: RoundMeter) -> None:
+    """Sends and receives on a thread per client."""
     vector = np.ones(elements, np.float32)
     answers = np.zeros((devices, elements), np.float32)
     gate = threading.Barrier(devices + 1)
@@ -48,18 +77,16 @@ def tcp_server(port: int, elements: int, devices: int, rounds: int) -> list[floa
     threads = [threading.Thread(target=exchange, args=pair) for pair in zip(wires, answers, strict=True)]
     for thread in threads:
         thread.start()
-    seconds = []
     for _ in range(rounds):
         gate.wait()
-        began = time.perf_counter()
+        meter.begin()
         gate.wait()
-        seconds.append(time.perf_counter() - began)
+        meter.end()
     for thread in threads:
         thread.join()
-    return seconds
 
 
-def tcp_client(port: int, elements: int, rounds: int, number: int) -> None:
+def tcp_client(port: int, elements: int, rounds: int, number: int, meter: RoundMeter) -> None:
     """Returns what it receives plus its number."""
     vector = np.zeros(elements, np.float32)
     with _connected(port) as wire:
@@ -67,10 +94,11 @@ def tcp_client(port: int, elements: int, rounds: int, number: int) -> None:
             _receive(wire, _bytes_of(vector))
             vector += np.float32(number)
             wire.sendall(_bytes_of(vector))
+            meter.end()
 
 
-def mqtt_server(port: int, elements: int, devices: int, rounds: int) -> list[float]:
-    """Publishes the vector once a round and waits for every client's answer; returns the seconds of every round."""
+def mqtt_server(port: int, elements: int, devices: int, rounds: int, meter: RoundMeter) -> None:
+    """Publishes the vector once a round and waits for every client's answer."""
     vector = np.ones(elements, np.float32)
     whole = _bytes_of(vector)
     answers = [memoryview(bytearray(len(whole))) for _ in range(devices)]
@@ -92,19 +120,17 @@ def mqtt_server(port: int, elements: int, devices: int, rounds: int) -> list[flo
     present: set[str] = set()
     while len(present) < devices:
         present.add(ready.get())
-    seconds = []
     for _ in range(rounds):
         left[0] = count * devices
-        began = time.perf_counter()
+        meter.begin()
         _publish(client, "vector", whole)
         done.get()
-        seconds.append(time.perf_counter() - began)
+        meter.end()
     client.disconnect()
     client.loop_stop()
-    return seconds
 
 
-def mqtt_client(port: int, elements: int, rounds: int, number: int) -> None:
+def mqtt_client(port: int, elements: int, rounds: int, number: int, meter: RoundMeter) -> None:
     """Returns what it receives plus its number."""
     vector = np.zeros(elements, np.float32)
     whole = _bytes_of(vector)
@@ -126,6 +152,7 @@ def mqtt_client(port: int, elements: int, rounds: int, number: int) -> None:
         done.get()
         vector += np.float32(number)
         last = _publish(client, f"answer/{number}", whole)
+        meter.end()
     last.wait_for_publish(60.0)
     client.disconnect()
     client.loop_stop()
@@ -179,12 +206,14 @@ def _connected(port: int) -> socket.socket:
 def main(role: str, kind: str, address: str, elements: int, devices: int, rounds: int, number: int) -> None:
     """One process of one floor; ``address`` is a URL with a port."""
     port = urlsplit(address).port or 1883
+    meter = RoundMeter()
     if role == "server":
         serve = tcp_server if kind == "tcp" else mqtt_server
-        print(json.dumps(serve(port, elements, devices, rounds)), flush=True)
+        serve(port, elements, devices, rounds, meter)
     else:
         join = tcp_client if kind == "tcp" else mqtt_client
-        join(port, elements, rounds, number)
+        join(port, elements, rounds, number, meter)
+    meter.report()
 
 
 if __name__ == "__main__":

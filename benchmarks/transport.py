@@ -131,18 +131,32 @@ def broker(kind: str, directory: Path, *, unlimited: bool) -> Iterator[tuple[str
         yield line.split()[-1], [process.pid]
 
 
-def floor(kind: str, url: str, elements: int, devices: int, directory: Path) -> list[float]:
-    """Seconds of every round of a bare exchange but the first."""
+class Floor(msgspec.Struct, frozen=True):
+    """A bare exchange.
+
+    Attributes:
+        seconds: Seconds of every round but the first.
+        cpu_s: Processor time of a round, of server and clients together.
+    """
+
+    seconds: list[float]
+    cpu_s: float
+
+
+def floor(kind: str, url: str, elements: int, devices: int, directory: Path) -> Floor:
+    """Runs a bare exchange."""
     common = [kind, url, str(elements), str(devices), str(FLOOR_ROUNDS + 1)]
     with processes(directory) as started:
         server = started.start("floor-server", "-m", "benchmarks.floors", "server", *common, "0", piped=True)
-        for number in range(devices):
-            started.start("floor-client", "-m", "benchmarks.floors", "client", *common, str(number))
+        clients = [
+            started.start("floor-client", "-m", "benchmarks.floors", "client", *common, str(number), piped=True)
+            for number in range(devices)
+        ]
         try:
-            line, _ = server.communicate(timeout=PATIENCE_SECONDS)
+            said = [json.loads(process.communicate(timeout=PATIENCE_SECONDS)[0]) for process in (server, *clients)]
         except subprocess.TimeoutExpired:
             raise SystemExit(f"the {kind} floor did not end; {started.logs()}") from None
-    return list(json.loads(line))[1:]
+    return Floor(said[0]["seconds"][1:], sum(one["cpu_s"] for one in said) / FLOOR_ROUNDS)
 
 
 def fleet(options: argparse.Namespace, model_blueprint: Blueprint, directory: Path) -> dict[str, object]:
@@ -235,22 +249,30 @@ def loopback_bytes() -> int:
     raise SystemExit("there is no loopback device")
 
 
-def judged(seconds: float, floors: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, object]:
+def judged(seconds: float, cpu: float, floors: Mapping[str, Sequence[Floor]]) -> dict[str, object]:
     """The floors, and how a round compares with that of MQTT; no comparison where the machine was not steady.
+
+    Processor time says nearly the same on a busy machine, so it is compared in any case.
 
     Args:
         seconds: Of the fleet's round.
-        floors: Seconds of the rounds of each measurement, by kind; empty if there was none.
+        cpu: Processor time of the fleet's round, of coordinator and agents, in seconds.
+        floors: What was measured, by kind; empty if there was nothing.
     """
     said: dict[str, object] = {}
     apart = 0.0
     for kind, measured in floors.items():
         if not measured:
             continue
-        medians = [statistics.median(rounds) for rounds in measured]
-        said[f"{kind}_floor_s"] = round(statistics.median(itertools.chain.from_iterable(measured)), 4)
+        medians = [statistics.median(one.seconds) for one in measured]
+        every = itertools.chain.from_iterable(one.seconds for one in measured)
+        said[f"{kind}_floor_s"] = round(statistics.median(every), 4)
+        said[f"{kind}_floor_cpu_s"] = [round(one.cpu_s, 4) for one in measured]
         said[f"{kind}_floors_s"] = [round(median, 4) for median in medians]
         apart = max(apart, max(medians) / min(medians) - 1)
+    if floors.get("mqtt"):
+        bare = statistics.fmean(one.cpu_s for one in floors["mqtt"])
+        said["cpu_ratio_to_mqtt_floor"] = round(cpu / bare, 3)
     if apart > MOST_APART:
         said["not_judged"] = f"the floors before and after differ by {apart:.0%}: run this again on a quieter machine"
     elif floors.get("mqtt"):
@@ -283,7 +305,7 @@ def main() -> None:
     options = parser.parse_args()
     model_blueprint = blueprint(MODELS[options.model])
     elements = sum(unit.nbytes for unit in model_blueprint.global_units) // 4
-    floors: dict[str, list[list[float]]] = {"tcp": [], "mqtt": []}
+    floors: dict[str, list[Floor]] = {"tcp": [], "mqtt": []}
 
     with contextlib.ExitStack() as stack:
         directory = options.directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedlp-bench-")))
@@ -302,7 +324,10 @@ def main() -> None:
 
     about = {"model": options.model, "devices": options.devices, "broker": options.broker, "encoding": options.encoding}
     about["broadcast"] = options.broadcast
-    print(json.dumps({**about, **machine(), **figures, **judged(float(str(figures["round_median_s"])), floors)}))
+    cpu = figures["cpu_s_per_round"]
+    worked = cpu["coordinator"] + cpu["agents"] if isinstance(cpu, dict) else 0.0
+    compared = judged(float(str(figures["round_median_s"])), worked, floors)
+    print(json.dumps({**about, **machine(), **figures, **compared}))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ class RoundController:
         self._accepted = accepted
         self._updates: RoundUpdates | None = None
         self._began = context.clock()
+        self._wakeup: float | None = None
+        self._wakeup_known = False
         self._bounded: set[str] = set()
 
     # What the service asks
@@ -90,7 +92,10 @@ class RoundController:
 
     def next_wakeup(self) -> float | None:
         """Returns when ``tick`` has something to do at the latest, in seconds; None if only events matter."""
-        return self._machine.next_wakeup()
+        # Asked twice for every chunk of every update; the answer goes through all places of the round.
+        if not self._wakeup_known:
+            self._wakeup, self._wakeup_known = self._machine.next_wakeup(), True
+        return self._wakeup
 
     # What happens
 
@@ -116,9 +121,11 @@ class RoundController:
         log.info("round %d goes on: %d of %d updates are here", self.round, len(arrived), len(opened.cohort))
         missed = updates.given_up - arrived
         self._machine.resume(opened, arrived, self._context.clock(), missed=missed, early=early, cohort=cohort)
+        self._wakeup_known = False
 
     def step(self, event: round_events.Event) -> None:
         """Hands an event to the state machine and carries out what it decides."""
+        self._wakeup_known = False
         for effect in self._machine.handle(event, self._context.clock()):
             self._carry_out(effect)
 
@@ -126,7 +133,7 @@ class RoundController:
         """Does what is due at this time."""
         now = self._context.clock()
         self._uploads.tick(now)
-        wake = self._machine.next_wakeup()
+        wake = self.next_wakeup()
         if wake is not None and now >= wake:
             self.step(round_events.TimePassed())
 

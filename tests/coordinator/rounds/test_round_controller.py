@@ -114,6 +114,18 @@ def test_round_closes_at_its_deadline_with_a_quorum(tmp_path: Path) -> None:
     assert run.parts.commit.history.committed == 1
 
 
+def test_time_to_wake_is_told_again_without_asking_and_is_new_after_every_event(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "a", "b", deadline_seconds=60.0)
+    rounds = run.parts.rounds
+    assert (rounds.next_wakeup(), rounds.next_wakeup()) == (60.0, 60.0)
+    run.now = 5.0
+    run.upload(*update("a", DELTAS))
+    run.upload(*update("b", DELTAS))
+    assert rounds.next_wakeup() is None  # the round is closing
+    run.settle()
+    assert (rounds.round, rounds.next_wakeup()) == (2, 65.0)
+
+
 def test_open_round_goes_on_with_the_updates_that_are_here(tmp_path: Path) -> None:
     before = run_of(tmp_path, "a", "b")
     before.upload(*update("a", DELTAS))
