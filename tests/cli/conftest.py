@@ -20,7 +20,7 @@ DEMO = ("--partition", "dirichlet:0.3", "--scheme", "both", "--lpr", "0.7")
 def fedlp() -> Run:
     """Runs ``fedlp`` as a user would, in a process of its own."""
 
-    def run(*arguments: object, timeout: float = 120.0, real_start: bool = False) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, timeout: float = 240.0, real_start: bool = False) -> subprocess.CompletedProcess[str]:
         # Wide tables, no colours: what a log would get.
         environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
         if real_start:

@@ -23,7 +23,7 @@ def test_serves_until_it_is_told_to_stop(kind: str) -> None:
 
         broker.send_signal(signal.SIGTERM)
 
-        assert broker.wait(timeout=20) == 0
+        assert broker.wait(timeout=60) == 0
     finally:
         broker.kill()
         broker.communicate()

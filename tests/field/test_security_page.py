@@ -131,6 +131,6 @@ def test_login_that_guesses_the_coordinators_client_id_throws_nobody_off(typed: 
         for guess in ("fedlp-greenhouse-coordinator", "fedlp-greenhouse-coordinator-"):
             with connected(device, guess) as intruder:
                 intruder.transport.publish("fedlp/greenhouse/up/pi-1", guess.encode())
-                events = [coordinator.events.get(timeout=20)]
+                events = [coordinator.events.get(timeout=60)]
 
             assert [event.payload for event in events if isinstance(event, Received)] == [guess.encode()]

@@ -53,7 +53,7 @@ def test_run_ends_with_the_reason_when_no_data_fit(tmp_path: Path, mosquitto: Mo
         fleet.start_coordinator()
         for number in range(2):
             fleet.start_device(number, "--data", write_npz(tmp_path / f"{number}.npz", classes=12))
-        assert fleet.processes.pop("coordinator").wait(90) == 2
+        assert fleet.processes.pop("coordinator").wait(180) == 2
     said = (tmp_path / "coordinator.log").read_text()
     assert "error: none of the 2 devices can do its task, all for the same reason: the labels go up to 11" in said
     last = read_events(fleet.run / "events.jsonl")[-1]

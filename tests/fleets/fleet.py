@@ -18,7 +18,7 @@ from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import Summary, load
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 200.0
 
 NO_EXPORT = """
 [export]
@@ -136,7 +136,7 @@ class Fleet:
             process = psutil.Process(child.pid)
             for victim in [process, *process.children(recursive=True)]:
                 victim.send_signal(signal.SIGKILL)
-        child.wait(10)
+        child.wait(60)
 
     def pause_worker(self, name: str) -> psutil.Process:
         """Holds up what a device trains, not what it says; ``resume`` of the result goes on."""
@@ -160,7 +160,7 @@ class Fleet:
 
     def stop(self, name: str) -> int:
         self.processes[name].send_signal(signal.SIGINT)
-        return self.processes.pop(name).wait(30)
+        return self.processes.pop(name).wait(60)
 
     def wait_for(self, what: Callable[[list[AnyEvent]], bool]) -> list[AnyEvent]:
         """Waits until the events of the run so far satisfy ``what``."""

@@ -31,7 +31,7 @@ from fedlp_edge.wire.messages import encode
 from fedlp_edge.wire.topics import Topics
 from tests.fleets.standin import StandIn, profile_of
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 class NetworkFleet:

@@ -22,7 +22,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, mosquitto: MosquittoBr
         fleet.start_all()
         summary = fleet.finish()
         for number in range(fleet.devices):
-            assert fleet.processes[f"dev-{number}"].wait(30) == 0, fleet.logs()
+            assert fleet.processes[f"dev-{number}"].wait(60) == 0, fleet.logs()
     return fleet, summary
 
 

@@ -179,7 +179,7 @@ def test_stops_cleanly_on_an_interrupt_and_says_how_to_go_on(tmp_path: Path) -> 
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert told == f"Stopped; nothing is lost. Go on with: fedlp simulate {file} --out {tmp_path / 'run'}\n"
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=60)[1] == []
     assert 2 <= len(load(tmp_path / "run" / "summary.json").rounds) < 500
 
 
@@ -275,7 +275,7 @@ def test_leaves_no_process_behind(tmp_path: Path) -> None:
         simulate(experiment(rounds=RoundSettings(count=1)), tmp_path, engine=started)
         ours = set(psutil.Process().children(recursive=True)) - before
         assert len(ours) == 3  # the starter and its workers
-    assert psutil.wait_procs(ours, timeout=10)[1] == []
+    assert psutil.wait_procs(ours, timeout=60)[1] == []
 
 
 def test_a_regression_of_another_number_of_targets_is_refused(tmp_path: Path, engine: LocalEngine) -> None:

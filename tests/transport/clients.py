@@ -13,7 +13,7 @@ from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import Connected, LastWill, Received, Subscribed, TransportEvent
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds until a test gives up on an event; reached only when it fails."""
 
 Event = TypeVar("Event", bound=TransportEvent)

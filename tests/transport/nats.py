@@ -57,7 +57,7 @@ class NatsBroker:
         assert program is not None, "nats-server is not installed; .ci/system-packages installs it"
         with (directory / "log").open("wb") as log:
             self._process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             with contextlib.suppress(OSError):
                 for port in self.ports:

@@ -41,7 +41,7 @@ def test_process_says_where_it_listens_and_ends_on_sigterm(module: str) -> None:
             client.subscribe("x")
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert words[:2] == ["listening", "on"]
         assert words[-1].startswith("mqtt://127.0.0.1:")
 
@@ -54,7 +54,7 @@ def test_process_ends_with_its_parent(module: str) -> None:
         process.stdout.readline()
         process.stdin.close()
 
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -62,7 +62,7 @@ def test_process_says_in_one_line_that_a_port_is_taken(module: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         process = launch(module, "--port", port)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 2
     assert errors.startswith("error: ")

@@ -42,7 +42,7 @@ def test_next_process_knows_the_limit_at_which_a_broker_ended_the_connection(
         first = MqttTransport(BrokerAddress.parse(broker.url, {}), "c", remembered=limits)
         first.start(told.put)
         first.publish("t", bytes(100_000))
-        while not isinstance(told.get(timeout=20), Refused):
+        while not isinstance(told.get(timeout=60), Refused):
             pass
         first.stop()
         caplog.clear()

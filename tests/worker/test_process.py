@@ -54,7 +54,7 @@ def test_submit_answers_in_order(watched: Watched) -> None:
 
 def test_prints_of_user_code_do_not_reach_the_protocol(watched: Watched) -> None:
     do(watched, Measure(data="own_code:chatty", seconds=0.0))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     wanted = "hello from the user's code\nnot a reply\na line for the log\n"
     while sorted(wanted.split("\n")) != sorted(watched.log_path.read_text().split("\n")):
         assert time.monotonic() < deadline, watched.log_path.read_text()
@@ -231,7 +231,7 @@ def test_a_worker_ends_with_its_parent() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while _runs(int(done.stdout)):
         assert time.monotonic() < deadline, "the worker outlives its parent"
         time.sleep(0.01)

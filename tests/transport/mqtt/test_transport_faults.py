@@ -106,9 +106,9 @@ def test_says_that_a_long_message_is_coming_before_it_is_whole() -> None:
     with played(send_slowly) as address:
         client = Client(address, "patient").start()
         client.wait(Connected)
-        words = [client.events.get(timeout=20)]
+        words = [client.events.get(timeout=60)]
         while not isinstance(words[-1], Received):
-            words.append(client.events.get(timeout=20))
+            words.append(client.events.get(timeout=60))
         client.transport.stop()
 
     assert len(words) > 1
@@ -131,7 +131,7 @@ def test_does_not_take_an_acknowledgement_for_bytes_of_a_message() -> None:
         words = []
         for _ in range(2):
             client.transport.publish("t", b"hello")
-            words.append(client.events.get(timeout=20))
+            words.append(client.events.get(timeout=60))
         client.transport.stop()
 
     assert [type(word) for word in words] == [Delivered, Delivered]
