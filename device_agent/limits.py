@@ -86,12 +86,14 @@ class InTransitLimits:
         echo_bytes: Random bytes of an echo: nobody can guess them.
         patience_seconds: Seconds for an echo until another is sent; doubled each time.
         echoes: Unanswered echoes in a row, after which silence has to do this time.
+        longest_seconds: Seconds for which an echo may wait its turn behind other messages, as on a slow link.
         remembered: Echoes that are recognised when they come back late.
     """
 
     echo_bytes: int = 16
     patience_seconds: float = 5.0
     echoes: int = 3
+    longest_seconds: float = 900.0
     remembered: int = 16
 
 

@@ -35,7 +35,7 @@ class InTransitCheck:
         self._wanted_since: float | None = None
         self._sent: dict[bytes, float] = {}
         self._tries = 0
-        self._due = -math.inf
+        self._began = self._due = -math.inf
         self._nothing_before = -math.inf
 
     def nothing_before(self, since: float, now: float) -> bool:
@@ -66,6 +66,7 @@ class InTransitCheck:
             self._works = self._works or False
             self._nothing_before, self._wanted_since = max(self._nothing_before, self._wanted_since), None
             return []
+        self._began = self._began if self._tries else now
         self._due = now + _LIMITS.patience_seconds * 2**self._tries
         self._tries += 1
         payload = self._draw(_LIMITS.echo_bytes)
@@ -79,8 +80,11 @@ class InTransitCheck:
         self._subscribed = self._subscribed or topic == self._topic
 
     def received_something(self, now: float) -> None:
-        """Notes that a message came, so that an echo in transit may just be waiting behind others."""
-        if self._tries:
+        """Notes that a message came, so that an echo in transit may just be waiting behind others.
+
+        Not for ever: a broker may drop echoes without a word, and other messages come as long as the fleet works.
+        """
+        if self._tries and now < self._began + _LIMITS.longest_seconds:
             self._tries, self._due = 1, now + _LIMITS.patience_seconds
 
     def received(self, payload: bytes) -> None:

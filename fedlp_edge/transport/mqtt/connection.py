@@ -8,6 +8,7 @@ windows, queued packets) can leak into the new one.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import socket
@@ -191,6 +192,11 @@ class MqttConnection:
             _acknowledge_at_once(wire)
         self._check(self._client.loop_misc())
         return came
+
+    @property
+    def keepalive_seconds(self) -> float:
+        """Seconds without any packet after which a ping is sent, as the broker wants it; infinite for never."""
+        return self._client.keepalive or math.inf
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
         """Publishes at QoS 1; returns the packet id."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import random
 import socket
 import ssl
@@ -55,6 +56,9 @@ STEADY_SECONDS = 10.0
 
 ARRIVING_SECONDS = 0.4
 """Seconds between two MessageArriving events for an incomplete message: shorter than every timeout that they extend."""
+
+TOGETHER_SECONDS = 4.0
+"""Seconds within which two arrivals are of one message; less where pings are more frequent."""
 
 GOODBYE_SECONDS = 3.0
 RESUBSCRIBE_SECONDS = 20.0
@@ -106,6 +110,7 @@ class MqttTransport:
         self._rate_limit = RateLimit(preset.publishes_per_second, preset.bytes_per_second, time.monotonic())
         self._whole_packets = self._seen = 0
         self._seen_at = time.monotonic()
+        self._part_at = -math.inf
         self._topics: dict[str, None] = {}
         self._unconfirmed: dict[int, list[str]] = {}
 
@@ -259,7 +264,7 @@ class MqttTransport:
                         connection.close()
                         return 0
                 if connection.step(self._wait_seconds(goodbye=bool(goodbye))):
-                    self._note_arrival()
+                    self._note_arrival(connection.keepalive_seconds)
                 self._drain_wake()
         except ConnectionLostError as lost:
             connection.abort()
@@ -346,13 +351,21 @@ class MqttTransport:
                 self._wake_in.recv(64)
             self._woken = False
 
-    def _note_arrival(self) -> None:
-        """Emits MessageArriving for an incomplete message, unless a message or an acknowledgement has just arrived."""
+    def _note_arrival(self, keepalive_seconds: float) -> None:
+        """Emits MessageArriving for an incomplete message, unless a message or an acknowledgement has just arrived.
+
+        The answer to a ping, of which paho does not tell, comes alone: only a second arrival soon after the first one
+        is taken for a message. If pings counted, whoever waits for silence that is longer than the keep-alive would
+        wait for ever.
+        """
         now, packets = time.monotonic(), self._whole_packets
-        if packets != self._seen or now - self._seen_at >= ARRIVING_SECONDS:
-            if packets == self._seen:
-                self._emit(MessageArriving())
-            self._seen, self._seen_at = packets, now
+        if packets != self._seen:
+            self._seen, self._seen_at, self._part_at = packets, now, -math.inf
+            return
+        part_at, self._part_at = self._part_at, now
+        if now - part_at < min(TOGETHER_SECONDS, keepalive_seconds / 2) and now - self._seen_at >= ARRIVING_SECONDS:
+            self._seen_at = now
+            self._emit(MessageArriving())
 
     def _on_received(self, topic: str, payload: bytes, retained: bool) -> None:
         self._whole_packets += 1

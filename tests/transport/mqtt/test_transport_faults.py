@@ -115,6 +115,26 @@ def test_says_that_a_long_message_is_coming_before_it_is_whole() -> None:
     assert set(words[:-1]) == {MessageArriving()}
 
 
+def test_does_not_take_the_answers_to_pings_for_bytes_of_a_message() -> None:
+    def answer_pings(wire: Wire) -> None:
+        wire.read()
+        wire.send(b"\x20\x06\x00\x00\x03\x13\x00\x01")  # a sign of life each second
+        for _ in range(2):
+            wire.read()
+            wire.send(b"\xd0\x00")
+        time.sleep(ARRIVING_SECONDS)
+        wire.send(b"\x30\x05\x00\x01t\x00x")
+        wire.read()
+
+    with played(answer_pings) as address:
+        client = Client(address, "idle").start()
+        client.wait(Connected)
+        word = client.events.get(timeout=20)
+        client.transport.stop()
+
+    assert isinstance(word, Received)
+
+
 def test_does_not_take_an_acknowledgement_for_bytes_of_a_message() -> None:
     def acknowledge_late(wire: Wire) -> None:
         wire.read()

@@ -78,6 +78,19 @@ def test_an_echo_that_waits_its_turn_behind_other_messages_is_not_given_up() -> 
     assert check.nothing_before(0.0, now=200.0)
 
 
+def test_an_echo_that_never_comes_is_given_up_though_other_messages_come_all_the_time() -> None:
+    check = ready()
+    check.nothing_before(0.0, now=0.0)
+    second = 0
+    while not check.nothing_before(0.0, float(second)):
+        check.poll(float(second))
+        check.received_something(float(second))
+        second += 1
+        assert second < 1000
+
+    assert LIMITS.in_transit.longest_seconds <= second <= LIMITS.in_transit.longest_seconds + 35
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_silence_has_to_do_where_no_echo_ever_comes_back(known: bool) -> None:
     check = ready()
