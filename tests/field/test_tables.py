@@ -87,7 +87,9 @@ def test_classes_that_read_as_gaps_are_named(tmp_path: Path) -> None:
 
 def test_text_that_is_no_utf8_is_said_to_be_guessed(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("a,y\n1,gut\n2,schön\n".encode("cp1252"))
-    assert loaded(tmp_path / "t.csv").remarks == f"{tmp_path / 't.csv'} is no UTF-8 and was read as Windows-1252"
+    assert loaded(tmp_path / "t.csv").remarks == (
+        f"{tmp_path / 't.csv'} is no UTF-8 and was read as Windows-1252 (encoding= names another one)"
+    )
 
 
 def test_dates_with_the_month_first_keep_their_order(tmp_path: Path) -> None:
@@ -153,3 +155,50 @@ def test_a_thousand_columns_are_no_thousand_times_a_thousand_looks(tmp_path: Pat
     names = [f"c{number}" for number in range(1000)]
     (tmp_path / "t.csv").write_text(",".join([*names, "y"]) + "\n" + ",".join(["1.5"] * 1000 + ["x"]) + "\n")
     assert np.asarray(loaded(tmp_path / "t.csv").stored()).shape == (1, 1000)
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "gb18030", "euc_kr"])
+def test_an_encoding_that_cannot_be_found_out_is_named(tmp_path: Path, encoding: str) -> None:
+    column = {"shift_jis": "状態", "gb18030": "设备状态", "euc_kr": "상태"}[encoding]
+    (tmp_path / "t.csv").write_text(f"a,{column}\n1,x\n2,z\n", encoding)
+    with pytest.raises(DataError, match=r"no UTF-8 and was read as Windows-1252: name another with encoding="):
+        loaded(tmp_path / "t.csv", f"target={column}")
+    assert loaded(tmp_path / "t.csv", f"target={column}&encoding={encoding}").y.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("a,y\n1,0.5\n-9999,1.5\n3,2.5\n-9999,3.5\n", "a"),  # a weather station's logger
+        ("a,y\n1,0.5\n2,-9999\n3,2.5\n4,-9999\n", "y"),
+    ],
+)
+def test_a_number_that_stands_for_a_gap_is_named_and_left_out_where_it_is_given(
+    tmp_path: Path, text: str, column: str
+) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    remark = f"-9999 in column '{column}' is used as a number: for a gap, add missing=-9999"
+    assert loaded(tmp_path / "t.csv").remarks == remark
+    assert rows(loaded(tmp_path / "t.csv", "target=y&missing=-9999")) == [[1], [3]]
+
+
+def test_a_usual_number_among_others_is_no_gap(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,y\n9999,0.5\n9999,1.5\n12,2.5\n7000,3.5\n")
+    assert loaded(tmp_path / "t.csv").remarks == ""
+
+
+def test_times_with_and_without_a_zone_have_no_order(tmp_path: Path) -> None:
+    text = "t,a,y\n2024-10-27 01:00,1,0.5\n2024-10-27T02:00:00+02:00,2,1.5\n"
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=r"t\.csv:3: column 't' holds '2024-10-27T02:00:00\+02:00', and other times"):
+        loaded(tmp_path / "t.csv", "target=y&time=t")
+    (tmp_path / "t.csv").write_text(text.replace("01:00,", "02:30+01:00,").replace("2024-10-27T", "2024-10-27 "))
+    assert rows(loaded(tmp_path / "t.csv", "target=y&time=t")) == [[2], [1]]
+
+
+def test_the_hour_that_local_clocks_have_twice_is_said(tmp_path: Path) -> None:
+    hours = ("01:30", "02:00", "02:30", "02:00", "02:30", "03:00")
+    lines = [f"2024-10-27 {hour},{number},{number}.5" for number, hour in enumerate(hours)]
+    (tmp_path / "t.csv").write_text("\n".join(["t,a,y", *lines]) + "\n")
+    assert loaded(tmp_path / "t.csv", "target=y&time=t&window=2").remarks.startswith("2 rows with the time of another")
+    assert loaded(tmp_path / "t.csv", "target=y&time=t").remarks == ""

@@ -7,6 +7,7 @@ so a command can refuse a wrong specification at once.
 
 from __future__ import annotations
 
+import codecs
 import re
 import unicodedata
 from dataclasses import dataclass, replace
@@ -27,8 +28,20 @@ OPTIONS = ("share", "partition", "seed", "limit", "holdout")
 OWN_OPTIONS: dict[str, tuple[str, ...]] = {
     "imagefolder": ("size", "channels", "cache"),
     "audiofolder": ("rate", "seconds", "mels", "cache"),
-    "csv": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "cache"),
-    "parquet": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "cache"),
+    "csv": (
+        "target",
+        "features",
+        "group",
+        "only",
+        "time",
+        "window",
+        "stride",
+        "horizon",
+        "missing",
+        "encoding",
+        "cache",
+    ),
+    "parquet": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "cache"),
     "callable": ("cache",),
 }
 """Options that only some sources take, by the source."""
@@ -101,6 +114,8 @@ class TableOptions:
         window: Number of successive rows of one series that are a sample; 0 if each row is one.
         stride: Number of rows from the start of a window to the start of the next.
         horizon: Number of rows from the last row of a sample to the row whose target is learned.
+        missing: Numbers that stand for a gap, such as -9999.
+        encoding: Encoding of the text of a CSV file, as Python calls it; empty to find it out.
     """
 
     target: tuple[str, ...] = ()
@@ -111,6 +126,8 @@ class TableOptions:
     window: int = 0
     stride: int = 1
     horizon: int = 0
+    missing: tuple[float, ...] = ()
+    encoding: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +380,23 @@ def _parse_table(options: dict[str, str], text: str) -> TableOptions:
         window=window,
         stride=_whole(options, "stride", default=max(1, window), least=1),
         horizon=_whole(options, "horizon", default=0, least=0),
+        missing=_numbers(options, "missing"),
+        encoding=_encoding(options.get("encoding", "")),
     )
+
+
+def _numbers(options: dict[str, str], key: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in options[key].split(",")) if key in options else ()
+    except ValueError:
+        raise DataError(f"{key}={options[key]} is wrong: write numbers that commas separate, such as -9999") from None
+
+
+def _encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name if name else ""
+    except LookupError:
+        raise DataError(f"encoding={name} is unknown: write a name as Python has it, such as shift_jis") from None
 
 
 def _parse_sound(options: dict[str, str]) -> SoundOptions:

@@ -59,8 +59,12 @@ class CsvFormat:
     rows: tuple[tuple[str, ...], ...]
 
 
-def find_format(path: Path) -> CsvFormat:
+def find_format(path: Path, encoding: str = "") -> CsvFormat:
     """Finds out how a CSV file is written.
+
+    Args:
+        path: The file.
+        encoding: Encoding of the text, where it is known.
 
     Raises:
         DataError: The file cannot be read, is empty or no text, or its first line does not name the columns.
@@ -71,7 +75,7 @@ def find_format(path: Path) -> CsvFormat:
     for start, what in _OTHER_FILES:
         if head.lstrip()[:32].startswith(start):
             raise DataError(f"{path} {what}")
-    encoding = _encoding(head)
+    encoding = encoding or _encoding(head)
     text = _decoded(head, encoding, path)
     if not whole and "\n" in text:
         text = text[: text.rindex("\n") + 1]

@@ -43,6 +43,13 @@ _GAPS = (
 _NO_NUMBERS = ("--", "---", "n.a.", "N.A.", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "missing", "unavailable", "unknown")
 """Words that are gaps in a column of numbers, and may be classes in others."""
 
+_CLOCK_TIME = r"\d:\d"
+_TIME_ZONE = r"\d:\d.*?(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)\s*$"
+_MARKS = (-999.0, -9999.0, -99999.0, -999.9, -999.99, -9999.9, 9999.0, 99999.0, 999999.0, 9999.9, -32768.0, 65535.0)
+"""Numbers that loggers, weather services and databases write for a missing value."""
+_MARKED = 2
+"""Times that such a number occurs at least, to be taken for a mark."""
+
 _SLASHED_DATE = r"^\s*(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}(?!\d)"
 _MONTHS = 12
 _BEYOND = "\0beyond"  # name of the column beyond those that the header names
@@ -67,6 +74,25 @@ class TablePart:
     time: npt.NDArray[np.float64] | None
 
 
+def mark_of_gaps(values: npt.NDArray[Any]) -> float | None:
+    """Returns the number that looks like a mark of gaps: a usual one, farther from the rest than the rest is wide.
+
+    Args:
+        values: Values of a column, [n].
+    """
+    rest = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if not len(rest) or rest.dtype.kind not in "uif":
+        return None
+    for mark in (float(rest.min()), float(rest.max())):
+        if mark in _MARKS:
+            others = rest[rest != mark]
+            if len(others) and len(rest) - len(others) >= _MARKED:
+                low, high = float(others.min()), float(others.max())
+                if (low - mark if mark < low else mark - high) > high - low:
+                    return mark
+    return None
+
+
 class TableFile:
     """Reads one file, after its columns were found.
 
@@ -83,6 +109,7 @@ class TableFile:
         text: Names of the columns of text that have no role.
         gap_words: Words that were taken for a missing class, so far.
         encoding: Encoding that was guessed, since the file is no UTF-8; empty if it is certain.
+        marks: Numbers that look like marks of gaps, by the column that holds them, so far.
 
     Raises:
         DataError: The file cannot be read, or lacks a column.
@@ -91,18 +118,21 @@ class TableFile:
     def __init__(self, path: Path, source: str, options: TableOptions, kind: TargetKind | None, name: str = "") -> None:
         self.path = path
         self.gap_words: set[str] = set()
+        self.marks: dict[str, float] = {}
         self._name = name or path.stem
         self._month_first: bool | None = None
+        self._zoned: bool | None = None
         self._options = options
         self._numeric_target = kind in ("values", "labels") or len(options.target) > 1
-        self._form: CsvFormat | None = find_format(path) if source == "csv" else None
+        self._form: CsvFormat | None = find_format(path, options.encoding) if source == "csv" else None
         if self._form is not None:
             self.columns = tuple(name for name in self._form.columns if name)
             numeric = _numeric_columns(self._form)
         else:
             self.columns, numeric = _parquet_columns(path)
         self._known = frozenset(self.columns)
-        self.encoding = self._form.encoding if self._form is not None and self._form.encoding == "cp1252" else ""
+        guessed = self._form is not None and self._form.encoding == "cp1252" and not options.encoding
+        self.encoding = "cp1252" if guessed else ""
         self._group = options.group if options.group in self._known else ""
         self._partition = _partition_of(path, options.group) if options.group and not self._group else ""
         roles = {*options.target, self._group, options.time}
@@ -162,6 +192,8 @@ class TableFile:
         line = ":1" if self._form is not None else ""
         if self._form is not None and not hint:
             hint = _header_hint(self.path, self._form, name)
+        if self.encoding and not hint:
+            hint = " (it is no UTF-8 and was read as Windows-1252: name another with encoding=, such as shift_jis)"
         raise DataError(
             f"{self.path}{line}: there is no column {name!r}{hint}; "
             f"its columns are {', '.join(self.columns[:_MAX_SHOWN])}{more}"
@@ -243,6 +275,17 @@ class TableFile:
 
     def _numbers(self, column: Any, name: str, first: int) -> npt.NDArray[np.float64]:
         """Returns a column as numbers, with NaN for gaps."""
+        return self._marked(self._as_numbers(column, name, first), name)
+
+    def _marked(self, values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+        """Returns numbers with NaN where they stand for a gap, and notes one that looks as if it did."""
+        if self._options.missing and (gaps := np.isin(values, self._options.missing)).any():
+            values = np.where(gaps, np.nan, values)
+        if name not in self.marks and (mark := mark_of_gaps(values)) is not None:
+            self.marks[name] = mark
+        return values
+
+    def _as_numbers(self, column: Any, name: str, first: int) -> npt.NDArray[np.float64]:
         if column.dtype.kind in "buif":
             return np.asarray(column, np.float64)
         import pandas  # noqa: PLC0415 - an extra
@@ -275,13 +318,24 @@ class TableFile:
         if self._numeric_target:
             return self._numbers(column, name, first)
         if column.dtype.kind in "buif":
-            return np.asarray(column)
+            return self._marked(np.asarray(column), name)
         texts = np.asarray(column.astype("object").where(column.notna(), ""), dtype=str)
         if self._form is not None and (gaps := np.isin(texts, _GAPS)).any():
             self.gap_words |= set(texts[gaps].tolist()) - {""}
             texts[gaps] = ""
+        texts = self._marked_texts(texts, name)
         comma = self._form is not None and self._form.decimal == ","
         return np.asarray([_with_point(text) for text in texts.tolist()], dtype=str) if comma else texts
+
+    def _marked_texts(self, texts: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+        """Does for numbers that may be names of classes what is done for numbers: a gap becomes an empty text."""
+        there = texts != ""
+        try:
+            numbers = self._marked(texts[there].astype(np.float64), name)
+        except ValueError:
+            return texts
+        texts[np.flatnonzero(there)[np.isnan(numbers)]] = ""
+        return texts
 
     def _groups(self, frame: Any, count: int) -> npt.NDArray[Any] | None:
         if not self._options.group:
@@ -306,6 +360,7 @@ class TableFile:
             numbers = pandas.to_numeric(text, errors="coerce")
             if numbers.notna().all():
                 return np.asarray(numbers, np.float64)
+            self._check_zones(column, first)
             dates = pandas.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
             if dates.isna().any():
                 day_first = not self._has_month_first(self._options.time)
@@ -321,6 +376,25 @@ class TableFile:
         if column.dt.tz is not None:
             column = column.dt.tz_convert("UTC").dt.tz_localize(None)
         return np.asarray(column.astype("datetime64[us]"), "datetime64[us]").astype(np.int64).astype(np.float64)
+
+    def _check_zones(self, column: Any, first: int) -> None:
+        """Checks that all times of the file have a time zone, or none has: otherwise nobody knows their order.
+
+        Raises:
+            DataError: Some have one, and others have none.
+        """
+        times = column[column.notna() & column.astype(str).str.contains(_CLOCK_TIME)]
+        zoned = times.astype(str).str.contains(_TIME_ZONE)
+        if not len(zoned):
+            return
+        if self._zoned is None:
+            self._zoned = bool(zoned.iloc[0])
+        if (odd := zoned[zoned != self._zoned]).size:
+            row = int(odd.index[0]) - int(column.index[0])
+            raise DataError(
+                f"{self.place(first + row)}: column {self._options.time!r} holds {str(column.iloc[row])[:40]!r}, and "
+                "other times with and without a time zone: write all with one, or all without"
+            )
 
     def _has_month_first(self, name: str) -> bool:
         """Tells whether dates such as 01/31/2024 have the month first; if none tells, they have the day first."""

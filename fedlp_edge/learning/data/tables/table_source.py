@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +38,8 @@ class _Skipped:
         ungrouped: Number of rows without a group.
         gap_words: Words that were taken for a missing class.
         guessed: Path of the first file whose encoding was guessed; empty if there is none.
+        marks: Numbers that look like marks of gaps, and are used as they are, by column.
+        repeated: Number of rows that have the time of another row of their series.
     """
 
     gaps: int = 0
@@ -48,6 +51,8 @@ class _Skipped:
     ungrouped: int = 0
     gap_words: tuple[str, ...] = ()
     guessed: str = ""
+    marks: dict[str, float] = field(default_factory=dict)
+    repeated: int = 0
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used."""
@@ -68,7 +73,14 @@ class _Skipped:
             parts.append(f"{_count(len(self.text), 'column')} of text ({'; '.join(self.text[:_NAMED])}{more})")
         said = [f"left out: {', '.join(parts)}"] if parts else []
         if self.guessed:
-            said.append(f"{self.guessed} is no UTF-8 and was read as Windows-1252")
+            said.append(f"{self.guessed} is no UTF-8 and was read as Windows-1252 (encoding= names another one)")
+        for column, mark in itertools.islice(self.marks.items(), _NAMED):
+            said.append(f"{mark:g} in column {column!r} is used as a number: for a gap, add missing={mark:g}")
+        if self.repeated:
+            said.append(
+                f"{_count(self.repeated, 'row')} with the time of another row of their series, in the order of the "
+                "file: local times do so when the clock is set back, UTC never does"
+            )
         return "; ".join(said)
 
 
@@ -187,6 +199,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
                 times.append(part.time)
             series.append(_series(part.group, len(part.features), number, names, series_of))
             first += len(part.features)
+    skipped.marks = {name: mark for file in files for name, mark in file.marks.items()}
     skipped.gap_words = tuple(sorted(set().union(*(file.gap_words for file in files))))
     if not sum(map(len, series)):
         raise DataError(f"{spec.source}:{spec.argument} has no rows")
@@ -299,15 +312,18 @@ def _planned(
 ) -> tuple[WindowPlan, Indices]:
     """Returns the rows of each sample, and the position in the table of each row in the order of series and time."""
     series, skipped = table.series, table.skipped
+    rows, needs = max(1, options.window), max(1, options.window) + options.horizon
     order = np.lexsort((table.time, series)) if table.time is not None else np.argsort(series, kind="stable")
     sorted_already = bool((np.diff(order) == 1).all())
     ends = np.flatnonzero(np.diff(series[order], append=-1)) + 1
+    if table.time is not None and needs > 1:
+        same = (np.diff(table.time[order]) == 0) & (np.diff(series[order]) == 0)
+        skipped.repeated = int(same.sum())
     begins = np.concatenate([[0], ends[:-1]])
     chosen = _chosen(table, options, series[order[begins]], source)
     unused = table.gaps[order] | (_nowhere(table)[order] if options.group else False)
     used_series = np.isin(series, series[order[begins[chosen]]])
     skipped.gaps = int((table.gaps & used_series).sum())
-    rows, needs = max(1, options.window), max(1, options.window) + options.horizon
     starts, firsts, lasts = [], [], []
     for begin, end in zip(begins[chosen].tolist(), ends[chosen].tolist(), strict=True):
         if end - begin < needs:
