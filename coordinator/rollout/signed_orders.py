@@ -43,7 +43,10 @@ class SignedOrders:
         """
         name = self._repository.name_of(path)
         if name is None:
-            raise ReleaseError(f"{path} is not signed; sign it first: fedlp release sign REPOSITORY {path.parent}")
+            raise ReleaseError(
+                f"{path} is not signed by enough keys; fedlp release sign REPOSITORY {path.parent} signs it, and if it "
+                "waits for more signatures, fedlp release cosign REPOSITORY adds them"
+            )
         return name
 
     def __call__(self, device: str, path: Path, choices: Sequence[Path] = ()) -> OrderedFiles:

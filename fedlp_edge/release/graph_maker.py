@@ -81,6 +81,8 @@ class GraphMaker:
             return WeightRegion(tensor.offset, values.size, (RowRun(_number(key, used), 0, 1),), half=True)
         for rows, transposed in _layouts(tensor.shape):
             columns = values.size // rows
+            if columns < 2:
+                continue  # any vector is any other times a factor for each value, which saves nothing
             matrix = values.reshape(rows, columns)
             if transposed and _equal(matrix, data, transposed=True, half=half):
                 run = RowRun(_number(key, used), 0, rows)

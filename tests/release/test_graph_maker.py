@@ -76,3 +76,11 @@ def test_factors_of_the_float32_file_serve_for_that_in_half_precision(tmp_path: 
 
 def test_no_graph_file_of_other_weights(tmp_path: Path, weights: TensorIndex) -> None:
     assert GraphMaker(weights).make(saved(tmp_path, KERNEL + 1, FOLDED + 1)) is None
+
+
+def test_vector_is_not_made_of_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "norm"
+    path.write_bytes(pack({"kernel": KERNEL, "norm": np.ones(80, np.float32)}))
+    made = GraphMaker(TensorIndex.of([path])).make(saved(tmp_path, KERNEL, LINEAR[0]))
+    assert made is not None
+    assert len(decode_graph(made).tensors) == 1, "what a device need not hold is not asked for"

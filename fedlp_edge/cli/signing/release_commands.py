@@ -8,9 +8,11 @@ from pathlib import Path
 
 from rich.table import Table
 
+from fedlp_edge.cli.models.export import exported_checkpoint
 from fedlp_edge.cli.signing.key_commands import print_results
 from fedlp_edge.cli.signing.self_test_files import SELF_TEST_SUFFIX, make_self_tests
-from fedlp_edge.errors import ReleaseError
+from fedlp_edge.core.model_card import CARD_FILE, decode_card
+from fedlp_edge.errors import ReleaseError, StorageError
 from fedlp_edge.release.graph_maker import GraphMaker
 from fedlp_edge.release.key_files import AskPassphrase, read_private_key
 from fedlp_edge.release.release_client import ReleaseClient
@@ -19,6 +21,7 @@ from fedlp_edge.release.signed_assignment import GRAPH_SUFFIX
 from fedlp_edge.release.tensor_index import TensorIndex
 from fedlp_edge.reporting.console import open_console, print_unwrapped
 from fedlp_edge.reporting.formatting import format_bytes
+from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import write_file
 
@@ -65,12 +68,7 @@ def run_release_sign(
 
 def _make_graphs(directory: Path, run: Path) -> None:
     """Makes the graph files beside the ONNX files of a run."""
-    checkpoints = RunDirectory(run).checkpoints
-    found = sorted(checkpoints.glob("*.safetensors")) if checkpoints.is_dir() else []
-    weights = [path for path in found if not path.name.endswith(".server.safetensors")]
-    if not weights:
-        raise ReleaseError(f"{run} holds no checkpoint of a run")
-    maker = GraphMaker(TensorIndex.of(weights))
+    maker = GraphMaker(TensorIndex.of([_released_weights(directory, run)]))
     # What is found in a float32 file helps with that in half precision.
     for path in sorted(directory.glob("*.onnx"), key=lambda path: ("-fp16" in path.name, path.name)):
         graph = path.with_name(path.name + GRAPH_SUFFIX)
@@ -82,6 +80,26 @@ def _make_graphs(directory: Path, run: Path) -> None:
                 write_file(graph, [made])
         except OSError as error:
             raise ReleaseError(f"{graph}: {error.strerror}") from None
+
+
+def _released_weights(directory: Path, run: Path) -> Path:
+    """Returns the weights that the files were exported of, which are those that devices hold: of no other round.
+
+    Raises:
+        ReleaseError: The run does not hold them any more.
+    """
+    try:
+        number, path = exported_checkpoint(run)
+    except StorageError:
+        raise ReleaseError(f"{run} holds no checkpoint of a run") from None
+    card = directory / CARD_FILE
+    if card.is_file() and (of_card := decode_card(card.read_bytes(), str(card)).round) not in (0, number):
+        number, path = of_card, Checkpoints(RunDirectory(run).checkpoints).evaluated_path(of_card)
+    if not path.is_file():
+        raise ReleaseError(
+            f"{run} does not hold round {number} any more, of which the files in {directory} are; export them again"
+        )
+    return path
 
 
 def run_release_refresh(repository: Path, online: Path, ask: AskPassphrase) -> None:

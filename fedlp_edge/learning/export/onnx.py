@@ -223,13 +223,35 @@ def graph_of(model: nn.Module, example: Tensor, outputs: list[str], of: str, ops
 
 
 def with_properties(proto: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.ModelProto:
-    """Gives a model the metadata that stand in its file, and no others; returns the same object."""
+    """Gives a model the metadata that stand in its file, and no others; returns the same object.
+
+    It then asks for no newer onnxruntime than its operators do: exporters write the newest version of the format, and
+    onnxruntime's tools import operators that no node uses.
+    """
     import onnx  # noqa: PLC0415  # an extra of the coordinator
 
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, dict(properties))
     proto.producer_name = "fedlp-edge"
+    used = {"", *(node.domain for node in nodes_of(proto))}
+    imports = [entry for entry in proto.opset_import if entry.domain in used]
+    imports = [onnx.helper.make_opsetid(entry.domain, entry.version) for entry in imports]
+    del proto.opset_import[:]
+    proto.opset_import.extend(imports)
+    proto.ir_version = onnx.helper.find_min_ir_version_for(imports, ignore_unknown=True)
     return proto
+
+
+def nodes_of(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Returns all nodes of a model, those of its subgraphs and functions included."""
+    graphs = [proto.graph]
+    nodes = [node for function in proto.functions for node in function.node]
+    while graphs:
+        nodes.extend(graphs.pop().node)
+        while nodes:
+            node = nodes.pop()
+            graphs.extend(graph for entry in node.attribute for graph in (entry.g, *entry.graphs) if graph.node)
+            yield node
 
 
 def _export_by_graph(model: nn.Module, example: Tensor, outputs: list[str], opset: int) -> onnx.ModelProto:

@@ -22,6 +22,7 @@ from fedlp_edge.core.metrics.tensor_ranges import MIN_DEVICES, TensorRanges
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.activations.observed_tensors import fleet_ranges
 from fedlp_edge.learning.export.metadata import INPUT
+from fedlp_edge.learning.export.onnx import with_properties
 from fedlp_edge.learning.foreign_code import error_line
 
 if TYPE_CHECKING:
@@ -105,8 +106,6 @@ def converted(
     Raises:
         ExportError: onnxruntime's tools cannot convert the model.
     """
-    import onnx  # noqa: PLC0415
-
     properties = {entry.key: entry.value for entry in model.metadata_props}
     try:
         with _quiet():
@@ -117,10 +116,7 @@ def converted(
         raise
     except Exception as error:  # the tools raise whatever their many parts raise
         raise ExportError(f"{of} cannot be converted to {precision}: {error_line(error)}") from None
-    del made.metadata_props[:]
-    onnx.helper.set_model_props(made, properties | {PRECISION_PROPERTY: precision})
-    made.producer_name = "fedlp-edge"
-    return made
+    return with_properties(made, properties | {PRECISION_PROPERTY: precision})
 
 
 def is_dynamic(model: onnx.ModelProto, *, tokens: bool) -> bool:

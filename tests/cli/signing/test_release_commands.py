@@ -58,7 +58,8 @@ def test_weights_of_the_run_need_not_travel(place: Path) -> None:
     graph = helper.make_graph([], "g", [], [], [numpy_helper.from_array(weights, "w")])
     Path("run/onnx").mkdir(parents=True)
     Path("run/checkpoints").mkdir()
-    Path("run/checkpoints/00001.safetensors").write_bytes(pack({"w": weights}))
+    Path("run/checkpoints/round-00000.safetensors").write_bytes(pack({"first": weights}))
+    Path("run/checkpoints/round-00001.safetensors").write_bytes(pack({"w": weights}))
     onnx.save(helper.make_model(graph), "run/onnx/m-d1.onnx")
     Path("run/onnx/m-d1.selftest.npz").write_bytes(b"a self-test")
 

@@ -152,7 +152,7 @@ def test_release_that_was_changed_is_not_installed(
 
 def test_file_that_is_not_signed_is_not_ordered(tmp_path: Path, signed: SignedFleet) -> None:
     place = write_release(tmp_path / "good", b"good")
-    with pytest.raises(ReleaseError, match=r"model-d1.onnx is not signed; sign it first: fedlp release sign"):
+    with pytest.raises(ReleaseError, match=r"model-d1.onnx is not signed by enough keys; fedlp release sign"):
         signed.orders.check(place / MODEL)
 
 

@@ -16,7 +16,7 @@ from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.export import onnx as export_module
 from fedlp_edge.learning.export.inference import Classifier, load_sample
 from fedlp_edge.learning.export.metadata import OPSET, OnnxMetadata
-from fedlp_edge.learning.export.onnx import Verified, export
+from fedlp_edge.learning.export.onnx import Verified, export, with_properties
 
 DIGITS = load_data("digits", "test")
 CARD = OnnxMetadata(
@@ -66,6 +66,18 @@ def test_export_states_its_origin_and_nothing_of_the_machine(exported: Verified)
     assert properties["fedlp.depth"] == "2"
     assert properties["fedlp.classes"] == '["0","1","2","3","4","5","6","7","8","9"]'
     assert b".py" not in exported.path.read_bytes()
+
+
+def test_file_asks_for_no_newer_onnxruntime_than_its_operators_do() -> None:
+    helper = onnx.helper
+    value = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    branch = helper.make_graph([helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")], "branch", [], [value])
+    choice = helper.make_node("If", ["c"], ["z"], then_branch=branch, else_branch=branch)
+    imports = [helper.make_opsetid(domain, version) for domain, version in (("", 18), ("com.microsoft", 1), ("ml", 5))]
+    model = helper.make_model(helper.make_graph([choice], "g", [], []), opset_imports=imports, ir_version=10)
+    with_properties(model, {})
+    assert [entry.domain for entry in model.opset_import] == ["", "com.microsoft"]
+    assert model.ir_version == 8, "which onnxruntime reads since 1.14, and version 10 only since 1.18"
 
 
 def test_export_agrees_with_pytorch_for_any_batch(exported: Verified) -> None:
