@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from fedlp_edge.learning.data.readers.target_values import Targets, coarse_class
 from fedlp_edge.learning.data.sounds.log_mel import MEAN, STD, SUFFIXES, SoundError, read_log_mel, shape_of
 from fedlp_edge.learning.data.spec import DataSpec, SoundOptions
 
+_UNREAD = frozenset((".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ac3"))
+"""Suffixes of sounds that neither SciPy nor soundfile reads, such as those of telephones."""
 _TRIED = 20  # sounds that are read before training, to refuse at once a folder that cannot be read
 
 
@@ -159,8 +162,10 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
     ]
     beside = sum(len(path.parts) < 2 for path in everywhere)
     classes = sorted({normalized_name(path.parts[0]) for path in everywhere if len(path.parts) > 1})
+    unknown_kinds = _of_unread_kinds(root)
     if not classes:
-        raise DataError(f"{root} holds no sounds in folders of classes: it needs CLASS/*.wav, or {LABELS}")
+        what = f"{unknown_kinds}; " if unknown_kinds else ""
+        raise DataError(f"{root} holds no sounds in folders of classes: {what}it needs CLASS/*.wav, or {LABELS}")
     listing = find_class_listing(root)
     names = read_class_listing(listing) if listing is not None else tuple(classes)
     if unknown := [name for name in classes if name not in names]:
@@ -172,5 +177,14 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
         files, paths = [files[i] for i in keep], [paths[i] for i in keep]
     labels = np.asarray([names.index(normalized_name(path.split("/")[0])) for path in paths], np.int64)
     targets = read_targets(labels, len(labels), names, str(root), kind) if files else Targets(labels, names, "class")
-    remarks = f"left out: {beside:,} sounds in no class folder" if beside else ""
+    left_out = filter(None, (f"{beside:,} sounds in no class folder" if beside else "", unknown_kinds))
+    remarks = f"left out: {said}" if (said := ", ".join(left_out)) else ""
     return LabelledFiles(base, files, tuple(paths), targets, remarks)
+
+
+def _of_unread_kinds(root: Path) -> str:
+    """Returns how many sounds are of kinds that are not read, for people; empty if there are none."""
+    kinds = Counter(suffix for path in root.rglob("*.*") if (suffix := path.suffix.lower()) in _UNREAD)
+    if not kinds:
+        return ""
+    return f"{kinds.total():,} sounds that are not read ({', '.join(sorted(kinds))}: convert them to WAV or FLAC)"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,17 @@ def test_labels_come_from_a_list(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file;labels\na.wav;hum|whistle\nb.wav;hum\n")
     data = load(tmp_path)
     assert (data.targets, data.classes, data.y.tolist()) == ("labels", ("hum", "whistle"), [[1, 1], [1, 0]])
+
+
+def test_sounds_of_kinds_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "low").mkdir()
+    (tmp_path / "low" / "memo.M4A").write_bytes(b"")
+    said = r"1 sounds that are not read \(\.m4a: convert them to WAV or FLAC\)"
+    with pytest.raises(DataError, match=rf"holds no sounds in folders of classes: {said}; it needs CLASS"):
+        load(tmp_path)
+    save(tmp_path / "low" / "0.wav", tone(200))
+    save(tmp_path / "low" / "1.wav", tone(200))
+    assert re.fullmatch(f"left out: {said}", load(tmp_path).remarks)
 
 
 def test_a_damaged_file_is_silence_and_too_many_are_refused(tmp_path: Path) -> None:
