@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from device_agent.limits import LIMITS
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
-from device_agent.protocol.events import Identity
+from device_agent.protocol.events import Effects, Identity, Log
 from fedlp_edge.core.seeds import uniform
 
 _LIMITS = LIMITS.presence
@@ -31,6 +31,29 @@ class Heartbeat:
         self._stretch = 1 + _LIMITS.heartbeat_spread * uniform("reminder", identity.device)
         self._patience = _LIMITS.heartbeat_first_seconds
         self._since = 0.0
+        self._identity = identity
+        self._heard = False
+        self._reports = 0
+
+    def answered(self) -> None:
+        """Notes that the coordinator has sent this device a message."""
+        self._heard = True
+
+    def reported(self) -> Effects:
+        """Notes that the device has reported, and warns once if the coordinator has never answered.
+
+        Many brokers acknowledge a message that their access rules forbid, and drop it without a word.
+        """
+        self._reports += 1
+        if self._heard or self._reports != _LIMITS.unanswered_reports:
+            return []
+        topics, device = self._identity.topics, self._identity.device
+        text = (
+            f"the coordinator has answered none of {self._reports} reports: do the broker's access rules let this "
+            f"device publish on {topics.of('device', device)} and read {topics.of('down', device)}? A broker may drop "
+            "what they forbid without a word; fedlp doctor broker tells"
+        )
+        return [Log(text, warning=True)]
 
     def restart(self, now: float) -> None:
         """Waits anew: the coordinator has come online, or has just sent this device a message."""

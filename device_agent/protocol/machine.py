@@ -226,7 +226,9 @@ class DeviceProtocol:
             effects += self._in_transit.poll(now)  # what the others have just found that they want to know
             effects += self._measure_again(now)
             if self._idle and self._heartbeat.due(now):
-                effects += [*self._presence.announce(), *self._assignment.ready()]
+                reports = self._presence.announce()
+                effects += [*reports, *self._assignment.ready()]
+                effects += self._heartbeat.reported() if reports else []
         self._presence.echo_bytes += sum(len(effect.payload) for effect in effects if isinstance(effect, SendProbe))
         return effects
 
@@ -457,6 +459,7 @@ class DeviceProtocol:
     def _message(
         self, message: Assignment | AssignmentRefused | Task | Grant | Receipt | RunEnded | Install, now: float
     ) -> Effects:
+        self._heartbeat.answered()
         self._heartbeat.restart(now)
         effects = self._notice_coordinator(message.run, now)
         match message:

@@ -98,6 +98,7 @@ class Uploads:
         self._rate_limit = link_bytes_per_second
         self._link_free_at = -math.inf
         self._longest_message: int | None = None
+        self._rules_suspected = False
         self._uploads = {update.id: _Upload(update, offer_at=-math.inf) for update in updates}
 
     def find(self, fingerprint: str) -> Update | None:
@@ -229,13 +230,27 @@ class Uploads:
             return []
         upload.repeated_grants += 1
         usual = min(self._longest_message or upload.update.chunk_bytes, upload.update.chunk_bytes)
-        if upload.repeated_grants < _LIMITS.repeated_grants or usual <= _LIMITS.least_piece_bytes:
+        if upload.repeated_grants < _LIMITS.repeated_grants:
             return []
         upload.repeated_grants = 0
+        if usual <= _LIMITS.least_piece_bytes:
+            return self._suspect_rules()
         self._longest_message = max(_LIMITS.least_piece_bytes, usual // 4)
         text = (
             f"messages of {usual} bytes are acknowledged by the broker and do not arrive; they go in pieces of "
             f"{self._longest_message} from here on (fedlp doctor broker finds its limit: max_packet_bytes in [broker])"
+        )
+        return [Log(text, warning=True)]
+
+    def _suspect_rules(self) -> Effects:
+        """Says once that even the shortest messages do not arrive, so that their length is not what is wrong."""
+        if self._rules_suspected:
+            return []
+        self._rules_suspected = True
+        topic = self._identity.topics.of("upload", self._identity.device)
+        text = (
+            f"not even messages of {_LIMITS.least_piece_bytes} bytes on {topic} arrive, though the broker acknowledges "
+            "them: do its access rules let this device publish there? Many brokers drop what they forbid without a word"
         )
         return [Log(text, warning=True)]
 

@@ -62,6 +62,10 @@ class ConnectionLostError(Exception):
         self.code = code
 
 
+class ClientIdRefusedError(BrokerError):
+    """Raised when the broker refuses the client id, perhaps for its length."""
+
+
 class OlderProtocolError(Exception):
     """Raised when the broker seems not to speak MQTT 5.
 
@@ -137,6 +141,7 @@ class MqttConnection:
 
         Raises:
             BrokerError: The broker cannot be reached or refuses the connection.
+            ClientIdRefusedError: The broker refuses the client id.
             OlderProtocolError: The broker should be tried with MQTT 3.1.1.
         """
         try:
@@ -158,7 +163,10 @@ class MqttConnection:
         if reason.value == connection_errors.UNSUPPORTED_VERSION and self._version == "5":
             raise OlderProtocolError(sure=True)
         if reason.is_failure:
-            raise connection_errors.login_refused(self._address, reason.value, str(reason))
+            refused = connection_errors.login_refused(self._address, reason.value, str(reason))
+            if reason.value == connection_errors.BAD_CLIENT_ID:
+                raise ClientIdRefusedError(str(refused))
+            raise refused
         self._selector.register(wake, selectors.EVENT_READ)
         return self._limits(properties)
 

@@ -10,6 +10,7 @@ from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.mqtt.certificates import explain, speaks_tls
 from fedlp_edge.transport.mqtt.websocket import WebSocketRefusedError
 
+BAD_CLIENT_ID = 0x85
 BAD_LOGIN = 0x86
 NOT_AUTHORIZED = 0x87
 UNSUPPORTED_VERSION = 0x84
@@ -90,6 +91,10 @@ def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
             return BrokerError(f"the broker at {address.url} speaks neither MQTT 5 nor 3.1.1")
         return BrokerError(
             f"the broker at {address.url} does not speak MQTT {address.protocol}; leave protocol at auto"
+        )
+    if code == BAD_CLIENT_ID:
+        return BrokerError(
+            f"the broker at {address.url} refuses the client id; its log says why, or its rules for the ids of clients"
         )
     return BrokerError(f"the broker at {address.url} refuses the connection: {name}")
 

@@ -22,6 +22,10 @@ CONNECT_SECONDS = 5.0
 NAME_CHARACTERS = 100
 """Characters of a client id before its random suffix; hosted brokers allow 128 characters in total."""
 
+SHORT_ID_CHARACTERS = 23
+"""Characters of a client id that every broker must allow by MQTT 3.1.1, if they are letters and digits; the random
+suffix of ``new_client_id`` has less."""
+
 
 def new_client_id(*names: str) -> str:
     """Makes a client id that names its owner for people, and that nobody can guess.
@@ -33,6 +37,11 @@ def new_client_id(*names: str) -> str:
         names: Names from the most general to the most specific; if they are too long, the beginning is cut.
     """
     return f"{'-'.join(names)[-NAME_CHARACTERS:]}-{secrets.token_hex(10)}"
+
+
+def short_client_id(client_id: str) -> str:
+    """Returns the end of a client id, letters and digits alone, in a length that every broker must allow."""
+    return "".join(filter(str.isalnum, client_id))[-SHORT_ID_CHARACTERS:]
 
 
 class _Client(paho.Client):

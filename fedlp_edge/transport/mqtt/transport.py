@@ -37,11 +37,13 @@ from fedlp_edge.transport.base import (
 from fedlp_edge.transport.mqtt import connection_errors
 from fedlp_edge.transport.mqtt.broker_limits import narrowed
 from fedlp_edge.transport.mqtt.connection import (
+    ClientIdRefusedError,
     ConnectionEvents,
     ConnectionLostError,
     MqttConnection,
     OlderProtocolError,
 )
+from fedlp_edge.transport.mqtt.paho_clients import short_client_id
 from fedlp_edge.transport.mqtt.publish_queue import PublishQueue, QueuedPublish
 from fedlp_edge.transport.mqtt.rate_limit import RateLimit
 from fedlp_edge.transport.mqtt.unannounced_limit import UnannouncedLimit
@@ -243,6 +245,14 @@ class MqttTransport:
         )
         try:
             self._limits = narrowed(connection.open(self._wake_in, self._stopping), self._unannounced.packet)
+        except ClientIdRefusedError:
+            connection.abort()
+            short = short_client_id(self._client_id)
+            if short == self._client_id:
+                raise
+            log.info("%s refuses the client id %s; tried as %s", self._address.url, self._client_id, short)
+            self._client_id = short
+            return self._try(context, version)
         except BaseException:
             connection.abort()
             raise

@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 from device_agent.limits import LIMITS
-from device_agent.protocol.events import Identity, Log, Stop, Tick
+from device_agent.protocol.events import DeviceMeasured, Identity, Log, Stop, Tick
 from device_agent.protocol.heartbeat import Heartbeat, Remeasurement
-from fedlp_edge.transport.base import Disconnected
+from fedlp_edge.transport.base import Connected, Disconnected
 from fedlp_edge.wire.messages import Announcement, Ready, RunEnded, Status
 from tests.device_agent.support import (
+    BROKER_LIMITS,
+    FACTS,
     TOPICS,
     Device,
     announcement,
@@ -52,6 +54,32 @@ def test_says_again_that_it_is_there_and_ready_when_no_task_comes() -> None:
     assert due is not None
     assert [type(message) for message in published(device.handle(Tick(), due))] == [Status, Ready]
     assert device.machine.next_wakeup() > due + LIMITS.presence.heartbeat_first_seconds
+
+
+def reports_to_nobody(device: Device) -> list[str]:
+    """The warnings of a device that goes on reporting, without an answer, for ten minutes."""
+    warnings, now = [], 0.0
+    while now < 600.0:
+        due = device.machine.next_wakeup()
+        now = max(now, due if due is not None else 600.0)
+        warnings += [e.text for e in device.handle(Tick(), now) if isinstance(e, Log) and e.warning]
+    return warnings
+
+
+def test_says_once_that_none_of_its_reports_was_answered() -> None:
+    device = Device()
+    device.handle(Connected(BROKER_LIMITS))
+    device.handle(DeviceMeasured(FACTS))
+    device.receive(TOPICS.coordinator, announcement(), retained=True)
+
+    (warning,) = reports_to_nobody(device)
+
+    assert "answered none of 3 reports" in warning
+    assert "publish on fedlp/demo/device/pi and read fedlp/demo/down/pi?" in warning
+
+
+def test_does_not_complain_of_a_coordinator_that_has_answered_and_has_nothing_to_do() -> None:
+    assert reports_to_nobody(Device().join()) == []
 
 
 def test_does_not_speak_up_while_it_has_work_or_nobody_listens() -> None:

@@ -73,6 +73,17 @@ def test_sends_again_what_the_broker_took_and_the_coordinator_misses():
     assert indices(uploads.grant(grant(((7, 8),)), 2.1)) == [7]
 
 
+def test_says_once_that_even_the_shortest_messages_are_acknowledged_and_do_not_arrive():
+    uploads, warnings = online(), []
+    for _ in range(12):
+        effects = uploads.grant(grant(((0, 10),)), 0.0)
+        warnings += [effect.text for effect in effects if isinstance(effect, Log)]
+        for index in range(10):
+            uploads.delivered(UPDATE.id, index, 0.0)
+    (warning,) = warnings
+    assert warning.startswith("not even messages of 2048 bytes on fedlp/demo/upload/pi arrive")
+
+
 def test_offer_says_which_grant_was_heard_last_by_this_coordinator():
     uploads = online()
     effects = uploads.poll(2.0)

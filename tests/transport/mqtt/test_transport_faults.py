@@ -10,7 +10,7 @@ import time
 import pytest
 
 from fedlp_edge.errors import BrokerError
-from fedlp_edge.transport.address import BrokerAddress
+from fedlp_edge.transport.address import BrokerAddress, Protocol
 from fedlp_edge.transport.base import Connected, Delivered, Disconnected, MessageArriving, Received, Refused, Subscribed
 from fedlp_edge.transport.mqtt import certificates
 from fedlp_edge.transport.mqtt.transport import ARRIVING_SECONDS, MqttTransport
@@ -71,6 +71,46 @@ def test_reason_of_the_broker_reaches_the_event() -> None:
         client = Client(address, "twin").start()
         assert client.wait(Disconnected).reason == "the broker ended the connection: Session taken over"
         client.transport.stop()
+
+
+@pytest.mark.parametrize(("protocol", "refusal", "welcome"), [
+    ("5", b"\x20\x03\x00\x85\x00", CONNACK_5), ("3.1.1", b"\x20\x02\x00\x02", CONNACK_311),
+])  # fmt: skip
+def test_shorter_client_id_is_tried_where_a_broker_refuses_a_long_one(
+    protocol: Protocol, refusal: bytes, welcome: bytes
+) -> None:
+    hellos: list[bytes] = []
+
+    def refuse(wire: Wire) -> None:
+        hellos.append(wire.read())
+        wire.send(refusal)
+        wire.read()
+
+    def accept(wire: Wire) -> None:
+        hellos.append(wire.read())
+        wire.send(welcome)
+        wire.read()
+
+    with played(refuse, accept, protocol=protocol) as address:
+        client = Client(address, "fleet-pi-1-0123456789abcdef0123").start()
+        client.wait(Connected)
+        client.transport.stop()
+
+    assert hellos[0].endswith(b"\x00\x1ffleet-pi-1-0123456789abcdef0123")
+    assert hellos[1].endswith(b"\x00\x17pi10123456789abcdef0123")
+
+
+def test_client_id_that_is_refused_though_it_is_short_is_told() -> None:
+    def refuse(wire: Wire) -> None:
+        wire.read()
+        wire.send(b"\x20\x02\x00\x02")
+        wire.read()
+
+    with (
+        played(refuse, protocol="3.1.1") as address,
+        pytest.raises(BrokerError, match="refuses the client id; its log"),
+    ):
+        Client(address, "pi1").start()
 
 
 def test_pings_as_often_as_the_broker_wants_and_leaves_one_that_does_not_answer() -> None:
