@@ -193,7 +193,7 @@ def _words(error: Exception) -> str:
     said = " ".join(str(error).split())
     if isinstance(error, ExpiredMetadataError):
         clock = f"this device's clock says {datetime.now(UTC):%Y-%m-%d}"
-        return f"the release is too old: {said} ({clock}); sign it anew with fedlp release refresh"
+        return f"the release is too old: {said} ({clock}); if that is right, sign it anew with fedlp release refresh"
     start = next((words for kind, words in _WORDS if isinstance(error, kind)), "the release cannot be trusted")
     return f"{start}: {said}"
 

@@ -16,7 +16,7 @@ from fedlp_edge.learning.export.runtime_errors import runtime_reason
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from /tmp/a.onnx failed:no protobuf", "no protobuf"),
+        ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from /tmp/a b.onnx failed:no protobuf", "no protobuf"),
         ("\x1b[31mwrong\x1b[0m\nmore", "wrong"),
         (
             "No ONNX function found for <OpOverload(op='aten.foo', overload='x')>",
