@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-TOKENS = 24
+TOKENS = 16
 """Tokens of a text; longer ones are cut, shorter ones filled up with token 0."""
 
 
