@@ -237,6 +237,8 @@ class _Sent(NamedTuple):
 class NoReleases:
     """Devices that install no release."""
 
+    trying: Install | None = None
+
     def last_word(self, install: Install) -> InstallReport | None:
         del install
         return None
