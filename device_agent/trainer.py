@@ -142,7 +142,7 @@ class Trainer:
         """Has the data loaded and the benchmark run; ``DeviceMeasurement`` comes from ``finish``.
 
         Args:
-            again: They are loaded again, since they may have changed, and what was there before stays if they cannot.
+            again: The data are loaded anew; if that fails, the device goes on with the facts that it had.
         """
         self._submit(Measure(data=self._data, reload=again), _Measuring(again))
 
