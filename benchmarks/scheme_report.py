@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -137,8 +138,8 @@ class Report:
                 f"whole test split in per cent. A seed counts with the mean of its last {size.reported} rounds; shown "
                 "are mean ± standard deviation over the seeds, and in brackets how many there are. With every trick, "
                 "FedLP-Hetero is `fedlp-plus` and FedLP with exits is `fedlp-exits`. † What unequal devices cannot do: "
-                "everybody trains the whole model. "
-                f"{MISSING} stands where no cell is computed yet, – where a scheme does not fit the devices.",
+                f"everybody trains the whole model. {MISSING} stands where no cell is computed yet; a scheme without a "
+                "cell in a table has no row there.",
                 self.tables(),
                 "### Who is ahead",
                 self.differences(),
@@ -154,20 +155,17 @@ class Report:
         )
 
     def tables(self) -> str:
-        """One table a partition, mix and equality, of those with a cell."""
+        """One table a partition, mix and equality, with the schemes and conditions that have a cell there."""
         parts = []
-        for partition in PARTITIONS:
-            for mix in MIXES:
-                for equality in EQUALITIES:
-                    conditions: Sequence[Condition] = self._conditions if equality != "memory" else ("tricks",)
-                    rows = [self._row(scheme, mix, partition, equality, conditions) for scheme in SCHEMES]
-                    if any(cell not in (MISSING, "–", "") for row in rows for cell in row[1:]):
-                        title = f"### {PARTITION_TITLES[partition]}, depths {mix}, {EQUALITY_TITLES[equality]}"
-                        header = [
-                            "scheme",
-                            *(f"{CONDITION_TITLES[c]}{r}" for c in conditions for r in (", rounds", "")),
-                        ]
-                        parts += [title, markdown_table(header, rows)]
+        for partition, mix, equality in itertools.product(PARTITIONS, MIXES, EQUALITIES):
+            place = (mix, partition, equality)
+            computed = {(group[0], group[1]) for group in self.groups if group[2:] == place}
+            conditions = [c for c in self._conditions if any(condition == c for condition, _ in computed)]
+            rows = [self._row(s, *place, conditions) for s in SCHEMES if any(scheme == s for _, scheme in computed)]
+            if rows:
+                title = f"### {PARTITION_TITLES[partition]}, depths {mix}, {EQUALITY_TITLES[equality]}"
+                header = ["scheme", *(f"{CONDITION_TITLES[c]}{r}" for c in conditions for r in (", rounds", ""))]
+                parts += [title, markdown_table(header, rows)]
         return "\n\n".join(parts)
 
     def _row(
@@ -176,10 +174,7 @@ class Report:
         row = [TITLES[scheme]]
         for condition in conditions:
             figures = self.groups.get((condition, scheme, mix, partition, equality))
-            if figures is None:
-                row += ["", "–" if equality == "memory" and scheme in NOT_IN_MEMORY else MISSING]
-            else:
-                row += [f"{figures.rounds:.0f}", figures.shown()]
+            row += ["", MISSING] if figures is None else [f"{figures.rounds:.0f}", figures.shown()]
         return row
 
     def differences(self) -> str:
