@@ -1,11 +1,11 @@
-"""How many rounds a fleet needs that starts from a model of other classes, beside one that starts from random values.
+"""How many rounds a fleet needs that starts from a trained model, beside one that starts from random values.
 
 ``python -m benchmarks.fine_tuning`` simulates a fleet on one half of the classes of
 Fashion-MNIST, then fleets on the other half: from random values, from the first fleet's model (``run:DIR``), from its
-layers alone with heads that start anew, and from these with the layers frozen. Both halves take both parts; each has
+layers alone (``reset_heads``), and from these with the layers frozen. Both halves take both parts; each has
 clothes and shoes. What is counted are the rounds that a fine-tuned fleet needs to reach what the full model has come to
 from random values: its mean accuracy after the last three rounds, since single rounds go up and down by a per cent or
-two. Everything else is equal: devices, data, seed.
+two. Everything else is equal: devices, data, seed. ``fine_tuning_text`` does the same with published weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from benchmarks.pages import markdown_table
 from fedlp_edge.core.rounds.settings import RoundSettings
@@ -39,7 +38,8 @@ class Start(msgspec.Struct, frozen=True):
 
     Attributes:
         name: Name for people.
-        taken: What is taken of the other half's model: nothing, the whole ``model``, or its ``layers`` alone.
+        taken: What is taken of the other half's model: nothing, the whole ``model``, or its ``layers`` alone, so that
+            heads start anew.
         freeze: Patterns of what is frozen.
     """
 
@@ -51,7 +51,7 @@ class Start(msgspec.Struct, frozen=True):
 STARTS = (
     Start("random values", "nothing"),
     Start("the other half's model", "model"),
-    Start("its layers, heads anew", "layers"),
+    Start("its layers, `reset_heads`", "layers"),
     Start("the same, layers frozen", "layers", ("L*",)),
 )
 
@@ -120,13 +120,6 @@ def write_half(classes: tuple[int, ...], path: Path) -> str:
     return f"npz:{path}"
 
 
-def layers_alone(run: Path, path: Path) -> str:
-    """Writes the layers of the last model of a run, without heads, and returns the file's name."""
-    last = max((run / "checkpoints").glob("round-?????.safetensors"))
-    save_file({name: value for name, value in load_file(last).items() if name.startswith("L")}, path)
-    return str(path)
-
-
 def fleet_of(data: str, rounds: int, options: Options, model: ModelSettings, *, earlier: bool = False) -> Experiment:
     """A fleet whose devices hold unequal shares of the classes, in the earlier fleet equal ones."""
     samples = options.earlier_samples if earlier else options.samples
@@ -177,15 +170,10 @@ def measure(directory: Path, options: Options) -> list[Row]:
             earlier = directory / f"earlier {other}"
             run = fleet_of(data[other], options.earlier_rounds, options, _model(), earlier=True)
             simulate(run, earlier, engine=engine)
-            weights = {
-                "nothing": "",
-                "model": f"run:{earlier}",
-                "layers": layers_alone(earlier, directory / f"layers {other}.safetensors"),
-            }
             wanted: float | None = None
             for number, start in enumerate(STARTS):
                 rounds = options.rounds if start.taken == "nothing" else options.tuned_rounds
-                run = fleet_of(data[half], rounds, options, _model(weights[start.taken], start.freeze))
+                run = fleet_of(data[half], rounds, options, _model(earlier, start))
                 row = row_of(half, start.name, simulate(run, directory / f"{half} {number}", engine=engine), wanted)
                 wanted = row.goal
                 rows.append(row)
@@ -193,8 +181,16 @@ def measure(directory: Path, options: Options) -> list[Row]:
     return rows
 
 
-def _model(weights: str = "", freeze: tuple[str, ...] = ()) -> ModelSettings:
-    return ModelSettings(name="fedlp-cnn-narrow", input=(1, 28, 28), classes=5, weights=weights, freeze=freeze)
+def _model(earlier: Path | None = None, start: Start = STARTS[0]) -> ModelSettings:
+    taken = start.taken != "nothing"
+    return ModelSettings(
+        name="fedlp-cnn-narrow",
+        input=(1, 28, 28),
+        classes=5,
+        weights=f"run:{earlier}" if taken else "",
+        reset_heads=start.taken == "layers",
+        freeze=start.freeze,
+    )
 
 
 def table(rows: list[Row]) -> str:

@@ -132,11 +132,11 @@ def keep_copy(source: Path, target: Path, weights_sha256: str = "") -> None:
 
 def _flat(tables: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for table, value in tables.items():
-        if not isinstance(value, msgspec.Struct):
+        keys = msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else value
+        if not isinstance(keys, Mapping):
             yield table, value
             continue
-        for key in value.__struct_fields__:
-            inner = getattr(value, key)
+        for key, inner in keys.items():
             if isinstance(inner, msgspec.Struct):
                 yield from _flat({f"{table}.{key}": inner})
             else:

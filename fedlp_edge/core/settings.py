@@ -89,6 +89,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ``run:DIR`` or
             ``torchvision``; empty for random values.
         weights_sha256: SHA-256 of that file, which must then have it; found by itself if it is not stated.
+        reset_heads: All heads start from random values whatever that file holds, as for other classes than its own.
         freeze: Patterns on names of modules or parameters of the original model, or ids of units; what they match is
             not trained, sent down once and never up.
         task: Kind of the learning task: ``classification``, ``multi-label``, ``regression``, ``anomaly`` (detection by
@@ -116,6 +117,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     class_names: tuple[str, ...] = ()
     weights: str = ""
     weights_sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    reset_heads: bool = False
     freeze: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=200)], ...] = ()
     task: str = "classification"
     target_mean: tuple[Finite, ...] = ()
@@ -152,12 +154,17 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def without_weights(self) -> ModelSettings:
         """What a device or a job is told, which need not know where the first values came from."""
-        return msgspec.structs.replace(self, weights="", weights_sha256="") if self.weights else self
+        return msgspec.structs.replace(self, weights="", weights_sha256="", reset_heads=False) if self.weights else self
 
     @property
-    def identified(self) -> ModelSettings:
-        """What decides what is learned: the bytes of a file of start weights, wherever it lies."""
-        return msgspec.structs.replace(self, weights="a file") if self.weights_sha256 else self
+    def identified(self) -> dict[str, object]:
+        """What decides what is learned, by key: the bytes of a file of start weights, wherever it lies."""
+        fields = msgspec.structs.asdict(self)
+        if self.weights_sha256:
+            fields["weights"] = "a file"
+        if not self.reset_heads:  # a key that came later does not make another run of those that lack it
+            del fields["reset_heads"]
+        return fields
 
     def __post_init__(self) -> None:
         check_task(self.task)
@@ -174,6 +181,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError('weights and freeze are for scaling = "depth"')
         if self.weights_sha256 and not self.weights:
             raise ValueError("weights_sha256 is of the file that weights names, and it names none")
+        if self.reset_heads and not self.weights:
+            raise ValueError("reset_heads is for start weights, and weights names none: heads start anew without it")
         if self.width_ratios and self.scaling == "depth":
             raise ValueError('width_ratios are for scaling = "width"')
         if self.scaling == "width" and (self.head_mode, self.exits) != ("shared", "own"):

@@ -24,11 +24,13 @@ class StartWeights(msgspec.Struct, frozen=True):
         source: Where they come from, as the configuration says it.
         path: Path of the file; empty for torchvision's own, which torchvision fetches.
         sha256: Digest of the file; empty for any.
+        reset_heads: Nothing is taken for the heads, which start anew.
     """
 
     source: str
     path: str = ""
     sha256: str = ""
+    reset_heads: bool = False
 
 
 class StartWeightsReport(msgspec.Struct, frozen=True, kw_only=True):

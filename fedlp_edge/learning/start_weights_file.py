@@ -195,4 +195,5 @@ def start_weights_of(settings: ModelSettings) -> StartWeights | None:
     if not settings.weights:
         return None
     path = locate(settings.weights)
-    return StartWeights(settings.weights, "" if path is None else str(path.absolute()), settings.weights_sha256)
+    found = "" if path is None else str(path.absolute())
+    return StartWeights(settings.weights, found, settings.weights_sha256, settings.reset_heads)

@@ -1,9 +1,10 @@
 from pathlib import Path
 
+import msgspec
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
-from benchmarks.fine_tuning import Row, layers_alone, row_of, table
+from benchmarks import fine_tuning_text
+from benchmarks.fine_tuning import Row, row_of, table
 from fedlp_edge.reporting.summary import DeviceRound, RoundSummary, Summary
 
 
@@ -34,11 +35,28 @@ def test_shows_some_rounds_of_each_fleet() -> None:
     )
 
 
-def test_takes_the_layers_of_the_last_model_without_its_heads(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    for number in (1, 2):
-        tensors = {"L1.w": np.full(2, number, np.float32), "H1.w": np.ones(3, np.float32)}
-        save_file(tensors, tmp_path / "checkpoints" / f"round-{number:05d}.safetensors")
-        save_file({"m/L1.w": tensors["L1.w"]}, tmp_path / "checkpoints" / f"round-{number:05d}.server.safetensors")
-    taken = load_file(layers_alone(tmp_path, tmp_path / "layers.safetensors"))
-    assert {name: value.tolist() for name, value in taken.items()} == {"L1.w": [2.0, 2.0]}
+def test_texts_to_choose_by_are_none_of_those_that_are_learned(tmp_path: Path) -> None:
+    texts = fine_tuning_text.VALIDATION + 3
+    x = np.arange(texts)[:, None]
+    np.savez(tmp_path / "all.npz", x=x, y=x[:, 0] % 2, classes=np.array(["a", "b"]))
+    specifications = fine_tuning_text.split_texts(tmp_path, tmp_path)
+    learned, validation = (np.load(specification.removeprefix("npz:"))["x"] for specification in specifications)
+    assert learned[:, 0].tolist() == [texts - 3, texts - 2, texts - 1]
+    assert len(validation) == fine_tuning_text.VALIDATION
+
+
+def test_only_start_weights_and_rounds_differ_between_fleets_on_texts() -> None:
+    options = fine_tuning_text.Options()
+    random, published = (
+        fine_tuning_text.fleet_of("digits", "digits", start, Path("w.pt"), options) for start in ("random", "published")
+    )
+    assert (random.rounds.count, published.rounds.count) == (20, 5)
+    model = msgspec.structs.replace(published.model, weights="")
+    assert msgspec.structs.replace(published, model=model, rounds=random.rounds) == random
+
+
+def test_shows_the_best_and_the_last_round_of_fleets_on_texts() -> None:
+    row = fine_tuning_text.Row("published", 0.0005, (0.1, 0.2, 0.3, 0.5, 0.45))
+    assert fine_tuning_text.table([row]).splitlines()[-1] == (
+        "| published | 0.0005 | 10.0 | 20.0 | 30.0 | 50.0 | 45.0 | 50.0 | 45.0 | 5 |"
+    )

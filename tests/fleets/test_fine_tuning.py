@@ -135,6 +135,20 @@ def test_a_fleet_starts_from_a_file_that_devices_hear_nothing_of(tmp_path: Path,
     assert {job.model.weights for job in jobs if isinstance(job, Build | Train)} == {""}
 
 
+def test_a_fleet_takes_no_head_if_heads_are_reset(tmp_path: Path) -> None:
+    state = build_model(MODEL, seed=5).original_state_dict()
+    torch.save(state, tmp_path / "same.pt")
+    model = msgspec.structs.replace(MODEL, weights=str(tmp_path / "same.pt"), reset_heads=True)
+    fleet = fleet_of(tmp_path, model, rounds=1)
+    fleet.start_all()
+    report = fleet.finish().start_weights
+    assert report is not None
+    assert report.anew["head.weight"] == "reset_heads"
+    start = Checkpoints(fleet.run / "checkpoints").load(0)[0]
+    assert np.array_equal(start["L2.hidden2.fc.weight"], state["hidden2.fc.weight"].numpy())
+    assert not np.array_equal(start["H3.head.weight"], state["head.weight"].numpy())
+
+
 def test_a_run_that_was_killed_ends_as_the_undisturbed_one_and_needs_the_file_no_more(
     tmp_path: Path, weights: Path
 ) -> None:

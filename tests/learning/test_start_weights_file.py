@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -109,6 +110,26 @@ def test_the_bytes_of_a_file_decide_and_not_its_path(file: Path, tmp_path: Path)
     assert one.identified == other.identified
     moved.write_bytes(b"abd")
     assert with_digest(ModelSettings(weights=str(moved))).identified != one.identified
+
+
+def test_reset_heads_make_another_run_and_their_absence_none(file: Path) -> None:
+    kept = with_digest(ModelSettings(weights=str(file)))
+    reset = msgspec.structs.replace(kept, reset_heads=True)
+    assert kept.identified != reset.identified
+    # Runs that were begun before there was the key go on.
+    before = [key for key in ModelSettings.__struct_fields__ if key != "reset_heads"]
+    assert list(kept.identified) == before
+    assert ModelSettings().identified == {key: getattr(ModelSettings(), key) for key in before}
+
+
+def test_reset_heads_are_of_start_weights(file: Path) -> None:
+    reset = with_digest(ModelSettings(weights=str(file), reset_heads=True))
+    found = start_weights_of(reset)
+    assert found is not None
+    assert found.reset_heads
+    assert reset.without_weights == ModelSettings()
+    with pytest.raises(ValueError, match="weights names none: heads start anew without it"):
+        ModelSettings(reset_heads=True)
 
 
 def test_a_stated_digest_must_be_that_of_the_file(file: Path) -> None:

@@ -72,6 +72,21 @@ def test_a_run_starts_from_an_earlier_one_of_other_classes(tmp_path: Path, engin
     assert np.array_equal(state["L1.hidden1.fc.weight"], began["L1.hidden1.fc.weight"])
 
 
+def test_a_run_of_as_many_other_classes_gives_no_head_if_heads_are_reset(tmp_path: Path, engine: LocalEngine) -> None:
+    earlier = build_model(ModelSettings(name="mlp", input=(1, 8, 8)), seed=9)
+    state = {name: value.numpy() for name, value in earlier.state_dict().items()}
+    Checkpoints(tmp_path / "earlier" / "checkpoints").save(2, state, ServerState())
+    model = ModelSettings(name="mlp", input=(1, 8, 8), weights=f"run:{tmp_path / 'earlier'}", reset_heads=True)
+    later = experiment(model=model)
+    report = simulate(later, tmp_path / "later", engine=engine).start_weights
+    assert report is not None
+    assert set(report.anew.values()) == {"reset_heads"}
+    began = Checkpoints(tmp_path / "later" / "checkpoints").load(0)[0]
+    fresh = build_model(model.without_weights, seed=later.seed).state_dict()
+    assert np.array_equal(state["L3.hidden3.fc.weight"], began["L3.hidden3.fc.weight"])
+    assert np.array_equal(fresh["H3.head.weight"].numpy(), began["H3.head.weight"])
+
+
 @pytest.mark.parametrize(
     ("weights", "reason"), [("absent.pt", "there is no file absent.pt"), (__file__, "is no file of weights")]
 )

@@ -76,7 +76,10 @@ def start_from(model: LayeredModel, settings: ModelSettings, weights: StartWeigh
     keys = _matched(targets, tensors)
     draft = _Draft()
     for name, spec in targets.specs.items():
-        draft.add(name, spec, tensors.get(keys.get(name, "")), path, head=name[0] == "H")
+        if weights.reset_heads and name[0] == "H":
+            draft.anew[name] = "reset_heads"
+        else:
+            draft.add(name, spec, tensors.get(keys.get(name, "")), path, head=name[0] == "H")
     draft.start_whole_modules_anew()
     if not any(name[0] == "L" for name in draft.values):
         raise StartWeightsError(

@@ -35,9 +35,11 @@ def layered(classes: int = 3, depths: int | None = None, seed: int = 0) -> Layer
     return partition(network(classes), torch.zeros(1, 4), depths=depths, seed=seed)
 
 
-def started(model: LayeredModel, tensors: dict[str, Tensor], directory: Path) -> StartWeightsReport:
+def started(
+    model: LayeredModel, tensors: dict[str, Tensor], directory: Path, *, reset_heads: bool = False
+) -> StartWeightsReport:
     torch.save(tensors, directory / "w.pt")
-    return start_from(model, SETTINGS, StartWeights("w.pt", str(directory / "w.pt")))
+    return start_from(model, SETTINGS, StartWeights("w.pt", str(directory / "w.pt"), reset_heads=reset_heads))
 
 
 def checkpoint(model: LayeredModel) -> dict[str, Tensor]:
@@ -156,6 +158,27 @@ def test_a_run_of_other_outputs_gives_all_but_the_heads(tmp_path: Path) -> None:
     report = started(layered(classes=3), checkpoint(layered(classes=5, seed=1)), tmp_path)
     assert {name.rpartition(".")[0] for name in report.anew} == {"head", "H1.linear", "H2.linear", "H3.linear"}
     assert len(report.taken) == 12
+
+
+def test_heads_that_are_reset_start_anew_though_all_of_them_fit(tmp_path: Path) -> None:
+    earlier, model = layered(seed=1), layered(seed=2)
+    before = checkpoint(model)
+    report = started(model, checkpoint(earlier), tmp_path, reset_heads=True)
+    assert {name: value for name, value in report.anew.items() if name[:2] != "H2"} == {
+        f"{head}.{kind}": "reset_heads" for head in ("head", "H1.linear", "H3.linear") for kind in ("weight", "bias")
+    }
+    assert (len(report.taken), report.left_out) == (12, ())
+    theirs, now = checkpoint(earlier), checkpoint(model)
+    assert all(torch.equal(value, (before if name[0] == "H" else theirs)[name]) for name, value in now.items())
+    assert report.line.endswith("12 of 20 tensors taken (61.5 %), H1.linear, H2.linear, H3.linear, head anew")
+
+
+def test_a_classifier_that_is_reset_may_have_any_shape_and_any_values(tmp_path: Path) -> None:
+    theirs = network(classes=7).state_dict()
+    theirs["head.bias"] = torch.full((7,), torch.nan)
+    report = started(layered(), theirs, tmp_path, reset_heads=True)
+    assert report.anew["head.bias"] == "reset_heads"
+    assert "b4.fc.weight" in report.taken
 
 
 def test_a_run_of_other_depths_gives_its_layers_and_the_heads_behind_the_same_layers(tmp_path: Path) -> None:
