@@ -23,6 +23,7 @@ from fedlp_edge.probe.confinement import Confinement, bounds_of
 from fedlp_edge.probe.host import probe_host, training_threads, worker_share
 from fedlp_edge.probe.neighbours import other_agents
 from fedlp_edge.probe.profiles import find_profile
+from fedlp_edge.system.directories import expand_user
 from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, freeze_gc
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.system.printable import plain_log
@@ -186,7 +187,7 @@ def root_of_trust(path: str) -> bytes | None:
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         raise ConfigError(f'root needs {missing}: pip install "fedlp-edge[release]"') from None
-    return read_root(Path(path).expanduser())
+    return read_root(expand_user(path))
 
 
 def _threads_text(threads: int, cores: float, others: int) -> str:

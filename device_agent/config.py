@@ -21,6 +21,7 @@ from device_agent.limits import LIMITS
 from fedlp_edge.config.toml import describe, load_toml
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.serving.serving_options import ServingOptions
+from fedlp_edge.system.directories import expand_user, home_directory
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.wire.messages import Name
 
@@ -121,7 +122,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def state_dir(self) -> Path:
         """Directory of the agent's state: the configured one, or a default one for this fleet and id."""
         if self.state:
-            return Path(self.state).expanduser()
+            return expand_user(self.state)
         return state_base() / str(self.fleet) / self.device_id
 
 
@@ -154,11 +155,16 @@ def default_id(hostname: str) -> str:
 
 
 def state_base() -> Path:
-    """Returns the directory below which agents keep their state."""
+    """Returns the directory below which agents keep their state.
+
+    Raises:
+        StorageError: The environment names none, and this user has no home directory.
+    """
     if directory := os.environ.get(STATE_DIR):
-        return Path(directory).expanduser()
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "fedlp-edge"
+        return expand_user(directory)
+    if home := os.environ.get("XDG_STATE_HOME"):
+        return Path(home) / "fedlp-edge"
+    return home_directory(f"name a directory with --state or {STATE_DIR}") / ".local" / "state" / "fedlp-edge"
 
 
 def new_session() -> str:

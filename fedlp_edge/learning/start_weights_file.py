@@ -12,6 +12,7 @@ import msgspec
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.start_weights import RUN, StartWeights, source_kind
 from fedlp_edge.errors import StartWeightsError
+from fedlp_edge.system.directories import expand_user
 
 _CHECKPOINTS = "checkpoints"
 _CHECKPOINT = re.compile(r"(?P<name>round-(?P<round>[0-9]{5,}))\.safetensors")
@@ -35,13 +36,13 @@ def locate(source: str) -> Path | None:
     if kind == "torchvision":
         return None
     if kind == "file":
-        path = Path(source).expanduser()
+        path = expand_user(source)
         if path.is_dir():
             raise StartWeightsError(f"{path} is a folder; name {_file_in(path)}, or an earlier run as {RUN}{path}")
         if not path.is_file():
             raise StartWeightsError(f"there is no file {path}")
         return path
-    run = Path(source.removeprefix(RUN)).expanduser()
+    run = expand_user(source.removeprefix(RUN))
     try:
         model = _final_model([path.name for path in (run / _CHECKPOINTS).iterdir()], _best_round(run))
     except OSError:

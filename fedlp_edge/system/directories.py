@@ -16,6 +16,37 @@ def working_directory() -> str:
         return os.sep
 
 
+def expand_user(path: str) -> Path:
+    """Returns a path with ``~`` replaced by the home directory.
+
+    Args:
+        path: Path as a person has written it.
+
+    Raises:
+        StorageError: The path begins with ``~``, and this user has no home directory, as in a container that runs
+            under a number that no account has.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise StorageError(f"{path}: this user has no home directory; set HOME, or write the whole path") from None
+
+
+def home_directory(remedy: str) -> Path:
+    """Returns the home directory of this user.
+
+    Args:
+        remedy: What to do where there is none, for the message.
+
+    Raises:
+        StorageError: There is none.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise StorageError(f"this user has no home directory; {remedy}") from None
+
+
 def make_directory(directory: Path, option: str = "--state") -> Path:
     """Makes a directory that only its owner may read, and its parents.
 

@@ -46,7 +46,8 @@ StopReason = Literal["signal", "parent"]
 
 _KILL_ME_FIRST = "900"  # of at most 1000
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""A closed terminal and a lost SSH connection send SIGHUP, which ``nohup`` has ignored."""
 
 
 def freeze_gc() -> None:
@@ -64,7 +65,7 @@ class InterruptedBySignalError(BaseException):
 
 
 class StopSignal:
-    """An event that the first SIGINT or SIGTERM sets, and the end of standard input if the environment says so.
+    """An event that the first SIGINT, SIGTERM or SIGHUP sets, and the end of standard input if the environment says so.
 
     A second signal ends the process at once. It is a context manager for the main thread, which restores the earlier
     signal handlers at its end.
@@ -113,7 +114,8 @@ class StopSignal:
         threading.Thread(target=self._watch_pipe, args=(reader,), name="stop-signal", daemon=True).start()
         self._woken_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in _STOPPING:
-            self._handlers[number] = signal.signal(number, _leave_it_to_the_thread)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, _leave_it_to_the_thread)
         if os.environ.get(STOP_WITH_STDIN) == "1":
             threading.Thread(target=self._watch_stdin, name="stop-with-stdin", daemon=True).start()
         return self
@@ -205,11 +207,11 @@ def print_every_character() -> None:
 
 @contextmanager
 def block_interrupts() -> Iterator[None]:
-    """Blocks SIGINT for processes that are started in this context, so that the parent alone handles Ctrl-C.
+    """Blocks SIGINT and SIGHUP for processes started in this context: the parent alone hears Ctrl-C and the terminal.
 
     The child inherits the signal mask; setting it in the child would come too late, after seconds of imports.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import msgspec
 
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.system.directories import expand_user
 from fedlp_edge.transport.presets import PRESETS, BrokerPreset, PresetName
 
 DEFAULT_URL = "mqtt://127.0.0.1:1883"
@@ -285,7 +286,7 @@ def _password(settings: BrokerSettings, from_url: str | None, environ: Mapping[s
 
 def _first_line(path: str) -> str:
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")  # editors of Windows put a byte order mark first
+        text = expand_user(path).read_text(encoding="utf-8-sig")  # editors of Windows put a byte order mark first
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"broker password file {path} cannot be read: {error}") from None
     line = text.partition("\n")[0].rstrip("\r")
@@ -297,7 +298,7 @@ def _first_line(path: str) -> str:
 def _file(what: str, path: str | None) -> Path | None:
     if not path:
         return None
-    found = Path(path).expanduser()
+    found = expand_user(path)
     if not found.is_file():
         raise ConfigError(f"broker {what} file {path} does not exist")
     return found

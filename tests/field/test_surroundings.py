@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.errors import DataError
+from device_agent.config import load_config
+from fedlp_edge.errors import DataError, StorageError
 from fedlp_edge.learning.data.spec import check_source, parse_spec
 from fedlp_edge.learning.foreign_code import load_object
 from fedlp_edge.system.directories import working_directory
@@ -43,6 +44,18 @@ def test_a_working_directory_that_was_removed_keeps_nothing_from_working(
     gone.rmdir()
     assert working_directory() == "/"
     assert load_object("json:loads", DataError)("1") == 1
+
+
+def test_an_agent_of_a_user_without_account_and_home_says_where_its_state_may_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HOME", "FEDLP_STATE_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
+    config = load_config(None, {"fleet": "shop", "data": "digits"})
+    with pytest.raises(StorageError, match="this user has no home directory; name a directory with --state or FEDLP_"):
+        _ = config.state_dir
+    assert load_config(None, {"fleet": "shop", "data": "digits", "state": "/state"}).state_dir == Path("/state")
 
 
 @pytest.mark.parametrize(

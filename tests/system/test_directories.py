@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import StorageError
-from fedlp_edge.system.directories import empty_directory, make_directory
+from fedlp_edge.system.directories import empty_directory, expand_user, home_directory, make_directory
 
 
 def test_is_its_owners_alone(tmp_path: Path) -> None:
@@ -24,3 +24,15 @@ def test_names_the_option_when_it_cannot_be_made(tmp_path: Path) -> None:
 def test_empties_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("")
     assert list(empty_directory(tmp_path).iterdir()) == []
+
+
+def test_a_user_without_a_home_directory_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a container that is started with --user 12345: no HOME, and no account of that number.
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
+
+    assert expand_user("/data/parts") == Path("/data/parts")
+    with pytest.raises(StorageError, match=r"^~/parts: this user has no home directory; set HOME, or write the whole"):
+        expand_user("~/parts")
+    with pytest.raises(StorageError, match=r"^this user has no home directory; name another$"):
+        home_directory("name another")

@@ -56,7 +56,7 @@ def start() -> Iterator[object]:
         child.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stops_on_a_signal(start, number: signal.Signals) -> None:
     child = start()
 
@@ -64,6 +64,15 @@ def test_stops_on_a_signal(start, number: signal.Signals) -> None:
 
     assert child.communicate(timeout=60)[0] == "signal\n"
     assert child.returncode == 0
+
+
+def test_outlives_its_terminal_under_nohup() -> None:
+    own = "import os, signal; os.kill(os.getpid(), signal.SIGHUP); stop.wait(0.2); stop.set('parent')"
+    program = WAITS.format(after="pass").replace("    stop.wait()", f"    {own}")
+    done = subprocess.run(
+        ["nohup", sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "ready\nparent\n"
 
 
 def test_stops_on_a_signal_that_another_thread_gets_while_the_main_one_waits() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
+from fedlp_edge.system.directories import home_directory
 from fedlp_edge.system.locks import lock_file
 
 Split = Literal["train", "test"]
@@ -105,7 +106,9 @@ def cifar10(split: Split) -> tuple[Bytes, npt.NDArray[np.int64]]:
 def cache_dir(name: str) -> Path:
     """Returns the download directory: ``$FEDLP_DATA_DIR/NAME``, else ``~/.cache/fedlp-edge/NAME``."""
     root = os.environ.get("FEDLP_DATA_DIR")
-    return Path(root) / name if root else Path.home() / ".cache" / "fedlp-edge" / name
+    if root:
+        return Path(root) / name
+    return home_directory("name the directory of data sets with FEDLP_DATA_DIR") / ".cache" / "fedlp-edge" / name
 
 
 def read_idx(path: Path) -> Bytes:
@@ -134,7 +137,10 @@ def _candidates(name: str) -> list[Path]:
     places = [SYSTEM_DIRS[name]] if name in SYSTEM_DIRS else []
     if "FEDLP_DATA_DIR" in os.environ:
         places.append(Path(os.environ["FEDLP_DATA_DIR"]) / name)
-    return [*places, Path.home() / ".cache" / "fedlp-edge" / name]
+    try:
+        return [*places, Path.home() / ".cache" / "fedlp-edge" / name]
+    except RuntimeError:  # this user has no home directory
+        return places
 
 
 def _idx_folder(name: str) -> Path | None:

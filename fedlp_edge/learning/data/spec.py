@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
+from fedlp_edge.system.directories import expand_user
 
 DATASET_NAMES = ("digits", "fashion-mnist", "mnist", "cifar10")
 _OWN = "imagefolder:DIR, audiofolder:DIR, csv:FILE, parquet:FILE, npy:FILE, npz:FILE or module:callable"
@@ -181,7 +182,7 @@ class DataSpec:
     @property
     def path(self) -> Path:
         """Directory or file of a source on disk."""
-        return Path(self.argument).expanduser()
+        return expand_user(self.argument)
 
     @property
     def watched(self) -> tuple[Path, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -145,8 +144,9 @@ class MosquittoBroker:
             f"allow_anonymous {str(self._anonymous).lower()}",
             "persistence false",
             "log_dest stderr",
-            # Started as root, Mosquitto would switch to another user, who cannot read our files.
-            f"user {pwd.getpwuid(os.getuid()).pw_name}",
+            # Started as root, Mosquitto would switch to another user, who cannot read our files. Any other user
+            # need not be named, and has no name at all where a container runs under a number.
+            *(["user root"] if os.getuid() == 0 else []),
         ]
         config = directory / "mosquitto.conf"
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
