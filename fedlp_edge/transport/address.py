@@ -11,7 +11,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -29,6 +29,24 @@ DEFAULT_PATH = "/mqtt"
 
 KEEPALIVE_SECONDS = 30
 
+URL_VARIABLE = "FEDLP_BROKER_URL"
+
+_OTHER_SCHEMES = {
+    **dict.fromkeys(("tcp", "mqtt+tcp", "http"), "mqtt"),
+    **dict.fromkeys(("ssl", "tls", "mqtt+ssl", "mqtt+tls", "https"), "mqtts"),
+}
+"""Schemes that other MQTT programs and people write, with the one that is meant."""
+
+_MISSPELT = {
+    **dict.fromkeys(("USER", "USER_NAME", "LOGIN"), "USERNAME"),
+    **dict.fromkeys(("PASS", "PASSWD", "PW", "PASSWORT"), "PASSWORD"),
+    **dict.fromkeys(("PASSWORDFILE", "PASS_FILE", "PASSWD_FILE"), "PASSWORD_FILE"),
+    **dict.fromkeys(("CAFILE", "CA_FILE", "CA_CERT", "CACERT"), "CA"),
+    **dict.fromkeys(("CERTIFICATE", "CERTFILE", "CERT_FILE", "CLIENT_CERT"), "CERT"),
+    **dict.fromkeys(("KEYFILE", "KEY_FILE", "CLIENT_KEY"), "KEY"),
+}
+"""Ends of environment variables that nothing reads, with the one that is meant."""
+
 Protocol = Literal["auto", "5", "3.1.1"]
 
 
@@ -37,7 +55,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
 
     Attributes:
         url: ``mqtt://HOST[:PORT]``, ``mqtts://...`` (TLS), ``ws://HOST[:PORT][/PATH]`` or ``wss://...`` (WebSockets);
-            ports default to 1883, 8883, 80 and 443, the path to ``/mqtt``.
+            ports default to 1883, 8883, 80 and 443, the path to ``/mqtt`` (``FEDLP_BROKER_URL``).
         username: User name of the login (``FEDLP_BROKER_USERNAME``).
         password: Password (``FEDLP_BROKER_PASSWORD``); keep the configuration file private, or use ``password_file``.
         password_file: File whose first line is the password (``FEDLP_BROKER_PASSWORD_FILE``).
@@ -92,6 +110,7 @@ class BrokerAddress:
         tls: Whether the connection is encrypted and the broker's certificate verified.
         username: User name of the login; None to log in anonymously.
         password: Password of the login; never shown.
+        password_file: File that the password was read from; None if it stands elsewhere.
         ca: File of the certificate authority; None for the authorities of the operating system.
         certificate: File of the client's certificate.
         key: File of the client's private key.
@@ -118,6 +137,7 @@ class BrokerAddress:
     protocol: Protocol = "auto"
     path: str | None = field(default=None, repr=False)
     keepalive_seconds: int = KEEPALIVE_SECONDS
+    password_file: Path | None = None
 
     @classmethod
     def parse(
@@ -159,6 +179,15 @@ class BrokerAddress:
         host = f"[{self.certified_name}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
+    def renewed(self) -> BrokerAddress:
+        """Returns the address with the password that its file holds now; this one if the file cannot be used."""
+        if self.password_file is None:
+            return self
+        try:
+            return replace(self, password=_first_line(str(self.password_file)))
+        except ConfigError:
+            return self
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """Returns the TLS context that verifies the broker's certificate and shows the client's; None without TLS.
 
@@ -189,6 +218,10 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
     Raises:
         ConfigError: The URL is malformed, a file is missing, or two settings contradict each other.
     """
+    _check_names(environ)
+    named = environ.get(URL_VARIABLE)
+    if settings.url == DEFAULT_URL and named:
+        settings, allow_password = msgspec.structs.replace(settings, url=named), True
     parts = _split(settings.url)
     if parts.password is not None and not allow_password:
         raise ConfigError(
@@ -197,7 +230,7 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
         )
     tls = parts.scheme in {"mqtts", "wss"}
     username = settings.username or _unquoted(parts.username) or environ.get("FEDLP_BROKER_USERNAME") or None
-    password = _password(settings, _unquoted(parts.password), environ)
+    password, password_file = _password(settings, _unquoted(parts.password), environ)
     if password is not None and username is None:
         raise ConfigError("there is a broker password but no user name; set FEDLP_BROKER_USERNAME or username")
     ca = _file("CA", settings.ca or environ.get("FEDLP_BROKER_CA"))
@@ -225,7 +258,20 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
         protocol=settings.protocol,
         path=_path(parts),
         keepalive_seconds=settings.keepalive_seconds or KEEPALIVE_SECONDS,
+        password_file=password_file,
     )
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    """Checks that no login or certificate stands in a variable that nothing reads.
+
+    Raises:
+        ConfigError: There is such a variable, and the one that is meant is not set.
+    """
+    for wrong, right in _MISSPELT.items():
+        name, meant = f"FEDLP_BROKER_{wrong}", f"FEDLP_BROKER_{right}"
+        if environ.get(name) and not environ.get(meant):
+            raise ConfigError(f"the environment variable {name} is not read; its name is {meant}")
 
 
 def _path(parts: SplitResult) -> str | None:
@@ -256,6 +302,7 @@ def _split(url: str) -> SplitResult:
     if parts.scheme not in DEFAULT_PORTS or "://" not in url:
         raise ConfigError(
             f"broker URL {shown!r} must begin with mqtt:// or mqtts:// (TLS), for WebSockets with ws:// or wss:// (TLS)"
+            f"{_likely_url(shown)}"
         )
     if not parts.hostname:
         raise ConfigError(f"broker URL {shown!r} names no host; write mqtt://HOST or mqtt://HOST:PORT")
@@ -271,17 +318,31 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _password(settings: BrokerSettings, from_url: str | None, environ: Mapping[str, str]) -> str | None:
-    explicit = settings.password or from_url
-    if explicit:
-        return explicit
+def _likely_url(shown: str) -> str:
+    """Returns what to write in place of a URL without a scheme, or with another program's; empty if nobody knows."""
+    scheme, mark, rest = shown.rpartition("://")
+    rest = rest.rstrip("/") if mark else rest.removeprefix("mqtt:")
+    meant = _OTHER_SCHEMES.get(scheme.lower(), "") if mark else "mqtt"
+    if not meant or re.fullmatch(r"[A-Za-z0-9._-]+(:[0-9]+)?", rest) is None:
+        return ""
+    if scheme.lower() in {"http", "https"}:  # the port is that of a web page then
+        rest = rest.partition(":")[0]
+    return f"; write {meant}://{rest}"
+
+
+def _password(
+    settings: BrokerSettings, from_url: str | None, environ: Mapping[str, str]
+) -> tuple[str | None, Path | None]:
+    """Returns the password, and the file that it stands in; None for what there is not."""
+    if explicit := settings.password or from_url:
+        return explicit, None
     if settings.password_file:
-        return _first_line(settings.password_file)
-    if environ.get("FEDLP_BROKER_PASSWORD"):
-        return environ["FEDLP_BROKER_PASSWORD"]
-    if environ.get("FEDLP_BROKER_PASSWORD_FILE"):
-        return _first_line(environ["FEDLP_BROKER_PASSWORD_FILE"])
-    return None
+        return _first_line(settings.password_file), expand_user(settings.password_file)
+    if named := environ.get("FEDLP_BROKER_PASSWORD"):
+        return named, None
+    if file := environ.get("FEDLP_BROKER_PASSWORD_FILE"):
+        return _first_line(file), expand_user(file)
+    return None, None
 
 
 def _first_line(path: str) -> str:

@@ -158,3 +158,34 @@ def test_query_of_a_websocket_is_sent_and_never_shown() -> None:
 def test_keepalive_has_a_usual_length_and_can_be_set() -> None:
     assert BrokerAddress.parse("mqtt://broker", {}).keepalive_seconds == 30
     assert BrokerSettings(url="mqtt://broker", keepalive_seconds=240).address({}).keepalive_seconds == 240
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("192.168.1.10", "mqtt://192.168.1.10"),
+        ("localhost:1883", "mqtt://localhost:1883"),
+        ("mqtt:localhost", "mqtt://localhost"),
+        ("tcp://broker:1883", "mqtt://broker:1883"),
+        ("ssl://broker", "mqtts://broker"),
+        ("http://homeassistant.local:8123/", "mqtt://homeassistant.local"),
+    ],
+)
+def test_a_url_in_another_programs_manner_is_told_what_to_write(url: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        BrokerAddress.parse(url, {})
+    assert str(refused.value).endswith(f"; write {meant}")
+
+
+def test_a_login_in_a_variable_that_nothing_reads_is_refused_with_the_one_that_is_meant() -> None:
+    with pytest.raises(ConfigError, match="FEDLP_BROKER_USER is not read; its name is FEDLP_BROKER_USERNAME"):
+        BrokerAddress.parse("mqtt://broker", {"FEDLP_BROKER_USER": "pi"})
+    both = {"FEDLP_BROKER_USER": "old", "FEDLP_BROKER_USERNAME": "pi"}
+    assert BrokerAddress.parse("mqtt://broker", both).username == "pi"
+
+
+def test_url_may_come_from_the_environment_and_what_is_given_wins() -> None:
+    environ = {"FEDLP_BROKER_URL": "mqtt://pi:a%40b@broker"}
+    address = BrokerSettings().address(environ)
+    assert (address.host, address.username, address.password) == ("broker", "pi", "a@b")
+    assert BrokerSettings(url="mqtt://other").address(environ).host == "other"

@@ -27,8 +27,11 @@ def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> Broker
                 f"{where} answers {str(error)!r} where a WebSocket for MQTT was asked for; check port and path "
                 f"(many brokers have /mqtt), {without_websockets(address)} if this port has no WebSockets"
             )
+        case socket.gaierror(errno=socket.EAI_AGAIN):
+            text = f"no name server answers for the broker's host {address.host!r}; is this machine's network up?"
+            text += _mdns(address)
         case socket.gaierror() | UnicodeError():
-            text = f"the broker's host name {address.host!r} is unknown; check the URL {where}"
+            text = f"the broker's host name {address.host!r} is unknown; check the URL {where}{_mdns(address)}"
         case ssl.SSLCertVerificationError():
             text = explain(address, error)
         case ConnectionRefusedError():
@@ -42,6 +45,15 @@ def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> Broker
         case _:
             text = f"cannot connect to the broker at {where}: {error}"
     return BrokerError(text)
+
+
+def _mdns(address: BrokerAddress) -> str:
+    """Returns what to do about a name of the local network, which no name server knows; empty for other names."""
+    if not address.host.lower().rstrip(".").endswith(".local"):
+        return ""
+    return (
+        " (names in .local need Avahi and libnss-mdns on this machine, and containers lack them: an IP address works)"
+    )
 
 
 def closed_early(address: BrokerAddress) -> BrokerError:
@@ -84,7 +96,7 @@ def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
             )
         return BrokerError(
             f"the broker at {address.url} refuses the login of user {address.username!r}; check the user name, "
-            "the password and the broker's access rules"
+            f"the password and the broker's access rules{_odd_password(address.password)}"
         )
     if code == UNSUPPORTED_VERSION:
         if address.protocol == "auto":
@@ -97,6 +109,26 @@ def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
             f"the broker at {address.url} refuses the client id; its log says why, or its rules for the ids of clients"
         )
     return BrokerError(f"the broker at {address.url} refuses the connection: {name}")
+
+
+def _odd_password(password: str | None) -> str:
+    """Returns what is odd about a refused password, without showing it; empty if nothing is."""
+    if password is None:
+        return " (there is no password: set FEDLP_BROKER_PASSWORD or FEDLP_BROKER_PASSWORD_FILE)"
+    if len(password) > 1 and password[0] == password[-1] and password[0] in "'\"":
+        return " (the password begins and ends with a quote, as files for --env-file keep them: leave them out)"
+    if password != password.strip():
+        return " (the password begins or ends with a blank)"
+    return ""
+
+
+def short_lived(address: BrokerAddress, times: int) -> str:
+    """Returns the message for connections that the broker accepts and ends again within seconds, ``times`` in a row."""
+    return (
+        f"the last {times} connections to {address.url} ended within seconds, without a word of the broker; its log "
+        "says why. One cause is a broker that takes the user name for the client's id (Mosquitto's "
+        "use_username_as_clientid): then each device and the coordinator need a login of their own"
+    )
 
 
 def too_long(address: BrokerAddress, topic: str, size: int, packet: int) -> str:

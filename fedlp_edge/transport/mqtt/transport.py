@@ -20,7 +20,7 @@ from collections import deque
 from concurrent.futures import Future
 from ipaddress import ip_address
 
-from fedlp_edge.errors import BrokerError
+from fedlp_edge.errors import BrokerError, ConfigError
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import (
     BrokerLimits,
@@ -46,10 +46,14 @@ from fedlp_edge.transport.mqtt.connection import (
 from fedlp_edge.transport.mqtt.paho_clients import short_client_id
 from fedlp_edge.transport.mqtt.publish_queue import PublishQueue, QueuedPublish
 from fedlp_edge.transport.mqtt.rate_limit import RateLimit
+from fedlp_edge.transport.mqtt.retry_log import RetryLog
 from fedlp_edge.transport.mqtt.unannounced_limit import UnannouncedLimit
 from fedlp_edge.transport.remembered import RememberedLimits
 
 log = logging.getLogger(__name__)
+
+SHORT_LIVED = 5
+"""Connections in a row that end soon after they were accepted until it is said what the reason may be."""
 
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
@@ -204,6 +208,8 @@ class MqttTransport:
             BrokerError: The first connection fails.
         """
         delay = FIRST_RETRY_SECONDS
+        failures = RetryLog()
+        short_lived = 0
         while not self._stopping.is_set():
             code = 0
             opened = time.monotonic()
@@ -212,18 +218,38 @@ class MqttTransport:
             except BrokerError as error:
                 if not first.done():
                     raise
-                log.warning("still no broker: %s", error)
+                if failures.is_news(str(error), time.monotonic()):
+                    log.warning("still no broker: %s", error)
+                context = self._renew(context)
             else:
                 if not first.done():
                     first.set_result(None)
+                failures = RetryLog()
                 code = self._serve(connection)
+                short_lived += 1
                 if time.monotonic() - opened > STEADY_SECONDS:
                     delay = FIRST_RETRY_SECONDS
+                    short_lived = 0
+                if short_lived == SHORT_LIVED:
+                    log.warning("%s", connection_errors.short_lived(self._address, short_lived))
             # Two clients with one id disconnect each other in turn; the one that was disconnected waits longest.
             delay = LAST_RETRY_SECONDS if code == connection_errors.TAKEN_OVER else delay
             # Random jitter, so that the devices of a fleet do not all connect to a restarted broker at the same moment.
             self._stopping.wait(delay * random.uniform(0.5, 1.0))
             delay = min(2 * delay, LAST_RETRY_SECONDS)
+
+    def _renew(self, context: ssl.SSLContext | None) -> ssl.SSLContext | None:
+        """Reads password and certificates again, which expire and are replaced while this process runs.
+
+        Returns:
+            The TLS context for the next attempt: the one before where the files cannot be used, perhaps because they
+            are being written.
+        """
+        self._address = self._address.renewed()
+        try:
+            return self._address.ssl_context()
+        except ConfigError:
+            return context
 
     def _open(self, context: ssl.SSLContext | None) -> MqttConnection:
         """Opens a connection with the newest MQTT version of the broker; later connections use the same version."""

@@ -31,6 +31,17 @@ WEB = BrokerAddress.parse("wss://b", {})
             "the broker's host name 'b' is unknown; check the URL mqtt://b:1883",
         ),
         (
+            BrokerAddress.parse("mqtt://pi.local", {}),
+            socket.gaierror(-2, "unknown"),
+            "the broker's host name 'pi.local' is unknown; check the URL mqtt://pi.local:1883 (names in .local need "
+            "Avahi and libnss-mdns on this machine, and containers lack them: an IP address works)",
+        ),
+        (
+            PLAIN,
+            socket.gaierror(socket.EAI_AGAIN, "again"),
+            "no name server answers for the broker's host 'b'; is this machine's network up?",
+        ),
+        (
             PLAIN,
             ConnectionRefusedError(111, "refused"),
             "nothing listens at mqtt://b:1883; is the broker running, and is the port right?",
@@ -75,7 +86,7 @@ def test_failed_connection_is_explained(address: BrokerAddress, error: OSError, 
             "mqtt://pi@b",
             0x86,
             "the broker at mqtt://b:1883 refuses the login of user 'pi'; check the user name, the password and the "
-            "broker's access rules",
+            "broker's access rules (there is no password: set FEDLP_BROKER_PASSWORD or FEDLP_BROKER_PASSWORD_FILE)",
         ),
         ("mqtt://b", 0x84, "the broker at mqtt://b:1883 speaks neither MQTT 5 nor 3.1.1"),
         ("mqtt://b", 0x97, "the broker at mqtt://b:1883 refuses the connection: Quota exceeded"),
@@ -83,6 +94,22 @@ def test_failed_connection_is_explained(address: BrokerAddress, error: OSError, 
 )
 def test_refused_login_is_explained(url: str, code: int, message: str) -> None:
     assert str(login_refused(BrokerAddress.parse(url, {}), code, "Quota exceeded")) == message
+
+
+@pytest.mark.parametrize(
+    ("password", "words"),
+    [
+        ("good", "access rules"),
+        ('"quoted"', "a quote, as files for --env-file keep them: leave them out)"),
+        ("'quoted'", "a quote, as files for --env-file keep them: leave them out)"),
+        ("trailing ", "the password begins or ends with a blank)"),
+    ],
+)
+def test_odd_password_that_is_refused_is_told_without_showing_it(password: str, words: str) -> None:
+    address = BrokerSettings(url="mqtt://b", username="pi", password=password).address({})
+    told = str(login_refused(address, 0x86, "x"))
+    assert told.endswith(words)
+    assert password.strip("\"' ") not in told
 
 
 def test_silence_is_explained() -> None:

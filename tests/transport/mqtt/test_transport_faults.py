@@ -12,7 +12,7 @@ import pytest
 from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.address import BrokerAddress, Protocol
 from fedlp_edge.transport.base import Connected, Delivered, Disconnected, MessageArriving, Received, Refused, Subscribed
-from fedlp_edge.transport.mqtt import certificates
+from fedlp_edge.transport.mqtt import certificates, transport
 from fedlp_edge.transport.mqtt.transport import ARRIVING_SECONDS, MqttTransport
 from tests.transport.clients import Client
 from tests.transport.played import CONNACK_5, CONNACK_311, Wire, hang_up, played, stay_silent, together
@@ -408,3 +408,43 @@ def test_messages_become_shorter_where_the_connection_ends_behind_long_ones(capl
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "behind a message of 30032 bytes on fedlp/f/model/L1" in line
     assert "max_packet_bytes" in line
+
+
+def test_a_broker_that_is_away_gets_a_line_for_each_reason_and_not_for_each_attempt(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "LAST_RETRY_SECONDS", 0.05)
+
+    def welcome(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+
+    with played(welcome) as address:
+        client = Client(address, "patient").start()
+    time.sleep(0.6)  # a dozen attempts
+    client.transport.stop()
+    assert [record.message.partition(";")[0] for record in caplog.records if "still no" in record.message] == [
+        f"still no broker: nothing listens at {address.url}"
+    ]
+
+
+def test_connections_that_never_last_are_explained_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Mosquitto with use_username_as_clientid, and one login for several clients: each throws the others off.
+    monkeypatch.setattr(transport, "LAST_RETRY_SECONDS", 0.05)
+
+    def throw_off(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+
+    with played(*[throw_off] * 7) as address:
+        client = Client(address, "one-of-many").start()
+        for _ in range(7):
+            client.wait(Disconnected)
+        client.transport.stop()
+    assert [record.message for record in caplog.records if "use_username_as_clientid" in record.message] == [
+        f"the last 5 connections to {address.url} ended within seconds, without a word of the broker; its log says why."
+        " One cause is a broker that takes the user name for the client's id (Mosquitto's use_username_as_clientid): "
+        "then each device and the coordinator need a login of their own"
+    ]

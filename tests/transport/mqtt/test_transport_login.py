@@ -10,7 +10,7 @@ import pytest
 
 from fedlp_edge.errors import BrokerError, ConfigError
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
-from fedlp_edge.transport.base import Delivered, Refused
+from fedlp_edge.transport.base import Connected, Delivered, Refused
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 from tests.transport.clients import connected, password_entry
@@ -148,3 +148,35 @@ def test_unusable_certificate_files_are_the_operators_to_mend(encrypted: Mosquit
         BrokerSettings(url=encrypted.url, ca=str(no_pem)).address({}).ssl_context()
     with pytest.raises(ConfigError, match="client certificate"):
         BrokerSettings(url=encrypted.url, **pair).address({}).ssl_context()  # type: ignore[arg-type]
+
+
+def test_a_password_that_was_changed_meanwhile_is_read_from_its_file(tmp_path: Path) -> None:
+    secret, entries = tmp_path / "secret", tmp_path / "passwords"
+    secret.write_text("one\n")
+    entries.write_text(password_entry("pi-1", "one"))
+    entries.chmod(0o600)
+    with MosquittoBroker(extra=[f"password_file {entries}"], anonymous=False) as broker:
+        settings = BrokerSettings(url=broker.url, username="pi-1", password_file=str(secret))
+        with connected(settings.address({}), "rotated") as client:
+            entries.write_text(password_entry("pi-1", "two"))
+            broker.stop()
+            broker.start()
+            secret.write_text("two\n")
+            client.wait(Connected)
+
+
+def test_certificates_that_were_replaced_meanwhile_are_read_again(certificates: Path, tmp_path: Path) -> None:
+    names = {"ca": "ca.pem", "cert": "server.pem", "key": "server.key"}
+    for file, name in names.items():
+        (tmp_path / file).write_bytes((certificates / name).read_bytes())
+    lines = [f"certfile {tmp_path / 'cert'}", f"keyfile {tmp_path / 'key'}"]
+    with MosquittoBroker(extra=lines) as broker:
+        settings = BrokerSettings(url=broker.url, ca=str(tmp_path / "ca"))
+        with connected(settings.address({}), "renewed") as client:
+            san = ("-addext", "subjectAltName=IP:127.0.0.1", "-subj", "/CN=renewed", "-days", "2")
+            keys = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "key")
+            openssl(tmp_path, "req", "-x509", *keys, "-out", "cert", *san)
+            broker.stop()
+            broker.start()
+            (tmp_path / "ca").write_bytes((tmp_path / "cert").read_bytes())
+            client.wait(Connected)
