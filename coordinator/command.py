@@ -28,7 +28,14 @@ from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, freeze_gc, own_command
+from fedlp_edge.system.lifecycle import (
+    EXIT_INCOMPLETE,
+    EXIT_STOPPED,
+    StopSignal,
+    freeze_gc,
+    output_may_end,
+    own_command,
+)
 from fedlp_edge.system.log_file import LogFileHandler
 from fedlp_edge.system.printable import plain_log
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
@@ -73,7 +80,8 @@ def coordinate(
         if not quiet:
             again = f"{own_command('fedlp-coordinator')} --config {config}" + (f" --out {out}" if out else "")
             again += " --hand-out" if hand_out else ""
-            print(f"Stopped; nothing is lost. Go on with: {again}")
+            with output_may_end():
+                print(f"Stopped; nothing is lost. Go on with: {again}")
         raise typer.Exit(EXIT_STOPPED)
     if load(directory.summary).refused:
         raise typer.Exit(EXIT_INCOMPLETE)
@@ -108,7 +116,8 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
         def emit(event: AnyEvent) -> None:
             events.write(event)
             if view is not None:
-                view.show(event)
+                with output_may_end():
+                    view.show(event)
 
         stack.enter_context(StopSignal(lambda: inbox.put(StopRequested())))
         transport = MqttTransport(
@@ -129,7 +138,11 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
         )
         freeze_gc()
         try:
-            finished = coordinator.run(hand_out=hand_out)
+            try:
+                finished = coordinator.run(hand_out=hand_out)
+            except (OSError, StorageError):
+                directory.check_present()
+                raise
         except SettingError as error:
             log.error("%s", error)  # nothing has begun that could be said to have stopped
             raise
@@ -143,7 +156,8 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
     if finished:
         draw_plots(load(directory.summary), directory.path)
         if not quiet:
-            print_report(directory.path)
+            with output_may_end():
+                print_report(directory.path)
     return finished
 
 

@@ -72,6 +72,7 @@ from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.serving.serving_options import ServingOptions
+from fedlp_edge.system.lifecycle import remedy
 from fedlp_edge.transport.base import Delivered, Refused, Transport
 from fedlp_edge.wire.admission import admit_unit
 from fedlp_edge.wire.chunks import split
@@ -239,8 +240,7 @@ class Agent:
             left = self._loop()
             self._carry_out(self._machine.handle(Leave(), self._clock()))
         except OSError as error:
-            text = f"{self._settings.state}: {error.strerror or error}; make room there, or choose another --state"
-            raise StorageError(text) from None
+            raise StorageError(unusable(self._settings.state, error)) from None
         finally:
             self._transport.stop()
             self._worker.stop()
@@ -450,3 +450,10 @@ def _installer_options(settings: AgentSettings, state: Path, versions: VersionSt
     return InstallerOptions(
         keep=settings.keep_models, make_source=sources, trusts=trusted.has, measure=measure, limits=limits
     )
+
+
+def unusable(state: Path, error: OSError) -> str:
+    """Returns one line for a state directory that can no longer be used."""
+    if not state.is_dir():
+        return f"{state} was removed while the agent was at work; start it again, and it fetches what it needs"
+    return f"{state}: {error.strerror or error}; {remedy(error) or 'make room there'}; --state names another place"

@@ -11,7 +11,7 @@ from device_agent.installation.version_store import VersionStore
 from device_agent.outbox import Outbox
 from fedlp_edge.errors import StorageError
 from fedlp_edge.system.directories import make_directory
-from fedlp_edge.system.files import write_file
+from fedlp_edge.system.files import bears_links, write_file
 from fedlp_edge.system.locks import lock_file
 
 STATE_FORMAT = 2
@@ -67,10 +67,16 @@ def claim_state_directory(directory: Path) -> BinaryIO:
         The lock: closing it, or the end of this process, frees the directory for another agent.
 
     Raises:
-        StorageError: The directory cannot be made or written to, another agent has it, or it holds another format.
+        StorageError: The directory cannot be made or written to, another agent has it, it holds another format, or its
+            file system has no symbolic links.
     """
     lock = _locked(make_directory(directory))
     try:
+        if not bears_links(directory):
+            raise StorageError(
+                f"{directory}: this file system has no symbolic links (FAT, a network share), and one tells what "
+                "model is installed; choose a place on another one with --state"
+            )
         _check_format(directory)
     except BaseException:
         lock.close()

@@ -102,6 +102,17 @@ class RunDirectory:
         shutil.rmtree(self.spool, ignore_errors=True)
         self.spool.mkdir(mode=0o700, exist_ok=True)
 
+    def check_present(self) -> None:
+        """Checks that nobody has removed the directory while a run was at work in it.
+
+        Raises:
+            StorageError: It was removed, or another one has taken its place.
+        """
+        if not self.journal.exists():
+            raise StorageError(
+                f"{self.path} was removed while the run was at work; the model is lost; the same command begins anew"
+            )
+
     def lock(self) -> None:
         """Locks the directory against other coordinators until ``unlock`` or the end of this process.
 

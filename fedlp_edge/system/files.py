@@ -13,6 +13,7 @@ A process may be killed at any line, and a small board loses power without a war
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,6 +91,18 @@ def replace_link(link: Path, target: str) -> None:
     partial.unlink(missing_ok=True)
     partial.symlink_to(target)
     move_into_place(partial, link)
+
+
+def bears_links(directory: Path) -> bool:
+    """Whether the file system of a directory has symbolic links: FAT and many network shares have none."""
+    probe = partial_path(directory / "link")
+    try:
+        probe.unlink(missing_ok=True)
+        probe.symlink_to("nowhere")
+    except OSError as error:
+        return error.errno not in {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+    probe.unlink(missing_ok=True)
+    return True
 
 
 def remove_partials(directory: Path) -> None:

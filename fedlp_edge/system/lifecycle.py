@@ -34,6 +34,11 @@ _THE_MACHINES_OWN = {
     errno.EACCES: "give this user access, or choose another place",
     errno.EPERM: "give this user access, or choose another place",
     errno.EIO: "the disk may be failing",
+    errno.ESTALE: "mount the share or disk that holds it again",
+    errno.ENOTCONN: "mount the share or disk that holds it again",
+    errno.EMFILE: "allow this process more open files (ulimit -n, LimitNOFILE= in a service)",
+    errno.ENFILE: "the machine has too many open files",
+    errno.ENOMEM: "the machine is out of memory",
 }
 """Remedies by ``errno``, for errors of the operating system that are no defects of this program."""
 
@@ -48,6 +53,26 @@ _KILL_ME_FIRST = "900"  # of at most 1000
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """A closed terminal and a lost SSH connection send SIGHUP, which ``nohup`` has ignored."""
+
+
+def remedy(error: OSError) -> str:
+    """Returns what a person can do about an error of the operating system; empty if it may be a defect of ours."""
+    return _THE_MACHINES_OWN.get(error.errno or 0, "")
+
+
+@contextmanager
+def output_may_end() -> Iterator[None]:
+    """Lets a service go on whose output nobody takes any more: a closed terminal, ``| head``, a full disk.
+
+    What is printed from then on is thrown away.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def freeze_gc() -> None:
@@ -185,10 +210,10 @@ def run_command(command: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in _THE_MACHINES_OWN:
+        if not remedy(error):
             raise
         where = f"{error.filename}: " if error.filename is not None else ""
-        print_error(f"{where}{error.strerror}; {_THE_MACHINES_OWN[error.errno]}")
+        print_error(f"{where}{error.strerror}; {remedy(error)}")
         return EXIT_ERROR
     finally:
         if before is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import threading
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from device_agent.config import new_session
 from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status
-from device_agent.service import Agent, AgentSettings
+from device_agent.service import Agent, AgentSettings, unusable
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
@@ -214,3 +216,24 @@ def test_refuses_a_state_directory_that_another_agent_uses(tmp_path: Path):
     with pytest.raises(StorageError, match="another agent is running there"):
         RunningAgent(hub, tmp_path)
     first.stop()
+
+
+@pytest.mark.parametrize(
+    ("there", "number", "words"),
+    [
+        (False, errno.ENOENT, "was removed while the agent was at work; start it again"),
+        (
+            True,
+            errno.ENOSPC,
+            "No space left on device; make room there, or choose another place; --state names another place",
+        ),
+        (True, errno.EMFILE, "Too many open files; allow this process more open files"),
+    ],
+)
+def test_state_directory_that_fails_is_one_line_with_its_remedy(
+    tmp_path: Path, there: bool, number: int, words: str
+) -> None:
+    state = tmp_path / "state"
+    if there:
+        state.mkdir()
+    assert words in unusable(state, OSError(number, os.strerror(number)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,17 @@ def test_one_agent_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="another agent is running there"):
         claim_state_directory(tmp_path)
     lock.close()
+
+
+def test_a_file_system_without_symbolic_links_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: str) -> None:  # as the kernel answers on FAT
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with pytest.raises(StorageError, match=r"no symbolic links \(FAT, a network share\).* with --state"):
+        claim_state_directory(tmp_path / "state")
+    monkeypatch.undo()
+    claim_state_directory(tmp_path / "state").close()
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["format", "lock"]

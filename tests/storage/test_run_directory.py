@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 
@@ -44,3 +45,12 @@ def test_lock_follows_no_link(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="as a lock"):
         directory.lock()
     assert precious.read_text() == "keep me"
+
+
+def test_run_whose_directory_was_removed_is_told_so(tmp_path: Path) -> None:
+    directory = RunDirectory.open(tmp_path / "run")
+    directory.journal.write_bytes(b"")
+    directory.check_present()
+    shutil.rmtree(directory.path)
+    with pytest.raises(StorageError, match="run was removed while the run was at work; the model is lost"):
+        directory.check_present()

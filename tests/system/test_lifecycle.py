@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -212,3 +213,40 @@ def test_child_that_is_started_unheard_does_not_hear_an_interrupt() -> None:
         child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (child.returncode, child.stdout) == (0, "went on\n")
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+LOSES_ITS_READER = """
+import os, sys
+from fedlp_edge.system.lifecycle import output_may_end, run_command
+
+def command() -> int:
+    for line in range(1000):
+        with output_may_end():
+            print("line", line)
+    print("all done", file=sys.stderr)
+    return 7
+
+sys.exit(run_command(command))
+"""
+
+
+@pytest.mark.parametrize("output", ["| head -n 1", "> /dev/full"])
+def test_service_goes_on_when_nobody_takes_its_output_any_more(output: str) -> None:
+    line = f"{{ {shlex.quote(sys.executable)} -c {shlex.quote(LOSES_ITS_READER)}; echo $? >&2; }} {output}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == "all done\n7\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EMFILE, "error: x: Too many open files; allow this process more open files (ulimit -n"),
+        (errno.ESTALE, "error: x: Stale file handle; mount the share or disk that holds it again"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(capfd: pytest.CaptureFixture[str], number: int, words: str) -> None:
+    def command() -> int:
+        raise OSError(number, os.strerror(number), "x")
+
+    assert run_command(command) == EXIT_ERROR
+    assert capfd.readouterr().err.startswith(words)
