@@ -10,7 +10,7 @@ from typing import Any
 
 WORKER = """
 import json, sys, torch
-from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings, TrainingSettings
+from fedlp_edge.core.settings import MemorySaving, ModelSettings, ObjectiveSettings, TrainingSettings
 from fedlp_edge.learning.data.dataset import load_data
 from fedlp_edge.worker.job_runner import JobRunner
 from fedlp_edge.learning.zoo.build import build_model
@@ -23,7 +23,8 @@ assert isinstance(built, Built), built
 model, data = build_model(settings, seed=0).submodel(3), load_data("digits#limit=64")
 objective = ObjectiveSettings(logit_adjustment=1.0, proximal=0.1, distillation=0.5)
 for optimizer in ("sgd", "adam"):
-    for training in (TrainingSettings(optimizer=optimizer), TrainingSettings(optimizer=optimizer, objective=objective)):
+    for more in ({}, {"objective": objective}, {"memory": MemorySaving(checkpointing=True)}):
+        training = TrainingSettings(optimizer=optimizer, **more)
         train_round(model, data, training, seed=0, device=torch.device("cpu"))
 unwanted = ("torchvision", "torch._dynamo", "onnx", "sympy", "sklearn", "PIL")
 print(json.dumps([name for name in unwanted if name in sys.modules]))

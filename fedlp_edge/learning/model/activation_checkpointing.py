@@ -63,12 +63,30 @@ class _Recomputed(torch.autograd.Function):
         with preserved(given.device), torch.enable_grad():
             _set_random_state(given, ctx.random)
             result = _run(layer, again)
-        if result.requires_grad:
-            torch.autograd.backward(result, gradients[0])
+            end = _GivenGradient.apply(result, gradients[0]) if result.requires_grad else None
+        if end is not None:
+            end.backward()
         with torch.no_grad():  # Not earlier: the backward pass uses the buffers as inputs.
             for buffer, value in buffers_before:
                 buffer.copy_(value)
         return None, again.grad, None
+
+
+class _GivenGradient(torch.autograd.Function):
+    """Starts a backward pass with a gradient that is known already, and changes no bit of it.
+
+    ``torch.autograd.backward`` takes a gradient too, but loads PyTorch's symbolic shapes and SymPy for it, which takes
+    tens of megabytes on the very devices that checkpoint because they are short of memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, result: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
+        return torch.zeros((), device=result.device)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.gradient, None
 
 
 def _random_state(given: Tensor) -> tuple[Tensor, Tensor | None]:
