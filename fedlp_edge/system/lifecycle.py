@@ -196,6 +196,7 @@ def run_command(command: Callable[[], int | None]) -> int:
             sys.exit(run_command(main))
     """
     before = _interruptible()
+    open_standard_streams()
     print_every_character()
     try:
         return command() or 0
@@ -218,6 +219,23 @@ def run_command(command: Callable[[], int | None]) -> int:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+def open_standard_streams() -> None:
+    """Puts the null device where standard input, output or error is closed, as some service managers leave them.
+
+    The next file that is opened would get its number, and whatever a library prints would end up in that file: in a
+    run's journal, or on the connection to the broker.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, and so this one
+            os.set_inheritable(number, True)
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def print_every_character() -> None:

@@ -250,3 +250,29 @@ def test_what_the_machine_lacks_is_one_line(capfd: pytest.CaptureFixture[str], n
 
     assert run_command(command) == EXIT_ERROR
     assert capfd.readouterr().err.startswith(words)
+
+
+PRINTS_INTO_A_FILE = """
+import contextlib, os, sys
+from fedlp_edge.system.lifecycle import run_command
+
+def command() -> int:
+    with open(sys.argv[1], "wb") as file:
+        for number in (1, 2):
+            with contextlib.suppress(OSError):
+                os.write(number, b"of a library")
+        print("of this program", flush=True)
+        print("of this program", file=sys.stderr, flush=True)
+        file.write(b"what belongs there")
+    return 7
+
+sys.exit(run_command(command))
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_nothing_is_printed_into_files_where_standard_streams_are_closed(tmp_path: Path, closed: str) -> None:
+    file = tmp_path / "journal"
+    line = f"{shlex.quote(sys.executable)} -c {shlex.quote(PRINTS_INTO_A_FILE)} {shlex.quote(str(file))} {closed}"
+    assert subprocess.run(["sh", "-c", line], capture_output=True, timeout=60, check=False).returncode == 7
+    assert file.read_bytes() == b"what belongs there"

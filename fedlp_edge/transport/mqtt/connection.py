@@ -271,9 +271,9 @@ class MqttConnection:
     def _limits(self, properties: Properties | None) -> BrokerLimits:
         announced: dict[str, Any] = {} if properties is None else vars(properties)
         if announced.get("MaximumQoS", 2) < 1:
-            raise BrokerError(f"the broker at {self._address.url} allows no QoS 1, which fleets need")
+            raise connection_errors.lacks(self._address, retained=False)
         if announced.get("RetainAvailable", 1) < 1:
-            raise BrokerError(f"the broker at {self._address.url} keeps no retained messages, which fleets need")
+            raise connection_errors.lacks(self._address, retained=True)
         return limits_of(
             self._address, self._version, announced.get("MaximumPacketSize"), announced.get("ReceiveMaximum")
         )

@@ -15,6 +15,8 @@ BAD_LOGIN = 0x86
 NOT_AUTHORIZED = 0x87
 UNSUPPORTED_VERSION = 0x84
 TAKEN_OVER = 0x8E
+NO_RETAINED = 0x9A
+NO_QOS = 0x9B
 PACKET_TOO_LARGE = 0x95
 
 
@@ -66,7 +68,10 @@ def closed_early(address: BrokerAddress) -> BrokerError:
     if speaks_tls(address):
         scheme = "mqtts" if address.path is None else "wss"
         return BrokerError(f"the port of {address.url} speaks TLS; use {scheme}:// (and give its authority as ca)")
-    return BrokerError(f"the broker at {address.url} ended the connection before answering; is this port MQTT?")
+    return BrokerError(
+        f"the broker at {address.url} ended the connection before answering; is this port MQTT, and does the broker "
+        "have room for another client (max_connections)?"
+    )
 
 
 def without_tls(address: BrokerAddress) -> str:
@@ -89,26 +94,44 @@ def silent(address: BrokerAddress, seconds: float) -> BrokerError:
 
 def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
     """Makes the error for a CONNACK that refuses the connection; ``code`` is an MQTT 5 reason code."""
-    if code in {BAD_LOGIN, NOT_AUTHORIZED}:
-        if address.username is None:
-            return BrokerError(
-                f"the broker at {address.url} wants a login; set FEDLP_BROKER_USERNAME and FEDLP_BROKER_PASSWORD"
-            )
-        return BrokerError(
-            f"the broker at {address.url} refuses the login of user {address.username!r}; check the user name, "
-            f"the password and the broker's access rules{_odd_password(address.password)}"
+    where = f"the broker at {address.url}"
+    if code in {BAD_LOGIN, NOT_AUTHORIZED} and address.username is None:
+        text = f"{where} wants a login; set FEDLP_BROKER_USERNAME and FEDLP_BROKER_PASSWORD{_ids(code)}"
+    elif code in {BAD_LOGIN, NOT_AUTHORIZED}:
+        text = (
+            f"{where} refuses the login of user {address.username!r}; check the user name, the password and the "
+            f"broker's access rules{_odd_password(address.password)}{_ids(code)}"
         )
-    if code == UNSUPPORTED_VERSION:
-        if address.protocol == "auto":
-            return BrokerError(f"the broker at {address.url} speaks neither MQTT 5 nor 3.1.1")
-        return BrokerError(
-            f"the broker at {address.url} does not speak MQTT {address.protocol}; leave protocol at auto"
-        )
-    if code == BAD_CLIENT_ID:
-        return BrokerError(
-            f"the broker at {address.url} refuses the client id; its log says why, or its rules for the ids of clients"
-        )
-    return BrokerError(f"the broker at {address.url} refuses the connection: {name}")
+    elif code == UNSUPPORTED_VERSION and address.protocol == "auto":
+        text = f"{where} speaks neither MQTT 5 nor 3.1.1"
+    elif code == UNSUPPORTED_VERSION:
+        text = f"{where} does not speak MQTT {address.protocol}; leave protocol at auto"
+    elif code == BAD_CLIENT_ID:
+        text = f"{where} refuses the client id; its log says why, or its rules for the ids of clients"
+    elif code in {NO_RETAINED, NO_QOS}:
+        return lacks(address, retained=code == NO_RETAINED)
+    else:
+        text = f"{where} refuses the connection: {name}"
+    return BrokerError(text)
+
+
+def lacks(address: BrokerAddress, *, retained: bool) -> BrokerError:
+    """Makes the error for a broker without retained messages, or without QoS 1."""
+    what = (
+        "keeps no retained messages (Mosquitto's retain_available)"
+        if retained
+        else "allows no QoS 1 (Mosquitto's max_qos)"
+    )
+    return BrokerError(f"the broker at {address.url} {what}, which fleets need")
+
+
+def _ids(code: int) -> str:
+    """Returns what else a refusal may mean: Mosquitto and AWS call a client whose id is not admitted not authorised."""
+    if code != NOT_AUTHORIZED:
+        return ""
+    return (
+        "; where it admits certain client ids alone (clientid_prefixes, a policy), let in those that begin with fedlp-"
+    )
 
 
 def _odd_password(password: str | None) -> str:

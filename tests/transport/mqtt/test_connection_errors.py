@@ -80,8 +80,15 @@ def test_failed_connection_is_explained(address: BrokerAddress, error: OSError, 
         (
             "mqtt://b",
             0x87,
-            "the broker at mqtt://b:1883 wants a login; set FEDLP_BROKER_USERNAME and FEDLP_BROKER_PASSWORD",
+            "the broker at mqtt://b:1883 wants a login; set FEDLP_BROKER_USERNAME and FEDLP_BROKER_PASSWORD; where it "
+            "admits certain client ids alone (clientid_prefixes, a policy), let in those that begin with fedlp-",
         ),
+        (
+            "mqtt://b",
+            0x9A,
+            "the broker at mqtt://b:1883 keeps no retained messages (Mosquitto's retain_available), which fleets need",
+        ),
+        ("mqtt://b", 0x9B, "the broker at mqtt://b:1883 allows no QoS 1 (Mosquitto's max_qos), which fleets need"),
         (
             "mqtt://pi@b",
             0x86,
@@ -122,7 +129,8 @@ def test_early_end_is_explained() -> None:
     assert "FEDLP_BROKER_CERT and FEDLP_BROKER_KEY" in str(closed_early(TLS))
     url = f"mqtt://127.0.0.1:{free_port()}"
     assert str(closed_early(BrokerAddress.parse(url, {}))) == (
-        f"the broker at {url} ended the connection before answering; is this port MQTT?"
+        f"the broker at {url} ended the connection before answering; is this port MQTT, and does the broker have room "
+        "for another client (max_connections)?"
     )
 
 

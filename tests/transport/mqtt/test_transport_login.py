@@ -10,8 +10,9 @@ import pytest
 
 from fedlp_edge.errors import BrokerError, ConfigError
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
-from fedlp_edge.transport.base import Connected, Delivered, Refused
+from fedlp_edge.transport.base import Connected, Delivered, LastWill, Refused
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
+from fedlp_edge.transport.mqtt.paho_clients import new_client_id
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 from tests.transport.clients import connected, password_entry
 
@@ -180,3 +181,23 @@ def test_certificates_that_were_replaced_meanwhile_are_read_again(certificates: 
             broker.start()
             (tmp_path / "ca").write_bytes((tmp_path / "cert").read_bytes())
             client.wait(Connected)
+
+
+def test_broker_that_admits_other_client_ids_alone_is_told_which_ones_to_let_in() -> None:
+    with MosquittoBroker(extra=["clientid_prefixes site-"]) as broker:
+        assert "(clientid_prefixes, a policy), let in those that begin with fedlp-" in refusal(
+            BrokerAddress.parse(broker.url, {})
+        )
+    with MosquittoBroker(extra=["clientid_prefixes fedlp-"]) as broker:
+        MqttTransport(BrokerAddress.parse(broker.url, {}), new_client_id("fedlp", "shop", "pi")).start(print)
+
+
+@pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
+def test_broker_without_retained_messages_is_told_what_fleets_need(protocol: str) -> None:
+    will = LastWill("t", b"gone")
+    with MosquittoBroker(extra=["retain_available false"]) as broker:
+        settings = BrokerSettings(url=broker.url, protocol=protocol)  # type: ignore[arg-type]
+        with pytest.raises(BrokerError) as refused:
+            MqttTransport(settings.address({}), "pi", will).start(print)
+        if protocol == "auto":
+            assert "keeps no retained messages (Mosquitto's retain_available), which fleets need" in str(refused.value)
