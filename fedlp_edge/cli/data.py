@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fedlp_edge.errors import ConfigError, StorageError
 from fedlp_edge.learning.data.distribution import ClassDistribution, class_distribution
-from fedlp_edge.learning.data.readers.found import FoundData, found_in
+from fedlp_edge.learning.data.readers.found import FoundData, ValueRange, found_in
 from fedlp_edge.learning.data.sources import list_samples
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.learning.data.subset import select_indices
@@ -65,18 +65,26 @@ def _found_table(found: FoundData) -> Table:
     table.add_row("shape", "x".join(map(str, found.shape)))
     if found.features:
         table.add_row("features", Text(", ".join(found.features)))
+    for entry in found.feature_ranges[:_MAX_ROWS]:
+        table.add_row(Text(f"feature {entry.name}"), _range(entry))
+    if len(found.feature_ranges) > _MAX_ROWS:
+        table.add_row("", f"{len(found.feature_ranges) - _MAX_ROWS:,} more")
     what = {"labels": "label", "values": "target"}.get(found.targets, "class")
     for name, count in list(found.classes.items())[:_MAX_ROWS]:
         table.add_row(Text(f"{what} {name}"), _samples(count))
     if len(found.classes) > _MAX_ROWS:
         table.add_row("", f"{len(found.classes) - _MAX_ROWS:,} more")
     for entry in found.ranges[:_MAX_ROWS]:
-        table.add_row(Text(f"{what} {entry.name}"), f"{entry.least:.6g} to {entry.most:.6g}, mean {entry.mean:.6g}")
+        table.add_row(Text(f"{what} {entry.name}"), _range(entry))
     for name, count in list(found.groups.items())[:_MAX_ROWS]:
         table.add_row(Text(f"group {name}"), _samples(count))
     if len(found.groups) > _MAX_ROWS:
         table.add_row("", f"{len(found.groups) - _MAX_ROWS:,} more")
     return table
+
+
+def _range(entry: ValueRange) -> str:
+    return f"{entry.least:.6g} to {entry.most:.6g}, mean {entry.mean:.6g}"
 
 
 def _samples(count: int) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from fedlp_edge.config.toml import place
 from fedlp_edge.errors import ConfigError, FreezeError, StartWeightsError
 from fedlp_edge.reporting.console import open_console
-from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
+from fedlp_edge.reporting.events import AnyEvent, DeviceJoined, RunStopped
 from fedlp_edge.reporting.live_view import View, open_view
 from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
@@ -93,7 +93,9 @@ def _with(experiment: Experiment, engine: EngineName | None, workers: int | None
 
 
 def _show(view: View, event: AnyEvent, crowded: bool) -> None:
-    if crowded and isinstance(event, DeviceJoined):
+    # What is wrong before there is a round to go on from is said once, as the command's error.
+    refused = isinstance(event, RunStopped) and event.reason == "error" and event.round == 1
+    if refused or (crowded and isinstance(event, DeviceJoined)):
         view.progress.apply(event)
     else:
         view.show(event)

@@ -90,9 +90,12 @@ def test_a_run_of_as_many_other_classes_gives_no_head_if_heads_are_reset(tmp_pat
 @pytest.mark.parametrize(
     ("weights", "reason"), [("absent.pt", "there is no file absent.pt"), (__file__, "is no file of weights")]
 )
-def test_says_where_start_weights_are_wrong(tmp_path: Path, weights: str, reason: str) -> None:
+def test_says_once_where_start_weights_are_wrong(
+    tmp_path: Path, weights: str, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "experiment.toml"
     file.write_text(f'[model]\nname = "mlp"\ninput = [1, 8, 8]\nweights = "{weights}"\n[data]\ntrain = "digits"\n'
                     'evaluate = "digits"\n[simulation]\nworkers = 1\n')  # fmt: skip
     with pytest.raises(ConfigError, match=rf"experiment.toml:4: \[model\] weights: .*{reason}"):
-        run_simulate(file, tmp_path / "run", None, None, quiet=True, as_json=False)
+        run_simulate(file, tmp_path / "run", None, None, quiet=False, as_json=False)
+    assert reason not in capfd.readouterr().out.replace("\n", " ")

@@ -48,6 +48,7 @@ class SkippedFiles:
         frames: Number of pictures with several frames, of which only the first is used.
         one_class: Name of the only class if its pictures lie in several folders, which may be the real classes; empty
             otherwise.
+        contradicting: Pairs of files that hold one picture under two classes, each as "NAME is NAME".
     """
 
     system: int = 0
@@ -57,6 +58,7 @@ class SkippedFiles:
     unread: list[str] = field(default_factory=list)
     frames: int = 0
     one_class: str = ""
+    contradicting: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used."""
@@ -75,6 +77,9 @@ class SkippedFiles:
         parts = [f"left out: {', '.join(skipped)}"] if skipped else []
         if self.frames:
             parts.append(f"only the first frame is used of {_count(self.frames, 'picture')} with several")
+        if self.contradicting:
+            count = _count(len(self.contradicting), "picture")
+            parts.append(f"{count} in a folder that another class has as well ({_some(self.contradicting)})")
         if self.one_class:
             parts.append(
                 f"the folders in {self.one_class} count as one class: "

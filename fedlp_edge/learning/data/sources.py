@@ -6,6 +6,7 @@ different samples must feed equal numbers to the model for equal pictures.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from fedlp_edge.learning.data.arrays import AnyArray, stored
 from fedlp_edge.learning.data.own_data import call_function, read_npz
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.picture_folders import PictureList, SkippedFiles, list_pictures, pictures_below
+from fedlp_edge.learning.data.pictures import display_name
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.array_files import open_arrays
 from fedlp_edge.learning.data.readers.base import SampleReader
@@ -145,6 +147,7 @@ def _pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleLi
             index = wanted
         else:
             x, index = read_pictures(found, wanted, spec.shape)
+            found.skipped.contradicting[:] = _contradicting(found, x, index)
         names = keys_of_names(found.name_of(number) for number in index.tolist())
         return Samples(
             x,
@@ -159,6 +162,24 @@ def _pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleLi
         )
 
     return SampleListing(found.labels, targets.names, samples)
+
+
+def _contradicting(found: PictureList, x: npt.NDArray[np.uint8], index: Indices) -> list[str]:
+    """Returns which pictures have the pixels of a picture of another class that stands before them.
+
+    Pictures of one grey show nothing that could contradict a class.
+    """
+    if found.names:  # a list may give a picture several labels
+        return []
+    first: dict[bytes, int] = {}
+    pairs = []
+    for number, pixels in zip(index.tolist(), x, strict=True):
+        if pixels.min(initial=255) == pixels.max(initial=0):
+            continue
+        twin = first.setdefault(hashlib.blake2b(pixels.tobytes(), digest_size=16).digest(), number)
+        if found.labels[twin] != found.labels[number]:
+            pairs.append(f"{display_name(found.name_of(number))} is {display_name(found.name_of(twin))}")
+    return pairs
 
 
 def _found_pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> tuple[PictureList, Targets, str]:

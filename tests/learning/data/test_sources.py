@@ -48,6 +48,22 @@ def test_pictures_have_constants_of_their_own(tmp_path: Path) -> None:
     assert colour.classes == ("a", "b")
 
 
+def test_a_picture_of_two_classes_is_named_unless_it_is_uniform(tmp_path: Path) -> None:
+    for name, greys in (("a", (1, 2, 2)), ("b", (3, 2, 4))):
+        (tmp_path / name).mkdir()
+        for number, grey in enumerate(greys):
+            picture = Image.new("L", (2, 2), grey)
+            picture.putpixel((0, 0), 9)
+            picture.save(tmp_path / name / f"{number}.png")
+        Image.new("L", (2, 2), 7).save(tmp_path / name / "uniform.png")
+    specification = parse_spec(f"imagefolder:{tmp_path}#size=2&channels=1&holdout=0")
+    assert read(specification, "train").remarks == (
+        "1 picture in a folder that another class has as well (b/1.png is a/1.png)"
+    )
+    (tmp_path / "b" / "1.png").unlink()
+    assert not read(specification, "train").remarks
+
+
 def test_arrays_on_the_disk_are_read_where_they_are_wanted(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(8, dtype=np.uint8).reshape(4, 2))
     np.save(tmp_path / "y.npy", np.array([0, 0, 1, 1]))

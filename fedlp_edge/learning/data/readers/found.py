@@ -10,16 +10,18 @@ import numpy.typing as npt
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.learning.data.partitioners import Indices
-from fedlp_edge.learning.data.readers.listing import SampleListing
+from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 
 _NAMED = 6  # classes or columns in one line
+_FEATURE_SAMPLES = 10_000
+"""Most samples whose features are looked at where samples are read when they are needed."""
 
 
 class ValueRange(msgspec.Struct, frozen=True):
-    """The values of one target.
+    """The values of one target or feature.
 
     Attributes:
-        name: Name of the target; its number if it has none.
+        name: Name of the target or feature; the number of a target that has none.
         least: Least value.
         mean: Mean of the values.
         most: Greatest value.
@@ -42,6 +44,8 @@ class FoundData(msgspec.Struct, frozen=True, kw_only=True):
         ranges: Values of the targets, if they are numbers.
         groups: Number of samples of each group, by name; empty without groups.
         features: Names of the features; empty if they have none.
+        feature_ranges: Values of the features, as they stand in the source; of evenly spaced samples where there are
+            many that are not in memory.
         in_memory: Whether all samples are in memory, and none is read again.
         remarks: One line on what is left out; empty if nothing is.
     """
@@ -53,6 +57,7 @@ class FoundData(msgspec.Struct, frozen=True, kw_only=True):
     ranges: tuple[ValueRange, ...] = ()
     groups: dict[str, int] = {}
     features: tuple[str, ...] = ()
+    feature_ranges: tuple[ValueRange, ...] = ()
     in_memory: bool = True
     remarks: str = ""
 
@@ -92,8 +97,9 @@ def found_in(listing: SampleListing, keep: Indices | None = None) -> FoundData:
         found,
         groups=groups,
         features=samples.features,
+        feature_ranges=_feature_ranges(samples),
         in_memory=isinstance(samples.x, np.ndarray),
-        remarks=samples.remarks,
+        remarks="; ".join(filter(None, (samples.remarks, found.remarks))),
     )
 
 
@@ -113,13 +119,31 @@ def describe(y: npt.NDArray[Any], names: tuple[str, ...], targets: TargetKind, s
             for name, values in zip(named, y.T, strict=True)
             if len(values)
         )
-        return FoundData(samples=len(y), shape=shape, targets=targets, ranges=ranges)
+        remarks = ""
+        if y.shape[1] > 1 and (y < 0).any() and np.isin(y, (-1, 0, 1)).all():
+            remarks = "the targets are -1, 0 and 1 and count as numbers: several labels are told by 0 and 1 alone"
+        return FoundData(samples=len(y), shape=shape, targets=targets, ranges=ranges, remarks=remarks)
     counts = y.sum(axis=0).astype(np.int64) if targets == "labels" else np.bincount(y, minlength=len(names))
     if targets == "none":
         names = ("normal", "anomalous") if counts[1:].any() else ("normal",)
     named = names or tuple(str(number) for number in range(len(counts)))
     return FoundData(
         samples=len(y), shape=shape, targets=targets, classes=dict(zip(named, counts.tolist(), strict=False))
+    )
+
+
+def _feature_ranges(samples: Samples) -> tuple[ValueRange, ...]:
+    count = len(samples.x)
+    if not samples.features or not count:
+        return ()
+    if isinstance(samples.x, np.ndarray):
+        x = samples.x
+    else:
+        x = samples.x.read(np.unique(np.linspace(0, count - 1, min(count, _FEATURE_SAMPLES)).astype(np.int64)))
+    columns = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+    return tuple(
+        ValueRange(name, float(values.min()), float(values.mean(dtype=np.float64)), float(values.max()))
+        for name, values in zip(samples.features, columns, strict=True)
     )
 
 

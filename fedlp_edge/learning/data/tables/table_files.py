@@ -45,6 +45,9 @@ _NO_NUMBERS = ("--", "---", "n.a.", "N.A.", "#VALUE!", "#REF!", "#NUM!", "#NAME?
 
 _CLOCK_TIME = r"\d:\d"
 _TIME_ZONE = r"\d:\d.*?(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)\s*$"
+_EPOCH = (2e8, 5e9)
+"""Seconds since 1970 that are taken for a date: the years 1976 to 2128."""
+_EPOCH_UNITS = (("seconds", 1.0), ("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9))
 _MARKS = (-999.0, -9999.0, -99999.0, -999.9, -999.99, -9999.9, 9999.0, 99999.0, 999999.0, 9999.9, -32768.0, 65535.0)
 """Numbers that loggers, weather services and databases write for a missing value."""
 _MARKED = 2
@@ -122,6 +125,7 @@ class TableFile:
         self._name = name or path.stem
         self._month_first: bool | None = None
         self._zoned: bool | None = None
+        self._epoch_unit: int | None = None
         self._options = options
         self._numeric_target = kind in ("values", "labels") or len(options.target) > 1
         self._form: CsvFormat | None = find_format(path, options.encoding) if source == "csv" else None
@@ -352,14 +356,14 @@ class TableFile:
         import pandas  # noqa: PLC0415 - an extra
 
         if column.dtype.kind in "buif":
-            return np.asarray(column, np.float64)
+            return self._in_one_unit(np.asarray(column, np.float64), first)
         if column.dtype.kind != "M":
             text = column.astype("object")
             if self._form is not None and self._form.decimal == ",":
                 text = text.map(lambda value: value.replace(",", ".") if isinstance(value, str) else value)
             numbers = pandas.to_numeric(text, errors="coerce")
             if numbers.notna().all():
-                return np.asarray(numbers, np.float64)
+                return self._in_one_unit(np.asarray(numbers, np.float64), first)
             self._check_zones(column, first)
             dates = pandas.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
             if dates.isna().any():
@@ -376,6 +380,30 @@ class TableFile:
         if column.dt.tz is not None:
             column = column.dt.tz_convert("UTC").dt.tz_localize(None)
         return np.asarray(column.astype("datetime64[us]"), "datetime64[us]").astype(np.int64).astype(np.float64)
+
+    def _in_one_unit(self, times: npt.NDArray[np.float64], first: int) -> npt.NDArray[np.float64]:
+        """Returns times that are numbers, having checked that they are dates in one unit if all of them are dates.
+
+        Raises:
+            DataError: Some count seconds since 1970, say, and others milliseconds.
+        """
+        units = np.full(len(times), -1)
+        for number, (_, in_a_second) in enumerate(_EPOCH_UNITS):
+            units[(times >= _EPOCH[0] * in_a_second) & (times < _EPOCH[1] * in_a_second)] = number
+        dates = units[np.isfinite(times)]
+        # What merely grows large, such as a counter, passes through numbers that are a date in no unit.
+        if not len(dates) or (dates < 0).any():
+            return times
+        if self._epoch_unit is None:
+            self._epoch_unit = int(dates[0])
+        if (odd := (units >= 0) & (units != self._epoch_unit)).any():
+            row = int(np.argmax(odd))
+            raise DataError(
+                f"{self.place(first + row)}: column {self._options.time!r} holds {times[row]:.0f}, a time in "
+                f"{_EPOCH_UNITS[units[row]][0]} since 1970, and others in {_EPOCH_UNITS[self._epoch_unit][0]}: write "
+                "all in one unit"
+            )
+        return times
 
     def _check_zones(self, column: Any, first: int) -> None:
         """Checks that all times of the file have a time zone, or none has: otherwise nobody knows their order.

@@ -35,3 +35,20 @@ def test_groups_of_chosen_samples_are_counted() -> None:
     listing = SampleListing(y, ("a", "b"), samples, np.array([1, 0, 1]), ("north", "south"))
     assert found_in(listing).groups == {"north": 1, "south": 2}
     assert found_in(listing, np.array([0, 2])).groups == {"south": 2}
+
+
+def test_features_have_their_range_over_samples_and_time() -> None:
+    x = np.array([[[1, 2], [5, 5]], [[3, 4], [5, 5]]], np.float32)
+    samples = Samples(x, np.array([0, 1]), ("a", "b"), index=np.arange(2), features=("speed", "heat"))
+    found = found_in(SampleListing(samples.y, ("a", "b"), lambda keep: samples))
+    assert [(r.name, r.least, r.mean, r.most) for r in found.feature_ranges] == [
+        ("speed", 1, 2.5, 4),
+        ("heat", 5, 5, 5),
+    ]
+
+
+def test_labels_of_minus_one_are_told_from_numbers() -> None:
+    odd = describe(np.array([[1, -1], [0, 1.0]]), ("rust", "dent"), "values", (4,))
+    assert odd.remarks == ("the targets are -1, 0 and 1 and count as numbers: several labels are told by 0 and 1 alone")
+    for y in ([[1.0], [-1.0]], [[1.0, -0.5], [0.0, 1.0]], [[1.0, -2.0], [0.0, 1.0]]):
+        assert not describe(np.array(y), (), "values", (4,)).remarks
