@@ -13,13 +13,18 @@ from fedlp_edge.system.early_interrupt import end_at_once_on_interrupt
 def run() -> None:
     """Runs the command; the console script calls this."""
     end_at_once_on_interrupt()
-    from fedlp_edge.system.lifecycle import run_command  # noqa: PLC0415
+    name = "fedlp deploy" if sys.argv[1:2] == ["deploy"] else "fedlp-coordinator"
+    try:
+        from fedlp_edge.system.lifecycle import run_command  # noqa: PLC0415
 
-    if sys.argv[1:2] == ["deploy"]:
-        from coordinator.rollout.rollout_command import app as deploy  # noqa: PLC0415
+        if name == "fedlp deploy":
+            from coordinator.rollout.rollout_command import app  # noqa: PLC0415
 
-        del sys.argv[1]
-        sys.exit(run_command(lambda: deploy(prog_name="fedlp deploy")))
-    from coordinator.command import app  # noqa: PLC0415 - takes a second
+            del sys.argv[1]
+        else:
+            from coordinator.command import app  # noqa: PLC0415 - takes a second
+    except Exception as error:
+        from fedlp_edge.system.foreign_packages import end_with_cause  # noqa: PLC0415
 
-    sys.exit(run_command(lambda: app(prog_name="fedlp-coordinator")))
+        end_with_cause(error)
+    sys.exit(run_command(lambda: app(prog_name=name)))

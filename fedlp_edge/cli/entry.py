@@ -10,7 +10,12 @@ from fedlp_edge.system.early_interrupt import end_at_once_on_interrupt
 def run() -> None:
     """Runs the console script."""
     end_at_once_on_interrupt()
-    from fedlp_edge.cli.main import app  # noqa: PLC0415 - takes a while
-    from fedlp_edge.system.lifecycle import run_command  # noqa: PLC0415
+    try:
+        from fedlp_edge.cli.main import app  # noqa: PLC0415 - takes a while
+        from fedlp_edge.system.lifecycle import run_command  # noqa: PLC0415
+    except Exception as error:
+        from fedlp_edge.system.foreign_packages import end_with_cause  # noqa: PLC0415
+
+        end_with_cause(error)
 
     sys.exit(run_command(app))

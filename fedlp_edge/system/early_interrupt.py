@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
+EXIT_ERROR = 2
 EXIT_STOPPED = 130
 
 

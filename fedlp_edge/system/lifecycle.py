@@ -42,7 +42,7 @@ _THE_MACHINES_OWN = {
 }
 """Remedies by ``errno``, for errors of the operating system that are no defects of this program."""
 
-EXIT_ERROR = 2
+EXIT_ERROR = early_interrupt.EXIT_ERROR
 EXIT_STOPPED = early_interrupt.EXIT_STOPPED
 EXIT_INCOMPLETE = 3
 """Exit code of a command that did only a part of its work, as its output says."""
