@@ -4,7 +4,7 @@
     python -m benchmarks.fine_tuning_text data
 
 Four devices tell the ten languages of the text example apart, with the same network, texts, seed and settings; only the
-first values and the number of rounds differ. It is the example made small: 600 texts of its 1,600 are learned, all
+first values and the number of rounds differ. It is the example made small: 400 texts of its 1,600 are learned, all
 devices train all depths, and judged are the 400 test texts. The step size falls to nothing over the rounds of each
 fleet. ``--validate`` judges on 400 texts of which no device learns in place of the test, as for choosing step sizes.
 """
@@ -51,7 +51,7 @@ class Options(msgspec.Struct, frozen=True):
     rounds: int = 20
     tuned_rounds: int = 5
     devices: int = 4
-    samples: int = 150
+    samples: int = 100
     lr: float = 0.0005
     tuned_lr: float = 0.0005
     starts: str = "random learned published"
