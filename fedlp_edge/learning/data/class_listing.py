@@ -56,6 +56,14 @@ def checked_names(names: Iterable[object], source: str) -> tuple[str, ...]:
     return spelled
 
 
+def alike_in_capitals(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns the first names that differ in capitals alone, such as ``Ok`` and ``OK``; empty if there are none."""
+    seen: dict[str, list[str]] = {}
+    for name in names:
+        seen.setdefault(name.casefold(), []).append(name)
+    return tuple(next((same for same in seen.values() if len(same) > 1), ()))
+
+
 def find_class_listing(folder: Path) -> Path | None:
     """Returns the path of a folder's ``classes.txt``, in whatever letter case; None if there is no such file."""
     exact = folder / LISTING

@@ -59,6 +59,7 @@ CACHE_BYTES = 256 * MEGABYTE
 """Most bytes that the samples of a source take in memory unless the specification sets ``cache``. Pictures and sounds
 that take less are decoded at once; of others as many as fit are kept, and the rest is decoded when it is needed."""
 
+_TIME_COLUMNS = 2
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MAX_SIZE = 4096
 
@@ -111,7 +112,8 @@ class TableOptions:
         group: Name of the column that tells whose rows they are, such as a person or a machine; ``file`` for the file's
             name; empty if all rows of a file are one series.
         only: Values of the group's column whose rows are used; empty for all.
-        time: Name of the column by which the rows of a series are ordered; empty for their order in the file.
+        time: Names of the column, or of those of date and clock, by which the rows of a series are ordered; empty for
+            their order in the file.
         window: Number of successive rows of one series that are a sample; 0 if each row is one.
         stride: Number of rows from the start of a window to the start of the next.
         horizon: Number of rows from the last row of a sample to the row whose target is learned.
@@ -123,7 +125,7 @@ class TableOptions:
     features: tuple[str, ...] = ()
     group: str = ""
     only: tuple[str, ...] = ()
-    time: str = ""
+    time: tuple[str, ...] = ()
     window: int = 0
     stride: int = 1
     horizon: int = 0
@@ -377,13 +379,21 @@ def _parse_table(options: dict[str, str], text: str) -> TableOptions:
         features=_names(options, "features"),
         group=unquote(options.get("group", "")),
         only=_names(options, "only"),
-        time=unquote(options.get("time", "")),
+        time=_time_columns(options),
         window=window,
         stride=_whole(options, "stride", default=max(1, window), least=1),
         horizon=_whole(options, "horizon", default=0, least=0),
         missing=_numbers(options, "missing"),
         encoding=_encoding(options.get("encoding", "")),
     )
+
+
+def _time_columns(options: dict[str, str]) -> tuple[str, ...]:
+    """Returns the column of times, or the two of dates and of clock times, as older loggers write them."""
+    names = _names(options, "time") if options.get("time") else ()
+    if len(names) > _TIME_COLUMNS:
+        raise DataError(f"time={options['time']} is wrong: name one column, or the two of the date and the clock")
+    return names
 
 
 def _numbers(options: dict[str, str], key: str) -> tuple[float, ...]:

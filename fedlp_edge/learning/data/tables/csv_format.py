@@ -26,6 +26,9 @@ _COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 _POINT_NUMBER = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 _GROUPED_NUMBER = re.compile(rf"([-+]?\d{{1,3}})(([.,{_GROUP_SIGNS}])\d{{3}}(?:\3\d{{3}})*)(?:(?!\3)([.,])(\d+))?")
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
+SWITCHES = {"yes": 1.0, "no": 0.0, "on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0}
+"""Words, in lower case, that are 1 and 0 in a column that is named as one of numbers and holds nothing else."""
+
 _MINUS = "\u2212"  # as typeset text and some locales of spreadsheets have it
 _OTHER_FILES = (
     (b"PK\x03\x04", "is an Excel workbook or another ZIP archive: save the table as CSV"),
@@ -79,7 +82,7 @@ def find_format(path: Path, encoding: str = "") -> CsvFormat:
     text = _decoded(head, encoding, path)
     if not whole and "\n" in text:
         text = text[: text.rindex("\n") + 1]
-    announced = re.match(r"\s*sep=(.)\r?\n", text)
+    announced = re.match(r'\s*"?sep=(.)"?\r?\n', text)
     before = 1 if announced else 0
     text = text[announced.end() :] if announced else text
     delimiter = announced[1] if announced else _delimiter(text)

@@ -17,6 +17,7 @@ from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import TableOptions
 from fedlp_edge.learning.data.tables.csv_format import (
+    SWITCHES,
     CsvFormat,
     find_format,
     is_number,
@@ -53,10 +54,13 @@ _MARKS = (-999.0, -9999.0, -99999.0, -999.9, -999.99, -9999.9, 9999.0, 99999.0, 
 _MARKED = 2
 """Times that such a number occurs at least, to be taken for a mark."""
 
+_DOTTED_CLOCK = r"^\s*(\d{1,2})\.(\d{2})(?:\.(\d{2}))?\s*$"
 _SLASHED_DATE = r"^\s*(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}(?!\d)"
 _MONTHS = 12
 _BEYOND = "\0beyond"  # name of the column beyond those that the header names
 _MAX_SHOWN = 8
+_FEW, _FAR = 20, 1000
+"""Values from which on one is called far, and how many times the width of the others it is away from them."""
 _HALF = 0.49
 
 
@@ -96,6 +100,22 @@ def mark_of_gaps(values: npt.NDArray[Any]) -> float | None:
     return None
 
 
+def far_value(values: npt.NDArray[Any]) -> float | None:
+    """Returns the value that lies a thousand times farther from the usual ones than these are wide; None if none does.
+
+    A sensor that fails once gives such a value, and mean and deviation of the column then are its own.
+
+    Args:
+        values: Values of a column, [n].
+    """
+    there = values[np.isfinite(values)] if values.dtype.kind in "uif" else np.empty(0)
+    if len(there) < _FEW:
+        return None
+    low, middle, high = np.percentile(there, (5, 50, 95)).tolist()
+    worst = float(there[np.argmax(np.abs(there - middle))])
+    return worst if high > low and abs(worst - middle) > _FAR * (high - low) else None
+
+
 class TableFile:
     """Reads one file, after its columns were found.
 
@@ -110,9 +130,11 @@ class TableFile:
         columns: Names of all columns.
         numbers: Names of the columns of numbers that have no role, in the order of the file.
         text: Names of the columns of text that have no role.
+        nested: Names of the columns of lists or records that have no role.
         gap_words: Words that were taken for a missing class, so far.
         encoding: Encoding that was guessed, since the file is no UTF-8; empty if it is certain.
         marks: Numbers that look like marks of gaps, by the column that holds them, so far.
+        far: Numbers that are far from all others of their column, by column, so far.
 
     Raises:
         DataError: The file cannot be read, or lacks a column.
@@ -122,6 +144,7 @@ class TableFile:
         self.path = path
         self.gap_words: set[str] = set()
         self.marks: dict[str, float] = {}
+        self.far: dict[str, float] = {}
         self._name = name or path.stem
         self._month_first: bool | None = None
         self._zoned: bool | None = None
@@ -139,20 +162,21 @@ class TableFile:
         self.encoding = "cp1252" if guessed else ""
         self._group = options.group if options.group in self._known else ""
         self._partition = _partition_of(path, options.group) if options.group and not self._group else ""
-        roles = {*options.target, self._group, options.time}
-        for column in (*options.target, *options.features, *([options.time] if options.time else [])):
+        roles = {*options.target, self._group, *options.time}
+        for column in (*options.target, *options.features, *options.time):
             self._check_there(column)
         if options.group and not self._group and not self._partition and options.group != FILE:
             self._check_there(options.group)
         nested = _nested_columns(path) if self._form is None else frozenset[str]()
-        for column in (*options.target, *options.features, self._group, options.time):
+        for column in (*options.target, *options.features, self._group, *options.time):
             if column in nested:
                 raise DataError(
                     f"{path}: column {column!r} holds lists or records: give each value a column of its own"
                 )
         left = [column for column in self.columns if column not in roles]
         self.numbers = tuple(column for column in left if column in numeric)
-        self.text = tuple(column for column in left if column not in numeric)
+        self.text = tuple(column for column in left if column not in numeric and column not in nested)
+        self.nested = tuple(column for column in left if column in nested)
 
     def parts(self, features: Sequence[str]) -> Iterator[TablePart]:
         """Yields the rows of the file, part by part.
@@ -165,7 +189,7 @@ class TableFile:
         """
         for name in features:
             self._check_there(name)
-        wanted = [*features, *self._options.target, *filter(None, (self._group, self._options.time))]
+        wanted = [*features, *self._options.target, *filter(None, (self._group, *self._options.time))]
         first = 0
         for frame in self._frames(list(dict.fromkeys(wanted))):
             n = len(frame)
@@ -177,7 +201,7 @@ class TableFile:
                 features=made,
                 target=[self._target(frame[name], name, first) for name in self._options.target],
                 group=self._groups(frame, n),
-                time=self._times(frame[self._options.time], first) if self._options.time else None,
+                time=self._times(self._joined_times(frame), first) if self._options.time else None,
             )
             first += n
 
@@ -213,9 +237,9 @@ class TableFile:
         # A column more than the header names, since pandas drops what stands there without a word.
         names = [*(name or f"\0{number}" for number, name in enumerate(form.columns)), _BEYOND]
         time = self._options.time
-        as_text = {name: str for name in wanted if name == time}
+        as_text = {name: str for name in wanted if name in time}
         # Gaps among classes are found afterwards: "None" and "NA" may be meant as classes, and are at least named.
-        stripped = {name: str.strip for name in wanted if self._is_text(name) and name != time}
+        stripped = {name: str.strip for name in wanted if self._is_text(name) and name not in time}
         gaps = [*_GAPS, *_NO_NUMBERS]
         try:
             with (
@@ -275,7 +299,7 @@ class TableFile:
         options = self._options
         if name in options.features:
             return False
-        return name in (self._group, options.time) or (name in options.target and not self._numeric_target)
+        return name in (self._group, *options.time) or (name in options.target and not self._numeric_target)
 
     def _numbers(self, column: Any, name: str, first: int) -> npt.NDArray[np.float64]:
         """Returns a column as numbers, with NaN for gaps."""
@@ -287,6 +311,8 @@ class TableFile:
             values = np.where(gaps, np.nan, values)
         if name not in self.marks and (mark := mark_of_gaps(values)) is not None:
             self.marks[name] = mark
+        elif name not in self.marks and name not in self.far and (value := far_value(values)) is not None:
+            self.far[name] = value
         return values
 
     def _as_numbers(self, column: Any, name: str, first: int) -> npt.NDArray[np.float64]:
@@ -302,6 +328,9 @@ class TableFile:
         if pandas.api.types.is_numeric_dtype(column) or pandas.api.types.is_bool_dtype(column):  # with missing values
             return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
         texts = column.astype("object").map(lambda value: value.strip() if isinstance(value, str) else value)
+        words = {value.lower() for value in texts[column.notna()] if isinstance(value, str)}
+        if words and words <= SWITCHES.keys():
+            texts = texts.map(lambda value: SWITCHES[value.lower()] if isinstance(value, str) else value)
         texts = texts.replace({"True": 1, "False": 0, "true": 1, "false": 0, True: 1, False: 0})
         if self._form is not None:
             decimal = self._form.decimal
@@ -352,6 +381,21 @@ class TableFile:
             names[np.isin(names, _GAPS)] = ""
         return names
 
+    def _joined_times(self, frame: Any) -> Any:
+        """Returns the column of times; a date and a clock time in two columns become one text."""
+        date, *clock = (frame[name] for name in self._options.time)
+        if not clock:
+            return date
+        if getattr(date.dtype, "kind", "") == "M":
+            date = date.dt.strftime("%Y-%m-%d")
+        at = clock[0].astype("object").where(clock[0].notna(), "").astype(str)
+        at = at.str.replace(_DOTTED_CLOCK, lambda found: ":".join(filter(None, found.groups())), regex=True)
+        return (date.astype("object").astype(str) + " " + at).where(date.notna() & clock[0].notna())
+
+    @property
+    def _time_name(self) -> str:
+        return " and ".join(self._options.time)
+
     def _times(self, column: Any, first: int) -> npt.NDArray[np.float64]:
         import pandas  # noqa: PLC0415 - an extra
 
@@ -367,13 +411,13 @@ class TableFile:
             self._check_zones(column, first)
             dates = pandas.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
             if dates.isna().any():
-                day_first = not self._has_month_first(self._options.time)
+                day_first = not self._has_month_first(self._options.time[0])
                 dates = pandas.to_datetime(column, format="mixed", dayfirst=day_first, errors="coerce", utc=True)
             bad = np.asarray(numbers.isna() if bool(numbers.notna().mean() > _HALF) else dates.isna())
             if bad.any():
                 row = int(np.argmax(bad))
                 raise DataError(
-                    f"{self.place(first + row)}: column {self._options.time!r} holds {str(column.iloc[row])[:40]!r}, "
+                    f"{self.place(first + row)}: column {self._time_name!r} holds {str(column.iloc[row])[:40]!r}, "
                     "neither a date nor a number: mend it"
                 )
             column = dates
@@ -420,7 +464,7 @@ class TableFile:
         if (odd := zoned[zoned != self._zoned]).size:
             row = int(odd.index[0]) - int(column.index[0])
             raise DataError(
-                f"{self.place(first + row)}: column {self._options.time!r} holds {str(column.iloc[row])[:40]!r}, and "
+                f"{self.place(first + row)}: column {self._time_name!r} holds {str(column.iloc[row])[:40]!r}, and "
                 "other times with and without a time zone: write all with one, or all without"
             )
 

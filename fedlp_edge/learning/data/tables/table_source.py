@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.class_listing import alike_in_capitals
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
@@ -17,71 +18,11 @@ from fedlp_edge.learning.data.readers.row_files import AnyArray, Rows, RowSpool
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
 from fedlp_edge.learning.data.spec import DataSpec, TableOptions
+from fedlp_edge.learning.data.tables.row_counters import RowCounters
 from fedlp_edge.learning.data.tables.table_files import TableFile, file_names, table_files
+from fedlp_edge.learning.data.tables.table_report import TableReport
 from fedlp_edge.learning.data.tables.windows import WindowPlan, WindowReader
 from fedlp_edge.system.machine_cache import cache_directory
-
-_NAMED = 3  # examples of each kind in the summary
-
-
-@dataclass
-class _Skipped:
-    """Counts what a table holds besides the rows that are used.
-
-    Attributes:
-        gaps: Number of rows in which a feature has no value.
-        first_gap: Place and column of the first of them.
-        untargeted: Number of rows without a target.
-        windows: Number of windows that touch such rows.
-        short: Number of series with too few rows for a window.
-        text: Names of the columns of text that are not used.
-        ungrouped: Number of rows without a group.
-        gap_words: Words that were taken for a missing class.
-        guessed: Path of the first file whose encoding was guessed; empty if there is none.
-        marks: Numbers that look like marks of gaps, and are used as they are, by column.
-        repeated: Number of rows that have the time of another row of their series.
-    """
-
-    gaps: int = 0
-    first_gap: str = ""
-    untargeted: int = 0
-    windows: int = 0
-    short: int = 0
-    text: tuple[str, ...] = ()
-    ungrouped: int = 0
-    gap_words: tuple[str, ...] = ()
-    guessed: str = ""
-    marks: dict[str, float] = field(default_factory=dict)
-    repeated: int = 0
-
-    def __str__(self) -> str:
-        """Returns the report in one line; empty if everything is used."""
-        parts = []
-        if self.gaps:
-            parts.append(f"{_count(self.gaps, 'row')} with gaps (the first is {self.first_gap})")
-        if self.untargeted:
-            words = f" ({', '.join(self.gap_words)}: a class must be called otherwise)" if self.gap_words else ""
-            parts.append(f"{_count(self.untargeted, 'row')} without a target{words}")
-        if self.ungrouped:
-            parts.append(f"{_count(self.ungrouped, 'row')} without a group")
-        if self.windows:
-            parts.append(f"{_count(self.windows, 'window')} that touch them")
-        if self.short:
-            parts.append(f"{self.short:,} series with fewer rows than a sample needs")
-        if self.text:
-            more = f"; {len(self.text) - _NAMED} more" if len(self.text) > _NAMED else ""
-            parts.append(f"{_count(len(self.text), 'column')} of text ({'; '.join(self.text[:_NAMED])}{more})")
-        said = [f"left out: {', '.join(parts)}"] if parts else []
-        if self.guessed:
-            said.append(f"{self.guessed} is no UTF-8 and was read as Windows-1252 (encoding= names another one)")
-        for column, mark in itertools.islice(self.marks.items(), _NAMED):
-            said.append(f"{mark:g} in column {column!r} is used as a number: for a gap, add missing={mark:g}")
-        if self.repeated:
-            said.append(
-                f"{_count(self.repeated, 'row')} with the time of another row of their series, in the order of the "
-                "file: local times do so when the clock is set back, UTC never does"
-            )
-        return "; ".join(said)
 
 
 @dataclass
@@ -108,7 +49,7 @@ class _Table:
     group_names: tuple[str, ...]
     time: npt.NDArray[np.float64] | None
     gaps: npt.NDArray[np.bool_]
-    skipped: _Skipped = field(default_factory=_Skipped)
+    skipped: TableReport = field(default_factory=TableReport)
 
 
 def list_table(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
@@ -163,16 +104,21 @@ def list_table(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleL
 def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
     options = spec.table
     paths = table_files(spec.path, spec.source)
+    written = [path for path in paths if not _is_empty(path)]
+    empty, paths = (len(paths) - len(written), written) if written else (0, paths)
     files = [
         TableFile(path, spec.source, options, kind, name)
         for path, name in zip(paths, file_names(paths, spec.path), strict=True)
     ]
     features = options.features or files[0].numbers
     if not features:
-        raise DataError(f"{files[0].path}: no column of numbers is left for the model: name them with features=")
+        raise DataError(_no_numbers(files[0]))
     spool = RowSpool(spec.memory_bound, cache_directory("tables"))
     guessed = next((str(file.path) for file in files if file.encoding), "")
-    skipped = _Skipped(text=() if options.features else files[0].text, guessed=guessed)
+    unused = not options.features
+    skipped = TableReport(empty, guessed=guessed, text=files[0].text * unused, nested=files[0].nested * unused)
+    counters = RowCounters(() if options.features else features)
+    without = np.zeros(len(features), np.int64)
     names: dict[str, int] = {}
     series_of: dict[tuple[int, int], int] = {}
     target: list[list[AnyArray]] = [[] for _ in options.target]
@@ -184,8 +130,11 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
             odd = min(set(file.numbers) ^ set(features))
             raise DataError(f"{file.path}: its columns of numbers are not those of {files[0].path}, see {odd!r}")
         first = 0
+        counters.begin()
         for part in file.parts(features):
             finite = np.isfinite(part.features)
+            without += (~finite).sum(axis=0)
+            counters.look_at(part.features)
             rows_with_gaps = np.asarray(~finite.all(axis=1))
             if rows_with_gaps.any() and not skipped.first_gap:
                 row = int(np.argmax(rows_with_gaps))
@@ -199,8 +148,13 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
                 times.append(part.time)
             series.append(_series(part.group, len(part.features), number, names, series_of))
             first += len(part.features)
-    skipped.marks = {name: mark for file in files for name, mark in file.marks.items()}
-    skipped.gap_words = tuple(sorted(set().union(*(file.gap_words for file in files))))
+    worst = int(np.argmax(without))
+    skipped.rows, skipped.sparse = (
+        sum(map(len, series)),
+        (features[worst], int(without[worst])) if len(features) > 1 else ("", 0),
+    )
+    skipped.counters = counters.names
+    _take_notes(skipped, files)
     if not sum(map(len, series)):
         raise DataError(f"{spec.source}:{spec.argument} has no rows")
     group = np.fromiter((key[1] for key in series_of), np.int64, len(series_of))
@@ -216,6 +170,25 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
         skipped=skipped,
     )
     return _numbered_by_name(table)
+
+
+def _no_numbers(file: TableFile) -> str:
+    nested = f" ({file.nested[0]!r} holds lists or records)" if file.nested else ""
+    return f"{file.path}: no column of numbers is left for the model{nested}: name them with features="
+
+
+def _take_notes(report: TableReport, files: list[TableFile]) -> None:
+    """Takes over what the files have found out about their values."""
+    report.marks = {name: mark for file in files for name, mark in file.marks.items()}
+    report.far = {name: value for file in files for name, value in file.far.items() if name not in report.marks}
+    report.gap_words = tuple(sorted(set().union(*(file.gap_words for file in files))))
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:  # said where it is read
+        return False
 
 
 def _series(
@@ -293,6 +266,7 @@ def _targets(
         raw = numbers
     found = read_targets(raw, len(raw), (), source, kind)
     names = options.target if found.kind in ("labels", "values") else found.names
+    table.skipped.alike = alike_in_capitals(names) if found.kind == "class" else ()
     y = np.zeros((count, *found.y.shape[1:]), found.y.dtype)
     y[has] = found.y
     return Targets(y, names, found.kind), has
@@ -401,7 +375,3 @@ def _of_samples(targets: Targets, plan: WindowPlan, order: Indices, has_target: 
             better = (of_last == label) if pass_over_last else inside > most
             best[better], most[better] = label, inside[better]
     return Targets(best, targets.names, targets.kind)
-
-
-def _count(number: int, one: str) -> str:
-    return f"{number:,} {one if number == 1 else one + 's'}"

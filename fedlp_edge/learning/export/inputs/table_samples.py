@@ -9,7 +9,14 @@ import numpy as np
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.pictures import display_name
-from fedlp_edge.learning.data.tables.csv_format import CsvFormat, find_format, is_number, point_number, rows_of
+from fedlp_edge.learning.data.tables.csv_format import (
+    SWITCHES,
+    CsvFormat,
+    find_format,
+    is_number,
+    point_number,
+    rows_of,
+)
 from fedlp_edge.learning.export.inference import Sample, as_input
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 
@@ -109,8 +116,8 @@ def _sample(
 
 def _number(text: str, form: CsvFormat) -> float | None:
     text = point_number(text, form.decimal)
-    if text.lower() in ("true", "false"):
-        return float(text.lower() == "true")
+    if (switch := SWITCHES.get(text.lower())) is not None:
+        return switch
     try:
         value = float(text)
     except ValueError:

@@ -27,14 +27,14 @@ def whole(table: TableFile, *features: str) -> TablePart:
 
 
 def test_columns_without_a_role_are_numbers_or_text(tmp_path: Path) -> None:
-    table = opened(tmp_path / "t.csv", time="time", group="machine")
+    table = opened(tmp_path / "t.csv", time=("time",), group="machine")
     assert table.columns == ("time", "machine", "speed", "heat", "state")
     assert (table.numbers, table.text) == (("speed", "heat"), ())
     assert opened(tmp_path / "u.csv").text == ("machine",)
 
 
 def test_rows_have_features_target_group_and_time(tmp_path: Path) -> None:
-    part = whole(opened(tmp_path / "t.csv", time="time", group="machine"), "heat", "speed")
+    part = whole(opened(tmp_path / "t.csv", time=("time",), group="machine"), "heat", "speed")
     assert part.features.dtype == np.float32
     assert part.features[:, 0].tolist() == [20.0, 21.0, 22.0]
     assert np.isnan(part.features[1, 1])  # a gap
@@ -54,7 +54,7 @@ def test_name_of_the_file_may_be_the_group(tmp_path: Path) -> None:
 
 def test_dates_are_ordered_like_times(tmp_path: Path) -> None:
     text = "when,x,y\n2024-01-02,1,a\n2024-01-01T12:00:00,2,a\n"
-    part = whole(opened(tmp_path / "t.csv", text, target=("y",), time="when"), "x")
+    part = whole(opened(tmp_path / "t.csv", text, target=("y",), time=("when",)), "x")
     assert part.time is not None
     assert part.time[0] - part.time[1] == 12 * 3600 * 1e6  # microseconds
 

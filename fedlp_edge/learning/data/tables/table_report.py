@@ -1,0 +1,118 @@
+"""This module says in one line what is left out of a table, and what in it looks like a mistake."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+_NAMED = 3  # examples of each kind in the summary
+
+
+@dataclass
+class TableReport:
+    """Counts what a table holds besides the rows that are used, and holds what is doubtful about these.
+
+    Attributes:
+        empty: Number of empty files in a directory.
+        gaps: Number of rows in which a feature has no value.
+        first_gap: Place and column of the first of them.
+        untargeted: Number of rows without a target.
+        windows: Number of windows that touch such rows.
+        short: Number of series with too few rows for a window.
+        text: Names of the columns of text that are not used.
+        ungrouped: Number of rows without a group.
+        gap_words: Words that were taken for a missing class.
+        guessed: Path of the first file whose encoding was guessed; empty if there is none.
+        marks: Numbers that look like marks of gaps, and are used as they are, by column.
+        repeated: Number of rows that have the time of another row of their series.
+        nested: Names of the columns of lists or records that are not used.
+        rows: Number of rows of all files.
+        sparse: Name of the feature that most often has no value, and how often.
+        far: Numbers that are far from all others, and are used as they are, by column.
+        counters: Names of features that number the rows.
+        alike: Classes whose names differ in capitals alone.
+    """
+
+    empty: int = 0
+    gaps: int = 0
+    first_gap: str = ""
+    untargeted: int = 0
+    windows: int = 0
+    short: int = 0
+    text: tuple[str, ...] = ()
+    ungrouped: int = 0
+    gap_words: tuple[str, ...] = ()
+    guessed: str = ""
+    marks: dict[str, float] = field(default_factory=dict)
+    repeated: int = 0
+    nested: tuple[str, ...] = ()
+    rows: int = 0
+    sparse: tuple[str, int] = ("", 0)
+    far: dict[str, float] = field(default_factory=dict)
+    counters: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Returns the report in one line; empty if everything is used and nothing is doubtful."""
+        left_out = self._left_out()
+        said = [f"left out: {', '.join(left_out)}"] if left_out else []
+        return "; ".join([*said, *self._doubts()])
+
+    def _left_out(self) -> list[str]:
+        parts = []
+        if self.empty:
+            parts.append(f"{_count(self.empty, 'empty file')}")
+        if self.gaps:
+            parts.append(f"{_count(self.gaps, 'row')} with gaps (the first is {self.first_gap})")
+        if self.untargeted:
+            words = f" ({', '.join(self.gap_words)}: a class must be called otherwise)" if self.gap_words else ""
+            parts.append(f"{_count(self.untargeted, 'row')} without a target{words}")
+        if self.ungrouped:
+            parts.append(f"{_count(self.ungrouped, 'row')} without a group")
+        if self.windows:
+            parts.append(f"{_count(self.windows, 'window')} that touch them")
+        if self.short:
+            parts.append(f"{self.short:,} series with fewer rows than a sample needs")
+        if self.text:
+            more = f"; {len(self.text) - _NAMED} more" if len(self.text) > _NAMED else ""
+            parts.append(f"{_count(len(self.text), 'column')} of text ({'; '.join(self.text[:_NAMED])}{more})")
+        if self.nested:
+            parts.append(
+                f"{_count(len(self.nested), 'column')} of lists or records ({'; '.join(self.nested[:_NAMED])})"
+            )
+        return parts
+
+    def _doubts(self) -> list[str]:
+        said = []
+        column, without = self.sparse
+        if self.gaps and 2 * without > self.rows:
+            said.append(
+                f"column {column!r} has no value in {without:,} of {self.rows:,} rows: name the features without it "
+                "with features= if it is to cost no rows"
+            )
+        if self.guessed:
+            said.append(f"{self.guessed} is no UTF-8 and was read as Windows-1252 (encoding= names another one)")
+        for column, mark in itertools.islice(self.marks.items(), _NAMED):
+            said.append(f"{mark:g} in column {column!r} is used as a number: for a gap, add missing={mark:g}")
+        for column, value in itertools.islice(self.far.items(), _NAMED):
+            said.append(
+                f"{value:g} in column {column!r} is far from all other values, and scaling goes by it: if a sensor "
+                f"failed, add missing={repr(value).removesuffix('.0')}"
+            )
+        if self.counters:
+            said.append(
+                f"column {self.counters[0]!r} numbers the rows and is used as a feature: name the features without it "
+                "with features= if that is not meant"
+            )
+        if self.alike:
+            said.append(f"classes that differ in capitals alone count as different: {', '.join(self.alike)}")
+        if self.repeated:
+            said.append(
+                f"{_count(self.repeated, 'row')} with the time of another row of their series, in the order of the "
+                "file: local times do so when the clock is set back, UTC never does"
+            )
+        return said
+
+
+def _count(number: int, one: str) -> str:
+    return f"{number:,} {one if number == 1 else one + 's'}"

@@ -1,0 +1,141 @@
+"""Tables that are readable and still not what is meant: each is read as it is meant, or one line says what is odd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.export.inputs.table_samples import table_samples
+from fedlp_edge.learning.export.metadata import OnnxMetadata
+
+
+def loaded(path: Path, options: str = "target=y") -> Dataset:
+    return load_data(parse_spec(f"{'parquet' if path.suffix == '.parquet' else 'csv'}:{path}#{options}").whole())
+
+
+def written(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def rows(data: Dataset) -> list[list[float]]:
+    values: list[list[float]] = data.stored().tolist()
+    return values
+
+
+# Switches, as home automation, spreadsheets and PLCs write them
+
+
+def test_a_column_of_switches_is_1_and_0_where_it_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "door,fan,y", "on,Yes,a", "off,No,b", "unavailable,yes,b", "Off,YES,a")
+    assert rows(loaded(path, "target=y&features=door,fan")) == [[1, 1], [0, 0], [0, 1]]
+    assert loaded(path, "target=fan,door&features=fan").y.tolist() == [[1, 1], [0, 0], [1, 0]]
+
+
+def test_a_switch_among_numbers_is_none(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "a,y", "1,a", "2,b", "no,b")
+    with pytest.raises(DataError, match=r"t\.csv:4: column 'a' holds 'no', not a number"):
+        loaded(path)
+
+
+def test_inference_reads_switches_as_training_does(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "door,fan", "on,No", "maybe,Yes")
+    card = OnnxMetadata(model="mlp", depth=1, input_shape=(2,), classes=("a", "b"), scale=1.0, mean=(0.0, 0.0),
+                        std=(1.0, 1.0), features=("door", "fan"))  # fmt: skip
+    one, two = table_samples(path, card)
+    assert one.values.tolist() == [1, 0]
+    assert "column 'door' holds 'maybe', not a number" in str(two)
+
+
+# Dates and clock times in two columns, as household meters and gas sensors of public data sets have them
+
+
+@pytest.mark.parametrize(
+    ("dates", "clocks"),
+    [
+        (("16/12/2006", "15/12/2006", "16/12/2006"), ("17:24:00", "23:00:00", "09:00:00")),
+        (("10/03/2004", "09/03/2004", "10/03/2004"), ("18.00.00", "19.00.00", "9.00.00")),
+        (("2024-03-10", "2024-03-09", "2024-03-10"), ("18:00", "19:00", "09:00")),
+    ],
+)
+def test_date_and_clock_order_rows_together(tmp_path: Path, dates: tuple[str, ...], clocks: tuple[str, ...]) -> None:
+    lines = (f"{date};{clock};{row};{row},5" for row, (date, clock) in enumerate(zip(dates, clocks, strict=True)))
+    path = written(tmp_path / "t.csv", "Date;Time;a;y", *lines)
+    assert rows(loaded(path, "target=y&features=a&time=Date,Time")) == [[1], [2], [0]]
+
+
+def test_a_third_column_of_time_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"time=a,b,c is wrong: name one column, or the two of the date and the clock"):
+        loaded(tmp_path / "t.csv", "time=a,b,c")
+
+
+# Files and columns without values
+
+
+def test_an_empty_file_among_others_costs_no_device(tmp_path: Path) -> None:
+    written(tmp_path / "a.csv", "a,y", "1,x", "2,z")
+    (tmp_path / "b.csv").touch()  # a logger has just begun it, or a power cut took what it held
+    data = loaded(tmp_path)
+    assert (rows(data), data.remarks) == ([[1], [2]], "left out: 1 empty file")
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(DataError, match=r"b\.csv is empty"):
+        loaded(tmp_path)
+
+
+def test_a_dead_sensor_that_costs_most_rows_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "a,dead,y", "1,5,x", "2,,z", "3,,x", "4,,z")
+    said = "column 'dead' has no value in 3 of 4 rows: name the features without it with features= if it is to cost no"
+    assert said in loaded(path).remarks
+    written(path, "a,dead,y", "1,,x", "2,,z")
+    with pytest.raises(DataError, match=r"no sample is left; .* column 'dead' has no value in 2 of 2 rows"):
+        loaded(path)
+
+
+def test_lists_in_parquet_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    table = pa.table({"wave": [[1.0, 2.0], [3.0, 4.0]], "y": ["a", "b"]})
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(
+        DataError, match=r"no column of numbers is left for the model \('wave' holds lists or records\)"
+    ):
+        loaded(path)
+    pyarrow.parquet.write_table(table.append_column("a", pa.array([1.0, 2.0])), path)
+    assert loaded(path).remarks == "left out: 1 column of lists or records (wave)"
+
+
+# Values that are no measurements
+
+
+def test_a_number_far_from_all_others_is_named_and_left_out_where_it_is_given(tmp_path: Path) -> None:
+    values = [20 + number % 7 / 2 for number in range(30)]
+    lines = [f"{value},{value - 0.25}" for value in values]
+    path = written(tmp_path / "t.csv", "a,y", *lines, "4294967295,21.75")
+    assert loaded(path).remarks == (
+        "4.29497e+09 in column 'a' is far from all other values, and scaling goes by it: if a sensor failed, add "
+        "missing=4294967295"
+    )
+    assert len(loaded(path, "target=y&missing=4294967295")) == len(values)
+    path = written(tmp_path / "t.csv", "a,y", *lines, "21.75,1e30")
+    assert loaded(path).remarks.startswith("1e+30 in column 'y' is far from all other values")
+    assert loaded(written(path, "a,y", *lines, "90.5,95.25")).remarks == ""
+
+
+def test_a_number_of_the_row_is_named_where_it_became_a_feature(tmp_path: Path) -> None:
+    lines = [f"{number},{number % 5},{'ab'[number % 2]}" for number in range(30)]
+    path = written(tmp_path / "t.csv", "Unnamed: 0,a,y", *lines)
+    assert loaded(path).remarks.startswith("column 'Unnamed: 0' numbers the rows and is used as a feature: name")
+    assert loaded(path, "target=y&features=a").remarks == ""
+    assert loaded(path, "target=y&features=Unnamed: 0,a").remarks == ""
+
+
+def test_classes_that_differ_in_capitals_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "a,y", "1,OK", "2,ok", "3,bad", "5,Ok")
+    data = loaded(path)
+    assert data.classes == ("OK", "Ok", "bad", "ok")
+    assert data.remarks == "classes that differ in capitals alone count as different: OK, Ok, ok"
