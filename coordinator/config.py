@@ -10,7 +10,7 @@ import msgspec
 
 from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
-from fedlp_edge.config.toml import load_toml
+from fedlp_edge.config.toml import Document, load_toml
 from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings, check_error_feedback, check_periods
 from fedlp_edge.core.settings import (
@@ -28,6 +28,7 @@ from fedlp_edge.core.settings import (
     check_schedule,
     check_training,
 )
+from fedlp_edge.errors import ConfigError
 from fedlp_edge.reporting.judged_rounds import Judging
 from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.wire.admission import AdmissionLimits
@@ -144,4 +145,12 @@ def load_config(path: Path) -> FleetConfig:
     Raises:
         ConfigError: One line with the file, the line and what is allowed.
     """
-    return load_toml(path, FleetConfig, with_recipe, RENAMED)
+    return load_toml(path, FleetConfig, lambda document: with_recipe(_of_a_coordinator(document)), RENAMED)
+
+
+def _of_a_coordinator(document: Document) -> Document:
+    if isinstance(document.get("data"), str):
+        raise ConfigError(
+            "this is an agent's file; a coordinator's has [model], [data] and [rounds] (docs/configuration.md)"
+        )
+    return document

@@ -18,7 +18,7 @@ import msgspec
 import msgspec.inspect
 
 from device_agent.limits import LIMITS
-from fedlp_edge.config.toml import describe, load_toml
+from fedlp_edge.config.toml import Document, describe, load_toml
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.serving.serving_options import ServingOptions
 from fedlp_edge.system.directories import expand_user, home_directory
@@ -136,7 +136,7 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> AgentConfig:
     Raises:
         ConfigError: A wrong key or value, a password in the URL, or fleet or data are not given anywhere.
     """
-    config = load_toml(path, AgentConfig) if path else AgentConfig()
+    config = load_toml(path, AgentConfig, _of_an_agent) if path else AgentConfig()
     changes = {key: _checked(key, value) for key, value in overrides.items() if key != "broker"}
     if (url := overrides.get("broker")) is not None:
         BrokerAddress.parse(url)  # refuses a password, which in a file would be fine
@@ -146,6 +146,12 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> AgentConfig:
         if not getattr(config, key):
             raise ConfigError(f"give --{key} {value}, or {key} in the file named by --config")
     return config
+
+
+def _of_an_agent(document: Document) -> Document:
+    if "model" in document or "rounds" in document:
+        raise ConfigError("this is a coordinator's file; an agent's has fleet, data and [broker] (docs/devices.md)")
+    return document
 
 
 def default_id(hostname: str) -> str:

@@ -163,7 +163,8 @@ def _value_message(error: msgspec.ValidationError, document: object, kind: type,
         key = unknown["name"]
         allowed = [field.encode_name for field in known.fields] if isinstance(known, inspect.StructType) else []
         close = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
-        hint = f'did you mean "{close[0]}"?' if close else f"allowed: {', '.join(allowed)}"
+        hint = _other_table(key, inspect.type_info(kind), path)
+        hint = hint or (f'did you mean "{close[0]}"?' if close else f"allowed: {', '.join(allowed)}")
         return f'{name}:{_line_of(text, (*path, key))}: unknown key "{key}"{_within(path)}; {hint}'
     if missing := _MISSING.match(what):
         return f'{where}: the key "{missing["name"]}"{_within(path)} is missing; add it'
@@ -173,6 +174,20 @@ def _value_message(error: msgspec.ValidationError, document: object, kind: type,
     stated = _value_at(document, path)
     key = next((word for word in re.findall(r"\w+", what) if isinstance(stated, dict) and word in stated), None)
     return f"{name}:{_line_of(text, (*path, key) if key else path)}: {_dotted(path)}: {what}"
+
+
+def _other_table(key: str, kind: inspect.Type, path: KeyPath) -> str:
+    """Returns where a key belongs that stands in a wrong table; empty if no table of the file has such a key."""
+    top = kind.fields if isinstance(kind, inspect.StructType) else ()
+    if path and any(field.encode_name == key for field in top):
+        return "it belongs above the first [table]: what stands below a heading is part of that table"
+    tables = ((field.encode_name, _type_at(kind, (field.encode_name,))) for field in top)
+    right = [
+        f"[{name}]"
+        for name, table in tables
+        if isinstance(table, inspect.StructType) and any(inner.encode_name == key for inner in table.fields)
+    ]
+    return f"it belongs into {' or '.join(right)}" if right else ""
 
 
 def _stated_key(what: str, document: object) -> KeyPath | None:

@@ -93,6 +93,14 @@ def test_reads_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
         ('fleet = "a"\n[rounds]\nzzz = 1\n', 'fleet.toml:3: unknown key "zzz" in [rounds]; allowed: count, quorum'),
         ('fleet = "a"\nrounds.zzz = 1\n', 'fleet.toml:2: unknown key "zzz" in [rounds]; allowed: count, quorum'),
         ('fleet = "a"\n[maybe]\ncuont = 1\n', 'fleet.toml:3: unknown key "cuont" in [maybe]; did you mean "count"?'),
+        # Keys in a wrong table.
+        (
+            '[rounds]\ncount = 3\nfleet = "a"\n',
+            'fleet.toml:3: unknown key "fleet" in [rounds]; it belongs above the first [table]: what stands below a '
+            "heading is part of that table",
+        ),
+        ('fleet = "a"\nquorum = 1\n', 'fleet.toml:2: unknown key "quorum"; it belongs into [rounds] or [maybe]'),
+        ('fleet = "a"\n[rounds]\nlpr = 1\n', 'fleet.toml:3: unknown key "lpr" in [rounds]; it belongs into [scheme]'),
         # Types and values.
         ("fleet = 3\n", "fleet.toml:1: fleet is 3; it must be text in quotes"),
         ('fleet = "a"\nverbose = "yes"\n', 'fleet.toml:2: verbose is "yes"; it must be true or false'),

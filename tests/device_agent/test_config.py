@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from coordinator.config import load_config as load_fleet
 from device_agent.config import AgentConfig, ServeSettings, default_id, load_config, new_session
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.transport.address import BrokerSettings
@@ -74,6 +75,18 @@ def test_names_the_line_of_a_wrong_key(tmp_path: Path):
     path.write_text('fleet = "shop"\ndate = "digits"\n')
     with pytest.raises(ConfigError, match=r'agent\.toml:2: unknown key "date".*"data"'):
         load_config(path, {})
+
+
+def test_files_of_agents_and_coordinators_are_told_apart(tmp_path: Path):
+    path = tmp_path / "some.toml"
+    path.write_text('fleet = "shop"\nseed = 1\n[model]\nname = "mlp"\n')
+    with pytest.raises(ConfigError, match=r"some\.toml: this is a coordinator's file; an agent's has fleet, data and"):
+        load_config(path, {})
+    path.write_text('fleet = "shop"\ndata = "digits"\n')
+    with pytest.raises(
+        ConfigError, match=r"some\.toml: this is an agent's file; a coordinator's has \[model\], \[data\]"
+    ):
+        load_fleet(path)
 
 
 @pytest.mark.parametrize(
