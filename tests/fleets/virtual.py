@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ import pytest
 from coordinator.config import DataSettings, FleetConfig
 from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
-from device_agent import deployment
+from device_agent import deployment, service
 from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.core.blueprint import HeadMode
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, UpdateSettings
+from fedlp_edge.probe.host import probe_host
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.summary import Summary, load
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -37,11 +39,18 @@ RESTART_SECONDS = 2.0
 MAX_LIVES = 5
 
 
+_machine = cache(probe_host)
+
+
 @contextmanager
 def untried_models() -> Iterator[None]:
-    """A process for every model that is installed would take half a second, in some hundred fleets of a test."""
+    """A process for every model that is installed would take half a second, in some hundred fleets of a test.
+
+    Nor does each of their devices look at the machine, which is the same for all of them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deployment, "try_model", lambda path: True)
+        patch.setattr(service, "probe_host", _machine)
         yield
 
 
