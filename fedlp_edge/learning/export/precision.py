@@ -46,6 +46,11 @@ CALIBRATION_SAMPLES = 256
 """Samples from which the ranges of activations are taken; of more, the ranges hardly change."""
 
 _CALIBRATION_BATCH = 32
+
+_FLOAT_OPERATORS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization")
+"""Operators that onnxruntime computes in float32 whatever their weights are: 8-bit weights would make them less exact,
+and a file of few weights larger by the nodes and scales that turn them back."""
+
 _NOTHING_TOLD: Mapping[str, TensorRanges] = MappingProxyType({})
 
 
@@ -159,11 +164,19 @@ def _quantized(
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 reduce_range=True,
+                op_types_to_quantize=_quantized_operators(),
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 extra_options={"TensorQuantOverrides": _overrides(prepared, told)},
             )
         return onnx.load(made)
+
+
+def _quantized_operators() -> list[str]:
+    """Returns the operators that are quantised: all that onnxruntime's tools can, but for the normalisations."""
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry  # noqa: PLC0415
+
+    return sorted({*QLinearOpsRegistry, *QDQRegistry} - {*_FLOAT_OPERATORS})
 
 
 def _overrides(prepared: Path, told: Mapping[str, TensorRanges]) -> dict[str, list[dict[str, Any]]]:

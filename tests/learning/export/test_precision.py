@@ -67,3 +67,36 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"^broken.onnx cannot be converted to fp16: ") as caught:
         convert(broken, tmp_path / "half.onnx", "fp16", SAMPLES)
     assert "\n" not in str(caught.value)
+
+
+def test_normalisations_stay_in_float_and_the_layers_around_them_do_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    tensors = {
+        "w": rng.standard_normal((4, 1, 3, 3)),
+        "scale": rng.standard_normal(4),
+        "shift": rng.standard_normal(4),
+        "mean": np.zeros(4),
+        "var": np.ones(4),
+        "v": rng.standard_normal((2, 4, 3, 3)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["input", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("BatchNormalization", ["b", "scale", "shift", "mean", "var"], ["c"]),
+        helper.make_node("Conv", ["c", "v"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "normalised",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 1, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2, 4, 4])],
+        initializer=[numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()],
+    )
+    source, target = tmp_path / "n.onnx", tmp_path / "n-int8.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), source)
+    convert(source, target, "int8", rng.standard_normal((40, 1, 8, 8)).astype(np.float32))
+    made = onnx.load(target).graph
+    types = {tensor.name: tensor.data_type for tensor in made.initializer}
+    (norm,) = [node for node in made.node if node.op_type == "BatchNormalization"]
+    assert [types.get(name) for name in norm.input[1:]] == [TensorProto.FLOAT] * 4
+    assert sum(1 for kind in types.values() if kind == TensorProto.INT8) >= 2, "both convolutions have 8-bit weights"

@@ -28,6 +28,7 @@ from fedlp_edge.learning.export.early_exit import with_early_exits
 from fedlp_edge.learning.export.family.file_answers import FileAnswers, ModelAnswers, check_early_exit
 from fedlp_edge.learning.export.family.file_check import FileDifference
 from fedlp_edge.learning.export.family.graph_cleaning import cleaned, without_dead_tensors
+from fedlp_edge.learning.export.family.graph_shortening import shortened
 from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, multi_exit_graph
 from fedlp_edge.learning.export.family.raw_input import with_raw_input
 from fedlp_edge.learning.export.layered_export import (
@@ -314,6 +315,8 @@ class ModelFamily:
             confidence=self._confidence_of(depth),
         )
         model = with_raw_input(graph, metadata) if self._raw else graph
+        if precision == "int8":  # its graph is large beside its weights
+            model = shortened(model)
         own = {entry.key: entry.value for entry in graph.metadata_props}
         extra = dict(options.metadata) | {PRECISION_PROPERTY.removeprefix("fedlp."): precision}
         path.write_bytes(with_properties(model, own | to_properties(metadata, extra)).SerializeToString())
