@@ -23,7 +23,7 @@ from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.run_loop import RunLoop
 from coordinator.run_parts import assemble
-from coordinator.topic_claim import TopicClaimedError
+from coordinator.topic_claim import TopicClaimedError, claimed_by
 from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import DataFacts
@@ -132,8 +132,8 @@ class Coordinator:
             except TopicClaimedError as occupied:
                 fleet, where = self._config.fleet, self._config.broker.url
                 raise OperatorError(
-                    f'another coordinator is at work for fleet "{fleet}" at {where} (run {occupied}); '
-                    "stop that one, or give this fleet another name"
+                    f'{claimed_by(str(occupied), other="another")} is at work for fleet "{fleet}" at {where}; '
+                    "let it end, or stop it, or give this fleet another name"
                 ) from None
             finally:
                 self._transport.stop()

@@ -9,6 +9,7 @@ few seconds, and then it is void.
 from __future__ import annotations
 
 from coordinator.limits import LIMITS
+from fedlp_edge.core.rollout.rollout_names import is_rollout
 from fedlp_edge.wire.messages import Announcement, Claim
 
 
@@ -73,6 +74,16 @@ class TopicClaim:
         if self.settled or self._session < message.session:
             return Claim(session=self._session, run=self._run, to=message.session)
         return None
+
+
+def claimed_by(run: str, other: str = "a") -> str:
+    """Returns who is at work, in words for the operator: the coordinator of a run, or a roll-out.
+
+    Args:
+        run: Run of whoever answered.
+        other: ``another`` for an operator who has just started a coordinator, else ``a``.
+    """
+    return f"a roll-out ({run})" if is_rollout(run) else f"{other} coordinator (run {run})"
 
 
 class TopicClaimedError(Exception):

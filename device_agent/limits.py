@@ -211,7 +211,7 @@ class InstallationLimits:
         attempts: Ends of the agent while it tried one version, after which that version is given up: it may be what
             ends the agent, or the device.
         serving_starts: Starts of whatever answers with the new model during its probation, after which these count as
-            a crash loop.
+            a crash loop; so do as many ends of the process that the agent starts.
         watch_seconds: Seconds between two looks at what answers, during the probation.
         measure_seconds: Seconds for which each of several models is measured.
     """

@@ -156,10 +156,13 @@ class Agent:
         self._outbox, self._units, self._models = state.outbox, state.units, state.models
         self._releases = state.releases
         self._versions = VersionStore(state.path / "models")
+        serving = settings.serving
+        sink = inbox.put if settings.report_metrics else _keep
+        self._serving = None if serving is None else ServingProcess(serving, sink, clock)
         self._installer = Installer(
             settings.identity.device,
             self._versions,
-            _installer_options(settings, state.path, self._versions),
+            _installer_options(settings, state.path, self._versions, self._serving),
             executor or ThreadPoolExecutor(1, "installation"),
             lambda what: inbox.put(what if isinstance(what, FilesWanted) else InstallationReported(what)),
         )
@@ -167,9 +170,6 @@ class Agent:
         self._trainer = Trainer(worker, self._units, self._outbox, state.path, settings.data, settings.report_metrics)
         spec = parse_spec(settings.data)
         self._watch = DataWatch(lambda: data_fingerprint(spec), clock)
-        serving = settings.serving
-        sink = inbox.put if settings.report_metrics else _keep
-        self._serving = None if serving is None else ServingProcess(serving, sink, clock)
         options = ProtocolOptions(
             allow_models=settings.allow_models,
             can_export=can_export(),
@@ -431,12 +431,14 @@ def _keep(report: ServingReported) -> None:
     """Leaves a report on the device."""
 
 
-def _installer_options(settings: AgentSettings, state: Path, versions: VersionStore) -> InstallerOptions:
+def _installer_options(
+    settings: AgentSettings, state: Path, versions: VersionStore, serving: ServingProcess | None
+) -> InstallerOptions:
     """Returns how models are verified on this device."""
     threads = settings.profile.threads or (settings.serving.threads if settings.serving is not None else 1)
     measure, limits = partial(measured_cost, threads=threads), settings.profile.answer_limits
     if settings.root is None:
-        return InstallerOptions(keep=settings.keep_models, measure=measure, limits=limits)
+        return InstallerOptions(keep=settings.keep_models, measure=measure, limits=limits, serving=serving)
     from device_agent.installation.signed_source import SignedSources  # noqa: PLC0415 - an extra
     from device_agent.installation.trusted_models import TrustedModels  # noqa: PLC0415
 
@@ -448,7 +450,12 @@ def _installer_options(settings: AgentSettings, state: Path, versions: VersionSt
 
     sources = SignedSources(settings.root, settings.identity.device, trusted, kept)
     return InstallerOptions(
-        keep=settings.keep_models, make_source=sources, trusts=trusted.has, measure=measure, limits=limits
+        keep=settings.keep_models,
+        make_source=sources,
+        trusts=trusted.has,
+        measure=measure,
+        limits=limits,
+        serving=serving,
     )
 
 

@@ -21,6 +21,7 @@ from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan,
 from coordinator.rollout.rollout_service import WORDS, Rollout, RolloutFiles
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.core.rollout.rollout_machine import RolloutMachine
+from fedlp_edge.core.rollout.rollout_names import rollout_run
 from fedlp_edge.core.rollout.rollout_settings import RolloutSettings
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.storage.journal import Journal
@@ -142,7 +143,7 @@ def deploy(
     except ValueError as error:
         raise OperatorError(str(error)) from None
     plan = RolloutPlan(
-        run=f"deploy-{release[:50]}-{secrets.token_hex(3)}",  # devices tell it from an earlier one of the same files
+        run=rollout_run(release, secrets.token_hex(3)),
         fleet=fleet.fleet,
         release=release,
         source=str(source.absolute()),

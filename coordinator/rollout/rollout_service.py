@@ -23,7 +23,7 @@ from coordinator.rollout.file_choice import choose_file, offered_files, why_none
 from coordinator.rollout.ordered_files import METADATA_SUFFIX, OrderedFiles, OrderFiles
 from coordinator.rollout.release_files import ReleaseFile, self_test_of
 from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirectory, RolloutPlan, RolloutStatus, Word
-from coordinator.topic_claim import TopicClaimedError
+from coordinator.topic_claim import TopicClaimedError, claimed_by
 from coordinator.transfer.flow_limits import FlowLimits
 from coordinator.transfer.messenger import ControlMessenger
 from coordinator.transfer.model_server import ModelServer
@@ -190,8 +190,8 @@ class Rollout:
                     self._messenger.announce("finished" if self.machine.closed else "offline", leaving=True)
         except TopicClaimedError as occupied:
             raise OperatorError(
-                f'a coordinator is at work for fleet "{self._plan.fleet}" (run {occupied}); let it end, or stop it, '
-                "and deploy then"
+                f'{claimed_by(str(occupied))} is at work for fleet "{self._plan.fleet}"; let it end, or stop it, and '
+                "deploy then"
             ) from None
         finally:
             self._transport.stop()

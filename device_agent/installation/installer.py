@@ -52,6 +52,7 @@ class InstallerOptions:
         measure: Measures what an answer of a file costs.
         limits: What an answer may take.
         trusts: Whether a model that is installed may answer; all may where there is no root of trust.
+        serving: What answers with the installed model on this device; None if the agent starts nothing that does.
     """
 
     keep: int = 2
@@ -59,6 +60,19 @@ class InstallerOptions:
     measure: Callable[[Path], MeasuredCost] = measured_cost
     limits: AnswerLimits = NO_LIMITS
     trusts: Callable[[Path], bool] = lambda _path: True
+    serving: ServingWatch | None = None
+
+
+class ServingWatch(Protocol):
+    """The interface to what answers requests with the installed model, and is started again whenever it ends."""
+
+    @property
+    def ends(self) -> int:
+        """Number of times that it has ended by itself."""
+
+    @property
+    def answering(self) -> bool:
+        """Whether it answers now."""
 
 
 class ModelExam(Protocol):
@@ -103,6 +117,8 @@ class Installer:
         self._shadow: ShadowFigures | None = None
         self._watched_until: float | None = None
         self._watch_at = 0.0
+        self._ends_before: int | None = None
+        self._ends_seen = 0
 
     def recover(self) -> None:
         """Takes up what an earlier life of the agent has left: first of all, the old model is in its place.
@@ -126,6 +142,9 @@ class Installer:
         self._keep(msgspec.structs.replace(self._state, candidate=candidate))
         if candidate.attempts >= _LIMITS.attempts:
             self._fail(candidate.install, f"the agent ended {candidate.attempts} times while it tried the model")
+            return
+        if not self._store.path(candidate.target).is_file():  # how it ended could not be written on a full disk
+            self._fail(candidate.install, "its files are gone, as an earlier attempt ended while the disk was full")
             return
         log.info("release %s is tried again", candidate.install.release)
         self._executor.submit(self._guarded, candidate.install, lambda: self._try(candidate))
@@ -209,6 +228,8 @@ class Installer:
         if problem := self._served_badly(candidate):
             self._watched_until = None
             self._guarded(candidate.install, lambda: self._fail(candidate.install, problem))
+        elif self._serving_restarts():  # a crash loop on a slow board is longer than a probation
+            self._watched_until = now + candidate.install.probation_seconds
         elif now >= until:
             self._watched_until = None
             self._guarded(candidate.install, lambda: self._confirm(candidate))
@@ -303,6 +324,9 @@ class Installer:
         candidate = msgspec.structs.replace(candidate, phase="probation")
         self._keep(msgspec.structs.replace(self._state, candidate=candidate))
         forget_record(self._store.directory)  # this version may have been tried before
+        serving = self._options.serving  # what did not answer with the old model says nothing of the new one
+        self._ends_before = serving.ends if serving is not None and old and serving.answering else None
+        self._ends_seen = self._ends_before or 0
         self._store.switch(candidate.target)
         # As whoever answers with it will: through the link.
         first = self._exam.run(ExamOrder(model=str(self._store.link), self_test=test))
@@ -356,8 +380,21 @@ class Installer:
         version = next((file.version for file in install.files if file.name == install.model), None)
         return "" if version is None else self._store.target(Path(install.model).name, version.digest)
 
+    def _serving_restarts(self) -> bool:
+        """Whether what answered with the old model has ended since the last look, or has not come back yet."""
+        serving = self._options.serving
+        if serving is None or self._ends_before is None:
+            return False
+        before, self._ends_seen = self._ends_seen, serving.ends
+        return serving.ends > before or not serving.answering
+
     def _served_badly(self, candidate: Candidate) -> str:
         """What the process that answers with the new model has found; empty if nothing is wrong."""
+        serving = self._options.serving
+        if serving is not None and self._ends_before is not None:
+            ends = serving.ends - self._ends_before
+            if ends >= _LIMITS.serving_starts:
+                return f"what answers with the model has ended {ends} times since the switch: a crash loop"
         record = read_record(self._store.directory)
         if record is None or record.file != str(self._store.path(candidate.target).resolve()):
             return ""

@@ -46,6 +46,18 @@ class ServingProcess:
         self._patience = _LIMITS.restart_seconds
         self._started_at = 0.0
         self._said: list[str] = []
+        self._started = False
+        self._ends = 0
+
+    @property
+    def ends(self) -> int:
+        """Number of times that the process has ended by itself."""
+        return self._ends
+
+    @property
+    def answering(self) -> bool:
+        """Whether the process runs and has said that it answers."""
+        return self._started and self._process is not None and self._process.poll() is None
 
     def next_wakeup(self) -> float:
         """When to poll again."""
@@ -82,6 +94,7 @@ class ServingProcess:
             STOP_WITH_STDIN: "1",
         }
         self._said = []
+        self._started = False
         self._started_at = now
         with block_interrupts():
             self._process = subprocess.Popen(
@@ -96,6 +109,7 @@ class ServingProcess:
 
     def _ended(self, code: int, now: float) -> None:
         self._process = None
+        self._ends += 1
         if now - self._started_at >= _LIMITS.restart_longest_seconds:
             self._patience = _LIMITS.restart_seconds  # it has worked for a while
         self._look_at = now + self._patience
@@ -108,6 +122,7 @@ class ServingProcess:
             with contextlib.suppress(msgspec.DecodeError):
                 line = msgspec.json.decode(text, type=ServingLine)
                 if line.started:
+                    self._started = True
                     ways = [line.url] if line.url else []
                     ways += [f"MQTT below {self._options.topic}"] if self._options.broker is not None else []
                     log.info("the installed model answers requests on %s", " and ".join(ways))

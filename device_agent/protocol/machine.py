@@ -57,6 +57,7 @@ from device_agent.protocol.round_task import RoundTask
 from device_agent.protocol.update import Update
 from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.planning.device_facts import DeviceFacts
+from fedlp_edge.core.rollout.rollout_names import is_rollout
 from fedlp_edge.errors import BrokerError, PeerError
 from fedlp_edge.reporting.formatting import format_bytes
 from fedlp_edge.transport.base import (
@@ -525,14 +526,17 @@ class DeviceProtocol:
         effects: Effects = []
         match change:
             case "came" | "restarted":
-                effects = [Log(f"coordinator of run {message.run} is online ({message.state})")]
+                who = "roll-out" if is_rollout(message.run) else "coordinator of run"
+                effects = [Log(f"{who} {message.run} is online ({message.state})")]
                 if change == "restarted":
                     # It may have forgotten this device; the very first one reads the retained status.
                     effects += self._presence.announce()
                 effects += self._coordinator_came(now)
             case "left":
                 if was_online and message.state == "finished":
-                    effects = [Log("the coordinator has ended, as its run is finished; waiting for the next run")]
+                    what = "roll-out" if is_rollout(message.run) else "coordinator"
+                    why = "" if is_rollout(message.run) else ", as its run is finished"
+                    effects = [Log(f"the {what} has ended{why}; waiting for the next run")]
                 elif was_online:
                     effects = [Log("the coordinator went offline; waiting for it", warning=True)]
                 assignment = self._assignment.assignment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 import numpy as np
@@ -124,7 +124,7 @@ def _calibration(job: ExportFamily, shape: tuple[int, ...]) -> str:
     if job.model.tokens:
         return "none: activations are quantised as they come"
     if job.data:
-        return f"samples of {job.data}"
+        return f"samples of {_without_folders(job.data)}"
     if len(job.told) >= MIN_DEVICES:
         return (
             f"ranges that {len(job.told)} devices have told of samples that they hold out; what int8 costs in accuracy "
@@ -134,6 +134,13 @@ def _calibration(job: ExportFamily, shape: tuple[int, ...]) -> str:
     if not job.inputs.of_channels(shape[0]).channel_mean:
         made = "made inputs: no device has told what its samples look like"
     return f"{made}; {len(job.told)} have told ranges, and {MIN_DEVICES} are needed" if job.told else made
+
+
+def _without_folders(data: str) -> str:
+    """Returns a data specification without the folders of this machine, which say nothing elsewhere."""
+    source, colon, rest = data.partition(":")
+    place, mark, options = rest.partition("#")
+    return f"{source}{colon}{PurePath(place).name}{mark}{options}"
 
 
 def _are_pictures(job: ExportFamily, shape: tuple[int, ...]) -> bool:

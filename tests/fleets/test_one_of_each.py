@@ -40,8 +40,8 @@ def test_second_coordinator_ends_with_one_line_and_changes_nothing(tmp_path: Pat
         assert differences(fleet, fleet.finish(), expected) == [], turn
         second = fleet.ended("coordinator.2")
         assert isinstance(second, OperatorError), turn
-        assert str(second).startswith('another coordinator is at work for fleet "virtual" at ')
-        assert "stop that one, or give this fleet another name" in str(second)
+        assert str(second).startswith("another coordinator (run ")
+        assert "let it end, or stop it, or give this fleet another name" in str(second)
 
 
 def test_announcement_of_a_dead_coordinator_holds_nobody_up_for_long(tmp_path: Path) -> None:
@@ -66,5 +66,5 @@ def test_second_coordinator_over_mosquitto_ends_with_one_line(tmp_path: Path, mo
         second.start_coordinator()
         assert second.processes.pop("coordinator").wait(60) == 2
         lines = (tmp_path / "second" / "coordinator.log").read_text().splitlines()
-        assert [line for line in lines if line.startswith("error: another coordinator is at work for fleet")]
+        assert [line for line in lines if line.startswith("error: another coordinator (run ")]
         assert first.processes["coordinator"].poll() is None

@@ -13,7 +13,7 @@ from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.learning.export.activations.observed_tensors import observed_ranges
 from fedlp_edge.learning.export.self_test import check_self_test
 from fedlp_edge.learning.zoo.build import build_model
-from fedlp_edge.worker.family_job import export_family
+from fedlp_edge.worker.family_job import _without_folders, export_family
 from fedlp_edge.worker.jobs import ExportFamily, WorkerOptions
 from fedlp_edge.worker.resources import WorkerResources
 
@@ -81,3 +81,10 @@ def test_real_samples_stand_in_a_self_test_beside_each_file(tmp_path: Path) -> N
         assert check_self_test(tmp_path / entry.file, tmp_path / entry.self_test) == ""
     with np.load(tmp_path / "mlp-depth-1-int8.selftest.npz") as stored:
         assert (stored["input"].shape[0], float(stored["tolerance"])) == (8, 0.25)
+
+
+def test_the_card_says_of_data_what_means_something_elsewhere() -> None:
+    assert _without_folders("fashion-mnist#limit=9") == "fashion-mnist#limit=9"
+    assert _without_folders("imagefolder:/home/anna/parts#size=64") == "imagefolder:parts#size=64"
+    assert _without_folders("npy:samples/") == "npy:samples"
+    assert _without_folders("shop.data:load") == "shop.data:load"

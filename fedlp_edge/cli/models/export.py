@@ -51,10 +51,12 @@ class RunConfig(msgspec.Struct, frozen=True):
     Attributes:
         fleet: Name of the fleet; of a simulated fleet, the table that describes it.
         name: Name of an experiment.
+        run: Name of the run, if it was stated.
     """
 
     fleet: str | dict[str, object]
     name: str = ""
+    run: str = ""
     model: ModelSettings = ModelSettings()
     data: _Data = _Data()
     export: _Export = _Export()
@@ -183,6 +185,7 @@ def run_export(
     model = _agreed_model(config.model, run / "journal.sqlite")
     summary = load(run / "summary.json") if (run / "summary.json").exists() else None
     licence = config.export.license if options.license is None else options.license
+    run_name = _run_name(run, config, summary)
     with tempfile.TemporaryDirectory(prefix="fedlp-export-") as temporary:
         samples_path = Path(temporary) / "samples.npy"
         # The owner of the run directory asks, so the model that it names may run.
@@ -209,7 +212,7 @@ def run_export(
                     thresholds=_thresholds(summary, round_number),
                     directory=str(directory.absolute()),
                     metadata={
-                        "run": run.name,
+                        "run": run_name,
                         "round": str(round_number),
                         "fleet": config.fleet_name,
                         **({"model_digest": digest} if (digest := _digest(summary, round_number)) else {}),
@@ -237,7 +240,7 @@ def run_export(
         input_type=exported.input_type,
         license=licence,
         fleet=config.fleet_name,
-        run=run.name,
+        run=run_name,
         round=round_number,
         model_digest=_digest(summary, round_number),
         metric=exported.metric,
@@ -254,6 +257,11 @@ def run_export(
     if options.profile is not None:
         print(choice_line(choose_from_card(card, options.profile), options.profile))
     return code
+
+
+def _run_name(directory: Path, config: RunConfig, summary: Summary | None) -> str:
+    """Returns the name of a run as its devices know it; a directory may be called anything, and moved."""
+    return (summary.run if summary is not None else "") or config.run or directory.resolve().name
 
 
 def _agreed_model(model: ModelSettings, journal: Path) -> ModelSettings:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -14,6 +15,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.model_card import CardEntry, RefusedFile, decode_card
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError
+from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, ExportFamily, FamilyExported, WorkerOptions
@@ -153,6 +155,25 @@ def test_the_names_that_a_run_has_agreed_on_and_its_licence_reach_the_worker(
     assert run_export(run, "1", tmp_path / "onnx", None, QUICK) == 0
     (job,) = asked
     assert (job.data, job.model.class_names, job.metadata["license"]) == ("", ("nut", "bolt"), "CC-BY-4.0")
+
+
+def test_the_card_names_the_run_as_its_devices_know_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(run: Path) -> tuple[str, str]:
+        asked = exporting(monkeypatch, entry())
+        assert run_export(run, "1", tmp_path / "onnx", None, QUICK) == 0
+        card = decode_card((tmp_path / "onnx" / "card.json").read_bytes())
+        assert f"fleet shop, run {card.run}, round 1" in (tmp_path / "onnx" / "card.md").read_text()
+        return card.run, asked[0].metadata["run"]
+
+    run = a_run(tmp_path)
+    assert named(run) == ("run", "run"), "nothing else says what it is called"
+    monkeypatch.chdir(run)
+    assert named(Path()) == ("run", "run"), "its directory may be named in any way"
+    (run / "config.toml").write_text('fleet = "shop"\nrun = "spring"\n')
+    assert named(run) == ("spring", "spring")
+    summary = Summary(run="shop-3f2a91", fleet="shop", model="small-cnn", rounds=())
+    (run / "summary.json").write_bytes(msgspec.json.encode(summary))
+    assert named(run) == ("shop-3f2a91", "shop-3f2a91")
 
 
 def test_precisions_are_named_with_commas_or_one_by_one() -> None:

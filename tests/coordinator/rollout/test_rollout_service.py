@@ -256,7 +256,8 @@ def test_roll_out_does_not_begin_while_a_coordinator_is_at_work(tmp_path: Path) 
     fleet.deploy(write_release(tmp_path / "good", b"good"), probation_seconds=1000.0)
     fleet.pass_time(10.0)
     fleet.deploy(write_release(tmp_path / "other", b"other"), name="other")
-    with pytest.raises(OperatorError, match='a coordinator is at work for fleet "rolled"'):
+    line = r'^a coordinator \(run .+\) is at work for fleet "rolled"; let it end, or stop it, and deploy then$'
+    with pytest.raises(OperatorError, match=line):
         fleet.until_ended("other")
     fleet.end()
 

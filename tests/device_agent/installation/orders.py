@@ -66,6 +66,14 @@ class Exam:
         pass
 
 
+class Serving:
+    """What answers with the installed model."""
+
+    def __init__(self) -> None:
+        self.ends = 0
+        self.answering = False
+
+
 class Board:
     """A device's models, through the lives of its agent.
 
@@ -83,11 +91,12 @@ class Board:
         self._keep = keep
         self.trusts: Callable[[Path], bool] = lambda _path: True
         self.measure: Callable[[Path], MeasuredCost] = lambda path: MEASURED[path.read_bytes()]
+        self.serving = Serving()
         self.installer = self.start()
 
     def start(self) -> Installer:
         """Another life of the agent, up to where it has recovered."""
-        options = InstallerOptions(keep=self._keep, trusts=self.trusts, measure=self.measure)
+        options = InstallerOptions(keep=self._keep, trusts=self.trusts, measure=self.measure, serving=self.serving)
         self.installer = Installer("pi", self.store, options, InTurn(), self._emit, self.exam)
         self.installer.recover()
         return self.installer

@@ -155,6 +155,51 @@ def test_model_with_which_the_serving_process_fares_badly_is_taken_back(
     assert board.current == b"old"
 
 
+def on_probation(directory: Path, *, answering: bool = True) -> Board:
+    """A device that has switched to another model ten seconds ago, for a probation of as long."""
+    board = Board(directory)
+    board.install(b"old")
+    board.serving.answering, board.serving.ends = answering, 5
+    board.installer.install(install_of(b"new", "r2", probation_seconds=10.0), files_of(directory / "releases", b"new"))
+    board.installer.watch(0.0)
+    board.installer.poll(9.0)
+    assert board.reports[-1].state == "probation"
+    return board
+
+
+def test_crash_loop_that_is_longer_than_the_probation_is_waited_for(tmp_path: Path) -> None:
+    board = on_probation(tmp_path)
+    board.serving.ends, board.serving.answering = 6, False
+    board.installer.poll(9.5)
+    board.installer.poll(25.0)  # a slow board takes so long to start it again
+    assert board.reports[-1].state == "probation"
+    board.serving.ends = 7
+    board.installer.poll(30.0)
+    board.serving.ends = 8
+    board.installer.poll(39.0)
+    assert (board.reports[-1].state, board.current) == ("failed", b"old")
+    assert board.reports[-1].reason == "what answers with the model has ended 3 times since the switch: a crash loop"
+
+
+def test_what_ended_once_and_answers_again_for_a_whole_probation_is_no_crash_loop(tmp_path: Path) -> None:
+    board = on_probation(tmp_path)
+    board.serving.ends, board.serving.answering = 6, False
+    board.installer.poll(9.5)
+    board.serving.answering = True
+    board.installer.poll(12.0)
+    board.installer.poll(19.0)
+    assert board.reports[-1].state == "probation"
+    board.installer.poll(19.5)
+    assert (board.reports[-1].state, board.current) == ("installed", b"new")
+
+
+def test_what_did_not_answer_with_the_old_model_either_says_nothing_of_the_new_one(tmp_path: Path) -> None:
+    board = on_probation(tmp_path, answering=False)
+    board.serving.ends = 50
+    board.installer.poll(10.0)
+    assert (board.reports[-1].state, board.current) == ("installed", b"new")
+
+
 def test_record_of_another_model_says_nothing(tmp_path: Path) -> None:
     board = Board(tmp_path)
     board.install(b"old")
@@ -380,6 +425,29 @@ def test_disk_that_fills_up_at_any_step_leaves_the_old_model_running(tmp_path: P
         assert board.current in (b"old", b"new")
         if board.reports[-1].state == "failed":
             assert board.current == b"old"
+
+
+def test_end_that_a_full_disk_did_not_take_is_said_at_the_next_start(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    board.install(b"old")
+    board.exam.finds = fails("self-test")
+    candidate = board.store.directory / "installation.json"
+    kept: list[bytes] = []
+    finds = board.exam.finds
+
+    def fills_up(content: bytes, order: ExamOrder) -> ExamResult:
+        kept.append(candidate.read_bytes())
+        return finds(content, order)
+
+    board.exam.finds = fills_up
+    assert board.install(b"new", "r2") == "failed"
+    candidate.write_bytes(kept[0])  # as if its end had not been written, while its files were removed
+    orders = len(board.exam.orders)
+    board.start()
+    assert len(board.exam.orders) == orders, "there is nothing to be tried"
+    assert (board.reports[-1].state, board.current) == ("failed", b"old")
+    assert board.reports[-1].reason == "its files are gone, as an earlier attempt ended while the disk was full"
+    assert load_state(board.store.directory).candidate is None
 
 
 def test_bad_model_is_never_current_whenever_the_agent_is_killed(tmp_path: Path) -> None:

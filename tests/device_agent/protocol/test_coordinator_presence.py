@@ -81,3 +81,13 @@ def test_a_coordinator_that_ends_with_its_run_is_no_trouble() -> None:
     notes = [effect for effect in device.receive(TOPICS.coordinator, goodbye) if isinstance(effect, Log)]
     assert Log("the coordinator has ended, as its run is finished; waiting for the next run") in notes
     assert not any(note.warning for note in notes)
+
+
+def test_a_roll_out_is_called_a_roll_out() -> None:
+    device = Device().join()
+    words = []
+    for online, state in ((True, "running"), (False, "finished")):
+        word = Announcement(online=online, run="deploy-spring-1c9e0b7a-3f2a91", session="s9", state=state)
+        words += [effect.text for effect in device.receive(TOPICS.coordinator, word) if isinstance(effect, Log)]
+    assert "roll-out deploy-spring-1c9e0b7a-3f2a91 is online (running)" in words
+    assert "the roll-out has ended; waiting for the next run" in words
