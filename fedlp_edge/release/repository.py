@@ -299,7 +299,10 @@ class ReleaseRepository:
         return found
 
     def name_of(self, path: Path) -> str | None:
-        """Returns the name under which a file is signed, in the newest release that has it; None if it is not.
+        """Returns the name under which a file is signed; None if it is not.
+
+        Of several releases that have the same file, that of the name of the file's directory counts, under which it was
+        signed unless another name was given; else the last one by name.
 
         Raises:
             ReleaseError: There is no repository, or the file cannot be read.
@@ -315,7 +318,8 @@ class ReleaseRepository:
             for name, signed in ({} if targets is None else targets.targets).items()
             if name.rpartition("/")[2] == path.name and signed.hashes == file.hashes
         ]
-        return found[-1] if found else None
+        named = f"{path.resolve().parent.name}/{path.name}"
+        return named if named in found else max(found, default=None)
 
     def files(self, device: str) -> dict[str, Path]:
         """Returns the files that a device needs for what it is assigned, by the names under which it asks for them.

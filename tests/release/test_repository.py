@@ -51,6 +51,20 @@ def test_device_installs_what_fleet_and_online_keys_have_signed(tmp_path: Path) 
     assert repository.releases() == {"r1": {"m.onnx": 7}}
 
 
+def test_file_of_several_releases_counts_for_the_one_that_its_directory_names(tmp_path: Path) -> None:
+    fleet, online = key(), key()
+    repository = created(tmp_path, fleet, online=online)
+    for name in ("autumn", "spring", "winter"):
+        (tmp_path / name).mkdir()
+        repository.sign_release(name, [model(tmp_path / name)], [fleet])
+    (tmp_path / "elsewhere").mkdir()
+    names = {name: repository.name_of(model(tmp_path / name)) for name in ("autumn", "spring", "elsewhere")}
+    assert names == {"autumn": "autumn/m.onnx", "spring": "spring/m.onnx", "elsewhere": "winter/m.onnx"}
+    repository.withdraw("spring", [fleet])
+    assert repository.name_of(tmp_path / "spring" / "m.onnx") == "winter/m.onnx"
+    assert repository.name_of(model(tmp_path / "spring", "another")) is None
+
+
 def test_release_waits_for_its_last_signature(tmp_path: Path) -> None:
     one, two, online = key(), key(), key()
     repository = created(tmp_path, one, two, online=online, threshold=2)

@@ -89,7 +89,10 @@ def test_depths_whose_weights_do_not_fit_in_a_file_are_refused_alone(
     family = ModelFamily(exits_of(a_model(2), (1, 2)), tasks, data, data, tmp_path, options).write()
     assert [entry.depth for entry in family.entries] == [1]
     (refused,) = family.refused
-    assert refused.reason == "depth 2 of tiny has 0.0 GiB of weights; one ONNX file holds 2 GiB at most"
+    assert refused.reason == (
+        "depth 2 of tiny has 0.0 GiB of weights; one ONNX file holds 2 GiB at most, and files of every precision are made "
+        "from that in float32: use a smaller depth"
+    )
 
 
 def test_a_file_with_early_exits_needs_two_that_may_answer(tmp_path: Path) -> None:
