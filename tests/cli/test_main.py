@@ -23,6 +23,19 @@ def test_loads_nothing_heavy_to_show_its_help() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_no_command_loads_torch_or_draws_before_it_is_asked_for_something() -> None:
+    program = (
+        "import importlib, pkgutil, sys\nimport fedlp_edge.cli\n"
+        "for module in pkgutil.walk_packages(fedlp_edge.cli.__path__, 'fedlp_edge.cli.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print(sorted({'torch', 'matplotlib', 'onnx', 'onnxruntime'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
+
+
 def test_ends_with_one_line_and_code_2_on_an_error(fedlp: Run) -> None:
     done = fedlp("status", "/nonexistent")
 

@@ -22,7 +22,6 @@ from fedlp_edge.core.metrics.tensor_ranges import MIN_DEVICES, TensorRanges
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.activations.observed_tensors import fleet_ranges
 from fedlp_edge.learning.export.metadata import INPUT
-from fedlp_edge.learning.export.onnx import with_properties
 from fedlp_edge.learning.foreign_code import error_line
 
 if TYPE_CHECKING:
@@ -121,6 +120,8 @@ def converted(
         raise
     except Exception as error:  # the tools raise whatever their many parts raise
         raise ExportError(f"{of} cannot be converted to {precision}: {error_line(error)}") from None
+    from fedlp_edge.learning.export.onnx import with_properties  # noqa: PLC0415  # torch, which names alone do not need
+
     return with_properties(made, properties | {PRECISION_PROPERTY: precision})
 
 
