@@ -141,8 +141,8 @@ def check_size(model: nn.Module, of: str) -> None:
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     if size > MAX_BYTES:
         raise ExportError(
-            f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most, and files of every precision "
-            "are made from that in float32: use a smaller depth"
+            f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most, and files of every "
+            "precision are made from that in float32: use a smaller depth"
         )
 
 

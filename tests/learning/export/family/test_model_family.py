@@ -90,8 +90,8 @@ def test_depths_whose_weights_do_not_fit_in_a_file_are_refused_alone(
     assert [entry.depth for entry in family.entries] == [1]
     (refused,) = family.refused
     assert refused.reason == (
-        "depth 2 of tiny has 0.0 GiB of weights; one ONNX file holds 2 GiB at most, and files of every precision are made "
-        "from that in float32: use a smaller depth"
+        "depth 2 of tiny has 0.0 GiB of weights; one ONNX file holds 2 GiB at most, and files of every precision are "
+        "made from that in float32: use a smaller depth"
     )
 
 
