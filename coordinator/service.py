@@ -92,6 +92,7 @@ class Coordinator:
         self._messenger = ControlMessenger(transport, self._topics, config.run_name)
         self._coordinator_topic = CoordinatorTopic(self._messenger, config.run_name, clock)
         self._run_loop: RunLoop | None = None
+        self._committed = 0
 
     def run(self, *, hand_out: bool = False) -> bool:
         """Runs until the last round is exported and handed out, or until stopped.
@@ -108,6 +109,7 @@ class Coordinator:
         """
         journal = Journal.open(self._directory.journal)
         try:
+            self._committed = sum(1 for _ in journal.summaries())
             context, classes = self._build(journal)
             self._transport.start(self._inbox.put)
             try:
@@ -151,7 +153,7 @@ class Coordinator:
     @property
     def round(self) -> int:
         """Number of the round with which a restart would continue."""
-        return self._run_loop.round if self._run_loop else 1
+        return self._run_loop.round if self._run_loop else self._committed + 1
 
     def _build(self, journal: Journal) -> tuple[RunContext, FleetClasses]:
         """Builds the model, and the context that all parts of the run share."""

@@ -6,6 +6,7 @@ stop a keep-alive, and nothing needs a lock.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import secrets
@@ -237,7 +238,14 @@ class Agent:
             self._carry_out(self._machine.start())
             self._installer.recover()
             self._transport.start(self._queue.put)
-            left = self._loop()
+            try:
+                left = self._loop()
+            except Exception:
+                # A clean end of the connection is no loss, of which the broker would tell: without a goodbye the
+                # coordinator would wait for this device until the deadline of each round.
+                with contextlib.suppress(Exception):
+                    self._carry_out(self._machine.handle(Leave(), self._clock()))
+                raise
             self._carry_out(self._machine.handle(Leave(), self._clock()))
         except OSError as error:
             raise StorageError(unusable(self._settings.state, error)) from None

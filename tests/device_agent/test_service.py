@@ -237,3 +237,21 @@ def test_state_directory_that_fails_is_one_line_with_its_remedy(
     if there:
         state.mkdir()
     assert words in unusable(state, OSError(number, os.strerror(number)))
+
+
+def test_device_whose_disk_fails_says_goodbye_so_that_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = MemoryHub(immediate=True)
+    watcher = ScriptedCoordinator(hub, TOPICS, "pi")
+    device = RunningAgent(hub, tmp_path)
+    watcher.wait(Status, lambda s: s.online)
+
+    def full(self: Agent, event: object) -> list[object]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Agent, "_translate", full)
+    watcher.announce("run", "s1")
+    assert not watcher.wait(Status, lambda s: not s.online).online
+    with pytest.raises(StorageError, match="No space left on device; make room there"):
+        device.result.result(30)
