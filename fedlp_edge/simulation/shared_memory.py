@@ -82,10 +82,17 @@ class SharedArrays:
 
     @classmethod
     def create(cls, layout: Layout) -> Self:
-        """Allocates memory of zeros."""
-        descriptor, path = tempfile.mkstemp(prefix="fedlp-", dir=_RAM if os.access(_RAM, os.W_OK) else None)
-        Path(path).unlink()
-        os.ftruncate(descriptor, max(1, sum(slot.nbytes + _ALIGNMENT for slot in layout)))
+        """Allocates memory of zeros.
+
+        Raises:
+            OSError: Neither the file system in RAM nor that of temporary files has room for it.
+        """
+        size = max(1, sum(slot.nbytes + _ALIGNMENT for slot in layout))
+        try:
+            descriptor = _reserve(_RAM, size)
+        except OSError:
+            # Docker gives a container 64 MB there, and others have none or may not write.
+            descriptor = _reserve(Path(tempfile.gettempdir()), size)
         return cls(descriptor, layout)
 
     @classmethod
@@ -110,3 +117,22 @@ class SharedArrays:
     def close(self) -> None:
         """Closes the descriptor; the memory is freed with the last view of it."""
         self.close_descriptor().arrays = {}
+
+
+def _reserve(directory: Path, size: int) -> int:
+    """Returns the descriptor of an unlinked file of zeros whose room is taken already.
+
+    A file without it would end the process by SIGBUS where it is first written to, once the file system is full.
+
+    Raises:
+        OSError: There is no room, or no writable directory.
+    """
+    descriptor, path = tempfile.mkstemp(prefix="fedlp-", dir=directory)
+    Path(path).unlink()
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        os.close(descriptor)
+        error.filename = str(directory)
+        raise
+    return descriptor

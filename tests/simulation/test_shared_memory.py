@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -60,3 +62,33 @@ def test_refuses_values_of_another_shape() -> None:
     memory = SharedArrays.create(layout_of({"a": ("<f4", (3,))})).close_descriptor()
     with pytest.raises(ValueError, match=r"could not broadcast input array from shape \(2,\) into shape \(3,\)"):
         memory.write({"a": np.ones(2, np.float32)})
+
+
+def test_takes_room_of_temporary_files_where_memory_for_sharing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a container of Docker, whose /dev/shm has 64 MB: a file there would end the process by SIGBUS.
+    asked: list[int] = []
+    reserve = os.posix_fallocate
+
+    def reserve_little(descriptor: int, offset: int, size: int) -> None:
+        asked.append(size)
+        if len(asked) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        reserve(descriptor, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", reserve_little)
+    shared = SharedArrays.create(layout_of({"a": ("<f4", (3,))}))
+    shared.write({"a": np.float32([1, 2, 3])})
+    assert shared.arrays["a"].tolist() == [1, 2, 3]
+    assert len(asked) == 2
+    assert os.fstat(shared.descriptor).st_blocks > 0
+    shared.close()
+
+
+def test_says_which_place_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        SharedArrays.create(layout_of({"a": ("<f4", (3,))}))
+    assert caught.value.filename == tempfile.gettempdir()
