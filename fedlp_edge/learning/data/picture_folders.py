@@ -17,7 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.class_listing import LISTING, find_class_listing, normalized_name, read_class_listing
+from fedlp_edge.learning.data.class_listing import (
+    LISTING,
+    alike_in_capitals,
+    find_class_listing,
+    normalized_name,
+    read_class_listing,
+)
 from fedlp_edge.learning.data.pictures import SUFFIXES, display_name
 from fedlp_edge.learning.data.public_datasets import Split
 
@@ -28,6 +34,7 @@ _SYSTEM_FOLDERS = (
     "@recycle",
     "#snapshot",
 )  # fmt: skip
+_UNREAD_KINDS = frozenset((".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"))
 _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("test", "testing", "val", "valid", "validation"),
@@ -48,6 +55,7 @@ class SkippedFiles:
         frames: Number of pictures with several frames, of which only the first is used.
         one_class: Name of the only class if its pictures lie in several folders, which may be the real classes; empty
             otherwise.
+        alike: Names of classes that differ in capitals alone.
         contradicting: Pairs of files that hold one picture under two classes, each as "NAME is NAME".
     """
 
@@ -58,6 +66,7 @@ class SkippedFiles:
     unread: list[str] = field(default_factory=list)
     frames: int = 0
     one_class: str = ""
+    alike: tuple[str, ...] = ()
     contradicting: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -71,7 +80,9 @@ class SkippedFiles:
             skipped.append(f"{_count(len(self.empty), 'folder')} without pictures ({_some(self.empty)})")
         if self.other:
             kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in self.other.most_common()]
-            skipped.append(f"{_count(self.other.total(), 'file')} of other kinds ({_some(kinds)})")
+            # Telephones write HEIC and cameras their own kinds: these are pictures to the user.
+            convert = ": convert HEIC and raw pictures to JPEG" if _UNREAD_KINDS & self.other.keys() else ""
+            skipped.append(f"{_count(self.other.total(), 'file')} of other kinds ({_some(kinds)}{convert})")
         if self.system:
             skipped.append(f"{_count(self.system, 'hidden or system entry', 'hidden or system entries')}")
         parts = [f"left out: {', '.join(skipped)}"] if skipped else []
@@ -80,6 +91,8 @@ class SkippedFiles:
         if self.contradicting:
             count = _count(len(self.contradicting), "picture")
             parts.append(f"{count} in a folder that another class has as well ({_some(self.contradicting)})")
+        if self.alike:
+            parts.append(f"classes that differ in capitals alone count as different: {', '.join(self.alike)}")
         if self.one_class:
             parts.append(
                 f"the folders in {self.one_class} count as one class: "
@@ -170,6 +183,7 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
     if len(known) == 1 and len({path.parent for found in members.values() for _, path in found}) > 1:
         skipped.one_class = display_name(*known)
     classes = _numbered(root, base, known)
+    skipped.alike = alike_in_capitals(classes)
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):

@@ -1,7 +1,8 @@
 """This module reads ``labels.csv``, which tells the labels of the files in a folder where folders of classes cannot.
 
-A file may have several labels, or measurements. The first column is the path of a file below the folder; either one
-column follows for each label, with 0 or 1 or a number, or one column with the labels of a file, separated by ``|``.
+A file may have several labels, or measurements. The first column is the path of a file below the folder, or its name
+alone, with or without suffix, where no other file is called so; either one column follows for each label, with 0 or 1
+or a number, or one column with the labels of a file, separated by ``|``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fedlp_edge.learning.data.tables.csv_format import find_format, rows_of
 LABELS = "labels.csv"
 """Name of the file that lists the labels of the files in a folder."""
 
+_GAPS = frozenset(("", "-", "?", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
 
 
@@ -69,13 +71,15 @@ def list_labelled(
     """
     base = listing.parent
     known = {unicodedata.normalize("NFC", path.relative_to(base).as_posix()): path for path in found}
-    labels, columns = _read(listing, known)
+    labels, columns, gaps = _read(listing, known)
     names = tuple(sorted(known.keys() & labels.keys()))
     if not names:
         first = next(iter(labels), "nothing")
         raise DataError(f"{listing} names no file that is there; it names {first!r}, from {base} on")
     targets = _targets(listing, [labels[name] for name in names], columns, kind)
     lists = []
+    if gaps:
+        lists.append(f"{gaps:,} lines of {LABELS} without a label")
     if missing := len(labels) - len(names):
         lists.append(f"{missing:,} lines of {LABELS} whose file is missing or of another kind")
     if unnamed := len(known) - len(names):
@@ -92,32 +96,53 @@ def list_labelled(
     )
 
 
-def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], tuple[str, ...], int]:
+    """Returns the labels by file, the names of the columns of labels, and the number of lines without a label."""
     form = find_format(listing)
+    start = 0 if form.columns[0] else 1  # pandas writes its index into a column without a name
+    called = _short_names(known)
     if form.columns[0].replace("\\", "/").removeprefix("./") in known:
         raise DataError(
             f"{listing}:1: the first line is that of a file: put a line of names above it, such as file,label"
         )
-    columns = tuple(name for name in form.columns[1:] if name)
+    columns = tuple(name for name in form.columns[start + 1 :] if name)
     if not columns:
         raise DataError(f"{listing}:1: a column of paths and at least one of labels must be named")
     labels: dict[str, list[str]] = {}
+    gaps = 0
     for line, row in rows_of(listing, form):
-        fields = [field.strip() for field in row]
+        fields = [field.strip() for field in row][start:]
         if not any(fields):
             continue
         name = unicodedata.normalize("NFC", fields[0].replace("\\", "/")).removeprefix("./")
+        name = name if name in known else called.get(name, name)
         if name in labels:
             raise DataError(f"{listing}:{line}: {name!r} stands in it twice: remove one")
         if len(fields) < len(columns) + 1:
             raise DataError(f"{listing}:{line}: {len(fields)} fields, but the header names {len(columns) + 1} columns")
         values = fields[1 : len(columns) + 1]
         if len(columns) > 1:
+            if any(value in _GAPS for value in values):
+                gaps += 1
+                continue
             bad = next((column for column, value in zip(columns, values, strict=True) if not _is_number(value)), None)
             if bad is not None:
-                raise DataError(f"{listing}:{line}: column {bad!r} holds {values[columns.index(bad)]!r}, not a number")
+                raise DataError(
+                    f"{listing}:{line}: column {bad!r} holds {values[columns.index(bad)]!r}, not a number: several "
+                    "columns are numbers, or 0 and 1 for each label; leave out all others"
+                )
         labels[name] = [value.replace(",", ".") for value in values] if form.decimal == "," else values
-    return labels, columns
+    return labels, columns, gaps
+
+
+def _short_names(known: Collection[str]) -> dict[str, str]:
+    """Returns the paths of files by their names without folders, with and without suffix, where one file has it."""
+    paths: dict[str, list[str]] = {}
+    for path in known:
+        name = path.rpartition("/")[2]
+        for called in {name, path.rpartition(".")[0], name.rpartition(".")[0]}:
+            paths.setdefault(called, []).append(path)
+    return {called: found[0] for called, found in paths.items() if len(found) == 1}
 
 
 def _is_number(text: str) -> bool:

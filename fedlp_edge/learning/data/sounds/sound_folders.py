@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fedlp_edge.learning.data.spec import DataSpec, SoundOptions
 
 _UNREAD = frozenset((".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ac3"))
 """Suffixes of sounds that neither SciPy nor soundfile reads, such as those of telephones."""
+_SYSTEM_FOLDERS = frozenset(("__macosx", "lost+found", "@eadir", "$recycle.bin", "system volume information"))
 _TRIED = 20  # sounds that are read before training, to refuse at once a folder that cannot be read
 
 
@@ -142,13 +144,22 @@ def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
 
 
 def _below(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    """Returns the sounds below a folder, sorted; links to files and folders are followed, unless in a circle."""
+    found: list[Path] = []
+    waiting = [(folder, frozenset[str]())]
+    while waiting:
+        here, above = waiting.pop()
+        real = os.path.realpath(here)
+        if real in above:
+            continue
+        for path in here.iterdir():
+            if path.name.startswith(".") or path.name.lower() in _SYSTEM_FOLDERS:
+                continue
+            if path.is_dir():
+                waiting.append((path, above | {real}))
+            elif path.suffix.lower() in SUFFIXES and path.is_file():
+                found.append(path)
+    return sorted(found)
 
 
 def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> LabelledFiles:

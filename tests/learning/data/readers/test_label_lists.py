@@ -35,6 +35,38 @@ def test_one_column_lists_the_labels_or_names_a_class(tmp_path: Path) -> None:
     assert (data.targets, data.classes, data.y.tolist()) == ("class", ("dent", "rust"), [0, 0, 1])
 
 
+@pytest.mark.parametrize("names", [("one.png", "two.png"), ("one", "two"), ("a/one", "a/two")])
+def test_a_name_without_folder_or_suffix_is_that_of_the_one_file_called_so(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    data = load(folder(tmp_path, f"id_code,diagnosis\n{names[0]},2\n{names[1]},0\n"))
+    assert data.y.tolist() == [2, 0]
+
+
+def test_a_name_that_two_files_have_is_nobodys(tmp_path: Path) -> None:
+    folder(tmp_path, "")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "one.png").rename(tmp_path / "b" / "two.png")
+    with pytest.raises(DataError, match=r"names no file that is there; it names 'two'"):
+        load(folder_labels(tmp_path, "id,y\ntwo,1\n"))
+
+
+def folder_labels(root: Path, labels: str) -> Path:
+    (root / "labels.csv").write_text(labels)
+    return root
+
+
+def test_an_index_that_pandas_wrote_is_no_path(tmp_path: Path) -> None:
+    data = load(folder(tmp_path, ",file,y\n0,a/one.png,dent\n1,three.png,rust\n"))
+    assert (data.classes, data.y.tolist()) == (("dent", "rust"), [0, 1])
+
+
+def test_a_file_of_which_a_label_is_unknown_is_left_out(tmp_path: Path) -> None:
+    data = load(folder(tmp_path, "file,rust,dent\na/one.png,1,0\na/two.png,,1\nthree.png,0,NaN\n"))
+    assert data.y.tolist() == [[1, 0]]
+    assert data.remarks.startswith("left out: 2 lines of labels.csv without a label")
+
+
 def test_what_is_not_named_or_not_there_is_counted(tmp_path: Path) -> None:
     data = load(folder(tmp_path, "file,p,q\na/one.png,1,0\ngone.png,1,0\n"))
     assert data.remarks == (
