@@ -7,11 +7,13 @@ tensors and plain containers and refuses the rest, and nothing else reads such a
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +23,11 @@ from fedlp_edge.errors import StartWeightsError
 from fedlp_edge.learning.start_weights_file import check_whole, is_index, parts_of
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
+_ZIP = b"PK\x03\x04"
+_SAFETENSORS = re.compile(rb'.{8}\{\s*"', re.DOTALL)
+"""Beginning of a safetensors file: the length of its header, and the header, which is JSON."""
+_CLASS = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
+_NAMELESS = re.compile(r"arr_\d+")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 """Keys under which training scripts, DDP and Lightning put a model's state beside other things, in order."""
 _AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "ema", "ema_model")
@@ -48,11 +55,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     name = path.name.lower()
-    if not name.endswith((".safetensors", *_PICKLES)):
-        read = ", ".join((".safetensors", *_PICKLES, ".index.json"))
+    if not name.endswith((".safetensors", ".npz", *_PICKLES)):
+        read = ", ".join((".safetensors", ".npz", *_PICKLES, ".index.json"))
         raise StartWeightsError(f"{path} is no file of weights: {read} are read")
-    _check_start(path)
-    if name.endswith(".safetensors"):
+    start = _checked_start(path)
+    if name.endswith(".npz"):
+        return _arrays_in(path)
+    # What a file holds decides, not its name: people and download scripts rename them.
+    if _SAFETENSORS.match(start) or (name.endswith(".safetensors") and not start.startswith(_ZIP)):
         try:
             return dict(load_file(path))
         except (OSError, SafetensorError) as error:
@@ -60,17 +70,35 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     return {name: _plain(value, name, path) for name, value in _state_in(_unpickled(path), path).items()}
 
 
-def _check_start(path: Path) -> None:
-    """Checks that a file is not what a download or a checkout leaves in the place of weights."""
+def _arrays_in(path: Path) -> dict[str, Tensor]:
+    """Returns the arrays of a NumPy archive by name; objects in it are never loaded."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+            held = {name: torch.from_numpy(value) for name, value in arrays.items() if value.dtype.kind in "fiub"}
+    except Exception as error:  # a damaged archive fails in zipfile, zlib, ast, struct ...
+        raise StartWeightsError(f"{path} cannot be read as weights: {_first_line(error)}") from None
+    if not held or all(_NAMELESS.fullmatch(name) for name in held):
+        raise StartWeightsError(
+            f"{path} holds {len(held)} arrays without names: save them with those of the state_dict, as "
+            "numpy.savez(FILE, **{name: value.numpy() for name, value in model.state_dict().items()})"
+        )
+    return held
+
+
+def _checked_start(path: Path) -> bytes:
+    """Returns the first bytes of a file that is not what a download or a checkout leaves in the place of weights."""
     try:
         with path.open("rb") as file:
-            start = file.read(64).lstrip().lower()
+            head = file.read(64)
     except OSError as error:
         raise StartWeightsError(f"{path} cannot be read: {error.strerror}") from None
+    start = head.lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         raise StartWeightsError(f"{path} is a pointer of Git LFS: fetch the file with git lfs pull")
     if start.startswith((b"<!doctype", b"<html")):
         raise StartWeightsError(f"{path} is a web page: download the file itself")
+    return head
 
 
 def _plain(value: Tensor, name: str, path: Path) -> Tensor:
@@ -84,16 +112,21 @@ def _unpickled(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an error says the same of TorchScript
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # by its name, torch would take some files for safetensors
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "global" not in str(error).lower():
             raise StartWeightsError(f"{path} is damaged, or was not written by torch.save") from None
+        found = _CLASS.search(str(error))
+        what = f"such as {found[1]}" if found else "such as code"
         raise StartWeightsError(
-            f"{path} is a pickle that holds more than tensors, such as code, and is not read: where you trust it, "
+            f"{path} is a pickle that holds more than tensors, {what}, and is not read: where you trust it, "
             "write its tensors alone, as torch.save(model.state_dict(), FILE) or as safetensors"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         what = "TorchScript, of which the state_dict is needed" if "TorchScript" in str(error) else _first_line(error)
+        if "central directory" in what:
+            what = "it is damaged or cut short: copy it again"
         raise StartWeightsError(f"{path} cannot be read as weights: {what}") from None
 
 

@@ -6,6 +6,7 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -62,6 +63,42 @@ def test_reads_weights_in_several_files(tmp_path: Path) -> None:
         read_weights(tmp_path / "model-00002-of-00002.safetensors")
 
 
+def test_goes_by_what_a_file_holds_and_not_by_its_name(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "pytorch_model.bin")
+    torch.save(WEIGHTS, tmp_path / "model.safetensors")
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        assert read_weights(tmp_path / name)["fc.weight"].tolist() == [[1.0, 2.0]]
+
+
+def test_reads_numpy_archives_with_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **{name: value.numpy() for name, value in WEIGHTS.items()})
+    assert read_weights(tmp_path / "w.npz")["fc.weight"].tolist() == [[1.0, 2.0]]
+    np.savez(tmp_path / "w.npz", *(value.numpy() for value in WEIGHTS.values()))  # as Flower's tutorials do
+    with pytest.raises(
+        StartWeightsError, match=r"w\.npz holds 2 arrays without names: save them with those of the state"
+    ):
+        read_weights(tmp_path / "w.npz")
+    np.savez(tmp_path / "w.npz", w=np.array([{}], dtype=object))
+    with pytest.raises(StartWeightsError, match="cannot be read as weights: Object arrays cannot be loaded"):
+        read_weights(tmp_path / "w.npz")
+
+
+def test_names_what_a_pickle_holds_beside_tensors(tmp_path: Path) -> None:
+    torch.save({"model": WEIGHTS, "args": Namespace(lr=1)}, tmp_path / "w.pt")
+    with pytest.raises(
+        StartWeightsError, match=r"holds more than tensors, such as argparse\.Namespace, and is not read"
+    ):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_says_that_a_file_is_cut_short(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "w.pt")
+    whole = (tmp_path / "w.pt").read_bytes()
+    (tmp_path / "w.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StartWeightsError, match="damaged or cut short: copy it again"):
+        read_weights(tmp_path / "w.pt")
+
+
 def test_reads_safetensors(tmp_path: Path) -> None:
     save_file(WEIGHTS, tmp_path / "w.safetensors")
     assert read_weights(tmp_path / "w.safetensors")["fc.bias"].tolist() == [3.0]
@@ -102,7 +139,7 @@ def test_refuses_whole_modules_and_objects(tmp_path: Path, value: object) -> Non
         ("w.safetensors", b"\x00" * 20, "cannot be read as safetensors"),
         ("w.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         ("w.pth", b"\n<!DOCTYPE html>", "is a web page"),
-        ("w.onnx", b"", "is no file of weights: .safetensors, .pt"),
+        ("w.onnx", b"", "is no file of weights: .safetensors, .npz, .pt"),
     ],
 )
 def test_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, content: bytes, reason: str) -> None:

@@ -47,6 +47,9 @@ _RENAMED = (
 """Pairs of names of one tensor of a module: of TensorFlow's layer norms, and of weight and spectral norms before and
 after they became parametrizations."""
 
+_ADAPTER = re.compile(r"\.(?:lora_[AB]|lora_(?:down|up)|hada_w\d_a)\b|\.lora_[AB]\.")
+_PICTURE_CHANNELS, _MATRIX = (1, 3), 2
+
 _POSITIONS = ("pos_embedding", "pos_embed", "position_embedding")
 """Last parts of the names of tables of positions, [1, positions, width], whose length follows the size of the input."""
 
@@ -72,9 +75,13 @@ def start_from(model: LayeredModel, settings: ModelSettings, weights: StartWeigh
         raise StartWeightsError(
             f"{path} holds whole numbers alone, as a quantised model does: give the weights before quantisation"
         )
+    if adapter := next((name for name in tensors if _ADAPTER.search(name)), None):
+        raise StartWeightsError(
+            f"{path} holds adapters beside the weights ({adapter}): merge them first, as peft's merge_and_unload() does"
+        )
     targets = _Targets.of(model)
     keys = _matched(targets, tensors)
-    draft = _Draft()
+    draft = _Draft(settings.input[0] if settings.input else 0)
     for name, spec in targets.specs.items():
         if weights.reset_heads and name[0] == "H":
             draft.anew[name] = "reset_heads"
@@ -182,6 +189,9 @@ class _Layout:
 class _Draft:
     """What becomes of each tensor of the model.
 
+    Args:
+        channels: Channels of the model's input.
+
     Attributes:
         values: Values that are taken, by name in the layered model.
         reshaped: How the shape was changed, by name.
@@ -189,6 +199,7 @@ class _Draft:
         other_shapes: Modules of heads with a tensor whose shape in the file is another.
     """
 
+    channels: int = 0
     values: dict[str, Tensor] = field(default_factory=dict)
     reshaped: dict[str, str] = field(default_factory=dict)
     anew: dict[str, str] = field(default_factory=dict)
@@ -204,6 +215,8 @@ class _Draft:
             self.anew[name] = "not in the file"
             return
         fitted = _fitted(value.float(), spec.shape, name)
+        if fitted is None and name.startswith("L1."):
+            fitted = _for_channels(value.float(), spec.shape, self.channels)
         if fitted is None and head:
             self.anew[name] = f"{list(value.shape)} in the file, {list(spec.shape)} in the model"
             self.other_shapes.add(name.rpartition(".")[0])
@@ -305,6 +318,22 @@ def _fitted(value: Tensor, shape: tuple[int, ...], name: str) -> Tensor | None:
     if name.rpartition(".")[2] in _POSITIONS and len(shape) == value.dim() == 3 and value.shape[2] == shape[2]:
         return _resized_positions(value, shape[1])
     return None
+
+
+def _for_channels(value: Tensor, shape: tuple[int, ...], channels: int) -> Tensor | None:
+    """Returns a first convolution [out, in, ...] for another number of channels; None if it is none.
+
+    The kernels are those of the channels in turn, scaled so that a picture with equal channels gets the same answer;
+    for one channel, as of grey or thermal pictures, they are summed.
+    """
+    if len(shape) <= _MATRIX or value.dim() != len(shape) or value.shape[0] != shape[0]:
+        return None
+    before = value.shape[1]
+    if value.shape[2:] != shape[2:] or shape[1] != channels or before not in _PICTURE_CHANNELS:
+        return None
+    if channels == 1:
+        return value.sum(dim=1, keepdim=True)
+    return value[:, torch.arange(channels) % before] * (before / channels)
 
 
 def _resized_positions(value: Tensor, count: int) -> Tensor | None:

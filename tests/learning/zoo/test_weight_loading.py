@@ -219,6 +219,36 @@ def test_dimensions_of_one_are_added_and_dropped(tmp_path: Path) -> None:
     assert report.reshaped == {"b1.fc.weight": "[4, 4, 1, 1] to [4, 4]"}
 
 
+@pytest.mark.parametrize(
+    ("before", "channels", "kernels"),
+    [(3, 1, [6.0]), (1, 3, [1 / 3] * 3), (3, 4, [0.75, 1.5, 2.25, 0.75])],
+)
+def test_a_first_convolution_follows_the_channels_of_the_input(
+    tmp_path: Path, before: int, channels: int, kernels: list[float]
+) -> None:
+    def convolutions(given: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(given, 1, 1, bias=False), nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(8, 2))
+
+    theirs = convolutions(before).state_dict()
+    theirs["0.weight"] = torch.arange(1.0, before + 1).reshape(1, before, 1, 1)
+    model = partition(convolutions(channels), torch.zeros(1, channels, 2, 2))
+    torch.save(theirs, tmp_path / "w.pt")
+    settings = ModelSettings(name="own", input=(channels, 2, 2))
+    report = start_from(model, settings, StartWeights("w.pt", str(tmp_path / "w.pt")))
+    assert model.original_state_dict()["0.weight"].flatten().tolist() == pytest.approx(kernels)
+    assert report.reshaped == {"0.weight": f"[1, {before}, 1, 1] to [1, {channels}, 1, 1]"}
+
+
+def test_adapters_are_merged_by_the_user(tmp_path: Path) -> None:
+    theirs = network().state_dict()
+    theirs["head.base_layer.weight"] = theirs.pop("head.weight")
+    theirs["head.lora_A.default.weight"] = torch.ones(1, 4)
+    with pytest.raises(
+        StartWeightsError, match=r"holds adapters beside the weights \(head\.lora_A.*: merge them first"
+    ):
+        started(layered(), theirs, tmp_path)
+
+
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     model = layered()
     theirs = {
