@@ -146,6 +146,49 @@ class Centred(Cnn):
         return logits - logits.mean(dim=0)
 
 
+class InPlace(Cnn):
+    """Scales its input where it stands."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x -= 0.5
+        return super().forward(x.div_(0.25))
+
+
+class Sign(torch.autograd.Function):
+    """Rounds to -1 and 1, and lets gradients pass as if it did not."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class Binary(Cnn):
+    """Calls such a function in its outermost forward."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(Sign.apply(x))
+
+
+class Signs(nn.Module):
+    """Calls it in a module of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: Tensor = Sign.apply(x)
+        return result
+
+
+class Mixed(Cnn):
+    """Switches its number format by itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(x)
+
+
 class Scaled(Cnn):
     """Scales its input by statistics of the whole batch."""
 
@@ -190,6 +233,7 @@ EXPORTED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "LSTM with state": (Recurrent, SEQUENCE),
     "sparse embedding": (lambda: Words(sparse=True), TOKENS),
     "video": (filmed, VIDEO),
+    "changes its input": (InPlace, PICTURE),
     "cosine classifier": (lambda: Cnn(out=Cosine(3000.0)), PICTURE),
 }
 
@@ -206,6 +250,7 @@ TRAINED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "compiled block": (compiled_block, PICTURE),
     "spectral norm": (lambda: old_norm(nn.utils.parametrizations.spectral_norm), PICTURE),
     "weight norm": (lambda: old_norm(nn.utils.parametrizations.weight_norm), PICTURE),
+    "straight through": (lambda: Cnn(Signs()), PICTURE),
     "logarithms": (lambda: nn.Sequential(Cnn(), nn.Linear(CLASSES, CLASSES), nn.LogSoftmax(dim=1)), PICTURE),
 }
 
@@ -218,6 +263,8 @@ REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
     "squeezed": (Squeezed, PICTURE, "gives [5] for a single sample, not [1, 5]"),
     "minus the batch's mean": (Centred, PICTURE, "depends on the others in its batch"),
     "scaled by the batch": (Scaled, PICTURE, "depends on the others in its batch"),
+    "autograd function": (Binary, PICTURE, "put the call into an nn.Module of its own"),
+    "mixed precision": (Mixed, PICTURE, "leave that out, since devices choose their number"),
     "probabilities": (
         lambda: Cnn(out=nn.Sequential(nn.Linear(8, CLASSES), nn.Softmax(dim=1))),
         PICTURE,

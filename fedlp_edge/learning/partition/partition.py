@@ -82,7 +82,9 @@ def partition(
         stages = stages_of_graph(model, sample, depths or DEFAULT_DEPTHS)
         _check_samples_are_apart(stages, sample)
     if not sample.is_floating_point():
-        stages[0] = replace(stages[0], module=_taking_floats(stages[0].module))
+        stages[0] = replace(stages[0], module=_with_first(stages[0].module, "whole_numbers", ToIntegers()))
+    elif _changes_input(stages[0].module, sample):
+        stages[0] = replace(stages[0], module=_with_first(stages[0].module, "own_copy", OwnCopy()))
     return _with_exits(stages, sample, num_classes, head_mode, seed)
 
 
@@ -94,19 +96,36 @@ class ToIntegers(nn.Module):
         return x.long()
 
 
-def _taking_floats(layer: nn.Module) -> nn.Module:
-    """Puts a conversion to integers before a layer; the names of the layer's state do not change."""
-    conversion = ToIntegers()
+class OwnCopy(nn.Module):
+    """Copies samples for a model that changes its input in place, as ``x -= 0.5`` does: others still need them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns a copy of ``x``, [B, ...]."""
+        return x.clone()
+
+
+def _changes_input(layer: nn.Module, sample: torch.Tensor) -> bool:
+    """Tells whether a layer writes into its input."""
+    generator = torch.Generator().manual_seed(0)
+    given = torch.rand(sample.shape, generator=generator).to(sample)
+    before = given.clone()
+    with preserved(sample.device), torch.no_grad(), mode(layer, training=False):
+        layer(given)
+    return not torch.equal(given, before)
+
+
+def _with_first(layer: nn.Module, name: str, conversion: nn.Module) -> nn.Module:
+    """Puts a module without state before a layer; the names of the layer's state do not change."""
     conversion.training = layer.training
     if isinstance(layer, nn.Sequential):
-        wrapped = nn.Sequential(OrderedDict([("whole_numbers", conversion), *_blocks_of(layer)]))
+        wrapped = nn.Sequential(OrderedDict([(name, conversion), *_blocks_of(layer)]))
         wrapped.training = layer.training
         return wrapped
     assert isinstance(layer, torch.fx.GraphModule)
-    layer.add_submodule("whole_numbers", conversion)
+    layer.add_submodule(name, conversion)
     given = next(iter(layer.graph.nodes))
     with layer.graph.inserting_after(given):
-        converted = layer.graph.call_module("whole_numbers", (given,))
+        converted = layer.graph.call_module(name, (given,))
     given.replace_all_uses_with(converted, delete_user_cb=lambda user: user is not converted)
     layer.recompile()
     return layer

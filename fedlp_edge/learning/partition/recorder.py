@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.utils.hooks import RemovableHandle
 
 from fedlp_edge.errors import PartitionError
@@ -143,6 +145,16 @@ def _shadow(model: nn.Module) -> nn.Module:
         ) from error
 
 
+def _in_autograd_function() -> bool:
+    """Tells whether a function with a backward of its own is running, whose forward runs without gradients."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        if any(isinstance(value, FunctionCtx) for value in frame.f_locals.values()):
+            return True
+        frame = frame.f_back
+    return False
+
+
 class _Recorder(MacCounter):
     """Intercepts the torch calls and module calls of a forward pass and adds them to a graph."""
 
@@ -151,6 +163,7 @@ class _Recorder(MacCounter):
         self._model = model
         self._x = x
         self._whole = whole
+        self._autocast = torch.is_autocast_enabled(x.device.type)
         self._graph = torch.fx.Graph()
         self._constants: dict[str, Tensor] = {}
         self._state: dict[int, str] = {}
@@ -191,8 +204,19 @@ class _Recorder(MacCounter):
         result = super().__torch_function__(func, types, args, kwargs)
         if target is None and next(tensors_in(result), None) is None:
             return result  # A shape or a type does not depend on values.
+        if torch.is_autocast_enabled(self._x.device.type) != self._autocast:
+            raise RecordingError(
+                self._innermost,
+                "its forward switches torch.autocast on or off: leave that out, since devices choose their number "
+                "format by themselves ([training] compute)",
+            )
         if not torch.is_grad_enabled():
-            raise RecordingError(self._innermost, "its forward switches gradients off")
+            raise RecordingError(
+                self._innermost,
+                "its forward calls a torch.autograd.Function: put the call into an nn.Module of its own"
+                if _in_autograd_function()
+                else "its forward switches gradients off",
+            )
         node = self._create(
             *as_node(func, name, self._argument(args)), self._argument(kwargs or {}), self.macs - before
         )

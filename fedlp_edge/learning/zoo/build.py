@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import ModelError
+from fedlp_edge.errors import ModelError, PartitionError
 from fedlp_edge.learning.foreign_code import load_object, run_foreign_code
 from fedlp_edge.learning.memory.limits import is_out_of_memory
 from fedlp_edge.learning.model.heads import exit_head, has_channels_first, max_pooled_head
@@ -30,6 +30,20 @@ from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.weight_loading import start_from
 
 log = logging.getLogger("fedlp.learning")
+
+_ONLY_SHAPES = (
+    "View",
+    "UnsafeView",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Alias",
+    "Permute",
+    "Transpose",
+    "TBackward",
+    "Clone",
+)
+"""First parts of the names that autograd gives to what changes the shape of a tensor and none of its values."""
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -127,7 +141,8 @@ def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, se
     """Splits a model into layers, which also runs the model's own code."""
     sample = torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32)
     with run_foreign_code(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
-        return partition(
+        _give_sizes(model, sample, seed)
+        layered = partition(
             _flattened(model, sample) if settings.task == "anomaly" else model,
             sample,
             num_classes=settings.classes or None,
@@ -135,6 +150,34 @@ def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, se
             depths=settings.depths or None,
             seed=seed,
         )
+        if settings.task in ("classification", "multi-label") and _ends_in_sigmoid(layered, sample):
+            raise PartitionError(
+                "the model gives probabilities, not logits: leave out the sigmoid at its end (training and fedlp infer "
+                "apply their own; with two of them no answer is ever sure)"
+            )
+        return layered
+
+
+def _give_sizes(model: nn.Module | list[nn.Module], sample: torch.Tensor, seed: int) -> None:
+    """Runs a model once that has lazy modules, which take their sizes from the first input that they see."""
+    blocks = model if isinstance(model, list) else [model]
+    if not any(nn.parameter.is_lazy(value) for block in blocks for value in (*block.parameters(), *block.buffers())):
+        return
+    value: Any = sample
+    with seeded(seed), torch.no_grad():
+        for block in blocks:
+            with mode(block, training=False):
+                value = block(value)
+
+
+def _ends_in_sigmoid(model: LayeredModel, sample: torch.Tensor) -> bool:
+    """Tells whether the last thing that a model does to the values of its outputs is a sigmoid."""
+    given = sample.clone().requires_grad_() if sample.is_floating_point() else sample
+    with torch.enable_grad(), mode(model, training=False):
+        step = model(given).grad_fn
+    while step is not None and step.name().startswith(_ONLY_SHAPES):
+        step = next((before for before, _ in step.next_functions), None)
+    return step is not None and step.name().startswith("SigmoidBackward")
 
 
 def _with_new_heads(model: LayeredModel, seed: int, make_head: Callable[..., nn.Module]) -> LayeredModel:

@@ -1,0 +1,78 @@
+"""Models by name whose ends or sizes people leave to the framework that they come from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.errors import ModelError, PartitionError
+from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.zoo.build import build_model
+
+CODE = """
+import torch
+from torch import nn
+
+def lazy(num_classes=3):
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(num_classes))
+
+class Lazy(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.one, self.two, self.head = nn.LazyConv2d(4, 3), nn.LazyConv2d(4, 3), nn.LazyLinear(classes)
+    def forward(self, x):
+        return self.head(self.two(self.one(x).relu()).relu().flatten(1))
+
+class Ends(nn.Module):
+    def __init__(self, classes, end):
+        super().__init__()
+        self.one, self.head, self.end = nn.Linear(64, 8), nn.Linear(8, classes), end
+    def forward(self, x):
+        return self.end(self.head(self.one(x.flatten(1)).relu()))
+
+class Flat(nn.Module):
+    def forward(self, x):
+        return torch.sigmoid(x).unsqueeze(1).squeeze(1)
+
+def lazy_module(num_classes=3): return Lazy(num_classes)
+def sigmoid(num_classes=3): return Ends(num_classes, nn.Sigmoid())
+def flat(num_classes=3): return Ends(num_classes, Flat())
+def hidden(num_classes=3): return Ends(num_classes, nn.Sequential(nn.Sigmoid(), nn.Linear(num_classes, num_classes)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_kinds.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "own_kinds", raising=False)
+
+
+def built(name: str, **settings: object) -> LayeredModel:
+    given = ModelSettings(name=f"own_kinds:{name}", input=(1, 8, 8), classes=3, **settings)
+    return build_model(given, seed=4, allow_models=None)
+
+
+@pytest.mark.parametrize("name", ["lazy", "lazy_module"])
+def test_lazy_modules_take_their_sizes_from_the_input_and_their_values_from_the_seed(name: str) -> None:
+    one, two = built(name).state_dict(), built(name).state_dict()
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+    assert built(name)(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "flat"])
+@pytest.mark.parametrize("task", ["classification", "multi-label"])
+def test_a_sigmoid_at_the_end_is_refused_where_the_task_applies_its_own(name: str, task: str) -> None:
+    with pytest.raises((PartitionError, ModelError), match="leave out the sigmoid at its end") as caught:
+        built(name, task=task)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sigmoid_elsewhere_or_of_another_task_is_the_users_own() -> None:
+    assert len(built("hidden", task="multi-label").depths) >= 1
+    assert len(built("sigmoid", task="regression").depths) >= 1
