@@ -34,6 +34,9 @@ from fedlp_edge.system.processor_info import processor_name
 from fedlp_edge.worker.jobs import Build, Built, ExportFamily, FamilyExported, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 
+INT8_SHARE = 0.3
+"""Share of the bytes of the float32 file that an int8 file may have before the export says why it is not less."""
+
 _BUILD_SECONDS = 600.0
 
 
@@ -335,6 +338,17 @@ def _with_cost(entry: CardEntry, directory: Path, samples: Path, options: Export
     return msgspec.structs.replace(entry, cost=cost)
 
 
+def _large_for_int8(card: ModelCard) -> tuple[CardEntry, ...]:
+    """Returns the int8 files that have more than ``INT8_SHARE`` of the bytes of their float32 file."""
+    floats = {(entry.depth, entry.exits): entry.bytes for entry in card.files if entry.precision == "fp32"}
+    return tuple(
+        entry
+        for entry in card.files
+        if entry.precision == "int8"
+        and entry.bytes > INT8_SHARE * floats.get((entry.depth, entry.exits), entry.bytes * 9)
+    )
+
+
 def _report(card: ModelCard, directory: Path, trained: set[int]) -> int:
     console = open_console()
     for entry in card.files:
@@ -355,6 +369,12 @@ def _report(card: ModelCard, directory: Path, trained: set[int]) -> int:
         print(
             "warning: the files were compared with PyTorch on made inputs, and nothing says what they are worth; "
             "name samples with --data",
+            file=sys.stderr,
+        )
+    for entry in _large_for_int8(card):
+        print(
+            f"note: {entry.file} is small, and its graph, scales and metadata take as many bytes as in a large one: "
+            f"8 bits do not save it to {INT8_SHARE:g} times the size",
             file=sys.stderr,
         )
     if card.calibration.startswith("made inputs"):

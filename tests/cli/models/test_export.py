@@ -145,6 +145,19 @@ def test_a_file_that_is_worth_clearly_less_is_said_in_the_exit_code_and_on_the_c
     assert "try --precision fp16" in (tmp_path / "onnx" / "card.md").read_text()
 
 
+def test_an_int8_file_that_saves_little_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size, said in ((600, False), (700, True)):
+        small = msgspec.structs.replace(entry("net-depth-1-int8.onnx"), bytes=size)
+        exporting(monkeypatch, entry(), small)
+        assert run_export(a_run(tmp_path / str(size)), "1", tmp_path / "onnx", None, QUICK) == 0
+        assert ("note: net-depth-1-int8.onnx is small" in capsys.readouterr().err) == said
+    exporting(monkeypatch, msgspec.structs.replace(entry("net-depth-1-int8.onnx"), bytes=9))
+    run_export(a_run(tmp_path / "alone"), "1", tmp_path / "onnx", None, QUICK)
+    assert "note:" not in capsys.readouterr().err
+
+
 def test_the_names_that_a_run_has_agreed_on_and_its_licence_reach_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
