@@ -276,6 +276,8 @@ class Report:
 
     def draw(self, directory: Path) -> None:
         """Writes the pictures."""
+        from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415  # slow to import, and for this alone
+
         directory.mkdir(parents=True, exist_ok=True)
         for equality in self._drawn():
             mixes = [m for m in MIXES if any(g[0] == "tricks" and g[2:] == (m, SKEWED, equality) for g in self.groups)]
@@ -300,7 +302,9 @@ class Report:
                             x, y = zip(*curve, strict=True)
                             axes.plot(x, y, color=COLOURS[scheme], linewidth=2, label=TITLES[scheme].strip("*"))
                     axes.set_xscale("log")
+                    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                     axes.xaxis.set_major_formatter("{x:g}")
+                    axes.xaxis.set_minor_formatter(NullFormatter())
                     axes.set_xlabel(label)
                 set_title(axes, f"mixed .95, depths {mix}, every trick")
             if equality != "memory":
