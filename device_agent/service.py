@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -269,13 +270,7 @@ class Agent:
     def _loop(self) -> bool:
         """Returns whether the agent was told to leave."""
         while self._stop is None:
-            served = None if self._serving is None else self._serving.next_wakeup()
-            times = (self._machine.next_wakeup(), self._watch.next_wakeup(), self._installer.next_wakeup(), served)
-            due = min((time for time in times if time is not None), default=None)
-            try:
-                event = self._queue.get(timeout=None if due is None else max(0.0, due - self._clock()))
-            except queue.Empty:
-                event = Tick()
+            event = self._next_event()
             if isinstance(event, Leave):
                 return True
             if self._serving is not None:
@@ -288,6 +283,18 @@ class Agent:
                 self._watch.loading()
                 self._trainer.measure(again=True)
         return False
+
+    def _next_event(self) -> InboxItem:
+        """Waits for an event, at most until something is due; what is due is done with every event."""
+        with suppress(queue.Empty):
+            return self._queue.get_nowait()
+        served = None if self._serving is None else self._serving.next_wakeup()
+        times = (self._machine.next_wakeup(), self._watch.next_wakeup(), self._installer.next_wakeup(), served)
+        due = min((time for time in times if time is not None), default=None)
+        try:
+            return self._queue.get(timeout=None if due is None else max(0.0, due - self._clock()))
+        except queue.Empty:
+            return Tick()
 
     def _translate(self, event: Event | WorkerEvent | Delivered) -> list[Event]:
         """Returns the protocol's event for an event of transport or worker."""

@@ -163,6 +163,16 @@ def too_long(address: BrokerAddress, topic: str, size: int, packet: int) -> str:
     )
 
 
+def lower_qos(address: BrokerAddress, topic: str, granted: int) -> str:
+    """Returns the message for a subscription that was requested at QoS 1 and granted at a lower one."""
+    return (
+        f"the broker at {address.url} grants QoS {granted} for {topic}, where QoS 1 was requested: it does not "
+        "repeat what gets lost on the way to this client. It is asked for again, which takes longer. Allow QoS 1 at "
+        "the broker (max_qos of a Mosquitto listener, the highest QoS of others); one that ends the connection behind "
+        "the first message of QoS 1 carries no fleet until then"
+    )
+
+
 def known_limit(address: BrokerAddress, packet: int) -> str:
     """Returns the message for a packet limit that an earlier process on this machine found."""
     return (

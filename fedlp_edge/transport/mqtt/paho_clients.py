@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import secrets
 import ssl
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import LastWill
-from fedlp_edge.transport.mqtt.sockets import AnySocket, open_socket
+from fedlp_edge.transport.mqtt.lean_client import LeanClient
+from fedlp_edge.transport.mqtt.sockets import open_socket
 
 CONNECT_SECONDS = 5.0
 """Seconds allowed for each stage of connecting: TCP, TLS, WebSocket."""
@@ -44,19 +43,6 @@ def short_client_id(client_id: str) -> str:
     return "".join(filter(str.isalnum, client_id))[-SHORT_ID_CHARACTERS:]
 
 
-class _Client(paho.Client):
-    """paho's client on a socket that this package opens.
-
-    Attributes:
-        open: Function that opens the socket.
-    """
-
-    open: Callable[[], AnySocket]
-
-    def _create_socket(self) -> Any:
-        return self.open()
-
-
 def make_client(
     address: BrokerAddress,
     version: str,
@@ -77,7 +63,7 @@ def make_client(
         manual_ack: Whether the caller acknowledges received messages.
     """
     protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
-    client = _Client(
+    client = LeanClient(
         CallbackAPIVersion.VERSION2, client_id, protocol=protocol, reconnect_on_failure=False, manual_ack=manual_ack
     )
     client.open = partial(open_socket, address, context, CONNECT_SECONDS)

@@ -71,6 +71,7 @@ RESUBSCRIBE_SECONDS = 20.0
 SUBSCRIPTIONS_PER_PACKET = 8  # AWS IoT takes no more
 
 _REFUSED = 0x80
+_WANTED_QOS = 1
 
 
 class MqttTransport:
@@ -119,6 +120,7 @@ class MqttTransport:
         self._part_at = -math.inf
         self._topics: dict[str, None] = {}
         self._unconfirmed: dict[int, list[str]] = {}
+        self._qos_warned = False
 
     def start(self, sink: Sink) -> None:
         """Starts the connection's thread and returns when the first connection is made.
@@ -423,8 +425,16 @@ class MqttTransport:
         for topic, (code, reason) in zip(self._unconfirmed.pop(packet_id, []), answers, strict=False):
             if code >= _REFUSED:
                 self._refuse(topic, reason, None)
-            else:
-                self._emit(Subscribed(topic))
+                continue
+            if code < _WANTED_QOS:
+                self._warn_of_lower_qos(topic, code)
+            self._emit(Subscribed(topic))
+
+    def _warn_of_lower_qos(self, topic: str, granted: int) -> None:
+        """Says once what follows from a subscription of lower quality than was requested."""
+        if not self._qos_warned:
+            self._qos_warned = True
+            log.warning("%s", connection_errors.lower_qos(self._address, topic, granted))
 
     def _refuse(self, topic: str, reason: str, token: int | None) -> None:
         what = "subscription to" if token is None else "message on"

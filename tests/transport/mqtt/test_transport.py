@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fedlp_edge.errors import BrokerError
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import Connected, Delivered, Disconnected, LastWill, Received, Refused, Subscribed
 from fedlp_edge.transport.brokers.embedded import EmbeddedBroker
@@ -226,3 +228,15 @@ def test_publish_refuses_what_is_no_topic(bad: str) -> None:
     with pytest.raises(ValueError, match="no topic"):
         transport.publish(bad, b"")
     transport.stop()
+
+
+def test_listener_without_qos_1_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with MosquittoBroker(extra=["max_qos 0"]) as broker:
+        address = BrokerAddress.parse(broker.url, {})
+        with pytest.raises(BrokerError, match="allows no QoS 1, which fleets need"):
+            Client(address, "newer").start()
+        client = Client(dataclasses.replace(address, protocol="3.1.1"), "older")
+        client.transport.subscribe("t")
+        client.start().wait(Connected)
+        client.transport.stop()
+    assert "grants QoS 0 for t, where QoS 1 was requested" in caplog.text

@@ -448,3 +448,27 @@ def test_connections_that_never_last_are_explained_once(
         " One cause is a broker that takes the user name for the client's id (Mosquitto's use_username_as_clientid): "
         "then each device and the coordinator need a login of their own"
     ]
+
+
+@pytest.mark.parametrize(("protocol", "connack", "end"), [("5", CONNACK_5, b"\x00"), ("3.1.1", CONNACK_311, b"")])
+def test_subscription_that_is_granted_at_qos_0_is_named_once(
+    protocol: Protocol, connack: bytes, end: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    def grant_less(wire: Wire) -> None:
+        wire.read()
+        wire.send(connack)
+        for codes in (b"\x01\x00", b"\x00"):
+            number = wire.read()[2:4]
+            wire.send(bytes((0x90, 2 + len(end) + len(codes))) + number + end + codes)
+        wire.read()
+
+    with played(grant_less, protocol=protocol) as address:
+        client = Client(address, "less")
+        client.transport.subscribe("well")
+        client.transport.subscribe("less")
+        client.start().wait(Connected)
+        client.subscribe("less/again")
+        client.transport.stop()
+    (line,) = [record.getMessage() for record in caplog.records if "QoS" in record.getMessage()]
+    assert line.startswith(f"the broker at {address.url} grants QoS 0 for less, where QoS 1 was requested")
+    assert "max_qos of a Mosquitto listener" in line
