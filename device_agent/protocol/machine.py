@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -71,7 +71,7 @@ from fedlp_edge.transport.base import (
     Subscribed,
     TransportEvent,
 )
-from fedlp_edge.wire.chunks import Chunk, chunk_bytes_for
+from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, Chunk, chunk_bytes_for
 from fedlp_edge.wire.messages import (
     PROTOCOL,
     Announcement,
@@ -428,17 +428,37 @@ class DeviceProtocol:
         self._round_task.carried_rate = self._uploads.carried_rate = None
         rate = self._improvements.done(planned, down, up)
         rate = None if rate is None else slower(self._stated_rate, rate)
-        if planned is None or rate is None or rate <= planned:
+        if planned is None:
+            return self._cut_by(up)
+        if rate is None or rate <= planned:
             return []
         self._use_link_rate(rate)
         text = f"the link carries {format_bytes(rate)}/s by now; the coordinator plans with that"
         return [Log(text), *self._presence.linked(rate)]
 
+    def _cut_by(self, carried: float | None) -> Effects:
+        """Takes what a link of unknown rate carried of an update for the chunks of the next; nothing is planned by it.
+
+        A rate that rounds have shown would hold a device to what it was once granted, where it may carry more.
+        """
+        link = self._round_task.link
+        known = replace(link, carried=carried)
+        if carried is None or known == link:
+            return []
+        self._use_link(known)
+        before, after = link.chunk_bytes(DEFAULT_CHUNK_BYTES), known.chunk_bytes(DEFAULT_CHUNK_BYTES)
+        if before == after:
+            return []
+        text = f"the link was not measured and has carried {format_bytes(carried)}/s at the least"
+        return [Log(f"{text}: updates go in messages of {format_bytes(after)} from here on")]
+
     def _use_link_rate(self, rate: float | None) -> None:
         if self._link_probe.works is not None:
             self._in_transit.set_works(works=self._link_probe.works)
             rate = math.inf if rate is None and self._link_probe.works else rate
-        estimate = LinkEstimate(rate, self._link_probe.latency)
+        self._use_link(LinkEstimate(rate, self._link_probe.latency))
+
+    def _use_link(self, estimate: LinkEstimate) -> None:
         self._units.link = self._models.link = self._files.link = self._uploads.link = self._round_task.link = estimate
 
     def _report_progress(self, unit: str | None, chunk: Chunk) -> Effects:

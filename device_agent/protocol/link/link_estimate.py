@@ -31,10 +31,13 @@ class LinkEstimate:
     Attributes:
         rate: Bytes per second in the slower direction; infinite if it is faster than can be measured, None if unknown.
         latency: Seconds to the broker and back.
+        carried: Bytes per second that the link carried of the last update, at the least, by which the next one is cut
+            while the rate is unknown; None before the first update.
     """
 
     rate: float | None = None
     latency: float = 0.0
+    carried: float | None = None
 
     def seconds(self, nbytes: int) -> float:
         """Returns the seconds that a message of so many bytes and its answer take; 0 if nothing is known."""
@@ -51,7 +54,7 @@ class LinkEstimate:
 
     def chunk_bytes(self, most: int) -> int:
         """Returns the payload bytes of a chunk that suit the link, ``most`` at the most."""
-        return chunk_bytes_for_link(most, self.rate)
+        return chunk_bytes_for_link(most, self.carried if self.rate is None else self.rate)
 
     def window(self, chunk_bytes: int, most: int) -> int:
         """Returns how many chunks may be in transit at once, ``most`` at the most."""

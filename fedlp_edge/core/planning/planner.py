@@ -32,6 +32,9 @@ AUTO_ENCODINGS: tuple[tuple[Encoding, BroadcastEncoding], ...] = (
 )
 """What ``encoding = "auto"`` and ``broadcast = "auto"`` try for the way up and the way down, the most exact first."""
 
+METERED_ENCODING: Encoding = "int8+zstd"
+"""What ``"auto"`` goes down to, at the least, for a device whose owner pays for what its link carries."""
+
 _NO_LIMIT = 2**60
 """Memory from which on a device, such as a simulated one without a profile, has as much as it likes."""
 
@@ -226,7 +229,9 @@ class _Case:
                 found = found._replace(encoding=up)
             if update.broadcast == "auto" and self.down_bytes(depth, down) < self.down_bytes(depth, found.broadcast):
                 found = found._replace(broadcast=down)
-            if self.in_time(self.seconds(depth, found)):
+            # Whoever pays for each byte wants few, however much time there is; the last step would cost the fleet more.
+            few = not self.facts.metered or up == METERED_ENCODING
+            if few and self.in_time(self.seconds(depth, found)):
                 return found
         return self._at_auto_rate(depth, found.encoding, found.broadcast)
 
@@ -272,13 +277,24 @@ class _Case:
         planned_up = self.rules.update.encoding == "auto" and exchange.encoding != "none"
         words = sends + (f", needs the model as {exchange.broadcast}" if planned_down else "")
         if not planned_up and not planned_down:
-            return words
+            return words + self._why_exact()
         exact = exchange._replace(
             encoding="none" if planned_up else exchange.encoding,
             broadcast="none" if planned_down else exchange.broadcast,
         )
         seconds, planned = self.seconds(depth, exact), self.rules.planned_seconds
+        if self.facts.metered and self.in_time(seconds):
+            return f"{words} (its link is metered)"
         return f"{words} (as float32 a round takes {seconds:.1f} s, {planned:.1f} s are planned)"
+
+    def _why_exact(self) -> str:
+        """Why nothing is rounded though that could have been chosen, if it is not that there is time for it."""
+        chosen = "auto" in (self.rules.update.encoding, self.rules.update.broadcast)
+        return " (as float32, since nothing is known of its link)" if chosen and not self._link_known else ""
+
+    @property
+    def _link_known(self) -> bool:
+        return self.facts.link_bytes_per_second is not None
 
 
 def _rate(link: float) -> str:

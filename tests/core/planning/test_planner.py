@@ -284,3 +284,22 @@ def test_fleet_takes_the_encoding_that_is_small_enough_for_all():
     assert fleet_broadcast([vectors, Plan(2, 1.0, "", 0, 0.0, broadcast="fp16")], blueprint) == "fp16"
     assert fleet_broadcast([vectors, Plan(2, 1.0, "", 0, 0.0, broadcast="int8+zstd")], blueprint) == "fp16"
     assert fleet_broadcast([Plan(2, 1.0, "", 0, 0.0, broadcast="int8+zstd")], blueprint) == "int8+zstd"
+
+
+@pytest.mark.parametrize("link", [None, 1e9])
+def test_metered_link_carries_eight_bits_though_there_is_time_for_more(three_depths: Blueprint, link: float | None):
+    device = facts(metered=True, link_bytes_per_second=link)
+    chosen = choose(three_depths, device, encoding="auto", broadcast="auto")
+    # Integers save this model's values of one dimension nothing on the way down.
+    assert (chosen.encoding, chosen.broadcast, chosen.lpr) == ("int8+zstd", "fp16", 1.0)
+    assert chosen.explanation.endswith(", sends int8+zstd, needs the model as fp16 (its link is metered)")
+    dictated = choose(three_depths, device, encoding="fp16")
+    assert (dictated.encoding, dictated.broadcast) == ("fp16", "none")
+
+
+def test_plan_says_that_nothing_is_known_of_a_link(three_depths: Blueprint):
+    chosen = choose(three_depths, encoding="auto")
+    assert chosen.encoding == "none"
+    assert chosen.explanation.endswith(", 9.0 s a round (as float32, since nothing is known of its link)")
+    assert "nothing is known" not in choose(three_depths, facts(link_bytes_per_second=1e9), encoding="auto").explanation
+    assert "nothing is known" not in choose(three_depths).explanation

@@ -109,3 +109,10 @@ def test_what_is_over_in_a_moment_counts_as_two_seconds() -> None:
     assert carried_rate(1000, 0.01) == 500.0
     assert carried_rate(1000, 10.0) == 100.0
     assert carried_rate(0, 10.0) is None
+
+
+def test_link_of_unknown_rate_is_cut_for_by_what_it_carried() -> None:
+    assert LinkEstimate().chunk_bytes(1 << 18) == 1 << 16
+    assert LinkEstimate(carried=845_000.0).chunk_bytes(1 << 18) == 1 << 18
+    assert LinkEstimate(carried=20_000.0).chunk_bytes(1 << 18) == 1 << 15
+    assert LinkEstimate(20_000.0, carried=845_000.0).chunk_bytes(1 << 18) == 1 << 15
