@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument(
         "--encodings", nargs="+", choices=ENCODINGS, default=["none", "fp16", "int8", "int4", "int4+zstd"]
     )
+    parser.add_argument("--model", default="small-cnn", help="a built-in model of five depths")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--input", nargs="+", type=int, default=[1, 8, 8])
     parser.add_argument("--devices", type=int, default=10)
@@ -82,7 +83,7 @@ def measured(arguments: argparse.Namespace, seed: int, update: UpdateSettings, e
     """Simulates a fleet of five depths on unequal data."""
     experiment = Experiment(
         seed=seed,
-        model=ModelSettings(name="small-cnn", input=tuple(arguments.input), classes=10),
+        model=ModelSettings(name=arguments.model, input=tuple(arguments.input), classes=10),
         data=SimulatedData(
             train=arguments.data, evaluate=arguments.data, partition="dirichlet:0.5", limit=arguments.limit
         ),
@@ -103,6 +104,7 @@ def measured(arguments: argparse.Namespace, seed: int, update: UpdateSettings, e
         "accuracy_mean_of_exits": round(_mean_of_last(summary, full=False), 4),
         "bytes_down": sum(device.payload_down for device in parts),
         "bytes_up": sum(device.payload_up for device in parts),
+        "params_up": sum(device.params_up for device in parts),
     }
 
 

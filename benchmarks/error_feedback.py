@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--encodings", nargs="+", default=["none", "int4+zstd", "int2+zstd"])
+    parser.add_argument("--model", default="small-cnn", help="a built-in model of five depths")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--input", nargs="+", type=int, default=[1, 8, 8])
     parser.add_argument("--devices", type=int, default=10)
