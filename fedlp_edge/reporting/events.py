@@ -249,7 +249,10 @@ class RunFinished(Event, frozen=True, kw_only=True):
 
 
 class RunStopped(Event, frozen=True, kw_only=True):
-    """This event says that a run ended before its last round; the same command continues it."""
+    """This event says that a run ended before it was finished; the same command continues it at ``round``.
+
+    After the last round, while its models are exported and handed out, ``round`` is one more than that.
+    """
 
     round: int
     reason: Literal["signal", "error"]

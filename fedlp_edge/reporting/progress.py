@@ -84,6 +84,7 @@ class RunProgress:
         on_devices: What devices measured of each model on their held-out samples, by depth; the latest one last.
         note: Line on the current activity, for people.
         trouble: Latest error, until the next round succeeds.
+        after_last_round: What is left to do after the last round, for people; empty before that.
     """
 
     run: str = ""
@@ -97,6 +98,7 @@ class RunProgress:
     phase: Phase = "starting"
     note: str = "starting"
     trouble: str = ""
+    after_last_round: str = ""
     started: float = 0.0
     latest: float = 0.0
     bytes_down: int = 0
@@ -145,10 +147,11 @@ def _(event: RunStarted, progress: RunProgress) -> None:
     for device in progress.devices.values():
         device.state = "away"
     progress.exported.clear()
+    progress.after_last_round = ""
     if event.resumed_at is not None:
         # Committed rounds count, even if this view has not seen their events.
         progress.finished_rounds = progress.round = event.resumed_at - 1
-        progress.note = f"going on at round {event.resumed_at}"
+        progress.note = f"going on {where_to_go_on(event)}"
 
 
 @_apply.register
@@ -276,6 +279,7 @@ def _(_event: BrokerReconnected, progress: RunProgress) -> None:
 @_apply.register
 def _(event: Exporting, progress: RunProgress) -> None:
     progress.phase = "exporting"
+    progress.after_last_round = "while its models were exported and handed out"
     progress.note = f"exporting {len(event.depths)} ONNX models and checking them against PyTorch"
 
 
@@ -320,4 +324,24 @@ def _(event: RunFinished, progress: RunProgress) -> None:
 @_apply.register
 def _(event: RunStopped, progress: RunProgress) -> None:
     progress.phase = "stopped"
-    progress.note = f"stopped in round {event.round}" + (f": {event.detail}" if event.detail else "")
+    progress.note = f"stopped {where_stopped(event, progress)}" + (f": {event.detail}" if event.detail else "")
+
+
+def where_to_go_on(event: RunStarted) -> str:
+    """Returns where a run goes on, for people: there is no round to name after the last one."""
+    round = event.resumed_at or 1
+    return f"at round {round}" if round <= event.rounds else f"after round {event.rounds}, the last"
+
+
+def where_stopped(event: RunStopped, progress: RunProgress) -> str:
+    """Returns where a run stopped, for people; the event names the next round even where there is none.
+
+    Args:
+        event: Event.
+        progress: State of the run.
+    """
+    if progress.after_last_round:  # which a run that had enough reaches before its number of rounds
+        return f"after round {event.round - 1}, the last, {progress.after_last_round}"
+    if 0 < progress.rounds < event.round:
+        return f"after round {progress.rounds}, the last"
+    return f"in round {event.round}"

@@ -31,7 +31,7 @@ from fedlp_edge.reporting.events import (
     WorkerReplaced,
 )
 from fedlp_edge.reporting.formatting import format_bytes, format_scores, format_seconds, format_share, format_values
-from fedlp_edge.reporting.progress import RunProgress
+from fedlp_edge.reporting.progress import RunProgress, where_stopped, where_to_go_on
 from fedlp_edge.reporting.summary import values_of
 
 MAX_NAMED_DEVICES = 8
@@ -51,6 +51,8 @@ def line_for(event: AnyEvent, progress: RunProgress) -> str | None:
         return _exported_line(event, central=bool(progress.values))
     if isinstance(event, RunFinished):
         return _finished_line(event, progress.metric)
+    if isinstance(event, RunStopped):
+        return _stopped_line(event, progress)
     if isinstance(event, ModelsProved):
         return _proved_line(event, progress.metric)
     return _line(event)
@@ -63,7 +65,7 @@ def _line(_event: Event) -> str | None:
 
 @_line.register
 def _(event: RunStarted) -> str:
-    begin = f"goes on at round {event.resumed_at}" if event.resumed_at is not None else "starts"
+    begin = f"goes on {where_to_go_on(event)}" if event.resumed_at is not None else "starts"
     return (
         f"run {event.run} {begin}: {event.model}, {event.parameters:,} parameters, "
         f"{event.depths} depths, {event.rounds} rounds"
@@ -171,11 +173,11 @@ def _finished_line(event: RunFinished, metric: str) -> str:
     return f"run finished after {event.rounds} rounds{worth}{why}"
 
 
-@_line.register
-def _(event: RunStopped) -> str:
+def _stopped_line(event: RunStopped, progress: RunProgress) -> str:
+    where = where_stopped(event, progress)
     if event.reason == "error":
-        return f"run stopped in round {event.round}: {event.detail}; once that is mended, the same command goes on"
-    return f"run stopped in round {event.round}; the same command goes on from there"
+        return f"run stopped {where}: {event.detail}; once that is mended, the same command goes on"
+    return f"run stopped {where}; the same command goes on from there"
 
 
 def _round_line(event: RoundFinished, progress: RunProgress) -> str:

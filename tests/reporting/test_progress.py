@@ -18,6 +18,7 @@ from fedlp_edge.reporting.events import (
     WaitingForDevices,
 )
 from fedlp_edge.reporting.progress import RunProgress
+from fedlp_edge.reporting.text_view import line_for
 
 
 @pytest.fixture
@@ -78,14 +79,36 @@ def test_takes_a_device_back(progress: RunProgress) -> None:
     [
         (WaitingForDevices(time=1.0, present=1, wanted=3), "waiting", "waiting for devices: 1 of 3 are there"),
         (Exporting(time=1.0, depths=(1, 2)), "exporting", "exporting 2 ONNX models and checking them against PyTorch"),
-        (RunStopped(time=1.0, round=2, reason="signal"), "stopped", "stopped in round 2"),
-        (RunStopped(time=1.0, round=2, reason="error", detail="disk full"), "stopped", "stopped in round 2: disk full"),
+        (RunStopped(time=1.0, round=1, reason="signal"), "stopped", "stopped in round 1"),
+        (RunStopped(time=1.0, round=1, reason="error", detail="disk full"), "stopped", "stopped in round 1: disk full"),
     ],
 )
 def test_says_what_goes_on(progress: RunProgress, event: AnyEvent, phase: str, note: str) -> None:
     progress.apply(event)
 
     assert (progress.phase, progress.note) == (phase, note)
+
+
+def test_names_no_round_after_the_last_one() -> None:
+    start = RunStarted(time=1.0, run="r", fleet="f", model="cnn", depths=2, parameters=9, rounds=10, resumed_at=11)
+    stop = RunStopped(time=3.0, round=11, reason="signal")
+    progress = RunProgress()
+
+    progress.apply(start)
+    assert progress.note == "going on after round 10, the last"
+    assert line_for(start, progress) == "run r goes on after round 10, the last: cnn, 9 parameters, 2 depths, 10 rounds"
+    progress.apply(stop)
+    assert progress.note == "stopped after round 10, the last"
+
+    for event in (start, Exporting(time=2.0, depths=(1, 2)), stop):
+        progress.apply(event)
+    where = "stopped after round 10, the last, while its models were exported and handed out"
+    assert progress.note == where
+    assert line_for(stop, progress) == f"run {where}; the same command goes on from there"
+
+    progress.apply(start)
+    progress.apply(RunStopped(time=4.0, round=6, reason="signal"))
+    assert progress.note == "stopped in round 6"
 
 
 def test_forgets_trouble_with_the_broker_when_it_is_back(progress: RunProgress) -> None:
