@@ -16,7 +16,7 @@ from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.cli.version import Version
-from fedlp_edge.errors import ConfigError
+from fedlp_edge.errors import ConfigError, NoCoordinatorError
 from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
 from fedlp_edge.probe.calibrations import find_calibration
 from fedlp_edge.probe.confinement import Confinement, bounds_of
@@ -24,7 +24,7 @@ from fedlp_edge.probe.host import probe_host, training_threads, worker_share
 from fedlp_edge.probe.neighbours import other_agents
 from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.system.directories import expand_user
-from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, freeze_gc
+from fedlp_edge.system.lifecycle import EXIT_NO_COORDINATOR, EXIT_STOPPED, StopSignal, freeze_gc, print_error
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.system.printable import plain_log
 from fedlp_edge.system.processor_info import torch_warning
@@ -69,6 +69,9 @@ def agent(
         str | None, typer.Option(metavar="FILE", help="root of trust; from then on nothing unsigned is installed")
     ] = None,
     once: Annotated[bool | None, typer.Option("--once", help="end when the run is over")] = None,
+    wait: Annotated[
+        str | None, typer.Option(metavar="TIME", help="with --once: end after 5m (90, 1h) without a coordinator")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="agent.toml with these settings and the [broker] login")
     ] = None,
@@ -103,6 +106,7 @@ def agent(
         "allow_models": allow_model or None,
         "root": root,
         "once": once,
+        "wait": wait,
         "calibrate": calibrate,
         "report_metrics": report_metrics,
         "keep_models": keep_models,
@@ -113,7 +117,7 @@ def agent(
 
 
 def serve(config: AgentConfig) -> int:
-    """Runs an agent until it is told to stop or its run is over.
+    """Runs an agent until it is told to stop, its run is over, or nobody is there for as long as it is to wait.
 
     Returns:
         The exit code of the process.
@@ -154,6 +158,7 @@ def serve(config: AgentConfig) -> int:
         allow_models=frozenset(config.allow_models),
         root=root,
         once=config.once,
+        wait_seconds=config.wait_seconds,
         calibration=calibration,
         report_metrics=config.report_metrics,
         keep_models=config.keep_models,
@@ -170,7 +175,11 @@ def serve(config: AgentConfig) -> int:
         logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
         freeze_gc()
         with StopSignal(on_stop=member.stop) as stop:
-            ended = member.run()
+            try:
+                ended = member.run()
+            except NoCoordinatorError as error:
+                print_error(str(error))
+                return EXIT_NO_COORDINATOR
     return 0 if ended or stop.reason == "parent" else EXIT_STOPPED
 
 

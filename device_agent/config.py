@@ -32,6 +32,9 @@ _NAME_WORDS = "1 to 64 letters, digits, dots, dashes and underscores, beginning 
 
 _MAX_PORT = 65535
 
+_TIME = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]+)?) ?(?P<unit>[smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
 Processor = Literal["auto", "cpu", "cuda"]
 
 
@@ -89,6 +92,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         allow_models: ``module:callable`` models whose code may run here.
         root: Path of the fleet's root of trust; empty for none. With one, nothing is installed that is not signed.
         once: End when the run is over.
+        wait: Time without a coordinator after which an agent with ``once`` ends, in seconds or as ``5m``; empty for
+            never.
         calibrate: Whether to measure once what the machine adds to the cost of training.
         report_metrics: Tell the coordinator how well the model does on this device's held-out samples.
         keep_models: Number of versions of the model that stay on the disk, the current one included.
@@ -107,6 +112,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     allow_models: tuple[str, ...] = ()
     root: str = ""
     once: bool = False
+    wait: str | int | float = ""
     calibrate: bool = True
     report_metrics: bool = True
     keep_models: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
@@ -117,6 +123,23 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def device_id(self) -> str:
         """Id of the device: the configured one, or one made of the host's name."""
         return self.id or default_id(socket.gethostname())
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """Seconds without a coordinator after which the agent ends; None for never.
+
+        Raises:
+            ConfigError: ``wait`` is no time, or stands without ``once``.
+        """
+        if self.wait == "":
+            return None
+        if not self.once:
+            raise ConfigError("wait needs once: without it, an agent waits for coordinators as long as it runs")
+        found = _TIME.fullmatch(str(self.wait))
+        seconds = float(found["number"]) * _SECONDS[found["unit"]] if found else 0.0
+        if not seconds:
+            raise ConfigError(f"--wait is {self.wait!r}; it must be seconds, or a number with s, m, h or d, such as 5m")
+        return seconds
 
     @property
     def state_dir(self) -> Path:
@@ -145,6 +168,7 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> AgentConfig:
     for key, value in (("fleet", "NAME"), ("data", "SPEC")):
         if not getattr(config, key):
             raise ConfigError(f"give --{key} {value}, or {key} in the file named by --config")
+    _ = config.wait_seconds  # refuses what is no time
     return config
 
 

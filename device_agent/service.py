@@ -69,7 +69,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.planning.device_facts import without_statistics
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import DeviceError, PeerError, StorageError
+from fedlp_edge.errors import DeviceError, NoCoordinatorError, PeerError, StorageError
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
@@ -101,6 +101,7 @@ class AgentSettings:
         allow_models: ``module:callable`` models whose code may run.
         root: Bytes of the root of trust; None for none. With one, nothing is installed that is not signed.
         once: End when the run is over.
+        wait_seconds: Seconds without a coordinator after which the agent ends; None for never.
         calibration: Calibration of this machine, if it was found out.
         measure_link: Whether to measure the link's rate by echoes, unless the profile says that it is metered.
         report_metrics: Tell the coordinator how well the model does on held-out samples, and what inputs look like.
@@ -116,6 +117,7 @@ class AgentSettings:
     allow_models: frozenset[str] = frozenset()
     root: bytes | None = None
     once: bool = False
+    wait_seconds: float | None = None
     calibration: Calibration | None = None
     measure_link: bool = True
     report_metrics: bool = True
@@ -176,6 +178,7 @@ class Agent:
             allow_models=settings.allow_models,
             can_export=can_export(),
             once=settings.once,
+            wait_seconds=settings.wait_seconds,
             report_metrics=settings.report_metrics,
             signed_only=settings.root is not None,
             measure_link=settings.measure_link and not settings.profile.metered,
@@ -231,6 +234,7 @@ class Agent:
             BrokerError: The first connection to the broker failed.
             DataError: The training data are not usable.
             DeviceError: The device cannot take part, or another one has its name.
+            NoCoordinatorError: No coordinator was there for as long as the settings say.
         """
         try:
             self._watch.loading()
@@ -260,7 +264,7 @@ class Agent:
             finally:
                 self._lock.close()
         if self._stop is not None and self._stop.error:
-            raise DeviceError(self._stop.error)
+            raise (NoCoordinatorError if self._stop.no_coordinator else DeviceError)(self._stop.error)
         if left:
             waiting = len(self._outbox.entries())
             kept = f" ({waiting} finished update(s) wait for the coordinator)" if waiting else ""

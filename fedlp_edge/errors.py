@@ -68,6 +68,10 @@ class DeviceError(FedLPError):
     """Something on the device itself failed: memory, a worker process, a disk."""
 
 
+class NoCoordinatorError(DeviceError):
+    """No coordinator gave the device work for as long as its owner lets it wait."""
+
+
 class WorkerError(DeviceError):
     """A worker process ended or answered with an error."""
 

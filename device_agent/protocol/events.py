@@ -359,9 +359,15 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """This effect ends the agent; ``error`` says what went wrong, if something did."""
+    """This effect ends the agent.
+
+    Attributes:
+        error: What went wrong; None if nothing did.
+        no_coordinator: Whether the agent ends since nobody gave it work.
+    """
 
     error: str | None = None
+    no_coordinator: bool = False
 
 
 Effect = (

@@ -35,6 +35,11 @@ class Heartbeat:
         self._heard = False
         self._reports = 0
 
+    @property
+    def heard(self) -> bool:
+        """Whether a coordinator has sent this device a message since the agent started."""
+        return self._heard
+
     def answered(self) -> None:
         """Notes that the coordinator has sent this device a message."""
         self._heard = True

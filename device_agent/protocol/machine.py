@@ -19,6 +19,7 @@ from device_agent.limits import LIMITS
 from device_agent.protocol.assignment import AssignmentHandler
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.coordinator_search import CoordinatorSearch
+from device_agent.protocol.coordinator_wait import CoordinatorWait
 from device_agent.protocol.downloads import BlobStore, Check, Downloads
 from device_agent.protocol.events import (
     BuildFailed,
@@ -105,6 +106,7 @@ class ProtocolOptions:
         allow_models: ``module:callable`` models whose code the owner trusts.
         can_export: Whether what makes ONNX files is installed here.
         once: Whether the agent ends when the run is over.
+        wait_seconds: Seconds without a coordinator after which the agent ends; None for never.
         report_metrics: Whether the coordinator is told how well the model does on held-out samples.
         signed_only: Whether nothing is installed that is not signed, such as the final model of a run.
         measure_link: Whether echoes measure the link before the first report.
@@ -115,6 +117,7 @@ class ProtocolOptions:
     allow_models: frozenset[str] = frozenset()
     can_export: bool = True
     once: bool = False
+    wait_seconds: float | None = None
     report_metrics: bool = True
     signed_only: bool = False
     measure_link: bool = True
@@ -192,6 +195,7 @@ class DeviceProtocol:
         self._heartbeat = Heartbeat(identity, coordinator)
         self._remeasurement = Remeasurement(coordinator)
         self._search = CoordinatorSearch(identity, coordinator)
+        self._wait = CoordinatorWait(coordinator, identity.topics.fleet, options.wait_seconds)
 
     def start(self) -> Effects:
         """Returns the effects before the first event."""
@@ -200,11 +204,11 @@ class DeviceProtocol:
     def next_wakeup(self) -> float | None:
         """Returns when the next Tick is due at the latest, in seconds; None if only events matter."""
         if not self._coordinator.connected:
-            return None
+            return self._wait.next_wakeup()
         times = [part.next_wakeup() for part in self._polled]
         if self._idle:
             times.append(self._heartbeat.next_wakeup())
-        times += [self._remeasurement.next_wakeup(), self._search.next_wakeup()]
+        times += [self._remeasurement.next_wakeup(), self._search.next_wakeup(), self._wait.next_wakeup()]
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, event: Event, now: float) -> Effects:
@@ -230,6 +234,7 @@ class DeviceProtocol:
                 reports = self._presence.announce()
                 effects += [*reports, *self._assignment.ready()]
                 effects += self._heartbeat.reported() if reports else []
+        effects += self._wait.poll(now, answered=self._heartbeat.heard, busy=self._works_alone)
         self._presence.echo_bytes += sum(len(effect.payload) for effect in effects if isinstance(effect, SendProbe))
         return effects
 
@@ -237,6 +242,11 @@ class DeviceProtocol:
     def _idle(self) -> bool:
         """Whether only a message of the coordinator can give this device something to do."""
         return self.free and not self._assignment.refused
+
+    @property
+    def _works_alone(self) -> bool:
+        """Whether this device does something that needs no coordinator, and would be lost if it ended."""
+        return self._round_task.training or not (self._final_model.idle and self._release.idle)
 
     @property
     def free(self) -> bool:

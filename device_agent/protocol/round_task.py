@@ -91,6 +91,11 @@ class RoundTask:
         """Whether there is no task that can still be done in time."""
         return self._job is None or self._job.expired
 
+    @property
+    def training(self) -> bool:
+        """Whether the worker trains for a task."""
+        return self._training is not None
+
     def next_wakeup(self) -> float | None:
         """Returns when ``poll`` has something to do unless an event comes first, in seconds; None if never."""
         if self._job is None or self._job.stage != "fetching":

@@ -46,6 +46,8 @@ EXIT_ERROR = early_interrupt.EXIT_ERROR
 EXIT_STOPPED = early_interrupt.EXIT_STOPPED
 EXIT_INCOMPLETE = 3
 """Exit code of a command that did only a part of its work, as its output says."""
+EXIT_NO_COORDINATOR = 4
+"""Exit code of an agent that nobody gave work for as long as it was to wait."""
 
 StopReason = Literal["signal", "parent"]
 

@@ -45,6 +45,21 @@ def test_names_the_line_of_what_cannot_be_served(tmp_path: Path, line: str):
         load_config(path, {})
 
 
+@pytest.mark.parametrize(
+    ("wait", "seconds"), [("", None), ("90", 90.0), (90, 90.0), ("1.5s", 1.5), ("5m", 300.0), ("1 h", 3600.0)]
+)
+def test_waits_for_as_long_as_it_is_told(wait: str | int, seconds: float | None):
+    assert load_config(None, {**GIVEN, "once": True, "wait": wait}).wait_seconds == seconds
+
+
+@pytest.mark.parametrize("wait", ["0", "-5", "5 weeks", "m"])
+def test_refuses_to_wait_for_what_is_no_time(wait: str):
+    with pytest.raises(ConfigError, match="it must be seconds, or a number with s, m, h or d, such as 5m"):
+        load_config(None, {**GIVEN, "once": True, "wait": wait})
+    with pytest.raises(ConfigError, match="wait needs once"):
+        load_config(None, {**GIVEN, "wait": "5m"})
+
+
 @pytest.mark.parametrize("missing", ["fleet", "data"])
 def test_says_what_is_missing(missing: str):
     with pytest.raises(ConfigError, match=rf"give --{missing} [A-Z]+, or {missing} in the file"):

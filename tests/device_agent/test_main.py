@@ -69,6 +69,24 @@ def test_ends_without_a_traceback_when_it_cannot_take_part(
     assert words in done.stderr.splitlines()[-1]
 
 
+def test_ends_with_code_4_where_no_coordinator_comes(tmp_path: Path, mosquitto: MosquittoBroker):
+    flags = [
+        "--broker",
+        mosquitto.url,
+        "--fleet",
+        "deserted",
+        "--data",
+        "digits",
+        "--state",
+        str(tmp_path),
+        "--id",
+        "x",
+    ]
+    done = run(*flags, "--no-calibrate", "--once", "--wait", "1s")
+    assert done.returncode == 4
+    assert 'error: no coordinator of fleet "deserted" has answered for 1 s' in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stops_on_a_signal_and_says_how_to_go_on(tmp_path: Path, mosquitto: MosquittoBroker, number: signal.Signals):
     flags = [
