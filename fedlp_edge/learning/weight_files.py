@@ -30,7 +30,7 @@ _CLASS = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
 _NAMELESS = re.compile(r"arr_\d+")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 """Keys under which training scripts, DDP and Lightning put a model's state beside other things, in order."""
-_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "ema", "ema_model")
+AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "ema", "ema_model")
 """Keys of a running average of the states, which is taken before the last state, as of a run of ours."""
 
 
@@ -137,7 +137,7 @@ def _state_in(value: object, path: Path) -> dict[str, Tensor]:
         states = {str(key): item for key, item in inner.items() if _holds_tensors(item)}
         tensors = {str(name): item for name, item in inner.items() if isinstance(item, Tensor)}
         # A number beside it, such as the epoch, may be a tensor, too.
-        if (usual := next((key for key in (*_AVERAGES, *_WRAPPERS) if key in states), None)) is not None:
+        if (usual := next((key for key in (*AVERAGES, *_WRAPPERS) if key in states), None)) is not None:
             inner = states[usual]
         elif tensors:
             return tensors

@@ -25,7 +25,7 @@ from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
 from fedlp_edge.errors import StartWeightsError
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.start_weights_file import file_digest
-from fedlp_edge.learning.weight_files import read_weights
+from fedlp_edge.learning.weight_files import AVERAGES, read_weights
 from fedlp_edge.learning.zoo.published_weights import fetch_published
 
 _LAYERED = re.compile(r"(?P<kind>[LH])(?P<depth>[1-9][0-9]*)\.(?P<name>.+)", re.DOTALL)
@@ -80,7 +80,7 @@ def start_from(model: LayeredModel, settings: ModelSettings, weights: StartWeigh
             f"{path} holds adapters beside the weights ({adapter}): merge them first, as peft's merge_and_unload() does"
         )
     targets = _Targets.of(model)
-    keys = _matched(targets, tensors)
+    keys = _matched(targets, tensors, path)
     draft = _Draft(settings.input[0] if settings.input else 0)
     for name, spec in targets.specs.items():
         if weights.reset_heads and name[0] == "H":
@@ -242,12 +242,47 @@ class _Draft:
             self.anew[name] = "belongs to a tensor of another shape"
 
 
-def _matched(targets: _Targets, tensors: Collection[str]) -> dict[str, str]:
-    """Returns the name in the file for each name of the layered model that has one."""
+def _matched(targets: _Targets, tensors: Mapping[str, Tensor], path: Path) -> dict[str, str]:
+    """Returns the name in the file for each name of the layered model that has one.
+
+    Raises:
+        StartWeightsError: The file holds several networks that fit.
+    """
     of_a_run = [name for name in tensors if _LAYERED.fullmatch(name)]
     layered = _matched_to_layers(targets.names, _Layout.of(of_a_run)) if of_a_run else {}
-    plain = _matched_to_names(targets.names.original, tensors)
-    return layered if len(layered) >= len(plain) else plain
+    networks = _matched_to_names(targets.names.original, tensors)
+    plain = next(iter(networks.values()), {})
+    if len(layered) >= len(plain):
+        return layered
+    if len(networks) == 1 or len(plain) < _SHARE_OF_MODEL * len(targets.names.original):
+        return plain
+    return _chosen(networks, targets.specs, tensors, path)
+
+
+def _chosen(
+    networks: Mapping[str, dict[str, str]], specs: Mapping[str, TensorSpec], tensors: Mapping[str, Tensor], path: Path
+) -> dict[str, str]:
+    """Returns the names of the network to take of several whose names fit: by its shapes, then a running average.
+
+    Raises:
+        StartWeightsError: Nothing tells which is meant.
+    """
+    fits = {
+        prefix: sum(tuple(tensors[name].shape) == specs[whole].shape for whole, name in found.items())
+        for prefix, found in networks.items()
+    }
+    fitting = [prefix for prefix in networks if fits[prefix] == max(fits.values())]
+    fitting = [prefix for prefix in fitting if not set(prefix.split(".")).isdisjoint(AVERAGES)] or fitting
+    first, *others = (networks[prefix] for prefix in fitting)
+    # One module that is registered under two names is in the file twice.
+    if all(torch.equal(tensors[first[whole]], tensors[name]) for other in others for whole, name in other.items()):
+        return first
+    shown = ", ".join(prefix or "no prefix" for prefix in fitting)
+    keep = next(prefix for prefix in fitting if prefix)
+    raise StartWeightsError(
+        f"{path} holds several networks that fit, with the prefixes {shown}: save the one to start from alone, such as "
+        f"{{name: value for name, value in state.items() if name.startswith({keep!r})}}"
+    )
 
 
 def _matched_to_layers(wanted: _Layout, given: _Layout) -> dict[str, str]:
@@ -264,11 +299,16 @@ def _matched_to_layers(wanted: _Layout, given: _Layout) -> dict[str, str]:
     return found
 
 
-def _matched_to_names(wanted: Mapping[str, str], tensors: Collection[str]) -> dict[str, str]:
-    """Matches the names of the user's model to those of a file, of which either may have a prefix more."""
+def _matched_to_names(wanted: Mapping[str, str], tensors: Collection[str]) -> dict[str, dict[str, str]]:
+    """Matches the names of the user's model to those of a file, of which either may have a prefix more.
+
+    Returns:
+        The best matches by their prefix in the file: one, or those of several networks that have all the same names.
+    """
     given = {_unwrapped(name): name for name in tensors}
     wanted = {_unwrapped(name): whole for name, whole in wanted.items()}
     best: dict[str, str] = {}
+    networks: dict[str, dict[str, str]] = {}
     for ours, theirs in product(_prefixes(wanted, _SHARE_OF_MODEL), _prefixes(given, _SHARE_OF_FILE)):
         found = {
             whole: given[theirs + there.removeprefix(ours)]
@@ -277,8 +317,10 @@ def _matched_to_names(wanted: Mapping[str, str], tensors: Collection[str]) -> di
             if name.startswith(ours) and theirs + there.removeprefix(ours) in given
         }
         if len(found) > len(best):
-            best = found
-    return best
+            best, networks = found, {theirs: found}
+        elif best.keys() == found.keys() and set(found.values()).isdisjoint(best.values()):
+            networks.setdefault(theirs, found)
+    return networks
 
 
 def _unwrapped(name: str) -> str:

@@ -282,6 +282,42 @@ def test_refuses_weights_of_another_model(tmp_path: Path, tensors: dict[str, Ten
     assert "\n" not in str(said.value)
 
 
+def _under(prefixes: tuple[str, ...], seed: int = 0) -> dict[str, Tensor]:
+    """Networks of different values under one prefix each."""
+    tensors = {}
+    for number, prefix in enumerate(prefixes):
+        torch.manual_seed(seed + number)
+        tensors |= {prefix + name: value for name, value in network().state_dict().items()}
+    return tensors
+
+
+@pytest.mark.parametrize("prefixes", [("student.", "teacher."), ("student.module.", "teacher.", "")])
+def test_two_networks_of_equal_names_are_not_guessed_between(tmp_path: Path, prefixes: tuple[str, ...]) -> None:
+    tensors, model = _under(prefixes), layered()
+    with pytest.raises(StartWeightsError, match="several networks that fit, with the prefixes") as said:
+        started(model, tensors, tmp_path)
+    assert all((prefix or "no prefix") in str(said.value) for prefix in prefixes)
+    assert "save the one to start from alone" in str(said.value)
+
+
+def test_a_running_average_under_a_prefix_is_taken_before_the_last_state(tmp_path: Path) -> None:
+    tensors, model = _under(("", "net.ema.")), layered()
+    started(model, tensors, tmp_path)
+    assert torch.equal(model.original_state_dict()["b1.fc.weight"], tensors["net.ema.b1.fc.weight"])
+
+
+def test_one_network_under_two_names_and_one_of_other_shapes_are_no_second_one(tmp_path: Path) -> None:
+    one = network().state_dict()
+    model = layered()
+    started(
+        model, {prefix + name: value for prefix in ("model.", "loss.model.") for name, value in one.items()}, tmp_path
+    )
+    assert torch.equal(model.original_state_dict()["b1.fc.weight"], one["b1.fc.weight"])
+    wide = {f"base.{name}": value.repeat_interleave(2, 0) if value.dim() else value for name, value in one.items()}
+    report = started(layered(), wide | {f"tiny.{name}": value for name, value in one.items()}, tmp_path)
+    assert len(report.taken) == 14
+
+
 def test_refuses_a_file_that_has_changed(tmp_path: Path) -> None:
     save_file({"b1.fc.bias": torch.zeros(4)}, tmp_path / "w.safetensors")
     with pytest.raises(StartWeightsError, match="has changed: its SHA-256 is"):
