@@ -26,6 +26,7 @@ from fedlp_edge.learning.data.class_listing import (
 )
 from fedlp_edge.learning.data.pictures import SUFFIXES, display_name
 from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, detection_remark, inner_split_remark
 
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _SYSTEM_FOLDERS = (
@@ -35,10 +36,6 @@ _SYSTEM_FOLDERS = (
     "#snapshot",
 )  # fmt: skip
 _UNREAD_KINDS = frozenset((".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"))
-_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "test": ("test", "testing", "val", "valid", "validation"),
-}
 _MAX_NAMED = 3  # examples of each kind in the summary
 
 
@@ -56,6 +53,7 @@ class SkippedFiles:
         one_class: Name of the only class if its pictures lie in several folders, which may be the real classes; empty
             otherwise.
         alike: Names of classes that differ in capitals alone.
+        layout: Line on a folder that is laid out for something else; empty if it is not.
         contradicting: Pairs of files that hold one picture under two classes, each as "NAME is NAME".
     """
 
@@ -67,6 +65,7 @@ class SkippedFiles:
     frames: int = 0
     one_class: str = ""
     alike: tuple[str, ...] = ()
+    layout: str = ""
     contradicting: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -85,7 +84,9 @@ class SkippedFiles:
             skipped.append(f"{_count(self.other.total(), 'file')} of other kinds ({_some(kinds)}{convert})")
         if self.system:
             skipped.append(f"{_count(self.system, 'hidden or system entry', 'hidden or system entries')}")
-        parts = [f"left out: {', '.join(skipped)}"] if skipped else []
+        parts = [self.layout] if self.layout else []
+        if skipped:
+            parts.append(f"left out: {', '.join(skipped)}")
         if self.frames:
             parts.append(f"only the first frame is used of {_count(self.frames, 'picture')} with several")
         if self.contradicting:
@@ -178,10 +179,17 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
     members = _by_class(base, skipped)
     # The classes of both splits are numbered together, so that a class has one number in both.
     known = {name for folder in splits.values() for name in _class_folders(folder)} | set(members)
+    skipped.layout = detection_remark(dict.fromkeys((base, root)), known)
     if not known:
         raise DataError(_no_classes(base, split, skipped))
-    if len(known) == 1 and len({path.parent for found in members.values() for _, path in found}) > 1:
+    if (
+        not skipped.layout
+        and len(known) == 1
+        and len({path.parent for found in members.values() for _, path in found}) > 1
+    ):
         skipped.one_class = display_name(*known)
+    elif not skipped.layout and not splits:
+        skipped.layout = inner_split_remark(f"{name}/{below}" for name, found in members.items() for below, _ in found)
     classes = _numbered(root, base, known)
     skipped.alike = alike_in_capitals(classes)
     files: list[Path] = []
@@ -198,9 +206,8 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
 
 def _no_classes(base: Path, split: Split, skipped: SkippedFiles) -> str:
     if skipped.beside:
-        return (
-            f"{display_name(base)} holds {skipped.beside} pictures but no class folders: "
-            "put the pictures of each class into a folder that is called like it"
+        return f"{display_name(base)} holds {skipped.beside} pictures but no class folders: " + (
+            skipped.layout or "put the pictures of each class into a folder that is called like it"
         )
     message = f"{display_name(base)} holds no {split} images: it needs CLASS/*.png (or {', '.join(SUFFIXES[1:])})"
     return f"{message}; {skipped}" if str(skipped) else message
@@ -210,11 +217,11 @@ def _split_folders(root: Path) -> dict[Split, Path]:
     """Returns the folders of the splits, if there are any; a class may be called ``train``, too."""
     folders = {path.name.lower(): path for path in _folders(root)}
     found: dict[Split, Path] = {}
-    for split, names in _SPLIT_NAMES.items():
+    for split, names in SPLIT_NAMES.items():
         named = next((folders[name] for name in names if name in folders), None)
         if named is not None:
             found[split] = named
-    others = [path for name, path in folders.items() if not any(name in names for names in _SPLIT_NAMES.values())]
+    others = [path for name, path in folders.items() if not any(name in names for names in SPLIT_NAMES.values())]
     if not any(_has_pictures(path) for path in others):
         return found
     # Where other folders hold pictures, too, these folders are splits only as a pair with class folders in each.

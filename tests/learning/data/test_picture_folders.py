@@ -108,6 +108,38 @@ def test_one_class_in_two_spellings_is_one(tmp_path: Path) -> None:
     assert (load(tmp_path).classes, len(load(tmp_path))) == (("grün",), 2)
 
 
+@pytest.mark.parametrize(("pictures", "boxes"), [("images/train", "labels/train"), ("train/images", "train/labels")])
+def test_a_detection_data_set_is_called_one(tmp_path: Path, pictures: str, boxes: str) -> None:
+    for name in ("a", "b"):
+        paint(tmp_path / pictures / f"{name}.png")
+    (tmp_path / boxes).mkdir(parents=True)
+    (tmp_path / boxes / "a.txt").touch()
+    said = load(tmp_path).remarks
+    assert said.startswith("this looks like a detection data set (YOLO: labels/*.txt), whose boxes are not read: put")
+    assert "name images itself" not in said
+
+
+def test_pictures_beside_the_boxes_are_explained_as_detection(tmp_path: Path) -> None:
+    paint(tmp_path / "train" / "a.png")
+    (tmp_path / "train" / "_annotations.coco.json").touch()
+    with pytest.raises(DataError, match=r"no class folders: this looks like a detection data set \(COCO: _annot"):
+        load(tmp_path)
+
+
+def test_splits_inside_the_classes_are_said_to_be_none(tmp_path: Path) -> None:
+    for name in ("bolt", "nut"):
+        paint(tmp_path / name / "train" / "a.png")
+        paint(tmp_path / name / "Val" / "b.png")
+    data = load(tmp_path)
+    assert (data.classes, len(data)) == (("bolt", "nut"), 4)
+    assert data.remarks == (
+        "train and Val inside the folders of classes are taken together: for two splits put them above, as "
+        "train/CLASS and Val/CLASS"
+    )
+    paint(tmp_path / "worn" / "train" / "a.png")
+    assert load(tmp_path).remarks == ""
+
+
 def test_folders_one_level_too_deep_are_said(tmp_path: Path) -> None:
     for name in ("bolt", "nut"):
         paint(tmp_path / "parts" / name / "a.png")

@@ -16,6 +16,7 @@ from fedlp_edge.learning.data.class_listing import find_class_listing, normalize
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.cached import CachedReader
+from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, inner_split_remark
 from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.picture_files import FEW_UNREAD, MAX_UNREAD
@@ -164,13 +165,10 @@ def _below(folder: Path) -> list[Path]:
 
 def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> LabelledFiles:
     root = spec.path
-    divided = all((root / name).is_dir() for name in ("train", "test"))
-    base = root / split if divided else root
-    everywhere = [
-        path.relative_to(part)
-        for part in ((root / "train", root / "test") if divided else (root,))
-        for path in _below(part)
-    ]
+    splits = _split_folders(root)
+    divided = bool(splits)
+    base = splits.get(split, root)
+    everywhere = [path.relative_to(part) for part in (splits.values() or (root,)) for path in _below(part)]
     beside = sum(len(path.parts) < 2 for path in everywhere)
     classes = sorted({normalized_name(path.parts[0]) for path in everywhere if len(path.parts) > 1})
     unknown_kinds = _of_unread_kinds(root)
@@ -189,8 +187,20 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
     labels = np.asarray([names.index(normalized_name(path.split("/")[0])) for path in paths], np.int64)
     targets = read_targets(labels, len(labels), names, str(root), kind) if files else Targets(labels, names, "class")
     left_out = filter(None, (f"{beside:,} sounds in no class folder" if beside else "", unknown_kinds))
-    remarks = f"left out: {said}" if (said := ", ".join(left_out)) else ""
+    inner = "" if divided else inner_split_remark(path.as_posix() for path in everywhere if len(path.parts) > 1)
+    remarks = "; ".join(filter(None, (inner, f"left out: {said}" if (said := ", ".join(left_out)) else "")))
     return LabelledFiles(base, files, tuple(paths), targets, remarks)
+
+
+def _split_folders(root: Path) -> dict[Split, Path]:
+    """Returns the folders of both splits, by the names that those of pictures may have; empty if there are no two."""
+    folders = {path.name.lower(): path for path in root.iterdir() if path.is_dir()}
+    found = {
+        split: folders[known]
+        for split, names in SPLIT_NAMES.items()
+        if (known := next((name for name in names if name in folders), None)) is not None
+    }
+    return found if len(found) == len(SPLIT_NAMES) else {}
 
 
 def _of_unread_kinds(root: Path) -> str:

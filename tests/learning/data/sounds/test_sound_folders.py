@@ -37,6 +37,18 @@ def test_folders_are_classes_and_what_does_not_fit_is_the_same(tmp_path: Path) -
     assert lazy.stored().equal(eager.stored())
 
 
+def test_splits_have_the_names_that_those_of_pictures_have_and_stand_above_the_classes(tmp_path: Path) -> None:
+    for name in ("low", "high"):
+        save(tmp_path / "above" / "Train" / name / "0.wav", tone(200))
+        save(tmp_path / "above" / "val" / name / "1.wav", tone(200))
+        save(tmp_path / "inside" / name / "train" / "0.wav", tone(200))
+        save(tmp_path / "inside" / name / "test" / "1.wav", tone(200))
+    above, inside = load(tmp_path / "above"), load(tmp_path / "inside")
+    assert (above.classes, len(above), above.remarks) == (("high", "low"), 2, "")
+    assert (inside.classes, len(inside)) == (("high", "low"), 4)
+    assert inside.remarks.startswith("train and test inside the folders of classes are taken together")
+
+
 def test_labels_come_from_a_list(tmp_path: Path) -> None:
     save(tmp_path / "a.wav", tone(200))
     save(tmp_path / "b.wav", tone(300))
