@@ -14,7 +14,7 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 }
 """Names of the folders of a split, in small letters."""
 
-_ALL_PICTURES = re.compile(r"(jpeg)?images?|(train|valid?|test|unlabeled)(20\d\d)?", re.IGNORECASE)
+_ALL_PICTURES = re.compile(r"(jpeg)?images?|(train|val(id)?|test|unlabeled)(20\d\d)?", re.IGNORECASE)
 """Folders of detection data sets with the pictures of all classes."""
 
 _COCO_FILE = "_annotations.coco.json"
