@@ -24,11 +24,13 @@ def expand_user(path: str) -> Path:
 
     Raises:
         StorageError: The path begins with ``~``, and this user has no home directory, as in a container that runs
-            under a number that no account has.
+            under a number that no account has; or with ``~name``, and there is no such user.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError:
+        if name := Path(path).parts[0].removeprefix("~"):
+            raise StorageError(f"{path}: this machine has no user {name}; write the whole path") from None
         raise StorageError(f"{path}: this user has no home directory; set HOME, or write the whole path") from None
 
 

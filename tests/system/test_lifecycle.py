@@ -34,13 +34,17 @@ with StopSignal() as stop:
 """
 
 
+HANGS_UP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+"""As in a terminal, also where these tests run under ``nohup``."""
+
+
 @pytest.fixture
 def start() -> Iterator[object]:
     children: list[subprocess.Popen[str]] = []
 
     def _start(after: str = "pass", **environment: str) -> subprocess.Popen[str]:
         child = subprocess.Popen(
-            [sys.executable, "-c", WAITS.format(after=after)],
+            [sys.executable, "-c", HANGS_UP + WAITS.format(after=after)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from fedlp_edge.errors import DataError
+from fedlp_edge.errors import DataError, StorageError
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
 from fedlp_edge.system.directories import expand_user
 
@@ -281,8 +281,10 @@ def check_source(spec: DataSpec) -> None:
         return
     try:
         _check_path(spec, spec.path)
-    except (OSError, RuntimeError) as error:  # no permission, too long a name, or the home of an unknown user
-        raise DataError(f"cannot read {spec.argument}: {getattr(error, 'strerror', None) or error}") from None
+    except StorageError as error:  # the home of an unknown user
+        raise DataError(str(error)) from None
+    except OSError as error:  # no permission, or too long a name
+        raise DataError(f"cannot read {spec.argument}: {error.strerror or error}") from None
 
 
 def _check_path(spec: DataSpec, path: Path) -> None:

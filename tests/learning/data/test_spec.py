@@ -87,7 +87,7 @@ def test_check_source_refuses_what_is_not_there(tmp_path: Path) -> None:
     ("spec", "words"),
     [
         (f"imagefolder:{'a' * 5000}", "File name too long"),
-        ("imagefolder:~nobody-of-this-name/parts", "cannot read ~nobody-of-this-name/parts"),
+        ("imagefolder:~nobody-of-this-name/parts", "^~nobody-of-this-name/parts: this machine has no user nobody-of"),
     ],
 )
 def test_check_source_says_why_a_path_cannot_be_looked_at(spec: str, words: str) -> None:
