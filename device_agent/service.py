@@ -6,7 +6,6 @@ stop a keep-alive, and nothing needs a lock.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
 import secrets
@@ -248,7 +247,7 @@ class Agent:
             except Exception:
                 # A clean end of the connection is no loss, of which the broker would tell: without a goodbye the
                 # coordinator would wait for this device until the deadline of each round.
-                with contextlib.suppress(Exception):
+                with suppress(Exception):
                     self._carry_out(self._machine.handle(Leave(), self._clock()))
                 raise
             self._carry_out(self._machine.handle(Leave(), self._clock()))

@@ -130,7 +130,10 @@ def _reserve(directory: Path, size: int) -> int:
     descriptor, path = tempfile.mkstemp(prefix="fedlp-", dir=directory)
     Path(path).unlink()
     try:
-        os.posix_fallocate(descriptor, 0, size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+        else:  # macOS, whose temporary files lie on a disk
+            os.ftruncate(descriptor, size)
     except OSError as error:
         os.close(descriptor)
         error.filename = str(directory)

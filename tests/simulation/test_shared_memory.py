@@ -84,6 +84,13 @@ def test_takes_room_of_temporary_files_where_memory_for_sharing_is_small(monkeyp
     shared.close()
 
 
+def test_takes_room_where_the_system_cannot_reserve_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")  # as on macOS
+    shared = SharedArrays.create(layout_of({"a": ("<f4", (3,))}))
+    assert shared.arrays["a"].tolist() == [0, 0, 0]
+    shared.close()
+
+
 def test_says_which_place_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int, offset: int, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

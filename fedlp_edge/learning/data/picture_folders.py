@@ -26,15 +26,14 @@ from fedlp_edge.learning.data.class_listing import (
 )
 from fedlp_edge.learning.data.pictures import SUFFIXES, display_name
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, detection_remark, inner_split_remark
+from fedlp_edge.learning.data.readers.foreign_layouts import (
+    SPLIT_NAMES,
+    SYSTEM_FOLDERS,
+    detection_remark,
+    inner_split_remark,
+)
 
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
-_SYSTEM_FOLDERS = (
-    "__macosx", "lost+found", "@eadir", "#recycle", "$recycle.bin", "recycler", "system volume information",
-    "found.000",
-    "@recycle",
-    "#snapshot",
-)  # fmt: skip
 _UNREAD_KINDS = frozenset((".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"))
 _MAX_NAMED = 3  # examples of each kind in the summary
 
@@ -277,7 +276,7 @@ def _is_system(entry: os.DirEntry[str]) -> bool:
     return (
         name.startswith(".")
         or name.endswith(":zone.identifier")
-        or name in (_SYSTEM_FOLDERS if _is_folder(entry) else _SYSTEM_FILES)
+        or name in (SYSTEM_FOLDERS if _is_folder(entry) else _SYSTEM_FILES)
     )
 
 

@@ -14,6 +14,22 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 }
 """Names of the folders of a split, in small letters."""
 
+SYSTEM_FOLDERS = frozenset(
+    (
+        "__macosx",
+        "lost+found",
+        "@eadir",
+        "#recycle",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "found.000",
+        "@recycle",
+        "#snapshot",
+    )
+)
+"""Folders of operating systems and network storage, in small letters, that are no classes."""
+
 _ALL_PICTURES = re.compile(r"(jpeg)?images?|(train|val(id)?|test|unlabeled)(20\d\d)?", re.IGNORECASE)
 """Folders of detection data sets with the pictures of all classes."""
 

@@ -16,7 +16,7 @@ from fedlp_edge.learning.data.class_listing import find_class_listing, normalize
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.cached import CachedReader
-from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, inner_split_remark
+from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, SYSTEM_FOLDERS, inner_split_remark
 from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.picture_files import FEW_UNREAD, MAX_UNREAD
@@ -27,7 +27,6 @@ from fedlp_edge.learning.data.spec import DataSpec, SoundOptions
 
 _UNREAD = frozenset((".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ac3"))
 """Suffixes of sounds that neither SciPy nor soundfile reads, such as those of telephones."""
-_SYSTEM_FOLDERS = frozenset(("__macosx", "lost+found", "@eadir", "$recycle.bin", "system volume information"))
 _TRIED = 20  # sounds that are read before training, to refuse at once a folder that cannot be read
 
 
@@ -154,7 +153,7 @@ def _below(folder: Path) -> list[Path]:
         if real in above:
             continue
         for path in here.iterdir():
-            if path.name.startswith(".") or path.name.lower() in _SYSTEM_FOLDERS:
+            if path.name.startswith(".") or path.name.lower() in SYSTEM_FOLDERS:
                 continue
             if path.is_dir():
                 waiting.append((path, above | {real}))

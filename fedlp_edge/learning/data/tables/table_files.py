@@ -443,7 +443,7 @@ class TableFile:
         if (odd := (units >= 0) & (units != self._epoch_unit)).any():
             row = int(np.argmax(odd))
             raise DataError(
-                f"{self.place(first + row)}: column {self._options.time!r} holds {times[row]:.0f}, a time in "
+                f"{self.place(first + row)}: column {self._time_name!r} holds {times[row]:.0f}, a time in "
                 f"{_EPOCH_UNITS[units[row]][0]} since 1970, and others in {_EPOCH_UNITS[self._epoch_unit][0]}: write "
                 "all in one unit"
             )

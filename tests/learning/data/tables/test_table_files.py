@@ -62,7 +62,7 @@ def test_dates_are_ordered_like_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize("times", [(1.7e9, 1.7e9), (1.7e15, 1.8e15), (5, 1.7e9, 1.7e12), (1.7e9, 1e11, 1.7e12)])
 def test_numbers_that_are_dates_in_one_unit_or_none_are_times(tmp_path: Path, times: tuple[float, ...]) -> None:
     text = "t,x,y\n" + "".join(f"{time:.0f},1,a\n" for time in times)
-    part = whole(opened(tmp_path / "t.csv", text, target=("y",), time="t"), "x")
+    part = whole(opened(tmp_path / "t.csv", text, target=("y",), time=("t",)), "x")
     assert part.time is not None
     assert part.time.tolist() == list(times)
 
@@ -76,12 +76,12 @@ def test_numbers_that_are_dates_in_one_unit_or_none_are_times(tmp_path: Path, ti
         ("x,y\n1,a\nlow,b\n", {"target": ("y",)}, ":3: column 'x' holds 'low', not a number: mend it"),
         (
             "t,x,y\n1,1,a\nsoon,2,a\n2,3,a\n",
-            {"target": ("y",), "time": "t"},
+            {"target": ("y",), "time": ("t",)},
             ":3: column 't' holds 'soon', neither a date nor a number: mend it",
         ),
         (
             "t,x,y\n1700000000,1,a\n1700000060000,2,a\n1700000120,3,a\n",
-            {"target": ("y",), "time": "t"},
+            {"target": ("y",), "time": ("t",)},
             ":3: column 't' holds 1700000060000, a time in milliseconds since 1970, and others in seconds: write all",
         ),
     ],
