@@ -9,9 +9,12 @@ import contextlib
 import importlib
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fedlp_edge.errors import DataError, FedLPError
 from fedlp_edge.system.directories import working_directory
@@ -37,14 +40,14 @@ def run_foreign_code(
         FedLPError: The code raised an exception, called ``sys.exit``, or ran out of memory.
     """
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), _settings_kept():
             yield
     except (FedLPError, KeyboardInterrupt):
         raise
     except BaseException as caught:
         if passing is not None and passing(caught):
             raise
-        raise error(f"{source} failed: {_reason(caught)}{_place(caught)}") from caught
+        raise error(f"{source} failed: {_reason(caught)}{place_of(caught)}") from caught
 
 
 def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
@@ -58,8 +61,8 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
         FedLPError: There is no such module or attribute, or importing the module fails.
     """
     module_name, _, attribute = name.partition(":")
-    if module_name.endswith(".py"):
-        raise error(f"{name}: name the module, not its file: {module_name.removesuffix('.py')}:{attribute}")
+    if remedy := misnamed(name):
+        raise error(f"{name}: {remedy}")
     here = working_directory()
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)  # the last entry shadows no installed module
@@ -76,9 +79,29 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
             ) from None
         for part in attribute.split("."):
             if not hasattr(found, part):
-                raise error(f"{name}: {module_name} has no attribute {part!r}")
+                raise error(f"{name}: {module_name} has no attribute {part!r}{_another(module_name, here)}")
             found = getattr(found, part)
     return found
+
+
+def misnamed(name: str) -> str:
+    """Returns what to do about a name ``module:attribute`` whose module nobody can import; empty if it may be one."""
+    module_name, _, attribute = name.rpartition(":")
+    if not attribute.replace(".", "").isidentifier() or not module_name:
+        return ""
+    if module_name.endswith(".ipynb"):
+        return "a notebook cannot be imported: write the function into a file NAME.py, and name it as NAME:function"
+    if module_name.endswith(".py"):
+        module_name = module_name.removesuffix(".py")
+        if module_name.isidentifier():
+            return f"name the module, not its file: {module_name}:{attribute}"
+    file_name = module_name.rpartition("/")[2]
+    if "/" in module_name:
+        folder = module_name.rpartition("/")[0]
+        return f"name the module, not its path: {file_name}:{attribute}, started in {folder} or with it on PYTHONPATH"
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        return "the name of a module has letters, digits and _ alone: rename its file"
+    return ""
 
 
 def error_line(error: object) -> str:
@@ -90,6 +113,42 @@ def error_line(error: object) -> str:
     return text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + " ..."
 
 
+@contextlib.contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Restores what foreign code switches for the whole process, and what nobody else expects to change.
+
+    Float64 as the default type, a GPU as the default device, gradients that are off and warnings that are errors are
+    usual at the top of people's scripts, and would go for all that the process does later.
+    """
+    filters, errors = list(warnings.filters), np.geterr()
+    torch = sys.modules.get("torch")  # what imports no torch can switch nothing there
+    before = (torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()) if torch else None
+    try:
+        yield
+    finally:
+        if warnings.filters != filters:
+            warnings.filters[:] = filters  # type: ignore[index]
+        np.seterr(**errors)
+        torch = sys.modules.get("torch")
+        if torch:
+            kind, device, gradients = before or (torch.float32, torch.device("cpu"), True)
+            if torch.get_default_dtype() != kind:
+                torch.set_default_dtype(kind)
+            if torch.get_default_device() != device:
+                torch.set_default_device(None if device.type == "cpu" else device)
+            if torch.is_grad_enabled() != gradients:
+                torch.set_grad_enabled(gradients)
+
+
+def _another(module_name: str, here: str) -> str:
+    """Returns where a module was found, if the user's own of that name in the current directory was not taken."""
+    own = Path(here, *module_name.split(".")).with_suffix(".py")
+    taken = getattr(sys.modules.get(module_name), "__file__", None)
+    if taken is None or not own.is_file() or own.samefile(taken):
+        return ""
+    return f": {taken} goes before {own.name} here; rename your file"
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it ended with sys.exit({error.code!r})"
@@ -98,8 +157,11 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error_line(error)}"
 
 
-def _place(error: BaseException) -> str:
-    """Returns the innermost line of the user's own code, outside installed packages, at which the error was raised."""
+def place_of(error: BaseException) -> str:
+    """Returns the innermost line of the user's own code, outside installed packages, at which the error was raised.
+
+    It is in brackets with a blank before them; empty if there is none.
+    """
     ours = str(Path(__file__).resolve().parents[1])
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith((ours, "<", sys.base_prefix)) and "site-packages" not in frame.filename:

@@ -42,6 +42,9 @@ def lazy_module(num_classes=3): return Lazy(num_classes)
 def sigmoid(num_classes=3): return Ends(num_classes, nn.Sigmoid())
 def flat(num_classes=3): return Ends(num_classes, Flat())
 def hidden(num_classes=3): return Ends(num_classes, nn.Sequential(nn.Sigmoid(), nn.Linear(num_classes, num_classes)))
+def a_class(): return Ends
+def with_optimizer(): return sigmoid(), torch.optim.SGD(sigmoid().parameters(), 0.1)
+one = sigmoid()
 """
 
 
@@ -76,3 +79,18 @@ def test_a_sigmoid_at_the_end_is_refused_where_the_task_applies_its_own(name: st
 def test_a_sigmoid_elsewhere_or_of_another_task_is_the_users_own() -> None:
     assert len(built("hidden", task="multi-label").depths) >= 1
     assert len(built("sigmoid", task="regression").depths) >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("one", "is of type Ends, not a function that makes a model: def make(): return Ends(...)"),
+        ("with_optimizer", "a block must be an nn.Module, not a SGD"),
+        ("a_class", "gave the class Ends, not a model: return Ends(...)"),
+    ],
+)
+def test_what_is_no_function_of_a_model_is_refused_by_one_line(name: str, reason: str) -> None:
+    with pytest.raises((PartitionError, ModelError)) as caught:
+        built(name)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)

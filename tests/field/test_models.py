@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +197,62 @@ class Scaled(Cnn):
         return super().forward((x - x.mean()) / (x.std() + 1))
 
 
+class NoGradients(Cnn):
+    """Keeps gradients away from what is to be trained, other than by freezing it."""
+
+    def __init__(self) -> None:
+        super().__init__(between=nn.Conv2d(4, 4, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+class Detached(Cnn):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).detach()
+
+
+class Dice(Cnn):
+    """Drops a part by Python's random numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * (0.5 if random.random() < 2 else 1)
+
+
+def script_part() -> nn.Module:
+    model = Cnn()
+    model.part = torch.jit.script(nn.ReLU())  # type: ignore[no-untyped-call]
+    return model
+
+
+def quantised() -> nn.Module:
+    return torch.ao.quantization.quantize_dynamic(Cnn(), {nn.Linear})  # type: ignore[no-any-return]
+
+
+class Complex(Cnn):
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+
+
+class WordOfPython(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({"class": nn.Linear(8, CLASSES), "global": nn.Linear(144, 8)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.heads["class"](self.heads["global"](x.flatten(1)).relu())  # type: ignore[no-any-return]
+
+
+def watched_backward() -> nn.Module:
+    """Watches gradients, as loggers do."""
+    model = Cnn(nn.Sequential(nn.Conv2d(4, 4, 1), nn.Tanh()))
+    for module in model.modules():
+        module.register_full_backward_hook(lambda *_: None)
+    return model
+
+
 def old_norm(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
     model = Cnn()
     with warnings.catch_warnings():
@@ -250,6 +307,7 @@ TRAINED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "compiled block": (compiled_block, PICTURE),
     "spectral norm": (lambda: old_norm(nn.utils.parametrizations.spectral_norm), PICTURE),
     "weight norm": (lambda: old_norm(nn.utils.parametrizations.weight_norm), PICTURE),
+    "watched backward": (watched_backward, PICTURE),
     "straight through": (lambda: Cnn(Signs()), PICTURE),
     "logarithms": (lambda: nn.Sequential(Cnn(), nn.Linear(CLASSES, CLASSES), nn.LogSoftmax(dim=1)), PICTURE),
 }
@@ -264,6 +322,15 @@ REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
     "minus the batch's mean": (Centred, PICTURE, "depends on the others in its batch"),
     "scaled by the batch": (Scaled, PICTURE, "depends on the others in its batch"),
     "autograd function": (Binary, PICTURE, "put the call into an nn.Module of its own"),
+    "gradients off": (NoGradients, PICTURE, "switches gradients off"),
+    "detached": (Detached, PICTURE, "no gradient flows from the model's logits to its weights"),
+    "all frozen": (lambda: Cnn().requires_grad_(False), PICTURE, "all weights of the model are frozen"),
+    "numbers of Python": (Dice, PICTURE, "draws random numbers of Python or numpy"),
+    "script part": (script_part, PICTURE, "part is TorchScript"),
+    "quantised": (quantised, PICTURE, "is quantised (Linear), and such weights cannot be trained"),
+    "complex": (Complex, PICTURE, "turn is complex, and layers are exchanged as float32: hold its real and imaginary"),
+    "no values": (lambda: Cnn().to("meta"), PICTURE, "has no values (it is on the meta device)"),
+    "word of Python": (WordOfPython, PICTURE, "a word of Python that code of a graph cannot hold"),
     "mixed precision": (Mixed, PICTURE, "leave that out, since devices choose their number"),
     "probabilities": (
         lambda: Cnn(out=nn.Sequential(nn.Linear(8, CLASSES), nn.Softmax(dim=1))),
@@ -355,3 +422,58 @@ def test_model_that_cannot_be_exported_is_refused_by_one_plain_line(
 def card(name: str, depth: int, shape: tuple[int, ...]) -> OnnxMetadata:
     classes = tuple("abcde")
     return OnnxMetadata(model=name, depth=depth, input_shape=shape, classes=classes, scale=1.0, mean=(0.0,), std=(1.0,))
+
+
+class OwnTrain(Cnn):
+    """Keeps its norm and its dropout in evaluation, as people do with layers that somebody else has trained."""
+
+    def __init__(self) -> None:
+        super().__init__(between=nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.5)))
+
+    def train(self, mode: bool = True) -> OwnTrain:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, (nn.BatchNorm2d, nn.Dropout)):
+                module.training = False
+        return self
+
+
+def test_what_a_train_of_the_users_own_keeps_in_evaluation_stays_there() -> None:
+    model = split(OwnTrain, PICTURE)
+    kinds = {tensor.name: tensor.kind for unit in model.units for tensor in (*unit.tensors, *unit.constants)}
+    assert {kind for name, kind in kinds.items() if "running" in name} == {"constant"}
+    part = train(model, model.depths[-1], samples(PICTURE))
+    values = {name: value for name, value in part.state_dict().items() if "running_mean" in name}
+    assert values
+    assert all(not value.any() for value in values.values())
+    assert not any(module.training for module in part.modules() if isinstance(module, nn.Dropout))
+
+
+class Schedules(Cnn):
+    """Changes how much it drops as it runs."""
+
+    def __init__(self) -> None:
+        super().__init__(between=nn.Dropout(0.0))
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.training
+        next(module for module in self.modules() if isinstance(module, nn.Dropout)).p = 0.1 * self.calls
+        return super().forward(x)
+
+
+def test_numbers_that_a_forward_changes_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    split(Schedules, PICTURE)
+    [line] = [record.getMessage() for record in caplog.records if "as it runs" in record.getMessage()]
+    assert 'the forward of Schedules changes "calls", ' in line
+
+
+class Guarded(Cnn):
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.max() < 100
+        return super().forward(x)
+
+
+def test_refusal_of_a_decision_by_values_names_the_line() -> None:
+    with pytest.raises(PartitionError, match=r"decides by the values of tensors \(test_models\.py, line \d+\)"):
+        split(Guarded, PICTURE)

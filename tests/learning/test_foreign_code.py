@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from fedlp_edge.errors import DataError, ModelError
-from fedlp_edge.learning.foreign_code import error_line, load_object, run_foreign_code
+from fedlp_edge.learning.foreign_code import error_line, load_object, misnamed, run_foreign_code
 
 
 def test_errors_become_the_one_that_the_caller_asks_for() -> None:
@@ -42,6 +45,45 @@ def test_objects_are_found_by_module_and_dotted_attribute() -> None:
     with pytest.raises(DataError) as caught:
         load_object("shop.py:load")
     assert str(caught.value) == "shop.py:load: name the module, not its file: shop:load"
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("net.ipynb:make", "a notebook cannot be imported"),
+        ("my-net:make", "the name of a module has letters, digits and _ alone"),
+        ("code/net.py:make", "name the module, not its path: net:make, started in code or with it on PYTHONPATH"),
+        ("net:make", ""),
+        ("shop.net:Net.make", ""),
+        ("C:/net", ""),
+        ("imagefoldr:/data/parts", ""),
+    ],
+)
+def test_names_that_nobody_can_import_are_told_what_to_do(name: str, remedy: str) -> None:
+    assert misnamed(name).startswith(remedy)
+    assert bool(misnamed(name)) == bool(remedy)
+
+
+def test_module_of_python_that_hides_the_users_own_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "colorsys.py").write_text("def make(): ...")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"has no attribute 'make': /.*colorsys\.py goes before colorsys\.py here"):
+        load_object("colorsys:make")
+
+
+def test_what_foreign_code_switches_for_the_whole_process_is_switched_back() -> None:
+    before = list(warnings.filters)
+    with run_foreign_code("shop"):
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_grad_enabled(False)
+        warnings.simplefilter("error")
+        np.seterr(all="raise")
+    assert torch.zeros(1).dtype == torch.float32
+    assert torch.zeros(1).device.type == "cpu"
+    assert torch.is_grad_enabled()
+    assert warnings.filters == before
+    assert np.geterr()["over"] != "raise"
 
 
 def test_error_text_is_one_short_line() -> None:

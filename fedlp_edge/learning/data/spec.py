@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from fedlp_edge.errors import DataError, StorageError
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
+from fedlp_edge.learning.foreign_code import misnamed
 from fedlp_edge.system.directories import expand_user
 
 DATASET_NAMES = ("digits", "fashion-mnist", "mnist", "cifar10")
@@ -351,6 +352,8 @@ def _parse_source(name: str) -> tuple[Source, str]:
         return _ON_DISK[kind], argument
     if _CALLABLE.fullmatch(name):
         return "callable", name
+    if remedy := misnamed(name):
+        raise DataError(f"data {name!r}: {remedy}")
     raise DataError(f"data {name!r} is unknown: use {FORMS}")
 
 

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from fedlp_edge.core.blueprint import TensorKind, TensorSpec
+from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.rng import seeded
 
 Kinds = Mapping[int, tuple[TensorKind, float | None]]
@@ -27,7 +27,7 @@ Kinds = Mapping[int, tuple[TensorKind, float | None]]
 
 
 _FROZEN_MARK = "fedlp_frozen"
-"""Attribute of a batch norm without weights that is frozen; copies of the module have it, too."""
+"""Attribute of modules that stay in evaluation mode, such as frozen norms without weights; copies have it, too."""
 
 
 def is_frozen(norm: nn.Module) -> bool:
@@ -38,16 +38,16 @@ def is_frozen(norm: nn.Module) -> bool:
     return _FROZEN_MARK in vars(norm) or (bool(weights) and not any(weight.requires_grad for weight in weights))
 
 
-def mark_frozen(norm: nn.Module) -> None:
-    """Freezes a batch or instance norm that has no weights to tell by."""
-    setattr(norm, _FROZEN_MARK, True)
+def mark_frozen(module: nn.Module) -> None:
+    """Keeps a module in evaluation mode in training, too: a norm that has no weights to tell by, or a dropout."""
+    setattr(module, _FROZEN_MARK, True)
 
 
 def keep_frozen(model: nn.Module) -> None:
-    """Puts the frozen norms of a model in training mode back into evaluation mode."""
+    """Puts the frozen norms of a model in training mode, and what is marked, back into evaluation mode."""
     for module in model.modules():
-        if is_frozen(module):
-            module.eval()
+        if is_frozen(module) or _FROZEN_MARK in vars(module):
+            module.training = False
 
 
 def kinds_of(layers: Collection[nn.Module], heads: Collection[nn.Module], sample: Tensor) -> Kinds:
@@ -104,14 +104,16 @@ def _floating(modules: Collection[nn.Module]) -> Iterator[tuple[tuple[int, str],
 def _changed_by_a_step(layers: Collection[nn.Module], heads: Collection[nn.Module], sample: Tensor) -> frozenset[int]:
     """Returns the ``id()`` of tensors that a forward pass in training mode changes; all finite ones if it fails."""
     originals = dict(_floating([*layers, *heads]))
-    copies = copy.deepcopy([*layers, *heads])
+    copies = copied([*layers, *heads], [*layers, *heads])
     before = {key: value.clone() for key, value in _floating(copies)}
     with seeded(0):
         try:
             value: Any = _random_batch(sample)
             for layer, head in zip(copies[: len(layers)], copies[len(layers) :], strict=True):
-                value = layer.train()(value)
-                head.train()(value)
+                for module in (layer, head):
+                    keep_frozen(module.train())
+                value = layer(value)
+                head(value)
         except Exception:  # A user's code may raise anything; training will report it.
             return frozenset(id(value) for value in originals.values() if bool(value.isfinite().all()))
     after = dict(_floating(copies))

@@ -159,6 +159,11 @@ def _why_no_cut(traced: Traced, alive: list[list[torch.fx.Node]], shared: list[s
             f"{model} uses the same weights at both ends ({Counter(tied).most_common(1)[0][0]}), so no cut separates "
             "them; untie the weights, or pass a list of blocks in which one block holds both uses"
         )
+    if not any(node.meta["learns"] for node in traced.graph.nodes if node.op != "placeholder"):
+        return (
+            f"no gradient flows through {model}, so nothing in it can be trained; leave out detach(), torch.no_grad, "
+            "numpy, and weights that are quantised"
+        )
     crossing = Counter(value for i in inner for value in alive[i] if value.meta["learns"])
     longest = [_what(value) for value, _ in crossing.most_common(2)]
     return (

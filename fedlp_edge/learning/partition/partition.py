@@ -18,6 +18,7 @@ from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.model.heads import Feature, exit_head, feature_of, has_channels_first, replace_classifier
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.module_copies import copied
+from fedlp_edge.learning.model.tensor_kinds import mark_frozen
 from fedlp_edge.learning.model.wrappers import unwrapped
 from fedlp_edge.learning.partition.naming import layer_names
 from fedlp_edge.learning.partition.stages import Stage, stages_of_blocks, stages_of_graph
@@ -70,7 +71,9 @@ def partition(
         raise PartitionError("example_input must be a tensor with a batch dimension, like torch.zeros(1, 3, 32, 32)")
     # Two samples reveal a model that takes another dimension for the batch.
     sample = torch.cat([example_input[:1].detach()] * 2)
-    model = unwrapped(model) if isinstance(model, nn.Module) else model
+    if isinstance(model, nn.Module):
+        model = unwrapped(model)
+        _mark_evaluated(model)
     blocks = _explicit_blocks(model)
     if blocks is not None:
         for _, block in blocks:
@@ -86,6 +89,19 @@ def partition(
     elif _changes_input(stages[0].module, sample):
         stages[0] = replace(stages[0], module=_with_first(stages[0].module, "own_copy", OwnCopy()))
     return _with_exits(stages, sample, num_classes, head_mode, seed)
+
+
+def _mark_evaluated(model: nn.Module) -> None:
+    """Marks the modules that a ``train()`` of the user's own keeps in evaluation: layers do not call it."""
+    if all(type(module).train is nn.Module.train for module in model.modules()):
+        return
+    try:
+        trained = copied(model, [model]).train()
+    except Exception:  # The user's code may raise anything; splitting names it.
+        return
+    for module, twin in zip(model.modules(), trained.modules(), strict=True):
+        if not twin.training:
+            mark_frozen(module)
 
 
 class ToIntegers(nn.Module):
@@ -151,10 +167,27 @@ def _blocks_of(model: nn.Sequential) -> list[tuple[str, nn.Module]]:
 
 
 def _check_state(model: nn.Module) -> None:
+    for name, part in model.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise PartitionError(
+                f"{name} is TorchScript (torch.jit), which cannot be split; give the module that it was made from"
+            )
+        if ".quantized." in type(part).__module__ and type(part).__module__.startswith(("torch.ao.", "torch.nn.")):
+            raise PartitionError(
+                f"{name} is quantised ({type(part).__name__}), and such weights cannot be trained: give the model in "
+                "floating point; fedlp export --precision int8 makes a small file of it"
+            )
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(value):
             raise PartitionError(f"the size of {name} is not known yet; call the model once on an example")
-        if (value.is_floating_point() or value.is_complex()) and value.dtype != torch.float32:
+        if value.is_meta:
+            raise PartitionError(f"{name} has no values (it is on the meta device): make the model on the CPU")
+        if value.is_complex():
+            raise PartitionError(
+                f"{name} is complex, and layers are exchanged as float32: hold its real and imaginary parts, as "
+                "torch.view_as_real gives them, and put them together in the forward by torch.view_as_complex"
+            )
+        if value.is_floating_point() and value.dtype != torch.float32:
             raise PartitionError(
                 f"{name} is {str(value.dtype).removeprefix('torch.')}, and layers are exchanged as float32; "
                 "call model.float() first"
@@ -165,7 +198,8 @@ def _with_exits(
     stages: list[Stage], sample: torch.Tensor, num_classes: int | None, head_mode: HeadMode, seed: int
 ) -> LayeredModel:
     *layers, own = stages
-    features, logits = _run(stages, sample)
+    _check_learns(stages, sample)
+    features, logits = _run(stages, sample)  # without gradients, so that modules keep nothing of the pass before
     if logits.dim() != 2 or len(logits) != len(sample) or not logits.is_floating_point():
         raise PartitionError(
             f"the model gives {list(logits.shape)} for a batch of {len(sample)}, not logits [batch, classes]; "
@@ -212,6 +246,29 @@ def _with_exits(
         classes=classes,
         head_mode=head_mode,
     )
+
+
+def _check_learns(stages: list[Stage], sample: torch.Tensor) -> None:
+    """Checks that the weights of the model can be trained.
+
+    Raises:
+        PartitionError: All of them are frozen, or no gradient flows from the logits to any.
+    """
+    if not any(parameter.requires_grad for stage in stages for parameter in stage.module.parameters()):
+        raise PartitionError(
+            "all weights of the model are frozen (requires_grad = False), so there is nothing to train; leave "
+            "its classifier to be trained, at least"
+        )
+    value: Any = sample
+    with preserved(sample.device), torch.enable_grad():
+        for stage in stages:
+            with mode(stage.module, training=False):
+                value = stage.module(value)
+    if not value.requires_grad:
+        raise PartitionError(
+            "no gradient flows from the model's logits to its weights, so nothing can be trained; leave out detach(), "
+            "torch.no_grad, numpy, and weights that are quantised"
+        )
 
 
 def _are_probabilities(logits: torch.Tensor) -> bool:

@@ -39,6 +39,7 @@ from fedlp_edge.learning.partition.call_kinds import (
     is_in_place,
     is_random,
 )
+from fedlp_edge.learning.rng import drawn_elsewhere
 
 ROOT = "model"
 """Name of the user's model below the holder, the module that owns everything that a graph refers to."""
@@ -74,12 +75,14 @@ class Recording:
         constants: Tensors that are not in the model's state, by their name below the holder.
         output: Node that computes the logits.
         logits: Logits of the recorded batch, [B, classes].
+        changed: Names, below the holder, of plain numbers that the forward has changed and that the graph keeps.
     """
 
     graph: torch.fx.Graph
     constants: dict[str, Tensor]
     output: torch.fx.Node
     logits: Tensor
+    changed: tuple[str, ...] = ()
 
 
 def record(
@@ -104,15 +107,35 @@ def record(
     if x.is_floating_point():
         x = x.detach().requires_grad_().clone()  # A leaf could not be changed in place, as some models do.
     for module in shadow.modules():
-        module.training = training
-    recorder = _Recorder(shadow, x, whole)
+        module.training = False
+    if training:
+        shadow.train()  # What the user's own train() keeps in evaluation stays there.
+    trained = {
+        name for name, module in model.named_modules(prefix=ROOT) if any(p.requires_grad for p in module.parameters())
+    }
+    recorder = _Recorder(shadow, x, whole, trained)
     # Gradients distinguish a feature from a mask. There is no backward pass, so nothing is stored for it.
     with (
         torch.enable_grad(),
         torch.autograd.graph.saved_tensors_hooks(lambda _: None, _no_backward),
         _compiling(as_compiled),
     ):
-        return recorder.run(training)
+        before = _numbers(shadow)
+        recording = recorder.run(training)
+    within = tuple(f"{name}." for name in whole)
+    after = {name: value for name, value in _numbers(shadow).items() if not name.startswith(within)}
+    recording.changed = tuple(name for name, value in after.items() if name in before and before[name] != value)
+    return recording
+
+
+def _numbers(model: nn.Module) -> dict[str, float]:
+    """Returns the numbers and flags that the modules of a model hold as plain attributes, by their dotted names."""
+    return {
+        f"{name}.{key}": value
+        for name, module in model.named_modules(prefix=ROOT)
+        for key, value in vars(module).items()
+        if type(value) in (bool, int, float) and key != "training"
+    }
 
 
 @contextmanager
@@ -137,12 +160,16 @@ def _shadow(model: nn.Module) -> nn.Module:
         learns = parameter.is_floating_point() or parameter.is_complex()
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=learns)
     try:
-        return copied(model, [model], memo)
+        shadow = copied(model, [model], memo)
     except Exception as error:  # A user's objects may raise anything.
         raise PartitionError(
             f"{type(model).__name__} cannot be copied, which splitting and training need ({error}); keep locks, files, "
             "generators and computed tensors out of the module"
         ) from error
+    for module in shadow.modules():  # There is no backward pass, and their wrappers look like functions of the user's.
+        module._backward_hooks.clear()
+        module._backward_pre_hooks.clear()
+    return shadow
 
 
 def _in_autograd_function() -> bool:
@@ -158,8 +185,10 @@ def _in_autograd_function() -> bool:
 class _Recorder(MacCounter):
     """Intercepts the torch calls and module calls of a forward pass and adds them to a graph."""
 
-    def __init__(self, model: nn.Module, x: Tensor, whole: Collection[str]) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, whole: Collection[str], trained: Collection[str]) -> None:
         super().__init__()
+        self._trained = trained
+        self._drawn = drawn_elsewhere()
         self._model = model
         self._x = x
         self._whole = whole
@@ -186,6 +215,7 @@ class _Recorder(MacCounter):
         self._note(self._x, node)
         with self._watched(), self:
             value = self._model(self._x)
+            self._check_draws()
         logits = _logits(value, self._model, auxiliary=training)
         return Recording(self._graph, self._constants, self._argument(logits), logits.detach())
 
@@ -199,6 +229,7 @@ class _Recorder(MacCounter):
             return super().__torch_function__(func, types, args, kwargs)
         if depends_on_values(name, args) and any(self._varies(tensor) for tensor in tensors_in((args, kwargs))):
             raise RecordingError(self._innermost, "its forward decides by the values of tensors")
+        self._check_draws()
         before = self.macs
         target = args[0] if is_in_place(name) else None
         result = super().__torch_function__(func, types, args, kwargs)
@@ -245,7 +276,14 @@ class _Recorder(MacCounter):
     def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         if self._leaf is not None:
             return
+        self._check_draws()
         if name in self._whole or (name != ROOT and is_basic(module)):
+            if not torch.is_grad_enabled() and name in self._trained:
+                raise RecordingError(
+                    self._innermost,
+                    "its forward switches gradients off for weights that are trained: freeze them in its place, by "
+                    "requires_grad_(False) where the model is made",
+                )
             self._leaf = (name, self._argument(args), self._argument(kwargs), self.macs)
         self._running.append((f"{name}@{self._calls[name]}", name, type(module)))
         self._calls[name] += 1
@@ -257,12 +295,21 @@ class _Recorder(MacCounter):
         leaf, args, kwargs, before = self._leaf
         if leaf == name:
             self._leaf = None
+            self._drawn = drawn_elsewhere()  # What is called as a whole may draw: it does so in every pass.
             node = self._create("call_module", name, args, kwargs, self.macs - before)
             self._varying.add(node)
             self._running.pop()
             with torch._C.DisableTorchFunction():
                 return self._noted(output, node)
         return output
+
+    def _check_draws(self) -> None:
+        """Refuses numbers that Python or numpy has drawn since the last call: the graph would repeat the first ones."""
+        if drawn_elsewhere() != self._drawn:
+            raise RecordingError(
+                self._innermost,
+                "its forward draws random numbers of Python or numpy: draw those of torch, in a module of its own",
+            )
 
     @property
     def _innermost(self) -> str:

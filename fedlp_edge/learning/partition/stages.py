@@ -7,6 +7,7 @@ last stage holds the classifier.
 
 from __future__ import annotations
 
+import keyword
 import operator
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -169,6 +170,7 @@ def _compile(run: list[Segment], holder: nn.Module, model: nn.Module) -> Stage:
             copies[node] = twin
             if node.op in ("call_module", "get_attr"):
                 path, _, leaf = str(node.target).rpartition(".")
+                _check_words(str(node.target).removeprefix(f"{ROOT}."))
                 twin.target = str(node.target).removeprefix(f"{ROOT}.")
                 _graft(root, twin.target, getattr(holder.get_submodule(path), leaf))
                 if any(isinstance(v, nn.Parameter) for v in state_of(node, holder).values()):
@@ -183,6 +185,15 @@ def _compile(run: list[Segment], holder: nn.Module, model: nn.Module) -> Stage:
         if part not in known:
             part.training = model.training
     return Stage(tuple(names), module, run[-1].result[0].meta["batch"] or 0)
+
+
+def _check_words(target: str) -> None:
+    """Refuses names that are words of Python, which the code of a graph cannot hold."""
+    if words := [word for word in target.split(".") if keyword.iskeyword(word)]:
+        raise PartitionError(
+            f"a part of the model has the name {words[0]!r} ({target}), a word of Python that code of a graph cannot "
+            f"hold: name it otherwise, such as {words[0]}_"
+        )
 
 
 def _graft(root: nn.Module, target: str, value: Any) -> None:

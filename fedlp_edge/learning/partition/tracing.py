@@ -13,6 +13,7 @@ forward pass is therefore recorded three times, and the recordings are compared:
 from __future__ import annotations
 
 import inspect
+import logging
 import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,12 +25,16 @@ import torch.fx
 from torch import Tensor, nn
 from torch.fx.node import map_aggregate
 
+from fedlp_edge.core.device_data import listed
 from fedlp_edge.errors import PartitionError
+from fedlp_edge.learning.foreign_code import place_of
 from fedlp_edge.learning.partition.call_kinds import is_basic
 from fedlp_edge.learning.partition.graph_diff import Comparison, compare, relevant
 from fedlp_edge.learning.partition.mode_switch import insert_switch
 from fedlp_edge.learning.partition.recorder import ROOT, Recording, RecordingError, record
 from fedlp_edge.learning.rng import preserved
+
+log = logging.getLogger("fedlp.learning")
 
 WAY_OUT = "pass the model as a list of blocks or an nn.Sequential, which are not looked into"
 """Advice in error messages: what a user can do with a model that cannot be split."""
@@ -90,10 +95,18 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
     while True:
         try:
             evaluation = session.record(two)
-            modes = session.compare(evaluation, session.record(two, training=True), "in training than in evaluation")
+            training = session.record(two, training=True)
+            modes = session.compare(evaluation, training, "in training than in evaluation")
             batches = session.compare(evaluation, session.record(three), "for another batch size")
         except _RetraceError:
             continue
+        if training.changed:
+            log.warning(
+                "the forward of %s changes %s as it runs, and layers keep the first value; if that decides what it "
+                "computes, pass the model as a list of blocks, which keep their own code",
+                _name(model),
+                listed([name.removeprefix(f"{ROOT}.") for name in training.changed]),
+            )
         return _Assembly(model, two, evaluation, modes, batches).traced()
 
 
@@ -161,7 +174,9 @@ class _RecordingSession:
             if not self._as_compiled:  # Some libraries take a path that can be recorded when they are compiled.
                 self._as_compiled = True
             elif refusal.module == ROOT or refusal.module in self._whole:
-                raise PartitionError(f"{_name(self._model)} cannot be split: {refusal.reason}; {WAY_OUT}") from refusal
+                raise PartitionError(
+                    f"{_name(self._model)} cannot be split: {refusal.reason}{place_of(refusal)}; {WAY_OUT}"
+                ) from refusal
             else:
                 self._whole |= self._alike(refusal.module)
             raise _RetraceError from refusal

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fedlp_edge.core.settings import ComputeMode, TrainingSettings
 from fedlp_edge.errors import DataError, WorkerError
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.rng import seed_everything
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.training.augment import Augment, make_augment
 from fedlp_edge.learning.training.compute_modes import COMPUTE
@@ -77,8 +78,8 @@ def train_round(
             `Submodel`, all exits are trained.
         data: Samples of the device.
         settings: Epochs, batch size, optimizer, objective, balance of classes and augmentation.
-        seed: Seed of the sample order, of augmentation and of dropout. It seeds PyTorch's global generator, so this
-            function should run in a process of its own.
+        seed: Seed of the sample order, of augmentation and of dropout. It seeds the global generators of PyTorch,
+            Python and numpy, so this function should run in a process of its own.
         device: Device of the model.
         trainable: Names of the parameters to train; None for all. The others are frozen, which saves their gradients,
             their optimizer state and the backward pass below the first trained parameter.
@@ -102,7 +103,7 @@ def train_round(
     labels = data.y.numpy(force=True)
     augment = make_augment(settings.augment, data)
     data = data.to(device)
-    torch.manual_seed(seed)
+    seed_everything(seed)
     epochs = []
     with train_steps(model, settings, data.y, mode, trainable, fused=fused, task=task) as step:
         for number in range(settings.epochs):

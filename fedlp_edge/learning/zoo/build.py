@@ -17,7 +17,7 @@ from torch import nn
 
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ModelError, PartitionError
-from fedlp_edge.learning.foreign_code import load_object, run_foreign_code
+from fedlp_edge.learning.foreign_code import load_object, misnamed, run_foreign_code
 from fedlp_edge.learning.memory.limits import is_out_of_memory
 from fedlp_edge.learning.model.heads import exit_head, has_channels_first, max_pooled_head
 from fedlp_edge.learning.model.layered import LayeredModel
@@ -108,6 +108,8 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
     elif _CALLABLE.fullmatch(name):
         model = _users_own(name, settings, seed, allow_models)
     else:
+        if remedy := misnamed(name):
+            raise ModelError(f"{name}: {remedy}")
         near = difflib.get_close_matches(name, BUILT_IN, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         known = ", ".join(BUILT_IN)
@@ -161,6 +163,8 @@ def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, se
 def _give_sizes(model: nn.Module | list[nn.Module], sample: torch.Tensor, seed: int) -> None:
     """Runs a model once that has lazy modules, which take their sizes from the first input that they see."""
     blocks = model if isinstance(model, list) else [model]
+    if not all(isinstance(block, nn.Module) for block in blocks):
+        return  # which splitting refuses by one line
     if not any(nn.parameter.is_lazy(value) for block in blocks for value in (*block.parameters(), *block.buffers())):
         return
     value: Any = sample
@@ -235,8 +239,11 @@ def _users_own(
         )
     source = f"the model {name}"
     function = load_object(name, ModelError)
-    if not callable(function):
-        raise ModelError(f"{source} is of type {type(function).__name__}, not a function that makes a model")
+    if not callable(function) or isinstance(function, nn.Module):
+        kind = type(function).__name__
+        raise ModelError(
+            f"{source} is of type {kind}, not a function that makes a model: def make(): return {kind}(...)"
+        )
     with run_foreign_code(source, ModelError, passing=is_out_of_memory), seeded(seed):
         takes_classes = "num_classes" in inspect.signature(function).parameters
         model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
@@ -244,6 +251,8 @@ def _users_own(
         return model
     if isinstance(model, (list, tuple)):
         return list(model)
+    if isinstance(model, type):
+        raise ModelError(f"{name} gave the class {model.__name__}, not a model: return {model.__name__}(...)")
     raise ModelError(f"{name} gave a {type(model).__name__}, not an nn.Module, a list of blocks, or a LayeredModel")
 
 
