@@ -380,7 +380,7 @@ class Half(UsersNet):
 @pytest.mark.parametrize(
     ("model", "example", "reason"),
     [
-        (DataDependent(), INPUT, rr"decides by the values of tensors \(sample_models\.py, line \d+\); pass the model as a list of blocks"),
+        (DataDependent(), INPUT, r"decides by the values of tensors \(test_partition\.py, line \d+\); pass the model"),
         (ModeDependent(), INPUT, r"ModeDependent itself computes something else in training"),
         (TwoInputs(), INPUT, r"several inputs \(x, other\)"),
         (Pair(), INPUT, r"returns a tuple and not one tensor of logits"),
