@@ -356,7 +356,8 @@ def _load_picture(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[
     require_pillow()
     if not takes_pictures(onnx_metadata):
         want = "x".join(map(str, onnx_metadata.input_shape))
-        raise DataError(f"the model takes {want} arrays, not pictures: give it a .npy file")
+        table = " or a table (.csv, .parquet)" if onnx_metadata.features or len(onnx_metadata.input_shape) == 1 else ""
+        raise DataError(f"the model takes {want} arrays, not pictures: give it a .npy file{table}")
     channels, height, width = onnx_metadata.input_shape
     picture = read_picture(file, channels, (height, width))
     before = picture.stored_size

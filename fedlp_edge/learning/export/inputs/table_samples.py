@@ -1,9 +1,14 @@
-"""This module cuts the samples that an exported model takes out of CSV files: rows, or windows of successive rows."""
+"""This module cuts the samples that an exported model takes out of tables: rows, or windows of successive rows.
+
+Tables are CSV files, or Parquet files where pyarrow is installed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +16,6 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.pictures import display_name
 from fedlp_edge.learning.data.tables.csv_format import (
     SWITCHES,
-    CsvFormat,
     find_format,
     is_number,
     point_number,
@@ -19,9 +23,36 @@ from fedlp_edge.learning.data.tables.csv_format import (
 )
 from fedlp_edge.learning.export.inference import Sample, as_input
 from fedlp_edge.learning.export.metadata import OnnxMetadata
+from fedlp_edge.learning.foreign_code import error_line
 
-SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+PARQUET = (".parquet", ".pq")
+"""Suffixes, in lower case, of Parquet files."""
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", *PARQUET)
 """Suffixes, in lower case, of files that are read as tables."""
+
+_ROWS = 8192
+"""Rows of a Parquet file that are in memory at a time."""
+
+_FIRST_ROWS = 100
+"""Rows of a Parquet file by which columns of numbers are told where a model names no features."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table as texts, whatever its file holds.
+
+    Attributes:
+        columns: Names of its columns.
+        first: Its first rows, by which columns of numbers are told.
+        decimal: Sign between the whole part of a number and the rest.
+        rows: All rows, each with its number: the line of a text file, or the row of a Parquet file, from 1.
+    """
+
+    columns: Sequence[str]
+    first: Sequence[Sequence[str]]
+    decimal: str
+    rows: Iterator[tuple[int, list[str]]]
 
 
 def takes_tables(onnx_metadata: OnnxMetadata) -> bool:
@@ -38,8 +69,8 @@ def table_samples(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | 
     """Reads the samples of a table, each row or each window of rows that follows the one before.
 
     Args:
-        file: CSV file whose first line names the columns. Of these, the ones that the model was trained with count; if
-            the model does not say which, all columns of numbers do.
+        file: CSV file whose first line names the columns, or Parquet file. Of the columns, the ones that the model was
+            trained with count; if the model does not say which, all columns of numbers do.
         onnx_metadata: Metadata of the model.
 
     Yields:
@@ -50,16 +81,15 @@ def table_samples(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | 
         if not takes_tables(onnx_metadata):
             want = "x".join(map(str, onnx_metadata.input_shape))
             raise DataError(f"{name} is a table, and the model takes {want} arrays: give it .npy files")
-        form = find_format(file)
-        columns = _columns(form, onnx_metadata, name)
-        rows = rows_of(file, form)
+        table = _opened(file, onnx_metadata, name)
+        columns = _columns(table, onnx_metadata, name)
         window = onnx_metadata.input_shape[1] if len(onnx_metadata.input_shape) == 2 else 1
         waiting: list[tuple[int, list[str]]] = []
         number = 0
-        for number, row in enumerate(rows, 1):  # noqa: B007 - counts them
+        for number, row in enumerate(table.rows, 1):  # noqa: B007 - counts them
             waiting.append(row)
             if len(waiting) == window:
-                yield _sample(waiting, form, columns, onnx_metadata, name)
+                yield _sample(waiting, table, columns, onnx_metadata, name)
                 waiting = []
         if not number:
             yield DataError(f"{name} has no rows below the names of its columns")
@@ -71,7 +101,46 @@ def table_samples(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | 
         yield DataError(f"cannot read {name}: {error.strerror}")
 
 
-def _columns(form: CsvFormat, onnx_metadata: OnnxMetadata, name: str) -> list[tuple[int, str]]:
+def _opened(file: Path, onnx_metadata: OnnxMetadata, name: str) -> _Table:
+    if not file.name.lower().endswith(PARQUET):
+        form = find_format(file)
+        return _Table(form.columns, form.rows, form.decimal, rows_of(file, form))
+    try:
+        import pyarrow.parquet  # noqa: PLC0415 - an extra
+
+        columns = list(pyarrow.parquet.read_schema(file).names)
+        opened = pyarrow.parquet.ParquetFile(file)
+        first = next(opened.iter_batches(batch_size=_FIRST_ROWS), None)
+    except ImportError:
+        raise DataError(f'{name}: Parquet files need pyarrow: pip install "fedlp-edge[tables]"') from None
+    except Exception as error:  # ArrowInvalid, OSError and others
+        raise DataError(f"cannot read {name}: {error_line(error)}") from None
+    wanted = list(onnx_metadata.features) or None
+    shown = [] if first is None else _texts(first, columns)
+    return _Table(columns, shown, ".", _parquet_rows(opened, columns, wanted, name))
+
+
+def _parquet_rows(
+    opened: Any, columns: list[str], wanted: list[str] | None, name: str
+) -> Iterator[tuple[int, list[str]]]:
+    number = 0
+    try:
+        for batch in opened.iter_batches(batch_size=_ROWS, columns=wanted):
+            for row in _texts(batch, columns):
+                number += 1
+                yield number, row
+    except Exception as error:  # a part of the file is damaged
+        raise DataError(f"cannot read {name}: {error_line(error)}") from None
+
+
+def _texts(batch: Any, columns: list[str]) -> list[list[str]]:
+    """Returns the rows of a batch as texts, with nothing for gaps and for columns that the batch does not hold."""
+    held = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+    values = [held.get(name, [None] * batch.num_rows) for name in columns]
+    return [["" if value is None else str(value) for value in row] for row in zip(*values, strict=True)]
+
+
+def _columns(form: _Table, onnx_metadata: OnnxMetadata, name: str) -> list[tuple[int, str]]:
     """Returns position and name of each column that the model takes, in the model's order."""
     if onnx_metadata.features:
         if missing := [column for column in onnx_metadata.features if column not in form.columns]:
@@ -80,7 +149,7 @@ def _columns(form: CsvFormat, onnx_metadata: OnnxMetadata, name: str) -> list[tu
     numbers = [
         (index, column)
         for index, column in enumerate(form.columns)
-        if column and all(is_number(row[index]) for row in form.rows if index < len(row) and row[index])
+        if column and all(is_number(row[index]) for row in form.first if index < len(row) and row[index])
     ]
     if len(numbers) != onnx_metadata.input_shape[0]:
         raise DataError(
@@ -92,7 +161,7 @@ def _columns(form: CsvFormat, onnx_metadata: OnnxMetadata, name: str) -> list[tu
 
 def _sample(
     rows: list[tuple[int, list[str]]],
-    form: CsvFormat,
+    form: _Table,
     columns: list[tuple[int, str]],
     onnx_metadata: OnnxMetadata,
     name: str,
@@ -114,7 +183,7 @@ def _sample(
         return error if isinstance(error, DataError) else DataError(f"{of}: {error}")
 
 
-def _number(text: str, form: CsvFormat) -> float | None:
+def _number(text: str, form: _Table) -> float | None:
     text = point_number(text, form.decimal)
     if (switch := SWITCHES.get(text.lower())) is not None:
         return switch

@@ -6,6 +6,8 @@ import gzip
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.export.inference import Sample
@@ -82,3 +84,25 @@ def test_without_names_all_columns_of_numbers_count(tmp_path: Path) -> None:
 def test_a_model_of_arrays_takes_no_table(tmp_path: Path) -> None:
     arrays = msgspec.structs.replace(ROWS, features=(), input_shape=(2, 3, 4))
     assert read(tmp_path, "x\n1\n", arrays) == ["FILE is a table, and the model takes 2x3x4 arrays: give it .npy files"]
+
+
+def test_rows_of_a_parquet_file_are_samples_as_those_of_text(tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    table = pa.table({"heat": [5.0, None, 7.0], "site": ["x", "y", "z"], "load": [3, 1, 1]})
+    pyarrow.parquet.write_table(table, file)
+    one, gap, other = table_samples(file, ROWS)
+    assert is_table(file)
+    assert isinstance(one, Sample)
+    assert isinstance(other, Sample)
+    assert (one.name, one.values.tolist()) == (f"{file}:1", [1.0, 5.0])
+    assert (other.name, other.values.tolist()) == (f"{file}:3", [0.0, 7.0])
+    assert str(gap) == f"{file}:2: column 'heat' has no value"
+
+
+def test_a_parquet_file_that_is_none_or_lacks_a_column_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    pyarrow.parquet.write_table(pa.table({"heat": [5.0]}), tmp_path / "lacks.parquet")
+    [torn] = table_samples(tmp_path / "torn.parquet", ROWS)
+    [lacks] = table_samples(tmp_path / "lacks.parquet", ROWS)
+    assert str(torn).startswith(f"cannot read {tmp_path / 'torn.parquet'}: ")
+    assert str(lacks) == f"{tmp_path / 'lacks.parquet'} has no column 'load', which the model takes"
