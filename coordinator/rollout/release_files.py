@@ -11,8 +11,10 @@ from pathlib import Path
 
 from fedlp_edge.core.metric_names import BETTER
 from fedlp_edge.core.model_card import CARD_FILE, ModelCard, decode_card
-from fedlp_edge.errors import OperatorError
+from fedlp_edge.errors import OperatorError, ReleaseError
+from fedlp_edge.release.onnx_tensors import files_of_weights
 from fedlp_edge.system.directories import make_directory
+from fedlp_edge.wire.concat_buffer import mapped
 from fedlp_edge.wire.digests import digest_of, digest_of_file
 
 SELF_TEST_SUFFIX = ".selftest.npz"
@@ -35,6 +37,8 @@ class ReleaseFile:
         value: What the file is worth, as the card says; None if it does not.
         warning: What the export warned of, as the card says; empty for nothing.
         higher: Whether a higher value is a better one.
+        weights_file: Name of the file beside it that its weights stand in; empty if they stand in it. Devices get one
+            file, so such a one cannot be handed out.
     """
 
     path: Path
@@ -47,10 +51,35 @@ class ReleaseFile:
     value: float | None = None
     warning: str = ""
     higher: bool = True
+    weights_file: str = ""
 
 
 def find_release(source: Path) -> tuple[ReleaseFile, ...]:
-    """Lists the ONNX files of a release, shallowest first.
+    """Lists the ONNX files of a directory that can be handed out, shallowest first.
+
+    Args:
+        source: Directory of a run, or of exported files.
+
+    Raises:
+        OperatorError: There is no such directory, none of its files says which depth it is of, or none is one file.
+    """
+    files = list_files(source)
+    found = tuple(file for file in files if not file.weights_file)
+    if not found:
+        raise OperatorError(two_files_line(files[0]))
+    return found
+
+
+def two_files_line(file: ReleaseFile) -> str:
+    """Returns why a file whose weights stand in a second one is not handed out, and what can be."""
+    return (
+        f"{file.path.name} keeps its weights in {file.weights_file}, and a device gets one file: "
+        "use --precision fp16 or int8, or --depth N with a smaller depth"
+    )
+
+
+def list_files(source: Path) -> tuple[ReleaseFile, ...]:
+    """Lists the ONNX files of a directory, shallowest first.
 
     Args:
         source: Directory of a run, or of exported files.
@@ -83,6 +112,7 @@ def find_release(source: Path) -> tuple[ReleaseFile, ...]:
                 value=entry.value if entry is not None else None,
                 warning=entry.warning if entry is not None else "",
                 higher=card is None or BETTER.get(card.metric, "higher") == "higher",
+                weights_file=_weights_file_of(path),
             )
         )
     if not files:
@@ -126,6 +156,13 @@ def self_test_of(file: ReleaseFile, directory: Path) -> Path:
             said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise OperatorError(f"{file.path} has no self-test, and none can be made: {said}")
     return path
+
+
+def _weights_file_of(path: Path) -> str:
+    try:
+        return next(iter(files_of_weights(mapped(path))), "")
+    except ReleaseError:  # no ONNX file at all, which devices find out in the exam
+        return ""
 
 
 def _card_of(directory: Path) -> ModelCard | None:

@@ -16,7 +16,7 @@ from coordinator.config import load_config
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.rollout.file_choice import FileWishes
 from coordinator.rollout.ordered_files import OrderFiles
-from coordinator.rollout.release_files import ReleaseFile, find_release, release_name
+from coordinator.rollout.release_files import ReleaseFile, find_release, list_files, release_name, two_files_line
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus, Word
 from coordinator.rollout.rollout_service import WORDS, Rollout, RolloutFiles
 from coordinator.transfer.messenger import last_will
@@ -118,11 +118,8 @@ def deploy(
     if rollout is not None:
         raise OperatorError(f"one directory is deployed at a time: leave {rollout} away")
     source = Path(what)
-    files = find_release(source)
     wishes = FileWishes(depth=depth, precision=precision, early_exit=early_exit, measured=measured)
-    if not any(f.precision == precision and depth in (None, f.depth) and f.early_exit == early_exit for f in files):
-        have = ", ".join(sorted({f"depth {f.depth} {f.precision}" for f in files}))
-        raise OperatorError(f"{source} has no such file; there are: {have}")
+    files = _wanted_files(source, wishes)
     path = config or source / "config.toml"
     if config is None and not path.is_file():
         raise OperatorError("name the fleet's file with --config, for its name and broker")
@@ -175,6 +172,23 @@ def deploy(
         if directory.phase in ("stopped", "aborted"):
             print(f"this roll-out stays {directory.phase}; to try it again, name another directory with --out")
     raise typer.Exit(_carry_out(directory, plan, gather, verbose=verbose))
+
+
+def _wanted_files(source: Path, wishes: FileWishes) -> tuple[ReleaseFile, ...]:
+    """Returns the files that can be handed out, once it is sure that those that are wished for are among them."""
+
+    def wished(file: ReleaseFile) -> bool:
+        same = file.precision == wishes.precision and file.early_exit == wishes.early_exit
+        return same and wishes.depth in (None, file.depth)
+
+    for file in list_files(source):
+        if file.weights_file and wished(file):
+            raise OperatorError(two_files_line(file))
+    files = find_release(source)
+    if not any(wished(file) for file in files):
+        have = ", ".join(sorted({f"depth {file.depth} {file.precision}" for file in files}))
+        raise OperatorError(f"{source} has no such file; there are: {have}")
+    return files
 
 
 def _carry_out(directory: RolloutDirectory, plan: RolloutPlan, gather: float, *, verbose: bool = False) -> int:

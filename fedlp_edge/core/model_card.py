@@ -16,6 +16,7 @@ CARD_FILE = "card.json"
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,200}\.onnx\Z")]
+WeightsName = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]{1,200}\.onnx\.data)?\Z")]
 SelfTestName = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]{1,200}\.selftest\.npz)?\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -41,13 +42,15 @@ class CardEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         file: Name of the file in the directory of the card.
+        weights_file: Name of the file beside it that holds its weights, whose digest stands in the file; empty if the
+            file holds them itself.
         depth: Depth of the model; of a file with early exits, its deepest one.
         exits: Depths at which a file with early exits may stop, shallowest first; empty for a file with one exit.
         threshold: Confidence, 0 to 1, from which on a file with early exits stops; None for a file with one exit.
         precision: How the numbers of the file are stored.
         sha256: SHA-256 of the file, as hexadecimal digits.
         blake3: BLAKE3 of the file, as hexadecimal digits, by which devices download it.
-        bytes: Size of the file.
+        bytes: Size of the file, its file of weights included.
         value: What the file is worth on the samples of the card, by the metric of the card, measured in onnxruntime;
             None without labelled samples.
         max_abs_diff: Largest absolute difference of an output from that of the PyTorch model.
@@ -58,6 +61,7 @@ class CardEntry(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     file: FileName
+    weights_file: WeightsName = ""
     depth: Annotated[int, msgspec.Meta(ge=1)]
     exits: tuple[int, ...] = ()
     threshold: float | None = None

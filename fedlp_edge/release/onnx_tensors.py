@@ -25,7 +25,9 @@ _GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
 _FUNCTION_NODE = 7
 _NODE_ATTRIBUTE = 5
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_FLOATS, _TENSOR_RAW = 1, 2, 4, 9
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_FLOATS, _TENSOR_RAW, _TENSOR_EXTERNAL = 1, 2, 4, 9, 13
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_LOCATION = b"location"
 
 
 @dataclass(frozen=True)
@@ -52,45 +54,72 @@ def onnx_tensors(model: bytes | memoryview) -> list[OnnxTensor]:
         ReleaseError: The bytes are no protobuf message.
     """
     view = memoryview(model)
-    found: list[OnnxTensor] = []
     try:
-        for number, start, stop in _messages(view, 0, len(view)):
-            if number == _MODEL_GRAPH:
-                _walk_graph(view, start, stop, found, 0)
-            elif number == _MODEL_FUNCTION:
-                _walk_nodes(view, start, stop, _FUNCTION_NODE, found, 0)
+        found = [tensor for start, stop in _tensors(view) if (tensor := _numbers_of(view, start, stop)) is not None]
     except (IndexError, ValueError) as error:
         raise ReleaseError(f"the ONNX file is damaged: {error}") from None
     return sorted(found, key=lambda tensor: tensor.offset)
 
 
-def _walk_graph(view: memoryview, start: int, stop: int, found: list[OnnxTensor], depth: int) -> None:
+def files_of_weights(model: bytes | memoryview) -> list[str]:
+    """Returns the names of the files beside an ONNX file in which tensors of it stand, in alphabetical order.
+
+    Raises:
+        ReleaseError: The bytes are no protobuf message.
+    """
+    view = memoryview(model)
+    try:
+        return sorted({name for start, stop in _tensors(view) for name in _locations(view, start, stop)})
+    except (IndexError, ValueError) as error:
+        raise ReleaseError(f"the ONNX file is damaged: {error}") from None
+
+
+def _tensors(view: memoryview) -> Iterator[tuple[int, int]]:
+    """Yields the first byte and the end of every tensor."""
+    for number, start, stop in _messages(view, 0, len(view)):
+        if number == _MODEL_GRAPH:
+            yield from _walk_graph(view, start, stop, 0)
+        elif number == _MODEL_FUNCTION:
+            yield from _walk_nodes(view, start, stop, _FUNCTION_NODE, 0)
+
+
+def _walk_graph(view: memoryview, start: int, stop: int, depth: int) -> Iterator[tuple[int, int]]:
     if depth > _MAX_DEPTH:
         raise ValueError("graphs within graphs are too deep")
     for number, low, high in _messages(view, start, stop):
         if number == _GRAPH_INITIALIZER:
-            _take_tensor(view, low, high, found)
-    _walk_nodes(view, start, stop, _GRAPH_NODE, found, depth)
+            yield low, high
+    yield from _walk_nodes(view, start, stop, _GRAPH_NODE, depth)
 
 
-def _walk_nodes(view: memoryview, start: int, stop: int, field: int, found: list[OnnxTensor], depth: int) -> None:
+def _walk_nodes(view: memoryview, start: int, stop: int, field: int, depth: int) -> Iterator[tuple[int, int]]:
     for number, low, high in _messages(view, start, stop):
         if number != field:
             continue
         for inner, first, last in _messages(view, low, high):
             if inner == _NODE_ATTRIBUTE:
-                _walk_attribute(view, first, last, found, depth)
+                yield from _walk_attribute(view, first, last, depth)
 
 
-def _walk_attribute(view: memoryview, start: int, stop: int, found: list[OnnxTensor], depth: int) -> None:
+def _walk_attribute(view: memoryview, start: int, stop: int, depth: int) -> Iterator[tuple[int, int]]:
     for number, low, high in _messages(view, start, stop):
         if number in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
-            _take_tensor(view, low, high, found)
+            yield low, high
         elif number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-            _walk_graph(view, low, high, found, depth + 1)
+            yield from _walk_graph(view, low, high, depth + 1)
 
 
-def _take_tensor(view: memoryview, start: int, stop: int, found: list[OnnxTensor]) -> None:
+def _locations(view: memoryview, start: int, stop: int) -> Iterator[str]:
+    """Yields the name of the file in which a tensor stands, if it stands in one."""
+    for number, low, high in _messages(view, start, stop):
+        if number == _TENSOR_EXTERNAL:
+            entry = {inner: bytes(view[first:last]) for inner, first, last in _messages(view, low, high)}
+            if entry.get(_ENTRY_KEY) == _LOCATION:
+                yield entry.get(_ENTRY_VALUE, b"").decode(errors="replace")
+
+
+def _numbers_of(view: memoryview, start: int, stop: int) -> OnnxTensor | None:
+    """Returns the place of a tensor of floating-point numbers; None for other tensors."""
     shape: list[int] = []
     kind, offset, size = 0, 0, -1
     for number, wire, low, high in fields(view, start, stop):
@@ -109,7 +138,8 @@ def _take_tensor(view: memoryview, start: int, stop: int, found: list[OnnxTensor
     for length in shape:
         count *= length
     if kind in _BYTES_OF and size == count * _BYTES_OF[kind]:
-        found.append(OnnxTensor(tuple(shape), kind, offset, size))
+        return OnnxTensor(tuple(shape), kind, offset, size)
+    return None
 
 
 def _messages(view: memoryview, start: int, stop: int) -> Iterator[tuple[int, int, int]]:

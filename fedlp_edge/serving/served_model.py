@@ -14,6 +14,7 @@ import msgspec
 
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.errors import DataError, ExportError
+from fedlp_edge.learning.export.external.weights_file import weights_file_of
 from fedlp_edge.learning.export.inference import Classifier, Prediction
 from fedlp_edge.learning.export.inputs.json_samples import json_sample
 from fedlp_edge.learning.export.score_histogram import PROBABILITY_EDGES, has_probabilities
@@ -38,6 +39,9 @@ _UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 _LABELLED = ("classification", "multi-label", "anomaly")
 """Tasks whose answers are labels, which can be counted."""
 
+Version = tuple[int, ...]
+"""What tells one file at a path from another one: inode, size and time."""
+
 _ARRAY_HEAD = b"\x93NUMPY"
 
 
@@ -54,12 +58,12 @@ class _Loaded:
 
     Attributes:
         model: The model.
-        version: Inode, size and time of its file.
+        version: Inode, size and time of its file, and of its file of weights.
         statistics: What it has answered.
     """
 
     model: Classifier
-    version: tuple[int, int, int]
+    version: Version
     statistics: AnswerStatistics
 
 
@@ -80,7 +84,9 @@ class ServedModel:
         self._path = path
         self._threads = threads
         self._lock = threading.Lock()
-        self._refused_version: tuple[int, int, int] | None = None
+        self._refused_version: Version | None = None
+        self._read_version: Version = ()
+        self._weights: Path | None = None
         self._recorder = ServingRecorder(path)
         self._live_inputs = LiveInputs(path.parent)
         self._loaded = self._load()
@@ -144,7 +150,7 @@ class ServedModel:
         try:
             version = self._version()
         except OSError:
-            version = (0, 0, 0)  # the model says that its file is missing
+            version = ()  # the model says that its file is missing
         self._recorder.starts()
         try:
             model = Classifier(self._path, self._threads)
@@ -157,9 +163,21 @@ class ServedModel:
         statistics = AnswerStatistics(self._path.resolve().name, metadata.confidence, edges)
         return _Loaded(model, version, statistics)
 
-    def _version(self) -> tuple[int, int, int]:
-        status = self._path.stat()
-        return status.st_ino, status.st_size, status.st_mtime_ns
+    def _version(self) -> Version:
+        """Returns which file stands at the path, and which file of weights beside it, that may come later."""
+        version = _version_of(self._path)
+        if version != self._read_version:
+            self._read_version = version
+            weights = weights_file_of(self._path)
+            self._weights = None if weights is None else self._path.with_name(Path(weights.name).name)
+        if self._weights is None:
+            return version
+        return (*version, *(_version_of(self._weights) if self._weights.is_file() else ()))
+
+
+def _version_of(path: Path) -> Version:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _predict(model: Classifier, body: bytes, content_type: str) -> Prediction:

@@ -92,7 +92,7 @@ def export(job: Export, resources: WorkerResources) -> Exported:
         metadata=job.metadata,
         labelled=bool(job.data),
     )
-    results = without | export_depths(submodel, tasks, samples, job.directory, options)
+    results = without | export_depths(submodel, tasks, samples, job.directory, options, one_file=True)
     written: list[ExportedModel] = []
     refused: list[RefusedModel] = []
     checks: dict[int, ExportChecked] = {}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from fedlp_edge.errors import ReleaseError
-from fedlp_edge.release.onnx_tensors import FLOAT, FLOAT16, onnx_tensors
+from fedlp_edge.release.onnx_tensors import FLOAT, FLOAT16, files_of_weights, onnx_tensors
 
 
 def model_of(*tensors: TensorProto, nodes: tuple[onnx.NodeProto, ...] = ()) -> bytes:
@@ -43,6 +43,21 @@ def test_constants_and_branches_are_searched() -> None:
 
 def test_other_types_are_left_out() -> None:
     assert onnx_tensors(model_of(numpy_helper.from_array(np.ones(3, np.int64), "i"))) == []
+
+
+def test_files_that_weights_stand_in_are_named() -> None:
+    tensors = []
+    for name, place in (("a", "z.data"), ("b", "a.data"), ("c", "z.data")):
+        tensors.append(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1], data_location="EXTERNAL"))
+        tensors[-1].external_data.add(key="location", value=place)
+        tensors[-1].external_data.add(key="offset", value="4")
+    branch = helper.make_graph([], "b", [], [], tensors[:2])
+    either = helper.make_node("If", ["x"], ["y"], then_branch=branch)
+    assert files_of_weights(model_of(tensors[2], nodes=(either,))) == ["a.data", "z.data"]
+    assert onnx_tensors(model_of(*tensors)) == []
+    assert files_of_weights(model_of(numpy_helper.from_array(np.ones(3, np.float32), "w"))) == []
+    with pytest.raises(ReleaseError, match="the ONNX file is damaged"):
+        files_of_weights(b"no model")
 
 
 @given(st.data())

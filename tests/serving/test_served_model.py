@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.serving.live_inputs import live_inputs
 from fedlp_edge.serving.served_model import ARRAY, JSON, PICTURE, ServedModel, type_of
 from fedlp_edge.serving.serving_record import read_record
+from tests.learning.export.external.two_files import write_family
 from tests.serving.model_file import write_model
 
 
@@ -68,6 +70,24 @@ def test_a_broken_new_file_leaves_the_old_model_answering(
     assert len(caplog.records) == 1
     (tmp_path / "model.onnx").unlink()
     assert served.answer(b"[1, 2, 1]", JSON).label == "nut"
+
+
+def test_weights_that_come_after_their_model_are_taken_once_they_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever copies two files may copy the model first."""
+    write_family(tmp_path / "new", monkeypatch)
+    caplog.clear()
+    served = ServedModel((tmp_path / "new" / "tiny-depth-1.onnx").rename(tmp_path / "tiny-depth-2.onnx"))
+    pixels = json.dumps([[[200] * 4] * 4]).encode()
+    assert (served.answer(pixels, JSON).label, served.about()["depth"]) == ("bright", 1)
+    (tmp_path / "new" / "tiny-depth-2.onnx").replace(tmp_path / "tiny-depth-2.onnx")
+    for _ in range(3):
+        assert (served.answer(pixels, JSON).label, served.about()["depth"]) == ("bright", 1)
+    assert len(caplog.records) == 1
+    assert "keeps its weights in tiny-depth-2.onnx.data, which is not beside it" in caplog.text
+    (tmp_path / "new" / "tiny-depth-2.onnx.data").rename(tmp_path / "tiny-depth-2.onnx.data")
+    assert (served.answer(pixels, JSON).label, served.about()["depth"]) == ("bright", 2)
 
 
 def test_there_must_be_a_model_at_the_start(tmp_path: Path) -> None:

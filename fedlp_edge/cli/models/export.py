@@ -356,9 +356,10 @@ def _report(card: ModelCard, directory: Path, trained: set[int]) -> int:
             "" if entry.value is None else f"{metric_label(card.metric)} {format_metric(card.metric, entry.value)}, "
         )
         cost = "" if entry.cost is None else f"{entry.cost.mean_milliseconds:.2f} ms, "
+        beside = f" with {entry.weights_file}" if entry.weights_file else ""
         what = f"exits {', '.join(map(str, entry.exits))}" if entry.exits else f"depth {entry.depth}"
         console.print(
-            f"{directory / entry.file}: {what}, round {card.round}, {value}{format_bytes(entry.bytes)}, {cost}"
+            f"{directory / entry.file}{beside}: {what}, round {card.round}, {value}{format_bytes(entry.bytes)}, {cost}"
             f"differs from PyTorch by at most {entry.max_abs_diff:.1e}, "
             f"same answer for {format_share(entry.agreement)}",
             markup=False,

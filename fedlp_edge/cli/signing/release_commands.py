@@ -15,6 +15,7 @@ from fedlp_edge.core.model_card import CARD_FILE, decode_card
 from fedlp_edge.errors import ReleaseError, StorageError
 from fedlp_edge.release.graph_maker import GraphMaker
 from fedlp_edge.release.key_files import AskPassphrase, read_private_key
+from fedlp_edge.release.onnx_tensors import files_of_weights
 from fedlp_edge.release.release_client import ReleaseClient
 from fedlp_edge.release.repository import ReleaseRepository
 from fedlp_edge.release.signed_assignment import GRAPH_SUFFIX
@@ -24,6 +25,7 @@ from fedlp_edge.reporting.formatting import format_bytes
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import write_file
+from fedlp_edge.wire.concat_buffer import mapped
 
 _SIGNED = (".onnx", GRAPH_SUFFIX, SELF_TEST_SUFFIX)
 
@@ -51,6 +53,7 @@ def run_release_sign(
     if RunDirectory(directory).checkpoints.is_dir():
         run = run or directory
         directory = RunDirectory(directory).onnx
+    _refuse_two_files(directory)
     signers = [read_private_key(path, ask) for path in sign]
     if run is not None:
         _make_graphs(directory, run)
@@ -64,6 +67,24 @@ def run_release_sign(
     for file, why in untested.items():
         print(f"{file} has no self-test: {why}")
     print_results(repository, [result])
+
+
+def _refuse_two_files(directory: Path) -> None:
+    """Checks that the weights of each file stand in it: what is signed, and what devices get, is one file.
+
+    Raises:
+        ReleaseError: Those of one stand in another file.
+    """
+    for path in sorted(directory.glob("*.onnx")):
+        try:
+            weights = files_of_weights(mapped(path))
+        except (OSError, ReleaseError):  # no ONNX file, which is found out elsewhere
+            continue
+        if weights:
+            raise ReleaseError(
+                f"{path} keeps its weights in {weights[0]}, and a device gets one file: export --precision fp16,int8, "
+                "or --depth N with a smaller depth, to another directory, and sign that"
+            )
 
 
 def _make_graphs(directory: Path, run: Path) -> None:

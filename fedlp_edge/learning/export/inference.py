@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataError, ExportError, OperatorError
 from fedlp_edge.learning.data.pictures import display_name, read_picture, require_pillow
+from fedlp_edge.learning.export.external.weights_file import check_weights
 from fedlp_edge.learning.export.metadata import EXIT, INPUT, OUTPUT, OnnxMetadata, from_properties
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.export.score_histogram import softmax
@@ -83,7 +84,7 @@ class Classifier:
         onnx_metadata: Metadata of the model.
 
     Raises:
-        ExportError: The file is missing, not an ONNX model, or not exported by FedLP Edge.
+        ExportError: The file or its weights are missing, or it is no ONNX model, or not exported by FedLP Edge.
         OperatorError: onnxruntime is not installed.
     """
 
@@ -96,6 +97,7 @@ class Classifier:
             raise ExportError(f"{display_name(path)} is a directory; name an ONNX file first, then the pictures")
         if not path.is_file():
             raise ExportError(f"there is no file {display_name(path)}")
+        check_weights(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4

@@ -21,6 +21,7 @@ import psutil
 
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.pictures import display_name
+from fedlp_edge.learning.export.external.weights_file import bytes_of_model, check_weights
 from fedlp_edge.learning.export.metadata import EXIT
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 
@@ -40,7 +41,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
         mean_milliseconds: Mean time of one run, which is what counts for a file with early exits.
         runs: Number of runs.
         memory: Bytes that the process grew by, with the model loaded and run.
-        size: Bytes of the file.
+        size: Bytes of the file, its file of weights included.
         load_milliseconds: Time to load the file.
         threads: Number of onnxruntime's threads; 0 for its default.
         exits: Share of the runs that stopped at each depth; empty for a file with one exit.
@@ -104,6 +105,7 @@ class _Answer(msgspec.Struct, omit_defaults=True):
 def _measured(path: str, threads: int, seconds: float, samples: npt.NDArray[Any] | None) -> Latency:
     import onnxruntime  # noqa: PLC0415  # an extra; not needed by who only starts the process
 
+    check_weights(Path(path))
     me = psutil.Process()
     before = me.memory_info().rss
     options = onnxruntime.SessionOptions()
@@ -140,7 +142,7 @@ def _measured(path: str, threads: int, seconds: float, samples: npt.NDArray[Any]
         mean_milliseconds=1000 * float(np.mean(times)),
         runs=len(times),
         memory=max(0, me.memory_info().rss - before),
-        size=Path(path).stat().st_size,
+        size=bytes_of_model(Path(path)),
         load_milliseconds=1000 * loaded,
         threads=threads,
         exits={int(depth): int(count) / len(depths) for depth, count in zip(values, counts, strict=True)},

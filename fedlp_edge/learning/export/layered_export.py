@@ -17,6 +17,7 @@ from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
+from fedlp_edge.learning.export.external.detached_weights import DetachedWeights, check_one_file
 from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, exits_of, multi_exit_graph
 from fedlp_edge.learning.export.metadata import OnnxMetadata, ScoreHistogram, names_of_outputs
 from fedlp_edge.learning.export.onnx import Verified, example_of, output_names, write_checked
@@ -169,6 +170,8 @@ def export_depths(
     samples: Dataset,
     directory: Path | str,
     options: DepthFileOptions,
+    *,
+    one_file: bool = False,
 ) -> dict[int, Verified | ExportError]:
     """Writes depths of a model as ONNX files, each checked in onnxruntime before it gets its name.
 
@@ -181,28 +184,37 @@ def export_depths(
         samples: Held-out samples on the CPU on which files are checked; their normalisation goes into the files.
         directory: Directory that the files go to; it is made if it is missing.
         options: What stands in the files.
+        one_file: Whether a depth whose weights do not fit in one file is refused; they get a file beside it otherwise.
 
     Returns:
         The file of each depth, or why there is none: it cannot be exported, or computes something else in onnxruntime.
     """
     model.eval()
-    joined = _joined_graph(model, tasks, samples, options.name)
     found: dict[int, Verified | ExportError] = {}
+    if one_file:
+        for depth in tasks:
+            try:
+                check_one_file(exit_of(model, depth), f"depth {depth} of {options.name}")
+            except ExportError as error:
+                found[depth] = error
+        tasks = {depth: task for depth, task in tasks.items() if depth not in found}
+    weights = DetachedWeights()
+    joined = _joined_graph(model, tasks, samples, options.name, weights)
     for depth, task in tasks.items():
         exit_model = exit_of(model, depth)
         try:
             if joined is not None:
                 with contextlib.suppress(ExportError):  # exported by itself, it may pass
-                    found[depth] = _export_depth(exit_model, task, samples, directory, options, joined)
+                    found[depth] = _export_depth(exit_model, task, samples, directory, options, joined, weights)
                     continue
-            found[depth] = _export_depth(exit_model, task, samples, directory, options, None)
+            found[depth] = _export_depth(exit_model, task, samples, directory, options)
         except ExportError as error:
             found[depth] = error
     return found
 
 
 def _joined_graph(
-    model: Submodel, tasks: Mapping[int, LearningTask], samples: Dataset, name: str
+    model: Submodel, tasks: Mapping[int, LearningTask], samples: Dataset, name: str, weights: DetachedWeights
 ) -> onnx.ModelProto | None:
     """Returns the graph with all exits; None if there is only one, or if it cannot be made."""
     if len(tasks) < 2:
@@ -210,7 +222,7 @@ def _joined_graph(
     deepest = max(tasks)
     try:
         outputs = output_names(exit_of(model, deepest), samples, tasks[deepest])
-        return multi_exit_graph(model, tasks, outputs, example_of(samples), name)
+        return multi_exit_graph(exits_of(model, tasks), tasks, outputs, example_of(samples), name, weights=weights)
     except ExportError:
         return None
 
@@ -221,7 +233,8 @@ def _export_depth(
     samples: Dataset,
     directory: Path | str,
     options: DepthFileOptions,
-    joined: onnx.ModelProto | None,
+    joined: onnx.ModelProto | None = None,
+    weights: DetachedWeights | None = None,
 ) -> Verified:
     """Writes the file of one depth, cut from a graph with all exits or, without one, exported by itself.
 
@@ -245,10 +258,10 @@ def _export_depth(
     )
     path = Path(directory) / file_name(options.name, submodel.depth)
     extra, labelled = options.metadata, options.labelled
-    if joined is None:
+    if joined is None or weights is None:
         return export_onnx(submodel, onnx_metadata, samples, path, extra, labelled=labelled, task=task)
     graph = cut_exit(joined, submodel.depth, onnx_metadata.outputs)
-    return write_checked(graph, submodel, onnx_metadata, samples, path, extra, labelled=labelled, task=task)
+    return write_checked(graph, weights, submodel, onnx_metadata, samples, path, extra, labelled=labelled, task=task)
 
 
 @torch.no_grad()

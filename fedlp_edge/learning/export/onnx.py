@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
+from fedlp_edge.learning.export.external.detached_weights import DetachedWeights, exceeds_a_file
 from fedlp_edge.learning.export.metadata import INPUT, OPSET, OUTPUT, OnnxMetadata, to_properties
 from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
 from fedlp_edge.learning.export.operator_table import kept_operator_table
@@ -33,16 +34,12 @@ from fedlp_edge.learning.export.parity import compare_logits, own_error
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification
-from fedlp_edge.system.files import replacing
 
 if TYPE_CHECKING:
     import onnx
 
 LAST_TRACED_OPSET = 17
 """Newest opset of PyTorch's older exporter, which takes some models that the newer one does not."""
-
-MAX_BYTES = 2**31 - 2**20
-"""Most bytes of weights in a file; a protobuf message ends at 2 GiB."""
 
 _COMPARED = 256  # samples on which PyTorch and onnxruntime are compared
 _SINGLES = 8  # of these, samples that are also run in batches of one
@@ -93,14 +90,15 @@ def export(
     """
     model.eval()
     of = f"depth {onnx_metadata.depth} of {onnx_metadata.model}"
-    check_size(model, of)
     named = AnsweringModel(model, task).eval()
-    proto = graph_of(named, example_of(data), list(onnx_metadata.outputs), of)
-    return write_checked(proto, model, onnx_metadata, data, path, extra, labelled=labelled, task=task)
+    weights = DetachedWeights()
+    proto = graph_of(named, example_of(data), list(onnx_metadata.outputs), of, weights=weights)
+    return write_checked(proto, weights, model, onnx_metadata, data, path, extra, labelled=labelled, task=task)
 
 
 def write_checked(
     proto: onnx.ModelProto,
+    weights: DetachedWeights,
     model: nn.Module,
     onnx_metadata: OnnxMetadata,
     data: Dataset,
@@ -114,6 +112,7 @@ def write_checked(
 
     Args:
         proto: Graph of the model and the task, as `graph_of` gives it.
+        weights: Weights that are kept outside the graph.
         model: Model on the CPU in evaluation mode; further arguments as for `export`.
 
     Raises:
@@ -123,27 +122,13 @@ def write_checked(
     outputs = list(onnx_metadata.outputs)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, durable=False) as partial:
-            partial.write_bytes(with_properties(proto, to_properties(onnx_metadata, extra)).SerializeToString())
+        with weights.replacing(path, proto) as partial:
+            weights.save(with_properties(proto, to_properties(onnx_metadata, extra)), partial)
             if task is None or isinstance(task, Classification):
                 return _verify(named, partial, data, path, labelled=labelled)
             return _verify_values(named, partial, data, path, outputs)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def check_size(model: nn.Module, of: str) -> None:
-    """Checks that the weights of a model fit in one file, before an exporter copies them several times.
-
-    Raises:
-        ExportError: They do not; it says so of what ``of`` names.
-    """
-    size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    if size > MAX_BYTES:
-        raise ExportError(
-            f"{of} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB at most, and files of every "
-            "precision are made from that in float32: use a smaller depth"
-        )
 
 
 def example_of(data: Dataset) -> Tensor:
@@ -190,7 +175,15 @@ def output_names(model: nn.Module, data: Dataset, task: LearningTask | None) -> 
     return tuple(task.predict(model(x), x))
 
 
-def graph_of(model: nn.Module, example: Tensor, outputs: list[str], of: str, opset: int = OPSET) -> onnx.ModelProto:
+def graph_of(
+    model: nn.Module,
+    example: Tensor,
+    outputs: list[str],
+    of: str,
+    opset: int = OPSET,
+    *,
+    weights: DetachedWeights,
+) -> onnx.ModelProto:
     """Exports a model to ONNX, in memory and unchecked; what the exporters print, log or warn of is suppressed.
 
     Args:
@@ -199,6 +192,7 @@ def graph_of(model: nn.Module, example: Tensor, outputs: list[str], of: str, ops
         outputs: Names of the outputs.
         of: What is exported, for messages.
         opset: ONNX opset of the graph.
+        weights: Takes the weights where they are too many for one file; the graph then refers to them.
 
     Raises:
         ExportError: No exporter takes the model, or it gives another opset.
@@ -210,9 +204,11 @@ def graph_of(model: nn.Module, example: Tensor, outputs: list[str], of: str, ops
         raise ExportError(f'exporting needs {error.name}: pip install "fedlp-edge[coordinator]"') from None
     with _silenced():
         try:
-            proto = _export_by_graph(model, example, outputs, opset)
+            proto = _export_by_graph(model, example, outputs, opset, weights)
         except Exception as first:  # the exporter raises whatever its many parts raise
             try:
+                if exceeds_a_file(model):
+                    raise first  # the older exporter makes one message of graph and weights
                 proto = _export_by_tracing(model, example, outputs, opset)
             except Exception:
                 reason = runtime_reason(first)
@@ -257,7 +253,9 @@ def nodes_of(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
             yield node
 
 
-def _export_by_graph(model: nn.Module, example: Tensor, outputs: list[str], opset: int) -> onnx.ModelProto:
+def _export_by_graph(
+    model: nn.Module, example: Tensor, outputs: list[str], opset: int, weights: DetachedWeights
+) -> onnx.ModelProto:
     with kept_operator_table():
         program = torch.onnx.export(
             model,
@@ -271,9 +269,11 @@ def _export_by_graph(model: nn.Module, example: Tensor, outputs: list[str], opse
         )
     if program is None:
         raise ExportError("the exporter returned nothing")
-    if (given := opset_of(program.model_proto)) != opset:  # it converts to older ones where it can
+    weights.detach(program.model)
+    proto = program.model_proto
+    if (given := opset_of(proto)) != opset:  # it converts to older ones where it can
         raise ExportError(f"the exporter gave opset {given} instead of {opset}")
-    return program.model_proto
+    return proto
 
 
 def opset_of(proto: onnx.ModelProto) -> int:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from fedlp_edge.core.metrics.tensor_ranges import MIN_DEVICES, TensorRanges
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.activations.observed_tensors import fleet_ranges
+from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
 from fedlp_edge.learning.export.metadata import INPUT
 from fedlp_edge.learning.foreign_code import error_line
 
@@ -96,6 +97,8 @@ def converted(
     *,
     tokens: bool = False,
     told: Mapping[str, TensorRanges] = _NOTHING_TOLD,
+    weights: DetachedWeights | None = None,
+    directory: Path | None = None,
 ) -> onnx.ModelProto:
     """Returns a float32 model in another precision; inputs and outputs keep their types and names.
 
@@ -106,16 +109,24 @@ def converted(
         of: What is converted, for messages.
         tokens: Whether the input are token ids.
         told: Ranges that devices have told, by device; where enough have, they take the place of those of the samples.
+        weights: Weights that are kept outside the model; the new model holds all of its own.
+        directory: Directory for temporary files, which take several times the bytes of the weights; that of the system
+            by default.
 
     Raises:
         ExportError: onnxruntime's tools cannot convert the model.
     """
+    weights = weights or DetachedWeights()
     properties = {entry.key: entry.value for entry in model.metadata_props}
     try:
         with _quiet():
             copy = type(model)()
             copy.CopyFrom(model)
-            made = _half(copy) if precision == "fp16" else _quantized(copy, calibration, told, tokens=tokens)
+            made = (
+                _half(copy, weights)
+                if precision == "fp16"
+                else _quantized(copy, calibration, told, weights, directory, tokens=tokens)
+            )
     except ExportError:
         raise
     except Exception as error:  # the tools raise whatever their many parts raise
@@ -134,29 +145,52 @@ def is_dynamic(model: onnx.ModelProto, *, tokens: bool) -> bool:
     return tokens or bool(operators & {"LSTM", "GRU", "RNN"})
 
 
-def _half(model: onnx.ModelProto) -> onnx.ModelProto:
+def _half(model: onnx.ModelProto, weights: DetachedWeights) -> onnx.ModelProto:
+    import onnx  # noqa: PLC0415
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
 
-    halved: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    if weights:  # shapes are inferred in a message of 2 GiB at most, so before the weights are in it
+        model = onnx.shape_inference.infer_shapes(model)
+        weights.attach(model)
+    halved: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=bool(weights))
     return halved
 
 
 def _quantized(
-    model: onnx.ModelProto, calibration: Samples, told: Mapping[str, TensorRanges], *, tokens: bool
+    model: onnx.ModelProto,
+    calibration: Samples,
+    told: Mapping[str, TensorRanges],
+    weights: DetachedWeights,
+    temporary: Path | None,
+    *,
+    tokens: bool,
 ) -> onnx.ModelProto:
     import onnx  # noqa: PLC0415
     from onnxruntime import quantization  # noqa: PLC0415
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
 
+    apart = weights.exceed_a_file(model)
+    if apart and len(told) >= MIN_DEVICES:
+        raise ExportError(
+            "the ranges that devices have told are not used for more than 2 GiB of weights; name samples with --data"
+        )
     # The tools work on files alone.
-    with tempfile.TemporaryDirectory(prefix="fedlp-int8-") as directory:
+    with tempfile.TemporaryDirectory(prefix="fedlp-int8-", dir=temporary) as directory:
         source, prepared, made = (Path(directory) / f"{name}.onnx" for name in ("float32", "prepared", "int8"))
-        onnx.save(model, source)
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        weights.save(model, source)
+        quant_pre_process(
+            source, prepared, skip_symbolic_shape=True, save_as_external_data=apart, all_tensors_to_one_file=apart
+        )
         # Processors without dot products of bytes add two products in 16 bits, which overflow with weights of 8 bits.
         # With weights of 7 bits a file computes the same on all of them.
         if is_dynamic(model, tokens=tokens):
-            quantization.quantize_dynamic(prepared, made, reduce_range=True, weight_type=quantization.QuantType.QInt8)
+            quantization.quantize_dynamic(
+                prepared,
+                made,
+                reduce_range=True,
+                weight_type=quantization.QuantType.QInt8,
+                use_external_data_format=apart,
+            )
         else:
             quantization.quantize_static(
                 prepared,
@@ -168,6 +202,7 @@ def _quantized(
                 op_types_to_quantize=_quantized_operators(),
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
+                use_external_data_format=apart,
                 extra_options={"TensorQuantOverrides": _overrides(prepared, told)},
             )
         return onnx.load(made)

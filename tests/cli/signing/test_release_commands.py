@@ -13,6 +13,7 @@ from fedlp_edge.release.repository import ReleaseRepository
 from fedlp_edge.release.signed_assignment import SignedAssignment
 from fedlp_edge.wire.tensors import pack
 from tests.cli.signing.signing_place import fedlp, init, wrong
+from tests.release.two_files import write_two_files
 
 
 def test_from_keys_to_a_signed_release(place: Path) -> None:
@@ -37,6 +38,17 @@ def test_from_keys_to_a_signed_release(place: Path) -> None:
         "B",
     ]
     assert fedlp("keys", "show", "repo").count("none") == 0
+
+
+def test_a_model_of_two_files_is_refused_before_anything_is_signed(place: Path) -> None:
+    init()
+    write_two_files(Path("spring/m-d2.onnx"))
+    assert wrong("release", "sign", "repo", "spring", "--key", "anna.key") == (
+        "spring/m-d2.onnx keeps its weights in m-d2.onnx.data, and a device gets one file: export --precision "
+        "fp16,int8, or --depth N with a smaller depth, to another directory, and sign that"
+    )
+    assert fedlp("release", "show", "repo").split() == ["release", "file", "size"]
+    assert not Path("spring/m-d2.selftest.npz").exists()
 
 
 def test_second_signature_is_asked_for_and_given(place: Path) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.rollout.release_files import find_release, release_name, self_test_of
+from coordinator.rollout.release_files import find_release, list_files, release_name, self_test_of
 from fedlp_edge.core.model_card import CARD_FILE, CardEntry, ModelCard, encode_card
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.learning.export.self_test import check_self_test
 from fedlp_edge.wire.digests import digest_of
 from tests.learning.export.test_self_test import write_model
+from tests.release.two_files import write_two_files
 
 
 def entry(path: Path, depth: int, **changes: object) -> CardEntry:
@@ -49,6 +50,18 @@ def test_card_tells_what_it_knows_and_leaves_out_the_rest(tmp_path: Path) -> Non
     assert found == [("a.onnx", 2, False), ("b.onnx", 4, True)]
     (tmp_path / "a.onnx").write_bytes(b"changed")
     with pytest.raises(OperatorError, match=r"a\.onnx is not the file that card\.json describes"):
+        find_release(tmp_path)
+
+
+def test_files_with_weights_beside_them_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "m-d1.onnx").write_bytes(b"one")
+    write_two_files(tmp_path / "m-d2.onnx")
+    assert [file.path.name for file in find_release(tmp_path)] == ["m-d1.onnx"]
+    assert [(file.path.name, file.weights_file) for file in list_files(tmp_path)] == [
+        ("m-d1.onnx", ""), ("m-d2.onnx", "m-d2.onnx.data"),
+    ]  # fmt: skip
+    (tmp_path / "m-d1.onnx").unlink()
+    with pytest.raises(OperatorError, match=r"m-d2\.onnx keeps its weights in m-d2\.onnx\.data, and a device gets one"):
         find_release(tmp_path)
 
 

@@ -13,6 +13,7 @@ from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirecto
 from fedlp_edge.core.rollout.rollout_events import DeviceSettled, InstallOrdered, RolloutBegan, RolloutPaused
 from fedlp_edge.wire.messages import ShadowFigures
 from tests.fleets.rolled_out import write_release
+from tests.release.two_files import write_two_files
 
 
 def run(*words: str | Path) -> tuple[int, str]:
@@ -66,6 +67,27 @@ def test_what_cannot_be_is_told_in_one_line(
     assert said in output
     assert "Traceback" not in output
     assert not (tmp_path / "rollouts").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "model-d2.onnx keeps its weights in model-d2.onnx.data, and a device gets one file: use --precision fp16"),
+        (("--depth", "2"), "or int8, or --depth N with a smaller depth"),
+        (("--depth", "1"), "name the fleet's file with --config"),
+        (("--precision", "int8"), "name the fleet's file with --config"),
+    ],
+)
+def test_a_model_of_two_files_is_refused_unless_another_is_wanted(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    release = write_release(tmp_path / "release", b"good")
+    write_two_files(release / "model-d2.onnx")
+    (release / "model-d2-int8.onnx").write_bytes(b"small")
+    code, output = run(release, *words, "--out", tmp_path / "out")
+    assert code != 0
+    assert said in output
+    assert not (tmp_path / "out").exists()
 
 
 def test_status_says_where_each_device_stands(tmp_path: Path) -> None:

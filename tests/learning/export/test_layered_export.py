@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -88,9 +89,11 @@ TASKS = dict.fromkeys((1, 2), Classification(2))
 def test_all_depths_are_one_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
-    def graph_of(model: nn.Module, example: torch.Tensor, outputs: list[str], *rest: object) -> onnx.ModelProto:
+    def graph_of(
+        model: nn.Module, example: torch.Tensor, outputs: list[str], *rest: Any, **more: Any
+    ) -> onnx.ModelProto:
         asked.append(outputs)
-        return onnx_module.graph_of(model, example, outputs, *rest)  # type: ignore[arg-type]
+        return onnx_module.graph_of(model, example, outputs, *rest, **more)
 
     monkeypatch.setattr(multi_exit_graph, "graph_of", graph_of)
     found = export_depths(exits_of_two(), TASKS, DATA, tmp_path, DepthFileOptions(name="two"))

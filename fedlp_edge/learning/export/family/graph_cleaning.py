@@ -1,7 +1,8 @@
 """This module takes out of a graph what does not change its results.
 
 onnxslim folds constants, and removes nodes that do nothing. It is left out where it is not installed, where it fails,
-and where its graph is not smaller; whatever comes of it is compared with PyTorch like any other graph.
+where its graph is not smaller, and where weights are kept outside the graph; whatever comes of it is compared with
+PyTorch like any other graph.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from fedlp_edge.learning.export.early_exit import inputs_of
+from fedlp_edge.learning.export.external.detached_weights import has_references
 
 if TYPE_CHECKING:
     import onnx
@@ -37,6 +39,8 @@ def without_dead_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _slimmed(model: onnx.ModelProto) -> onnx.ModelProto:
+    if has_references(model):
+        return model
     try:
         import onnxslim  # noqa: PLC0415  # an extra of the coordinator
     except ImportError:

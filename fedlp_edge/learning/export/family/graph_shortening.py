@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from fedlp_edge.learning.export.external.detached_weights import graphs_of
 from fedlp_edge.learning.export.onnx import opset_of
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     short = type(model)()
     short.CopyFrom(model)
-    for graph in _graphs(short.graph):
+    for graph in graphs_of(short.graph):
         del graph.value_info[:]
         for described in (graph, *graph.node, *graph.initializer):
             described.ClearField("doc_string")
@@ -49,15 +50,6 @@ def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
     interface = {value.name for value in (*short.graph.input, *short.graph.output)}
     _rename(short.graph, _short_names(short.graph, interface))
     return short
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Returns a graph and those of its branches and loops, at any depth."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(body)
 
 
 def _drop_defaults(node: onnx.NodeProto, opset: int) -> None:
@@ -113,7 +105,7 @@ def _content(tensor: onnx.TensorProto) -> bytes:
 def _short_names(graph: onnx.GraphProto, kept: Iterable[str]) -> dict[str, str]:
     """Returns a name for each tensor of a graph and of its branches, the shortest for those that are named most."""
     uses: Counter[str] = Counter()
-    for each in _graphs(graph):
+    for each in graphs_of(graph):
         uses.update(tensor.name for tensor in each.initializer)
         uses.update(value.name for value in (*each.input, *each.output))
         for node in each.node:
@@ -129,7 +121,7 @@ def _short_names(graph: onnx.GraphProto, kept: Iterable[str]) -> dict[str, str]:
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    for each in _graphs(graph):
+    for each in graphs_of(graph):
         for named in (*each.initializer, *each.input, *each.output):
             named.name = names.get(named.name, named.name)
         for node in each.node:

@@ -25,6 +25,8 @@ from fedlp_edge.core.targets import default_metric
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.early_exit import with_early_exits
+from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
+from fedlp_edge.learning.export.external.weights_file import weights_file_of
 from fedlp_edge.learning.export.family.file_answers import FileAnswers, ModelAnswers, check_early_exit
 from fedlp_edge.learning.export.family.file_check import FileDifference
 from fedlp_edge.learning.export.family.graph_cleaning import cleaned, without_dead_tensors
@@ -51,7 +53,6 @@ from fedlp_edge.learning.export.precision import (
 from fedlp_edge.learning.model.layered import Submodel
 from fedlp_edge.learning.tasks.anomaly import Anomaly
 from fedlp_edge.learning.tasks.base import LearningTask
-from fedlp_edge.system.files import replacing
 
 if TYPE_CHECKING:
     import onnx
@@ -117,11 +118,13 @@ class _Graphs:
         outputs: Names of the outputs of an exit.
         by_depth: Graph of each depth.
         joined: Graph with all exits; None if it could not be made.
+        weights: Weights that these graphs refer to.
     """
 
     outputs: tuple[str, ...]
     by_depth: Mapping[int, onnx.ModelProto]
     joined: onnx.ModelProto | None
+    weights: DetachedWeights
 
 
 class ModelFamily:
@@ -171,14 +174,15 @@ class ModelFamily:
             self._directory.mkdir(parents=True, exist_ok=True)
             with ExitStack() as stack:
                 # Other precisions are compared with float32 files, whether these are wanted or not.
-                elsewhere = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedlp-export-")))
+                beside = self._directory if graphs.weights else None  # more than a system's /tmp may hold
+                elsewhere = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedlp-export-", dir=beside)))
                 wanted = "fp32" in self._options.precisions
                 floats = self._write_depths(graphs, "fp32", expected, self._directory if wanted else elsewhere)
                 for precision in self._options.precisions:
                     answers = floats
                     made: _Graphs | None = graphs
                     if precision != "fp32":
-                        made = self._converted(graphs, precision, floats)
+                        made = self._converted(graphs, precision, floats, beside)
                         answers = (
                             {}
                             if made is None
@@ -200,10 +204,14 @@ class ModelFamily:
     def _graphs(self, outputs: tuple[str, ...]) -> _Graphs:
         example = example_of(self._data)
         of = self._options.name
+        weights = DetachedWeights()
         try:
-            joined = cleaned(multi_exit_graph(self._model, self._tasks, outputs, example, of, self._options.opset))
+            joined = cleaned(
+                multi_exit_graph(self._model, self._tasks, outputs, example, of, self._options.opset, weights=weights)
+            )
             self._opset = opset_of(joined)
-            return _Graphs(outputs, {depth: cut_exit(joined, depth, outputs) for depth in self._tasks}, joined)
+            by_depth = {depth: cut_exit(joined, depth, outputs) for depth in self._tasks}
+            return _Graphs(outputs, by_depth, joined, weights)
         except ExportError:
             if len(self._tasks) == 1:
                 raise
@@ -213,7 +221,13 @@ class ModelFamily:
             of = f"depth {depth} of {self._options.name}"
             try:
                 graph = multi_exit_graph(
-                    exit_of(self._model, depth), {depth: task}, outputs, example, of, self._options.opset
+                    exit_of(self._model, depth),
+                    {depth: task},
+                    outputs,
+                    example,
+                    of,
+                    self._options.opset,
+                    weights=weights,
                 )
                 single[depth] = cut_exit(cleaned(graph), depth, outputs)
                 self._opset = opset_of(single[depth])
@@ -221,19 +235,29 @@ class ModelFamily:
                 self._refuse(depth, "fp32", str(error))
         if not single:
             raise ExportError("; ".join(refused.reason for refused in self._refused))
-        return _Graphs(outputs, single, None)
+        return _Graphs(outputs, single, None, weights)
 
-    def _converted(self, graphs: _Graphs, precision: Precision, checked: Mapping[int, FileAnswers]) -> _Graphs | None:
+    def _converted(
+        self, graphs: _Graphs, precision: Precision, checked: Mapping[int, FileAnswers], temporary: Path | None
+    ) -> _Graphs | None:
         """Returns graphs in another precision of the depths whose float32 graph has passed; None if there are none."""
         samples = self._calibration_samples()
         options = self._options
         try:
             if graphs.joined is not None:
                 made = converted(
-                    graphs.joined, precision, samples, options.name, tokens=options.tokens, told=options.told
+                    graphs.joined,
+                    precision,
+                    samples,
+                    options.name,
+                    tokens=options.tokens,
+                    told=options.told,
+                    weights=graphs.weights,
+                    directory=temporary,
                 )
+                weights = DetachedWeights.of(made)
                 by_depth = {depth: cut_exit(made, depth, graphs.outputs) for depth in checked}
-                return _Graphs(graphs.outputs, {d: without_dead_tensors(g) for d, g in by_depth.items()}, made)
+                return _Graphs(graphs.outputs, {d: without_dead_tensors(g) for d, g in by_depth.items()}, made, weights)
         except ExportError as error:
             for depth in checked:
                 self._refuse(depth, precision, str(error))
@@ -243,11 +267,18 @@ class ModelFamily:
             of = f"depth {depth} of {options.name}"
             try:
                 by_depth[depth] = converted(
-                    graphs.by_depth[depth], precision, samples, of, tokens=options.tokens, told=options.told
+                    graphs.by_depth[depth],
+                    precision,
+                    samples,
+                    of,
+                    tokens=options.tokens,
+                    told=options.told,
+                    weights=graphs.weights,
+                    directory=temporary,
                 )
             except ExportError as error:
                 self._refuse(depth, precision, str(error))
-        return _Graphs(graphs.outputs, by_depth, None)
+        return _Graphs(graphs.outputs, by_depth, None, DetachedWeights())
 
     def _calibration_samples(self) -> Samples:
         """Returns normalised samples, spread over the data, from which the ranges of activations are taken."""
@@ -269,8 +300,8 @@ class ModelFamily:
         for depth, graph in graphs.by_depth.items():
             path = file_of(directory / file_name(self._options.name, depth), precision)
             try:
-                with replacing(path, durable=False) as partial:
-                    self._write_file(graph, depth, precision, graphs.outputs, partial)
+                with graphs.weights.replacing(path, graph) as partial:
+                    self._write_file(graph, depth, precision, graphs, partial)
                     answers = FileAnswers(partial, path, self._data, self._tasks[depth], graphs.outputs, raw=self._raw)
                     difference = expected.compare(depth, answers.compared, precision)
                     if difference.problem is not None:
@@ -278,13 +309,12 @@ class ModelFamily:
                     if self._options.labelled:
                         answers.measure(partial)
                     value = answers.value
-                    content = partial.read_bytes()
+                    entry = _entry_of(partial, path.name, depth, precision, value, difference)
             except ExportError as error:
                 self._refuse(depth, precision, str(error))
                 continue
             reference = floats.get(depth) if floats is not None else None
             passed[depth] = answers
-            entry = _entry_of(path, content, depth, precision, value, difference)
             warning = "" if reference is None else self._drop(depth, precision, value, reference)
             self._entries.append(msgspec.structs.replace(entry, warning=warning))
         return passed
@@ -294,7 +324,7 @@ class ModelFamily:
         graph: onnx.ModelProto,
         depth: int,
         precision: Precision,
-        outputs: tuple[str, ...],
+        graphs: _Graphs,
         path: Path,
     ) -> None:
         options, task = self._options, self._tasks[depth]
@@ -307,7 +337,7 @@ class ModelFamily:
             mean=self._data.mean,
             std=self._data.std,
             task=task.name,
-            outputs=outputs,
+            outputs=graphs.outputs,
             units=options.units,
             threshold=task.threshold if isinstance(task, Anomaly) else None,
             input_type="uint8" if self._raw else "float32",
@@ -319,7 +349,7 @@ class ModelFamily:
             model = shortened(model)
         own = {entry.key: entry.value for entry in graph.metadata_props}
         extra = dict(options.metadata) | {PRECISION_PROPERTY.removeprefix("fedlp."): precision}
-        path.write_bytes(with_properties(model, own | to_properties(metadata, extra)).SerializeToString())
+        graphs.weights.save(with_properties(model, own | to_properties(metadata, extra)), path)
 
     def _confidence_of(self, depth: int) -> ScoreHistogram | None:
         if depth not in self._confidences:
@@ -341,19 +371,18 @@ class ModelFamily:
         try:
             if graphs.joined is None:
                 raise ExportError("the exits cannot be exported as one graph, so there is no file with early exits")
-            with replacing(path, durable=False) as partial:
-                joined = with_early_exits(graphs.joined, depths, threshold)
-                self._write_file(joined, depths[-1], precision, graphs.outputs, partial)
+            joined = with_early_exits(graphs.joined, depths, threshold)
+            with graphs.weights.replacing(path, joined) as partial:
+                self._write_file(joined, depths[-1], precision, graphs, partial)
                 found = check_early_exit(partial, path, self._data, answers, threshold, raw=self._raw)
                 difference = expected.compare_mixed(found.depths, found.compared, precision)
                 if difference.problem is not None:
                     raise ExportError(f"{path.name} {difference.problem}")
-                content = partial.read_bytes()
+                value = found.value if self._options.labelled else None
+                entry = _entry_of(partial, path.name, depths[-1], precision, value, difference)
         except ExportError as error:
             self._refuse(depths[-1] if depths else deepest, precision, str(error), early_exit=True)
             return
-        value = found.value if self._options.labelled else None
-        entry = _entry_of(path, content, depths[-1], precision, value, difference)
         warning = self._early_exit_drop(depths[-1], value, answers)
         self._entries.append(msgspec.structs.replace(entry, exits=depths, threshold=threshold, warning=warning))
 
@@ -390,16 +419,18 @@ class ModelFamily:
 
 
 def _entry_of(
-    path: Path, content: bytes, depth: int, precision: Precision, value: float | None, difference: FileDifference
+    written: Path, name: str, depth: int, precision: Precision, value: float | None, difference: FileDifference
 ) -> CardEntry:
-    """Returns what the card says of a file whose content was compared with PyTorch."""
+    """Returns what the card says of a file, which has a temporary name yet, that was compared with PyTorch."""
+    content, weights = written.read_bytes(), weights_file_of(written)
     return CardEntry(
-        file=path.name,
+        file=name,
+        weights_file="" if weights is None else weights.name,
         depth=depth,
         precision=precision,
         sha256=hashlib.sha256(content).hexdigest(),
         blake3=blake3(content).hexdigest(),
-        bytes=len(content),
+        bytes=len(content) + (0 if weights is None else weights.size),
         value=value,
         max_abs_diff=difference.max_abs_diff,
         agreement=difference.agreement,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from fedlp_edge.learning.export.early_exit import inputs_of
+from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
 from fedlp_edge.learning.export.metadata import OPSET
-from fedlp_edge.learning.export.onnx import check_size, graph_of
+from fedlp_edge.learning.export.onnx import graph_of
 from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
 from fedlp_edge.learning.model.layered import Submodel
 from fedlp_edge.learning.tasks.base import LearningTask
@@ -61,6 +62,8 @@ def multi_exit_graph(
     example: Tensor,
     of: str,
     opset: int = OPSET,
+    *,
+    weights: DetachedWeights,
 ) -> onnx.ModelProto:
     """Exports several exits of a model as one graph.
 
@@ -71,13 +74,13 @@ def multi_exit_graph(
         example: Two samples, [2, ...].
         of: What is exported, for messages.
         opset: ONNX opset of the graph.
+        weights: Takes the weights where they are too many for one file; the graph then refers to them.
 
     Raises:
-        ExportError: PyTorch cannot export the model, or its weights do not fit in one file.
+        ExportError: PyTorch cannot export the model.
     """
-    check_size(model, of)
     names = [output_name(name, depth) for depth in tasks for name in outputs]
-    return graph_of(_Exits(model, tasks).eval(), example, names, of, opset)
+    return graph_of(_Exits(model, tasks).eval(), example, names, of, opset, weights=weights)
 
 
 def cut_exit(model: onnx.ModelProto, depth: int, outputs: Sequence[str]) -> onnx.ModelProto:

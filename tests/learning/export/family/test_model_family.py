@@ -10,7 +10,6 @@ import onnx
 import onnxruntime
 import pytest
 
-from fedlp_edge.learning.export import onnx as onnx_export
 from fedlp_edge.learning.export.early_exit import with_early_exits
 from fedlp_edge.learning.export.family import model_family
 from fedlp_edge.learning.export.family.model_family import FamilyOptions, FamilyResult, ModelFamily
@@ -77,22 +76,6 @@ def test_a_regression_is_written_in_every_precision(tmp_path: Path) -> None:
     x = data.batch(slice(0, 3))[0]
     expected = task.predict(a_model(1).eval()(x), x)["values"].detach().numpy()
     np.testing.assert_allclose(values, expected, rtol=0.01)
-
-
-def test_depths_whose_weights_do_not_fit_in_a_file_are_refused_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnx_export, "MAX_BYTES", 200)  # 176 bytes of weights at depth 1, 216 at depth 2
-    data = pictures(LABELS)
-    tasks: dict[int, LearningTask] = {depth: Classification(2) for depth in (1, 2)}
-    options = FamilyOptions(name="tiny", classes=("dark", "bright"))
-    family = ModelFamily(exits_of(a_model(2), (1, 2)), tasks, data, data, tmp_path, options).write()
-    assert [entry.depth for entry in family.entries] == [1]
-    (refused,) = family.refused
-    assert refused.reason == (
-        "depth 2 of tiny has 0.0 GiB of weights; one ONNX file holds 2 GiB at most, and files of every precision are "
-        "made from that in float32: use a smaller depth"
-    )
 
 
 def test_a_file_with_early_exits_needs_two_that_may_answer(tmp_path: Path) -> None:
