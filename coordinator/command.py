@@ -104,7 +104,7 @@ def _check_data(fleet: FleetConfig, source: Path, directory: Path) -> None:
 
 
 def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: int, hand_out: bool) -> bool:
-    inbox: queue.Queue[InboxItem] = queue.Queue()
+    inbox: queue.SimpleQueue[InboxItem] = queue.SimpleQueue()
     with ExitStack() as stack:
         earlier = [] if quiet else read_events(directory.events)
         events = stack.enter_context(EventLog.open(directory.events))

@@ -68,7 +68,7 @@ class CoordinatorTopic:
                 self._messenger.overhear(message)
 
 
-def first_connection(inbox: queue.Queue[InboxItem]) -> BrokerLimits | None:
+def first_connection(inbox: queue.SimpleQueue[InboxItem]) -> BrokerLimits | None:
     """Waits for the broker; None if stopped meanwhile."""
     while True:
         item = inbox.get()
@@ -79,7 +79,7 @@ def first_connection(inbox: queue.Queue[InboxItem]) -> BrokerLimits | None:
 
 
 def settle_in(
-    inbox: queue.Queue[InboxItem], transport: Transport, topics: Topics, coordinator_topic: CoordinatorTopic
+    inbox: queue.SimpleQueue[InboxItem], transport: Transport, topics: Topics, coordinator_topic: CoordinatorTopic
 ) -> bool:
     """Finds out whether another coordinator is at work; False if stopped meanwhile.
 

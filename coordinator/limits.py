@@ -13,6 +13,7 @@ class CoordinatorLimits:
         control_bytes: Bytes of the longest control message that is read at all; an offer for a model of 4,000 units
             stays far below.
         heartbeat_seconds: Seconds after which the loop looks at its clocks, whatever comes.
+        items_between_ticks: Messages that are taken in a row before the loop looks at its clocks.
         build_seconds: Seconds that the worker may take to build the model; a large one takes minutes.
         return_seconds: Seconds for devices to report to a coordinator that was started again after the last round; who
             does is waited for.
@@ -77,6 +78,7 @@ class CoordinatorLimits:
     # The service and its loop
     control_bytes: int = 1 << 20
     heartbeat_seconds: float = 0.5
+    items_between_ticks: int = 32
     build_seconds: float = 600.0
     return_seconds: float = 20.0
     echo_seconds: float = 2.0

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import assert_never
 
 from coordinator.background import TaskFinished
@@ -72,7 +74,7 @@ class RunLoop:
         self,
         context: RunContext,
         parts: RunParts,
-        inbox: queue.Queue[InboxItem],
+        inbox: queue.SimpleQueue[InboxItem],
         transport: Transport,
         coordinator_topic: CoordinatorTopic,
         began: float,
@@ -115,11 +117,7 @@ class RunLoop:
 
     def _loop(self) -> None:
         while not self.finished:
-            try:
-                item = self._inbox.get(timeout=self._patience())
-            except queue.Empty:
-                pass
-            else:
+            for item in self._waiting():
                 if isinstance(item, StopRequested):
                     return
                 self._take(item)
@@ -133,6 +131,13 @@ class RunLoop:
             self._model_server.tick()
             self._device_search.tick(self._context.clock(), alone=not self._membership.all())
             self._final_stage.tick()
+
+    def _waiting(self) -> Iterator[InboxItem]:
+        """Waits for an item, at most until something is due, and yields it with those that wait behind it."""
+        with suppress(queue.Empty):
+            yield self._inbox.get(timeout=self._patience())
+            for _ in range(LIMITS.items_between_ticks - 1):
+                yield self._inbox.get_nowait()
 
     def _start(self) -> None:
         config, blueprint = self._context.config, self._context.blueprint

@@ -72,7 +72,7 @@ class Coordinator:
         *,
         config: FleetConfig,
         directory: RunDirectory,
-        inbox: queue.Queue[InboxItem],
+        inbox: queue.SimpleQueue[InboxItem],
         transport: Transport,
         worker: WorkerProcess,
         emit: Callable[[events.AnyEvent], None],

@@ -201,7 +201,7 @@ def _carry_out(directory: RolloutDirectory, plan: RolloutPlan, gather: float, *,
     files = find_release(Path(plan.source))
     if release_name(files, Path(plan.source)) != plan.release:
         raise OperatorError(f"the files in {plan.source} have changed since; deploy them anew, with another --out")
-    inbox: queue.Queue[InboxItem] = queue.Queue()
+    inbox: queue.SimpleQueue[InboxItem] = queue.SimpleQueue()
     transport = MqttTransport(
         fleet.broker.address(),
         client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),

@@ -125,7 +125,7 @@ class Rollout:
         plan: RolloutPlan,
         files: RolloutFiles,
         directory: RolloutDirectory,
-        inbox: queue.Queue[InboxItem],
+        inbox: queue.SimpleQueue[InboxItem],
         transport: Transport,
         say: Callable[[str], None] = lambda _line: None,
         clock: Callable[[], float] = time.monotonic,

@@ -190,8 +190,7 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         Raises:
             ValueError: The model has no such depth.
         """
-        if depth not in self.depths:
-            raise ValueError(f"depth {depth} is not between 1 and {self.full_depth}")
+        self._check(depth)
         if self.widths:
             return self.widths[depth - 1]
         return tuple(u for u in self.units if (u.depth <= depth if u.kind == "layer" else u.depth == depth))
@@ -216,8 +215,13 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         return path if self.exits == "own" else tuple(u for u in self.units if u.depth <= depth)
 
     def exchanged_by(self, depth: int) -> tuple[Unit, ...]:
-        """Returns the units that a device of ``depth`` downloads in each round and uploads unless withheld."""
-        return tuple(unit for unit in self.held_by(depth) if self.is_global(unit))
+        """Returns the units that a device of ``depth`` downloads in each round and uploads unless withheld.
+
+        Raises:
+            ValueError: The model has no such depth.
+        """
+        self._check(depth)
+        return self._exchanged[depth]
 
     def personal_of(self, depth: int) -> tuple[Unit, ...]:
         """The heads that a device of ``depth`` trains and never sends; none if heads are shared."""
@@ -243,6 +247,15 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
     def constants(self) -> frozenset[str]:
         """Names of the constant tensors of the global model."""
         return frozenset(t.name for unit in self.global_units for t in unit.constants)
+
+    @cached_property
+    def _exchanged(self) -> dict[int, tuple[Unit, ...]]:
+        """Units by the depth that exchanges them, which several steps of every update ask for."""
+        return {depth: tuple(unit for unit in self.held_by(depth) if self.is_global(unit)) for depth in self.depths}
+
+    def _check(self, depth: int) -> None:
+        if depth not in self.depths:
+            raise ValueError(f"depth {depth} is not between 1 and {self.full_depth}")
 
     @cached_property
     def digest(self) -> str:

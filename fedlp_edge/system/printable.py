@@ -33,8 +33,8 @@ def unprintable_fields(struct: Any, most: int = MAX_CHARACTERS) -> Iterator[tupl
     """Yields name and escaped form of each text field of a struct that needs escaping."""
     for name in struct.__struct_fields__:
         value = getattr(struct, name)
-        if isinstance(value, str) and (better := printable(value, most)) != value:
-            yield name, better
+        if isinstance(value, str) and (len(value) > most or not value.isprintable()):
+            yield name, printable(value, most)
 
 
 class PlainFormatter(logging.Formatter):

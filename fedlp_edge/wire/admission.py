@@ -12,12 +12,14 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, NoReturn
 
 import msgspec
 import numpy as np
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
+from fedlp_edge.core.algorithm.plausibility import squared_norm
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
 from fedlp_edge.core.device_scores import HeldOutScores, problem_of
 from fedlp_edge.core.settings import Encoding
@@ -28,6 +30,9 @@ from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitVersion
 from fedlp_edge.wire.packed_scores import PackedScores, unpacked_scores
 from fedlp_edge.wire.tensors import FLOAT32, WIDTH, Array, Blob, TensorInfo, read_header, view, view_any
+
+_REMEMBERED_BOUNDS = 1024
+"""Lists of tensors whose bounds are remembered: each update asks for those of every unit, several times."""
 
 
 class RejectionReason(StrEnum):
@@ -215,7 +220,7 @@ class Admission:
     def _check_norm(self, deltas: Iterable[Array]) -> None:
         if self._limits.max_norm is None:
             return
-        norm = math.sqrt(sum(_squared_norm(delta) for delta in deltas))
+        norm = math.sqrt(sum(squared_norm(delta) for delta in deltas))
         if norm > self._limits.max_norm:
             _refuse(
                 RejectionReason.NORM,
@@ -377,11 +382,7 @@ def _check_values(spec: TensorSpec, array: Array, max_value: float) -> None:
         _refuse(RejectionReason.VALUE, f"{spec.name} holds {max(-low, high):.4g}, over the limit of {max_value:.4g}")
 
 
-def _squared_norm(array: Array) -> float:
-    flat = array.reshape(-1)
-    return float(np.einsum("i,i->", flat, flat, dtype=np.float64))
-
-
+@lru_cache(maxsize=_REMEMBERED_BOUNDS)
 def _size_bounds(tensors: tuple[TensorSpec, ...], encoding: Encoding) -> tuple[int, int]:
     """Returns the smallest and largest bytes that these tensors can take in this encoding."""
     plain = _plain_bounds(tensors, encoding)
@@ -394,6 +395,7 @@ def _plain_bounds(tensors: tuple[TensorSpec, ...], encoding: Encoding) -> tuple[
     return least + 8 + 2, most + 8 + _header_bound(tensors)
 
 
+@lru_cache(maxsize=_REMEMBERED_BOUNDS)
 def _header_bound(tensors: tuple[TensorSpec, ...]) -> int:
     """Returns an upper bound of the bytes of a safetensors header of these tensors and their scales."""
     # A byte of a name takes six characters at most in JSON, a number 17; the rest are keys and punctuation.

@@ -64,7 +64,7 @@ class AssembledRun:
     def __init__(self, directory: Path, **settings: object) -> None:
         self.now = 0.0
         self.events: list[AnyEvent] = []
-        self.inbox: queue.Queue[InboxItem] = queue.Queue()
+        self.inbox: queue.SimpleQueue[InboxItem] = queue.SimpleQueue()
         self.jobs = Jobs()
         self.ends: queue.SimpleQueue[TaskFinished] = queue.SimpleQueue()
         self.hub = MemoryHub(immediate=True)

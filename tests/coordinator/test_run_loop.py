@@ -10,11 +10,12 @@ import pytest
 from coordinator.background import TaskFinished
 from coordinator.coordinator_topic import CoordinatorTopic
 from coordinator.inbox import InboxItem, StopRequested
+from coordinator.limits import LIMITS
 from coordinator.run_loop import RunLoop
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.errors import StorageError, WorkerError
 from fedlp_edge.reporting import events
-from fedlp_edge.transport.base import Connected, Disconnected, Received
+from fedlp_edge.transport.base import Connected, Disconnected, MessageArriving, Received
 from fedlp_edge.transport.in_memory import MEMORY_LIMITS
 from fedlp_edge.wire.messages import Announcement, Assignment, Failure, Ready, Task, decoder, encode
 from fedlp_edge.worker.jobs import Failed
@@ -59,6 +60,16 @@ def test_device_goes_from_its_report_to_its_task(tmp_path: Path) -> None:
     ready = Ready(run=RUN, device="a", session="s", depth=2)
     go_through(run, said(status("a"), "a", "device"), said(ready, "a"))
     assert [type(message) for message in run.heard()] == [Assignment, Task]
+
+
+def test_clocks_are_looked_at_once_for_all_messages_that_wait_but_for_a_few_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = AssembledRun(tmp_path, rounds=ONE)
+    looks: list[float] = []
+    monkeypatch.setattr(run.parts.membership, "tick", lambda: looks.append(run.now))
+    go_through(run, *[MessageArriving()] * (2 * LIMITS.items_between_ticks + 1))
+    assert len(looks) == 2
 
 
 def test_device_that_is_gone_takes_part_no_more(tmp_path: Path) -> None:

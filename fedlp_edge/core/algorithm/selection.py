@@ -44,7 +44,7 @@ def draw_sent_tensors(
         rate = lpr_of.get(unit.id, lpr)
         names = tuple(tensor.name for tensor in unit.tensors)
         if granularity == "layer":
-            if uniform(seed, round, device, unit.id) >= rate:
+            if rate < 1 and uniform(seed, round, device, unit.id) >= rate:  # no draw reaches 1
                 continue
         else:
             names = tuple(name for name in names if uniform(seed, round, device, unit.id, name) < rate)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fedlp_edge.core.algorithm.plausibility import deviations, find_suspect, sizes_of
+from fedlp_edge.core.algorithm.plausibility import deviations, find_suspect, sizes_of, squared_norm
 from fedlp_edge.core.blueprint import TensorSpec, Unit
 
 NORM = (TensorSpec("mean", (4,), "statistic"), TensorSpec("var", (4,), "statistic", 0.0))
@@ -24,6 +24,16 @@ def judged(*updates: dict[str, np.ndarray]) -> list[float]:
 def test_sizes_are_norms_of_the_changes_of_a_unit_and_of_each_statistic_and_of_the_roots_of_a_variance():
     assert sizes_of(UNITS, update(w=0.5, mean=-1.0, var=9.0)) == {"L1": 1.0, "mean": 2.0, "var": 6.0}
     assert sizes_of(UNITS, update(h=0.0)) == {"H1": 0.0}
+
+
+@pytest.mark.parametrize("value", [2.0**100, 2.0**-100], ids=["large", "small"])
+def test_sizes_are_right_where_float32_cannot_hold_the_squares(value: float):
+    assert sizes_of(UNITS, update(w=value)) == {"L1": 2 * value}
+
+
+def test_norm_of_many_elements_is_that_of_float64():
+    many = np.linspace(-1.0, 1.0, 200_003, dtype=np.float32)
+    assert squared_norm(many) == pytest.approx(float(np.sum(many.astype(np.float64) ** 2)), rel=1e-6)
 
 
 def test_deviations_are_from_the_median_of_the_cohort():
