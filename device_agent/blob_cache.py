@@ -81,7 +81,7 @@ class BlobCache:
 
     def written(self, version: UnitVersion) -> memoryview:
         """Returns the bytes of a download so far."""
-        return mapped(self._partial(version))
+        return mapped(self._sinks[version.digest].path)
 
     def rename(self, version: UnitVersion, known: UnitVersion) -> None:
         """Renames a download that was begun as ``version`` to ``known``, which is no larger."""
@@ -90,9 +90,10 @@ class BlobCache:
 
     def keep(self, version: UnitVersion) -> None:
         """Makes a finished download a blob of the cache."""
-        self._sinks.pop(version.digest).close()
+        sink = self._sinks.pop(version.digest)
+        sink.close()
         # Not flushed: should a power cut halve it, ``has`` finds out in the next life, and it is fetched again.
-        move_into_place(self._partial(version), self.path(version.digest), durable=False)
+        move_into_place(sink.path, self.path(version.digest), durable=False)
         self._verified.add(version.digest)
 
     def discard(self, version: UnitVersion) -> None:

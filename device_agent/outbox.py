@@ -58,17 +58,20 @@ class Outbox:
         """Returns an update by its id."""
         return self._entries[update]
 
-    def put(self, update: Update, parts: Mapping[str, Path]) -> None:
+    def put(self, update: Update, parts: Mapping[str, Path], blob: ConcatBuffer | None = None) -> None:
         """Keeps an update; on return it survives a kill of the process.
 
         Args:
             update: Finished update.
             parts: The file of each of its units, on this file system; taken away from where they are.
+            blob: The bytes of these files, if they are mapped already; otherwise they are when they are sent.
         """
         for part in update.units:
             move_into_place(parts[part.unit], self._part(update.id, part.unit), durable=False)
         write_file(self._path(update.id, "json"), [msgspec.json.encode(update)], durable=False)
         self._entries[update.id] = update
+        if blob is not None:
+            self._open = (update.id, blob)
 
     def blob(self, update: UpdateId) -> ConcatBuffer:
         """Returns the bytes of an update, which are read from the disk as they are used."""

@@ -405,7 +405,7 @@ class Trainer:
             scores={} if _judged(result) > (task.samples or _judged(result)) else packed_scores(result.scores),
         )
         try:
-            self._outbox.put(update, paths)
+            self._outbox.put(update, paths, blob)
         except OSError as error:
             return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be written: {error.strerror}")
         return RoundTrained(update)

@@ -10,6 +10,7 @@ import pytest
 
 from device_agent.outbox import Outbox
 from device_agent.protocol.update import Update
+from fedlp_edge.wire.concat_buffer import ConcatBuffer
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import UnitPayload
 from tests.device_agent.support import update
@@ -33,6 +34,18 @@ def test_keeps_updates_over_a_restart(tmp_path: Path):
     again = Outbox.open(tmp_path)
     assert again.entries() == [two_parts]
     assert b"".join(again.blob(two_parts.id).cut(0, 25)) == CONTENT
+
+
+def test_sends_bytes_that_are_at_hand_without_reading_the_files_again(tmp_path: Path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "L1").write_bytes(CONTENT)
+    outbox, whole = Outbox.open(tmp_path / "outbox"), ConcatBuffer([CONTENT])
+    outbox.put(update(1), {"L1": tmp_path / "work" / "L1"}, whole)
+    assert outbox.blob(update(1).id) is whole
+    assert b"".join(Outbox.open(tmp_path / "outbox").blob(update(1).id).cut(0, 25)) == CONTENT
+    outbox.forget(update(1).id)
+    with pytest.raises(KeyError):
+        outbox.blob(update(1).id)
 
 
 def test_lists_the_oldest_round_first(tmp_path: Path):
