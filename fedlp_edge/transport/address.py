@@ -296,9 +296,11 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:  # the text of this error may quote a password
-        raise ConfigError(
-            f"broker URL {shown!r} is malformed; write mqtt://HOST:PORT, with %XX for special characters in a login"
-        ) from None
+        write = "mqtt://HOST:PORT, with %XX for special characters in a login"
+        host = shown.partition("://")[2].rpartition("@")[2]
+        if "[" not in host and ("::" in host or host.count(":") > 2):
+            write = "IPv6 addresses in brackets, mqtt://[HOST]:PORT"
+        raise ConfigError(f"broker URL {shown!r} is malformed; write {write}") from None
     if parts.scheme not in DEFAULT_PORTS or "://" not in url:
         raise ConfigError(
             f"broker URL {shown!r} must begin with mqtt:// or mqtts:// (TLS), for WebSockets with ws:// or wss:// (TLS)"
@@ -311,6 +313,11 @@ def _split(url: str) -> SplitResult:
     if parts.scheme in {"ws", "wss"}:
         if parts.fragment or not f"{parts.path}{parts.query}".isascii() or " " in parts.path:
             raise ConfigError(f"broker URL {shown!r} has a malformed path; write {parts.scheme}://HOST:PORT/PATH")
+    elif "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        raise ConfigError(
+            f"broker URL {shown!r} has / ? or # before its @; in a login, write %2F for /, %3F for ? and %23 for #, or "
+            "set FEDLP_BROKER_USERNAME and FEDLP_BROKER_PASSWORD"
+        )
     elif parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ConfigError(
             f"broker URL {shown!r} has something after the port; write mqtt://HOST:PORT (paths are for ws:// and wss://)"
