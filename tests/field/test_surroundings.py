@@ -67,9 +67,19 @@ def test_an_agent_of_a_user_without_account_and_home_says_where_its_state_may_st
         ("csv:/data/a.csv&target=y", "options follow a #"),
         ("parquet:s3://bucket/a.parquet", "data are read from this machine"),
         ("imagefolder:https://host/parts", "data are read from this machine"),
+        ("csv:file:///data/a.csv", "write the path itself, without file://"),
+        ("imagefolder:parts of May", "there is no image directory parts of May in /"),
     ],
 )
 def test_a_path_that_is_meant_for_another_program_is_refused_with_what_to_do(argument: str, words: str) -> None:
     with pytest.raises(DataError) as caught:
         check_source(parse_spec(argument))
     assert words in str(caught.value)
+
+
+def test_a_number_sign_in_a_path_that_is_there_belongs_to_it(tmp_path: Path) -> None:
+    (tmp_path / "Line #2").mkdir()
+    assert parse_spec(f"imagefolder:{tmp_path}/Line #2").path == tmp_path / "Line #2"
+    assert parse_spec(f"imagefolder:{tmp_path}/Line #2#size=8").size == (8, 8)
+    with pytest.raises(DataError, match="'2' is no option"):
+        parse_spec(f"imagefolder:{tmp_path}/Other #2")

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from fedlp_edge.errors import DataError, StorageError
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
+from fedlp_edge.learning.data.readers.path_hints import path_hint, shown_path
 from fedlp_edge.learning.foreign_code import misnamed
 from fedlp_edge.system.directories import expand_user
 
@@ -244,8 +245,8 @@ def parse_spec(text: str) -> DataSpec:
         DataError: The text is malformed; the message says what is allowed.
     """
     name, mark, tail = text.rpartition("#")
-    if not mark:
-        name, tail = text, ""
+    if not mark or _names_a_path(text, tail):
+        name, mark, tail = text, "", ""
     source, argument = _parse_source(name)
     options = _parse_options(tail, text, source) if mark else {}
     if "partition" in options and "share" not in options:
@@ -272,6 +273,17 @@ def parse_spec(text: str) -> DataSpec:
     )
 
 
+def _names_a_path(text: str, tail: str) -> bool:
+    """Tells whether the last # of a specification belongs to a path that is there, as in ``imagefolder:Line #2``."""
+    kind, _, argument = text.partition(":")
+    if "=" in tail or kind not in _ON_DISK:
+        return False
+    try:
+        return expand_user(argument).exists()
+    except (OSError, StorageError):
+        return False
+
+
 def check_source(spec: DataSpec) -> None:
     """Checks that the user's own directory or file exists, before any slow work begins.
 
@@ -291,7 +303,7 @@ def check_source(spec: DataSpec) -> None:
 def _check_path(spec: DataSpec, path: Path) -> None:
     if spec.source in _FOLDERS and not path.is_dir():
         kind = "image" if spec.source == "imagefolder" else "sound"
-        raise DataError(f"there is no {kind} directory {path}{_path_hint(spec.argument)}")
+        raise DataError(f"there is no {kind} directory {shown_path(path)}{path_hint(spec.argument, path)}")
     if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra that only pictures need
         raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
     if spec.source == "audiofolder" and find_spec("scipy") is None:
@@ -301,22 +313,9 @@ def _check_path(spec: DataSpec, path: Path) -> None:
     if spec.source == "parquet" and find_spec("pyarrow") is None:
         raise DataError('Parquet needs pyarrow: pip install "fedlp-edge[tables]"')
     if spec.source == "npz" and not path.is_file():
-        raise DataError(f"there is no file {path}{_path_hint(spec.argument)}")
+        raise DataError(f"there is no file {shown_path(path)}{path_hint(spec.argument, path)}")
     if spec.source in ("csv", "parquet", "npy") and not path.exists():
-        raise DataError(f"there is no file or directory {path}{_path_hint(spec.argument)}")
-
-
-def _path_hint(argument: str) -> str:
-    """Returns what to do about a path that is meant for a shell, a browser or another program; empty if it is none."""
-    if "://" in argument:
-        return ": data are read from this machine; fetch them, or mount what holds them"
-    if "$" in argument or "%" in argument:
-        return ": variables are not expanded here; write the path itself, or ~ for the home directory"
-    if "*" in argument:
-        return ": patterns are not expanded here; name the directory"
-    if "&" in argument:
-        return ": options follow a #, as in #target=y&window=8"
-    return ""
+        raise DataError(f"there is no file or directory {shown_path(path)}{path_hint(spec.argument, path)}")
 
 
 def check_outside(spec: DataSpec, directory: Path, option: str) -> None:

@@ -1,0 +1,49 @@
+"""This module says what may be wrong with a path of data that is not there."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from urllib.parse import unquote
+
+from fedlp_edge.system.directories import working_directory
+
+_REMEDIES = (
+    (("file://",), "write the path itself, without file://"),
+    (("://",), "data are read from this machine; fetch them, or mount what holds them"),
+    (("$", "%"), "variables are not expanded here; write the path itself, or ~ for the home directory"),
+    (("*",), "patterns are not expanded here; name the directory"),
+    (("&",), "options follow a #, as in #target=y&window=8"),
+)
+"""What a path may hold, and what to do then; the first that fits counts."""
+
+
+def shown_path(path: Path) -> str:
+    """Returns a path for a message, with the directory that a relative one starts from."""
+    return str(path) if path.is_absolute() else f"{path} in {working_directory()}"
+
+
+def path_hint(argument: str, path: Path) -> str:
+    """Returns what to do about a path that is missing; empty if nothing about it is remarkable.
+
+    Args:
+        argument: Path as a person has written it, which may be meant for a shell, a browser or another program.
+        path: Path that it was taken for.
+    """
+    if near := _near_name(path):
+        return f": {near!r} is there, which differs in blanks, capitals or the way that accents are stored"
+    if unquote(argument) != argument and Path(unquote(argument)).exists():
+        return f": write it as the disk has it, {unquote(argument)}"
+    return next((f": {remedy}" for marks, remedy in _REMEDIES if any(mark in argument for mark in marks)), "")
+
+
+def _near_name(path: Path) -> str:
+    """Returns the name beside a path that is missing which a person would take for the same; empty if there is none."""
+
+    def plain(name: str) -> str:
+        return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+    try:
+        return next((near.name for near in path.parent.iterdir() if plain(near.name) == plain(path.name)), "")
+    except OSError:  # the folder is missing, too, or may not be read
+        return ""
