@@ -51,6 +51,7 @@ class Report(msgspec.Struct, frozen=True):
         driver: Version of its driver; empty if ``nvidia-smi`` does not tell.
         cuda: Version of CUDA that PyTorch was built for; empty for none.
         processor: Name of the CPU.
+        problem: What PyTorch says of a GPU that it cannot use, in brackets; empty if it says nothing.
     """
 
     device: str
@@ -61,6 +62,7 @@ class Report(msgspec.Struct, frozen=True):
     processor: str
     cores: int
     system: str
+    problem: str = ""
     sections: tuple[Section, ...] = ()
 
     @property
@@ -89,7 +91,7 @@ def main() -> None:
         for name in options.only:
             print(f"{name} ...", file=sys.stderr, flush=True)
             if options.device == "cuda" and not report.card:
-                section = Section(name, "skipped", "skipped: no GPU that PyTorch can use", {}, 0.0)
+                section = Section(name, "skipped", f"skipped: no GPU that PyTorch can use{report.problem}", {}, 0.0)
             else:
                 limit = SECTIONS[name][1] * options.patience
                 command = [sys.executable, "-m", "benchmarks.cuda_check", "--section", name, "--device", options.device]
@@ -133,7 +135,7 @@ def run_section(name: str, command: list[str], limit: float, environment: dict[s
         out, err = process.communicate(timeout=limit)
         outcome = msgspec.json.decode(out.splitlines()[-1], type=Outcome)
     except subprocess.TimeoutExpired:
-        outcome = Outcome("fail", f"took more than {limit:.0f} seconds")
+        outcome = Outcome("fail", f"took more than {limit:.0f} seconds (--patience 3 allows three times as many)")
     except (IndexError, msgspec.MsgspecError):
         last = " ".join(err.decode(errors="replace").split()[-40:])
         outcome = Outcome("fail", f"ended with {process.returncode}: {last}")
@@ -146,10 +148,10 @@ def run_section(name: str, command: list[str], limit: float, environment: dict[s
 
 def describe_machine(device: str) -> Report:
     """What the figures depend on; PyTorch is asked in another process, which keeps no memory of the GPU."""
-    asked = "import torch; a = torch.cuda.is_available()"
-    asked += "; print(torch.version.cuda or ''); print(torch.cuda.get_device_name() if a else '')"
+    asked = "import torch; from fedlp_edge.learning.torch_device import find_cuda; a, why = find_cuda()"
+    asked += "; print(torch.version.cuda or ''); print(torch.cuda.get_device_name() if a else ''); print(why)"
     told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
-    cuda, card = (*told.stdout.splitlines(), "", "")[:2]
+    cuda, card, problem = (*told.stdout.splitlines(), "", "", "")[:3]
     return Report(
         device=device,
         card=card,
@@ -159,6 +161,7 @@ def describe_machine(device: str) -> Report:
         processor=processor_name(),
         cores=len(os.sched_getaffinity(0)),
         system=f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        problem=f" ({problem})" if problem else "",
     )
 
 

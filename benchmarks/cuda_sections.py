@@ -333,7 +333,7 @@ def fallback(processor: Processor) -> Outcome:
 
     from fedlp_edge.learning import torch_device  # noqa: PLC0415
     from fedlp_edge.worker.job_runner import JobRunner  # noqa: PLC0415
-    from fedlp_edge.worker.train_job import train  # noqa: PLC0415
+    from fedlp_edge.worker.process import WorkerProcess  # noqa: PLC0415
 
     for hidden in ("", "-1"):
         found = subprocess.run(
@@ -361,12 +361,17 @@ def fallback(processor: Processor) -> Outcome:
         blueprint = _build(runner, SMALL, directory)
         job = _job(SMALL, blueprint, 1, directory, "digits#limit=100", TrainingSettings(compute="float32"))
         _result(runner.run(job), Trained)
-        assert_failed = RuntimeError("CUDA error: device-side assert triggered")
-        with mock.patch(f"{JobRunner.__module__}.train", side_effect=[assert_failed, mock.DEFAULT], wraps=train):
-            trained = _result(runner.run(job), Trained)
-    if runner.resources.on_cuda or not any("training on the CPU from now on" in note for note in trained.notes):
-        raise CheckError(f"after a failure of the GPU: {trained.notes}")
-    return Outcome("pass", "hidden, broken and failing GPUs leave training to the CPU")
+        with mock.patch(f"{JobRunner.__module__}.train", side_effect=_fail_on_gpu):
+            failed = runner.run(job)
+        if not (isinstance(failed, Failed) and failed.again and runner.needs_new_process):
+            raise CheckError(f"a failure of the GPU gave {failed}")
+        with WorkerProcess(WorkerOptions(device="auto")) as worker:
+            again = msgspec.structs.replace(job, after_crash=failed.reason)
+            trained = _result(worker.call(again, timeout=40.0), Trained)
+            measured = _result(worker.call(Measure(seconds=0.05), timeout=20.0), DeviceMeasurement)
+    if measured.processor != "cpu":
+        raise CheckError(f"after a failure of the GPU, {measured.processor} trains: {trained.notes}")
+    return Outcome("pass", f"hidden, broken and failing GPUs leave training to the CPU ({failed.reason})")
 
 
 SECTIONS: dict[str, tuple[Callable[[Processor], Outcome], float]] = {
@@ -387,6 +392,15 @@ def print_choices() -> None:
     found = _result(_runner("auto").run(Measure(seconds=0.05)), DeviceMeasurement)
     refused = _runner("cuda").run(Measure(seconds=0.05))
     print(found.processor, refused.kind if isinstance(refused, Failed) else refused)
+
+
+def _fail_on_gpu(*_: object) -> None:
+    """Reads behind the end of a tensor on the GPU: no later call of CUDA in this process succeeds."""
+    import torch  # noqa: PLC0415
+
+    places = torch.tensor([1 << 20], device="cuda")
+    torch.zeros(2, device="cuda")[places].sum().item()
+    raise CheckError("the GPU reads behind the end of a tensor")
 
 
 def _runner(device: str, memory_bytes: int | None = None) -> JobRunner:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import torch
 from torch import nn
 
 from fedlp_edge.errors import WorkerError
 
-_CUDA = re.compile(r"CUDA|cuDNN|CUBLAS|CUSPARSE|NVRTC|NVIDIA|device-side assert|no kernel image", re.IGNORECASE)
+_CUDA = re.compile(
+    r"CUDA|cuDNN|CUBLAS|CUSPARSE|NVRTC|NVIDIA|device-side assert|no kernel image|HIP error|MIOpen|hipBLAS|rocBLAS", re.I
+)
+"""Words in the errors of CUDA, its driver and its libraries, and of ROCm, which PyTorch calls CUDA as well."""
 
 
 def choose_device(wanted: str) -> tuple[torch.device, str]:
@@ -27,10 +31,13 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
     """
     if wanted == "cpu":
         return torch.device("cpu"), ""
-    if not torch.cuda.is_available():
+    found, why = find_cuda()
+    if not found:
         if wanted == "cuda":
-            raise WorkerError("this machine has no CUDA device that PyTorch can use: leave --device out, or say cpu")
-        return torch.device("cpu"), ""
+            because = f" ({why})" if why else ""
+            text = f"this machine has no CUDA device that PyTorch can use{because}: leave --device out, or say cpu"
+            raise WorkerError(text)
+        return torch.device("cpu"), f"PyTorch cannot use a GPU ({why}): training on the CPU" if why else ""
     problem = cuda_problem()
     if not problem:
         # With its index, which the limit of CUDA memory asks for.
@@ -38,6 +45,19 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
     if wanted == "cuda":
         raise WorkerError(cuda_does_not_work(problem))
     return torch.device("cpu"), f"PyTorch lists a CUDA device, but it does not work ({problem}): training on the CPU"
+
+
+def find_cuda() -> tuple[bool, str]:
+    """Returns whether PyTorch lists a CUDA device and, if it does not, what it says of the reason; mostly empty.
+
+    PyTorch warns where there is a driver that it cannot use, such as one that is too old, and not where there is none.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = torch.cuda.is_available()
+    lines = [cuda_error_line(one.message) for one in said if isinstance(one.message, Warning)]
+    about_cuda = [line.removeprefix("CUDA initialization: ") for line in lines if _CUDA.search(line)]
+    return found, "" if found else "".join(about_cuda[:1])
 
 
 def cuda_problem() -> str:
@@ -64,8 +84,12 @@ def cuda_does_not_work(problem: str) -> str:
 
 
 def cuda_error_line(error: BaseException) -> str:
-    """Returns the first line of an error's text; the further lines of a CUDA error are advice for debugging CUDA."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """Returns the first line of an error's text, without its place in PyTorch's source.
+
+    The further lines of a CUDA error are advice for debugging CUDA.
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(" (Triggered internally")[0][:200]
 
 
 def make_repeatable(device: torch.device) -> None:

@@ -152,7 +152,10 @@ def device_facts(
     share = worker_share(host, profile)
     board_left = None if share is None else max(0, share - measured.idle_memory - measured.data_reserve)
     memory = max(0, host.memory_available - measured.data_reserve)
-    free = memory if measured.cuda_memory is None else measured.cuda_memory
+    free = memory
+    if measured.cuda_memory is not None:
+        shared = measured.cuda_shares_memory
+        free = min(memory, measured.cuda_memory - measured.data_reserve) if shared else measured.cuda_memory
     speed = measured.training_macs_per_second
     if profile.training_gmacs_per_second is not None:
         speed = min(speed, profile.training_gmacs_per_second * 1e9)
@@ -161,7 +164,7 @@ def device_facts(
         hostname=host.hostname,
         architecture=host.architecture,
         processor=measured.processor,
-        training_memory=_least(free, board_left, profile.training_memory),
+        training_memory=_least(max(0, free), board_left, profile.training_memory),
         memory_available=_least(memory, board_left),
         memory_total=_least(host.memory_total, profile.ram),
         cores=host.cores,

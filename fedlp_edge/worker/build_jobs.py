@@ -82,6 +82,7 @@ def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:
         idle_memory=limits.resident_bytes(),
         cuda_name=torch.cuda.get_device_name(device) if on_cuda else None,
         cuda_memory=torch.cuda.mem_get_info(device)[0] if on_cuda else None,
+        cuda_shares_memory=on_cuda and bool(torch.cuda.get_device_properties(device).is_integrated),
         note=resources.take_note(),
     )
 

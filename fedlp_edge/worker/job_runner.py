@@ -73,10 +73,9 @@ class JobRunner:
             if isinstance(error, FedLPError):
                 return Failed(kind=_kind(error), reason=reason_line(str(error)))
             if resources.on_cuda and torch_device.is_cuda_failure(error):
-                problem = torch_device.cuda_error_line(error)
-                if resources.options.device == "cuda":
-                    return Failed(kind="worker", reason=torch_device.cuda_does_not_work(problem))
-                resources.leave_cuda(f"the CUDA device failed ({problem}): training on the CPU from now on")
+                failed = self._cuda_failed(job, torch_device.cuda_error_line(error))
+                if failed is not None:
+                    return failed
             else:
                 traceback.print_exc(file=sys.stderr)
                 reason = f"{type(job).__name__}: {type(error).__name__}: {error}"
@@ -84,6 +83,21 @@ class JobRunner:
         finally:
             limits.trim_heap()
         return self.run(job)
+
+    def _cuda_failed(self, job: AnyJob, problem: str) -> Failed | None:
+        """Gives up the GPU, and this process; None if the job should be done on the CPU here, its last one.
+
+        Most errors of a GPU stay in the process: every later call of CUDA fails alike, also those that PyTorch makes
+        while it trains on the CPU, such as for a seed.
+        """
+        self.resources.needs_new_process = True
+        if self.resources.options.device == "cuda":
+            return Failed(kind="worker", reason=torch_device.cuda_does_not_work(problem))
+        note = f"the CUDA device failed ({problem}): training on the CPU from now on"
+        if isinstance(job, Train):
+            return Failed(kind="worker", reason=note, again=True)
+        self.resources.leave_cuda(note)
+        return None
 
     def _do(self, job: AnyJob) -> AnyResult:  # noqa: PLR0911 - one return a kind of job
         match job:

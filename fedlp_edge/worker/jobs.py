@@ -91,6 +91,9 @@ class DeviceMeasurement(Result, frozen=True, kw_only=True):
         training_macs_per_second: Multiply-accumulate operations per second in training (``DeviceFacts``).
         processor: Processor that trains, ``"cpu"`` or ``"cuda"``.
         idle_memory: Resident bytes of the worker with torch and the data loaded.
+        cuda_name: Name of the CUDA device; None without one.
+        cuda_memory: Bytes of its memory that are free.
+        cuda_shares_memory: Whether its memory is that of the host, as on a Jetson.
         found: Line on what the samples are, for the owner of the device; empty without data.
         data_reserve: Bytes that the samples may take on top once the model is known.
         remarks: Line on unused contents of the data's source; empty if there are none.
@@ -103,6 +106,7 @@ class DeviceMeasurement(Result, frozen=True, kw_only=True):
     idle_memory: int
     cuda_name: str | None = None
     cuda_memory: int | None = None
+    cuda_shares_memory: bool = False
     data: DataFacts | None = None
     found: str = ""
     data_reserve: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
@@ -20,6 +22,21 @@ def test_a_machine_without_cuda_says_so_only_if_cuda_is_asked_for(monkeypatch: p
         torch_device.choose_device("cuda")
 
 
+def test_a_gpu_whose_driver_pytorch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = "(Triggered internally at CUDAFunctions.cpp:109.)"
+
+    def too_old() -> bool:
+        warnings.warn("an old habit", DeprecationWarning, stacklevel=1)
+        warnings.warn(f"CUDA initialization: The NVIDIA driver is too old. {place}", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", too_old)
+    note = "PyTorch cannot use a GPU (The NVIDIA driver is too old.): training on the CPU"
+    assert torch_device.choose_device("auto") == (torch.device("cpu"), note)
+    with pytest.raises(WorkerError, match=r"can use \(The NVIDIA driver is too old\.\): leave --device out"):
+        torch_device.choose_device("cuda")
+
+
 def test_a_cuda_device_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch_device, "cuda_problem", lambda: "no kernel image")
@@ -32,7 +49,11 @@ def test_a_cuda_device_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("error", "cuda"),
-    [(RuntimeError("CUDA error: an illegal access"), True), (RuntimeError("shapes differ"), False)],
+    [
+        (RuntimeError("CUDA error: an illegal access"), True),
+        (RuntimeError("HIP error: invalid device function"), True),
+        (RuntimeError("shapes differ"), False),
+    ],
 )
 def test_errors_of_the_device_are_told_from_those_of_the_job(error: Exception, cuda: bool) -> None:
     assert torch_device.is_cuda_failure(error) == cuda

@@ -80,6 +80,19 @@ def test_looks_at_the_memory_of_the_gpu_when_it_trains_there():
     assert (facts.training_memory, facts.cuda_name) == (9000 * MB, "T4")
 
 
+@pytest.mark.parametrize(("free", "reserve", "left"), [(9000, 0, 3000), (2000, 0, 2000), (2000, 500, 1500), (1, 2, 0)])
+def test_counts_memory_once_that_gpu_and_host_share(free: int, reserve: int, left: int):
+    orin = msgspec.structs.replace(
+        MEASURED,
+        processor="cuda",
+        cuda_name="Orin",
+        cuda_memory=free * MB,
+        cuda_shares_memory=True,
+        data_reserve=reserve * MB,
+    )
+    assert device_facts(HOST, orin, DeviceProfile(), 4).training_memory == left * MB
+
+
 def test_says_nothing_of_the_cpu_where_it_trains_on_a_gpu():
     measured = msgspec.structs.replace(MEASURED, processor="cuda", cuda_name="T4", cuda_memory=9000 * MB)
     assert device_facts(HOST, measured, DeviceProfile(), 4, Calibration(base=7.0)).calibration == ON_CUDA

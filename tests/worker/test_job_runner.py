@@ -7,14 +7,17 @@ import re
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.learning.export.metadata import from_properties
+from fedlp_edge.worker import job_runner
 from fedlp_edge.worker.job_runner import JobRunner
 from fedlp_edge.worker.jobs import (
     Build,
     Built,
+    DeviceMeasurement,
     Evaluate,
     Evaluated,
     Export,
@@ -128,3 +131,51 @@ def test_a_model_of_another_number_of_outputs_is_refused(task, classes, problem,
     failed = runner.run(Build(model=model, steps=True, data=data_of(task, tmp_path)))
     assert isinstance(failed, Failed)
     assert re.search(problem, failed.reason)
+
+
+def fails_once(error):
+    """A job that a GPU cannot do; the second time, on the CPU, it gives a measurement."""
+    answers = iter([error, DeviceMeasurement(samples=0, training_macs_per_second=1.0, processor="cpu", idle_memory=1)])
+
+    def do(job, resources):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return do
+
+
+LOST = RuntimeError("CUDA error: unspecified launch failure\nCompile with `TORCH_USE_CUDA_DSA`")
+ROUND = Train(
+    model=ModelSettings(name="small-cnn", input=(2, 8), classes=2), depth=1, state_paths=(), sent={}, freeze=False,
+    training=TrainingSettings(), seed=1, head_seed=1, data="digits", delta_dir="",
+)  # fmt: skip
+
+
+def runner_on_gpu(monkeypatch, device):
+    runner = JobRunner(WorkerOptions(device=device))
+    runner.resources._device = torch.device("cuda", 0)
+    for job in ("train", "measure"):
+        monkeypatch.setattr(job_runner, job, fails_once(LOST))
+    return runner
+
+
+def test_round_in_which_the_gpu_fails_is_trained_by_another_process(monkeypatch):
+    runner = runner_on_gpu(monkeypatch, "auto")
+    reason = "the CUDA device failed (CUDA error: unspecified launch failure): training on the CPU from now on"
+    assert runner.run(ROUND) == Failed(kind="worker", reason=reason, again=True)
+    assert runner.needs_new_process
+
+
+def test_process_whose_gpu_fails_elsewhere_ends_after_it_has_done_the_job_on_the_cpu(monkeypatch):
+    runner = runner_on_gpu(monkeypatch, "auto")
+    assert runner.run(Measure()).processor == "cpu"
+    assert (runner.resources.on_cuda, runner.needs_new_process) == (False, True)
+
+
+def test_gpu_that_is_asked_for_and_fails_is_looked_for_anew_by_another_process(monkeypatch):
+    runner = runner_on_gpu(monkeypatch, "cuda")
+    reason = "the CUDA device does not work (CUDA error: unspecified launch failure): say --device cpu"
+    assert runner.run(ROUND) == Failed(kind="worker", reason=reason)
+    assert runner.needs_new_process
