@@ -101,15 +101,17 @@ class BlobCache:
         sink = self._sinks.pop(version.digest, None)
         if sink is not None:
             sink.close()
-        self._partial(version).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._partial(version).unlink(missing_ok=True)
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Removes every blob but these."""
+        """Removes every blob but these; what a read-only disk does not let go stays for the next time."""
         for path in self._directory.iterdir():
             partial = path.suffix == PARTIAL
             left_over = self._resume and path.stem not in self._sinks
             if left_over if partial else path.name not in digests:
-                path.unlink()
+                with suppress(OSError):
+                    path.unlink()
         self._verified &= set(digests)
 
     def _partial(self, version: UnitVersion) -> Path:

@@ -213,6 +213,7 @@ class InstallationLimits:
         serving_starts: Starts of whatever answers with the new model during its probation, after which these count as
             a crash loop; so do as many ends of the process that the agent starts.
         watch_seconds: Seconds between two looks at what answers, during the probation.
+        hold_seconds: Seconds between two tries to write what a disk did not take that is full or read-only.
         measure_seconds: Seconds for which each of several models is measured.
     """
 
@@ -223,6 +224,7 @@ class InstallationLimits:
     attempts: int = 3
     serving_starts: int = 3
     watch_seconds: float = 0.5
+    hold_seconds: float = 5.0
     measure_seconds: float = 2.0
 
 

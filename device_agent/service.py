@@ -276,7 +276,7 @@ class Agent:
             event = self._next_event()
             if isinstance(event, Leave):
                 return True
-            if self._serving is not None:
+            if self._serving is not None and not self._installer.unproven:
                 self._serving.poll()
             for translated in self._translate(event):
                 self._carry_out(self._machine.handle(translated, self._clock()))
@@ -422,7 +422,7 @@ class Agent:
         try:
             target = store_model(file, self._versions, run, unit)
             self._installer.adopt(target)
-        except DeviceError as error:
+        except (DeviceError, StorageError) as error:
             self._queue.put(InstallFailed(str(error)))
         except OSError as error:
             self._queue.put(InstallFailed(f"{self._versions.directory}: {error.strerror}; make room there"))

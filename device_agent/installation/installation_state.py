@@ -61,5 +61,8 @@ def save_state(state: InstallationState, directory: Path) -> None:
 
     Raises:
         OSError: The disk is full or failed.
+        StorageError: The directory is missing and cannot be made.
     """
-    write_file(make_directory(directory) / FILE, [msgspec.json.encode(state)])
+    if not directory.is_dir():
+        make_directory(directory)
+    write_file(directory / FILE, [msgspec.json.encode(state)])

@@ -1,7 +1,8 @@
 """Installs a model of a release: verifies, tries, switches, watches, and goes back by itself.
 
 Before the switch the old model answers, whatever happens; after it the new one is watched for a while, and an agent
-that ends in between goes back to the old one at its next start. Each step is on the disk before the next one begins:
+that ends in between goes back to the old one at its next start. Each step is on the disk before the next one begins;
+what must be written before anything else can be done is tried again until a disk that is full or read-only takes it:
 
 ``added`` (files stored) -> ``testing`` (self-test, exam beside the old model) -> ``probation`` (switched, first
 inferences, watched) -> ``installed``; anything else ends as ``failed``, with the old model in its place.
@@ -14,7 +15,9 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +32,7 @@ from device_agent.limits import LIMITS
 from device_agent.protocol.events import FilesWanted
 from fedlp_edge.core.model_card import MeasuredCost
 from fedlp_edge.core.planning.model_choice import NO_LIMITS, AnswerLimits
-from fedlp_edge.errors import FedLPError
+from fedlp_edge.errors import FedLPError, StorageError
 from fedlp_edge.serving.live_inputs import LIVE, held_out_samples, live_inputs
 from fedlp_edge.serving.serving_record import forget_record, read_record
 from fedlp_edge.system.directories import make_directory
@@ -39,6 +42,7 @@ from fedlp_edge.wire.messages import Install, InstallReport, InstallState, Shado
 log = logging.getLogger(__name__)
 
 _LIMITS = LIMITS.installation
+_UNWRITABLE = (OSError, StorageError)
 SELF_TEST = "self_test.npz"
 
 
@@ -119,27 +123,40 @@ class Installer:
         self._watch_at = 0.0
         self._ends_before: int | None = None
         self._ends_seen = 0
+        self._held: Callable[[], None] | None = None
+        self._held_until = 0.0
+        self._recovered = True
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the link is still at a version that an earlier life of the agent was trying."""
+        candidate = self._state.candidate
+        return not self._recovered and candidate is not None and self._store.current == candidate.target
 
     def recover(self) -> None:
         """Takes up what an earlier life of the agent has left: first of all, the old model is in its place.
 
-        A version that was being tried is tried again, unless the agent has ended too often while it was.
-
-        Raises:
-            OSError: The disk is full or failed.
+        A version that was being tried is tried again, unless the agent has ended too often while it was. Where the disk
+        takes nothing, this is tried again until it does.
         """
         self._state = load_state(self._store.directory)
+        self._recovered = False
+        self._do_or_hold(self._take_up)
+
+    def _take_up(self) -> None:
         self._drop_untrusted()
         candidate = self._state.candidate
         if candidate is None:
             if self._store.current != self._state.current:  # installed by an earlier version of the agent, or by hand
                 self._keep(msgspec.structs.replace(self._state, current=self._store.current))
             self._store.keep_only((self._state.current, *self._state.previous))
+            self._recovered = True
             return
         if self._store.current == candidate.target:
             self._store.switch(self._state.current)
         candidate = msgspec.structs.replace(candidate, phase="testing", attempts=candidate.attempts + 1)
         self._keep(msgspec.structs.replace(self._state, candidate=candidate))
+        self._recovered = True
         if candidate.attempts >= _LIMITS.attempts:
             self._fail(candidate.install, f"the agent ended {candidate.attempts} times while it tried the model")
             return
@@ -216,11 +233,18 @@ class Installer:
             self._watched_until, self._watch_at = now + candidate.install.probation_seconds, now
 
     def next_wakeup(self) -> float | None:
-        """When ``poll`` has something to do; None if nothing is on probation."""
+        """When ``poll`` has something to do; None if nothing is on probation, and nothing waits for the disk."""
+        if self._held is not None:
+            return self._held_until
         return None if self._watched_until is None else min(self._watched_until, self._watch_at)
 
     def poll(self, now: float) -> None:
-        """Looks how the new model fares during its probation, and ends it."""
+        """Looks how the new model fares during its probation, and ends it; tries again what the disk did not take."""
+        if self._held is not None:
+            if now >= self._held_until:  # meanwhile nothing is tried in the other thread
+                self._held_until = now + _LIMITS.hold_seconds
+                self._do_or_hold(self._held)
+            return
         candidate, until = self._state.candidate, self._watched_until
         if candidate is None or until is None:
             return
@@ -243,6 +267,7 @@ class Installer:
         with self._at_work:  # an exam that is under way is waited for
             candidate, self._watched_until = self._state.candidate, None
             self._store.switch(target)
+            self._held = None
             self._settle(target, None)
         if candidate is not None:  # whoever waits for its end is told, and may order it anew
             self._emit(self._report(candidate.install, "failed", "the final model of a run has taken its place"))
@@ -262,8 +287,22 @@ class Installer:
                 self._store.switch(self._state.current)
             candidate = msgspec.structs.replace(candidate, phase="testing", attempts=candidate.attempts - 1)
             self._keep(msgspec.structs.replace(self._state, candidate=candidate))
-        except OSError as error:
-            log.warning("cannot write how far the installation has come: %s", error.strerror)
+        except _UNWRITABLE as error:
+            log.warning("cannot write how far the installation has come: %s", _said(error))
+
+    def _do_or_hold(self, work: Callable[[], None]) -> None:
+        """Does what must reach the disk before anything else is done, or keeps it for later if the disk refuses it."""
+        waited = self._held is not None
+        try:
+            work()
+        except _UNWRITABLE as error:
+            self._held = work
+            if not waited:
+                log.warning("%s: %s; the installation goes on once there is room", self._store.directory, _said(error))
+        else:
+            self._held = None
+            if waited:
+                log.info("%s can be written to again", self._store.directory)
 
     # In the executor's thread
 
@@ -279,7 +318,7 @@ class Installer:
         except FedLPError as error:
             self._fail(install, str(error))
         except OSError as error:
-            self._fail(install, f"{error.strerror or error}; the disk may be full")
+            self._fail(install, f"{self._store.directory}: {_said(error)}")
         except Exception as error:  # a defect of a verifying library must not leave a device between two models
             log.exception("the installation of %s failed", install.release)
             self._fail(install, f"{type(error).__name__}: {error}")
@@ -345,7 +384,8 @@ class Installer:
         kept = kept_versions(target, previous, self._options.keep)
         state = InstallationState(current=target, previous=kept, last=report or self._state.last)
         self._keep(state)
-        make_directory(self._store.directory / LIVE)  # whatever answers may keep inputs for the next exam
+        with suppress(*_UNWRITABLE):  # whatever answers may keep inputs for the next exam, and need not
+            make_directory(self._store.directory / LIVE)
         self._store.keep_only((target, *kept))
         if report is not None:
             self._emit(report)
@@ -353,21 +393,27 @@ class Installer:
     def _fail(self, install: Install, reason: str) -> None:
         """Ends an installation with the old model in its place."""
         candidate = self._state.candidate
+        report = self._report(install, "failed", reason)
         if candidate is not None and self._store.current == candidate.target:
             try:
                 self._store.switch(self._state.current)
-            except OSError as error:  # the next life of the agent does it
-                log.error("cannot go back to the model before: %s", error.strerror)
-                self._emit(self._report(install, "failed", f"{reason}; and the model before cannot be put back"))
+            except OSError as error:  # as soon as it can, or in the next life of the agent
+                log.error("cannot go back to the model before: %s; it is tried again", _said(error))
+                self._emit(self._report(install, "failed", f"{reason}; and the model before cannot be put back yet"))
+                self._held, self._held_until = partial(self._put_back, report), 0.0
                 return
-        self._end(self._report(install, "failed", reason))
+        self._end(report)
+
+    def _put_back(self, report: InstallReport) -> None:
+        self._store.switch(self._state.current)
+        self._end(report)
 
     def _end(self, report: InstallReport) -> None:
         state = msgspec.structs.replace(self._state, candidate=None, last=report)
         try:
             self._keep(state)
-        except OSError as error:  # the next life of the agent finds out that nothing came of it
-            log.warning("cannot write how the installation ended: %s", error.strerror)
+        except _UNWRITABLE as error:  # the next life of the agent finds out that nothing came of it
+            log.warning("cannot write how the installation ended: %s", _said(error))
             self._state = state
         self._store.keep_only((self._state.current, *self._state.previous))
         self._emit(report)
@@ -413,6 +459,10 @@ class Installer:
             reason=reason[: LIMITS.messages.reason_characters],
             shadow=self._shadow if state != "receiving" else None,
         )
+
+
+def _said(error: OSError | StorageError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def exam_inputs(directory: Path, most: int) -> tuple[ExamInput, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from device_agent.blob_cache import BlobCache
 from device_agent.protocol.downloads import Downloads
@@ -44,6 +47,19 @@ def test_removes_a_half_download_of_an_earlier_life(tmp_path: Path):
     BlobCache(tmp_path).begin(VERSION).close()
     BlobCache(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_read_only_disk_keeps_is_removed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache = filled(tmp_path)
+    half = version("L2", CONTENT * 2)
+    cache.begin(half)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only")))
+        cache.discard(half)
+        cache.keep_only(())
+    assert len(list(tmp_path.iterdir())) == 2
+    cache.keep_only(())
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
 
 
 def test_removes_a_blob_that_the_disk_has_damaged(tmp_path: Path):

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -425,6 +426,130 @@ def test_disk_that_fills_up_at_any_step_leaves_the_old_model_running(tmp_path: P
         assert board.current in (b"old", b"new")
         if board.reports[-1].state == "failed":
             assert board.current == b"old"
+
+
+FULL, READ_ONLY = errno.ENOSPC, errno.EROFS
+
+
+@contextmanager
+def refusing(code: int, directory: Path, at: int = 1) -> Iterator[list[str]]:
+    """A disk that from step ``at`` on takes nothing below a directory, and still doesn't in the next life of the agent.
+
+    A full one takes no bytes; it lets files be removed, and takes links, whose target stands in the directory.
+    """
+    steps: list[str] = []
+    names = ("fsync", "link") if code == FULL else ("replace", "fsync", "link", "symlink", "unlink", "rmdir")
+
+    def refused(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def act(*args: Any, **more: object) -> object:
+            if name == "fsync" and Path(f"/proc/self/fd/{args[0]}").is_dir():
+                return None
+            steps.append(name)
+            if len(steps) >= at:
+                raise OSError(code, os.strerror(code))
+            return real(*args, **more)
+
+        return act
+
+    access = os.access
+
+    def accessible(path: Path, mode: int) -> bool:
+        return access(path, mode) and (code == FULL or not mode & os.W_OK or len(steps) < at - 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(os, name, refused(name, getattr(os, name)))
+        patch.setattr(os, "access", accessible)
+        yield steps
+
+
+def later(board: Board) -> float:
+    """Lets a minute pass; returns the time."""
+    now = board.installer.next_wakeup() or 1e9
+    for _ in range(3):
+        now += 20.0
+        board.installer.poll(now)
+    board.end_probation()
+    return now
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("code", [FULL, READ_ONLY])
+def test_disk_that_takes_nothing_for_a_while_ends_with_one_model_and_takes_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, code: int, restarted: bool
+) -> None:
+    board = Board(tmp_path / "whole")
+    board.install(b"old")
+    with refusing(code, tmp_path, at=1000) as steps:
+        assert board.install(b"new", "r2") == "installed"
+    for at, step in enumerate(steps, 1):
+        board = Board(tmp_path / f"{at}")
+        board.install(b"old")
+        files = files_of(board.directory / "releases", b"new")
+        caplog.clear()
+        with refusing(code, tmp_path, at):
+            board.installer.install(install_of(b"new", "r2"), files)
+            later(board)
+        assert board.reports[-1].state in ("installed", "failed"), f"nobody was told, from step {at}, {step}"
+        if restarted:
+            with refusing(code, tmp_path):
+                board.start()
+                later(board)
+                if code == FULL and load_state(board.store.directory).candidate is not None:
+                    assert board.current == b"old", f"not proven, from step {at}, {step}"
+                assert board.installer.unproven == (
+                    board.current == b"new" and load_state(board.store.directory).candidate is not None
+                )
+        later(board)
+        state = load_state(board.store.directory)
+        assert state.candidate is None or not restarted, f"nothing goes on, from step {at}, {step}"
+        assert board.store.path(state.current).read_bytes() == board.current, f"from step {at}, {step}"
+        assert len([record for record in caplog.records if "once there is room" in record.message]) <= 1
+        assert len([record for record in caplog.records if "cannot go back" in record.message]) <= 1
+        if board.current == b"old":
+            assert board.install(b"new", "r3") == "installed"
+        assert board.current == b"new"
+        assert load_state(board.store.directory).candidate is None
+
+
+def test_agent_that_was_killed_on_a_full_disk_goes_on_once_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Board(tmp_path)
+    board.install(b"old")
+    board.installer.install(install_of(b"new", "r2"), files_of(tmp_path / "releases", b"new"))
+    assert (board.reports[-1].state, board.current) == ("probation", b"new")
+    caplog.set_level("INFO")
+    for _ in range(4):  # more lives than a model may end
+        with refusing(FULL, tmp_path):
+            board.start()
+            now = later(board)
+            assert (board.current, board.installer.unproven) == (b"old", False)
+            assert board.installer.next_wakeup() == now + 5.0
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    said = f"{board.store.directory}: No space left on device; the installation goes on once there is room"
+    assert told == [said] * 4, "one line in each life"
+    later(board)
+    assert (board.reports[-1].state, board.current) == ("installed", b"new")
+    assert f"{board.store.directory} can be written to again" in caplog.text
+
+
+def test_link_that_cannot_be_put_back_is_put_back_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    board = Board(tmp_path)
+    board.install(b"old")
+    board.installer.install(install_of(b"new", "r2"), files_of(tmp_path / "releases", b"new"))
+    with refusing(READ_ONLY, tmp_path):
+        board.end_probation()
+        assert board.reports[-1].state == "failed"
+        assert board.reports[-1].reason.endswith("and the model before cannot be put back yet")
+        reports = len(board.reports)
+        later(board)
+        assert len(board.reports) == reports
+    assert board.current == b"new", "it has passed, but nothing could be written"
+    later(board)
+    assert (board.current, board.reports[-1].state) == (b"old", "failed")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert board.install(b"new", "r3") == "installed"
 
 
 def test_end_that_a_full_disk_did_not_take_is_said_at_the_next_start(tmp_path: Path) -> None:
