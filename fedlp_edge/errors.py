@@ -36,6 +36,10 @@ class DataError(OperatorError):
     """A data specification names data that is missing or unusable."""
 
 
+class DataAwayError(DataError):
+    """Data that were there cannot be opened any more, and may come back: a network share, a stick."""
+
+
 class ModelError(OperatorError):
     """A model specification is unknown, or a model cannot be built from it."""
 

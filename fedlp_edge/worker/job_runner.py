@@ -8,7 +8,15 @@ import traceback
 
 import torch
 
-from fedlp_edge.errors import DataError, ExportError, FedLPError, FreezeError, ModelError, StartWeightsError
+from fedlp_edge.errors import (
+    DataAwayError,
+    DataError,
+    ExportError,
+    FedLPError,
+    FreezeError,
+    ModelError,
+    StartWeightsError,
+)
 from fedlp_edge.learning import torch_device
 from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.memory.allocator import allocate_exactly, cached_allocation
@@ -71,7 +79,8 @@ class JobRunner:
                 reason = f"memory ran out in {type(job).__name__}: {reason_line(str(error))}"
                 return Failed(kind="memory", reason=reason, again=unusable)
             if isinstance(error, FedLPError):
-                return Failed(kind=_kind(error), reason=reason_line(str(error)))
+                passing = isinstance(error, DataAwayError) and isinstance(job, Train)  # a lasting one ends its part
+                return Failed(kind="worker" if passing else _kind(error), reason=reason_line(str(error)))
             if resources.on_cuda and torch_device.is_cuda_failure(error):
                 failed = self._cuda_failed(job, torch_device.cuda_error_line(error))
                 if failed is not None:

@@ -54,12 +54,14 @@ class PictureError(DataError):
     Attributes:
         file: Path of the picture.
         reason: What is wrong with the picture, as the end of a sentence that begins with the file's name.
+        lost: Whether the file could not be opened, and may come back.
     """
 
-    def __init__(self, file: Path, reason: str) -> None:
+    def __init__(self, file: Path, reason: str, *, lost: bool = False) -> None:
         super().__init__(f"cannot read {display_name(file)}: it {reason}")
         self.file = file
         self.reason = reason
+        self.lost = lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def read_picture(file: Path, channels: int, size: tuple[int, int]) -> Picture:
         except MemoryError:
             raise PictureError(file, "takes more memory than there is") from None
         except OSError as error:
-            raise PictureError(file, _os_error_reason(error)) from None
+            raise PictureError(file, _os_error_reason(error), lost=error.errno is not None) from None
         except Exception as error:  # decoders raise what they like on damaged files: struct.error, SyntaxError ...
             raise PictureError(file, f"is damaged ({error_line(error)})") from None
 

@@ -18,9 +18,9 @@ from urllib.parse import unquote
 
 from fedlp_edge.errors import DataError, StorageError
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
-from fedlp_edge.learning.data.readers.path_hints import path_hint, shown_path
 from fedlp_edge.learning.foreign_code import misnamed
 from fedlp_edge.system.directories import expand_user
+from fedlp_edge.system.path_hints import path_hint, shown_path
 
 DATASET_NAMES = ("digits", "fashion-mnist", "mnist", "cifar10")
 _OWN = "imagefolder:DIR, audiofolder:DIR, csv:FILE, parquet:FILE, npy:FILE, npz:FILE or module:callable"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.errors import DataError
+from fedlp_edge.errors import DataAwayError, DataError
 from fedlp_edge.learning.data.arrays import AnyArray, as_array, stored
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, keys_of_names
@@ -42,12 +42,18 @@ class MapDatasetReader:
         """Returns the samples at some positions, [B, ...].
 
         Raises:
-            DataError: The user's code fails, or a sample has another shape than the first or is not finite.
+            DataAwayError: The user's code cannot open a file.
+            DataError: It fails otherwise, or a sample has another shape than the first or is not finite.
         """
         made = np.empty((len(indices), *self.shape), self.dtype)
         for row, index in enumerate(indices.tolist()):
-            with run_foreign_code(self._source):
-                x = as_array(_pair(self._samples[index], self._source, index)[0], f"{self._source}: sample {index}")
+            try:
+                with run_foreign_code(self._source):
+                    x = as_array(_pair(self._samples[index], self._source, index)[0], f"{self._source}: sample {index}")
+            except DataError as error:
+                if isinstance(error.__cause__, OSError):  # a file that the user's code opens may come back
+                    raise DataAwayError(str(error)) from error
+                raise
             if x.shape != self.shape:
                 raise DataError(
                     f"{self._source} gives samples of different shapes, {list(self.shape)} and, for sample {index}, "

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.errors import DataError
+from fedlp_edge.errors import DataAwayError, DataError
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.picture_folders import PictureList
 from fedlp_edge.learning.data.pictures import PictureError, display_name, read_picture
 from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, keys_of_names
+from fedlp_edge.learning.data.readers.unread_files import FEW_UNREAD, MAX_UNREAD, TRIED, UnreadFiles
 
-FEW_UNREAD = 3
-"""Number of unreadable pictures that may always be left out of a folder."""
-
-MAX_UNREAD = 0.2
-"""Largest share of unreadable pictures that may be left out; beyond it the owner must repair the folder."""
-
-_TRIED = 20  # pictures that are read before training, to refuse at once a folder that cannot be read
 _GREY = 128
 
 
@@ -41,9 +35,7 @@ class PictureReader:
         self._found = found
         self._wanted = wanted
         self.shape: tuple[int, ...] = shape
-        self._unread: dict[int, str] = {}
-        self._attempts = 0
-        self._told = 0
+        self._unread = UnreadFiles(len(wanted))
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -60,20 +52,20 @@ class PictureReader:
             DataError: Too many of them cannot be read.
         """
         if len(self):
-            self.read(np.unique(np.linspace(0, len(self) - 1, _TRIED).astype(np.int64)))
+            self.read(np.unique(np.linspace(0, len(self) - 1, TRIED).astype(np.int64)))
 
     def read(self, indices: Indices) -> npt.NDArray[np.uint8]:
         """Returns the pictures at some positions, uint8 [B, channels, height, width].
 
         Raises:
-            DataError: More than a fifth of the pictures that were read by now could not be read.
+            DataError: More than a fifth of the pictures that were tried by now are damaged.
+            DataAwayError: More than a fifth of them cannot be read, some of which cannot be opened.
         """
         channels, height, width = self.shape
         made = np.full((len(indices), channels, height, width), _GREY, np.uint8)
         good = np.zeros(len(indices), np.bool_)
         for row, index in enumerate(indices.tolist()):
-            if index not in self._unread:
-                self._attempts += 1
+            if not self._unread.is_damaged(index):
                 good[row] = self._decode(index, made[row])
         labels = self._found.labels[self._wanted[indices]]
         for row in np.flatnonzero(~good).tolist():
@@ -93,10 +85,9 @@ class PictureReader:
 
     def take_note(self) -> str:
         """Returns how many pictures could not be read, if more than at the last call."""
-        if len(self._unread) == self._told:
+        if not self._unread.are_news():
             return ""
-        self._told = len(self._unread)
-        return f"{self._told} of {len(self)} pictures cannot be read so far, the first is {self._first()}"
+        return f"{len(self._unread)} of {len(self)} pictures cannot be read so far, the first is {self._unread.first}"
 
     def _decode(self, index: int, place: npt.NDArray[np.uint8]) -> bool:
         channels, height, width = self.shape
@@ -104,14 +95,13 @@ class PictureReader:
         try:
             place[...] = read_picture(file, channels, (height, width)).pixels
         except PictureError as error:
-            self._unread[index] = f"{display_name(file.relative_to(self._found.base))} {error.reason}"
-            if len(self._unread) > max(FEW_UNREAD, MAX_UNREAD * max(self._attempts, min(_TRIED, len(self)))):
-                raise DataError(too_many(self._found, len(self._unread), self._attempts, self._first())) from None
+            line = f"{display_name(file.relative_to(self._found.base))} {error.reason}"
+            self._unread.was_not_read(index, line, lost=error.lost)
+            if self._unread.too_many:
+                raise_too_many(display_name(self._found.base), "pictures", self._unread)
             return False
+        self._unread.was_read(index)
         return True
-
-    def _first(self) -> str:
-        return next(iter(self._unread.values()))
 
 
 def read_pictures(
@@ -145,6 +135,30 @@ def read_pictures(
     if len(wanted) and not good:
         raise DataError(too_many(found, len(wanted), len(wanted), unread[0]))
     return x[: len(good)], np.asarray(good, dtype=np.int64)
+
+
+def raise_too_many(place: str, kind: str, unread: UnreadFiles) -> NoReturn:
+    """Refuses a folder too many files of which cannot be read.
+
+    Args:
+        place: The folder, for people.
+        kind: What its files are, for people.
+        unread: Its unreadable files.
+
+    Raises:
+        DataAwayError: Some of them cannot be opened, and may come back.
+        DataError: Otherwise.
+    """
+    counted = f"{place}: {len(unread)} of {unread.tried} {kind} cannot be read"
+    if unread.are_all:
+        counted = f"{place}: none of its {kind} can be read"
+    if unread.too_many_are_damaged:
+        raise DataError(
+            f"{counted}, the first is {unread.first}; up to {MAX_UNREAD:.0%} are left out: repair or remove them"
+        ) from None
+    raise DataAwayError(
+        f"{counted} any more, the first is {unread.first}: is the disk or network share still there?"
+    ) from None
 
 
 def too_many(found: PictureList, bad: int, wanted: int, first: str) -> str:

@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.errors import DataError
+from fedlp_edge.errors import DataAwayError, DataError
 from fedlp_edge.learning.data.partitioners import Indices
 
 _BUFFER = 1 << 22  # bytes that are converted together
@@ -93,7 +93,8 @@ class FileRows:
         """Reads the rows at some positions, [B, ...]; successive ones at once.
 
         Raises:
-            DataError: The file cannot be read, or has become shorter.
+            DataAwayError: The file cannot be read any more.
+            DataError: It has become shorter.
         """
         made = np.empty((len(indices), *self.shape[1:]), self.dtype)
         size = math.prod(self.shape[1:]) * self.dtype.itemsize
@@ -108,7 +109,7 @@ class FileRows:
             try:
                 count = os.preadv(self._file.fileno(), [place], position)
             except OSError as error:
-                raise DataError(f"cannot read {self._name}: {error.strerror}") from None
+                raise DataAwayError(f"cannot read {self._name}: {error.strerror}") from None
             if not count:
                 raise DataError(f"{self._name} has become shorter while it was used")
             place, position = place[count:], position + count

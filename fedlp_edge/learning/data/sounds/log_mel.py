@@ -34,11 +34,13 @@ class SoundError(DataError):
 
     Attributes:
         reason: What is wrong with it, as the end of a sentence that begins with the file's name.
+        lost: Whether the file could not be opened, and may come back.
     """
 
-    def __init__(self, file: Path, reason: str) -> None:
+    def __init__(self, file: Path, reason: str, *, lost: bool = False) -> None:
         super().__init__(f"cannot read {file}: it {reason}")
         self.reason = reason
+        self.lost = lost
 
 
 def shape_of(options: SoundOptions) -> tuple[int, int, int]:
@@ -107,7 +109,7 @@ def _read_wave(file: Path) -> tuple[int, npt.NDArray[Any]] | None:
             warnings.simplefilter("always", wavfile.WavFileWarning)
             rate, values = wavfile.read(file)
     except OSError as error:
-        raise SoundError(file, f"cannot be opened: {error.strerror}") from None
+        raise SoundError(file, f"cannot be opened: {error.strerror}", lost=True) from None
     except Exception as error:  # struct.error, ValueError and others, as the damage wills
         if "Unknown wave file format" in str(error):
             return None
@@ -134,6 +136,8 @@ def _read(file: Path) -> tuple[int, npt.NDArray[Any]]:
                 file, 'needs soundfile: pip install "fedlp-edge[audio]", or save it as WAV with PCM samples'
             ) from None
         except Exception as error:  # soundfile's errors share no base with others
+            if not file.is_file():
+                raise SoundError(file, "cannot be opened: it is not there", lost=True) from None
             raise SoundError(file, f"is damaged ({error_line(error)})") from None
     made: npt.NDArray[Any]
     if values.dtype == np.uint8:

@@ -19,15 +19,15 @@ from fedlp_edge.learning.data.readers.cached import CachedReader
 from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, SYSTEM_FOLDERS, inner_split_remark
 from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
-from fedlp_edge.learning.data.readers.picture_files import FEW_UNREAD, MAX_UNREAD
+from fedlp_edge.learning.data.readers.picture_files import raise_too_many
 from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
+from fedlp_edge.learning.data.readers.unread_files import TRIED, UnreadFiles
 from fedlp_edge.learning.data.sounds.log_mel import MEAN, STD, SUFFIXES, SoundError, read_log_mel, shape_of
 from fedlp_edge.learning.data.spec import DataSpec, SoundOptions
 
 _UNREAD = frozenset((".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ac3"))
 """Suffixes of sounds that neither SciPy nor soundfile reads, such as those of telephones."""
-_TRIED = 20  # sounds that are read before training, to refuse at once a folder that cannot be read
 
 
 class SoundReader:
@@ -37,18 +37,19 @@ class SoundReader:
         files: Paths of the N sounds.
         names: Paths below the folder, N.
         options: Conversion of the sounds.
+        base: The folder, for people.
     """
 
     dtype: np.dtype[Any] = np.dtype(np.float32)
     nbytes = 0
 
-    def __init__(self, files: list[Path], names: list[str], options: SoundOptions) -> None:
+    def __init__(self, files: list[Path], names: list[str], options: SoundOptions, base: str) -> None:
+        self._base = base
         self._files = files
         self._names = names
         self._options = options
         self.shape: tuple[int, ...] = shape_of(options)
-        self._unread: dict[int, str] = {}
-        self._attempts = self._told = 0
+        self._unread = UnreadFiles(len(files))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -57,19 +58,21 @@ class SoundReader:
         """Returns the spectrograms at some positions, float32 [B, 1, mels, frames].
 
         Raises:
-            DataError: Too many sounds could not be read.
+            DataError: Too many sounds are damaged.
+            DataAwayError: Too many cannot be read, some of which cannot be opened.
         """
         made = np.full((len(indices), *self.shape), np.log(1e-6), np.float32)
         for row, index in enumerate(indices.tolist()):
-            if index in self._unread:
+            if self._unread.is_damaged(index):
                 continue
-            self._attempts += 1
             try:
                 made[row] = read_log_mel(self._files[index], self._options)
             except SoundError as error:
-                self._unread[index] = f"{self._names[index]} {error.reason}"
-                if len(self._unread) > max(FEW_UNREAD, MAX_UNREAD * max(self._attempts, min(_TRIED, len(self)))):
-                    raise DataError(f"{self._note(self._attempts)}: repair or remove them") from None
+                self._unread.was_not_read(index, f"{self._names[index]} {error.reason}", lost=error.lost)
+                if self._unread.too_many:
+                    raise_too_many(self._base, "sounds", self._unread)
+            else:
+                self._unread.was_read(index)
         return made
 
     def keys(self, indices: Indices) -> Keys:
@@ -89,13 +92,12 @@ class SoundReader:
     @property
     def first_unread(self) -> str:
         """Name of the first sound that cannot be read, and why; only if there is one."""
-        return next(iter(self._unread.values()))
+        return self._unread.first
 
     def take_note(self) -> str:
         """Returns how many sounds could not be read, if more than at the last call."""
-        if len(self._unread) == self._told:
+        if not self._unread.are_news():
             return ""
-        self._told = len(self._unread)
         return f"{self._note(len(self))}; silence stands for them"
 
     def _note(self, among: int) -> str:
@@ -120,9 +122,11 @@ def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
     def samples(keep: Indices | None) -> Samples:
         index = np.arange(len(found.files)) if keep is None else keep
         chosen = index.tolist()
-        reader = SoundReader([found.files[i] for i in chosen], [found.names[i] for i in chosen], spec.sound)
+        reader = SoundReader(
+            [found.files[i] for i in chosen], [found.names[i] for i in chosen], spec.sound, str(spec.path)
+        )
         size = len(index) * int(np.prod(reader.shape)) * reader.dtype.itemsize
-        reader.read(np.unique(np.linspace(0, len(index) - 1, min(_TRIED, len(index))).astype(np.int64)))
+        reader.read(np.unique(np.linspace(0, len(index) - 1, min(TRIED, len(index))).astype(np.int64)))
         small = size <= spec.memory_bound
         x = reader.read(np.arange(len(index))) if small else CachedReader(reader, spec.memory_bound)
         if len(index) and reader.unread == len(index):
