@@ -12,6 +12,8 @@ import io
 import logging
 import math
 import os
+import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -354,6 +356,36 @@ def _verify_values(model: nn.Module, file: Path, data: Dataset, path: Path, name
                 raise ExportError(f"{path.name} {parity.problem}")
             worst = max(worst, parity.max_abs_diff)
     return Verified(path=path, max_abs_diff=worst, accuracy=None)
+
+
+_LOAD = """
+import sys, onnxruntime
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 4
+onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+"""
+
+
+def check_loads(file: Path, path: Path) -> None:
+    """Loads an ONNX file in a process of its own first, which native code may crash without ending this one.
+
+    onnxruntime 1.32 does so with vision transformers in half precision. Errors that it tells are left to who opens the
+    file here.
+
+    Args:
+        file: File to load.
+        path: Path whose name stands in messages.
+
+    Raises:
+        ExportError: onnxruntime crashes.
+    """
+    command = [sys.executable, "-P", "-c", _LOAD, str(file)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise ExportError(
+            f"{path.name} is refused: onnxruntime crashes when it loads it ({name}); use another precision"
+        )
 
 
 def open_session(file: Path, path: Path) -> Any:

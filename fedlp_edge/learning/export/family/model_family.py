@@ -40,7 +40,7 @@ from fedlp_edge.learning.export.layered_export import (
     file_name,
 )
 from fedlp_edge.learning.export.metadata import OPSET, OnnxMetadata, ScoreHistogram, to_properties
-from fedlp_edge.learning.export.onnx import example_of, opset_of, output_names, with_properties
+from fedlp_edge.learning.export.onnx import check_loads, example_of, opset_of, output_names, with_properties
 from fedlp_edge.learning.export.precision import (
     CALIBRATION_SAMPLES,
     MAX_ACCURACY_DROP,
@@ -302,6 +302,8 @@ class ModelFamily:
             try:
                 with graphs.weights.replacing(path, graph) as partial:
                     self._write_file(graph, depth, precision, graphs, partial)
+                    if precision == "fp16":
+                        check_loads(partial, path)
                     answers = FileAnswers(partial, path, self._data, self._tasks[depth], graphs.outputs, raw=self._raw)
                     difference = expected.compare(depth, answers.compared, precision)
                     if difference.problem is not None:
@@ -374,6 +376,8 @@ class ModelFamily:
             joined = with_early_exits(graphs.joined, depths, threshold)
             with graphs.weights.replacing(path, joined) as partial:
                 self._write_file(joined, depths[-1], precision, graphs, partial)
+                if precision == "fp16":
+                    check_loads(partial, path)
                 found = check_early_exit(partial, path, self._data, answers, threshold, raw=self._raw)
                 difference = expected.compare_mixed(found.depths, found.compared, precision)
                 if difference.problem is not None:

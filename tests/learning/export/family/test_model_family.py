@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,26 @@ def test_a_file_with_early_exits_that_answers_otherwise_than_pytorch_is_refused(
     assert refused.early_exit
     assert refused.reason.startswith("tiny-early-exit.onnx is refused: onnxruntime differs from PyTorch by")
     assert not (tmp_path / "tiny-early-exit.onnx").exists()
+
+
+def test_a_file_that_crashes_onnxruntime_is_refused_and_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vision transformers in half precision do: what it crashed was the whole export."""
+    loaded: list[str] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        loaded.append(Path(command[-1]).name)
+        return subprocess.CompletedProcess(command, -11 if "depth-2" in command[-1] else 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    data, tasks = pictures(LABELS), dict.fromkeys((1, 2), Classification(2))
+    options = FamilyOptions(name="tiny", classes=("dark", "bright"), precisions=("fp32", "fp16"))
+    family = ModelFamily(exits_of(a_model(2), (1, 2)), tasks, data, data, tmp_path, options).write()
+    assert loaded == ["tiny-depth-1-fp16.onnx.part", "tiny-depth-2-fp16.onnx.part"]
+    assert [entry.file for entry in family.entries] == [
+        "tiny-depth-1.onnx", "tiny-depth-1-fp16.onnx", "tiny-depth-2.onnx",
+    ]  # fmt: skip
+    assert [refused.reason for refused in family.refused] == [
+        "tiny-depth-2-fp16.onnx is refused: onnxruntime crashes when it loads it (SIGSEGV); use another precision"
+    ]
