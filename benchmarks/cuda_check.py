@@ -135,7 +135,7 @@ def run_section(name: str, command: list[str], limit: float, environment: dict[s
         out, err = process.communicate(timeout=limit)
         outcome = msgspec.json.decode(out.splitlines()[-1], type=Outcome)
     except subprocess.TimeoutExpired:
-        outcome = Outcome("fail", f"took more than {limit:.0f} seconds (--patience 3 allows three times as many)")
+        outcome = Outcome("fail", f"took more than {limit:.0f} seconds (--patience allows more)")
     except (IndexError, msgspec.MsgspecError):
         last = " ".join(err.decode(errors="replace").split()[-40:])
         outcome = Outcome("fail", f"ended with {process.returncode}: {last}")
