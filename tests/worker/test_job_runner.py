@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
+from fedlp_edge.errors import DataAwayError
 from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.learning.export.metadata import from_properties
 from fedlp_edge.worker import job_runner
@@ -179,3 +180,14 @@ def test_gpu_that_is_asked_for_and_fails_is_looked_for_anew_by_another_process(m
     reason = "the CUDA device does not work (CUDA error: unspecified launch failure): say --device cpu"
     assert runner.run(ROUND) == Failed(kind="worker", reason=reason)
     assert runner.needs_new_process
+
+
+def test_round_whose_data_are_away_for_a_moment_does_not_end_the_part_of_the_device(monkeypatch):
+    def away(*_):
+        raise DataAwayError("/share: 9 of 20 pictures cannot be read any more")
+
+    for job in ("train", "measure"):
+        monkeypatch.setattr(job_runner, job, away)
+    runner = JobRunner(WorkerOptions(device="cpu"))
+    assert runner.run(ROUND).kind == "worker"
+    assert runner.run(Measure()).kind == "data"
