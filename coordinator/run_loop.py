@@ -35,6 +35,7 @@ from fedlp_edge.transport.base import (
     Transport,
     TransportEvent,
 )
+from fedlp_edge.transport.retry_log import RefusalLog
 from fedlp_edge.wire.chunks import chunk_bytes_for
 from fedlp_edge.wire.messages import (
     PROTOCOL,
@@ -94,6 +95,7 @@ class RunLoop:
         self._device_search = DeviceSearch(self._topics, transport, context.clock())
         self._message_rates = MessageRateLimit(context.clock)
         self._echo_traffic = EchoTraffic(context.messenger.count)
+        self._refusals = RefusalLog()
         self._goes_on = False
         self._read_message = decoder(FromDevice, LIMITS.control_bytes)
         self._read_status = decoder(Status, LIMITS.control_bytes)
@@ -204,7 +206,8 @@ class RunLoop:
             case Refused(topic, reason, token, too_long):
                 # Its place in the window is free again; who misses a chunk that was too long asks for it.
                 known = token is not None and self._taken(token) and too_long
-                if not known and not self._device_search.asked(topic):
+                news = not known and not self._device_search.asked(topic)
+                if news and self._refusals.is_news(topic, reason, self._context.clock()):
                     log.warning("the broker refused %s: %s", topic, reason)
             case _:
                 pass

@@ -72,6 +72,7 @@ from fedlp_edge.transport.base import (
     Subscribed,
     TransportEvent,
 )
+from fedlp_edge.transport.retry_log import RefusalLog
 from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, Chunk, chunk_bytes_for
 from fedlp_edge.wire.messages import (
     PROTOCOL,
@@ -180,6 +181,7 @@ class DeviceProtocol:
         self._missed_rounds = MissedRounds()
         self._improvements = Improvements()
         self._stated_rate: float | None = None
+        self._refusals = RefusalLog()
         self._unreported: DeviceFacts | None = None
         self._round_task = RoundTask(identity, coordinator, self._units, self._uploads)
         self._final_model = FinalModelFetch(
@@ -317,12 +319,8 @@ class DeviceProtocol:
             case Refused(topic, reason) if topic == self._link_probe.topic:
                 self._in_transit.set_works(works=False)
                 effects = self._link_probe.refused(reason)
-            case Refused(topic, reason, too_long=True):
-                effects = [Log(f"the broker refuses a message on {topic}: {reason}", warning=True)]
-            case Refused(topic, reason, token):
-                text = f"the broker refuses {topic}: {reason}; check its access rules for this device's login"
-                # Without a subscription nothing works; a publish may be one of many.
-                effects = [Stop(text)] if token is None else [Log(text, warning=True)]
+            case Refused():
+                effects = self._refused(event, now)
             case Subscribed(topic):
                 self._in_transit.subscribed(topic)
                 effects = [*self._link_probe.subscribed(topic, now), *self._assignment.subscribed(topic)]
@@ -339,6 +337,15 @@ class DeviceProtocol:
             case Delivered():
                 pass  # The service knows whose token it is and says ChunkDelivered.
         return effects
+
+    def _refused(self, event: Refused, now: float) -> Effects:
+        """Answers a refusal of the broker; every repeat of a message may bring another one, which is told rarely."""
+        if event.token is None and not event.too_long:  # without a subscription nothing works
+            return [Stop(f"{_refusal(event)}; check its access rules for this device's login")]
+        if not self._refusals.is_news(event.topic, event.reason, now):
+            return []
+        remedy = "" if event.too_long else "; check its access rules for this device's login"
+        return [Log(f"{_refusal(event)}{remedy}", warning=True)]
 
     def _receive(self, event: Received, now: float) -> Effects:
         self._in_transit.received_something(now)
@@ -581,3 +588,8 @@ def _payload_bytes(limits: BrokerLimits) -> int | None:
     with contextlib.suppress(BrokerError):
         return None if limits.max_packet_bytes is None else chunk_bytes_for(limits, limits.max_packet_bytes)
     return None
+
+
+def _refusal(event: Refused) -> str:
+    what = f"a message on {event.topic}" if event.too_long else event.topic
+    return f"the broker refuses {what}: {event.reason}"

@@ -46,9 +46,9 @@ from fedlp_edge.transport.mqtt.connection import (
 from fedlp_edge.transport.mqtt.paho_clients import short_client_id
 from fedlp_edge.transport.mqtt.publish_queue import PublishQueue, QueuedPublish
 from fedlp_edge.transport.mqtt.rate_limit import RateLimit
-from fedlp_edge.transport.mqtt.retry_log import RetryLog
 from fedlp_edge.transport.mqtt.unannounced_limit import UnannouncedLimit
 from fedlp_edge.transport.remembered import RememberedLimits
+from fedlp_edge.transport.retry_log import RefusalLog, RetryLog
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ class MqttTransport:
         self._topics: dict[str, None] = {}
         self._unconfirmed: dict[int, list[str]] = {}
         self._qos_warned = False
+        self._refusals = RefusalLog()
 
     def start(self, sink: Sink) -> None:
         """Starts the connection's thread and returns when the first connection is made.
@@ -438,7 +439,8 @@ class MqttTransport:
 
     def _refuse(self, topic: str, reason: str, token: int | None) -> None:
         what = "subscription to" if token is None else "message on"
-        log.warning("the broker at %s refuses the %s %s: %s", self._address.url, what, topic, reason)
+        if self._refusals.is_news(topic, reason, time.monotonic()):
+            log.warning("the broker at %s refuses the %s %s: %s", self._address.url, what, topic, reason)
         self._emit(Refused(topic, reason, token))
 
 

@@ -70,6 +70,14 @@ def test_last_words_of_a_coordinator_of_an_older_version_stop_nobody() -> None:
     assert Device().receive(TOPICS.coordinator, left, retained=True) == []
 
 
+def test_a_publish_that_is_refused_again_and_again_is_told_ever_more_rarely() -> None:
+    device = Device().join()
+    refused = Refused("fedlp/demo/up/pi", "Not authorized", token=7)
+    lines = [effect for _ in range(20) for effect in device.handle(refused) if isinstance(effect, Log)]
+    text = "the broker refuses fedlp/demo/up/pi: Not authorized; check its access rules for this device's login"
+    assert lines == [Log(text, warning=True)]
+
+
 def test_stops_when_the_broker_refuses_a_subscription():
     effects = Device().join().handle(Refused("fedlp/demo/down/pi", "not authorized"))
     assert "access rules" in only(effects, Stop).error

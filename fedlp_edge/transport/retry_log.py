@@ -1,4 +1,4 @@
-"""This module keeps a broker that is away for days from filling the log with one line for each attempt."""
+"""This module keeps a broker that is away, or refuses, for days from filling the log with a line for each attempt."""
 
 from __future__ import annotations
 
@@ -29,3 +29,20 @@ class RetryLog:
         self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause) if reason == self._last else FIRST_PAUSE_SECONDS
         self._last, self._next = reason, now + self._pause
         return True
+
+
+class RefusalLog:
+    """Decides which refused messages are worth a line: of each topic, as `RetryLog` does of attempts."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, RetryLog] = {}
+
+    def is_news(self, topic: str, reason: str, now: float) -> bool:
+        """Whether a refusal is to be told.
+
+        Args:
+            topic: Topic that the broker refuses.
+            reason: Reason that it gives.
+            now: Time in seconds of a clock that does not jump.
+        """
+        return self._topics.setdefault(topic, RetryLog()).is_news(reason, now)

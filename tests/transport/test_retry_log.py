@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from fedlp_edge.transport.retry_log import RefusalLog, RetryLog
+
+
+def test_tells_a_reason_that_stays_ever_more_rarely_and_a_new_one_at_once() -> None:
+    told = RetryLog()
+    day = [now for now in range(0, 86400, 5) if told.is_news("nothing listens", now)]
+    assert day[:6] == [0, 60, 180, 420, 900, 1860]
+    assert len(day) < 40
+    assert told.is_news("the login is refused", 86401)
+    assert not told.is_news("the login is refused", 86402)
+    assert told.is_news("nothing listens", 86403)
+
+
+def test_refusals_of_several_topics_do_not_make_each_other_news() -> None:
+    refusals = RefusalLog()
+    told = [
+        (topic, second)
+        for second in range(0, 200, 5)
+        for topic in ("up", "status")
+        if refusals.is_news(topic, "Not authorized", second)
+    ]
+    assert told == [("up", 0), ("status", 0), ("up", 60), ("status", 60), ("up", 180), ("status", 180)]
+    assert refusals.is_news("up", "Quota exceeded", 181)
