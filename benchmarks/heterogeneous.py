@@ -8,8 +8,10 @@
     python -m benchmarks.heterogeneous --with-kept         only cells that the page does not show yet
     python -m benchmarks.heterogeneous --untuned           no trials on validation samples, the first setting for all
     python -m benchmarks.heterogeneous --quick             a small comparison of digits in minutes, printed and drawn
+    python -m benchmarks.heterogeneous --study activity    on smartwatches of ten persons, by the same settings
 
-A run that was stopped goes on with the first missing cell. ``benchmarks/scheme_cells.py`` has the experiments.
+A run that was stopped goes on with the first missing cell. ``benchmarks/scheme_cells.py`` has the experiments,
+``benchmarks/studies.py`` what they are made on.
 """
 
 from __future__ import annotations
@@ -26,17 +28,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cells import CellStore, Result, Size, read_cells, several, write_cells
+from benchmarks.cells import CellStore, Result, read_cells, several, write_cells
 from benchmarks.pages import replace_section
 from benchmarks.scheme_cells import (
     CONDITIONS,
     EQUALITIES,
-    FULL,
     GLOBAL_MODELS,
-    QUICK,
     REFERENCE,
     SCHEMES,
-    SKEWED,
     Cell,
     Equality,
     cells,
@@ -52,6 +51,7 @@ from benchmarks.scheme_cells import (
     trials,
 )
 from benchmarks.scheme_report import Report
+from benchmarks.studies import FASHION_MNIST, QUICK, SKEWED, STUDIES, Study
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.learning.zoo.build import build_model
@@ -60,8 +60,7 @@ from fedlp_edge.simulation import Experiment, LocalEngine, local_engine, simulat
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "accuracy.md"
 IMAGES = ROOT / "docs" / "images"
-KEPT = ROOT / "docs" / "results" / "comparison.jsonl"
-SECTION = "comparison"
+RESULTS = ROOT / "docs" / "results"
 
 QUICK_SCHEMES = ("heterofl", "fedrolex", "fiarse", "depthfl", "scalefl", "fedlp-exits", REFERENCE)
 
@@ -80,6 +79,7 @@ CORE_SECONDS = 60.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=STUDIES, default="fashion-mnist", help="what schemes are compared on")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5], help="of schemes with all tricks")
     parser.add_argument("--published-seeds", nargs="+", type=int, default=[1, 2], help="of schemes without")
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=None, help="these alone, and no page")
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--equalities", nargs="+", choices=EQUALITIES, default=list(EQUALITIES))
     parser.add_argument("--untuned", action="store_true", help="skip the trials on validation samples")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--cells", type=Path, default=None, help="file of finished cells [runs/comparison/cells.jsonl]")
+    parser.add_argument("--cells", type=Path, default=None, help="file of finished cells [runs/STUDY/cells.jsonl]")
     parser.add_argument("--with-kept", action="store_true", help="take the cells in docs/results as finished")
     parser.add_argument("--first", type=int, default=None, help="compute at most so many cells")
     parser.add_argument("--estimate", action="store_true", help="compute nothing, say what is missing")
@@ -100,27 +100,32 @@ def main() -> None:
             store = CellStore(arguments.cells or Path(directory) / "cells.jsonl")
             print(quick(store, arguments.workers, QUICK_PICTURES))
         return
-    store = CellStore(arguments.cells or ROOT / "runs" / "comparison" / "cells.jsonl")
+    study = STUDIES[arguments.study]
+    store = CellStore(arguments.cells or ROOT / "runs" / study.name / "cells.jsonl")
     if arguments.with_kept:
-        store.done = {**read_kept(), **store.done}
+        store.done = {**read_kept(study), **store.done}
     if arguments.render:
-        write_page(store)
+        write_page(store, study)
         return
-    schemes = arguments.schemes or SCHEMES
-    tuning = [] if arguments.untuned else [cell.name for cell in trials(schemes)]
-    deciding = wanted_cells(arguments, schemes, {})
+    schemes = [scheme for scheme in arguments.schemes or SCHEMES if scheme not in study.left_out]
+    # Settings are chosen on one study and then taken to the others, on which nobody can have chosen them.
+    tuned = study is FASHION_MNIST and not arguments.untuned
+    tuning = [cell.name for cell in trials(schemes)] if tuned else []
+    deciding = wanted_cells(arguments, study, schemes, {})
     missing = [name for name in (*tuning, *deciding) if name not in store.done]
-    print(expected(missing, [*read_kept().values(), *store.done.values()], arguments.workers), flush=True)
+    print(expected(missing, [*read_kept(study).values(), *store.done.values()], arguments.workers), flush=True)
     if arguments.estimate:
         return
-    fill(store, [name for name in tuning if name not in store.done][: arguments.first], FULL, arguments.workers)
+    if study.prepare is not None:
+        study.prepare()
+    fill(store, [name for name in tuning if name not in store.done][: arguments.first], study, arguments.workers)
     # Which settings the deciding cells have is known now.
-    chosen = {} if arguments.untuned else chosen_settings(store.done)
-    missing = [name for name in wanted_cells(arguments, schemes, chosen) if name not in store.done]
-    fill(store, missing[: arguments.first], FULL, arguments.workers)
+    chosen = chosen_settings(store.done) if tuned else {}
+    missing = [name for name in wanted_cells(arguments, study, schemes, chosen) if name not in store.done]
+    fill(store, missing[: arguments.first], study, arguments.workers)
     partial = (arguments.first, arguments.schemes, arguments.partitions) != (None, None, None)
     if not partial and (arguments.conditions, arguments.equalities) == (list(CONDITIONS), list(EQUALITIES)):
-        write_page(store)
+        write_page(store, study)
 
 
 def quick(store: CellStore, workers: int, pictures: Path) -> str:
@@ -150,12 +155,12 @@ def quick(store: CellStore, workers: int, pictures: Path) -> str:
 
 
 def wanted_cells(
-    arguments: argparse.Namespace, schemes: Sequence[str], chosen: Mapping[tuple[str, str], int]
+    arguments: argparse.Namespace, study: Study, schemes: Sequence[str], chosen: Mapping[tuple[str, str], int]
 ) -> list[str]:
     """Names of the cells of the test split that the command line asks for."""
     return [
         cell.name
-        for cell in cells(arguments.seeds, arguments.published_seeds, schemes, chosen)
+        for cell in cells(arguments.seeds, arguments.published_seeds, schemes, chosen, study)
         if cell.condition in arguments.conditions
         and (arguments.partitions is None or cell.partition in arguments.partitions)
         and set(cell.equalities) & set(arguments.equalities)
@@ -176,42 +181,46 @@ def expected(missing: Sequence[str], finished: Sequence[Result], workers: int) -
     )
 
 
-def read_kept() -> dict[str, Result]:
+def kept(study: Study) -> Path:
+    """The file of the finished cells that the page shows."""
+    return RESULTS / f"{study.name}.jsonl"
+
+
+def read_kept(study: Study) -> dict[str, Result]:
     """The finished cells that the page shows."""
-    return read_cells(KEPT) if KEPT.exists() else {}
+    return read_cells(kept(study)) if kept(study).exists() else {}
 
 
-def fill(store: CellStore, names: Sequence[str], size: Size, workers: int) -> None:
+def fill(store: CellStore, names: Sequence[str], study: Study, workers: int) -> None:
     """Computes the missing ones of these cells with one pool of workers."""
     if all(name in store.done for name in names):
         return
     with local_engine(workers=workers) as engine:
-        store.fill(names, lambda name: {**compute(parse_cell(name), size, engine), "workers": workers})
+        store.fill(names, lambda name: {**compute(parse_cell(name), study, engine), "workers": workers})
 
 
-def compute(cell: Cell, size: Size, engine: LocalEngine) -> dict[str, object]:
+def compute(cell: Cell, study: Study, engine: LocalEngine) -> dict[str, object]:
     """Runs one cell as far as the larger of its budgets goes, and stops for a look where the smaller one ends."""
-    probe = experiment(cell, size, 1)
+    probe = experiment(cell, study, 1)
     costs = blueprint_of(probe)
     if cell.memory:
-        rounds: dict[Equality, int] = {"memory": rounds_of_equal_tasks(probe, size)}
+        rounds: dict[Equality, int] = {"memory": rounds_of_equal_tasks(probe, study)}
     else:
-        reference = experiment(
-            Cell("plain", REFERENCE, cell.mix, cell.partition, cell.seed, validation=cell.validation), size, size.rounds
-        )
-        budget = total(cost_by_round(reference, blueprint_of(reference)), size.rounds)
+        paying = Cell("plain", REFERENCE, cell.mix, cell.partition, cell.seed, validation=cell.validation)
+        reference = experiment(paying, study, study.rounds)
+        budget = total(cost_by_round(reference, blueprint_of(reference)), study.rounds)
         rounds = rounds_for(cost_by_round(probe, costs), budget)
     planned = max(rounds.values())
     with tempfile.TemporaryDirectory(prefix="comparison-") as directory:
         for count in sorted(set(rounds.values())):
             summary = simulate(
-                experiment(cell, size, count, planned),
+                experiment(cell, study, count, planned),
                 Path(directory) / "run",
                 engine=engine,
                 make_global_model=GLOBAL_MODELS.get(cell.scheme, GlobalModel),
             )
     macs = total(cost_by_round(probe, costs), planned).macs / planned
-    found = result(cell, size, summary, rounds, macs, deepest_trained(probe))
+    found = result(cell, study, summary, rounds, macs, deepest_trained(probe))
     if cell.scheme == "fiarse":  # of which simulated devices send all weights, and zeros for those that they lack
         spent = list(
             itertools.accumulate(cost.bytes for cost in itertools.islice(cost_by_round(probe, costs), planned))
@@ -230,13 +239,13 @@ def blueprint_of(wanted: Experiment) -> Blueprint:
     return build_model(wanted.model, seed=0, allow_models=None).blueprint(wanted.model.name)
 
 
-def write_page(store: CellStore) -> None:
+def write_page(store: CellStore, study: Study) -> None:
     """Tables, pictures and the cells they come from."""
-    report = Report(store.done, FULL)
+    report = Report(store.done, study)
     report.draw(IMAGES)
-    replace_section(PAGE, SECTION, report.text())
-    write_cells(KEPT, store.done)
-    print(f"written: {PAGE.relative_to(ROOT)}, from {len(store.done)} cells in {KEPT.relative_to(ROOT)}")
+    replace_section(PAGE, study.name, report.text())
+    write_cells(kept(study), store.done)
+    print(f"written: {PAGE.relative_to(ROOT)}, from {len(store.done)} cells in {kept(study).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

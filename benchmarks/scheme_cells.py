@@ -17,11 +17,12 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from benchmarks.cells import Result, Size, silent_rounds
+from benchmarks.cells import Result, silent_rounds
 from benchmarks.rivals import importance_masks
 from benchmarks.rivals.importance_masks import ImportanceModel
 from benchmarks.rivals.rolling_window import RollingModel
-from benchmarks.scheme_memory import MODEL, memory_shares
+from benchmarks.scheme_memory import memory_shares
+from benchmarks.studies import FASHION_MNIST, SKEWED, Study
 from fedlp_edge.config.recipes import RECIPES, RecipeName, with_recipe
 from fedlp_edge.core.accounting import download_bytes, upload_bytes
 from fedlp_edge.core.algorithm.global_model import GlobalModel
@@ -67,13 +68,10 @@ SCHEMES = (UNREACHABLE, *RIVALS, *OURS)
 MIXES = {"u": (0.2, 0.2, 0.2, 0.2, 0.2), "1": (0.6, 0.1, 0.1, 0.1, 0.1)}
 """Share of the devices that can bear depth 1 to 5: all the same, and the authors' flag 1."""
 
-SKEWED = "mixed:0.95"
-PARTITIONS = (SKEWED, "iid")
-
 VARIANTS: dict[str, tuple[RecipeName, dict[str, Any]]] = {
     "heterofl": ("heterofl", {"width_ratios": [0.25, 0.375, 0.5, 0.75, 1.0]}),
-    "heterofl-wide": ("heterofl", {"width_ratios": [0.5, 0.625, 0.75, 0.8125, 1.0]}),
-    "fedrolex": ("heterofl", {"width_ratios": [0.5, 0.625, 0.75, 0.8125, 1.0]}),
+    "heterofl-wide": ("heterofl", {"width_ratios": "WIDE"}),
+    "fedrolex": ("heterofl", {"width_ratios": "WIDE"}),
     "fiarse": ("inclusivefl", {"name": "benchmarks.rivals.importance_masks:DATA", "exit_heads": "model"}),
     "depthfl-large": ("depthfl", {"exit_heads": "model"}),
     "scalefl": ("inclusivefl", {"name": "benchmarks.rivals.scaled_exits:DATA", "exit_heads": "model"}),
@@ -81,9 +79,9 @@ VARIANTS: dict[str, tuple[RecipeName, dict[str, Any]]] = {
 }
 """Recipes with other values of ``[model]``. HeteroFL's own levels from 1/16 would leave a single channel of the first
 eight at both 1/16 and 1/8, where its authors' narrowest network has four, so levels begin with two channels and all
-differ. The wide levels are the widest that compute no more than depths 1 to 5; FedRolex has them, too. ``DATA`` stands
-for the name of the data set: a model of ``benchmarks/rivals`` is made for its samples. The large heads are those that
-``fedlp-cnn-narrow`` brings along, in the place of pooled ones."""
+differ. The wide levels, ``WIDE``, are those of the study: the widest that compute no more than depths 1 to 5; FedRolex
+has them, too. ``DATA`` stands for the name of the data set: a model of ``benchmarks/rivals`` is made for its samples.
+The large heads are those that ``fedlp-cnn-narrow`` brings along, in the place of pooled ones."""
 
 IN_MEMORY: dict[str, dict[str, Any]] = {
     REFERENCE: {"exit_heads": "pooled"},
@@ -123,10 +121,6 @@ DISTILLING = frozenset({"depthfl", "depthfl-large"})
 
 ENSEMBLES = frozenset({*DISTILLING, "scalefl", "fedlp-exits"})
 """Schemes that answer with the mean of all exits; the others answer with the classifier."""
-
-FULL = Size(rounds=30)
-QUICK = Size(data="digits", input=(1, 8, 8), devices=10, cohort=4, rounds=3, reported=2, every=2, limit=30)
-VALIDATION = {name: f"benchmarks.validation_split:{name.replace('-', '_')}" for name in (FULL.data, QUICK.data)}
 
 
 @dataclass(frozen=True)
@@ -220,6 +214,7 @@ def cells(
     published_seeds: Sequence[int] | None = None,
     schemes: Sequence[str] = SCHEMES,
     chosen: Mapping[tuple[str, str], int] | None = None,
+    study: Study = FASHION_MNIST,
 ) -> Iterator[Cell]:
     """All cells of the test split, the first seed's first, and of those the ones that decide.
 
@@ -228,11 +223,12 @@ def cells(
         published_seeds: of the cells as published and with logit adjustment; None for the same.
         schemes: of the cells.
         chosen: numbers of settings by scheme and mix; 0 where there is none.
+        study: what is compared on.
     """
     published = seeds if published_seeds is None else published_seeds
     for seed in sorted({*seeds, *published}):
         for partition, mix, condition in itertools.product(
-            PARTITIONS, MIXES, ("tricks", "tricks+int8", "plain", "adjusted")
+            study.partitions, MIXES, ("tricks", "tricks+int8", "plain", "adjusted")
         ):
             if seed not in (seeds if condition in WITH_TRICKS else published):
                 continue
@@ -240,16 +236,16 @@ def cells(
                 setting = (chosen or {}).get((scheme, mix), 0) if condition in WITH_TRICKS else 0
                 cell = Cell(condition, scheme, mix, partition, seed, setting=setting)  # type: ignore[arg-type]
                 yield cell
-                if condition == "tricks" and scheme not in NOT_IN_MEMORY:
+                if condition == "tricks" and study.equal_memory and scheme not in NOT_IN_MEMORY:
                     yield replace(cell, memory=True)
 
 
-def experiment(cell: Cell, size: Size, rounds: int, planned: int | None = None) -> Experiment:
+def experiment(cell: Cell, study: Study, rounds: int, planned: int | None = None) -> Experiment:
     """What is simulated for a cell.
 
     Args:
         cell: which.
-        size: of all.
+        study: what is compared on.
         rounds: how many.
         planned: rounds of the whole run, by which DepthFL's distillation rises; None for ``rounds``.
     """
@@ -257,14 +253,16 @@ def experiment(cell: Cell, size: Size, rounds: int, planned: int | None = None) 
     if cell.memory:
         changed = {**changed, **IN_MEMORY.get(cell.scheme, {})}
     if "name" in changed:
-        changed = {**changed, "name": changed["name"].replace("DATA", size.data.replace("-", "_"))}
-    data = VALIDATION[size.data] if cell.validation else size.data
+        changed = {**changed, "name": changed["name"].replace("DATA", study.data.replace("-", "_"))}
+    if changed.get("width_ratios") == "WIDE":
+        changed = {**changed, "width_ratios": list(study.wide_levels)}
+    train, evaluate = study.sources(cell.seed, validation=cell.validation)
     document: Document = {
         "name": "comparison",
         "seed": cell.seed,
         "recipe": recipe,
-        "model": {"name": MODEL, "input": list(size.input), **changed},
-        "data": {"train": data, "evaluate": data, "partition": cell.partition, "limit": size.limit},
+        "model": {"name": study.model, "input": list(study.input), "classes": study.classes, **changed},
+        "data": {"train": train, "evaluate": evaluate, "partition": cell.partition, "limit": study.limit},
         # The mode is pinned, so that a cell ends with the same bits whenever it is computed.
         "training": {
             "epochs": 1,
@@ -275,9 +273,9 @@ def experiment(cell: Cell, size: Size, rounds: int, planned: int | None = None) 
             "objective": {},
         },
         "server": {},
-        "rounds": {"count": rounds, "devices_per_round": size.cohort, "keep_checkpoints": 1},
-        "fleet": {"devices": size.devices, "depth_mix": list(MIXES[cell.mix])},
-        "simulation": {"evaluate_every": size.every, "evaluate_last": size.reported},
+        "rounds": {"count": rounds, "devices_per_round": study.cohort, "keep_checkpoints": 1},
+        "fleet": {"devices": study.devices, "depth_mix": list(MIXES[cell.mix])},
+        "simulation": {"evaluate_every": study.every, "evaluate_last": study.reported},
     }
     objective = document["training"]["objective"]
     if cell.scheme == "fedlp-exits":
@@ -365,9 +363,9 @@ def rounds_for(costs: Iterator[Cost], budget: Cost) -> dict[Equality, int]:
     return rounds
 
 
-def rounds_of_equal_tasks(wanted: Experiment, size: Size) -> int:
+def rounds_of_equal_tasks(wanted: Experiment, study: Study) -> int:
     """How many rounds have as many tasks as FedLP-Hetero's."""
-    return max(1, round(size.rounds * size.cohort / wanted.rounds.devices_per_round))
+    return max(1, round(study.rounds * study.cohort / wanted.rounds.devices_per_round))
 
 
 def answer(cell: Cell, entry: RoundSummary, deepest: int) -> float | None:
@@ -394,13 +392,13 @@ def value_of(found: Result, equality: Equality) -> float:
 
 
 def result(
-    cell: Cell, size: Size, summary: Summary, rounds: Mapping[Equality, int], macs: float, deepest: int
+    cell: Cell, study: Study, summary: Summary, rounds: Mapping[Equality, int], macs: float, deepest: int
 ) -> Result:
     """What is kept of a run.
 
     Args:
         cell: which.
-        size: of all.
+        study: what is compared on.
         summary: of its run.
         rounds: that each equality pays for.
         macs: of training in one round, on average.
@@ -419,7 +417,7 @@ def result(
         "accuracy": {str(round): said for round, said in accuracy.items()},
         "rounds": dict(rounds),
         "reported": {
-            kind: [accuracy[round] for round in range(max(1, count - size.reported + 1), count + 1)]
+            kind: [accuracy[round] for round in range(max(1, count - study.reported + 1), count + 1)]
             for kind, count in rounds.items()
         },
         "megabytes": {str(round): sent[round - 1] / 1e6 for round in accuracy},

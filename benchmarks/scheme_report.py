@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cells import Result, Size
+from benchmarks.cells import Result
 from benchmarks.pages import markdown_table
 from benchmarks.paired_differences import PairedDifference
 from benchmarks.scheme_cells import (
@@ -18,11 +18,9 @@ from benchmarks.scheme_cells import (
     MIXES,
     NOT_IN_MEMORY,
     OURS,
-    PARTITIONS,
     REFERENCE,
     RIVALS,
     SCHEMES,
-    SKEWED,
     UNREACHABLE,
     WITH_TRICKS,
     Cell,
@@ -35,6 +33,7 @@ from benchmarks.scheme_cells import (
     value_of,
 )
 from benchmarks.scheme_memory import largest_that_fits, peaks_of, tier_memory
+from benchmarks.studies import SKEWED, Study
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
 CONDITION_TITLES: Mapping[Condition, str] = {
@@ -48,7 +47,7 @@ EQUALITY_TITLES: Mapping[Equality, str] = {
     "macs": "equal computation",
     "memory": "equal memory and tasks",
 }
-PARTITION_TITLES = {"iid": "iid", SKEWED: "mixed .95"}
+PARTITION_TITLES = {"iid": "iid", SKEWED: "mixed .95", "group": "a person a device"}
 TITLES = {
     UNREACHABLE: "FedAvg, everybody †",
     "fedavg-full": "FedAvg, full-depth devices",
@@ -109,11 +108,12 @@ class Report:
 
     Args:
         done: finished cells by name; those with settings that were not chosen are left out.
-        size: of the experiments.
+        study: that they are of.
     """
 
-    def __init__(self, done: Mapping[str, Result], size: Size) -> None:
-        self._size = size
+    def __init__(self, done: Mapping[str, Result], study: Study) -> None:
+        self._study = study
+        self._skewed = study.partitions[0]
         self.chosen = chosen_settings(done)
         self._results: dict[Group, dict[int, Result]] = {}
         for name, found in sorted(done.items()):
@@ -130,34 +130,30 @@ class Report:
 
     def text(self) -> str:
         """The section of the page."""
-        size = self._size
+        study = self._study
+        parts = [
+            f"{study.devices} devices, {study.cohort} of them a round unless a scheme says otherwise; the budget is "
+            f"what FedLP-Hetero as published costs in {study.rounds} rounds. Accuracy of the global model on the "
+            f"whole test split in per cent. A seed counts with the mean of its last {study.reported} rounds; shown "
+            "are mean ± standard deviation over the seeds, and in brackets how many there are. With every trick, "
+            "FedLP-Hetero is `fedlp-plus` and FedLP with exits is `fedlp-exits`. † What unequal devices cannot do: "
+            f"everybody trains the whole model. {MISSING} stands where no cell is computed yet; a scheme without a "
+            "cell in a table has no row there.",
+            self.tables(),
+            "### Who is ahead" + study.of,
+            self.differences(),
+        ]
+        if study.equal_memory:
+            parts += ["### Settings", self.settings(), "### Memory", self.memory()]
+        pictures = [f"![Accuracy at {EQUALITY_TITLES[e]}](images/{self._picture(e)})" for e in self._drawn()]
         return "\n\n".join(
-            [
-                f"{size.devices} devices, {size.cohort} of them a round unless a scheme says otherwise; the budget is "
-                f"what FedLP-Hetero as published costs in {size.rounds} rounds. Accuracy of the global model on the "
-                f"whole test split in per cent. A seed counts with the mean of its last {size.reported} rounds; shown "
-                "are mean ± standard deviation over the seeds, and in brackets how many there are. With every trick, "
-                "FedLP-Hetero is `fedlp-plus` and FedLP with exits is `fedlp-exits`. † What unequal devices cannot do: "
-                f"everybody trains the whole model. {MISSING} stands where no cell is computed yet; a scheme without a "
-                "cell in a table has no row there.",
-                self.tables(),
-                "### Who is ahead",
-                self.differences(),
-                "### Settings",
-                self.settings(),
-                "### Memory",
-                self.memory(),
-                "### Depths and tiers",
-                self.depths(),
-                "### Pictures",
-                *(f"![Accuracy at {EQUALITY_TITLES[e]}](images/schemes-{e}.png)" for e in self._drawn()),
-            ]
+            [*parts, "### Depths and tiers" + study.of, self.depths(), "### Pictures" + study.of, *pictures]
         )
 
     def tables(self) -> str:
         """One table a partition, mix and equality, with the schemes and conditions that have a cell there."""
         parts = []
-        for partition, mix, equality in itertools.product(PARTITIONS, MIXES, EQUALITIES):
+        for partition, mix, equality in itertools.product(self._study.partitions, MIXES, EQUALITIES):
             place = (mix, partition, equality)
             computed = {(group[0], group[1]) for group in self.groups if group[2:] == place}
             conditions = [c for c in self._conditions if any(condition == c for condition, _ in computed)]
@@ -180,7 +176,7 @@ class Report:
     def differences(self) -> str:
         """Ours with every trick against every rival, seed by seed."""
         rows = []
-        for partition in PARTITIONS:
+        for partition in self._study.partitions:
             for mix in MIXES:
                 for equality in EQUALITIES:
                     place = [f"{PARTITION_TITLES[partition]}, depths {mix}", EQUALITY_TITLES[equality]]
@@ -232,7 +228,7 @@ class Report:
         """What the planner foresees that training takes, by depth or level."""
         rows = []
         for scheme in SCHEMES:
-            wanted = experiment(Cell("tricks", scheme, "u", SKEWED, 1), self._size, 1)
+            wanted = experiment(Cell("tricks", scheme, "u", self._skewed, 1), self._study, 1)
             needed = peaks_of(wanted)
             if scheme in (UNREACHABLE, "fedavg-full"):
                 needed = needed[-1:]
@@ -241,7 +237,7 @@ class Report:
             elif scheme == "fedavg-full":
                 levels = "the strongest tier alone"
             else:
-                fitting = experiment(Cell("tricks", scheme, "u", SKEWED, 1, memory=True), self._size, 1)
+                fitting = experiment(Cell("tricks", scheme, "u", self._skewed, 1, memory=True), self._study, 1)
                 levels = " ".join(map(str, largest_that_fits(tier_memory(fitting), peaks_of(fitting))))
             rows.append([TITLES[scheme], " ".join(f"{peak / 1e6:.1f}" for peak in needed), levels])
         tiers = " ".join(f"{peak / 1e6:.1f}" for peak in tier_memory(wanted))
@@ -259,20 +255,23 @@ class Report:
         rows = []
         for mix in MIXES:
             for scheme in (*RIVALS, *OURS):
-                results = self._results.get(("tricks", scheme, mix, SKEWED, "macs"))
+                results = self._results.get(("tricks", scheme, mix, self._skewed, "macs"))
                 if results:
                     shown = [_by_depth([result[key] for result in results.values()]) for key in ("exits", "tiers")]
                     rows.append([f"{TITLES[scheme]}, depths {mix}", *shown])
         note = (
             "With every trick. Global test set: exits (or widths) that can be judged, shallow to deep. Tiers: devices "
             "by the depth that they train, each with the exit of its depth on the test set weighted by its own "
-            "classes. Mixed .95, last round of the longer run."
+            f"classes. {PARTITION_TITLES[self._skewed].capitalize()}, last round of the longer run."
         )
         return note + "\n\n" + markdown_table(["scheme", "exits", "tiers"], rows, left=3)
 
+    def _picture(self, equality: Equality) -> str:
+        return f"{self._study.pictures}-{equality}.png"
+
     def _drawn(self) -> list[Equality]:
         """Equalities with a cell that a picture shows."""
-        return [e for e in EQUALITIES if any(g[0] == "tricks" and g[3:] == (SKEWED, e) for g in self.groups)]
+        return [e for e in EQUALITIES if any(g[0] == "tricks" and g[3:] == (self._skewed, e) for g in self.groups)]
 
     def draw(self, directory: Path) -> None:
         """Writes the pictures."""
@@ -280,18 +279,21 @@ class Report:
 
         directory.mkdir(parents=True, exist_ok=True)
         for equality in self._drawn():
-            mixes = [m for m in MIXES if any(g[0] == "tricks" and g[2:] == (m, SKEWED, equality) for g in self.groups)]
+            mixes = [
+                m for m in MIXES if any(g[0] == "tricks" and g[2:] == (m, self._skewed, equality) for g in self.groups)
+            ]
             size = (5.5 * len(mixes), 4)
             figure, panels = new_figure(columns=len(mixes), size=size, share_y=equality != "memory")
             for axes, mix in zip(panels, mixes, strict=True):
                 drawn = {
                     scheme: results
                     for scheme in COLOURS
-                    if (results := self._results.get(("tricks", scheme, mix, SKEWED, equality)))
+                    if (results := self._results.get(("tricks", scheme, mix, self._skewed, equality)))
                 }
                 if equality == "memory":
                     for place, scheme in enumerate(drawn):
-                        values = [100 * v for v in self.groups["tricks", scheme, mix, SKEWED, equality].values.values()]
+                        figures = self.groups["tricks", scheme, mix, self._skewed, equality]
+                        values = [100 * value for value in figures.values.values()]
                         axes.plot(values, [place] * len(values), "o", color=COLOURS[scheme])
                     axes.set_yticks(range(len(drawn)), [TITLES[scheme].strip("*") for scheme in drawn])
                     axes.set_xlabel("accuracy (%), one dot a seed")
@@ -306,12 +308,12 @@ class Report:
                     axes.xaxis.set_major_formatter("{x:g}")
                     axes.xaxis.set_minor_formatter(NullFormatter())
                     axes.set_xlabel(label)
-                set_title(axes, f"mixed .95, depths {mix}, every trick")
+                set_title(axes, f"{PARTITION_TITLES[self._skewed]}, depths {mix}, every trick")
             if equality != "memory":
                 panels[0].set_ylabel("accuracy (%)")
                 if panels[0].lines:
                     panels[0].legend(frameon=False, labelcolor=TEXT, loc="lower right")
-            figure.savefig(directory / f"schemes-{equality}.png", dpi=DPI)
+            figure.savefig(directory / self._picture(equality), dpi=DPI)
 
 
 def _figures(results: Mapping[int, Result], equality: Equality) -> Figures:

@@ -15,14 +15,10 @@ from benchmarks.heterogeneous import QUICK_SCHEMES, compute, expected, quick
 from benchmarks.paired_differences import PairedDifference
 from benchmarks.scheme_cells import (
     CONDITIONS,
-    FULL,
     MIXES,
     NOT_IN_MEMORY,
-    PARTITIONS,
-    QUICK,
     RIVALS,
     SCHEMES,
-    VARIANTS,
     WITH_TRICKS,
     Cell,
     Condition,
@@ -41,6 +37,7 @@ from benchmarks.scheme_cells import (
 )
 from benchmarks.scheme_memory import largest_that_fits, memory_shares
 from benchmarks.scheme_report import Report
+from benchmarks.studies import FASHION_MNIST, QUICK, STUDIES, Study, StudyOfPersons
 from benchmarks.validation_split import digits
 from fedlp_edge.config.recipes import with_recipe
 from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings
@@ -75,7 +72,7 @@ def test_names_every_cell_once() -> None:
 
 def test_no_scheme_lacks_a_condition() -> None:
     names = {cell.name for cell in cells([1])}
-    for scheme, mix, partition, condition in itertools.product(SCHEMES, MIXES, PARTITIONS, CONDITIONS):
+    for scheme, mix, partition, condition in itertools.product(SCHEMES, MIXES, FASHION_MNIST.partitions, CONDITIONS):
         assert f"{condition}/{scheme}/{mix}/{partition}/1" in names
         memory = f"{condition}/{scheme}/{mix}/{partition}/1/memory" in names
         assert memory == (condition == "tricks" and scheme not in NOT_IN_MEMORY)
@@ -107,16 +104,16 @@ def test_chooses_the_setting_that_is_best_on_validation_samples_once_all_are_tri
 
 
 def test_experiments_are_their_recipes() -> None:
-    hetero = experiment(Cell("plain", "fedlp-hetero", "u", "iid", 1), FULL, 3)
+    hetero = experiment(Cell("plain", "fedlp-hetero", "u", "iid", 1), FASHION_MNIST, 3)
     assert (hetero.model.head_mode, hetero.update.encoding, hetero.server.ema) == ("personal", "none", 0)
-    adjusted = experiment(Cell("adjusted", "heterofl", "1", "mixed:0.95", 1), FULL, 3)
+    adjusted = experiment(Cell("adjusted", "heterofl", "1", "mixed:0.95", 1), FASHION_MNIST, 3)
     assert (adjusted.training.objective.logit_adjustment, adjusted.training.objective.mask_absent) == (1.0, True)
     assert adjusted.fleet.depth_mix == (0.6, 0.1, 0.1, 0.1, 0.1)
 
 
 @pytest.mark.parametrize(("scheme", "recipe"), [("fedlp-hetero", "fedlp-plus"), ("fedlp-exits", "fedlp-exits")])
 def test_ours_with_every_trick_are_recipes(scheme: str, recipe: str) -> None:
-    ours = experiment(Cell("tricks", scheme, "u", "iid", 1), FULL, 3)
+    ours = experiment(Cell("tricks", scheme, "u", "iid", 1), FASHION_MNIST, 3)
     wanted = msgspec.convert(with_recipe({"recipe": recipe}), Experiment)
     assert (ours.scheme, ours.update, ours.server) == (wanted.scheme, wanted.update, wanted.server)
     assert ours.training.objective == wanted.training.objective
@@ -129,29 +126,29 @@ def test_ours_with_every_trick_are_recipes(scheme: str, recipe: str) -> None:
 
 
 def test_rivals_get_every_trick_and_keep_what_is_theirs() -> None:
-    ours = experiment(Cell("tricks", "fedlp-hetero", "u", "iid", 1), FULL, 10)
-    theirs = experiment(Cell("tricks", "depthfl", "u", "iid", 1), FULL, 10)
+    ours = experiment(Cell("tricks", "fedlp-hetero", "u", "iid", 1), FASHION_MNIST, 10)
+    theirs = experiment(Cell("tricks", "depthfl", "u", "iid", 1), FASHION_MNIST, 10)
     assert (theirs.server, theirs.update, theirs.rounds) == (ours.server, ours.update, ours.rounds)
     assert theirs.training.objective == ObjectiveSettings(logit_adjustment=1.0, distillation=1.0, distillation_rampup=3)
-    undistilled = experiment(Cell("tricks", "depthfl", "u", "iid", 1, setting=3), FULL, 10)
+    undistilled = experiment(Cell("tricks", "depthfl", "u", "iid", 1, setting=3), FASHION_MNIST, 10)
     assert undistilled.training.objective.distillation == 0
 
 
 def test_equal_memory_gives_each_tier_the_largest_part_that_fits() -> None:
     assert largest_that_fits([2, 5, 9], [3, 4, 9]) == (0, 2, 3)
     mix = MIXES["u"]
-    depthfl = experiment(Cell("tricks", "depthfl", "u", "iid", 1, memory=True), FULL, 1)
+    depthfl = experiment(Cell("tricks", "depthfl", "u", "iid", 1, memory=True), FASHION_MNIST, 1)
     assert depthfl.fleet.depth_mix == mix
-    levels = experiment(Cell("tricks", "heterofl", "u", "iid", 1, memory=True), FULL, 1).fleet.depth_mix
+    levels = experiment(Cell("tricks", "heterofl", "u", "iid", 1, memory=True), FASHION_MNIST, 1).fleet.depth_mix
     assert levels == pytest.approx((0.0, 0.2, 0.2, 0.4, 0.2))
     with pytest.raises(ValueError, match="does not fit tier 1"):
-        memory_shares(experiment(Cell("tricks", "depthfl-large", "u", "iid", 1), FULL, 1), mix)
-    assert rounds_of_equal_tasks(depthfl, FULL) == 75
+        memory_shares(experiment(Cell("tricks", "depthfl-large", "u", "iid", 1), FASHION_MNIST, 1), mix)
+    assert rounds_of_equal_tasks(depthfl, FASHION_MNIST) == 75
 
 
 def test_exits_that_nobody_trains_have_no_say() -> None:
     cell = Cell("tricks", "fedlp-exits", "u", "iid", 1, memory=True)
-    deepest = deepest_trained(experiment(cell, FULL, 1))
+    deepest = deepest_trained(experiment(cell, FASHION_MNIST, 1))
     assert deepest == 4
     entry = RoundSummary(
         round=1, seconds=0.0, accuracy={4: 0.7, 5: 0.1}, ensemble={4: 0.8, 5: 0.4}, devices=(), coverage={}
@@ -160,13 +157,24 @@ def test_exits_that_nobody_trains_have_no_say() -> None:
     assert answer(Cell("tricks", "fedlp-hetero", "u", "iid", 1), entry, 5) == 0.1
 
 
-def test_wide_levels_compute_no_more_than_depths() -> None:
-    name = "fedlp-cnn-narrow"
-    depths = build_model(ModelSettings(name=name), seed=0).blueprint()
-    ratios = tuple(VARIANTS["heterofl-wide"][1]["width_ratios"])
-    widths = build_model(ModelSettings(name=name, scaling="width", width_ratios=ratios), seed=0).blueprint()
-    for narrow, shallow in zip(widths.costs, depths.costs, strict=True):
-        assert narrow.forward_macs <= shallow.forward_macs
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_wide_levels_are_the_widest_that_compute_no_more_than_depths(study: Study) -> None:
+    model = ModelSettings(name=study.model, input=study.input, classes=study.classes)
+    depths = build_model(model, seed=0).blueprint().costs
+    sixteenths = tuple(level / 16 for level in range(1, 17))
+    widths = msgspec.structs.replace(model, scaling="width", width_ratios=sixteenths)
+    computed = [cost.forward_macs for cost in build_model(widths, seed=0).blueprint().costs]
+    widest = [max(r for r, macs in zip(sixteenths, computed, strict=True) if macs <= d.forward_macs) for d in depths]
+    assert tuple(widest) == study.wide_levels
+
+
+def test_persons_of_a_test_are_nobodys_training() -> None:
+    study = StudyOfPersons(data="csv:watches#group=person", persons=("ada", "bob", "eve", "joe"))
+    assert study.sources(1) == ("csv:watches#group=person&only=eve,joe", "csv:watches#group=person&only=ada,bob")
+    assert study.sources(2) == ("csv:watches#group=person&only=ada,bob", "csv:watches#group=person&only=eve,joe")
+    for seed in (0, 3):
+        with pytest.raises(ValueError, match=f"4 persons are tests for seeds 1 to 2, and not for seed {seed}"):
+            study.sources(seed)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +194,7 @@ def test_a_cell_says_what_it_broadcasts() -> None:
     narrow = Cell("tricks+int8", "heterofl", "u", "mixed:0.95", 1)
     plain = replace(narrow, condition="tricks")
     assert (narrow.name, parse_cell(narrow.name)) == ("tricks+int8/heterofl/u/mixed:0.95/1", narrow)
-    one, other = experiment(narrow, FULL, 3), experiment(plain, FULL, 3)
+    one, other = experiment(narrow, FASHION_MNIST, 3), experiment(plain, FASHION_MNIST, 3)
     assert (one.update.broadcast, other.update.broadcast) == ("int8", "none")
     assert msgspec.structs.replace(one, update=other.update) == other
     blueprint = build_model(one.model, seed=0).blueprint()
@@ -246,7 +254,7 @@ def test_differences_are_paired_by_seed(theirs: dict[int, float], shown: str, ve
 def test_spread_is_that_of_the_seeds_and_not_of_the_rounds() -> None:
     first = {**finished(0.0), "reported": {"bytes": [0.5, 0.7], "macs": [0.6]}}
     second = {**finished(0.0), "reported": {"bytes": [0.55, 0.65], "macs": [0.6]}}
-    report = Report({"plain/heterofl/u/iid/1": first, "plain/heterofl/u/iid/2": second}, FULL)
+    report = Report({"plain/heterofl/u/iid/1": first, "plain/heterofl/u/iid/2": second}, FASHION_MNIST)
     assert report.groups["plain", "heterofl", "u", "iid", "bytes"].shown() == "60.0 ± 0.0 (2)"
 
 
@@ -256,7 +264,7 @@ def test_page_says_who_is_ahead_and_what_is_not_computed(tmp_path: Path) -> None
     done |= {f"tricks/depthfl/u/mixed:0.95/{seed}": finished(0.81) for seed in (1, 2)}
     done["tricks/depthfl/u/mixed:0.95/1/setting-3"] = finished(0.99)  # not chosen
     done |= {f"tricks/fedlp-hetero/u/mixed:0.95/{seed}": finished(0.80, rounds=16) for seed in (1, 2)}
-    report = Report(done, FULL)
+    report = Report(done, FASHION_MNIST)
     assert "### mixed .95, depths u, equal bytes" in report.tables()
     # Nobody has a cell with logit adjustment alone, nor FedAvg on everybody any.
     assert "| scheme | as published, rounds | as published | + every trick, rounds | + every trick |" in report.tables()
