@@ -111,9 +111,12 @@ def test_experiments_are_their_recipes() -> None:
     assert adjusted.fleet.depth_mix == (0.6, 0.1, 0.1, 0.1, 0.1)
 
 
-@pytest.mark.parametrize(("scheme", "recipe"), [("fedlp-hetero", "fedlp-plus"), ("fedlp-exits", "fedlp-exits")])
-def test_ours_with_every_trick_are_recipes(scheme: str, recipe: str) -> None:
-    ours = experiment(Cell("tricks", scheme, "u", "iid", 1), FASHION_MNIST, 3)
+@pytest.mark.parametrize(
+    ("condition", "scheme", "recipe"),
+    [("tricks", "fedlp-hetero", "fedlp-plus"), ("tricks+int8", "fedlp-exits", "fedlp-exits")],
+)
+def test_ours_with_every_trick_are_recipes(condition: Condition, scheme: str, recipe: str) -> None:
+    ours = experiment(Cell(condition, scheme, "u", "iid", 1), FASHION_MNIST, 3)
     wanted = msgspec.convert(with_recipe({"recipe": recipe}), Experiment)
     assert (ours.scheme, ours.update, ours.server) == (wanted.scheme, wanted.update, wanted.server)
     assert ours.training.objective == wanted.training.objective
