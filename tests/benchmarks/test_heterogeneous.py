@@ -149,6 +149,15 @@ def test_equal_memory_gives_each_tier_the_largest_part_that_fits() -> None:
     assert rounds_of_equal_tasks(depthfl, FASHION_MNIST) == 75
 
 
+@pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme not in NOT_IN_MEMORY])
+def test_every_scheme_with_a_cell_of_equal_memory_has_devices_there(scheme: str) -> None:
+    for mix in MIXES:
+        shares = experiment(Cell("tricks", scheme, mix, "iid", 1, memory=True), FASHION_MNIST, 1).fleet.depth_mix
+        assert sum(shares) == pytest.approx(1)
+    if scheme == "fedavg-full":  # the whole model fits the strongest tier alone, and all others only wait
+        assert shares == pytest.approx((0, 0, 0, 0.9, 0.1))
+
+
 def test_exits_that_nobody_trains_have_no_say() -> None:
     cell = Cell("tricks", "fedlp-exits", "u", "iid", 1, memory=True)
     deepest = deepest_trained(experiment(cell, FASHION_MNIST, 1))
