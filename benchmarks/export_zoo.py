@@ -79,6 +79,12 @@ def export_one(name: str, precisions: list[str]) -> str:
     torch.set_num_threads(1)
     side = SIDES.get(name, SIDE)
     model = build_model(ModelSettings(name=f"torchvision:{name}", input=(3, side, side), classes=CLASSES), 0)
+    # torchvision starts heads and biases of some models at zero, with which all answers would be the same.
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if not weight.any():
+                weight.normal_(std=0.02)
     last = model.depths[-1]
     depths = tuple(sorted({1, (last + 1) // 2, last}))
     pictures = torch.randint(0, 256, (SAMPLES, 3, side, side), generator=torch.Generator().manual_seed(0))
